@@ -1,0 +1,47 @@
+"""Activation functions by name: the function and its derivative, nothing else.
+
+The theory of Gauss-Newton flows asks for smooth activations; ``"relu"`` is kept for comparison only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["ACTIVATIONS", "Activation"]
+
+
+class Activation(NamedTuple):
+    """``function(z)`` is the activation ``a``; ``derivative(z, a)`` its slope, given both so nothing is recomputed."""
+
+    function: Callable[[Tensor], Tensor]
+    derivative: Callable[[Tensor, Tensor], Tensor]
+
+
+def _normal_cdf(z: Tensor) -> Tensor:
+    return torch.special.ndtr(z)
+
+
+def _normal_pdf(z: Tensor) -> Tensor:
+    return torch.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
+
+
+def _silu_slope(z: Tensor, a: Tensor) -> Tensor:
+    s = torch.sigmoid(z)
+    return s + a * (1 - s)
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "tanh": Activation(torch.tanh, lambda z, a: 1 - a * a),
+    "logistic": Activation(torch.sigmoid, lambda z, a: a * (1 - a)),
+    # logaddexp, not torch's softplus: that one turns linear beyond 20 and no longer matches its derivative.
+    "softplus": Activation(lambda z: torch.logaddexp(z, torch.zeros_like(z)), lambda z, a: torch.sigmoid(z)),
+    "silu": Activation(torch.nn.functional.silu, _silu_slope),
+    "gelu": Activation(lambda z: z * _normal_cdf(z), lambda z, a: _normal_cdf(z) + z * _normal_pdf(z)),
+    "identity": Activation(lambda z: z, lambda z, a: torch.ones_like(z)),
+    "relu": Activation(torch.relu, lambda z, a: (z > 0).to(z.dtype)),
+}

@@ -1,0 +1,142 @@
+"""Where and how wide the arithmetic runs: device, dtype, threads, and the memory budget that sets chunk sizes."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+from collections.abc import Iterator
+
+import joblib.parallel
+import torch
+from torch import Tensor
+
+__all__ = [
+    "DTYPES",
+    "available_memory",
+    "chunks",
+    "gigabytes",
+    "linear_algebra_device",
+    "memory_budget",
+    "resolve_device",
+    "sum_float64",
+    "torch_threads",
+]
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32}
+
+#: Below this many multiply-adds per Gram matrix, launch overhead makes a CUDA device slower than the CPU.
+_CUDA_WORTHWHILE_FLOPS = 5e9
+
+#: Rows a chunk holds at the most on a CPU: larger chunks leave the cache (measured; flat from 512 to 2048).
+_CPU_CHUNK_ROWS = 1024
+
+#: Below this many multiply-adds an iteration, a second thread costs as much as it saves.
+_MULTITHREADED_FLOPS = 5e7
+
+_GIGABYTE = 2**30
+
+
+def memory_budget() -> int:
+    """Bytes that one fit or predict may use for temporaries beyond its data and its linear system.
+
+    The one place to change it is the environment variable ``SKGN_MEMORY_BUDGET_MB`` (megabytes, default 256), read
+    at each call so that worker processes inherit it.
+    """
+    text = os.environ.get("SKGN_MEMORY_BUDGET_MB", "256")
+    try:
+        megabytes = float(text)
+    except ValueError:
+        megabytes = float("nan")
+    if not 0 < megabytes < float("inf"):
+        raise ValueError(f"SKGN_MEMORY_BUDGET_MB must be a positive number of megabytes, got {text!r}.")
+    return int(megabytes * 2**20)
+
+
+def chunks(n: int, bytes_per_row: int, device: torch.device, most: int = _CPU_CHUNK_ROWS) -> list[slice]:
+    """Split n rows into nearly equal consecutive slices whose temporaries stay within the memory budget.
+
+    On a CPU a slice holds ``most`` rows at most, so that it stays in cache.
+    """
+    rows = max(1, memory_budget() // max(1, bytes_per_row))
+    if device.type == "cpu":
+        rows = min(rows, most)
+    count = max(1, -(-n // rows))
+    edges = [n * i // count for i in range(count + 1)]
+    return [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def available_memory(device: torch.device) -> float:
+    """Bytes that can still be allocated on ``device``; infinite where the platform does not tell."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    if os.path.exists("/proc/meminfo"):
+        with open("/proc/meminfo") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return float(line.split()[1]) * 1024
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return float("inf")
+
+
+def resolve_device(device: str, flops: float = 0.0) -> torch.device:
+    """Turn the ``device`` parameter into a torch device that is there.
+
+    Parameters
+    ----------
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:<index>"`` or ``"mps"``.
+    flops : float, default=0
+        Estimated multiply-adds of one iteration: ``"auto"`` takes CUDA only where that pays.
+
+    Raises
+    ------
+    ValueError
+        If the device is not there; the message lists what is.
+    """
+    present = ["cpu"]
+    if torch.cuda.is_available():
+        present += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        present.append("mps")
+    if device == "auto":
+        return torch.device("cuda" if "cuda" in present and flops >= _CUDA_WORTHWHILE_FLOPS else "cpu")
+    if device not in present:
+        raise ValueError(f"device={device!r} is not available; 'auto' or one of {present} is.")
+    return torch.device(device)
+
+
+@contextlib.contextmanager
+def torch_threads(flops: float) -> Iterator[None]:
+    """Choose the number of torch threads for an iteration of ``flops`` multiply-adds; put it back afterwards.
+
+    One thread where the work is too small to share (results are then bitwise the same whatever the number of cores)
+    and inside a joblib thread: joblib limits the threads of its worker processes but cannot do so for its threads, so
+    that ``n_jobs=2`` would run two fits of ``torch.get_num_threads()`` threads each.
+    """
+    backend, _ = joblib.parallel.get_active_backend()
+    nested = (backend.nesting_level or 0) > 0 and multiprocessing.parent_process() is None
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if nested or flops < _MULTITHREADED_FLOPS else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def linear_algebra_device(device: torch.device) -> torch.device:
+    """Where float64 systems are solved: the device itself, or the CPU where the device has no float64 (MPS)."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def sum_float64(values: Tensor) -> Tensor:
+    """Sum in float64: in float32 the total over a million samples loses the digits that decide a step."""
+    if values.device.type == "mps":
+        values = values.cpu()
+    return values.sum(dtype=torch.float64)
+
+
+def gigabytes(size: float) -> str:
+    """Format a number of bytes for a message."""
+    return f"{size / _GIGABYTE:.3g} GB"

@@ -1,0 +1,212 @@
+"""Damping rules: which damping the next step gets, and what happens to a step that does not lower the objective.
+
+`GainRatio` is the classical adaptive rule of Levenberg and Marquardt. `Constant` and the schedules follow the
+Levenberg-Marquardt flow, whose damping does not depend on single steps: a step that fails is then shortened instead.
+
+A rule is a frozen description; all that changes during training is handed to it, so one rule may serve many fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Real
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+__all__ = [
+    "Constant",
+    "DampingRule",
+    "GainRatio",
+    "GeometricDecay",
+    "Iterate",
+    "ProportionalToCurvature",
+    "ProportionalToGradient",
+    "ProportionalToLoss",
+    "as_rule",
+]
+
+
+class Iterate(NamedTuple):
+    """Where training stands when a rule is asked.
+
+    ``curvature`` is the mean diagonal entry of G; ``smallest_eigenvalue()`` computes that of the smaller of G and the
+    kernel, at the cost of an eigendecomposition.
+    """
+
+    iteration: int
+    objective: float
+    loss: float
+    gradient_norm: float
+    curvature: float
+    smallest_eigenvalue: Callable[[], float]
+
+
+@runtime_checkable
+class DampingRule(Protocol):
+    """What training asks of a damping rule."""
+
+    def initial(self, at: Iterate) -> float:
+        """Damping of the first step."""
+        ...
+
+    def accepted(self, damping: float, gain_ratio: float, at: Iterate) -> float:
+        """Damping at the new iterate, reached with ``damping`` and ``gain_ratio``."""
+        ...
+
+    def rejected(self, damping: float, at: Iterate) -> float | None:
+        """A larger damping to try from the same iterate, or None to shorten the step instead."""
+        ...
+
+
+@dataclass(frozen=True)
+class GainRatio:
+    """Adapt the damping to the gain ratio: actual over predicted decrease of the objective.
+
+    Parameters
+    ----------
+    initial_fraction : float, default=1e-2
+        First damping, as a fraction of the mean diagonal entry of G.
+    increase : float, default=4
+        Factor after a rejected step.
+    largest_decrease : float, default=0.2
+        Smallest factor after an accepted step; the factor is ``1 - (2 gain - 1)^3`` in between.
+
+    References
+    ----------
+    H. B. Nielsen, Damping parameter in Marquardt's method, IMM-REP-1999-05, 1999: the smooth factor.
+    """
+
+    initial_fraction: float = 1e-2
+    increase: float = 4.0
+    largest_decrease: float = 0.2
+
+    #: Damping stays above this fraction of the curvature, so that it can rise again within a few tries.
+    _FLOOR = 1e-10
+
+    def initial(self, at: Iterate) -> float:
+        return max(self.initial_fraction * at.curvature, float(np.finfo(float).tiny))
+
+    def accepted(self, damping: float, gain_ratio: float, at: Iterate) -> float:
+        factor = min(self.increase, max(self.largest_decrease, 1 - (2 * gain_ratio - 1) ** 3))
+        return max(damping * factor, self._FLOOR * at.curvature, float(np.finfo(float).tiny))
+
+    def rejected(self, damping: float, at: Iterate) -> float | None:
+        return damping * self.increase
+
+
+class _FollowsSchedule:
+    """A damping that depends on the iterate only."""
+
+    def value(self, at: Iterate) -> float:
+        raise NotImplementedError  # every schedule below defines it
+
+    def initial(self, at: Iterate) -> float:
+        return self.value(at)
+
+    def accepted(self, damping: float, gain_ratio: float, at: Iterate) -> float:
+        return self.value(at)
+
+    def rejected(self, damping: float, at: Iterate) -> float | None:
+        return None
+
+
+def _require(name: str, value: float, low: float, high: float = np.inf) -> None:
+    if not isinstance(value, Real) or not low <= value <= high:
+        raise ValueError(f"{name} must be a number in [{low:g}, {high:g}], got {value!r}.")
+
+
+@dataclass(frozen=True)
+class Constant(_FollowsSchedule):
+    """The same damping at every step, as in the Levenberg-Marquardt flow; 0 is pure Gauss-Newton."""
+
+    damping: float
+
+    def __post_init__(self) -> None:
+        _require("damping", self.damping, 0)
+
+    def value(self, at: Iterate) -> float:
+        return float(self.damping)
+
+
+@dataclass(frozen=True)
+class GeometricDecay(_FollowsSchedule):
+    """``max(start * decay^t, minimum)`` at iteration t = 0, 1, ...
+
+    Parameters
+    ----------
+    start : float, default=1.0
+    decay : float in [0, 1], default=0.5
+    minimum : float, default=0.0
+    """
+
+    start: float = 1.0
+    decay: float = 0.5
+    minimum: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require("start", self.start, 0)
+        _require("decay", self.decay, 0, 1)
+        _require("minimum", self.minimum, 0)
+
+    def value(self, at: Iterate) -> float:
+        return max(self.start * self.decay**at.iteration, self.minimum)
+
+
+@dataclass(frozen=True)
+class ProportionalToLoss(_FollowsSchedule):
+    """``factor`` times the mean data loss: large far from the optimum, vanishing as the data are fitted."""
+
+    factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require("factor", self.factor, 0)
+
+    def value(self, at: Iterate) -> float:
+        return self.factor * at.loss
+
+
+@dataclass(frozen=True)
+class ProportionalToGradient(_FollowsSchedule):
+    """``factor`` times the Euclidean norm of the objective's gradient."""
+
+    factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require("factor", self.factor, 0)
+
+    def value(self, at: Iterate) -> float:
+        return self.factor * at.gradient_norm
+
+
+@dataclass(frozen=True)
+class ProportionalToCurvature(_FollowsSchedule):
+    """``factor`` times the smallest eigenvalue of the smaller of G and the tangent kernel: the curvature-aware rule.
+
+    The slowest output mode of the flow decays at the rate e / (e + damping) for the smallest eigenvalue e; damping
+    proportional to e makes that rate ``1 / (1 + factor)`` however small e is. Each iteration costs an
+    eigendecomposition of the system.
+
+    References
+    ----------
+    S. Cayci, A Riemannian Optimization Perspective of the Gauss-Newton Method for Feedforward Neural Networks,
+    arXiv:2412.14031.
+    """
+
+    factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require("factor", self.factor, 0)
+
+    def value(self, at: Iterate) -> float:
+        return self.factor * max(0.0, at.smallest_eigenvalue())
+
+
+def as_rule(damping: str | float | DampingRule) -> DampingRule:
+    """The rule for the estimators' ``damping`` parameter: ``"adaptive"``, a number, or a rule itself."""
+    if isinstance(damping, str):
+        return GainRatio()
+    if isinstance(damping, Real):
+        return Constant(float(damping))
+    return damping

@@ -1,0 +1,206 @@
+"""Directions: the solution of the damped Gauss-Newton system
+
+    (G + diag(a) + damping I) step = -gradient,        G = J'J / S
+
+by one Cholesky factorisation in one of two spaces. `Primal` factorises the P x P system itself. `Dual` applies
+Woodbury's identity with M = diag(a) + damping I and the n c x n c kernel K = J M^-1 J':
+
+    step = -M^-1 (g - J' (S I + K)^-1 J M^-1 g)
+
+Without any prior and damping, a rank-deficient system has many solutions; both then take the shortest.
+Here ``a`` is given per (layer, input), one vector a layer, and J holds the roots of curvature and sample weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .backend import available_memory, gigabytes, linear_algebra_device
+from .jacobian import Jacobian, gram_flops
+from .network import Network
+
+__all__ = ["Direction", "Dual", "Primal", "choose", "spectrum"]
+
+#: Copies of the system alive at once: the matrix, its damped copy and the factor.
+_COPIES = 3
+
+
+class Direction(Protocol):
+    """A solver for one linearisation, used for every damping tried there."""
+
+    def solve(self, gradient: Tensor, precision: list[Tensor], damping: float) -> Tensor:
+        """The step (P,); entries are not finite where the factorisation failed."""
+        ...
+
+    def riemannian_norm(self, gradient: Tensor) -> float:
+        """Norm of the output-space gradient's projection onto the range of the Jacobian: sqrt(g' G^+ g)."""
+        ...
+
+
+class Primal:
+    """Cholesky factorisation of the P x P system."""
+
+    def __init__(self, jacobian: Jacobian, total_weight: float) -> None:
+        self.G = _to_solver(jacobian.gram()) / total_weight
+        self._network = jacobian.network
+
+    def solve(self, gradient: Tensor, precision: list[Tensor], damping: float) -> Tensor:
+        A = self.G.clone()
+        shift = self._network.expand(precision) + damping
+        A.diagonal().add_(shift)
+        L, info = torch.linalg.cholesky_ex(A)
+        undetermined = float(shift.min()) <= 0 and float(L.diagonal().square().min()) <= _cutoff(A)
+        if int(info) != 0 or undetermined:
+            return -_minimum_norm(A, gradient, power=1)
+        return -torch.cholesky_solve(gradient[:, None], L)[:, 0]
+
+    def riemannian_norm(self, gradient: Tensor) -> float:
+        return math.sqrt(max(0.0, float(gradient @ _solve_in_range(self.G, gradient))))
+
+
+class Dual:
+    """Cholesky factorisation of the n c x n c system; no array of P x P or n c x P."""
+
+    def __init__(self, jacobian: Jacobian, total_weight: float) -> None:
+        self._J, self._S = jacobian, total_weight
+        self._scale: list[Tensor] = []
+        self._K = torch.empty(0)
+
+    def kernel(self, inverse_scale: list[Tensor]) -> Tensor:
+        """K = J M^-1 J' in float64; a multiple of the last one is not computed anew."""
+        if self._scale:
+            ratio = torch.cat(inverse_scale) / torch.cat(self._scale)
+            if float(ratio.max() - ratio.min()) <= 1e-15 * float(ratio.max()):
+                return self._K * ratio[0]
+        self._scale = inverse_scale
+        self._K = _to_solver(self._J.kernel([m.to(self._J.w) for m in inverse_scale]))
+        return self._K
+
+    def solve(self, gradient: Tensor, precision: list[Tensor], damping: float) -> Tensor:
+        M = [a + damping for a in precision]
+        if min(float(m.min()) for m in M) <= 0:
+            # G^+ g = S J' (J J')^+ (J J')^+ J g
+            K = self.kernel([torch.ones_like(a) for a in precision])
+            return -self._S * self._rmatvec(_minimum_norm(K, self._matvec(gradient), power=2))
+        inverse = self._J.network.expand([1 / m for m in M])
+        system = self.kernel([1 / m for m in M]).clone()
+        system.diagonal().add_(self._S)
+        L, info = torch.linalg.cholesky_ex(system)
+        if int(info) != 0:
+            return torch.full_like(gradient, torch.nan)
+
+        def apply(g: Tensor) -> Tensor:
+            t = inverse * g
+            return t - inverse * self._rmatvec(torch.cholesky_solve(self._matvec(t)[:, None], L)[:, 0])
+
+        step = apply(gradient)
+        # For small damping the two terms nearly cancel; one step of iterative refinement restores the digits.
+        residual = gradient - step / inverse - self._rmatvec(self._matvec(step)) / self._S
+        return -(step + apply(residual))
+
+    def riemannian_norm(self, gradient: Tensor) -> float:
+        if not self._scale:
+            self.kernel(_ones(self._J, gradient))
+        # For the residual r in root space S g = J'r; then K^+ J M^-1 J' r is the projection of r.
+        v = self._matvec(self._J.network.expand(self._scale) * gradient) * self._S
+        return float(_solve_in_range(self._K, v).norm()) / math.sqrt(self._S)
+
+    def _matvec(self, v: Tensor) -> Tensor:
+        return _to_solver(self._J.matvec(v.to(self._J.w)).flatten())
+
+    def _rmatvec(self, r: Tensor) -> Tensor:
+        return _to_solver(self._J.rmatvec(r.to(self._J.w).view(-1, self._J.c)))
+
+
+def choose(solver: str, network: Network, n: int, c: int, device: torch.device) -> Callable[[Jacobian, float], Direction]:
+    """Pick the direction by estimated cost among those that fit in memory.
+
+    Parameters
+    ----------
+    solver : {"auto", "primal", "dual"}
+    network : Network
+    n, c : int
+        Samples, and curvature columns per sample.
+    device : torch.device
+        Where the Jacobian lives.
+
+    Raises
+    ------
+    ValueError
+        If the chosen system, or with "auto" the smaller one, exceeds the available memory.
+    """
+    P, rows = network.n_weights, n * c
+    features = sum(out * c + into for out, into in network.shapes)
+    flops = {"primal": gram_flops(network, n, c) + P**3 / 3, "dual": rows * n * features + rows**3 / 3}
+    need = {"primal": 8 * _COPIES * P**2, "dual": 8 * _COPIES * rows**2}
+    available = available_memory(linear_algebra_device(device))
+    wanted = ["primal", "dual"] if solver == "auto" else [solver]
+    fitting = [name for name in wanted if need[name] <= available]
+    if not fitting:
+        smallest = min(wanted, key=need.__getitem__)
+        raise ValueError(_too_large(smallest, need, available, network))
+    return {"primal": Primal, "dual": Dual}[min(fitting, key=flops.__getitem__)]
+
+
+def _too_large(solver: str, need: dict[str, float], available: float, network: Network) -> str:
+    other = "dual" if solver == "primal" else "primal"
+    message = (
+        f"The system of solver={solver!r} needs {gigabytes(need[solver])} ({network.n_weights} weights), "
+        f"but {gigabytes(available)} are available. "
+    )
+    if need[other] <= available:
+        return message + f"solver={other!r} needs {gigabytes(need[other])} and would fit."
+    fitting = int(math.sqrt(available / (8 * _COPIES)))
+    width = fitting // max(1, network.n_features + network.n_outputs + 1)
+    return message + (
+        f"solver='primal' would fit with at most {fitting} weights, for example hidden_layer_sizes=({max(1, width)},)."
+    )
+
+
+def spectrum(jacobian: Jacobian, direction: Direction, total_weight: float) -> tuple[float, float]:
+    """Extreme eigenvalues of the smaller of G (P x P) and the kernel J J' / S (n c x n c)."""
+    rows, P = jacobian.shape
+    if rows < P:
+        ones = _ones(jacobian, jacobian.w)
+        matrix = direction.kernel(ones) if isinstance(direction, Dual) else _to_solver(jacobian.kernel(ones))
+        matrix = matrix / total_weight
+    else:
+        matrix = direction.G if isinstance(direction, Primal) else _to_solver(jacobian.gram()) / total_weight
+    eigenvalues = torch.linalg.eigvalsh(matrix)
+    return float(eigenvalues[0]), float(eigenvalues[-1])
+
+
+def _ones(jacobian: Jacobian, like: Tensor) -> list[Tensor]:
+    return [like.new_ones(into) for _, into in jacobian.network.shapes]
+
+
+def _to_solver(values: Tensor) -> Tensor:
+    return values.to(device=linear_algebra_device(values.device)).to(torch.float64)
+
+
+def _cutoff(A: Tensor) -> float:
+    """Eigenvalues up to this are rounding errors of those of A."""
+    return len(A) * torch.finfo(A.dtype).eps * float(A.diagonal().abs().max())
+
+
+def _minimum_norm(A: Tensor, b: Tensor, power: int) -> Tensor:
+    """Shortest solution of A^power x = b for symmetric A: eigenvalues at rounding level are taken as 0."""
+    if not bool(torch.isfinite(A).all()):
+        return torch.full_like(b, torch.nan)
+    values, V = torch.linalg.eigh(A)
+    keep = values > len(A) * torch.finfo(A.dtype).eps * float(values.abs().max())
+    inverse = torch.where(keep, values, torch.inf).reciprocal() ** power
+    return V @ (inverse * (V.T @ b))
+
+
+def _solve_in_range(A: Tensor, b: Tensor) -> Tensor:
+    """A^+ b for b in the range of A, which may be singular: a shift at rounding level makes it definite."""
+    A = A.clone()
+    A.diagonal().add_(10 * _cutoff(A))
+    L, info = torch.linalg.cholesky_ex(A)
+    return torch.cholesky_solve(b[:, None], L)[:, 0] if int(info) == 0 else torch.full_like(b, torch.nan)

@@ -1,0 +1,259 @@
+"""What `GNRegressor` and `GNClassifier` share: parameters and their validation, fit, and the fitted state."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABCMeta, abstractmethod
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from .activations import ACTIVATIONS
+from .backend import DTYPES, resolve_device
+from .damping import DampingRule, as_rule
+from .ensemble import Member, Problem, Start, draw_start, member_outputs, train_members
+from .jacobian import gram_flops
+from .losses import Loss
+from .network import Network
+from .preprocessing import InputScaler, TargetScaler, merge_rows
+from .training import CONVERGED, STATUS, Settings
+
+__all__ = ["BaseGN"]
+
+
+class BaseGN(BaseEstimator, metaclass=ABCMeta):
+    """Fit and fitted state of a damped Gauss-Newton network; subclasses give targets their meaning."""
+
+    _parameter_constraints: dict = {
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "linear_path": ["boolean"],
+        "alpha": [Interval(Real, 0, None, closed="neither")],
+        "init": [StrOptions({"random", "symmetric", "centered"})],
+        "damping": [
+            StrOptions({"adaptive"}),
+            Interval(Real, 0, None, closed="left"),
+            HasMethods(["initial", "accepted", "rejected"]),
+        ],
+        "step_size": [Interval(Real, 0, 1, closed="right")],
+        "l2_regularization": [Interval(Real, 0, None, closed="left")],
+        "n_estimators": [Interval(Integral, 1, None, closed="left")],
+        "solver": [StrOptions({"auto", "primal", "dual"})],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "standardize": ["boolean"],
+        "warm_start": ["boolean"],
+        "device": [str],
+        "dtype": [StrOptions(set(DTYPES))],
+        "record_spectrum": ["boolean"],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes: int | Sequence[int],
+        activation: str,
+        linear_path: bool,
+        alpha: float,
+        init: str,
+        damping: str | float | DampingRule,
+        step_size: float,
+        l2_regularization: float,
+        n_estimators: int,
+        solver: str,
+        max_iter: int,
+        tol: float,
+        n_iter_no_change: int,
+        standardize: bool,
+        warm_start: bool,
+        device: str,
+        dtype: str,
+        record_spectrum: bool,
+        n_jobs: int | None,
+        random_state: int | np.random.RandomState | None,
+        verbose: int | bool,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.linear_path = linear_path
+        self.alpha = alpha
+        self.init = init
+        self.damping = damping
+        self.step_size = step_size
+        self.l2_regularization = l2_regularization
+        self.n_estimators = n_estimators
+        self.solver = solver
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.standardize = standardize
+        self.warm_start = warm_start
+        self.device = device
+        self.dtype = dtype
+        self.record_spectrum = record_spectrum
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @abstractmethod
+    def _validate_target(self, y: Any) -> np.ndarray:
+        """Check y, set what is known of it (classes, shape), and encode it as floats (n, m)."""
+
+    @abstractmethod
+    def _weigh_classes(self, Y: np.ndarray, sample_weight: np.ndarray) -> np.ndarray:
+        """Sample weights times class weights."""
+
+    @abstractmethod
+    def _training_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> tuple[np.ndarray, Loss]:
+        """Merged targets (n, m) as network targets (n, k), and the loss."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> BaseGN:
+        """Train on data.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Finite numbers. Float32 and float64 are taken as they are, other types are converted.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights; weight 2 is the row twice, weight 0 its absence.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter or the data are not as described, or the linear system cannot fit in memory; raised before
+            any work, and an earlier fit is kept.
+        """
+        self._validate_params()
+        hidden = self._check_hidden_layer_sizes()
+        resolve_device(self.device)
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], multi_output=True, **self._target_check())
+        sample_weight = self._check_weight(sample_weight, X)
+        Y = self._validate_target(y)
+        Xm, Ym, weight = merge_rows(X, Y, self._weigh_classes(Y, sample_weight))
+        if self.standardize:
+            self._input_scaler = InputScaler.fit(Xm, weight)
+            Xm = self._input_scaler.transform(Xm)
+        else:
+            self._input_scaler = None
+        Yt, loss = self._training_target(Ym, weight)
+        network = Network(
+            X.shape[1], Yt.shape[1], hidden, self.activation, self.linear_path, float(self.alpha), self.init
+        )
+        problem = Problem(
+            network=network,
+            loss=loss,
+            X=Xm,
+            Y=np.ascontiguousarray(Yt),
+            sample_weight=weight,
+            l2_regularization=float(self.l2_regularization),
+            rule=as_rule(self.damping),
+            solver=self.solver,
+            settings=Settings(
+                step_size=float(self.step_size),
+                max_iter=self.max_iter,
+                tol=float(self.tol),
+                n_iter_no_change=self.n_iter_no_change,
+                record_spectrum=self.record_spectrum,
+                report=print if self.verbose else None,
+            ),
+            device=resolve_device(self.device, gram_flops(network, len(Xm), Yt.shape[1])),
+            dtype=DTYPES[self.dtype],
+        )
+        self._store(train_members(problem, self._starts(network), self.n_jobs))
+        return self
+
+    def _target_check(self) -> dict[str, Any]:
+        return {}
+
+    def _check_hidden_layer_sizes(self) -> tuple[int, ...]:
+        sizes = self.hidden_layer_sizes
+        if isinstance(sizes, Integral):
+            sizes = (int(sizes),)
+        sizes = tuple(np.asarray(sizes).tolist()) if isinstance(sizes, np.ndarray) else tuple(sizes)
+        if not all(isinstance(h, Integral) and not isinstance(h, bool) and h > 0 for h in sizes):
+            raise ValueError(
+                f"hidden_layer_sizes must be positive integers, one a layer, got {self.hidden_layer_sizes!r}."
+            )
+        if self.init == "symmetric" and any(h % 2 for h in sizes):
+            # Network says the same; here it is said before any work.
+            Network(1, 1, sizes, init="symmetric")
+        return tuple(int(h) for h in sizes)
+
+    def _check_weight(self, sample_weight: Any, X: np.ndarray) -> np.ndarray:
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+        if weight.min() < 0:
+            raise ValueError(f"sample_weight must not be negative, got a minimum of {weight.min():g}.")
+        if weight.max() == 0:
+            raise ValueError("sample_weight is zero for every sample; at least one must be positive.")
+        return weight
+
+    def _starts(self, network: Network) -> list[Start]:
+        seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=self.n_estimators)
+        fresh = [draw_start(network, int(seed)) for seed in seeds]
+        if not (self.warm_start and hasattr(self, "estimators_")):
+            return fresh
+        if any(member.network != network for member in self.estimators_):
+            raise ValueError(
+                "warm_start=True needs the network of the previous fit: the same number of features, outputs and "
+                f"classes, hidden_layer_sizes, activation, linear_path, alpha and init. It was "
+                f"{self.estimators_[0].network}, now it is {network}."
+            )
+        kept = [Start(member.weights, member.anchor) for member in self.estimators_[: self.n_estimators]]
+        return kept + fresh[len(kept) :]
+
+    def _store(self, members: list[Member]) -> None:
+        best = members[0]
+        self.estimators_ = members
+        shapes = best.network.shapes
+        ends = np.cumsum([out * into for out, into in shapes])
+        layers = [part.reshape(shape) for part, shape in zip(np.split(best.weights, ends[:-1]), shapes, strict=True)]
+        self.coefs_ = [W[:, :-1].T.copy() for W in layers]
+        self.intercepts_ = [W[:, -1].copy() for W in layers]
+        self.n_outputs_ = best.network.n_outputs
+        self.n_iter_ = best.n_iter
+        self.loss_ = best.loss
+        self.history_ = best.history
+        self.loss_curve_ = best.history["loss"][1:].tolist()
+        self.solver_ = best.solver
+        self.damping_ = best.damping
+        self.status_ = best.status
+        self.status_message_ = STATUS[best.status]
+        if best.status not in CONVERGED:
+            warnings.warn(
+                f"{self.status_message_} (max_iter={self.max_iter}, tol={self.tol:g})", ConvergenceWarning, stacklevel=3
+            )
+
+    def _outputs(self, X: Any) -> tuple[np.ndarray, np.dtype]:
+        """Outputs of every member on X, (members, n, k) in float64, and the dtype predictions are returned in."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        scaled = (
+            np.array(X, dtype=np.float64, order="C")
+            if self._input_scaler is None
+            else self._input_scaler.transform(X)
+        )
+        device = resolve_device(self.device, 2.0 * len(X) * self.estimators_[0].network.n_weights)
+        dtype = DTYPES[self.dtype]
+        return np.stack([member_outputs(m, scaled, device, dtype) for m in self.estimators_]), X.dtype
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

@@ -1,0 +1,234 @@
+"""The weighted Jacobian at given weights as a linear operator that is never formed as a whole.
+
+Row (i, c) of the operator is row c of ``R_i' J_i``, with J_i the network's k x P Jacobian at sample i and R_i (k x c)
+the root of the loss curvature, the square root of the sample weight included. Summed over samples,
+
+    gram     J'J   (P x P)       sum_i (D_l D_m')_i kron (u_l u_m')_i     block of layers l, m
+    kernel   J M^-1 J'  (n c x n c)   sum_l (D_l D_l') o (u_l M_l^-1 u_l')
+
+where layer l contributes the outer products of back-propagated rows D_l and input rows u_l, D D' is already summed
+over the c columns in the gram, and o is the elementwise product. M is diagonal and depends on (layer, input) only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from .backend import chunks
+from .network import Network, Tape
+
+__all__ = ["Jacobian", "gram_flops"]
+
+#: The factored gram spends more time per flop than one large matrix product (forming the factors, unpacking);
+#: measured break-even on two cores, float64 and float32.
+_FACTORED_OVERHEAD = 1.6
+
+#: Upper blocks in which the explicit gram is accumulated: many save flops, few keep the products large.
+_COLUMNS_PER_BLOCK = 150
+_MAX_BLOCKS = 6
+
+#: Rows of the kernel formed at a time: few enough to skip most of its lower half.
+_KERNEL_ROWS = 256
+
+
+def _triangle(p: int) -> int:
+    return p * (p + 1) // 2
+
+
+def _factored_flops(network: Network) -> float:
+    """Multiply-adds per sample of the factored gram: one GEMM for each pair of layers."""
+    shapes = network.shapes
+    total = 0.0
+    for a, (out_a, in_a) in enumerate(shapes):
+        total += _triangle(out_a) * _triangle(in_a)
+        total += sum(out_a * out_b * in_a * in_b for out_b, in_b in shapes[a + 1 :])
+    return total
+
+
+def gram_flops(network: Network, n: int, c: int) -> float:
+    """Multiply-adds of :meth:`Jacobian.gram` by the cheaper of its two ways."""
+    return n * min(_FACTORED_OVERHEAD * _factored_flops(network), 0.6 * c * network.n_weights**2)
+
+
+class Jacobian:
+    """Operator of shape (n c, P).
+
+    Parameters
+    ----------
+    network : Network
+    w : Tensor of shape (P,)
+        Weights at which the network is linearised.
+    U : Tensor of shape (n, d + 1)
+        Inputs with the column of ones.
+    root : callable
+        ``root(rows)`` gives the curvature roots R (rows, k, c) of a slice of samples, weights included.
+    c : int
+        Number of columns of a root.
+    """
+
+    def __init__(self, network: Network, w: Tensor, U: Tensor, root: Callable[[slice], Tensor], c: int) -> None:
+        self.network, self.w, self.U, self.root, self.c = network, w, U, root, c
+        self.shape = (len(U) * c, network.n_weights)
+        self._factored = _FACTORED_OVERHEAD * _factored_flops(network) < 0.6 * c * network.n_weights**2
+        self._rows = chunks(len(U), self._bytes_per_row(), U.device)
+        self._kept: list[tuple[slice, Tape, list[Tensor]]] = []
+
+    def _bytes_per_row(self) -> int:
+        shapes, c = self.network.shapes, self.c
+        widths = sum(3 * into + (3 + c) * out for out, into in shapes)
+        explicit = 2 * c * self.network.n_weights
+        factored = max(
+            sum(_triangle(out) + _triangle(into) for out, into in shapes),
+            max((2 * (a[0] * b[0] * (1 + c * (c > 1)) + a[1] * b[1]) for a in shapes for b in shapes), default=0),
+        )
+        return (widths + (factored if self._factored else explicit)) * self.U.element_size()
+
+    def _linearised(self) -> Iterator[tuple[slice, Tape, list[Tensor]]]:
+        """Chunk by chunk: the rows, the tape and the back-propagated rows; kept when one chunk holds all."""
+        if self._kept:
+            yield from self._kept
+            return
+        for rows in self._rows:
+            _, tape = self.network.forward(self.U[rows], self.w)
+            chunk = (rows, tape, self.network.backward(tape, self.w, self.root(rows)))
+            if len(self._rows) == 1:
+                self._kept = [chunk]
+            yield chunk
+
+    def _tapes(self) -> Iterator[tuple[slice, Tape]]:
+        if self._kept:
+            yield self._kept[0][:2]
+            return
+        for rows in self._rows:
+            yield rows, self.network.forward(self.U[rows], self.w)[1]
+
+    def matvec(self, v: Tensor) -> Tensor:
+        """J v for v (P,): shape (n, c)."""
+        out = []
+        for rows, tape in self._tapes():
+            tangent = self.network.jvp(tape, self.w, v)
+            out.append(torch.einsum("nk,nkc->nc", tangent, self.root(rows)))
+        return torch.cat(out)
+
+    def rmatvec(self, r: Tensor) -> Tensor:
+        """J' r for r (n, c): shape (P,)."""
+        out = torch.zeros_like(self.w)
+        for rows, tape in self._tapes():
+            out += self.network.vjp(tape, self.w, torch.einsum("nkc,nc->nk", self.root(rows), r[rows]))
+        return out
+
+    def gram(self) -> Tensor:
+        """J'J, shape (P, P)."""
+        if self._factored:
+            return self._factored_gram()
+        return self._explicit_gram()
+
+    def _explicit_gram(self) -> Tensor:
+        """Chunks of J that stay in cache, accumulated by upper blocks."""
+        P = self.network.n_weights
+        G = self.w.new_zeros(P, P)
+        count = max(1, min(_MAX_BLOCKS, P // _COLUMNS_PER_BLOCK))
+        edges = [P * i // count for i in range(count + 1)]
+        for _, tape, D in self._linearised():
+            parts = [(d[..., None] * u[:, None, None, :]).flatten(2) for d, u in zip(D, tape.inputs, strict=True)]
+            J = torch.cat(parts, 2).flatten(0, 1)
+            for a, b in zip(edges[:-1], edges[1:], strict=True):
+                G[a:b, a:].addmm_(J[:, a:b].T, J[:, a:])
+        return _mirror_upper(G, edges)
+
+    def _factored_gram(self) -> Tensor:
+        """One GEMM for each pair of layers, with D already summed over the columns; equal layers by triangles."""
+        shapes = self.network.shapes
+        L = len(shapes)
+        products: dict[tuple[int, int], Tensor] = {}
+        for _, tape, rows in self._linearised():
+            # Features first, samples last: products of features are then products of contiguous rows.
+            D = [d.permute(1, 2, 0).contiguous() for d in rows]
+            U = [u.T.contiguous() for u in tape.inputs]
+            for a in range(L):
+                _accumulate(products, (a, a), _triangle_products(D[a]), _triangle_products(U[a][None]))
+                for b in range(a + 1, L):
+                    _accumulate(products, (a, b), _all_products(D[a], D[b]), _all_products(U[a][None], U[b][None]))
+        P = self.network.n_weights
+        G = self.w.new_empty(P, P)
+        start = [0]
+        for out, into in shapes:
+            start.append(start[-1] + out * into)
+        for (a, b), product in products.items():
+            (out_a, in_a), (out_b, in_b) = shapes[a], shapes[b]
+            if a == b:
+                block = product[_triangle_index(out_a, G.device)][:, :, _triangle_index(in_a, G.device)]
+            else:
+                block = product.view(out_a, out_b, in_a, in_b)
+            target = G[start[a] : start[a + 1], start[b] : start[b + 1]].view(out_a, in_a, out_b, in_b)
+            target.copy_(block.permute(0, 2, 1, 3))
+        return _mirror_upper(G, start)
+
+    def trace(self) -> Tensor:
+        """Trace of J'J: the sum over samples and layers of ||D_i||^2 ||u_i||^2."""
+        total = self.w.new_zeros(())
+        for _, tape, D in self._linearised():
+            for d, u in zip(D, tape.inputs, strict=True):
+                total += d.square().sum((1, 2)) @ u.square().sum(1)
+        return total
+
+    def kernel(self, inverse_scale: list[Tensor]) -> Tensor:
+        """J M^-1 J', shape (n c, n c), for M^-1 given per (layer, input) as one vector (in + 1,) a layer."""
+        n, c = len(self.U), self.c
+        factors = list(self._linearised())
+        D = [torch.cat([d[layer] for _, _, d in factors]).flatten(0, 1) for layer in range(len(self.network.shapes))]
+        U = [torch.cat([t.inputs[layer] for _, t, _ in factors]) for layer in range(len(self.network.shapes))]
+        K = self.w.new_empty(n * c, n * c)
+        blocks = chunks(n, 3 * c * n * c * K.element_size(), K.device, _KERNEL_ROWS)
+        for rows in blocks:
+            first = rows.start
+            block = K[first * c : rows.stop * c, first * c :].view(-1, c, n - first, c)
+            for layer, (d, u, m) in enumerate(zip(D, U, inverse_scale, strict=True)):
+                part = (d[first * c : rows.stop * c] @ d[first * c :].T).view(block.shape)
+                part *= ((u[rows] * m) @ u[first:].T)[:, None, :, None]
+                block.copy_(part) if layer == 0 else block.add_(part)
+        return _mirror_upper(K, [rows.start * c for rows in blocks] + [n * c])
+
+
+def _mirror_upper(G: Tensor, edges: list[int]) -> Tensor:
+    """Copy the blocks above the diagonal blocks between ``edges`` to below them, in place."""
+    for a, b in zip(edges[:-1], edges[1:], strict=True):
+        G[b:, a:b] = G[a:b, b:].T
+    return G
+
+
+def _accumulate(products: dict[tuple[int, int], Tensor], pair: tuple[int, int], S: Tensor, V: Tensor) -> None:
+    if pair in products:
+        products[pair].addmm_(S, V.T)
+    else:
+        products[pair] = S @ V.T
+
+
+def _triangle_products(D: Tensor) -> Tensor:
+    """Upper triangle of sum_c D_c D_c' per sample, for D (c, p, m): shape (p (p + 1) / 2, m)."""
+    _, p, m = D.shape
+    out = D.new_empty(_triangle(p), m)
+    position = 0
+    for j in range(p):
+        torch.sum(D[:, j:] * D[:, j : j + 1], 0, out=out[position : position + p - j])
+        position += p - j
+    return out
+
+
+def _all_products(A: Tensor, B: Tensor) -> Tensor:
+    """sum_c A_c B_c' per sample, for A (c, p, m) and B (c, q, m): shape (p q, m)."""
+    out = A[0][:, None] * B[0][None]
+    for a, b in zip(A[1:], B[1:], strict=True):
+        out.addcmul_(a[:, None], b[None])
+    return out.flatten(0, 1)
+
+
+def _triangle_index(p: int, device: torch.device) -> Tensor:
+    """(p, p) positions of the pairs (i, j) in the packed upper triangle."""
+    upper = torch.triu_indices(p, p, device=device)
+    index = torch.empty(p, p, dtype=torch.long, device=device)
+    index[upper[0], upper[1]] = index[upper[1], upper[0]] = torch.arange(_triangle(p), device=device)
+    return index

@@ -1,0 +1,91 @@
+"""The training objective F(w) = (1/S) sum_i s_i l(f_i, y_i) + 1/2 sum_p a_p w_p^2 of one network on one data set.
+
+Weights and everything of their size are float64; network outputs and Jacobians are in the dtype of the data.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .backend import chunks, sum_float64
+from .jacobian import Jacobian
+from .losses import Loss
+from .network import Network
+
+__all__ = ["Evaluation", "Objective"]
+
+
+class Evaluation(NamedTuple):
+    """Weights (P,) with the network's outputs (n, k) and the weighted mean data loss there."""
+
+    w: Tensor
+    outputs: Tensor
+    loss: float
+
+
+class Objective:
+    """Weighted mean loss of a network on data.
+
+    Parameters
+    ----------
+    network : Network
+    loss : Loss
+    X : Tensor of shape (n, d)
+        Inputs; their device and dtype are those of the computation.
+    Y : Tensor of shape (n, k)
+        Targets.
+    sample_weight : Tensor of shape (n,)
+        Positive weights s_i.
+    anchor : Tensor of shape (P,), optional
+        Initial weights of ``init="centered"``; the outputs there are subtracted.
+    """
+
+    def __init__(
+        self, network: Network, loss: Loss, X: Tensor, Y: Tensor, sample_weight: Tensor, anchor: Tensor | None = None
+    ) -> None:
+        self.network, self.data_loss = network, loss
+        self.U, self.Y, self.sample_weight = network.with_bias(X), Y, sample_weight
+        self.total_weight = float(sum_float64(sample_weight))
+        bytes_per_row = sum(into + 3 * out for out, into in network.shapes) * X.element_size()
+        self._rows = chunks(len(X), bytes_per_row, X.device)
+        self._offset = None if anchor is None else self._forward(anchor)
+
+    @property
+    def eps(self) -> float:
+        """Rounding unit of the data's dtype."""
+        return float(torch.finfo(self.U.dtype).eps)
+
+    def _forward(self, w: Tensor) -> Tensor:
+        w = w.to(self.U)
+        return torch.cat([self.network.forward(self.U[rows], w)[0] for rows in self._rows])
+
+    def evaluate(self, w: Tensor) -> Evaluation:
+        """Outputs and loss at w; the loss may come out as inf or nan, which the caller rejects."""
+        f = self._forward(w)
+        if self._offset is not None:
+            f = f - self._offset
+        losses = self.data_loss.value(f, self.Y) * self.sample_weight
+        return Evaluation(w, f, float(sum_float64(losses)) / self.total_weight)
+
+    def gradient(self, at: Evaluation) -> Tensor:
+        """Gradient of the mean data loss, shape (P,)."""
+        w = at.w.to(self.U)
+        out = torch.zeros_like(at.w)
+        for rows in self._rows:
+            _, tape = self.network.forward(self.U[rows], w)
+            g = self.data_loss.gradient(at.outputs[rows], self.Y[rows]) * self.sample_weight[rows, None]
+            out += self.network.vjp(tape, w, g).to(out)
+        return out / self.total_weight
+
+    def jacobian(self, at: Evaluation) -> Jacobian:
+        """The Jacobian at w with the roots of the loss curvature and of the sample weights."""
+        root_weight = self.sample_weight.sqrt()
+
+        def root(rows: slice) -> Tensor:
+            R = self.data_loss.curvature_root(at.outputs[rows], self.Y[rows])
+            return R * root_weight[rows, None, None]
+
+        return Jacobian(self.network, at.w.to(self.U), self.U, root, c=self.network.n_outputs)

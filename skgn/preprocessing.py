@@ -1,0 +1,139 @@
+"""Data as training wants them: repeated rows merged, inputs robustly scaled and smoothly clipped, targets standardised.
+
+Every statistic treats a weight as that many repetitions of its row, and every statistic is computed from rows merged
+and sorted by `merge_rows`. A fit therefore depends on the weighted set of rows only, bit for bit: not on their order,
+and not on whether a row came twice or once with weight 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["InputScaler", "TargetScaler", "merge_rows", "weighted_quantile"]
+
+#: Standardised inputs beyond this many scale units are squeezed towards it.
+_CLIP = 3.0
+
+#: Interquartile range of the standard normal distribution.
+_NORMAL_IQR = 1.3489795003921634
+
+#: Beyond this the square in the clip would overflow; the clip is flat there by far.
+_LARGEST = 1e150
+
+
+def merge_rows(X: np.ndarray, Y: np.ndarray, sample_weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Drop rows of weight 0, merge equal rows (adding their weights), and put them in an order of their own.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+    Y : ndarray of shape (n, k)
+    sample_weight : ndarray of shape (n,)
+
+    Returns
+    -------
+    X, Y, sample_weight : ndarrays with m <= n rows
+    """
+    kept = sample_weight > 0
+    # Adding 0 turns -0.0 into 0.0, which compares equal and must hash equal.
+    rows = np.column_stack([X[kept], Y[kept]]).astype(np.float64) + 0.0
+    weight = sample_weight[kept].astype(np.float64)
+    order = np.argsort(_row_hashes(rows), kind="stable")
+    rows, weight = rows[order], weight[order]
+    new = np.ones(len(rows), dtype=bool)
+    # Equal rows have equal hashes and stand together, but for collisions of different rows (odds of n^2 / 2^64).
+    new[1:] = (rows[1:] != rows[:-1]).any(axis=1)
+    first = np.flatnonzero(new)
+    weight = np.add.reduceat(weight, first) if len(first) else weight
+    rows = rows[first]
+    return np.ascontiguousarray(rows[:, : X.shape[1]]), np.ascontiguousarray(rows[:, X.shape[1] :]), weight
+
+
+def _row_hashes(rows: np.ndarray) -> np.ndarray:
+    """A 64-bit integer for each row: multiply-and-shift mixing of the float bits, column by column."""
+    hashes = np.zeros(len(rows), dtype=np.uint64)
+    for column in rows.T:
+        hashes ^= np.ascontiguousarray(column).view(np.uint64)
+        hashes *= np.uint64(0x9E3779B97F4A7C15)
+        hashes ^= hashes >> np.uint64(32)
+    return hashes
+
+
+def weighted_quantile(values: np.ndarray, weight: np.ndarray, q: float) -> np.ndarray:
+    """Quantile of each column of ``values`` (n, d): the averaged inverse of the weighted distribution function."""
+    order = np.argsort(values, axis=0, kind="stable")
+    sorted_values = np.take_along_axis(values, order, axis=0)
+    cumulative = np.cumsum(weight[order], axis=0)
+    target = q * cumulative[-1]
+    low = np.minimum((cumulative < target).sum(axis=0), len(values) - 1)
+    high = np.minimum((cumulative <= target).sum(axis=0), len(values) - 1)
+    columns = np.arange(values.shape[1])
+    return sorted_values[low, columns] / 2 + sorted_values[high, columns] / 2
+
+
+@dataclass
+class InputScaler:
+    """z = (x - median) / scale, then z / sqrt(1 + (z / 3)^2).
+
+    The scale is the interquartile range in units of a normal's standard deviation or, where that is 0 (indicator
+    columns), half the range; a column constant in training carries no information and maps to 0.
+    """
+
+    centre: np.ndarray
+    inverse_scale: np.ndarray
+    unit: np.ndarray
+
+    @classmethod
+    def fit(cls, X: np.ndarray, weight: np.ndarray) -> InputScaler:
+        """Estimate from (n, d) inputs; columns of any magnitude are first brought to at most 1."""
+        largest = np.abs(X).max(axis=0)
+        unit = np.where(largest > 0, largest, 1.0)
+        V = X / unit
+        centre = weighted_quantile(V, weight, 0.5)
+        spread = (weighted_quantile(V, weight, 0.75) - weighted_quantile(V, weight, 0.25)) / _NORMAL_IQR
+        half_range = (V.max(axis=0) - V.min(axis=0)) / 2
+        scale = np.where(spread > 0, spread, half_range)
+        inverse = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0)
+        return cls(centre, inverse, unit)
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """Scale and clip; the result is new, C-contiguous and float64."""
+        with np.errstate(over="ignore"):
+            z = (np.asarray(X, dtype=np.float64) / self.unit - self.centre) * self.inverse_scale
+        z = np.clip(z, -_LARGEST, _LARGEST)
+        return np.ascontiguousarray(z / np.sqrt(1 + np.square(z / _CLIP)))
+
+
+@dataclass
+class TargetScaler:
+    """Standardise each target to weighted mean 0 and standard deviation 1; a constant one is only centred."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def fit(cls, Y: np.ndarray, weight: np.ndarray) -> TargetScaler:
+        """Estimate from (n, k) targets; columns of any magnitude are first brought to at most 1."""
+        largest = np.abs(Y).max(axis=0)
+        unit = np.where(largest > 0, largest, 1.0)
+        V = Y / unit
+        mean = np.average(V, axis=0, weights=weight)
+        deviation = np.sqrt(np.average(np.square(V - mean), axis=0, weights=weight))
+        # A constant column leaves a rounding error of its mean.
+        constant = deviation <= 8 * np.finfo(float).eps * np.abs(mean)
+        return cls(mean * unit, np.where(constant, 1.0, deviation) * np.where(constant, 1.0, unit))
+
+    @classmethod
+    def identity(cls, n_outputs: int) -> TargetScaler:
+        """The scaler that changes nothing."""
+        return cls(np.zeros(n_outputs), np.ones(n_outputs))
+
+    def transform(self, Y: np.ndarray) -> np.ndarray:
+        """Targets in standard units."""
+        return (Y - self.mean) / self.scale
+
+    def inverse_transform(self, Y: np.ndarray) -> np.ndarray:
+        """Targets in their own units."""
+        return Y * self.scale + self.mean

@@ -1,0 +1,257 @@
+"""The Gauss-Newton loop of one network: linearise, solve, test the step, accept or try again.
+
+At each iterate the prior may re-estimate itself, the damping rule says how far to trust the linearisation, and a step
+is applied only after its objective was computed and found lower. Training can be stopped and resumed between
+iterations, so that an ensemble can compare its candidates on the way.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .damping import DampingRule, Iterate
+from .directions import Direction, spectrum
+from .evidence import Prior
+from .jacobian import Jacobian
+from .objective import Evaluation, Objective
+
+__all__ = ["CONVERGED", "HISTORY", "STATUS", "Settings", "Training"]
+
+#: Why training stopped, and the sentence that tells it.
+STATUS = {
+    "running": "Training has not ended.",
+    "gradient": "Converged: the gradient vanishes to within tol^2, relative to the objective.",
+    "decrease": "Converged: predicted and actual decrease stayed within tol for n_iter_no_change iterations.",
+    "evidence": "Converged: the log evidence per sample moved less than tol for n_iter_no_change iterations.",
+    "precision": "Converged: the predicted decrease is below the rounding error of the objective.",
+    "max_iter": "Stopped short of the tolerance: max_iter iterations were used up.",
+    "no_descent": "Stopped short of the tolerance: no damping or step length lowers the objective.",
+    "superseded": "Stopped early: the log evidence fell behind that of the members kept.",
+}
+CONVERGED = frozenset({"gradient", "decrease", "evidence", "precision"})
+
+HISTORY = (
+    "objective",
+    "loss",
+    "gradient_norm",
+    "riemannian_gradient_norm",
+    "damping",
+    "gain_ratio",
+    "step_norm",
+    "distance_from_init",
+    "n_effective_parameters",
+    "log_evidence",
+    "noise_std",
+    "time",
+)
+
+#: A step must gain this fraction of the predicted decrease (the usual constant of Armijo's condition).
+_SUFFICIENT_GAIN = 1e-4
+
+#: Dampings or step lengths tried from one iterate before giving up; 4^30 and 2^-30 leave nothing to try.
+_MAX_TRIES = 30
+
+#: Objective values closer than this many rounding units are equal.
+_ROUNDING_UNITS = 8
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long and how strictly to train, the same for all members."""
+
+    step_size: float = 1.0
+    max_iter: int = 100
+    tol: float = 1e-4
+    n_iter_no_change: int = 10
+    record_spectrum: bool = False
+    report: Callable[[str], None] | None = None
+
+
+@dataclass
+class _Step:
+    """A tested step and the figures that the history shows of it."""
+
+    to: Evaluation
+    damping: float
+    gain_ratio: float
+    norm: float
+    predicted: float
+    actual: float
+
+
+@dataclass
+class Training:
+    """State of the training of one network; :meth:`run` advances it.
+
+    ``make_direction`` turns a Jacobian and the total weight into a solver; after :meth:`run`, ``direction`` is the one
+    at the final weights, so that a posterior needs no further linearisation.
+    """
+
+    objective: Objective
+    w: Tensor
+    prior: Prior
+    rule: DampingRule
+    make_direction: Callable[[Jacobian, float], Direction]
+    settings: Settings = field(default_factory=Settings)
+
+    def __post_init__(self) -> None:
+        self.status = "running"
+        self.n_iter = 0
+        self.at = self.objective.evaluate(self.w)
+        self.history: dict[str, list[float]] = {name: [] for name in HISTORY}
+        if self.settings.record_spectrum:
+            self.history |= {"min_eigenvalue": [], "max_eigenvalue": []}
+        self._start = self.w
+        self._quiet = 0
+        self._seconds = 0.0
+        self.damping = math.nan
+        self._step: _Step | None = None
+
+    @property
+    def log_evidence(self) -> float:
+        """Log evidence at the present weights; minus infinity without one."""
+        return self.prior.log_evidence if self.prior.log_evidence is not None else -math.inf
+
+    def run(self, until: int) -> None:
+        """Iterate until ``until`` iterations are done or training ends; ``status`` tells which."""
+        began = time.perf_counter() - self._seconds
+        while self.status == "running":
+            if not self.history["objective"] or self._step is not None:
+                self._arrive(began)
+            if self.status != "running" or self.n_iter >= until:
+                break
+            self._step = self._find_step()
+            if self._step is None:
+                break
+            self.at, self.n_iter = self._step.to, self.n_iter + 1
+        self._seconds = time.perf_counter() - began
+
+    def _arrive(self, began: float) -> None:
+        """Linearise at the present weights, re-estimate the prior, record, and decide whether to stop."""
+        at, step, objective = self.at, self._step, self.objective
+        self.jacobian = objective.jacobian(at)
+        self.direction = self.make_direction(self.jacobian, objective.total_weight)
+        data_gradient = objective.gradient(at)
+        before = self.prior.log_evidence
+        if step is not None:
+            at = self.at = self.prior.update(objective, at, self.direction)
+        a = objective.network.expand(self.prior.precision)
+        self._gradient = data_gradient + a * at.w
+        self._value = self.value(at)
+        self._iterate = Iterate(
+            self.n_iter,
+            self._value,
+            at.loss,
+            float(self._gradient.norm()),
+            float(self.jacobian.trace()) / objective.total_weight / len(at.w),
+            lambda: spectrum(self.jacobian, self.direction, objective.total_weight)[0],
+        )
+        if step is None:
+            self.damping = self.rule.initial(self._iterate)
+        else:
+            self.damping = self.rule.accepted(step.damping, step.gain_ratio, self._iterate)
+        self._record(data_gradient, time.perf_counter() - began)
+        self.status = self._decide(step, before)
+        self._step = None
+
+    def value(self, at: Evaluation) -> float:
+        """The objective: mean loss plus prior."""
+        a = self.objective.network.expand(self.prior.precision)
+        return at.loss + 0.5 * float((a * at.w) @ at.w)
+
+    def _decide(self, step: _Step | None, before: float | None) -> str:
+        """Whether to stop at the iterate that ``step`` led to, and why."""
+        tol, F = self.settings.tol, self._value
+        after = self.prior.log_evidence
+        if after is None:
+            scale = max(1.0, float(self.at.w.norm()))
+            if self._iterate.gradient_norm * scale <= tol**2 * abs(F):
+                return "gradient"
+        if step is not None:
+            if after is None:
+                if step.predicted <= _ROUNDING_UNITS * self.objective.eps * abs(F):
+                    return "precision"
+                quiet = max(step.predicted, step.actual) <= tol * abs(F)
+            else:
+                quiet = before is not None and abs(after - before) <= tol * self.objective.total_weight
+            self._quiet = self._quiet + 1 if quiet else 0
+            if self._quiet >= self.settings.n_iter_no_change:
+                return "decrease" if after is None else "evidence"
+        return "max_iter" if self.n_iter >= self.settings.max_iter else "running"
+
+    def _find_step(self) -> _Step | None:
+        """The first step that passes its test; None sets the status that says why there is none."""
+        damping, length, solved = self.damping, self.settings.step_size, None
+        at, F, gradient, objective = self.at, self._value, self._gradient, self.objective
+        noise = _ROUNDING_UNITS * objective.eps * abs(F)
+        for _ in range(_MAX_TRIES):
+            if solved is None:
+                solved = self.direction.solve(gradient, self.prior.precision, damping)
+            step = length * solved
+            if bool(torch.isfinite(step).all()):
+                slope, square = float(gradient @ solved), float(solved @ solved)
+                # (G + diag a + damping) solved = -gradient gives the curvature along the step without another product.
+                curvature = max(0.0, -slope - damping * square)
+                predicted = -length * slope - 0.5 * length**2 * curvature
+                trial = objective.evaluate(at.w + step)
+                actual = F - self.value(trial)
+                if predicted > noise:
+                    accept = actual > _SUFFICIENT_GAIN * predicted
+                else:
+                    # Below the rounding error of the objective only the gradient can tell.
+                    accept = abs(actual) <= noise and self._gradient_norm(trial) <= self._iterate.gradient_norm
+                if accept:
+                    gain = actual / predicted if predicted > noise else 1.0
+                    return _Step(trial, damping, gain, float(step.norm()), predicted, actual)
+                if abs(actual) <= noise and predicted <= noise:
+                    self.status = "precision"
+                    return None
+            larger = self.rule.rejected(damping, self._iterate)
+            if larger is None:
+                length *= 0.5
+            else:
+                damping, solved = larger, None
+        self.status = "no_descent"
+        return None
+
+    def _gradient_norm(self, at: Evaluation) -> float:
+        a = self.objective.network.expand(self.prior.precision)
+        return float((self.objective.gradient(at) + a * at.w).norm())
+
+    def _record(self, data_gradient: Tensor, seconds: float) -> None:
+        step, prior, nan = self._step, self.prior, math.nan
+        row = {
+            "objective": self._value,
+            "loss": self.at.loss,
+            "gradient_norm": self._iterate.gradient_norm,
+            "riemannian_gradient_norm": self.direction.riemannian_norm(data_gradient),
+            "damping": step.damping if step else nan,
+            "gain_ratio": step.gain_ratio if step else nan,
+            "step_norm": step.norm if step else nan,
+            "distance_from_init": float((self.at.w - self._start).norm()),
+            "n_effective_parameters": prior.n_effective_parameters,
+            "log_evidence": nan if prior.log_evidence is None else prior.log_evidence,
+            "noise_std": prior.noise_std,
+            "time": seconds,
+        }
+        if self.settings.record_spectrum:
+            extremes = spectrum(self.jacobian, self.direction, self.objective.total_weight)
+            row |= dict(zip(("min_eigenvalue", "max_eigenvalue"), extremes, strict=True))
+        for name, value in row.items():
+            self.history[name].append(value)
+        if self.settings.report is not None:
+            self.settings.report(
+                f"iteration {self.n_iter:4d}  objective {row['objective']:.6g}  loss {row['loss']:.6g}  "
+                f"gradient {row['gradient_norm']:.2e}  damping {row['damping']:.2e}"
+            )
+
+    def history_arrays(self) -> dict[str, np.ndarray]:
+        """The history as equal-length arrays; entry 0 is the starting point, whose step figures are nan."""
+        return {name: np.asarray(values) for name, values in self.history.items()}
