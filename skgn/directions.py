@@ -42,6 +42,11 @@ class Direction(Protocol):
         ...
 
 
+    def inverse_traces(self, precision: list[Tensor]) -> tuple[list[Tensor], float]:
+        """Traces of (G + diag(a))^-1 per (layer, input), and log|G + diag(a)|; nan where it is not definite."""
+        ...
+
+
 class Primal:
     """Cholesky factorisation of the P x P system."""
 
@@ -61,6 +66,17 @@ class Primal:
 
     def riemannian_norm(self, gradient: Tensor) -> float:
         return math.sqrt(max(0.0, float(gradient @ _solve_in_range(self.G, gradient))))
+
+
+    def inverse_traces(self, precision: list[Tensor]) -> tuple[list[Tensor], float]:
+        A = self.G.clone()
+        A.diagonal().add_(self._network.expand(precision))
+        L, info = torch.linalg.cholesky_ex(A)
+        if int(info) != 0:
+            return [torch.full_like(a, torch.nan) for a in precision], math.nan
+        diagonal = torch.cholesky_inverse(L).diagonal()
+        traces = [part.sum(0) for part in self._network.split(diagonal)]
+        return traces, 2 * float(L.diagonal().log().sum())
 
 
 class Dual:
@@ -109,6 +125,18 @@ class Dual:
         # For the residual r in root space S g = J'r; then K^+ J M^-1 J' r is the projection of r.
         v = self._matvec(self._J.network.expand(self._scale) * gradient) * self._S
         return float(_solve_in_range(self._K, v).norm()) / math.sqrt(self._S)
+
+    def inverse_traces(self, precision: list[Tensor]) -> tuple[list[Tensor], float]:
+        # In terms of J / sqrt(S): G = (J / sqrt S)' (J / sqrt S), and the kernel is K / S.
+        inverse_scale = [1 / a for a in precision]
+        N = self.kernel(inverse_scale) / self._S
+        N.diagonal().add_(1.0)
+        L, info = torch.linalg.cholesky_ex(N)
+        if int(info) != 0:
+            return [torch.full_like(a, torch.nan) for a in precision], math.nan
+        traces = self._J.inverse_traces(torch.cholesky_inverse(L) / self._S, inverse_scale)
+        log_determinant = float(self._J.network.expand(precision).log().sum()) + 2 * float(L.diagonal().log().sum())
+        return traces, log_determinant
 
     def _matvec(self, v: Tensor) -> Tensor:
         return _to_solver(self._J.matvec(v.to(self._J.w)).flatten())

@@ -11,7 +11,7 @@ from joblib import Parallel, delayed
 from .backend import chunks, linear_algebra_device, torch_threads
 from .damping import DampingRule
 from .directions import choose
-from .evidence import FixedPrior
+from .evidence import EvidencePrior, FixedPrior, Prior, prior_groups
 from .jacobian import gram_flops
 from .losses import Loss
 from .network import Network
@@ -19,6 +19,10 @@ from .objective import Objective
 from .training import Settings, Training
 
 __all__ = ["Member", "Problem", "Start", "draw_start", "member_outputs", "train_members"]
+
+
+#: (iterations, candidates kept) between which candidates are compared.
+ROUNDS: list[tuple[int, int]] = []
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,9 @@ class Member:
     n_iter: int
     loss: float
     damping: float
+    log_evidence: float | None
+    noise_std: float
+    n_effective_parameters: float
     solver: str
     history: dict[str, np.ndarray]
 
@@ -48,7 +55,8 @@ class Problem:
     X: np.ndarray
     Y: np.ndarray
     sample_weight: np.ndarray
-    l2_regularization: float
+    l2_regularization: str | float
+    prior_groups: str
     rule: DampingRule
     solver: str
     settings: Settings
@@ -58,20 +66,24 @@ class Problem:
 
 @dataclass(frozen=True)
 class Start:
-    """Initial weights of a member, and the anchor of ``init="centered"``."""
+    """Initial weights of a candidate, the anchor of ``init="centered"``, and the first noise precision."""
 
     weights: np.ndarray
     anchor: np.ndarray | None
+    noise_precision: float | None = None
 
 
-def draw_start(network: Network, seed: int) -> Start:
+def draw_start(network: Network, seed: int, noise_precision: float | None = None) -> Start:
     """Random initial weights from a private generator."""
     weights = network.initial_weights(np.random.RandomState(seed))
-    return Start(weights, weights if network.init == "centered" else None)
+    return Start(weights, weights if network.init == "centered" else None, noise_precision)
 
 
-def train_members(problem: Problem, starts: list[Start], n_jobs: int | None) -> list[Member]:
-    """Train one member from each start, in threads; best (lowest objective) first."""
+def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | None) -> list[Member]:
+    """Train candidates in threads and keep ``n_members``: those of highest evidence, or of lowest objective.
+
+    With evidence, candidates are compared after each of `ROUNDS` iterations, and those that fell behind end there.
+    """
     network, n, k = problem.network, len(problem.X), problem.network.n_outputs
     flops = gram_flops(network, n, k)
     # Chosen before anything is allocated: a problem that cannot fit is refused here.
@@ -82,19 +94,35 @@ def train_members(problem: Problem, starts: list[Start], n_jobs: int | None) -> 
 
     X, Y, sample_weight = tensor(problem.X), tensor(problem.Y), tensor(problem.sample_weight)
 
-    def run(start: Start) -> Training:
-        with torch_threads(flops), torch.no_grad():
-            anchor = None if start.anchor is None else solver_tensor(start.anchor, problem.device)
-            w = solver_tensor(start.weights, problem.device)
-            objective = Objective(network, problem.loss, X, Y, sample_weight, anchor)
-            prior = FixedPrior(network, problem.l2_regularization, w)
-            training = Training(objective, w, prior, problem.rule, make_direction, problem.settings)
-            training.run(problem.settings.max_iter)
-            return training
+    def begin(start: Start) -> Training:
+        anchor = None if start.anchor is None else solver_tensor(start.anchor, problem.device)
+        w = solver_tensor(start.weights, problem.device)
+        objective = Objective(network, problem.loss, X, Y, sample_weight, anchor)
+        prior: Prior
+        if problem.l2_regularization == "evidence":
+            groups = prior_groups(problem.prior_groups, network, w.device)
+            prior = EvidencePrior(network, groups, objective.total_weight, start.noise_precision, w)
+        else:
+            prior = FixedPrior(network, float(problem.l2_regularization), w)
+        return Training(objective, w, prior, problem.rule, make_direction, problem.settings)
 
-    trainings = Parallel(n_jobs=n_jobs, require="sharedmem")(delayed(run)(start) for start in starts)
-    order = sorted(range(len(starts)), key=lambda i: trainings[i].history["objective"][-1])
-    return [_member(trainings[i], starts[i]) for i in order]
+    def advance(training: Training | Start, until: int) -> Training:
+        with torch_threads(flops), torch.no_grad():
+            if isinstance(training, Start):
+                training = begin(training)
+            training.run(until)
+        return training
+
+    rounds = [*ROUNDS, (problem.settings.max_iter, n_members)]
+    candidates: list[tuple[Training | Start, Start]] = [(start, start) for start in starts]
+    with Parallel(n_jobs=n_jobs, require="sharedmem") as parallel:
+        for until, keep in rounds:
+            advanced = parallel(delayed(advance)(training, until) for training, _ in candidates)
+            candidates = list(zip(advanced, (start for _, start in candidates), strict=True))
+            candidates.sort(key=lambda c: (-c[0].log_evidence, c[0].history["objective"][-1]))
+            if len(candidates) > keep:
+                candidates = candidates[: max(keep, n_members)]
+    return [_member(training, start) for training, start in candidates[:n_members]]
 
 
 def _member(training: Training, start: Start) -> Member:
@@ -106,6 +134,9 @@ def _member(training: Training, start: Start) -> Member:
         n_iter=training.n_iter,
         loss=training.at.loss,
         damping=training.damping,
+        log_evidence=training.prior.log_evidence,
+        noise_std=training.prior.noise_std,
+        n_effective_parameters=training.prior.n_effective_parameters,
         solver=type(training.direction).__name__.lower(),
         history=training.history_arrays(),
     )

@@ -20,12 +20,15 @@ from .backend import DTYPES, resolve_device
 from .damping import DampingRule, as_rule
 from .ensemble import Member, Problem, Start, draw_start, member_outputs, train_members
 from .jacobian import gram_flops
-from .losses import Loss
+from .losses import Loss, SquaredError
 from .network import Network
 from .preprocessing import InputScaler, TargetScaler, merge_rows
 from .training import CONVERGED, STATUS, Settings
 
 __all__ = ["BaseGN"]
+
+#: Noise precisions of the standardised target from which evidence starts: all of its variance is noise, and little is.
+NOISE_STARTS = (1.0, 30.0)
 
 
 class BaseGN(BaseEstimator, metaclass=ABCMeta):
@@ -43,7 +46,8 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
             HasMethods(["initial", "accepted", "rejected"]),
         ],
         "step_size": [Interval(Real, 0, 1, closed="right")],
-        "l2_regularization": [Interval(Real, 0, None, closed="left")],
+        "l2_regularization": [StrOptions({"evidence"}), Interval(Real, 0, None, closed="left")],
+        "prior_groups": [StrOptions({"feature", "layer", "shared"})],
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
         "solver": [StrOptions({"auto", "primal", "dual"})],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
@@ -68,7 +72,8 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         init: str,
         damping: str | float | DampingRule,
         step_size: float,
-        l2_regularization: float,
+        l2_regularization: str | float,
+        prior_groups: str,
         n_estimators: int,
         solver: str,
         max_iter: int,
@@ -91,6 +96,7 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         self.damping = damping
         self.step_size = step_size
         self.l2_regularization = l2_regularization
+        self.prior_groups = prior_groups
         self.n_estimators = n_estimators
         self.solver = solver
         self.max_iter = max_iter
@@ -162,7 +168,8 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
             X=Xm,
             Y=np.ascontiguousarray(Yt),
             sample_weight=weight,
-            l2_regularization=float(self.l2_regularization),
+            l2_regularization=self.l2_regularization,
+            prior_groups=self.prior_groups,
             rule=as_rule(self.damping),
             solver=self.solver,
             settings=Settings(
@@ -176,7 +183,7 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
             device=resolve_device(self.device, gram_flops(network, len(Xm), Yt.shape[1])),
             dtype=DTYPES[self.dtype],
         )
-        self._store(train_members(problem, self._starts(network), self.n_jobs))
+        self._store(train_members(problem, self._starts(network, loss), self.n_estimators, self.n_jobs))
         return self
 
     def _target_check(self) -> dict[str, Any]:
@@ -204,9 +211,12 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
             raise ValueError("sample_weight is zero for every sample; at least one must be positive.")
         return weight
 
-    def _starts(self, network: Network) -> list[Start]:
+    def _starts(self, network: Network, loss: Loss) -> list[Start]:
+        """Where the candidates start: a few more than there are members where the evidence can choose."""
+        evidence = self.l2_regularization == "evidence"
+        noise = NOISE_STARTS if evidence and isinstance(loss, SquaredError) else (None,)
         seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=self.n_estimators)
-        fresh = [draw_start(network, int(seed)) for seed in seeds]
+        fresh = [draw_start(network, int(seed), beta) for beta in noise for seed in seeds]
         if not (self.warm_start and hasattr(self, "estimators_")):
             return fresh
         if any(member.network != network for member in self.estimators_):
@@ -215,7 +225,7 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
                 f"classes, hidden_layer_sizes, activation, linear_path, alpha and init. It was "
                 f"{self.estimators_[0].network}, now it is {network}."
             )
-        kept = [Start(member.weights, member.anchor) for member in self.estimators_[: self.n_estimators]]
+        kept = [Start(m.weights, m.anchor, noise[0]) for m in self.estimators_[: self.n_estimators]]
         return kept + fresh[len(kept) :]
 
     def _store(self, members: list[Member]) -> None:

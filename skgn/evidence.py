@@ -1,17 +1,47 @@
-"""Priors on the weights: the precision a of every weight in the objective's 1/2 sum_p a_p w_p^2."""
+"""Priors on the weights: fixed, or estimated with the noise level by maximising the evidence while training.
+
+With summed losses scaled by the noise precision beta (1 for log losses) the posterior's precision matrix is
+
+    A = beta S (G + diag(a)),        a_g = alpha_g / (beta S)
+
+where alpha_g is the prior precision of group g and a the one in the objective's mean form. After every accepted step
+
+    gamma_g = P_g - a_g tr_g (G + diag(a))^-1        effective parameters
+    alpha_g = gamma_g / ||w_g||^2
+    beta    = (S k - sum gamma) / (2 S loss)
+
+    log Z   = 1/2 sum_g P_g log alpha_g + S k / 2 log(beta / 2 pi) - beta S loss - 1/2 sum_g alpha_g ||w_g||^2
+              - 1/2 log|A|
+
+with S, the sum of the weights, in the place of the number of samples.
+
+References
+----------
+D. J. C. MacKay, A practical Bayesian framework for backpropagation networks, Neural Computation 4 (1992).
+F. D. Foresee and M. T. Hagan, Gauss-Newton approximation to Bayesian learning, ICNN 1997.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from .directions import Direction
+from .losses import SquaredError
 from .network import Network
 from .objective import Evaluation, Objective
 
-__all__ = ["FixedPrior", "Prior"]
+__all__ = ["EvidencePrior", "FixedPrior", "Groups", "Prior", "prior_groups"]
+
+#: Bounds of a precision, in units in which a standardised input and a standardised output have variance 1.
+_SMALLEST_PRECISION, _LARGEST_PRECISION = 1e-4, 1e6
+
+#: Effective parameters of a group stay above this, so that it can come back.
+_SMALLEST_GAMMA = 1e-3
 
 
 class Prior(Protocol):
@@ -39,3 +69,138 @@ class FixedPrior:
 
     def update(self, objective: Objective, at: Evaluation, direction: Direction) -> Evaluation:
         return at
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Which prior group the weights of each (layer, input) belong to: numbers 0, 1, ..., one vector a layer."""
+
+    index: list[Tensor]
+
+    def sum(self, per_input: list[Tensor]) -> Tensor:
+        """Sum over the members of each group."""
+        flat = torch.cat(per_input)
+        return flat.new_zeros(self.count).index_add_(0, torch.cat(self.index), flat)
+
+    def spread(self, per_group: Tensor) -> list[Tensor]:
+        """One value a group, given to each of its members."""
+        return [per_group[index] for index in self.index]
+
+    @property
+    def count(self) -> int:
+        return 1 + max(int(index.max()) for index in self.index)
+
+
+def prior_groups(kind: str, network: Network, device: torch.device) -> Groups:
+    """Prior groups by name.
+
+    Parameters
+    ----------
+    kind : {"feature", "layer", "shared"}
+        "feature": the first-layer weights of each input feature; the biases of each hidden layer; the weights of
+        each later layer; the linear path; the readout's bias. "layer": the same with all features in one group.
+        "shared": one group.
+    network : Network
+    device : torch.device
+    """
+    d, index, count = network.n_features, [], 0
+    for layer, (_, into) in enumerate(network.shapes):
+        if kind == "shared":
+            groups = torch.zeros(into, dtype=torch.long)
+        else:
+            # Blocks of inputs of one kind: [inputs or units of the layer below, linear path, bias].
+            is_readout = layer == len(network.shapes) - 1
+            linear = d if is_readout and layer > 0 and network.linear_path else 0
+            per_feature = kind == "feature" and layer == 0
+            first = torch.arange(d) if per_feature else torch.zeros(into - 1 - linear, dtype=torch.long)
+            blocks, position = [first], int(first.max()) + 1
+            if linear:
+                blocks.append(torch.full((linear,), position))
+                position += 1
+            blocks.append(torch.full((1,), position))
+            groups = torch.cat(blocks) + count
+            count += position + 1
+        index.append(groups.to(device))
+    return Groups(index)
+
+
+class EvidencePrior:
+    """Group precisions and noise precision re-estimated by MacKay's fixed-point iteration.
+
+    Parameters
+    ----------
+    network : Network
+    groups : Groups
+    total_weight : float
+        S, the sum of the sample weights.
+    noise_precision : float or None
+        Starting beta in units of the standardised target; None for losses without a noise level (log losses).
+    like : Tensor
+        Gives device and dtype.
+    """
+
+    def __init__(
+        self, network: Network, groups: Groups, total_weight: float, noise_precision: float | None, like: Tensor
+    ) -> None:
+        self._groups, self._S, self._k = groups, total_weight, network.n_outputs
+        self._has_noise = noise_precision is not None
+        self._beta = like.new_full((self._k,), 1.0 if noise_precision is None else noise_precision)
+        self._size = groups.sum([like.new_full((into,), float(out)) for out, into in network.shapes])
+        # Fan-in: the prior dominates at first and the data earn each effective parameter.
+        start = [like.new_full((into,), float(into - 1)) for _, into in network.shapes]
+        self._unit = [like.new_ones(into) for _, into in network.shapes]
+        h = network.hidden_layer_sizes[-1] if network.hidden_layer_sizes else 0
+        start[-1][:h], start[-1][h:] = float(h), 1.0
+        # The output scale multiplies the readout: in its units every precision grows with alpha^2.
+        start[-1] *= network.alpha**2
+        self._unit[-1] *= network.alpha**2
+        mean = groups.sum([v * out for v, (out, _) in zip(start, network.shapes, strict=True)]) / self._size
+        self._unit_mean = groups.sum([v * out for v, (out, _) in zip(self._unit, network.shapes, strict=True)]) / self._size
+        self._alpha = mean
+        self.gamma = torch.zeros_like(self._alpha)
+        self.log_evidence: float | None = -math.inf
+
+    @property
+    def _mean_beta(self) -> float:
+        return float(self._beta.log().mean().exp())
+
+    @property
+    def precision(self) -> list[Tensor]:
+        return self._groups.spread(self._alpha / (self._mean_beta * self._S))
+
+    @property
+    def n_effective_parameters(self) -> float:
+        return float(self.gamma.sum())
+
+    @property
+    def noise_std(self) -> float:
+        """Noise standard deviation (root mean square over outputs), nan for log losses."""
+        return float((1 / self._beta).mean().sqrt()) if self._has_noise else math.nan
+
+    def update(self, objective: Objective, at: Evaluation, direction: Direction) -> Evaluation:
+        traces, log_determinant = direction.inverse_traces(self.precision)
+        S, beta, alpha = self._S, self._mean_beta, self._alpha
+        gamma = (self._size - alpha / (beta * S) * self._groups.sum(traces)).clamp(min=_SMALLEST_GAMMA)
+        squares = self._groups.sum([W.square().sum(0) for W in objective.network.split(at.w)])
+        P = float(self._size.sum())
+        self.log_evidence = (
+            0.5 * float(self._size @ alpha.log())
+            - beta * S * at.loss
+            - 0.5 * float(alpha @ squares)
+            - 0.5 * (P * math.log(beta * S) + log_determinant)
+        )
+        if self._has_noise:
+            self.log_evidence += 0.5 * S * float((self._beta / (2 * math.pi)).log().sum())
+        self.gamma = gamma
+        tiny = torch.finfo(squares.dtype).tiny
+        lowest, highest = _SMALLEST_PRECISION * self._unit_mean, _LARGEST_PRECISION * self._unit_mean
+        self._alpha = (gamma / (squares + tiny)).clamp(min=lowest, max=highest)
+        if not self._has_noise:
+            return at
+        residual = (at.outputs - objective.Y).to(squares)
+        errors = (residual.square() * objective.sample_weight.to(squares)[:, None]).sum(0)
+        freedom = (S - gamma.sum() / self._k).clamp(min=1.0)
+        self._beta = freedom / errors.clamp(min=1e-12 * S)
+        if self._k == 1:
+            return at
+        return objective.reweigh(at, SquaredError(self._beta / self._mean_beta))

@@ -175,12 +175,17 @@ class Jacobian:
                 total += d.square().sum((1, 2)) @ u.square().sum(1)
         return total
 
+    def _factors(self) -> tuple[list[Tensor], list[Tensor]]:
+        """All back-propagated rows D_l (n c, out) and input rows U_l (n, in + 1)."""
+        chunks_ = list(self._linearised())
+        layers = range(len(self.network.shapes))
+        D = [torch.cat([d[layer] for _, _, d in chunks_]).flatten(0, 1) for layer in layers]
+        return D, [torch.cat([tape.inputs[layer] for _, tape, _ in chunks_]) for layer in layers]
+
     def kernel(self, inverse_scale: list[Tensor]) -> Tensor:
         """J M^-1 J', shape (n c, n c), for M^-1 given per (layer, input) as one vector (in + 1,) a layer."""
         n, c = len(self.U), self.c
-        factors = list(self._linearised())
-        D = [torch.cat([d[layer] for _, _, d in factors]).flatten(0, 1) for layer in range(len(self.network.shapes))]
-        U = [torch.cat([t.inputs[layer] for _, t, _ in factors]) for layer in range(len(self.network.shapes))]
+        D, U = self._factors()
         K = self.w.new_empty(n * c, n * c)
         blocks = chunks(n, 3 * c * n * c * K.element_size(), K.device, _KERNEL_ROWS)
         for rows in blocks:
@@ -191,6 +196,24 @@ class Jacobian:
                 part *= ((u[rows] * m) @ u[first:].T)[:, None, :, None]
                 block.copy_(part) if layer == 0 else block.add_(part)
         return _mirror_upper(K, [rows.start * c for rows in blocks] + [n * c])
+
+
+    def inverse_traces(self, inverse: Tensor, inverse_scale: list[Tensor]) -> list[Tensor]:
+        """Trace over the units of each (layer, input) of (J'J + M)^-1, without any P x P array.
+
+        ``inverse`` is (I + J M^-1 J')^-1, (n c, n c). With B = inverse o (D D'), summed over columns, the trace for
+        input j of a layer with h units is ``h / m_j - u_j' B u_j / m_j^2``.
+        """
+        n, c = len(self.U), self.c
+        D, U = self._factors()
+        traces = [m * out for m, (out, _) in zip(inverse_scale, self.network.shapes, strict=True)]
+        for rows in chunks(n, 3 * c * n * c * inverse.element_size(), inverse.device, _KERNEL_ROWS):
+            block = slice(rows.start * c, rows.stop * c)
+            for layer, (d, u) in enumerate(zip(D, U, strict=True)):
+                B = (inverse[block] * (d[block] @ d.T).to(inverse)).view(-1, c, n, c).sum((1, 3))
+                u = u.to(inverse)
+                traces[layer] = traces[layer] - ((B @ u) * u[rows]).sum(0) * inverse_scale[layer].square()
+        return traces
 
 
 def _mirror_upper(G: Tensor, edges: list[int]) -> Tensor:

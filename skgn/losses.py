@@ -36,17 +36,30 @@ class Loss(Protocol):
 
 
 class SquaredError:
-    """Half squared error, ``1/2 ||f - y||^2``; R = I."""
+    """Half squared error, ``1/2 sum_k r_k (f_k - y_k)^2``; R = diag(sqrt r).
+
+    Parameters
+    ----------
+    relative_precision : Tensor of shape (k,), optional
+        r, the noise precision of each output relative to the others; all 1 by default.
+    """
+
+    def __init__(self, relative_precision: Tensor | None = None) -> None:
+        self._precision = relative_precision
+
+    def _weigh(self, residual: Tensor) -> Tensor:
+        return residual if self._precision is None else residual * self._precision.to(residual)
 
     def value(self, f: Tensor, y: Tensor) -> Tensor:
-        return 0.5 * (f - y).square().sum(1)
+        return 0.5 * self._weigh((f - y).square()).sum(1)
 
     def gradient(self, f: Tensor, y: Tensor) -> Tensor:
-        return f - y
+        return self._weigh(f - y)
 
     def curvature_root(self, f: Tensor, y: Tensor) -> Tensor:
         n, k = f.shape
-        return torch.eye(k, dtype=f.dtype, device=f.device).expand(n, k, k)
+        diagonal = f.new_ones(k) if self._precision is None else self._precision.sqrt().to(f)
+        return torch.diag(diagonal).expand(n, k, k)
 
     def inverse_link(self, f: Tensor) -> Tensor:
         return f

@@ -67,8 +67,16 @@ class Objective:
         f = self._forward(w)
         if self._offset is not None:
             f = f - self._offset
+        return Evaluation(w, f, self._mean_loss(f))
+
+    def reweigh(self, at: Evaluation, loss: Loss) -> Evaluation:
+        """Replace the data loss, and the evaluation by that under the new one."""
+        self.data_loss = loss
+        return Evaluation(at.w, at.outputs, self._mean_loss(at.outputs))
+
+    def _mean_loss(self, f: Tensor) -> float:
         losses = self.data_loss.value(f, self.Y) * self.sample_weight
-        return Evaluation(w, f, float(sum_float64(losses)) / self.total_weight)
+        return float(sum_float64(losses)) / self.total_weight
 
     def gradient(self, at: Evaluation) -> Tensor:
         """Gradient of the mean data loss, shape (P,)."""

@@ -1,0 +1,119 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from dense import draw, torch_functions
+from scipy.special import log_softmax, xlogy
+from sklearn.metrics import log_loss
+
+from skgn.activations import ACTIVATIONS
+from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
+
+one_hot = torch.nn.functional.one_hot
+
+
+def targets(loss, n, k):
+    """Valid targets of a loss, (n, k)."""
+    if isinstance(loss, SquaredError):
+        return draw(n, k, seed=5)
+    if isinstance(loss, LogLoss):
+        return (draw(n, k, seed=5) > 0).double()
+    return one_hot(torch.arange(n) % k, k).double()
+
+
+LOSSES = [(SquaredError(), 1), (SquaredError(), 3), (LogLoss(), 1), (LogLoss(), 3), (SoftmaxLoss(), 2), (SoftmaxLoss(), 4)]
+LOSS_IDS = [f"{type(loss).__name__}-{k}" for loss, k in LOSSES]
+
+#: Outputs from ordinary to where exp overflows in float64.
+MAGNITUDES = [1.0, 30.0, 1e3, 1e6]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activation_and_slope_match_torch_and_autograd(activation):
+    z = torch.cat([torch.linspace(-50, 50, 403, dtype=torch.float64), 3 * draw(200)])
+    function, derivative = ACTIVATIONS[activation]
+    expected = torch_functions[activation](z)
+    # torch turns softplus into z beyond 20, where exp(-20) is what it drops.
+    atol = 3e-9 if activation == "softplus" else 1e-12
+    torch.testing.assert_close(function(z), expected, rtol=1e-12, atol=atol)
+    slope = torch.func.vmap(torch.func.grad(torch_functions[activation]))(z)
+    torch.testing.assert_close(derivative(z, function(z)), slope, rtol=1e-10, atol=atol)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_activation_is_finite_far_out(activation, dtype):
+    z = torch.tensor([-1e15, -1e4, -800.0, 0.0, 800.0, 1e4, 1e15], dtype=dtype)
+    a = ACTIVATIONS[activation].function(z)
+    slope = ACTIVATIONS[activation].derivative(z, a)
+    assert a.dtype == slope.dtype == dtype
+    assert bool(torch.isfinite(a).all()) and bool(torch.isfinite(slope).all())
+
+
+def test_softplus_slope_is_consistent_beyond_torch_threshold():
+    # A step of the objective is compared with its derivative: both must come from the same function.
+    z = torch.tensor([19.0, 20.5, 22.0, 25.0], dtype=torch.float64)
+    excess = ACTIVATIONS["softplus"].function(z) - z
+    np.testing.assert_allclose(excess, np.log1p(np.exp(-z.numpy())), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("loss", "k"), LOSSES, ids=LOSS_IDS)
+@pytest.mark.parametrize("magnitude", MAGNITUDES)
+def test_gradient_and_curvature_root_match_autograd(loss, k, magnitude):
+    f, y = magnitude * draw(12, k), targets(loss, 12, k)
+
+    def one(f, y):
+        return loss.value(f[None], y[None])[0]
+
+    gradient = torch.func.vmap(torch.func.grad(one))(f, y)
+    torch.testing.assert_close(loss.gradient(f, y), gradient, rtol=1e-10, atol=1e-12)
+    hessian = torch.func.vmap(torch.func.hessian(one))(f, y)
+    R = loss.curvature_root(f, y)
+    torch.testing.assert_close(R @ R.mT, hessian, rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize(("loss", "k"), LOSSES, ids=LOSS_IDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_everything_is_finite_for_extreme_outputs(loss, k, dtype):
+    f = torch.tensor([[-1e8], [-200.0], [0.0], [200.0], [1e8]], dtype=dtype).repeat(1, k)
+    f[:, 0] *= -1
+    y = targets(loss, 5, k).to(dtype)
+    for result in (loss.value(f, y), loss.gradient(f, y), loss.curvature_root(f, y), loss.inverse_link(f)):
+        assert result.dtype == dtype
+        assert bool(torch.isfinite(result).all())
+
+
+def test_confident_positives_keep_their_curvature():
+    # 1 - sigmoid(f) is 0 from f = 37 on; the curvature is not.
+    f = torch.tensor([[40.0], [-40.0], [300.0], [-300.0]], dtype=torch.float64)
+    R = LogLoss().curvature_root(f, torch.ones_like(f))[:, 0, 0]
+    np.testing.assert_allclose(R.square(), [math.exp(-40), math.exp(-40), math.exp(-300), math.exp(-300)], rtol=1e-12)
+    # The same for softmax: against a rival 40 below, the curvature along the winner is about exp(-40).
+    f = torch.tensor([[0.0, -40.0, -500.0]], dtype=torch.float64)
+    R = SoftmaxLoss().curvature_root(f, torch.zeros_like(f))[0]
+    np.testing.assert_allclose((R @ R.T)[:2, :2], math.exp(-40) * np.array([[1, -1], [-1, 1]]), rtol=1e-12)
+
+
+def test_values_match_sklearn():
+    f = 3 * draw(50, 4)
+    y = targets(SoftmaxLoss(), 50, 4)
+    value = SoftmaxLoss().value(f, y)
+    np.testing.assert_allclose(value, -(log_softmax(f.numpy(), axis=1) * y.numpy()).sum(1), rtol=1e-12)
+    probability = SoftmaxLoss().inverse_link(f).numpy()
+    np.testing.assert_allclose(float(value.mean()), log_loss(y.argmax(1).numpy(), probability), rtol=1e-12)
+
+    y = targets(LogLoss(), 50, 4)
+    p = LogLoss().inverse_link(f).numpy()
+    expected = -(xlogy(y.numpy(), p) + xlogy(1 - y.numpy(), 1 - p)).sum(1)
+    np.testing.assert_allclose(LogLoss().value(f, y), expected, rtol=1e-12)
+
+    y = targets(SquaredError(), 50, 4)
+    np.testing.assert_allclose(SquaredError().value(f, y), ((f - y).numpy() ** 2).sum(1) / 2, rtol=1e-14)
+    assert SquaredError().inverse_link(f) is f
+
+
+def test_two_class_softmax_is_the_log_loss_of_the_difference():
+    f, y = 5 * draw(30, 2), targets(SoftmaxLoss(), 30, 2)
+    binary = LogLoss().value(f[:, 1:] - f[:, :1], y[:, 1:])
+    torch.testing.assert_close(SoftmaxLoss().value(f, y), binary, rtol=1e-12, atol=1e-14)

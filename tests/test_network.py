@@ -1,0 +1,179 @@
+import dense
+import numpy as np
+import pytest
+import torch
+from dense import NETWORKS, draw
+
+from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
+from skgn.network import Network
+from skgn.objective import Objective
+
+INITS_AT_ZERO = [
+    Network(3, k, hidden, activation, linear_path, alpha, init)
+    for init in ("symmetric", "centered")
+    for k, hidden, activation, linear_path, alpha in [
+        (1, (2,), "tanh", True, 1.0),
+        (3, (6,), "softplus", False, 100.0),
+        (3, (6, 4), "gelu", True, 0.01),
+        (1, (4, 6, 8), "logistic", False, 7.0),
+        (2, (50,), "relu", True, 1.0),
+        (2, (), "tanh", True, 3.0),
+    ]
+]
+
+
+@pytest.fixture(params=NETWORKS, ids=dense.name)
+def network(request):
+    return request.param
+
+
+@pytest.fixture
+def point(network):
+    """Inputs with bias, general weights, and the outputs' dense Jacobian (n, k, P)."""
+    X, w = draw(17, 3), 0.7 * draw(network.n_weights, seed=1)
+    return X, network.with_bias(X), w, dense.jacobian(network, w, X)
+
+
+def test_forward_matches_the_definition(network, point):
+    X, U, w, _ = point
+    torch.testing.assert_close(network.forward(U, w)[0], dense.forward(network, w, X), rtol=1e-12, atol=1e-13)
+    single = network.forward(U.float(), w.float())[0]
+    assert single.dtype == torch.float32
+    scale = float(dense.forward(network, w, X).abs().max())
+    torch.testing.assert_close(single.double(), dense.forward(network, w, X), rtol=1e-5, atol=1e-5 * scale)
+
+
+def test_vjp_and_jvp_match_autograd(network, point):
+    _, U, w, J = point
+    tape = network.forward(U, w)[1]
+    g, v = draw(17, network.n_outputs, seed=2), draw(network.n_weights, seed=3)
+    torch.testing.assert_close(network.vjp(tape, w, g), torch.einsum("nkp,nk->p", J, g), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(network.jvp(tape, w, v), J @ v, rtol=1e-10, atol=1e-12)
+
+
+def test_backward_rows_are_the_factors_of_the_jacobian(network, point):
+    _, U, w, J = point
+    tape = network.forward(U, w)[1]
+    columns = draw(17, network.n_outputs, 2, seed=4)
+    rows = network.backward(tape, w, columns)
+    outer = [(d[..., None] * u[:, None, None, :]).flatten(2) for d, u in zip(rows, tape.inputs, strict=True)]
+    expected = torch.einsum("nkp,nkc->ncp", J, columns)
+    torch.testing.assert_close(torch.cat(outer, 2), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_split_and_expand_use_the_same_layout(network):
+    per_input = [draw(into, seed=into) for _, into in network.shapes]
+    for W, row in zip(network.split(network.expand(per_input)), per_input, strict=True):
+        assert bool((W == row).all())
+
+
+def test_weight_count_of_known_architectures():
+    assert Network(4, 2, ()).n_weights == 2 * 5
+    assert Network(4, 2, (7,)).n_weights == 7 * 5 + 2 * (7 + 4 + 1)
+    assert Network(4, 2, (7, 3), linear_path=False).n_weights == 7 * 5 + 3 * 8 + 2 * 4
+
+
+def test_initial_weights_depend_on_the_generator_only(network):
+    a, b = (network.initial_weights(np.random.RandomState(3)) for _ in range(2))
+    np.testing.assert_array_equal(a, b)
+    assert a.shape == (network.n_weights,)
+    if network.hidden_layer_sizes:
+        assert not np.array_equal(a, network.initial_weights(np.random.RandomState(4)))
+
+
+def test_initial_outputs_have_unit_order_whatever_the_width():
+    X = network_input = draw(200, 30)
+    for width in (10, 1000):
+        network = Network(30, 1, (width,), "identity")
+        draws = [
+            dense.forward(network, torch.from_numpy(network.initial_weights(np.random.RandomState(seed))), X)
+            for seed in range(20)
+        ]
+        assert 0.5 < float(torch.stack(draws).std()) < 2.0
+    assert network_input.shape == (200, 30)
+
+
+@pytest.mark.parametrize("init", ["random", "centered"])
+def test_random_starts_break_the_symmetry_of_units(init):
+    network = Network(3, 1, (8,), init=init)
+    w = torch.from_numpy(network.initial_weights(np.random.RandomState(0)))
+    J = dense.jacobian(network, w, draw(100, 3))[:, 0]
+    assert int(torch.linalg.matrix_rank(J)) == network.n_weights
+
+
+@pytest.mark.parametrize("network", INITS_AT_ZERO, ids=dense.name)
+@pytest.mark.parametrize("budget", ["256", "0.002"], ids=["one-chunk", "chunks"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_output_at_the_start_is_exactly_zero(network, budget, dtype, monkeypatch):
+    monkeypatch.setenv("SKGN_MEMORY_BUDGET_MB", budget)
+    X = torch.cat([draw(150, 3), 1e3 * draw(30, 3), torch.zeros(1, 3), torch.full((1, 3), -1e6)]).to(dtype)
+    w = torch.from_numpy(network.initial_weights(np.random.RandomState(0)))
+    anchor = w if network.init == "centered" else None
+    objective = Objective(network, SquaredError(), X, torch.zeros(len(X), network.n_outputs), torch.ones(len(X)), anchor)
+    outputs = objective.evaluate(w).outputs
+    assert outputs.shape == (len(X), network.n_outputs)
+    assert bool((outputs == 0.0).all())
+    if network.hidden_layer_sizes:
+        # The start is no stationary point: outputs move with the weights.
+        assert float(objective.evaluate(w + 0.1 * draw(len(w))).outputs.abs().max()) > 0
+
+
+def test_symmetric_start_is_rank_deficient_and_centered_is_not():
+    X = draw(200, 3)
+    ranks = {}
+    for init in ("symmetric", "centered"):
+        network = Network(3, 1, (6,), init=init)
+        w = torch.from_numpy(network.initial_weights(np.random.RandomState(0)))
+        ranks[init] = int(torch.linalg.matrix_rank(dense.jacobian(network, w, X)[:, 0]))
+    # Paired units share a Jacobian direction: at most half of the hidden and readout weights count.
+    assert ranks == {"symmetric": 3 * (4 + 1) + 4, "centered": 6 * (4 + 1) + 4}
+
+
+@pytest.mark.parametrize("hidden", [(5,), (6, 3), (1, 2)])
+def test_symmetric_start_refuses_odd_widths(hidden):
+    with pytest.raises(ValueError, match=r"even widths.*\(" + str(hidden[0])):
+        Network(3, 1, hidden, init="symmetric")
+
+
+OBJECTIVES = [
+    (SquaredError(), Network(3, 2, (6, 4), "tanh", alpha=2.0)),
+    (SquaredError(), Network(3, 1, ())),
+    (LogLoss(), Network(3, 1, (5,), "softplus", alpha=0.5)),
+    (LogLoss(), Network(3, 3, (5,), "gelu", linear_path=False)),
+    (SoftmaxLoss(), Network(3, 3, (6, 4), "silu", alpha=3.0)),
+    (SoftmaxLoss(), Network(3, 3, (6,), "tanh", init="centered")),
+]
+
+
+@pytest.mark.parametrize(("loss", "network"), OBJECTIVES, ids=lambda c: getattr(c, "init", type(c).__name__))
+@pytest.mark.parametrize("budget", ["256", "0.002"], ids=["one-chunk", "chunks"])
+def test_objective_is_the_weighted_mean_and_its_gradient_matches_finite_differences(loss, network, budget, monkeypatch):
+    monkeypatch.setenv("SKGN_MEMORY_BUDGET_MB", budget)
+    n, k = 60, network.n_outputs
+    X, s = draw(n, 3), draw(n, seed=8).abs() + 0.01
+    Y = draw(n, k, seed=9) if isinstance(loss, SquaredError) else torch.eye(k)[torch.arange(n) % k].double()
+    w0, w = 0.5 * draw(network.n_weights, seed=1), 0.5 * draw(network.n_weights, seed=2)
+    anchor = w0 if network.init == "centered" else None
+    objective = Objective(network, loss, X, Y, s, anchor)
+
+    def value(v):
+        f = dense.forward(network, v, X) - (0 if anchor is None else dense.forward(network, anchor, X))
+        return float((s * loss.value(f, Y)).sum() / s.sum())
+
+    at = objective.evaluate(w)
+    assert at.loss == pytest.approx(value(w), rel=1e-12)
+    assert objective.total_weight == pytest.approx(float(s.sum()), rel=1e-14)
+    h = 1e-5
+    slopes = [(value(w + h * e) - value(w - h * e)) / (2 * h) for e in torch.eye(len(w), dtype=torch.float64)]
+    np.testing.assert_allclose(objective.gradient(at), slopes, rtol=1e-6, atol=1e-8)
+
+
+def test_weights_stay_float64_where_data_are_float32():
+    network = Network(3, 1, (5,))
+    X, w = draw(40, 3), draw(network.n_weights, seed=1)
+    single = Objective(network, SquaredError(), X.float(), torch.zeros(40, 1), torch.ones(40))
+    double = Objective(network, SquaredError(), X, torch.zeros(40, 1).double(), torch.ones(40).double())
+    gradient = single.gradient(single.evaluate(w))
+    assert gradient.dtype == torch.float64
+    torch.testing.assert_close(gradient, double.gradient(double.evaluate(w)), rtol=1e-4, atol=1e-6)
+    assert (single.eps, double.eps) == (np.finfo(np.float32).eps, np.finfo(np.float64).eps)
