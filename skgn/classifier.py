@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.special import log_expit, log_softmax, logsumexp
@@ -20,9 +20,133 @@ __all__ = ["GNClassifier"]
 
 
 class GNClassifier(ClassifierMixin, BaseGN):
-    """Placeholder."""
+    """Classification by a small neural network, trained by damped Gauss-Newton and regularised by its evidence.
 
-    _parameter_constraints: dict = {
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int, default=(20,)
+        Units of each hidden layer; ``()`` is a linear model.
+    activation : str, default="tanh"
+        "tanh", "logistic", "softplus", "silu", "gelu" or "identity"; "relu" works but is outside the theory, which
+        asks for smooth functions.
+    linear_path : bool, default=True
+        Let the inputs feed the readout directly, beside the hidden layers, so that a linear model is within reach.
+    alpha : float, default=1.0
+        Output scaling factor of the network, ``f(x) = alpha * net(x)``; **not** the L2 penalty that
+        :class:`~sklearn.neural_network.MLPClassifier` calls alpha (that is ``l2_regularization``). Large values keep
+        training near its initial point, small ones let the hidden features move.
+    init : {"random", "symmetric", "centered"}, default="random"
+        "symmetric" pairs units whose outputs cancel (even widths only), "centered" subtracts the initial network;
+        both make the output exactly 0 at the start.
+    damping : "adaptive", float or damping rule, default="adaptive"
+        Damping of the Gauss-Newton system: adapted to the gain ratio; constant, as in the Levenberg-Marquardt flow
+        (0 is pure Gauss-Newton, with the shortest step where the system is singular); or a rule of
+        :mod:`skgn.damping`. A step that does not lower the objective is retried with more damping if adaptive, and
+        shortened otherwise.
+    step_size : float in (0, 1], default=1.0
+        Fraction of the Gauss-Newton step that is taken; small values follow the flow.
+    l2_regularization : "evidence" or float >= 0, default="evidence"
+        "evidence" estimates one precision for each prior group while training, without a validation set. A float is the l2
+        of the objective ``mean loss + l2 / 2 * ||w||^2``, with all weights in w, biases included.
+    prior_groups : {"feature", "layer", "shared"}, default="feature"
+        Which weights share a precision when it is estimated: "feature" has one for the first-layer weights of each
+        feature (automatic relevance determination).
+    n_estimators : int, default=4
+        Networks from different initial weights whose predictions are averaged. With "evidence" more candidates are
+        started and those of highest evidence are kept.
+    solver : {"auto", "primal", "dual"}, default="auto"
+        Factorise the system of weights (P x P), that of samples times outputs (n k x n k), or the cheaper.
+    max_iter : int, default=100
+        Largest number of iterations; 0 leaves the initial network.
+    tol : float, default=1e-4
+        Training has converged when actual and predicted decrease stay below tol relative to the objective, or the
+        change of the log evidence below tol per sample, for ``n_iter_no_change`` iterations; or when the gradient
+        falls below tol^2 in relative terms.
+    n_iter_no_change : int, default=5
+        See ``tol``.
+    standardize : bool, default=True
+        Scale inputs robustly (median and interquartile range) and clip them smoothly at
+        3 units.
+    warm_start : bool, default=False
+        Start from the weights of the previous fit.
+    device : str, default="auto"
+        "auto" (CUDA where there is one and the problem is large enough to gain), "cpu", "cuda", "cuda:1", "mps".
+    dtype : {"float64", "float32"}, default="float64"
+        Precision of network outputs and Jacobian products; linear systems are always solved in float64.
+    record_spectrum : bool, default=False
+        Add the extreme eigenvalues of the smaller of Gram matrix and kernel to ``history_``.
+    n_jobs : int, default=None
+        Candidates trained at once, in threads.
+    random_state : int, RandomState instance or None, default=None
+        Draws the initial weights; an int makes fits reproducible.
+    verbose : int or bool, default=0
+        Print a line each iteration.
+    class_weight : "balanced", dict or None, default=None
+        Weights of the classes, multiplied with ``sample_weight``; "balanced" is ``n / (n_classes * n_in_class)``.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The class labels; for a multilabel y the indices of the labels.
+    coefs_, intercepts_ : list of ndarray
+        Weights of the best member by layer, (inputs, outputs) and (outputs,); with ``linear_path`` the inputs of the
+        readout are the last hidden layer's units followed by the features.
+    estimators_ : list
+        The trained members, best first.
+    n_outputs_ : int
+        Outputs of the network.
+    n_iter_ : int
+        Iterations of the best member.
+    loss_ : float
+        Its weighted mean data loss.
+    loss_curve_ : list of float
+        That loss after each iteration.
+    history_ : dict of ndarray
+        For the starting point and each iteration of the best member: "objective", "loss", "gradient_norm",
+        "riemannian_gradient_norm" (the output-space gradient projected onto the range of the Jacobian, in the norm of
+        the mean over samples and of the loss curvature), "damping", "gain_ratio", "step_norm", "distance_from_init",
+        "n_effective_parameters", "log_evidence", "noise_std", "time" (seconds).
+    status_, status_message_ : str
+        Why training stopped, in a word and in a sentence.
+    solver_ : {"primal", "dual"}
+        The solver used.
+    damping_ : float
+        The last damping.
+    log_evidence_ : float or None
+        Log evidence of the best member, in nats; None for a float
+        ``l2_regularization``.
+    n_effective_parameters_ : float
+        Weights of the best member that the data determine, between 0 and their number.
+    feature_relevance_ : ndarray of shape (n_features,)
+        Share of each feature in what the predictions react to (total Sobol indices by exchange of values between
+        rows); non-negative, summing to 1, 0 for a feature switched off.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of the features, where X had them.
+
+    See Also
+    --------
+    GNRegressor : The same for regression.
+    sklearn.linear_model.LogisticRegression : The linear model.
+
+    References
+    ----------
+    .. [1] S. Cayci, "A Riemannian Optimization Perspective of the Gauss-Newton Method for Feedforward Neural
+       Networks", arXiv:2412.14031.
+    .. [2] D. J. C. MacKay, "A practical Bayesian framework for backpropagation networks", Neural Computation 4, 1992.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from skgn import GNClassifier
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> model = GNClassifier(random_state=0).fit(X[:400], y[:400])
+    >>> print(f"accuracy {model.score(X[400:], y[400:]):.2f}")
+    accuracy 0.98
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseGN._parameter_constraints,
         "class_weight": [StrOptions({"balanced"}), dict, None],
     }
@@ -43,7 +167,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         solver: str = "auto",
         max_iter: int = 100,
         tol: float = 1e-4,
-        n_iter_no_change: int = 10,
+        n_iter_no_change: int = 5,
         standardize: bool = True,
         warm_start: bool = False,
         device: str = "auto",
@@ -120,7 +244,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
 
     def _log_proba(self, X: Any) -> tuple[np.ndarray, np.ndarray | None, np.dtype]:
         """Log of the members' mean probabilities, (n, k); for logits also that of the complements."""
-        outputs, dtype = self._outputs(X)
+        scaled, dtype = self._scale_inputs(X)
+        outputs = self._outputs(scaled)
         members = np.log(len(outputs))
         if not self._multilabel and len(self.classes_) > 2:
             return logsumexp(log_softmax(outputs, axis=2), axis=0) - members, None, dtype

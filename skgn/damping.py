@@ -207,6 +207,4 @@ def as_rule(damping: str | float | DampingRule) -> DampingRule:
     """The rule for the estimators' ``damping`` parameter: ``"adaptive"``, a number, or a rule itself."""
     if isinstance(damping, str):
         return GainRatio()
-    if isinstance(damping, Real):
-        return Constant(float(damping))
-    return damping
+    return Constant(float(damping)) if isinstance(damping, (int, float, Real)) else damping

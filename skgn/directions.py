@@ -41,9 +41,12 @@ class Direction(Protocol):
         """Norm of the output-space gradient's projection onto the range of the Jacobian: sqrt(g' G^+ g)."""
         ...
 
-
     def inverse_traces(self, precision: list[Tensor]) -> tuple[list[Tensor], float]:
         """Traces of (G + diag(a))^-1 per (layer, input), and log|G + diag(a)|; nan where it is not definite."""
+        ...
+
+    def posterior_factor(self, precision: list[Tensor]) -> Tensor | None:
+        """Lower Cholesky factor of G + diag(a), or of S I + J diag(a)^-1 J' in the dual; None if not definite."""
         ...
 
 
@@ -52,38 +55,40 @@ class Primal:
 
     def __init__(self, jacobian: Jacobian, total_weight: float) -> None:
         self.G = _to_solver(jacobian.gram()) / total_weight
-        self._network = jacobian.network
+        self._network, self._eps = jacobian.network, _rounding_unit(jacobian)
 
     def solve(self, gradient: Tensor, precision: list[Tensor], damping: float) -> Tensor:
         A = self.G.clone()
         shift = self._network.expand(precision) + damping
         A.diagonal().add_(shift)
         L, info = torch.linalg.cholesky_ex(A)
-        undetermined = float(shift.min()) <= 0 and float(L.diagonal().square().min()) <= _cutoff(A)
+        undetermined = float(shift.min()) <= 0 and float(L.diagonal().square().min()) <= _cutoff(A, self._eps)
         if int(info) != 0 or undetermined:
-            return -_minimum_norm(A, gradient, power=1)
+            return -_minimum_norm(A, gradient, self._eps, power=1)
         return -torch.cholesky_solve(gradient[:, None], L)[:, 0]
 
     def riemannian_norm(self, gradient: Tensor) -> float:
-        return math.sqrt(max(0.0, float(gradient @ _solve_in_range(self.G, gradient))))
-
+        return math.sqrt(max(0.0, float(gradient @ _solve_in_range(self.G, gradient, self._eps))))
 
     def inverse_traces(self, precision: list[Tensor]) -> tuple[list[Tensor], float]:
-        A = self.G.clone()
-        A.diagonal().add_(self._network.expand(precision))
-        L, info = torch.linalg.cholesky_ex(A)
-        if int(info) != 0:
+        L = self.posterior_factor(precision)
+        if L is None:
             return [torch.full_like(a, torch.nan) for a in precision], math.nan
         diagonal = torch.cholesky_inverse(L).diagonal()
         traces = [part.sum(0) for part in self._network.split(diagonal)]
         return traces, 2 * float(L.diagonal().log().sum())
+
+    def posterior_factor(self, precision: list[Tensor]) -> Tensor | None:
+        A = self.G.clone()
+        A.diagonal().add_(self._network.expand(precision))
+        return _definite_cholesky(A)
 
 
 class Dual:
     """Cholesky factorisation of the n c x n c system; no array of P x P or n c x P."""
 
     def __init__(self, jacobian: Jacobian, total_weight: float) -> None:
-        self._J, self._S = jacobian, total_weight
+        self._J, self._S, self._eps = jacobian, total_weight, _rounding_unit(jacobian)
         self._scale: list[Tensor] = []
         self._K = torch.empty(0)
 
@@ -102,7 +107,7 @@ class Dual:
         if min(float(m.min()) for m in M) <= 0:
             # G^+ g = S J' (J J')^+ (J J')^+ J g
             K = self.kernel([torch.ones_like(a) for a in precision])
-            return -self._S * self._rmatvec(_minimum_norm(K, self._matvec(gradient), power=2))
+            return -self._S * self._rmatvec(_minimum_norm(K, self._matvec(gradient), self._eps, power=2))
         inverse = self._J.network.expand([1 / m for m in M])
         system = self.kernel([1 / m for m in M]).clone()
         system.diagonal().add_(self._S)
@@ -124,19 +129,22 @@ class Dual:
             self.kernel(_ones(self._J, gradient))
         # For the residual r in root space S g = J'r; then K^+ J M^-1 J' r is the projection of r.
         v = self._matvec(self._J.network.expand(self._scale) * gradient) * self._S
-        return float(_solve_in_range(self._K, v).norm()) / math.sqrt(self._S)
+        return float(_solve_in_range(self._K, v, self._eps).norm()) / math.sqrt(self._S)
 
     def inverse_traces(self, precision: list[Tensor]) -> tuple[list[Tensor], float]:
-        # In terms of J / sqrt(S): G = (J / sqrt S)' (J / sqrt S), and the kernel is K / S.
-        inverse_scale = [1 / a for a in precision]
-        N = self.kernel(inverse_scale) / self._S
-        N.diagonal().add_(1.0)
-        L, info = torch.linalg.cholesky_ex(N)
-        if int(info) != 0:
+        L = self.posterior_factor(precision)
+        if L is None:
             return [torch.full_like(a, torch.nan) for a in precision], math.nan
-        traces = self._J.inverse_traces(torch.cholesky_inverse(L) / self._S, inverse_scale)
+        traces = self._J.inverse_traces(torch.cholesky_inverse(L), [1 / a for a in precision])
         log_determinant = float(self._J.network.expand(precision).log().sum()) + 2 * float(L.diagonal().log().sum())
-        return traces, log_determinant
+        return traces, log_determinant - len(L) * math.log(self._S)
+
+    def posterior_factor(self, precision: list[Tensor]) -> Tensor | None:
+        if min(float(a.min()) for a in precision) <= 0:
+            return None
+        N = self.kernel([1 / a for a in precision]).clone()
+        N.diagonal().add_(self._S)
+        return _definite_cholesky(N)
 
     def _matvec(self, v: Tensor) -> Tensor:
         return _to_solver(self._J.matvec(v.to(self._J.w)).flatten())
@@ -145,7 +153,9 @@ class Dual:
         return _to_solver(self._J.rmatvec(r.to(self._J.w).view(-1, self._J.c)))
 
 
-def choose(solver: str, network: Network, n: int, c: int, device: torch.device) -> Callable[[Jacobian, float], Direction]:
+def choose(
+    solver: str, network: Network, n: int, c: int, device: torch.device
+) -> Callable[[Jacobian, float], Direction]:
     """Pick the direction by estimated cost among those that fit in memory.
 
     Parameters
@@ -165,14 +175,14 @@ def choose(solver: str, network: Network, n: int, c: int, device: torch.device) 
     P, rows = network.n_weights, n * c
     features = sum(out * c + into for out, into in network.shapes)
     flops = {"primal": gram_flops(network, n, c) + P**3 / 3, "dual": rows * n * features + rows**3 / 3}
-    need = {"primal": 8 * _COPIES * P**2, "dual": 8 * _COPIES * rows**2}
+    need = {"primal": 8.0 * _COPIES * P**2, "dual": 8.0 * _COPIES * rows**2}
     available = available_memory(linear_algebra_device(device))
     wanted = ["primal", "dual"] if solver == "auto" else [solver]
     fitting = [name for name in wanted if need[name] <= available]
     if not fitting:
         smallest = min(wanted, key=need.__getitem__)
         raise ValueError(_too_large(smallest, need, available, network))
-    return {"primal": Primal, "dual": Dual}[min(fitting, key=flops.__getitem__)]
+    return Primal if min(fitting, key=flops.__getitem__) == "primal" else Dual
 
 
 def _too_large(solver: str, need: dict[str, float], available: float, network: Network) -> str:
@@ -184,7 +194,8 @@ def _too_large(solver: str, need: dict[str, float], available: float, network: N
     if need[other] <= available:
         return message + f"solver={other!r} needs {gigabytes(need[other])} and would fit."
     fitting = int(math.sqrt(available / (8 * _COPIES)))
-    width = fitting // max(1, network.n_features + network.n_outputs + 1)
+    readout_only = network.n_outputs * (network.n_features * network.linear_path + 1)
+    width = (fitting - readout_only) // (network.n_features + network.n_outputs + 1)
     return message + (
         f"solver='primal' would fit with at most {fitting} weights, for example hidden_layer_sizes=({max(1, width)},)."
     )
@@ -211,24 +222,34 @@ def _to_solver(values: Tensor) -> Tensor:
     return values.to(device=linear_algebra_device(values.device)).to(torch.float64)
 
 
-def _cutoff(A: Tensor) -> float:
+def _definite_cholesky(A: Tensor) -> Tensor | None:
+    L, info = torch.linalg.cholesky_ex(A)
+    return L if int(info) == 0 and bool(torch.isfinite(L.diagonal()).all()) else None
+
+
+def _rounding_unit(jacobian: Jacobian) -> float:
+    """Relative error of the entries of a system: it was summed in the Jacobian's dtype, if solved in float64."""
+    return float(torch.finfo(jacobian.w.dtype).eps)
+
+
+def _cutoff(A: Tensor, eps: float) -> float:
     """Eigenvalues up to this are rounding errors of those of A."""
-    return len(A) * torch.finfo(A.dtype).eps * float(A.diagonal().abs().max())
+    return len(A) * eps * float(A.diagonal().abs().max())
 
 
-def _minimum_norm(A: Tensor, b: Tensor, power: int) -> Tensor:
+def _minimum_norm(A: Tensor, b: Tensor, eps: float, power: int) -> Tensor:
     """Shortest solution of A^power x = b for symmetric A: eigenvalues at rounding level are taken as 0."""
     if not bool(torch.isfinite(A).all()):
         return torch.full_like(b, torch.nan)
     values, V = torch.linalg.eigh(A)
-    keep = values > len(A) * torch.finfo(A.dtype).eps * float(values.abs().max())
+    keep = values > len(A) * eps * float(values.abs().max())
     inverse = torch.where(keep, values, torch.inf).reciprocal() ** power
     return V @ (inverse * (V.T @ b))
 
 
-def _solve_in_range(A: Tensor, b: Tensor) -> Tensor:
+def _solve_in_range(A: Tensor, b: Tensor, eps: float) -> Tensor:
     """A^+ b for b in the range of A, which may be singular: a shift at rounding level makes it definite."""
     A = A.clone()
-    A.diagonal().add_(10 * _cutoff(A))
+    A.diagonal().add_(10 * _cutoff(A, eps))
     L, info = torch.linalg.cholesky_ex(A)
     return torch.cholesky_solve(b[:, None], L)[:, 0] if int(info) == 0 else torch.full_like(b, torch.nan)

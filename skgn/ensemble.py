@@ -13,16 +13,21 @@ from .damping import DampingRule
 from .directions import choose
 from .evidence import EvidencePrior, FixedPrior, Prior, prior_groups
 from .jacobian import gram_flops
-from .losses import Loss
+from .losses import Loss, SquaredError
 from .network import Network
 from .objective import Objective
+from .posterior import Posterior, laplace
 from .training import Settings, Training
 
-__all__ = ["Member", "Problem", "Start", "draw_start", "member_outputs", "train_members"]
+__all__ = ["Member", "Problem", "Start", "draw_start", "feature_sensitivity", "member_outputs", "train_members"]
 
 
-#: (iterations, candidates kept) between which candidates are compared.
-ROUNDS: list[tuple[int, int]] = []
+#: Iterations after which the evidence tells good candidates from bad ones (docs/benchmarks.md).
+_FIRST_ROUND = 15
+
+
+#: Rows from which the relevance of features is estimated.
+_SENSITIVITY_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,8 @@ class Member:
     loss: float
     damping: float
     log_evidence: float | None
-    noise_std: float
     n_effective_parameters: float
+    posterior: Posterior | None
     solver: str
     history: dict[str, np.ndarray]
 
@@ -82,7 +87,7 @@ def draw_start(network: Network, seed: int, noise_precision: float | None = None
 def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | None) -> list[Member]:
     """Train candidates in threads and keep ``n_members``: those of highest evidence, or of lowest objective.
 
-    With evidence, candidates are compared after each of `ROUNDS` iterations, and those that fell behind end there.
+    The choice is made after a first round of iterations; only the members kept are trained to the end.
     """
     network, n, k = problem.network, len(problem.X), problem.network.n_outputs
     flops = gram_flops(network, n, k)
@@ -94,40 +99,48 @@ def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs:
 
     X, Y, sample_weight = tensor(problem.X), tensor(problem.Y), tensor(problem.sample_weight)
 
+    has_noise = isinstance(problem.loss, SquaredError)
+
+    objective = Objective(network, problem.loss, X, Y, sample_weight)
+
     def begin(start: Start) -> Training:
-        anchor = None if start.anchor is None else solver_tensor(start.anchor, problem.device)
-        w = solver_tensor(start.weights, problem.device)
-        objective = Objective(network, problem.loss, X, Y, sample_weight, anchor)
+        anchor = None if start.anchor is None else _solver_tensor(start.anchor, problem.device)
+        w = _solver_tensor(start.weights, problem.device)
         prior: Prior
         if problem.l2_regularization == "evidence":
             groups = prior_groups(problem.prior_groups, network, w.device)
             prior = EvidencePrior(network, groups, objective.total_weight, start.noise_precision, w)
         else:
-            prior = FixedPrior(network, float(problem.l2_regularization), w)
-        return Training(objective, w, prior, problem.rule, make_direction, problem.settings)
+            prior = FixedPrior(network, float(problem.l2_regularization), has_noise, w)
+        return Training(objective.for_member(anchor), w, prior, problem.rule, make_direction, problem.settings)
 
-    def advance(training: Training | Start, until: int) -> Training:
+    def advance(training: Training, until: int) -> Training:
         with torch_threads(flops), torch.no_grad():
-            if isinstance(training, Start):
-                training = begin(training)
             training.run(until)
         return training
 
-    rounds = [*ROUNDS, (problem.settings.max_iter, n_members)]
-    candidates: list[tuple[Training | Start, Start]] = [(start, start) for start in starts]
+    def merit(candidate: tuple[Training, Start]) -> tuple[float, float]:
+        return -candidate[0].log_evidence, candidate[0].history["objective"][-1]
+
+    with torch_threads(flops), torch.no_grad():
+        candidates = [(begin(start), start) for start in starts]
+    rounds = [problem.settings.max_iter]
+    if len(starts) > n_members and _FIRST_ROUND < problem.settings.max_iter:
+        rounds.insert(0, _FIRST_ROUND)
     with Parallel(n_jobs=n_jobs, require="sharedmem") as parallel:
-        for until, keep in rounds:
-            advanced = parallel(delayed(advance)(training, until) for training, _ in candidates)
-            candidates = list(zip(advanced, (start for _, start in candidates), strict=True))
-            candidates.sort(key=lambda c: (-c[0].log_evidence, c[0].history["objective"][-1]))
-            if len(candidates) > keep:
-                candidates = candidates[: max(keep, n_members)]
-    return [_member(training, start) for training, start in candidates[:n_members]]
+        for until in rounds:
+            trainings = parallel(delayed(advance)(training, until) for training, _ in candidates)
+            candidates = list(zip(trainings, (start for _, start in candidates), strict=True))
+            candidates = sorted(candidates, key=merit)[:n_members]
+    with torch_threads(flops), torch.no_grad():
+        return [_member(training, start) for training, start in candidates]
 
 
 def _member(training: Training, start: Start) -> Member:
+    objective = training.objective
+    training.prior.conclude(objective, training.at, training.direction)
     return Member(
-        network=training.objective.network,
+        network=objective.network,
         weights=training.at.w.cpu().numpy().copy(),
         anchor=start.anchor,
         status=training.status,
@@ -135,16 +148,37 @@ def _member(training: Training, start: Start) -> Member:
         loss=training.at.loss,
         damping=training.damping,
         log_evidence=training.prior.log_evidence,
-        noise_std=training.prior.noise_std,
         n_effective_parameters=training.prior.n_effective_parameters,
+        posterior=laplace(training),
         solver=type(training.direction).__name__.lower(),
         history=training.history_arrays(),
     )
 
 
-def solver_tensor(values: np.ndarray, device: torch.device) -> torch.Tensor:
+def _solver_tensor(values: np.ndarray, device: torch.device) -> torch.Tensor:
     """A float64 copy where linear systems are solved."""
     return torch.from_numpy(values.copy()).to(linear_algebra_device(device))
+
+
+def feature_sensitivity(members: list[Member], X: np.ndarray, sample_weight: np.ndarray) -> np.ndarray:
+    """How much the outputs move when a feature takes its value from another row: the total Sobol index, times 2.
+
+    Weighted mean over rows of the squared change of the members' mean output, for each of the d features. Merged rows
+    come in random order, so that a fixed shift is a random exchange, and the first rows are a random sample.
+    """
+    X, weight = X[:_SENSITIVITY_ROWS], sample_weight[:_SENSITIVITY_ROWS]
+    partner = np.roll(X, -(len(X) // 2), axis=0)
+    device, dtype = torch.device("cpu"), torch.float64
+
+    def mean_output(X: np.ndarray) -> np.ndarray:
+        return np.mean([member_outputs(m, X, device, dtype) for m in members], axis=0)
+
+    base, sensitivity = mean_output(X), np.zeros(X.shape[1])
+    for j in range(X.shape[1]):
+        exchanged = X.copy()
+        exchanged[:, j] = partner[:, j]
+        sensitivity[j] = weight @ np.square(mean_output(exchanged) - base).sum(axis=1) / weight.sum()
+    return sensitivity
 
 
 def member_outputs(member: Member, X: np.ndarray, device: torch.device, dtype: torch.dtype) -> np.ndarray:

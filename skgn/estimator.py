@@ -6,7 +6,7 @@ import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -18,12 +18,15 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from .activations import ACTIVATIONS
 from .backend import DTYPES, resolve_device
 from .damping import DampingRule, as_rule
-from .ensemble import Member, Problem, Start, draw_start, member_outputs, train_members
+from .ensemble import Member, Problem, Start, draw_start, feature_sensitivity, member_outputs, train_members
 from .jacobian import gram_flops
 from .losses import Loss, SquaredError
 from .network import Network
-from .preprocessing import InputScaler, TargetScaler, merge_rows
+from .preprocessing import InputScaler, merge_rows
 from .training import CONVERGED, STATUS, Settings
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["BaseGN"]
 
@@ -31,10 +34,24 @@ __all__ = ["BaseGN"]
 NOISE_STARTS = (1.0, 30.0)
 
 
+#: A feature that carries less than this fraction of an equal share of the sensitivity is switched off.
+_SWITCHED_OFF = 0.01
+
+
+def _relevance(sensitivity: np.ndarray) -> np.ndarray:
+    """Shares of the sensitivity (d,), summing to 1; equal ones where no feature has any influence."""
+    total = sensitivity.sum()
+    if not total > 0:
+        return np.full(len(sensitivity), 1 / len(sensitivity))
+    share = sensitivity / total
+    share[share < _SWITCHED_OFF / len(share)] = 0.0
+    return share / share.sum()
+
+
 class BaseGN(BaseEstimator, metaclass=ABCMeta):
     """Fit and fitted state of a damped Gauss-Newton network; subclasses give targets their meaning."""
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "linear_path": ["boolean"],
@@ -123,7 +140,7 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
     def _training_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> tuple[np.ndarray, Loss]:
         """Merged targets (n, m) as network targets (n, k), and the loss."""
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> BaseGN:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train on data.
 
         Parameters
@@ -146,6 +163,16 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
             If a parameter or the data are not as described, or the linear system cannot fit in memory; raised before
             any work, and an earlier fit is kept.
         """
+        before = dict(vars(self))
+        try:
+            return self._fit(X, y, sample_weight)
+        except BaseException:
+            # Also on an interrupt: what an earlier fit has learned is not lost, nor mixed with half of a new one.
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
         self._validate_params()
         hidden = self._check_hidden_layer_sizes()
         resolve_device(self.device)
@@ -153,11 +180,9 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         sample_weight = self._check_weight(sample_weight, X)
         Y = self._validate_target(y)
         Xm, Ym, weight = merge_rows(X, Y, self._weigh_classes(Y, sample_weight))
-        if self.standardize:
-            self._input_scaler = InputScaler.fit(Xm, weight)
+        self._input_scaler = InputScaler.fit(Xm, weight) if self.standardize else None
+        if self._input_scaler is not None:
             Xm = self._input_scaler.transform(Xm)
-        else:
-            self._input_scaler = None
         Yt, loss = self._training_target(Ym, weight)
         network = Network(
             X.shape[1], Yt.shape[1], hidden, self.activation, self.linear_path, float(self.alpha), self.init
@@ -183,17 +208,17 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
             device=resolve_device(self.device, gram_flops(network, len(Xm), Yt.shape[1])),
             dtype=DTYPES[self.dtype],
         )
-        self._store(train_members(problem, self._starts(network, loss), self.n_estimators, self.n_jobs))
+        members = train_members(problem, self._starts(network, loss), self.n_estimators, self.n_jobs)
+        self.feature_relevance_ = _relevance(feature_sensitivity(members, Xm, weight))
+        self._store(members)
         return self
 
     def _target_check(self) -> dict[str, Any]:
         return {}
 
     def _check_hidden_layer_sizes(self) -> tuple[int, ...]:
-        sizes = self.hidden_layer_sizes
-        if isinstance(sizes, Integral):
-            sizes = (int(sizes),)
-        sizes = tuple(np.asarray(sizes).tolist()) if isinstance(sizes, np.ndarray) else tuple(sizes)
+        given = self.hidden_layer_sizes
+        sizes = (given,) if isinstance(given, Integral) else tuple(np.asarray(given, dtype=object).ravel().tolist())
         if not all(isinstance(h, Integral) and not isinstance(h, bool) and h > 0 for h in sizes):
             raise ValueError(
                 f"hidden_layer_sizes must be positive integers, one a layer, got {self.hidden_layer_sizes!r}."
@@ -245,23 +270,25 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         self.damping_ = best.damping
         self.status_ = best.status
         self.status_message_ = STATUS[best.status]
+        self.log_evidence_ = best.log_evidence
+        self.n_effective_parameters_ = best.n_effective_parameters
         if best.status not in CONVERGED:
             warnings.warn(
-                f"{self.status_message_} (max_iter={self.max_iter}, tol={self.tol:g})", ConvergenceWarning, stacklevel=3
+                f"{self.status_message_} (max_iter={self.max_iter}, tol={self.tol:g})", ConvergenceWarning, stacklevel=4
             )
 
-    def _outputs(self, X: Any) -> tuple[np.ndarray, np.dtype]:
-        """Outputs of every member on X, (members, n, k) in float64, and the dtype predictions are returned in."""
+    def _scale_inputs(self, X: Any) -> tuple[np.ndarray, np.dtype]:
+        """X in the network's units, float64 and C-contiguous, and the dtype predictions are returned in."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        scaled = (
-            np.array(X, dtype=np.float64, order="C")
-            if self._input_scaler is None
-            else self._input_scaler.transform(X)
-        )
-        device = resolve_device(self.device, 2.0 * len(X) * self.estimators_[0].network.n_weights)
-        dtype = DTYPES[self.dtype]
-        return np.stack([member_outputs(m, scaled, device, dtype) for m in self.estimators_]), X.dtype
+        if self._input_scaler is None:
+            return np.array(X, dtype=np.float64, order="C"), X.dtype
+        return self._input_scaler.transform(X), X.dtype
+
+    def _outputs(self, scaled: np.ndarray) -> np.ndarray:
+        """Outputs of every member at scaled inputs, (members, n, k) in float64."""
+        device = resolve_device(self.device, 2.0 * len(scaled) * self.estimators_[0].network.n_weights)
+        return np.stack([member_outputs(m, scaled, device, DTYPES[self.dtype]) for m in self.estimators_])
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -40,6 +40,9 @@ __all__ = ["EvidencePrior", "FixedPrior", "Groups", "Prior", "prior_groups"]
 #: Bounds of a precision, in units in which a standardised input and a standardised output have variance 1.
 _SMALLEST_PRECISION, _LARGEST_PRECISION = 1e-4, 1e6
 
+#: Noise variance below this, in units of the standardised target, is taken for rounding error.
+_SMALLEST_NOISE = 1e-12
+
 #: Effective parameters of a group stay above this, so that it can come back.
 _SMALLEST_GAMMA = 1e-3
 
@@ -47,28 +50,59 @@ _SMALLEST_GAMMA = 1e-3
 class Prior(Protocol):
     """What training asks of a prior; precisions are per (layer, input), one vector (in + 1,) a layer."""
 
-    precision: list[Tensor]
-    log_evidence: float | None
-    n_effective_parameters: float
-    noise_std: float
+    @property
+    def precision(self) -> list[Tensor]: ...
+
+    @property
+    def log_evidence(self) -> float | None: ...
+
+    @property
+    def n_effective_parameters(self) -> float: ...
+
+    @property
+    def noise_variance(self) -> Tensor | None:
+        """1 / beta of each output (k,); None for log losses, and before it is known."""
+        ...
 
     def update(self, objective: Objective, at: Evaluation, direction: Direction) -> Evaluation:
         """Re-estimate after an accepted step; returns the evaluation under the new noise level."""
+        ...
+
+    def conclude(self, objective: Objective, at: Evaluation, direction: Direction) -> None:
+        """Estimate what is still unknown once training has ended."""
         ...
 
 
 class FixedPrior:
     """The same precision for every weight, as given: the objective's l2/2 ||w||^2."""
 
-    log_evidence = None
-    n_effective_parameters = math.nan
-    noise_std = math.nan
+    log_evidence: float | None = None
 
-    def __init__(self, network: Network, l2: float, like: Tensor) -> None:
+    def __init__(self, network: Network, l2: float, has_noise: bool, like: Tensor) -> None:
         self.precision = [like.new_full((into,), l2) for _, into in network.shapes]
+        self.n_effective_parameters = math.nan
+        self.noise_variance: Tensor | None = None
+        self._has_noise = has_noise
 
     def update(self, objective: Objective, at: Evaluation, direction: Direction) -> Evaluation:
         return at
+
+    def conclude(self, objective: Objective, at: Evaluation, direction: Direction) -> None:
+        """Effective parameters and noise level, for the predictive standard deviation."""
+        traces, _ = direction.inverse_traces(self.precision)
+        gamma = objective.network.n_weights - float(self.precision[0][0]) * float(torch.cat(traces).sum())
+        self.n_effective_parameters = gamma
+        if self._has_noise:
+            self.noise_variance = _noise_variance(objective, at, gamma)
+
+
+def _noise_variance(objective: Objective, at: Evaluation, gamma: float) -> Tensor:
+    """1 / beta of each output, the effective parameters shared among outputs; at least rounding error."""
+    residual = (at.outputs - objective.Y).to(at.w)
+    weight = objective.sample_weight.to(at.w)
+    errors = residual.square().T @ weight
+    S, k = objective.total_weight, residual.shape[1]
+    return errors.clamp(min=_SMALLEST_NOISE * S) / max(1.0, S - gamma / k)
 
 
 @dataclass(frozen=True)
@@ -155,7 +189,9 @@ class EvidencePrior:
         start[-1] *= network.alpha**2
         self._unit[-1] *= network.alpha**2
         mean = groups.sum([v * out for v, (out, _) in zip(start, network.shapes, strict=True)]) / self._size
-        self._unit_mean = groups.sum([v * out for v, (out, _) in zip(self._unit, network.shapes, strict=True)]) / self._size
+        self._unit_mean = (
+            groups.sum([v * out for v, (out, _) in zip(self._unit, network.shapes, strict=True)]) / self._size
+        )
         self._alpha = mean
         self.gamma = torch.zeros_like(self._alpha)
         self.log_evidence: float | None = -math.inf
@@ -173,9 +209,12 @@ class EvidencePrior:
         return float(self.gamma.sum())
 
     @property
-    def noise_std(self) -> float:
-        """Noise standard deviation (root mean square over outputs), nan for log losses."""
-        return float((1 / self._beta).mean().sqrt()) if self._has_noise else math.nan
+    def noise_variance(self) -> Tensor | None:
+        """1 / beta of each output, None for log losses."""
+        return 1 / self._beta if self._has_noise else None
+
+    def conclude(self, objective: Objective, at: Evaluation, direction: Direction) -> None:
+        """Nothing: every update estimated all there is."""
 
     def update(self, objective: Objective, at: Evaluation, direction: Direction) -> Evaluation:
         traces, log_determinant = direction.inverse_traces(self.precision)
@@ -197,10 +236,7 @@ class EvidencePrior:
         self._alpha = (gamma / (squares + tiny)).clamp(min=lowest, max=highest)
         if not self._has_noise:
             return at
-        residual = (at.outputs - objective.Y).to(squares)
-        errors = (residual.square() * objective.sample_weight.to(squares)[:, None]).sum(0)
-        freedom = (S - gamma.sum() / self._k).clamp(min=1.0)
-        self._beta = freedom / errors.clamp(min=1e-12 * S)
+        self._beta = 1 / _noise_variance(objective, at, float(gamma.sum()))
         if self._k == 1:
             return at
         return objective.reweigh(at, SquaredError(self._beta / self._mean_beta))

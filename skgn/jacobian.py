@@ -115,9 +115,15 @@ class Jacobian:
 
     def rmatvec(self, r: Tensor) -> Tensor:
         """J' r for r (n, c): shape (P,)."""
+        return self.network_vjp(
+            torch.cat([torch.einsum("nkc,nc->nk", self.root(rows), r[rows]) for rows in self._rows])
+        )
+
+    def network_vjp(self, g: Tensor) -> Tensor:
+        """Sum over samples of J_i' g_i with the network's own Jacobian, without roots, for g (n, k): shape (P,)."""
         out = torch.zeros_like(self.w)
         for rows, tape in self._tapes():
-            out += self.network.vjp(tape, self.w, torch.einsum("nkc,nc->nk", self.root(rows), r[rows]))
+            out += self.network.vjp(tape, self.w, g[rows])
         return out
 
     def gram(self) -> Tensor:
@@ -133,8 +139,7 @@ class Jacobian:
         count = max(1, min(_MAX_BLOCKS, P // _COLUMNS_PER_BLOCK))
         edges = [P * i // count for i in range(count + 1)]
         for _, tape, D in self._linearised():
-            parts = [(d[..., None] * u[:, None, None, :]).flatten(2) for d, u in zip(D, tape.inputs, strict=True)]
-            J = torch.cat(parts, 2).flatten(0, 1)
+            J = _outer_rows(D, tape)
             for a, b in zip(edges[:-1], edges[1:], strict=True):
                 G[a:b, a:].addmm_(J[:, a:b].T, J[:, a:])
         return _mirror_upper(G, edges)
@@ -197,11 +202,30 @@ class Jacobian:
                 block.copy_(part) if layer == 0 else block.add_(part)
         return _mirror_upper(K, [rows.start * c for rows in blocks] + [n * c])
 
+    def dense(self) -> Tensor:
+        """J itself, (n c, P): for a chunk of samples."""
+        return torch.cat([_outer_rows(D, tape) for _, tape, D in self._linearised()])
+
+    def kernel_diagonal(self, inverse_scale: list[Tensor]) -> Tensor:
+        """Diagonal of J M^-1 J', shape (n c,)."""
+        D, U = self._factors()
+        out = self.w.new_zeros(len(self.U), self.c)
+        for d, u, m in zip(D, U, inverse_scale, strict=True):
+            out += d.square().sum(1).view_as(out) * (u.square() @ m)[:, None]
+        return out.flatten()
+
+    def cross_kernel(self, other: Jacobian, inverse_scale: list[Tensor]) -> Tensor:
+        """J M^-1 J_other' for the same network at other samples, shape (n c, n_other c_other)."""
+        (D, U), (D2, U2) = self._factors(), other._factors()
+        out = self.w.new_zeros(len(self.U), self.c, len(other.U), other.c)
+        for d, u, d2, u2, m in zip(D, U, D2, U2, inverse_scale, strict=True):
+            out += (d @ d2.T).view_as(out) * ((u * m) @ u2.T)[:, None, :, None]
+        return out.view(self.shape[0], other.shape[0])
 
     def inverse_traces(self, inverse: Tensor, inverse_scale: list[Tensor]) -> list[Tensor]:
-        """Trace over the units of each (layer, input) of (J'J + M)^-1, without any P x P array.
+        """Trace over the units of each (layer, input) of (J'J / S + M)^-1, without any P x P array.
 
-        ``inverse`` is (I + J M^-1 J')^-1, (n c, n c). With B = inverse o (D D'), summed over columns, the trace for
+        ``inverse`` is (S I + J M^-1 J')^-1, (n c, n c). With B = inverse o (D D'), summed over columns, the trace for
         input j of a layer with h units is ``h / m_j - u_j' B u_j / m_j^2``.
         """
         n, c = len(self.U), self.c
@@ -214,6 +238,12 @@ class Jacobian:
                 u = u.to(inverse)
                 traces[layer] = traces[layer] - ((B @ u) * u[rows]).sum(0) * inverse_scale[layer].square()
         return traces
+
+
+def _outer_rows(D: list[Tensor], tape: Tape) -> Tensor:
+    """The rows d x u of all layers side by side, (n c, P)."""
+    parts = [(d[..., None] * u[:, None, None, :]).flatten(2) for d, u in zip(D, tape.inputs, strict=True)]
+    return torch.cat(parts, 2).flatten(0, 1)
 
 
 def _mirror_upper(G: Tensor, edges: list[int]) -> Tensor:
@@ -236,7 +266,10 @@ def _triangle_products(D: Tensor) -> Tensor:
     out = D.new_empty(_triangle(p), m)
     position = 0
     for j in range(p):
-        torch.sum(D[:, j:] * D[:, j : j + 1], 0, out=out[position : position + p - j])
+        rows = out[position : position + p - j]
+        torch.mul(D[0, j:], D[0, j], out=rows)
+        for d in D[1:]:
+            rows.addcmul_(d[j:], d[j])
         position += p - j
     return out
 

@@ -100,8 +100,13 @@ class Network:
         inputs, slopes = [U], []
         for depth, W in enumerate(hidden, start=1):
             last = depth == len(hidden)
-            z = _paired_units(inputs[-1], W) if last and self.init == "symmetric" else inputs[-1] @ W.T
-            a = function(z)
+            if last and self.init == "symmetric":
+                z = _paired_units(inputs[-1], W)
+                # Halves apart: vectorised and left-over elements may round differently, which must not part a pair.
+                a = torch.cat([function(half) for half in z.chunk(2, 1)], 1)
+            else:
+                z = inputs[-1] @ W.T
+                a = function(z)
             slopes.append(derivative(z, a))
             skip = U if last and self.linear_path else U[:, -1:]
             inputs.append(torch.cat([a, skip], 1))

@@ -5,6 +5,7 @@ Weights and everything of their size are float64; network outputs and Jacobians 
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
 import torch
@@ -39,19 +40,21 @@ class Objective:
         Targets.
     sample_weight : Tensor of shape (n,)
         Positive weights s_i.
-    anchor : Tensor of shape (P,), optional
-        Initial weights of ``init="centered"``; the outputs there are subtracted.
     """
 
-    def __init__(
-        self, network: Network, loss: Loss, X: Tensor, Y: Tensor, sample_weight: Tensor, anchor: Tensor | None = None
-    ) -> None:
+    def __init__(self, network: Network, loss: Loss, X: Tensor, Y: Tensor, sample_weight: Tensor) -> None:
         self.network, self.data_loss = network, loss
         self.U, self.Y, self.sample_weight = network.with_bias(X), Y, sample_weight
         self.total_weight = float(sum_float64(sample_weight))
         bytes_per_row = sum(into + 3 * out for out, into in network.shapes) * X.element_size()
         self._rows = chunks(len(X), bytes_per_row, X.device)
-        self._offset = None if anchor is None else self._forward(anchor)
+        self._offset: Tensor | None = None
+
+    def for_member(self, anchor: Tensor | None = None) -> Objective:
+        """The same data for one member, whose outputs at the weights ``anchor`` (``init="centered"``) are subtracted."""
+        member = copy.copy(self)
+        member._offset = None if anchor is None else self._forward(anchor)
+        return member
 
     @property
     def eps(self) -> float:
@@ -78,15 +81,11 @@ class Objective:
         losses = self.data_loss.value(f, self.Y) * self.sample_weight
         return float(sum_float64(losses)) / self.total_weight
 
-    def gradient(self, at: Evaluation) -> Tensor:
-        """Gradient of the mean data loss, shape (P,)."""
-        w = at.w.to(self.U)
-        out = torch.zeros_like(at.w)
-        for rows in self._rows:
-            _, tape = self.network.forward(self.U[rows], w)
-            g = self.data_loss.gradient(at.outputs[rows], self.Y[rows]) * self.sample_weight[rows, None]
-            out += self.network.vjp(tape, w, g).to(out)
-        return out / self.total_weight
+    def gradient(self, at: Evaluation, jacobian: Jacobian | None = None) -> Tensor:
+        """Gradient of the mean data loss, shape (P,); a Jacobian at the same weights saves a forward pass."""
+        g = self.data_loss.gradient(at.outputs, self.Y) * self.sample_weight[:, None]
+        jacobian = self.jacobian(at) if jacobian is None else jacobian
+        return jacobian.network_vjp(g).to(at.w) / self.total_weight
 
     def jacobian(self, at: Evaluation) -> Jacobian:
         """The Jacobian at w with the roots of the loss curvature and of the sample weights."""

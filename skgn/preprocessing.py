@@ -40,7 +40,8 @@ def merge_rows(X: np.ndarray, Y: np.ndarray, sample_weight: np.ndarray) -> tuple
     # Adding 0 turns -0.0 into 0.0, which compares equal and must hash equal.
     rows = np.column_stack([X[kept], Y[kept]]).astype(np.float64) + 0.0
     weight = sample_weight[kept].astype(np.float64)
-    order = np.argsort(_row_hashes(rows), kind="stable")
+    # Equal rows in the order of their weights: rounding of the sum must not depend on the order of the rows.
+    order = np.lexsort((weight, _row_hashes(rows)))
     rows, weight = rows[order], weight[order]
     new = np.ones(len(rows), dtype=bool)
     # Equal rows have equal hashes and stand together, but for collisions of different rows (odds of n^2 / 2^64).
@@ -94,15 +95,17 @@ class InputScaler:
         centre = weighted_quantile(V, weight, 0.5)
         spread = (weighted_quantile(V, weight, 0.75) - weighted_quantile(V, weight, 0.25)) / _NORMAL_IQR
         half_range = (V.max(axis=0) - V.min(axis=0)) / 2
-        scale = np.where(spread > 0, spread, half_range)
+        # A subnormal spread has no reciprocal.
+        scale = np.where(spread >= np.finfo(float).tiny, spread, half_range)
         inverse = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0)
         return cls(centre, inverse, unit)
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Scale and clip; the result is new, C-contiguous and float64."""
         with np.errstate(over="ignore"):
-            z = (np.asarray(X, dtype=np.float64) / self.unit - self.centre) * self.inverse_scale
-        z = np.clip(z, -_LARGEST, _LARGEST)
+            # Clipped before the product too: infinity times the 0 of a constant column is nan.
+            V = np.clip(np.asarray(X, dtype=np.float64) / self.unit, -_LARGEST, _LARGEST)
+            z = np.clip((V - self.centre) * self.inverse_scale, -_LARGEST, _LARGEST)
         return np.ascontiguousarray(z / np.sqrt(1 + np.square(z / _CLIP)))
 
 

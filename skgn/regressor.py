@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.utils._param_validation import StrOptions
 
+from .backend import resolve_device
 from .damping import DampingRule
+from .ensemble import Member
 from .estimator import BaseGN
 from .losses import Loss, SquaredError
 from .preprocessing import TargetScaler
@@ -18,9 +20,138 @@ __all__ = ["GNRegressor"]
 
 
 class GNRegressor(RegressorMixin, BaseGN):
-    """Placeholder."""
+    """Regression by a small neural network, trained by damped Gauss-Newton and regularised by its evidence.
 
-    _parameter_constraints: dict = {**BaseGN._parameter_constraints, "loss": [StrOptions({"squared_error"})]}
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int, default=(20,)
+        Units of each hidden layer; ``()`` is a linear model.
+    activation : str, default="tanh"
+        "tanh", "logistic", "softplus", "silu", "gelu" or "identity"; "relu" works but is outside the theory, which
+        asks for smooth functions.
+    linear_path : bool, default=True
+        Let the inputs feed the readout directly, beside the hidden layers, so that a linear model is within reach.
+    loss : {"squared_error"}, default="squared_error"
+        Half squared error.
+    alpha : float, default=1.0
+        Output scaling factor of the network, ``f(x) = alpha * net(x)``; **not** the L2 penalty that
+        :class:`~sklearn.neural_network.MLPRegressor` calls alpha (that is ``l2_regularization``). Large values keep
+        training near its initial point, small ones let the hidden features move.
+    init : {"random", "symmetric", "centered"}, default="random"
+        "symmetric" pairs units whose outputs cancel (even widths only), "centered" subtracts the initial network;
+        both make the output exactly 0 at the start.
+    damping : "adaptive", float or damping rule, default="adaptive"
+        Damping of the Gauss-Newton system: adapted to the gain ratio; constant, as in the Levenberg-Marquardt flow
+        (0 is pure Gauss-Newton, with the shortest step where the system is singular); or a rule of
+        :mod:`skgn.damping`. A step that does not lower the objective is retried with more damping if adaptive, and
+        shortened otherwise.
+    step_size : float in (0, 1], default=1.0
+        Fraction of the Gauss-Newton step that is taken; small values follow the flow.
+    l2_regularization : "evidence" or float >= 0, default="evidence"
+        "evidence" estimates one precision for each prior group
+        and the noise level while training, without a validation set. A float is the l2
+        of the objective ``mean loss + l2 / 2 * ||w||^2``, with all weights in w, biases included.
+    prior_groups : {"feature", "layer", "shared"}, default="feature"
+        Which weights share a precision when it is estimated: "feature" has one for the first-layer weights of each
+        feature (automatic relevance determination).
+    n_estimators : int, default=4
+        Networks from different initial weights whose predictions are averaged. With "evidence" more candidates are
+        started and those of highest evidence are kept.
+    solver : {"auto", "primal", "dual"}, default="auto"
+        Factorise the system of weights (P x P), that of samples times outputs (n k x n k), or the cheaper.
+    max_iter : int, default=100
+        Largest number of iterations; 0 leaves the initial network.
+    tol : float, default=1e-4
+        Training has converged when actual and predicted decrease stay below tol relative to the objective, or the
+        change of the log evidence below tol per sample, for ``n_iter_no_change`` iterations; or when the gradient
+        falls below tol^2 in relative terms.
+    n_iter_no_change : int, default=5
+        See ``tol``.
+    standardize : bool, default=True
+        Scale inputs robustly (median and interquartile range) and clip them smoothly at
+        3 units, and standardise the target.
+    warm_start : bool, default=False
+        Start from the weights of the previous fit.
+    device : str, default="auto"
+        "auto" (CUDA where there is one and the problem is large enough to gain), "cpu", "cuda", "cuda:1", "mps".
+    dtype : {"float64", "float32"}, default="float64"
+        Precision of network outputs and Jacobian products; linear systems are always solved in float64.
+    record_spectrum : bool, default=False
+        Add the extreme eigenvalues of the smaller of Gram matrix and kernel to ``history_``.
+    n_jobs : int, default=None
+        Candidates trained at once, in threads.
+    random_state : int, RandomState instance or None, default=None
+        Draws the initial weights; an int makes fits reproducible.
+    verbose : int or bool, default=0
+        Print a line each iteration.
+
+    Attributes
+    ----------
+    coefs_, intercepts_ : list of ndarray
+        Weights of the best member by layer, (inputs, outputs) and (outputs,); with ``linear_path`` the inputs of the
+        readout are the last hidden layer's units followed by the features.
+    estimators_ : list
+        The trained members, best first.
+    n_outputs_ : int
+        Outputs of the network.
+    n_iter_ : int
+        Iterations of the best member.
+    loss_ : float
+        Its weighted mean data loss, in units of the standardised target.
+    loss_curve_ : list of float
+        That loss after each iteration.
+    history_ : dict of ndarray
+        For the starting point and each iteration of the best member: "objective", "loss", "gradient_norm",
+        "riemannian_gradient_norm" (the output-space gradient projected onto the range of the Jacobian, in the norm of
+        the mean over samples and of the loss curvature), "damping", "gain_ratio", "step_norm", "distance_from_init",
+        "n_effective_parameters", "log_evidence", "noise_std", "time" (seconds).
+    status_, status_message_ : str
+        Why training stopped, in a word and in a sentence.
+    solver_ : {"primal", "dual"}
+        The solver used.
+    damping_ : float
+        The last damping.
+    log_evidence_ : float or None
+        Log evidence of the best member, in nats, in units of the standardised target; None for a float
+        ``l2_regularization``.
+    n_effective_parameters_ : float
+        Weights of the best member that the data determine, between 0 and their number.
+    noise_std_ : float or ndarray of shape (n_outputs,)
+        Standard deviation of the noise, in the units of y.
+    feature_relevance_ : ndarray of shape (n_features,)
+        Share of each feature in what the predictions react to (total Sobol indices by exchange of values between
+        rows); non-negative, summing to 1, 0 for a feature switched off.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of the features, where X had them.
+
+    See Also
+    --------
+    GNClassifier : The same for classification.
+    sklearn.linear_model.ARDRegression : The linear model with the same kind of prior.
+
+    References
+    ----------
+    .. [1] S. Cayci, "A Riemannian Optimization Perspective of the Gauss-Newton Method for Feedforward Neural
+       Networks", arXiv:2412.14031.
+    .. [2] D. J. C. MacKay, "A practical Bayesian framework for backpropagation networks", Neural Computation 4, 1992.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from skgn import GNRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = GNRegressor(random_state=0).fit(X[:300], y[:300])
+    >>> mean, std = model.predict(X[300:], return_std=True)
+    >>> print(f"R2 {model.score(X[300:], y[300:]):.1f}, noise {model.noise_std_:.0f}")
+    R2 0.5, noise 53
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseGN._parameter_constraints,
+        "loss": [StrOptions({"squared_error"})],
+    }
 
     def __init__(
         self,
@@ -39,7 +170,7 @@ class GNRegressor(RegressorMixin, BaseGN):
         solver: str = "auto",
         max_iter: int = 100,
         tol: float = 1e-4,
-        n_iter_no_change: int = 10,
+        n_iter_no_change: int = 5,
         standardize: bool = True,
         warm_start: bool = False,
         device: str = "auto",
@@ -90,18 +221,55 @@ class GNRegressor(RegressorMixin, BaseGN):
         self._target_scaler = scaler
         return scaler.transform(Y), SquaredError()
 
-    def predict(self, X: Any) -> np.ndarray:
-        """Predict the mean of the target.
+    def _store(self, members: list[Member]) -> None:
+        super()._store(members)
+        posterior = members[0].posterior
+        noise = np.full(self.n_outputs_, np.nan) if posterior is None else np.sqrt(posterior.noise_variance)
+        noise = noise * self._target_scaler.scale
+        self.noise_std_ = float(noise[0]) if self._y_ndim == 1 else noise
+
+    def predict(self, X: Any, return_std: bool = False) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Predict the mean of the target and, if asked, the standard deviation of a new observation.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+        return_std : bool, default=False
+            The standard deviation contains the noise, the uncertainty of the weights (Laplace approximation) and the
+            spread of the members.
 
         Returns
         -------
-        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        y_mean : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             In the units of y and the float type of X.
+        y_std : ndarray of the same shape
+            Only with ``return_std=True``.
+
+        Raises
+        ------
+        ValueError
+            If ``return_std=True`` and the fit left the weights undetermined (``l2_regularization=0`` and fewer
+            informative samples than weights).
         """
-        outputs, dtype = self._outputs(X)
-        mean = self._target_scaler.inverse_transform(outputs.mean(axis=0)).astype(dtype, copy=False)
-        return mean[:, 0] if self._y_ndim == 1 else mean
+        scaled, dtype = self._scale_inputs(X)
+        outputs = self._outputs(scaled)
+        mean = outputs.mean(axis=0)
+        y_mean = self._finish(self._target_scaler.inverse_transform(mean), dtype)
+        if not return_std:
+            return y_mean
+        second = np.zeros_like(mean)
+        device = resolve_device(self.device)
+        for member, output in zip(self.estimators_, outputs, strict=True):
+            if member.posterior is None:
+                raise ValueError(
+                    "return_std=True needs weights determined by data and prior; this fit had "
+                    f"l2_regularization={self.l2_regularization!r}: refit with a positive one or 'evidence'."
+                )
+            variance = member.posterior.variance(member.network, member.weights, scaled, device)
+            second += variance + member.posterior.noise_variance + np.square(output - mean)
+        std = np.sqrt(second / len(outputs)) * self._target_scaler.scale
+        return y_mean, self._finish(std, dtype)
+
+    def _finish(self, values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        values = values.astype(dtype, copy=False)
+        return values[:, 0] if self._y_ndim == 1 else values

@@ -138,7 +138,7 @@ class Training:
         at, step, objective = self.at, self._step, self.objective
         self.jacobian = objective.jacobian(at)
         self.direction = self.make_direction(self.jacobian, objective.total_weight)
-        data_gradient = objective.gradient(at)
+        data_gradient = objective.gradient(at, self.jacobian)
         before = self.prior.log_evidence
         if step is not None:
             at = self.at = self.prior.update(objective, at, self.direction)
@@ -238,7 +238,7 @@ class Training:
             "distance_from_init": float((self.at.w - self._start).norm()),
             "n_effective_parameters": prior.n_effective_parameters,
             "log_evidence": nan if prior.log_evidence is None else prior.log_evidence,
-            "noise_std": prior.noise_std,
+            "noise_std": nan if prior.noise_variance is None else math.sqrt(float(prior.noise_variance.mean())),
             "time": seconds,
         }
         if self.settings.record_spectrum:

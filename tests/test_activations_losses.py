@@ -6,11 +6,10 @@ import torch
 from dense import draw, torch_functions
 from scipy.special import log_softmax, xlogy
 from sklearn.metrics import log_loss
+from torch.nn import functional
 
 from skgn.activations import ACTIVATIONS
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
-
-one_hot = torch.nn.functional.one_hot
 
 
 def targets(loss, n, k):
@@ -19,10 +18,17 @@ def targets(loss, n, k):
         return draw(n, k, seed=5)
     if isinstance(loss, LogLoss):
         return (draw(n, k, seed=5) > 0).double()
-    return one_hot(torch.arange(n) % k, k).double()
+    return functional.one_hot(torch.arange(n) % k, k).double()
 
 
-LOSSES = [(SquaredError(), 1), (SquaredError(), 3), (LogLoss(), 1), (LogLoss(), 3), (SoftmaxLoss(), 2), (SoftmaxLoss(), 4)]
+LOSSES = [
+    (SquaredError(), 1),
+    (SquaredError(), 3),
+    (LogLoss(), 1),
+    (LogLoss(), 3),
+    (SoftmaxLoss(), 2),
+    (SoftmaxLoss(), 4),
+]
 LOSS_IDS = [f"{type(loss).__name__}-{k}" for loss, k in LOSSES]
 
 #: Outputs from ordinary to where exp overflows in float64.
@@ -64,11 +70,16 @@ def test_gradient_and_curvature_root_match_autograd(loss, k, magnitude):
     f, y = magnitude * draw(12, k), targets(loss, 12, k)
 
     def one(f, y):
-        return loss.value(f[None], y[None])[0]
+        if isinstance(loss, SquaredError):
+            return functional.mse_loss(f, y, reduction="sum") / 2
+        if isinstance(loss, LogLoss):
+            return functional.binary_cross_entropy_with_logits(f, y, reduction="sum")
+        return functional.cross_entropy(f[None], y[None], reduction="sum")
 
+    torch.testing.assert_close(loss.value(f, y), torch.func.vmap(one)(f, y), rtol=1e-12, atol=1e-12 * magnitude)
     gradient = torch.func.vmap(torch.func.grad(one))(f, y)
     torch.testing.assert_close(loss.gradient(f, y), gradient, rtol=1e-10, atol=1e-12)
-    hessian = torch.func.vmap(torch.func.hessian(one))(f, y)
+    hessian = torch.func.vmap(torch.func.jacrev(torch.func.grad(one)))(f, y)
     R = loss.curvature_root(f, y)
     torch.testing.assert_close(R @ R.mT, hessian, rtol=1e-9, atol=1e-14)
 
@@ -117,3 +128,12 @@ def test_two_class_softmax_is_the_log_loss_of_the_difference():
     f, y = 5 * draw(30, 2), targets(SoftmaxLoss(), 30, 2)
     binary = LogLoss().value(f[:, 1:] - f[:, :1], y[:, 1:])
     torch.testing.assert_close(SoftmaxLoss().value(f, y), binary, rtol=1e-12, atol=1e-14)
+
+
+def test_relative_precisions_weigh_the_outputs_of_the_squared_error():
+    f, y, r = draw(9, 3), draw(9, 3, seed=1), torch.tensor([0.25, 1.0, 7.0], dtype=torch.float64)
+    loss = SquaredError(r)
+    torch.testing.assert_close(loss.value(f, y), ((f - y) ** 2 @ r) / 2)
+    torch.testing.assert_close(loss.gradient(f, y), (f - y) * r)
+    R = loss.curvature_root(f, y)
+    torch.testing.assert_close(R @ R.mT, torch.diag(r).expand(9, 3, 3))

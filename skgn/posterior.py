@@ -1,0 +1,93 @@
+"""The Laplace posterior of one network's weights, from the Gauss-Newton matrix at the end of training.
+
+    cov(w) = (G + diag(a))^-1 / (beta S),        var f(x) = J(x) cov(w) J(x)'
+
+evaluated in whichever space the training system was solved: with the Cholesky factor L of G + diag(a) (P x P), or with
+that of S I + K (n c x n c), K = J M^-1 J' and M = diag(a), by Woodbury's identity
+
+    J(x) (G + diag(a))^-1 J(x)' = J(x) M^-1 J(x)' - C (S I + K)^-1 C',        C = J(x) M^-1 J'
+
+Everything here is float64, in chunks, and NumPy when it is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .backend import chunks
+from .directions import Dual
+from .jacobian import Jacobian
+from .network import Network
+from .training import Training
+
+__all__ = ["Posterior", "laplace"]
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Covariance of the weights in factored form.
+
+    ``factor`` is the lower Cholesky factor of the system of the primal or dual; ``inputs`` (n, d + 1) and ``roots``
+    (n, k, c) are those of the training data for the dual, else None. ``noise_variance`` (k,) is in units of the
+    network's outputs.
+    """
+
+    factor: np.ndarray
+    precision: list[np.ndarray]
+    scale: float
+    noise_variance: np.ndarray
+    inputs: np.ndarray | None = None
+    roots: np.ndarray | None = None
+
+    def variance(self, network: Network, weights: np.ndarray, X: np.ndarray, device: torch.device) -> np.ndarray:
+        """Variance of the outputs at scaled inputs X (n, d), noise not included: shape (n, k)."""
+        k, P = network.n_outputs, network.n_weights
+        with torch.no_grad():
+            w, L = (torch.from_numpy(v).to(device) for v in (weights, self.factor))
+            inverse = [1 / torch.from_numpy(a).to(device) for a in self.precision]
+            training = None
+            if self.inputs is not None and self.roots is not None:
+                U, R = torch.from_numpy(self.inputs).to(device), torch.from_numpy(self.roots).to(device)
+                training = Jacobian(network, w, U, lambda rows: R[rows], R.shape[2])
+            out = np.empty((len(X), k))
+            for rows in chunks(len(X), 8 * 3 * k * (P if training is None else len(L)), device):
+                U = network.with_bias(torch.from_numpy(X[rows]).to(device))
+                J = Jacobian(network, w, U, _identity_root(U, k), k)
+                if training is None:
+                    half = torch.linalg.solve_triangular(L, J.dense().T, upper=False)
+                    v = half.square().sum(0)
+                else:
+                    half = torch.linalg.solve_triangular(L, training.cross_kernel(J, inverse), upper=False)
+                    v = J.kernel_diagonal(inverse) - half.square().sum(0)
+                out[rows] = v.view(-1, k).clamp(min=0).cpu().numpy() / self.scale
+        return out
+
+
+def _identity_root(U: Tensor, k: int) -> Callable[[slice], Tensor]:
+    eye = torch.eye(k, dtype=U.dtype, device=U.device)
+    return lambda rows: eye.expand(len(U[rows]), k, k)
+
+
+def laplace(training: Training) -> Posterior | None:
+    """The posterior at the end of training, or None where the data and the prior do not determine the weights."""
+    objective, prior = training.objective, training.prior
+    precision = prior.precision
+    factor = training.direction.posterior_factor(precision)
+    noise = prior.noise_variance
+    if factor is None or noise is None:
+        return None
+    dual = isinstance(training.direction, Dual)
+    everything = slice(0, len(objective.U))
+    return Posterior(
+        factor=factor.cpu().numpy(),
+        precision=[a.cpu().numpy().copy() for a in precision],
+        scale=objective.total_weight / float(noise.log().mean().exp()),
+        noise_variance=noise.cpu().numpy().copy(),
+        inputs=objective.U.double().cpu().numpy() if dual else None,
+        roots=training.jacobian.root(everything).double().cpu().numpy() if dual else None,
+    )

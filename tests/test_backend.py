@@ -1,0 +1,147 @@
+import joblib
+import numpy as np
+import pytest
+import torch
+
+from skgn.backend import (
+    available_memory,
+    chunks,
+    gigabytes,
+    linear_algebra_device,
+    memory_budget,
+    resolve_device,
+    sum_float64,
+    torch_threads,
+)
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def two_threads():
+    """Run with two torch threads, whatever the machine offers, and put the count back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+# Memory
+
+
+@pytest.mark.parametrize(("text", "expected"), [("1", 2**20), ("0.5", 2**19), ("1e3", 1000 * 2**20)])
+def test_memory_budget_is_read_from_the_environment_at_each_call(text, expected, monkeypatch):
+    monkeypatch.delenv("SKGN_MEMORY_BUDGET_MB", raising=False)
+    assert memory_budget() == 256 * 2**20
+    monkeypatch.setenv("SKGN_MEMORY_BUDGET_MB", text)
+    assert memory_budget() == expected
+
+
+@pytest.mark.parametrize("text", ["", "much", "0", "-1", "nan", "inf"])
+def test_bad_memory_budget_is_named(text, monkeypatch):
+    monkeypatch.setenv("SKGN_MEMORY_BUDGET_MB", text)
+    with pytest.raises(ValueError, match=f"SKGN_MEMORY_BUDGET_MB must be a positive number of megabytes, got '{text}'"):
+        memory_budget()
+
+
+@pytest.mark.parametrize("n", [1, 2, 999, 5000])
+@pytest.mark.parametrize("bytes_per_row", [0, 8, 10_000, 2**30])
+@pytest.mark.parametrize("device", [CPU, torch.device("meta")], ids=str)
+def test_chunks_cover_every_row_once_within_the_budget(n, bytes_per_row, device, monkeypatch):
+    monkeypatch.setenv("SKGN_MEMORY_BUDGET_MB", "1")
+    slices = chunks(n, bytes_per_row, device, most=700)
+    np.testing.assert_array_equal(np.concatenate([np.arange(n)[rows] for rows in slices]), np.arange(n))
+    sizes = [rows.stop - rows.start for rows in slices]
+    assert min(sizes) >= 1 and max(sizes) - min(sizes) <= 1
+    # One row at the least, even where that exceeds the budget.
+    assert max(sizes) == 1 or max(sizes) * bytes_per_row <= 2**20
+    if device.type == "cpu":
+        assert max(sizes) <= 700
+    elif bytes_per_row == 8:
+        assert len(slices) == 1
+
+
+def test_available_memory_is_that_of_a_computer():
+    assert 2**24 < available_memory(CPU) < 2**50
+
+
+def test_sizes_are_told_in_gigabytes():
+    assert gigabytes(3 * 2**30) == "3 GB"
+    assert gigabytes(2**20) == "0.000977 GB"
+
+
+# Device
+
+
+def test_device_is_cpu_unless_another_one_pays(monkeypatch):
+    assert resolve_device("cpu") == CPU
+    assert resolve_device("auto") == CPU
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("auto", flops=1e3) == CPU
+    assert resolve_device("auto", flops=1e13) == torch.device("cuda")
+    assert resolve_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(ValueError, match=r"device='cuda:2' is not available.*'cuda:0', 'cuda:1'"):
+        resolve_device("cuda:2")
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "mps", "tpu", "CPU", "cuda:x"])
+def test_missing_device_is_an_error_that_lists_what_is_there(device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=rf"device='{device}' is not available; 'auto' or one of \['cpu'\] is"):
+        resolve_device(device)
+
+
+def test_systems_are_solved_where_there_is_float64():
+    assert linear_algebra_device(CPU) == CPU
+    assert linear_algebra_device(torch.device("cuda:1")) == torch.device("cuda:1")
+    assert linear_algebra_device(torch.device("mps")) == CPU
+
+
+def test_sum_of_single_precision_keeps_small_terms():
+    values = torch.full((2**20,), 2.0**-30)
+    values[0] = 1.0
+    total = sum_float64(values)
+    assert total.dtype == torch.float64
+    assert float(total) == 1 + (2**20 - 1) * 2.0**-30
+
+
+# Threads
+
+SMALL, LARGE = 1.0, 1e12
+
+
+def test_small_work_runs_on_one_thread(two_threads):
+    with torch_threads(SMALL):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
+    with torch_threads(LARGE):
+        assert torch.get_num_threads() == 2
+
+
+def test_thread_count_is_put_back_on_error(two_threads):
+    with pytest.raises(KeyError), torch_threads(SMALL):
+        assert torch.get_num_threads() == 1
+        raise KeyError
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("flops", [SMALL, LARGE])
+def test_workers_in_threads_use_one_thread_each(flops, two_threads):
+    def inside():
+        with torch_threads(flops):
+            return torch.get_num_threads()
+
+    assert joblib.Parallel(n_jobs=2, backend="threading")(joblib.delayed(inside)() for _ in range(4)) == [1] * 4
+    assert torch.get_num_threads() == 2
+
+
+def test_result_of_small_work_does_not_depend_on_the_machine(two_threads):
+    A = torch.randn(300, 300, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with torch_threads(SMALL):
+        first = A @ A.T
+    torch.set_num_threads(1)
+    with torch_threads(SMALL):
+        second = A @ A.T
+    assert bool((first == second).all())

@@ -1,0 +1,127 @@
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+
+from skgn.damping import (
+    Constant,
+    DampingRule,
+    GainRatio,
+    GeometricDecay,
+    Iterate,
+    ProportionalToCurvature,
+    ProportionalToGradient,
+    ProportionalToLoss,
+    as_rule,
+)
+
+
+def iterate(iteration=0, objective=2.0, loss=1.5, gradient_norm=0.25, curvature=4.0, smallest_eigenvalue=0.125):
+    return Iterate(iteration, objective, loss, gradient_norm, curvature, lambda: smallest_eigenvalue)
+
+
+def unaffordable():
+    raise AssertionError("this rule must not pay for an eigendecomposition")
+
+
+SCHEDULES = [
+    (Constant(0.3), iterate(), 0.3),
+    (Constant(0), iterate(), 0.0),
+    (GeometricDecay(), iterate(3), 0.125),
+    (GeometricDecay(8.0, 0.1), iterate(0), 8.0),
+    (GeometricDecay(8.0, 0.1, minimum=0.05), iterate(2), 0.08),
+    (GeometricDecay(8.0, 0.1, minimum=0.05), iterate(9), 0.05),
+    (ProportionalToLoss(2.0), iterate(loss=1.5), 3.0),
+    (ProportionalToGradient(2.0), iterate(gradient_norm=0.25), 0.5),
+    (ProportionalToCurvature(2.0), iterate(smallest_eigenvalue=0.125), 0.25),
+    # Rounding may turn the eigenvalue 0 of a singular system negative.
+    (ProportionalToCurvature(2.0), iterate(smallest_eigenvalue=-1e-17), 0.0),
+]
+
+
+@pytest.mark.parametrize(("rule", "at", "expected"), SCHEDULES, ids=lambda c: getattr(type(c), "__name__", ""))
+def test_schedules_depend_on_the_iterate_only(rule, at, expected):
+    assert isinstance(rule, DampingRule)
+    assert rule.initial(at) == pytest.approx(expected, rel=1e-12)
+    for damping, gain_ratio in [(0.0, 1.0), (1e9, -3.0)]:
+        assert rule.accepted(damping, gain_ratio, at) == pytest.approx(expected, rel=1e-12)
+    # A step that fails is shortened instead.
+    assert rule.rejected(expected, at) is None
+
+
+@pytest.mark.parametrize(
+    "rule", [GainRatio(), Constant(1.0), GeometricDecay(), ProportionalToLoss(), ProportionalToGradient()], ids=repr
+)
+def test_only_the_curvature_rule_pays_for_eigenvalues(rule):
+    at = iterate()._replace(smallest_eigenvalue=unaffordable)
+    assert rule.initial(at) > 0
+    assert rule.accepted(1.0, 0.5, at) > 0
+    with pytest.raises(AssertionError, match="eigendecomposition"):
+        ProportionalToCurvature().initial(at)
+
+
+def test_adaptive_damping_starts_at_the_scale_of_the_curvature():
+    assert GainRatio().initial(iterate(curvature=4.0)) == pytest.approx(0.04)
+    assert GainRatio(initial_fraction=1.0).initial(iterate(curvature=4.0)) == pytest.approx(4.0)
+    # A network whose Jacobian vanishes still gets a system that can be factorised.
+    assert GainRatio().initial(iterate(curvature=0.0)) > 0
+
+
+def test_adaptive_damping_follows_nielsen():
+    rule, at = GainRatio(), iterate()
+    # 1 - (2 gain - 1)^3: unchanged at 1/2, doubled at 0; clipped to [0.2, 4].
+    for gain_ratio, factor in [(0.5, 1.0), (0.0, 2.0), (0.75, 0.875), (1.0, 0.2), (30.0, 0.2), (-1.0, 4.0)]:
+        assert rule.accepted(1.0, gain_ratio, at) == pytest.approx(factor)
+    dampings = [rule.accepted(1.0, g, at) for g in np.linspace(-2, 3, 101)]
+    assert all(a >= b for a, b in itertools.pairwise(dampings))
+    assert rule.rejected(0.5, at) == 2.0
+
+
+def test_adaptive_damping_can_rise_again_after_a_long_descent():
+    rule, at = GainRatio(), iterate(curvature=4.0)
+    damping = rule.initial(at)
+    for _ in range(200):
+        damping = rule.accepted(damping, 1.0, at)
+    rises = 0
+    while damping < at.curvature:
+        damping, rises = rule.rejected(damping, at), rises + 1
+    assert rises <= 20
+
+
+BAD = [
+    (Constant, {"damping": -1e-9}, "damping"),
+    (Constant, {"damping": float("nan")}, "damping"),
+    (Constant, {"damping": "1"}, "damping"),
+    (GeometricDecay, {"start": -1.0}, "start"),
+    (GeometricDecay, {"decay": 1.5}, "decay"),
+    (GeometricDecay, {"decay": float("nan")}, "decay"),
+    (GeometricDecay, {"minimum": -1.0}, "minimum"),
+    (ProportionalToLoss, {"factor": -1.0}, "factor"),
+    (ProportionalToGradient, {"factor": float("nan")}, "factor"),
+    (ProportionalToCurvature, {"factor": None}, "factor"),
+]
+
+
+@pytest.mark.parametrize(("cls", "arguments", "name"), BAD, ids=[f"{c.__name__}-{a}" for c, a, _ in BAD])
+def test_bad_arguments_are_named(cls, arguments, name):
+    with pytest.raises(ValueError, match=rf"^{name} must be a number in .*got {next(iter(arguments.values()))!r}"):
+        cls(**arguments)
+
+
+def test_rule_of_the_damping_parameter():
+    assert as_rule("adaptive") == GainRatio()
+    assert as_rule(0) == Constant(0.0)
+    assert as_rule(np.float32(0.5)) == Constant(0.5)
+    rule = GeometricDecay(2.0)
+    assert as_rule(rule) is rule
+    with pytest.raises(ValueError, match="damping"):
+        as_rule(-1.0)
+
+
+@pytest.mark.parametrize("rule", [case[0] for case in SCHEDULES] + [GainRatio()], ids=repr)
+def test_one_rule_may_serve_many_fits(rule):
+    field = dataclasses.fields(rule)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(rule, field, 1.0)
+    assert rule == type(rule)(**dataclasses.asdict(rule))

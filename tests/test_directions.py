@@ -1,0 +1,284 @@
+import math
+
+import dense
+import numpy as np
+import pytest
+import torch
+from dense import draw
+
+import skgn.directions
+from skgn.directions import Dual, Primal, choose, spectrum
+from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
+from skgn.network import Network
+from skgn.objective import Objective
+
+DIRECTIONS = [Primal, Dual]
+CPU = torch.device("cpu")
+
+
+class Linearisation:
+    """An objective at general weights, as operator and as dense matrices of the same quantities."""
+
+    def __init__(self, network, loss, n, dtype=torch.float64, seed=0):
+        k = network.n_outputs
+        X, s = draw(n, network.n_features, seed=seed), draw(n, seed=seed + 1).abs() + 0.05
+        Y = draw(n, k, seed=seed + 2) if isinstance(loss, SquaredError) else torch.eye(k).double()[torch.arange(n) % k]
+        self.w = 0.7 * draw(network.n_weights, seed=seed + 3)
+        if network.init == "symmetric":
+            self.w = torch.from_numpy(network.initial_weights(np.random.RandomState(seed)))
+        objective = Objective(network, loss, X.to(dtype), Y.to(dtype), s.to(dtype))
+        at = objective.evaluate(self.w)
+        self.network, self.S = network, objective.total_weight
+        self.operator, self.gradient = objective.jacobian(at), objective.gradient(at)
+
+        f = dense.forward(network, self.w, X)
+        R = loss.curvature_root(f, Y) * s.sqrt()[:, None, None]
+        self.J = dense.weighted_jacobian(network, self.w, X, R)
+        self.G = self.J.T @ self.J / self.S
+        if dtype == torch.float64:
+            output_gradient = s[:, None] * loss.gradient(f, Y) / self.S
+            expected = torch.einsum("nkp,nk->p", dense.jacobian(network, self.w, X), output_gradient)
+            torch.testing.assert_close(self.gradient, expected, rtol=1e-10, atol=1e-14)
+
+    def precision(self, seed=9):
+        """One positive value for each (layer, input), over two orders of magnitude."""
+        return [10 ** (0.5 * draw(into, seed=seed + into) - 2) for _, into in self.network.shapes]
+
+    def zeros(self):
+        return [torch.zeros(into, dtype=torch.float64) for _, into in self.network.shapes]
+
+
+#: More rows than weights and fewer, one output and several, with a prior of its own for every (layer, input).
+CASES = {
+    "tall": (Network(3, 1, (5,)), SquaredError(), 60),
+    "tall-two-outputs": (Network(3, 2, (4, 3), "silu", alpha=3.0), SquaredError(), 60),
+    "wide": (Network(3, 1, (20,), "softplus"), SquaredError(), 15),
+    "wide-linear": (Network(12, 2, ()), SquaredError(), 5),
+    "binary": (Network(3, 1, (10,), "logistic", alpha=0.5), LogLoss(), 20),
+    "multilabel": (Network(3, 3, (6,), "gelu", linear_path=False), LogLoss(), 12),
+    # The curvature of the softmax is singular along the constant.
+    "softmax": (Network(3, 3, (6, 4), "tanh", alpha=2.0), SoftmaxLoss(), 14),
+    "symmetric": (Network(3, 1, (6,), init="symmetric"), SquaredError(), 60),
+}
+
+each_case = pytest.mark.parametrize("problem", CASES, indirect=True)
+
+
+@pytest.fixture
+def problem(request):
+    return Linearisation(*CASES[request.param])
+
+
+def relative(a, b):
+    return float((a - b).norm() / b.norm())
+
+
+@each_case
+@pytest.mark.parametrize("damping", [0.0, 1e-3, 1.0, 1e4])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_step_solves_the_damped_system(direction, damping, problem):
+    precision = problem.precision()
+    step = direction(problem.operator, problem.S).solve(problem.gradient, precision, damping)
+    A = problem.G + torch.diag(problem.network.expand(precision) + damping)
+    assert relative(step, -torch.linalg.solve(A, problem.gradient)) < 1e-8
+
+
+@each_case
+@pytest.mark.parametrize("damping", [1e2, 1.0, 1e-3, 1e-6])
+def test_primal_and_dual_take_the_same_step(damping, problem):
+    primal, dual = (d(problem.operator, problem.S) for d in DIRECTIONS)
+    a = primal.solve(problem.gradient, problem.zeros(), damping)
+    b = dual.solve(problem.gradient, problem.zeros(), damping)
+    assert relative(a, b) < 1e-8
+
+
+@each_case
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_one_direction_serves_every_damping_in_any_order(direction, problem):
+    shared = direction(problem.operator, problem.S)
+    trials = [(problem.precision(), 0.1), (problem.zeros(), 1e-2), (problem.zeros(), 10.0), (problem.precision(4), 0.0)]
+    for precision, damping in trials:
+        shared.riemannian_norm(problem.gradient)
+        alone = direction(problem.operator, problem.S).solve(problem.gradient, precision, damping)
+        assert relative(shared.solve(problem.gradient, precision, damping), alone) < 1e-9
+
+
+@each_case
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_pure_gauss_newton_takes_the_shortest_step(direction, problem):
+    """Without prior and damping the system may be singular; the step is then the least-squares one of least norm."""
+    step = direction(problem.operator, problem.S).solve(problem.gradient, problem.zeros(), 0.0)
+    expected = -np.linalg.pinv(problem.G.numpy(), rcond=1e-13, hermitian=True) @ problem.gradient.numpy()
+    assert relative(step, torch.from_numpy(expected)) < 1e-5
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize(("n", "d"), [(6, 10), (30, 4)])
+def test_a_linear_model_is_solved_by_one_undamped_step(direction, n, d):
+    """From weights 0 the step is NumPy's minimum-norm least-squares solution, duplicated columns included."""
+    X = draw(n, d)
+    X[:, 1] = X[:, 0]
+    y, s = draw(n, 1, seed=1), draw(n, seed=2).abs() + 0.1
+    network = Network(d, 1, ())
+    objective = Objective(network, SquaredError(), X, y, s)
+    at = objective.evaluate(torch.zeros(network.n_weights, dtype=torch.float64))
+    solver = direction(objective.jacobian(at), objective.total_weight)
+    step = solver.solve(objective.gradient(at), [torch.zeros(d + 1, dtype=torch.float64)], 0.0)
+    root = s.sqrt()[:, None]
+    design = (root * torch.cat([X, torch.ones(n, 1)], 1)).numpy()
+    expected = np.linalg.lstsq(design, (root * y).numpy()[:, 0], rcond=None)[0]
+    np.testing.assert_allclose(step, expected, rtol=1e-8, atol=1e-10)
+
+
+@each_case
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("after_solve", [False, True])
+def test_riemannian_norm_is_that_of_the_projected_output_gradient(direction, after_solve, problem):
+    solver = direction(problem.operator, problem.S)
+    if after_solve:
+        solver.solve(problem.gradient, problem.precision(), 1e-3)
+    pinv = np.linalg.pinv(problem.G.numpy(), rcond=1e-13, hermitian=True)
+    expected = math.sqrt(problem.gradient.numpy() @ pinv @ problem.gradient.numpy())
+    assert solver.riemannian_norm(problem.gradient) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_riemannian_norm_is_the_whole_residual_where_the_network_can_move_it_anywhere(direction):
+    """With P > n and full rank nothing of the residual is out of reach: its root mean square, weighted."""
+    network, n = Network(4, 1, (30,), "tanh"), 12
+    X, y, s = draw(n, 4), draw(n, 1, seed=1), draw(n, seed=2).abs() + 0.1
+    objective = Objective(network, SquaredError(), X, y, s)
+    at = objective.evaluate(draw(network.n_weights, seed=3))
+    solver = direction(objective.jacobian(at), objective.total_weight)
+    residual = (dense.forward(network, at.w, X) - y)[:, 0]
+    expected = math.sqrt(float(s @ residual.square()) / float(s.sum()))
+    assert solver.riemannian_norm(objective.gradient(at)) == pytest.approx(expected, rel=1e-4)
+
+
+@each_case
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_spectrum_is_that_of_the_smaller_system(direction, problem):
+    solver = direction(problem.operator, problem.S)
+    J = problem.J / math.sqrt(problem.S)
+    smaller = J @ J.T if len(J) < J.shape[1] else J.T @ J
+    expected = np.linalg.eigvalsh(smaller.numpy())[[0, -1]]
+    np.testing.assert_allclose(
+        spectrum(problem.operator, solver, problem.S), expected, rtol=1e-8, atol=1e-13 * expected[1]
+    )
+
+
+@each_case
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_inverse_traces_match_the_dense_inverse(direction, problem):
+    precision = problem.precision()
+    traces, log_determinant = direction(problem.operator, problem.S).inverse_traces(precision)
+    A = problem.G + torch.diag(problem.network.expand(precision))
+    layers = problem.network.split(torch.linalg.inv(A).diagonal().contiguous())
+    for trace, layer in zip(traces, layers, strict=True):
+        torch.testing.assert_close(trace, layer.sum(0), rtol=1e-7, atol=0)
+    assert log_determinant == pytest.approx(float(torch.linalg.slogdet(A)[1]), rel=1e-9)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_inverse_traces_of_a_singular_system_are_nan(direction):
+    problem = Linearisation(*CASES["wide"])
+    traces, log_determinant = direction(problem.operator, problem.S).inverse_traces([-p for p in problem.precision()])
+    assert math.isnan(log_determinant)
+    assert all(bool(torch.isnan(trace).all()) for trace in traces)
+
+
+# Single precision: the operator is float32, the system is solved in float64.
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_single_precision_steps_are_close(case, direction):
+    problem = Linearisation(*CASES[case], dtype=torch.float32)
+    step = direction(problem.operator, problem.S).solve(problem.gradient, problem.precision(), 1e-2)
+    A = problem.G + torch.diag(problem.network.expand(problem.precision()) + 1e-2)
+    assert step.dtype == torch.float64
+    assert relative(step, -torch.linalg.solve(A, problem.gradient)) < 1e-3
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_single_precision_rounding_is_not_mistaken_for_curvature(case, direction):
+    """No gradient is longer in the Riemannian norm than the residual it comes from, nor nan."""
+    problem = Linearisation(*CASES[case], dtype=torch.float32)
+    value = direction(problem.operator, problem.S).riemannian_norm(problem.gradient)
+    exact = Linearisation(*CASES[case])
+    pinv = np.linalg.pinv(exact.G.numpy(), rcond=1e-13, hermitian=True)
+    expected = math.sqrt(exact.gradient.numpy() @ pinv @ exact.gradient.numpy())
+    assert 0.5 * expected < value < 1.1 * expected
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_single_precision_keeps_the_shortest_step_short(case, direction):
+    """Eigenvalues that are 0 but for the rounding of float32 add nothing; the step still fits what it can."""
+    problem, exact = Linearisation(*CASES[case], dtype=torch.float32), Linearisation(*CASES[case])
+    step = direction(problem.operator, problem.S).solve(problem.gradient, problem.zeros(), 0.0)
+    pinv = torch.from_numpy(np.linalg.pinv(exact.G.numpy(), rcond=1e-13, hermitian=True))
+    assert float(step.norm()) < 1.1 * float((pinv @ exact.gradient).norm())
+    decrease = -float(exact.gradient @ step + 0.5 * step @ exact.G @ step)
+    # Directions of small but true curvature are lost among the rounding errors, no more.
+    assert decrease > 0.4 * float(0.5 * exact.gradient @ pinv @ exact.gradient)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("damping", [0.0, 1.0])
+def test_non_finite_jacobian_gives_a_step_that_can_be_rejected(direction, damping):
+    network = Network(2, 1, (4,))
+    X = draw(10, 2)
+    X[3, 0] = torch.inf
+    objective = Objective(network, SquaredError(), X, draw(10, 1, seed=1), torch.ones(10).double())
+    at = objective.evaluate(draw(network.n_weights, seed=2))
+    solver = direction(objective.jacobian(at), objective.total_weight)
+    zeros = [torch.zeros(into, dtype=torch.float64) for _, into in network.shapes]
+    assert not bool(torch.isfinite(solver.solve(objective.gradient(at), zeros, damping)).all())
+
+
+# choose
+
+
+@pytest.mark.parametrize(
+    ("network", "n", "expected"),
+    [
+        (Network(5, 1, (10,)), 10_000, Primal),
+        (Network(5, 1, (2000,)), 100, Dual),
+        (Network(5, 3, (10,)), 2000, Primal),
+        (Network(500, 1, ()), 20, Dual),
+    ],
+)
+def test_auto_takes_the_cheaper_space(network, n, expected):
+    assert choose("auto", network, n, network.n_outputs, CPU) is expected
+    assert choose("primal", network, n, network.n_outputs, CPU) is Primal
+    assert choose("dual", network, n, network.n_outputs, CPU) is Dual
+
+
+def test_auto_gives_way_to_the_space_that_fits(monkeypatch):
+    network = Network(5, 1, (20,))
+    assert choose("auto", network, 200, 1, CPU) is Primal
+    # 141 weights against 100 rows: room for the smaller system only.
+    monkeypatch.setattr(skgn.directions, "available_memory", lambda device: 8 * 3 * 110.0**2)
+    assert choose("auto", network, 100, 1, CPU) is Dual
+
+
+@pytest.mark.parametrize("solver", ["auto", "primal", "dual"])
+def test_a_system_beyond_memory_is_refused_with_a_way_out(solver, monkeypatch):
+    network, n = Network(9, 1, (100,)), 5000
+    monkeypatch.setattr(skgn.directions, "available_memory", lambda device: 2.0**23)
+    with pytest.raises(ValueError, match=rf"needs .* GB .*{network.n_weights} weights.*but 0.00781 GB are") as error:
+        choose(solver, network, n, 1, CPU)
+    # The suggestion holds what it promises.
+    width = int(str(error.value).split("hidden_layer_sizes=(")[1].split(",")[0])
+    assert width >= 1
+    assert choose("primal", Network(9, 1, (width,)), n, 1, CPU) is Primal
+
+
+def test_the_other_solver_is_named_where_it_would_fit(monkeypatch):
+    monkeypatch.setattr(skgn.directions, "available_memory", lambda device: 2.0**23)
+    with pytest.raises(ValueError, match=r"solver='primal' needs .*solver='dual' needs .* would fit"):
+        choose("primal", Network(9, 1, (100,)), 50, 1, CPU)
+    with pytest.raises(ValueError, match=r"solver='dual' needs .*solver='primal' needs .* would fit"):
+        choose("dual", Network(9, 1, (10,)), 5000, 1, CPU)

@@ -1,0 +1,994 @@
+import copy
+import dataclasses
+import io
+import pickle
+import re
+import threading
+import types
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import log_loss
+
+from skgn import GNClassifier, GNRegressor
+from skgn.damping import GainRatio
+from skgn.training import CONVERGED
+
+ESTIMATORS = [GNRegressor, GNClassifier]
+
+#: Small and fully specified: what these tests assert does not depend on the defaults.
+PLAIN = {"hidden_layer_sizes": (5,), "l2_regularization": 1e-3, "n_estimators": 1, "random_state": 0}
+
+#: A linear model in the units of the data, trained until nothing changes.
+LINEAR = {"hidden_layer_sizes": (), "n_estimators": 1, "standardize": False, "tol": 1e-10}
+
+unconverged = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+HISTORY = {
+    "objective",
+    "loss",
+    "gradient_norm",
+    "riemannian_gradient_norm",
+    "damping",
+    "gain_ratio",
+    "step_norm",
+    "distance_from_init",
+    "n_effective_parameters",
+    "log_evidence",
+    "noise_std",
+    "time",
+}
+
+
+def data(estimator, n=60, d=3, seed=0):
+    """Inputs and a target that depends on them, continuous or of three classes."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, d))
+    signal = np.sin(X[:, 0]) + 0.5 * X[:, -1] + 0.1 * rng.normal(size=n)
+    return (X, signal) if estimator is GNRegressor else (X, np.digitize(signal, [-0.4, 0.4]))
+
+
+def with_ones(X):
+    return np.column_stack([X, np.ones(len(X))])
+
+
+def stacked(estimator):
+    """The linear weights (d + 1, k), bias last."""
+    return np.vstack([estimator.coefs_[0], estimator.intercepts_[0]])
+
+
+def outputs(estimator, X):
+    """Everything continuous that an estimator says about X."""
+    if isinstance(estimator, GNRegressor):
+        return estimator.predict(X)
+    return estimator.predict_proba(X)
+
+
+# --- Linear models: a known solution
+
+
+@pytest.mark.parametrize("solver", ["primal", "dual"])
+@pytest.mark.parametrize("n_outputs", [1, 3])
+@pytest.mark.parametrize("alpha", [0.1, 1.0, 10.0])
+def test_no_hidden_layer_is_ridge(solver, n_outputs, alpha):
+    rng = np.random.default_rng(0)
+    X, s = rng.normal(size=(40, 4)), rng.uniform(0.5, 3, size=40)
+    Y = X @ rng.normal(size=(4, n_outputs)) + 2 + rng.normal(size=(40, n_outputs))
+    model = GNRegressor(**LINEAR, l2_regularization=0.05, alpha=alpha, solver=solver).fit(X, Y, s)
+    # (1 / S) sum s 1/2 (alpha x'w - y)^2 + l2 / 2 |w|^2, multiplied by 2 S and written in v = alpha w.
+    ridge = Ridge(alpha=0.05 * s.sum() / alpha**2, fit_intercept=False, solver="cholesky").fit(with_ones(X), Y, s)
+    np.testing.assert_allclose(alpha * stacked(model), ridge.coef_.reshape(n_outputs, -1).T, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(
+        model.predict(X), ridge.predict(with_ones(X)).reshape(40, n_outputs), rtol=1e-7, atol=1e-8
+    )
+
+
+@pytest.mark.parametrize("solver", ["primal", "dual"])
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_no_hidden_layer_is_logistic_regression(solver, n_classes):
+    rng = np.random.default_rng(1)
+    X, s = rng.normal(size=(80, 4)), rng.uniform(0.5, 3, size=80)
+    y = (X @ rng.normal(size=(4, n_classes)) + rng.gumbel(size=(80, n_classes))).argmax(axis=1)
+    model = GNClassifier(**LINEAR, l2_regularization=0.02, solver=solver).fit(X, y, s)
+    # C sum s l + 1/2 |w|^2, divided by C S.
+    logistic = LogisticRegression(C=1 / (0.02 * s.sum()), fit_intercept=False, solver="newton-cholesky", tol=1e-12)
+    logistic.fit(with_ones(X), y, s)
+    np.testing.assert_allclose(stacked(model), logistic.coef_.T, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(model.predict_proba(X), logistic.predict_proba(with_ones(X)), rtol=1e-6, atol=1e-8)
+    np.testing.assert_array_equal(model.predict(X), logistic.predict(with_ones(X)))
+
+
+def test_multilabel_without_hidden_layer_is_one_logistic_regression_a_label():
+    rng = np.random.default_rng(2)
+    X = rng.normal(size=(80, 3))
+    Y = (X @ rng.normal(size=(3, 2)) + rng.logistic(size=(80, 2)) > 0).astype(int)
+    model = GNClassifier(**LINEAR, l2_regularization=0.02).fit(X, Y)
+    logistic = LogisticRegression(C=1 / (0.02 * 80), fit_intercept=False, solver="newton-cholesky", tol=1e-12)
+    for label, y in enumerate(Y.T):
+        expected = logistic.fit(with_ones(X), y)
+        np.testing.assert_allclose(stacked(model)[:, label], expected.coef_[0], rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(
+            model.predict_proba(X)[:, label], expected.predict_proba(with_ones(X))[:, 1], rtol=1e-6
+        )
+
+
+@pytest.mark.parametrize("solver", ["primal", "dual"])
+def test_quadratic_problem_is_solved_in_one_undamped_step(solver):
+    X, y = data(GNRegressor)
+    model = GNRegressor(**LINEAR | {"tol": 1e-6}, damping=0, l2_regularization=0.0, max_iter=1, solver=solver).fit(X, y)
+    np.testing.assert_allclose(stacked(model)[:, 0], np.linalg.lstsq(with_ones(X), y)[0], rtol=1e-9, atol=1e-10)
+    assert model.n_iter_ == 1 and model.status_ in CONVERGED
+
+
+@unconverged
+@pytest.mark.parametrize("solver", ["primal", "dual"])
+def test_step_size_takes_that_fraction_of_the_gauss_newton_step(solver):
+    X, y = data(GNRegressor)
+    least_squares = np.linalg.lstsq(with_ones(X), y)[0]
+    for t in (1, 2, 3):
+        model = GNRegressor(**LINEAR, damping=0, l2_regularization=0.0, step_size=0.4, max_iter=t, solver=solver)
+        weights = stacked(model.fit(X, y))[:, 0]
+        np.testing.assert_allclose(weights, (1 - 0.6**t) * least_squares, rtol=1e-8, atol=1e-10)
+
+
+@unconverged
+@pytest.mark.parametrize("solver", ["primal", "dual"])
+@pytest.mark.parametrize("damping", [1e-3, 1.0, 100.0])
+def test_constant_damping_is_added_to_the_gauss_newton_matrix(solver, damping):
+    X, y = data(GNRegressor)
+    model = GNRegressor(**LINEAR, damping=damping, l2_regularization=0.0, max_iter=1, solver=solver).fit(X, y)
+    # From w = 0 one damped step is a ridge solution.
+    ridge = Ridge(alpha=damping * len(y), fit_intercept=False).fit(with_ones(X), y)
+    np.testing.assert_allclose(stacked(model)[:, 0], ridge.coef_, rtol=1e-8, atol=1e-11)
+    assert model.history_["damping"][1] == damping
+
+
+@pytest.mark.parametrize("solver", ["primal", "dual"])
+@pytest.mark.parametrize("shape", ["duplicated columns", "fewer rows than columns"])
+def test_undamped_rank_deficient_fit_is_the_minimum_norm_one(solver, shape):
+    X, y = data(GNRegressor)
+    X, y = (np.hstack([X, X]), y) if shape == "duplicated columns" else (X[:6].reshape(2, 9), y[:2])
+    model = GNRegressor(**LINEAR, damping=0, l2_regularization=0.0, solver=solver).fit(X, y)
+    np.testing.assert_allclose(stacked(model)[:, 0], np.linalg.pinv(with_ones(X)) @ y, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("solver", ["primal", "dual"])
+@pytest.mark.parametrize("init", ["random", "symmetric"])
+@unconverged
+def test_undamped_rank_deficient_network_trains(estimator, solver, init):
+    X, y = data(estimator, n=20)
+    model = estimator(
+        **PLAIN | {"hidden_layer_sizes": (40,), "l2_regularization": 0.0},
+        damping=0,
+        init=init,
+        solver=solver,
+        max_iter=20,
+    ).fit(X, y)
+    assert np.isfinite(outputs(model, X)).all()
+    assert model.loss_ < 0.1 * model.history_["loss"][0]
+
+
+def test_recorded_spectrum_is_that_of_the_gauss_newton_matrix():
+    X, y = data(GNRegressor)
+    model = GNRegressor(**LINEAR, l2_regularization=1e-2, record_spectrum=True).fit(X, y)
+    eigenvalues = np.linalg.eigvalsh(with_ones(X).T @ with_ones(X) / len(X))
+    np.testing.assert_allclose(model.history_["min_eigenvalue"], eigenvalues[0], rtol=1e-10)
+    np.testing.assert_allclose(model.history_["max_eigenvalue"], eigenvalues[-1], rtol=1e-10)
+
+
+# --- Weights
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("solver", ["auto", "dual"])
+@pytest.mark.parametrize("hidden", [(), (5,)])
+@pytest.mark.parametrize("parameters", [{"l2_regularization": 1e-3}, {}], ids=["fixed l2", "default l2"])
+@unconverged
+def test_weights_are_repetitions(estimator, solver, hidden, parameters):
+    X, y = data(estimator)
+    s = np.random.default_rng(3).integers(0, 4, size=len(y))
+    model = estimator(
+        hidden_layer_sizes=hidden, n_estimators=2, solver=solver, max_iter=10, random_state=0, **parameters
+    )
+    weighted = outputs(clone(model).fit(X, y, s), X)
+    repeated = np.random.default_rng(4).permutation(np.repeat(np.arange(len(y)), s))
+    np.testing.assert_allclose(weighted, outputs(clone(model).fit(X[repeated], y[repeated]), X), rtol=1e-7, atol=1e-9)
+    assert np.abs(weighted - outputs(clone(model).fit(X, y), X)).max() > 1e-3
+
+
+@unconverged
+def test_class_weights_are_sample_weights():
+    X, y = data(GNClassifier, n=90)
+    y = np.array(["a", "b", "c"])[y]
+    keep = np.r_[np.flatnonzero(y == "a")[:6], np.flatnonzero(y != "a")]
+    X, y = X[keep], y[keep]
+    labels, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
+    model = GNClassifier(**PLAIN, max_iter=20)
+    plain = model.fit(X, y).predict_proba(X)
+    balanced = clone(model).set_params(class_weight="balanced").fit(X, y)
+    by_hand = clone(model).fit(X, y, (len(y) / (3 * counts))[codes])
+    np.testing.assert_allclose(balanced.predict_proba(X), by_hand.predict_proba(X), rtol=1e-7)
+    assert np.abs(balanced.predict_proba(X) - plain).max() > 1e-2
+    weighted = clone(model).set_params(class_weight={"a": 3.0, "c": 0.5}).fit(X, y)
+    by_hand = clone(model).fit(X, y, np.array([3.0, 1.0, 0.5])[codes])
+    np.testing.assert_allclose(weighted.predict_proba(X), by_hand.predict_proba(X), rtol=1e-7)
+    assert list(weighted.classes_) == list(labels)
+
+
+@unconverged
+@pytest.mark.parametrize("class_weight", ["balanced", {0: 4.0, 2: 0.5}], ids=["balanced", "dict"])
+def test_weights_are_repetitions_under_class_weights(class_weight):
+    X, y = data(GNClassifier)
+    s = np.random.default_rng(3).integers(0, 4, size=len(y))
+    model = GNClassifier(**PLAIN, class_weight=class_weight, max_iter=20)
+    weighted = clone(model).fit(X, y, s).predict_proba(X)
+    repeated = clone(model).fit(np.repeat(X, s, axis=0), np.repeat(y, s)).predict_proba(X)
+    np.testing.assert_allclose(weighted, repeated, rtol=1e-7)
+
+
+# --- What a fit leaves behind
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@unconverged
+def test_integer_random_state_decides_the_fit(estimator):
+    X, y = data(estimator)
+    model = estimator(hidden_layer_sizes=(5,), n_estimators=2, max_iter=10)
+    first, again, other = (outputs(clone(model).set_params(random_state=r).fit(X, y), X) for r in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class FailsMidway(GainRatio):
+    """A damping rule that raises once training is under way."""
+
+    def accepted(self, damping, gain_ratio, at):
+        raise RuntimeError("midway")
+
+
+def global_state():
+    return {
+        "threads": torch.get_num_threads(),
+        "dtype": torch.get_default_dtype(),
+        "grad": torch.is_grad_enabled(),
+        "torch random state": torch.get_rng_state().tolist(),
+        "numpy random state": [part.tolist() if hasattr(part, "tolist") else part for part in np.random.get_state()],  # noqa: NPY002
+        "floating point errors": np.geterr(),
+    }
+
+
+@pytest.fixture(params=[1, 2])
+def unusual_global_state(request):
+    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
+    torch.set_num_threads(request.param)
+    torch.set_default_dtype(torch.float16)
+    yield
+    torch.set_num_threads(threads)
+    torch.set_default_dtype(dtype)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("n_jobs", [None, 2])
+@pytest.mark.parametrize("fails", [False, True])
+@unconverged
+def test_global_state_is_left_as_it_was(estimator, n_jobs, fails, unusual_global_state):
+    X, y = data(estimator)
+    model = estimator(hidden_layer_sizes=(5,), n_estimators=2, n_jobs=n_jobs, max_iter=5)
+    before = global_state()
+    if fails:
+        with pytest.raises(RuntimeError, match="midway"):
+            model.set_params(damping=FailsMidway()).fit(X, y)
+    else:
+        outputs(model.fit(X, y), X)
+        # Grad mode on and off are both someone's setting.
+        with torch.no_grad():
+            model.fit(X, y)
+            assert not torch.is_grad_enabled()
+    # random_state=None draws its seed from NumPy's global state, as everywhere in scikit-learn.
+    after = global_state()
+    after.pop("numpy random state"), before.pop("numpy random state")
+    assert after == before
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("random_state", [0, np.random.RandomState(0)], ids=["int", "RandomState"])
+@unconverged
+def test_numpy_global_random_state_is_not_used_for_a_given_random_state(estimator, random_state):
+    before = global_state()
+    estimator(**PLAIN | {"random_state": random_state}, max_iter=5).fit(*data(estimator))
+    assert global_state() == before
+
+
+class RefusesTorch(pickle.Unpickler):
+    def find_class(self, module, name):
+        if module.split(".")[0] == "torch":
+            raise AssertionError(f"the pickle holds {module}.{name}")
+        return super().find_class(module, name)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("init", ["random", "centered"])
+@pytest.mark.parametrize("parameters", [{"l2_regularization": 1e-3}, {}], ids=["fixed l2", "default l2"])
+@unconverged
+def test_pickles_hold_no_torch_object_and_predict_the_same(estimator, init, parameters, tmp_path):
+    X, y = data(estimator)
+    model = estimator(hidden_layer_sizes=(4,), n_estimators=2, init=init, max_iter=5, **parameters).fit(X, y)
+    loaded = RefusesTorch(io.BytesIO(pickle.dumps(model))).load()
+    joblib.dump(model, tmp_path / "model.joblib")
+    for other in (
+        loaded,
+        joblib.load(tmp_path / "model.joblib"),
+        joblib.load(tmp_path / "model.joblib", mmap_mode="r"),
+    ):
+        np.testing.assert_array_equal(outputs(other, X), outputs(model, X))
+    np.testing.assert_array_equal(outputs(copy.deepcopy(model), X), outputs(model, X))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@unconverged
+def test_clone_is_unfitted_and_fits_the_same(estimator):
+    X, y = data(estimator)
+    model = estimator(**PLAIN, max_iter=5).fit(X, y)
+    twin = clone(model)
+    with pytest.raises(NotFittedError):
+        twin.predict(X)
+    np.testing.assert_array_equal(outputs(twin.fit(X, y), X), outputs(model, X))
+
+
+@pytest.mark.parametrize("hidden", [(), (5,), (5, 4)])
+@pytest.mark.parametrize("linear_path", [True, False])
+@unconverged
+def test_coefs_and_intercepts_are_the_network(hidden, linear_path):
+    X, y = data(GNRegressor)
+    model = GNRegressor(
+        **PLAIN | {"hidden_layer_sizes": hidden}, linear_path=linear_path, standardize=False, alpha=2.0, max_iter=10
+    ).fit(X, y)
+    a = X
+    for W, b in zip(model.coefs_[:-1], model.intercepts_[:-1], strict=True):
+        a = np.tanh(a @ W + b)
+    if hidden and linear_path:
+        a = np.hstack([a, X])
+    expected = 2.0 * (a @ model.coefs_[-1] + model.intercepts_[-1])[:, 0]
+    np.testing.assert_allclose(model.predict(X), expected, rtol=1e-10, atol=1e-12)
+
+
+# --- Forms of X and y
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "list"])
+@unconverged
+def test_predictions_have_the_float_type_of_x(estimator, dtype):
+    X, y = data(estimator)
+    X = np.round(4 * X)
+    model = estimator(**PLAIN, max_iter=5)
+    reference = clone(model).fit(X, y)
+    converted = X.tolist() if dtype == "list" else X.astype(dtype)
+    expected = np.float32 if dtype == "float32" else np.float64
+    model.fit(converted, y)
+    methods = ["predict"] if estimator is GNRegressor else ["predict_proba", "predict_log_proba", "decision_function"]
+    for method in methods:
+        result = getattr(model, method)(converted)
+        assert result.dtype == expected
+        # The numbers are whole, so only the result is rounded.
+        np.testing.assert_allclose(result, getattr(reference, method)(X), rtol=1e-6, atol=1e-6)
+
+
+@unconverged
+def test_regressor_returns_the_shape_of_y():
+    X, y = data(GNRegressor)
+    model = GNRegressor(**PLAIN, max_iter=10)
+    one = clone(model).fit(X, y)
+    column = clone(model).fit(X, y[:, None])
+    assert one.predict(X).shape == y.shape and column.predict(X).shape == (len(y), 1)
+    np.testing.assert_array_equal(column.predict(X)[:, 0], one.predict(X))
+    several = clone(model).fit(X, np.column_stack([y, 100 - 5 * y, X[:, 1] ** 2]))
+    assert several.predict(X).shape == (len(y), 3) and several.n_outputs_ == 3
+    # Each output is standardised on its own, so its units do not matter.
+    assert several.score(X, np.column_stack([y, 100 - 5 * y, X[:, 1] ** 2])) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("kind", "n_classes"), [(kind, n) for n in (2, 3) for kind in ("strings", "int", "object", "float")] + [("bool", 2)]
+)
+@unconverged
+def test_labels_of_any_kind_are_only_names(kind, n_classes):
+    X, y = data(GNClassifier)
+    codes = np.minimum(y, n_classes - 1)
+    labels = {
+        "strings": np.array(["ant", "bee", "cat"]),
+        "bool": np.array([False, True]),
+        "int": np.array([-7, 3, 100]),
+        "object": np.array(["ant", "bee", "cat"], dtype=object),
+        "float": np.array([-1.0, 0.0, 2.0]),
+    }[kind][:n_classes]
+    model = GNClassifier(**PLAIN, max_iter=10).fit(X, labels[codes])
+    reference = GNClassifier(**PLAIN, max_iter=10).fit(X, codes)
+    np.testing.assert_array_equal(model.classes_, labels)
+    np.testing.assert_array_equal(model.predict_proba(X), reference.predict_proba(X))
+    np.testing.assert_array_equal(model.predict(X), labels[reference.predict(X)])
+    assert model.predict(X).dtype == labels.dtype
+    assert model.score(X, labels[codes]) > 0.8
+
+
+@unconverged
+def test_multilabel_predicts_a_set_of_labels():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 3))
+    Y = np.column_stack([X[:, 0] > 0, X[:, 1] + X[:, 2] > 0, X[:, 0] ** 2 > 1]).astype(int)
+    model = GNClassifier(**PLAIN, max_iter=30).fit(X, Y)
+    p = model.predict_proba(X)
+    assert p.shape == model.decision_function(X).shape == Y.shape
+    np.testing.assert_array_equal(model.predict(X), p > 0.5)
+    np.testing.assert_allclose(model.predict_log_proba(X), np.log(p), rtol=1e-10)
+    assert (model.predict(X) == Y).mean() > 0.95
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@unconverged
+def test_probabilities_decision_and_prediction_agree(n_classes):
+    X, y = data(GNClassifier)
+    y = np.minimum(y, n_classes - 1)
+    model = GNClassifier(hidden_layer_sizes=(5,), n_estimators=3, max_iter=20, random_state=0).fit(X, y)
+    p = model.predict_proba(X)
+    assert p.shape == (len(X), n_classes)
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-12)
+    np.testing.assert_allclose(np.exp(model.predict_log_proba(X)), p, rtol=1e-12)
+    np.testing.assert_array_equal(model.predict(X), p.argmax(axis=1))
+    decision = model.decision_function(X)
+    if n_classes == 2:
+        np.testing.assert_allclose(decision, np.log(p[:, 1] / p[:, 0]), rtol=1e-8)
+    else:
+        np.testing.assert_array_equal(decision.argmax(axis=1), p.argmax(axis=1))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("standardize", [True, False])
+@pytest.mark.parametrize("layout", ["read-only memory map", "negative strides", "Fortran order", "every other column"])
+@unconverged
+def test_memory_layout_does_not_matter(estimator, standardize, layout, tmp_path):
+    X, y = data(estimator)
+    model = estimator(**PLAIN, standardize=standardize, max_iter=5)
+    expected = outputs(clone(model).fit(X, y), X)
+    if layout == "read-only memory map":
+        np.save(tmp_path / "X.npy", X), np.save(tmp_path / "y.npy", y)
+        V, v = np.load(tmp_path / "X.npy", mmap_mode="r"), np.load(tmp_path / "y.npy", mmap_mode="r")
+    elif layout == "negative strides":
+        V, v = X[::-1, ::-1].copy()[::-1, ::-1], y[::-1].copy()[::-1]
+    elif layout == "Fortran order":
+        V, v = np.asfortranarray(X), y
+    else:
+        V, v = np.repeat(X, 2, axis=1)[:, ::2], np.repeat(y, 2)[::2]
+    np.testing.assert_allclose(outputs(clone(model).fit(V, v), V), expected, rtol=1e-12, atol=1e-14)
+
+
+# --- Scales and degenerate data
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("value", [0.0, 1.0, -3e-300, 1e300], ids=str)
+@pytest.mark.parametrize("parameters", [{"l2_regularization": 1e-3}, {}], ids=["fixed l2", "default l2"])
+@unconverged
+def test_constant_column_changes_nothing(estimator, value, parameters):
+    X, y = data(estimator)
+    model = estimator(hidden_layer_sizes=(), n_estimators=1, random_state=0, **parameters)
+    expected = outputs(clone(model).fit(X, y), X)
+    padded = np.insert(X, 1, value, axis=1)
+    np.testing.assert_allclose(outputs(clone(model).fit(padded, y), padded), expected, rtol=1e-4, atol=1e-6)
+    # With hidden units the column moves the random start, not more.
+    model.set_params(hidden_layer_sizes=(5,), max_iter=20).fit(padded, y)
+    assert np.isfinite(outputs(model, padded)).all()
+    assert model.score(padded, y) > 0.9
+    changed = padded.copy()
+    changed[:, 1] = 17.0
+    np.testing.assert_allclose(outputs(model, changed), outputs(model, padded), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("exponent", [-990, 990])
+@unconverged
+def test_units_of_the_inputs_do_not_matter(estimator, exponent):
+    X, y = data(estimator)
+    model = estimator(**PLAIN, max_iter=10)
+    expected = outputs(clone(model).fit(X, y), X)
+    # About 1e298 and 1e-298; powers of 2 round nothing.
+    scaled = X * 2.0 ** np.array([exponent, 0, -exponent])
+    np.testing.assert_allclose(outputs(clone(model).fit(scaled, y), scaled), expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-10, 1e10, 1e300])
+@unconverged
+def test_units_of_the_target_do_not_matter(scale):
+    X, y = data(GNRegressor)
+    model = GNRegressor(hidden_layer_sizes=(5,), n_estimators=1, max_iter=10, random_state=0)
+    expected = clone(model).fit(X, y).predict(X)
+    np.testing.assert_allclose(clone(model).fit(X, scale * y).predict(X) / scale, expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@unconverged
+def test_inputs_far_outside_the_training_range_predict_finite_values(estimator):
+    X, y = data(estimator)
+    model = estimator(**PLAIN, max_iter=10).fit(X, y)
+    assert np.isfinite(outputs(model, np.array([[1e308, -1e308, 1e200], [-1e308, 0, 0]]))).all()
+
+
+DEGENERATE = {
+    "one sample": lambda X, y: (X[:1], y[:1]),
+    "one feature": lambda X, y: (X[:, :1], y),
+    "constant X": lambda X, y: (np.ones_like(X), y),
+    "constant y": lambda X, y: (X, np.full_like(y, y[0])),
+    "fewer rows than columns": lambda X, y: (np.vander(X[:4, 0], 12), y[:4]),
+    "duplicated columns": lambda X, y: (np.hstack([X, X, X]), y),
+    "duplicated rows": lambda X, y: (np.repeat(X[:5], 6, axis=0), np.repeat(y[:5], 6)),
+    "many more weights than rows": lambda X, y: (X[:7], y[:7]),
+}
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("case", DEGENERATE)
+@pytest.mark.parametrize("solver", ["auto", "primal", "dual"])
+@pytest.mark.parametrize(
+    "parameters",
+    [{"l2_regularization": 1e-3}, {}, {"damping": 0, "l2_regularization": 0.0}],
+    ids=["fixed l2", "default l2", "undamped"],
+)
+@unconverged
+def test_degenerate_data_fit_and_predict(estimator, case, solver, parameters):
+    X, y = DEGENERATE[case](*data(estimator))
+    width = 60 if case.startswith("many") else 4
+    model = estimator(
+        hidden_layer_sizes=(width,), n_estimators=2, solver=solver, max_iter=10, random_state=0, **parameters
+    ).fit(X, y)
+    values = outputs(model, X)
+    assert len(values) == len(X) and np.isfinite(values).all()
+    assert model.predict(X).shape == y.shape
+    if len(np.unique(y)) == 1:
+        if estimator is GNRegressor:
+            np.testing.assert_allclose(values, y, rtol=1e-6)
+        else:
+            np.testing.assert_array_equal(model.predict(X), y)
+            np.testing.assert_array_equal(values, np.ones((len(X), 1)))
+
+
+@unconverged
+def test_classes_of_weight_zero_stay_known_and_are_never_predicted():
+    X, y = data(GNClassifier)
+    model = GNClassifier(**PLAIN, max_iter=10).fit(X, y, (y != 1).astype(float))
+    np.testing.assert_array_equal(model.classes_, [0, 1, 2])
+    assert model.predict_proba(X).shape == (len(X), 3)
+    assert 1 not in model.predict(X)
+
+
+# --- Starting points
+
+
+@pytest.mark.parametrize("init", ["symmetric", "centered"])
+@pytest.mark.parametrize("alpha", [0.01, 1.0, 100.0])
+@pytest.mark.parametrize("hidden", [(6,), (6, 4)])
+@unconverged
+def test_networks_that_start_at_zero_predict_the_mean_everywhere(init, alpha, hidden):
+    X, y = data(GNRegressor)
+    s = np.arange(1.0, len(y) + 1)
+    parameters = {"hidden_layer_sizes": hidden, "init": init, "alpha": alpha, "max_iter": 0, "random_state": 0}
+    far = np.vstack([X, 1e6 * X])
+    prediction = GNRegressor(n_estimators=1, **parameters).fit(X, y, s).predict(far)
+    assert np.ptp(prediction) == 0
+    np.testing.assert_allclose(prediction[0], np.average(y, weights=s), rtol=1e-12)
+    X, y = data(GNClassifier)
+    proba = GNClassifier(n_estimators=1, **parameters).fit(X, y).predict_proba(far)
+    np.testing.assert_allclose(proba, 1 / 3, rtol=1e-14)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("init", ["random", "centered"])
+@unconverged
+def test_warm_start_continues(estimator, init):
+    X, y = data(estimator)
+    model = estimator(**PLAIN, init=init, warm_start=True, max_iter=4).fit(X, y)
+    objective, prediction = model.history_["objective"][-1], outputs(model, X)
+    model.set_params(max_iter=0).fit(X, y)
+    np.testing.assert_allclose(outputs(model, X), prediction, rtol=1e-12)
+    model.set_params(max_iter=4).fit(X, y)
+    np.testing.assert_allclose(model.history_["objective"][0], objective, rtol=1e-12)
+    assert model.history_["objective"][-1] < objective
+    cold = model.set_params(warm_start=False).fit(X, y)
+    assert cold.history_["objective"][0] > objective
+
+
+CHANGED = {
+    "features": lambda model, X, y: (model, X[:, :2], y),
+    "outputs": lambda model, X, y: (model, X, np.column_stack([y > 0, y > 1]).astype(int)),
+    "width": lambda model, X, y: (model.set_params(hidden_layer_sizes=(3,)), X, y),
+    "activation": lambda model, X, y: (model.set_params(activation="softplus"), X, y),
+    "alpha": lambda model, X, y: (model.set_params(alpha=2.0), X, y),
+}
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("change", CHANGED)
+@unconverged
+def test_warm_start_refuses_another_network(estimator, change):
+    X, y = data(estimator)
+    model = estimator(**PLAIN, warm_start=True, max_iter=2).fit(X, y)
+    changed, X, y = CHANGED[change](model, X, y)
+    with pytest.raises(ValueError, match="warm_start"):
+        changed.fit(X, y)
+
+
+# --- What training reports
+
+
+def test_converged_fit_warns_of_nothing_and_says_why_it_stopped():
+    X, y = data(GNRegressor)
+    model = GNRegressor(**PLAIN | {"hidden_layer_sizes": (3,), "l2_regularization": 1e-2}, max_iter=1000).fit(X, y)
+    assert model.status_ in CONVERGED and model.status_message_.startswith("Converged")
+    assert model.n_iter_ < 1000
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_fit_cut_short_warns_and_says_so(estimator):
+    model = estimator(**PLAIN, max_iter=2)
+    with pytest.warns(ConvergenceWarning, match="max_iter=2") as record:
+        model.fit(*data(estimator))
+    assert model.status_ == "max_iter" and "max_iter" in model.status_message_
+    assert model.n_iter_ == 2
+    assert record[0].filename == __file__
+
+
+@dataclasses.dataclass(frozen=True)
+class NeverEnough(GainRatio):
+    """A damping that overshoots at the start and does not give in."""
+
+    def initial(self, at):
+        return float("nan")
+
+    def rejected(self, damping, at):
+        return damping
+
+
+def test_running_out_of_dampings_is_a_status_not_a_crash():
+    X, y = data(GNRegressor)
+    model = GNRegressor(**PLAIN, damping=NeverEnough())
+    with pytest.warns(ConvergenceWarning):
+        model.fit(X, y)
+    assert model.status_ == "no_descent" and model.n_iter_ == 0
+    assert np.isfinite(model.predict(X)).all()
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("solver", ["primal", "dual"])
+@pytest.mark.parametrize("parameters", [{"l2_regularization": 1e-3}, {}], ids=["fixed l2", "default l2"])
+@pytest.mark.parametrize("record_spectrum", [False, True])
+@unconverged
+def test_history_has_one_entry_an_iterate(estimator, solver, parameters, record_spectrum):
+    X, y = data(estimator)
+    model = estimator(
+        hidden_layer_sizes=(4,),
+        n_estimators=1,
+        max_iter=8,
+        solver=solver,
+        record_spectrum=record_spectrum,
+        random_state=0,
+        **parameters,
+    ).fit(X, y)
+    extra = {"min_eigenvalue", "max_eigenvalue"} if record_spectrum else set()
+    assert set(model.history_) == HISTORY | extra
+    lengths = {len(values) for values in model.history_.values()}
+    assert lengths == {model.n_iter_ + 1}
+    assert all(isinstance(values, np.ndarray) for values in model.history_.values())
+    assert model.loss_ == model.history_["loss"][-1] and len(model.loss_curve_) == model.n_iter_
+    assert model.history_["distance_from_init"][0] == 0
+    assert (np.diff(model.history_["time"]) >= 0).all()
+    assert model.solver_ == solver
+    if parameters:
+        assert (np.diff(model.history_["objective"]) <= 0).all()
+        assert np.isnan(model.history_["log_evidence"]).all()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@unconverged
+def test_loss_is_the_mean_data_loss_of_the_predictions(weighted):
+    X, y = data(GNRegressor)
+    s = np.arange(1.0, len(y) + 1) if weighted else None
+    model = GNRegressor(**PLAIN, max_iter=5).fit(X, y, s)
+    variance = np.average((y - np.average(y, weights=s)) ** 2, weights=s)
+    expected = 0.5 * np.average((y - model.predict(X)) ** 2, weights=s) / variance
+    np.testing.assert_allclose(model.loss_, expected, rtol=1e-10)
+    raw = GNRegressor(**PLAIN, max_iter=5, standardize=False).fit(X, y, s)
+    np.testing.assert_allclose(raw.loss_, 0.5 * np.average((y - raw.predict(X)) ** 2, weights=s), rtol=1e-10)
+    X, y = data(GNClassifier)
+    for labels in (y, np.minimum(y, 1)):
+        classifier = GNClassifier(**PLAIN, max_iter=5).fit(X, labels, s)
+        expected = log_loss(labels, classifier.predict_proba(X), sample_weight=s)
+        np.testing.assert_allclose(classifier.loss_, expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@unconverged
+def test_verbose_prints_a_line_an_iterate_and_silence_nothing(estimator, capsys):
+    X, y = data(estimator)
+    model = estimator(**PLAIN, max_iter=3, verbose=1).fit(X, y)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) >= model.n_iter_ + 1
+    assert all(re.search("objective", line) for line in lines[: model.n_iter_ + 1])
+    model.set_params(verbose=0).fit(X, y)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"step_size": 0.3},
+        {"damping": 1e-3},
+        {"damping": 1.0},
+        {"alpha": 3.0},
+        {"activation": "softplus"},
+        {"linear_path": False},
+        {"init": "centered"},
+        {"l2_regularization": 1e-1},
+        {"standardize": False},
+    ],
+    ids=str,
+)
+@unconverged
+def test_parameters_change_the_fit(estimator, change):
+    X, y = data(estimator)
+    X = 2 * X + 1
+    model = estimator(**PLAIN, max_iter=5)
+    expected = outputs(clone(model).fit(X, y), X)
+    assert np.abs(outputs(clone(model).set_params(**change).fit(X, y), X) - expected).max() > 1e-4
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@unconverged
+def test_solvers_train_to_the_same_network(estimator):
+    X, y = data(estimator)
+    model = estimator(**PLAIN, max_iter=10)
+    primal, dual = (outputs(clone(model).set_params(solver=s).fit(X, y), X) for s in ("primal", "dual"))
+    np.testing.assert_allclose(primal, dual, rtol=1e-6, atol=1e-8)
+
+
+# --- Bad input
+
+BAD_PARAMETERS = [
+    ("activation", "sine"),
+    ("activation", None),
+    ("solver", "sgd"),
+    ("damping", -1e-3),
+    ("damping", float("nan")),
+    ("damping", float("inf")),
+    ("damping", "none"),
+    ("alpha", 0),
+    ("alpha", -1.0),
+    ("alpha", float("nan")),
+    ("alpha", float("inf")),
+    ("step_size", 0.0),
+    ("step_size", 1.5),
+    ("step_size", float("nan")),
+    ("l2_regularization", -1.0),
+    ("l2_regularization", float("nan")),
+    ("l2_regularization", float("inf")),
+    ("l2_regularization", "bayes"),
+    ("tol", -1.0),
+    ("tol", float("nan")),
+    ("max_iter", -1),
+    ("max_iter", 2.5),
+    ("n_estimators", 0),
+    ("n_iter_no_change", 0),
+    ("init", "zeros"),
+    ("dtype", "float16"),
+    ("hidden_layer_sizes", 0),
+    ("hidden_layer_sizes", -1),
+    ("hidden_layer_sizes", 2.5),
+    ("hidden_layer_sizes", None),
+    ("hidden_layer_sizes", "20"),
+    ("hidden_layer_sizes", (4, 0)),
+    ("hidden_layer_sizes", (-1,)),
+    ("hidden_layer_sizes", (2.5,)),
+    ("hidden_layer_sizes", ("20",)),
+    ("hidden_layer_sizes", (True,)),
+    ("hidden_layer_sizes", True),
+    ("hidden_layer_sizes", ((4, 4),)),
+    ("hidden_layer_sizes", np.array([[4, 4]])),
+    ("device", "tpu"),
+    ("device", "cuda:99"),
+    ("device", 0),
+    ("random_state", "seed"),
+    ("n_jobs", 1.5),
+    ("standardize", "yes"),
+]
+
+
+def replaced(X, value):
+    X = np.array(X, dtype=np.result_type(X, value))
+    X.flat[1] = value
+    return X
+
+
+BAD_DATA = {
+    "NaN in X": (lambda X, y: (replaced(X, np.nan), y, None), "NaN"),
+    "inf in X": (lambda X, y: (replaced(X, np.inf), y, None), "infinity"),
+    "NaN in y": (lambda X, y: (X, replaced(y, np.nan), None), "y contains NaN|NaN"),
+    "inf in y": (lambda X, y: (X, replaced(y, np.inf), None), "y contains infinity|infinity"),
+    "lengths": (lambda X, y: (X, y[:-1], None), "inconsistent numbers of samples"),
+    "weight length": (lambda X, y: (X, y, np.ones(len(y) - 1)), "sample_weight"),
+    "zero weights": (lambda X, y: (X, y, np.zeros(len(y))), "[Ss]ample.weight"),
+    "negative weight": (lambda X, y: (X, y, replaced(np.ones(len(y)), -1.0)), "sample_weight"),
+    "NaN weight": (lambda X, y: (X, y, replaced(np.ones(len(y)), np.nan)), "sample_weight"),
+    "complex X": (lambda X, y: (X + 1j, y, None), "[Cc]omplex"),
+    "complex y": (lambda X, y: (X, y + 1j, None), "[Cc]omplex|Unknown label type"),
+    "object X": (lambda X, y: (np.full(X.shape, {}, dtype=object), y, None), "float|number"),
+    "string X": (lambda X, y: (np.full(X.shape, "a"), y, None), "convert string"),
+    "sparse X": (lambda X, y: (sparse.csr_matrix(X), y, None), "[Ss]parse"),
+    "1-d X": (lambda X, y: (X[:, 0], y, None), "Reshape your data"),
+    "3-d X": (lambda X, y: (X[:, :, None], y, None), "dim"),
+    "3-d y": (lambda X, y: (X, np.zeros((len(y), 2, 2)), None), "dim|y "),
+    "no rows": (lambda X, y: (X[:0], y[:0], None), "0 sample"),
+    "no columns": (lambda X, y: (X[:, :0], y, None), "0 feature"),
+    "no y": (lambda X, y: (X, None, None), "y"),
+}
+
+
+@pytest.fixture(params=ESTIMATORS, ids=["GNRegressor", "GNClassifier"])
+def fitted(request):
+    """A fitted estimator, its data, and what it predicts."""
+    X, y = data(request.param)
+    model = request.param(**PLAIN | {"hidden_layer_sizes": (3,), "l2_regularization": 1e-2}, max_iter=1000).fit(X, y)
+    return types.SimpleNamespace(model=model, X=X, y=y, outputs=outputs(model, X), predicted=model.predict(X))
+
+
+def assert_unharmed(fitted):
+    np.testing.assert_array_equal(outputs(fitted.model, fitted.X), fitted.outputs)
+    np.testing.assert_array_equal(fitted.model.predict(fitted.X), fitted.predicted)
+
+
+@pytest.mark.parametrize(("name", "value"), BAD_PARAMETERS)
+def test_bad_parameter_is_named_and_leaves_the_earlier_fit(fitted, name, value):
+    good = fitted.model.get_params()[name]
+    fitted.model.set_params(**{name: value})
+    with pytest.raises((ValueError, TypeError), match=name):
+        fitted.model.fit(fitted.X, fitted.y)
+    fitted.model.set_params(**{name: good})
+    assert_unharmed(fitted)
+
+
+@pytest.mark.parametrize("case", BAD_DATA)
+def test_bad_data_are_refused_and_leave_the_earlier_fit(fitted, case):
+    make, message = BAD_DATA[case]
+    X, y, s = make(fitted.X, fitted.y)
+    with pytest.raises((ValueError, TypeError), match=message):
+        fitted.model.fit(X, y, s)
+    assert_unharmed(fitted)
+
+
+def test_continuous_target_is_refused_by_the_classifier():
+    X, y = data(GNRegressor)
+    with pytest.raises(ValueError, match="continuous"):
+        GNClassifier(**PLAIN).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("class_weight", "message"),
+    [("heavy", "class_weight"), ({0: -1.0}, "class_weight"), ({7: 1.0}, "7"), ({0: 0, 1: 0, 2: 0}, "class_weight")],
+)
+def test_bad_class_weight_is_refused(class_weight, message):
+    with pytest.raises(ValueError, match=message):
+        GNClassifier(**PLAIN, class_weight=class_weight).fit(*data(GNClassifier))
+
+
+def test_class_weight_of_a_multilabel_target_is_refused():
+    X, y = data(GNClassifier)
+    with pytest.raises(ValueError, match="class_weight"):
+        GNClassifier(**PLAIN, class_weight="balanced").fit(X, np.column_stack([y > 0, y > 1]).astype(int))
+
+
+def test_odd_width_of_a_symmetric_network_is_refused(fitted):
+    fitted.model.set_params(init="symmetric", hidden_layer_sizes=(4, 3))
+    with pytest.raises(ValueError, match=r"even.*\(4, 3\)"):
+        fitted.model.fit(fitted.X, fitted.y)
+    assert_unharmed(fitted)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_missing_device_is_refused_with_a_list_of_those_there(fitted):
+    fitted.model.set_params(device="cuda")
+    with pytest.raises(ValueError, match=r"device='cuda'.*cpu"):
+        fitted.model.fit(fitted.X, fitted.y)
+    fitted.model.set_params(device="auto")
+    assert_unharmed(fitted)
+
+
+def test_wrong_data_at_predict_are_refused(fitted):
+    model, X = fitted.model, fitted.X
+    with pytest.raises(ValueError, match=r"2 features.*expecting 3 features"):
+        model.predict(X[:, :2])
+    for bad in (replaced(X, np.nan), replaced(X, np.inf), X + 1j, sparse.csr_matrix(X), X[0]):
+        with pytest.raises((ValueError, TypeError)):
+            model.predict(bad)
+    assert_unharmed(fitted)
+
+
+@pytest.mark.parametrize("solver", ["auto", "primal", "dual"])
+def test_system_beyond_memory_is_refused_before_any_work(fitted, solver, monkeypatch):
+    monkeypatch.setattr("skgn.directions.available_memory", lambda device: 1e4)
+    monkeypatch.setattr("skgn.objective.Objective.evaluate", lambda *_: pytest.fail("work was done"))
+    with pytest.raises(
+        ValueError, match=rf"{'solver' if solver == 'auto' else solver}.*GB.*(solver|hidden_layer_sizes)"
+    ):
+        fitted.model.set_params(solver=solver, hidden_layer_sizes=(50,)).fit(fitted.X, fitted.y)
+    monkeypatch.undo()
+    assert_unharmed(fitted)
+
+
+def test_system_beyond_memory_names_the_solver_that_fits(monkeypatch):
+    X, y = data(GNRegressor, n=10)
+    monkeypatch.setattr("skgn.directions.available_memory", lambda device: 1e5)
+    model = GNRegressor(**PLAIN | {"hidden_layer_sizes": (100,)}, max_iter=1000)
+    with pytest.raises(ValueError, match="solver='dual'"):
+        model.set_params(solver="primal").fit(X, y)
+    assert model.set_params(solver="dual").fit(X, y).solver_ == "dual"
+    assert model.set_params(solver="auto").fit(X, y).solver_ == "dual"
+
+
+#: Refits that fail late, on data that differ in everything fit learns from them.
+FAILING_REFITS = {
+    "negative weight": {"sample_weight": -1.0},
+    "zero weights": {"sample_weight": 0.0},
+    "memory": {"memory": 1.0},
+    "training": {"damping": FailsMidway()},
+    "NaN": {"value": np.nan},
+}
+
+
+@pytest.mark.parametrize("case", FAILING_REFITS)
+def test_failing_refit_on_other_data_leaves_the_earlier_fit(fitted, case, monkeypatch):
+    failure = FAILING_REFITS[case]
+    rng = np.random.default_rng(7)
+    X = 100 + rng.normal(size=(30, 5))
+    y = rng.normal(size=(30, 2))
+    if isinstance(fitted.model, GNClassifier):
+        y = (y > 0).astype(int)
+    if "value" in failure:
+        X[3, 3] = failure["value"]
+    if "memory" in failure:
+        monkeypatch.setattr("skgn.directions.available_memory", lambda device: failure["memory"])
+    if "damping" in failure:
+        fitted.model.set_params(damping=failure["damping"])
+    s = np.full(30, failure["sample_weight"]) if "sample_weight" in failure else None
+    with pytest.raises((ValueError, RuntimeError)):
+        fitted.model.fit(X, y, s)
+    monkeypatch.undo()
+    assert fitted.model.n_features_in_ == 3
+    assert_unharmed(fitted)
+
+
+def test_failing_refit_on_a_table_leaves_feature_names(fitted):
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame(replaced(fitted.X, np.nan), columns=["a", "b", "c"])
+    with pytest.raises(ValueError, match="NaN"):
+        fitted.model.fit(table, fitted.y)
+    assert not hasattr(fitted.model, "feature_names_in_")
+    assert_unharmed(fitted)
+
+
+def test_fitting_in_two_threads_gives_what_each_gives_alone():
+    X, y = data(GNRegressor)
+    models = [GNRegressor(**PLAIN | {"random_state": r}, max_iter=1000) for r in (0, 1)]
+    alone = [clone(m).fit(X, y).predict(X) for m in models]
+    threads = [threading.Thread(target=m.fit, args=(X, y)) for m in models]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for model, expected in zip(models, alone, strict=True):
+        np.testing.assert_array_equal(model.predict(X), expected)

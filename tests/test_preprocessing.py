@@ -1,0 +1,210 @@
+import numpy as np
+import pytest
+
+from skgn.preprocessing import InputScaler, TargetScaler, merge_rows, weighted_quantile
+
+rng = np.random.RandomState
+
+
+def table(n=200, d=4, seed=0):
+    """A mixed table: normal, heavy-tailed, few integers, indicator."""
+    random = rng(seed)
+    columns = [random.randn(n), random.standard_cauchy(n), random.randint(0, 5, n), random.rand(n) < 0.2]
+    return np.column_stack(columns[:d]).astype(float)
+
+
+def reference_scaled(X):
+    """The documented scaling of rows without weights, in NumPy's quantiles."""
+    low, centre, high = np.quantile(X, [0.25, 0.5, 0.75], axis=0, method="averaged_inverted_cdf")
+    scale = (high - low) / 1.3489795003921634
+    scale = np.where(scale > 0, scale, np.ptp(X, axis=0) / 2)
+    z = (X - centre) / scale
+    return z / np.sqrt(1 + (z / 3) ** 2)
+
+
+# merge_rows
+
+
+def test_merged_rows_are_the_weighted_set_of_rows():
+    X = np.array([[1.0, 2.0], [0.0, 5.0], [1.0, 2.0], [-0.0, 5.0], [7.0, 7.0], [1.0, 2.0]])
+    Y = np.array([[0.0], [1.0], [0.0], [1.0], [3.0], [9.0]])
+    weight = np.array([1.0, 0.5, 2.0, 0.25, 0.0, 4.0])
+    Xm, Ym, merged = merge_rows(X, Y, weight)
+    rows = {(*x, *y): w for x, y, w in zip(Xm.tolist(), Ym.tolist(), merged.tolist(), strict=True)}
+    assert rows == {(1.0, 2.0, 0.0): 3.0, (0.0, 5.0, 1.0): 0.75, (1.0, 2.0, 9.0): 4.0}
+    assert Xm.flags.c_contiguous and Ym.flags.c_contiguous
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_weights_repetition_and_order_give_bitwise_equal_rows(seed):
+    random = rng(seed)
+    X, Y = random.randn(60, 3), random.randn(60, 2)
+    count = random.randint(0, 4, 60)
+    expected = merge_rows(X, Y, count.astype(float))
+    assert len(expected[0]) == (count > 0).sum()
+    repeated = np.repeat(np.arange(60), count)
+    shuffled = random.permutation(repeated)
+    for index in (repeated, shuffled):
+        for a, b in zip(merge_rows(X[index], Y[index], np.ones(len(index))), expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_order_does_not_matter_for_weights_whose_sum_rounds():
+    X, Y = np.zeros((6, 1)), np.zeros((6, 1))
+    weight = np.array([0.1, 0.2, 0.3, 1e-17, 1.0, 0.7])
+    sums = {float(merge_rows(X, Y, weight[rng(seed).permutation(6)])[2][0]) for seed in range(50)}
+    assert len(sums) == 1
+
+
+@pytest.mark.parametrize("values", [np.arange(10.0), np.linspace(-1, 1, 10), 10.0 ** np.arange(-5, 5)])
+def test_different_rows_are_never_merged(values):
+    X = np.stack(np.meshgrid(values, values, values, values), -1).reshape(-1, 4)
+    Xm, _, weight = merge_rows(X, np.zeros((len(X), 1)), np.ones(len(X)))
+    assert len(Xm) == len(X) and (weight == 1).all()
+    np.testing.assert_array_equal(np.unique(Xm, axis=0), np.unique(X, axis=0))
+
+
+def test_merge_leaves_its_input_alone_and_takes_any_layout():
+    X = np.asfortranarray(rng(0).randn(40, 3))[::-1].astype(np.float32)
+    Y, weight = np.zeros((40, 1), dtype=np.float32), np.ones(40, dtype=np.int64)
+    X.flags.writeable = False
+    Xm, Ym, merged = merge_rows(X, Y, weight)
+    assert (Xm.dtype, Ym.dtype, merged.dtype) == (np.float64, np.float64, np.float64)
+    np.testing.assert_array_equal(np.unique(Xm, axis=0), np.unique(X, axis=0))
+
+
+# weighted_quantile
+
+
+@pytest.mark.parametrize("q", [0.0, 0.25, 0.5, 0.75, 0.9, 1.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_weighted_quantile_is_the_quantile_of_repeated_rows(q, seed):
+    X = table(37, seed=seed)
+    count = rng(seed).randint(1, 5, len(X))
+    expected = np.quantile(np.repeat(X, count, axis=0), q, axis=0, method="averaged_inverted_cdf")
+    np.testing.assert_allclose(weighted_quantile(X, count.astype(float), q), expected, rtol=1e-14, atol=1e-300)
+
+
+def test_weighted_quantile_ignores_the_scale_of_the_weights():
+    X, weight = table(50), rng(1).rand(50) + 0.1
+    np.testing.assert_array_equal(weighted_quantile(X, weight, 0.25), weighted_quantile(X, weight * 2.0**20, 0.25))
+
+
+# InputScaler
+
+
+def test_inputs_are_scaled_as_documented():
+    X = table()
+    Z = InputScaler.fit(X, np.ones(len(X))).transform(X)
+    np.testing.assert_allclose(Z, reference_scaled(X), rtol=1e-10, atol=1e-12)
+
+
+def test_weights_equal_repetition_in_the_input_scaler():
+    X, count = table(80), rng(3).randint(0, 4, 80)
+    # The estimators drop rows of weight 0 first; so do the statistics here.
+    kept = count > 0
+    scaled = InputScaler.fit(X[kept], count[kept].astype(float)).transform(X)
+    repeated = np.repeat(X, count, axis=0)
+    np.testing.assert_allclose(scaled, InputScaler.fit(repeated, np.ones(len(repeated))).transform(X), rtol=1e-13)
+
+
+def test_scaling_is_monotone_and_bounded():
+    x = np.sort(rng(0).standard_cauchy(300)) ** 3
+    scaler = InputScaler.fit(x[:, None], np.ones(300))
+    new = np.concatenate([[-1e308, -1e200], x, [1e200, 1e308]])
+    z = scaler.transform(new[:, None])[:, 0]
+    assert np.isfinite(z).all() and (np.diff(z) >= 0).all()
+    assert (np.abs(z) <= 3).all()
+    # Tails do not squeeze the bulk: half of the rows keep the interquartile range of a normal, but for the clip.
+    low, high = np.quantile(z[2:-2], [0.25, 0.75], method="averaged_inverted_cdf")
+    assert 1.1 < high - low < 1.35
+
+
+@pytest.mark.parametrize("factor", [1e300, 1e-300, 1e150, 1e-150, -1e300])
+def test_scale_of_a_column_does_no_harm(factor):
+    X = table()
+    expected = InputScaler.fit(X, np.ones(len(X))).transform(X)
+    X_ = X / np.abs(X).max(axis=0) * factor
+    scaled = InputScaler.fit(X_, np.ones(len(X))).transform(X_)
+    np.testing.assert_allclose(scaled, np.sign(factor) * expected, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, -7.0, 1e300, 1e-300, 5e-324, -1e308])
+def test_constant_columns_map_to_zero_whatever_comes_later(constant):
+    X = np.column_stack([np.full(20, constant), np.arange(20.0)])
+    scaler = InputScaler.fit(X, rng(0).rand(20) + 0.1)
+    new = np.array([[constant, 1.0], [1e308, 1.0], [-1e308, 1.0], [0.0, 1.0], [5e-324, 1.0]])
+    assert (scaler.transform(X)[:, 0] == 0).all()
+    assert (scaler.transform(new)[:, 0] == 0).all()
+
+
+def test_one_row_is_scaled_to_zero():
+    X = np.array([[1.0, -3e200, 0.0]])
+    np.testing.assert_array_equal(InputScaler.fit(X, np.ones(1)).transform(X), np.zeros((1, 3)))
+
+
+@pytest.mark.parametrize("tiny", [1e-310, 1e-300, 1e-20])
+def test_columns_with_one_value_far_above_the_rest_stay_finite(tiny):
+    X = np.append(np.arange(9) * tiny, 1.0)[:, None]
+    z = InputScaler.fit(X, np.ones(10)).transform(X)[:, 0]
+    assert np.isfinite(z).all() and (np.diff(z) >= 0).all()
+    assert z[-1] > z[0]
+
+
+def test_indicator_columns_keep_both_values_apart():
+    # Rarer than the quartiles see: the interquartile range is 0.
+    X = (np.arange(100) < 7).astype(float)[:, None]
+    z = InputScaler.fit(X, np.ones(100)).transform(X)[:, 0]
+    np.testing.assert_allclose(np.unique(z), [0, 2 / np.sqrt(1 + 4 / 9)])
+
+
+def test_transform_returns_a_new_contiguous_float64_array():
+    X = np.asfortranarray(table()).astype(np.float32)[::-1]
+    before = X.copy()
+    Z = InputScaler.fit(X.astype(float), np.ones(len(X))).transform(X)
+    assert Z.dtype == np.float64 and Z.flags.c_contiguous and Z.flags.writeable
+    np.testing.assert_array_equal(X, before)
+
+
+# TargetScaler
+
+
+def test_targets_have_weighted_mean_zero_and_deviation_one():
+    Y, count = table(60)[:, :2] * [3.0, 1e5] + 11, rng(5).randint(1, 4, 60)
+    scaler = TargetScaler.fit(Y, count.astype(float))
+    repeated = scaler.transform(np.repeat(Y, count, axis=0))
+    np.testing.assert_allclose(repeated.mean(axis=0), 0, atol=1e-13)
+    np.testing.assert_allclose(repeated.std(axis=0), 1, rtol=1e-12)
+    np.testing.assert_allclose(scaler.inverse_transform(scaler.transform(Y)), Y, rtol=1e-12)
+
+
+@pytest.mark.parametrize("factor", [1e300, 1e-300, -1e-300])
+def test_targets_of_any_magnitude_are_standardised(factor):
+    Y = rng(0).randn(50, 1)
+    Y_ = Y / np.abs(Y).max() * factor
+    scaler = TargetScaler.fit(Y_, np.ones(50))
+    Z = scaler.transform(Y_)
+    np.testing.assert_allclose(Z, np.sign(factor) * (Y - Y.mean()) / Y.std(), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(scaler.inverse_transform(Z), Y_, rtol=1e-12)
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, -3e7, 1e300, 1e-300])
+@pytest.mark.parametrize("n", [1, 7, 100_000])
+def test_constant_targets_are_only_centred(constant, n):
+    Y = np.full((n, 1), constant)
+    scaler = TargetScaler.fit(Y, rng(0).rand(n) + 0.1)
+    assert scaler.scale == [1.0]
+    np.testing.assert_allclose(scaler.inverse_transform(np.zeros((1, 1))), [[constant]], rtol=1e-13)
+
+
+def test_small_variation_around_a_large_mean_is_not_constant():
+    Y = 1e6 + 1e-3 * rng(0).randn(100, 1)
+    Z = TargetScaler.fit(Y, np.ones(100)).transform(Y)
+    np.testing.assert_allclose(Z.std(), 1, rtol=1e-5)
+
+
+def test_identity_changes_nothing():
+    Y = rng(0).randn(10, 3)
+    scaler = TargetScaler.identity(3)
+    np.testing.assert_array_equal(scaler.transform(Y), Y)
+    np.testing.assert_array_equal(scaler.inverse_transform(Y), Y)

@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
+from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold, cross_val_score
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skgn import GNClassifier, GNRegressor
+
+# MLPs at their defaults do not converge on these sets either; what counts is the score.
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+FOLDS = {
+    "regressor": KFold(5, shuffle=True, random_state=0),
+    "classifier": StratifiedKFold(5, shuffle=True, random_state=0),
+}
+
+#: The defaults, except that digits is trained for long enough to compare and no longer.
+CHEAP = {"n_estimators": 1, "hidden_layer_sizes": (10,), "l2_regularization": 1e-2, "max_iter": 8}
+
+SETS = {
+    "diabetes": (load_diabetes, GNRegressor(random_state=0), MLPRegressor(random_state=0)),
+    "breast cancer": (load_breast_cancer, GNClassifier(random_state=0), MLPClassifier(random_state=0)),
+    "digits": (load_digits, GNClassifier(random_state=0, **CHEAP), MLPClassifier(random_state=0)),
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_scores_at_least_as_well_as_scikit_learns_mlp(name):
+    load, ours, mlp = SETS[name]
+    X, y = load(return_X_y=True)
+    folds = FOLDS["regressor" if isinstance(ours, GNRegressor) else "classifier"]
+    score, reference = (
+        cross_val_score(make_pipeline(StandardScaler(), model), X, y, cv=folds).mean() for model in (ours, mlp)
+    )
+    assert score >= reference
+
+
+@pytest.fixture(scope="module")
+def searches():
+    """One grid search over damping and alpha in one process, and the same in two."""
+    X, y = load_diabetes(return_X_y=True)
+    model = GNRegressor(hidden_layer_sizes=(6,), l2_regularization=1e-3, n_estimators=1, max_iter=10, random_state=0)
+    grid = {"damping": [1e-4, 1e-2, 1.0], "alpha": [0.1, 1.0, 10.0]}
+    return [GridSearchCV(model, grid, cv=FOLDS["regressor"], n_jobs=n_jobs).fit(X, y) for n_jobs in (1, 2)]
+
+
+@pytest.mark.parametrize(("column", "other"), [("param_damping", "param_alpha"), ("param_alpha", "param_damping")])
+def test_grid_search_over_damping_and_alpha_changes_the_score(searches, column, other):
+    results = searches[0].cv_results_
+    for fixed in set(results[other]):
+        scores = results["mean_test_score"][results[other] == fixed]
+        assert len(scores) == 3 and np.isfinite(scores).all()
+        assert np.diff(np.sort(scores)).min() > 1e-4, f"{column} changes nothing at {other}={fixed}"
+
+
+def test_grid_search_in_two_processes_gives_the_same_result(searches):
+    sequential, parallel = searches
+    np.testing.assert_array_equal(sequential.cv_results_["mean_test_score"], parallel.cv_results_["mean_test_score"])
+    assert sequential.best_params_ == parallel.best_params_
+    X = load_diabetes().data
+    np.testing.assert_array_equal(sequential.predict(X), parallel.predict(X))

@@ -1,0 +1,85 @@
+import unittest
+
+import numpy as np
+import pytest
+from sklearn.datasets import make_classification
+from sklearn.utils import get_tags
+from sklearn.utils.estimator_checks import (
+    check_class_weight_balanced_classifiers,
+    check_dataframe_column_names_consistency,
+    check_inplace_ensure_writeable,
+    check_param_validation,
+    parametrize_with_checks,
+)
+
+from skgn import GNClassifier, GNRegressor
+
+# The checks set max_iter themselves, to as little as 1.
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+ESTIMATORS = [GNRegressor, GNClassifier]
+
+#: Beside the defaults, every way through the code on a network small enough for the checks to take seconds.
+SMALL = {"hidden_layer_sizes": (4,), "n_estimators": 1, "max_iter": 10}
+CONFIGURATIONS = [
+    {},
+    {**SMALL, "solver": "dual"},
+    {**SMALL, "damping": 1e-2},
+    {**SMALL, "hidden_layer_sizes": ()},
+    {**SMALL, "hidden_layer_sizes": (8, 4)},
+    {"l2_regularization": 1e-3, "n_estimators": 1, "max_iter": 10},
+    {**SMALL, "dtype": "float32"},
+]
+
+#: Checks that compare to 1e-7 what float32 rounds to 6e-8 at each operation, in an order that depends on the rows.
+FLOAT32_TOLERANCE = {
+    "check_methods_subset_invariance": "a row's outputs round differently in another batch",
+    "check_methods_sample_order_invariance": "a row's outputs round differently in another place",
+}
+
+
+@parametrize_with_checks([estimator(**parameters) for parameters in CONFIGURATIONS for estimator in ESTIMATORS])
+def test_keeps_scikit_learn_conventions(estimator, check):
+    try:
+        check(estimator)
+    except unittest.SkipTest as skip:
+        # A check that is skipped for another reason than a missing optional package has not passed.
+        if "not installed" not in str(skip):
+            pytest.fail(f"skipped: {skip}")
+        raise
+    except AssertionError:
+        name = getattr(check, "func", check).__name__
+        if estimator.dtype == "float32" and name in FLOAT32_TOLERANCE:
+            pytest.xfail(FLOAT32_TOLERANCE[name])
+        raise
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize(
+    "check", [check_param_validation, check_dataframe_column_names_consistency, check_inplace_ensure_writeable]
+)
+def test_keeps_conventions_scikit_learn_checks_only_on_its_own(estimator, check):
+    check(estimator.__name__, estimator(**SMALL))
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_balanced_class_weight_helps_the_rare_class(n_classes):
+    weights = {2: [0.9, 0.1], 3: [0.8, 0.1, 0.1]}[n_classes]
+    X, y = make_classification(
+        600, 5, n_informative=3, n_classes=n_classes, weights=weights, class_sep=0.5, random_state=0
+    )
+    # Scored where the classes are equally frequent, as for the linear classifiers of scikit-learn.
+    test = np.concatenate([np.flatnonzero(y == c)[:20] for c in range(n_classes)])
+    train = np.setdiff1d(np.arange(len(y)), test)
+    classifier = GNClassifier(hidden_layer_sizes=(), n_estimators=1)
+    check_class_weight_balanced_classifiers("GNClassifier", classifier, X[train], y[train], X[test], y[test], weights)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_tags_say_what_targets_are_accepted(estimator):
+    tags = get_tags(estimator())
+    assert tags.target_tags.multi_output and tags.target_tags.single_output
+    assert tags.target_tags.required
+    assert not tags.input_tags.sparse and not tags.input_tags.allow_nan
+    if estimator is GNClassifier:
+        assert tags.classifier_tags.multi_label and tags.classifier_tags.multi_class
