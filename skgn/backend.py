@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 from collections.abc import Iterator
@@ -63,7 +64,7 @@ def chunks(n: int, bytes_per_row: int, device: torch.device, most: int = _CPU_CH
         rows = min(rows, most)
     count = max(1, -(-n // rows))
     edges = [n * i // count for i in range(count + 1)]
-    return [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
 
 def available_memory(device: torch.device) -> float:

@@ -46,8 +46,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
     step_size : float in (0, 1], default=1.0
         Fraction of the Gauss-Newton step that is taken; small values follow the flow.
     l2_regularization : "evidence" or float >= 0, default="evidence"
-        "evidence" estimates one precision for each prior group while training, without a validation set. A float is the l2
-        of the objective ``mean loss + l2 / 2 * ||w||^2``, with all weights in w, biases included.
+        "evidence" estimates one precision for each prior group while training, without
+        a validation set. A float is the l2 of the objective ``mean loss + l2 / 2 * ||w||^2``, with all weights in w,
+        biases included.
     prior_groups : {"feature", "layer", "shared"}, default="feature"
         Which weights share a precision when it is estimated: "feature" has one for the first-layer weights of each
         feature (automatic relevance determination).
@@ -56,9 +57,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
         started and those of highest evidence are kept.
     solver : {"auto", "primal", "dual"}, default="auto"
         Factorise the system of weights (P x P), that of samples times outputs (n k x n k), or the cheaper.
-    max_iter : int, default=100
+    max_iter : int, default=60
         Largest number of iterations; 0 leaves the initial network.
-    tol : float, default=1e-4
+    tol : float, default=1e-3
         Training has converged when actual and predicted decrease stay below tol relative to the objective, or the
         change of the log evidence below tol per sample, for ``n_iter_no_change`` iterations; or when the gradient
         falls below tol^2 in relative terms.
@@ -72,7 +73,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
     device : str, default="auto"
         "auto" (CUDA where there is one and the problem is large enough to gain), "cpu", "cuda", "cuda:1", "mps".
     dtype : {"float64", "float32"}, default="float64"
-        Precision of network outputs and Jacobian products; linear systems are always solved in float64.
+        Precision of network outputs and Jacobian products in training; linear systems and predictions are float64.
     record_spectrum : bool, default=False
         Add the extreme eigenvalues of the smaller of Gram matrix and kernel to ``history_``.
     n_jobs : int, default=None
@@ -165,8 +166,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         prior_groups: str = "feature",
         n_estimators: int = 4,
         solver: str = "auto",
-        max_iter: int = 100,
-        tol: float = 1e-4,
+        max_iter: int = 60,
+        tol: float = 1e-3,
         n_iter_no_change: int = 5,
         standardize: bool = True,
         warm_start: bool = False,

@@ -85,6 +85,11 @@ class GainRatio:
     #: Damping stays above this fraction of the curvature, so that it can rise again within a few tries.
     _FLOOR = 1e-10
 
+    def __post_init__(self) -> None:
+        _require("initial_fraction", self.initial_fraction, 0)
+        _require("increase", self.increase, 1 + 1e-6)
+        _require("largest_decrease", self.largest_decrease, 0, 1)
+
     def initial(self, at: Iterate) -> float:
         return max(self.initial_fraction * at.curvature, float(np.finfo(float).tiny))
 
@@ -113,8 +118,8 @@ class _FollowsSchedule:
 
 
 def _require(name: str, value: float, low: float, high: float = np.inf) -> None:
-    if not isinstance(value, Real) or not low <= value <= high:
-        raise ValueError(f"{name} must be a number in [{low:g}, {high:g}], got {value!r}.")
+    if not isinstance(value, Real) or not low <= value <= high or not np.isfinite(value):
+        raise ValueError(f"{name} must be a finite number in [{low:g}, {high:g}], got {value!r}.")
 
 
 @dataclass(frozen=True)

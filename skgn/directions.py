@@ -1,4 +1,4 @@
-"""Directions: the solution of the damped Gauss-Newton system
+"""Directions: the solution of the damped Gauss-Newton system.
 
     (G + diag(a) + damping I) step = -gradient,        G = J'J / S
 
@@ -104,7 +104,7 @@ class Dual:
 
     def solve(self, gradient: Tensor, precision: list[Tensor], damping: float) -> Tensor:
         M = [a + damping for a in precision]
-        if min(float(m.min()) for m in M) <= 0:
+        if max(float(m.max()) for m in M) <= 0:
             # G^+ g = S J' (J J')^+ (J J')^+ J g
             K = self.kernel([torch.ones_like(a) for a in precision])
             return -self._S * self._rmatvec(_minimum_norm(K, self._matvec(gradient), self._eps, power=2))

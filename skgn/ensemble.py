@@ -157,7 +157,7 @@ def _member(training: Training, start: Start) -> Member:
 
 def _solver_tensor(values: np.ndarray, device: torch.device) -> torch.Tensor:
     """A float64 copy where linear systems are solved."""
-    return torch.from_numpy(values.copy()).to(linear_algebra_device(device))
+    return torch.tensor(values, dtype=torch.float64, device=linear_algebra_device(device))
 
 
 def feature_sensitivity(members: list[Member], X: np.ndarray, sample_weight: np.ndarray) -> np.ndarray:
@@ -168,10 +168,9 @@ def feature_sensitivity(members: list[Member], X: np.ndarray, sample_weight: np.
     """
     X, weight = X[:_SENSITIVITY_ROWS], sample_weight[:_SENSITIVITY_ROWS]
     partner = np.roll(X, -(len(X) // 2), axis=0)
-    device, dtype = torch.device("cpu"), torch.float64
 
     def mean_output(X: np.ndarray) -> np.ndarray:
-        return np.mean([member_outputs(m, X, device, dtype) for m in members], axis=0)
+        return np.mean([member_outputs(member, X, torch.device("cpu")) for member in members], axis=0)
 
     base, sensitivity = mean_output(X), np.zeros(X.shape[1])
     for j in range(X.shape[1]):
@@ -181,12 +180,12 @@ def feature_sensitivity(members: list[Member], X: np.ndarray, sample_weight: np.
     return sensitivity
 
 
-def member_outputs(member: Member, X: np.ndarray, device: torch.device, dtype: torch.dtype) -> np.ndarray:
+def member_outputs(member: Member, X: np.ndarray, device: torch.device) -> np.ndarray:
     """Outputs of a member on scaled inputs (n, d): float64 array (n, k)."""
     network = member.network
     bytes_per_row = sum(into + 3 * out for out, into in network.shapes) * 8
-    weights = torch.from_numpy(member.weights).to(device=device, dtype=dtype)
-    anchor = None if member.anchor is None else torch.from_numpy(member.anchor).to(weights)
+    weights = _solver_tensor(member.weights, device)
+    anchor = None if member.anchor is None else _solver_tensor(member.anchor, device)
     out = np.empty((len(X), network.n_outputs))
     with torch_threads(float(len(X)) * network.n_weights), torch.no_grad():
         for rows in chunks(len(X), bytes_per_row, device):

@@ -16,7 +16,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .activations import ACTIVATIONS
-from .backend import DTYPES, resolve_device
+from .backend import DTYPES, linear_algebra_device, resolve_device
 from .damping import DampingRule, as_rule
 from .ensemble import Member, Problem, Start, draw_start, feature_sensitivity, member_outputs, train_members
 from .jacobian import gram_flops
@@ -163,16 +163,20 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
             If a parameter or the data are not as described, or the linear system cannot fit in memory; raised before
             any work, and an earlier fit is kept.
         """
-        before = dict(vars(self))
+        before = self.__dict__.copy()
         try:
-            return self._fit(X, y, sample_weight)
+            self._fit(X, y, sample_weight)
         except BaseException:
             # Also on an interrupt: what an earlier fit has learned is not lost, nor mixed with half of a new one.
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__.clear()
+            self.__dict__.update(before)
             raise
+        if self.status_ not in CONVERGED:
+            message = f"{self.status_message_} (max_iter={self.max_iter}, tol={self.tol:g})"
+            warnings.warn(message, ConvergenceWarning, stacklevel=2)
+        return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:
         self._validate_params()
         hidden = self._check_hidden_layer_sizes()
         resolve_device(self.device)
@@ -211,7 +215,6 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         members = train_members(problem, self._starts(network, loss), self.n_estimators, self.n_jobs)
         self.feature_relevance_ = _relevance(feature_sensitivity(members, Xm, weight))
         self._store(members)
-        return self
 
     def _target_check(self) -> dict[str, Any]:
         return {}
@@ -219,7 +222,7 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
     def _check_hidden_layer_sizes(self) -> tuple[int, ...]:
         given = self.hidden_layer_sizes
         sizes = (given,) if isinstance(given, Integral) else tuple(np.asarray(given, dtype=object).ravel().tolist())
-        if not all(isinstance(h, Integral) and not isinstance(h, bool) and h > 0 for h in sizes):
+        if not all(isinstance(h, (int, np.integer)) and not isinstance(h, bool) and h > 0 for h in sizes):
             raise ValueError(
                 f"hidden_layer_sizes must be positive integers, one a layer, got {self.hidden_layer_sizes!r}."
             )
@@ -272,10 +275,6 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         self.status_message_ = STATUS[best.status]
         self.log_evidence_ = best.log_evidence
         self.n_effective_parameters_ = best.n_effective_parameters
-        if best.status not in CONVERGED:
-            warnings.warn(
-                f"{self.status_message_} (max_iter={self.max_iter}, tol={self.tol:g})", ConvergenceWarning, stacklevel=4
-            )
 
     def _scale_inputs(self, X: Any) -> tuple[np.ndarray, np.dtype]:
         """X in the network's units, float64 and C-contiguous, and the dtype predictions are returned in."""
@@ -286,9 +285,10 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         return self._input_scaler.transform(X), X.dtype
 
     def _outputs(self, scaled: np.ndarray) -> np.ndarray:
-        """Outputs of every member at scaled inputs, (members, n, k) in float64."""
-        device = resolve_device(self.device, 2.0 * len(scaled) * self.estimators_[0].network.n_weights)
-        return np.stack([member_outputs(m, scaled, device, DTYPES[self.dtype]) for m in self.estimators_])
+        """Outputs of every member at scaled inputs, (members, n, k), always in float64."""
+        flops = 2.0 * len(scaled) * self.estimators_[0].network.n_weights
+        device = linear_algebra_device(resolve_device(self.device, flops))
+        return np.stack([member_outputs(member, scaled, device) for member in self.estimators_])
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -91,6 +91,8 @@ class FixedPrior:
         """Effective parameters and noise level, for the predictive standard deviation."""
         traces, _ = direction.inverse_traces(self.precision)
         gamma = objective.network.n_weights - float(self.precision[0][0]) * float(torch.cat(traces).sum())
+        if not math.isfinite(gamma):
+            return  # the data do not determine the weights, and there is no prior to do so
         self.n_effective_parameters = gamma
         if self._has_noise:
             self.noise_variance = _noise_variance(objective, at, gamma)
@@ -176,25 +178,28 @@ class EvidencePrior:
     def __init__(
         self, network: Network, groups: Groups, total_weight: float, noise_precision: float | None, like: Tensor
     ) -> None:
-        self._groups, self._S, self._k = groups, total_weight, network.n_outputs
+        self._groups, self._S, self._k, self._shapes = groups, total_weight, network.n_outputs, network.shapes
         self._has_noise = noise_precision is not None
         self._beta = like.new_full((self._k,), 1.0 if noise_precision is None else noise_precision)
         self._size = groups.sum([like.new_full((into,), float(out)) for out, into in network.shapes])
         # Fan-in: the prior dominates at first and the data earn each effective parameter.
         start = [like.new_full((into,), float(into - 1)) for _, into in network.shapes]
-        self._unit = [like.new_ones(into) for _, into in network.shapes]
+        unit = [like.new_ones(into) for _, into in network.shapes]
         h = network.hidden_layer_sizes[-1] if network.hidden_layer_sizes else 0
         start[-1][:h], start[-1][h:] = float(h), 1.0
         # The output scale multiplies the readout: in its units every precision grows with alpha^2.
         start[-1] *= network.alpha**2
-        self._unit[-1] *= network.alpha**2
-        mean = groups.sum([v * out for v, (out, _) in zip(start, network.shapes, strict=True)]) / self._size
-        self._unit_mean = (
-            groups.sum([v * out for v, (out, _) in zip(self._unit, network.shapes, strict=True)]) / self._size
-        )
-        self._alpha = mean
+        unit[-1] *= network.alpha**2
+        self._alpha = self._group_mean(start)
+        self._lowest = _SMALLEST_PRECISION * self._group_mean(unit)
+        self._highest = _LARGEST_PRECISION * self._group_mean(unit)
         self.gamma = torch.zeros_like(self._alpha)
         self.log_evidence: float | None = -math.inf
+
+    def _group_mean(self, per_input: list[Tensor]) -> Tensor:
+        """Mean over the weights of each group of a value per (layer, input)."""
+        per_weight = [v * out for v, (out, _) in zip(per_input, self._shapes, strict=True)]
+        return self._groups.sum(per_weight) / self._size
 
     @property
     def _mean_beta(self) -> float:
@@ -232,8 +237,7 @@ class EvidencePrior:
             self.log_evidence += 0.5 * S * float((self._beta / (2 * math.pi)).log().sum())
         self.gamma = gamma
         tiny = torch.finfo(squares.dtype).tiny
-        lowest, highest = _SMALLEST_PRECISION * self._unit_mean, _LARGEST_PRECISION * self._unit_mean
-        self._alpha = (gamma / (squares + tiny)).clamp(min=lowest, max=highest)
+        self._alpha = (gamma / (squares + tiny)).clamp(min=self._lowest, max=self._highest)
         if not self._has_noise:
             return at
         self._beta = 1 / _noise_variance(objective, at, float(gamma.sum()))

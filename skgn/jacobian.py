@@ -12,6 +12,7 @@ over the c columns in the gram, and o is the elementwise product. M is diagonal 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import torch
@@ -140,7 +141,7 @@ class Jacobian:
         edges = [P * i // count for i in range(count + 1)]
         for _, tape, D in self._linearised():
             J = _outer_rows(D, tape)
-            for a, b in zip(edges[:-1], edges[1:], strict=True):
+            for a, b in itertools.pairwise(edges):
                 G[a:b, a:].addmm_(J[:, a:b].T, J[:, a:])
         return _mirror_upper(G, edges)
 
@@ -248,7 +249,7 @@ def _outer_rows(D: list[Tensor], tape: Tape) -> Tensor:
 
 def _mirror_upper(G: Tensor, edges: list[int]) -> Tensor:
     """Copy the blocks above the diagonal blocks between ``edges`` to below them, in place."""
-    for a, b in zip(edges[:-1], edges[1:], strict=True):
+    for a, b in itertools.pairwise(edges):
         G[b:, a:b] = G[a:b, b:].T
     return G
 

@@ -10,6 +10,7 @@ Everything the package does with the Jacobian builds on these two factors; see :
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -53,7 +54,7 @@ class Network:
                 f"hidden_layer_sizes={self.hidden_layer_sizes}; make them even or use init='centered'."
             )
         widths = [self.n_features, *self.hidden_layer_sizes]
-        shapes = [(out, into + 1) for into, out in zip(widths[:-1], widths[1:], strict=True)]
+        shapes = [(out, into + 1) for into, out in itertools.pairwise(widths)]
         skip = self.n_features if self.linear_path and self.hidden_layer_sizes else 0
         shapes.append((self.n_outputs, widths[-1] + skip + 1))
         object.__setattr__(self, "shapes", tuple(shapes))

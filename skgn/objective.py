@@ -18,6 +18,9 @@ from .network import Network
 
 __all__ = ["Evaluation", "Objective"]
 
+#: Rounding units by which two evaluations of the same objective may differ.
+_ROUNDING_UNITS = 8
+
 
 class Evaluation(NamedTuple):
     """Weights (P,) with the network's outputs (n, k) and the weighted mean data loss there."""
@@ -49,17 +52,18 @@ class Objective:
         bytes_per_row = sum(into + 3 * out for out, into in network.shapes) * X.element_size()
         self._rows = chunks(len(X), bytes_per_row, X.device)
         self._offset: Tensor | None = None
+        self._unfitted_loss = self._mean_loss(torch.zeros_like(Y))
 
     def for_member(self, anchor: Tensor | None = None) -> Objective:
-        """The same data for one member, whose outputs at the weights ``anchor`` (``init="centered"``) are subtracted."""
+        """The same data for one member; outputs at the weights ``anchor`` (``init="centered"``) are subtracted."""
         member = copy.copy(self)
         member._offset = None if anchor is None else self._forward(anchor)
         return member
 
-    @property
-    def eps(self) -> float:
-        """Rounding unit of the data's dtype."""
-        return float(torch.finfo(self.U.dtype).eps)
+    def rounding_error(self, value: float) -> float:
+        """Objective values closer than this are equal: a few units of ``value`` and, near 0, of the targets squared."""
+        units = _ROUNDING_UNITS * float(torch.finfo(self.U.dtype).eps)
+        return units * abs(value) + units**2 * self._unfitted_loss
 
     def _forward(self, w: Tensor) -> Tensor:
         w = w.to(self.U)

@@ -48,15 +48,16 @@ class Posterior:
         """Variance of the outputs at scaled inputs X (n, d), noise not included: shape (n, k)."""
         k, P = network.n_outputs, network.n_weights
         with torch.no_grad():
-            w, L = (torch.from_numpy(v).to(device) for v in (weights, self.factor))
-            inverse = [1 / torch.from_numpy(a).to(device) for a in self.precision]
+            # torch.tensor copies: a memory-mapped model is read-only, and warned of if shared.
+            w, L = (torch.tensor(v, device=device) for v in (weights, self.factor))
+            inverse = [1 / torch.tensor(a, device=device) for a in self.precision]
             training = None
             if self.inputs is not None and self.roots is not None:
-                U, R = torch.from_numpy(self.inputs).to(device), torch.from_numpy(self.roots).to(device)
+                U, R = torch.tensor(self.inputs, device=device), torch.tensor(self.roots, device=device)
                 training = Jacobian(network, w, U, lambda rows: R[rows], R.shape[2])
             out = np.empty((len(X), k))
             for rows in chunks(len(X), 8 * 3 * k * (P if training is None else len(L)), device):
-                U = network.with_bias(torch.from_numpy(X[rows]).to(device))
+                U = network.with_bias(torch.tensor(X[rows], device=device))
                 J = Jacobian(network, w, U, _identity_root(U, k), k)
                 if training is None:
                     half = torch.linalg.solve_triangular(L, J.dense().T, upper=False)

@@ -58,9 +58,6 @@ _SUFFICIENT_GAIN = 1e-4
 #: Dampings or step lengths tried from one iterate before giving up; 4^30 and 2^-30 leave nothing to try.
 _MAX_TRIES = 30
 
-#: Objective values closer than this many rounding units are equal.
-_ROUNDING_UNITS = 8
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -176,7 +173,7 @@ class Training:
                 return "gradient"
         if step is not None:
             if after is None:
-                if step.predicted <= _ROUNDING_UNITS * self.objective.eps * abs(F):
+                if step.predicted <= self.objective.rounding_error(F):
                     return "precision"
                 quiet = max(step.predicted, step.actual) <= tol * abs(F)
             else:
@@ -190,7 +187,7 @@ class Training:
         """The first step that passes its test; None sets the status that says why there is none."""
         damping, length, solved = self.damping, self.settings.step_size, None
         at, F, gradient, objective = self.at, self._value, self._gradient, self.objective
-        noise = _ROUNDING_UNITS * objective.eps * abs(F)
+        noise = objective.rounding_error(F)
         for _ in range(_MAX_TRIES):
             if solved is None:
                 solved = self.direction.solve(gradient, self.prior.precision, damping)

@@ -120,7 +120,7 @@ def test_gram_of_an_objective_is_its_gauss_newton_matrix(loss, network, budget):
     Y = draw(n, k, seed=9) if isinstance(loss, SquaredError) else torch.eye(k).double()[torch.arange(n) % k]
     w0, w = 0.5 * draw(network.n_weights, seed=1), 0.5 * draw(network.n_weights, seed=2)
     anchor = w0 if network.init == "centered" else None
-    objective = Objective(network, loss, X, Y, s, anchor)
+    objective = Objective(network, loss, X, Y, s).for_member(anchor)
     G = objective.jacobian(objective.evaluate(w)).gram() / objective.total_weight
 
     f = dense.forward(network, w, X) - (0 if anchor is None else dense.forward(network, anchor, X))

@@ -109,9 +109,8 @@ def test_output_at_the_start_is_exactly_zero(network, budget, dtype, monkeypatch
     X = torch.cat([draw(149, 3), 1e3 * draw(30, 3), torch.zeros(1, 3), torch.full((1, 3), -1e6)]).to(dtype)
     w = torch.from_numpy(network.initial_weights(np.random.RandomState(0)))
     anchor = w if network.init == "centered" else None
-    objective = Objective(
-        network, SquaredError(), X, torch.zeros(len(X), network.n_outputs), torch.ones(len(X)), anchor
-    )
+    Y = torch.zeros(len(X), network.n_outputs)
+    objective = Objective(network, SquaredError(), X, Y, torch.ones(len(X))).for_member(anchor)
     outputs = objective.evaluate(w).outputs
     assert outputs.shape == (len(X), network.n_outputs)
     assert bool((outputs == 0.0).all())
@@ -156,7 +155,7 @@ def test_objective_is_the_weighted_mean_and_its_gradient_matches_finite_differen
     Y = draw(n, k, seed=9) if isinstance(loss, SquaredError) else torch.eye(k)[torch.arange(n) % k].double()
     w0, w = 0.5 * draw(network.n_weights, seed=1), 0.5 * draw(network.n_weights, seed=2)
     anchor = w0 if network.init == "centered" else None
-    objective = Objective(network, loss, X, Y, s, anchor)
+    objective = Objective(network, loss, X, Y, s).for_member(anchor)
 
     def value(v):
         f = dense.forward(network, v, X) - (0 if anchor is None else dense.forward(network, anchor, X))
