@@ -49,15 +49,16 @@ class GNClassifier(ClassifierMixin, BaseGN):
         "evidence" estimates one precision for each prior group while training, without
         a validation set. A float is the l2 of the objective ``mean loss + l2 / 2 * ||w||^2``, with all weights in w,
         biases included.
-    prior_groups : {"feature", "layer", "shared"}, default="feature"
+    prior_groups : {"feature", "layer", "shared"}, default="layer"
         Which weights share a precision when it is estimated: "feature" has one for the first-layer weights of each
-        feature (automatic relevance determination).
+        feature (automatic relevance determination), "layer" one for all features, "shared" one for all weights.
+        On the sets measured, "feature" fits log losses too closely.
     n_estimators : int, default=4
         Networks from different initial weights whose predictions are averaged. With "evidence" more candidates are
         started and those of highest evidence are kept.
     solver : {"auto", "primal", "dual"}, default="auto"
         Factorise the system of weights (P x P), that of samples times outputs (n k x n k), or the cheaper.
-    max_iter : int, default=60
+    max_iter : int, default=100
         Largest number of iterations; 0 leaves the initial network.
     tol : float, default=1e-3
         Training has converged when actual and predicted decrease stay below tol relative to the objective, or the
@@ -163,10 +164,10 @@ class GNClassifier(ClassifierMixin, BaseGN):
         damping: str | float | DampingRule = "adaptive",
         step_size: float = 1.0,
         l2_regularization: str | float = "evidence",
-        prior_groups: str = "feature",
+        prior_groups: str = "layer",
         n_estimators: int = 4,
         solver: str = "auto",
-        max_iter: int = 60,
+        max_iter: int = 100,
         tol: float = 1e-3,
         n_iter_no_change: int = 5,
         standardize: bool = True,

@@ -221,7 +221,7 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
 
     def _check_hidden_layer_sizes(self) -> tuple[int, ...]:
         given = self.hidden_layer_sizes
-        sizes = (given,) if isinstance(given, Integral) else tuple(np.asarray(given, dtype=object).ravel().tolist())
+        sizes = (given,) if isinstance(given, Integral) else tuple(np.asarray(given, dtype=object).tolist())
         if not all(isinstance(h, (int, np.integer)) and not isinstance(h, bool) and h > 0 for h in sizes):
             raise ValueError(
                 f"hidden_layer_sizes must be positive integers, one a layer, got {self.hidden_layer_sizes!r}."

@@ -75,11 +75,11 @@ def _identity_root(U: Tensor, k: int) -> Callable[[slice], Tensor]:
 
 
 def laplace(training: Training) -> Posterior | None:
-    """The posterior at the end of training, or None where the data and the prior do not determine the weights."""
+    """The posterior at the end of training, or None for log losses and where data and prior do not determine the weights."""
     objective, prior = training.objective, training.prior
     precision = prior.precision
-    factor = training.direction.posterior_factor(precision)
     noise = prior.noise_variance
+    factor = None if noise is None else training.direction.posterior_factor(precision)
     if factor is None or noise is None:
         return None
     dual = isinstance(training.direction, Dual)

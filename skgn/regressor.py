@@ -53,13 +53,13 @@ class GNRegressor(RegressorMixin, BaseGN):
         biases included.
     prior_groups : {"feature", "layer", "shared"}, default="feature"
         Which weights share a precision when it is estimated: "feature" has one for the first-layer weights of each
-        feature (automatic relevance determination).
+        feature (automatic relevance determination), "layer" one for all features, "shared" one for all weights.
     n_estimators : int, default=4
         Networks from different initial weights whose predictions are averaged. With "evidence" more candidates are
         started and those of highest evidence are kept.
     solver : {"auto", "primal", "dual"}, default="auto"
         Factorise the system of weights (P x P), that of samples times outputs (n k x n k), or the cheaper.
-    max_iter : int, default=60
+    max_iter : int, default=100
         Largest number of iterations; 0 leaves the initial network.
     tol : float, default=1e-3
         Training has converged when actual and predicted decrease stay below tol relative to the objective, or the
@@ -168,7 +168,7 @@ class GNRegressor(RegressorMixin, BaseGN):
         prior_groups: str = "feature",
         n_estimators: int = 4,
         solver: str = "auto",
-        max_iter: int = 60,
+        max_iter: int = 100,
         tol: float = 1e-3,
         n_iter_no_change: int = 5,
         standardize: bool = True,

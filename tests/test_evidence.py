@@ -1,0 +1,142 @@
+"""Evidence: against exact marginal likelihoods, scikit-learn's Bayesian linear models and dense algebra."""
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.linear_model import ARDRegression, BayesianRidge
+from sklearn.preprocessing import scale
+
+from skgn import GNClassifier, GNRegressor
+
+LINEAR = {
+    "hidden_layer_sizes": (),
+    "standardize": False,
+    "n_estimators": 1,
+    "tol": 1e-9,
+    "max_iter": 2000,
+    "random_state": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def diabetes():
+    X, y = load_diabetes(return_X_y=True)
+    return scale(X), scale(y)
+
+
+@pytest.mark.parametrize("solver", ["primal", "dual"])
+def test_linear_model_with_one_precision_is_bayesian_ridge(diabetes, solver):
+    X, y = diabetes
+    ours = GNRegressor(prior_groups="layer", solver=solver, **LINEAR).fit(X, y)
+    theirs = BayesianRidge(tol=1e-10, max_iter=2000, alpha_1=0, alpha_2=0, lambda_1=0, lambda_2=0).fit(X, y)
+    # Fixed points of the same equations, each found to about 1e-6.
+    np.testing.assert_allclose(ours.coefs_[0][:, 0], theirs.coef_, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(ours.noise_std_, theirs.alpha_**-0.5, rtol=1e-4)
+    mean, std = ours.predict(X, return_std=True)
+    their_mean, their_std = theirs.predict(X, return_std=True)
+    np.testing.assert_allclose(mean, their_mean, atol=1e-4)
+    np.testing.assert_allclose(std, their_std, rtol=1e-3)
+
+
+def test_linear_model_with_a_precision_per_feature_is_ard_regression(diabetes):
+    X, y = diabetes
+    ours = GNRegressor(prior_groups="feature", **LINEAR).fit(X, y)
+    theirs = ARDRegression(tol=1e-8, max_iter=2000, alpha_1=0, alpha_2=0, lambda_1=0, lambda_2=0).fit(X, y)
+    # ARDRegression prunes at a precision of 1e4, ours goes on to 1e6: pruned coefficients agree to a few 1e-3.
+    np.testing.assert_allclose(ours.coefs_[0][:, 0], theirs.coef_, atol=5e-3)
+    np.testing.assert_allclose(ours.noise_std_, theirs.alpha_**-0.5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("solver", ["primal", "dual"])
+def test_log_evidence_of_a_linear_model_is_its_marginal_likelihood(diabetes, solver):
+    X, y = diabetes
+    model = GNRegressor(prior_groups="shared", solver=solver, **LINEAR).fit(X, y)
+    design = np.column_stack([X, np.ones(len(X))])
+    w = np.append(model.coefs_[0][:, 0], model.intercepts_[0])
+    # At the fixed point the prior variance is ||w||^2 / gamma.
+    prior_variance = w @ w / model.n_effective_parameters_
+    covariance = model.noise_std_**2 * np.eye(len(X)) + prior_variance * design @ design.T
+    expected = multivariate_normal(np.zeros(len(X)), covariance).logpdf(y)
+    np.testing.assert_allclose(model.log_evidence_, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("groups", ["feature", "layer", "shared"])
+@pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
+def test_primal_and_dual_estimate_the_same(estimator, groups):
+    X, y = load_diabetes(return_X_y=True) if estimator is GNRegressor else load_breast_cancer(return_X_y=True)
+    X, y = X[:120], y[:120]
+    fits = [
+        estimator((6,), solver=solver, prior_groups=groups, n_estimators=1, max_iter=15, tol=0, random_state=0)
+        for solver in ("primal", "dual")
+    ]
+    with pytest.warns(UserWarning, match="max_iter"):
+        primal, dual = (fit.fit(X, y) for fit in fits)
+    np.testing.assert_allclose(primal.log_evidence_, dual.log_evidence_, rtol=1e-6)
+    np.testing.assert_allclose(primal.n_effective_parameters_, dual.n_effective_parameters_, rtol=1e-5)
+    if estimator is GNRegressor:
+        for first, second in zip(primal.predict(X, return_std=True), dual.predict(X, return_std=True), strict=True):
+            np.testing.assert_allclose(first, second, rtol=1e-5)
+
+
+def test_pure_noise_columns_are_switched_off():
+    rng = np.random.RandomState(0)
+    X = rng.standard_normal((400, 10))
+    y = np.sin(2 * X[:, 0]) + X[:, 1] ** 2 + 0.1 * rng.standard_normal(400)
+    relevance = GNRegressor(max_iter=300, random_state=0).fit(X, y).feature_relevance_
+    assert relevance.shape == (10,)
+    np.testing.assert_allclose(relevance.sum(), 1)
+    assert (relevance[:2] > 0.2).all()
+    assert (relevance[2:] == 0).all()
+
+
+def test_each_output_has_its_own_noise_level():
+    rng = np.random.RandomState(0)
+    X = rng.standard_normal((500, 3))
+    signal = np.column_stack([X[:, 0], X[:, 1] - X[:, 2]])
+    Y = signal + rng.standard_normal((500, 2)) * [0.5, 0.05]
+    model = GNRegressor((5,), random_state=0).fit(X, Y)
+    np.testing.assert_allclose(model.noise_std_, [0.5, 0.05], rtol=0.15)
+    _, std = model.predict(X, return_std=True)
+    assert std.shape == (500, 2)
+    assert (std[:, 0] > 5 * std[:, 1]).all()
+
+
+def test_intervals_cover_new_observations_and_widen_away_from_the_data():
+    rng = np.random.RandomState(1)
+    X = rng.uniform(-2, 2, (600, 1))
+    y = np.sin(3 * X[:, 0]) + 0.2 * rng.standard_normal(600)
+    model = GNRegressor(random_state=0).fit(X[:300], y[:300])
+    mean, std = model.predict(X[300:], return_std=True)
+    # 90 % of 300 has a standard deviation of 1.7 %.
+    assert 0.84 < np.mean(np.abs(y[300:] - mean) < 1.645 * std) < 0.96
+    assert model.predict([[6.0]], return_std=True)[1][0] > 2 * np.median(std)
+
+
+@pytest.mark.parametrize("noise", [0.0, 2.0])
+def test_noise_free_and_very_noisy_small_data(noise):
+    rng = np.random.RandomState(0)
+    X = rng.standard_normal((300, 4))
+    truth = np.tanh(X[:, 0]) * X[:, 1] + X[:, 2]
+    y = truth + noise * rng.standard_normal(300)
+    model = GNRegressor(random_state=0, max_iter=200).fit(X[:150], y[:150])
+    error = np.sqrt(np.mean((model.predict(X[150:]) - truth[150:]) ** 2))
+    # Noise-free data are learned, and with four times more noise than signal the mean is not much worse than the
+    # best linear fit.
+    assert error < (0.1 if noise == 0 else 0.9) * truth.std()
+
+
+def test_an_undetermined_fit_refuses_a_standard_deviation():
+    X = np.random.RandomState(0).standard_normal((5, 3))
+    model = GNRegressor((8,), l2_regularization=0.0, n_estimators=1, random_state=0).fit(X, X[:, 0])
+    assert np.isnan(model.noise_std_)
+    with pytest.raises(ValueError, match="return_std"):
+        model.predict(X, return_std=True)
+
+
+def test_an_interpolating_fit_has_converged():
+    x = np.linspace(0, 1, 5)
+    model = GNRegressor((), n_estimators=1, standardize=False, tol=1e-10, damping=0, l2_regularization=0.0)
+    model.fit(np.vander(x, 9), np.sin(x))
+    assert model.status_ in {"precision", "gradient", "decrease"}
+    np.testing.assert_allclose(model.predict(np.vander(x, 9)), np.sin(x), atol=1e-10)
