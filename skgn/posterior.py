@@ -75,7 +75,7 @@ def _identity_root(U: Tensor, k: int) -> Callable[[slice], Tensor]:
 
 
 def laplace(training: Training) -> Posterior | None:
-    """The posterior at the end of training, or None for log losses and where data and prior do not determine the weights."""
+    """The posterior at the end of training; None for log losses and where data and prior leave weights undetermined."""
     objective, prior = training.objective, training.prior
     precision = prior.precision
     noise = prior.noise_variance
