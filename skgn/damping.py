@@ -8,6 +8,7 @@ A rule is a frozen description; all that changes during training is handed to it
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
@@ -101,11 +102,12 @@ class GainRatio:
         return damping * self.increase
 
 
-class _FollowsSchedule:
+class _FollowsSchedule(ABC):
     """A damping that depends on the iterate only."""
 
+    @abstractmethod
     def value(self, at: Iterate) -> float:
-        raise NotImplementedError  # every schedule below defines it
+        """The damping at an iterate."""
 
     def initial(self, at: Iterate) -> float:
         return self.value(at)

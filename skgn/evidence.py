@@ -223,6 +223,9 @@ class EvidencePrior:
 
     def update(self, objective: Objective, at: Evaluation, direction: Direction) -> Evaluation:
         traces, log_determinant = direction.inverse_traces(self.precision)
+        if not math.isfinite(log_determinant):
+            # Singular to working precision (float32): the last estimates stand until the system is definite again.
+            return at
         S, beta, alpha = self._S, self._mean_beta, self._alpha
         gamma = (self._size - alpha / (beta * S) * self._groups.sum(traces)).clamp(min=_SMALLEST_GAMMA)
         squares = self._groups.sum([W.square().sum(0) for W in objective.network.split(at.w)])

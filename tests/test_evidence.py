@@ -2,12 +2,17 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import multivariate_normal
 from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.linear_model import ARDRegression, BayesianRidge
 from sklearn.preprocessing import scale
 
 from skgn import GNClassifier, GNRegressor
+from skgn.evidence import EvidencePrior, prior_groups
+from skgn.losses import SquaredError
+from skgn.network import Network
+from skgn.objective import Objective
 
 LINEAR = {
     "hidden_layer_sizes": (),
@@ -124,6 +129,24 @@ def test_noise_free_and_very_noisy_small_data(noise):
     # Noise-free data are learned, and with four times more noise than signal the mean is not much worse than the
     # best linear fit.
     assert error < (0.1 if noise == 0 else 0.9) * truth.std()
+
+
+def test_estimates_stand_while_the_system_is_singular():
+    network = Network(2, 1, (3,))
+    w = torch.ones(network.n_weights, dtype=torch.float64)
+    X, y, s = torch.ones(4, 2).double(), torch.ones(4, 1).double(), torch.ones(4).double()
+    objective = Objective(network, SquaredError(), X, y, s)
+    groups = prior_groups("feature", network, w.device)
+    prior = EvidencePrior(network, groups, 4.0, 1.0, w)
+    before = [a.clone() for a in prior.precision]
+
+    class Singular:
+        def inverse_traces(self, precision):
+            return [a * np.nan for a in precision], np.nan
+
+    at = objective.evaluate(w)
+    assert prior.update(objective, at, Singular()) is at
+    assert all(torch.equal(a, b) for a, b in zip(before, prior.precision, strict=True))
 
 
 def test_an_undetermined_fit_refuses_a_standard_deviation():
