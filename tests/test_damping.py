@@ -93,6 +93,9 @@ BAD = [
     (Constant, {"damping": -1e-9}, "damping"),
     (Constant, {"damping": float("nan")}, "damping"),
     (Constant, {"damping": "1"}, "damping"),
+    (Constant, {"damping": float("inf")}, "damping"),
+    (GainRatio, {"increase": 0.5}, "increase"),
+    (GainRatio, {"largest_decrease": 2.0}, "largest_decrease"),
     (GeometricDecay, {"start": -1.0}, "start"),
     (GeometricDecay, {"decay": 1.5}, "decay"),
     (GeometricDecay, {"decay": float("nan")}, "decay"),
@@ -105,7 +108,7 @@ BAD = [
 
 @pytest.mark.parametrize(("cls", "arguments", "name"), BAD, ids=[f"{c.__name__}-{a}" for c, a, _ in BAD])
 def test_bad_arguments_are_named(cls, arguments, name):
-    with pytest.raises(ValueError, match=rf"^{name} must be a number in .*got {next(iter(arguments.values()))!r}"):
+    with pytest.raises(ValueError, match=rf"^{name} must be a finite number in .*got {next(iter(arguments.values()))!r}"):
         cls(**arguments)
 
 
