@@ -108,7 +108,8 @@ BAD = [
 
 @pytest.mark.parametrize(("cls", "arguments", "name"), BAD, ids=[f"{c.__name__}-{a}" for c, a, _ in BAD])
 def test_bad_arguments_are_named(cls, arguments, name):
-    with pytest.raises(ValueError, match=rf"^{name} must be a finite number in .*got {next(iter(arguments.values()))!r}"):
+    given = next(iter(arguments.values()))
+    with pytest.raises(ValueError, match=rf"^{name} must be a finite number in .*got {given!r}"):
         cls(**arguments)
 
 
