@@ -58,12 +58,18 @@ class GNClassifier(ClassifierMixin, BaseGN):
         started and those of highest evidence are kept.
     solver : {"auto", "primal", "dual"}, default="auto"
         Factorise the system of weights (P x P), that of samples times outputs (n k x n k), or the cheaper.
+    batch_size : None
+        Not available yet: every iteration sees all samples.
     max_iter : int, default=100
         Largest number of iterations; 0 leaves the initial network.
     tol : float, default=1e-3
         Training has converged when actual and predicted decrease stay below tol relative to the objective, or the
         change of the log evidence below tol per sample, for ``n_iter_no_change`` iterations; or when the gradient
         falls below tol^2 in relative terms.
+    early_stopping : False
+        Not available yet: the evidence needs no validation set.
+    validation_fraction : float, default=0.1
+        Has no effect without early stopping.
     n_iter_no_change : int, default=5
         See ``tol``.
     standardize : bool, default=True
@@ -144,8 +150,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
     >>> from skgn import GNClassifier
     >>> X, y = load_breast_cancer(return_X_y=True)
     >>> model = GNClassifier(random_state=0).fit(X[:400], y[:400])
-    >>> print(f"accuracy {model.score(X[400:], y[400:]):.2f}")
-    accuracy 0.98
+    >>> print(f"accuracy {model.score(X[400:], y[400:]):.1f}")
+    accuracy 1.0
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -167,8 +173,11 @@ class GNClassifier(ClassifierMixin, BaseGN):
         prior_groups: str = "layer",
         n_estimators: int = 4,
         solver: str = "auto",
+        batch_size: None = None,
         max_iter: int = 100,
         tol: float = 1e-3,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
         n_iter_no_change: int = 5,
         standardize: bool = True,
         warm_start: bool = False,
@@ -192,8 +201,11 @@ class GNClassifier(ClassifierMixin, BaseGN):
             prior_groups=prior_groups,
             n_estimators=n_estimators,
             solver=solver,
+            batch_size=batch_size,
             max_iter=max_iter,
             tol=tol,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change,
             standardize=standardize,
             warm_start=warm_start,

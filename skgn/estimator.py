@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .activations import ACTIVATIONS
@@ -67,6 +67,11 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         "prior_groups": [StrOptions({"feature", "layer", "shared"})],
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
         "solver": [StrOptions({"auto", "primal", "dual"})],
+        # Mini-batches and early stopping are named here so that their arrival changes no signature; until then
+        # anything but their absence is an error.
+        "batch_size": [None],
+        "early_stopping": [Options(bool, {False})],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
@@ -93,8 +98,11 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         prior_groups: str,
         n_estimators: int,
         solver: str,
+        batch_size: None,
         max_iter: int,
         tol: float,
+        early_stopping: bool,
+        validation_fraction: float,
         n_iter_no_change: int,
         standardize: bool,
         warm_start: bool,
@@ -116,8 +124,11 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         self.prior_groups = prior_groups
         self.n_estimators = n_estimators
         self.solver = solver
+        self.batch_size = batch_size
         self.max_iter = max_iter
         self.tol = tol
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.standardize = standardize
         self.warm_start = warm_start

@@ -59,12 +59,18 @@ class GNRegressor(RegressorMixin, BaseGN):
         started and those of highest evidence are kept.
     solver : {"auto", "primal", "dual"}, default="auto"
         Factorise the system of weights (P x P), that of samples times outputs (n k x n k), or the cheaper.
+    batch_size : None
+        Not available yet: every iteration sees all samples.
     max_iter : int, default=100
         Largest number of iterations; 0 leaves the initial network.
     tol : float, default=1e-3
         Training has converged when actual and predicted decrease stay below tol relative to the objective, or the
         change of the log evidence below tol per sample, for ``n_iter_no_change`` iterations; or when the gradient
         falls below tol^2 in relative terms.
+    early_stopping : False
+        Not available yet: the evidence needs no validation set.
+    validation_fraction : float, default=0.1
+        Has no effect without early stopping.
     n_iter_no_change : int, default=5
         See ``tol``.
     standardize : bool, default=True
@@ -144,8 +150,8 @@ class GNRegressor(RegressorMixin, BaseGN):
     >>> X, y = load_diabetes(return_X_y=True)
     >>> model = GNRegressor(random_state=0).fit(X[:300], y[:300])
     >>> mean, std = model.predict(X[300:], return_std=True)
-    >>> print(f"R2 {model.score(X[300:], y[300:]):.1f}, noise {model.noise_std_:.0f}")
-    R2 0.5, noise 53
+    >>> print(f"R2 {model.score(X[300:], y[300:]):.1f}; {mean.shape}, {std.shape}")
+    R2 0.5; (142,), (142,)
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -168,8 +174,11 @@ class GNRegressor(RegressorMixin, BaseGN):
         prior_groups: str = "feature",
         n_estimators: int = 4,
         solver: str = "auto",
+        batch_size: None = None,
         max_iter: int = 100,
         tol: float = 1e-3,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
         n_iter_no_change: int = 5,
         standardize: bool = True,
         warm_start: bool = False,
@@ -192,8 +201,11 @@ class GNRegressor(RegressorMixin, BaseGN):
             prior_groups=prior_groups,
             n_estimators=n_estimators,
             solver=solver,
+            batch_size=batch_size,
             max_iter=max_iter,
             tol=tol,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change,
             standardize=standardize,
             warm_start=warm_start,

@@ -761,6 +761,9 @@ def test_solvers_train_to_the_same_network(estimator):
 # --- Bad input
 
 BAD_PARAMETERS = [
+    ("batch_size", 32),
+    ("early_stopping", True),
+    ("validation_fraction", 1.0),
     ("activation", "sine"),
     ("activation", None),
     ("solver", "sgd"),
