@@ -122,7 +122,9 @@ def test_multilabel_without_hidden_layer_is_one_logistic_regression_a_label():
 def test_quadratic_problem_is_solved_in_one_undamped_step(solver):
     X, y = data(GNRegressor)
     model = GNRegressor(**LINEAR | {"tol": 1e-6}, damping=0, l2_regularization=0.0, max_iter=1, solver=solver).fit(X, y)
-    np.testing.assert_allclose(stacked(model)[:, 0], np.linalg.lstsq(with_ones(X), y)[0], rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(
+        stacked(model)[:, 0], np.linalg.lstsq(with_ones(X), y, rcond=None)[0], rtol=1e-9, atol=1e-10
+    )
     assert model.n_iter_ == 1 and model.status_ in CONVERGED
 
 
@@ -130,7 +132,7 @@ def test_quadratic_problem_is_solved_in_one_undamped_step(solver):
 @pytest.mark.parametrize("solver", ["primal", "dual"])
 def test_step_size_takes_that_fraction_of_the_gauss_newton_step(solver):
     X, y = data(GNRegressor)
-    least_squares = np.linalg.lstsq(with_ones(X), y)[0]
+    least_squares = np.linalg.lstsq(with_ones(X), y, rcond=None)[0]
     for t in (1, 2, 3):
         model = GNRegressor(**LINEAR, damping=0, l2_regularization=0.0, step_size=0.4, max_iter=t, solver=solver)
         weights = stacked(model.fit(X, y))[:, 0]
