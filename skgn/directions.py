@@ -29,6 +29,9 @@ __all__ = ["Direction", "Dual", "Primal", "choose", "spectrum"]
 #: Copies of the system alive at once: the matrix, its damped copy and the factor.
 _COPIES = 3
 
+#: Columns of an inverse factor found at a time: few enough to skip its zeros, many enough for large products.
+_INVERSE_COLUMNS = 192
+
 
 class Direction(Protocol):
     """A solver for one linearisation, used for every damping tried there."""
@@ -58,14 +61,12 @@ class Primal:
         self._network, self._eps = jacobian.network, _rounding_unit(jacobian)
 
     def solve(self, gradient: Tensor, precision: list[Tensor], damping: float) -> Tensor:
-        A = self.G.clone()
         shift = self._network.expand(precision) + damping
-        A.diagonal().add_(shift)
-        L, info = torch.linalg.cholesky_ex(A)
-        undetermined = float(shift.min()) <= 0 and float(L.diagonal().square().min()) <= _cutoff(A, self._eps)
-        if int(info) != 0 or undetermined:
-            return -_minimum_norm(A, gradient, self._eps, power=1)
-        return -torch.cholesky_solve(gradient[:, None], L)[:, 0]
+        L = _shifted_cholesky(self.G, shift)
+        cutoff = _cutoff(self.G.diagonal() + shift, self._eps)
+        if L is None or (float(shift.min()) <= 0 and float(L.diagonal().square().min()) <= cutoff):
+            return -_minimum_norm(self.G + torch.diag(shift), gradient, self._eps, power=1)
+        return -_cholesky_solve(L, gradient)
 
     def riemannian_norm(self, gradient: Tensor) -> float:
         return math.sqrt(max(0.0, float(gradient @ _solve_in_range(self.G, gradient, self._eps))))
@@ -74,14 +75,11 @@ class Primal:
         L = self.posterior_factor(precision)
         if L is None:
             return [torch.full_like(a, torch.nan) for a in precision], math.nan
-        diagonal = torch.cholesky_inverse(L).diagonal()
-        traces = [part.sum(0) for part in self._network.split(diagonal)]
+        traces = [part.sum(0) for part in self._network.split(_inverse_diagonal(L))]
         return traces, 2 * float(L.diagonal().log().sum())
 
     def posterior_factor(self, precision: list[Tensor]) -> Tensor | None:
-        A = self.G.clone()
-        A.diagonal().add_(self._network.expand(precision))
-        return _definite_cholesky(A)
+        return _shifted_cholesky(self.G, self._network.expand(precision))
 
 
 class Dual:
@@ -109,15 +107,13 @@ class Dual:
             K = self.kernel([torch.ones_like(a) for a in precision])
             return -self._S * self._rmatvec(_minimum_norm(K, self._matvec(gradient), self._eps, power=2))
         inverse = self._J.network.expand([1 / m for m in M])
-        system = self.kernel([1 / m for m in M]).clone()
-        system.diagonal().add_(self._S)
-        L, info = torch.linalg.cholesky_ex(system)
-        if int(info) != 0:
+        L = _shifted_cholesky(self.kernel([1 / m for m in M]), self._S)
+        if L is None:
             return torch.full_like(gradient, torch.nan)
 
         def apply(g: Tensor) -> Tensor:
             t = inverse * g
-            return t - inverse * self._rmatvec(torch.cholesky_solve(self._matvec(t)[:, None], L)[:, 0])
+            return t - inverse * self._rmatvec(_cholesky_solve(L, self._matvec(t)))
 
         step = apply(gradient)
         # For small damping the two terms nearly cancel; one step of iterative refinement restores the digits.
@@ -142,9 +138,7 @@ class Dual:
     def posterior_factor(self, precision: list[Tensor]) -> Tensor | None:
         if min(float(a.min()) for a in precision) <= 0:
             return None
-        N = self.kernel([1 / a for a in precision]).clone()
-        N.diagonal().add_(self._S)
-        return _definite_cholesky(N)
+        return _shifted_cholesky(self.kernel([1 / a for a in precision]), self._S)
 
     def _matvec(self, v: Tensor) -> Tensor:
         return _to_solver(self._J.matvec(v.to(self._J.w)).flatten())
@@ -222,9 +216,30 @@ def _to_solver(values: Tensor) -> Tensor:
     return values.to(device=linear_algebra_device(values.device)).to(torch.float64)
 
 
-def _definite_cholesky(A: Tensor) -> Tensor | None:
+def _shifted_cholesky(A: Tensor, shift: Tensor | float) -> Tensor | None:
+    """Lower Cholesky factor of A + diag(shift), None if not definite; A is lent its diagonal rather than copied."""
+    diagonal = A.diagonal().clone()
+    A.diagonal().add_(shift)
     L, info = torch.linalg.cholesky_ex(A)
+    A.diagonal().copy_(diagonal)
     return L if int(info) == 0 and bool(torch.isfinite(L.diagonal()).all()) else None
+
+
+def _cholesky_solve(L: Tensor, b: Tensor) -> Tensor:
+    """(L L')^-1 b; unlike ``torch.cholesky_solve``, without a copy of L, which takes longer than the solution."""
+    half = torch.linalg.solve_triangular(L, b[:, None], upper=False)
+    return torch.linalg.solve_triangular(L.mT, half, upper=True)[:, 0]
+
+
+def _inverse_diagonal(L: Tensor) -> Tensor:
+    """Diagonal of (L L')^-1: the squared columns of L^-1, at half the cost of the inverse itself."""
+    P = len(L)
+    diagonal = L.new_empty(P)
+    for a in range(0, P, _INVERSE_COLUMNS):
+        unit = torch.eye(P - a, min(_INVERSE_COLUMNS, P - a), dtype=L.dtype, device=L.device)
+        columns = torch.linalg.solve_triangular(L[a:, a:], unit, upper=False)
+        diagonal[a : a + _INVERSE_COLUMNS] = columns.square().sum(0)
+    return diagonal
 
 
 def _rounding_unit(jacobian: Jacobian) -> float:
@@ -232,9 +247,9 @@ def _rounding_unit(jacobian: Jacobian) -> float:
     return float(torch.finfo(jacobian.w.dtype).eps)
 
 
-def _cutoff(A: Tensor, eps: float) -> float:
-    """Eigenvalues up to this are rounding errors of those of A."""
-    return len(A) * eps * float(A.diagonal().abs().max())
+def _cutoff(diagonal: Tensor, eps: float) -> float:
+    """Eigenvalues up to this are rounding errors of those of a matrix with this diagonal."""
+    return len(diagonal) * eps * float(diagonal.abs().max())
 
 
 def _minimum_norm(A: Tensor, b: Tensor, eps: float, power: int) -> Tensor:
@@ -249,7 +264,5 @@ def _minimum_norm(A: Tensor, b: Tensor, eps: float, power: int) -> Tensor:
 
 def _solve_in_range(A: Tensor, b: Tensor, eps: float) -> Tensor:
     """A^+ b for b in the range of A, which may be singular: a shift at rounding level makes it definite."""
-    A = A.clone()
-    A.diagonal().add_(10 * _cutoff(A, eps))
-    L, info = torch.linalg.cholesky_ex(A)
-    return torch.cholesky_solve(b[:, None], L)[:, 0] if int(info) == 0 else torch.full_like(b, torch.nan)
+    L = _shifted_cholesky(A, 10 * _cutoff(A.diagonal(), eps))
+    return torch.full_like(b, torch.nan) if L is None else _cholesky_solve(L, b)
