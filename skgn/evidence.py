@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -115,14 +116,16 @@ class Groups:
 
     def sum(self, per_input: list[Tensor]) -> Tensor:
         """Sum over the members of each group."""
-        flat = torch.cat(per_input)
-        return flat.new_zeros(self.count).index_add_(0, torch.cat(self.index), flat)
+        total = per_input[0].new_zeros(self.count)
+        for index, values in zip(self.index, per_input, strict=True):
+            total.index_add_(0, index, values)
+        return total
 
     def spread(self, per_group: Tensor) -> list[Tensor]:
         """One value a group, given to each of its members."""
         return [per_group[index] for index in self.index]
 
-    @property
+    @cached_property
     def count(self) -> int:
         return 1 + max(int(index.max()) for index in self.index)
 
@@ -194,6 +197,7 @@ class EvidencePrior:
         self._lowest = _SMALLEST_PRECISION * self._group_mean(unit)
         self._highest = _LARGEST_PRECISION * self._group_mean(unit)
         self.gamma = torch.zeros_like(self._alpha)
+        self.precision = self._precision()
         self.log_evidence: float | None = -math.inf
 
     def _group_mean(self, per_input: list[Tensor]) -> Tensor:
@@ -205,8 +209,8 @@ class EvidencePrior:
     def _mean_beta(self) -> float:
         return float(self._beta.log().mean().exp())
 
-    @property
-    def precision(self) -> list[Tensor]:
+    def _precision(self) -> list[Tensor]:
+        """a in the units of the objective."""
         return self._groups.spread(self._alpha / (self._mean_beta * self._S))
 
     @property
@@ -241,9 +245,9 @@ class EvidencePrior:
         self.gamma = gamma
         tiny = torch.finfo(squares.dtype).tiny
         self._alpha = (gamma / (squares + tiny)).clamp(min=self._lowest, max=self._highest)
-        if not self._has_noise:
-            return at
-        self._beta = 1 / _noise_variance(objective, at, float(gamma.sum()))
-        if self._k == 1:
+        if self._has_noise:
+            self._beta = 1 / _noise_variance(objective, at, float(gamma.sum()))
+        self.precision = self._precision()
+        if not self._has_noise or self._k == 1:
             return at
         return objective.reweigh(at, SquaredError(self._beta / self._mean_beta))

@@ -106,6 +106,7 @@ class Training:
         if self.settings.record_spectrum:
             self.history |= {"min_eigenvalue": [], "max_eigenvalue": []}
         self._start = self.w
+        self._a = self.objective.network.expand(self.prior.precision)
         self._quiet = 0
         self._seconds = 0.0
         self.damping = math.nan
@@ -139,8 +140,8 @@ class Training:
         before = self.prior.log_evidence
         if step is not None:
             at = self.at = self.prior.update(objective, at, self.direction)
-        a = objective.network.expand(self.prior.precision)
-        self._gradient = data_gradient + a * at.w
+            self._a = objective.network.expand(self.prior.precision)
+        self._gradient = data_gradient + self._a * at.w
         self._value = self.value(at)
         self._iterate = Iterate(
             self.n_iter,
@@ -160,8 +161,7 @@ class Training:
 
     def value(self, at: Evaluation) -> float:
         """The objective: mean loss plus prior."""
-        a = self.objective.network.expand(self.prior.precision)
-        return at.loss + 0.5 * float((a * at.w) @ at.w)
+        return at.loss + 0.5 * float((self._a * at.w) @ at.w)
 
     def _decide(self, step: _Step | None, before: float | None) -> str:
         """Whether to stop at the iterate that ``step`` led to, and why."""
@@ -219,8 +219,7 @@ class Training:
         return None
 
     def _gradient_norm(self, at: Evaluation) -> float:
-        a = self.objective.network.expand(self.prior.precision)
-        return float((self.objective.gradient(at) + a * at.w).norm())
+        return float((self.objective.gradient(at) + self._a * at.w).norm())
 
     def _record(self, data_gradient: Tensor, seconds: float) -> None:
         step, prior, nan = self._step, self.prior, math.nan
