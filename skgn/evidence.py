@@ -210,7 +210,7 @@ class EvidencePrior:
         return float(self._beta.log().mean().exp())
 
     def _precision(self) -> list[Tensor]:
-        """a in the units of the objective."""
+        """The groups' a = alpha / (beta S), per (layer, input)."""
         return self._groups.spread(self._alpha / (self._mean_beta * self._S))
 
     @property

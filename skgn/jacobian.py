@@ -13,23 +13,27 @@ over the c columns in the gram, and o is the elementwise product. M is diagonal 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
-from .backend import chunks
+from .backend import chunks, memory_budget
 from .network import Network, Tape
 
-__all__ = ["Jacobian", "gram_flops"]
+__all__ = ["Jacobian", "gram_flops", "keeps_linearisation", "row_chunks"]
 
-#: The factored gram spends more time per flop than one large matrix product (forming the factors, unpacking);
-#: measured break-even on two cores, float64 and float32.
-_FACTORED_OVERHEAD = 1.6
+#: Forming one entry of a factor takes as long as this many multiply-adds of a matrix product; measured.
+_FLOPS_PER_FACTOR_ENTRY = 20
+
+#: Part of the full product J'J that its upper blocks are.
+_EXPLICIT_PART = 0.6
 
 #: Upper blocks in which the explicit gram is accumulated: many save flops, few keep the products large.
-_COLUMNS_PER_BLOCK = 150
-_MAX_BLOCKS = 6
+_BLOCKS = 4
+
+#: Part of the memory budget for a linearisation that is kept: an ensemble has several in training at a time.
+_KEPT_FRACTION = 1 / 16
 
 #: Rows of the kernel formed at a time: few enough to skip most of its lower half.
 _KERNEL_ROWS = 256
@@ -39,19 +43,51 @@ def _triangle(p: int) -> int:
     return p * (p + 1) // 2
 
 
-def _factored_flops(network: Network) -> float:
-    """Multiply-adds per sample of the factored gram: one GEMM for each pair of layers."""
+def _factored_flops(network: Network, c: int) -> float:
+    """Multiply-adds per sample of the factored gram: one GEMM for each pair of layers, and forming its factors."""
     shapes = network.shapes
     total = 0.0
     for a, (out_a, in_a) in enumerate(shapes):
-        total += _triangle(out_a) * _triangle(in_a)
-        total += sum(out_a * out_b * in_a * in_b for out_b, in_b in shapes[a + 1 :])
+        sizes = [(_triangle(out_a), _triangle(in_a))]
+        sizes += [(out_a * out_b, in_a * in_b) for out_b, in_b in shapes[a + 1 :]]
+        total += sum(rows * inputs + _FLOPS_PER_FACTOR_ENTRY * (c * rows + inputs) for rows, inputs in sizes)
     return total
+
+
+def _explicit_flops(network: Network, c: int) -> float:
+    return _EXPLICIT_PART * c * network.n_weights**2
+
+
+def _takes_factored(network: Network, c: int) -> bool:
+    return _factored_flops(network, c) < _explicit_flops(network, c)
 
 
 def gram_flops(network: Network, n: int, c: int) -> float:
     """Multiply-adds of :meth:`Jacobian.gram` by the cheaper of its two ways."""
-    return n * min(_FACTORED_OVERHEAD * _factored_flops(network), 0.6 * c * network.n_weights**2)
+    return n * min(_factored_flops(network, c), _explicit_flops(network, c))
+
+
+def _linearised_values(network: Network, c: int) -> int:
+    """Numbers a row that the tape and the back-propagated rows take, temporaries included."""
+    return sum(3 * into + (3 + c) * out for out, into in network.shapes)
+
+
+def keeps_linearisation(network: Network, c: int, U: Tensor) -> bool:
+    """Whether tape and back-propagated rows of all of U are small enough to be kept."""
+    return len(U) * _linearised_values(network, c) * U.element_size() <= _KEPT_FRACTION * memory_budget()
+
+
+def row_chunks(network: Network, c: int, U: Tensor) -> list[slice]:
+    """Slices of the rows of U whose part of the gram can be formed within the memory budget."""
+    shapes = network.shapes
+    if _takes_factored(network, c):
+        values = max(
+            sum(_triangle(out) + _triangle(into) for out, into in shapes),
+            max(2 * (a[0] * b[0] * (1 + c * (c > 1)) + a[1] * b[1]) for a in shapes for b in shapes),
+        )
+    else:
+        values = 2 * c * network.n_weights
+    return chunks(len(U), (_linearised_values(network, c) + values) * U.element_size(), U.device)
 
 
 class Jacobian:
@@ -68,43 +104,41 @@ class Jacobian:
         ``root(rows)`` gives the curvature roots R (rows, k, c) of a slice of samples, weights included.
     c : int
         Number of columns of a root.
+    tapes : sequence of Tape, default=()
+        Those of a forward pass at w, one for each of :func:`row_chunks`; by default they are made when needed.
     """
 
-    def __init__(self, network: Network, w: Tensor, U: Tensor, root: Callable[[slice], Tensor], c: int) -> None:
+    def __init__(
+        self,
+        network: Network,
+        w: Tensor,
+        U: Tensor,
+        root: Callable[[slice], Tensor],
+        c: int,
+        tapes: Sequence[Tape] = (),
+    ) -> None:
         self.network, self.w, self.U, self.root, self.c = network, w, U, root, c
         self.shape = (len(U) * c, network.n_weights)
-        self._factored = _FACTORED_OVERHEAD * _factored_flops(network) < 0.6 * c * network.n_weights**2
-        self._rows = chunks(len(U), self._bytes_per_row(), U.device)
+        self._factored = _takes_factored(network, c)
+        self._rows = row_chunks(network, c, U)
+        self._known_tapes = tapes
         self._kept: list[tuple[slice, Tape, list[Tensor]]] = []
 
-    def _bytes_per_row(self) -> int:
-        shapes, c = self.network.shapes, self.c
-        widths = sum(3 * into + (3 + c) * out for out, into in shapes)
-        explicit = 2 * c * self.network.n_weights
-        factored = max(
-            sum(_triangle(out) + _triangle(into) for out, into in shapes),
-            max((2 * (a[0] * b[0] * (1 + c * (c > 1)) + a[1] * b[1]) for a in shapes for b in shapes), default=0),
-        )
-        return (widths + (factored if self._factored else explicit)) * self.U.element_size()
+    def _linearised(self) -> Iterable[tuple[slice, Tape, list[Tensor]]]:
+        """Chunk by chunk: the rows, the tape and the back-propagated rows; kept where they are small."""
+        made = ((rows, tape, self.network.backward(tape, self.w, self.root(rows))) for rows, tape in self._tapes())
+        if not keeps_linearisation(self.network, self.c, self.U):
+            return made
+        if not self._kept:
+            self._kept = list(made)
+        return self._kept
 
-    def _linearised(self) -> Iterator[tuple[slice, Tape, list[Tensor]]]:
-        """Chunk by chunk: the rows, the tape and the back-propagated rows; kept when one chunk holds all."""
+    def _tapes(self) -> Iterable[tuple[slice, Tape]]:
         if self._kept:
-            yield from self._kept
-            return
-        for rows in self._rows:
-            _, tape = self.network.forward(self.U[rows], self.w)
-            chunk = (rows, tape, self.network.backward(tape, self.w, self.root(rows)))
-            if len(self._rows) == 1:
-                self._kept = [chunk]
-            yield chunk
-
-    def _tapes(self) -> Iterator[tuple[slice, Tape]]:
-        if self._kept:
-            yield self._kept[0][:2]
-            return
-        for rows in self._rows:
-            yield rows, self.network.forward(self.U[rows], self.w)[1]
+            return [chunk[:2] for chunk in self._kept]
+        if self._known_tapes:
+            return zip(self._rows, self._known_tapes, strict=True)
+        return ((rows, self.network.forward(self.U[rows], self.w)[1]) for rows in self._rows)
 
     def matvec(self, v: Tensor) -> Tensor:
         """J v for v (P,): shape (n, c)."""
@@ -137,13 +171,21 @@ class Jacobian:
         """Chunks of J that stay in cache, accumulated by upper blocks."""
         P = self.network.n_weights
         G = self.w.new_zeros(P, P)
-        count = max(1, min(_MAX_BLOCKS, P // _COLUMNS_PER_BLOCK))
-        edges = [P * i // count for i in range(count + 1)]
+        edges = [P * i // _BLOCKS for i in range(_BLOCKS + 1)]
         for _, tape, D in self._linearised():
-            J = _outer_rows(D, tape)
+            J = self._transpose(tape, D).flatten(1)
             for a, b in itertools.pairwise(edges):
-                G[a:b, a:].addmm_(J[:, a:b].T, J[:, a:])
+                G[a:b, a:].addmm_(J[a:b], J[a:].T)
         return _mirror_upper(G, edges)
+
+    def _transpose(self, tape: Tape, D: list[Tensor]) -> Tensor:
+        """J' of a chunk, (P, c, rows): the products d x u, with samples last so that they are of contiguous rows."""
+        J = self.w.new_empty(self.network.n_weights, self.c, len(tape.inputs[0]))
+        parts = torch.split(J, [out * into for out, into in self.network.shapes])
+        for part, d, u in zip(parts, D, tape.inputs, strict=True):
+            d, u = d.permute(2, 1, 0).contiguous(), u.T.contiguous()
+            torch.mul(d[:, None], u[None, :, None], out=part.view(len(d), len(u), *part.shape[1:]))
+        return J
 
     def _factored_gram(self) -> Tensor:
         """One GEMM for each pair of layers, with D already summed over the columns; equal layers by triangles."""
@@ -205,7 +247,7 @@ class Jacobian:
 
     def dense(self) -> Tensor:
         """J itself, (n c, P): for a chunk of samples."""
-        return torch.cat([_outer_rows(D, tape) for _, tape, D in self._linearised()])
+        return torch.cat([self._transpose(tape, D).permute(2, 1, 0).flatten(0, 1) for _, tape, D in self._linearised()])
 
     def kernel_diagonal(self, inverse_scale: list[Tensor]) -> Tensor:
         """Diagonal of J M^-1 J', shape (n c,)."""
@@ -239,12 +281,6 @@ class Jacobian:
                 u = u.to(inverse)
                 traces[layer] = traces[layer] - ((B @ u) * u[rows]).sum(0) * inverse_scale[layer].square()
         return traces
-
-
-def _outer_rows(D: list[Tensor], tape: Tape) -> Tensor:
-    """The rows d x u of all layers side by side, (n c, P)."""
-    parts = [(d[..., None] * u[:, None, None, :]).flatten(2) for d, u in zip(D, tape.inputs, strict=True)]
-    return torch.cat(parts, 2).flatten(0, 1)
 
 
 def _mirror_upper(G: Tensor, edges: list[int]) -> Tensor:

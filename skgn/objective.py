@@ -11,10 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .backend import chunks, sum_float64
-from .jacobian import Jacobian
+from .backend import sum_float64
+from .jacobian import Jacobian, keeps_linearisation, row_chunks
 from .losses import Loss
-from .network import Network
+from .network import Network, Tape
 
 __all__ = ["Evaluation", "Objective"]
 
@@ -23,11 +23,12 @@ _ROUNDING_UNITS = 8
 
 
 class Evaluation(NamedTuple):
-    """Weights (P,) with the network's outputs (n, k) and the weighted mean data loss there."""
+    """Weights (P,) with the network's outputs (n, k), the weighted mean data loss and, where small, the tapes there."""
 
     w: Tensor
     outputs: Tensor
     loss: float
+    tapes: list[Tape]
 
 
 class Objective:
@@ -49,15 +50,15 @@ class Objective:
         self.network, self.data_loss = network, loss
         self.U, self.Y, self.sample_weight = network.with_bias(X), Y, sample_weight
         self.total_weight = float(sum_float64(sample_weight))
-        bytes_per_row = sum(into + 3 * out for out, into in network.shapes) * X.element_size()
-        self._rows = chunks(len(X), bytes_per_row, X.device)
+        self._rows = row_chunks(network, network.n_outputs, self.U)
+        self._keep = keeps_linearisation(network, network.n_outputs, self.U)
         self._offset: Tensor | None = None
         self._unfitted_loss = self._mean_loss(torch.zeros_like(Y))
 
     def for_member(self, anchor: Tensor | None = None) -> Objective:
         """The same data for one member; outputs at the weights ``anchor`` (``init="centered"``) are subtracted."""
         member = copy.copy(self)
-        member._offset = None if anchor is None else self._forward(anchor)
+        member._offset = None if anchor is None else self._forward(anchor)[0]
         return member
 
     def rounding_error(self, value: float) -> float:
@@ -65,21 +66,27 @@ class Objective:
         units = _ROUNDING_UNITS * float(torch.finfo(self.U.dtype).eps)
         return units * abs(value) + units**2 * self._unfitted_loss
 
-    def _forward(self, w: Tensor) -> Tensor:
+    def _forward(self, w: Tensor) -> tuple[Tensor, list[Tape]]:
         w = w.to(self.U)
-        return torch.cat([self.network.forward(self.U[rows], w)[0] for rows in self._rows])
+        outputs, tapes = [], []
+        for rows in self._rows:
+            f, tape = self.network.forward(self.U[rows], w)
+            outputs.append(f)
+            if self._keep:
+                tapes.append(tape)
+        return torch.cat(outputs), tapes
 
     def evaluate(self, w: Tensor) -> Evaluation:
         """Outputs and loss at w; the loss may come out as inf or nan, which the caller rejects."""
-        f = self._forward(w)
+        f, tapes = self._forward(w)
         if self._offset is not None:
             f = f - self._offset
-        return Evaluation(w, f, self._mean_loss(f))
+        return Evaluation(w, f, self._mean_loss(f), tapes)
 
     def reweigh(self, at: Evaluation, loss: Loss) -> Evaluation:
         """Replace the data loss, and the evaluation by that under the new one."""
         self.data_loss = loss
-        return Evaluation(at.w, at.outputs, self._mean_loss(at.outputs))
+        return at._replace(loss=self._mean_loss(at.outputs))
 
     def _mean_loss(self, f: Tensor) -> float:
         losses = self.data_loss.value(f, self.Y) * self.sample_weight
@@ -99,4 +106,4 @@ class Objective:
             R = self.data_loss.curvature_root(at.outputs[rows], self.Y[rows])
             return R * root_weight[rows, None, None]
 
-        return Jacobian(self.network, at.w.to(self.U), self.U, root, c=self.network.n_outputs)
+        return Jacobian(self.network, at.w.to(self.U), self.U, root, self.network.n_outputs, at.tapes)
