@@ -148,7 +148,7 @@ class Training:
             self._value,
             at.loss,
             float(self._gradient.norm()),
-            float(self.jacobian.trace()) / objective.total_weight / len(at.w),
+            self.direction.trace() / len(at.w),
             lambda: spectrum(self.jacobian, self.direction, objective.total_weight)[0],
         )
         if step is None:
