@@ -170,7 +170,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         damping: str | float | DampingRule = "adaptive",
         step_size: float = 1.0,
         l2_regularization: str | float = "evidence",
-        prior_groups: str = "layer",
+        prior_groups: str = "auto",
         n_estimators: int = 4,
         solver: str = "auto",
         batch_size: None = None,

@@ -20,11 +20,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .backend import available_memory, gigabytes, linear_algebra_device
+from .backend import available_memory, chunks, gigabytes, linear_algebra_device
 from .jacobian import Jacobian, gram_flops
 from .network import Network
 
-__all__ = ["Direction", "Dual", "Primal", "choose", "spectrum"]
+__all__ = ["Direction", "Dual", "Primal", "choose", "spectrum", "woodbury_blocks"]
 
 #: Copies of the system alive at once: the matrix, its damped copy and the factor.
 _COPIES = 3
@@ -54,6 +54,10 @@ class Direction(Protocol):
 
     def inverse_traces(self, precision: list[Tensor]) -> tuple[list[Tensor], float]:
         """Traces of (G + diag(a))^-1 per (layer, input), and log|G + diag(a)|; nan where it is not definite."""
+        ...
+
+    def output_blocks(self, outputs: Jacobian, precision: list[Tensor]) -> Tensor | None:
+        """Blocks J_i (G + diag(a))^-1 J_i' at the samples of ``outputs``, (n, c, c); None if not definite."""
         ...
 
     def posterior_factor(self, precision: list[Tensor]) -> Tensor | None:
@@ -88,6 +92,10 @@ class Primal:
             return [torch.full_like(a, torch.nan) for a in precision], math.nan
         traces = [part.sum(0) for part in self._network.split(_inverse_diagonal(L))]
         return traces, 2 * float(L.diagonal().log().sum())
+
+    def output_blocks(self, outputs: Jacobian, precision: list[Tensor]) -> Tensor | None:
+        L = self.posterior_factor(precision)
+        return None if L is None else _to_solver(outputs.diagonal_blocks(torch.cholesky_inverse(L).to(outputs.w)))
 
     def posterior_factor(self, precision: list[Tensor]) -> Tensor | None:
         return _shifted_cholesky(self.G, self._network.expand(precision))
@@ -149,6 +157,13 @@ class Dual:
         log_determinant = float(self._J.network.expand(precision).log().sum()) + 2 * float(L.diagonal().log().sum())
         return traces, log_determinant - len(L) * math.log(self._S)
 
+    def output_blocks(self, outputs: Jacobian, precision: list[Tensor]) -> Tensor | None:
+        L = self.posterior_factor(precision)
+        if L is None:
+            return None
+        parts = chunks(len(outputs.U), 8 * 3 * outputs.c * len(L), outputs.U.device)
+        return torch.cat([woodbury_blocks(L, self._J, outputs.at(rows), precision) for rows in parts])
+
     def posterior_factor(self, precision: list[Tensor]) -> Tensor | None:
         if min(float(a.min()) for a in precision) <= 0:
             return None
@@ -159,6 +174,17 @@ class Dual:
 
     def _rmatvec(self, r: Tensor) -> Tensor:
         return _to_solver(self._J.rmatvec(r.to(self._J.w).view(-1, self._J.c)))
+
+
+def woodbury_blocks(L: Tensor, training: Jacobian, outputs: Jacobian, precision: list[Tensor]) -> Tensor:
+    """Blocks J_i (G + diag(a))^-1 J_i' at other samples, (m, c, c), with the dual's Cholesky factor L.
+
+    J (G + M)^-1 J' = J M^-1 J' - C' (S I + K)^-1 C for M = diag(a) and C = J_training M^-1 J'.
+    """
+    inverse = [(1 / a).to(outputs.w) for a in precision]
+    cross = _to_solver(training.cross_kernel(outputs, inverse))
+    half = torch.linalg.solve_triangular(L, cross, upper=False).T.reshape(-1, outputs.c, len(L))
+    return _to_solver(outputs.kernel_blocks(inverse)) - half @ half.mT
 
 
 def choose(

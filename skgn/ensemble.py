@@ -13,6 +13,7 @@ from .damping import DampingRule
 from .directions import choose
 from .evidence import EvidencePrior, FixedPrior, Prior, prior_groups
 from .jacobian import gram_flops
+from .leave_one_out import predictive_score
 from .losses import Loss, SquaredError
 from .network import Network
 from .objective import Objective
@@ -22,24 +23,40 @@ from .training import Settings, Training
 __all__ = ["Member", "Problem", "Start", "draw_start", "feature_sensitivity", "member_outputs", "train_members"]
 
 
-#: Iterations after which the evidence tells good candidates from bad ones (docs/benchmarks.md).
-_FIRST_ROUND = 15
+#: A search compares its candidates after these iterations: the better half goes on, then the members alone.
+_ROUNDS = (10, 20)
 
+#: Rows on which a search runs; the members go on with all.
+_SEARCH_ROWS = 2000
 
 #: Rows from which the relevance of features is estimated.
 _SENSITIVITY_ROWS = 512
 
 
 @dataclass(frozen=True)
-class Member:
-    """One trained network as NumPy arrays and plain values.
+class Start:
+    """Where a candidate starts.
 
-    ``anchor`` holds the initial weights whose outputs ``init="centered"`` subtracts, else None.
+    ``inputs`` names one of the scalings of the inputs; ``prior`` is the kind of :func:`~skgn.evidence.prior_groups`,
+    "unit", or a fixed l2; ``anchor`` holds the initial weights whose outputs ``init="centered"`` subtracts, else None.
     """
+
+    weights: np.ndarray
+    anchor: np.ndarray | None
+    inputs: str
+    prior: str | float
+    noise_precision: float | None = None
+
+
+@dataclass(frozen=True)
+class Member:
+    """One trained network as NumPy arrays and plain values."""
 
     network: Network
     weights: np.ndarray
     anchor: np.ndarray | None
+    inputs: str
+    prior: str | float
     status: str
     n_iter: int
     loss: float
@@ -53,15 +70,13 @@ class Member:
 
 @dataclass(frozen=True)
 class Problem:
-    """Data in training units with everything that is the same for all members."""
+    """Data in training units, the inputs in each of their scalings, and all that the members share."""
 
     network: Network
     loss: Loss
-    X: np.ndarray
+    inputs: dict[str, np.ndarray]
     Y: np.ndarray
     sample_weight: np.ndarray
-    l2_regularization: str | float
-    prior_groups: str
     rule: DampingRule
     solver: str
     settings: Settings
@@ -69,71 +84,79 @@ class Problem:
     dtype: torch.dtype
 
 
-@dataclass(frozen=True)
-class Start:
-    """Initial weights of a candidate, the anchor of ``init="centered"``, and the first noise precision."""
-
-    weights: np.ndarray
-    anchor: np.ndarray | None
-    noise_precision: float | None = None
-
-
-def draw_start(network: Network, seed: int, noise_precision: float | None = None) -> Start:
+def draw_start(
+    network: Network, seed: int, inputs: str, prior: str | float, noise_precision: float | None = None
+) -> Start:
     """Random initial weights from a private generator."""
     weights = network.initial_weights(np.random.RandomState(seed))
-    return Start(weights, weights if network.init == "centered" else None, noise_precision)
+    return Start(weights, weights if network.init == "centered" else None, inputs, prior, noise_precision)
 
 
 def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | None) -> list[Member]:
-    """Train candidates in threads and keep ``n_members``: those of highest evidence, or of lowest objective.
+    """Train candidates in threads and keep ``n_members``: those that predict best what they have not seen.
 
-    The choice is made after a first round of iterations; only the members kept are trained to the end.
+    Of more candidates than members the better ones, by :func:`~skgn.leave_one_out.predictive_score`, are found in a
+    search of a few iterations on some of the rows; only the members are trained to the end.
     """
-    network, n, k = problem.network, len(problem.X), problem.network.n_outputs
+    network, n, k = problem.network, len(problem.Y), problem.network.n_outputs
+    search = len(starts) > n_members
+    first_rows = min(n, _SEARCH_ROWS) if search else n
     flops = gram_flops(network, n, k)
     # Chosen before anything is allocated: a problem that cannot fit is refused here.
-    make_direction = choose(problem.solver, network, n, k, problem.device)
+    directions = {rows: choose(problem.solver, network, rows, k, problem.device) for rows in (first_rows, n)}
 
     def tensor(values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(values).to(device=problem.device, dtype=problem.dtype)
 
-    X, Y, sample_weight = tensor(problem.X), tensor(problem.Y), tensor(problem.sample_weight)
+    # Merged rows come in random order: the first ones are a random sample.
+    Y, sample_weight = tensor(problem.Y), tensor(problem.sample_weight)
 
-    has_noise = isinstance(problem.loss, SquaredError)
+    def objective(X: torch.Tensor, rows: int) -> Objective:
+        return Objective(network, problem.loss, X[:rows], Y[:rows], sample_weight[:rows])
 
-    objective = Objective(network, problem.loss, X, Y, sample_weight)
+    inputs = {name: tensor(problem.inputs[name]) for name in dict.fromkeys(start.inputs for start in starts)}
+    objectives = {(name, rows): objective(X, rows) for name, X in inputs.items() for rows in {first_rows, n}}
 
     def begin(start: Start) -> Training:
-        anchor = None if start.anchor is None else _solver_tensor(start.anchor, problem.device)
-        w = _solver_tensor(start.weights, problem.device)
+        anchor, w = _anchor(start, problem.device), _solver_tensor(start.weights, problem.device)
+        first = objectives[start.inputs, first_rows].for_member(anchor)
         prior: Prior
-        if problem.l2_regularization == "evidence":
-            groups = prior_groups(problem.prior_groups, network, w.device)
-            prior = EvidencePrior(network, groups, objective.total_weight, start.noise_precision, w)
+        if isinstance(start.prior, str):
+            groups = prior_groups(start.prior, network, w.device)
+            prior = EvidencePrior(
+                network, groups, first.total_weight, start.noise_precision, w, unit=start.prior == "unit"
+            )
         else:
-            prior = FixedPrior(network, float(problem.l2_regularization), has_noise, w)
-        return Training(objective.for_member(anchor), w, prior, problem.rule, make_direction, problem.settings)
+            prior = FixedPrior(network, start.prior, isinstance(problem.loss, SquaredError), w)
+        return Training(first, w, prior, problem.rule, directions[first_rows], problem.settings)
 
-    def advance(training: Training, until: int) -> Training:
+    def advance(candidate: tuple[Training, Start], until: int, rows: int) -> tuple[float, float, Training, Start]:
+        training, start = candidate
         with torch_threads(flops), torch.no_grad():
+            if len(training.objective.Y) < rows:
+                training.make_direction = directions[rows]
+                training.move_to(objectives[start.inputs, rows].for_member(_anchor(start, problem.device)))
             training.run(until)
-        return training
+            score = predictive_score(training) if search else 0.0
+        return -score, training.history["objective"][-1], training, start
 
-    def merit(candidate: tuple[Training, Start]) -> tuple[float, float]:
-        return -candidate[0].log_evidence, candidate[0].history["objective"][-1]
-
+    max_iter = problem.settings.max_iter
+    rounds = [(max_iter, n, n_members)]
+    if search:
+        keep = [max(n_members, len(starts) // 2), n_members]
+        rounds = [(min(u, max_iter), first_rows, kept) for u, kept in zip(_ROUNDS, keep, strict=True)] + rounds
     with torch_threads(flops), torch.no_grad():
         candidates = [(begin(start), start) for start in starts]
-    rounds = [problem.settings.max_iter]
-    if len(starts) > n_members and _FIRST_ROUND < problem.settings.max_iter:
-        rounds.insert(0, _FIRST_ROUND)
     with Parallel(n_jobs=n_jobs, require="sharedmem") as parallel:
-        for until in rounds:
-            trainings = parallel(delayed(advance)(training, until) for training, _ in candidates)
-            candidates = list(zip(trainings, (start for _, start in candidates), strict=True))
-            candidates = sorted(candidates, key=merit)[:n_members]
+        for until, rows, kept in rounds:
+            results = parallel(delayed(advance)(candidate, until, rows) for candidate in candidates)
+            candidates = [result[2:] for result in sorted(results, key=lambda result: result[:2])[:kept]]
     with torch_threads(flops), torch.no_grad():
         return [_member(training, start) for training, start in candidates]
+
+
+def _anchor(start: Start, device: torch.device) -> torch.Tensor | None:
+    return None if start.anchor is None else _solver_tensor(start.anchor, device)
 
 
 def _member(training: Training, start: Start) -> Member:
@@ -143,6 +166,8 @@ def _member(training: Training, start: Start) -> Member:
         network=objective.network,
         weights=training.at.w.cpu().numpy().copy(),
         anchor=start.anchor,
+        inputs=start.inputs,
+        prior=start.prior,
         status=training.status,
         n_iter=training.n_iter,
         loss=training.at.loss,
@@ -160,23 +185,30 @@ def _solver_tensor(values: np.ndarray, device: torch.device) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64, device=linear_algebra_device(device))
 
 
-def feature_sensitivity(members: list[Member], X: np.ndarray, sample_weight: np.ndarray) -> np.ndarray:
+def feature_sensitivity(members: list[Member], inputs: dict[str, np.ndarray], sample_weight: np.ndarray) -> np.ndarray:
     """How much the outputs move when a feature takes its value from another row: the total Sobol index, times 2.
 
     Weighted mean over rows of the squared change of the members' mean output, for each of the d features. Merged rows
     come in random order, so that a fixed shift is a random exchange, and the first rows are a random sample.
     """
-    X, weight = X[:_SENSITIVITY_ROWS], sample_weight[:_SENSITIVITY_ROWS]
-    partner = np.roll(X, -(len(X) // 2), axis=0)
+    inputs = {name: X[:_SENSITIVITY_ROWS] for name, X in inputs.items()}
+    weight = sample_weight[:_SENSITIVITY_ROWS]
+    partners = {name: np.roll(X, -(len(X) // 2), axis=0) for name, X in inputs.items()}
 
-    def mean_output(X: np.ndarray) -> np.ndarray:
-        return np.mean([member_outputs(member, X, torch.device("cpu")) for member in members], axis=0)
+    def mean_output(inputs: dict[str, np.ndarray]) -> np.ndarray:
+        outputs = [member_outputs(member, inputs[member.inputs], torch.device("cpu")) for member in members]
+        return np.mean(outputs, axis=0)
 
-    base, sensitivity = mean_output(X), np.zeros(X.shape[1])
-    for j in range(X.shape[1]):
+    def exchange(X: np.ndarray, partner: np.ndarray, j: int) -> np.ndarray:
         exchanged = X.copy()
         exchanged[:, j] = partner[:, j]
-        sensitivity[j] = weight @ np.square(mean_output(exchanged) - base).sum(axis=1) / weight.sum()
+        return exchanged
+
+    base = mean_output(inputs)
+    sensitivity = np.empty(members[0].network.n_features)
+    for j in range(len(sensitivity)):
+        moved = mean_output({name: exchange(X, partners[name], j) for name, X in inputs.items()})
+        sensitivity[j] = weight @ np.square(moved - base).sum(axis=1) / weight.sum()
     return sensitivity
 
 

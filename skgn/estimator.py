@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Sequence
@@ -22,13 +23,15 @@ from .ensemble import Member, Problem, Start, draw_start, feature_sensitivity, m
 from .jacobian import gram_flops
 from .losses import Loss, SquaredError
 from .network import Network
-from .preprocessing import InputScaler, merge_rows
+from .preprocessing import InputScaler, RankScaler, merge_rows
 from .training import CONVERGED, STATUS, Settings
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["BaseGN"]
+
+_Scaler = InputScaler | RankScaler
 
 #: Noise precisions of the standardised target from which evidence starts: all of its variance is noise, and little is.
 NOISE_STARTS = (1.0, 30.0)
@@ -64,7 +67,7 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         ],
         "step_size": [Interval(Real, 0, 1, closed="right")],
         "l2_regularization": [StrOptions({"evidence"}), Interval(Real, 0, None, closed="left")],
-        "prior_groups": [StrOptions({"feature", "layer", "shared"})],
+        "prior_groups": [StrOptions({"auto", "feature", "layer", "shared", "unit"})],
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
         "solver": [StrOptions({"auto", "primal", "dual"})],
         # Mini-batches and early stopping are named here so that their arrival changes no signature; until then
@@ -139,6 +142,10 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         self.random_state = random_state
         self.verbose = verbose
 
+    @property
+    def _fixed_l2(self) -> bool:
+        return not isinstance(self.l2_regularization, str)
+
     @abstractmethod
     def _validate_target(self, y: Any) -> np.ndarray:
         """Check y, set what is known of it (classes, shape), and encode it as floats (n, m)."""
@@ -195,9 +202,8 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         sample_weight = self._check_weight(sample_weight, X)
         Y = self._validate_target(y)
         Xm, Ym, weight = merge_rows(X, Y, self._weigh_classes(Y, sample_weight))
-        self._input_scaler = InputScaler.fit(Xm, weight) if self.standardize else None
-        if self._input_scaler is not None:
-            Xm = self._input_scaler.transform(Xm)
+        self._input_scalers = self._fit_scalers(Xm, weight, hidden)
+        inputs = self._scaled(Xm)
         Yt, loss = self._training_target(Ym, weight)
         network = Network(
             X.shape[1], Yt.shape[1], hidden, self.activation, self.linear_path, float(self.alpha), self.init
@@ -205,11 +211,9 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         problem = Problem(
             network=network,
             loss=loss,
-            X=Xm,
+            inputs=inputs,
             Y=np.ascontiguousarray(Yt),
             sample_weight=weight,
-            l2_regularization=self.l2_regularization,
-            prior_groups=self.prior_groups,
             rule=as_rule(self.damping),
             solver=self.solver,
             settings=Settings(
@@ -224,7 +228,7 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
             dtype=DTYPES[self.dtype],
         )
         members = train_members(problem, self._starts(network, loss), self.n_estimators, self.n_jobs)
-        self.feature_relevance_ = _relevance(feature_sensitivity(members, Xm, weight))
+        self.feature_relevance_ = _relevance(feature_sensitivity(members, inputs, weight))
         self._store(members)
 
     def _target_check(self) -> dict[str, Any]:
@@ -250,12 +254,28 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
             raise ValueError("sample_weight is zero for every sample; at least one must be positive.")
         return weight
 
+    def _fit_scalers(self, X: np.ndarray, weight: np.ndarray, hidden: tuple[int, ...]) -> dict[str, _Scaler | None]:
+        """The scalings that candidates may have; ranks only where nonlinear models are chosen among."""
+        if not self.standardize:
+            return {"raw": None}
+        scalers: dict[str, _Scaler | None] = {"robust": InputScaler.fit(X, weight)}
+        if not self._fixed_l2 and hidden:
+            scalers["rank"] = RankScaler.fit(X, weight)
+        return scalers
+
     def _starts(self, network: Network, loss: Loss) -> list[Start]:
-        """Where the candidates start: a few more than there are members where the evidence can choose."""
-        evidence = self.l2_regularization == "evidence"
-        noise = NOISE_STARTS if evidence and isinstance(loss, SquaredError) else (None,)
-        seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=self.n_estimators)
-        fresh = [draw_start(network, int(seed), beta) for beta in noise for seed in seeds]
+        """Where the candidates start: with "evidence" every combination of scaling, prior and noise level."""
+        has_noise = isinstance(loss, SquaredError)
+        priors: tuple[str | float, ...] = (float(self.l2_regularization),) if self._fixed_l2 else (self.prior_groups,)
+        if priors == ("auto",):
+            priors = ("feature", "layer") if has_noise else ("feature", "layer", "unit")
+        noise = NOISE_STARTS if has_noise and not self._fixed_l2 else (None,)
+        variants = list(itertools.product(self._input_scalers, priors, noise))
+        # Half as many seeds as members: enough candidates of each kind for the members to be all of one.
+        n = self.n_estimators
+        n_seeds = n if len(variants) == 1 else -(-n // 2)
+        seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=n_seeds)
+        fresh = [draw_start(network, int(seed), *variant) for seed in seeds for variant in variants]
         if not (self.warm_start and hasattr(self, "estimators_")):
             return fresh
         if any(member.network != network for member in self.estimators_):
@@ -264,12 +284,18 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
                 f"classes, hidden_layer_sizes, activation, linear_path, alpha and init. It was "
                 f"{self.estimators_[0].network}, now it is {network}."
             )
-        kept = [Start(m.weights, m.anchor, noise[0]) for m in self.estimators_[: self.n_estimators]]
-        return kept + fresh[len(kept) :]
+        kept = [
+            Start(m.weights, m.anchor, m.inputs, m.prior, noise[0])
+            for m in self.estimators_[:n]
+            if (m.inputs, m.prior) in {variant[:2] for variant in variants}
+        ]
+        return kept if len(kept) == n else kept + fresh
 
     def _store(self, members: list[Member]) -> None:
         best = members[0]
         self.estimators_ = members
+        used = {member.inputs for member in members}
+        self._input_scalers = {name: scaler for name, scaler in self._input_scalers.items() if name in used}
         shapes = best.network.shapes
         ends = np.cumsum([out * into for out, into in shapes])
         layers = [part.reshape(shape) for part, shape in zip(np.split(best.weights, ends[:-1]), shapes, strict=True)]
@@ -287,19 +313,24 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         self.log_evidence_ = best.log_evidence
         self.n_effective_parameters_ = best.n_effective_parameters
 
-    def _scale_inputs(self, X: Any) -> tuple[np.ndarray, np.dtype]:
-        """X in the network's units, float64 and C-contiguous, and the dtype predictions are returned in."""
+    def _scaled(self, X: np.ndarray) -> dict[str, np.ndarray]:
+        """X in each of the scalings, float64 and C-contiguous."""
+        return {
+            name: np.array(X, dtype=np.float64, order="C") if scaler is None else scaler.transform(X)
+            for name, scaler in self._input_scalers.items()
+        }
+
+    def _scale_inputs(self, X: Any) -> tuple[dict[str, np.ndarray], np.dtype]:
+        """X in the units of the members' networks, and the dtype predictions are returned in."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        if self._input_scaler is None:
-            return np.array(X, dtype=np.float64, order="C"), X.dtype
-        return self._input_scaler.transform(X), X.dtype
+        return self._scaled(X), X.dtype
 
-    def _outputs(self, scaled: np.ndarray) -> np.ndarray:
+    def _outputs(self, scaled: dict[str, np.ndarray]) -> np.ndarray:
         """Outputs of every member at scaled inputs, (members, n, k), always in float64."""
-        flops = 2.0 * len(scaled) * self.estimators_[0].network.n_weights
+        flops = 2.0 * len(next(iter(scaled.values()))) * self.estimators_[0].network.n_weights
         device = linear_algebra_device(resolve_device(self.device, flops))
-        return np.stack([member_outputs(member, scaled, device) for member in self.estimators_])
+        return np.stack([member_outputs(member, scaled[member.inputs], device) for member in self.estimators_])
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

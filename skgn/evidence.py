@@ -61,8 +61,17 @@ class Prior(Protocol):
     def n_effective_parameters(self) -> float: ...
 
     @property
+    def n_precisions(self) -> int:
+        """Precisions estimated from the data."""
+        ...
+
+    @property
     def noise_variance(self) -> Tensor | None:
         """1 / beta of each output (k,); None for log losses, and before it is known."""
+        ...
+
+    def move_to(self, objective: Objective) -> None:
+        """Go on with another sample of the same data."""
         ...
 
     def update(self, objective: Objective, at: Evaluation, direction: Direction) -> Evaluation:
@@ -78,12 +87,16 @@ class FixedPrior:
     """The same precision for every weight, as given: the objective's l2/2 ||w||^2."""
 
     log_evidence: float | None = None
+    n_precisions = 0
 
     def __init__(self, network: Network, l2: float, has_noise: bool, like: Tensor) -> None:
         self.precision = [like.new_full((into,), l2) for _, into in network.shapes]
         self.n_effective_parameters = math.nan
         self.noise_variance: Tensor | None = None
         self._has_noise = has_noise
+
+    def move_to(self, objective: Objective) -> None:
+        """Nothing depends on the data."""
 
     def update(self, objective: Objective, at: Evaluation, direction: Direction) -> Evaluation:
         return at
@@ -176,10 +189,18 @@ class EvidencePrior:
         Starting beta in units of the standardised target; None for losses without a noise level (log losses).
     like : Tensor
         Gives device and dtype.
+    unit : bool, default=False
+        Keep every precision at 1, in units of standardised inputs and outputs, and estimate the noise only.
     """
 
     def __init__(
-        self, network: Network, groups: Groups, total_weight: float, noise_precision: float | None, like: Tensor
+        self,
+        network: Network,
+        groups: Groups,
+        total_weight: float,
+        noise_precision: float | None,
+        like: Tensor,
+        unit: bool = False,
     ) -> None:
         self._groups, self._S, self._k, self._shapes = groups, total_weight, network.n_outputs, network.shapes
         self._has_noise = noise_precision is not None
@@ -187,15 +208,16 @@ class EvidencePrior:
         self._size = groups.sum([like.new_full((into,), float(out)) for out, into in network.shapes])
         # Fan-in: the prior dominates at first and the data earn each effective parameter.
         start = [like.new_full((into,), float(into - 1)) for _, into in network.shapes]
-        unit = [like.new_ones(into) for _, into in network.shapes]
+        ones = [like.new_ones(into) for _, into in network.shapes]
         h = network.hidden_layer_sizes[-1] if network.hidden_layer_sizes else 0
         start[-1][:h], start[-1][h:] = float(h), 1.0
         # The output scale multiplies the readout: in its units every precision grows with alpha^2.
         start[-1] *= network.alpha**2
-        unit[-1] *= network.alpha**2
-        self._alpha = self._group_mean(start)
-        self._lowest = _SMALLEST_PRECISION * self._group_mean(unit)
-        self._highest = _LARGEST_PRECISION * self._group_mean(unit)
+        ones[-1] *= network.alpha**2
+        self._alpha = self._group_mean(ones if unit else start)
+        self._lowest = _SMALLEST_PRECISION * self._group_mean(ones)
+        self._highest = _LARGEST_PRECISION * self._group_mean(ones)
+        self._unit, self.n_precisions = unit, 0 if unit else groups.count
         self.gamma = torch.zeros_like(self._alpha)
         self.precision = self._precision()
         self.log_evidence: float | None = -math.inf
@@ -222,6 +244,11 @@ class EvidencePrior:
         """1 / beta of each output, None for log losses."""
         return 1 / self._beta if self._has_noise else None
 
+    def move_to(self, objective: Objective) -> None:
+        """The estimates are those of a density: they hold for any number of samples."""
+        self._S = objective.total_weight
+        self.precision = self._precision()
+
     def conclude(self, objective: Objective, at: Evaluation, direction: Direction) -> None:
         """Nothing: every update estimated all there is."""
 
@@ -244,7 +271,8 @@ class EvidencePrior:
             self.log_evidence += 0.5 * S * float((self._beta / (2 * math.pi)).log().sum())
         self.gamma = gamma
         tiny = torch.finfo(squares.dtype).tiny
-        self._alpha = (gamma / (squares + tiny)).clamp(min=self._lowest, max=self._highest)
+        if not self._unit:
+            self._alpha = (gamma / (squares + tiny)).clamp(min=self._lowest, max=self._highest)
         if self._has_noise:
             self._beta = 1 / _noise_variance(objective, at, float(gamma.sum()))
         self.precision = self._precision()

@@ -124,6 +124,23 @@ class Jacobian:
         self._known_tapes = tapes
         self._kept: list[tuple[slice, Tape, list[Tensor]]] = []
 
+    @classmethod
+    def of_outputs(cls, network: Network, w: Tensor, U: Tensor) -> Jacobian:
+        """The network's own Jacobian: without roots of curvature and weights."""
+        eye = torch.eye(network.n_outputs, dtype=U.dtype, device=U.device)
+        return cls(network, w, U, lambda rows: eye.expand(len(U[rows]), *eye.shape), network.n_outputs)
+
+    def at(self, rows: slice) -> Jacobian:
+        """The part of the operator that belongs to a slice of the samples."""
+        start = rows.start
+        return Jacobian(
+            self.network,
+            self.w,
+            self.U[rows],
+            lambda part: self.root(slice(start + part.start, start + part.stop)),
+            self.c,
+        )
+
     def _linearised(self) -> Iterable[tuple[slice, Tape, list[Tensor]]]:
         """Chunk by chunk: the rows, the tape and the back-propagated rows; kept where they are small."""
         made = ((rows, tape, self.network.backward(tape, self.w, self.root(rows))) for rows, tape in self._tapes())
@@ -249,13 +266,40 @@ class Jacobian:
         """J itself, (n c, P): for a chunk of samples."""
         return torch.cat([self._transpose(tape, D).permute(2, 1, 0).flatten(0, 1) for _, tape, D in self._linearised()])
 
-    def kernel_diagonal(self, inverse_scale: list[Tensor]) -> Tensor:
-        """Diagonal of J M^-1 J', shape (n c,)."""
+    def kernel_blocks(self, inverse_scale: list[Tensor]) -> Tensor:
+        """Diagonal blocks J_i M^-1 J_i' of the kernel, one a sample: shape (n, c, c)."""
         D, U = self._factors()
-        out = self.w.new_zeros(len(self.U), self.c)
+        out = self.w.new_zeros(len(self.U), self.c, self.c)
         for d, u, m in zip(D, U, inverse_scale, strict=True):
-            out += d.square().sum(1).view_as(out) * (u.square() @ m)[:, None]
-        return out.flatten()
+            d = d.view(len(self.U), self.c, -1)
+            out += (d @ d.mT) * (u.square() @ m)[:, None, None]
+        return out
+
+    def diagonal_blocks(self, B: Tensor) -> Tensor:
+        """Blocks J_i B J_i', one a sample, for symmetric B (P, P): shape (n, c, c).
+
+        The adjoint of the factored gram: the pair of layers (l, m) contributes D_l T D_m' with
+        T = sum_jk u_lj u_mk B[l . j, m . k], one matrix product for all samples.
+        """
+        network, edges, total = self.network, [0], []
+        for out, into in network.shapes:
+            edges.append(edges[-1] + out * into)
+        layers = list(enumerate(network.shapes))
+        pairs = list(itertools.combinations_with_replacement(layers, 2))
+        largest = max(2 * into_a * into_b + 2 * out_a * out_b for (_, (out_a, into_a)), (_, (out_b, into_b)) in pairs)
+        values = _linearised_values(network, self.c) + largest
+        for rows in chunks(len(self.U), values * self.U.element_size(), self.U.device):
+            _, tape = network.forward(self.U[rows], self.w)
+            D = network.backward(tape, self.w, self.root(rows))
+            blocks = self.w.new_zeros(len(D[0]), self.c, self.c)
+            for (a, (out_a, into_a)), (b, (out_b, into_b)) in pairs:
+                block = B[edges[a] : edges[a + 1], edges[b] : edges[b + 1]].view(out_a, into_a, out_b, into_b)
+                block = block.permute(1, 3, 0, 2).reshape(into_a * into_b, out_a * out_b)
+                products = (tape.inputs[a][:, :, None] * tape.inputs[b][:, None, :]).flatten(1)
+                part = D[a] @ (products @ block).view(-1, out_a, out_b) @ D[b].mT
+                blocks += part if a == b else part + part.mT
+            total.append(blocks)
+        return torch.cat(total)
 
     def cross_kernel(self, other: Jacobian, inverse_scale: list[Tensor]) -> Tensor:
         """J M^-1 J_other' for the same network at other samples, shape (n c, n_other c_other)."""

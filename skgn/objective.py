@@ -107,3 +107,7 @@ class Objective:
             return R * root_weight[rows, None, None]
 
         return Jacobian(self.network, at.w.to(self.U), self.U, root, self.network.n_outputs, at.tapes)
+
+    def output_jacobian(self, at: Evaluation) -> Jacobian:
+        """The Jacobian of the outputs themselves, without roots."""
+        return Jacobian.of_outputs(self.network, at.w.to(self.U), self.U)

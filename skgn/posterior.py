@@ -3,24 +3,19 @@
     cov(w) = (G + diag(a))^-1 / (beta S),        var f(x) = J(x) cov(w) J(x)'
 
 evaluated in whichever space the training system was solved: with the Cholesky factor L of G + diag(a) (P x P), or with
-that of S I + K (n c x n c), K = J M^-1 J' and M = diag(a), by Woodbury's identity
-
-    J(x) (G + diag(a))^-1 J(x)' = J(x) M^-1 J(x)' - C (S I + K)^-1 C',        C = J(x) M^-1 J'
-
+that of S I + K (n c x n c), K = J M^-1 J' and M = diag(a), by Woodbury's identity.
 Everything here is float64, in chunks, and NumPy when it is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from .backend import chunks
-from .directions import Dual
+from .directions import Dual, woodbury_blocks
 from .jacobian import Jacobian
 from .network import Network
 from .training import Training
@@ -50,7 +45,7 @@ class Posterior:
         with torch.no_grad():
             # torch.tensor copies: a memory-mapped model is read-only, and warned of if shared.
             w, L = (torch.tensor(v, device=device) for v in (weights, self.factor))
-            inverse = [1 / torch.tensor(a, device=device) for a in self.precision]
+            precision = [torch.tensor(a, device=device) for a in self.precision]
             training = None
             if self.inputs is not None and self.roots is not None:
                 U, R = torch.tensor(self.inputs, device=device), torch.tensor(self.roots, device=device)
@@ -58,20 +53,14 @@ class Posterior:
             out = np.empty((len(X), k))
             for rows in chunks(len(X), 8 * 3 * k * (P if training is None else len(L)), device):
                 U = network.with_bias(torch.tensor(X[rows], device=device))
-                J = Jacobian(network, w, U, _identity_root(U, k), k)
+                J = Jacobian.of_outputs(network, w, U)
                 if training is None:
                     half = torch.linalg.solve_triangular(L, J.dense().T, upper=False)
                     v = half.square().sum(0)
                 else:
-                    half = torch.linalg.solve_triangular(L, training.cross_kernel(J, inverse), upper=False)
-                    v = J.kernel_diagonal(inverse) - half.square().sum(0)
-                out[rows] = v.view(-1, k).clamp(min=0).cpu().numpy() / self.scale
+                    v = woodbury_blocks(L, training, J, precision).diagonal(dim1=1, dim2=2)
+                out[rows] = v.reshape(-1, k).clamp(min=0).cpu().numpy() / self.scale
         return out
-
-
-def _identity_root(U: Tensor, k: int) -> Callable[[slice], Tensor]:
-    eye = torch.eye(k, dtype=U.dtype, device=U.device)
-    return lambda rows: eye.expand(len(U[rows]), k, k)
 
 
 def laplace(training: Training) -> Posterior | None:

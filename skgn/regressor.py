@@ -171,7 +171,7 @@ class GNRegressor(RegressorMixin, BaseGN):
         damping: str | float | DampingRule = "adaptive",
         step_size: float = 1.0,
         l2_regularization: str | float = "evidence",
-        prior_groups: str = "feature",
+        prior_groups: str = "auto",
         n_estimators: int = 4,
         solver: str = "auto",
         batch_size: None = None,
@@ -277,7 +277,7 @@ class GNRegressor(RegressorMixin, BaseGN):
                     "return_std=True needs weights determined by data and prior; this fit had "
                     f"l2_regularization={self.l2_regularization!r}: refit with a positive one or 'evidence'."
                 )
-            variance = member.posterior.variance(member.network, member.weights, scaled, device)
+            variance = member.posterior.variance(member.network, member.weights, scaled[member.inputs], device)
             second += variance + member.posterior.noise_variance + np.square(output - mean)
         std = np.sqrt(second / len(outputs)) * self._target_scaler.scale
         return y_mean, self._finish(std, dtype)

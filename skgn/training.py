@@ -111,6 +111,7 @@ class Training:
         self._seconds = 0.0
         self.damping = math.nan
         self._step: _Step | None = None
+        self._arrived = False
 
     @property
     def log_evidence(self) -> float:
@@ -121,15 +122,25 @@ class Training:
         """Iterate until ``until`` iterations are done or training ends; ``status`` tells which."""
         began = time.perf_counter() - self._seconds
         while self.status == "running":
-            if not self.history["objective"] or self._step is not None:
+            if not self._arrived:
                 self._arrive(began)
             if self.status != "running" or self.n_iter >= until:
                 break
             self._step = self._find_step()
             if self._step is None:
                 break
-            self.at, self.n_iter = self._step.to, self.n_iter + 1
+            self.at, self.n_iter, self._arrived = self._step.to, self.n_iter + 1, False
         self._seconds = time.perf_counter() - began
+
+    def move_to(self, objective: Objective) -> None:
+        """Go on with more samples of the same data; the last entry of the history becomes that of the new objective."""
+        objective.data_loss = self.objective.data_loss
+        self.objective, self.at = objective, objective.evaluate(self.at.w)
+        self.prior.move_to(objective)
+        self._a = objective.network.expand(self.prior.precision)
+        self.status, self._quiet, self._arrived = "running", 0, False
+        for values in self.history.values():
+            values.pop()
 
     def _arrive(self, began: float) -> None:
         """Linearise at the present weights, re-estimate the prior, record, and decide whether to stop."""
@@ -151,13 +162,13 @@ class Training:
             self.direction.trace() / len(at.w),
             lambda: spectrum(self.jacobian, self.direction, objective.total_weight)[0],
         )
-        if step is None:
-            self.damping = self.rule.initial(self._iterate)
-        else:
+        if step is not None:
             self.damping = self.rule.accepted(step.damping, step.gain_ratio, self._iterate)
+        elif math.isnan(self.damping):
+            self.damping = self.rule.initial(self._iterate)
         self._record(data_gradient, time.perf_counter() - began)
         self.status = self._decide(step, before)
-        self._step = None
+        self._step, self._arrived = None, True
 
     def value(self, at: Evaluation) -> float:
         """The objective: mean loss plus prior."""
