@@ -31,7 +31,7 @@ _COPIES = 3
 
 #: Cost of an iteration with evidence, rejected steps included, in multiply-adds of a matrix product (measured):
 #: factorisations and inverse of a system per size^3, and in the dual the kernels and traces per entry and feature.
-_PRIMAL_CUBIC, _DUAL_CUBIC, _DUAL_ENTRIES = 1.3, 1.6, 5.4
+_PRIMAL_CUBIC, _DUAL_CUBIC, _DUAL_ENTRIES = 1.3, 1.6, 5.0
 
 #: Columns of an inverse factor found at a time: few enough to skip its zeros, many enough for large products.
 _INVERSE_COLUMNS = 96
