@@ -319,11 +319,13 @@ class Jacobian:
         D, U = self._factors()
         traces = [m * out for m, (out, _) in zip(inverse_scale, self.network.shapes, strict=True)]
         for rows in chunks(n, 3 * c * n * c * inverse.element_size(), inverse.device, _KERNEL_ROWS):
-            block = slice(rows.start * c, rows.stop * c)
+            first, end = rows.start, rows.stop
+            block, rest = slice(first * c, end * c), slice(first * c, n * c)
             for layer, (d, u) in enumerate(zip(D, U, strict=True)):
-                B = (inverse[block] * (d[block] @ d.T).to(inverse)).view(-1, c, n, c).sum((1, 3))
+                B = (d[block] @ d[rest].T).to(inverse).mul_(inverse[block, rest]).view(-1, c, n - first, c).sum((1, 3))
+                B[:, end - first :] *= 2  # B is symmetric: what is right of the block stands for what is below
                 u = u.to(inverse)
-                traces[layer] = traces[layer] - ((B @ u) * u[rows]).sum(0) * inverse_scale[layer].square()
+                traces[layer] = traces[layer] - ((B @ u[first:]) * u[rows]).sum(0) * inverse_scale[layer].square()
         return traces
 
 

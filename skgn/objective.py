@@ -50,6 +50,7 @@ class Objective:
         self.network, self.data_loss = network, loss
         self.U, self.Y, self.sample_weight = network.with_bias(X), Y, sample_weight
         self.total_weight = float(sum_float64(sample_weight))
+        self._root_weight = sample_weight.sqrt()
         self._rows = row_chunks(network, network.n_outputs, self.U)
         self._keep = keeps_linearisation(network, network.n_outputs, self.U)
         self._offset: Tensor | None = None
@@ -100,11 +101,11 @@ class Objective:
 
     def jacobian(self, at: Evaluation) -> Jacobian:
         """The Jacobian at w with the roots of the loss curvature and of the sample weights."""
-        root_weight = self.sample_weight.sqrt()
+        loss = self.data_loss
 
         def root(rows: slice) -> Tensor:
-            R = self.data_loss.curvature_root(at.outputs[rows], self.Y[rows])
-            return R * root_weight[rows, None, None]
+            R = loss.curvature_root(at.outputs[rows], self.Y[rows])
+            return R * self._root_weight[rows, None, None]
 
         return Jacobian(self.network, at.w.to(self.U), self.U, root, self.network.n_outputs, at.tapes)
 

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from .damping import DampingRule, Iterate
@@ -203,7 +202,8 @@ class Training:
             if solved is None:
                 solved = self.direction.solve(gradient, self.prior.precision, damping)
             step = length * solved
-            if bool(torch.isfinite(step).all()):
+            norm = float(step.norm())
+            if math.isfinite(norm):
                 slope, square = float(gradient @ solved), float(solved @ solved)
                 # (G + diag a + damping) solved = -gradient gives the curvature along the step without another product.
                 curvature = max(0.0, -slope - damping * square)
@@ -217,7 +217,7 @@ class Training:
                     accept = abs(actual) <= noise and self._gradient_norm(trial) <= self._iterate.gradient_norm
                 if accept:
                     gain = actual / predicted if predicted > noise else 1.0
-                    return _Step(trial, damping, gain, float(step.norm()), predicted, actual)
+                    return _Step(trial, damping, gain, norm, predicted, actual)
                 if abs(actual) <= noise and predicted <= noise:
                     self.status = "precision"
                     return None
