@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
 from joblib import Parallel, delayed
 
 from .backend import chunks, linear_algebra_device, torch_threads
+from .candidates import Start
 from .damping import DampingRule
 from .directions import choose
 from .evidence import EvidencePrior, FixedPrior, Prior, prior_groups
@@ -20,7 +22,7 @@ from .objective import Objective
 from .posterior import Posterior, laplace
 from .training import Settings, Training
 
-__all__ = ["Member", "Problem", "Start", "draw_start", "feature_sensitivity", "member_outputs", "train_members"]
+__all__ = ["Member", "Problem", "feature_sensitivity", "member_outputs", "train_members"]
 
 
 #: A search compares its candidates after these iterations: the better half goes on, then the members alone.
@@ -31,21 +33,6 @@ _SEARCH_ROWS = 2000
 
 #: Rows from which the relevance of features is estimated.
 _SENSITIVITY_ROWS = 512
-
-
-@dataclass(frozen=True)
-class Start:
-    """Where a candidate starts.
-
-    ``inputs`` names one of the scalings of the inputs; ``prior`` is the kind of :func:`~skgn.evidence.prior_groups`,
-    "unit", or a fixed l2; ``anchor`` holds the initial weights whose outputs ``init="centered"`` subtracts, else None.
-    """
-
-    weights: np.ndarray
-    anchor: np.ndarray | None
-    inputs: str
-    prior: str | float
-    noise_precision: float | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +59,6 @@ class Member:
 class Problem:
     """Data in training units, the inputs in each of their scalings, and all that the members share."""
 
-    network: Network
     loss: Loss
     inputs: dict[str, np.ndarray]
     Y: np.ndarray
@@ -84,58 +70,56 @@ class Problem:
     dtype: torch.dtype
 
 
-def draw_start(
-    network: Network, seed: int, inputs: str, prior: str | float, noise_precision: float | None = None
-) -> Start:
-    """Random initial weights from a private generator."""
-    weights = network.initial_weights(np.random.RandomState(seed))
-    return Start(weights, weights if network.init == "centered" else None, inputs, prior, noise_precision)
-
-
 def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | None) -> list[Member]:
     """Train candidates in threads and keep ``n_members``: those that predict best what they have not seen.
 
     Of more candidates than members the better ones, by :func:`~skgn.leave_one_out.predictive_score`, are found in a
     search of a few iterations on some of the rows; only the members are trained to the end.
     """
-    network, n, k = problem.network, len(problem.Y), problem.network.n_outputs
+    n, k = problem.Y.shape
     search = len(starts) > n_members
     first_rows = min(n, _SEARCH_ROWS) if search else n
-    flops = gram_flops(network, n, k)
+    networks = list(dict.fromkeys(start.network for start in starts))
+    flops = max(gram_flops(network, n, k) for network in networks)
     # Chosen before anything is allocated: a problem that cannot fit is refused here.
-    directions = {rows: choose(problem.solver, network, rows, k, problem.device) for rows in (first_rows, n)}
+    directions = {
+        (network, rows): choose(problem.solver, network, rows, k, problem.device)
+        for network in networks
+        for rows in (first_rows, n)
+    }
 
     def tensor(values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(values).to(device=problem.device, dtype=problem.dtype)
 
-    # Merged rows come in random order: the first ones are a random sample.
+    inputs = {name: tensor(problem.inputs[name]) for name in dict.fromkeys(start.inputs for start in starts)}
     Y, sample_weight = tensor(problem.Y), tensor(problem.sample_weight)
 
-    def objective(X: torch.Tensor, rows: int) -> Objective:
-        return Objective(network, problem.loss, X[:rows], Y[:rows], sample_weight[:rows])
+    @cache
+    def shared_objective(network: Network, name: str, rows: int) -> Objective:
+        # Merged rows come in random order: the first ones are a random sample.
+        return Objective(network, problem.loss, inputs[name][:rows], Y[:rows], sample_weight[:rows])
 
-    inputs = {name: tensor(problem.inputs[name]) for name in dict.fromkeys(start.inputs for start in starts)}
-    objectives = {(name, rows): objective(X, rows) for name, X in inputs.items() for rows in {first_rows, n}}
+    def objective(start: Start, rows: int) -> Objective:
+        anchor = None if start.anchor is None else _solver_tensor(start.anchor, problem.device)
+        return shared_objective(start.network, start.inputs, rows).for_member(anchor)
 
     def begin(start: Start) -> Training:
-        anchor, w = _anchor(start, problem.device), _solver_tensor(start.weights, problem.device)
-        first = objectives[start.inputs, first_rows].for_member(anchor)
+        first, w = objective(start, first_rows), _solver_tensor(start.weights, problem.device)
         prior: Prior
         if isinstance(start.prior, str):
-            groups = prior_groups(start.prior, network, w.device)
-            prior = EvidencePrior(
-                network, groups, first.total_weight, start.noise_precision, w, unit=start.prior == "unit"
-            )
+            groups = prior_groups(start.prior, start.network, w.device)
+            unit = start.prior == "unit"
+            prior = EvidencePrior(start.network, groups, first.total_weight, start.noise_precision, w, unit)
         else:
-            prior = FixedPrior(network, start.prior, isinstance(problem.loss, SquaredError), w)
-        return Training(first, w, prior, problem.rule, directions[first_rows], problem.settings)
+            prior = FixedPrior(start.network, start.prior, isinstance(problem.loss, SquaredError), w)
+        return Training(first, w, prior, problem.rule, directions[start.network, first_rows], problem.settings)
 
     def advance(candidate: tuple[Training, Start], until: int, rows: int) -> tuple[float, float, Training, Start]:
         training, start = candidate
         with torch_threads(flops), torch.no_grad():
             if len(training.objective.Y) < rows:
-                training.make_direction = directions[rows]
-                training.move_to(objectives[start.inputs, rows].for_member(_anchor(start, problem.device)))
+                training.make_direction = directions[start.network, rows]
+                training.move_to(objective(start, rows))
             training.run(until)
             score = predictive_score(training) if search else 0.0
         return -score, training.history["objective"][-1], training, start
@@ -153,10 +137,6 @@ def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs:
             candidates = [result[2:] for result in sorted(results, key=lambda result: result[:2])[:kept]]
     with torch_threads(flops), torch.no_grad():
         return [_member(training, start) for training, start in candidates]
-
-
-def _anchor(start: Start, device: torch.device) -> torch.Tensor | None:
-    return None if start.anchor is None else _solver_tensor(start.anchor, device)
 
 
 def _member(training: Training, start: Start) -> Member:

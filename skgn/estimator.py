@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Sequence
@@ -18,8 +17,9 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from .activations import ACTIVATIONS
 from .backend import DTYPES, linear_algebra_device, resolve_device
+from .candidates import Start, draw_starts, hidden_layer_choices, noise_choices, prior_choices
 from .damping import DampingRule, as_rule
-from .ensemble import Member, Problem, Start, draw_start, feature_sensitivity, member_outputs, train_members
+from .ensemble import Member, Problem, feature_sensitivity, member_outputs, train_members
 from .jacobian import gram_flops
 from .losses import Loss, SquaredError
 from .network import Network
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["BaseGN"]
 
 _Scaler = InputScaler | RankScaler
-
-#: Noise precisions of the standardised target from which evidence starts: all of its variance is noise, and little is.
-NOISE_STARTS = (1.0, 30.0)
-
 
 #: A feature that carries less than this fraction of an equal share of the sensitivity is switched off.
 _SWITCHED_OFF = 0.01
@@ -55,7 +51,7 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
     """Fit and fitted state of a damped Gauss-Newton network; subclasses give targets their meaning."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "hidden_layer_sizes": ["array-like", StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "linear_path": ["boolean"],
         "alpha": [Interval(Real, 0, None, closed="neither")],
@@ -90,7 +86,7 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
 
     def __init__(
         self,
-        hidden_layer_sizes: int | Sequence[int],
+        hidden_layer_sizes: str | int | Sequence[int],
         activation: str,
         linear_path: bool,
         alpha: float,
@@ -205,11 +201,9 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         self._input_scalers = self._fit_scalers(Xm, weight, hidden)
         inputs = self._scaled(Xm)
         Yt, loss = self._training_target(Ym, weight)
-        network = Network(
-            X.shape[1], Yt.shape[1], hidden, self.activation, self.linear_path, float(self.alpha), self.init
-        )
+        starts = self._starts(hidden, Yt.shape[1], weight.sum() * Yt.shape[1], isinstance(loss, SquaredError))
+        flops = max(gram_flops(start.network, len(Xm), Yt.shape[1]) for start in starts)
         problem = Problem(
-            network=network,
             loss=loss,
             inputs=inputs,
             Y=np.ascontiguousarray(Yt),
@@ -224,18 +218,21 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
                 record_spectrum=self.record_spectrum,
                 report=print if self.verbose else None,
             ),
-            device=resolve_device(self.device, gram_flops(network, len(Xm), Yt.shape[1])),
+            device=resolve_device(self.device, flops),
             dtype=DTYPES[self.dtype],
         )
-        members = train_members(problem, self._starts(network, loss), self.n_estimators, self.n_jobs)
+        members = train_members(problem, starts, self.n_estimators, self.n_jobs)
         self.feature_relevance_ = _relevance(feature_sensitivity(members, inputs, weight))
         self._store(members)
 
     def _target_check(self) -> dict[str, Any]:
         return {}
 
-    def _check_hidden_layer_sizes(self) -> tuple[int, ...]:
+    def _check_hidden_layer_sizes(self) -> tuple[int, ...] | None:
+        """The sizes; None for "auto"."""
         given = self.hidden_layer_sizes
+        if isinstance(given, str):
+            return None
         sizes = (given,) if isinstance(given, Integral) else tuple(np.asarray(given, dtype=object).tolist())
         if not all(isinstance(h, (int, np.integer)) and not isinstance(h, bool) and h > 0 for h in sizes):
             raise ValueError(
@@ -254,41 +251,46 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
             raise ValueError("sample_weight is zero for every sample; at least one must be positive.")
         return weight
 
-    def _fit_scalers(self, X: np.ndarray, weight: np.ndarray, hidden: tuple[int, ...]) -> dict[str, _Scaler | None]:
+    def _fit_scalers(
+        self, X: np.ndarray, weight: np.ndarray, hidden: tuple[int, ...] | None
+    ) -> dict[str, _Scaler | None]:
         """The scalings that candidates may have; ranks only where nonlinear models are chosen among."""
         if not self.standardize:
             return {"raw": None}
         scalers: dict[str, _Scaler | None] = {"robust": InputScaler.fit(X, weight)}
-        if not self._fixed_l2 and hidden:
+        if not self._fixed_l2 and hidden != ():
             scalers["rank"] = RankScaler.fit(X, weight)
         return scalers
 
-    def _starts(self, network: Network, loss: Loss) -> list[Start]:
-        """Where the candidates start: with "evidence" every combination of scaling, prior and noise level."""
-        has_noise = isinstance(loss, SquaredError)
-        priors: tuple[str | float, ...] = (float(self.l2_regularization),) if self._fixed_l2 else (self.prior_groups,)
+    def _starts(self, hidden: tuple[int, ...] | None, k: int, n_observations: float, has_noise: bool) -> list[Start]:
+        """Candidates: every combination of what is left to the fit; with a fixed l2 nothing is."""
+        d, n = self.n_features_in_, self.n_estimators
+        priors: Sequence[str | float] = (float(self.l2_regularization),) if self._fixed_l2 else (self.prior_groups,)
         if priors == ("auto",):
-            priors = ("feature", "layer") if has_noise else ("feature", "layer", "unit")
-        noise = NOISE_STARTS if has_noise and not self._fixed_l2 else (None,)
-        variants = list(itertools.product(self._input_scalers, priors, noise))
-        # Half as many seeds as members: enough candidates of each kind for the members to be all of one.
-        n = self.n_estimators
-        n_seeds = n if len(variants) == 1 else -(-n // 2)
-        seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=n_seeds)
-        fresh = [draw_start(network, int(seed), *variant) for seed in seeds for variant in variants]
+            priors = prior_choices(has_noise)
+        noise = noise_choices(has_noise and not self._fixed_l2)
+        choices = hidden_layer_choices(d, k, n_observations) if hidden is None else (hidden,)
+        if self._fixed_l2:
+            choices = choices[:1]
+        networks = [
+            Network(d, k, sizes, self.activation, self.linear_path, float(self.alpha), self.init) for sizes in choices
+        ]
+        fresh = draw_starts(
+            networks, list(self._input_scalers), priors, noise, n, check_random_state(self.random_state)
+        )
         if not (self.warm_start and hasattr(self, "estimators_")):
             return fresh
-        if any(member.network != network for member in self.estimators_):
+        kept = [
+            Start(m.network, m.inputs, m.prior, noise[0], m.weights, m.anchor)
+            for m in self.estimators_[:n]
+            if m.inputs in self._input_scalers and m.prior in priors
+        ]
+        if any(start.network not in networks for start in kept):
             raise ValueError(
                 "warm_start=True needs the network of the previous fit: the same number of features, outputs and "
-                f"classes, hidden_layer_sizes, activation, linear_path, alpha and init. It was "
-                f"{self.estimators_[0].network}, now it is {network}."
+                f"classes, hidden_layer_sizes, activation, linear_path, alpha and init. It was {kept[0].network}, "
+                f"now it is {networks[0]}."
             )
-        kept = [
-            Start(m.weights, m.anchor, m.inputs, m.prior, noise[0])
-            for m in self.estimators_[:n]
-            if (m.inputs, m.prior) in {variant[:2] for variant in variants}
-        ]
         return kept if len(kept) == n else kept + fresh
 
     def _store(self, members: list[Member]) -> None:

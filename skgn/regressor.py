@@ -161,7 +161,7 @@ class GNRegressor(RegressorMixin, BaseGN):
 
     def __init__(
         self,
-        hidden_layer_sizes: int | Sequence[int] = (20,),
+        hidden_layer_sizes: str | int | Sequence[int] = "auto",
         *,
         activation: str = "tanh",
         linear_path: bool = True,
