@@ -126,12 +126,15 @@ class RankScaler:
 
     values: list[np.ndarray]
     scores: list[np.ndarray]
+    unit: np.ndarray
 
     @classmethod
     def fit(cls, X: np.ndarray, weight: np.ndarray) -> RankScaler:
-        """Estimate from (n, d) inputs."""
+        """Estimate from (n, d) inputs; columns of any magnitude are first brought to at most 1."""
         values, scores = [], []
-        for column in X.T:
+        largest = np.abs(X).max(axis=0)
+        unit = np.where(largest > 0, largest, 1.0)
+        for column in (X / unit).T:
             x, inverse = np.unique(column, return_inverse=True)
             mass = np.bincount(inverse, weights=weight)
             share = (np.cumsum(mass) - mass / 2) / mass.sum()
@@ -144,20 +147,24 @@ class RankScaler:
             kept = np.unique(np.linspace(0, len(x) - 1, _KNOTS).round().astype(int))
             values.append(x[kept])
             scores.append(z[kept])
-        return cls(values, scores)
+        return cls(values, scores, unit)
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Scores of (n, d) inputs; the result is new, C-contiguous and float64."""
-        X = np.asarray(X, dtype=np.float64)
-        out = np.zeros(X.shape)
+        with np.errstate(over="ignore"):
+            V = np.clip(np.asarray(X, dtype=np.float64) / self.unit, -_LARGEST, _LARGEST)
+        out = np.zeros(V.shape)
         for j, (x, z) in enumerate(zip(self.values, self.scores, strict=True)):
             if len(x) == 1:
                 continue
-            inside = np.clip(X[:, j], x[0], x[-1])
-            # Halves, so that neither difference overflows.
-            beyond = (X[:, j] / 2 - inside / 2) / (x[-1] / 2 - x[0] / 2) * (z[-1] - z[0])
+            inside = np.clip(V[:, j], x[0], x[-1])
+            left = np.minimum(np.searchsorted(x, inside, side="right"), len(x) - 1) - 1
+            # np.interp divides by the gap first, which overflows where that is subnormal.
+            part = (inside - x[left]) / (x[left + 1] - x[left])
+            with np.errstate(over="ignore"):
+                beyond = (V[:, j] - inside) / (x[-1] - x[0]) * (z[-1] - z[0])
             beyond = np.clip(beyond, -_LARGEST, _LARGEST)
-            out[:, j] = np.interp(inside, x, z) + beyond / np.sqrt(1 + np.square(beyond / _CLIP))
+            out[:, j] = z[left] + part * (z[left + 1] - z[left]) + beyond / np.sqrt(1 + np.square(beyond / _CLIP))
         return out
 
 
