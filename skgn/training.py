@@ -112,6 +112,7 @@ class Training:
         self.damping = math.nan
         self._step: _Step | None = None
         self._arrived = False
+        self._moved = False
 
     @property
     def log_evidence(self) -> float:
@@ -138,6 +139,8 @@ class Training:
         self.objective, self.at = objective, objective.evaluate(self.at.w)
         self.prior.move_to(objective)
         self._a = objective.network.expand(self.prior.precision)
+        # Estimates of a fit that has begun are those of some samples only.
+        self._moved = self.n_iter > 0
         self.status, self._quiet, self._arrived = "running", 0, False
         for values in self.history.values():
             values.pop()
@@ -149,7 +152,7 @@ class Training:
         self.direction = self.make_direction(self.jacobian, objective.total_weight)
         data_gradient = objective.gradient(at, self.jacobian)
         before = self.prior.log_evidence
-        if step is not None:
+        if step is not None or self._moved:
             at = self.at = self.prior.update(objective, at, self.direction)
             self._a = objective.network.expand(self.prior.precision)
         self._gradient = data_gradient + self._a * at.w
@@ -168,7 +171,7 @@ class Training:
             self.damping = self.rule.initial(self._iterate)
         self._record(data_gradient, time.perf_counter() - began)
         self.status = self._decide(step, before)
-        self._step, self._arrived = None, True
+        self._step, self._arrived, self._moved = None, True, False
 
     def value(self, at: Evaluation) -> float:
         """The objective: mean loss plus prior."""

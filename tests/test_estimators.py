@@ -1094,6 +1094,17 @@ def test_members_know_the_evidence_and_posterior_of_all_rows(solver, monkeypatch
 
 
 @unconverged
+@pytest.mark.parametrize("solver", ["primal", "dual"])
+@pytest.mark.parametrize("max_iter", [1, 5, 20, 23])
+def test_noise_level_is_that_of_all_rows_however_short_the_fit(max_iter, solver, monkeypatch):
+    monkeypatch.setattr(skgn.ensemble, "_SEARCH_ROWS", 20)
+    X, y = data(GNRegressor)
+    model = GNRegressor(**SEARCH | {"max_iter": max_iter}, n_estimators=1, solver=solver).fit(X, y)
+    errors = np.sum((y - model.predict(X)) ** 2)
+    np.testing.assert_allclose(model.noise_std_**2, errors / (len(y) - model.n_effective_parameters_), rtol=1e-9)
+
+
+@unconverged
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_a_search_is_the_same_with_any_number_of_jobs(estimator, monkeypatch):
     monkeypatch.setattr(skgn.ensemble, "_SEARCH_ROWS", 30)

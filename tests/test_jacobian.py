@@ -164,8 +164,9 @@ def symmetric(P):
 
 
 @each_case
-def test_diagonal_blocks_match_the_dense_jacobian(network, c, budget):
-    J, expected = operator(network, c)
+@pytest.mark.parametrize("factored", [False, True], ids=["explicit", "factored"])
+def test_diagonal_blocks_match_the_dense_jacobian(network, c, factored, budget):
+    J, expected = operator(network, c, factored=factored)
     B, rows = symmetric(network.n_weights), expected.view(N, c, -1)
     torch.testing.assert_close(J.diagonal_blocks(B), rows @ B @ rows.mT, rtol=1e-9, atol=1e-10)
     inverse_scale = [draw(into, seed=10 * into).abs() + 0.01 for _, into in network.shapes]
