@@ -36,7 +36,7 @@ def leave_one_out(training: Training) -> tuple[Tensor, Tensor] | None:
 
     None where data and prior leave the weights undetermined.
     """
-    objective, at, prior = training.objective, training.at, training.prior
+    objective, at, prior, loss = training.objective, training.at, training.prior, training.linearised_loss
     blocks = training.direction.output_blocks(objective.output_jacobian(at), prior.precision)
     if blocks is None:
         return None
@@ -44,8 +44,9 @@ def leave_one_out(training: Training) -> tuple[Tensor, Tensor] | None:
     beta = 1.0 if noise is None else 1 / float(noise.log().mean().exp())
     C = blocks / (beta * objective.total_weight)
     copy = beta * objective.sample_weight.to(C).clamp(max=1)[:, None, None]
-    gradient = objective.data_loss.gradient(at.outputs, objective.Y).to(C)[..., None]
-    root = objective.data_loss.curvature_root(at.outputs, objective.Y).to(C)
+    # Of the loss of the factorised system, so that no leverage exceeds 1.
+    gradient = loss.gradient(at.outputs, objective.Y).to(C)[..., None]
+    root = loss.curvature_root(at.outputs, objective.Y).to(C)
     leverage = copy * C @ root @ root.mT
     eye = torch.eye(leverage.shape[1], dtype=C.dtype, device=C.device)
     without, _ = torch.linalg.solve_ex(eye - leverage, C)

@@ -100,10 +100,11 @@ class Objective:
 
     def jacobian(self, at: Evaluation) -> Jacobian:
         """The Jacobian at w with the roots of the loss curvature and of the sample weights."""
-        root_weight = self.sample_weight.sqrt()
+        root_weight, loss = self.sample_weight.sqrt(), self.data_loss
 
         def root(rows: slice) -> Tensor:
-            R = self.data_loss.curvature_root(at.outputs[rows], self.Y[rows])
+            # Of the loss as it is now: a linearisation stays what it is when the noise levels are estimated anew.
+            R = loss.curvature_root(at.outputs[rows], self.Y[rows])
             return R * root_weight[rows, None, None]
 
         return Jacobian(self.network, at.w.to(self.U), self.U, root, self.network.n_outputs, at.tapes)
