@@ -17,11 +17,14 @@ from .network import Network
 
 __all__ = ["Start", "draw_starts", "hidden_layer_choices", "noise_choices", "prior_choices"]
 
-#: Hidden layers of small networks, one layer and two, of about the same number of weights.
+#: Hidden layers of small networks, one layer and two, of about the same number of weights for few features.
 _SMALL = ((20,), (10, 10))
 
 #: Hidden layers where there are so many observations for each of their weights that more capacity is of use.
 _LARGE, _OBSERVATIONS_PER_WEIGHT = (16, 16), 8
+
+#: Above so many weights an iteration is slow, and only the network of the fewest weights is taken.
+_MANY_WEIGHTS = 1000
 
 #: Noise precisions of the standardised target from which evidence starts: all of its variance is noise, and little is.
 _NOISE_STARTS = (1.0, 30.0)
@@ -46,10 +49,16 @@ class Start:
     anchor: np.ndarray | None
 
 
-def hidden_layer_choices(n_features: int, n_outputs: int, n_observations: float) -> tuple[tuple[int, ...], ...]:
+def hidden_layer_choices(n_features: int, n_outputs: int, n_observations: float) -> list[tuple[int, ...]]:
     """Hidden layers that "auto" stands for, given the number of weighted samples times outputs."""
-    large = Network(n_features, n_outputs, _LARGE)
-    return (_LARGE,) if n_observations >= _OBSERVATIONS_PER_WEIGHT * large.n_weights else _SMALL
+
+    def weights(sizes: tuple[int, ...]) -> int:
+        return Network(n_features, n_outputs, sizes).n_weights
+
+    fits_large = n_observations >= _OBSERVATIONS_PER_WEIGHT * weights(_LARGE)
+    preferred: tuple[tuple[int, ...], ...] = (_LARGE,) if fits_large else _SMALL
+    choices = [sizes for sizes in preferred if weights(sizes) <= _MANY_WEIGHTS]
+    return choices or [min(_SMALL, key=weights)]
 
 
 def prior_choices(has_noise: bool) -> tuple[str, ...]:
@@ -75,7 +84,8 @@ def draw_starts(
     enough = n_members if len(variants) == 1 else math.ceil(_CANDIDATES_PER_MEMBER * n_members / len(variants))
     seeds = random_state.randint(np.iinfo(np.int32).max, size=enough)
     starts = []
-    for seed, (network, *variant) in itertools.product(seeds, variants):
-        weights = network.initial_weights(np.random.RandomState(int(seed)))
-        starts.append(Start(network, *variant, weights, weights if network.init == "centered" else None))
+    for seed, (network, name, prior, precision) in itertools.product(seeds.tolist(), variants):
+        weights = network.initial_weights(np.random.RandomState(seed))
+        anchor = weights if network.init == "centered" else None
+        starts.append(Start(network, name, prior, precision, weights, anchor))
     return starts

@@ -269,7 +269,7 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         if priors == ("auto",):
             priors = prior_choices(has_noise)
         noise = noise_choices(has_noise and not self._fixed_l2)
-        choices = hidden_layer_choices(d, k, n_observations) if hidden is None else (hidden,)
+        choices = hidden_layer_choices(d, k, n_observations) if hidden is None else [hidden]
         if self._fixed_l2:
             choices = choices[:1]
         networks = [

@@ -48,6 +48,10 @@ _SMALLEST_NOISE = 1e-12
 _SMALLEST_GAMMA = 1e-3
 
 
+#: Part of the way that fixed precisions go from the start to 1 in one update.
+_PACE = 0.5
+
+
 class Prior(Protocol):
     """What training asks of a prior; precisions are per (layer, input), one vector (in + 1,) a layer."""
 
@@ -190,7 +194,7 @@ class EvidencePrior:
     like : Tensor
         Gives device and dtype.
     unit : bool, default=False
-        Keep every precision at 1, in units of standardised inputs and outputs, and estimate the noise only.
+        Let every precision go to 1, in units of standardised inputs and outputs, and estimate the noise only.
     """
 
     def __init__(
@@ -214,9 +218,10 @@ class EvidencePrior:
         # The output scale multiplies the readout: in its units every precision grows with alpha^2.
         start[-1] *= network.alpha**2
         ones[-1] *= network.alpha**2
-        self._alpha = self._group_mean(ones if unit else start)
+        self._alpha = self._group_mean(start)
         self._lowest = _SMALLEST_PRECISION * self._group_mean(ones)
         self._highest = _LARGEST_PRECISION * self._group_mean(ones)
+        self._ones = self._group_mean(ones)
         self._unit, self.n_precisions = unit, 0 if unit else groups.count
         self.gamma = torch.zeros_like(self._alpha)
         self.precision = self._precision()
@@ -271,7 +276,10 @@ class EvidencePrior:
             self.log_evidence += 0.5 * S * float((self._beta / (2 * math.pi)).log().sum())
         self.gamma = gamma
         tiny = torch.finfo(squares.dtype).tiny
-        if not self._unit:
+        if self._unit:
+            # A prior that gives way at once lets the first steps overfit.
+            self._alpha = torch.lerp(self._alpha, self._ones, _PACE)
+        else:
             self._alpha = (gamma / (squares + tiny)).clamp(min=self._lowest, max=self._highest)
         if self._has_noise:
             self._beta = 1 / _noise_variance(objective, at, float(gamma.sum()))

@@ -276,9 +276,19 @@ class Jacobian:
         return out
 
     def diagonal_blocks(self, B: Tensor) -> Tensor:
-        """Blocks J_i B J_i', one a sample, for symmetric B (P, P): shape (n, c, c).
+        """Blocks J_i B J_i', one a sample, for symmetric B (P, P): shape (n, c, c)."""
+        if self._factored:
+            return self._factored_blocks(B)
+        total = []
+        for _, tape, D in self._linearised():
+            J = self._transpose(tape, D)
+            total.append(torch.einsum("pcn,pen->nce", J, (B @ J.flatten(1)).view_as(J)))
+        return torch.cat(total)
 
-        The adjoint of the factored gram: the pair of layers (l, m) contributes D_l T D_m' with
+    def _factored_blocks(self, B: Tensor) -> Tensor:
+        """The adjoint of the factored gram, without J.
+
+        The pair of layers (l, m) contributes D_l T D_m' with
         T = sum_jk u_lj u_mk B[l . j, m . k], one matrix product for all samples.
         """
         network, edges, total = self.network, [0], []

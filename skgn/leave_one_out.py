@@ -4,9 +4,9 @@ At a minimum w of the objective, one Newton step on the objective without one co
 
     f_-i = f_i + C_i (I - H_i C_i)^-1 g_i        C_i = J_i A^-1 J_i'
 
-with A the posterior's precision matrix and g_i, H_i the gradient and the curvature of the sample's summed loss. The
-outputs' covariance without the sample is ``C_i (I - H_i C_i)^-1``. Both are exact for a linear network with squared
-error and fixed precisions.
+with A the posterior's precision matrix and g_i, H_i the gradient and the curvature of the copy's summed loss. The
+outputs' covariance without it is ``C_i (I - H_i C_i)^-1``. Both are exact for a linear network with squared error and
+fixed precisions. A sample of weight below 1 is left out as a whole, g_i and H_i times its weight: there is no copy.
 
 References
 ----------
@@ -36,19 +36,21 @@ def leave_one_out(training: Training) -> tuple[Tensor, Tensor] | None:
 
     None where data and prior leave the weights undetermined.
     """
-    objective, at, prior = training.objective, training.at, training.prior
+    objective, at, prior, loss = training.objective, training.at, training.prior, training.linearised_loss
     blocks = training.direction.output_blocks(objective.output_jacobian(at), prior.precision)
     if blocks is None:
         return None
     noise = prior.noise_variance
     beta = 1.0 if noise is None else 1 / float(noise.log().mean().exp())
     C = blocks / (beta * objective.total_weight)
-    gradient = beta * objective.data_loss.gradient(at.outputs, objective.Y).to(C)
-    root = objective.data_loss.curvature_root(at.outputs, objective.Y).to(C)
-    leverage = beta * C @ root @ root.mT
+    copy = beta * objective.sample_weight.to(C).clamp(max=1)[:, None, None]
+    # Of the loss of the factorised system, so that no leverage exceeds 1.
+    gradient = loss.gradient(at.outputs, objective.Y).to(C)[..., None]
+    root = loss.curvature_root(at.outputs, objective.Y).to(C)
+    leverage = copy * C @ root @ root.mT
     eye = torch.eye(leverage.shape[1], dtype=C.dtype, device=C.device)
     without, _ = torch.linalg.solve_ex(eye - leverage, C)
-    return at.outputs.to(C) + (without @ gradient[..., None])[..., 0], without
+    return at.outputs.to(C) + (without @ (copy * gradient))[..., 0], without
 
 
 def predictive_score(training: Training) -> float:

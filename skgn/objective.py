@@ -104,6 +104,7 @@ class Objective:
         loss = self.data_loss
 
         def root(rows: slice) -> Tensor:
+            # Of the loss as it is now: a linearisation stays what it is when the noise levels are estimated anew.
             R = loss.curvature_root(at.outputs[rows], self.Y[rows])
             return R * self._root_weight[rows, None, None]
 

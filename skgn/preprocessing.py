@@ -23,6 +23,9 @@ _NORMAL_IQR = 1.3489795003921634
 #: Ranks closer than this to 0 or 1 are taken for it: a normal score of 3.1 at most.
 _RAREST = 1e-3
 
+#: Largest normal score once standardised: that of a rare value among few would grow without bound.
+_LARGEST_SCORE = 3.5
+
 #: Knots of a rank transformation; more distinct values are interpolated.
 _KNOTS = 1000
 
@@ -118,20 +121,24 @@ class InputScaler:
 
 @dataclass
 class RankScaler:
-    """z = standardised normal score of the rank of x, by linear interpolation between knots.
+    """z = normal score of the rank of x, by linear interpolation between knots.
 
+    Scores have mean 0 and variance 1, but no more than 3.5 units of size: a rare value among few gets less variance.
     Heavy tails and skewed columns become normal, gaps close. Beyond the values seen, z goes on with the slope between
     the first and the last knot, and is clipped smoothly, 3 units further at most. A constant column maps to 0.
     """
 
     values: list[np.ndarray]
     scores: list[np.ndarray]
+    unit: np.ndarray
 
     @classmethod
     def fit(cls, X: np.ndarray, weight: np.ndarray) -> RankScaler:
-        """Estimate from (n, d) inputs."""
+        """Estimate from (n, d) inputs; columns of any magnitude are first brought to at most 1."""
         values, scores = [], []
-        for column in X.T:
+        largest = np.abs(X).max(axis=0)
+        unit = np.where(largest > 0, largest, 1.0)
+        for column in (X / unit).T:
             x, inverse = np.unique(column, return_inverse=True)
             mass = np.bincount(inverse, weights=weight)
             share = (np.cumsum(mass) - mass / 2) / mass.sum()
@@ -139,25 +146,30 @@ class RankScaler:
             z = z - np.average(z, weights=mass)
             deviation = np.sqrt(np.average(np.square(z), weights=mass))
             if len(x) > 1:
-                z = z / deviation
+                # The rare value of an indicator stays within reach of the others.
+                z = z / max(deviation, np.abs(z).max() / _LARGEST_SCORE)
             # As many knots as tell ranks apart; the first and the last are among them.
             kept = np.unique(np.linspace(0, len(x) - 1, _KNOTS).round().astype(int))
             values.append(x[kept])
             scores.append(z[kept])
-        return cls(values, scores)
+        return cls(values, scores, unit)
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Scores of (n, d) inputs; the result is new, C-contiguous and float64."""
-        X = np.asarray(X, dtype=np.float64)
-        out = np.zeros(X.shape)
+        with np.errstate(over="ignore"):
+            V = np.clip(np.asarray(X, dtype=np.float64) / self.unit, -_LARGEST, _LARGEST)
+        out = np.zeros(V.shape)
         for j, (x, z) in enumerate(zip(self.values, self.scores, strict=True)):
             if len(x) == 1:
                 continue
-            inside = np.clip(X[:, j], x[0], x[-1])
-            # Halves, so that neither difference overflows.
-            beyond = (X[:, j] / 2 - inside / 2) / (x[-1] / 2 - x[0] / 2) * (z[-1] - z[0])
+            inside = np.clip(V[:, j], x[0], x[-1])
+            left = np.minimum(np.searchsorted(x, inside, side="right"), len(x) - 1) - 1
+            # np.interp divides by the gap first, which overflows where that is subnormal.
+            part = (inside - x[left]) / (x[left + 1] - x[left])
+            with np.errstate(over="ignore"):
+                beyond = (V[:, j] - inside) / (x[-1] - x[0]) * (z[-1] - z[0])
             beyond = np.clip(beyond, -_LARGEST, _LARGEST)
-            out[:, j] = np.interp(inside, x, z) + beyond / np.sqrt(1 + np.square(beyond / _CLIP))
+            out[:, j] = z[left] + part * (z[left + 1] - z[left]) + beyond / np.sqrt(1 + np.square(beyond / _CLIP))
         return out
 
 

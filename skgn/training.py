@@ -87,7 +87,8 @@ class Training:
     """State of the training of one network; :meth:`run` advances it.
 
     ``make_direction`` turns a Jacobian and the total weight into a solver; after :meth:`run`, ``direction`` is the one
-    at the final weights, so that a posterior needs no further linearisation.
+    at the final weights, so that a posterior needs no further linearisation. It is that of ``linearised_loss``: of
+    the noise levels before the last estimates.
     """
 
     objective: Objective
@@ -144,11 +145,11 @@ class Training:
     def _arrive(self, began: float) -> None:
         """Linearise at the present weights, re-estimate the prior, record, and decide whether to stop."""
         at, step, objective = self.at, self._step, self.objective
-        self.jacobian = objective.jacobian(at)
+        self.jacobian, self.linearised_loss = objective.jacobian(at), objective.data_loss
         self.direction = self.make_direction(self.jacobian, objective.total_weight)
         data_gradient = objective.gradient(at, self.jacobian)
         before = self.prior.log_evidence
-        if step is not None:
+        if self.n_iter > 0:
             at = self.at = self.prior.update(objective, at, self.direction)
             self._a = objective.network.expand(self.prior.precision)
         self._gradient = data_gradient + self._a * at.w

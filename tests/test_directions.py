@@ -8,6 +8,7 @@ from dense import draw
 
 import skgn.directions
 from skgn.directions import Dual, Primal, choose, spectrum
+from skgn.jacobian import Jacobian
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.network import Network
 from skgn.objective import Objective
@@ -28,7 +29,7 @@ class Linearisation:
             self.w = torch.from_numpy(network.initial_weights(np.random.RandomState(seed)))
         objective = Objective(network, loss, X.to(dtype), Y.to(dtype), s.to(dtype))
         at = objective.evaluate(self.w)
-        self.network, self.S = network, objective.total_weight
+        self.network, self.S, self.X = network, objective.total_weight, X
         self.operator, self.gradient = objective.jacobian(at), objective.gradient(at)
 
         f = dense.forward(network, self.w, X)
@@ -177,6 +178,30 @@ def test_inverse_traces_match_the_dense_inverse(direction, problem):
     for trace, layer in zip(traces, layers, strict=True):
         torch.testing.assert_close(trace, layer.sum(0), rtol=1e-7, atol=0)
     assert log_determinant == pytest.approx(float(torch.linalg.slogdet(A)[1]), rel=1e-9)
+
+
+@each_case
+@pytest.mark.parametrize("budget", ["256", "0.002"], ids=["one-chunk", "chunks"])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_output_blocks_match_the_dense_inverse(direction, budget, problem, monkeypatch):
+    """At the samples of the system and at others, in any number."""
+    monkeypatch.setenv("SKGN_MEMORY_BUDGET_MB", budget)
+    network, precision = problem.network, problem.precision()
+    solver = direction(problem.operator, problem.S)
+    inverse = torch.linalg.inv(problem.G + torch.diag(network.expand(precision)))
+    for X in (problem.X, draw(17, network.n_features, seed=20)):
+        J = dense.jacobian(network, problem.w, X)
+        outputs = Jacobian.of_outputs(network, problem.w, network.with_bias(X))
+        blocks = solver.output_blocks(outputs, precision)
+        expected = J @ inverse @ J.mT
+        torch.testing.assert_close(blocks, expected, rtol=1e-7, atol=1e-9 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_output_blocks_of_a_singular_system_are_none(direction):
+    problem = Linearisation(*CASES["wide"])
+    outputs = Jacobian.of_outputs(problem.network, problem.w, problem.network.with_bias(problem.X))
+    assert direction(problem.operator, problem.S).output_blocks(outputs, [-p for p in problem.precision()]) is None
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)

@@ -6,6 +6,7 @@ import re
 import threading
 import types
 
+import dense
 import joblib
 import numpy as np
 import pytest
@@ -16,8 +17,11 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss
 
+import skgn.ensemble
+import skgn.estimator
 from skgn import GNClassifier, GNRegressor
 from skgn.damping import GainRatio
+from skgn.ensemble import train_members
 from skgn.training import CONVERGED
 
 ESTIMATORS = [GNRegressor, GNClassifier]
@@ -997,3 +1001,174 @@ def test_fitting_in_two_threads_gives_what_each_gives_alone():
         thread.join()
     for model, expected in zip(models, alone, strict=True):
         np.testing.assert_array_equal(model.predict(X), expected)
+
+
+# --- The search over scalings, priors and starts
+
+#: A search, small: every member ends short of convergence or not, as it comes.
+SEARCH = {"hidden_layer_sizes": (4,), "max_iter": 25, "random_state": 0}
+
+PRIORS = {GNRegressor: {"feature", "layer"}, GNClassifier: {"feature", "layer", "unit"}}
+
+
+def merged_loss(model, X, y):
+    """Mean loss of the first member at rows without duplicates, by NumPy, in units of the standardised target."""
+    member = model.estimators_[0]
+    scaler = model._input_scalers[member.inputs]
+    Z = X if scaler is None else scaler.transform(X)
+    f = dense.forward(member.network, torch.from_numpy(member.weights), torch.from_numpy(Z)).numpy()
+    if isinstance(model, GNRegressor):
+        return 0.5 * np.mean((f[:, 0] - (y - y.mean()) / y.std()) ** 2)
+    f = f - np.log(np.exp(f).sum(axis=1, keepdims=True))
+    return -np.mean(f[np.arange(len(y)), np.searchsorted(model.classes_, y)])
+
+
+@unconverged
+@pytest.mark.parametrize("standardize", [True, False])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_members_have_the_documented_scalings_and_priors(estimator, standardize):
+    X, y = data(estimator)
+    model = estimator(**SEARCH, n_estimators=3, standardize=standardize).fit(X, y)
+    assert len(model.estimators_) == 3
+    assert {member.prior for member in model.estimators_} <= PRIORS[estimator]
+    used = {member.inputs for member in model.estimators_}
+    assert used <= ({"robust", "rank"} if standardize else {"raw"})
+    # No more scalers are kept than there are members that need them.
+    assert set(model._input_scalers) == used
+
+
+@unconverged
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({"hidden_layer_sizes": ()}, {"robust"}),
+        ({"hidden_layer_sizes": (), "standardize": False}, {"raw"}),
+        ({"standardize": False}, {"raw"}),
+        ({"l2_regularization": 1e-2}, {"robust"}),
+        ({}, {"robust", "rank"}),
+    ],
+)
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_ranks_are_tried_for_nonlinear_models_with_evidence_only(estimator, params, expected, monkeypatch):
+    tried = set()
+
+    def train(problem, starts, *args):
+        tried.update(start.inputs for start in starts)
+        return train_members(problem, starts, *args)
+
+    monkeypatch.setattr(skgn.estimator, "train_members", train)
+    estimator(**SEARCH | {"max_iter": 2} | params, n_estimators=1).fit(*data(estimator))
+    assert tried == expected
+
+
+@unconverged
+@pytest.mark.parametrize("rows", [7, 30, 10_000])
+@pytest.mark.parametrize(("n_estimators", "max_iter"), [(1, 0), (1, 1), (3, 5), (3, 15), (1, 25), (3, 60)])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_a_search_on_some_rows_ends_on_all(estimator, n_estimators, max_iter, rows, monkeypatch):
+    monkeypatch.setattr(skgn.ensemble, "_SEARCH_ROWS", rows)
+    X, y = data(estimator)
+    model = estimator(**SEARCH | {"max_iter": max_iter}, n_estimators=n_estimators).fit(X, y)
+    assert len(model.estimators_) == n_estimators
+    assert model.n_iter_ <= max_iter
+    np.testing.assert_allclose(model.loss_, merged_loss(model, X, y), rtol=1e-9)
+    assert model.loss_ == model.history_["loss"][-1]
+    for member in model.estimators_:
+        assert {len(values) for values in member.history.values()} == {member.n_iter + 1}
+        assert member.status != "running"
+    assert np.isfinite(outputs(model, X)).all()
+
+
+@unconverged
+@pytest.mark.parametrize("solver", ["primal", "dual"])
+def test_members_know_the_evidence_and_posterior_of_all_rows(solver, monkeypatch):
+    """Continued to convergence, a fit forgets that its search saw some of the rows only."""
+    X, y = data(GNRegressor)
+    settings = {**SEARCH, "hidden_layer_sizes": (), "max_iter": 500, "tol": 1e-10, "n_estimators": 1, "solver": solver}
+    whole = GNRegressor(**settings, prior_groups="layer").fit(X, y)
+    monkeypatch.setattr(skgn.ensemble, "_SEARCH_ROWS", 30)
+    searched = GNRegressor(**settings, prior_groups="layer").fit(X, y)
+    np.testing.assert_allclose(searched.log_evidence_, whole.log_evidence_, rtol=1e-6)
+    for a, b in zip(searched.predict(X, return_std=True), whole.predict(X, return_std=True), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@unconverged
+@pytest.mark.parametrize("solver", ["primal", "dual"])
+@pytest.mark.parametrize("max_iter", [1, 5, 20, 23])
+def test_noise_level_is_that_of_all_rows_however_short_the_fit(max_iter, solver, monkeypatch):
+    monkeypatch.setattr(skgn.ensemble, "_SEARCH_ROWS", 20)
+    X, y = data(GNRegressor)
+    model = GNRegressor(**SEARCH | {"max_iter": max_iter}, n_estimators=1, solver=solver).fit(X, y)
+    errors = np.sum((y - model.predict(X)) ** 2)
+    np.testing.assert_allclose(model.noise_std_**2, errors / (len(y) - model.n_effective_parameters_), rtol=1e-9)
+
+
+@unconverged
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_a_search_is_the_same_with_any_number_of_jobs(estimator, monkeypatch):
+    monkeypatch.setattr(skgn.ensemble, "_SEARCH_ROWS", 30)
+    X, y = data(estimator)
+    first, second = (estimator(**SEARCH, n_estimators=3, n_jobs=jobs).fit(X, y) for jobs in (1, 2))
+    for a, b in zip(first.estimators_, second.estimators_, strict=True):
+        assert (a.inputs, a.prior, a.n_iter, a.status) == (b.inputs, b.prior, b.n_iter, b.status)
+        np.testing.assert_array_equal(a.weights, b.weights)
+    np.testing.assert_array_equal(outputs(first, X), outputs(second, X))
+
+
+@unconverged
+@pytest.mark.parametrize("n_estimators", [1, 3])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_warm_start_keeps_scalings_and_priors_of_the_members(estimator, n_estimators, monkeypatch):
+    monkeypatch.setattr(skgn.ensemble, "_SEARCH_ROWS", 30)
+    X, y = data(estimator)
+    model = estimator(**SEARCH, n_estimators=n_estimators, warm_start=True).fit(X, y)
+    kinds = sorted((member.inputs, member.prior) for member in model.estimators_)
+    before = model.loss_
+    model.fit(X, y)
+    assert sorted((member.inputs, member.prior) for member in model.estimators_) == kinds
+    assert model.loss_ < 1.5 * before
+    # More members: the old ones and new ones compete.
+    model.set_params(n_estimators=n_estimators + 1).fit(X, y)
+    assert len(model.estimators_) == n_estimators + 1
+
+
+@unconverged
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_a_searched_fit_holds_nothing_of_torch(estimator):
+    X, y = data(estimator)
+    model = estimator(**SEARCH, n_estimators=3).fit(X, y)
+    modules = set()
+
+    class Reader(pickle.Unpickler):
+        def find_class(self, module, name):
+            modules.add(module.split(".")[0])
+            return super().find_class(module, name)
+
+    copied = Reader(io.BytesIO(pickle.dumps(model))).load()
+    assert "torch" not in modules
+    np.testing.assert_array_equal(outputs(copied, X), outputs(model, X))
+
+
+@unconverged
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("case", ["one row", "two rows", "equal rows", "equal targets", "separable", "interpolated"])
+def test_a_search_stands_data_of_which_little_can_be_left_out(estimator, case):
+    X, y = data(estimator)
+    if case == "one row":
+        X, y = X[:1], y[:1]
+    elif case == "two rows":
+        X, y = X[:2], y[:2]
+    elif case == "equal rows":
+        X, y = np.repeat(X[:3], 20, axis=0), y
+    elif case == "equal targets":
+        y = np.full_like(y, y[0])
+    elif case == "separable":
+        y = (X[:, 0] > 0).astype(y.dtype)
+    else:
+        # As many features as rows, and a target without noise.
+        X = np.random.default_rng(1).normal(size=(20, 30))
+        y = X[:, 0] if estimator is GNRegressor else np.arange(20)
+    model = estimator(**SEARCH, n_estimators=2).fit(X, y)
+    assert np.isfinite(outputs(model, X)).all()
+    assert np.isfinite(outputs(model, 1e3 * X)).all()

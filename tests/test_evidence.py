@@ -9,6 +9,7 @@ from sklearn.linear_model import ARDRegression, BayesianRidge
 from sklearn.preprocessing import scale
 
 from skgn import GNClassifier, GNRegressor
+from skgn.directions import Primal
 from skgn.evidence import EvidencePrior, prior_groups
 from skgn.losses import SquaredError
 from skgn.network import Network
@@ -100,7 +101,7 @@ def test_each_output_has_its_own_noise_level():
     X = rng.standard_normal((500, 3))
     signal = np.column_stack([X[:, 0], X[:, 1] - X[:, 2]])
     Y = signal + rng.standard_normal((500, 2)) * [0.5, 0.05]
-    model = GNRegressor((5,), random_state=0).fit(X, Y)
+    model = GNRegressor(random_state=0).fit(X, Y)
     np.testing.assert_allclose(model.noise_std_, [0.5, 0.05], rtol=0.15)
     _, std = model.predict(X, return_std=True)
     assert std.shape == (500, 2)
@@ -163,3 +164,53 @@ def test_an_interpolating_fit_has_converged():
     model.fit(np.vander(x, 9), np.sin(x))
     assert model.status_ in {"precision", "gradient", "decrease"}
     np.testing.assert_allclose(model.predict(np.vander(x, 9)), np.sin(x), atol=1e-10)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 3.0])
+@pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
+def test_unit_prior_brings_every_precision_to_one(estimator, alpha):
+    """In units of the outputs: the output scale multiplies the readout, whose precision is alpha^2."""
+    X, y = load_diabetes(return_X_y=True) if estimator is GNRegressor else load_breast_cancer(return_X_y=True)
+    X, y = X[:100, :5], y[:100]
+    model = estimator((4,), prior_groups="unit", alpha=alpha, n_estimators=1, tol=1e-6, max_iter=300, random_state=0)
+    model.fit(X, y)
+    member = model.estimators_[0]
+    assert member.prior == "unit"
+    weights = member.weights * np.concatenate([np.full(4 * 6, 1.0), np.full(len(member.weights) - 4 * 6, alpha)])
+    # The mean-form objective at the end: loss + sum of squares / (2 beta S).
+    beta = 1.0 if member.posterior is None else 1 / member.posterior.noise_variance[0]
+    penalty = weights @ weights / (2 * beta * len(X))
+    assert model.history_["objective"][-1] - model.history_["loss"][-1] == pytest.approx(penalty, rel=1e-3)
+    if estimator is GNRegressor:
+        expected = [np.ones(6), np.full(10, alpha**2)]
+        for a, e in zip(member.posterior.precision, expected, strict=True):
+            np.testing.assert_allclose(a * member.posterior.scale, e, rtol=2e-3)
+
+
+def test_estimates_hold_for_any_number_of_samples():
+    """A prior moved to ten times the data keeps its precisions and noise; the mean form has a tenth of them."""
+    network = Network(2, 1, (3,))
+    w = torch.from_numpy(network.initial_weights(np.random.RandomState(0)))
+    X = torch.from_numpy(np.random.RandomState(1).standard_normal((40, 2)))
+    y = X[:, :1] + 0.1
+    few = Objective(network, SquaredError(), X[:4], y[:4], torch.ones(4).double())
+    many = Objective(network, SquaredError(), X, y, torch.ones(40).double())
+    prior = EvidencePrior(network, prior_groups("feature", network, w.device), 4.0, 30.0, w)
+    at = few.evaluate(w)
+    prior.update(few, at, Primal(few.jacobian(at), 4.0))
+    before, noise = [a.clone() for a in prior.precision], prior.noise_variance.clone()
+    prior.move_to(many)
+    assert torch.equal(prior.noise_variance, noise)
+    for a, b in zip(prior.precision, before, strict=True):
+        torch.testing.assert_close(a, b / 10, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "unit", "count"), [("feature", False, 7), ("layer", False, 5), ("shared", False, 1), ("feature", True, 0)]
+)
+def test_number_of_estimated_precisions(kind, unit, count):
+    """Feature: 3 features, bias of the hidden layer, its outgoing weights, linear path, readout's bias."""
+    network = Network(3, 1, (4,))
+    like = torch.zeros(1, dtype=torch.float64)
+    prior = EvidencePrior(network, prior_groups(kind, network, like.device), 10.0, 1.0, like, unit)
+    assert prior.n_precisions == count

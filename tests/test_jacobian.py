@@ -156,3 +156,44 @@ def test_gram_cost_grows_with_everything_that_makes_it_larger():
     # With D summed over the columns beforehand, outputs beyond a few cost nothing more per row.
     many = Network(3, 20, (8,))
     assert gram_flops(many, 1, 20) < 20 * 0.6 * many.n_weights**2
+
+
+def symmetric(P):
+    B = draw(P, P, seed=5)
+    return B + B.T
+
+
+@each_case
+@pytest.mark.parametrize("factored", [False, True], ids=["explicit", "factored"])
+def test_diagonal_blocks_match_the_dense_jacobian(network, c, factored, budget):
+    J, expected = operator(network, c, factored=factored)
+    B, rows = symmetric(network.n_weights), expected.view(N, c, -1)
+    torch.testing.assert_close(J.diagonal_blocks(B), rows @ B @ rows.mT, rtol=1e-9, atol=1e-10)
+    inverse_scale = [draw(into, seed=10 * into).abs() + 0.01 for _, into in network.shapes]
+    scaled = rows * network.expand(inverse_scale)
+    torch.testing.assert_close(J.kernel_blocks(inverse_scale), scaled @ rows.mT, rtol=1e-10, atol=1e-11)
+
+
+@each_case
+@pytest.mark.parametrize("rows", [slice(0, N), slice(0, 5), slice(5, 6), slice(9, N)])
+def test_part_of_an_operator_is_that_of_its_rows(network, c, rows, budget):
+    J, expected = operator(network, c)
+    part, expected = J.at(rows), expected.view(N, c, -1)[rows]
+    assert part.shape == (len(expected) * c, network.n_weights)
+    torch.testing.assert_close(part.dense(), expected.flatten(0, 1), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(part.gram(), expected.flatten(0, 1).T @ expected.flatten(0, 1), rtol=1e-10, atol=1e-11)
+    # Parts of parts count from the start of the part.
+    inner = part.at(slice(1, len(expected)))
+    B = symmetric(network.n_weights)
+    if len(expected) > 1:
+        torch.testing.assert_close(inner.diagonal_blocks(B), expected[1:] @ B @ expected[1:].mT, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=dense.name)
+def test_jacobian_of_outputs_is_that_of_the_network(network, budget):
+    X, w = draw(N, 3), 0.7 * draw(network.n_weights, seed=1)
+    J = Jacobian.of_outputs(network, w, network.with_bias(X))
+    expected = dense.jacobian(network, w, X)
+    torch.testing.assert_close(J.dense(), expected.flatten(0, 1), rtol=1e-10, atol=1e-12)
+    B = symmetric(network.n_weights)
+    torch.testing.assert_close(J.diagonal_blocks(B), expected @ B @ expected.mT, rtol=1e-9, atol=1e-10)

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from scipy.stats import norm, rankdata
 
-from skgn.preprocessing import InputScaler, TargetScaler, merge_rows, weighted_quantile
+from skgn.preprocessing import InputScaler, RankScaler, TargetScaler, merge_rows, weighted_quantile
 
 rng = np.random.RandomState
 
@@ -164,6 +165,105 @@ def test_transform_returns_a_new_contiguous_float64_array():
     Z = InputScaler.fit(X.astype(float), np.ones(len(X))).transform(X)
     assert Z.dtype == np.float64 and Z.flags.c_contiguous and Z.flags.writeable
     np.testing.assert_array_equal(X, before)
+
+
+# RankScaler
+
+
+def normal_scores(X):
+    """The documented scores of rows without weights: SciPy's average ranks, the tails cut, standardised."""
+    share = (rankdata(X, axis=0) - 0.5) / len(X)
+    z = norm.ppf(np.clip(share, 1e-3, 1 - 1e-3))
+    return (z - z.mean(axis=0)) / np.where(np.ptp(X, axis=0) > 0, z.std(axis=0), 1)
+
+
+@pytest.mark.parametrize("n", [2, 7, 200, 900])
+def test_ranks_become_normal_scores(n):
+    """Ties, as in the columns of integers and indicators, share the score of their mean rank."""
+    X = table(n)
+    Z = RankScaler.fit(X, np.ones(n)).transform(X)
+    np.testing.assert_allclose(Z, normal_scores(X), rtol=1e-10, atol=1e-12)
+
+
+def test_ranks_do_not_depend_on_the_units_of_a_column():
+    X = np.clip(table(), -100, 100)
+    Z = RankScaler.fit(X, np.ones(len(X))).transform(X)
+    for change in (np.arcsinh, np.exp2, lambda x: 3 - x, lambda x: x**3):
+        changed = change(X)
+        expected = -Z if change(2.0) < change(1.0) else Z
+        got = RankScaler.fit(changed, np.ones(len(X))).transform(changed)
+        np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_weights_equal_repetition_in_the_rank_scaler():
+    X, count = table(80), rng(3).randint(1, 4, 80)
+    repeated, new = np.repeat(X, count, axis=0), table(50, seed=9)
+    weighted = RankScaler.fit(X, count.astype(float))
+    unweighted = RankScaler.fit(repeated, np.ones(len(repeated)))
+    for rows in (X, new):
+        np.testing.assert_array_equal(weighted.transform(rows), unweighted.transform(rows))
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, -7.0, 1e300, 1e-300, 5e-324, -1e308])
+def test_ranks_of_constant_columns_are_zero_whatever_comes_later(constant):
+    X = np.column_stack([np.full(20, constant), np.arange(20.0)])
+    scaler = RankScaler.fit(X, rng(0).rand(20) + 0.1)
+    new = np.array([[constant, 1.0], [1e308, 1.0], [-1e308, 1.0], [0.0, 1.0], [5e-324, 1.0]])
+    assert (scaler.transform(X)[:, 0] == 0).all()
+    assert (scaler.transform(new)[:, 0] == 0).all()
+
+
+@pytest.mark.parametrize("n", [2, 30, 5000])
+def test_ranks_are_monotone_continuous_and_bounded(n):
+    x = np.sort(rng(0).standard_cauchy(n)) ** 3
+    scaler = RankScaler.fit(x[:, None], np.ones(n))
+    width = x[-1] - x[0]
+    grid = np.linspace(x[0] - width, x[-1] + width, 20_001)
+    new = np.unique(np.concatenate([[-1e308, -1e200], x, grid, x - 1e-9 * width, x + 1e-9 * width, [1e200, 1e308]]))
+    z = scaler.transform(new[:, None])[:, 0]
+    assert np.isfinite(z).all() and (np.diff(z) >= -1e-14).all()
+    lowest, highest = scaler.transform(x[[0, -1], None])[:, 0]
+    # 3 units beyond the scores seen at most, and no jump on the way there.
+    assert lowest - 3 - 1e-12 <= z.min() < lowest - 2 and highest + 2 < z.max() <= highest + 3 + 1e-12
+    edges = scaler.transform(np.array([x[0] - 1e-9 * width, x[-1] + 1e-9 * width])[:, None])[:, 0]
+    np.testing.assert_allclose(edges, [lowest, highest], atol=1e-7)
+
+
+def test_ranks_of_more_values_than_knots_are_interpolated():
+    x = rng(0).standard_normal(20_000)[:, None]
+    scaler = RankScaler.fit(x, np.ones(len(x)))
+    assert len(scaler.values[0]) == 1000
+    # A knot for every 20 ranks: within a few of these, in units of the density's inverse.
+    inner = np.abs(x) < 2
+    np.testing.assert_allclose(scaler.transform(x)[inner], normal_scores(x)[inner], atol=0.02)
+
+
+@pytest.mark.parametrize("factor", [1.7e308, 1e300, 1e-300, 1e150, -1e300])
+def test_ranks_of_a_column_of_any_magnitude(factor):
+    X = table()
+    expected = RankScaler.fit(X, np.ones(len(X))).transform(X)
+    X_ = X / np.abs(X).max(axis=0) * factor
+    scaler = RankScaler.fit(X_, np.ones(len(X)))
+    np.testing.assert_allclose(scaler.transform(X_), np.sign(factor) * expected, rtol=1e-7, atol=1e-9)
+    assert np.isfinite(scaler.transform(np.array([[1.7e308] * 4, [-1.7e308] * 4]))).all()
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        [0.0, 5e-324],
+        [-5e-324, 0.0, 5e-324, 1e-323],
+        [0.0, 5e-324, 1.0],
+        [-1.7e308, 0.0, 5e-324, 1.7e308],
+        [1.0, 1.0 + 2**-52, 1.0 + 2**-51],
+    ],
+)
+def test_ranks_of_values_whose_gaps_have_no_reciprocal(column):
+    X = np.array(column)[:, None]
+    scaler = RankScaler.fit(X, np.ones(len(X)))
+    z = scaler.transform(X)[:, 0]
+    assert np.isfinite(z).all() and (np.diff(z) >= 0).all() and z[0] < z[-1]
+    assert np.isfinite(scaler.transform(np.array([[-1.7e308], [-1.0], [1e-310], [0.5], [1.7e308]]))).all()
 
 
 # TargetScaler

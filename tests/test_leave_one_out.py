@@ -1,0 +1,286 @@
+"""Leave-one-out: against refits without each sample, in closed form or by SciPy's minimiser."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from dense import draw
+from scipy.optimize import minimize
+from scipy.special import log_softmax, logsumexp
+from scipy.stats import norm
+
+from skgn.damping import GainRatio, as_rule
+from skgn.directions import Dual, Primal
+from skgn.evidence import EvidencePrior, FixedPrior, prior_groups
+from skgn.leave_one_out import leave_one_out, predictive_score
+from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
+from skgn.network import Network
+from skgn.objective import Objective
+from skgn.training import Settings, Training
+
+each_direction = pytest.mark.parametrize("direction", [Primal, Dual])
+
+#: Sample weights: rows once, rows several times (one copy is left out), and fractions (left out as a whole).
+WEIGHTS = {
+    "ones": torch.ones(24, dtype=torch.float64),
+    "repeated": 1.0 + torch.arange(24).double() % 4,
+    "mixed": 0.05 + 2 * draw(24, seed=4).abs(),
+    "small": torch.full((24,), 1e-3, dtype=torch.float64),
+}
+
+
+def targets(loss, n, k, seed=2):
+    """Targets of which half is noise."""
+    signal = draw(n, k, seed=seed)
+    if isinstance(loss, SquaredError):
+        return signal
+    if isinstance(loss, SoftmaxLoss):
+        return torch.eye(k).double()[signal.argmax(1)]
+    return (signal > 0).double()
+
+
+def trained(network, loss, X, Y, s, direction, l2, iterations=50, tol=0.0, w=None):
+    """Training with a fixed prior until nothing changes."""
+    objective = Objective(network, loss, X, Y, s)
+    if w is None:
+        w = torch.from_numpy(network.initial_weights(np.random.RandomState(0)))
+    prior = FixedPrior(network, l2, isinstance(loss, SquaredError), w)
+    # One undamped step of a linear network is exact, where the objective cannot tell the last digits.
+    rule = as_rule(0) if network.hidden_layer_sizes == () and isinstance(loss, SquaredError) else GainRatio()
+    training = Training(objective, w, prior, rule, direction, Settings(max_iter=iterations, tol=tol))
+    training.run(iterations)
+    return training
+
+
+def without(s, i):
+    """Weights without one copy of row i, or without the whole of it where there is less than one."""
+    left = s.clone()
+    left[i] -= min(1.0, float(s[i]))
+    return left
+
+
+def ridge_without(i, X, Y, s, alpha, noise_precision, penalty):
+    """Output (k,) and variance (k,) at row i of Bayesian ridge regressions without it; ``penalty`` (d + 1,)."""
+    U = alpha * torch.cat([X, torch.ones(len(X), 1, dtype=X.dtype)], 1)
+    left = without(s, i)
+    outputs, variances = [], []
+    for y, beta in zip(Y.T, noise_precision, strict=True):
+        A = beta * U.T @ (left[:, None] * U) + torch.diag(penalty)
+        outputs.append(float(U[i] @ torch.linalg.solve(A, beta * U.T @ (left * y))))
+        variances.append(float(U[i] @ torch.linalg.solve(A, U[i])))
+    return outputs, variances
+
+
+# --- Linear networks with squared error: exact
+
+
+@each_direction
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize(("k", "alpha"), [(1, 1.0), (3, 0.5)])
+def test_ridge_equals_refits_without_each_sample(direction, weights, k, alpha):
+    n, d, l2 = 24, 4, 0.03
+    X, Y, s = draw(n, d), draw(n, k, seed=1) + 1, WEIGHTS[weights]
+    training = trained(Network(d, k, (), alpha=alpha), SquaredError(), X, Y, s, direction, l2)
+    outputs, covariance = leave_one_out(training)
+    assert outputs.shape == (n, k) and covariance.shape == (n, k, k)
+    # The penalty in sum form stays the same: one sample less does not change what is known of the weights.
+    penalty = torch.full((d + 1,), l2 * float(s.sum()), dtype=torch.float64)
+    for i in range(n):
+        expected, variance = ridge_without(i, X, Y, s, alpha, [1.0] * k, penalty)
+        np.testing.assert_allclose(outputs[i], expected, rtol=1e-8, atol=1e-9)
+        np.testing.assert_allclose(covariance[i], np.diag(variance), rtol=1e-8, atol=1e-9 * max(variance))
+
+
+@each_direction
+def test_score_is_the_normal_density_of_what_was_left_out(direction):
+    n, d, k, l2 = 24, 3, 2, 0.05
+    X, s = draw(n, d), WEIGHTS["mixed"]
+    Y = X[:, :k] * 2 + draw(n, k, seed=1) * torch.tensor([0.3, 1.0])
+    training = trained(Network(d, k, ()), SquaredError(), X, Y, s, direction, l2)
+    # No noise level yet: less the loss, as for log losses.
+    outputs, _ = leave_one_out(training)
+    error = -0.5 * float(s @ (outputs - Y).square().sum(1)) / float(s.sum())
+    assert predictive_score(training) == pytest.approx(error, rel=1e-12)
+
+    training.prior.conclude(training.objective, training.at, training.direction)
+    noise = training.prior.noise_variance.numpy()
+    common = math.exp(np.log(noise).mean())
+    penalty, total = torch.full((d + 1,), l2 * float(s.sum()) / common, dtype=torch.float64), 0.0
+    for i in range(n):
+        expected, variance = ridge_without(i, X, Y, s, 1.0, [1 / common] * k, penalty)
+        total += float(s[i]) * norm(expected, np.sqrt(noise + variance)).logpdf(Y[i].numpy()).sum()
+    assert predictive_score(training) == pytest.approx(total / float(s.sum()), rel=1e-9)
+
+
+@each_direction
+@pytest.mark.parametrize("groups", ["feature", "layer", "shared", "unit"])
+def test_score_with_estimated_precisions_and_noise_levels(direction, groups):
+    """Outputs of unequal noise; half a nat for each precision that was estimated."""
+    n, d, k = 24, 3, 2
+    X, s = draw(n, d), WEIGHTS["repeated"]
+    Y = X[:, :k] * 2 + draw(n, k, seed=1) * torch.tensor([0.3, 1.0])
+    network = Network(d, k, ())
+    w = torch.zeros(network.n_weights, dtype=torch.float64)
+    prior = EvidencePrior(network, prior_groups(groups, network, w.device), float(s.sum()), 1.0, w, groups == "unit")
+    settings = Settings(max_iter=200, tol=0.0)
+    training = Training(Objective(network, SquaredError(), X, Y, s), w, prior, GainRatio(), direction, settings)
+    training.run(200)
+    beta = 1 / prior.noise_variance
+    penalty = prior.precision[0] * float(beta.log().mean().exp()) * float(s.sum())
+    total = -0.5 * {"feature": d + 1, "layer": 2, "shared": 1, "unit": 0}[groups]
+    for i in range(n):
+        expected, variance = ridge_without(i, X, Y, s, 1.0, beta.tolist(), penalty)
+        total += float(s[i]) * norm(expected, np.sqrt(1 / beta.numpy() + variance)).logpdf(Y[i].numpy()).sum()
+    # The weights are the minimum of the last estimates but one.
+    assert predictive_score(training) == pytest.approx(total / float(s.sum()), rel=1e-6)
+
+
+# --- Log losses: one Newton step from the minimum
+
+
+def refit_log_loss(U, Y, s, penalty, W0):
+    """Weights (d + 1, k) that minimise sum s l + penalty / 2 ||W||^2: multinomial for one-hot Y, else binary."""
+    multinomial = Y.shape[1] > 1
+
+    def objective(flat):
+        W = flat.reshape(W0.shape)
+        f = U @ W
+        if multinomial:
+            value, gradient = s @ (logsumexp(f, axis=1) - (Y * f).sum(1)), np.exp(log_softmax(f, axis=1)) - Y
+        else:
+            value, gradient = s @ (np.logaddexp(f, 0) - Y * f)[:, 0], 1 / (1 + np.exp(-f)) - Y
+        return value + penalty / 2 * flat @ flat, (U.T @ (s[:, None] * gradient) + penalty * W).ravel()
+
+    fit = minimize(objective, W0.ravel(), jac=True, method="BFGS", options={"gtol": 1e-8, "maxiter": 1000})
+    assert np.abs(objective(fit.x)[1]).max() < 1e-6
+    return fit.x.reshape(W0.shape)
+
+
+@each_direction
+@pytest.mark.parametrize("weights", ["ones", "repeated", "mixed"])
+@pytest.mark.parametrize(("loss", "k"), [(LogLoss(), 1), (SoftmaxLoss(), 3)], ids=["binary", "softmax"])
+def test_logistic_regression_is_close_to_refits(direction, weights, loss, k):
+    n, d, l2 = 24, 2, 0.05
+    X, s, Y = draw(n, d), WEIGHTS[weights], targets(loss, n, k)
+    training = trained(Network(d, k, ()), loss, X, Y, s, direction, l2)
+    outputs = leave_one_out(training)[0].numpy()
+    inside = training.at.outputs.numpy()
+    U, penalty = np.column_stack([X, np.ones(n)]), l2 * float(s.sum())
+    W = training.at.w.numpy().reshape(k, d + 1).T
+    np.testing.assert_allclose(refit_log_loss(U, Y.numpy(), s.numpy(), penalty, 0 * W), W, atol=1e-5)
+    expected = np.array([U[i] @ refit_log_loss(U, Y.numpy(), without(s, i).numpy(), penalty, W) for i in range(n)])
+    move, error = np.linalg.norm(expected - inside, axis=1), np.linalg.norm(outputs - expected, axis=1)
+    assert move.max() > 0.2
+    # The curvature changes by a relative |df| along a move df of the outputs, for its own derivative is at most as
+    # large as itself; half of that, times the move, is what a Newton step misses.
+    assert (error <= move.max() / 2 * move + 1e-6).all()
+    assert np.linalg.norm(error) < 0.2 * np.linalg.norm(move)
+
+
+def test_score_of_log_losses_is_less_the_loss_of_what_was_left_out():
+    n, k, s = 24, 3, WEIGHTS["mixed"]
+    X, Y = draw(n, 2), targets(SoftmaxLoss(), n, k)
+    training = trained(Network(2, k, ()), SoftmaxLoss(), X, Y, s, Primal, 0.05)
+    log_p = log_softmax(leave_one_out(training)[0].numpy(), axis=1)
+    assert predictive_score(training) == pytest.approx(np.average((Y.numpy() * log_p).sum(1), weights=s), rel=1e-12)
+    assert predictive_score(training) < -training.at.loss
+
+
+# --- Networks
+
+
+NETWORKS = [
+    (SquaredError(), Network(3, 1, (5,))),
+    (SquaredError(torch.tensor([0.5, 1.0, 2.0]).double()), Network(3, 3, (4, 3), "silu", alpha=2.0)),
+    (LogLoss(), Network(3, 1, (5,), linear_path=False)),
+    (LogLoss(), Network(3, 3, (5,), "gelu")),
+    (SoftmaxLoss(), Network(3, 3, (6, 4))),
+]
+
+
+@pytest.mark.parametrize("weights", ["ones", "mixed"])
+@pytest.mark.parametrize("budget", ["256", "0.001"], ids=["one-chunk", "chunks"])
+@pytest.mark.parametrize(("loss", "network"), NETWORKS)
+def test_primal_and_dual_leave_out_the_same(loss, network, weights, budget, monkeypatch):
+    monkeypatch.setenv("SKGN_MEMORY_BUDGET_MB", budget)
+    X, Y, s = draw(24, 3), targets(loss, 24, network.n_outputs), WEIGHTS[weights]
+    primal = trained(network, loss, X, Y, s, Primal, 0.02, iterations=5)
+    dual = trained(network, loss, X, Y, s, Dual, 0.02, iterations=0, w=primal.at.w)
+    for a, b in zip(leave_one_out(primal), leave_one_out(dual), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8)
+    assert predictive_score(primal) == pytest.approx(predictive_score(dual), rel=1e-7)
+
+
+@pytest.mark.parametrize(("loss", "k"), [(SquaredError(), 1), (LogLoss(), 1), (SoftmaxLoss(), 3)])
+def test_score_prefers_the_model_that_predicts_new_samples_better(loss, k):
+    """An overfitted network has the lower loss on its samples, the lower score, and the higher loss on new ones."""
+    n, network = 60, Network(3, k, (8,))
+    X, new = draw(n, 3), draw(1000, 3, seed=5)
+
+    def target(X, seed):
+        noise = draw(len(X), k, seed=seed)
+        return targets_of(2 * X[:, :1] * torch.linspace(-1, 1, k).double() if k > 1 else 2 * X[:, :1], noise)
+
+    def targets_of(signal, noise):
+        f = signal + noise
+        if isinstance(loss, SquaredError):
+            return f
+        return (f > 0).double() if k == 1 else torch.eye(k).double()[f.argmax(1)]
+
+    Y, new_Y = target(X, 1), target(new, 6)
+    s = torch.ones(n, dtype=torch.float64)
+    fits = [trained(network, loss, X, Y, s, Primal, l2, iterations=100, tol=1e-6) for l2 in (1e-1, 1e-4)]
+    sensible, overfitted = fits
+    new_loss = [float(loss.value(network.forward(network.with_bias(new), fit.at.w)[0], new_Y).mean()) for fit in fits]
+    assert new_loss[0] < new_loss[1]
+    assert overfitted.at.loss < sensible.at.loss
+    assert predictive_score(overfitted) < predictive_score(sensible)
+    # As an estimate of the loss on new samples it is within their sampling error, where the fit is a smooth one.
+    assert predictive_score(sensible) == pytest.approx(-new_loss[0], abs=0.2)
+
+
+@each_direction
+@pytest.mark.parametrize("iterations", [0, 1, 2, 5])
+@pytest.mark.parametrize("budget", ["256", "0.001"], ids=["kept", "chunks"])
+def test_no_sample_has_more_than_all_leverage_while_noise_levels_change(direction, iterations, budget, monkeypatch):
+    """One output is constant: its noise level falls by orders of magnitude an iteration."""
+    monkeypatch.setenv("SKGN_MEMORY_BUDGET_MB", budget)
+    network, n = Network(3, 2, (5,)), 24
+    X, s = draw(n, 3), torch.ones(n, dtype=torch.float64)
+    Y = torch.cat([X[:, :1] ** 2, torch.zeros(n, 1)], 1)
+    w = torch.from_numpy(network.initial_weights(np.random.RandomState(0)))
+    prior = EvidencePrior(network, prior_groups("layer", network, w.device), float(n), 1.0, w)
+    objective = Objective(network, SquaredError(), X, Y, s)
+    training = Training(objective, w, prior, GainRatio(), direction, Settings(tol=0.0))
+    training.run(iterations)
+    outputs, covariance = leave_one_out(training)
+    assert (torch.linalg.eigvalsh(covariance) > -1e-12).all()
+    # Without a sample its error is larger, in the norm of the noise.
+    inside = training.linearised_loss.value(training.at.outputs, Y)
+    assert (training.linearised_loss.value(outputs, Y) >= inside * (1 - 1e-9)).all()
+
+
+@each_direction
+def test_undetermined_weights_have_no_score(direction):
+    X, Y = draw(5, 3), draw(5, 1, seed=1)
+    training = trained(Network(3, 1, (8,)), SquaredError(), X, Y, torch.ones(5).double(), direction, 0.0, iterations=3)
+    assert leave_one_out(training) is None
+    assert predictive_score(training) == -math.inf
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("loss", [SquaredError(), LogLoss()])
+def test_the_only_sample_is_predicted_by_the_prior(n, loss, dtype):
+    """Without all the data nothing but the prior is left: outputs 0, of the prior's variance."""
+    X = draw(1, 3).expand(n, 3).to(dtype)
+    Y, s = torch.ones(n, 1, dtype=dtype), torch.ones(n, dtype=dtype)
+    training = trained(Network(3, 1, ()), loss, X[:1], Y[:1], s[:1] * (1 if n == 1 else 0.3), Primal, 0.1)
+    outputs, covariance = leave_one_out(training)
+    assert outputs.dtype == torch.float64
+    expected = float(X[0].double().square().sum() + 1) / (0.1 * training.objective.total_weight)
+    # 1 - leverage is 1 / 80: that many rounding errors, in float32.
+    assert float(covariance[0, 0, 0]) == pytest.approx(expected, rel=1e-3 if dtype == torch.float32 else 1e-9)
+    # Exact for squared error, where one Newton step is all the way.
+    assert abs(float(outputs[0, 0])) < (1e-3 if isinstance(loss, SquaredError) else 1.0)
