@@ -24,8 +24,10 @@ class GNRegressor(RegressorMixin, BaseGN):
 
     Parameters
     ----------
-    hidden_layer_sizes : int or sequence of int, default=(20,)
-        Units of each hidden layer; ``()`` is a linear model.
+    hidden_layer_sizes : "auto", int or sequence of int, default="auto"
+        Units of each hidden layer; ``()`` is a linear model. "auto" lets the fit choose among (20,) and (10, 10), or
+        takes (16, 16) where there are 8 observations for each of its weights. With a float ``l2_regularization`` it
+        is the first of these.
     activation : str, default="tanh"
         "tanh", "logistic", "softplus", "silu", "gelu" or "identity"; "relu" works but is outside the theory, which
         asks for smooth functions.
@@ -49,14 +51,16 @@ class GNRegressor(RegressorMixin, BaseGN):
         Fraction of the Gauss-Newton step that is taken; small values follow the flow.
     l2_regularization : "evidence" or float >= 0, default="evidence"
         "evidence" estimates one precision for each prior group and the noise level while training, without
-        a validation set. A float is the l2 of the objective ``mean loss + l2 / 2 * ||w||^2``, with all weights in w,
-        biases included.
-    prior_groups : {"feature", "layer", "shared"}, default="feature"
+        a validation set. A float is the l2 of the objective ``mean loss + l2 / 2 * ||w||^2``, with all weights in w, biases included.
+    prior_groups : {"auto", "feature", "layer", "shared", "unit"}, default="auto"
         Which weights share a precision when it is estimated: "feature" has one for the first-layer weights of each
-        feature (automatic relevance determination), "layer" one for all features, "shared" one for all weights.
+        feature (automatic relevance determination), "layer" one for all features, "shared" one for all weights;
+        "unit" sets every precision to 1 instead. "auto" lets the fit choose between "feature" and "layer".
     n_estimators : int, default=4
-        Networks from different initial weights whose predictions are averaged. With "evidence" more candidates are
-        started and those of highest evidence are kept.
+        Networks whose predictions are averaged. Where the fit has a choice (hidden layers, scaling of the
+        inputs, prior, noise level), at least
+        twice as many candidates start, of every kind and from different weights. Those that predict left-out samples
+        best, by approximate leave-one-out, are trained to the end.
     solver : {"auto", "primal", "dual"}, default="auto"
         Factorise the system of weights (P x P), that of samples times outputs (n k x n k), or the cheaper.
     batch_size : None
@@ -74,8 +78,8 @@ class GNRegressor(RegressorMixin, BaseGN):
     n_iter_no_change : int, default=5
         See ``tol``.
     standardize : bool, default=True
-        Scale inputs robustly (median and interquartile range) and clip them smoothly at
-        3 units, and standardise the target.
+        Scale inputs: robustly (median and interquartile range), clipped smoothly at 3 units, or, where the fit chooses
+        among candidates with hidden layers, by the normal scores of their ranks. Standardise the target too.
     warm_start : bool, default=False
         Start from the weights of the previous fit.
     device : str, default="auto"

@@ -32,7 +32,6 @@ STATUS = {
     "precision": "Converged: the predicted decrease is below the rounding error of the objective.",
     "max_iter": "Stopped short of the tolerance: max_iter iterations were used up.",
     "no_descent": "Stopped short of the tolerance: no damping or step length lowers the objective.",
-    "superseded": "Stopped early: the log evidence fell behind that of the members kept.",
 }
 CONVERGED = frozenset({"gradient", "decrease", "evidence", "precision"})
 
