@@ -51,7 +51,8 @@ class GNRegressor(RegressorMixin, BaseGN):
         Fraction of the Gauss-Newton step that is taken; small values follow the flow.
     l2_regularization : "evidence" or float >= 0, default="evidence"
         "evidence" estimates one precision for each prior group and the noise level while training, without
-        a validation set. A float is the l2 of the objective ``mean loss + l2 / 2 * ||w||^2``, with all weights in w, biases included.
+        a validation set. A float is the l2 of the objective ``mean loss + l2 / 2 * ||w||^2``, with all weights in w,
+        biases included.
     prior_groups : {"auto", "feature", "layer", "shared", "unit"}, default="auto"
         Which weights share a precision when it is estimated: "feature" has one for the first-layer weights of each
         feature (automatic relevance determination), "layer" one for all features, "shared" one for all weights;
