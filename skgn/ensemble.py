@@ -171,25 +171,21 @@ def feature_sensitivity(members: list[Member], inputs: dict[str, np.ndarray], sa
     Weighted mean over rows of the squared change of the members' mean output, for each of the d features. Merged rows
     come in random order, so that a fixed shift is a random exchange, and the first rows are a random sample.
     """
-    inputs = {name: X[:_SENSITIVITY_ROWS] for name, X in inputs.items()}
     weight = sample_weight[:_SENSITIVITY_ROWS]
-    partners = {name: np.roll(X, -(len(X) // 2), axis=0) for name, X in inputs.items()}
-
-    def mean_output(inputs: dict[str, np.ndarray]) -> np.ndarray:
-        outputs = [member_outputs(member, inputs[member.inputs], torch.device("cpu")) for member in members]
-        return np.mean(outputs, axis=0)
-
-    def exchange(X: np.ndarray, partner: np.ndarray, j: int) -> np.ndarray:
-        exchanged = X.copy()
-        exchanged[:, j] = partner[:, j]
-        return exchanged
-
-    base = mean_output(inputs)
-    sensitivity = np.empty(members[0].network.n_features)
-    for j in range(len(sensitivity)):
-        moved = mean_output({name: exchange(X, partners[name], j) for name, X in inputs.items()})
-        sensitivity[j] = weight @ np.square(moved - base).sum(axis=1) / weight.sum()
-    return sensitivity
+    network = members[0].network
+    change = np.zeros((network.n_features, len(weight), network.n_outputs))
+    cpu = torch.device("cpu")
+    with torch_threads(0.0), torch.no_grad():
+        for member in members:
+            U = Network.with_bias(torch.from_numpy(inputs[member.inputs][:_SENSITIVITY_ROWS]))
+            partner = U.roll(-(len(U) // 2), 0)
+            for sign, values in ((1, member.weights), (-1, member.anchor)):
+                if values is not None:
+                    w = _solver_tensor(values, cpu)
+                    base = member.network.forward(U, w)[0]
+                    for j, exchanged in enumerate(member.network.forward_exchanged(U, partner, w)):
+                        change[j] += sign * (exchanged - base).numpy()
+    return (np.square(change / len(members)).sum(axis=2) @ weight) / weight.sum()
 
 
 def member_outputs(member: Member, X: np.ndarray, device: torch.device) -> np.ndarray:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -116,6 +117,28 @@ class Network:
         else:
             net = inputs[-1] @ readout.T
         return self.alpha * net, Tape(inputs, slopes)
+
+    def forward_exchanged(self, U: Tensor, partner: Tensor, w: Tensor) -> Iterator[Tensor]:
+        """Outputs (n, k) with one feature taken from ``partner`` (n, d + 1), for each feature in turn.
+
+        Only the first layer and the linear path see a feature: their products are corrected by a rank-one term.
+        """
+        *hidden, readout = self.split(w)
+        change = partner - U
+        if not hidden:
+            net = U @ readout.T
+            yield from (self.alpha * (net + change[:, j, None] * readout[:, j]) for j in range(self.n_features))
+            return
+        function = ACTIVATIONS[self.activation][0]
+        h = self.hidden_layer_sizes[-1]
+        direct = readout[:, h:-1] if self.linear_path else readout.new_zeros(self.n_outputs, self.n_features)
+        upper = Network(self.hidden_layer_sizes[0], self.n_outputs, self.hidden_layer_sizes[1:], self.activation, False)
+        w_upper = torch.cat([W.flatten() for W in [*hidden[1:], torch.cat([readout[:, :h], readout[:, -1:]], 1)]])
+        z, linear = U @ hidden[0].T, U[:, :-1] @ direct.T
+        for j in range(self.n_features):
+            a = function(z + change[:, j, None] * hidden[0][:, j])
+            net = upper.forward(self.with_bias(a), w_upper)[0] + linear + change[:, j, None] * direct[:, j]
+            yield self.alpha * net
 
     def backward(self, tape: Tape, w: Tensor, columns: Tensor) -> list[Tensor]:
         """Back-propagate output-space columns (n, k, c) to rows d of every layer, each (n, c, out).

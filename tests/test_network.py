@@ -180,3 +180,19 @@ def test_weights_stay_float64_where_data_are_float32():
     # Steps are tested against the rounding of the dtype in which the objective was computed.
     ratio = single.rounding_error(1.0) / double.rounding_error(1.0)
     assert ratio == np.finfo(np.float32).eps / np.finfo(np.float64).eps
+
+
+@pytest.mark.parametrize("linear_path", [True, False])
+@pytest.mark.parametrize("hidden", [(), (5,), (4, 6)])
+def test_one_feature_exchanged_equals_a_forward_pass_on_the_exchanged_inputs(hidden, linear_path):
+    rng = np.random.RandomState(0)
+    network = Network(3, 2, hidden, linear_path=linear_path, alpha=1.7)
+    w = torch.from_numpy(rng.standard_normal(network.n_weights))
+    U = Network.with_bias(torch.from_numpy(rng.standard_normal((11, 3))))
+    partner = U.roll(-5, 0)
+    outputs = list(network.forward_exchanged(U, partner, w))
+    assert len(outputs) == 3
+    for j, f in enumerate(outputs):
+        exchanged = U.clone()
+        exchanged[:, j] = partner[:, j]
+        np.testing.assert_allclose(f, network.forward(exchanged, w)[0], rtol=1e-12, atol=1e-12)

@@ -1,0 +1,155 @@
+"""Test scores of an estimator on data sets with published or drawn train/test splits.
+
+    python examples/benchmarks/accuracy.py DATA_DIR OUT.csv [--names yacht,energy] [--splits 20] [--cap 5000]
+        [--model skgn|hgb] [--parameters "hidden_layer_sizes=(20,)"]
+
+DATA_DIR holds one NAME.npz for each data set with arrays X (n, d) and y (n,). With train_idx and test_idx (one row a
+split) these are the splits; else 80 % of the rows are drawn, in the proportions of the classes. With CAP, so many of
+the training rows are drawn. A y of floats is regression, any other classification.
+
+One row of OUT.csv for each split. Regression: root mean squared error in the units of y and relative to the standard
+deviation of the test targets; for skgn the mean log likelihood of a Gaussian with the predicted mean and standard
+deviation, and the coverage of its central 90 % interval. Classification: log loss, error rate, expected calibration
+error (15 bins of the largest probability). And seconds of fit and predict. Rows that are there already are kept, so
+that a run can be resumed. Set OMP_NUM_THREADS=1 for one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import norm
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import log_loss
+from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
+
+from skgn import GNClassifier, GNRegressor
+
+MODELS = {
+    "skgn": (GNRegressor, GNClassifier),
+    "hgb": (HistGradientBoostingRegressor, HistGradientBoostingClassifier),
+}
+Split = tuple[np.ndarray, np.ndarray]
+SCORES = ["rmse", "relative_rmse", "log_likelihood", "coverage", "log_loss", "error", "calibration_error"]
+FIELDS = ["set", "split", "n", "d", *SCORES, "fit_seconds", "predict_seconds"]
+
+
+def calibration_error(p: np.ndarray, codes: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error: mean gap of confidence and accuracy over bins of the confidence."""
+    confidence, correct = p.max(axis=1), p.argmax(axis=1) == codes
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [abs((confidence - correct)[bin_of == b].sum()) for b in range(bins)]
+    return float(sum(gaps) / len(p))
+
+
+def score_regression(model: Any, X: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """Errors, and for our own model what its standard deviations are worth."""
+    if not isinstance(model, GNRegressor):
+        rmse = float(np.sqrt(np.mean((y - model.predict(X)) ** 2)))
+        return {"rmse": rmse, "relative_rmse": rmse / float(y.std())}
+    mean, std = model.predict(X, return_std=True)
+    rmse = float(np.sqrt(np.mean((y - mean) ** 2)))
+    return {
+        "rmse": rmse,
+        "relative_rmse": rmse / float(y.std()),
+        "log_likelihood": float(norm(mean, std).logpdf(y).mean()),
+        "coverage": float(np.mean(np.abs(y - mean) <= norm.ppf(0.95) * std)),
+    }
+
+
+def score_classification(model: Any, X: np.ndarray, codes: np.ndarray) -> dict[str, float]:
+    """Scores of the probabilities."""
+    p = np.clip(model.predict_proba(X), 1e-7, 1)
+    p /= p.sum(axis=1, keepdims=True)
+    return {
+        "log_loss": float(log_loss(codes, p, labels=np.arange(p.shape[1]))),
+        "error": float(np.mean(p.argmax(axis=1) != codes)),
+        "calibration_error": calibration_error(p, codes),
+    }
+
+
+def load(path: Path, n_splits: int, cap: int | None) -> tuple[np.ndarray, np.ndarray, list[Split]]:
+    """Inputs, targets (class codes for classification), and pairs of training and test rows."""
+    with np.load(path) as data:
+        X, y = data["X"], data["y"]
+        published = [data["train_idx"], data["test_idx"]] if "train_idx" in data else None
+    regression = np.issubdtype(y.dtype, np.floating)
+    if not regression:
+        y = np.unique(y, return_inverse=True)[1]
+    if published is not None:
+        splits = list(zip(*published, strict=True))[:n_splits]
+    else:
+        splitter = (ShuffleSplit if regression else StratifiedShuffleSplit)(n_splits, test_size=0.2, random_state=0)
+        splits = list(splitter.split(X, y))
+    if cap is not None:
+        splits = [(np.random.default_rng(0).permutation(train)[:cap], test) for train, test in splits]
+    return X, y, [(train, test[:5000]) for train, test in splits]
+
+
+def evaluate(model: Any, X: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray) -> dict[str, float]:
+    """Fit on one split and score on its test part."""
+    start = time.perf_counter()
+    with warnings.catch_warnings():
+        # Some members may use up max_iter; the scores show what that costs.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X[train], y[train])
+    fitted = time.perf_counter()
+    score = score_regression if np.issubdtype(y.dtype, np.floating) else score_classification
+    scores = score(model, X[test], y[test])
+    seconds = {"fit_seconds": fitted - start, "predict_seconds": time.perf_counter() - fitted}
+    return {"n": len(train), "d": X.shape[1], **scores, **seconds}
+
+
+def summarise(rows: list[dict[str, str]]) -> None:
+    """Print mean and standard error over the splits of each data set."""
+    for name in dict.fromkeys(row["set"] for row in rows):
+        of_set = [row for row in rows if row["set"] == name]
+        cells = []
+        for field in [*SCORES, "fit_seconds"]:
+            values = np.array([float(row[field]) for row in of_set if row[field]])
+            if len(values):
+                cells.append(f"{field} {values.mean():.4g} +- {values.std() / np.sqrt(len(values)):.2g}")
+        print(f"{name:28s} splits {len(of_set):2d}  " + "  ".join(cells))
+
+
+def main() -> None:
+    """Run what is missing from the results file and print the summary."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--names")
+    parser.add_argument("--splits", type=int, default=20)
+    parser.add_argument("--cap", type=int, help="largest number of training rows")
+    parser.add_argument("--model", choices=sorted(MODELS), default="skgn")
+    parser.add_argument("--parameters", default="", help="constructor arguments, such as 'n_estimators=8'")
+    arguments = parser.parse_args()
+    names = arguments.names.split(",") if arguments.names else sorted(p.stem for p in arguments.data.glob("*.npz"))
+    parameters = eval(f"dict({arguments.parameters})")  # the user's own command line
+    new = not arguments.out.exists()
+    with arguments.out.open("a", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS)
+        if new:
+            writer.writeheader()
+    with arguments.out.open() as file:
+        done = {(row["set"], row["split"]) for row in csv.DictReader(file)}
+    for name in names:
+        X, y, splits = load(arguments.data / f"{name}.npz", arguments.splits, arguments.cap)
+        make = MODELS[arguments.model][0 if np.issubdtype(y.dtype, np.floating) else 1]
+        for number, (train, test) in enumerate(splits):
+            if (name, str(number)) not in done:
+                scores = evaluate(make(random_state=0, **parameters), X, y, train, test)
+                with arguments.out.open("a", newline="") as file:
+                    csv.DictWriter(file, FIELDS).writerow({"set": name, "split": number, **scores})
+    with arguments.out.open() as file:
+        summarise(list(csv.DictReader(file)))
+
+
+if __name__ == "__main__":
+    main()
