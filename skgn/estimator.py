@@ -33,6 +33,9 @@ __all__ = ["BaseGN"]
 
 _Scaler = InputScaler | RankScaler
 
+#: Scalings of the inputs by name.
+_SCALERS: dict[str, type[InputScaler] | type[RankScaler]] = {"robust": InputScaler, "rank": RankScaler}
+
 #: A feature that carries less than this fraction of an equal share of the sensitivity is switched off.
 _SWITCHED_OFF = 0.01
 
@@ -74,7 +77,7 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "standardize": ["boolean"],
+        "standardize": ["boolean", StrOptions(set(_SCALERS))],
         "warm_start": ["boolean"],
         "device": [str],
         "dtype": [StrOptions(set(DTYPES))],
@@ -103,7 +106,7 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         early_stopping: bool,
         validation_fraction: float,
         n_iter_no_change: int,
-        standardize: bool,
+        standardize: bool | str,
         warm_start: bool,
         device: str,
         dtype: str,
@@ -255,12 +258,13 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         self, X: np.ndarray, weight: np.ndarray, hidden: tuple[int, ...] | None
     ) -> dict[str, _Scaler | None]:
         """The scalings that candidates may have; ranks only where nonlinear models are chosen among."""
-        if not self.standardize:
+        if isinstance(self.standardize, str):
+            names = [self.standardize]
+        elif not self.standardize:
             return {"raw": None}
-        scalers: dict[str, _Scaler | None] = {"robust": InputScaler.fit(X, weight)}
-        if not self._fixed_l2 and hidden != ():
-            scalers["rank"] = RankScaler.fit(X, weight)
-        return scalers
+        else:
+            names = ["robust"] if self._fixed_l2 or hidden == () else list(_SCALERS)
+        return {name: _SCALERS[name].fit(X, weight) for name in names}
 
     def _starts(self, hidden: tuple[int, ...] | None, k: int, n_observations: float, has_noise: bool) -> list[Start]:
         """Candidates: every combination of what is left to the fit; with a fixed l2 nothing is."""

@@ -78,9 +78,10 @@ class GNRegressor(RegressorMixin, BaseGN):
         Has no effect without early stopping.
     n_iter_no_change : int, default=5
         See ``tol``.
-    standardize : bool, default=True
-        Scale inputs: robustly (median and interquartile range), clipped smoothly at 3 units, or, where the fit chooses
-        among candidates with hidden layers, by the normal scores of their ranks. Standardise the target too.
+    standardize : bool, "robust" or "rank", default=True
+        Scale inputs: "robust" by median and interquartile range, clipped smoothly at 3 units; "rank" to the normal
+        scores of their ranks. True is "robust", or lets the fit choose between the two where it compares candidates
+        with hidden layers. Unless False, the target is standardised too.
     warm_start : bool, default=False
         Start from the weights of the previous fit.
     device : str, default="auto"
@@ -185,7 +186,7 @@ class GNRegressor(RegressorMixin, BaseGN):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 5,
-        standardize: bool = True,
+        standardize: bool | str = True,
         warm_start: bool = False,
         device: str = "auto",
         dtype: str = "float64",
