@@ -26,8 +26,8 @@ class GNRegressor(RegressorMixin, BaseGN):
     ----------
     hidden_layer_sizes : "auto", int or sequence of int, default="auto"
         Units of each hidden layer; ``()`` is a linear model. "auto" lets the fit choose among (20,) and (10, 10), or
-        takes (16, 16) where there are 8 observations for each of its weights. With a float ``l2_regularization`` it
-        is the first of these.
+        takes (16, 16) where there are 8 observations for each of its weights; sizes of more than 1,000 weights only
+        where there is no smaller one. With a float ``l2_regularization`` nothing is compared: the first of these.
     activation : str, default="tanh"
         "tanh", "logistic", "softplus", "silu", "gelu" or "identity"; "relu" works but is outside the theory, which
         asks for smooth functions.
