@@ -13,6 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import column_or_1d
 
 from .damping import DampingRule
+from .ensemble import Ensemble
 from .estimator import BaseGN
 from .losses import LogLoss, Loss, SoftmaxLoss
 
@@ -129,6 +130,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
         ``l2_regularization``.
     n_effective_parameters_ : float
         Weights of the best member that the data determine, between 0 and their number.
+    temperature_ : float
+        What the members' outputs are divided by before they become probabilities: below 1 it makes them surer, above
+        less sure. Set by left-out samples with ``l2_regularization="evidence"``, else 1.
     feature_relevance_ : ndarray of shape (n_features,)
         Share of each feature in what the predictions react to (total Sobol indices by exchange of values between
         rows); non-negative, summing to 1, 0 for a feature switched off.
@@ -260,10 +264,14 @@ class GNClassifier(ClassifierMixin, BaseGN):
             return Y, LogLoss()
         return np.eye(len(self.classes_))[Y[:, 0].astype(int)], SoftmaxLoss()
 
+    def _store(self, ensemble: Ensemble) -> None:
+        super()._store(ensemble)
+        self.temperature_ = ensemble.temperature
+
     def _log_proba(self, X: Any) -> tuple[np.ndarray, np.ndarray | None, np.dtype]:
         """Log of the members' mean probabilities, (n, k); for logits also that of the complements."""
         scaled, dtype = self._scale_inputs(X)
-        outputs = self._outputs(scaled)
+        outputs = self._outputs(scaled) / self.temperature_
         members = np.log(len(outputs))
         if not self._multilabel and len(self.classes_) > 2:
             return logsumexp(log_softmax(outputs, axis=2), axis=0) - members, None, dtype

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,18 +16,18 @@ from .damping import DampingRule
 from .directions import choose
 from .evidence import EvidencePrior, FixedPrior, Prior, prior_groups
 from .jacobian import gram_flops
-from .leave_one_out import predictive_score
-from .losses import Loss, SquaredError
+from .leave_one_out import LeftOut, has_heavy_tails, leave_one_out, predictive_score, temperature
+from .losses import Loss, NoiseLoss
 from .network import Network
 from .objective import Objective
 from .posterior import Posterior, laplace
 from .training import Settings, Training
 
-__all__ = ["Member", "Problem", "feature_sensitivity", "member_outputs", "train_members"]
+__all__ = ["Ensemble", "Member", "Problem", "feature_sensitivity", "member_outputs", "train_members"]
 
 
 #: A search compares its candidates after these iterations: the better half goes on, then the members alone.
-_ROUNDS = (10, 20)
+_ROUNDS = (6, 14)
 
 #: Rows on which a search runs; the members go on with all.
 _SEARCH_ROWS = 2000
@@ -55,11 +56,32 @@ class Member:
     history: dict[str, np.ndarray]
 
 
+class Ensemble(NamedTuple):
+    """Members, best first, the loss they were trained with, and the temperature that divides their outputs, or 1."""
+
+    members: list[Member]
+    loss: Loss
+    temperature: float
+
+
+class _Result(NamedTuple):
+    """A candidate after a round; the lowest ``rank`` is the best."""
+
+    rank: tuple[float, float]
+    training: Training
+    start: Start
+    left_out: LeftOut | None
+
+
 @dataclass(frozen=True)
 class Problem:
-    """Data in training units, the inputs in each of their scalings, and all that the members share."""
+    """Data in training units, the inputs in each of their scalings, and all that the members share.
+
+    A ``heavy_tailed_loss`` takes the place of ``loss`` where the residuals turn out to have heavy tails.
+    """
 
     loss: Loss
+    heavy_tailed_loss: NoiseLoss | None
     inputs: dict[str, np.ndarray]
     Y: np.ndarray
     sample_weight: np.ndarray
@@ -70,14 +92,17 @@ class Problem:
     dtype: torch.dtype
 
 
-def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | None) -> list[Member]:
+def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | None) -> Ensemble:
     """Train candidates in threads and keep ``n_members``: those that predict best what they have not seen.
 
     Of more candidates than members the better ones, by :func:`~skgn.leave_one_out.predictive_score`, are found in a
-    search of a few iterations on some of the rows; only the members are trained to the end.
+    search of a few iterations on some of the rows; only the members are trained to the end. The search also tells
+    whether the noise has heavy tails. Where the evidence regularises a log loss, left-out samples set the temperature.
     """
     n, k = problem.Y.shape
+    loss = problem.loss
     search = len(starts) > n_members
+    tempered = all(isinstance(start.prior, str) and start.noise_precision is None for start in starts)
     first_rows = min(n, _SEARCH_ROWS) if search else n
     networks = list(dict.fromkeys(start.network for start in starts))
     flops = max(gram_flops(network, n, k) for network in networks)
@@ -110,19 +135,21 @@ def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs:
             groups = prior_groups(start.prior, start.network, w.device)
             unit = start.prior == "unit"
             prior = EvidencePrior(start.network, groups, first.total_weight, start.noise_precision, w, unit)
+            if isinstance(problem.loss, NoiseLoss) and prior.noise_variance is not None:
+                first.data_loss = problem.loss.at_precision(1 / prior.noise_variance)
         else:
-            prior = FixedPrior(start.network, start.prior, isinstance(problem.loss, SquaredError), w)
+            prior = FixedPrior(start.network, start.prior, isinstance(problem.loss, NoiseLoss), w)
         return Training(first, w, prior, problem.rule, directions[start.network, first_rows], problem.settings)
 
-    def advance(candidate: tuple[Training, Start], until: int, rows: int) -> tuple[float, float, Training, Start]:
-        training, start = candidate
+    def advance(training: Training, start: Start, until: int, rows: int) -> _Result:
         with torch_threads(flops), torch.no_grad():
             if len(training.objective.Y) < rows:
                 training.make_direction = directions[start.network, rows]
                 training.move_to(objective(start, rows))
             training.run(until)
-            score = predictive_score(training) if search else 0.0
-        return -score, training.history["objective"][-1], training, start
+            left_out = leave_one_out(training) if search or tempered else None
+        score = predictive_score(training, left_out) if search else 0.0
+        return _Result((-score, training.history["objective"][-1]), training, start, left_out)
 
     max_iter = problem.settings.max_iter
     rounds = [(max_iter, n, n_members)]
@@ -133,10 +160,18 @@ def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs:
         candidates = [(begin(start), start) for start in starts]
     with Parallel(n_jobs=n_jobs, require="sharedmem") as parallel:
         for until, rows, kept in rounds:
-            results = parallel(delayed(advance)(candidate, until, rows) for candidate in candidates)
-            candidates = [result[2:] for result in sorted(results, key=lambda result: result[:2])[:kept]]
+            results = parallel(delayed(advance)(*candidate, until, rows) for candidate in candidates)
+            best = sorted(results, key=lambda result: result.rank)[:kept]
+            candidates = [(result.training, result.start) for result in best]
+            if problem.heavy_tailed_loss is not None and search and (until, rows, kept) == rounds[-2]:
+                if has_heavy_tails(best[0].training, best[0].left_out):
+                    loss = problem.heavy_tailed_loss
+                    for training, _ in candidates:
+                        training.change_loss(problem.heavy_tailed_loss)
     with torch_threads(flops), torch.no_grad():
-        return [_member(training, start) for training, start in candidates]
+        outputs = [result.left_out.outputs for result in best if result.left_out is not None]
+        T = temperature(outputs, loss, Y, sample_weight) if tempered and outputs else 1.0
+        return Ensemble([_member(training, start) for training, start in candidates], loss, T)
 
 
 def _member(training: Training, start: Start) -> Member:

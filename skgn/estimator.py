@@ -19,9 +19,9 @@ from .activations import ACTIVATIONS
 from .backend import DTYPES, linear_algebra_device, resolve_device
 from .candidates import Start, draw_starts, hidden_layer_choices, noise_choices, prior_choices
 from .damping import DampingRule, as_rule
-from .ensemble import Member, Problem, feature_sensitivity, member_outputs, train_members
+from .ensemble import Ensemble, Problem, feature_sensitivity, member_outputs, train_members
 from .jacobian import gram_flops
-from .losses import Loss, SquaredError
+from .losses import Loss, NoiseLoss
 from .network import Network
 from .preprocessing import InputScaler, RankScaler, merge_rows
 from .training import CONVERGED, STATUS, Settings
@@ -158,6 +158,10 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
     def _training_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> tuple[np.ndarray, Loss]:
         """Merged targets (n, m) as network targets (n, k), and the loss."""
 
+    def _heavy_tailed_loss(self) -> NoiseLoss | None:
+        """The loss to turn to where the residuals have heavy tails; None if there is no choice."""
+        return None
+
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train on data.
 
@@ -205,10 +209,11 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         self._input_scalers = self._fit_scalers(Xm, weight, hidden)
         inputs = self._scaled(Xm)
         Yt, loss = self._training_target(Ym, weight)
-        starts = self._starts(hidden, Yt.shape[1], weight.sum() * Yt.shape[1], isinstance(loss, SquaredError))
+        starts = self._starts(hidden, Yt.shape[1], weight.sum() * Yt.shape[1], isinstance(loss, NoiseLoss))
         flops = max(gram_flops(start.network, len(Xm), Yt.shape[1]) for start in starts)
         problem = Problem(
             loss=loss,
+            heavy_tailed_loss=self._heavy_tailed_loss(),
             inputs=inputs,
             Y=np.ascontiguousarray(Yt),
             sample_weight=weight,
@@ -225,9 +230,9 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
             device=resolve_device(self.device, flops),
             dtype=DTYPES[self.dtype],
         )
-        members = train_members(problem, starts, self.n_estimators, self.n_jobs)
-        self.feature_relevance_ = _relevance(feature_sensitivity(members, inputs, weight))
-        self._store(members)
+        ensemble = train_members(problem, starts, self.n_estimators, self.n_jobs)
+        self.feature_relevance_ = _relevance(feature_sensitivity(ensemble.members, inputs, weight))
+        self._store(ensemble)
 
     def _target_check(self) -> dict[str, Any]:
         return {}
@@ -298,8 +303,8 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
             )
         return kept if len(kept) == n else kept + fresh
 
-    def _store(self, members: list[Member]) -> None:
-        best = members[0]
+    def _store(self, ensemble: Ensemble) -> None:
+        members, best = ensemble.members, ensemble.members[0]
         self.estimators_ = members
         used = {member.inputs for member in members}
         self._input_scalers = {name: scaler for name, scaler in self._input_scalers.items() if name in used}

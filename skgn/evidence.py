@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from .directions import Direction
-from .losses import SquaredError
+from .losses import NoiseLoss, StudentTLoss
 from .network import Network
 from .objective import Evaluation, Objective
 
@@ -103,7 +103,11 @@ class FixedPrior:
         """Nothing depends on the data."""
 
     def update(self, objective: Objective, at: Evaluation, direction: Direction) -> Evaluation:
-        return at
+        loss = objective.data_loss
+        if not isinstance(loss, StudentTLoss):
+            return at
+        # What is far depends on the scale of the noise, here that of greatest likelihood.
+        return objective.reweigh(at, loss.at_precision(1 / _noise_variance(objective, at, 0.0)))
 
     def conclude(self, objective: Objective, at: Evaluation, direction: Direction) -> None:
         """Effective parameters and noise level, for the predictive standard deviation."""
@@ -118,10 +122,11 @@ class FixedPrior:
 
 def _noise_variance(objective: Objective, at: Evaluation, gamma: float) -> Tensor:
     """1 / beta of each output, the effective parameters shared among outputs; at least rounding error."""
-    residual = (at.outputs - objective.Y).to(at.w)
-    weight = objective.sample_weight.to(at.w)
-    errors = residual.square().T @ weight
-    S, k = objective.total_weight, residual.shape[1]
+    loss = objective.data_loss
+    assert isinstance(loss, NoiseLoss)
+    squares = loss.weighted_squares(at.outputs, objective.Y).to(at.w)
+    errors = squares.T @ objective.sample_weight.to(at.w)
+    S, k = objective.total_weight, squares.shape[1]
     return errors.clamp(min=_SMALLEST_NOISE * S) / max(1.0, S - gamma / k)
 
 
@@ -272,8 +277,10 @@ class EvidencePrior:
             - 0.5 * float(alpha @ squares)
             - 0.5 * (P * math.log(beta * S) + log_determinant)
         )
-        if self._has_noise:
-            self.log_evidence += 0.5 * S * float((self._beta / (2 * math.pi)).log().sum())
+        loss = objective.data_loss
+        if isinstance(loss, NoiseLoss):
+            scale = 1 / self._beta[None]
+            self.log_evidence += S * float(loss.log_density(torch.zeros_like(scale), scale))
         self.gamma = gamma
         tiny = torch.finfo(squares.dtype).tiny
         if self._unit:
@@ -281,9 +288,10 @@ class EvidencePrior:
             self._alpha = torch.lerp(self._alpha, self._ones, _PACE)
         else:
             self._alpha = (gamma / (squares + tiny)).clamp(min=self._lowest, max=self._highest)
-        if self._has_noise:
+        if isinstance(loss, NoiseLoss):
             self._beta = 1 / _noise_variance(objective, at, float(gamma.sum()))
+            reweighed = loss.at_precision(self._beta)
+            if reweighed is not loss:
+                at = objective.reweigh(at, reweighed)
         self.precision = self._precision()
-        if not self._has_noise or self._k == 1:
-            return at
-        return objective.reweigh(at, SquaredError(self._beta / self._mean_beta))
+        return at

@@ -7,12 +7,16 @@ generalised Gauss-Newton matrix.
 
 from __future__ import annotations
 
-from typing import Protocol
+import math
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-__all__ = ["LogLoss", "Loss", "SoftmaxLoss", "SquaredError"]
+__all__ = ["LogLoss", "Loss", "NoiseLoss", "SoftmaxLoss", "SquaredError", "StudentTLoss"]
+
+#: Tails that forgive an outlier at little loss where the noise is normal.
+_DEGREES_OF_FREEDOM = 8.0
 
 
 class Loss(Protocol):
@@ -35,14 +39,39 @@ class Loss(Protocol):
         ...
 
 
+@runtime_checkable
+class NoiseLoss(Loss, Protocol):
+    """The loss of a noise model with a precision beta_k for each output.
+
+    It is minus the log density over the geometric mean of the precisions, up to a constant: half the squared error near
+    residual 0, for equal precisions. The noise of an output has the variance ``variance_factor / beta_k``.
+    """
+
+    variance_factor: float
+
+    def at_precision(self, beta: Tensor) -> NoiseLoss:
+        """The loss under the noise precisions beta (k,)."""
+        ...
+
+    def weighted_squares(self, f: Tensor, y: Tensor) -> Tensor:
+        """Squared residuals (n, k) by whose mean 1 / beta_k is estimated."""
+        ...
+
+    def log_density(self, residual: Tensor, squared_scale: Tensor) -> Tensor:
+        """Log density of each sample (n,) for residuals (n, k) and their squared scales, 1 / beta_k for noise alone."""
+        ...
+
+
 class SquaredError:
-    """Half squared error, ``1/2 sum_k r_k (f_k - y_k)^2``; R = diag(sqrt r).
+    """Half squared error, ``1/2 sum_k r_k (f_k - y_k)^2``: normal noise; R = diag(sqrt r).
 
     Parameters
     ----------
     relative_precision : Tensor of shape (k,), optional
         r, the noise precision of each output relative to the others; all 1 by default.
     """
+
+    variance_factor = 1.0
 
     def __init__(self, relative_precision: Tensor | None = None) -> None:
         self._precision = relative_precision
@@ -63,6 +92,80 @@ class SquaredError:
 
     def inverse_link(self, f: Tensor) -> Tensor:
         return f
+
+    def at_precision(self, beta: Tensor) -> SquaredError:
+        return self if len(beta) == 1 else SquaredError(_relative(beta))
+
+    def weighted_squares(self, f: Tensor, y: Tensor) -> Tensor:
+        return (f - y).square()
+
+    def log_density(self, residual: Tensor, squared_scale: Tensor) -> Tensor:
+        return -0.5 * (residual.square() / squared_scale + (2 * math.pi * squared_scale).log()).sum(1)
+
+
+class StudentTLoss:
+    """Student-t noise: ``(nu + 1) / (2 beta) sum_k log(1 + beta_k (f_k - y_k)^2 / nu)``; R = diag(sqrt(r u)).
+
+    The curvature is that of the parabola that touches the loss from above, with weights ``u = (nu + 1) / (nu + beta_k
+    (f_k - y_k)^2)``: positive, where the second derivative of a far residual is not. As iteratively reweighted least
+    squares it is the EM algorithm of Lange, Little and Taylor (1989).
+
+    Parameters
+    ----------
+    beta : Tensor of shape (k,), optional
+        Noise precisions; all 1 by default. In the formula beta is their geometric mean, and r_k is beta_k over it.
+    degrees_of_freedom : float, default=8
+        nu; towards infinity this is the squared error.
+
+    References
+    ----------
+    K. L. Lange, R. J. A. Little and J. M. G. Taylor, Robust statistical modeling using the t distribution,
+    JASA 84 (1989).
+    """
+
+    def __init__(self, beta: Tensor | None = None, degrees_of_freedom: float = _DEGREES_OF_FREEDOM) -> None:
+        self._beta, self._nu = beta, degrees_of_freedom
+        self.variance_factor = degrees_of_freedom / (degrees_of_freedom - 2)
+
+    def _precision(self, like: Tensor) -> Tensor:
+        return like.new_ones(like.shape[1]) if self._beta is None else self._beta.to(like)
+
+    def _weight(self, f: Tensor, y: Tensor) -> Tensor:
+        """The weights u, (n, k)."""
+        return (self._nu + 1) / (self._nu + self._precision(f) * (f - y).square())
+
+    def value(self, f: Tensor, y: Tensor) -> Tensor:
+        beta = self._precision(f)
+        return 0.5 * (self._nu + 1) * torch.log1p(beta * (f - y).square() / self._nu).sum(1) / _geometric_mean(beta)
+
+    def gradient(self, f: Tensor, y: Tensor) -> Tensor:
+        return _relative(self._precision(f)) * self._weight(f, y) * (f - y)
+
+    def curvature_root(self, f: Tensor, y: Tensor) -> Tensor:
+        return torch.diag_embed((_relative(self._precision(f)) * self._weight(f, y)).sqrt())
+
+    def inverse_link(self, f: Tensor) -> Tensor:
+        return f
+
+    def at_precision(self, beta: Tensor) -> StudentTLoss:
+        return StudentTLoss(beta, self._nu)
+
+    def weighted_squares(self, f: Tensor, y: Tensor) -> Tensor:
+        return self._weight(f, y) * (f - y).square()
+
+    def log_density(self, residual: Tensor, squared_scale: Tensor) -> Tensor:
+        nu = self._nu
+        far = (nu + 1) * torch.log1p(residual.square() / (nu * squared_scale))
+        constant = math.lgamma((nu + 1) / 2) - math.lgamma(nu / 2)
+        return (constant - 0.5 * (far + (math.pi * nu * squared_scale).log())).sum(1)
+
+
+def _geometric_mean(beta: Tensor) -> Tensor:
+    return beta.log().mean().exp()
+
+
+def _relative(beta: Tensor) -> Tensor:
+    return beta / _geometric_mean(beta)
 
 
 class LogLoss:

@@ -65,18 +65,18 @@ class Posterior:
 
 def laplace(training: Training) -> Posterior | None:
     """The posterior at the end of training; None for log losses and where data and prior leave weights undetermined."""
-    objective, prior = training.objective, training.prior
+    objective, prior, noise = training.objective, training.prior, training.noise_variance
     precision = prior.precision
-    noise = prior.noise_variance
     factor = None if noise is None else training.direction.posterior_factor(precision)
-    if factor is None or noise is None:
+    scale = prior.noise_variance
+    if factor is None or noise is None or scale is None:
         return None
     dual = isinstance(training.direction, Dual)
     everything = slice(0, len(objective.U))
     return Posterior(
         factor=factor.cpu().numpy(),
         precision=[a.cpu().numpy().copy() for a in precision],
-        scale=objective.total_weight / float(noise.log().mean().exp()),
+        scale=objective.total_weight / float(scale.log().mean().exp()),
         noise_variance=noise.cpu().numpy().copy(),
         inputs=objective.U.double().cpu().numpy() if dual else None,
         roots=training.jacobian.root(everything).double().cpu().numpy() if dual else None,

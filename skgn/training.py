@@ -19,6 +19,7 @@ from .damping import DampingRule, Iterate
 from .directions import Direction, spectrum
 from .evidence import Prior
 from .jacobian import Jacobian
+from .losses import NoiseLoss
 from .objective import Evaluation, Objective
 
 __all__ = ["CONVERGED", "HISTORY", "STATUS", "Settings", "Training"]
@@ -117,6 +118,12 @@ class Training:
         """Log evidence at the present weights; minus infinity without one."""
         return self.prior.log_evidence if self.prior.log_evidence is not None else -math.inf
 
+    @property
+    def noise_variance(self) -> Tensor | None:
+        """Variance of the noise of each output (k,); None for log losses, and before it is known."""
+        loss, scale = self.objective.data_loss, self.prior.noise_variance
+        return scale * loss.variance_factor if isinstance(loss, NoiseLoss) and scale is not None else None
+
     def run(self, until: int) -> None:
         """Iterate until ``until`` iterations are done or training ends; ``status`` tells which."""
         began = time.perf_counter() - self._seconds
@@ -137,9 +144,20 @@ class Training:
         self.objective, self.at = objective, objective.evaluate(self.at.w)
         self.prior.move_to(objective)
         self._a = objective.network.expand(self.prior.precision)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Arrive once more at the present weights, where the objective is now another."""
+        if self._arrived:
+            for values in self.history.values():
+                values.pop()
         self.status, self._quiet, self._arrived = "running", 0, False
-        for values in self.history.values():
-            values.pop()
+
+    def change_loss(self, loss: NoiseLoss) -> None:
+        """Go on with another noise model at the same scale of the noise."""
+        assert self.prior.noise_variance is not None
+        self.at = self.objective.reweigh(self.at, loss.at_precision(1 / self.prior.noise_variance))
+        self._go_on()
 
     def _arrive(self, began: float) -> None:
         """Linearise at the present weights, re-estimate the prior, record, and decide whether to stop."""
@@ -233,7 +251,7 @@ class Training:
         return float((self.objective.gradient(at) + self._a * at.w).norm())
 
     def _record(self, data_gradient: Tensor, seconds: float) -> None:
-        step, prior, nan = self._step, self.prior, math.nan
+        step, prior, noise, nan = self._step, self.prior, self.noise_variance, math.nan
         row = {
             "objective": self._value,
             "loss": self.at.loss,
@@ -245,7 +263,7 @@ class Training:
             "distance_from_init": float((self.at.w - self._start).norm()),
             "n_effective_parameters": prior.n_effective_parameters,
             "log_evidence": nan if prior.log_evidence is None else prior.log_evidence,
-            "noise_std": nan if prior.noise_variance is None else math.sqrt(float(prior.noise_variance.mean())),
+            "noise_std": nan if noise is None else math.sqrt(float(noise.mean())),
             "time": seconds,
         }
         if self.settings.record_spectrum:
