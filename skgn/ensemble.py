@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -27,7 +28,8 @@ __all__ = ["Ensemble", "Member", "Problem", "feature_sensitivity", "member_outpu
 
 
 #: A search compares its candidates after these iterations: the better half goes on, then the members alone.
-_ROUNDS = (6, 14)
+#: Networks of many hidden units take longer to show their worth.
+_ROUNDS, _ROUNDS_OF_MANY_UNITS, _MANY_UNITS = (6, 14), (10, 20), 24
 
 #: Rows on which a search runs; the members go on with all.
 _SEARCH_ROWS = 2000
@@ -64,6 +66,9 @@ class Ensemble(NamedTuple):
     temperature: float
 
 
+_Candidate = tuple[Training, Start]
+
+
 class _Result(NamedTuple):
     """A candidate after a round; the lowest ``rank`` is the best."""
 
@@ -97,10 +102,10 @@ def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs:
 
     Of more candidates than members the better ones, by :func:`~skgn.leave_one_out.predictive_score`, are found in a
     search of a few iterations on some of the rows; only the members are trained to the end. The search also tells
-    whether the noise has heavy tails. Where the evidence regularises a log loss, left-out samples set the temperature.
+    whether the noise has heavy tails; if so, all begins anew with the loss for that. Where the evidence regularises
+    a log loss, left-out samples set the temperature.
     """
     n, k = problem.Y.shape
-    loss = problem.loss
     search = len(starts) > n_members
     tempered = all(isinstance(start.prior, str) and start.noise_precision is None for start in starts)
     first_rows = min(n, _SEARCH_ROWS) if search else n
@@ -151,27 +156,29 @@ def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs:
         score = predictive_score(training, left_out) if search else 0.0
         return _Result((-score, training.history["objective"][-1]), training, start, left_out)
 
+    def compare(candidates: list[_Candidate], until: int, rows: int, kept: int) -> list[_Result]:
+        results = parallel(delayed(advance)(*candidate, until, rows) for candidate in candidates)
+        return sorted(results, key=lambda result: result.rank)[:kept]
+
     max_iter = problem.settings.max_iter
-    rounds = [(max_iter, n, n_members)]
-    if search:
-        keep = [max(n_members, len(starts) // 2), n_members]
-        rounds = [(min(u, max_iter), first_rows, kept) for u, kept in zip(_ROUNDS, keep, strict=True)] + rounds
     with torch_threads(flops), torch.no_grad():
         candidates = [(begin(start), start) for start in starts]
     with Parallel(n_jobs=n_jobs, require="sharedmem") as parallel:
-        for until, rows, kept in rounds:
-            results = parallel(delayed(advance)(*candidate, until, rows) for candidate in candidates)
-            best = sorted(results, key=lambda result: result.rank)[:kept]
-            candidates = [(result.training, result.start) for result in best]
-            if problem.heavy_tailed_loss is not None and search and (until, rows, kept) == rounds[-2]:
-                if has_heavy_tails(best[0].training, best[0].left_out):
-                    loss = problem.heavy_tailed_loss
-                    for training, _ in candidates:
-                        training.change_loss(problem.heavy_tailed_loss)
+        if search:
+            units = max(sum(network.hidden_layer_sizes) for network in networks)
+            rounds = _ROUNDS_OF_MANY_UNITS if units > _MANY_UNITS else _ROUNDS
+            for until, kept in zip(rounds, [max(n_members, len(starts) // 2), n_members], strict=True):
+                best = compare(candidates, min(until, max_iter), first_rows, kept)
+                candidates = [(result.training, result.start) for result in best]
+            if problem.heavy_tailed_loss is not None and has_heavy_tails(best[0].training, best[0].left_out):
+                # From the start: outliers have already led the candidates astray.
+                heavy = dataclasses.replace(problem, loss=problem.heavy_tailed_loss, heavy_tailed_loss=None)
+                return train_members(heavy, starts, n_members, n_jobs)
+        best = compare(candidates, max_iter, n, n_members)
     with torch_threads(flops), torch.no_grad():
         outputs = [result.left_out.outputs for result in best if result.left_out is not None]
-        T = temperature(outputs, loss, Y, sample_weight) if tempered and outputs else 1.0
-        return Ensemble([_member(training, start) for training, start in candidates], loss, T)
+        T = temperature(outputs, problem.loss, Y, sample_weight) if tempered and outputs else 1.0
+        return Ensemble([_member(result.training, result.start) for result in best], problem.loss, T)
 
 
 def _member(training: Training, start: Start) -> Member:

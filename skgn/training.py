@@ -144,20 +144,9 @@ class Training:
         self.objective, self.at = objective, objective.evaluate(self.at.w)
         self.prior.move_to(objective)
         self._a = objective.network.expand(self.prior.precision)
-        self._go_on()
-
-    def _go_on(self) -> None:
-        """Arrive once more at the present weights, where the objective is now another."""
-        if self._arrived:
-            for values in self.history.values():
-                values.pop()
         self.status, self._quiet, self._arrived = "running", 0, False
-
-    def change_loss(self, loss: NoiseLoss) -> None:
-        """Go on with another noise model at the same scale of the noise."""
-        assert self.prior.noise_variance is not None
-        self.at = self.objective.reweigh(self.at, loss.at_precision(1 / self.prior.noise_variance))
-        self._go_on()
+        for values in self.history.values():
+            values.pop()
 
     def _arrive(self, began: float) -> None:
         """Linearise at the present weights, re-estimate the prior, record, and decide whether to stop."""

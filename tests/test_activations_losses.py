@@ -5,16 +5,18 @@ import pytest
 import torch
 from dense import draw, torch_functions
 from scipy.special import log_softmax, xlogy
+from scipy.stats import norm
+from scipy.stats import t as student_t
 from sklearn.metrics import log_loss
 from torch.nn import functional
 
 from skgn.activations import ACTIVATIONS
-from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
+from skgn.losses import LogLoss, NoiseLoss, SoftmaxLoss, SquaredError, StudentTLoss
 
 
 def targets(loss, n, k):
     """Valid targets of a loss, (n, k)."""
-    if isinstance(loss, SquaredError):
+    if isinstance(loss, NoiseLoss):
         return draw(n, k, seed=5)
     if isinstance(loss, LogLoss):
         return (draw(n, k, seed=5) > 0).double()
@@ -84,7 +86,7 @@ def test_gradient_and_curvature_root_match_autograd(loss, k, magnitude):
     torch.testing.assert_close(R @ R.mT, hessian, rtol=1e-9, atol=1e-14)
 
 
-@pytest.mark.parametrize(("loss", "k"), LOSSES, ids=LOSS_IDS)
+@pytest.mark.parametrize(("loss", "k"), [*LOSSES, (StudentTLoss(), 3)], ids=[*LOSS_IDS, "StudentTLoss-3"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_everything_is_finite_for_extreme_outputs(loss, k, dtype):
     f = torch.tensor([[-1e8], [-200.0], [0.0], [200.0], [1e8]], dtype=dtype).repeat(1, k)
@@ -137,3 +139,65 @@ def test_relative_precisions_weigh_the_outputs_of_the_squared_error():
     torch.testing.assert_close(loss.gradient(f, y), (f - y) * r)
     R = loss.curvature_root(f, y)
     torch.testing.assert_close(R @ R.mT, torch.diag(r).expand(9, 3, 3))
+
+
+#: Noise precisions of three outputs, and degrees of freedom.
+BETA, NU = torch.tensor([0.25, 1.0, 7.0], dtype=torch.float64), 5.0
+
+
+def test_student_t_loss_is_minus_the_log_density():
+    f, y = 3 * draw(20, 3), draw(20, 3, seed=1)
+    scale = 1 / BETA.sqrt().numpy()
+    mean_beta = float(BETA.log().mean().exp())
+
+    def expected(f):
+        return -student_t(NU, f.numpy(), scale).logpdf(y.numpy()).sum(1)
+
+    loss = StudentTLoss(BETA, NU)
+    at_zero = -student_t(NU, 0, scale).logpdf(0).sum()
+    np.testing.assert_allclose(mean_beta * loss.value(f, y), expected(f) - at_zero, rtol=1e-12)
+    for output in range(3):
+        h = torch.zeros(3, dtype=torch.float64)
+        h[output] = 1e-5
+        slope = (expected(f + h) - expected(f - h)) / 2e-5
+        np.testing.assert_allclose(mean_beta * loss.gradient(f, y)[:, output], slope, rtol=1e-6, atol=1e-8)
+
+
+def test_student_t_curvature_is_that_of_a_parabola_above_the_loss():
+    f, y = 5 * draw(200, 1), torch.zeros(200, 1, dtype=torch.float64)
+    loss = StudentTLoss(BETA[2:], NU)
+    R = loss.curvature_root(f, y)[:, 0, 0]
+    for move in torch.linspace(-20, 20, 41, dtype=torch.float64):
+        parabola = loss.value(f, y) + loss.gradient(f, y)[:, 0] * move + 0.5 * (R * move).square()
+        assert bool((parabola >= loss.value(f + move, y) - 1e-12).all())
+    # And it touches at the mirrored residual.
+    move = -2 * f[:, 0]
+    parabola = loss.value(f, y) + loss.gradient(f, y)[:, 0] * move + 0.5 * (R * move).square()
+    torch.testing.assert_close(parabola, loss.value(-f, y), rtol=1e-9, atol=1e-12)
+
+
+def test_student_t_of_many_degrees_of_freedom_is_the_squared_error():
+    f, y = draw(9, 3), draw(9, 3, seed=1)
+    many, normal = StudentTLoss(BETA, 1e9), SquaredError(BETA / BETA.log().mean().exp())
+    for name in ("value", "gradient", "curvature_root", "weighted_squares"):
+        torch.testing.assert_close(getattr(many, name)(f, y), getattr(normal, name)(f, y), rtol=1e-7, atol=1e-12)
+    assert many.variance_factor == pytest.approx(normal.variance_factor, rel=1e-8)
+
+
+@pytest.mark.parametrize("loss", [SquaredError(), StudentTLoss(None, NU)])
+def test_log_densities_and_variances_match_scipy(loss):
+    residual, squared_scale = draw(9, 3), draw(9, 3, seed=1).square()
+    family = norm if isinstance(loss, SquaredError) else student_t(NU)
+    scale = squared_scale.sqrt().numpy()
+    expected = (family.logpdf(residual.numpy() / scale) - np.log(scale)).sum(1)
+    np.testing.assert_allclose(loss.log_density(residual, squared_scale), expected, rtol=1e-12)
+    assert loss.variance_factor == pytest.approx(family.var())
+
+
+def test_student_t_scale_of_greatest_likelihood_is_the_mean_of_weighted_squares():
+    residual = torch.from_numpy(student_t(NU, scale=0.3).rvs((400, 1), random_state=0))
+    beta = torch.ones(1, dtype=torch.float64)
+    for _ in range(100):
+        beta = 1 / StudentTLoss(beta, NU).weighted_squares(residual, 0 * residual).mean(0)
+    _, _, scale = student_t.fit(residual.numpy(), fdf=NU, floc=0)
+    assert float(beta) ** -0.5 == pytest.approx(scale, rel=1e-3)

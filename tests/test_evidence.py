@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
+from scipy.stats import t as student_t
 from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.linear_model import ARDRegression, BayesianRidge
 from sklearn.preprocessing import scale
@@ -214,3 +216,83 @@ def test_number_of_estimated_precisions(kind, unit, count):
     like = torch.zeros(1, dtype=torch.float64)
     prior = EvidencePrior(network, prior_groups(kind, network, like.device), 10.0, 1.0, like, unit)
     assert prior.n_precisions == count
+
+
+# --- Noise with heavy tails
+
+
+def with_outliers(y, share=0.1, seed=0):
+    """The target with gross errors in a share of its values."""
+    rng = np.random.RandomState(seed)
+    y, hit = y.copy(), rng.rand(len(y)) < share
+    y[hit] += 10 * y.std() * rng.standard_t(2, hit.sum())
+    return y
+
+
+@pytest.mark.parametrize("solver", ["primal", "dual"])
+def test_linear_student_t_regression_is_that_of_greatest_likelihood(solver):
+    X, y = load_diabetes(return_X_y=True)
+    X, y = X[:100, :4] / X[:100, :4].std(0), with_outliers(y[:100] / 100)
+    linear = {"n_estimators": 1, "standardize": False, "tol": 1e-10, "max_iter": 500}
+    model = GNRegressor((), loss="student_t", solver=solver, l2_regularization=0.0, **linear).fit(X, y)
+    design = np.column_stack([X, np.ones(len(X))])
+
+    def negative_log_likelihood(theta):
+        return -student_t(8, design @ theta[:-1], np.exp(theta[-1])).logpdf(y).sum()
+
+    start = np.append(np.linalg.lstsq(design, y, rcond=1e-10)[0], np.log(y.std()))
+    fit = minimize(negative_log_likelihood, start, method="BFGS", options={"gtol": 1e-6})
+    np.testing.assert_allclose(model.predict(X), design @ fit.x[:-1], atol=1e-4)
+    # The fit divides by the degrees of freedom that its weights leave.
+    scale = np.exp(fit.x[-1]) * np.sqrt(100 / (100 - 5))
+    assert model.noise_std_ == pytest.approx(scale * np.sqrt(8 / 6), rel=1e-3)
+
+
+def test_outliers_turn_the_noise_heavy_tailed_and_do_little_harm():
+    rng = np.random.RandomState(0)
+    X = rng.uniform(-2, 2, (400, 2))
+    truth = np.sin(2 * X[:, 0]) + X[:, 1] ** 2
+    clean = truth + 0.1 * rng.standard_normal(400)
+    dirty = with_outliers(clean)
+    error = {}
+    for name, loss, y in [("clean", "auto", clean), ("auto", "auto", dirty), ("squared", "squared_error", dirty)]:
+        model = GNRegressor(loss=loss, random_state=0).fit(X, y)
+        assert model.noise_distribution_ == ("student_t" if name == "auto" else "normal")
+        error[name] = np.sqrt(np.mean((model.predict(X) - truth) ** 2))
+    assert error["auto"] < 0.5 * error["squared"]
+    assert error["clean"] < 0.1
+
+
+def test_student_t_noise_level_is_a_standard_deviation():
+    rng = np.random.RandomState(0)
+    X = rng.uniform(-2, 2, (1000, 1))
+    Y = np.column_stack([np.sin(2 * X[:, 0]), X[:, 0]]) + rng.standard_t(8, (1000, 2)) * [0.3, 0.03]
+    model = GNRegressor(loss="student_t", random_state=0).fit(X, Y)
+    expected = np.sqrt(8 / 6) * np.array([0.3, 0.03])
+    np.testing.assert_allclose(model.noise_std_, expected, rtol=0.08)
+    _, std = model.predict(X, return_std=True)
+    np.testing.assert_allclose(np.median(std, axis=0), expected, rtol=0.1)
+    np.testing.assert_allclose(
+        model.history_["noise_std"][-1], np.sqrt(np.mean(np.square(model.noise_std_ / Y.std(0))))
+    )
+
+
+@pytest.mark.parametrize("solver", ["primal", "dual"])
+def test_student_t_evidence_is_laplace_s(solver):
+    """A linear model: log posterior at its peak and log determinant by dense algebra."""
+    X, y = load_diabetes(return_X_y=True)
+    X, y = X[:60, :3] / X[:60, :3].std(0), with_outliers(y[:60] / 100)
+    linear = {"n_estimators": 1, "standardize": False, "tol": 1e-12, "max_iter": 500}
+    model = GNRegressor((), loss="student_t", prior_groups="shared", solver=solver, **linear).fit(X, y)
+    member = model.estimators_[0]
+    beta = 8 / 6 / member.posterior.noise_variance[0]
+    U = np.column_stack([X, np.ones(60)])
+    w, residual = member.weights, U @ member.weights - y
+    alpha = model.n_effective_parameters_ / (w @ w)
+    u = 9 / (8 + beta * residual**2)
+    A = beta * (U.T * u) @ U + alpha * np.eye(4)
+    expected = student_t(8, 0, beta**-0.5).logpdf(residual).sum() - alpha / 2 * w @ w
+    expected += 2 * np.log(alpha) - np.linalg.slogdet(A)[1] / 2
+    assert model.log_evidence_ == pytest.approx(expected, rel=1e-6)
+    # Stationary: the gradient of the log posterior vanishes.
+    np.testing.assert_allclose(beta * (U.T * u) @ residual + alpha * w, 0, atol=1e-3)

@@ -1,19 +1,23 @@
 """Leave-one-out: against refits without each sample, in closed form or by SciPy's minimiser."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from dense import draw
 from scipy.optimize import minimize
-from scipy.special import log_softmax, logsumexp
+from scipy.special import expit, log_softmax, logsumexp
 from scipy.stats import norm
+from scipy.stats import t as student_t
+from sklearn.metrics import log_loss
 
+from skgn import GNClassifier
 from skgn.damping import GainRatio, as_rule
 from skgn.directions import Dual, Primal
 from skgn.evidence import EvidencePrior, FixedPrior, prior_groups
-from skgn.leave_one_out import leave_one_out, predictive_score
+from skgn.leave_one_out import LeftOut, has_heavy_tails, leave_one_out, predictive_score, temperature
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.network import Network
 from skgn.objective import Objective
@@ -288,3 +292,74 @@ def test_the_only_sample_is_predicted_by_the_prior(n, loss, dtype):
     assert float(covariance[0, 0, 0]) == pytest.approx(expected, rel=1e-3 if dtype == torch.float32 else 1e-9)
     # Exact for squared error, where one Newton step is all the way.
     assert abs(float(outputs[0, 0])) < (1e-3 if isinstance(loss, SquaredError) else 1.0)
+
+
+# --- What left-out samples decide
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("loss", "k"), [(SoftmaxLoss(), 3), (LogLoss(), 1), (LogLoss(), 3)])
+@pytest.mark.parametrize("confidence", [0.4, 1.0, 4.0])
+def test_temperature_predicts_what_was_left_out_best(loss, k, weighted, confidence):
+    """Against a grid search with scikit-learn's log loss; a normal density of log T is added."""
+    n = 200
+    logits = [2 * draw(n, k, seed=seed) for seed in (0, 1)]
+    noise = draw(n, k, seed=7)
+    signal = (logits[0] + logits[1]) / 2 + noise
+    Y = torch.eye(k).double()[signal.argmax(1)] if isinstance(loss, SoftmaxLoss) else (signal > 0).double()
+    s = draw(n, seed=3).abs() if weighted else torch.ones(n).double()
+    outputs = [confidence * f for f in logits]
+    y, weight = Y.numpy(), s.numpy()
+
+    def objective(log_T):
+        if isinstance(loss, SoftmaxLoss):
+            p = np.mean([np.exp(log_softmax(f.numpy() / np.exp(log_T), axis=1)) for f in outputs], axis=0)
+            total = log_loss(y.argmax(1), p, sample_weight=weight, normalize=False)
+        else:
+            p = np.mean([expit(f.numpy() / np.exp(log_T)) for f in outputs], axis=0)
+            total = sum(log_loss(y[:, j], p[:, j], sample_weight=weight, normalize=False) for j in range(k))
+        return total + log_T**2 / 2
+
+    grid = np.linspace(-2, 2, 401)
+    best = grid[np.argmin([objective(log_T) for log_T in grid])]
+    assert math.log(temperature(outputs, loss, Y, s)) == pytest.approx(best, abs=0.011)
+
+
+def test_temperature_of_a_flawless_prediction_stays_within_its_bounds():
+    f = 100 * torch.tensor([[1.0], [-1.0]]).double()
+    assert math.exp(-2) <= temperature([f], LogLoss(), (f > 0).double(), torch.ones(2).double()) <= 1
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_classifier_divides_its_outputs_by_the_temperature(n_classes):
+    X = draw(150, 3).numpy()
+    y = np.digitize(X[:, 0] + 0.3 * X[:, 1], [0.0] if n_classes == 2 else [-0.5, 0.5])
+    model = GNClassifier(random_state=0).fit(X, y)
+    assert model.temperature_ != 1.0
+    logits = model._outputs(model._scale_inputs(X)[0]) / model.temperature_
+    if n_classes == 2:
+        expected = np.mean([np.column_stack([expit(-f[:, 0]), expit(f[:, 0])]) for f in logits], axis=0)
+    else:
+        expected = np.mean([np.exp(log_softmax(f, axis=1)) for f in logits], axis=0)
+    np.testing.assert_allclose(model.predict_proba(X), expected, rtol=1e-9)
+    assert GNClassifier(l2_regularization=1e-3, n_estimators=1).fit(X, y).temperature_ == 1.0
+
+
+@pytest.mark.parametrize(
+    ("family", "heavy"), [(norm(), False), (student_t(2), True), (student_t(30), False)], ids=["normal", "t2", "t30"]
+)
+@pytest.mark.parametrize("k", [1, 2])
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_heavy_tails_are_told_from_light_ones_at_any_scale(family, heavy, k, scale):
+    residual = torch.from_numpy(scale * family.rvs((1000, k), random_state=0))
+    objective = SimpleNamespace(Y=torch.zeros(1000, k).double(), sample_weight=torch.ones(1000).double())
+    training = SimpleNamespace(objective=objective, prior=SimpleNamespace(noise_variance=torch.ones(k).double()))
+    left_out = LeftOut(residual, torch.zeros(1000, k, k).double())
+    assert has_heavy_tails(training, left_out) == heavy
+    assert not has_heavy_tails(training, None)
+
+
+def test_residuals_of_zero_have_no_heavy_tails():
+    objective = SimpleNamespace(Y=torch.zeros(5, 1).double(), sample_weight=torch.ones(5).double())
+    training = SimpleNamespace(objective=objective, prior=SimpleNamespace(noise_variance=torch.ones(1).double()))
+    assert not has_heavy_tails(training, LeftOut(objective.Y, torch.zeros(5, 1, 1).double()))
