@@ -36,7 +36,7 @@ _NATS_PER_PRECISION = 0.5
 
 
 #: Noise has heavy tails where a Student-t density gains more nats a sample on left-out residuals. Real sets gained up
-#: to 0.07 and predicted no better for it; with one gross outlier in twenty they gain 0.28 and more (docs/benchmarks.md).
+#: to 0.07 and predicted no better for it; with one gross outlier in twenty, 0.28 and more (docs/benchmarks.md).
 _HEAVY_TAILS = 0.1
 
 #: Logarithm of how much smaller than the root mean square a scale is sought.

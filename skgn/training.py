@@ -58,6 +58,10 @@ _SUFFICIENT_GAIN = 1e-4
 _MAX_TRIES = 30
 
 
+#: Samples of a log loss up to which the tolerance on the log evidence grows in proportion to them.
+_FEW_SAMPLES = 400.0
+
+
 @dataclass(frozen=True)
 class Settings:
     """How long and how strictly to train, the same for all members."""
@@ -194,11 +198,20 @@ class Training:
                     return "precision"
                 quiet = max(step.predicted, step.actual) <= tol * abs(F)
             else:
-                quiet = before is not None and abs(after - before) <= tol * self.objective.total_weight
+                quiet = before is not None and abs(after - before) <= tol * self._evidence_scale()
             self._quiet = self._quiet + 1 if quiet else 0
             if self._quiet >= self.settings.n_iter_no_change:
                 return "decrease" if after is None else "evidence"
         return "max_iter" if self.n_iter >= self.settings.max_iter else "running"
+
+    def _evidence_scale(self) -> float:
+        """Nats of log evidence that ``tol`` is relative to: one a sample.
+
+        Of many samples of a log loss less, like the standard deviation of the log likelihood: there a network of some
+        hundred weights goes on learning while the mean hardly moves (docs/benchmarks.md).
+        """
+        S = self.objective.total_weight
+        return S if self.prior.noise_variance is not None else min(S, math.sqrt(_FEW_SAMPLES * S))
 
     def _find_step(self) -> _Step | None:
         """The first step that passes its test; None sets the status that says why there is none."""
