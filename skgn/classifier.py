@@ -68,8 +68,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Largest number of iterations; 0 leaves the initial network.
     tol : float, default=1e-3
         Training has converged when actual and predicted decrease stay below tol relative to the objective, or the
-        change of the log evidence below tol per sample, for ``n_iter_no_change`` iterations; or when the gradient
-        falls below tol^2 in relative terms.
+        change of the log evidence below tol per sample (above 400 samples: below tol times sqrt(400 n)), for
+        ``n_iter_no_change`` iterations; or when the gradient falls below tol^2 in relative terms.
     early_stopping : False
         Not available yet: the evidence needs no validation set.
     validation_fraction : float, default=0.1

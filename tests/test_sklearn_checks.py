@@ -19,8 +19,14 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 ESTIMATORS = [GNRegressor, GNClassifier]
 
-#: Beside the defaults, every way through the code on a network small enough for the checks to take seconds.
-SMALL = {"hidden_layer_sizes": (4,), "n_estimators": 1, "max_iter": 10}
+#: Beside the defaults, every way through the code on one network small enough for the checks to take seconds.
+SMALL = {
+    "hidden_layer_sizes": (4,),
+    "prior_groups": "layer",
+    "standardize": "robust",
+    "n_estimators": 1,
+    "max_iter": 10,
+}
 CONFIGURATIONS = [
     {},
     {**SMALL, "solver": "dual"},

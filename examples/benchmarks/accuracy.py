@@ -1,11 +1,12 @@
 """Test scores of an estimator on data sets with published or drawn train/test splits.
 
     python examples/benchmarks/accuracy.py DATA_DIR OUT.csv [--names yacht,energy] [--splits 20] [--cap 5000]
-        [--model skgn|hgb] [--parameters "hidden_layer_sizes=(20,)"]
+        [--model skgn|hgb] [--parameters "hidden_layer_sizes=(20,)"] [--outliers 0.1]
 
 DATA_DIR holds one NAME.npz for each data set with arrays X (n, d) and y (n,). With train_idx and test_idx (one row a
 split) these are the splits; else 80 % of the rows are drawn, in the proportions of the classes. With CAP, so many of
-the training rows are drawn. A y of floats is regression, any other classification.
+the training rows are drawn. A y of floats is regression, any other classification. With OUTLIERS, that share of the
+training targets of a regression gets a gross error: five standard deviations times a Student-t of 2 degrees of freedom.
 
 One row of OUT.csv for each split. Regression: root mean squared error in the units of y and relative to the standard
 deviation of the test targets; for skgn the mean log likelihood of a Gaussian with the predicted mean and standard
@@ -93,13 +94,25 @@ def load(path: Path, n_splits: int, cap: int | None) -> tuple[np.ndarray, np.nda
     return X, y, [(train, test[:5000]) for train, test in splits]
 
 
-def evaluate(model: Any, X: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray) -> dict[str, float]:
+def spoil(y: np.ndarray, share: float) -> np.ndarray:
+    """Targets with gross errors in a share of them."""
+    rng = np.random.default_rng(0)
+    hit = rng.random(len(y)) < share
+    spoiled = y.copy()
+    spoiled[hit] += 5 * y.std() * rng.standard_t(2, hit.sum())
+    return spoiled
+
+
+def evaluate(
+    model: Any, X: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray, outliers: float = 0.0
+) -> dict[str, float]:
     """Fit on one split and score on its test part."""
+    y_train = spoil(y[train], outliers) if outliers else y[train]
     start = time.perf_counter()
     with warnings.catch_warnings():
         # Some members may use up max_iter; the scores show what that costs.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(X[train], y[train])
+        model.fit(X[train], y_train)
     fitted = time.perf_counter()
     score = score_regression if np.issubdtype(y.dtype, np.floating) else score_classification
     scores = score(model, X[test], y[test])
@@ -129,6 +142,7 @@ def main() -> None:
     parser.add_argument("--cap", type=int, help="largest number of training rows")
     parser.add_argument("--model", choices=sorted(MODELS), default="skgn")
     parser.add_argument("--parameters", default="", help="constructor arguments, such as 'n_estimators=8'")
+    parser.add_argument("--outliers", type=float, default=0.0, help="share of regression targets to spoil")
     arguments = parser.parse_args()
     names = arguments.names.split(",") if arguments.names else sorted(p.stem for p in arguments.data.glob("*.npz"))
     parameters = eval(f"dict({arguments.parameters})")  # the user's own command line
@@ -144,7 +158,7 @@ def main() -> None:
         make = MODELS[arguments.model][0 if np.issubdtype(y.dtype, np.floating) else 1]
         for number, (train, test) in enumerate(splits):
             if (name, str(number)) not in done:
-                scores = evaluate(make(random_state=0, **parameters), X, y, train, test)
+                scores = evaluate(make(random_state=0, **parameters), X, y, train, test, arguments.outliers)
                 with arguments.out.open("a", newline="") as file:
                     csv.DictWriter(file, FIELDS).writerow({"set": name, "split": number, **scores})
     with arguments.out.open() as file:
