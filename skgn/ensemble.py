@@ -163,6 +163,7 @@ def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs:
     max_iter = problem.settings.max_iter
     with torch_threads(flops), torch.no_grad():
         candidates = [(begin(start), start) for start in starts]
+    heavy_tails = False
     with Parallel(n_jobs=n_jobs, require="sharedmem") as parallel:
         if search:
             units = max(sum(network.hidden_layer_sizes) for network in networks)
@@ -170,11 +171,14 @@ def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs:
             for until, kept in zip(rounds, [max(n_members, len(starts) // 2), n_members], strict=True):
                 best = compare(candidates, min(until, max_iter), first_rows, kept)
                 candidates = [(result.training, result.start) for result in best]
-            if problem.heavy_tailed_loss is not None and has_heavy_tails(best[0].training, best[0].left_out):
-                # From the start: outliers have already led the candidates astray.
-                heavy = dataclasses.replace(problem, loss=problem.heavy_tailed_loss, heavy_tailed_loss=None)
-                return train_members(heavy, starts, n_members, n_jobs)
-        best = compare(candidates, max_iter, n, n_members)
+            if problem.heavy_tailed_loss is not None:
+                heavy_tails = has_heavy_tails(best[0].training, best[0].left_out)
+        if not heavy_tails:
+            best = compare(candidates, max_iter, n, n_members)
+    if heavy_tails and problem.heavy_tailed_loss is not None:
+        # From the start: outliers have already led the candidates astray.
+        anew = dataclasses.replace(problem, loss=problem.heavy_tailed_loss, heavy_tailed_loss=None)
+        return train_members(anew, starts, n_members, n_jobs)
     with torch_threads(flops), torch.no_grad():
         outputs = [result.left_out.outputs for result in best if result.left_out is not None]
         T = temperature(outputs, problem.loss, Y, sample_weight) if tempered and outputs else 1.0

@@ -136,7 +136,9 @@ def temperature(outputs: Sequence[Tensor], loss: Loss, Y: Tensor, sample_weight:
     C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, On calibration of modern neural networks, ICML 2017.
     """
     f = torch.stack(list(outputs))
-    Y, weight = Y.to(f), sample_weight.to(f)
+    # A sample that alone determines a weight has no prediction without itself.
+    predicted = torch.isfinite(f).all(2).all(0)
+    f, Y, weight = f[:, predicted], Y.to(f)[predicted], sample_weight.to(f)[predicted]
     if isinstance(loss, LogLoss):
         # Labels are averaged one by one, each a sample of its own.
         weight = weight.repeat_interleave(Y.shape[1])
