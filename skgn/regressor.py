@@ -114,7 +114,8 @@ class GNRegressor(RegressorMixin, BaseGN):
     n_iter_ : int
         Iterations of the best member.
     loss_ : float
-        Its weighted mean data loss, in units of the standardised target.
+        Its weighted mean data loss, in units of the standardised target: half the squared error, or for Student-t noise
+        minus the log density over the noise precision, 0 at residual 0.
     loss_curve_ : list of float
         That loss after each iteration.
     history_ : dict of ndarray
