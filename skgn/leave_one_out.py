@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 from torch import Tensor
 
 from .losses import LogLoss, Loss, NoiseLoss, SquaredError, StudentTLoss
@@ -34,13 +34,15 @@ __all__ = ["LeftOut", "has_heavy_tails", "leave_one_out", "predictive_score", "t
 #: excess over the test score was 0.2 to 0.5 nats a precision (docs/benchmarks.md).
 _NATS_PER_PRECISION = 0.5
 
-
 #: Noise has heavy tails where a Student-t density gains more nats a sample on left-out residuals. Real sets gained up
 #: to 0.07 and predicted no better for it; with one gross outlier in twenty, 0.28 and more (docs/benchmarks.md).
 _HEAVY_TAILS = 0.1
 
-#: Logarithm of how much smaller than the root mean square a scale is sought.
-_WIDEST = 10.0
+#: And where the centre of that density is within so many standard errors of the mean.
+_STANDARD_ERRORS = 3.0
+
+#: Logarithm of the smallest Student-t scale, in standard deviations of the residuals.
+_SMALLEST_LOG_SCALE = -10.0
 
 #: Temperatures are sought between 1 / e^2 and e^2; their logarithm is normal with variance 1 before the data are seen.
 _LARGEST_LOG_TEMPERATURE = 2.0
@@ -92,28 +94,32 @@ def predictive_score(training: Training, left_out: LeftOut | None) -> float:
 
 
 def has_heavy_tails(training: Training, left_out: LeftOut | None) -> bool:
-    """Whether the left-out residuals, in units of their predicted scales, are those of Student-t noise, not normal."""
+    """Whether the left-out residuals, in units of their predicted scales, are those of Student-t noise, not normal.
+
+    Only noise whose centre is its mean counts: of a skewed target the fit is asked for the mean, which a Student-t
+    distribution would give up for the bulk of the samples.
+    """
     noise = training.prior.noise_variance
     if left_out is None or noise is None:
         return False
-    variance = noise + left_out.covariance.diagonal(dim1=1, dim2=2).clamp(min=0)
+    scale = (noise + left_out.covariance.diagonal(dim1=1, dim2=2).clamp(min=0)).sqrt()
     # Each output of each sample counts.
-    z = ((left_out.outputs - training.objective.Y.to(variance)) / variance.sqrt()).reshape(-1, 1)
-    weight = training.objective.sample_weight.to(z).repeat_interleave(variance.shape[1])
-    if not bool(torch.isfinite(z).all()):
+    z = ((left_out.outputs - training.objective.Y.to(scale)) / scale).flatten()
+    weight = training.objective.sample_weight.to(z).repeat_interleave(scale.shape[1])
+    total = weight.sum()
+    mean = weight @ z / total
+    deviation = (weight @ (z - mean).square() / total).sqrt()
+    if not (bool(torch.isfinite(deviation)) and float(deviation) > 0):
         return False
-    start = 0.5 * math.log(float(z.square()[:, 0] @ weight / weight.sum()) + torch.finfo(z.dtype).tiny)
+    z = ((z - mean) / deviation)[:, None]
 
-    def mean_log_density(loss: NoiseLoss) -> float:
-        """At the scale of greatest likelihood."""
+    def mean_log_density(loss: NoiseLoss, centre: float, log_scale: float) -> float:
+        return float(loss.log_density(z - centre, z.new_tensor(math.exp(2 * log_scale))) @ weight / total)
 
-        def negative(log_scale: float) -> float:
-            return -float(loss.log_density(z, z.new_tensor(math.exp(2 * log_scale))) @ weight) / float(weight.sum())
-
-        # Normal noise takes the root mean square for its scale, heavier tails less.
-        return -float(minimize_scalar(negative, bounds=(start - _WIDEST, start + 1), method="bounded").fun)
-
-    return mean_log_density(StudentTLoss()) > mean_log_density(SquaredError()) + _HEAVY_TAILS
+    bounds = [(-1.0, 1.0), (_SMALLEST_LOG_SCALE, 0.0)]
+    fit = minimize(lambda x: -mean_log_density(StudentTLoss(), *x), [0.0, -0.1], method="Nelder-Mead", bounds=bounds)
+    symmetric = abs(fit.x[0]) <= _STANDARD_ERRORS / math.sqrt(float(total))
+    return symmetric and -fit.fun > mean_log_density(SquaredError(), 0.0, 0.0) + _HEAVY_TAILS
 
 
 def temperature(outputs: Sequence[Tensor], loss: Loss, Y: Tensor, sample_weight: Tensor) -> float:

@@ -39,7 +39,8 @@ class GNRegressor(RegressorMixin, BaseGN):
     loss : {"auto", "squared_error", "student_t"}, default="auto"
         "squared_error" is half the squared error: normal noise. "student_t" has the heavier tails of a Student-t
         distribution with 8 degrees of freedom, which forgives outliers in y. "auto" is the former, or the latter where
-        residuals of left-out samples speak for it by 0.1 nats a sample; with a float ``l2_regularization`` the former.
+        residuals of left-out samples speak for it by 0.1 nats a sample and are not skewed; with a float
+        ``l2_regularization`` the former.
     alpha : float, default=1.0
         Output scaling factor of the network, ``f(x) = alpha * net(x)``; **not** the L2 penalty that
         :class:`~sklearn.neural_network.MLPRegressor` calls alpha (that is ``l2_regularization``). Large values keep

@@ -264,6 +264,16 @@ def test_outliers_turn_the_noise_heavy_tailed_and_do_little_harm():
     assert error["clean"] < 0.1
 
 
+def test_a_target_that_is_mostly_zero_keeps_its_mean():
+    """The centre of its residuals is not their mean, which a Student-t distribution would give up for the zeros."""
+    rng = np.random.RandomState(0)
+    X = rng.standard_normal((400, 3))
+    y = np.where(rng.rand(400) < 0.1 * np.exp(X[:, 0]), np.exp(rng.standard_normal(400)), 0.0)
+    model = GNRegressor(random_state=0).fit(X, y)
+    assert model.noise_distribution_ == "normal"
+    assert model.predict(X).mean() == pytest.approx(y.mean(), rel=0.1)
+
+
 def test_student_t_noise_level_is_a_standard_deviation():
     rng = np.random.RandomState(0)
     X = rng.uniform(-2, 2, (1000, 1))

@@ -9,7 +9,7 @@ import torch
 from dense import draw
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, logsumexp
-from scipy.stats import norm
+from scipy.stats import lognorm, norm
 from scipy.stats import t as student_t
 from sklearn.metrics import log_loss
 
@@ -356,7 +356,9 @@ def test_classifier_divides_its_outputs_by_the_temperature(n_classes):
 
 
 @pytest.mark.parametrize(
-    ("family", "heavy"), [(norm(), False), (student_t(2), True), (student_t(30), False)], ids=["normal", "t2", "t30"]
+    ("family", "heavy"),
+    [(norm(), False), (student_t(2), True), (student_t(30), False), (lognorm(1.5), False)],
+    ids=["normal", "t2", "t30", "skewed"],
 )
 @pytest.mark.parametrize("k", [1, 2])
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
