@@ -307,3 +307,20 @@ def test_student_t_evidence_is_laplace_s(solver):
     assert model.log_evidence_ == pytest.approx(expected, rel=1e-6)
     # Stationary: the gradient of the log posterior vanishes.
     np.testing.assert_allclose(beta * (U.T * u) @ residual + alpha * w, 0, atol=1e-3)
+
+
+@pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
+def test_training_ends_when_the_evidence_first_moves_less_than_its_tolerance(estimator):
+    """A nat a sample is the unit for regression; of 1,600 samples of a log loss it is sqrt(400 n), half of that."""
+    n, tol = 1600, 1e-3
+    rng = np.random.RandomState(0)
+    X = rng.standard_normal((n, 2))
+    y = np.sin(2 * X[:, 0]) + X[:, 1] + 0.5 * rng.standard_normal(n)
+    y = y if estimator is GNRegressor else (y > 0).astype(int)
+    choice = {"prior_groups": "layer", "standardize": "robust", "n_estimators": 1, "random_state": 0}
+    model = estimator((6,), tol=tol, n_iter_no_change=1, **choice).fit(X, y)
+    assert model.status_ == "evidence"
+    moves = np.abs(np.diff(model.history_["log_evidence"]))
+    unit = n if estimator is GNRegressor else n / 2
+    # The evidence at the start is not known.
+    assert moves[-1] <= tol * unit < moves[1:-1].min()
