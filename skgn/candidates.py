@@ -15,7 +15,7 @@ import numpy as np
 
 from .network import Network
 
-__all__ = ["Start", "draw_starts", "hidden_layer_choices", "noise_choices", "prior_choices"]
+__all__ = ["Start", "draw_starts", "layer_choices", "noise_choices", "prior_choices"]
 
 #: Hidden layers of small networks, one layer and two, of about the same number of weights for few features.
 _SMALL = ((20,), (10, 10))
@@ -23,7 +23,10 @@ _SMALL = ((20,), (10, 10))
 #: Hidden layers where there are so many observations for each of their weights that more capacity is of use.
 _LARGE, _OBSERVATIONS_PER_WEIGHT = (16, 16), 8
 
-#: Above so many weights an iteration is slow, and only the network of the fewest weights is taken.
+#: Both for inputs of several columns a feature, which bend by themselves: fewer units do.
+_SMALL_PERIODIC, _LARGE_PERIODIC = ((10,), (10, 10)), (12, 12)
+
+#: Above so many weights an iteration is slow: only the network of the fewest weights is taken.
 _MANY_WEIGHTS = 1000
 
 #: Noise precisions of the standardised target from which evidence starts: all of its variance is noise, and little is.
@@ -49,16 +52,41 @@ class Start:
     anchor: np.ndarray | None
 
 
-def hidden_layer_choices(n_features: int, n_outputs: int, n_observations: float) -> list[tuple[int, ...]]:
-    """Hidden layers that "auto" stands for, given the number of weighted samples times outputs."""
+def layer_choices(
+    n_inputs: dict[str, int], n_outputs: int, n_observations: float, given: tuple[int, ...] | None = None
+) -> list[tuple[str, tuple[int, ...]]]:
+    """Pairs of a scaling of the inputs and the hidden layers of a network that reads it.
 
-    def weights(sizes: tuple[int, ...]) -> int:
-        return Network(n_features, n_outputs, sizes).n_weights
+    Scalings of several columns a feature are an extra, taken where they do not lead to many weights.
 
-    fits_large = n_observations >= _OBSERVATIONS_PER_WEIGHT * weights(_LARGE)
-    preferred: tuple[tuple[int, ...], ...] = (_LARGE,) if fits_large else _SMALL
-    choices = [sizes for sizes in preferred if weights(sizes) <= _MANY_WEIGHTS]
-    return choices or [min(_SMALL, key=weights)]
+    Parameters
+    ----------
+    n_inputs : dict of str to int
+        Columns of each scaling that there is a choice of.
+    n_outputs : int
+    n_observations : float
+        Number of weighted samples times outputs.
+    given : tuple of int, optional
+        The hidden layers; None for "auto".
+    """
+
+    def weights(name: str, sizes: tuple[int, ...]) -> int:
+        return Network(n_inputs[name], n_outputs, sizes).n_weights
+
+    def preferred(name: str) -> tuple[tuple[int, ...], ...]:
+        if given is not None:
+            return (given,)
+        small, large = (_SMALL_PERIODIC, _LARGE_PERIODIC) if name == "periodic" else (_SMALL, _LARGE)
+        fits_large = weights(name, large) <= min(_MANY_WEIGHTS, n_observations / _OBSERVATIONS_PER_WEIGHT)
+        return (large,) if fits_large else small
+
+    choices = []
+    for name in n_inputs:
+        few = [sizes for sizes in preferred(name) if weights(name, sizes) <= _MANY_WEIGHTS]
+        if not few and (name != "periodic" or len(n_inputs) == 1):
+            few = [min(preferred(name), key=lambda sizes: weights(name, sizes))]
+        choices += [(name, sizes) for sizes in few]
+    return choices
 
 
 def prior_choices(has_noise: bool) -> tuple[str, ...]:
@@ -72,19 +100,31 @@ def noise_choices(has_noise: bool) -> tuple[float | None, ...]:
 
 
 def draw_starts(
-    networks: Sequence[Network],
-    inputs: Sequence[str],
+    networks: Sequence[tuple[str, Network]],
     priors: Sequence[str | float],
     noise: Sequence[float | None],
     n_members: int,
     random_state: np.random.RandomState,
 ) -> list[Start]:
-    """Every combination from one seed after the other; as many seeds as members where there is only one combination."""
-    variants = list(itertools.product(networks, inputs, priors, noise))
+    """Networks, each with the scaling of its inputs, from every prior and noise level, and one seed after the other.
+
+    Where there is a choice in two or more of scaling, hidden layers, prior and noise level, half of the combinations
+    do: the half fraction of the factorial design, in which every pair of choices still comes about as often. A single
+    combination gets as many seeds as there are members.
+    """
+    combinations = list(itertools.product(networks, priors, noise))
+    levels = [(name, network.hidden_layer_sizes, *rest) for (name, network), *rest in combinations]
+    factors = [list(dict.fromkeys(values)) for values in zip(*levels, strict=True)]
+    halved = sum(len(factor) > 1 for factor in factors) > 1
+    variants = [
+        combination
+        for combination, values in zip(combinations, levels, strict=True)
+        if not halved or sum(factor.index(v) for factor, v in zip(factors, values, strict=True)) % 2 == 0
+    ]
     enough = n_members if len(variants) == 1 else math.ceil(_CANDIDATES_PER_MEMBER * n_members / len(variants))
     seeds = random_state.randint(np.iinfo(np.int32).max, size=enough)
     starts = []
-    for seed, (network, name, prior, precision) in itertools.product(seeds.tolist(), variants):
+    for seed, ((name, network), prior, precision) in itertools.product(seeds.tolist(), variants):
         weights = network.initial_weights(np.random.RandomState(seed))
         anchor = weights if network.init == "centered" else None
         starts.append(Start(network, name, prior, precision, weights, anchor))

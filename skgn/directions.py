@@ -233,8 +233,8 @@ def _too_large(solver: str, need: dict[str, float], available: float, network: N
     if need[other] <= available:
         return message + f"solver={other!r} needs {gigabytes(need[other])} and would fit."
     fitting = int(math.sqrt(available / (8 * _COPIES)))
-    readout_only = network.n_outputs * (network.n_features * network.linear_path + 1)
-    width = (fitting - readout_only) // (network.n_features + network.n_outputs + 1)
+    readout_only = network.n_outputs * (network.n_inputs * network.linear_path + 1)
+    width = (fitting - readout_only) // (network.n_inputs + network.n_outputs + 1)
     return message + (
         f"solver='primal' would fit with at most {fitting} weights, for example hidden_layer_sizes=({max(1, width)},)."
     )

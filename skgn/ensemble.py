@@ -211,25 +211,30 @@ def _solver_tensor(values: np.ndarray, device: torch.device) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64, device=linear_algebra_device(device))
 
 
-def feature_sensitivity(members: list[Member], inputs: dict[str, np.ndarray], sample_weight: np.ndarray) -> np.ndarray:
+def feature_sensitivity(
+    members: list[Member], inputs: dict[str, np.ndarray], features: dict[str, np.ndarray], sample_weight: np.ndarray
+) -> np.ndarray:
     """How much the outputs move when a feature takes its value from another row: the total Sobol index, times 2.
 
-    Weighted mean over rows of the squared change of the members' mean output, for each of the d features. Merged rows
-    come in random order, so that a fixed shift is a random exchange, and the first rows are a random sample.
+    Weighted mean over rows of the squared change of the members' mean output, for each of the d features. ``features``
+    tells of each column of the scaled inputs which feature it belongs to; all columns of a feature are exchanged
+    together. Merged rows come in random order, so that a fixed shift is a random exchange, and the first rows are
+    a random sample.
     """
     weight = sample_weight[:_SENSITIVITY_ROWS]
-    network = members[0].network
-    change = np.zeros((network.n_features, len(weight), network.n_outputs))
+    d = 1 + max(int(of.max()) for of in features.values())
+    change = np.zeros((d, len(weight), members[0].network.n_outputs))
     cpu = torch.device("cpu")
     with torch_threads(0.0), torch.no_grad():
         for member in members:
+            blocks = [torch.from_numpy(np.flatnonzero(features[member.inputs] == j)) for j in range(d)]
             U = Network.with_bias(torch.from_numpy(inputs[member.inputs][:_SENSITIVITY_ROWS]))
             partner = U.roll(-(len(U) // 2), 0)
             for sign, values in ((1, member.weights), (-1, member.anchor)):
                 if values is not None:
                     w = _solver_tensor(values, cpu)
                     base = member.network.forward(U, w)[0]
-                    for j, exchanged in enumerate(member.network.forward_exchanged(U, partner, w)):
+                    for j, exchanged in enumerate(member.network.forward_exchanged(U, partner, w, blocks)):
                         change[j] += sign * (exchanged - base).numpy()
     return (np.square(change / len(members)).sum(axis=2) @ weight) / weight.sum()
 

@@ -17,13 +17,13 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from .activations import ACTIVATIONS
 from .backend import DTYPES, linear_algebra_device, resolve_device
-from .candidates import Start, draw_starts, hidden_layer_choices, noise_choices, prior_choices
+from .candidates import Start, draw_starts, layer_choices, noise_choices, prior_choices
 from .damping import DampingRule, as_rule
 from .ensemble import Ensemble, Problem, feature_sensitivity, member_outputs, train_members
 from .jacobian import gram_flops
 from .losses import Loss, NoiseLoss
 from .network import Network
-from .preprocessing import InputScaler, RankScaler, merge_rows
+from .preprocessing import InputScaler, PeriodicEmbedding, RankScaler, Scaler, merge_rows
 from .training import CONVERGED, STATUS, Settings
 
 if TYPE_CHECKING:
@@ -31,10 +31,12 @@ if TYPE_CHECKING:
 
 __all__ = ["BaseGN"]
 
-_Scaler = InputScaler | RankScaler
-
 #: Scalings of the inputs by name.
-_SCALERS: dict[str, type[InputScaler] | type[RankScaler]] = {"robust": InputScaler, "rank": RankScaler}
+_SCALERS: dict[str, type[InputScaler] | type[RankScaler] | type[PeriodicEmbedding]] = {
+    "robust": InputScaler,
+    "rank": RankScaler,
+    "periodic": PeriodicEmbedding,
+}
 
 #: A feature that carries less than this fraction of an equal share of the sensitivity is switched off: three times what
 #: chance gives a column of noise when 20 parameters are fitted to 440 samples, half of whose variance is noise.
@@ -231,7 +233,9 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
             dtype=DTYPES[self.dtype],
         )
         ensemble = train_members(problem, starts, self.n_estimators, self.n_jobs)
-        self.feature_relevance_ = _relevance(feature_sensitivity(ensemble.members, inputs, weight))
+        self.feature_relevance_ = _relevance(
+            feature_sensitivity(ensemble.members, inputs, self._input_features, weight)
+        )
         self._store(ensemble)
 
     def _target_check(self) -> dict[str, Any]:
@@ -262,7 +266,7 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
 
     def _fit_scalers(
         self, X: np.ndarray, weight: np.ndarray, hidden: tuple[int, ...] | None
-    ) -> dict[str, _Scaler | None]:
+    ) -> dict[str, Scaler | None]:
         """The scalings that candidates may have; ranks only where nonlinear models are chosen among."""
         if isinstance(self.standardize, str):
             names = [self.standardize]
@@ -274,20 +278,21 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
 
     def _starts(self, hidden: tuple[int, ...] | None, k: int, n_observations: float, has_noise: bool) -> list[Start]:
         """Candidates: every combination of what is left to the fit; with a fixed l2 nothing is."""
-        d, n = self.n_features_in_, self.n_estimators
+        n = self.n_estimators
         priors: Sequence[str | float] = (float(self.l2_regularization),) if self._fixed_l2 else (self.prior_groups,)
         if priors == ("auto",):
             priors = prior_choices(has_noise)
         noise = noise_choices(has_noise and not self._fixed_l2)
-        choices = hidden_layer_choices(d, k, n_observations) if hidden is None else [hidden]
-        if self._fixed_l2:
-            choices = choices[:1]
+        n_inputs = {name: len(features) for name, features in self._input_features.items()}
+        choices = layer_choices(n_inputs, k, n_observations, hidden)
         networks = [
-            Network(d, k, sizes, self.activation, self.linear_path, float(self.alpha), self.init) for sizes in choices
+            (
+                name,
+                Network(n_inputs[name], k, sizes, self.activation, self.linear_path, float(self.alpha), self.init),
+            )
+            for name, sizes in (choices[:1] if self._fixed_l2 else choices)
         ]
-        fresh = draw_starts(
-            networks, list(self._input_scalers), priors, noise, n, check_random_state(self.random_state)
-        )
+        fresh = draw_starts(networks, priors, noise, n, check_random_state(self.random_state))
         if not (self.warm_start and hasattr(self, "estimators_")):
             return fresh
         kept = [
@@ -295,11 +300,11 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
             for m in self.estimators_[:n]
             if m.inputs in self._input_scalers and m.prior in priors
         ]
-        if any(start.network not in networks for start in kept):
+        if any((start.inputs, start.network) not in networks for start in kept):
             raise ValueError(
                 "warm_start=True needs the network of the previous fit: the same number of features, outputs and "
                 f"classes, hidden_layer_sizes, activation, linear_path, alpha and init. It was {kept[0].network}, "
-                f"now it is {networks[0]}."
+                f"now it is {networks[0][1]}."
             )
         return kept if len(kept) == n else kept + fresh
 
@@ -324,6 +329,14 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         self.status_message_ = STATUS[best.status]
         self.log_evidence_ = best.log_evidence
         self.n_effective_parameters_ = best.n_effective_parameters
+
+    @property
+    def _input_features(self) -> dict[str, np.ndarray]:
+        """Of each scaling's columns the features that they come from."""
+        return {
+            name: np.arange(self.n_features_in_) if scaler is None else scaler.features
+            for name, scaler in self._input_scalers.items()
+        }
 
     def _scaled(self, X: np.ndarray) -> dict[str, np.ndarray]:
         """X in each of the scalings, float64 and C-contiguous."""

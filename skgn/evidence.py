@@ -164,7 +164,7 @@ def prior_groups(kind: str, network: Network, device: torch.device) -> Groups:
     network : Network
     device : torch.device
     """
-    d, index, count = network.n_features, [], 0
+    d, index, count = network.n_inputs, [], 0
     for layer, (_, into) in enumerate(network.shapes):
         if kind == "shared":
             groups = torch.zeros(into, dtype=torch.long)

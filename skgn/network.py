@@ -36,10 +36,10 @@ class Tape(NamedTuple):
 class Network:
     """Architecture of a feed-forward network; weights are passed to its methods.
 
-    Inputs ``U`` have shape (n, n_features + 1) with ones in the last column (:meth:`with_bias`); outputs (n, k).
+    Inputs ``U`` have shape (n, n_inputs + 1) with ones in the last column (:meth:`with_bias`); outputs (n, k).
     """
 
-    n_features: int
+    n_inputs: int
     n_outputs: int
     hidden_layer_sizes: tuple[int, ...] = (20,)
     activation: str = "tanh"
@@ -54,9 +54,9 @@ class Network:
                 "init='symmetric' pairs the units of a layer and needs even widths, got "
                 f"hidden_layer_sizes={self.hidden_layer_sizes}; make them even or use init='centered'."
             )
-        widths = [self.n_features, *self.hidden_layer_sizes]
+        widths = [self.n_inputs, *self.hidden_layer_sizes]
         shapes = [(out, into + 1) for into, out in itertools.pairwise(widths)]
-        skip = self.n_features if self.linear_path and self.hidden_layer_sizes else 0
+        skip = self.n_inputs if self.linear_path and self.hidden_layer_sizes else 0
         shapes.append((self.n_outputs, widths[-1] + skip + 1))
         object.__setattr__(self, "shapes", tuple(shapes))
 
@@ -118,26 +118,26 @@ class Network:
             net = inputs[-1] @ readout.T
         return self.alpha * net, Tape(inputs, slopes)
 
-    def forward_exchanged(self, U: Tensor, partner: Tensor, w: Tensor) -> Iterator[Tensor]:
-        """Outputs (n, k) with one feature taken from ``partner`` (n, d + 1), for each feature in turn.
+    def forward_exchanged(self, U: Tensor, partner: Tensor, w: Tensor, blocks: list[Tensor]) -> Iterator[Tensor]:
+        """Outputs (n, k) with a block of the inputs taken from ``partner`` (n, n_inputs + 1), for each block in turn.
 
-        Only the first layer and the linear path see a feature: their products are corrected by a rank-one term.
+        Only the first layer and the linear path see an input: their products are corrected by a term of low rank.
         """
         *hidden, readout = self.split(w)
         change = partner - U
         if not hidden:
             net = U @ readout.T
-            yield from (self.alpha * (net + change[:, j, None] * readout[:, j]) for j in range(self.n_features))
+            yield from (self.alpha * (net + change[:, block] @ readout[:, block].T) for block in blocks)
             return
         function = ACTIVATIONS[self.activation][0]
         h = self.hidden_layer_sizes[-1]
-        direct = readout[:, h:-1] if self.linear_path else readout.new_zeros(self.n_outputs, self.n_features)
+        direct = readout[:, h:-1] if self.linear_path else readout.new_zeros(self.n_outputs, self.n_inputs)
         upper = Network(self.hidden_layer_sizes[0], self.n_outputs, self.hidden_layer_sizes[1:], self.activation, False)
         w_upper = torch.cat([W.flatten() for W in [*hidden[1:], torch.cat([readout[:, :h], readout[:, -1:]], 1)]])
         z, linear = U @ hidden[0].T, U[:, :-1] @ direct.T
-        for j in range(self.n_features):
-            a = function(z + change[:, j, None] * hidden[0][:, j])
-            net = upper.forward(self.with_bias(a), w_upper)[0] + linear + change[:, j, None] * direct[:, j]
+        for block in blocks:
+            a = function(z + change[:, block] @ hidden[0][:, block].T)
+            net = upper.forward(self.with_bias(a), w_upper)[0] + linear + change[:, block] @ direct[:, block].T
             yield self.alpha * net
 
     def backward(self, tape: Tape, w: Tensor, columns: Tensor) -> list[Tensor]:

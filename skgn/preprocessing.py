@@ -8,11 +8,20 @@ and not on whether a row came twice or once with weight 2.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from scipy.special import ndtri
 
-__all__ = ["InputScaler", "RankScaler", "TargetScaler", "merge_rows", "weighted_quantile"]
+__all__ = [
+    "InputScaler",
+    "PeriodicEmbedding",
+    "RankScaler",
+    "Scaler",
+    "TargetScaler",
+    "merge_rows",
+    "weighted_quantile",
+]
 
 #: Standardised inputs beyond this many scale units are squeezed towards it.
 _CLIP = 3.0
@@ -28,6 +37,9 @@ _LARGEST_SCORE = 3.5
 
 #: Knots of a rank transformation; more distinct values are interpolated.
 _KNOTS = 1000
+
+#: Radians to a unit of the normal score, in its sine and cosine.
+_FREQUENCY = 2.0
 
 #: Beyond this the square in the clip would overflow; the clip is flat there by far.
 _LARGEST = 1e150
@@ -84,6 +96,17 @@ def weighted_quantile(values: np.ndarray, weight: np.ndarray, q: float) -> np.nd
     return sorted_values[low, columns] / 2 + sorted_values[high, columns] / 2
 
 
+class Scaler(Protocol):
+    """A scaling of the inputs: ``features`` tells of each of its columns which feature it comes from."""
+
+    @property
+    def features(self) -> np.ndarray: ...
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """Columns of (n, d) inputs: new, C-contiguous and float64."""
+        ...
+
+
 @dataclass
 class InputScaler:
     """z = (x - median) / scale, then z / sqrt(1 + (z / 3)^2).
@@ -109,6 +132,11 @@ class InputScaler:
         scale = np.where(spread >= np.finfo(float).tiny, spread, half_range)
         inverse = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0)
         return cls(centre, inverse, unit)
+
+    @property
+    def features(self) -> np.ndarray:
+        """One column a feature."""
+        return np.arange(len(self.unit))
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Scale and clip; the result is new, C-contiguous and float64."""
@@ -154,6 +182,11 @@ class RankScaler:
             scores.append(z[kept])
         return cls(values, scores, unit)
 
+    @property
+    def features(self) -> np.ndarray:
+        """One column a feature."""
+        return np.arange(len(self.unit))
+
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Scores of (n, d) inputs; the result is new, C-contiguous and float64."""
         with np.errstate(over="ignore"):
@@ -171,6 +204,39 @@ class RankScaler:
             beyond = np.clip(beyond, -_LARGEST, _LARGEST)
             out[:, j] = z[left] + part * (z[left + 1] - z[left]) + beyond / np.sqrt(1 + np.square(beyond / _CLIP))
         return out
+
+
+@dataclass
+class PeriodicEmbedding:
+    """The normal score z of :class:`RankScaler` and, where it has three values or more, sin 2z and cos 2z beside it.
+
+    Bends of a feature that a small network would first have to learn. Of two values any function is linear.
+
+    References
+    ----------
+    Y. Gorishniy, I. Rubachev and A. Babenko, On embeddings for numerical features in tabular deep learning,
+    NeurIPS 2022.
+    """
+
+    ranks: RankScaler
+    bent: np.ndarray
+
+    @classmethod
+    def fit(cls, X: np.ndarray, weight: np.ndarray) -> PeriodicEmbedding:
+        """Estimate from (n, d) inputs."""
+        ranks = RankScaler.fit(X, weight)
+        return cls(ranks, np.flatnonzero([len(values) > 2 for values in ranks.values]))
+
+    @property
+    def features(self) -> np.ndarray:
+        """Scores, sines, cosines."""
+        return np.concatenate([self.ranks.features, self.bent, self.bent])
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """Scores, sines and cosines of (n, d) inputs; the result is new, C-contiguous and float64."""
+        z = self.ranks.transform(X)
+        angle = _FREQUENCY * z[:, self.bent]
+        return np.concatenate([z, np.sin(angle), np.cos(angle)], axis=1)
 
 
 @dataclass

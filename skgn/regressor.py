@@ -29,8 +29,9 @@ class GNRegressor(RegressorMixin, BaseGN):
     ----------
     hidden_layer_sizes : "auto", int or sequence of int, default="auto"
         Units of each hidden layer; ``()`` is a linear model. "auto" lets the fit choose among (20,) and (10, 10), or
-        takes (16, 16) where there are 8 observations for each of its weights; sizes of more than 1,000 weights only
-        where there is no smaller one. With a float ``l2_regularization`` nothing is compared: the first of these.
+        takes (16, 16) where there are 8 observations for each of its weights; for periodic inputs (see
+        ``standardize``) among (10,) and (10, 10), or (12, 12). Sizes of more than 1,000 weights only where there is
+        no smaller one. With a float ``l2_regularization`` nothing is compared: the first of these.
     activation : str, default="tanh"
         "tanh", "logistic", "softplus", "silu", "gelu" or "identity"; "relu" works but is outside the theory, which
         asks for smooth functions.
@@ -61,13 +62,13 @@ class GNRegressor(RegressorMixin, BaseGN):
         biases included.
     prior_groups : {"auto", "feature", "layer", "shared", "unit"}, default="auto"
         Which weights share a precision when it is estimated: "feature" has one for the first-layer weights of each
-        feature (automatic relevance determination), "layer" one for all features, "shared" one for all weights;
+        feature, or of each column of periodic inputs (automatic relevance determination), "layer" one for all of
+        these, "shared" one for all weights;
         "unit" sets every precision to 1 instead. "auto" lets the fit choose between "feature" and "layer".
     n_estimators : int, default=4
-        Networks whose predictions are averaged. Where the fit has a choice (hidden layers, scaling of the
-        inputs, prior, noise level), at least
-        twice as many candidates start, of every kind and from different weights. Those that predict left-out samples
-        best, by approximate leave-one-out, are trained to the end.
+        Networks whose predictions are averaged. Where the fit has a choice (hidden layers, scaling of the inputs,
+        prior, noise level), at least twice as many candidates start, of every kind and from different weights. Those
+        that predict left-out samples best, by approximate leave-one-out, are trained to the end.
     solver : {"auto", "primal", "dual"}, default="auto"
         Factorise the system of weights (P x P), that of samples times outputs (n k x n k), or the cheaper.
     batch_size : None
@@ -84,10 +85,11 @@ class GNRegressor(RegressorMixin, BaseGN):
         Has no effect without early stopping.
     n_iter_no_change : int, default=5
         See ``tol``.
-    standardize : bool, "robust" or "rank", default=True
+    standardize : bool, "robust", "rank" or "periodic", default=True
         Scale inputs: "robust" by median and interquartile range, clipped smoothly at 3 units; "rank" to the normal
-        scores of their ranks. True is "robust", or lets the fit choose between the two where it compares candidates
-        with hidden layers. Unless False, the target is standardised too.
+        scores z of their ranks; "periodic" to these and, for features of three values or more, sin 2z and cos 2z
+        beside them. True is "robust", or lets the fit choose among the three where it compares candidates with hidden
+        layers ("periodic" up to 1,000 weights). Unless False, the target is standardised too.
     warm_start : bool, default=False
         Start from the weights of the previous fit.
     device : str, default="auto"
@@ -107,7 +109,8 @@ class GNRegressor(RegressorMixin, BaseGN):
     ----------
     coefs_, intercepts_ : list of ndarray
         Weights of the best member by layer, (inputs, outputs) and (outputs,); with ``linear_path`` the inputs of the
-        readout are the last hidden layer's units followed by the features.
+        readout are the last hidden layer's units followed by the network's inputs: one for each feature, or with
+        periodic inputs (``estimators_[0].inputs``) all scores, then the sines, then the cosines.
     estimators_ : list
         The trained members, best first.
     n_outputs_ : int

@@ -22,7 +22,7 @@ class Linearisation:
 
     def __init__(self, network, loss, n, dtype=torch.float64, seed=0):
         k = network.n_outputs
-        X, s = draw(n, network.n_features, seed=seed), draw(n, seed=seed + 1).abs() + 0.05
+        X, s = draw(n, network.n_inputs, seed=seed), draw(n, seed=seed + 1).abs() + 0.05
         Y = draw(n, k, seed=seed + 2) if isinstance(loss, SquaredError) else torch.eye(k).double()[torch.arange(n) % k]
         self.w = 0.7 * draw(network.n_weights, seed=seed + 3)
         if network.init == "symmetric":
@@ -189,7 +189,7 @@ def test_output_blocks_match_the_dense_inverse(direction, budget, problem, monke
     network, precision = problem.network, problem.precision()
     solver = direction(problem.operator, problem.S)
     inverse = torch.linalg.inv(problem.G + torch.diag(network.expand(precision)))
-    for X in (problem.X, draw(17, network.n_features, seed=20)):
+    for X in (problem.X, draw(17, network.n_inputs, seed=20)):
         J = dense.jacobian(network, problem.w, X)
         outputs = Jacobian.of_outputs(network, problem.w, network.with_bias(X))
         blocks = solver.output_blocks(outputs, precision)
@@ -244,7 +244,8 @@ def test_single_precision_keeps_the_shortest_step_short(case, direction):
     problem, exact = Linearisation(*CASES[case], dtype=torch.float32), Linearisation(*CASES[case])
     step = direction(problem.operator, problem.S).solve(problem.gradient, problem.zeros(), 0.0)
     pinv = torch.from_numpy(np.linalg.pinv(exact.G.numpy(), rcond=1e-13, hermitian=True))
-    assert float(step.norm()) < 1.1 * float((pinv @ exact.gradient).norm())
+    # Rounding may double what an eigenvalue at the cutoff contributes; one below it would add orders of magnitude.
+    assert float(step.norm()) < 3 * float((pinv @ exact.gradient).norm())
     decrease = -float(exact.gradient @ step + 0.5 * step @ exact.G @ step)
     # Directions of small but true curvature are lost among the rounding errors, no more.
     assert decrease > 0.4 * float(0.5 * exact.gradient @ pinv @ exact.gradient)

@@ -1031,7 +1031,7 @@ def test_members_have_the_documented_scalings_and_priors(estimator, standardize)
     assert len(model.estimators_) == 3
     assert {member.prior for member in model.estimators_} <= PRIORS[estimator]
     used = {member.inputs for member in model.estimators_}
-    assert used <= ({"robust", "rank"} if standardize else {"raw"})
+    assert used <= ({"robust", "rank", "periodic"} if standardize else {"raw"})
     # No more scalers are kept than there are members that need them.
     assert set(model._input_scalers) == used
 
@@ -1044,11 +1044,14 @@ def test_members_have_the_documented_scalings_and_priors(estimator, standardize)
         ({"hidden_layer_sizes": (), "standardize": False}, {"raw"}),
         ({"standardize": False}, {"raw"}),
         ({"l2_regularization": 1e-2}, {"robust"}),
-        ({}, {"robust", "rank"}),
+        ({"standardize": "periodic"}, {"periodic"}),
+        ({}, {"robust", "rank", "periodic"}),
+        # Three columns a feature would make more than 1,000 weights.
+        ({"hidden_layer_sizes": (150,)}, {"robust", "rank"}),
     ],
 )
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_ranks_are_tried_for_nonlinear_models_with_evidence_only(estimator, params, expected, monkeypatch):
+def test_scalings_are_a_choice_of_small_nonlinear_models_with_evidence(estimator, params, expected, monkeypatch):
     tried = set()
 
     def train(problem, starts, *args):

@@ -98,6 +98,18 @@ def test_pure_noise_columns_are_switched_off():
     assert (relevance[2:] == 0).all()
 
 
+def test_relevance_counts_all_columns_of_a_feature():
+    """Of y = cos 2z only the cosine column knows; it belongs to the second feature of three."""
+    rng = np.random.RandomState(0)
+    X = np.column_stack([rng.randint(0, 2, 300), rng.standard_normal((300, 2))])
+    y = np.cos(2 * X[:, 1]) + 0.05 * rng.standard_normal(300)
+    model = GNRegressor((), standardize="periodic", n_estimators=1, random_state=0).fit(X, y)
+    assert model.feature_relevance_.shape == (3,)
+    assert model.feature_relevance_[1] > 0.9
+    assert model.coefs_[0].shape == (3 + 2 + 2, 1)
+    assert model.score(X, y) > 0.9
+
+
 def test_each_output_has_its_own_noise_level():
     rng = np.random.RandomState(0)
     X = rng.standard_normal((500, 3))

@@ -184,15 +184,16 @@ def test_weights_stay_float64_where_data_are_float32():
 
 @pytest.mark.parametrize("linear_path", [True, False])
 @pytest.mark.parametrize("hidden", [(), (5,), (4, 6)])
-def test_one_feature_exchanged_equals_a_forward_pass_on_the_exchanged_inputs(hidden, linear_path):
+def test_inputs_exchanged_equal_a_forward_pass_on_the_exchanged_inputs(hidden, linear_path):
     rng = np.random.RandomState(0)
-    network = Network(3, 2, hidden, linear_path=linear_path, alpha=1.7)
+    network = Network(4, 2, hidden, linear_path=linear_path, alpha=1.7)
     w = torch.from_numpy(rng.standard_normal(network.n_weights))
-    U = Network.with_bias(torch.from_numpy(rng.standard_normal((11, 3))))
+    U = Network.with_bias(torch.from_numpy(rng.standard_normal((11, 4))))
     partner = U.roll(-5, 0)
-    outputs = list(network.forward_exchanged(U, partner, w))
-    assert len(outputs) == 3
-    for j, f in enumerate(outputs):
+    blocks = [[0], [1, 3], [2], []]
+    outputs = list(network.forward_exchanged(U, partner, w, [torch.tensor(b, dtype=torch.long) for b in blocks]))
+    assert len(outputs) == 4
+    for block, f in zip(blocks, outputs, strict=True):
         exchanged = U.clone()
-        exchanged[:, j] = partner[:, j]
+        exchanged[:, block] = partner[:, block]
         np.testing.assert_allclose(f, network.forward(exchanged, w)[0], rtol=1e-12, atol=1e-12)

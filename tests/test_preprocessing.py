@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm, rankdata
 
-from skgn.preprocessing import InputScaler, RankScaler, TargetScaler, merge_rows, weighted_quantile
+from skgn.preprocessing import InputScaler, PeriodicEmbedding, RankScaler, TargetScaler, merge_rows, weighted_quantile
 
 rng = np.random.RandomState
 
@@ -264,6 +264,40 @@ def test_ranks_of_values_whose_gaps_have_no_reciprocal(column):
     z = scaler.transform(X)[:, 0]
     assert np.isfinite(z).all() and (np.diff(z) >= 0).all() and z[0] < z[-1]
     assert np.isfinite(scaler.transform(np.array([[-1.7e308], [-1.0], [1e-310], [0.5], [1.7e308]]))).all()
+
+
+# PeriodicEmbedding
+
+
+def test_features_of_three_values_or_more_get_a_sine_and_a_cosine():
+    x = rng(0).standard_normal(60)
+    X = np.column_stack([x, x > 0, np.full(60, 7.0), np.arange(60) % 3])
+    embedding = PeriodicEmbedding.fit(X, np.ones(60))
+    Z = embedding.transform(X)
+    np.testing.assert_array_equal(embedding.features, [0, 1, 2, 3, 0, 3, 0, 3])
+    z = normal_scores(X)
+    expected = np.column_stack([z, np.sin(2 * z[:, [0, 3]]), np.cos(2 * z[:, [0, 3]])])
+    np.testing.assert_allclose(Z, expected, rtol=1e-10, atol=1e-12)
+    assert Z.dtype == np.float64 and Z.flags.c_contiguous
+
+
+def test_weights_equal_repetition_in_the_periodic_embedding():
+    X, count = table(80), rng(3).randint(1, 4, 80)
+    repeated, new = np.repeat(X, count, axis=0), table(50, seed=9)
+    weighted, unweighted = (
+        PeriodicEmbedding.fit(X, count.astype(float)),
+        PeriodicEmbedding.fit(repeated, np.ones(len(repeated))),
+    )
+    np.testing.assert_array_equal(weighted.features, unweighted.features)
+    for rows in (X, new):
+        np.testing.assert_array_equal(weighted.transform(rows), unweighted.transform(rows))
+
+
+@pytest.mark.parametrize("value", [1e308, -1e308, 1e-320])
+def test_periodic_columns_stay_finite_whatever_comes_later(value):
+    X = table()
+    Z = PeriodicEmbedding.fit(X, np.ones(len(X))).transform(np.full((2, X.shape[1]), value))
+    assert np.isfinite(Z).all()
 
 
 # TargetScaler
