@@ -2,7 +2,7 @@
 
 Left: how far a car gets on a gallon is not measured here, so the relation is that of body mass index and disease
 progression in scikit-learn's diabetes data, with the band that 90 % of new patients should fall into. Right: the same
-data with ten columns of pure noise beside their ten features; one precision for each feature switches the noise off.
+data with ten columns of pure noise beside their ten features, which are switched off.
 
     python examples/uncertainty.py [PICTURE.png]
 """
@@ -37,7 +37,7 @@ def main() -> None:
     band.legend(loc="upper left")
 
     noise = np.random.RandomState(0).standard_normal((len(y), 10))
-    relevance = GNRegressor(prior_groups="feature", random_state=0).fit(np.hstack([X, noise]), y).feature_relevance_
+    relevance = GNRegressor(random_state=0).fit(np.hstack([X, noise]), y).feature_relevance_
     names = [*data.feature_names, *(f"noise {i}" for i in range(10))]
     colours = ["tab:blue"] * X.shape[1] + ["tab:orange"] * 10
     bars.barh(names, relevance, color=colours)

@@ -138,7 +138,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         less sure. Set by left-out samples with ``l2_regularization="evidence"``, else 1.
     feature_relevance_ : ndarray of shape (n_features,)
         Share of each feature in what the predictions react to (total Sobol indices by exchange of values between
-        rows); non-negative, summing to 1, 0 for a feature switched off.
+        rows); non-negative, summing to 1, 0 for a feature switched off: one that moves the predictions no more than
+        chance lets a column of noise do, or less than 15 % of an equal share.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (n_features,)

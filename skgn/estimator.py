@@ -9,6 +9,7 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from scipy.stats import chi2
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
@@ -19,7 +20,7 @@ from .activations import ACTIVATIONS
 from .backend import DTYPES, linear_algebra_device, resolve_device
 from .candidates import Start, draw_starts, layer_choices, noise_choices, prior_choices
 from .damping import DampingRule, as_rule
-from .ensemble import Ensemble, Problem, feature_sensitivity, member_outputs, train_members
+from .ensemble import Ensemble, Problem, Sensitivity, feature_sensitivity, member_outputs, train_members
 from .jacobian import gram_flops
 from .losses import Loss, NoiseLoss
 from .network import Network
@@ -38,18 +39,25 @@ _SCALERS: dict[str, type[InputScaler] | type[RankScaler] | type[PeriodicEmbeddin
     "periodic": PeriodicEmbedding,
 }
 
-#: A feature that carries less than this fraction of an equal share of the sensitivity is switched off: three times what
-#: chance gives a column of noise when 20 parameters are fitted to 440 samples, half of whose variance is noise.
+#: A feature is switched off where chance alone explains its influence: the probability that a coefficient that is 0
+#: lies so many standard errors (three) from it, or a feature with
+_CHANCE = 2.7e-3
+
+#: less than this fraction of an equal share of the sensitivity.
 _SWITCHED_OFF = 0.15
 
 
-def _relevance(sensitivity: np.ndarray) -> np.ndarray:
+def _relevance(sensitivity: Sensitivity, n_outputs: int) -> np.ndarray:
     """Shares of the sensitivity (d,), summing to 1; equal ones where no feature has any influence."""
-    total = sensitivity.sum()
+    total = sensitivity.squares.sum()
     if not total > 0:
-        return np.full(len(sensitivity), 1 / len(sensitivity))
-    share = sensitivity / total
-    share[share < _SWITCHED_OFF / len(share)] = 0.0
+        return np.full(len(sensitivity.squares), 1 / len(sensitivity.squares))
+    share = sensitivity.squares / total
+    # Unknown evidence (nan) switches nothing off.
+    chance = sensitivity.evidence < chi2.isf(_CHANCE, n_outputs)
+    off = (share < _SWITCHED_OFF / len(share)) | chance
+    if not off.all():
+        share[off] = 0.0
     return share / share.sum()
 
 
@@ -234,7 +242,7 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         )
         ensemble = train_members(problem, starts, self.n_estimators, self.n_jobs)
         self.feature_relevance_ = _relevance(
-            feature_sensitivity(ensemble.members, inputs, self._input_features, weight)
+            feature_sensitivity(ensemble, inputs, self._input_features, weight), Yt.shape[1]
         )
         self._store(ensemble)
 

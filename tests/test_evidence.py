@@ -12,6 +12,7 @@ from sklearn.preprocessing import scale
 
 from skgn import GNClassifier, GNRegressor
 from skgn.directions import Primal
+from skgn.ensemble import Ensemble, feature_sensitivity
 from skgn.evidence import EvidencePrior, prior_groups
 from skgn.losses import SquaredError
 from skgn.network import Network
@@ -96,6 +97,29 @@ def test_pure_noise_columns_are_switched_off():
     np.testing.assert_allclose(relevance.sum(), 1)
     assert (relevance[:2] > 0.2).all()
     assert (relevance[2:] == 0).all()
+
+
+@pytest.mark.parametrize(("groups", "seed"), [("auto", 0), ("auto", 2), ("feature", 0), ("feature", 1)])
+def test_noise_beside_real_features_is_switched_off(diabetes, groups, seed):
+    X, y = diabetes
+    noise = np.random.RandomState(seed).standard_normal((len(X), 10))
+    model = GNRegressor(prior_groups=groups, random_state=0).fit(np.hstack([X, noise]), y)
+    assert (model.feature_relevance_[10:] == 0).all()
+    assert (model.feature_relevance_[[2, 8]] > 0.2).all()
+
+
+def test_influence_of_a_feature_in_the_likelihood_is_its_squared_t_statistic():
+    """By least squares; the mean over exchanged rows stands for the variance of orthogonal features."""
+    rng = np.random.RandomState(0)
+    X = np.linalg.qr(rng.standard_normal((400, 4)))[0] * 20
+    y = X @ [1.0, 0.3, 0.1, 0.0] + rng.standard_normal(400)
+    model = GNRegressor((), l2_regularization=0.0, standardize=False, solver="primal", n_estimators=1).fit(X, y)
+    ensemble = Ensemble(model.estimators_, SquaredError(), 1.0)
+    found = feature_sensitivity(ensemble, {"raw": X}, {"raw": np.arange(4)}, np.ones(400)).evidence
+    design = np.column_stack([X, np.ones(400)])
+    covariance = model.noise_std_**2 * np.linalg.inv(design.T @ design)
+    t = model.coefs_[0][:, 0] / np.sqrt(np.diag(covariance)[:4])
+    np.testing.assert_allclose(found, t**2, rtol=0.15)
 
 
 def test_relevance_counts_all_columns_of_a_feature():
