@@ -131,8 +131,10 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         centre = np.exp(np.mean(np.log(x))), np.exp(np.mean(np.log(y)))
         ax.scatter(*centre, s=140, marker="D", color=COLOURS[name], edgecolor="black", label=name, zorder=3)
     ax.set(xscale="log", yscale="log", xlabel="seconds of a default fit", ylabel="error over the best of the set")
-    ticks = [tick for tick in (1, 1.5, 2, 3, 5, 10, 20) if tick <= ax.get_ylim()[1]]
-    ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    for axis, values in ((ax.yaxis, (1, 1.5, 2, 3, 5, 10, 20)), (ax.xaxis, (0.03, 0.1, 0.3, 1, 3, 10, 30, 100))):
+        low, high = axis.get_view_interval()
+        ticks = [tick for tick in values if low <= tick <= high]
+        axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
     ax.grid(alpha=0.3)
     ax.legend(title="each set small,\ngeometric mean large")

@@ -54,7 +54,7 @@ def draw(search: GridSearchCV, path: Path) -> None:
     figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
     image = ax.imshow(score, vmin=max(0.0, score.min()), cmap="viridis", origin="lower")
     for (i, j), value in np.ndenumerate(score):
-        ax.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if value < score.mean() else "black")
+        ax.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if value < score.max() / 2 else "black")
     ax.set_xticks(range(len(grid["damping"])), [f"{v:g}" for v in grid["damping"]])
     ax.set_yticks(range(len(grid["alpha"])), [f"{v:g}" for v in grid["alpha"]])
     ax.set(xlabel="damping", ylabel="alpha, the output scale", title="diabetes, 5-fold cross-validation")
