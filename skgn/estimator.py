@@ -39,16 +39,16 @@ _SCALERS: dict[str, type[InputScaler] | type[RankScaler] | type[PeriodicEmbeddin
     "periodic": PeriodicEmbedding,
 }
 
-#: A feature is switched off where chance alone explains its influence: the probability that a coefficient that is 0
-#: lies so many standard errors (three) from it, or a feature with
-_CHANCE = 2.7e-3
-
-#: less than this fraction of an equal share of the sensitivity.
-_SWITCHED_OFF = 0.15
+#: A feature is switched off to which chance alone gives its part in the likelihood with more than this probability,
+#: that of three standard errors; and one that has less than a fraction of an equal share of the sensitivity.
+_CHANCE, _SWITCHED_OFF = 2.7e-3, 0.15
 
 
 def _relevance(sensitivity: Sensitivity, n_outputs: int) -> np.ndarray:
-    """Shares of the sensitivity (d,), summing to 1; equal ones where no feature has any influence."""
+    """Shares of the sensitivity (d,), summing to 1; equal ones where no feature has any influence.
+
+    Where chance explains all of them, none is switched off: then there is nothing to compare them with.
+    """
     total = sensitivity.squares.sum()
     if not total > 0:
         return np.full(len(sensitivity.squares), 1 / len(sensitivity.squares))
@@ -217,9 +217,10 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         Y = self._validate_target(y)
         Xm, Ym, weight = merge_rows(X, Y, self._weigh_classes(Y, sample_weight))
         self._input_scalers = self._fit_scalers(Xm, weight, hidden)
-        inputs = self._scaled(Xm)
         Yt, loss = self._training_target(Ym, weight)
         starts = self._starts(hidden, Yt.shape[1], weight.sum() * Yt.shape[1], isinstance(loss, NoiseLoss))
+        self._keep_scalers({start.inputs for start in starts})
+        inputs = self._scaled(Xm)
         flops = max(gram_flops(start.network, len(Xm), Yt.shape[1]) for start in starts)
         problem = Problem(
             loss=loss,
@@ -319,8 +320,7 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
     def _store(self, ensemble: Ensemble) -> None:
         members, best = ensemble.members, ensemble.members[0]
         self.estimators_ = members
-        used = {member.inputs for member in members}
-        self._input_scalers = {name: scaler for name, scaler in self._input_scalers.items() if name in used}
+        self._keep_scalers({member.inputs for member in members})
         shapes = best.network.shapes
         ends = np.cumsum([out * into for out, into in shapes])
         layers = [part.reshape(shape) for part, shape in zip(np.split(best.weights, ends[:-1]), shapes, strict=True)]
@@ -337,6 +337,9 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         self.status_message_ = STATUS[best.status]
         self.log_evidence_ = best.log_evidence
         self.n_effective_parameters_ = best.n_effective_parameters
+
+    def _keep_scalers(self, used: set[str]) -> None:
+        self._input_scalers = {name: scaler for name, scaler in self._input_scalers.items() if name in used}
 
     @property
     def _input_features(self) -> dict[str, np.ndarray]:
