@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "CPU_CHUNK_ROWS",
     "DTYPES",
     "available_memory",
     "chunks",
@@ -30,7 +31,7 @@ DTYPES = {"float64": torch.float64, "float32": torch.float32}
 _CUDA_WORTHWHILE_FLOPS = 5e9
 
 #: Rows a chunk holds at the most on a CPU: larger chunks leave the cache (measured; flat from 512 to 2048).
-_CPU_CHUNK_ROWS = 1024
+CPU_CHUNK_ROWS = 1024
 
 #: Below this many multiply-adds an iteration, a second thread costs as much as it saves.
 _MULTITHREADED_FLOPS = 5e7
@@ -54,7 +55,7 @@ def memory_budget() -> int:
     return int(megabytes * 2**20)
 
 
-def chunks(n: int, bytes_per_row: int, device: torch.device, most: int = _CPU_CHUNK_ROWS) -> list[slice]:
+def chunks(n: int, bytes_per_row: int, device: torch.device, most: int = CPU_CHUNK_ROWS) -> list[slice]:
     """Split n rows into nearly equal consecutive slices whose temporaries stay within the memory budget.
 
     On a CPU a slice holds ``most`` rows at most, so that it stays in cache.

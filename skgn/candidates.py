@@ -89,14 +89,21 @@ def layer_choices(
     return choices
 
 
-def prior_choices(has_noise: bool) -> tuple[str, ...]:
-    """Priors that "auto" stands for; fixed ones are worth a try only where the noise level cannot adapt to them."""
+def prior_choices(has_noise: bool, compared: bool) -> tuple[str, ...]:
+    """Priors that "auto" stands for; fixed ones are worth a try only where the noise level cannot adapt to them.
+
+    Where nothing is compared, the one that does best on its own.
+    """
+    if not compared:
+        return ("layer",)
     return ("feature", "layer") if has_noise else ("feature", "layer", "unit")
 
 
-def noise_choices(has_noise: bool) -> tuple[float | None, ...]:
+def noise_choices(has_noise: bool, compared: bool) -> tuple[float | None, ...]:
     """First noise precisions of an estimated prior."""
-    return _NOISE_STARTS if has_noise else (None,)
+    if not has_noise:
+        return (None,)
+    return _NOISE_STARTS if compared else _NOISE_STARTS[:1]
 
 
 def draw_starts(

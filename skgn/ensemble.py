@@ -34,6 +34,10 @@ _ROUNDS, _SHORT_ROUNDS, _FEW_UNITS = (10, 20), (6, 14), 24
 #: Rows on which a search runs; the members go on with all.
 _SEARCH_ROWS = 2000
 
+#: Without a search, rows to begin on where the objective stays the same and there are ``_WORTHWHILE`` times as many:
+#: at least so many, and so many for each weight; until an iteration gains less than the part ``_APPROACHED``.
+_SAMPLE_ROWS, _ROWS_PER_WEIGHT, _WORTHWHILE, _APPROACHED = 500, 8, 2, 0.05
+
 #: Rows from which the relevance of features is estimated.
 _SENSITIVITY_ROWS = 512
 
@@ -108,8 +112,13 @@ def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs:
     n, k = problem.Y.shape
     search = len(starts) > n_members
     tempered = all(isinstance(start.prior, str) and start.noise_precision is None for start in starts)
-    first_rows = min(n, _SEARCH_ROWS) if search else n
     networks = list(dict.fromkeys(start.network for start in starts))
+    if search:
+        first_rows = min(n, _SEARCH_ROWS)
+    else:
+        sample = max(_SAMPLE_ROWS, max(_ROWS_PER_WEIGHT * network.n_weights for network in networks))
+        approach = problem.settings.project_readout and problem.settings.max_iter > 0 and n >= _WORTHWHILE * sample
+        first_rows = sample if approach else n
     flops = max(gram_flops(network, n, k) for network in networks)
     # Chosen before anything is allocated: a problem that cannot fit is refused here.
     directions = {
@@ -149,8 +158,10 @@ def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs:
     def advance(training: Training, start: Start, until: int, rows: int) -> _Result:
         with torch_threads(flops), torch.no_grad():
             if len(training.objective.Y) < rows:
+                if not search:
+                    training.run(until, _APPROACHED)
                 training.make_direction = directions[start.network, rows]
-                training.move_to(objective(start, rows))
+                (training.move_to if search else training.restart)(objective(start, rows))
             training.run(until)
             left_out = leave_one_out(training) if search or tempered else None
         score = predictive_score(training, left_out) if search else 0.0

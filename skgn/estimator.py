@@ -235,6 +235,7 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
                 max_iter=self.max_iter,
                 tol=float(self.tol),
                 n_iter_no_change=self.n_iter_no_change,
+                project_readout=self._projects_readout,
                 record_spectrum=self.record_spectrum,
                 report=print if self.verbose else None,
             ),
@@ -246,6 +247,20 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
             feature_sensitivity(ensemble, inputs, self._input_features, weight), Yt.shape[1]
         )
         self._store(ensemble)
+
+    @property
+    def _compares(self) -> bool:
+        """Whether candidates of several kinds are trained: not for an objective that is given, nor for one network."""
+        return not self._fixed_l2 and self.n_estimators > 1
+
+    @property
+    def _projects_readout(self) -> bool:
+        """Whether any path to the minimum of a fixed objective will do, rather than that of a given damping rule.
+
+        A warm start goes on from where it is.
+        """
+        warm = self.warm_start and hasattr(self, "estimators_")
+        return self._fixed_l2 and isinstance(self.damping, str) and self.step_size == 1 and not warm
 
     def _target_check(self) -> dict[str, Any]:
         return {}
@@ -282,16 +297,16 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         elif not self.standardize:
             return {"raw": None}
         else:
-            names = ["robust"] if self._fixed_l2 or hidden == () else list(_SCALERS)
+            names = list(_SCALERS) if self._compares and hidden != () else ["robust"]
         return {name: _SCALERS[name].fit(X, weight) for name in names}
 
     def _starts(self, hidden: tuple[int, ...] | None, k: int, n_observations: float, has_noise: bool) -> list[Start]:
-        """Candidates: every combination of what is left to the fit; with a fixed l2 nothing is."""
-        n = self.n_estimators
+        """Candidates: combinations of what is left to the fit, or so many members of one kind."""
+        n, compares = self.n_estimators, self._compares
         priors: Sequence[str | float] = (float(self.l2_regularization),) if self._fixed_l2 else (self.prior_groups,)
         if priors == ("auto",):
-            priors = prior_choices(has_noise)
-        noise = noise_choices(has_noise and not self._fixed_l2)
+            priors = prior_choices(has_noise, compares)
+        noise = noise_choices(has_noise and not self._fixed_l2, compares)
         n_inputs = {name: len(features) for name, features in self._input_features.items()}
         choices = layer_choices(n_inputs, k, n_observations, hidden)
         networks = [
@@ -299,7 +314,7 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
                 name,
                 Network(n_inputs[name], k, sizes, self.activation, self.linear_path, float(self.alpha), self.init),
             )
-            for name, sizes in (choices[:1] if self._fixed_l2 else choices)
+            for name, sizes in (choices if compares else choices[:1])
         ]
         fresh = draw_starts(networks, priors, noise, n, check_random_state(self.random_state))
         if not (self.warm_start and hasattr(self, "estimators_")):

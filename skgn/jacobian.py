@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from .backend import chunks, memory_budget
+from .backend import CPU_CHUNK_ROWS, chunks, memory_budget
 from .network import Network, Tape
 
 __all__ = ["Jacobian", "gram_flops", "keeps_linearisation", "row_chunks"]
@@ -26,11 +26,14 @@ __all__ = ["Jacobian", "gram_flops", "keeps_linearisation", "row_chunks"]
 #: Forming one entry of a factor takes as long as this many multiply-adds of a matrix product; measured.
 _FLOPS_PER_FACTOR_ENTRY = 20
 
+#: A tensor operation takes at least as long as this many; measured.
+_FLOPS_PER_OPERATION = 1e5
+
 #: Part of the full product J'J that its upper blocks are.
 _EXPLICIT_PART = 0.6
 
-#: Upper blocks in which the explicit gram is accumulated: many save flops, few keep the products large.
-_BLOCKS = 4
+#: Upper blocks in which the explicit gram is accumulated: many save flops, few keep the products large (measured).
+_MOST_BLOCKS, _BLOCK_ROWS = 4, 50
 
 #: Part of the memory budget for a linearisation that is kept: an ensemble has several in training at a time.
 _KEPT_FRACTION = 1 / 16
@@ -43,28 +46,29 @@ def _triangle(p: int) -> int:
     return p * (p + 1) // 2
 
 
-def _factored_flops(network: Network, c: int) -> float:
-    """Multiply-adds per sample of the factored gram: one GEMM for each pair of layers, and forming its factors."""
+def _factored_flops(network: Network, n: int, c: int) -> float:
+    """Multiply-adds of the factored gram: one GEMM for each pair of layers, and forming its factors row by row."""
     shapes = network.shapes
     total = 0.0
     for a, (out_a, in_a) in enumerate(shapes):
         sizes = [(_triangle(out_a), _triangle(in_a))]
         sizes += [(out_a * out_b, in_a * in_b) for out_b, in_b in shapes[a + 1 :]]
-        total += sum(rows * inputs + _FLOPS_PER_FACTOR_ENTRY * (c * rows + inputs) for rows, inputs in sizes)
+        total += n * sum(rows * inputs + _FLOPS_PER_FACTOR_ENTRY * (c * rows + inputs) for rows, inputs in sizes)
+        total += -(-n // CPU_CHUNK_ROWS) * _FLOPS_PER_OPERATION * (c * out_a + in_a)
     return total
 
 
-def _explicit_flops(network: Network, c: int) -> float:
-    return _EXPLICIT_PART * c * network.n_weights**2
+def _explicit_flops(network: Network, n: int, c: int) -> float:
+    return _EXPLICIT_PART * n * c * network.n_weights**2
 
 
-def _takes_factored(network: Network, c: int) -> bool:
-    return _factored_flops(network, c) < _explicit_flops(network, c)
+def _takes_factored(network: Network, n: int, c: int) -> bool:
+    return _factored_flops(network, n, c) < _explicit_flops(network, n, c)
 
 
 def gram_flops(network: Network, n: int, c: int) -> float:
     """Multiply-adds of :meth:`Jacobian.gram` by the cheaper of its two ways."""
-    return n * min(_factored_flops(network, c), _explicit_flops(network, c))
+    return min(_factored_flops(network, n, c), _explicit_flops(network, n, c))
 
 
 def _linearised_values(network: Network, c: int) -> int:
@@ -80,7 +84,7 @@ def keeps_linearisation(network: Network, c: int, U: Tensor) -> bool:
 def row_chunks(network: Network, c: int, U: Tensor) -> list[slice]:
     """Slices of the rows of U whose part of the gram can be formed within the memory budget."""
     shapes = network.shapes
-    if _takes_factored(network, c):
+    if _takes_factored(network, len(U), c):
         values = max(
             sum(_triangle(out) + _triangle(into) for out, into in shapes),
             max(2 * (a[0] * b[0] * (1 + c * (c > 1)) + a[1] * b[1]) for a in shapes for b in shapes),
@@ -119,7 +123,7 @@ class Jacobian:
     ) -> None:
         self.network, self.w, self.U, self.root, self.c = network, w, U, root, c
         self.shape = (len(U) * c, network.n_weights)
-        self._factored = _takes_factored(network, c)
+        self._factored = _takes_factored(network, len(U), c)
         self._rows = row_chunks(network, c, U)
         self._known_tapes = tapes
         self._kept: list[tuple[slice, Tape, list[Tensor]]] = []
@@ -188,7 +192,8 @@ class Jacobian:
         """Chunks of J that stay in cache, accumulated by upper blocks."""
         P = self.network.n_weights
         G = self.w.new_zeros(P, P)
-        edges = [P * i // _BLOCKS for i in range(_BLOCKS + 1)]
+        count = max(1, min(_MOST_BLOCKS, P // _BLOCK_ROWS))
+        edges = [P * i // count for i in range(count + 1)]
         for _, tape, D in self._linearised():
             J = self._transpose(tape, D).flatten(1)
             for a, b in itertools.pairwise(edges):

@@ -8,7 +8,8 @@ generalised Gauss-Newton matrix.
 from __future__ import annotations
 
 import math
-from typing import Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -39,8 +40,7 @@ class Loss(Protocol):
         ...
 
 
-@runtime_checkable
-class NoiseLoss(Loss, Protocol):
+class NoiseLoss(Loss, ABC):
     """The loss of a noise model with a precision beta_k for each output.
 
     It is minus the log density over the geometric mean of the precisions, up to a constant: half the squared error near
@@ -49,20 +49,23 @@ class NoiseLoss(Loss, Protocol):
 
     variance_factor: float
 
+    @abstractmethod
     def at_precision(self, beta: Tensor) -> NoiseLoss:
         """The loss under the noise precisions beta (k,)."""
         ...
 
+    @abstractmethod
     def weighted_squares(self, f: Tensor, y: Tensor) -> Tensor:
         """Squared residuals (n, k) by whose mean 1 / beta_k is estimated."""
         ...
 
+    @abstractmethod
     def log_density(self, residual: Tensor, squared_scale: Tensor) -> Tensor:
         """Log density of each sample (n,) for residuals (n, k) and their squared scales, 1 / beta_k for noise alone."""
         ...
 
 
-class SquaredError:
+class SquaredError(NoiseLoss):
     """Half squared error, ``1/2 sum_k r_k (f_k - y_k)^2``: normal noise; R = diag(sqrt r).
 
     Parameters
@@ -103,7 +106,7 @@ class SquaredError:
         return -0.5 * (residual.square() / squared_scale + (2 * math.pi * squared_scale).log()).sum(1)
 
 
-class StudentTLoss:
+class StudentTLoss(NoiseLoss):
     """Student-t noise: ``(nu + 1) / (2 beta) sum_k log(1 + beta_k (f_k - y_k)^2 / nu)``; R = diag(sqrt(r u)).
 
     The curvature is that of the parabola that touches the loss from above, with weights ``u = (nu + 1) / (nu + beta_k

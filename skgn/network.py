@@ -14,6 +14,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -64,6 +65,11 @@ class Network:
     def n_weights(self) -> int:
         """P, the number of weights."""
         return sum(out * into for out, into in self.shapes)
+
+    @cached_property
+    def readout(self) -> Network:
+        """The last layer alone: a linear model, whose weights are the last ones of w."""
+        return Network(self.shapes[-1][1] - 1, self.n_outputs, (), alpha=self.alpha)
 
     def split(self, w: Tensor) -> list[Tensor]:
         """Views of the flat weights as one matrix (out, in + 1) a layer."""

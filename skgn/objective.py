@@ -93,6 +93,19 @@ class Objective:
         losses = self.data_loss.value(f, self.Y) * self.sample_weight
         return float(sum_float64(losses)) / self.total_weight
 
+    def readout(self, at: Evaluation) -> tuple[Objective, Evaluation]:
+        """The readout alone, a linear model of the last hidden layer's outputs there and of the linear path."""
+        if at.tapes:
+            tapes = at.tapes
+        else:
+            w = at.w.to(self.U)
+            tapes = [self.network.forward(self.U[rows], w)[1] for rows in self._rows]
+        linear = copy.copy(self)
+        linear.network, linear.U = self.network.readout, torch.cat([tape.inputs[-1] for tape in tapes])
+        linear._rows = row_chunks(linear.network, linear.network.n_outputs, linear.U)
+        w = at.w[-linear.network.n_weights :]
+        return linear, Evaluation(w, at.outputs, at.loss, [Tape([linear.U[rows]], []) for rows in linear._rows])
+
     def gradient(self, at: Evaluation, jacobian: Jacobian | None = None) -> Tensor:
         """Gradient of the mean data loss, shape (P,); a Jacobian at the same weights saves a forward pass."""
         g = self.data_loss.gradient(at.outputs, self.Y) * self.sample_weight[:, None]

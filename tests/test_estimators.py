@@ -1059,8 +1059,13 @@ def test_scalings_are_a_choice_of_small_nonlinear_models_with_evidence(estimator
         return train_members(problem, starts, *args)
 
     monkeypatch.setattr(skgn.estimator, "train_members", train)
-    estimator(**SEARCH | {"max_iter": 2} | params, n_estimators=1).fit(*data(estimator))
+    X, y = data(estimator)
+    estimator(**SEARCH | {"max_iter": 2} | params, n_estimators=2).fit(X, y)
     assert tried == expected
+    # A single network is not compared with anything.
+    tried.clear()
+    estimator(**SEARCH | {"max_iter": 2} | params, n_estimators=1).fit(X, y)
+    assert len(tried) == 1 and tried <= expected
 
 
 @unconverged
@@ -1174,3 +1179,74 @@ def test_a_search_stands_data_of_which_little_can_be_left_out(estimator, case):
     model = estimator(**SEARCH, n_estimators=2).fit(X, y)
     assert np.isfinite(outputs(model, X)).all()
     assert np.isfinite(outputs(model, 1e3 * X)).all()
+
+
+# --- Short cuts to the minimum of a fixed objective
+
+
+@pytest.mark.parametrize("linear_path", [True, False])
+@unconverged
+def test_first_iteration_is_ridge_regression_on_the_initial_hidden_layer(linear_path):
+    X, y = data(GNRegressor)
+    s = np.random.default_rng(1).uniform(0.5, 3, len(y))
+    parameters = PLAIN | {"linear_path": linear_path, "l2_regularization": 0.02, "standardize": False}
+    initial = GNRegressor(**parameters, max_iter=0).fit(X, y, s)
+    model = GNRegressor(**parameters, max_iter=1).fit(X, y, s)
+    np.testing.assert_array_equal(model.coefs_[0], initial.coefs_[0])
+    hidden = np.tanh(X @ model.coefs_[0] + model.intercepts_[0])
+    features = with_ones(np.column_stack([hidden, X]) if linear_path else hidden)
+    ridge = Ridge(alpha=0.02 * s.sum(), fit_intercept=False, solver="cholesky").fit(features, y, s)
+    np.testing.assert_allclose(np.append(model.coefs_[1], model.intercepts_[1]), ridge.coef_, rtol=1e-8, atol=1e-10)
+    # No damping belongs to that iteration, and the next begins with that of a start there.
+    assert np.isnan(model.history_["damping"][1]) and model.damping_ > 0
+
+
+@pytest.mark.parametrize("max_iter", [2, 5])
+@unconverged
+def test_readout_is_optimal_after_every_step(max_iter):
+    X, y = data(GNRegressor)
+    parameters = PLAIN | {"l2_regularization": 0.02, "standardize": False}
+    model = GNRegressor(**parameters, max_iter=max_iter).fit(X, y)
+    features = with_ones(np.column_stack([np.tanh(X @ model.coefs_[0] + model.intercepts_[0]), X]))
+    ridge = Ridge(alpha=0.02 * len(y), fit_intercept=False, solver="cholesky").fit(features, y)
+    np.testing.assert_allclose(np.append(model.coefs_[1], model.intercepts_[1]), ridge.coef_, rtol=1e-8, atol=1e-10)
+    assert model.n_iter_ == max_iter
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@unconverged
+def test_short_cuts_reach_what_the_plain_rule_reaches(estimator):
+    X, y = data(estimator, n=1500)
+    parameters = PLAIN | {"l2_regularization": 1e-2}
+    short = estimator(**parameters).fit(X, y)
+    plain = estimator(**parameters, damping=GainRatio()).fit(X, y)
+    # Both are local minima; none is far from the other here.
+    assert short.history_["objective"][-1] < 1.02 * plain.history_["objective"][-1]
+    assert short.n_iter_ < plain.n_iter_
+    # The history is that of all samples, and begins where training on a third of them has led.
+    assert (np.diff(short.history_["objective"]) <= 0).all()
+    assert short.history_["objective"][0] < 0.6 * plain.history_["objective"][0]
+    assert short.history_["distance_from_init"][0] > 0 and len(short.loss_curve_) == short.n_iter_
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@unconverged
+def test_start_on_a_sample_treats_weights_as_repetitions(estimator):
+    X, y = data(estimator, n=1200)
+    s = np.random.default_rng(0).integers(1, 4, len(y))
+    weighted = estimator(**PLAIN, max_iter=3).fit(X, y, s)
+    repeated = estimator(**PLAIN, max_iter=3).fit(np.repeat(X, s, axis=0), np.repeat(y, s))
+    np.testing.assert_array_equal(outputs(weighted, X), outputs(repeated, X))
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"damping": GainRatio()}, {"damping": 1.0}, {"step_size": 0.5}, {"l2_regularization": "evidence"}]
+)
+@unconverged
+def test_no_short_cuts_elsewhere(parameters):
+    X, y = data(GNRegressor, n=1500)
+    initial = GNRegressor(**PLAIN | parameters, max_iter=0).fit(X, y)
+    model = GNRegressor(**PLAIN | parameters, max_iter=1).fit(X, y)
+    assert model.history_["objective"][0] == initial.history_["objective"][0]
+    assert model.history_["damping"][1] > 0
+    assert (model.coefs_[0] != initial.coefs_[0]).all()
