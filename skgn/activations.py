@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +21,11 @@ class Activation(NamedTuple):
 
     function: Callable[[Tensor], Tensor]
     derivative: Callable[[Tensor, Tensor], Tensor]
+
+
+def _tanh(z: Tensor) -> Tensor:
+    # On a CPU NumPy's is several times faster, and as accurate.
+    return torch.from_numpy(np.tanh(z.numpy())) if z.device.type == "cpu" else torch.tanh(z)
 
 
 def _normal_cdf(z: Tensor) -> Tensor:
@@ -36,7 +42,7 @@ def _silu_slope(z: Tensor, a: Tensor) -> Tensor:
 
 
 ACTIVATIONS: dict[str, Activation] = {
-    "tanh": Activation(torch.tanh, lambda z, a: 1 - a * a),
+    "tanh": Activation(_tanh, lambda z, a: 1 - a * a),
     "logistic": Activation(torch.sigmoid, lambda z, a: a * (1 - a)),
     # logaddexp, not torch's softplus: that one turns linear beyond 20 and no longer matches its derivative.
     "softplus": Activation(lambda z: torch.logaddexp(z, torch.zeros_like(z)), lambda z, a: torch.sigmoid(z)),

@@ -109,7 +109,7 @@ def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs:
     whether the noise has heavy tails; if so, all begins anew with the loss for that. Where the evidence regularises
     a log loss, left-out samples set the temperature.
     """
-    n, k = problem.Y.shape
+    n, c = len(problem.Y), problem.loss.columns(problem.Y.shape[1])
     search = len(starts) > n_members
     tempered = all(isinstance(start.prior, str) and start.noise_precision is None for start in starts)
     networks = list(dict.fromkeys(start.network for start in starts))
@@ -119,10 +119,10 @@ def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs:
         sample = max(_SAMPLE_ROWS, max(_ROWS_PER_WEIGHT * network.n_weights for network in networks))
         approach = problem.settings.project_readout and problem.settings.max_iter > 0 and n >= _WORTHWHILE * sample
         first_rows = sample if approach else n
-    flops = max(gram_flops(network, n, k) for network in networks)
+    flops = max(gram_flops(network, n, c) for network in networks)
     # Chosen before anything is allocated: a problem that cannot fit is refused here.
     directions = {
-        (network, rows): choose(problem.solver, network, rows, k, problem.device)
+        (network, rows): choose(problem.solver, network, rows, c, problem.device)
         for network in networks
         for rows in (first_rows, n)
     }
@@ -282,8 +282,8 @@ def member_outputs(member: Member, X: np.ndarray, device: torch.device) -> np.nd
     with torch_threads(float(len(X)) * network.n_weights), torch.no_grad():
         for rows in chunks(len(X), bytes_per_row, device):
             U = network.with_bias(torch.from_numpy(X[rows]).to(weights))
-            f = network.forward(U, weights)[0]
+            f = network.forward(U, weights, with_slopes=False)[0]
             if anchor is not None:
-                f = f - network.forward(U, anchor)[0]
+                f = f - network.forward(U, anchor, with_slopes=False)[0]
             out[rows] = f.cpu().numpy()
     return out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABCMeta, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,20 +24,13 @@ from .ensemble import Ensemble, Problem, Sensitivity, feature_sensitivity, membe
 from .jacobian import gram_flops
 from .losses import Loss, NoiseLoss
 from .network import Network
-from .preprocessing import InputScaler, PeriodicEmbedding, RankScaler, Scaler, merge_rows
+from .preprocessing import SCALINGS, Scaler, fit_scalers, merge_rows, transform_inputs
 from .training import CONVERGED, STATUS, Settings
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["BaseGN"]
-
-#: Scalings of the inputs by name.
-_SCALERS: dict[str, type[InputScaler] | type[RankScaler] | type[PeriodicEmbedding]] = {
-    "robust": InputScaler,
-    "rank": RankScaler,
-    "periodic": PeriodicEmbedding,
-}
 
 #: A feature is switched off to which chance alone gives its part in the likelihood with more than this probability,
 #: that of three standard errors; and one that has less than a fraction of an equal share of the sensitivity.
@@ -88,7 +81,7 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "standardize": ["boolean", StrOptions(set(_SCALERS))],
+        "standardize": ["boolean", StrOptions(set(SCALINGS))],
         "warm_start": ["boolean"],
         "device": [str],
         "dtype": [StrOptions(set(DTYPES))],
@@ -221,7 +214,7 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         starts = self._starts(hidden, Yt.shape[1], weight.sum() * Yt.shape[1], isinstance(loss, NoiseLoss))
         self._keep_scalers({start.inputs for start in starts})
         inputs = self._scaled(Xm)
-        flops = max(gram_flops(start.network, len(Xm), Yt.shape[1]) for start in starts)
+        flops = max(gram_flops(start.network, len(Xm), loss.columns(Yt.shape[1])) for start in starts)
         problem = Problem(
             loss=loss,
             heavy_tailed_loss=self._heavy_tailed_loss(),
@@ -290,15 +283,13 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
 
     def _fit_scalers(
         self, X: np.ndarray, weight: np.ndarray, hidden: tuple[int, ...] | None
-    ) -> dict[str, Scaler | None]:
+    ) -> Mapping[str, Scaler | None]:
         """The scalings that candidates may have; ranks only where nonlinear models are chosen among."""
-        if isinstance(self.standardize, str):
-            names = [self.standardize]
-        elif not self.standardize:
+        if not self.standardize:
             return {"raw": None}
-        else:
-            names = list(_SCALERS) if self._compares and hidden != () else ["robust"]
-        return {name: _SCALERS[name].fit(X, weight) for name in names}
+        if isinstance(self.standardize, str):
+            return fit_scalers([self.standardize], X, weight)
+        return fit_scalers(SCALINGS if self._compares and hidden != () else SCALINGS[:1], X, weight)
 
     def _starts(self, hidden: tuple[int, ...] | None, k: int, n_observations: float, has_noise: bool) -> list[Start]:
         """Candidates: combinations of what is left to the fit, or so many members of one kind."""
@@ -366,10 +357,7 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
 
     def _scaled(self, X: np.ndarray) -> dict[str, np.ndarray]:
         """X in each of the scalings, float64 and C-contiguous."""
-        return {
-            name: np.array(X, dtype=np.float64, order="C") if scaler is None else scaler.transform(X)
-            for name, scaler in self._input_scalers.items()
-        }
+        return transform_inputs(self._input_scalers, X)
 
     def _scale_inputs(self, X: Any) -> tuple[dict[str, np.ndarray], np.dtype]:
         """X in the units of the members' networks, and the dtype predictions are returned in."""

@@ -82,16 +82,8 @@ def keeps_linearisation(network: Network, c: int, U: Tensor) -> bool:
 
 
 def row_chunks(network: Network, c: int, U: Tensor) -> list[slice]:
-    """Slices of the rows of U whose part of the gram can be formed within the memory budget."""
-    shapes = network.shapes
-    if _takes_factored(network, len(U), c):
-        values = max(
-            sum(_triangle(out) + _triangle(into) for out, into in shapes),
-            max(2 * (a[0] * b[0] * (1 + c * (c > 1)) + a[1] * b[1]) for a in shapes for b in shapes),
-        )
-    else:
-        values = 2 * c * network.n_weights
-    return chunks(len(U), (_linearised_values(network, c) + values) * U.element_size(), U.device)
+    """Slices of the rows of U whose linearisation can be formed within the memory budget."""
+    return chunks(len(U), _linearised_values(network, c) * U.element_size(), U.device)
 
 
 class Jacobian:
@@ -182,6 +174,20 @@ class Jacobian:
             out += self.network.vjp(tape, self.w, g[rows])
         return out
 
+    def _gram_parts(self) -> Iterable[tuple[list[Tensor], list[Tensor]]]:
+        """Input rows and back-propagated rows of so many samples that their part of the gram fits the budget."""
+        shapes, c = self.network.shapes, self.c
+        if self._factored:
+            values = max(
+                sum(_triangle(out) + _triangle(into) for out, into in shapes),
+                max(2 * (a[0] * b[0] * (1 + c * (c > 1)) + a[1] * b[1]) for a in shapes for b in shapes),
+            )
+        else:
+            values = 2 * c * self.network.n_weights
+        for _, tape, D in self._linearised():
+            for part in chunks(len(D[0]), values * self.w.element_size(), self.w.device):
+                yield [u[part] for u in tape.inputs], [d[part] for d in D]
+
     def gram(self) -> Tensor:
         """J'J, shape (P, P)."""
         if self._factored:
@@ -194,17 +200,17 @@ class Jacobian:
         G = self.w.new_zeros(P, P)
         count = max(1, min(_MOST_BLOCKS, P // _BLOCK_ROWS))
         edges = [P * i // count for i in range(count + 1)]
-        for _, tape, D in self._linearised():
-            J = self._transpose(tape, D).flatten(1)
+        for inputs, D in self._gram_parts():
+            J = self._transpose(inputs, D).flatten(1)
             for a, b in itertools.pairwise(edges):
                 G[a:b, a:].addmm_(J[a:b], J[a:].T)
         return _mirror_upper(G, edges)
 
-    def _transpose(self, tape: Tape, D: list[Tensor]) -> Tensor:
+    def _transpose(self, inputs: list[Tensor], D: list[Tensor]) -> Tensor:
         """J' of a chunk, (P, c, rows): the products d x u, with samples last so that they are of contiguous rows."""
-        J = self.w.new_empty(self.network.n_weights, self.c, len(tape.inputs[0]))
+        J = self.w.new_empty(self.network.n_weights, self.c, len(inputs[0]))
         parts = torch.split(J, [out * into for out, into in self.network.shapes])
-        for part, d, u in zip(parts, D, tape.inputs, strict=True):
+        for part, d, u in zip(parts, D, inputs, strict=True):
             d, u = d.permute(2, 1, 0).contiguous(), u.T.contiguous()
             torch.mul(d[:, None], u[None, :, None], out=part.view(len(d), len(u), *part.shape[1:]))
         return J
@@ -214,10 +220,10 @@ class Jacobian:
         shapes = self.network.shapes
         L = len(shapes)
         products: dict[tuple[int, int], Tensor] = {}
-        for _, tape, rows in self._linearised():
+        for inputs, rows in self._gram_parts():
             # Features first, samples last: products of features are then products of contiguous rows.
             D = [d.permute(1, 2, 0).contiguous() for d in rows]
-            U = [u.T.contiguous() for u in tape.inputs]
+            U = [u.T.contiguous() for u in inputs]
             for a in range(L):
                 _accumulate(products, (a, a), _triangle_products(D[a]), _triangle_products(U[a][None]))
                 for b in range(a + 1, L):
@@ -269,7 +275,9 @@ class Jacobian:
 
     def dense(self) -> Tensor:
         """J itself, (n c, P): for a chunk of samples."""
-        return torch.cat([self._transpose(tape, D).permute(2, 1, 0).flatten(0, 1) for _, tape, D in self._linearised()])
+        return torch.cat(
+            [self._transpose(inputs, D).permute(2, 1, 0).flatten(0, 1) for inputs, D in self._gram_parts()]
+        )
 
     def kernel_blocks(self, inverse_scale: list[Tensor]) -> Tensor:
         """Diagonal blocks J_i M^-1 J_i' of the kernel, one a sample: shape (n, c, c)."""
@@ -285,8 +293,8 @@ class Jacobian:
         if self._factored:
             return self._factored_blocks(B)
         total = []
-        for _, tape, D in self._linearised():
-            J = self._transpose(tape, D)
+        for inputs, D in self._gram_parts():
+            J = self._transpose(inputs, D)
             total.append(torch.einsum("pcn,pen->nce", J, (B @ J.flatten(1)).view_as(J)))
         return torch.cat(total)
 

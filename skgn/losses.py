@@ -31,6 +31,10 @@ class Loss(Protocol):
         """Derivative with respect to the outputs, shape (n, k)."""
         ...
 
+    def columns(self, k: int) -> int:
+        """Columns c of the curvature root for k outputs."""
+        ...
+
     def curvature_root(self, f: Tensor, y: Tensor) -> Tensor:
         """Root R of the curvature, shape (n, k, c)."""
         ...
@@ -48,6 +52,9 @@ class NoiseLoss(Loss, ABC):
     """
 
     variance_factor: float
+
+    def columns(self, k: int) -> int:
+        return k
 
     @abstractmethod
     def at_precision(self, beta: Tensor) -> NoiseLoss:
@@ -180,6 +187,9 @@ class LogLoss:
     def gradient(self, f: Tensor, y: Tensor) -> Tensor:
         return torch.sigmoid(f) - y
 
+    def columns(self, k: int) -> int:
+        return k
+
     def curvature_root(self, f: Tensor, y: Tensor) -> Tensor:
         # sigmoid(-f) rather than 1 - sigmoid(f): the latter cancels to 0 for a confident positive.
         return torch.diag_embed((torch.sigmoid(f) * torch.sigmoid(-f)).sqrt())
@@ -189,7 +199,16 @@ class LogLoss:
 
 
 class SoftmaxLoss:
-    """Multinomial log loss on k logits, y one-hot; R = diag(sqrt p) - p sqrt(p)'."""
+    """Multinomial log loss on k logits, y one-hot; R is the Cholesky factor of diag(p) - p p', whose last column is 0.
+
+    With the tail sums ``q_i = p_i + ... + p_k`` it is ``R_ii = sqrt(p_i q_i+1 / q_i)`` and, below the diagonal,
+    ``R_ji = -(p_j / q_i+1) R_ii``: no differences, so no digit is lost for a class of probability near 1.
+
+    References
+    ----------
+    K. Tanabe and M. Sagae, An exact Cholesky decomposition and the generalized inverse of the variance-covariance
+    matrix of the multinomial distribution, with applications, JRSS B 54 (1992).
+    """
 
     def value(self, f: Tensor, y: Tensor) -> Tensor:
         return torch.logsumexp(f, 1) - (y * f).sum(1)
@@ -197,10 +216,16 @@ class SoftmaxLoss:
     def gradient(self, f: Tensor, y: Tensor) -> Tensor:
         return torch.softmax(f, 1) - y
 
+    def columns(self, k: int) -> int:
+        return k - 1
+
     def curvature_root(self, f: Tensor, y: Tensor) -> Tensor:
         p = torch.softmax(f, 1)
-        root = p.sqrt()
-        return torch.diag_embed(root) - p[:, :, None] * root[:, None, :]
+        tail = p.flip(1).cumsum(1).flip(1)
+        # Where all that is left of a row has probability 0, so has its part of the root.
+        diagonal = (p[:, :-1] * (tail[:, 1:] / tail[:, :-1]).nan_to_num(0.0)).sqrt()
+        below = (p[:, :, None] / tail[:, None, 1:]).nan_to_num(0.0).tril(-1)
+        return (torch.eye(f.shape[1], f.shape[1] - 1, dtype=f.dtype, device=f.device) - below) * diagonal[:, None]
 
     def inverse_link(self, f: Tensor) -> Tensor:
         return torch.softmax(f, 1)

@@ -101,8 +101,11 @@ class Network:
             readout[:, h // 2 : h] = -readout[:, : h // 2]
         return np.concatenate([W.ravel() for W in [*layers, readout]])
 
-    def forward(self, U: Tensor, w: Tensor) -> tuple[Tensor, Tape]:
-        """Outputs alpha * net (n, k), and the tape. ``init="centered"`` is left to the caller's offset."""
+    def forward(self, U: Tensor, w: Tensor, with_slopes: bool = True) -> tuple[Tensor, Tape]:
+        """Outputs alpha * net (n, k), and the tape. ``init="centered"`` is left to the caller's offset.
+
+        Without slopes the tape is of no use for derivatives.
+        """
         function, derivative = ACTIVATIONS[self.activation]
         *hidden, readout = self.split(w)
         inputs, slopes = [U], []
@@ -115,7 +118,8 @@ class Network:
             else:
                 z = inputs[-1] @ W.T
                 a = function(z)
-            slopes.append(derivative(z, a))
+            if with_slopes:
+                slopes.append(derivative(z, a))
             skip = U if last and self.linear_path else U[:, -1:]
             inputs.append(torch.cat([a, skip], 1))
         if hidden and self.init == "symmetric":

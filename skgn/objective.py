@@ -51,8 +51,9 @@ class Objective:
         self.U, self.Y, self.sample_weight = network.with_bias(X), Y, sample_weight
         self.total_weight = float(sum_float64(sample_weight))
         self._root_weight = sample_weight.sqrt()
-        self._rows = row_chunks(network, network.n_outputs, self.U)
-        self._keep = keeps_linearisation(network, network.n_outputs, self.U)
+        self.n_columns = loss.columns(network.n_outputs)
+        self._rows = row_chunks(network, self.n_columns, self.U)
+        self._keep = keeps_linearisation(network, self.n_columns, self.U)
         self._offset: Tensor | None = None
         self._unfitted_loss = self._mean_loss(torch.zeros_like(Y))
 
@@ -102,7 +103,7 @@ class Objective:
             tapes = [self.network.forward(self.U[rows], w)[1] for rows in self._rows]
         linear = copy.copy(self)
         linear.network, linear.U = self.network.readout, torch.cat([tape.inputs[-1] for tape in tapes])
-        linear._rows = row_chunks(linear.network, linear.network.n_outputs, linear.U)
+        linear._rows = row_chunks(linear.network, linear.n_columns, linear.U)
         w = at.w[-linear.network.n_weights :]
         return linear, Evaluation(w, at.outputs, at.loss, [Tape([linear.U[rows]], []) for rows in linear._rows])
 
@@ -121,7 +122,7 @@ class Objective:
             R = loss.curvature_root(at.outputs[rows], self.Y[rows])
             return R * self._root_weight[rows, None, None]
 
-        return Jacobian(self.network, at.w.to(self.U), self.U, root, self.network.n_outputs, at.tapes)
+        return Jacobian(self.network, at.w.to(self.U), self.U, root, self.n_columns, at.tapes)
 
     def output_jacobian(self, at: Evaluation) -> Jacobian:
         """The Jacobian of the outputs themselves, without roots."""

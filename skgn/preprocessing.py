@@ -7,6 +7,7 @@ and not on whether a row came twice or once with weight 2.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,17 +15,26 @@ import numpy as np
 from scipy.special import ndtri
 
 __all__ = [
+    "SCALINGS",
     "InputScaler",
     "PeriodicEmbedding",
     "RankScaler",
     "Scaler",
     "TargetScaler",
+    "fit_scalers",
     "merge_rows",
+    "transform_inputs",
     "weighted_quantile",
 ]
 
+#: Scalings of the inputs, by the names of the estimators' ``standardize``.
+SCALINGS = ("robust", "rank", "periodic")
+
 #: Standardised inputs beyond this many scale units are squeezed towards it.
 _CLIP = 3.0
+
+#: Rows scaled at a time.
+_BLOCK = 2048
 
 #: Interquartile range of the standard normal distribution.
 _NORMAL_IQR = 1.3489795003921634
@@ -178,6 +188,8 @@ class RankScaler:
                 z = z / max(deviation, np.abs(z).max() / _LARGEST_SCORE)
             # As many knots as tell ranks apart; the first and the last are among them.
             kept = np.unique(np.linspace(0, len(x) - 1, _KNOTS).round().astype(int))
+            # Nor do subnormal gaps: the slope across one overflows.
+            kept = kept[np.diff(x[kept], prepend=-2.0) > 10 * np.finfo(float).tiny]
             values.append(x[kept])
             scores.append(z[kept])
         return cls(values, scores, unit)
@@ -196,13 +208,10 @@ class RankScaler:
             if len(x) == 1:
                 continue
             inside = np.clip(V[:, j], x[0], x[-1])
-            left = np.minimum(np.searchsorted(x, inside, side="right"), len(x) - 1) - 1
-            # np.interp divides by the gap first, which overflows where that is subnormal.
-            part = (inside - x[left]) / (x[left + 1] - x[left])
             with np.errstate(over="ignore"):
                 beyond = (V[:, j] - inside) / (x[-1] - x[0]) * (z[-1] - z[0])
             beyond = np.clip(beyond, -_LARGEST, _LARGEST)
-            out[:, j] = z[left] + part * (z[left + 1] - z[left]) + beyond / np.sqrt(1 + np.square(beyond / _CLIP))
+            out[:, j] = np.interp(inside, x, z) + beyond / np.sqrt(1 + np.square(beyond / _CLIP))
         return out
 
 
@@ -224,7 +233,11 @@ class PeriodicEmbedding:
     @classmethod
     def fit(cls, X: np.ndarray, weight: np.ndarray) -> PeriodicEmbedding:
         """Estimate from (n, d) inputs."""
-        ranks = RankScaler.fit(X, weight)
+        return cls.of_ranks(RankScaler.fit(X, weight))
+
+    @classmethod
+    def of_ranks(cls, ranks: RankScaler) -> PeriodicEmbedding:
+        """The embedding of given scores."""
         return cls(ranks, np.flatnonzero([len(values) > 2 for values in ranks.values]))
 
     @property
@@ -234,9 +247,45 @@ class PeriodicEmbedding:
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Scores, sines and cosines of (n, d) inputs; the result is new, C-contiguous and float64."""
-        z = self.ranks.transform(X)
+        return self.embed(self.ranks.transform(X))
+
+    def embed(self, z: np.ndarray) -> np.ndarray:
+        """The same of the scores."""
         angle = _FREQUENCY * z[:, self.bent]
         return np.concatenate([z, np.sin(angle), np.cos(angle)], axis=1)
+
+
+def fit_scalers(names: Sequence[str], X: np.ndarray, weight: np.ndarray) -> dict[str, Scaler]:
+    """Some of :data:`SCALINGS`, in that order; those that rest on ranks share them."""
+    scalers: dict[str, Scaler] = {}
+    if "robust" in names:
+        scalers["robust"] = InputScaler.fit(X, weight)
+    if "rank" in names or "periodic" in names:
+        ranks = RankScaler.fit(X, weight)
+        if "rank" in names:
+            scalers["rank"] = ranks
+        if "periodic" in names:
+            scalers["periodic"] = PeriodicEmbedding.of_ranks(ranks)
+    return scalers
+
+
+def transform_inputs(scalers: Mapping[str, Scaler | None], X: np.ndarray) -> dict[str, np.ndarray]:
+    """X in each of the scalings, float64 and C-contiguous; None changes nothing. Shared ranks are computed once."""
+
+    def transform(rows: np.ndarray) -> dict[str, np.ndarray]:
+        scaled: dict[str, np.ndarray] = {}
+        for name, scaler in scalers.items():
+            if scaler is None:
+                scaled[name] = np.array(rows, dtype=np.float64, order="C")
+            elif isinstance(scaler, PeriodicEmbedding) and scaler.ranks is scalers.get("rank"):
+                scaled[name] = scaler.embed(scaled["rank"])
+            else:
+                scaled[name] = scaler.transform(rows)
+        return scaled
+
+    # In blocks, whose many temporaries stay in cache.
+    blocks = [transform(X[start : start + _BLOCK]) for start in range(0, len(X), _BLOCK)]
+    return {name: np.concatenate([block[name] for block in blocks]) for name in scalers}
 
 
 @dataclass

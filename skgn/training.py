@@ -283,8 +283,8 @@ class Training:
     def _projects(self) -> bool:
         """Whether the readout is solved on its own: where that costs a quarter of an iteration at the most."""
         network = self.objective.network
-        P, c = network.readout.n_weights, network.n_outputs
-        return self.settings.project_readout and 2 * P <= min(network.n_weights, len(self.objective.Y) * c)
+        P, rows = network.readout.n_weights, len(self.objective.Y) * self.objective.n_columns
+        return self.settings.project_readout and 2 * P <= min(network.n_weights, rows)
 
     def _with_readout(self, at: Evaluation) -> Evaluation:
         """``at`` after a Newton step of the readout alone, if that is lower: exact for a squared error."""
