@@ -250,9 +250,9 @@ class Training:
             if solved is None:
                 solved = self.direction.solve(gradient, self.prior.precision, damping)
             step = length * solved
-            norm = float(step.norm())
+            # One transfer from a device for all three.
+            slope, square, norm = torch.stack([gradient @ solved, solved @ solved, step.norm()]).tolist()
             if math.isfinite(norm):
-                slope, square = float(gradient @ solved), float(solved @ solved)
                 # (G + diag a + damping) solved = -gradient gives the curvature along the step without another product.
                 curvature = max(0.0, -slope - damping * square)
                 predicted = -length * slope - 0.5 * length**2 * curvature
