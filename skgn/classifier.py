@@ -47,8 +47,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         (0 is pure Gauss-Newton, with the shortest step where the system is singular); or a rule of
         :mod:`skgn.damping`. A step that does not lower the objective is retried with more damping if adaptive, and
         shortened otherwise. "adaptive" also takes short cuts to the minimum of the objective where it is fixed (a float
-        ``l2_regularization``, ``step_size=1``, no warm start): first of all and after every step the readout is solved
-        for the hidden layers (variable projection), and where there are at least 16 samples a weight, and 1,000,
+        ``l2_regularization``, ``step_size=1``, no warm start): after every step the readout is solved for the hidden
+        layers (variable projection), and where there are at least 16 samples a weight, and 1,000,
         training begins on a part of them. ``skgn.damping.GainRatio()`` is the same rule without short cuts.
     step_size : float in (0, 1], default=1.0
         Fraction of the Gauss-Newton step that is taken; small values follow the flow.

@@ -67,8 +67,9 @@ _FEW_SAMPLES = 400.0
 class Settings:
     """How long and how strictly to train, the same for all members.
 
-    With ``project_readout`` the readout is solved for the hidden layers, first of all and after every step: variable
-    projection. It is for an objective that stays the same; where the evidence re-estimates it, the first steps overfit.
+    With ``project_readout`` the readout is solved for the hidden layers after every step, and under a squared error
+    first of all: variable projection. It is for an objective that stays the same; where the evidence re-estimates it,
+    the first steps overfit. A classifier that begins with a readout fitted to random features moves these too little.
     """
 
     step_size: float = 1.0
@@ -122,7 +123,7 @@ class Training:
         self.damping = math.nan
         self._step: _Step | None = None
         self._arrived = False
-        self._readout_first = True
+        self._readout_first = isinstance(self.objective.data_loss, NoiseLoss)
 
     @property
     def log_evidence(self) -> float:
@@ -156,6 +157,7 @@ class Training:
 
     def restart(self, objective: Objective) -> None:
         """Begin on more samples of the same data with the weights and the damping found so far, and a new history."""
+        objective.data_loss = self.objective.data_loss
         self.objective, self.at = objective, objective.evaluate(self.at.w)
         if self._projects:
             self.at = self._with_readout(self.at)
