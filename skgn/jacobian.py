@@ -13,7 +13,7 @@ over the c columns in the gram, and o is the elementwise product. M is diagonal 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -35,6 +35,9 @@ _EXPLICIT_PART = 0.6
 #: Upper blocks in which the explicit gram is accumulated: many save flops, few keep the products large (measured).
 _MOST_BLOCKS, _BLOCK_ROWS = 4, 50
 
+#: A temporary of a gram takes no more on a CPU: a larger one is fresh memory each time, twice as slow (measured).
+_REUSED_BYTES = 2**24
+
 #: Part of the memory budget for a linearisation that is kept: an ensemble has several in training at a time.
 _KEPT_FRACTION = 1 / 16
 
@@ -46,16 +49,20 @@ def _triangle(p: int) -> int:
     return p * (p + 1) // 2
 
 
+def _pair_sizes(network: Network) -> Iterator[tuple[int, int]]:
+    """Entries per sample of the two factors, of back-propagated rows and of input rows, for each pair of layers."""
+    for a, (out_a, in_a) in enumerate(network.shapes):
+        yield _triangle(out_a), _triangle(in_a)
+        for out_b, in_b in network.shapes[a + 1 :]:
+            yield out_a * out_b, in_a * in_b
+
+
 def _factored_flops(network: Network, n: int, c: int) -> float:
     """Multiply-adds of the factored gram: one GEMM for each pair of layers, and forming its factors row by row."""
-    shapes = network.shapes
-    total = 0.0
-    for a, (out_a, in_a) in enumerate(shapes):
-        sizes = [(_triangle(out_a), _triangle(in_a))]
-        sizes += [(out_a * out_b, in_a * in_b) for out_b, in_b in shapes[a + 1 :]]
-        total += n * sum(rows * inputs + _FLOPS_PER_FACTOR_ENTRY * (c * rows + inputs) for rows, inputs in sizes)
-        total += -(-n // CPU_CHUNK_ROWS) * _FLOPS_PER_OPERATION * (c * out_a + in_a)
-    return total
+    sizes = _pair_sizes(network)
+    entries = sum(rows * inputs + _FLOPS_PER_FACTOR_ENTRY * (c * rows + inputs) for rows, inputs in sizes)
+    operations = sum(c * out + into for out, into in network.shapes)
+    return n * entries + -(-n // CPU_CHUNK_ROWS) * _FLOPS_PER_OPERATION * operations
 
 
 def _explicit_flops(network: Network, n: int, c: int) -> float:
@@ -176,16 +183,17 @@ class Jacobian:
 
     def _gram_parts(self) -> Iterable[tuple[list[Tensor], list[Tensor]]]:
         """Input rows and back-propagated rows of so many samples that their part of the gram fits the budget."""
-        shapes, c = self.network.shapes, self.c
+        c, size = self.c, self.w.element_size()
         if self._factored:
-            values = max(
-                sum(_triangle(out) + _triangle(into) for out, into in shapes),
-                max(2 * (a[0] * b[0] * (1 + c * (c > 1)) + a[1] * b[1]) for a in shapes for b in shapes),
-            )
+            sizes = list(_pair_sizes(self.network))
+            values = max(2 * (rows * (1 + c * (c > 1)) + inputs) for rows, inputs in sizes)
+            largest = max(max(pair) for pair in sizes)
         else:
-            values = 2 * c * self.network.n_weights
+            largest = c * self.network.n_weights
+            values = 2 * largest
+        most = max(1, _REUSED_BYTES // (largest * size))
         for _, tape, D in self._linearised():
-            for part in chunks(len(D[0]), values * self.w.element_size(), self.w.device):
+            for part in chunks(len(D[0]), values * size, self.w.device, most):
                 yield [u[part] for u in tape.inputs], [d[part] for d in D]
 
     def gram(self) -> Tensor:
