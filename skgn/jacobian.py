@@ -38,8 +38,8 @@ _MOST_BLOCKS, _BLOCK_ROWS = 4, 50
 #: A temporary of a gram takes no more on a CPU: a larger one is fresh memory each time, twice as slow (measured).
 _REUSED_BYTES = 2**24
 
-#: Part of the memory budget for a linearisation that is kept: an ensemble has several in training at a time.
-_KEPT_FRACTION = 1 / 16
+#: Part of the memory budget for a linearisation that is kept: an ensemble of four has as many in training at a time.
+_KEPT_FRACTION = 1 / 4
 
 #: Rows of the kernel formed at a time: few enough to skip most of its lower half.
 _KERNEL_ROWS = 256
