@@ -41,7 +41,7 @@ class GNRegressor(RegressorMixin, BaseGN):
         "squared_error" is half the squared error: normal noise. "student_t" has the heavier tails of a Student-t
         distribution with 8 degrees of freedom, which forgives outliers in y. "auto" is the former, or the latter where
         residuals of left-out samples speak for it by 0.1 nats a sample and are not skewed; with a float
-        ``l2_regularization`` the former.
+        ``l2_regularization`` or a single network the former.
     alpha : float, default=1.0
         Output scaling factor of the network, ``f(x) = alpha * net(x)``; **not** the L2 penalty that
         :class:`~sklearn.neural_network.MLPRegressor` calls alpha (that is ``l2_regularization``). Large values keep
@@ -50,10 +50,10 @@ class GNRegressor(RegressorMixin, BaseGN):
         "symmetric" pairs units whose outputs cancel (even widths only), "centered" subtracts the initial network;
         both make the output exactly 0 at the start.
     damping : "adaptive", float or damping rule, default="adaptive"
-        Damping of the Gauss-Newton system: adapted to the gain ratio; constant, as in the Levenberg-Marquardt flow
-        (0 is pure Gauss-Newton, with the shortest step where the system is singular); or a rule of
-        :mod:`skgn.damping`. A step that does not lower the objective is retried with more damping if adaptive, and
-        shortened otherwise. "adaptive" also takes short cuts to the minimum of the objective where it is fixed (a float
+        Damping of the Gauss-Newton system: adapted to the gain ratio; constant, as in the Levenberg-Marquardt flow (0
+        is pure Gauss-Newton, with the shortest step where the system is singular); or a rule of :mod:`skgn.damping`. A
+        step that does not lower the objective is retried with more damping if adaptive, and shortened otherwise.
+        "adaptive" also takes short cuts to the minimum of the objective where it is fixed (a float
         ``l2_regularization``, ``step_size=1``, no warm start): first of all and after every step the readout is solved
         for the hidden layers (variable projection), and where there are at least 16 samples a weight, and 1,000,
         training begins on a part of them. ``skgn.damping.GainRatio()`` is the same rule without short cuts.
@@ -71,8 +71,8 @@ class GNRegressor(RegressorMixin, BaseGN):
     n_estimators : int, default=4
         Networks whose predictions are averaged. Where the fit has a choice (hidden layers, scaling of the inputs,
         prior, noise level), at least twice as many candidates start, of every kind and from different weights. Those
-        that predict left-out samples best, by approximate leave-one-out, are trained to the end. With 1
-        nothing is compared: "auto" then stands for the choice that does best on its own.
+        that predict left-out samples best, by approximate leave-one-out, are trained to the end. With 1 nothing is
+        compared: "auto" then stands for the choice that does best on its own.
     solver : {"auto", "primal", "dual"}, default="auto"
         Factorise the system of weights (P x P), that of samples times outputs (n k x n k), or the cheaper.
     batch_size : None
@@ -128,10 +128,10 @@ class GNRegressor(RegressorMixin, BaseGN):
         That loss after each iteration.
     history_ : dict of ndarray
         For the starting point and each iteration of the best member (on all samples, if training began on some with a
-        float ``l2_regularization``): "objective", "loss", "gradient_norm",
-        "riemannian_gradient_norm" (the output-space gradient projected onto the range of the Jacobian, in the norm of
-        the mean over samples and of the loss curvature), "damping", "gain_ratio", "step_norm", "distance_from_init",
-        "n_effective_parameters", "log_evidence", "noise_std", "time" (seconds).
+        float ``l2_regularization``): "objective", "loss", "gradient_norm", "riemannian_gradient_norm" (the output-space
+        gradient projected onto the range of the Jacobian, in the norm of the mean over samples and of the loss
+        curvature), "damping", "gain_ratio", "step_norm", "distance_from_init", "n_effective_parameters",
+        "log_evidence", "noise_std", "time" (seconds).
     status_, status_message_ : str
         Why training stopped, in a word and in a sentence.
     solver_ : {"primal", "dual"}

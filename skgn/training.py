@@ -139,7 +139,7 @@ class Training:
     def run(self, until: int, decrease: float = 0.0) -> None:
         """Iterate until ``until`` iterations are done or training ends; ``status`` tells which.
 
-        Or until one lowers the objective by no more than the fraction ``decrease``.
+        Or until one lowers the objective by less than the fraction ``decrease``.
         """
         began = time.perf_counter() - self._seconds
         while self.status == "running":
@@ -157,12 +157,10 @@ class Training:
 
     def restart(self, objective: Objective) -> None:
         """Begin on more samples of the same data with the weights and the damping found so far, and a new history."""
-        objective.data_loss = self.objective.data_loss
-        self.objective, self.at = objective, objective.evaluate(self.at.w)
+        self.move_to(objective)
         if self._projects:
             self.at = self._with_readout(self.at)
-        self.status, self.n_iter, self._quiet, self._arrived, self._readout_first = "running", 0, 0, False, False
-        self._step = None
+        self.n_iter, self._step, self._readout_first = 0, None, False
         for values in self.history.values():
             values.clear()
 
@@ -284,9 +282,11 @@ class Training:
     @property
     def _projects(self) -> bool:
         """Whether the readout is solved on its own: where that costs a quarter of an iteration at the most."""
+        if not self.settings.project_readout:
+            return False
         network = self.objective.network
-        P, rows = network.readout.n_weights, len(self.objective.Y) * self.objective.n_columns
-        return self.settings.project_readout and 2 * P <= min(network.n_weights, rows)
+        rows = len(self.objective.Y) * self.objective.n_columns
+        return 2 * network.readout.n_weights <= min(network.n_weights, rows)
 
     def _with_readout(self, at: Evaluation) -> Evaluation:
         """``at`` after a Newton step of the readout alone, if that is lower: exact for a squared error."""

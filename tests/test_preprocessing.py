@@ -2,7 +2,17 @@ import numpy as np
 import pytest
 from scipy.stats import norm, rankdata
 
-from skgn.preprocessing import InputScaler, PeriodicEmbedding, RankScaler, TargetScaler, merge_rows, weighted_quantile
+from skgn.preprocessing import (
+    SCALINGS,
+    InputScaler,
+    PeriodicEmbedding,
+    RankScaler,
+    TargetScaler,
+    fit_scalers,
+    merge_rows,
+    transform_inputs,
+    weighted_quantile,
+)
 
 rng = np.random.RandomState
 
@@ -342,3 +352,29 @@ def test_identity_changes_nothing():
     scaler = TargetScaler.identity(3)
     np.testing.assert_array_equal(scaler.transform(Y), Y)
     np.testing.assert_array_equal(scaler.inverse_transform(Y), Y)
+
+
+# All scalings together
+
+
+@pytest.mark.parametrize("names", [SCALINGS, ("periodic",), ("robust", "rank"), ("robust", "periodic")])
+def test_scalings_together_are_those_one_by_one(names):
+    rng = np.random.default_rng(0)
+    X, new, weight = rng.lognormal(size=(50, 3)), rng.lognormal(size=(5000, 3)), rng.uniform(0.5, 3, size=50)
+    scaled = transform_inputs(fit_scalers(names, X, weight), new)
+    assert tuple(scaled) == tuple(names)
+    kinds = {"robust": InputScaler, "rank": RankScaler, "periodic": PeriodicEmbedding}
+    for name in names:
+        # The arithmetic of a block may round differently from that of all rows at once.
+        expected = kinds[name].fit(X, weight).transform(new)
+        np.testing.assert_allclose(scaled[name], expected, rtol=1e-13, atol=1e-14)
+        assert scaled[name].flags.c_contiguous and scaled[name].dtype == np.float64
+
+
+def test_shared_ranks_are_computed_once(monkeypatch):
+    X = np.random.default_rng(0).normal(size=(50, 3))
+    scalers = fit_scalers(SCALINGS, X, np.ones(50))
+    calls, transform = [], RankScaler.transform
+    monkeypatch.setattr(RankScaler, "transform", lambda self, X: calls.append(len(X)) or transform(self, X))
+    transform_inputs(scalers, X)
+    assert calls == [50]
