@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import RegressorMixin
+from sklearn.utils import check_array
 from sklearn.utils._param_validation import StrOptions
 
 from .backend import linear_algebra_device, resolve_device
@@ -79,16 +80,22 @@ class GNRegressor(RegressorMixin, BaseGN):
         Not available yet: every iteration sees all samples.
     max_iter : int, default=100
         Largest number of iterations; 0 leaves the initial network.
+    max_time : float, default=None
+        Seconds after which training ends with the best weights so far, at the end of an iteration; ``status_`` is then
+        "max_time". Members share the time; one that has hardly begun is left out.
     tol : float, default=1e-3
         Training has converged when actual and predicted decrease stay below tol relative to the objective, or the
         change of the log evidence below tol per sample, for ``n_iter_no_change`` iterations; or when the gradient
         falls below tol^2 in relative terms.
-    early_stopping : False
-        Not available yet: the evidence needs no validation set.
+    early_stopping : bool, default=False
+        Stop each member when its loss on a validation set has not fallen by ``tol``, in relative terms, for
+        ``n_iter_no_change`` iterations, and go back to the weights where it was lowest. For a float
+        ``l2_regularization`` above all: the evidence needs no validation set.
     validation_fraction : float, default=0.1
-        Has no effect without early stopping.
+        Part of the rows that is kept for validation with ``early_stopping=True``, unless ``fit`` is given
+        a validation set. Equal rows stay together.
     n_iter_no_change : int, default=5
-        See ``tol``.
+        See ``tol`` and ``early_stopping``.
     standardize : bool, "robust", "rank" or "periodic", default=True
         Scale inputs: "robust" by median and interquartile range, clipped smoothly at 3 units; "rank" to the normal
         scores z of their ranks; "periodic" to these and, for features of three values or more, sin 2z and cos 2z
@@ -131,7 +138,7 @@ class GNRegressor(RegressorMixin, BaseGN):
         float ``l2_regularization``): "objective", "loss", "gradient_norm", "riemannian_gradient_norm" (the output-space
         gradient projected onto the range of the Jacobian, in the norm of the mean over samples and of the loss
         curvature), "damping", "gain_ratio", "step_norm", "distance_from_init", "n_effective_parameters",
-        "log_evidence", "noise_std", "time" (seconds).
+        "log_evidence", "noise_std", "time" (seconds); with early stopping "validation_loss".
     status_, status_message_ : str
         Why training stopped, in a word and in a sentence.
     solver_ : {"primal", "dual"}
@@ -198,8 +205,9 @@ class GNRegressor(RegressorMixin, BaseGN):
         prior_groups: str = "auto",
         n_estimators: int = 4,
         solver: str = "auto",
-        batch_size: None = None,
+        batch_size: int | str | None = None,
         max_iter: int = 100,
+        max_time: float | None = None,
         tol: float = 1e-3,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -227,6 +235,7 @@ class GNRegressor(RegressorMixin, BaseGN):
             solver=solver,
             batch_size=batch_size,
             max_iter=max_iter,
+            max_time=max_time,
             tol=tol,
             early_stopping=early_stopping,
             validation_fraction=validation_fraction,
@@ -247,15 +256,26 @@ class GNRegressor(RegressorMixin, BaseGN):
 
     def _validate_target(self, y: np.ndarray) -> np.ndarray:
         self._y_ndim = y.ndim
-        return np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+        Y = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+        self._n_targets = Y.shape[1]
+        return Y
+
+    def _encode_target(self, y: Any) -> np.ndarray:
+        y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
+        if y.ndim != self._y_ndim or (y.ndim == 2 and y.shape[1] != self._n_targets):
+            raise ValueError(f"y has shape {y.shape}; it must have {self._n_targets} column(s) as in training.")
+        return y.reshape(len(y), -1)
 
     def _weigh_classes(self, Y: np.ndarray, sample_weight: np.ndarray) -> np.ndarray:
         return sample_weight
 
-    def _training_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> tuple[np.ndarray, Loss]:
+    def _fit_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> Loss:
         scaler = TargetScaler.fit(Y, sample_weight) if self.standardize else TargetScaler.identity(Y.shape[1])
         self._target_scaler = scaler
-        return scaler.transform(Y), _LOSSES[self.loss]()
+        return _LOSSES[self.loss]()
+
+    def _transform_target(self, Y: np.ndarray) -> np.ndarray:
+        return self._target_scaler.transform(Y)
 
     def _heavy_tailed_loss(self) -> NoiseLoss | None:
         return StudentTLoss() if self.loss == "auto" and not self._fixed_l2 else None
