@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from .backend import available_memory, chunks, gigabytes, linear_algebra_device
+from .conjugate_gradient import ConjugateGradient
 from .jacobian import Jacobian, gram_flops
 from .network import Network
 
@@ -69,7 +70,7 @@ class Primal:
     """Cholesky factorisation of the P x P system."""
 
     def __init__(self, jacobian: Jacobian, total_weight: float) -> None:
-        self.G = _to_solver(jacobian.gram()) / total_weight
+        self.G = _to_solver(jacobian.gram()).div_(total_weight)
         self._network, self._eps = jacobian.network, _rounding_unit(jacobian)
 
     def solve(self, gradient: Tensor, precision: list[Tensor], damping: float) -> Tensor:
@@ -117,7 +118,7 @@ class Dual:
             ratio = torch.cat(inverse_scale) / torch.cat(self._scale)
             if float(ratio.max() - ratio.min()) <= 1e-15 * float(ratio.max()):
                 return self._K * ratio[0]
-        self._scale = inverse_scale
+        self._scale, self._K = inverse_scale, torch.empty(0)  # two kernels at once would be one too many
         self._K = _to_solver(self._J.kernel([m.to(self._J.w) for m in inverse_scale]))
         return self._K
 

@@ -181,6 +181,15 @@ class Jacobian:
             out += self.network.vjp(tape, self.w, g[rows])
         return out
 
+    def normal_product(self, v: Tensor) -> Tensor:
+        """J'J v for v (P,): shape (P,). One tape of a chunk serves both products."""
+        out = torch.zeros_like(self.w)
+        for rows, tape in self._tapes():
+            R = self.root(rows)
+            tangent = self.network.jvp(tape, self.w, v)[:, :, None]
+            out += self.network.vjp(tape, self.w, (R @ (R.mT @ tangent))[:, :, 0])
+        return out
+
     def _gram_parts(self) -> Iterable[tuple[list[Tensor], list[Tensor]]]:
         """Input rows and back-propagated rows of so many samples that their part of the gram fits the budget."""
         c, size = self.c, self.w.element_size()
@@ -243,13 +252,24 @@ class Jacobian:
             start.append(start[-1] + out * into)
         for (a, b), product in products.items():
             (out_a, in_a), (out_b, in_b) = shapes[a], shapes[b]
-            if a == b:
-                block = product[_triangle_index(out_a, G.device)][:, :, _triangle_index(in_a, G.device)]
-            else:
-                block = product.view(out_a, out_b, in_a, in_b)
             target = G[start[a] : start[a + 1], start[b] : start[b + 1]].view(out_a, in_a, out_b, in_b)
-            target.copy_(block.permute(0, 2, 1, 3))
+            if a == b:
+                # Unit by unit: the block unpacked as a whole would be as large as G again.
+                units, inputs = _triangle_index(out_a, G.device), _triangle_index(in_a, G.device)
+                for unit, packed in zip(target.unbind(), units, strict=True):
+                    unit.copy_(product[packed][:, inputs].permute(1, 0, 2))
+            else:
+                target.copy_(product.view(out_a, out_b, in_a, in_b).permute(0, 2, 1, 3))
         return _mirror_upper(G, start)
+
+    def diagonal(self) -> Tensor:
+        """Diagonal of J'J, (P,): the sum over samples of D_i^2 (x) u_i^2, layer by layer."""
+        out = torch.zeros_like(self.w)
+        layers = self.network.split(out)
+        for _, tape, D in self._linearised():
+            for layer, d, u in zip(layers, D, tape.inputs, strict=True):
+                layer.addmm_(d.square().sum(1).T, u.square())
+        return out
 
     def trace(self) -> Tensor:
         """Trace of J'J: the sum over samples and layers of ||D_i||^2 ||u_i||^2."""

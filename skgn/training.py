@@ -177,6 +177,7 @@ class Training:
     def _arrive(self, began: float) -> None:
         """Linearise at the present weights, re-estimate the prior, record, and decide whether to stop."""
         at, step, objective = self.at, self._step, self.objective
+        vars(self).pop("direction", None)  # its system must not be in memory beside the next one
         self.jacobian, self.linearised_loss = objective.jacobian(at), objective.data_loss
         self.direction = self.make_direction(self.jacobian, objective.total_weight)
         data_gradient = objective.gradient(at, self.jacobian)
