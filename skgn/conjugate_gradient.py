@@ -64,6 +64,8 @@ class ConjugateGradient:
         Products with G for one step.
     """
 
+    name = "cg"
+
     def __init__(
         self,
         jacobian: Jacobian,
@@ -112,7 +114,7 @@ class ConjugateGradient:
 def _solve(
     product: Callable[[Tensor], Tensor], b: Tensor, scale: Tensor, tolerance: float, most_products: int
 ) -> Tensor:
-    """x with A x = b, from 0, preconditioned by diag(scale).
+    """Solution of A x = b, from 0, preconditioned by diag(scale).
 
     Ends at a residual of ``tolerance`` relative to b in the norm of diag(1 / scale), after ``most_products``, or where
     rounding leaves no positive curvature; nan if a product is not finite.

@@ -72,7 +72,7 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         "l2_regularization": [StrOptions({"evidence"}), Interval(Real, 0, None, closed="left")],
         "prior_groups": [StrOptions({"auto", "feature", "layer", "shared", "unit"})],
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
-        "solver": [StrOptions({"auto", "primal", "dual"})],
+        "solver": [StrOptions({"auto", "primal", "dual", "cg"})],
         # Mini-batches and early stopping are named here so that their arrival changes no signature; until then
         # anything but their absence is an error.
         "batch_size": [None],

@@ -16,11 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .backend import memory_budget
 from .damping import DampingRule, Iterate
 from .directions import Direction, Primal, spectrum
 from .evidence import Prior
 from .jacobian import Jacobian
 from .losses import NoiseLoss
+from .memory import readout_memory
 from .objective import Evaluation, Objective
 
 __all__ = ["CONVERGED", "HISTORY", "STATUS", "Settings", "Training"]
@@ -282,12 +284,16 @@ class Training:
 
     @property
     def _projects(self) -> bool:
-        """Whether the readout is solved on its own: where that costs a quarter of an iteration at the most."""
+        """Whether the readout is solved on its own.
+
+        Where that costs a quarter of an iteration at the most and its system is a temporary within the memory budget.
+        """
         if not self.settings.project_readout:
             return False
-        network = self.objective.network
-        rows = len(self.objective.Y) * self.objective.n_columns
-        return 2 * network.readout.n_weights <= min(network.n_weights, rows)
+        network, U = self.objective.network, self.objective.U
+        rows = len(U) * self.objective.n_columns
+        cheap = 2 * network.readout.n_weights <= min(network.n_weights, rows)
+        return cheap and readout_memory(network, len(U), U.element_size()) <= memory_budget()
 
     def _with_readout(self, at: Evaluation) -> Evaluation:
         """``at`` after a Newton step of the readout alone, if that is lower: exact for a squared error."""
