@@ -66,8 +66,11 @@ class GNClassifier(ClassifierMixin, BaseGN):
         prior), at least twice as many candidates start, of every kind and from different weights. Those that predict
         left-out samples best, by approximate leave-one-out, are trained to the end. With 1 nothing is compared: "auto"
         then stands for the choice that does best on its own.
-    solver : {"auto", "primal", "dual"}, default="auto"
-        Factorise the system of weights (P x P), that of samples times outputs (n k x n k), or the cheaper.
+    solver : {"auto", "primal", "dual", "cg"}, default="auto"
+        Factorise the system of weights (P x P) or that of samples times outputs (n k x n k), or solve by conjugate
+        gradients: no factorisation and no more memory than some vectors of P, but also no posterior, so that
+        ``l2_regularization`` must be a float. "auto" takes the cheaper factorisation that fits in memory, and "cg"
+        where neither does.
     batch_size : None
         Not available yet: every iteration sees all samples.
     max_iter : int, default=100
@@ -136,7 +139,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         "log_evidence", "noise_std", "time" (seconds); with early stopping "validation_loss".
     status_, status_message_ : str
         Why training stopped, in a word and in a sentence.
-    solver_ : {"primal", "dual"}
+    solver_ : {"primal", "dual", "cg"}
         The solver used.
     damping_ : float
         The last damping.
@@ -144,7 +147,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Log evidence of the best member, in nats; None for a float
         ``l2_regularization``.
     n_effective_parameters_ : float
-        Weights of the best member that the data determine, between 0 and their number.
+        Weights of the best member that the data determine, between 0 and their number; nan with ``solver_`` "cg".
     temperature_ : float
         What the members' outputs are divided by before they become probabilities: below 1 it makes them surer, above
         less sure. Set by left-out samples with ``l2_regularization="evidence"``, else 1.

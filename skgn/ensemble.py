@@ -156,7 +156,17 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | 
     flops = max(gram_flops(network, n, c) for network in networks)
     # Chosen before anything is allocated: a problem that cannot fit is refused here.
     directions = {
-        (network, rows): choose(problem.solver, network, rows, c, problem.device)
+        (network, rows): choose(
+            problem.solver,
+            network,
+            rows,
+            c,
+            problem.device,
+            dtype=problem.dtype,
+            evidence=any(isinstance(start.prior, str) for start in starts),
+            candidates=len(starts) if rows == first_rows else n_members,
+            workers=effective_n_jobs(n_jobs),
+        )
         for network in networks
         for rows in (first_rows, n)
     }
@@ -263,6 +273,8 @@ def _trained(results: list[_Result]) -> list[_Result]:
 def _member(training: Training, start: Start) -> Member:
     objective = training.objective
     training.prior.conclude(objective, training.at, training.direction)
+    posterior, solver = laplace(training), training.direction.name
+    del training.direction  # the factor is kept: its system must not stay in memory beside it
     return Member(
         network=objective.network,
         weights=training.at.w.cpu().numpy().copy(),
@@ -275,8 +287,8 @@ def _member(training: Training, start: Start) -> Member:
         damping=training.damping,
         log_evidence=training.prior.log_evidence,
         n_effective_parameters=training.prior.n_effective_parameters,
-        posterior=laplace(training),
-        solver=type(training.direction).__name__.lower(),
+        posterior=posterior,
+        solver=solver,
         history=training.history_arrays(),
     )
 

@@ -73,7 +73,7 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         "l2_regularization": [StrOptions({"evidence"}), Interval(Real, 0, None, closed="left")],
         "prior_groups": [StrOptions({"auto", "feature", "layer", "shared", "unit"})],
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
-        "solver": [StrOptions({"auto", "primal", "dual"})],
+        "solver": [StrOptions({"auto", "primal", "dual", "cg"})],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],

@@ -74,8 +74,11 @@ class GNRegressor(RegressorMixin, BaseGN):
         prior, noise level), at least twice as many candidates start, of every kind and from different weights. Those
         that predict left-out samples best, by approximate leave-one-out, are trained to the end. With 1 nothing is
         compared: "auto" then stands for the choice that does best on its own.
-    solver : {"auto", "primal", "dual"}, default="auto"
-        Factorise the system of weights (P x P), that of samples times outputs (n k x n k), or the cheaper.
+    solver : {"auto", "primal", "dual", "cg"}, default="auto"
+        Factorise the system of weights (P x P) or that of samples times outputs (n k x n k), or solve by conjugate
+        gradients: no factorisation and no more memory than some vectors of P, but also no posterior, so that
+        ``l2_regularization`` must be a float. "auto" takes the cheaper factorisation that fits in memory, and "cg"
+        where neither does.
     batch_size : None
         Not available yet: every iteration sees all samples.
     max_iter : int, default=100
@@ -141,7 +144,7 @@ class GNRegressor(RegressorMixin, BaseGN):
         "log_evidence", "noise_std", "time" (seconds); with early stopping "validation_loss".
     status_, status_message_ : str
         Why training stopped, in a word and in a sentence.
-    solver_ : {"primal", "dual"}
+    solver_ : {"primal", "dual", "cg"}
         The solver used.
     damping_ : float
         The last damping.
@@ -149,11 +152,11 @@ class GNRegressor(RegressorMixin, BaseGN):
         Log evidence of the best member, in nats, in units of the standardised target; None for a float
         ``l2_regularization``.
     n_effective_parameters_ : float
-        Weights of the best member that the data determine, between 0 and their number.
+        Weights of the best member that the data determine, between 0 and their number; nan with ``solver_`` "cg".
     noise_distribution_ : {"normal", "student_t"}
         The distribution of the noise that the members were trained with.
     noise_std_ : float or ndarray of shape (n_outputs,)
-        Standard deviation of the noise, in the units of y.
+        Standard deviation of the noise, in the units of y; nan with ``solver_`` "cg".
     feature_relevance_ : ndarray of shape (n_features,)
         Share of each feature in what the predictions react to (total Sobol indices by exchange of values between
         rows); non-negative, summing to 1, 0 for a feature switched off: one that moves the predictions no more than
@@ -309,7 +312,7 @@ class GNRegressor(RegressorMixin, BaseGN):
         ------
         ValueError
             If ``return_std=True`` and the fit left the weights undetermined (``l2_regularization=0`` and fewer
-            informative samples than weights).
+            informative samples than weights), or was without a factorisation (``solver_`` "cg").
         """
         scaled, dtype = self._scale_inputs(X)
         outputs = self._outputs(scaled)
@@ -321,6 +324,12 @@ class GNRegressor(RegressorMixin, BaseGN):
         device = linear_algebra_device(resolve_device(self.device))
         for member, output in zip(self.estimators_, outputs, strict=True):
             if member.posterior is None:
+                if member.solver == "cg":
+                    raise ValueError(
+                        "return_std=True needs a factorisation, for the posterior of the weights, and solver='cg' has "
+                        "none: refit with solver='primal' or 'dual' (solver='auto' took 'cg' if neither fits in "
+                        "memory)."
+                    )
                 raise ValueError(
                     "return_std=True needs weights determined by data and prior; this fit had "
                     f"l2_regularization={self.l2_regularization!r}: refit with a positive one or 'evidence'."

@@ -18,11 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .backend import memory_budget
 from .damping import DampingRule, Iterate
 from .directions import Direction, Primal, spectrum
 from .evidence import Prior
 from .jacobian import Jacobian
 from .losses import Loss, NoiseLoss
+from .memory import readout_memory
 from .objective import Evaluation, Objective
 
 __all__ = ["CONVERGED", "HISTORY", "STATUS", "Settings", "Training"]
@@ -185,12 +187,15 @@ class Training:
 
     def _undo(self) -> Callable[[], None]:
         """The way back to this iterate, so that an interrupt leaves no half of an iteration."""
-        state = self.__dict__ | {"prior": copy.copy(self.prior)}
+        state = vars(self) | {"prior": copy.copy(self.prior)}
+        # Made again rather than kept: its system must not be in memory beside the next one.
+        state = {name: value for name, value in state.items() if name not in ("direction", "jacobian")}
         entries, loss = len(self.history["objective"]), self.objective.data_loss
 
         def restore() -> None:
-            self.__dict__.update(state)
+            vars(self).update(state)
             self.objective.data_loss = loss
+            self._linearise()
             for values in self.history.values():
                 del values[entries:]
 
@@ -262,6 +267,7 @@ class Training:
 
     def _linearise(self) -> None:
         objective = self.objective
+        vars(self).pop("direction", None)  # its system must not be in memory beside the next one
         self.jacobian, self.linearised_loss = objective.jacobian(self.at), objective.data_loss
         self.direction = self.make_direction(self.jacobian, objective.total_weight)
 
@@ -357,12 +363,16 @@ class Training:
 
     @property
     def _projects(self) -> bool:
-        """Whether the readout is solved on its own: where that costs a quarter of an iteration at the most."""
+        """Whether the readout is solved on its own.
+
+        Where that costs a quarter of an iteration at the most and its system is a temporary within the memory budget.
+        """
         if not self.settings.project_readout:
             return False
-        network = self.objective.network
-        rows = len(self.objective.Y) * self.objective.n_columns
-        return 2 * network.readout.n_weights <= min(network.n_weights, rows)
+        network, U = self.objective.network, self.objective.U
+        rows = len(U) * self.objective.n_columns
+        cheap = 2 * network.readout.n_weights <= min(network.n_weights, rows)
+        return cheap and readout_memory(network, len(U), U.element_size()) <= memory_budget()
 
     def _with_readout(self, at: Evaluation) -> Evaluation:
         """``at`` after a Newton step of the readout alone, if that is lower: exact for a squared error."""
