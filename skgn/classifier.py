@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from scipy.special import log_expit, log_softmax, logsumexp
 from sklearn.base import ClassifierMixin
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets, type_of_target
 from sklearn.utils.validation import column_or_1d
 
 from .damping import DampingRule
-from .ensemble import Ensemble
+from .ensemble import Ensemble, Problem
 from .estimator import BaseGN
 from .losses import LogLoss, Loss, SoftmaxLoss
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["GNClassifier"]
 
@@ -277,6 +280,22 @@ class GNClassifier(ClassifierMixin, BaseGN):
             raise ValueError(f"y contains the labels {unknown.tolist()}, which are not among {self.classes_}.")
         return np.searchsorted(self.classes_, y)[:, None].astype(np.float64)
 
+    def _begin_classes(self, y: np.ndarray, classes: Any) -> None:
+        if isinstance(self.class_weight, str):
+            raise ValueError(
+                "class_weight='balanced' needs all of the data; give partial_fit a dict of weights or sample_weight."
+            )
+        if not hasattr(self, "classes_"):
+            check_classification_targets(y)
+            self._multilabel = type_of_target(y, input_name="y") == "multilabel-indicator"
+            if self._multilabel:
+                classes = np.arange(y.shape[1])
+                if self.class_weight is not None:
+                    raise ValueError("class_weight is not defined for a multilabel y; pass sample_weight or None.")
+        _check_partial_fit_first_call(self, classes)
+        if not self._multilabel:
+            self._check_class_weight()
+
     def _weigh_classes(self, Y: np.ndarray, sample_weight: np.ndarray) -> np.ndarray:
         if self.class_weight is None:
             return sample_weight
@@ -297,7 +316,10 @@ class GNClassifier(ClassifierMixin, BaseGN):
     def _multiclass(self) -> bool:
         return not self._multilabel and len(self.classes_) > 2
 
-    def _fit_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> Loss:
+    def _fit_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> None:
+        """Classes are all there is to know."""
+
+    def _training_loss(self) -> Loss:
         return SoftmaxLoss() if self._multiclass else LogLoss()
 
     def _transform_target(self, Y: np.ndarray) -> np.ndarray:
@@ -306,8 +328,36 @@ class GNClassifier(ClassifierMixin, BaseGN):
     def _strata(self, Y: np.ndarray) -> np.ndarray | None:
         return None if self._multilabel else Y[:, 0]
 
-    def _store(self, ensemble: Ensemble) -> None:
-        super()._store(ensemble)
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Train in one pass on a block of rows, going on from the blocks before, or from a fit.
+
+        Damping, scalings, the remembered curvature and the estimated precisions are kept from block to block; all
+        scalings are those of the first block. Nothing is compared: what is "auto" is chosen as for a single network.
+        The temperature is 1.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Best some thousand rows, in random order: it is parted into batches of ``batch_size`` rows ("auto" if
+            None), at least two.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+        classes : array-like of shape (n_classes,), default=None
+            All classes there will be; needed at the first call, but for a multilabel y.
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError, TypeError
+            As :meth:`fit`; what was learned before is kept.
+        """
+        return self._partial_fit(X, y, sample_weight, classes)
+
+    def _store(self, ensemble: Ensemble, problem: Problem) -> None:
+        super()._store(ensemble, problem)
         self.temperature_ = ensemble.temperature
 
     def _log_proba(self, X: Any) -> tuple[np.ndarray, np.ndarray | None, np.dtype]:

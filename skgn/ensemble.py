@@ -17,7 +17,7 @@ from .batches import Batches, BatchSteps, BatchTraining, plan_batches
 from .candidates import Start
 from .damping import DampingRule
 from .directions import Direction, choose
-from .evidence import EvidencePrior, FixedPrior, Prior, prior_groups
+from .evidence import make_prior
 from .jacobian import Jacobian, gram_flops
 from .leave_one_out import LeftOut, has_heavy_tails, leave_one_out, predictive_score, temperature
 from .limits import Limits
@@ -34,6 +34,7 @@ __all__ = [
     "Sensitivity",
     "Validation",
     "feature_sensitivity",
+    "make_member",
     "member_outputs",
     "train_members",
 ]
@@ -161,7 +162,8 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | 
     batches: dict[Network, Batches] = {}
     if problem.batch_size is not None:
         plans = {net: plan_batches(problem.batch_size, problem.solver, net, c, evidence) for net in networks}
-        batches = {network: plan for network, plan in plans.items() if plan.rows < n}
+        chosen = not isinstance(problem.batch_size, str)
+        batches = {network: plan for network, plan in plans.items() if plan.worthwhile(n, chosen)}
 
     def direction(network: Network, rows: int) -> Callable[[Jacobian, float], Direction]:
         plan = batches.get(network) if rows == n else None
@@ -192,7 +194,7 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | 
         return Objective(network, problem.loss, inputs[name][:rows], Y[:rows], sample_weight[:rows])
 
     def objective(start: Start, rows: int) -> Objective:
-        anchor = None if start.anchor is None else _solver_tensor(start.anchor, problem.device)
+        anchor = None if start.anchor is None else solver_tensor(start.anchor, problem.device)
         return shared_objective(start.network, start.inputs, rows).for_member(anchor)
 
     def validation(start: Start) -> Objective | None:
@@ -200,27 +202,21 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | 
             return None
         data = problem.validation
         X, Yv, weight = tensor(data.inputs[start.inputs]), tensor(data.Y), tensor(data.sample_weight)
-        anchor = None if start.anchor is None else _solver_tensor(start.anchor, problem.device)
+        anchor = None if start.anchor is None else solver_tensor(start.anchor, problem.device)
         return Objective(start.network, problem.loss, X, Yv, weight).for_member(anchor)
 
     def begin(start: Start) -> Training:
-        first, w = objective(start, first_rows), _solver_tensor(start.weights, problem.device)
-        prior: Prior
-        if isinstance(start.prior, str):
-            groups = prior_groups(start.prior, start.network, w.device)
-            unit = start.prior == "unit"
-            prior = EvidencePrior(start.network, groups, first.total_weight, start.noise_precision, w, unit)
-            if isinstance(problem.loss, NoiseLoss) and prior.noise_variance is not None:
-                first.data_loss = problem.loss.at_precision(1 / prior.noise_variance)
-        else:
-            prior = FixedPrior(start.network, start.prior, isinstance(problem.loss, NoiseLoss), w)
+        first, w = objective(start, first_rows), solver_tensor(start.weights, problem.device)
+        prior, first.data_loss = make_prior(
+            start.prior, start.network, problem.loss, start.noise_precision, first.total_weight, w
+        )
         make_direction = directions[start.network, first_rows]
         return Training(first, w, prior, problem.rule, make_direction, problem.settings, validation(start))
 
     def in_batches(training: Training, start: Start) -> Training:
         whole, prior = objective(start, n), training.prior
         whole.data_loss = training.objective.data_loss
-        prior.move_to(whole)
+        prior.move_to(whole.total_weight)
         return BatchTraining(
             whole,
             training.at.w,
@@ -285,7 +281,7 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | 
     with torch_threads(flops), torch.no_grad():
         outputs = [result.left_out.outputs for result in best if result.left_out is not None]
         T = temperature(outputs, problem.loss, Y, sample_weight) if tempered and outputs else 1.0
-        return Ensemble([_member(result.training, result.start) for result in best], problem.loss, T)
+        return Ensemble([make_member(result.training, result.start) for result in best], problem.loss, T)
 
 
 def _trained(results: list[_Result]) -> list[_Result]:
@@ -298,7 +294,8 @@ def _trained(results: list[_Result]) -> list[_Result]:
     ]
 
 
-def _member(training: Training, start: Start) -> Member:
+def make_member(training: Training, start: Start) -> Member:
+    """What is kept of a training that has ended."""
     objective = training.objective
     training.prior.conclude(objective, training.at, training.direction)
     posterior, solver = laplace(training), training.solver
@@ -321,7 +318,7 @@ def _member(training: Training, start: Start) -> Member:
     )
 
 
-def _solver_tensor(values: np.ndarray, device: torch.device) -> torch.Tensor:
+def solver_tensor(values: np.ndarray, device: torch.device) -> torch.Tensor:
     """A float64 copy where linear systems are solved."""
     return torch.tensor(values, dtype=torch.float64, device=linear_algebra_device(device))
 
@@ -360,7 +357,7 @@ def feature_sensitivity(
             partner = U.roll(-(len(U) // 2), 0)
             for sign, values in ((1, member.weights), (-1, member.anchor)):
                 if values is not None:
-                    w = _solver_tensor(values, cpu)
+                    w = solver_tensor(values, cpu)
                     base = member.network.forward(U, w)[0]
                     mean += sign * base.numpy()
                     for j, exchanged in enumerate(member.network.forward_exchanged(U, partner, w, blocks)):
@@ -380,8 +377,8 @@ def member_outputs(member: Member, X: np.ndarray, device: torch.device) -> np.nd
     """Outputs of a member on scaled inputs (n, d): float64 array (n, k)."""
     network = member.network
     bytes_per_row = sum(into + 3 * out for out, into in network.shapes) * 8
-    weights = _solver_tensor(member.weights, device)
-    anchor = None if member.anchor is None else _solver_tensor(member.anchor, device)
+    weights = solver_tensor(member.weights, device)
+    anchor = None if member.anchor is None else solver_tensor(member.anchor, device)
     out = np.empty((len(X), network.n_outputs))
     with torch_threads(float(len(X)) * network.n_weights), torch.no_grad():
         for rows in chunks(len(X), bytes_per_row, device):

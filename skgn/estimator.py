@@ -26,6 +26,7 @@ from .jacobian import gram_flops
 from .losses import Loss, NoiseLoss
 from .network import Network
 from .preprocessing import SCALINGS, Scaler, fit_scalers, merge_rows, transform_inputs
+from .stream import Stream, train_block
 from .training import CONVERGED, STATUS, Settings
 
 if TYPE_CHECKING:
@@ -164,8 +165,12 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         """Sample weights times class weights."""
 
     @abstractmethod
-    def _fit_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> Loss:
-        """Set what the transformation of merged targets (n, m) needs to know; return the loss."""
+    def _fit_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> None:
+        """Set what the transformation of merged targets (n, m) needs to know."""
+
+    @abstractmethod
+    def _training_loss(self) -> Loss:
+        """The loss, once the targets are known."""
 
     @abstractmethod
     def _transform_target(self, Y: np.ndarray) -> np.ndarray:
@@ -236,10 +241,8 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, X_val: Any = None, y_val: Any = None, sample_weight_val: Any = None
     ) -> None:
-        self._validate_params()
-        hidden = self._check_hidden_layer_sizes()
-        resolve_device(self.device)
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], multi_output=True, **self._target_check())
+        hidden = self._check_parameters()
+        X, y = self._check_data(X, y)
         sample_weight = self._check_weight(sample_weight, X)
         Y = self._validate_target(y)
         given = self._check_validation_set(X_val, y_val, sample_weight_val)
@@ -247,20 +250,50 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         if self.early_stopping and given is None:
             Xm, X_val, Ym, y_val, weight, sample_weight_val = self._split(Xm, Ym, weight)
             given = X_val, y_val, sample_weight_val
-        self._input_scalers = self._fit_scalers(Xm, weight, hidden)
-        loss = self._fit_target(Ym, weight)
-        Yt = self._transform_target(Ym)
-        starts = self._starts(hidden, Yt.shape[1], weight.sum() * Yt.shape[1], isinstance(loss, NoiseLoss))
+        starts = self._begin(Xm, Ym, weight, hidden, self._compares)
+        problem = self._problem(Xm, Ym, weight, starts, None if given is None else self._validation(*given))
+        ensemble = train_members(problem, starts, self.n_estimators, self.n_jobs)
+        self.__dict__.pop("_streams", None)
+        self._store(ensemble, problem)
+
+    def _check_parameters(self) -> tuple[int, ...] | None:
+        self._validate_params()
+        resolve_device(self.device)
+        return self._check_hidden_layer_sizes()
+
+    def _check_data(self, X: Any, y: Any, reset: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        options = {"dtype": [np.float64, np.float32], "multi_output": True, "reset": reset}
+        return validate_data(self, X, y, **options, **self._target_check())
+
+    def _begin(
+        self, X: np.ndarray, Y: np.ndarray, weight: np.ndarray, hidden: tuple[int, ...] | None, compares: bool
+    ) -> list[Start]:
+        """Scalings of inputs and targets, from merged rows, and where the candidates start."""
+        self._input_scalers = self._fit_scalers(X, weight, hidden, compares)
+        self._fit_target(Y, weight)
+        k, has_noise = self._transform_target(Y[:1]).shape[1], isinstance(self._training_loss(), NoiseLoss)
+        starts = self._starts(hidden, k, weight.sum() * k, has_noise, compares)
         self._keep_scalers({start.inputs for start in starts})
-        inputs = self._scaled(Xm)
-        flops = max(gram_flops(start.network, len(Xm), loss.columns(Yt.shape[1])) for start in starts)
-        problem = Problem(
+        return starts
+
+    def _problem(
+        self,
+        X: np.ndarray,
+        Y: np.ndarray,
+        weight: np.ndarray,
+        starts: Sequence[Start],
+        validation: Validation | None = None,
+    ) -> Problem:
+        """Merged rows and encoded targets in training units, and how to train on them."""
+        Yt, loss = np.ascontiguousarray(self._transform_target(Y)), self._training_loss()
+        flops = max(gram_flops(start.network, len(X), loss.columns(Yt.shape[1])) for start in starts)
+        return Problem(
             loss=loss,
             heavy_tailed_loss=self._heavy_tailed_loss(),
-            inputs=inputs,
-            Y=np.ascontiguousarray(Yt),
+            inputs=self._scaled(X),
+            Y=Yt,
             sample_weight=weight,
-            validation=None if given is None else self._validation(*given),
+            validation=validation,
             rule=as_rule(self.damping),
             solver=self.solver,
             batch_size=self.batch_size,
@@ -269,11 +302,52 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
             device=resolve_device(self.device, flops),
             dtype=DTYPES[self.dtype],
         )
-        ensemble = train_members(problem, starts, self.n_estimators, self.n_jobs)
-        self.feature_relevance_ = _relevance(
-            feature_sensitivity(ensemble, inputs, self._input_features, weight), Yt.shape[1]
-        )
-        self._store(ensemble)
+
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Self:
+        """One pass over a block of rows; see the subclasses."""
+        before = self.__dict__.copy()
+        try:
+            self._take_block(X, y, sample_weight, classes)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        return self
+
+    def _take_block(self, X: Any, y: Any, sample_weight: Any, classes: Any) -> None:
+        hidden = self._check_parameters()
+        if self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True: it sees each row once.")
+        first = not hasattr(self, "estimators_")
+        X, y = self._check_data(X, y, reset=first)
+        weight = self._check_weight(sample_weight, X)
+        self._begin_classes(y, classes)
+        if first:
+            self._learn_target_shape(y)
+        Y = self._encode_target(y)
+        Xm, Ym, weight = merge_rows(X, Y, self._weigh_classes(Y, weight))
+        if first:
+            streams = [Stream(start) for start in self._begin(Xm, Ym, weight, hidden, compares=False)]
+        else:
+            streams = getattr(self, "_streams", None) or self._streams_of_members()
+        problem = self._problem(Xm, Ym, weight, [stream.start for stream in streams])
+        ensemble, self._streams = train_block(problem, streams, self.n_jobs)
+        self._store(ensemble, problem)
+
+    def _streams_of_members(self) -> list[Stream]:
+        """The members of a fit, whose weights a stream begins with; of their data nothing else is known."""
+        noise = noise_choices(isinstance(self._training_loss(), NoiseLoss) and not self._fixed_l2, compared=False)
+        seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=len(self.estimators_))
+        return [
+            Stream(Start(m.network, m.inputs, m.prior, noise[0], m.weights, m.anchor, seed))
+            for m, seed in zip(self.estimators_, seeds.tolist(), strict=True)
+        ]
+
+    def _begin_classes(self, y: np.ndarray, classes: Any) -> None:
+        """Take the classes of a stream, for classifiers."""
+
+    def _learn_target_shape(self, y: np.ndarray) -> None:
+        """Set what targets of later blocks must look like."""
 
     def _settings(self) -> Settings:
         return Settings(
@@ -358,18 +432,20 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         return weight
 
     def _fit_scalers(
-        self, X: np.ndarray, weight: np.ndarray, hidden: tuple[int, ...] | None
+        self, X: np.ndarray, weight: np.ndarray, hidden: tuple[int, ...] | None, compares: bool
     ) -> Mapping[str, Scaler | None]:
         """The scalings that candidates may have; ranks only where nonlinear models are chosen among."""
         if not self.standardize:
             return {"raw": None}
         if isinstance(self.standardize, str):
             return fit_scalers([self.standardize], X, weight)
-        return fit_scalers(SCALINGS if self._compares and hidden != () else SCALINGS[:1], X, weight)
+        return fit_scalers(SCALINGS if compares and hidden != () else SCALINGS[:1], X, weight)
 
-    def _starts(self, hidden: tuple[int, ...] | None, k: int, n_observations: float, has_noise: bool) -> list[Start]:
+    def _starts(
+        self, hidden: tuple[int, ...] | None, k: int, n_observations: float, has_noise: bool, compares: bool
+    ) -> list[Start]:
         """Candidates: combinations of what is left to the fit, or so many members of one kind."""
-        n, compares = self.n_estimators, self._compares
+        n = self.n_estimators
         priors: Sequence[str | float] = (float(self.l2_regularization),) if self._fixed_l2 else (self.prior_groups,)
         if priors == ("auto",):
             priors = prior_choices(has_noise, compares)
@@ -399,7 +475,9 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
             )
         return kept if len(kept) == n else kept + fresh
 
-    def _store(self, ensemble: Ensemble) -> None:
+    def _store(self, ensemble: Ensemble, problem: Problem) -> None:
+        sensitivity = feature_sensitivity(ensemble, problem.inputs, self._input_features, problem.sample_weight)
+        self.feature_relevance_ = _relevance(sensitivity, problem.Y.shape[1])
         members, best = ensemble.members, ensemble.members[0]
         self.estimators_ = members
         self._keep_scalers({member.inputs for member in members})

@@ -76,7 +76,7 @@ def laplace(training: Training) -> Posterior | None:
     return Posterior(
         factor=factor.cpu().numpy(),
         precision=[a.cpu().numpy().copy() for a in precision],
-        scale=objective.total_weight / float(scale.log().mean().exp()),
+        scale=prior.total_weight / float(scale.log().mean().exp()),
         noise_variance=noise.cpu().numpy().copy(),
         inputs=objective.U.double().cpu().numpy() if dual else None,
         roots=training.jacobian.root(everything).double().cpu().numpy() if dual else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.base import RegressorMixin
@@ -12,10 +12,13 @@ from sklearn.utils._param_validation import StrOptions
 
 from .backend import linear_algebra_device, resolve_device
 from .damping import DampingRule
-from .ensemble import Ensemble
+from .ensemble import Ensemble, Problem
 from .estimator import BaseGN
 from .losses import Loss, NoiseLoss, SquaredError, StudentTLoss
 from .preprocessing import TargetScaler
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["GNRegressor"]
 
@@ -258,10 +261,11 @@ class GNRegressor(RegressorMixin, BaseGN):
         return {"y_numeric": True}
 
     def _validate_target(self, y: np.ndarray) -> np.ndarray:
-        self._y_ndim = y.ndim
-        Y = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
-        self._n_targets = Y.shape[1]
-        return Y
+        self._learn_target_shape(y)
+        return np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+
+    def _learn_target_shape(self, y: np.ndarray) -> None:
+        self._y_ndim, self._n_targets = y.ndim, 1 if y.ndim == 1 else y.shape[1]
 
     def _encode_target(self, y: Any) -> np.ndarray:
         y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
@@ -272,9 +276,11 @@ class GNRegressor(RegressorMixin, BaseGN):
     def _weigh_classes(self, Y: np.ndarray, sample_weight: np.ndarray) -> np.ndarray:
         return sample_weight
 
-    def _fit_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> Loss:
+    def _fit_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> None:
         scaler = TargetScaler.fit(Y, sample_weight) if self.standardize else TargetScaler.identity(Y.shape[1])
         self._target_scaler = scaler
+
+    def _training_loss(self) -> Loss:
         return _LOSSES[self.loss]()
 
     def _transform_target(self, Y: np.ndarray) -> np.ndarray:
@@ -283,8 +289,33 @@ class GNRegressor(RegressorMixin, BaseGN):
     def _heavy_tailed_loss(self) -> NoiseLoss | None:
         return StudentTLoss() if self.loss == "auto" and not self._fixed_l2 else None
 
-    def _store(self, ensemble: Ensemble) -> None:
-        super()._store(ensemble)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train in one pass on a block of rows, going on from the blocks before, or from a fit.
+
+        Damping, scalings, the remembered curvature and the estimated precisions are kept from block to block; all
+        scalings are those of the first block. Nothing is compared: what is "auto" is chosen as for a single network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Best some thousand rows, in random order: it is parted into batches of ``batch_size`` rows ("auto" if
+            None), at least two.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError, TypeError
+            As :meth:`fit`; what was learned before is kept.
+        """
+        return self._partial_fit(X, y, sample_weight)
+
+    def _store(self, ensemble: Ensemble, problem: Problem) -> None:
+        super()._store(ensemble, problem)
         self.noise_distribution_ = "student_t" if isinstance(ensemble.loss, StudentTLoss) else "normal"
         posterior = ensemble.members[0].posterior
         noise = np.full(self.n_outputs_, np.nan) if posterior is None else np.sqrt(posterior.noise_variance)

@@ -237,7 +237,7 @@ def test_estimates_hold_for_any_number_of_samples():
     at = few.evaluate(w)
     prior.update(few, at, Primal(few.jacobian(at), 4.0))
     before, noise = [a.clone() for a in prior.precision], prior.noise_variance.clone()
-    prior.move_to(many)
+    prior.move_to(many.total_weight)
     assert torch.equal(prior.noise_variance, noise)
     for a, b in zip(prior.precision, before, strict=True):
         torch.testing.assert_close(a, b / 10, rtol=1e-12, atol=0)
