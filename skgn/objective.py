@@ -53,7 +53,7 @@ class Objective:
         self._root_weight = sample_weight.sqrt()
         self.n_columns = loss.columns(network.n_outputs)
         self._rows = row_chunks(network, self.n_columns, self.U)
-        self._keep = keeps_linearisation(network, self.n_columns, self.U)
+        self._keep = keeps_linearisation(network, len(self.U), self.n_columns, self.U.element_size())
         self._offset: Tensor | None = None
         self._unfitted_loss = self._mean_loss(torch.zeros_like(Y))
 
@@ -96,11 +96,8 @@ class Objective:
 
     def readout(self, at: Evaluation) -> tuple[Objective, Evaluation]:
         """The readout alone, a linear model of the last hidden layer's outputs there and of the linear path."""
-        if at.tapes:
-            tapes = at.tapes
-        else:
-            w = at.w.to(self.U)
-            tapes = [self.network.forward(self.U[rows], w)[1] for rows in self._rows]
+        w = at.w.to(self.U)
+        tapes = at.tapes or (self.network.forward(self.U[rows], w)[1] for rows in self._rows)
         linear = copy.copy(self)
         linear.network, linear.U = self.network.readout, torch.cat([tape.inputs[-1] for tape in tapes])
         linear._rows = row_chunks(linear.network, linear.n_columns, linear.U)
