@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Iterator
 
+import joblib.parallel
 import torch
 from torch import Tensor
 
@@ -18,6 +19,7 @@ __all__ = [
     "chunks",
     "gigabytes",
     "linear_algebra_device",
+    "members_at_once",
     "memory_budget",
     "resolve_device",
     "sum_float64",
@@ -156,6 +158,15 @@ def torch_threads(flops: float) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def members_at_once(n_jobs: int | None) -> int:
+    """How many members joblib trains at once for ``n_jobs``: in threads, whatever backend is around the fit.
+
+    Not ``joblib.effective_n_jobs``, which asks the backend around it: within dask, for all cores of the cluster.
+    """
+    backend, default = joblib.parallel.get_active_backend(require="sharedmem")
+    return int(backend.effective_n_jobs(default if n_jobs is None else n_jobs))
 
 
 def linear_algebra_device(device: torch.device) -> torch.device:

@@ -15,7 +15,7 @@ from sklearn.datasets import load_diabetes, load_iris
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 
 from skgn import GNClassifier, GNRegressor
-from skgn.backend import torch_threads
+from skgn.backend import members_at_once, torch_threads
 from skgn.damping import GainRatio
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -76,6 +76,14 @@ def test_a_search_side_by_side_finds_what_a_search_in_turn_finds(backend, n_jobs
         strict=True,
     ):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_members_at_once_are_those_of_the_fit_not_the_workers_around_it(backend):
+    with backend():
+        # joblib falls back to its threads, and then to one unless asked for more.
+        assert members_at_once(None) == (2 if backend.args == ("threading",) else 1)
+        assert members_at_once(3) == 3
+        assert joblib.Parallel()(joblib.delayed(members_at_once)(n) for n in (None, None, 3)) == [1, 1, 3]
 
 
 @dataclasses.dataclass(frozen=True)
