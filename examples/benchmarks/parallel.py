@@ -208,7 +208,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     left.set(xlabel="seconds over those in turn", yticks=range(len(names)), yticklabels=names)
     left.invert_yaxis()
     right.axvline(2, color="0.3", linewidth=0.8, linestyle="--")
-    right.set(xlabel="running threads (two cores)")
+    right.set(xlabel="running threads")
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper right", ncols=len(sizes), frameon=False)
     figure.savefig(path, dpi=150)
 
