@@ -14,6 +14,7 @@ Here ``a`` is given per (layer, input), one vector a layer, and J holds the root
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from functools import partial
@@ -76,6 +77,12 @@ class Primal:
     def __init__(self, jacobian: Jacobian, total_weight: float) -> None:
         self.G = _to_solver(jacobian.gram()).div_(total_weight)
         self._network, self._eps = jacobian.network, _rounding_unit(jacobian)
+
+    def with_gram(self, G: Tensor) -> Primal:
+        """The solver for another Gram matrix of the same network."""
+        other = copy.copy(self)
+        other.G = G
+        return other
 
     def solve(self, gradient: Tensor, precision: list[Tensor], damping: float) -> Tensor:
         shift = self._network.expand(precision) + damping

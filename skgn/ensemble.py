@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -12,11 +13,12 @@ import torch
 from joblib import Parallel, delayed
 
 from .backend import chunks, linear_algebra_device, members_at_once, torch_threads
+from .batches import Batches, BatchSteps, BatchTraining, plan_batches
 from .candidates import Start
 from .damping import DampingRule
-from .directions import choose
+from .directions import Direction, choose
 from .evidence import EvidencePrior, FixedPrior, Prior, prior_groups
-from .jacobian import gram_flops
+from .jacobian import Jacobian, gram_flops
 from .leave_one_out import LeftOut, has_heavy_tails, leave_one_out, predictive_score, temperature
 from .limits import Limits
 from .losses import Loss, NoiseLoss
@@ -122,6 +124,7 @@ class Problem:
     validation: Validation | None
     rule: DampingRule
     solver: str
+    batch_size: int | str | None
     settings: Settings
     max_time: float
     device: torch.device
@@ -155,22 +158,28 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_workers: int
         approach = problem.settings.project_readout and problem.settings.max_iter > 0 and n >= _WORTHWHILE * sample
         first_rows = sample if approach else n
     flops = max(gram_flops(network, n, c) for network in networks)
-    # Chosen before anything is allocated: a problem that cannot fit is refused here.
-    directions = {
-        (network, rows): choose(
-            problem.solver,
+    evidence = any(isinstance(start.prior, str) for start in starts)
+    batches: dict[Network, Batches] = {}
+    if problem.batch_size is not None:
+        plans = {net: plan_batches(problem.batch_size, problem.solver, net, c, evidence) for net in networks}
+        batches = {network: plan for network, plan in plans.items() if plan.rows < n}
+
+    def direction(network: Network, rows: int) -> Callable[[Jacobian, float], Direction]:
+        plan = batches.get(network) if rows == n else None
+        return choose(
+            problem.solver if plan is None else plan.solver,
             network,
-            rows,
+            rows if plan is None else plan.rows,
             c,
             problem.device,
             dtype=problem.dtype,
-            evidence=any(isinstance(start.prior, str) for start in starts),
+            evidence=evidence,
             candidates=len(starts) if rows == first_rows else n_members,
             workers=n_workers,
         )
-        for network in networks
-        for rows in (first_rows, n)
-    }
+
+    # Chosen before anything is allocated: a problem that cannot fit is refused here.
+    directions = {(network, rows): direction(network, rows) for network in networks for rows in (first_rows, n)}
 
     def tensor(values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(values).to(device=problem.device, dtype=problem.dtype)
@@ -206,16 +215,35 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_workers: int
                 first.data_loss = problem.loss.at_precision(1 / prior.noise_variance)
         else:
             prior = FixedPrior(start.network, start.prior, isinstance(problem.loss, NoiseLoss), w)
-        direction = directions[start.network, first_rows]
-        return Training(first, w, prior, problem.rule, direction, problem.settings, validation(start))
+        make_direction = directions[start.network, first_rows]
+        return Training(first, w, prior, problem.rule, make_direction, problem.settings, validation(start))
+
+    def in_batches(training: Training, start: Start) -> Training:
+        whole, prior = objective(start, n), training.prior
+        whole.data_loss = training.objective.data_loss
+        prior.move_to(whole)
+        return BatchTraining(
+            whole,
+            training.at.w,
+            prior,
+            problem.rule,
+            directions[start.network, n],
+            problem.settings,
+            training.validation,
+            steps=BatchSteps(problem.rule, batches[start.network], problem.settings.step_size),
+            random_state=np.random.RandomState(start.seed),
+        )
 
     def advance(training: Training, start: Start, until: int, rows: int, last: bool) -> _Result:
         pause = limits.begin_training()
         with torch_threads(flops), torch.no_grad():
             try:
-                if len(training.objective.Y) < rows and not limits.over:
-                    if not search:
-                        training.run(until, _APPROACHED, pause)
+                moves = len(training.objective.Y) < rows and not limits.over
+                if moves and not search:
+                    training.run(until, _APPROACHED, pause)
+                if last and start.network in batches and not limits.over:
+                    training = in_batches(training, start)
+                elif moves:
                     training.make_direction = directions[start.network, rows]
                     (training.move_to if search else training.restart)(objective(start, rows))
                 training.run(until, pause=pause)
@@ -274,7 +302,7 @@ def _trained(results: list[_Result]) -> list[_Result]:
 def _member(training: Training, start: Start) -> Member:
     objective = training.objective
     training.prior.conclude(objective, training.at, training.direction)
-    posterior, solver = laplace(training), training.direction.name
+    posterior, solver = laplace(training), training.solver
     del training.direction  # the factor is kept: its system must not stay in memory beside it
     return Member(
         network=objective.network,

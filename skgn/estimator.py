@@ -263,6 +263,7 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
             validation=None if given is None else self._validation(*given),
             rule=as_rule(self.damping),
             solver=self.solver,
+            batch_size=self.batch_size,
             settings=self._settings(),
             max_time=np.inf if self.max_time is None else float(self.max_time),
             device=resolve_device(self.device, flops),
@@ -386,8 +387,8 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         if not (self.warm_start and hasattr(self, "estimators_")):
             return fresh
         kept = [
-            Start(m.network, m.inputs, m.prior, noise[0], m.weights, m.anchor)
-            for m in self.estimators_[:n]
+            Start(m.network, m.inputs, m.prior, noise[0], m.weights, m.anchor, start.seed)
+            for m, start in zip(self.estimators_[:n], fresh, strict=False)
             if m.inputs in self._input_scalers and m.prior in priors
         ]
         if any((start.inputs, start.network) not in networks for start in kept):

@@ -6,6 +6,7 @@ Weights and everything of their size are float64; network outputs and Jacobians 
 from __future__ import annotations
 
 import copy
+import math
 from typing import NamedTuple
 
 import torch
@@ -63,6 +64,17 @@ class Objective:
         member._offset = None if anchor is None else self._forward(anchor)[0]
         return member
 
+    def part(self, index: Tensor) -> Objective:
+        """The same on some of the samples: the mean over them."""
+        part = copy.copy(self)
+        part.U, part.Y, part.sample_weight = self.U[index], self.Y[index], self.sample_weight[index]
+        part.total_weight = float(sum_float64(part.sample_weight))
+        part._root_weight = self._root_weight[index]
+        part._offset = None if self._offset is None else self._offset[index]
+        part._rows = row_chunks(self.network, self.n_columns, part.U)
+        part._keep = keeps_linearisation(self.network, len(part.U), self.n_columns, part.U.element_size())
+        return part
+
     def rounding_error(self, value: float) -> float:
         """Objective values closer than this are equal: a few units of ``value`` and, near 0, of the targets squared."""
         units = _ROUNDING_UNITS * float(torch.finfo(self.U.dtype).eps)
@@ -93,6 +105,23 @@ class Objective:
     def _mean_loss(self, f: Tensor) -> float:
         losses = self.data_loss.value(f, self.Y) * self.sample_weight
         return float(sum_float64(losses)) / self.total_weight
+
+    def change(self, before: Evaluation, after: Evaluation) -> tuple[float, float]:
+        """Change of the mean data loss from one evaluation to another, and its standard error as an estimate."""
+        loss, S = self.data_loss, self.total_weight
+        difference = loss.value(after.outputs, self.Y) - loss.value(before.outputs, self.Y)
+        mean = float(sum_float64(difference * self.sample_weight)) / S
+        variance = float(sum_float64((difference - mean).square() * self.sample_weight)) / S
+        return mean, math.sqrt(variance / S)
+
+    def along(self, at: Evaluation, step: Tensor) -> tuple[float, float]:
+        """Slope of the mean data loss along a step, and its Gauss-Newton curvature step' G step."""
+        jacobian = self.jacobian(at)
+        tangent = jacobian.network_jvp(step.to(self.U))
+        g = self.data_loss.gradient(at.outputs, self.Y) * self.sample_weight[:, None]
+        root = jacobian.root(slice(0, len(self.U)))
+        curvature = sum_float64(torch.einsum("nk,nkc->nc", tangent, root).square())
+        return float(sum_float64(g * tangent)) / self.total_weight, float(curvature) / self.total_weight
 
     def readout(self, at: Evaluation) -> tuple[Objective, Evaluation]:
         """The readout alone, a linear model of the last hidden layer's outputs there and of the linear path."""

@@ -27,7 +27,7 @@ from .losses import Loss, NoiseLoss
 from .memory import readout_memory
 from .objective import Evaluation, Objective
 
-__all__ = ["CONVERGED", "HISTORY", "STATUS", "Settings", "Training"]
+__all__ = ["CONVERGED", "HISTORY", "STATUS", "Settings", "Step", "Training"]
 
 #: Why training stopped, and the sentence that tells it.
 STATUS = {
@@ -89,7 +89,7 @@ class Settings:
 
 
 @dataclass
-class _Step:
+class Step:
     """A tested step and the figures that the history shows of it; no damping if only the readout moved."""
 
     to: Evaluation
@@ -143,7 +143,7 @@ class Training:
         self._quiet = 0
         self._seconds = 0.0
         self.damping = math.nan
-        self._step: _Step | None = None
+        self._step: Step | None = None
         self._arrived = False
         self._readout_first = isinstance(self.objective.data_loss, NoiseLoss)
 
@@ -151,6 +151,11 @@ class Training:
     def log_evidence(self) -> float:
         """Log evidence at the present weights; minus infinity without one."""
         return self.prior.log_evidence if self.prior.log_evidence is not None else -math.inf
+
+    @property
+    def solver(self) -> str:
+        """The name of the direction."""
+        return self.direction.name
 
     @property
     def noise_variance(self) -> Tensor | None:
@@ -164,6 +169,7 @@ class Training:
         Or until one lowers the objective by less than the fraction ``decrease``, or ``pause()`` is true after one. An
         interrupt leaves training at its last iterate.
         """
+        self._pause = pause
         began = time.perf_counter() - self._seconds
         undo = self._undo()
         try:
@@ -288,7 +294,7 @@ class Training:
         """The objective: mean loss plus prior."""
         return at.loss + 0.5 * float((self._a * at.w) @ at.w)
 
-    def _decide(self, step: _Step | None, before: float | None) -> str:
+    def _decide(self, step: Step | None, before: float | None) -> str:
         """Whether to stop at the iterate that ``step`` led to, and why."""
         tol, F = self.settings.tol, self._value
         after = self.prior.log_evidence
@@ -300,13 +306,17 @@ class Training:
             if after is None:
                 if step.predicted <= self.objective.rounding_error(F):
                     return "precision"
-                quiet = max(step.predicted, step.actual) <= tol * abs(F)
+                quiet = self._decrease(step) <= tol * abs(F)
             else:
                 quiet = before is not None and abs(after - before) <= tol * self._evidence_scale()
             self._quiet = self._quiet + 1 if quiet else 0
             if self._quiet >= self.settings.n_iter_no_change:
                 return "decrease" if after is None else "evidence"
         return "max_iter" if self.n_iter >= self.settings.max_iter else "running"
+
+    def _decrease(self, step: Step) -> float:
+        """What a step says of the decrease that may still be had."""
+        return max(step.predicted, step.actual)
 
     def _evidence_scale(self) -> float:
         """Nats of log evidence that ``tol`` is relative to: one a sample.
@@ -317,7 +327,7 @@ class Training:
         S = self.objective.total_weight
         return S if self.prior.noise_variance is not None else min(S, math.sqrt(_FEW_SAMPLES * S))
 
-    def _find_step(self) -> _Step | None:
+    def _find_step(self) -> Step | None:
         """The first step that passes its test; None sets the status that says why there is none."""
         damping, length, solved = self.damping, self.settings.step_size, None
         at, F, gradient, objective = self.at, self._value, self._gradient, self.objective
@@ -327,7 +337,7 @@ class Training:
             solved_readout = self._with_readout(at)
             gain = F - self.value(solved_readout)
             if gain > noise:
-                return _Step(solved_readout, math.nan, 1.0, float((solved_readout.w - at.w).norm()), gain, gain)
+                return Step(solved_readout, math.nan, 1.0, float((solved_readout.w - at.w).norm()), gain, gain)
         for _ in range(_MAX_TRIES):
             if solved is None:
                 solved = self.direction.solve(gradient, self.prior.precision, damping)
@@ -349,7 +359,7 @@ class Training:
                     accept = abs(actual) <= noise and self._gradient_norm(trial) <= self._iterate.gradient_norm
                 if accept:
                     gain = actual / predicted if predicted > noise else 1.0
-                    return _Step(trial, damping, gain, norm, predicted, actual)
+                    return Step(trial, damping, gain, norm, predicted, actual)
                 if abs(actual) <= noise and predicted <= noise:
                     self.status = "precision"
                     return None
