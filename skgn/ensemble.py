@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed, effective_n_jobs
+from joblib import Parallel, delayed
 
-from .backend import chunks, linear_algebra_device, torch_threads
+from .backend import chunks, linear_algebra_device, members_at_once, torch_threads
 from .batches import Batches, BatchSteps, BatchTraining, plan_batches
 from .candidates import Start
 from .damping import DampingRule
@@ -134,12 +134,13 @@ class Problem:
 
 def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | None) -> Ensemble:
     """Train candidates in threads and keep ``n_members``, or fewer where the fit was cut short: see ``_train``."""
-    limits = Limits(problem.max_time, effective_n_jobs(n_jobs))
+    n_workers = members_at_once(n_jobs)
+    limits = Limits(problem.max_time, n_workers)
     with limits.interruptible():
-        return _train(problem, starts, n_members, n_jobs, limits)
+        return _train(problem, starts, n_members, n_workers, limits)
 
 
-def _train(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | None, limits: Limits) -> Ensemble:
+def _train(problem: Problem, starts: list[Start], n_members: int, n_workers: int, limits: Limits) -> Ensemble:
     """Train candidates in threads and keep ``n_members``: those that predict best what they have not seen.
 
     Of more candidates than members the better ones, by :func:`~skgn.leave_one_out.predictive_score`, are found in a
@@ -176,7 +177,7 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | 
             dtype=problem.dtype,
             evidence=evidence,
             candidates=len(starts) if rows == first_rows else n_members,
-            workers=effective_n_jobs(n_jobs),
+            workers=n_workers,
         )
 
     # Chosen before anything is allocated: a problem that cannot fit is refused here.
@@ -262,7 +263,7 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | 
     with torch_threads(flops), torch.no_grad():
         candidates = [(begin(start), start) for start in starts]
     heavy_tails = False
-    with Parallel(n_jobs=n_jobs, require="sharedmem") as parallel:
+    with Parallel(n_jobs=n_workers, require="sharedmem") as parallel:
         if search:
             units = max(sum(network.hidden_layer_sizes) for network in networks)
             rounds = _SHORT_ROUNDS if isinstance(problem.loss, NoiseLoss) and units <= _FEW_UNITS else _ROUNDS
@@ -277,7 +278,7 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | 
     if heavy_tails and problem.heavy_tailed_loss is not None:
         # From the start: outliers have already led the candidates astray.
         anew = dataclasses.replace(problem, loss=problem.heavy_tailed_loss, heavy_tailed_loss=None)
-        return _train(anew, starts, n_members, n_jobs, limits)
+        return _train(anew, starts, n_members, n_workers, limits)
     with torch_threads(flops), torch.no_grad():
         outputs = [result.left_out.outputs for result in best if result.left_out is not None]
         T = temperature(outputs, problem.loss, Y, sample_weight) if tempered and outputs else 1.0

@@ -116,7 +116,7 @@ class GNRegressor(RegressorMixin, BaseGN):
     record_spectrum : bool, default=False
         Add the extreme eigenvalues of the smaller of Gram matrix and kernel to ``history_``.
     n_jobs : int, default=None
-        Candidates trained at once, in threads.
+        Candidates trained at once, in threads of one torch thread each, under any backend of joblib.
     random_state : int, RandomState instance or None, default=None
         Draws the initial weights; an int makes fits reproducible.
     verbose : int or bool, default=0
