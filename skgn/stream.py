@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed, effective_n_jobs
+from joblib import Parallel, delayed
 
-from .backend import torch_threads
+from .backend import members_at_once, torch_threads
 from .batches import BatchSteps, BatchTraining, plan_batches
 from .candidates import Start
 from .directions import choose
@@ -80,7 +80,7 @@ class StreamTraining(BatchTraining):
 def train_block(problem: Problem, streams: list[Stream], n_jobs: int | None) -> tuple[Ensemble, list[Stream]]:
     """Train every member of a stream on one block of rows, in threads."""
     n, c = len(problem.Y), problem.loss.columns(problem.Y.shape[1])
-    workers = effective_n_jobs(n_jobs)
+    workers = members_at_once(n_jobs)
     plans = {}
     for network in {stream.start.network for stream in streams}:
         evidence = any(isinstance(stream.start.prior, str) for stream in streams)
