@@ -82,8 +82,12 @@ class GNRegressor(RegressorMixin, BaseGN):
         gradients: no factorisation and no more memory than some vectors of P, but also no posterior, so that
         ``l2_regularization`` must be a float. "auto" takes the cheaper factorisation that fits in memory, and "cg"
         where neither does.
-    batch_size : None
-        Not available yet: every iteration sees all samples.
+    batch_size : int, "auto" or None, default=None
+        Rows of a mini-batch; with None every iteration sees all rows. Each batch's damped system is solved exactly, in
+        the dual where batch and outputs are fewer than weights, and the step is tested on the next batch (see
+        :mod:`skgn.batches`); an iteration is then a pass over all rows. For long tables. "auto" is two rows a weight
+        and column of the loss's curvature, 1,000 at least, and all rows where that makes fewer than four batches.
+        :meth:`partial_fit` takes None for "auto".
     max_iter : int, default=100
         Largest number of iterations; 0 leaves the initial network.
     max_time : float, default=None
