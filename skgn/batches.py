@@ -5,7 +5,8 @@
 C is the curvature of the batches before, a running mean of their Gram matrices, and kappa the number of batches that it
 counts for: as in recursive least squares, where kappa is the number of all earlier ones, a step moves the weights no
 further than those batches allow. Without that memory each step fits the noise of its own batch (docs/benchmarks.md).
-Where the batch's system is solved in the dual, the memory is the diagonal of C by (layer, input).
+Where the batch's system is solved in the dual or by conjugate gradients, the memory is the diagonal of C by (layer,
+input).
 
 On data that are all there, the gradient of batch b is corrected, from the second pass on, by what it differs from that
 of all rows at the start of the pass (stochastic variance reduction): what noise is left vanishes with the steps, and
@@ -82,19 +83,14 @@ _CARRIED = ("damping", "kappa", "_length", "_slope", "_curvature", "_n_steps")
 
 
 class Batches(NamedTuple):
-    """Rows of a batch, and whether its P x P system is factorised and its Gram matrix remembered, or its dual."""
+    """Rows of a batch, and how its system is solved: "primal", "dual" or "cg"."""
 
     rows: int
-    factored: bool
+    solver: str
 
     def worthwhile(self, n: int, chosen: bool) -> bool:
         """Whether n rows are more than a batch: than four, unless the size was ``chosen`` by the user."""
         return n > self.rows * (1 if chosen else _FEWEST_BATCHES)
-
-    @property
-    def solver(self) -> str:
-        """The name of the solver of a batch's system."""
-        return "primal" if self.factored else "dual"
 
 
 def plan_batches(batch_size: int | str, solver: str, network: Network, columns: int, evidence: bool) -> Batches:
@@ -109,25 +105,16 @@ def plan_batches(batch_size: int | str, solver: str, network: Network, columns: 
     network : Network
     columns : int
     evidence : bool
-        Whether precisions are estimated, for which the Gram matrix has to be known.
-
-    Raises
-    ------
-    ValueError
-        If the solver does not go with batches.
+        Whether precisions are estimated, for which the Gram matrix has to be known: then the solver is "primal".
     """
-    if solver == "cg":
-        raise ValueError("solver='cg' sees all rows at each step: set batch_size=None, or another solver.")
-    if evidence and solver == "dual":
-        raise ValueError(
-            "l2_regularization='evidence' needs the Gram matrix of all batches, which solver='dual' does not have: "
-            "set solver='auto' or a float l2_regularization such as 1e-3."
-        )
     P = network.n_weights
-    rows = (
-        max(_BATCH_ROWS, math.ceil(_ROWS_PER_WEIGHT * P / columns)) if isinstance(batch_size, str) else int(batch_size)
-    )
-    return Batches(rows, evidence or solver == "primal" or (solver == "auto" and P <= rows * columns))
+    if isinstance(batch_size, str):
+        batch_size = max(_BATCH_ROWS, math.ceil(_ROWS_PER_WEIGHT * P / columns))
+    if evidence:
+        solver = "primal"
+    elif solver == "auto":
+        solver = "primal" if batch_size * columns >= P else "dual"
+    return Batches(int(batch_size), solver)
 
 
 class _GramMemory:
@@ -135,8 +122,8 @@ class _GramMemory:
 
     name = "primal"
 
-    def __init__(self, mean: Tensor | None = None) -> None:
-        self.mean = mean
+    def __init__(self) -> None:
+        self.mean: Tensor | None = None
 
     def linearise(self, jacobian: Jacobian, total_weight: float) -> None:
         self._jacobian, self._S, self._batch = jacobian, total_weight, Primal(jacobian, total_weight)
@@ -167,15 +154,14 @@ class _GramMemory:
 
 
 class _DiagonalMemory:
-    """The batch's dual system, and the mean diagonal of the Gram matrices before by (layer, input)."""
+    """The batch's system without a matrix of P x P, and the mean diagonal of those before by (layer, input)."""
 
-    name = "dual"
-
-    def __init__(self, mean: Tensor | None = None) -> None:
-        self.mean = mean
+    def __init__(self, solver: type[Dual] | type[ConjugateGradient]) -> None:
+        self.mean: Tensor | None = None
+        self.name, self._solver = solver.name, solver
 
     def linearise(self, jacobian: Jacobian, total_weight: float) -> None:
-        self._jacobian, self._S, self._batch = jacobian, total_weight, Dual(jacobian, total_weight)
+        self._jacobian, self._S, self._batch = jacobian, total_weight, self._solver(jacobian, total_weight)
         diagonal = jacobian.network.split(jacobian.diagonal().to(torch.float64) / total_weight)
         self._diagonal = torch.cat([layer.mean(0) for layer in diagonal])
         if self.mean is None:
@@ -227,7 +213,11 @@ class BatchSteps:
     def __init__(self, rule: DampingRule, plan: Batches, step_size: float) -> None:
         if rule == GainRatio():
             rule = GainRatio(initial_fraction=_FIRST_DAMPING, largest_decrease=_LARGEST_DECREASE)
-        self.memory: _GramMemory | _DiagonalMemory = _GramMemory() if plan.factored else _DiagonalMemory()
+        self.memory: _GramMemory | _DiagonalMemory
+        if plan.solver == "primal":
+            self.memory = _GramMemory()
+        else:
+            self.memory = _DiagonalMemory(Dual if plan.solver == "dual" else ConjugateGradient)
         self.damping, self.kappa, self.most_memory = math.nan, _FIRST_MEMORY, 0.0
         self._rule, self._batch_size = rule, plan.rows
         self._step_size = self._length = step_size

@@ -109,7 +109,7 @@ def test_the_change_of_the_loss_comes_with_its_standard_error():
 def test_a_step_solves_the_batchs_system_exactly_with_what_is_remembered(loss, k, factored):
     whole, w = objective(loss, k=k)
     network, a, kappa, damping = whole.network, 0.01, 2.5, 0.1
-    memory = BatchSteps(GainRatio(), Batches(20, factored), 1.0).memory
+    memory = BatchSteps(GainRatio(), Batches(20, "primal" if factored else "dual"), 1.0).memory
     first, second = whole.part(torch.arange(20)), whole.part(torch.arange(20, 40))
     precision = [w.new_full((into,), a) for _, into in network.shapes]
     grams = []
@@ -135,7 +135,7 @@ def test_memory_of_all_batches_is_recursive_least_squares():
     whole = Objective(
         network, SquaredError(), torch.from_numpy(X), torch.from_numpy(y)[:, None], torch.ones(n).double()
     )
-    memory = BatchSteps(Constant(0.0), Batches(50, True), 1.0).memory
+    memory = BatchSteps(Constant(0.0), Batches(50, "primal"), 1.0).memory
     w, S = torch.zeros(7).double(), 0
     for batch, rows in enumerate(torch.arange(n).split(50)):
         part = whole.part(rows)
@@ -154,7 +154,7 @@ def test_memory_of_all_batches_is_recursive_least_squares():
 def test_a_step_is_tested_on_the_next_batch_and_not_on_its_own(factored):
     # Pure noise: each step fits its own batch of 20 rows and spoils the next, and is taken back.
     whole, w = objective(SquaredError(), n=400)
-    steps = BatchSteps(Constant(0.0), Batches(20, factored), 1.0)
+    steps = BatchSteps(Constant(0.0), Batches(20, "primal" if factored else "dual"), 1.0)
     steps.kappa = steps.most_memory = 1e-6
     first, held = whole.part(torch.arange(20)), whole.part(torch.arange(20, 40))
     a = w.new_full(w.shape, 1e-9)
@@ -200,7 +200,7 @@ def test_batches_reach_the_test_error_of_the_full_batch(estimator, batch_size):
     assert error(batches, X_test, y_test) < 1.1 * error(full, X_test, y_test)
 
 
-@pytest.mark.parametrize("solver", ["primal", "dual"])
+@pytest.mark.parametrize("solver", ["primal", "dual", "cg"])
 @unconverged
 def test_no_pass_raises_the_objective(solver):
     X, y = regression()
@@ -271,20 +271,13 @@ def test_time_ends_a_fit_between_two_batches():
     assert model.score(X, y) > 0.5
 
 
-def test_solvers_that_do_not_go_with_batches_are_refused():
-    X, y = regression(100)
-    with pytest.raises(ValueError, match="solver='cg' sees all rows"):
-        GNRegressor(**PLAIN, batch_size=20, solver="cg").fit(X, y)
-    with pytest.raises(ValueError, match="solver='dual'"):
-        GNRegressor((3,), batch_size=20, solver="dual").fit(X, y)
-
-
 def test_the_smaller_system_of_a_batch_is_solved():
     network = Network(10, 2, (20,))
     P = network.n_weights
     assert plan_batches(P // 2, "auto", network, 2, evidence=False).solver == "primal"
     assert plan_batches(P // 2 - 1, "auto", network, 2, evidence=False).solver == "dual"
-    assert plan_batches(P // 2 - 1, "auto", network, 2, evidence=True).solver == "primal"
+    assert plan_batches(P // 2 - 1, "dual", network, 2, evidence=True).solver == "primal"
+    assert plan_batches(P, "cg", network, 2, evidence=False).solver == "cg"
     assert plan_batches("auto", "auto", network, 2, evidence=False).rows >= P
 
 
@@ -416,7 +409,6 @@ def test_bad_blocks_are_refused_and_leave_what_was_learned():
         (lambda: model.partial_fit(X, y, sample_weight=np.zeros(len(y))), "zero"),
         (lambda: clone(model).set_params(class_weight="balanced").partial_fit(X, y, classes=[0, 1, 2]), "balanced"),
         (lambda: clone(model).set_params(early_stopping=True).partial_fit(X, y, classes=[0, 1, 2]), "early_stopping"),
-        (lambda: clone(model).set_params(solver="cg").partial_fit(X, y, classes=[0, 1, 2]), "solver='cg'"),
     ]:
         with pytest.raises(ValueError, match=message):
             bad()
