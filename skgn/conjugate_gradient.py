@@ -140,4 +140,5 @@ def _solve(
         p.mul_(square / before).add_(z)
     # The minimum along x, which b - r = A x tells: in exact arithmetic x itself, but long iterations lose that.
     height = float(b @ x)
-    return x.mul_(height / (height - float(r @ x))) if height > 0 else x
+    curvature = height - float(r @ x)
+    return x.mul_(height / curvature) if curvature > 0 else x

@@ -286,7 +286,7 @@ class Jacobian:
         layers = self.network.split(out)
         for _, tape, D in self._linearised():
             for layer, d, u in zip(layers, D, tape.inputs, strict=True):
-                layer.addmm_(d.square().sum(1).T, u.square())
+                layer.addmm_(torch.linalg.vector_norm(d, dim=1).square().T, u.square())
         return out
 
     def trace(self) -> Tensor:

@@ -26,7 +26,7 @@ each_case = pytest.mark.parametrize("case", CASES)
 
 def exact(problem):
     """Until the residual is at the level of rounding."""
-    return ConjugateGradient(problem.operator, problem.S, lambda norm: 1e-11, 3_000)
+    return ConjugateGradient(problem.operator, problem.S, lambda norm: 1e-12, 3_000)
 
 
 def system(problem, precision, damping):
