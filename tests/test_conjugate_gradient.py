@@ -327,6 +327,27 @@ def test_objective_is_as_low_as_with_a_factorisation(estimator, kind, parameters
 
 
 @pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
+@pytest.mark.parametrize("init", ["random", "symmetric"])
+@unconverged
+def test_undamped_rank_deficient_network_trains(estimator, init):
+    X, y = data(estimator, n=20)
+    settings = {"l2_regularization": 0.0, "damping": 0, "n_estimators": 1, "max_iter": 40, "random_state": 0}
+    model = estimator((40,), solver="cg", init=init, **settings).fit(X, y)
+    assert np.isfinite(outputs(model, X)).all()
+    assert model.loss_ < 0.1 * model.history_["loss"][0]
+
+
+@pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
+@unconverged
+def test_recorded_spectrum_is_that_of_the_primal(estimator):
+    X, y = data(estimator)
+    model = estimator((3,), l2_regularization=1e-2, n_estimators=1, max_iter=3, record_spectrum=True, random_state=0)
+    starts = [clone(model).set_params(solver=solver).fit(X, y).history_ for solver in ("primal", "cg")]
+    for name in ("min_eigenvalue", "max_eigenvalue"):
+        assert starts[1][name][0] == pytest.approx(starts[0][name][0], rel=1e-8, abs=1e-12)
+
+
+@pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
 @unconverged
 def test_weights_are_repetitions(estimator):
     X, y = data(estimator)
