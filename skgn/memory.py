@@ -27,7 +27,7 @@ __all__ = ["readout_memory", "system_memory", "too_large", "training_memory"]
 _COPIES = 3
 
 #: Float64 vectors of the size of the weights: of each candidate, and of each worker while it solves.
-_CANDIDATE_VECTORS, _WORKER_VECTORS = 8, 14
+_CANDIDATE_VECTORS, _WORKER_VECTORS = 8, 12
 
 #: Arrays of the outputs' size that a candidate has: outputs, losses, gradients and what they are computed from.
 _OUTPUT_ARRAYS = 8
