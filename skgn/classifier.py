@@ -143,8 +143,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
         For the starting point and each iteration of the best member (on all samples, if training began on some with a
         float ``l2_regularization``): "objective", "loss", "gradient_norm", "riemannian_gradient_norm" (the output-space
         gradient projected onto the range of the Jacobian, in the norm of the mean over samples and of the loss
-        curvature), "damping", "gain_ratio", "step_norm", "distance_from_init", "n_effective_parameters",
-        "log_evidence", "noise_std", "time" (seconds); with early stopping "validation_loss".
+        curvature; a lower bound with ``solver_`` "cg"), "damping", "gain_ratio", "step_norm", "distance_from_init",
+        "n_effective_parameters", "log_evidence", "noise_std", "time" (seconds); with early
+        stopping "validation_loss".
     status_, status_message_ : str
         Why training stopped, in a word and in a sentence.
     solver_ : {"primal", "dual", "cg"}
