@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,14 @@ from .damping import DampingRule
 from .directions import choose
 from .evidence import EvidencePrior, FixedPrior, Prior, prior_groups
 from .jacobian import gram_flops
-from .leave_one_out import LeftOut, has_heavy_tails, leave_one_out, predictive_score, temperature
+from .leave_one_out import (
+    LeftOut,
+    has_heavy_tails,
+    leave_one_out,
+    log_likelihood,
+    predictive_score,
+    temperature,
+)
 from .losses import Loss, NoiseLoss
 from .network import Network
 from .objective import Objective
@@ -100,6 +108,31 @@ class Problem:
     device: torch.device
     dtype: torch.dtype
 
+    @property
+    def n_samples(self) -> int:
+        return len(self.Y)
+
+    @property
+    def n_outputs(self) -> int:
+        return self.Y.shape[1]
+
+    def objective(self, network: Network, inputs: str, rows: int) -> Objective:
+        """The objective on the first rows, in one of the scalings of the inputs."""
+        # Merged rows come in random order: the first ones are a random sample.
+        X, (Y, weight) = self._inputs(inputs), self._targets
+        return Objective(network, self.loss, X[:rows], Y[:rows], weight[:rows])
+
+    @cached_property
+    def _inputs(self) -> Callable[[str], torch.Tensor]:
+        return cache(lambda name: self._tensor(self.inputs[name]))
+
+    @cached_property
+    def _targets(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._tensor(self.Y), self._tensor(self.sample_weight)
+
+    def _tensor(self, values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(values).to(device=self.device, dtype=self.dtype)
+
 
 def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | None) -> Ensemble:
     """Train candidates in threads and keep ``n_members``: those that predict best what they have not seen.
@@ -109,7 +142,7 @@ def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs:
     whether the noise has heavy tails; if so, all begins anew with the loss for that. Where the evidence regularises
     a log loss, left-out samples set the temperature.
     """
-    n, c = len(problem.Y), problem.loss.columns(problem.Y.shape[1])
+    n, c = problem.n_samples, problem.loss.columns(problem.n_outputs)
     search = len(starts) > n_members
     tempered = all(isinstance(start.prior, str) and start.noise_precision is None for start in starts)
     networks = list(dict.fromkeys(start.network for start in starts))
@@ -127,16 +160,7 @@ def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs:
         for rows in (first_rows, n)
     }
 
-    def tensor(values: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(values).to(device=problem.device, dtype=problem.dtype)
-
-    inputs = {name: tensor(problem.inputs[name]) for name in dict.fromkeys(start.inputs for start in starts)}
-    Y, sample_weight = tensor(problem.Y), tensor(problem.sample_weight)
-
-    @cache
-    def shared_objective(network: Network, name: str, rows: int) -> Objective:
-        # Merged rows come in random order: the first ones are a random sample.
-        return Objective(network, problem.loss, inputs[name][:rows], Y[:rows], sample_weight[:rows])
+    shared_objective = cache(problem.objective)
 
     def objective(start: Start, rows: int) -> Objective:
         anchor = None if start.anchor is None else _solver_tensor(start.anchor, problem.device)
@@ -157,7 +181,7 @@ def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs:
 
     def advance(training: Training, start: Start, until: int, rows: int) -> _Result:
         with torch_threads(flops), torch.no_grad():
-            if len(training.objective.Y) < rows:
+            if training.objective.n_samples < rows:
                 if not search:
                     training.run(until, _APPROACHED)
                 training.make_direction = directions[start.network, rows]
@@ -191,9 +215,13 @@ def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs:
         anew = dataclasses.replace(problem, loss=problem.heavy_tailed_loss, heavy_tailed_loss=None)
         return train_members(anew, starts, n_members, n_jobs)
     with torch_threads(flops), torch.no_grad():
-        outputs = [result.left_out.outputs for result in best if result.left_out is not None]
-        T = temperature(outputs, problem.loss, Y, sample_weight) if tempered and outputs else 1.0
+        left_out = [result.left_out for result in best if result.left_out is not None]
+        T = _temperature(best[0].training.objective, problem.loss, left_out) if tempered and left_out else 1.0
         return Ensemble([_member(result.training, result.start) for result in best], problem.loss, T)
+
+
+def _temperature(objective: Objective, loss: Loss, left_out: list[LeftOut]) -> float:
+    return temperature(lambda T: float(objective.sum(partial(log_likelihood, loss=loss, T=T), *left_out)))
 
 
 def _member(training: Training, start: Start) -> Member:

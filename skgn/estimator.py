@@ -30,14 +30,14 @@ from .training import CONVERGED, STATUS, Settings
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["BaseGN"]
+__all__ = ["BaseGN", "relevance"]
 
 #: A feature is switched off to which chance alone gives its part in the likelihood with more than this probability,
 #: that of three standard errors; and one that has less than a fraction of an equal share of the sensitivity.
 _CHANCE, _SWITCHED_OFF = 2.7e-3, 0.15
 
 
-def _relevance(sensitivity: Sensitivity, n_outputs: int) -> np.ndarray:
+def relevance(sensitivity: Sensitivity, n_outputs: int) -> np.ndarray:
     """Shares of the sensitivity (d,), summing to 1; equal ones where no feature has any influence.
 
     Where chance explains all of them, none is switched off: then there is nothing to compare them with.
@@ -158,8 +158,12 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         """Sample weights times class weights."""
 
     @abstractmethod
-    def _training_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> tuple[np.ndarray, Loss]:
-        """Merged targets (n, m) as network targets (n, k), and the loss."""
+    def _training_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> np.ndarray:
+        """Merged targets (n, m) as network targets (n, k)."""
+
+    @abstractmethod
+    def _training_loss(self) -> Loss:
+        """The loss of these, once they are known."""
 
     def _heavy_tailed_loss(self) -> NoiseLoss | None:
         """The loss to turn to where the residuals have heavy tails; None if there is no choice."""
@@ -210,20 +214,32 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         Y = self._validate_target(y)
         Xm, Ym, weight = merge_rows(X, Y, self._weigh_classes(Y, sample_weight))
         self._input_scalers = self._fit_scalers(Xm, weight, hidden)
-        Yt, loss = self._training_target(Ym, weight)
+        Yt, loss = self._training_target(Ym, weight), self._training_loss()
         starts = self._starts(hidden, Yt.shape[1], weight.sum() * Yt.shape[1], isinstance(loss, NoiseLoss))
         self._keep_scalers({start.inputs for start in starts})
         inputs = self._scaled(Xm)
         flops = max(gram_flops(start.network, len(Xm), loss.columns(Yt.shape[1])) for start in starts)
         problem = Problem(
-            loss=loss,
-            heavy_tailed_loss=self._heavy_tailed_loss(),
             inputs=inputs,
             Y=np.ascontiguousarray(Yt),
             sample_weight=weight,
-            rule=as_rule(self.damping),
-            solver=self.solver,
-            settings=Settings(
+            device=resolve_device(self.device, flops),
+            **self._how_to_train(),
+        )
+        ensemble = train_members(problem, starts, self.n_estimators, self.n_jobs)
+        self.feature_relevance_ = relevance(
+            feature_sensitivity(ensemble, inputs, self._input_features, weight), Yt.shape[1]
+        )
+        self._store(ensemble)
+
+    def _how_to_train(self) -> dict[str, Any]:
+        """Fields of a :class:`~skgn.ensemble.Problem` that are not its data."""
+        return {
+            "loss": self._training_loss(),
+            "heavy_tailed_loss": self._heavy_tailed_loss(),
+            "rule": as_rule(self.damping),
+            "solver": self.solver,
+            "settings": Settings(
                 step_size=float(self.step_size),
                 max_iter=self.max_iter,
                 tol=float(self.tol),
@@ -232,14 +248,8 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
                 record_spectrum=self.record_spectrum,
                 report=print if self.verbose else None,
             ),
-            device=resolve_device(self.device, flops),
-            dtype=DTYPES[self.dtype],
-        )
-        ensemble = train_members(problem, starts, self.n_estimators, self.n_jobs)
-        self.feature_relevance_ = _relevance(
-            feature_sensitivity(ensemble, inputs, self._input_features, weight), Yt.shape[1]
-        )
-        self._store(ensemble)
+            "dtype": DTYPES[self.dtype],
+        }
 
     @property
     def _compares(self) -> bool:

@@ -122,11 +122,8 @@ class FixedPrior:
 
 def _noise_variance(objective: Objective, at: Evaluation, gamma: float) -> Tensor:
     """1 / beta of each output, the effective parameters shared among outputs; at least rounding error."""
-    loss = objective.data_loss
-    assert isinstance(loss, NoiseLoss)
-    squares = loss.weighted_squares(at.outputs, objective.Y).to(at.w)
-    errors = squares.T @ objective.sample_weight.to(at.w)
-    S, k = objective.total_weight, squares.shape[1]
+    errors, S = objective.weighted_squares(at), objective.total_weight
+    k = len(errors)
     return errors.clamp(min=_SMALLEST_NOISE * S) / max(1.0, S - gamma / k)
 
 

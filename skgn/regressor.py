@@ -13,7 +13,7 @@ from .backend import linear_algebra_device, resolve_device
 from .damping import DampingRule
 from .ensemble import Ensemble
 from .estimator import BaseGN
-from .losses import Loss, NoiseLoss, SquaredError, StudentTLoss
+from .losses import NoiseLoss, SquaredError, StudentTLoss
 from .preprocessing import TargetScaler
 
 __all__ = ["GNRegressor"]
@@ -252,10 +252,13 @@ class GNRegressor(RegressorMixin, BaseGN):
     def _weigh_classes(self, Y: np.ndarray, sample_weight: np.ndarray) -> np.ndarray:
         return sample_weight
 
-    def _training_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> tuple[np.ndarray, Loss]:
+    def _training_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> np.ndarray:
         scaler = TargetScaler.fit(Y, sample_weight) if self.standardize else TargetScaler.identity(Y.shape[1])
         self._target_scaler = scaler
-        return scaler.transform(Y), _LOSSES[self.loss]()
+        return scaler.transform(Y)
+
+    def _training_loss(self) -> NoiseLoss:
+        return _LOSSES[self.loss]()
 
     def _heavy_tailed_loss(self) -> NoiseLoss | None:
         return StudentTLoss() if self.loss == "auto" and not self._fixed_l2 else None

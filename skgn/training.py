@@ -285,7 +285,7 @@ class Training:
         if not self.settings.project_readout:
             return False
         network = self.objective.network
-        rows = len(self.objective.Y) * self.objective.n_columns
+        rows = self.objective.n_samples * self.objective.n_columns
         return 2 * network.readout.n_weights <= min(network.n_weights, rows)
 
     def _with_readout(self, at: Evaluation) -> Evaluation:
