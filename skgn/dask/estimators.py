@@ -287,6 +287,16 @@ class _DaskGN(BaseGN):
             meta=np.empty((0,) * (1 + len(width)), dtype=dtype),
         )
 
+    def _sum_blocks(
+        self, function: Callable[..., np.ndarray], predicted: Any, y: Any, sample_weight: Any
+    ) -> np.ndarray:
+        """Sum of a function of the blocks of a prediction, the target and the weights."""
+        blocks = row_blocks(predicted, y, sample_weight)
+        parts = [dask.delayed(function, pure=False)(*block) for block in blocks]
+        if self.client is None:
+            return np.sum(dask.compute(*parts), axis=0)
+        return np.sum(self.client.gather(self.client.compute(parts)), axis=0)
+
     def __getstate__(self) -> Any:
         state = dict(super().__getstate__())
         # A connection is of one process.
@@ -313,7 +323,8 @@ def _predict_block(
 def _squares(prediction: np.ndarray, y: Any, weight: Any = None, *, centre: np.ndarray) -> np.ndarray:
     """Sums of the weights, of the squared residuals, and of the targets less a centre and their squares."""
     weight = np.ones(len(prediction)) if weight is None else np.asarray(weight, dtype=np.float64)
-    y, prediction = (np.asarray(values, dtype=np.float64).reshape(len(weight), -1) for values in (y, prediction))
+    shape = len(weight), len(centre)
+    y, prediction = (np.asarray(values, dtype=np.float64).reshape(shape) for values in (y, prediction))
     total = np.full(y.shape[1], weight.sum())
     return np.stack([total, weight @ (y - prediction) ** 2, weight @ (y - centre), weight @ (y - centre) ** 2])
 
@@ -321,8 +332,8 @@ def _squares(prediction: np.ndarray, y: Any, weight: Any = None, *, centre: np.n
 def _hits(prediction: np.ndarray, y: Any, weight: Any = None) -> np.ndarray:
     """Sums of the weights of the samples that are all right, and of all."""
     weight = np.ones(len(prediction)) if weight is None else np.asarray(weight, dtype=np.float64)
-    right = (np.asarray(y).reshape(prediction.shape) == prediction).reshape(len(weight), -1).all(axis=1)
-    return np.array([weight @ right, weight.sum()])
+    right = np.asarray(y).reshape(prediction.shape) == prediction
+    return np.array([weight @ (right if right.ndim == 1 else right.all(axis=1)), weight.sum()])
 
 
 class DaskGNRegressor(_DaskGN, GNRegressor):
@@ -427,8 +438,8 @@ class DaskGNRegressor(_DaskGN, GNRegressor):
         score : float
             Computed from sums over the blocks.
         """
-        sums = _sum_blocks(partial(_squares, centre=self._target_scaler.mean), self.predict(X), y, sample_weight)
-        total, residual, deviation, squares = sums
+        squares_of = partial(_squares, centre=self._target_scaler.mean)
+        total, residual, deviation, squares = self._sum_blocks(squares_of, self.predict(X), y, sample_weight)
         spread = squares - deviation**2 / total
         safe = np.where(spread > 0, spread, 1.0)
         return float(np.mean(np.where(spread > 0, 1 - residual / safe, residual == 0)))
@@ -436,12 +447,6 @@ class DaskGNRegressor(_DaskGN, GNRegressor):
 
 def _width(rows: Merged) -> int:
     return rows.Y.shape[1]
-
-
-def _sum_blocks(function: Callable[..., np.ndarray], predicted: Any, y: Any, sample_weight: Any) -> np.ndarray:
-    blocks = row_blocks(predicted, y, sample_weight)
-    parts = [dask.delayed(function, pure=False)(*block) for block in blocks]
-    return np.sum(dask.compute(*parts), axis=0)
 
 
 class DaskGNClassifier(_DaskGN, GNClassifier):
@@ -568,5 +573,5 @@ class DaskGNClassifier(_DaskGN, GNClassifier):
         score : float
             Computed from sums over the blocks.
         """
-        right, total = _sum_blocks(_hits, self.predict(X), y, sample_weight)
+        right, total = self._sum_blocks(_hits, self.predict(X), y, sample_weight)
         return float(right / total)

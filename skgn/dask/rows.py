@@ -134,7 +134,8 @@ def place(client: Client, blocks: Blocks, make: Callable[[Blocks], Any]) -> Shar
     by_worker: dict[str, list[int]] = {}
     for i, row in enumerate(computed):
         # A block that was lost just now is made again with its shard.
-        holder = min(holders.get(row[0].key) or holders.get(str(row[0].key)) or threads)
+        present = holders.get(row[0].key) or list(threads)
+        holder = min(present, key=lambda worker: (len(by_worker.get(worker, [])), worker))
         by_worker.setdefault(holder, []).append(i)
     members = [
         (worker, part.tolist())

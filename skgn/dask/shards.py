@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import itertools
 import operator
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,10 @@ __all__ = ["Blocks", "Shards"]
 #: Seconds after which a round that has not ended asks whether its workers are still there.
 _PATIENCE = 0.5
 
-#: What a delayed block of each collection is made of: the blocks of a shard, one tuple for each partition.
+#: Attempts at one round, each ended by the loss of a worker.
+_MOST_REPEATS = 10
+
+#: Blocks of a shard: one tuple of blocks of X, y and perhaps weights for each partition.
 Blocks = Sequence[tuple[Any, ...]]
 
 
@@ -84,6 +88,7 @@ class Shards:
     ) -> None:
         self.client, self._make, self._sources, self._places = client, make, sources, list(places)
         self._recipe: tuple[Callable[..., Any], ...] = ()
+        self._losses, self._lock = 0, threading.Lock()
         self._teams = [list(team) for _, team in itertools.groupby(range(len(places)), places.__getitem__)]
         self._values: list[Future] = []
         for i, parts in enumerate(blocks):
@@ -141,34 +146,41 @@ class Shards:
 
     def _finish(self, submit: Callable[[], list[Future]], *holders: Shards) -> list[Any]:
         """Results of the submitted tasks; submitted again after the shards of a lost worker have been made again."""
-        patience = _PATIENCE
-        futures = submit()
-        while True:
-            try:
-                wait(futures, timeout=_PATIENCE)
-                # Longer each time: a large result must not be interrupted for ever.
-                patience *= 2
-                return [future.result(timeout=patience) for future in futures]
-            except TimeoutError:
-                if any(future.status == "error" for future in futures):
-                    raise
-                if any([holder._replace_lost() for holder in holders]):
-                    futures = submit()
+        for _ in range(_MOST_REPEATS):
+            patience, losses = _PATIENCE, [holder._losses for holder in holders]
+            futures = submit()
+            while True:
+                try:
+                    wait(futures, timeout=_PATIENCE)
+                    # Longer each time: a large result must not be interrupted for ever.
+                    patience *= 2
+                    return [future.result(timeout=patience) for future in futures]
+                except TimeoutError:
+                    if any(future.status == "error" for future in futures):
+                        raise
+                    for holder in holders:
+                        holder._replace_lost()
+                    # Another thread may have replaced what this one waits for.
+                    if losses != [holder._losses for holder in holders]:
+                        break
+        raise RuntimeError(
+            f"Workers were lost in {_MOST_REPEATS} attempts at the same sums; their logs may tell why, for example "
+            "that they ran out of memory."
+        )
 
-    def _replace_lost(self) -> bool:
-        """Make the shards of lost workers again elsewhere, and tell whether there were any."""
-        present = self.client.nthreads()
-        lost = [i for i, place in enumerate(self._places) if place not in present]
-        if not lost:
-            return False
-        while not present:
-            time.sleep(_PATIENCE)
+    def _replace_lost(self) -> None:
+        """Make the shards of lost workers again elsewhere."""
+        with self._lock:
             present = self.client.nthreads()
-        for i in lost:
-            kept = [place for place in self._places if place in present]
-            self._places[i] = min(present, key=lambda place: (kept.count(place), place))
-            self._values[i] = self._make_again(i)
-        return True
+            lost = [i for i, place in enumerate(self._places) if place not in present]
+            while lost and not present:
+                time.sleep(_PATIENCE)
+                present = self.client.nthreads()
+            for i in lost:
+                kept = [place for place in self._places if place in present]
+                self._places[i] = min(present, key=lambda place: (kept.count(place), place))
+                self._values[i] = self._make_again(i)
+            self._losses += len(lost)
 
     def _make_again(self, i: int) -> Future:
         parts = self._sources[i]
