@@ -192,6 +192,10 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
             If a parameter or the data are not as described, or the linear system cannot fit in memory; raised before
             any work, and an earlier fit is kept.
         """
+        return self._fit_or_restore(X, y, sample_weight)
+
+    def _fit_or_restore(self, X: Any, y: Any, sample_weight: Any) -> Self:
+        """Fit and warn, on behalf of :meth:`fit`; whatever ends it early, the state before is restored."""
         before = self.__dict__.copy()
         try:
             self._fit(X, y, sample_weight)
@@ -202,7 +206,7 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
             raise
         if self.status_ not in CONVERGED:
             message = f"{self.status_message_} (max_iter={self.max_iter}, tol={self.tol:g})"
-            warnings.warn(message, ConvergenceWarning, stacklevel=2)
+            warnings.warn(message, ConvergenceWarning, stacklevel=3)
         return self
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:

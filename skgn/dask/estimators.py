@@ -114,7 +114,7 @@ class _DaskGN(BaseGN):
             If a parameter or the data are not as described, or the linear system cannot fit in the memory of this
             process; an earlier fit is kept.
         """
-        return super().fit(X, y, sample_weight)
+        return self._fit_or_restore(X, y, sample_weight)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:
         self._validate_params()
