@@ -15,6 +15,7 @@ import signal
 import threading
 import time
 
+import dask
 import dask.array as da
 import numpy as np
 from distributed import Client, LocalCluster, wait
@@ -26,6 +27,13 @@ ROWS, FEATURES, PARTITIONS = 100_000, 8, 8
 
 #: One network of 209 weights, all choices made: what is trained is the same everywhere.
 SETTINGS = {"hidden_layer_sizes": (20,), "n_estimators": 1, "max_iter": 20, "tol": 1e-6, "random_state": 0}
+
+
+#: Dask's workers return freed memory to the system at once, which makes the short-lived arrays of a fit expensive.
+KEEP_FREED_MEMORY = {
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 2**28,
+    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 2**25,
+}
 
 
 def table() -> tuple[np.ndarray, np.ndarray]:
@@ -68,6 +76,7 @@ def main(client: Client) -> None:
 
 if __name__ == "__main__":
     with (
+        dask.config.set(KEEP_FREED_MEMORY),
         LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):

@@ -19,7 +19,7 @@ from typing import Any
 
 import dask
 import torch
-from distributed import Client, Future, wait
+from distributed import Client, Future, TimeoutError, wait
 
 from ..backend import torch_threads
 
