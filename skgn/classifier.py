@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.special import log_expit, log_softmax, logsumexp
 from sklearn.base import ClassifierMixin
+from sklearn.utils import check_array
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import column_or_1d
@@ -70,22 +71,31 @@ class GNClassifier(ClassifierMixin, BaseGN):
         prior), at least twice as many candidates start, of every kind and from different weights. Those that predict
         left-out samples best, by approximate leave-one-out, are trained to the end. With 1 nothing is compared: "auto"
         then stands for the choice that does best on its own.
-    solver : {"auto", "primal", "dual"}, default="auto"
-        Factorise the system of weights (P x P), that of samples times outputs (n k x n k), or the cheaper.
+    solver : {"auto", "primal", "dual", "cg"}, default="auto"
+        Factorise the system of weights (P x P) or that of samples times outputs (n k x n k), or solve by conjugate
+        gradients: no factorisation and no more memory than some vectors of P, but also no posterior, so that
+        ``l2_regularization`` must be a float. "auto" takes the cheaper factorisation that fits in memory, and "cg"
+        where neither does.
     batch_size : None
         Not available yet: every iteration sees all samples.
     max_iter : int, default=100
         Largest number of iterations; 0 leaves the initial network.
+    max_time : float, default=None
+        Seconds after which training ends with the best weights so far, at the end of an iteration; ``status_`` is then
+        "max_time". Members share the time; one that has hardly begun is left out.
     tol : float, default=1e-3
         Training has converged when actual and predicted decrease stay below tol relative to the objective, or the
         change of the log evidence below tol per sample (above 400 samples: below tol times sqrt(400 n)), for
         ``n_iter_no_change`` iterations; or when the gradient falls below tol^2 in relative terms.
-    early_stopping : False
-        Not available yet: the evidence needs no validation set.
+    early_stopping : bool, default=False
+        Stop each member when its loss on a validation set has not fallen by ``tol``, in relative terms, for
+        ``n_iter_no_change`` iterations, and go back to the weights where it was lowest. For a float
+        ``l2_regularization`` above all: the evidence needs no validation set.
     validation_fraction : float, default=0.1
-        Has no effect without early stopping.
+        Part of the rows that is kept for validation with ``early_stopping=True``, stratified by class, unless ``fit``
+        is given a validation set. Equal rows stay together.
     n_iter_no_change : int, default=5
-        See ``tol``.
+        See ``tol`` and ``early_stopping``.
     standardize : bool, "robust", "rank" or "periodic", default=True
         Scale inputs: "robust" by median and interquartile range, clipped smoothly at 3 units; "rank" to the normal
         scores z of their ranks; "periodic" to these and, for features of three values or more, sin 2z and cos 2z
@@ -131,10 +141,10 @@ class GNClassifier(ClassifierMixin, BaseGN):
         float ``l2_regularization``): "objective", "loss", "gradient_norm", "riemannian_gradient_norm" (the output-space
         gradient projected onto the range of the Jacobian, in the norm of the mean over samples and of the loss
         curvature), "damping", "gain_ratio", "step_norm", "distance_from_init", "n_effective_parameters",
-        "log_evidence", "noise_std", "time" (seconds).
+        "log_evidence", "noise_std", "time" (seconds); with early stopping "validation_loss".
     status_, status_message_ : str
         Why training stopped, in a word and in a sentence.
-    solver_ : {"primal", "dual"}
+    solver_ : {"primal", "dual", "cg"}
         The solver used.
     damping_ : float
         The last damping.
@@ -142,7 +152,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Log evidence of the best member, in nats; None for a float
         ``l2_regularization``.
     n_effective_parameters_ : float
-        Weights of the best member that the data determine, between 0 and their number.
+        Weights of the best member that the data determine, between 0 and their number; nan with ``solver_`` "cg".
     temperature_ : float
         What the members' outputs are divided by before they become probabilities: below 1 it makes them surer, above
         less sure. Set by left-out samples with ``l2_regularization="evidence"``, else 1.
@@ -195,8 +205,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
         prior_groups: str = "auto",
         n_estimators: int = 4,
         solver: str = "auto",
-        batch_size: None = None,
+        batch_size: int | str | None = None,
         max_iter: int = 100,
+        max_time: float | None = None,
         tol: float = 1e-3,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -225,6 +236,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
             solver=solver,
             batch_size=batch_size,
             max_iter=max_iter,
+            max_time=max_time,
             tol=tol,
             early_stopping=early_stopping,
             validation_fraction=validation_fraction,
@@ -248,12 +260,27 @@ class GNClassifier(ClassifierMixin, BaseGN):
                 raise ValueError("class_weight is not defined for a multilabel y; pass sample_weight or None.")
             self.classes_ = np.arange(y.shape[1])
             return np.asarray(y, dtype=np.float64)
-        self.classes_, codes = np.unique(column_or_1d(y, warn=True), return_inverse=True)
+        self.classes_ = np.unique(column_or_1d(y, warn=True))
+        self._check_class_weight()
+        return self._encode_target(y)
+
+    def _check_class_weight(self) -> None:
         if isinstance(self.class_weight, Mapping):
             unknown = [label for label in self.class_weight if label not in self.classes_]
             if unknown:
                 raise ValueError(f"class_weight has weights for {unknown}, which are not among {self.classes_}.")
-        return codes[:, None].astype(np.float64)
+
+    def _encode_target(self, y: Any) -> np.ndarray:
+        if self._multilabel:
+            Y = check_array(y, dtype=np.float64, input_name="y")
+            if Y.shape[1] != len(self.classes_) or not np.isin(Y, (0, 1)).all():
+                raise ValueError(f"y must be an indicator matrix of {len(self.classes_)} labels, as in training.")
+            return Y
+        y = column_or_1d(y)
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise ValueError(f"y contains the labels {unknown.tolist()}, which are not among {self.classes_}.")
+        return np.searchsorted(self.classes_, y)[:, None].astype(np.float64)
 
     def _weigh_classes(self, Y: np.ndarray, sample_weight: np.ndarray) -> np.ndarray:
         if self.class_weight is None:
@@ -277,15 +304,21 @@ class GNClassifier(ClassifierMixin, BaseGN):
                 raise ValueError(f"class_weight must be non-negative and not all zero, got {self.class_weight}.")
         return factors
 
-    def _training_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> np.ndarray:
-        return one_hot(Y, len(self.classes_)) if self._multiclass else Y
+    @property
+    def _multiclass(self) -> bool:
+        return not self._multilabel and len(self.classes_) > 2
 
     def _training_loss(self) -> Loss:
         return SoftmaxLoss() if self._multiclass else LogLoss()
 
-    @property
-    def _multiclass(self) -> bool:
-        return not self._multilabel and len(self.classes_) > 2
+    def _fit_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> Loss:
+        return self._training_loss()
+
+    def _transform_target(self, Y: np.ndarray) -> np.ndarray:
+        return one_hot(Y, len(self.classes_)) if self._multiclass else Y
+
+    def _strata(self, Y: np.ndarray) -> np.ndarray | None:
+        return None if self._multilabel else Y[:, 0]
 
     def _store(self, ensemble: Ensemble) -> None:
         super()._store(ensemble)

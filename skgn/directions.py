@@ -2,17 +2,19 @@
 
     (G + diag(a) + damping I) step = -gradient,        G = J'J / S
 
-by one Cholesky factorisation in one of two spaces. `Primal` factorises the P x P system itself. `Dual` applies
-Woodbury's identity with M = diag(a) + damping I and the n c x n c kernel K = J M^-1 J':
+by one Cholesky factorisation in one of two spaces, or by :mod:`conjugate gradients <skgn.conjugate_gradient>` where
+neither fits in memory. `Primal` factorises the P x P system itself. `Dual` applies Woodbury's identity with
+M = diag(a) + damping I and the n c x n c kernel K = J M^-1 J':
 
     step = -M^-1 (g - J' (S I + K)^-1 J M^-1 g)
 
-Without any prior and damping, a rank-deficient system has many solutions; both then take the shortest.
+Without any prior and damping, a rank-deficient system has many solutions; all then take the shortest.
 Here ``a`` is given per (layer, input), one vector a layer, and J holds the roots of curvature and sample weights.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from functools import partial
@@ -22,13 +24,12 @@ import torch
 from torch import Tensor
 
 from .backend import available_memory, chunks, gigabytes, linear_algebra_device
+from .conjugate_gradient import ConjugateGradient
 from .jacobian import Jacobian, gram_flops
+from .memory import system_memory, too_large, training_memory
 from .network import Network
 
 __all__ = ["Direction", "Dual", "Primal", "choose", "spectrum", "woodbury_blocks"]
-
-#: Copies of the system alive at once: the matrix, its damped copy and the factor.
-_COPIES = 3
 
 #: Cost of an iteration with evidence, rejected steps included, in multiply-adds of a matrix product (measured):
 #: factorisations and inverse of a system per size^3, and in the dual the kernels and traces per entry and feature.
@@ -39,7 +40,9 @@ _INVERSE_COLUMNS = 96
 
 
 class Direction(Protocol):
-    """A solver for one linearisation, used for every damping tried there."""
+    """A solver for one linearisation, used for every damping tried there; ``name`` is that of the parameter value."""
+
+    name: str
 
     def solve(self, gradient: Tensor, precision: list[Tensor], damping: float) -> Tensor:
         """The step (P,); entries are not finite where the factorisation failed."""
@@ -72,9 +75,17 @@ class Direction(Protocol):
 class Primal:
     """Cholesky factorisation of the P x P system."""
 
+    name = "primal"
+
     def __init__(self, jacobian: Jacobian, total_weight: float) -> None:
-        self.G = _to_solver(jacobian.gram()) / total_weight
+        self.G = _to_solver(jacobian.gram()).div_(total_weight)
         self._network, self._eps = jacobian.network, _rounding_unit(jacobian)
+
+    def with_gram(self, G: Tensor) -> Primal:
+        """The solver for another Gram matrix of the same network."""
+        other = copy.copy(self)
+        other.G = G
+        return other
 
     def solve(self, gradient: Tensor, precision: list[Tensor], damping: float) -> Tensor:
         shift = self._network.expand(precision) + damping
@@ -110,6 +121,8 @@ class Primal:
 class Dual:
     """Cholesky factorisation of the n c x n c system; no array of P x P or n c x P."""
 
+    name = "dual"
+
     def __init__(self, jacobian: Jacobian, total_weight: float) -> None:
         self._J, self._S, self._eps = jacobian, total_weight, _rounding_unit(jacobian)
         self._scale: list[Tensor] = []
@@ -121,7 +134,7 @@ class Dual:
             ratio = torch.cat(inverse_scale) / torch.cat(self._scale)
             if float(ratio.max() - ratio.min()) <= 1e-15 * float(ratio.max()):
                 return self._K * ratio[0]
-        self._scale = inverse_scale
+        self._scale, self._K = inverse_scale, torch.empty(0)  # two kernels at once would be one too many
         self._K = _to_solver(self._J.kernel([m.to(self._J.w) for m in inverse_scale]))
         return self._K
 
@@ -202,66 +215,92 @@ def woodbury_blocks(L: Tensor, training: Jacobian, outputs: Jacobian, precision:
     return _to_solver(outputs.kernel_blocks(inverse)) - half @ half.mT
 
 
+_CLASSES: dict[str, Callable[[Jacobian, float], Direction]] = {
+    "primal": Primal,
+    "dual": Dual,
+    "cg": ConjugateGradient,
+}
+
+
 def choose(
-    solver: str, network: Network, n: int, c: int, device: torch.device
+    solver: str,
+    network: Network,
+    n: int,
+    c: int,
+    device: torch.device,
+    *,
+    dtype: torch.dtype = torch.float64,
+    evidence: bool = False,
+    candidates: int = 1,
+    workers: int = 1,
 ) -> Callable[[Jacobian, float], Direction]:
-    """Pick the direction by estimated cost among those that fit in memory.
+    """Pick the direction: the cheaper factorisation among those that fit in memory, or else conjugate gradients.
 
     Parameters
     ----------
-    solver : {"auto", "primal", "dual"}
+    solver : {"auto", "primal", "dual", "cg"}
     network : Network
     n, c : int
         Samples, and curvature columns per sample.
     device : torch.device
         Where the Jacobian lives.
+    dtype : torch.dtype, default=torch.float64
+        Of the Jacobian.
+    evidence : bool, default=False
+        Whether traces and determinants are asked for, which only a factorisation gives.
+    candidates, workers : int, default=1
+        Networks in training, and how many of them at a time.
 
     Raises
     ------
     ValueError
-        If the chosen system, or with "auto" the smaller one, exceeds the available memory.
+        If the chosen solver, or with "auto" every one, exceeds the available memory; or if the evidence is asked of
+        conjugate gradients.
     """
+    if evidence and solver == "cg":
+        raise ValueError(
+            "l2_regularization='evidence' needs a factorisation; solver='cg' takes a float such as "
+            "l2_regularization=1e-3."
+        )
     P, rows = network.n_weights, n * c
     features = sum(out * c + into for out, into in network.shapes)
     flops = {
         "primal": gram_flops(network, n, c) + _PRIMAL_CUBIC * P**3,
         "dual": _DUAL_ENTRIES * rows * n * features + _DUAL_CUBIC * rows**3,
+        "cg": math.inf,
     }
-    need = {"primal": 8.0 * _COPIES * P**2, "dual": 8.0 * _COPIES * rows**2}
+    memory = partial(training_memory, n=n, c=c, dtype=dtype, device=device, candidates=candidates, workers=workers)
+    need = {name: memory(name, network) for name in _CLASSES}
     available = available_memory(linear_algebra_device(device))
-    wanted = ["primal", "dual"] if solver == "auto" else [solver]
+    wanted = ["primal", "dual", *(["cg"] if not evidence else [])] if solver == "auto" else [solver]
     fitting = [name for name in wanted if need[name] <= available]
     if not fitting:
-        smallest = min(wanted, key=need.__getitem__)
-        raise ValueError(_too_large(smallest, need, available, network))
-    return Primal if min(fitting, key=flops.__getitem__) == "primal" else Dual
-
-
-def _too_large(solver: str, need: dict[str, float], available: float, network: Network) -> str:
-    other = "dual" if solver == "primal" else "primal"
-    message = (
-        f"The system of solver={solver!r} needs {gigabytes(need[solver])} ({network.n_weights} weights), "
-        f"but {gigabytes(available)} are available. "
-    )
-    if need[other] <= available:
-        return message + f"solver={other!r} needs {gigabytes(need[other])} and would fit."
-    fitting = int(math.sqrt(available / (8 * _COPIES)))
-    readout_only = network.n_outputs * (network.n_inputs * network.linear_path + 1)
-    width = (fitting - readout_only) // (network.n_inputs + network.n_outputs + 1)
-    return message + (
-        f"solver='primal' would fit with at most {fitting} weights, for example hidden_layer_sizes=({max(1, width)},)."
-    )
+        raise ValueError(too_large(min(wanted, key=need.__getitem__), need, available, evidence, network, memory))
+    return _CLASSES[min(fitting, key=flops.__getitem__)]
 
 
 def spectrum(jacobian: Jacobian, direction: Direction, total_weight: float) -> tuple[float, float]:
-    """Extreme eigenvalues of the smaller of G (P x P) and the kernel J J' / S (n c x n c)."""
+    """Extreme eigenvalues of the smaller of G (P x P) and the kernel J J' / S (n c x n c).
+
+    Raises
+    ------
+    ValueError
+        If that matrix exceeds the available memory, as it may with conjugate gradients.
+    """
     rows, P = jacobian.shape
     if isinstance(direction, Primal):
         matrix = direction.G
     elif isinstance(direction, Dual) and rows < P:
         matrix = direction.kernel(_ones(jacobian, jacobian.w)) / total_weight
     else:
-        matrix = _to_solver(jacobian.gram()) / total_weight
+        need, available = system_memory(min(rows, P)), available_memory(linear_algebra_device(jacobian.w.device))
+        if isinstance(direction, ConjugateGradient) and need > available:
+            raise ValueError(
+                f"Eigenvalues, for record_spectrum=True or by a damping rule, need {gigabytes(need)}, but "
+                f"{gigabytes(available)} are available; solver='cg' does without both."
+            )
+        matrix = jacobian.kernel(_ones(jacobian, jacobian.w)) if rows < P else jacobian.gram()
+        matrix = _to_solver(matrix) / total_weight
     # The nonzero eigenvalues of both are the same; of the larger one the rest are 0.
     eigenvalues = torch.linalg.eigvalsh(matrix)[-min(rows, P) :]
     return float(eigenvalues[0]), float(eigenvalues[-1])

@@ -10,14 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, effective_n_jobs
 
 from .backend import chunks, linear_algebra_device, torch_threads
+from .batches import Batches, BatchSteps, BatchTraining, plan_batches
 from .candidates import Start
 from .damping import DampingRule
-from .directions import choose
+from .directions import Direction, choose
 from .evidence import EvidencePrior, FixedPrior, Prior, prior_groups
-from .jacobian import gram_flops
+from .jacobian import Jacobian, gram_flops
 from .leave_one_out import (
     LeftOut,
     has_heavy_tails,
@@ -26,13 +27,23 @@ from .leave_one_out import (
     predictive_score,
     temperature,
 )
+from .limits import Limits
 from .losses import Loss, NoiseLoss
 from .network import Network
 from .objective import Objective
 from .posterior import Posterior, laplace
-from .training import Settings, Training
+from .training import CONVERGED, Settings, Training
 
-__all__ = ["Ensemble", "Member", "Problem", "Sensitivity", "feature_sensitivity", "member_outputs", "train_members"]
+__all__ = [
+    "Ensemble",
+    "Member",
+    "Problem",
+    "Sensitivity",
+    "Validation",
+    "feature_sensitivity",
+    "member_outputs",
+    "train_members",
+]
 
 
 #: A search compares its candidates after these iterations: the better half goes on, then the members alone.
@@ -45,6 +56,12 @@ _SEARCH_ROWS = 2000
 #: Without a search, rows to begin on where the objective stays the same and there are ``_WORTHWHILE`` times as many:
 #: at least so many, and so many for each weight; until an iteration gains less than the part ``_APPROACHED``.
 _SAMPLE_ROWS, _ROWS_PER_WEIGHT, _WORTHWHILE, _APPROACHED = 500, 8, 2, 0.05
+
+#: Iterations that a member is expected to take at the most, for sharing out the time of a fit.
+_USUAL_ITERATIONS = 100
+
+#: A member that was cut short after less than this part of the iterations of the longest is left out.
+_HARDLY_BEGUN = 0.5
 
 #: Rows from which the relevance of features is estimated.
 _SENSITIVITY_ROWS = 512
@@ -90,11 +107,20 @@ class _Result(NamedTuple):
     left_out: LeftOut | None
 
 
+class Validation(NamedTuple):
+    """Data in training units that early stopping watches, the inputs in each of their scalings."""
+
+    inputs: dict[str, np.ndarray]
+    Y: np.ndarray
+    sample_weight: np.ndarray
+
+
 @dataclass(frozen=True)
 class Problem:
     """Data in training units, the inputs in each of their scalings, and all that the members share.
 
-    A ``heavy_tailed_loss`` takes the place of ``loss`` where the residuals turn out to have heavy tails.
+    A ``heavy_tailed_loss`` takes the place of ``loss`` where the residuals turn out to have heavy tails. With
+    ``validation`` data the members stop early. A fit that takes ``max_time`` seconds ends with what it has.
     """
 
     loss: Loss
@@ -102,9 +128,12 @@ class Problem:
     inputs: dict[str, np.ndarray]
     Y: np.ndarray
     sample_weight: np.ndarray
+    validation: Validation | None
     rule: DampingRule
     solver: str
+    batch_size: int | str | None
     settings: Settings
+    max_time: float
     device: torch.device
     dtype: torch.dtype
 
@@ -116,6 +145,10 @@ class Problem:
     def n_outputs(self) -> int:
         return self.Y.shape[1]
 
+    def rows_in_memory(self, rows: int) -> int:
+        """How many of so many rows take memory of this process."""
+        return rows
+
     def objective(self, network: Network, inputs: str, rows: int) -> Objective:
         """The objective on the first rows, in one of the scalings of the inputs."""
         # Merged rows come in random order: the first ones are a random sample.
@@ -124,17 +157,25 @@ class Problem:
 
     @cached_property
     def _inputs(self) -> Callable[[str], torch.Tensor]:
-        return cache(lambda name: self._tensor(self.inputs[name]))
+        return cache(lambda name: self.tensor(self.inputs[name]))
 
     @cached_property
     def _targets(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return self._tensor(self.Y), self._tensor(self.sample_weight)
+        return self.tensor(self.Y), self.tensor(self.sample_weight)
 
-    def _tensor(self, values: np.ndarray) -> torch.Tensor:
+    def tensor(self, values: np.ndarray) -> torch.Tensor:
+        """On the device and in the dtype of the computation."""
         return torch.from_numpy(values).to(device=self.device, dtype=self.dtype)
 
 
 def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | None) -> Ensemble:
+    """Train candidates in threads and keep ``n_members``, or fewer where the fit was cut short: see ``_train``."""
+    limits = Limits(problem.max_time, effective_n_jobs(n_jobs))
+    with limits.interruptible():
+        return _train(problem, starts, n_members, n_jobs, limits)
+
+
+def _train(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | None, limits: Limits) -> Ensemble:
     """Train candidates in threads and keep ``n_members``: those that predict best what they have not seen.
 
     Of more candidates than members the better ones, by :func:`~skgn.leave_one_out.predictive_score`, are found in a
@@ -153,18 +194,42 @@ def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs:
         approach = problem.settings.project_readout and problem.settings.max_iter > 0 and n >= _WORTHWHILE * sample
         first_rows = sample if approach else n
     flops = max(gram_flops(network, n, c) for network in networks)
+    evidence = any(isinstance(start.prior, str) for start in starts)
+    batches: dict[Network, Batches] = {}
+    if problem.batch_size is not None:
+        plans = {net: plan_batches(problem.batch_size, problem.solver, net, c, evidence) for net in networks}
+        batches = {network: plan for network, plan in plans.items() if plan.rows < n}
+
+    def direction(network: Network, rows: int) -> Callable[[Jacobian, float], Direction]:
+        plan = batches.get(network) if rows == n else None
+        return choose(
+            problem.solver if plan is None else plan.solver,
+            network,
+            problem.rows_in_memory(rows) if plan is None else plan.rows,
+            c,
+            problem.device,
+            dtype=problem.dtype,
+            evidence=evidence,
+            candidates=len(starts) if rows == first_rows else n_members,
+            workers=effective_n_jobs(n_jobs),
+        )
+
     # Chosen before anything is allocated: a problem that cannot fit is refused here.
-    directions = {
-        (network, rows): choose(problem.solver, network, rows, c, problem.device)
-        for network in networks
-        for rows in (first_rows, n)
-    }
+    directions = {(network, rows): direction(network, rows) for network in networks for rows in (first_rows, n)}
 
     shared_objective = cache(problem.objective)
 
     def objective(start: Start, rows: int) -> Objective:
         anchor = None if start.anchor is None else _solver_tensor(start.anchor, problem.device)
         return shared_objective(start.network, start.inputs, rows).for_member(anchor)
+
+    def validation(start: Start) -> Objective | None:
+        if problem.validation is None:
+            return None
+        data = problem.validation
+        X, Yv, weight = map(problem.tensor, (data.inputs[start.inputs], data.Y, data.sample_weight))
+        anchor = None if start.anchor is None else _solver_tensor(start.anchor, problem.device)
+        return Objective(start.network, problem.loss, X, Yv, weight).for_member(anchor)
 
     def begin(start: Start) -> Training:
         first, w = objective(start, first_rows), _solver_tensor(start.weights, problem.device)
@@ -177,22 +242,52 @@ def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs:
                 first.data_loss = problem.loss.at_precision(1 / prior.noise_variance)
         else:
             prior = FixedPrior(start.network, start.prior, isinstance(problem.loss, NoiseLoss), w)
-        return Training(first, w, prior, problem.rule, directions[start.network, first_rows], problem.settings)
+        make_direction = directions[start.network, first_rows]
+        return Training(first, w, prior, problem.rule, make_direction, problem.settings, validation(start))
 
-    def advance(training: Training, start: Start, until: int, rows: int) -> _Result:
+    def in_batches(training: Training, start: Start) -> Training:
+        whole, prior = objective(start, n), training.prior
+        whole.data_loss = training.objective.data_loss
+        prior.move_to(whole)
+        return BatchTraining(
+            whole,
+            training.at.w,
+            prior,
+            problem.rule,
+            directions[start.network, n],
+            problem.settings,
+            training.validation,
+            steps=BatchSteps(problem.rule, batches[start.network], problem.settings.step_size),
+            random_state=np.random.RandomState(start.seed),
+        )
+
+    def advance(training: Training, start: Start, until: int, rows: int, last: bool) -> _Result:
+        pause = limits.begin_training()
         with torch_threads(flops), torch.no_grad():
-            if training.objective.n_samples < rows:
-                if not search:
-                    training.run(until, _APPROACHED)
-                training.make_direction = directions[start.network, rows]
-                (training.move_to if search else training.restart)(objective(start, rows))
-            training.run(until)
+            try:
+                moves = training.objective.n_samples < rows and not limits.over
+                if moves and not search:
+                    training.run(until, _APPROACHED, pause)
+                if last and start.network in batches and not limits.over:
+                    training = in_batches(training, start)
+                elif moves:
+                    training.make_direction = directions[start.network, rows]
+                    (training.move_to if search else training.restart)(objective(start, rows))
+                training.run(until, pause=pause)
+            except KeyboardInterrupt:
+                # Where the signal was not ours to handle.
+                limits.interrupt()
+            if last or limits.over:
+                training.finish(limits.reason)
             left_out = leave_one_out(training) if search or tempered else None
         score = predictive_score(training, left_out) if search else 0.0
         return _Result((-score, training.history["objective"][-1]), training, start, left_out)
 
-    def compare(candidates: list[_Candidate], until: int, rows: int, kept: int) -> list[_Result]:
-        results = parallel(delayed(advance)(*candidate, until, rows) for candidate in candidates)
+    def compare(candidates: list[_Candidate], until: int, rows: int, kept: int, last: bool = False) -> list[_Result]:
+        planned = len(candidates) * (until - max(training.n_iter for training, _ in candidates))
+        later = 0 if last else kept * min(max_iter - until, _USUAL_ITERATIONS)
+        limits.begin_round(len(candidates), planned / max(planned + later, 1))
+        results = parallel(delayed(advance)(*candidate, until, rows, last) for candidate in candidates)
         return sorted(results, key=lambda result: result.rank)[:kept]
 
     max_iter = problem.settings.max_iter
@@ -208,12 +303,13 @@ def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs:
                 candidates = [(result.training, result.start) for result in best]
             if problem.heavy_tailed_loss is not None:
                 heavy_tails = has_heavy_tails(best[0].training, best[0].left_out)
+        heavy_tails = heavy_tails and not limits.over
         if not heavy_tails:
-            best = compare(candidates, max_iter, n, n_members)
+            best = _trained(compare(candidates, max_iter, n, n_members, last=True))
     if heavy_tails and problem.heavy_tailed_loss is not None:
         # From the start: outliers have already led the candidates astray.
         anew = dataclasses.replace(problem, loss=problem.heavy_tailed_loss, heavy_tailed_loss=None)
-        return train_members(anew, starts, n_members, n_jobs)
+        return _train(anew, starts, n_members, n_jobs, limits)
     with torch_threads(flops), torch.no_grad():
         left_out = [result.left_out for result in best if result.left_out is not None]
         T = _temperature(best[0].training.objective, problem.loss, left_out) if tempered and left_out else 1.0
@@ -224,9 +320,21 @@ def _temperature(objective: Objective, loss: Loss, left_out: list[LeftOut]) -> f
     return temperature(lambda T: float(objective.sum(partial(log_likelihood, loss=loss, T=T), *left_out)))
 
 
+def _trained(results: list[_Result]) -> list[_Result]:
+    """Without those that had hardly begun when the fit was cut short: they would spoil the mean."""
+    longest = max(result.training.n_iter for result in results)
+    return [
+        result
+        for result in results
+        if result.training.status in CONVERGED or result.training.n_iter >= _HARDLY_BEGUN * longest
+    ]
+
+
 def _member(training: Training, start: Start) -> Member:
     objective = training.objective
     training.prior.conclude(objective, training.at, training.direction)
+    posterior, solver = laplace(training), training.solver
+    del training.direction  # the factor is kept: its system must not stay in memory beside it
     return Member(
         network=objective.network,
         weights=training.at.w.cpu().numpy().copy(),
@@ -239,8 +347,8 @@ def _member(training: Training, start: Start) -> Member:
         damping=training.damping,
         log_evidence=training.prior.log_evidence,
         n_effective_parameters=training.prior.n_effective_parameters,
-        posterior=laplace(training),
-        solver=type(training.direction).__name__.lower(),
+        posterior=posterior,
+        solver=solver,
         history=training.history_arrays(),
     )
 

@@ -12,15 +12,16 @@ import numpy as np
 from scipy.stats import chi2
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, validate_data
 
 from .activations import ACTIVATIONS
 from .backend import DTYPES, linear_algebra_device, resolve_device
 from .candidates import Start, draw_starts, layer_choices, noise_choices, prior_choices
 from .damping import DampingRule, as_rule
-from .ensemble import Ensemble, Problem, Sensitivity, feature_sensitivity, member_outputs, train_members
+from .ensemble import Ensemble, Problem, Sensitivity, Validation, feature_sensitivity, member_outputs, train_members
 from .jacobian import gram_flops
 from .losses import Loss, NoiseLoss
 from .network import Network
@@ -72,13 +73,12 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         "l2_regularization": [StrOptions({"evidence"}), Interval(Real, 0, None, closed="left")],
         "prior_groups": [StrOptions({"auto", "feature", "layer", "shared", "unit"})],
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
-        "solver": [StrOptions({"auto", "primal", "dual"})],
-        # Mini-batches and early stopping are named here so that their arrival changes no signature; until then
-        # anything but their absence is an error.
-        "batch_size": [None],
-        "early_stopping": [Options(bool, {False})],
+        "solver": [StrOptions({"auto", "primal", "dual", "cg"})],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
+        "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "max_time": [Interval(Real, 0, None, closed="neither"), None],
         "tol": [Interval(Real, 0, None, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "standardize": ["boolean", StrOptions(set(SCALINGS))],
@@ -104,8 +104,9 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         prior_groups: str,
         n_estimators: int,
         solver: str,
-        batch_size: None,
+        batch_size: int | str | None,
         max_iter: int,
+        max_time: float | None,
         tol: float,
         early_stopping: bool,
         validation_fraction: float,
@@ -132,6 +133,7 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         self.solver = solver
         self.batch_size = batch_size
         self.max_iter = max_iter
+        self.max_time = max_time
         self.tol = tol
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
@@ -154,22 +156,43 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         """Check y, set what is known of it (classes, shape), and encode it as floats (n, m)."""
 
     @abstractmethod
+    def _encode_target(self, y: Any) -> np.ndarray:
+        """Check y against what is known of it, and encode it as floats (n, m)."""
+
+    @abstractmethod
     def _weigh_classes(self, Y: np.ndarray, sample_weight: np.ndarray) -> np.ndarray:
         """Sample weights times class weights."""
 
     @abstractmethod
-    def _training_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> np.ndarray:
-        """Merged targets (n, m) as network targets (n, k)."""
+    def _training_loss(self) -> Loss:
+        """The loss of network targets, once what they are is known."""
 
     @abstractmethod
-    def _training_loss(self) -> Loss:
-        """The loss of these, once they are known."""
+    def _fit_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> Loss:
+        """Set what the transformation of merged targets (n, m) needs to know; return the loss."""
+
+    @abstractmethod
+    def _transform_target(self, Y: np.ndarray) -> np.ndarray:
+        """Encoded targets (n, m) as network targets (n, k)."""
+
+    def _strata(self, Y: np.ndarray) -> np.ndarray | None:
+        """Labels (n,) that a validation set is to have in equal parts; None if there are none."""
+        return None
 
     def _heavy_tailed_loss(self) -> NoiseLoss | None:
         """The loss to turn to where the residuals have heavy tails; None if there is no choice."""
         return None
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
         """Train on data.
 
         Parameters
@@ -180,6 +203,8 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
             Targets.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights; weight 2 is the row twice, weight 0 its absence.
+        X_val, y_val, sample_weight_val : array-like, default=None
+            A validation set of your own for ``early_stopping=True``, in the place of a part of X and y.
 
         Returns
         -------
@@ -191,34 +216,48 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         ValueError, TypeError
             If a parameter or the data are not as described, or the linear system cannot fit in memory; raised before
             any work, and an earlier fit is kept.
-        """
-        return self._fit_or_restore(X, y, sample_weight)
 
-    def _fit_or_restore(self, X: Any, y: Any, sample_weight: Any) -> Self:
+        Warns
+        -----
+        ConvergenceWarning
+            If training was cut short: by ``max_iter``, by ``max_time``, or by Ctrl-C, which ends it with the best
+            weights so far.
+        """
+        return self._fit_or_restore(X, y, sample_weight, X_val, y_val, sample_weight_val)
+
+    def _fit_or_restore(self, *data: Any) -> Self:
         """Fit and warn, on behalf of :meth:`fit`; whatever ends it early, the state before is restored."""
         before = self.__dict__.copy()
         try:
-            self._fit(X, y, sample_weight)
+            self._fit(*data)
         except BaseException:
-            # Also on an interrupt: what an earlier fit has learned is not lost, nor mixed with half of a new one.
+            # Whatever it was: what an earlier fit has learned is not lost, nor mixed with half of a new one.
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
         if self.status_ not in CONVERGED:
-            message = f"{self.status_message_} (max_iter={self.max_iter}, tol={self.tol:g})"
+            limits = f"max_iter={self.max_iter}, max_time={self.max_time}, tol={self.tol:g}"
+            message = f"{self.status_message_} ({limits})"
             warnings.warn(message, ConvergenceWarning, stacklevel=3)
         return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:
+    def _fit(
+        self, X: Any, y: Any, sample_weight: Any, X_val: Any = None, y_val: Any = None, sample_weight_val: Any = None
+    ) -> None:
         self._validate_params()
         hidden = self._check_hidden_layer_sizes()
         resolve_device(self.device)
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], multi_output=True, **self._target_check())
         sample_weight = self._check_weight(sample_weight, X)
         Y = self._validate_target(y)
+        given = self._check_validation_set(X_val, y_val, sample_weight_val)
         Xm, Ym, weight = merge_rows(X, Y, self._weigh_classes(Y, sample_weight))
+        if self.early_stopping and given is None:
+            Xm, X_val, Ym, y_val, weight, sample_weight_val = self._split(Xm, Ym, weight)
+            given = X_val, y_val, sample_weight_val
         self._input_scalers = self._fit_scalers(Xm, weight, hidden)
-        Yt, loss = self._training_target(Ym, weight), self._training_loss()
+        loss = self._fit_target(Ym, weight)
+        Yt = self._transform_target(Ym)
         starts = self._starts(hidden, Yt.shape[1], weight.sum() * Yt.shape[1], isinstance(loss, NoiseLoss))
         self._keep_scalers({start.inputs for start in starts})
         inputs = self._scaled(Xm)
@@ -227,8 +266,11 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
             inputs=inputs,
             Y=np.ascontiguousarray(Yt),
             sample_weight=weight,
+            validation=None if given is None else self._validation(*given),
+            solver=self.solver,
+            batch_size=self.batch_size,
             device=resolve_device(self.device, flops),
-            **self._how_to_train(),
+            **self._how_to_train(loss),
         )
         ensemble = train_members(problem, starts, self.n_estimators, self.n_jobs)
         self.feature_relevance_ = relevance(
@@ -236,24 +278,58 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         )
         self._store(ensemble)
 
-    def _how_to_train(self) -> dict[str, Any]:
-        """Fields of a :class:`~skgn.ensemble.Problem` that are not its data."""
+    def _how_to_train(self, loss: Loss) -> dict[str, Any]:
+        """Fields of a :class:`~skgn.ensemble.Problem` that depend on no data but for the kind of loss."""
         return {
-            "loss": self._training_loss(),
+            "loss": loss,
             "heavy_tailed_loss": self._heavy_tailed_loss(),
             "rule": as_rule(self.damping),
-            "solver": self.solver,
-            "settings": Settings(
-                step_size=float(self.step_size),
-                max_iter=self.max_iter,
-                tol=float(self.tol),
-                n_iter_no_change=self.n_iter_no_change,
-                project_readout=self._projects_readout,
-                record_spectrum=self.record_spectrum,
-                report=print if self.verbose else None,
-            ),
+            "settings": self._settings(),
+            "max_time": np.inf if self.max_time is None else float(self.max_time),
             "dtype": DTYPES[self.dtype],
         }
+
+    def _settings(self) -> Settings:
+        return Settings(
+            step_size=float(self.step_size),
+            max_iter=self.max_iter,
+            tol=float(self.tol),
+            n_iter_no_change=self.n_iter_no_change,
+            project_readout=self._projects_readout,
+            record_spectrum=self.record_spectrum,
+            report=print if self.verbose else None,
+        )
+
+    def _check_validation_set(
+        self, X: Any, y: Any, sample_weight: Any
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """The caller's own validation set with encoded targets; None if there is none."""
+        if X is None and y is None and sample_weight is None:
+            return None
+        if X is None or y is None:
+            raise ValueError("A validation set needs both X_val and y_val.")
+        if not self.early_stopping:
+            raise ValueError("X_val and y_val have no use with early_stopping=False; set it to True.")
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        check_consistent_length(X, y)
+        weight = self._check_weight(sample_weight, X)
+        Y = self._encode_target(y)
+        kept = weight > 0
+        return X[kept], Y[kept], self._weigh_classes(Y, weight)[kept]
+
+    def _split(self, X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> list[np.ndarray]:
+        """Part merged rows into those for training and those for validation: no row is on both sides."""
+        return train_test_split(
+            X,
+            Y,
+            weight,
+            test_size=self.validation_fraction,
+            random_state=check_random_state(self.random_state).randint(np.iinfo(np.int32).max),
+            stratify=self._strata(Y),
+        )
+
+    def _validation(self, X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> Validation:
+        return Validation(self._scaled(X), np.ascontiguousarray(self._transform_target(Y)), weight)
 
     @property
     def _compares(self) -> bool:
@@ -325,8 +401,8 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         if not (self.warm_start and hasattr(self, "estimators_")):
             return fresh
         kept = [
-            Start(m.network, m.inputs, m.prior, noise[0], m.weights, m.anchor)
-            for m in self.estimators_[:n]
+            Start(m.network, m.inputs, m.prior, noise[0], m.weights, m.anchor, start.seed)
+            for m, start in zip(self.estimators_[:n], fresh, strict=False)
             if m.inputs in self._input_scalers and m.prior in priors
         ]
         if any((start.inputs, start.network) not in networks for start in kept):

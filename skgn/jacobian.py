@@ -21,7 +21,15 @@ from torch import Tensor
 from .backend import CPU_CHUNK_ROWS, chunks, memory_budget
 from .network import Network, Tape
 
-__all__ = ["Jacobian", "gram_flops", "keeps_linearisation", "row_chunks"]
+__all__ = [
+    "KERNEL_ROWS",
+    "Jacobian",
+    "gram_flops",
+    "gram_workspace",
+    "keeps_linearisation",
+    "linearised_values",
+    "row_chunks",
+]
 
 #: Forming one entry of a factor takes as long as this many multiply-adds of a matrix product; measured.
 _FLOPS_PER_FACTOR_ENTRY = 20
@@ -42,7 +50,7 @@ _REUSED_BYTES = 2**24
 _KEPT_FRACTION = 1 / 4
 
 #: Rows of the kernel formed at a time: few enough to skip most of its lower half.
-_KERNEL_ROWS = 256
+KERNEL_ROWS = 256
 
 
 def _triangle(p: int) -> int:
@@ -78,19 +86,36 @@ def gram_flops(network: Network, n: int, c: int) -> float:
     return min(_factored_flops(network, n, c), _explicit_flops(network, n, c))
 
 
-def _linearised_values(network: Network, c: int) -> int:
+def _gram_entries(network: Network, c: int, factored: bool) -> tuple[int, int]:
+    """Numbers a sample of the largest factor of the gram, and of all temporaries together."""
+    if not factored:
+        return c * network.n_weights, 2 * c * network.n_weights
+    sizes = list(_pair_sizes(network))
+    largest = max(max(pair) for pair in sizes)
+    return largest, max(2 * (rows * (1 + c * (c > 1)) + inputs) for rows, inputs in sizes)
+
+
+def gram_workspace(network: Network, n: int, c: int, item: int) -> int:
+    """Bytes of the temporaries of :meth:`Jacobian.gram` on a CPU, with numbers of ``item`` bytes."""
+    factored = _takes_factored(network, n, c)
+    largest, values = _gram_entries(network, c, factored)
+    packed = sum(rows * inputs for rows, inputs in _pair_sizes(network)) if factored else 0
+    return packed * item + values * item * max(1, min(n, CPU_CHUNK_ROWS, _REUSED_BYTES // (largest * item)))
+
+
+def linearised_values(network: Network, c: int) -> int:
     """Numbers a row that the tape and the back-propagated rows take, temporaries included."""
     return sum(3 * into + (3 + c) * out for out, into in network.shapes)
 
 
-def keeps_linearisation(network: Network, c: int, U: Tensor) -> bool:
-    """Whether tape and back-propagated rows of all of U are small enough to be kept."""
-    return len(U) * _linearised_values(network, c) * U.element_size() <= _KEPT_FRACTION * memory_budget()
+def keeps_linearisation(network: Network, n: int, c: int, item: int) -> bool:
+    """Whether tape and back-propagated rows of n samples, in numbers of ``item`` bytes, are small enough to be kept."""
+    return n * linearised_values(network, c) * item <= _KEPT_FRACTION * memory_budget()
 
 
 def row_chunks(network: Network, c: int, U: Tensor) -> list[slice]:
     """Slices of the rows of U whose linearisation can be formed within the memory budget."""
-    return chunks(len(U), _linearised_values(network, c) * U.element_size(), U.device)
+    return chunks(len(U), linearised_values(network, c) * U.element_size(), U.device)
 
 
 class Jacobian:
@@ -147,7 +172,7 @@ class Jacobian:
     def _linearised(self) -> Iterable[tuple[slice, Tape, list[Tensor]]]:
         """Chunk by chunk: the rows, the tape and the back-propagated rows; kept where they are small."""
         made = ((rows, tape, self.network.backward(tape, self.w, self.root(rows))) for rows, tape in self._tapes())
-        if not keeps_linearisation(self.network, self.c, self.U):
+        if not keeps_linearisation(self.network, len(self.U), self.c, self.U.element_size()):
             return made
         if not self._kept:
             self._kept = list(made)
@@ -162,11 +187,12 @@ class Jacobian:
 
     def matvec(self, v: Tensor) -> Tensor:
         """J v for v (P,): shape (n, c)."""
-        out = []
-        for rows, tape in self._tapes():
-            tangent = self.network.jvp(tape, self.w, v)
-            out.append(torch.einsum("nk,nkc->nc", tangent, self.root(rows)))
-        return torch.cat(out)
+        tangent = self.network_jvp(v)
+        return torch.cat([torch.einsum("nk,nkc->nc", tangent[rows], self.root(rows)) for rows in self._rows])
+
+    def network_jvp(self, v: Tensor) -> Tensor:
+        """The network's own J_i v at every sample, without roots, for v (P,): shape (n, k)."""
+        return torch.cat([self.network.jvp(tape, self.w, v) for _, tape in self._tapes()])
 
     def rmatvec(self, r: Tensor) -> Tensor:
         """J' r for r (n, c): shape (P,)."""
@@ -181,16 +207,19 @@ class Jacobian:
             out += self.network.vjp(tape, self.w, g[rows])
         return out
 
+    def normal_product(self, v: Tensor) -> Tensor:
+        """J'J v for v (P,): shape (P,). One tape of a chunk serves both products."""
+        out = torch.zeros_like(self.w)
+        for rows, tape in self._tapes():
+            R = self.root(rows)
+            tangent = self.network.jvp(tape, self.w, v)[:, :, None]
+            out += self.network.vjp(tape, self.w, (R @ (R.mT @ tangent))[:, :, 0])
+        return out
+
     def _gram_parts(self) -> Iterable[tuple[list[Tensor], list[Tensor]]]:
         """Input rows and back-propagated rows of so many samples that their part of the gram fits the budget."""
-        c, size = self.c, self.w.element_size()
-        if self._factored:
-            sizes = list(_pair_sizes(self.network))
-            values = max(2 * (rows * (1 + c * (c > 1)) + inputs) for rows, inputs in sizes)
-            largest = max(max(pair) for pair in sizes)
-        else:
-            largest = c * self.network.n_weights
-            values = 2 * largest
+        size = self.w.element_size()
+        largest, values = _gram_entries(self.network, self.c, self._factored)
         most = max(1, _REUSED_BYTES // (largest * size))
         for _, tape, D in self._linearised():
             for part in chunks(len(D[0]), values * size, self.w.device, most):
@@ -243,13 +272,24 @@ class Jacobian:
             start.append(start[-1] + out * into)
         for (a, b), product in products.items():
             (out_a, in_a), (out_b, in_b) = shapes[a], shapes[b]
-            if a == b:
-                block = product[_triangle_index(out_a, G.device)][:, :, _triangle_index(in_a, G.device)]
-            else:
-                block = product.view(out_a, out_b, in_a, in_b)
             target = G[start[a] : start[a + 1], start[b] : start[b + 1]].view(out_a, in_a, out_b, in_b)
-            target.copy_(block.permute(0, 2, 1, 3))
+            if a == b:
+                # Unit by unit: the block unpacked as a whole would be as large as G again.
+                units, columns = _triangle_index(out_a, G.device), _triangle_index(in_a, G.device)
+                for unit, packed in zip(target.unbind(), units, strict=True):
+                    unit.copy_(product[packed][:, columns].permute(1, 0, 2))
+            else:
+                target.copy_(product.view(out_a, out_b, in_a, in_b).permute(0, 2, 1, 3))
         return _mirror_upper(G, start)
+
+    def diagonal(self) -> Tensor:
+        """Diagonal of J'J, (P,): the sum over samples of D_i^2 (x) u_i^2, layer by layer."""
+        out = torch.zeros_like(self.w)
+        layers = self.network.split(out)
+        for _, tape, D in self._linearised():
+            for layer, d, u in zip(layers, D, tape.inputs, strict=True):
+                layer.addmm_(d.square().sum(1).T, u.square())
+        return out
 
     def trace(self) -> Tensor:
         """Trace of J'J: the sum over samples and layers of ||D_i||^2 ||u_i||^2."""
@@ -271,7 +311,7 @@ class Jacobian:
         n, c = len(self.U), self.c
         D, U = self._factors()
         K = self.w.new_empty(n * c, n * c)
-        blocks = chunks(n, 3 * c * n * c * K.element_size(), K.device, _KERNEL_ROWS)
+        blocks = chunks(n, 3 * c * n * c * K.element_size(), K.device, KERNEL_ROWS)
         for rows in blocks:
             first = rows.start
             block = K[first * c : rows.stop * c, first * c :].view(-1, c, n - first, c)
@@ -318,7 +358,7 @@ class Jacobian:
         layers = list(enumerate(network.shapes))
         pairs = list(itertools.combinations_with_replacement(layers, 2))
         largest = max(2 * into_a * into_b + 2 * out_a * out_b for (_, (out_a, into_a)), (_, (out_b, into_b)) in pairs)
-        values = _linearised_values(network, self.c) + largest
+        values = linearised_values(network, self.c) + largest
         for rows in chunks(len(self.U), values * self.U.element_size(), self.U.device):
             _, tape = network.forward(self.U[rows], self.w)
             D = network.backward(tape, self.w, self.root(rows))
@@ -349,7 +389,7 @@ class Jacobian:
         n, c = len(self.U), self.c
         D, U = self._factors()
         traces = [m * out for m, (out, _) in zip(inverse_scale, self.network.shapes, strict=True)]
-        for rows in chunks(n, 3 * c * n * c * inverse.element_size(), inverse.device, _KERNEL_ROWS):
+        for rows in chunks(n, 3 * c * n * c * inverse.element_size(), inverse.device, KERNEL_ROWS):
             first, end = rows.start, rows.stop
             block, rest = slice(first * c, end * c), slice(first * c, n * c)
             for layer, (d, u) in enumerate(zip(D, U, strict=True)):

@@ -6,6 +6,7 @@ Weights and everything of their size are float64; network outputs and Jacobians 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -53,9 +54,9 @@ class Objective:
         self.total_weight = float(sum_float64(sample_weight))
         self._root_weight = sample_weight.sqrt()
         self.n_samples, self.n_columns = len(Y), loss.columns(network.n_outputs)
-        self._eps = float(torch.finfo(self.U.dtype).eps)
+        self.item_size, self._eps = self.U.element_size(), float(torch.finfo(self.U.dtype).eps)
         self._rows = row_chunks(network, self.n_columns, self.U)
-        self._keep = keeps_linearisation(network, self.n_columns, self.U)
+        self._keep = keeps_linearisation(network, len(self.U), self.n_columns, self.U.element_size())
         self._offset: Tensor | None = None
         self._unfitted_loss = self._mean_loss(torch.zeros_like(Y))
 
@@ -64,6 +65,17 @@ class Objective:
         member = copy.copy(self)
         member._offset = None if anchor is None else self._forward(anchor)[0]
         return member
+
+    def part(self, index: Tensor) -> Objective:
+        """The same on some of the samples: the mean over them."""
+        part = copy.copy(self)
+        part.U, part.Y, part.sample_weight = self.U[index], self.Y[index], self.sample_weight[index]
+        part.n_samples, part.total_weight = len(part.Y), float(sum_float64(part.sample_weight))
+        part._root_weight = self._root_weight[index]
+        part._offset = None if self._offset is None else self._offset[index]
+        part._rows = row_chunks(self.network, self.n_columns, part.U)
+        part._keep = keeps_linearisation(self.network, len(part.U), self.n_columns, part.U.element_size())
+        return part
 
     def rounding_error(self, value: float) -> float:
         """Objective values closer than this are equal: a few units of ``value`` and, near 0, of the targets squared."""
@@ -110,13 +122,27 @@ class Objective:
         """``function(objective, *args)``, a sum over the samples; ``args`` may hold what :meth:`apply` returned."""
         return function(self, *args)
 
+    def change(self, before: Evaluation, after: Evaluation) -> tuple[float, float]:
+        """Change of the mean data loss from one evaluation to another, and its standard error as an estimate."""
+        loss, S = self.data_loss, self.total_weight
+        difference = loss.value(after.outputs, self.Y) - loss.value(before.outputs, self.Y)
+        mean = float(sum_float64(difference * self.sample_weight)) / S
+        variance = float(sum_float64((difference - mean).square() * self.sample_weight)) / S
+        return mean, math.sqrt(variance / S)
+
+    def along(self, at: Evaluation, step: Tensor) -> tuple[float, float]:
+        """Slope of the mean data loss along a step, and its Gauss-Newton curvature step' G step."""
+        jacobian = self.jacobian(at)
+        tangent = jacobian.network_jvp(step.to(self.U))
+        g = self.data_loss.gradient(at.outputs, self.Y) * self.sample_weight[:, None]
+        root = jacobian.root(slice(0, len(self.U)))
+        curvature = sum_float64(torch.einsum("nk,nkc->nc", tangent, root).square())
+        return float(sum_float64(g * tangent)) / self.total_weight, float(curvature) / self.total_weight
+
     def readout(self, at: Evaluation) -> tuple[Objective, Evaluation]:
         """The readout alone, a linear model of the last hidden layer's outputs there and of the linear path."""
-        if at.tapes:
-            tapes = at.tapes
-        else:
-            w = at.w.to(self.U)
-            tapes = [self.network.forward(self.U[rows], w)[1] for rows in self._rows]
+        w = at.w.to(self.U)
+        tapes = at.tapes or (self.network.forward(self.U[rows], w)[1] for rows in self._rows)
         linear = copy.copy(self)
         linear.network, linear.U = self.network.readout, torch.cat([tape.inputs[-1] for tape in tapes])
         linear._rows = row_chunks(linear.network, linear.n_columns, linear.U)

@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import RegressorMixin
+from sklearn.utils import check_array
 from sklearn.utils._param_validation import StrOptions
 
 from .backend import linear_algebra_device, resolve_device
 from .damping import DampingRule
 from .ensemble import Ensemble
 from .estimator import BaseGN
-from .losses import NoiseLoss, SquaredError, StudentTLoss
+from .losses import Loss, NoiseLoss, SquaredError, StudentTLoss
 from .preprocessing import TargetScaler
 
 __all__ = ["GNRegressor"]
@@ -73,22 +74,31 @@ class GNRegressor(RegressorMixin, BaseGN):
         prior, noise level), at least twice as many candidates start, of every kind and from different weights. Those
         that predict left-out samples best, by approximate leave-one-out, are trained to the end. With 1 nothing is
         compared: "auto" then stands for the choice that does best on its own.
-    solver : {"auto", "primal", "dual"}, default="auto"
-        Factorise the system of weights (P x P), that of samples times outputs (n k x n k), or the cheaper.
+    solver : {"auto", "primal", "dual", "cg"}, default="auto"
+        Factorise the system of weights (P x P) or that of samples times outputs (n k x n k), or solve by conjugate
+        gradients: no factorisation and no more memory than some vectors of P, but also no posterior, so that
+        ``l2_regularization`` must be a float. "auto" takes the cheaper factorisation that fits in memory, and "cg"
+        where neither does.
     batch_size : None
         Not available yet: every iteration sees all samples.
     max_iter : int, default=100
         Largest number of iterations; 0 leaves the initial network.
+    max_time : float, default=None
+        Seconds after which training ends with the best weights so far, at the end of an iteration; ``status_`` is then
+        "max_time". Members share the time; one that has hardly begun is left out.
     tol : float, default=1e-3
         Training has converged when actual and predicted decrease stay below tol relative to the objective, or the
         change of the log evidence below tol per sample, for ``n_iter_no_change`` iterations; or when the gradient
         falls below tol^2 in relative terms.
-    early_stopping : False
-        Not available yet: the evidence needs no validation set.
+    early_stopping : bool, default=False
+        Stop each member when its loss on a validation set has not fallen by ``tol``, in relative terms, for
+        ``n_iter_no_change`` iterations, and go back to the weights where it was lowest. For a float
+        ``l2_regularization`` above all: the evidence needs no validation set.
     validation_fraction : float, default=0.1
-        Has no effect without early stopping.
+        Part of the rows that is kept for validation with ``early_stopping=True``, unless ``fit`` is given
+        a validation set. Equal rows stay together.
     n_iter_no_change : int, default=5
-        See ``tol``.
+        See ``tol`` and ``early_stopping``.
     standardize : bool, "robust", "rank" or "periodic", default=True
         Scale inputs: "robust" by median and interquartile range, clipped smoothly at 3 units; "rank" to the normal
         scores z of their ranks; "periodic" to these and, for features of three values or more, sin 2z and cos 2z
@@ -131,10 +141,10 @@ class GNRegressor(RegressorMixin, BaseGN):
         float ``l2_regularization``): "objective", "loss", "gradient_norm", "riemannian_gradient_norm" (the output-space
         gradient projected onto the range of the Jacobian, in the norm of the mean over samples and of the loss
         curvature), "damping", "gain_ratio", "step_norm", "distance_from_init", "n_effective_parameters",
-        "log_evidence", "noise_std", "time" (seconds).
+        "log_evidence", "noise_std", "time" (seconds); with early stopping "validation_loss".
     status_, status_message_ : str
         Why training stopped, in a word and in a sentence.
-    solver_ : {"primal", "dual"}
+    solver_ : {"primal", "dual", "cg"}
         The solver used.
     damping_ : float
         The last damping.
@@ -142,11 +152,11 @@ class GNRegressor(RegressorMixin, BaseGN):
         Log evidence of the best member, in nats, in units of the standardised target; None for a float
         ``l2_regularization``.
     n_effective_parameters_ : float
-        Weights of the best member that the data determine, between 0 and their number.
+        Weights of the best member that the data determine, between 0 and their number; nan with ``solver_`` "cg".
     noise_distribution_ : {"normal", "student_t"}
         The distribution of the noise that the members were trained with.
     noise_std_ : float or ndarray of shape (n_outputs,)
-        Standard deviation of the noise, in the units of y.
+        Standard deviation of the noise, in the units of y; nan with ``solver_`` "cg".
     feature_relevance_ : ndarray of shape (n_features,)
         Share of each feature in what the predictions react to (total Sobol indices by exchange of values between
         rows); non-negative, summing to 1, 0 for a feature switched off: one that moves the predictions no more than
@@ -198,8 +208,9 @@ class GNRegressor(RegressorMixin, BaseGN):
         prior_groups: str = "auto",
         n_estimators: int = 4,
         solver: str = "auto",
-        batch_size: None = None,
+        batch_size: int | str | None = None,
         max_iter: int = 100,
+        max_time: float | None = None,
         tol: float = 1e-3,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -227,6 +238,7 @@ class GNRegressor(RegressorMixin, BaseGN):
             solver=solver,
             batch_size=batch_size,
             max_iter=max_iter,
+            max_time=max_time,
             tol=tol,
             early_stopping=early_stopping,
             validation_fraction=validation_fraction,
@@ -247,18 +259,29 @@ class GNRegressor(RegressorMixin, BaseGN):
 
     def _validate_target(self, y: np.ndarray) -> np.ndarray:
         self._y_ndim = y.ndim
-        return np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+        Y = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+        self._n_targets = Y.shape[1]
+        return Y
+
+    def _encode_target(self, y: Any) -> np.ndarray:
+        y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
+        if y.ndim != self._y_ndim or (y.ndim == 2 and y.shape[1] != self._n_targets):
+            raise ValueError(f"y has shape {y.shape}; it must have {self._n_targets} column(s) as in training.")
+        return y.reshape(len(y), -1)
 
     def _weigh_classes(self, Y: np.ndarray, sample_weight: np.ndarray) -> np.ndarray:
         return sample_weight
 
-    def _training_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> np.ndarray:
-        scaler = TargetScaler.fit(Y, sample_weight) if self.standardize else TargetScaler.identity(Y.shape[1])
-        self._target_scaler = scaler
-        return scaler.transform(Y)
-
     def _training_loss(self) -> NoiseLoss:
         return _LOSSES[self.loss]()
+
+    def _fit_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> Loss:
+        scaler = TargetScaler.fit(Y, sample_weight) if self.standardize else TargetScaler.identity(Y.shape[1])
+        self._target_scaler = scaler
+        return self._training_loss()
+
+    def _transform_target(self, Y: np.ndarray) -> np.ndarray:
+        return self._target_scaler.transform(Y)
 
     def _heavy_tailed_loss(self) -> NoiseLoss | None:
         return StudentTLoss() if self.loss == "auto" and not self._fixed_l2 else None
@@ -292,7 +315,7 @@ class GNRegressor(RegressorMixin, BaseGN):
         ------
         ValueError
             If ``return_std=True`` and the fit left the weights undetermined (``l2_regularization=0`` and fewer
-            informative samples than weights).
+            informative samples than weights), or was without a factorisation (``solver_`` "cg").
         """
         scaled, dtype = self._scale_inputs(X)
         outputs = self._outputs(scaled)
@@ -304,6 +327,12 @@ class GNRegressor(RegressorMixin, BaseGN):
         device = linear_algebra_device(resolve_device(self.device))
         for member, output in zip(self.estimators_, outputs, strict=True):
             if member.posterior is None:
+                if member.solver == "cg":
+                    raise ValueError(
+                        "return_std=True needs a factorisation, for the posterior of the weights, and solver='cg' has "
+                        "none: refit with solver='primal' or 'dual' (solver='auto' took 'cg' if neither fits in "
+                        "memory)."
+                    )
                 raise ValueError(
                     "return_std=True needs weights determined by data and prior; this fit had "
                     f"l2_regularization={self.l2_regularization!r}: refit with a positive one or 'evidence'."

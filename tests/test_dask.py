@@ -377,7 +377,10 @@ ERRORS = {
     "negative weight": (ValueError, "must not be negative", lambda X, y: (X, y, y), {}),
     "no weight": (ValueError, "zero for every sample", lambda X, y: (X, y, 0 * y), {}),
     "dual": (ValueError, "solver='dual'", lambda X, y: (X, y), {"solver": "dual"}),
+    "cg": (ValueError, "solver='cg'", lambda X, y: (X, y), {"solver": "cg", "l2_regularization": 0.1}),
     "ranks": (ValueError, "standardize='rank'", lambda X, y: (X, y), {"standardize": "rank"}),
+    "batches": (ValueError, "batch_size=100", lambda X, y: (X, y), {"batch_size": 100}),
+    "early stopping": (ValueError, "early_stopping", lambda X, y: (X, y), {"early_stopping": True}),
     "parameter": (ValueError, "'tol' parameter", lambda X, y: (X, y), {"tol": -1}),
 }
 

@@ -91,7 +91,8 @@ class _DaskGN(BaseGN):
     _local: ClassVar[type[BaseGN]]
     _is_classifier: ClassVar[bool]
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    # Without a validation set: there is no early stopping.
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # type: ignore[override]
         """Train on dask collections.
 
         Parameters
@@ -116,7 +117,7 @@ class _DaskGN(BaseGN):
         """
         return self._fit_or_restore(X, y, sample_weight)
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:  # type: ignore[override]
         self._validate_params()
         hidden = self._check_hidden_layer_sizes()
         self._check_distributed()
@@ -137,16 +138,18 @@ class _DaskGN(BaseGN):
         starts = self._starts(hidden, k, total * k, isinstance(loss, NoiseLoss))
         shards = merged.map(partial(scale, scalers=dict(self._input_scalers), encode=encode))
         del merged
-        how = {**self._how_to_train(), "solver": "primal"}
         nothing = np.empty((0, k))
         problem = DistributedProblem(
             inputs={},
             Y=nothing,
             sample_weight=nothing,
+            validation=None,
+            solver="primal",
+            batch_size=None,
             device=resolve_device("cpu"),
             shards=shards,
             size=(int(n), k),
-            **how,
+            **self._how_to_train(loss),
         )
         largest = max((start.network for start in starts), key=lambda network: network.n_weights)
         numbers = numbers_per_iteration(largest, loss, not self._fixed_l2)
@@ -172,6 +175,10 @@ class _DaskGN(BaseGN):
             raise ValueError(
                 f"standardize={self.standardize!r} needs the ranks of all rows; on dask use True ('robust')."
             )
+        if self.batch_size is not None:
+            raise ValueError(f"batch_size={self.batch_size!r} has no distributed form; on dask use None: all rows.")
+        if self.early_stopping:
+            raise ValueError("early_stopping=True has no distributed form; on dask use False, or max_time.")
         if self.device not in ("auto", "cpu"):
             raise ValueError(f"device={self.device!r} is not available on dask workers; use 'auto' or 'cpu'.")
 

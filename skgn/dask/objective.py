@@ -142,7 +142,7 @@ class DistributedObjective(Objective):
         self.n_columns = loss.columns(self.network.n_outputs)
         n, self.total_weight, unfitted = self.sum(_size).tolist()
         self.n_samples, self._unfitted_loss = int(n), unfitted / self.total_weight
-        self._eps = float(torch.finfo(self.dtype).eps)
+        self.item_size, self._eps = self.dtype.itemsize, float(torch.finfo(self.dtype).eps)
 
     def for_member(self, anchor: Tensor | None = None) -> DistributedObjective:
         return self._seeing(anchor=anchor)
@@ -207,6 +207,9 @@ class DistributedProblem(Problem):
     @property
     def n_outputs(self) -> int:
         return self.size[1]
+
+    def rows_in_memory(self, rows: int) -> int:
+        return 1
 
     @cached_property
     def _last_hashes(self) -> dict[int, int | None]:

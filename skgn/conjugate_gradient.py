@@ -1,0 +1,140 @@
+"""A direction without factorisation: conjugate gradients on the damped Gauss-Newton system.
+
+    (G + diag(a) + damping I) step = -gradient,        G = J'J / S
+
+needs products with J and J' only, and some vectors of the size of the weights: it serves where neither P^2 nor
+(n c)^2 numbers fit in memory. The preconditioner is the diagonal of the system, which the factored Jacobian yields as
+sum_i D_i^2 (x) u_i^2 in one pass.
+
+From 0, each iterate minimises the quadratic model over a Krylov space, so that however early the iteration ends
+
+    step' (G + diag(a) + damping I) step = -gradient' step        and   gradient' step < 0
+
+as for the exact solution: predicted decreases stay true. A start from an earlier step would give that up.
+
+References
+----------
+R. S. Dembo, S. C. Eisenstat and T. Steihaug, Inexact Newton methods, SIAM J. Numer. Anal. 19 (1982).
+J. Nocedal and S. J. Wright, Numerical Optimization, 2nd ed., Springer 2006, algorithm 7.1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .backend import linear_algebra_device
+from .jacobian import Jacobian
+
+__all__ = ["ConjugateGradient", "forcing_term"]
+
+#: Products with G for one step at the most: a step cut short still lowers the model (Martens, Deep learning via
+#: Hessian-free optimization, ICML 2010, has the same number).
+_MOST_PRODUCTS = 250
+
+#: Products with G for the Riemannian norm, a figure of the history that must not cost as much as the step.
+_NORM_PRODUCTS = 5
+
+
+def forcing_term(gradient_norm: float) -> float:
+    """Residual at which to stop, relative to the gradient: min(1/2, sqrt(||gradient||)).
+
+    It makes the convergence of exact Gauss-Newton steps superlinear without solving early systems in vain (Dembo,
+    Eisenstat and Steihaug; algorithm 7.1 of Nocedal and Wright). The norm is that of the inverse preconditioner, the
+    root of twice the decrease that a diagonal Newton step promises: in units of the loss, whatever those of weights
+    and inputs are.
+    """
+    return min(0.5, math.sqrt(gradient_norm))
+
+
+class ConjugateGradient:
+    """Preconditioned conjugate gradients, ended early; no factorisation, hence no traces and no posterior.
+
+    Parameters
+    ----------
+    jacobian : Jacobian
+    total_weight : float
+        S.
+    forcing : callable, default=forcing_term
+        The relative residual to stop at, given the norm of the gradient.
+    most_products : int, default=250
+        Products with G for one step.
+    """
+
+    name = "cg"
+
+    def __init__(
+        self,
+        jacobian: Jacobian,
+        total_weight: float,
+        forcing: Callable[[float], float] = forcing_term,
+        most_products: int = _MOST_PRODUCTS,
+    ) -> None:
+        self._J, self._S, self._forcing, self._most = jacobian, total_weight, forcing, most_products
+        self._diagonal = self._to_solver(jacobian.diagonal()) / total_weight
+
+    def solve(self, gradient: Tensor, precision: list[Tensor], damping: float) -> Tensor:
+        shift = self._J.network.expand(precision) + damping
+        # Of the solutions of a singular system the shortest is that of the plain iteration.
+        scale = self._diagonal + shift if float(shift.min()) > 0 else torch.ones_like(shift)
+        tolerance = self._forcing(math.sqrt(float(gradient @ (gradient / scale))))
+        return -_solve(lambda p: self._product(p) + shift * p, gradient, scale, tolerance, self._most)
+
+    def trace(self) -> float:
+        return float(self._diagonal.sum())
+
+    def riemannian_norm(self, gradient: Tensor) -> float:
+        """A lower bound: what a few products find of sqrt(g' G^+ g)."""
+        scale = torch.where(self._diagonal > 0, self._diagonal, 1.0)
+        x = _solve(self._product, gradient, scale, 0.0, _NORM_PRODUCTS)
+        return math.sqrt(max(0.0, float(gradient @ x)))
+
+    def inverse_traces(self, precision: list[Tensor]) -> tuple[list[Tensor], float]:
+        """Unknown: nan."""
+        return [torch.full_like(a, torch.nan) for a in precision], math.nan
+
+    def output_blocks(self, precision: list[Tensor]) -> None:
+        """Unknown: None."""
+
+    def posterior_factor(self, precision: list[Tensor]) -> None:
+        """There is none."""
+
+    def _product(self, v: Tensor) -> Tensor:
+        """G v."""
+        return self._to_solver(self._J.normal_product(v.to(self._J.w))) / self._S
+
+    @staticmethod
+    def _to_solver(values: Tensor) -> Tensor:
+        return values.to(device=linear_algebra_device(values.device)).to(torch.float64)
+
+
+def _solve(
+    product: Callable[[Tensor], Tensor], b: Tensor, scale: Tensor, tolerance: float, most_products: int
+) -> Tensor:
+    """Solution of A x = b, from 0, preconditioned by diag(scale).
+
+    Ends at a residual of ``tolerance`` relative to b in the norm of diag(1 / scale), after ``most_products``, or where
+    rounding leaves no positive curvature; nan if a product is not finite.
+    """
+    x, r = torch.zeros_like(b), b.clone()
+    z = r / scale
+    p, square = z.clone(), float(r @ z)
+    end = tolerance**2 * square
+    for _ in range(most_products):
+        if square <= end:
+            break
+        Ap = product(p)
+        curvature = float(p @ Ap)
+        if not math.isfinite(curvature):
+            return torch.full_like(b, torch.nan)
+        if curvature <= 0:
+            break
+        x.add_(p, alpha=square / curvature)
+        r.sub_(Ap, alpha=square / curvature)
+        z = r / scale
+        before, square = square, float(r @ z)
+        p.mul_(square / before).add_(z)
+    return x
