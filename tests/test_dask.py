@@ -395,6 +395,13 @@ def test_errors_are_clear_and_keep_an_earlier_fit(client, error, message, change
     assert model.estimators_ == "earlier"
 
 
+def test_a_system_beyond_the_memory_of_the_driver_is_refused(client, monkeypatch):
+    X, y = spread(client, *draw())
+    monkeypatch.setattr("skgn.dask.estimator.available_memory", lambda device: 1e4)
+    with pytest.raises(ValueError, match=r"networks of 19 weights .* fewer hidden units"):
+        DaskGNRegressor(**SMALL | {"n_estimators": 3, "l2_regularization": 0.1}).fit(X, y)
+
+
 def test_predictions_want_collections_of_the_right_width(client):
     X, y = draw()
     model = DaskGNRegressor(**SMALL | {"max_iter": 1}).fit(*spread(client, X, y))

@@ -5,7 +5,8 @@ Each worker reduces its own rows to a Gram matrix, a gradient and a loss; dask a
 
 | module | what it holds |
 |---|---|
-| `estimators` | the two estimators: what they take, lazy predictions |
+| `regressor`, `classifier` | the two estimators: targets, prediction methods |
+| `estimator` | what both share: fit, lazy predictions |
 | `objective` | the objective of a network on rows that stay on their workers |
 | `rows` | collections to rows on the workers, and the statistics of their columns |
 | `shards` | functions of every worker's rows, and their sums, whatever becomes of a worker |
@@ -17,7 +18,8 @@ try:
 except ImportError as error:
     raise ImportError('skgn.dask needs dask and distributed: pip install "skgn[dask]"') from error
 
-from .estimators import DaskGNClassifier, DaskGNRegressor
+from .classifier import DaskGNClassifier
+from .regressor import DaskGNRegressor
 
 __all__ = ["DaskGNClassifier", "DaskGNRegressor"]
 

@@ -1,4 +1,4 @@
-"""DaskGNRegressor and DaskGNClassifier: the estimators of the package on dask arrays and dataframes."""
+"""What `DaskGNRegressor` and `DaskGNClassifier` share: fit on rows of several workers, lazy predictions."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import dask
 import dask.array as da
 import distributed
 import numpy as np
+from joblib import effective_n_jobs
 from sklearn.base import clone
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..backend import resolve_device
-from ..classifier import GNClassifier, one_hot
+from ..backend import available_memory, gigabytes, resolve_device
 from ..ensemble import Ensemble, Sensitivity, feature_sensitivity, train_members
 from ..estimator import BaseGN, relevance
 from ..losses import NoiseLoss
-from ..preprocessing import Scaler, TargetScaler
-from ..regressor import GNRegressor
+from ..memory import system_memory
+from ..preprocessing import Scaler
 from .objective import DistributedProblem, numbers_per_iteration
 from .rows import (
     Merged,
@@ -30,10 +30,8 @@ from .rows import (
     Summary,
     assemble,
     fit_input_scaler,
-    fit_target_scaler,
     is_frame,
     last_hash,
-    merge,
     place,
     row_blocks,
     scale,
@@ -44,15 +42,18 @@ from .shards import Shards
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["DaskGNClassifier", "DaskGNRegressor"]
+__all__ = ["CLIENT", "DaskGN", "with_client"]
 
 #: Rows from which the relevance of features is estimated.
 _SENSITIVITY_ROWS = 512
 
 _BYTES = 8
 
+#: What the parameter ``client`` may be.
+CLIENT: list[Any] = [HasMethods(["submit", "compute", "who_has"]), None]
 
-def _signature_of(base: type[BaseGN]) -> Callable[..., None]:
+
+def with_client(base: type[BaseGN]) -> Callable[..., None]:
     """An ``__init__`` with the parameters of ``base`` and ``client``; they are written down once, there."""
 
     def __init__(self: Any, *args: Any, client: Any = None, **parameters: Any) -> None:
@@ -69,10 +70,6 @@ def _count(rows: Merged) -> np.ndarray:
     return np.array([len(rows.X), rows.weight.sum()])
 
 
-def _class_totals(rows: Any, classes: np.ndarray) -> np.ndarray:
-    return np.bincount(np.searchsorted(classes, rows.y), weights=rows.weight, minlength=len(classes))
-
-
 def _sensitivity(
     rows: Scaled, ensemble: Ensemble, features: dict[str, np.ndarray], until: int | None
 ) -> np.ndarray | None:
@@ -85,7 +82,7 @@ def _sensitivity(
     return np.concatenate([[weight.sum()], weight.sum() * found.squares, found.evidence])
 
 
-class _DaskGN(BaseGN):
+class DaskGN(BaseGN):
     """Fit on rows that stay on their workers; predictions of every block where it is."""
 
     _local: ClassVar[type[BaseGN]]
@@ -136,6 +133,8 @@ class _DaskGN(BaseGN):
         encode, k = self._encoder(merged)
         loss = self._training_loss()
         starts = self._starts(hidden, k, total * k, isinstance(loss, NoiseLoss))
+        largest = max((start.network for start in starts), key=lambda network: network.n_weights)
+        self._check_memory(largest.n_weights, len(starts))
         shards = merged.map(partial(scale, scalers=dict(self._input_scalers), encode=encode))
         del merged
         nothing = np.empty((0, k))
@@ -151,7 +150,6 @@ class _DaskGN(BaseGN):
             size=(int(n), k),
             **self._how_to_train(loss),
         )
-        largest = max((start.network for start in starts), key=lambda network: network.n_weights)
         numbers = numbers_per_iteration(largest, loss, not self._fixed_l2)
         if self.verbose:
             print(
@@ -181,6 +179,16 @@ class _DaskGN(BaseGN):
             raise ValueError("early_stopping=True has no distributed form; on dask use False, or max_time.")
         if self.device not in ("auto", "cpu"):
             raise ValueError(f"device={self.device!r} is not available on dask workers; use 'auto' or 'cpu'.")
+
+    def _check_memory(self, n_weights: int, candidates: int) -> None:
+        """Refuse a system that does not fit here; other solvers would need the rows here too."""
+        need = system_memory(n_weights, candidates, min(candidates, effective_n_jobs(self.n_jobs)))
+        available = available_memory(resolve_device("cpu"))
+        if need > available:
+            raise ValueError(
+                f"The systems of {candidates} networks of {n_weights} weights need {gigabytes(need)} in this process, "
+                f"but {gigabytes(available)} are available: use fewer hidden units or a smaller n_estimators."
+            )
 
     def _client(self) -> distributed.Client:
         client = self.client
@@ -325,260 +333,3 @@ def _predict_block(
     values = getattr(model, method)(X, **options)
     # Mean and standard deviation stand side by side.
     return np.stack(values, axis=-1) if isinstance(values, tuple) else np.asarray(values).astype(kind, copy=False)
-
-
-def _squares(prediction: np.ndarray, y: Any, weight: Any = None, *, centre: np.ndarray) -> np.ndarray:
-    """Sums of the weights, of the squared residuals, and of the targets less a centre and their squares."""
-    weight = np.ones(len(prediction)) if weight is None else np.asarray(weight, dtype=np.float64)
-    shape = len(weight), len(centre)
-    y, prediction = (np.asarray(values, dtype=np.float64).reshape(shape) for values in (y, prediction))
-    total = np.full(y.shape[1], weight.sum())
-    return np.stack([total, weight @ (y - prediction) ** 2, weight @ (y - centre), weight @ (y - centre) ** 2])
-
-
-def _hits(prediction: np.ndarray, y: Any, weight: Any = None) -> np.ndarray:
-    """Sums of the weights of the samples that are all right, and of all."""
-    weight = np.ones(len(prediction)) if weight is None else np.asarray(weight, dtype=np.float64)
-    right = np.asarray(y).reshape(prediction.shape) == prediction
-    return np.array([weight @ (right if right.ndim == 1 else right.all(axis=1)), weight.sum()])
-
-
-class DaskGNRegressor(_DaskGN, GNRegressor):
-    """`GNRegressor` on dask arrays and dataframes, by data parallelism.
-
-    Each worker reduces its rows to a Gram matrix, a gradient and a loss, dask adds them up, and the process that calls
-    ``fit`` solves: rows stay on their workers, and the weights are those of the single-machine fit up to rounding. A
-    worker sends ``P (P + 1) / 2 + P + 1`` numbers an iteration for P weights, and one for each output where a noise
-    level is estimated; see ``bytes_per_iteration_``.
-
-    The parameters are those of :class:`~skgn.GNRegressor`, with these differences: ``standardize=True`` is "robust"
-    also where candidates are compared, ranks ("rank", "periodic") are refused; the solver is "primal"; the device is
-    the CPU of the workers.
-
-    Parameters
-    ----------
-    client : distributed.Client, default=None
-        By default that of :func:`distributed.default_client`. It is not pickled.
-
-    Attributes
-    ----------
-    bytes_per_iteration_ : int
-        What each worker sends in an iteration of the best member whose first step is accepted.
-
-    Notes
-    -----
-    ``feature_relevance_`` exchanges values between rows of one worker only, so that it differs a little from that of a
-    single machine. All other attributes are those of :class:`~skgn.GNRegressor`.
-
-    See Also
-    --------
-    skgn.GNRegressor : The estimator itself, and all its parameters.
-
-    Examples
-    --------
-    >>> import dask.array as da
-    >>> from distributed import Client
-    >>> from skgn.dask import DaskGNRegressor
-    >>> client = Client(n_workers=2)  # doctest: +SKIP
-    >>> X = da.random.normal(size=(10_000, 4), chunks=(2_500, 4))
-    >>> model = DaskGNRegressor(n_estimators=1).fit(X, X[:, 0] * X[:, 1])  # doctest: +SKIP
-    >>> model.predict(X).compute()  # doctest: +SKIP
-    """
-
-    _local = GNRegressor
-    _is_classifier = False
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **GNRegressor._parameter_constraints,
-        "client": [HasMethods(["submit", "compute", "who_has"]), None],
-    }
-
-    __init__ = _signature_of(GNRegressor)
-
-    def _merge(self, raw: Shards) -> Callable[[Any], Merged]:
-        return partial(merge, classes=None, factors=None)
-
-    def _encoder(self, merged: Shards) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
-        k = merged.collect(_width)[0]
-        self._target_scaler = fit_target_scaler(merged) if self.standardize else TargetScaler.identity(k)
-        return self._target_scaler.transform, k
-
-    @property
-    def _y_width(self) -> tuple[int, ...]:
-        check_is_fitted(self)
-        return () if self._y_ndim == 1 else (self.n_outputs_,)
-
-    def predict(self, X: Any, return_std: bool = False) -> Any:
-        """Predict the mean of the target and, if asked, the standard deviation of a new observation.
-
-        Parameters
-        ----------
-        X : dask array or dataframe of shape (n_samples, n_features)
-        return_std : bool, default=False
-            As in :meth:`skgn.GNRegressor.predict`.
-
-        Returns
-        -------
-        y_mean : dask array of shape (n_samples,) or (n_samples, n_outputs)
-            Lazy, in the units of y and the float type of X.
-        y_std : dask array of the same shape
-            Only with ``return_std=True``.
-        """
-        if not return_std:
-            return self._map("predict", X, self._y_width)
-        if any(member.posterior is None for member in self.estimators_):
-            # The message of the local estimator, now rather than on a worker.
-            self.to_local().predict(np.zeros((1, self.n_features_in_)), return_std=True)
-        both = self._map("predict", X, (*self._y_width, 2), return_std=True)
-        return both[..., 0], both[..., 1]
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Coefficient of determination of the prediction, the mean over the outputs.
-
-        Parameters
-        ----------
-        X : dask array or dataframe of shape (n_samples, n_features)
-        y : dask array, series or dataframe of shape (n_samples,) or (n_samples, n_outputs)
-        sample_weight : dask array or series of shape (n_samples,), default=None
-
-        Returns
-        -------
-        score : float
-            Computed from sums over the blocks.
-        """
-        squares_of = partial(_squares, centre=self._target_scaler.mean)
-        total, residual, deviation, squares = self._sum_blocks(squares_of, self.predict(X), y, sample_weight)
-        spread = squares - deviation**2 / total
-        safe = np.where(spread > 0, spread, 1.0)
-        return float(np.mean(np.where(spread > 0, 1 - residual / safe, residual == 0)))
-
-
-def _width(rows: Merged) -> int:
-    return rows.Y.shape[1]
-
-
-class DaskGNClassifier(_DaskGN, GNClassifier):
-    """`GNClassifier` on dask arrays and dataframes, by data parallelism.
-
-    Each worker reduces its rows to a Gram matrix, a gradient and a loss, dask adds them up, and the process that calls
-    ``fit`` solves: rows stay on their workers, and the weights are those of the single-machine fit up to rounding. A
-    worker sends ``P (P + 1) / 2 + P + 1`` numbers an iteration for P weights; see ``bytes_per_iteration_``. The
-    temperature is set by sums over left-out samples, which stay on their workers too.
-
-    The parameters are those of :class:`~skgn.GNClassifier`, with the differences of :class:`DaskGNRegressor`.
-
-    Parameters
-    ----------
-    client : distributed.Client, default=None
-        By default that of :func:`distributed.default_client`. It is not pickled.
-
-    Attributes
-    ----------
-    bytes_per_iteration_ : int
-        What each worker sends in an iteration of the best member whose first step is accepted.
-
-    See Also
-    --------
-    skgn.GNClassifier : The estimator itself, and all its parameters and attributes.
-    DaskGNRegressor : The same for regression.
-    """
-
-    _local = GNClassifier
-    _is_classifier = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **GNClassifier._parameter_constraints,
-        "client": [HasMethods(["submit", "compute", "who_has"]), None],
-    }
-
-    __init__ = _signature_of(GNClassifier)
-
-    def _merge(self, raw: Shards) -> Callable[[Any], Merged]:
-        if self._multilabel:
-            return partial(merge, classes=None, factors=None)
-        factors = None
-        if self.class_weight is not None:
-            factors = self._class_factors(raw.sum(partial(_class_totals, classes=self.classes_)))
-        return partial(merge, classes=self.classes_, factors=factors)
-
-    def _encoder(self, merged: Shards) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
-        n_classes = len(self.classes_)
-        if self._multiclass:
-            return partial(one_hot, n_classes=n_classes), n_classes
-        return np.asarray, n_classes if self._multilabel else 1
-
-    @property
-    def _proba_width(self) -> tuple[int]:
-        check_is_fitted(self)
-        return (len(self.classes_),)
-
-    def predict_log_proba(self, X: Any) -> Any:
-        """Logarithm of :meth:`predict_proba`, a lazy dask array.
-
-        Parameters
-        ----------
-        X : dask array or dataframe of shape (n_samples, n_features)
-
-        Returns
-        -------
-        log_p : dask array of shape (n_samples, n_classes)
-        """
-        return self._map("predict_log_proba", X, self._proba_width)
-
-    def predict_proba(self, X: Any) -> Any:
-        """Predict class probabilities, a lazy dask array.
-
-        Parameters
-        ----------
-        X : dask array or dataframe of shape (n_samples, n_features)
-
-        Returns
-        -------
-        p : dask array of shape (n_samples, n_classes)
-        """
-        return self._map("predict_proba", X, self._proba_width)
-
-    def decision_function(self, X: Any) -> Any:
-        """Log odds or log probabilities, as :meth:`skgn.GNClassifier.decision_function`, a lazy dask array.
-
-        Parameters
-        ----------
-        X : dask array or dataframe of shape (n_samples, n_features)
-
-        Returns
-        -------
-        scores : dask array of shape (n_samples,) for two classes, else (n_samples, n_classes)
-        """
-        check_is_fitted(self)
-        return self._map("decision_function", X, self._proba_width if self._multilabel or self._multiclass else ())
-
-    def predict(self, X: Any) -> Any:
-        """Predict the most probable class, or the set of labels more probable than not, a lazy dask array.
-
-        Parameters
-        ----------
-        X : dask array or dataframe of shape (n_samples, n_features)
-
-        Returns
-        -------
-        y : dask array of shape (n_samples,) or (n_samples, n_labels)
-        """
-        check_is_fitted(self)
-        if self._multilabel:
-            return self._map("predict", X, self._proba_width, np.dtype(int))
-        return self._map("predict", X, (), self.classes_.dtype)
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Part of the samples whose prediction is right, of a multilabel y in all labels.
-
-        Parameters
-        ----------
-        X : dask array or dataframe of shape (n_samples, n_features)
-        y : dask array, series or dataframe of shape (n_samples,) or (n_samples, n_labels)
-        sample_weight : dask array or series of shape (n_samples,), default=None
-
-        Returns
-        -------
-        score : float
-            Computed from sums over the blocks.
-        """
-        right, total = self._sum_blocks(_hits, self.predict(X), y, sample_weight)
-        return float(right / total)
