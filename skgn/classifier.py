@@ -14,14 +14,19 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classi
 from sklearn.utils.validation import column_or_1d
 
 from .damping import DampingRule
-from .ensemble import Ensemble, Problem
+from .ensemble import Ensemble
 from .estimator import BaseGN
 from .losses import LogLoss, Loss, SoftmaxLoss
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["GNClassifier"]
+__all__ = ["GNClassifier", "one_hot"]
+
+
+def one_hot(codes: np.ndarray, n_classes: int) -> np.ndarray:
+    """Rows of the unit matrix for class codes (n, 1): shape (n, n_classes)."""
+    return np.eye(n_classes)[codes[:, 0].astype(int)]
 
 
 class GNClassifier(ClassifierMixin, BaseGN):
@@ -306,17 +311,23 @@ class GNClassifier(ClassifierMixin, BaseGN):
         if self.class_weight is None:
             return sample_weight
         codes = Y[:, 0].astype(int)
+        totals = np.bincount(codes, weights=sample_weight, minlength=len(self.classes_))
+        return sample_weight * self._class_factors(totals)[codes]
+
+    def _class_factors(self, totals: np.ndarray) -> np.ndarray:
+        """Weight of each class, for the total sample weights of the classes."""
+        if self.class_weight is None:
+            return np.ones(len(totals))
         if isinstance(self.class_weight, str):
             # scikit-learn's formula n / (k n_c), with weights counted as repetitions.
-            totals = np.bincount(codes, weights=sample_weight, minlength=len(self.classes_))
             present = totals > 0
             factors = np.zeros_like(totals)
             factors[present] = totals.sum() / (present.sum() * totals[present])
         else:
             factors = np.array([float(self.class_weight.get(label, 1.0)) for label in self.classes_.tolist()])
-            if not (np.isfinite(factors).all() and (factors >= 0).all() and (factors[codes] > 0).any()):
+            if not (np.isfinite(factors).all() and (factors >= 0).all() and (factors[totals > 0] > 0).any()):
                 raise ValueError(f"class_weight must be non-negative and not all zero, got {self.class_weight}.")
-        return sample_weight * factors[codes]
+        return factors
 
     @property
     def _multiclass(self) -> bool:
@@ -329,7 +340,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         return SoftmaxLoss() if self._multiclass else LogLoss()
 
     def _transform_target(self, Y: np.ndarray) -> np.ndarray:
-        return np.eye(len(self.classes_))[Y[:, 0].astype(int)] if self._multiclass else Y
+        return one_hot(Y, len(self.classes_)) if self._multiclass else Y
 
     def _strata(self, Y: np.ndarray) -> np.ndarray | None:
         return None if self._multilabel else Y[:, 0]
@@ -362,8 +373,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         """
         return self._partial_fit(X, y, sample_weight, classes)
 
-    def _store(self, ensemble: Ensemble, problem: Problem) -> None:
-        super()._store(ensemble, problem)
+    def _store(self, ensemble: Ensemble) -> None:
+        super()._store(ensemble)
         self.temperature_ = ensemble.temperature
 
     def _log_proba(self, X: Any) -> tuple[np.ndarray, np.ndarray | None, np.dtype]:
@@ -371,7 +382,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         scaled, dtype = self._scale_inputs(X)
         outputs = self._outputs(scaled) / self.temperature_
         members = np.log(len(outputs))
-        if not self._multilabel and len(self.classes_) > 2:
+        if self._multiclass:
             return logsumexp(log_softmax(outputs, axis=2), axis=0) - members, None, dtype
         positive = logsumexp(log_expit(outputs), axis=0) - members
         return positive, logsumexp(log_expit(-outputs), axis=0) - members, dtype

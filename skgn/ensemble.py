@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,14 @@ from .damping import DampingRule
 from .directions import Direction, choose
 from .evidence import make_prior
 from .jacobian import Jacobian, gram_flops
-from .leave_one_out import LeftOut, has_heavy_tails, leave_one_out, predictive_score, temperature
+from .leave_one_out import (
+    LeftOut,
+    has_heavy_tails,
+    leave_one_out,
+    log_likelihood,
+    predictive_score,
+    temperature,
+)
 from .limits import Limits
 from .losses import Loss, NoiseLoss
 from .network import Network
@@ -131,6 +138,36 @@ class Problem:
     device: torch.device
     dtype: torch.dtype
 
+    @property
+    def n_samples(self) -> int:
+        return len(self.Y)
+
+    @property
+    def n_outputs(self) -> int:
+        return self.Y.shape[1]
+
+    def rows_in_memory(self, rows: int) -> int:
+        """How many of so many rows take memory of this process."""
+        return rows
+
+    def objective(self, network: Network, inputs: str, rows: int) -> Objective:
+        """The objective on the first rows, in one of the scalings of the inputs."""
+        # Merged rows come in random order: the first ones are a random sample.
+        X, (Y, weight) = self._inputs(inputs), self._targets
+        return Objective(network, self.loss, X[:rows], Y[:rows], weight[:rows])
+
+    @cached_property
+    def _inputs(self) -> Callable[[str], torch.Tensor]:
+        return cache(lambda name: self.tensor(self.inputs[name]))
+
+    @cached_property
+    def _targets(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.tensor(self.Y), self.tensor(self.sample_weight)
+
+    def tensor(self, values: np.ndarray) -> torch.Tensor:
+        """On the device and in the dtype of the computation."""
+        return torch.from_numpy(values).to(device=self.device, dtype=self.dtype)
+
 
 def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | None) -> Ensemble:
     """Train candidates in threads and keep ``n_members``, or fewer where the fit was cut short: see ``_train``."""
@@ -148,7 +185,7 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_workers: int
     whether the noise has heavy tails; if so, all begins anew with the loss for that. Where the evidence regularises
     a log loss, left-out samples set the temperature.
     """
-    n, c = len(problem.Y), problem.loss.columns(problem.Y.shape[1])
+    n, c = problem.n_samples, problem.loss.columns(problem.n_outputs)
     search = len(starts) > n_members
     tempered = all(isinstance(start.prior, str) and start.noise_precision is None for start in starts)
     networks = list(dict.fromkeys(start.network for start in starts))
@@ -171,7 +208,7 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_workers: int
         return choose(
             problem.solver if plan is None else plan.solver,
             network,
-            rows if plan is None else plan.rows,
+            problem.rows_in_memory(rows) if plan is None else plan.rows,
             c,
             problem.device,
             dtype=problem.dtype,
@@ -183,16 +220,7 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_workers: int
     # Chosen before anything is allocated: a problem that cannot fit is refused here.
     directions = {(network, rows): direction(network, rows) for network in networks for rows in (first_rows, n)}
 
-    def tensor(values: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(values).to(device=problem.device, dtype=problem.dtype)
-
-    inputs = {name: tensor(problem.inputs[name]) for name in dict.fromkeys(start.inputs for start in starts)}
-    Y, sample_weight = tensor(problem.Y), tensor(problem.sample_weight)
-
-    @cache
-    def shared_objective(network: Network, name: str, rows: int) -> Objective:
-        # Merged rows come in random order: the first ones are a random sample.
-        return Objective(network, problem.loss, inputs[name][:rows], Y[:rows], sample_weight[:rows])
+    shared_objective = cache(problem.objective)
 
     def objective(start: Start, rows: int) -> Objective:
         anchor = None if start.anchor is None else solver_tensor(start.anchor, problem.device)
@@ -202,7 +230,7 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_workers: int
         if problem.validation is None:
             return None
         data = problem.validation
-        X, Yv, weight = tensor(data.inputs[start.inputs]), tensor(data.Y), tensor(data.sample_weight)
+        X, Yv, weight = map(problem.tensor, (data.inputs[start.inputs], data.Y, data.sample_weight))
         anchor = None if start.anchor is None else solver_tensor(start.anchor, problem.device)
         return Objective(start.network, problem.loss, X, Yv, weight).for_member(anchor)
 
@@ -234,7 +262,7 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_workers: int
         pause = limits.begin_training()
         with torch_threads(flops), torch.no_grad():
             try:
-                moves = len(training.objective.Y) < rows and not limits.over
+                moves = training.objective.n_samples < rows and not limits.over
                 if moves and not search:
                     training.run(until, _APPROACHED, pause)
                 if last and start.network in batches and not limits.over:
@@ -280,9 +308,13 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_workers: int
         anew = dataclasses.replace(problem, loss=problem.heavy_tailed_loss, heavy_tailed_loss=None)
         return _train(anew, starts, n_members, n_workers, limits)
     with torch_threads(flops), torch.no_grad():
-        outputs = [result.left_out.outputs for result in best if result.left_out is not None]
-        T = temperature(outputs, problem.loss, Y, sample_weight) if tempered and outputs else 1.0
+        left_out = [result.left_out for result in best if result.left_out is not None]
+        T = _temperature(best[0].training.objective, problem.loss, left_out) if tempered and left_out else 1.0
         return Ensemble([make_member(result.training, result.start) for result in best], problem.loss, T)
+
+
+def _temperature(objective: Objective, loss: Loss, left_out: list[LeftOut]) -> float:
+    return temperature(lambda T: float(objective.sum(partial(log_likelihood, loss=loss, T=T), *left_out)))
 
 
 def _trained(results: list[_Result]) -> list[_Result]:

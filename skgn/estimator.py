@@ -32,14 +32,14 @@ from .training import CONVERGED, STATUS, Settings
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["BaseGN"]
+__all__ = ["BaseGN", "relevance"]
 
 #: A feature is switched off to which chance alone gives its part in the likelihood with more than this probability,
 #: that of three standard errors; and one that has less than a fraction of an equal share of the sensitivity.
 _CHANCE, _SWITCHED_OFF = 2.7e-3, 0.15
 
 
-def _relevance(sensitivity: Sensitivity, n_outputs: int) -> np.ndarray:
+def relevance(sensitivity: Sensitivity, n_outputs: int) -> np.ndarray:
     """Shares of the sensitivity (d,), summing to 1; equal ones where no feature has any influence.
 
     Where chance explains all of them, none is switched off: then there is nothing to compare them with.
@@ -224,9 +224,13 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
             If training was cut short: by ``max_iter``, by ``max_time``, or by Ctrl-C, which ends it with the best
             weights so far.
         """
+        return self._fit_or_restore(X, y, sample_weight, X_val, y_val, sample_weight_val)
+
+    def _fit_or_restore(self, *data: Any) -> Self:
+        """Fit and warn, on behalf of :meth:`fit`; whatever ends it early, the state before is restored."""
         before = self.__dict__.copy()
         try:
-            self._fit(X, y, sample_weight, X_val, y_val, sample_weight_val)
+            self._fit(*data)
         except BaseException:
             # Whatever it was: what an earlier fit has learned is not lost, nor mixed with half of a new one.
             self.__dict__.clear()
@@ -235,7 +239,7 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         if self.status_ not in CONVERGED:
             limits = f"max_iter={self.max_iter}, max_time={self.max_time}, tol={self.tol:g}"
             message = f"{self.status_message_} ({limits})"
-            warnings.warn(message, ConvergenceWarning, stacklevel=2)
+            warnings.warn(message, ConvergenceWarning, stacklevel=3)
         return self
 
     def _fit(
@@ -254,7 +258,8 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         problem = self._problem(Xm, Ym, weight, starts, None if given is None else self._validation(*given))
         ensemble = train_members(problem, starts, self.n_estimators, self.n_jobs)
         self.__dict__.pop("_streams", None)
-        self._store(ensemble, problem)
+        self._store(ensemble)
+        self._find_relevance(ensemble, problem)
 
     def _check_parameters(self) -> tuple[int, ...] | None:
         self._validate_params()
@@ -288,19 +293,14 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         Yt, loss = np.ascontiguousarray(self._transform_target(Y)), self._training_loss()
         flops = max(gram_flops(start.network, len(X), loss.columns(Yt.shape[1])) for start in starts)
         return Problem(
-            loss=loss,
-            heavy_tailed_loss=self._heavy_tailed_loss(),
             inputs=self._scaled(X),
             Y=Yt,
             sample_weight=weight,
             validation=validation,
-            rule=as_rule(self.damping),
             solver=self.solver,
             batch_size=self.batch_size,
-            settings=self._settings(),
-            max_time=np.inf if self.max_time is None else float(self.max_time),
             device=resolve_device(self.device, flops),
-            dtype=DTYPES[self.dtype],
+            **self._how_to_train(loss),
         )
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Self:
@@ -332,7 +332,8 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
             streams = getattr(self, "_streams", None) or self._streams_of_members()
         problem = self._problem(Xm, Ym, weight, [stream.start for stream in streams])
         ensemble, self._streams = train_block(problem, streams, self.n_jobs)
-        self._store(ensemble, problem)
+        self._store(ensemble)
+        self._find_relevance(ensemble, problem)
 
     def _streams_of_members(self) -> list[Stream]:
         """The members of a fit, whose weights a stream begins with; of their data nothing else is known."""
@@ -348,6 +349,17 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
 
     def _learn_target_shape(self, y: np.ndarray) -> None:
         """Set what targets of later blocks must look like."""
+
+    def _how_to_train(self, loss: Loss) -> dict[str, Any]:
+        """Fields of a :class:`~skgn.ensemble.Problem` that depend on no data but for the kind of loss."""
+        return {
+            "loss": loss,
+            "heavy_tailed_loss": self._heavy_tailed_loss(),
+            "rule": as_rule(self.damping),
+            "settings": self._settings(),
+            "max_time": np.inf if self.max_time is None else float(self.max_time),
+            "dtype": DTYPES[self.dtype],
+        }
 
     def _settings(self) -> Settings:
         return Settings(
@@ -475,9 +487,11 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
             )
         return kept if len(kept) == n else kept + fresh
 
-    def _store(self, ensemble: Ensemble, problem: Problem) -> None:
+    def _find_relevance(self, ensemble: Ensemble, problem: Problem) -> None:
         sensitivity = feature_sensitivity(ensemble, problem.inputs, self._input_features, problem.sample_weight)
-        self.feature_relevance_ = _relevance(sensitivity, problem.Y.shape[1])
+        self.feature_relevance_ = relevance(sensitivity, problem.n_outputs)
+
+    def _store(self, ensemble: Ensemble) -> None:
         members, best = ensemble.members, ensemble.members[0]
         self.estimators_ = members
         self._keep_scalers({member.inputs for member in members})

@@ -147,11 +147,8 @@ def _noise_variance(objective: Objective, at: Evaluation, gamma: float, total_we
 
     ``total_weight`` samples have determined the parameters, of which the objective may hold a part.
     """
-    loss = objective.data_loss
-    assert isinstance(loss, NoiseLoss)
-    squares = loss.weighted_squares(at.outputs, objective.Y).to(at.w)
-    errors = squares.T @ objective.sample_weight.to(at.w) * (total_weight / objective.total_weight)
-    S, k = total_weight, squares.shape[1]
+    errors = objective.weighted_squares(at) * (total_weight / objective.total_weight)
+    S, k = total_weight, len(errors)
     return errors.clamp(min=_SMALLEST_NOISE * S) / max(1.0, S - gamma / k)
 
 

@@ -72,12 +72,11 @@ def laplace(training: Training) -> Posterior | None:
     if factor is None or noise is None or scale is None:
         return None
     dual = isinstance(training.direction, Dual)
-    everything = slice(0, len(objective.U))
     return Posterior(
         factor=factor.cpu().numpy(),
         precision=[a.cpu().numpy().copy() for a in precision],
         scale=prior.total_weight / float(scale.log().mean().exp()),
         noise_variance=noise.cpu().numpy().copy(),
         inputs=objective.U.double().cpu().numpy() if dual else None,
-        roots=training.jacobian.root(everything).double().cpu().numpy() if dual else None,
+        roots=training.jacobian.root(slice(0, len(objective.U))).double().cpu().numpy() if dual else None,
     )

@@ -12,9 +12,9 @@ from sklearn.utils._param_validation import StrOptions
 
 from .backend import linear_algebra_device, resolve_device
 from .damping import DampingRule
-from .ensemble import Ensemble, Problem
+from .ensemble import Ensemble
 from .estimator import BaseGN
-from .losses import Loss, NoiseLoss, SquaredError, StudentTLoss
+from .losses import NoiseLoss, SquaredError, StudentTLoss
 from .preprocessing import TargetScaler
 
 if TYPE_CHECKING:
@@ -286,7 +286,7 @@ class GNRegressor(RegressorMixin, BaseGN):
         scaler = TargetScaler.fit(Y, sample_weight) if self.standardize else TargetScaler.identity(Y.shape[1])
         self._target_scaler = scaler
 
-    def _training_loss(self) -> Loss:
+    def _training_loss(self) -> NoiseLoss:
         return _LOSSES[self.loss]()
 
     def _transform_target(self, Y: np.ndarray) -> np.ndarray:
@@ -320,8 +320,8 @@ class GNRegressor(RegressorMixin, BaseGN):
         """
         return self._partial_fit(X, y, sample_weight)
 
-    def _store(self, ensemble: Ensemble, problem: Problem) -> None:
-        super()._store(ensemble, problem)
+    def _store(self, ensemble: Ensemble) -> None:
+        super()._store(ensemble)
         self.noise_distribution_ = "student_t" if isinstance(ensemble.loss, StudentTLoss) else "normal"
         posterior = ensemble.members[0].posterior
         noise = np.full(self.n_outputs_, np.nan) if posterior is None else np.sqrt(posterior.noise_variance)

@@ -24,7 +24,6 @@ from .ensemble import Ensemble, Member, Problem, make_member, solver_tensor
 from .evidence import make_prior
 from .jacobian import gram_flops
 from .losses import NoiseLoss
-from .objective import Objective
 from .training import Step
 
 __all__ = ["Stream", "StreamTraining", "train_block"]
@@ -79,7 +78,7 @@ class StreamTraining(BatchTraining):
 
 def train_block(problem: Problem, streams: list[Stream], n_jobs: int | None) -> tuple[Ensemble, list[Stream]]:
     """Train every member of a stream on one block of rows, in threads."""
-    n, c = len(problem.Y), problem.loss.columns(problem.Y.shape[1])
+    n, c = problem.n_samples, problem.loss.columns(problem.n_outputs)
     workers = members_at_once(n_jobs)
     plans = {}
     for network in {stream.start.network for stream in streams}:
@@ -93,17 +92,13 @@ def train_block(problem: Problem, streams: list[Stream], n_jobs: int | None) -> 
         plans[network] = plan, make_direction
     flops = max(gram_flops(network, n, c) for network in plans)
 
-    def tensor(values: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(values).to(device=problem.device, dtype=problem.dtype)
-
     def advance(stream: Stream) -> tuple[Member, Stream]:
         start = stream.start
         plan, make_direction = plans[start.network]
         with torch_threads(flops), torch.no_grad():
             w = solver_tensor(start.weights, problem.device)
-            X, Y, weight = tensor(problem.inputs[start.inputs]), tensor(problem.Y), tensor(problem.sample_weight)
             anchor = None if start.anchor is None else solver_tensor(start.anchor, problem.device)
-            objective = Objective(start.network, problem.loss, X, Y, weight).for_member(anchor)
+            objective = problem.objective(start.network, start.inputs, n).for_member(anchor)
             total = stream.total_weight + objective.total_weight
             prior, loss = make_prior(start.prior, start.network, problem.loss, start.noise_precision, total, w)
             steps = BatchSteps(problem.rule, plan, problem.settings.step_size)

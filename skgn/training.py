@@ -380,10 +380,10 @@ class Training:
         """
         if not self.settings.project_readout:
             return False
-        network, U = self.objective.network, self.objective.U
-        rows = len(U) * self.objective.n_columns
-        cheap = 2 * network.readout.n_weights <= min(network.n_weights, rows)
-        return cheap and readout_memory(network, len(U), U.element_size()) <= memory_budget()
+        objective = self.objective
+        network, n = objective.network, objective.n_samples
+        cheap = 2 * network.readout.n_weights <= min(network.n_weights, n * objective.n_columns)
+        return cheap and readout_memory(network, n, objective.item_size) <= memory_budget()
 
     def _with_readout(self, at: Evaluation) -> Evaluation:
         """``at`` after a Newton step of the readout alone, if that is lower: exact for a squared error."""
