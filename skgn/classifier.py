@@ -89,8 +89,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
     max_iter : int, default=100
         Largest number of iterations; 0 leaves the initial network.
     max_time : float, default=None
-        Seconds after which training ends with the best weights so far, at the end of an iteration; ``status_`` is then
-        "max_time". Members share the time; one that has hardly begun is left out.
+        Seconds after which training ends with the best weights so far: between two iterations, or batches; ``status_``
+        is then "max_time". Members share the time; one that has hardly begun is left out. What follows the training
+        comes on top, about two iterations a member: posterior and left-out samples.
     tol : float, default=1e-3
         Training has converged when actual and predicted decrease stay below tol relative to the objective, or the
         change of the log evidence below tol per sample (above 400 samples: below tol times sqrt(400 n)), for

@@ -258,22 +258,36 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_workers: int
             random_state=np.random.RandomState(start.seed),
         )
 
-    def advance(training: Training, start: Start, until: int, rows: int, last: bool) -> _Result:
-        pause = limits.begin_training()
+    def advance(training: Training, start: Start, until: int, rows: int, last: bool) -> Training:
+        turn_is_over = limits.begin_training()
+        if limits.over:
+            return training
+        done = training.n_iter
+
+        def pause() -> bool:
+            # Nobody is served by a linearisation without a step.
+            return limits.over or (training.n_iter > done and turn_is_over())
+
         with torch_threads(flops), torch.no_grad():
             try:
-                moves = training.objective.n_samples < rows and not limits.over
-                if moves and not search:
+                if training.objective.n_samples < rows and not search:
                     training.run(until, _APPROACHED, pause)
-                if last and start.network in batches and not limits.over:
-                    training = in_batches(training, start)
-                elif moves:
-                    training.make_direction = directions[start.network, rows]
-                    (training.move_to if search else training.restart)(objective(start, rows))
-                training.run(until, pause=pause)
+                # Out of time, on all rows there is nothing to be had but the cost of one linearisation.
+                if not pause():
+                    done = 0 if last else done
+                    if last and start.network in batches:
+                        training = in_batches(training, start)
+                    elif training.objective.n_samples < rows:
+                        training.make_direction = directions[start.network, rows]
+                        (training.move_to if search else training.restart)(objective(start, rows))
+                    training.run(until, pause=pause)
             except KeyboardInterrupt:
                 # Where the signal was not ours to handle.
                 limits.interrupt()
+        return training
+
+    def judge(training: Training, start: Start, last: bool) -> _Result:
+        with torch_threads(flops), torch.no_grad():
             if last or limits.over:
                 training.finish(limits.reason)
             left_out = leave_one_out(training) if search or tempered else None
@@ -284,7 +298,11 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_workers: int
         planned = len(candidates) * (until - max(training.n_iter for training, _ in candidates))
         later = 0 if last else kept * min(max_iter - until, _USUAL_ITERATIONS)
         limits.begin_round(len(candidates), planned / max(planned + later, 1))
-        results = parallel(delayed(advance)(*candidate, until, rows, last) for candidate in candidates)
+        trainings = parallel(delayed(advance)(*candidate, until, rows, last) for candidate in candidates)
+        advanced = [(training, start) for training, (_, start) in zip(trainings, candidates, strict=True)]
+        if limits.over:
+            advanced = _well_begun(advanced)
+        results = parallel(delayed(judge)(*candidate, last) for candidate in advanced)
         return sorted(results, key=lambda result: result.rank)[:kept]
 
     max_iter = problem.settings.max_iter
@@ -302,7 +320,7 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_workers: int
                 heavy_tails = has_heavy_tails(best[0].training, best[0].left_out)
         heavy_tails = heavy_tails and not limits.over
         if not heavy_tails:
-            best = _trained(compare(candidates, max_iter, n, n_members, last=True))
+            best = compare(candidates, max_iter, n, n_members, last=True)
     if heavy_tails and problem.heavy_tailed_loss is not None:
         # From the start: outliers have already led the candidates astray.
         anew = dataclasses.replace(problem, loss=problem.heavy_tailed_loss, heavy_tailed_loss=None)
@@ -317,13 +335,18 @@ def _temperature(objective: Objective, loss: Loss, left_out: list[LeftOut]) -> f
     return temperature(lambda T: float(objective.sum(partial(log_likelihood, loss=loss, T=T), *left_out)))
 
 
-def _trained(results: list[_Result]) -> list[_Result]:
-    """Without those that had hardly begun when the fit was cut short: they would spoil the mean."""
-    longest = max(result.training.n_iter for result in results)
+def _well_begun(candidates: list[_Candidate]) -> list[_Candidate]:
+    """Without those that had hardly begun when the fit was cut short: they would spoil the mean.
+
+    Those on the most rows have come the furthest, and on these those of the most iterations.
+    """
+    rows = max(training.objective.n_samples for training, _ in candidates)
+    candidates = [candidate for candidate in candidates if candidate[0].objective.n_samples == rows]
+    longest = max(training.n_iter for training, _ in candidates)
     return [
-        result
-        for result in results
-        if result.training.status in CONVERGED or result.training.n_iter >= _HARDLY_BEGUN * longest
+        (training, start)
+        for training, start in candidates
+        if training.status in CONVERGED or training.n_iter >= _HARDLY_BEGUN * longest
     ]
 
 

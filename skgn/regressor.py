@@ -92,8 +92,9 @@ class GNRegressor(RegressorMixin, BaseGN):
     max_iter : int, default=100
         Largest number of iterations; 0 leaves the initial network.
     max_time : float, default=None
-        Seconds after which training ends with the best weights so far, at the end of an iteration; ``status_`` is then
-        "max_time". Members share the time; one that has hardly begun is left out.
+        Seconds after which training ends with the best weights so far: between two iterations, or batches; ``status_``
+        is then "max_time". Members share the time; one that has hardly begun is left out. What follows the training
+        comes on top, about two iterations a member: posterior and left-out samples.
     tol : float, default=1e-3
         Training has converged when actual and predicted decrease stay below tol relative to the objective, or the
         change of the log evidence below tol per sample, for ``n_iter_no_change`` iterations; or when the gradient
