@@ -38,9 +38,7 @@ __all__ = [
     "Ensemble",
     "Member",
     "Problem",
-    "Sensitivity",
     "Validation",
-    "feature_sensitivity",
     "make_member",
     "member_outputs",
     "train_members",
@@ -63,9 +61,6 @@ _USUAL_ITERATIONS = 100
 
 #: A member that was cut short after less than this part of the iterations of the longest is left out.
 _HARDLY_BEGUN = 0.5
-
-#: Rows from which the relevance of features is estimated.
-_SENSITIVITY_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -377,56 +372,6 @@ def make_member(training: Training, start: Start) -> Member:
 def solver_tensor(values: np.ndarray, device: torch.device) -> torch.Tensor:
     """A float64 copy where linear systems are solved."""
     return torch.tensor(values, dtype=torch.float64, device=linear_algebra_device(device))
-
-
-class Sensitivity(NamedTuple):
-    """How much the outputs move when a feature takes its value from another row.
-
-    ``squares`` (d,) is the weighted mean over rows of the squared change of the members' mean output: the total Sobol
-    index, times 2. ``evidence`` (d,) is half the sum over rows of the squared change in the metric of the loss's
-    curvature: what a feature contributes to the likelihood. Of a linear model it is the squared t-statistic of the
-    feature's coefficient. nan where the noise level is unknown.
-    """
-
-    squares: np.ndarray
-    evidence: np.ndarray
-
-
-def feature_sensitivity(
-    ensemble: Ensemble, inputs: dict[str, np.ndarray], features: dict[str, np.ndarray], sample_weight: np.ndarray
-) -> Sensitivity:
-    """Exchange the values of each of the d features in turn.
-
-    ``features`` tells of each column of the scaled inputs which feature it belongs to; all columns of a feature are
-    exchanged together. Merged rows come in random order, so that a fixed shift is a random exchange, and the first rows
-    are a random sample.
-    """
-    members, cpu = ensemble.members, torch.device("cpu")
-    weight = sample_weight[:_SENSITIVITY_ROWS]
-    d = 1 + max(int(of.max()) for of in features.values())
-    change = np.zeros((d, len(weight), members[0].network.n_outputs))
-    mean = np.zeros(change.shape[1:])
-    with torch_threads(0.0), torch.no_grad():
-        for member in members:
-            blocks = [torch.from_numpy(np.flatnonzero(features[member.inputs] == j)) for j in range(d)]
-            U = Network.with_bias(torch.from_numpy(inputs[member.inputs][:_SENSITIVITY_ROWS]))
-            partner = U.roll(-(len(U) // 2), 0)
-            for sign, values in ((1, member.weights), (-1, member.anchor)):
-                if values is not None:
-                    w = solver_tensor(values, cpu)
-                    base = member.network.forward(U, w)[0]
-                    mean += sign * base.numpy()
-                    for j, exchanged in enumerate(member.network.forward_exchanged(U, partner, w, blocks)):
-                        change[j] += sign * (exchanged - base).numpy()
-        squares = np.square(change / len(members))
-        if isinstance(ensemble.loss, NoiseLoss):
-            posterior = members[0].posterior
-            curvature = np.array(np.nan) if posterior is None else 1 / posterior.noise_variance
-        else:
-            f = torch.from_numpy(mean / len(members))
-            curvature = ensemble.loss.curvature_root(f, f).square().sum(2).numpy()
-    evidence = (squares * curvature).sum(axis=2) @ weight * (sample_weight.sum() / weight.sum()) / 2
-    return Sensitivity(squares.sum(axis=2) @ weight / weight.sum(), evidence)
 
 
 def member_outputs(member: Member, X: np.ndarray, device: torch.device) -> np.ndarray:

@@ -5,152 +5,35 @@ from __future__ import annotations
 import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping, Sequence
-from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import chi2
-from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, validate_data
 
-from .activations import ACTIVATIONS
 from .backend import DTYPES, linear_algebra_device, resolve_device
 from .candidates import Start, draw_starts, layer_choices, noise_choices, prior_choices
-from .damping import DampingRule, as_rule
-from .ensemble import Ensemble, Problem, Sensitivity, Validation, feature_sensitivity, member_outputs, train_members
+from .damping import as_rule
+from .ensemble import Ensemble, Problem, Validation, member_outputs, train_members
 from .jacobian import gram_flops
 from .losses import Loss, NoiseLoss
 from .network import Network
+from .parameters import Parameters
 from .preprocessing import SCALINGS, Scaler, fit_scalers, merge_rows, transform_inputs
+from .relevance import feature_sensitivity, relevance
 from .stream import Stream, train_block
 from .training import CONVERGED, STATUS, Settings
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["BaseGN", "relevance"]
-
-#: A feature is switched off to which chance alone gives its part in the likelihood with more than this probability,
-#: that of three standard errors; and one that has less than a fraction of an equal share of the sensitivity.
-_CHANCE, _SWITCHED_OFF = 2.7e-3, 0.15
+__all__ = ["BaseGN"]
 
 
-def relevance(sensitivity: Sensitivity, n_outputs: int) -> np.ndarray:
-    """Shares of the sensitivity (d,), summing to 1; equal ones where no feature has any influence.
-
-    Where chance explains all of them, none is switched off: then there is nothing to compare them with.
-    """
-    total = sensitivity.squares.sum()
-    if not total > 0:
-        return np.full(len(sensitivity.squares), 1 / len(sensitivity.squares))
-    share = sensitivity.squares / total
-    # Unknown evidence (nan) switches nothing off.
-    chance = sensitivity.evidence < chi2.isf(_CHANCE, n_outputs)
-    off = (share < _SWITCHED_OFF / len(share)) | chance
-    if not off.all():
-        share[off] = 0.0
-    return share / share.sum()
-
-
-class BaseGN(BaseEstimator, metaclass=ABCMeta):
+class BaseGN(Parameters, metaclass=ABCMeta):
     """Fit and fitted state of a damped Gauss-Newton network; subclasses give targets their meaning."""
-
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "hidden_layer_sizes": ["array-like", StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions(set(ACTIVATIONS))],
-        "linear_path": ["boolean"],
-        "alpha": [Interval(Real, 0, None, closed="neither")],
-        "init": [StrOptions({"random", "symmetric", "centered"})],
-        "damping": [
-            StrOptions({"adaptive"}),
-            Interval(Real, 0, None, closed="left"),
-            HasMethods(["initial", "accepted", "rejected"]),
-        ],
-        "step_size": [Interval(Real, 0, 1, closed="right")],
-        "l2_regularization": [StrOptions({"evidence"}), Interval(Real, 0, None, closed="left")],
-        "prior_groups": [StrOptions({"auto", "feature", "layer", "shared", "unit"})],
-        "n_estimators": [Interval(Integral, 1, None, closed="left")],
-        "solver": [StrOptions({"auto", "primal", "dual", "cg"})],
-        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "max_iter": [Interval(Integral, 0, None, closed="left")],
-        "max_time": [Interval(Real, 0, None, closed="neither"), None],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "standardize": ["boolean", StrOptions(set(SCALINGS))],
-        "warm_start": ["boolean"],
-        "device": [str],
-        "dtype": [StrOptions(set(DTYPES))],
-        "record_spectrum": ["boolean"],
-        "n_jobs": [Integral, None],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
-    }
-
-    def __init__(
-        self,
-        hidden_layer_sizes: str | int | Sequence[int],
-        activation: str,
-        linear_path: bool,
-        alpha: float,
-        init: str,
-        damping: str | float | DampingRule,
-        step_size: float,
-        l2_regularization: str | float,
-        prior_groups: str,
-        n_estimators: int,
-        solver: str,
-        batch_size: int | str | None,
-        max_iter: int,
-        max_time: float | None,
-        tol: float,
-        early_stopping: bool,
-        validation_fraction: float,
-        n_iter_no_change: int,
-        standardize: bool | str,
-        warm_start: bool,
-        device: str,
-        dtype: str,
-        record_spectrum: bool,
-        n_jobs: int | None,
-        random_state: int | np.random.RandomState | None,
-        verbose: int | bool,
-    ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.linear_path = linear_path
-        self.alpha = alpha
-        self.init = init
-        self.damping = damping
-        self.step_size = step_size
-        self.l2_regularization = l2_regularization
-        self.prior_groups = prior_groups
-        self.n_estimators = n_estimators
-        self.solver = solver
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.max_time = max_time
-        self.tol = tol
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.standardize = standardize
-        self.warm_start = warm_start
-        self.device = device
-        self.dtype = dtype
-        self.record_spectrum = record_spectrum
-        self.n_jobs = n_jobs
-        self.random_state = random_state
-        self.verbose = verbose
-
-    @property
-    def _fixed_l2(self) -> bool:
-        return not isinstance(self.l2_regularization, str)
 
     @abstractmethod
     def _validate_target(self, y: Any) -> np.ndarray:
@@ -260,11 +143,6 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         self.__dict__.pop("_streams", None)
         self._store(ensemble)
         self._find_relevance(ensemble, problem)
-
-    def _check_parameters(self) -> tuple[int, ...] | None:
-        self._validate_params()
-        resolve_device(self.device)
-        return self._check_hidden_layer_sizes()
 
     def _check_data(self, X: Any, y: Any, reset: bool = True) -> tuple[np.ndarray, np.ndarray]:
         options = {"dtype": [np.float64, np.float32], "multi_output": True, "reset": reset}
@@ -404,11 +282,6 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         return Validation(self._scaled(X), np.ascontiguousarray(self._transform_target(Y)), weight)
 
     @property
-    def _compares(self) -> bool:
-        """Whether candidates of several kinds are trained: not for an objective that is given, nor for one network."""
-        return not self._fixed_l2 and self.n_estimators > 1
-
-    @property
     def _projects_readout(self) -> bool:
         """Whether any path to the minimum of a fixed objective will do, rather than that of a given damping rule.
 
@@ -419,21 +292,6 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
 
     def _target_check(self) -> dict[str, Any]:
         return {}
-
-    def _check_hidden_layer_sizes(self) -> tuple[int, ...] | None:
-        """The sizes; None for "auto"."""
-        given = self.hidden_layer_sizes
-        if isinstance(given, str):
-            return None
-        sizes = (given,) if isinstance(given, Integral) else tuple(np.asarray(given, dtype=object).tolist())
-        if not all(isinstance(h, (int, np.integer)) and not isinstance(h, bool) and h > 0 for h in sizes):
-            raise ValueError(
-                f"hidden_layer_sizes must be positive integers, one a layer, got {self.hidden_layer_sizes!r}."
-            )
-        if self.init == "symmetric" and any(h % 2 for h in sizes):
-            # Network says the same; here it is said before any work.
-            Network(1, 1, sizes, init="symmetric")
-        return tuple(int(h) for h in sizes)
 
     def _check_weight(self, sample_weight: Any, X: np.ndarray) -> np.ndarray:
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64)

@@ -12,11 +12,12 @@ from sklearn.preprocessing import scale
 
 from skgn import GNClassifier, GNRegressor
 from skgn.directions import Primal
-from skgn.ensemble import Ensemble, feature_sensitivity
+from skgn.ensemble import Ensemble
 from skgn.evidence import EvidencePrior, prior_groups
 from skgn.losses import SquaredError
 from skgn.network import Network
 from skgn.objective import Objective
+from skgn.relevance import feature_sensitivity
 
 LINEAR = {
     "hidden_layer_sizes": (),

@@ -17,11 +17,12 @@ from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..backend import available_memory, gigabytes, members_at_once, resolve_device
-from ..ensemble import Ensemble, Sensitivity, feature_sensitivity, train_members
-from ..estimator import BaseGN, relevance
+from ..ensemble import Ensemble, train_members
+from ..estimator import BaseGN
 from ..losses import NoiseLoss
 from ..memory import system_memory
 from ..preprocessing import Scaler
+from ..relevance import SENSITIVITY_ROWS, Sensitivity, feature_sensitivity, relevance
 from .objective import DistributedProblem, numbers_per_iteration
 from .rows import (
     Merged,
@@ -42,9 +43,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["CLIENT", "DaskGN", "with_client"]
-
-#: Rows from which the relevance of features is estimated.
-_SENSITIVITY_ROWS = 512
 
 _BYTES = 8
 
@@ -242,7 +240,7 @@ class DaskGN(BaseGN):
 
     def _sensitivity(self, shards: Shards, ensemble: Ensemble, total: float) -> Sensitivity:
         """Values are exchanged within the shards: no row is sent for it."""
-        until = last_hash(shards, _SENSITIVITY_ROWS)
+        until = last_hash(shards, SENSITIVITY_ROWS)
         members = [
             # The covariance is of no use there.
             member
