@@ -41,7 +41,8 @@ class Start:
     """Where a candidate starts.
 
     ``inputs`` names one of the scalings of the inputs; ``prior`` is a kind of :func:`~skgn.evidence.prior_groups` or a
-    fixed l2; ``anchor`` holds the initial weights whose outputs ``init="centered"`` subtracts, else None.
+    fixed l2; ``anchor`` holds the initial weights whose outputs ``init="centered"`` subtracts, else None. ``seed`` has
+    drawn the weights and orders the rows of mini-batches.
     """
 
     network: Network
@@ -50,6 +51,7 @@ class Start:
     noise_precision: float | None
     weights: np.ndarray
     anchor: np.ndarray | None
+    seed: int
 
 
 def layer_choices(
@@ -134,5 +136,5 @@ def draw_starts(
     for seed, ((name, network), prior, precision) in itertools.product(seeds.tolist(), variants):
         weights = network.initial_weights(np.random.RandomState(seed))
         anchor = weights if network.init == "centered" else None
-        starts.append(Start(network, name, prior, precision, weights, anchor))
+        starts.append(Start(network, name, prior, precision, weights, anchor, seed))
     return starts

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from scipy.special import log_expit, log_softmax, logsumexp
 from sklearn.base import ClassifierMixin
+from sklearn.utils import check_array
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets, type_of_target
 from sklearn.utils.validation import column_or_1d
 
 from .damping import DampingRule
@@ -17,7 +18,15 @@ from .ensemble import Ensemble
 from .estimator import BaseGN
 from .losses import LogLoss, Loss, SoftmaxLoss
 
-__all__ = ["GNClassifier"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["GNClassifier", "one_hot"]
+
+
+def one_hot(codes: np.ndarray, n_classes: int) -> np.ndarray:
+    """Rows of the unit matrix for class codes (n, 1): shape (n, n_classes)."""
+    return np.eye(n_classes)[codes[:, 0].astype(int)]
 
 
 class GNClassifier(ClassifierMixin, BaseGN):
@@ -70,20 +79,32 @@ class GNClassifier(ClassifierMixin, BaseGN):
         gradients: no factorisation and no more memory than some vectors of P, but also no posterior, so that
         ``l2_regularization`` must be a float. "auto" takes the cheaper factorisation that fits in memory, and "cg"
         where neither does. With many classes "cg" may be ten times as fast.
-    batch_size : None
-        Not available yet: every iteration sees all samples.
+    batch_size : int, "auto" or None, default=None
+        Rows of a mini-batch; with None every iteration sees all rows. Each batch's damped system is solved exactly, in
+        the dual where batch and outputs are fewer than weights (never with evidence, which has to know the Gram matrix;
+        not exactly with ``solver="cg"``), and the step is tested on the next batch (see
+        :mod:`skgn.batches`); an iteration is then a pass over all rows. For long tables. "auto" is two rows a weight
+        and column of the loss's curvature, 1,000 at least, and all rows where that makes fewer than four batches.
+        :meth:`partial_fit` takes None for "auto".
     max_iter : int, default=100
         Largest number of iterations; 0 leaves the initial network.
+    max_time : float, default=None
+        Seconds after which training ends with the best weights so far: between two iterations, or batches; ``status_``
+        is then "max_time". Members share the time; one that has hardly begun is left out. What follows the training
+        comes on top, about two iterations a member: posterior and left-out samples.
     tol : float, default=1e-3
         Training has converged when actual and predicted decrease stay below tol relative to the objective, or the
         change of the log evidence below tol per sample (above 400 samples: below tol times sqrt(400 n)), for
         ``n_iter_no_change`` iterations; or when the gradient falls below tol^2 in relative terms.
-    early_stopping : False
-        Not available yet: the evidence needs no validation set.
+    early_stopping : bool, default=False
+        Stop each member when its loss on a validation set has not fallen by ``tol``, in relative terms, for
+        ``n_iter_no_change`` iterations, and go back to the weights where it was lowest. For a float
+        ``l2_regularization`` above all: the evidence needs no validation set.
     validation_fraction : float, default=0.1
-        Has no effect without early stopping.
+        Part of the rows that is kept for validation with ``early_stopping=True``, stratified by class, unless ``fit``
+        is given a validation set. Equal rows stay together.
     n_iter_no_change : int, default=5
-        See ``tol``.
+        See ``tol`` and ``early_stopping``.
     standardize : bool, "robust", "rank" or "periodic", default=True
         Scale inputs: "robust" by median and interquartile range, clipped smoothly at 3 units; "rank" to the normal
         scores z of their ranks; "periodic" to these and, for features of three values or more, sin 2z and cos 2z
@@ -98,7 +119,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
     record_spectrum : bool, default=False
         Add the extreme eigenvalues of the smaller of Gram matrix and kernel to ``history_``.
     n_jobs : int, default=None
-        Candidates trained at once, in threads.
+        Candidates trained at once, in threads of one torch thread each, under any backend of joblib.
     random_state : int, RandomState instance or None, default=None
         Draws the initial weights; an int makes fits reproducible.
     verbose : int or bool, default=0
@@ -129,7 +150,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         float ``l2_regularization``): "objective", "loss", "gradient_norm", "riemannian_gradient_norm" (the output-space
         gradient projected onto the range of the Jacobian, in the norm of the mean over samples and of the loss
         curvature; a lower bound with ``solver_`` "cg"), "damping", "gain_ratio", "step_norm", "distance_from_init",
-        "n_effective_parameters", "log_evidence", "noise_std", "time" (seconds).
+        "n_effective_parameters", "log_evidence", "noise_std", "time" (seconds); with early
+        stopping "validation_loss".
     status_, status_message_ : str
         Why training stopped, in a word and in a sentence.
     solver_ : {"primal", "dual", "cg"}
@@ -193,8 +215,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
         prior_groups: str = "auto",
         n_estimators: int = 4,
         solver: str = "auto",
-        batch_size: None = None,
+        batch_size: int | str | None = None,
         max_iter: int = 100,
+        max_time: float | None = None,
         tol: float = 1e-3,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -223,6 +246,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
             solver=solver,
             batch_size=batch_size,
             max_iter=max_iter,
+            max_time=max_time,
             tol=tol,
             early_stopping=early_stopping,
             validation_fraction=validation_fraction,
@@ -246,35 +270,109 @@ class GNClassifier(ClassifierMixin, BaseGN):
                 raise ValueError("class_weight is not defined for a multilabel y; pass sample_weight or None.")
             self.classes_ = np.arange(y.shape[1])
             return np.asarray(y, dtype=np.float64)
-        self.classes_, codes = np.unique(column_or_1d(y, warn=True), return_inverse=True)
+        self.classes_ = np.unique(column_or_1d(y, warn=True))
+        self._check_class_weight()
+        return self._encode_target(y)
+
+    def _check_class_weight(self) -> None:
         if isinstance(self.class_weight, Mapping):
             unknown = [label for label in self.class_weight if label not in self.classes_]
             if unknown:
                 raise ValueError(f"class_weight has weights for {unknown}, which are not among {self.classes_}.")
-        return codes[:, None].astype(np.float64)
+
+    def _encode_target(self, y: Any) -> np.ndarray:
+        if self._multilabel:
+            Y = check_array(y, dtype=np.float64, input_name="y")
+            if Y.shape[1] != len(self.classes_) or not np.isin(Y, (0, 1)).all():
+                raise ValueError(f"y must be an indicator matrix of {len(self.classes_)} labels, as in training.")
+            return Y
+        y = column_or_1d(y)
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise ValueError(f"y contains the labels {unknown.tolist()}, which are not among {self.classes_}.")
+        return np.searchsorted(self.classes_, y)[:, None].astype(np.float64)
+
+    def _begin_classes(self, y: np.ndarray, classes: Any) -> None:
+        if isinstance(self.class_weight, str):
+            raise ValueError(
+                "class_weight='balanced' needs all of the data; give partial_fit a dict of weights or sample_weight."
+            )
+        if not hasattr(self, "classes_"):
+            check_classification_targets(y)
+            self._multilabel = type_of_target(y, input_name="y") == "multilabel-indicator"
+            if self._multilabel:
+                classes = np.arange(y.shape[1])
+                if self.class_weight is not None:
+                    raise ValueError("class_weight is not defined for a multilabel y; pass sample_weight or None.")
+        _check_partial_fit_first_call(self, classes)
+        if not self._multilabel:
+            self._check_class_weight()
 
     def _weigh_classes(self, Y: np.ndarray, sample_weight: np.ndarray) -> np.ndarray:
         if self.class_weight is None:
             return sample_weight
         codes = Y[:, 0].astype(int)
+        totals = np.bincount(codes, weights=sample_weight, minlength=len(self.classes_))
+        return sample_weight * self._class_factors(totals)[codes]
+
+    def _class_factors(self, totals: np.ndarray) -> np.ndarray:
+        """Weight of each class, for the total sample weights of the classes."""
+        if self.class_weight is None:
+            return np.ones(len(totals))
         if isinstance(self.class_weight, str):
             # scikit-learn's formula n / (k n_c), with weights counted as repetitions.
-            totals = np.bincount(codes, weights=sample_weight, minlength=len(self.classes_))
             present = totals > 0
             factors = np.zeros_like(totals)
             factors[present] = totals.sum() / (present.sum() * totals[present])
         else:
             factors = np.array([float(self.class_weight.get(label, 1.0)) for label in self.classes_.tolist()])
-            if not (np.isfinite(factors).all() and (factors >= 0).all() and (factors[codes] > 0).any()):
+            if not (np.isfinite(factors).all() and (factors >= 0).all() and (factors[totals > 0] > 0).any()):
                 raise ValueError(f"class_weight must be non-negative and not all zero, got {self.class_weight}.")
-        return sample_weight * factors[codes]
+        return factors
 
-    def _training_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> tuple[np.ndarray, Loss]:
-        if self._multilabel:
-            return Y, LogLoss()
-        if len(self.classes_) <= 2:
-            return Y, LogLoss()
-        return np.eye(len(self.classes_))[Y[:, 0].astype(int)], SoftmaxLoss()
+    @property
+    def _multiclass(self) -> bool:
+        return not self._multilabel and len(self.classes_) > 2
+
+    def _fit_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> None:
+        """Classes are all there is to know."""
+
+    def _training_loss(self) -> Loss:
+        return SoftmaxLoss() if self._multiclass else LogLoss()
+
+    def _transform_target(self, Y: np.ndarray) -> np.ndarray:
+        return one_hot(Y, len(self.classes_)) if self._multiclass else Y
+
+    def _strata(self, Y: np.ndarray) -> np.ndarray | None:
+        return None if self._multilabel else Y[:, 0]
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Train in one pass on a block of rows, going on from the blocks before, or from a fit.
+
+        Damping, scalings, the remembered curvature and the estimated precisions are kept from block to block; all
+        scalings are those of the first block. Nothing is compared: what is "auto" is chosen as for a single network.
+        The temperature is 1.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Best some thousand rows, in random order: it is parted into batches of ``batch_size`` rows ("auto" if
+            None), at least two.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+        classes : array-like of shape (n_classes,), default=None
+            All classes there will be; needed at the first call, but for a multilabel y.
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError, TypeError
+            As :meth:`fit`; what was learned before is kept.
+        """
+        return self._partial_fit(X, y, sample_weight, classes)
 
     def _store(self, ensemble: Ensemble) -> None:
         super()._store(ensemble)
@@ -285,7 +383,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         scaled, dtype = self._scale_inputs(X)
         outputs = self._outputs(scaled) / self.temperature_
         members = np.log(len(outputs))
-        if not self._multilabel and len(self.classes_) > 2:
+        if self._multiclass:
             return logsumexp(log_softmax(outputs, axis=2), axis=0) - members, None, dtype
         positive = logsumexp(log_expit(outputs), axis=0) - members
         return positive, logsumexp(log_expit(-outputs), axis=0) - members, dtype

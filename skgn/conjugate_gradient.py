@@ -97,7 +97,7 @@ class ConjugateGradient:
         """Unknown: nan."""
         return [torch.full_like(a, torch.nan) for a in precision], math.nan
 
-    def output_blocks(self, outputs: Jacobian, precision: list[Tensor]) -> None:
+    def output_blocks(self, precision: list[Tensor]) -> None:
         """Unknown: None."""
 
     def posterior_factor(self, precision: list[Tensor]) -> None:

@@ -59,8 +59,11 @@ class Direction(Protocol):
         """Traces of (G + diag(a))^-1 per (layer, input), and log|G + diag(a)|; nan where it is not definite."""
         ...
 
-    def output_blocks(self, outputs: Jacobian, precision: list[Tensor]) -> Tensor | None:
-        """Blocks J_i (G + diag(a))^-1 J_i' at the samples of ``outputs``, (n, c, c); None if not definite."""
+    def output_blocks(self, precision: list[Tensor]) -> Callable[[Jacobian], Tensor] | None:
+        """Function that gives the blocks J_i (G + diag(a))^-1 J_i' of a Jacobian of outputs, (n, c, c).
+
+        None if the system is not definite. That of :class:`Primal` can be sent to another process.
+        """
         ...
 
     def posterior_factor(self, precision: list[Tensor]) -> Tensor | None:
@@ -73,8 +76,9 @@ class Primal:
 
     name = "primal"
 
-    def __init__(self, jacobian: Jacobian, total_weight: float) -> None:
-        self.G = _to_solver(jacobian.gram()).div_(total_weight)
+    def __init__(self, jacobian: Jacobian, total_weight: float, gram: Tensor | None = None) -> None:
+        """Another matrix may be given in the place of the Jacobian's G."""
+        self.G = _to_solver(jacobian.gram()).div_(total_weight) if gram is None else gram
         self._network, self._eps = jacobian.network, _rounding_unit(jacobian)
 
     def solve(self, gradient: Tensor, precision: list[Tensor], damping: float) -> Tensor:
@@ -100,13 +104,9 @@ class Primal:
         traces = [part.sum(0) for part in self._network.split(_inverse_diagonal(L))]
         return traces, 2 * float(L.diagonal().log().sum())
 
-    def output_blocks(self, outputs: Jacobian, precision: list[Tensor]) -> Tensor | None:
+    def output_blocks(self, precision: list[Tensor]) -> Callable[[Jacobian], Tensor] | None:
         L = self.posterior_factor(precision)
-        if L is None:
-            return None
-        inverse = torch.cholesky_inverse(L).to(outputs.w)
-        del L  # the blocks need as much again
-        return _to_solver(outputs.diagonal_blocks(inverse))
+        return None if L is None else partial(_inverse_blocks, torch.cholesky_inverse(L))
 
     def posterior_factor(self, precision: list[Tensor]) -> Tensor | None:
         return _shifted_cholesky(self.G, self._network.expand(precision))
@@ -170,12 +170,16 @@ class Dual:
         log_determinant = float(self._J.network.expand(precision).log().sum()) + 2 * float(L.diagonal().log().sum())
         return traces, log_determinant - len(L) * math.log(self._S)
 
-    def output_blocks(self, outputs: Jacobian, precision: list[Tensor]) -> Tensor | None:
+    def output_blocks(self, precision: list[Tensor]) -> Callable[[Jacobian], Tensor] | None:
         L = self.posterior_factor(precision)
         if L is None:
             return None
-        parts = chunks(len(outputs.U), 8 * 3 * outputs.c * len(L), outputs.U.device)
-        return torch.cat([woodbury_blocks(L, self._J, outputs.at(rows), precision) for rows in parts])
+
+        def blocks(outputs: Jacobian) -> Tensor:
+            parts = chunks(len(outputs.U), 8 * 3 * outputs.c * len(L), outputs.U.device)
+            return torch.cat([woodbury_blocks(L, self._J, outputs.at(rows), precision) for rows in parts])
+
+        return blocks
 
     def posterior_factor(self, precision: list[Tensor]) -> Tensor | None:
         if min(float(a.min()) for a in precision) <= 0:
@@ -187,6 +191,11 @@ class Dual:
 
     def _rmatvec(self, r: Tensor) -> Tensor:
         return _to_solver(self._J.rmatvec(r.to(self._J.w).view(-1, self._J.c)))
+
+
+def _inverse_blocks(inverse: Tensor, outputs: Jacobian) -> Tensor:
+    """Blocks J_i (G + diag(a))^-1 J_i' for the inverse itself."""
+    return _to_solver(outputs.diagonal_blocks(inverse.to(outputs.w)))
 
 
 def woodbury_blocks(L: Tensor, training: Jacobian, outputs: Jacobian, precision: list[Tensor]) -> Tensor:
@@ -273,19 +282,21 @@ def spectrum(jacobian: Jacobian, direction: Direction, total_weight: float) -> t
         If that matrix exceeds the available memory, as it may with conjugate gradients.
     """
     rows, P = jacobian.shape
-    need, available = system_memory(min(rows, P)), available_memory(linear_algebra_device(jacobian.w.device))
-    if isinstance(direction, ConjugateGradient) and need > available:
-        raise ValueError(
-            f"Eigenvalues, for record_spectrum=True or by a damping rule, need {gigabytes(need)}, but "
-            f"{gigabytes(available)} are available; solver='cg' does without both."
-        )
-    if rows < P:
-        ones = _ones(jacobian, jacobian.w)
-        matrix = direction.kernel(ones) if isinstance(direction, Dual) else _to_solver(jacobian.kernel(ones))
-        matrix = matrix / total_weight
+    if isinstance(direction, Primal):
+        matrix = direction.G
+    elif isinstance(direction, Dual) and rows < P:
+        matrix = direction.kernel(_ones(jacobian, jacobian.w)) / total_weight
     else:
-        matrix = direction.G if isinstance(direction, Primal) else _to_solver(jacobian.gram()) / total_weight
-    eigenvalues = torch.linalg.eigvalsh(matrix)
+        need, available = system_memory(min(rows, P)), available_memory(linear_algebra_device(jacobian.w.device))
+        if isinstance(direction, ConjugateGradient) and need > available:
+            raise ValueError(
+                f"Eigenvalues, for record_spectrum=True or by a damping rule, need {gigabytes(need)}, but "
+                f"{gigabytes(available)} are available; solver='cg' does without both."
+            )
+        matrix = jacobian.kernel(_ones(jacobian, jacobian.w)) if rows < P else jacobian.gram()
+        matrix = _to_solver(matrix) / total_weight
+    # The nonzero eigenvalues of both are the same; of the larger one the rest are 0.
+    eigenvalues = torch.linalg.eigvalsh(matrix)[-min(rows, P) :]
     return float(eigenvalues[0]), float(eigenvalues[-1])
 
 

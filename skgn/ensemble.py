@@ -3,28 +3,46 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed, effective_n_jobs
+from joblib import Parallel, delayed
 
-from .backend import chunks, linear_algebra_device, torch_threads
+from .backend import chunks, linear_algebra_device, members_at_once, torch_threads
+from .batches import Batches, BatchSteps, BatchTraining, plan_batches
 from .candidates import Start
 from .damping import DampingRule
-from .directions import choose
-from .evidence import EvidencePrior, FixedPrior, Prior, prior_groups
-from .jacobian import gram_flops
-from .leave_one_out import LeftOut, has_heavy_tails, leave_one_out, predictive_score, temperature
+from .directions import Direction, choose
+from .evidence import make_prior
+from .jacobian import Jacobian, gram_flops
+from .leave_one_out import (
+    LeftOut,
+    has_heavy_tails,
+    leave_one_out,
+    log_likelihood,
+    predictive_score,
+    temperature,
+)
+from .limits import Limits
 from .losses import Loss, NoiseLoss
 from .network import Network
 from .objective import Objective
 from .posterior import Posterior, laplace
-from .training import Settings, Training
+from .training import CONVERGED, Settings, Training
 
-__all__ = ["Ensemble", "Member", "Problem", "Sensitivity", "feature_sensitivity", "member_outputs", "train_members"]
+__all__ = [
+    "Ensemble",
+    "Member",
+    "Problem",
+    "Validation",
+    "make_member",
+    "member_outputs",
+    "train_members",
+]
 
 
 #: A search compares its candidates after these iterations: the better half goes on, then the members alone.
@@ -38,8 +56,11 @@ _SEARCH_ROWS = 2000
 #: at least so many, and so many for each weight; until an iteration gains less than the part ``_APPROACHED``.
 _SAMPLE_ROWS, _ROWS_PER_WEIGHT, _WORTHWHILE, _APPROACHED = 500, 8, 2, 0.05
 
-#: Rows from which the relevance of features is estimated.
-_SENSITIVITY_ROWS = 512
+#: Iterations that a member is expected to take at the most, for sharing out the time of a fit.
+_USUAL_ITERATIONS = 100
+
+#: A member that was cut short after less than this part of the iterations of the longest is left out.
+_HARDLY_BEGUN = 0.5
 
 
 @dataclass(frozen=True)
@@ -82,11 +103,20 @@ class _Result(NamedTuple):
     left_out: LeftOut | None
 
 
+class Validation(NamedTuple):
+    """Data in training units that early stopping watches, the inputs in each of their scalings."""
+
+    inputs: dict[str, np.ndarray]
+    Y: np.ndarray
+    sample_weight: np.ndarray
+
+
 @dataclass(frozen=True)
 class Problem:
     """Data in training units, the inputs in each of their scalings, and all that the members share.
 
-    A ``heavy_tailed_loss`` takes the place of ``loss`` where the residuals turn out to have heavy tails.
+    A ``heavy_tailed_loss`` takes the place of ``loss`` where the residuals turn out to have heavy tails. With
+    ``validation`` data the members stop early. A fit that takes ``max_time`` seconds ends with what it has.
     """
 
     loss: Loss
@@ -94,14 +124,55 @@ class Problem:
     inputs: dict[str, np.ndarray]
     Y: np.ndarray
     sample_weight: np.ndarray
+    validation: Validation | None
     rule: DampingRule
     solver: str
+    batch_size: int | str | None
     settings: Settings
+    max_time: float
     device: torch.device
     dtype: torch.dtype
 
+    @property
+    def n_samples(self) -> int:
+        return len(self.Y)
+
+    @property
+    def n_outputs(self) -> int:
+        return self.Y.shape[1]
+
+    def rows_in_memory(self, rows: int) -> int:
+        """How many of so many rows take memory of this process."""
+        return rows
+
+    def objective(self, network: Network, inputs: str, rows: int) -> Objective:
+        """The objective on the first rows, in one of the scalings of the inputs."""
+        # Merged rows come in random order: the first ones are a random sample.
+        X, (Y, weight) = self._inputs(inputs), self._targets
+        return Objective(network, self.loss, X[:rows], Y[:rows], weight[:rows])
+
+    @cached_property
+    def _inputs(self) -> Callable[[str], torch.Tensor]:
+        return cache(lambda name: self.tensor(self.inputs[name]))
+
+    @cached_property
+    def _targets(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.tensor(self.Y), self.tensor(self.sample_weight)
+
+    def tensor(self, values: np.ndarray) -> torch.Tensor:
+        """On the device and in the dtype of the computation."""
+        return torch.from_numpy(values).to(device=self.device, dtype=self.dtype)
+
 
 def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | None) -> Ensemble:
+    """Train candidates in threads and keep ``n_members``, or fewer where the fit was cut short: see ``_train``."""
+    n_workers = members_at_once(n_jobs)
+    limits = Limits(problem.max_time, n_workers)
+    with limits.interruptible():
+        return _train(problem, starts, n_members, n_workers, limits)
+
+
+def _train(problem: Problem, starts: list[Start], n_members: int, n_workers: int, limits: Limits) -> Ensemble:
     """Train candidates in threads and keep ``n_members``: those that predict best what they have not seen.
 
     Of more candidates than members the better ones, by :func:`~skgn.leave_one_out.predictive_score`, are found in a
@@ -109,7 +180,7 @@ def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs:
     whether the noise has heavy tails; if so, all begins anew with the loss for that. Where the evidence regularises
     a log loss, left-out samples set the temperature.
     """
-    n, c = len(problem.Y), problem.loss.columns(problem.Y.shape[1])
+    n, c = problem.n_samples, problem.loss.columns(problem.n_outputs)
     search = len(starts) > n_members
     tempered = all(isinstance(start.prior, str) and start.noise_precision is None for start in starts)
     networks = list(dict.fromkeys(start.network for start in starts))
@@ -120,72 +191,120 @@ def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs:
         approach = problem.settings.project_readout and problem.settings.max_iter > 0 and n >= _WORTHWHILE * sample
         first_rows = sample if approach else n
     flops = max(gram_flops(network, n, c) for network in networks)
-    # Chosen before anything is allocated: a problem that cannot fit is refused here.
-    directions = {
-        (network, rows): choose(
-            problem.solver,
+    evidence = any(isinstance(start.prior, str) for start in starts)
+    batches: dict[Network, Batches] = {}
+    if problem.batch_size is not None:
+        plans = {net: plan_batches(problem.batch_size, problem.solver, net, c, evidence) for net in networks}
+        chosen = not isinstance(problem.batch_size, str)
+        batches = {network: plan for network, plan in plans.items() if plan.worthwhile(n, chosen)}
+
+    def direction(network: Network, rows: int) -> Callable[[Jacobian, float], Direction]:
+        plan = batches.get(network) if rows == n else None
+        return choose(
+            problem.solver if plan is None else plan.solver,
             network,
-            rows,
+            problem.rows_in_memory(rows) if plan is None else plan.rows,
             c,
             problem.device,
             dtype=problem.dtype,
-            evidence=any(isinstance(start.prior, str) for start in starts),
+            evidence=evidence,
             candidates=len(starts) if rows == first_rows else n_members,
-            workers=effective_n_jobs(n_jobs),
+            workers=n_workers,
         )
-        for network in networks
-        for rows in (first_rows, n)
-    }
 
-    def tensor(values: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(values).to(device=problem.device, dtype=problem.dtype)
+    # Chosen before anything is allocated: a problem that cannot fit is refused here.
+    directions = {(network, rows): direction(network, rows) for network in networks for rows in (first_rows, n)}
 
-    inputs = {name: tensor(problem.inputs[name]) for name in dict.fromkeys(start.inputs for start in starts)}
-    Y, sample_weight = tensor(problem.Y), tensor(problem.sample_weight)
-
-    @cache
-    def shared_objective(network: Network, name: str, rows: int) -> Objective:
-        # Merged rows come in random order: the first ones are a random sample.
-        return Objective(network, problem.loss, inputs[name][:rows], Y[:rows], sample_weight[:rows])
+    shared_objective = cache(problem.objective)
 
     def objective(start: Start, rows: int) -> Objective:
-        anchor = None if start.anchor is None else _solver_tensor(start.anchor, problem.device)
+        anchor = None if start.anchor is None else solver_tensor(start.anchor, problem.device)
         return shared_objective(start.network, start.inputs, rows).for_member(anchor)
 
-    def begin(start: Start) -> Training:
-        first, w = objective(start, first_rows), _solver_tensor(start.weights, problem.device)
-        prior: Prior
-        if isinstance(start.prior, str):
-            groups = prior_groups(start.prior, start.network, w.device)
-            unit = start.prior == "unit"
-            prior = EvidencePrior(start.network, groups, first.total_weight, start.noise_precision, w, unit)
-            if isinstance(problem.loss, NoiseLoss) and prior.noise_variance is not None:
-                first.data_loss = problem.loss.at_precision(1 / prior.noise_variance)
-        else:
-            prior = FixedPrior(start.network, start.prior, isinstance(problem.loss, NoiseLoss), w)
-        return Training(first, w, prior, problem.rule, directions[start.network, first_rows], problem.settings)
+    def validation(start: Start) -> Objective | None:
+        if problem.validation is None:
+            return None
+        data = problem.validation
+        X, Yv, weight = map(problem.tensor, (data.inputs[start.inputs], data.Y, data.sample_weight))
+        anchor = None if start.anchor is None else solver_tensor(start.anchor, problem.device)
+        return Objective(start.network, problem.loss, X, Yv, weight).for_member(anchor)
 
-    def advance(training: Training, start: Start, until: int, rows: int) -> _Result:
+    def begin(start: Start) -> Training:
+        first, w = objective(start, first_rows), solver_tensor(start.weights, problem.device)
+        prior, first.data_loss = make_prior(
+            start.prior, start.network, problem.loss, start.noise_precision, first.total_weight, w
+        )
+        make_direction = directions[start.network, first_rows]
+        return Training(first, w, prior, problem.rule, make_direction, problem.settings, validation(start))
+
+    def in_batches(training: Training, start: Start) -> Training:
+        whole, prior = objective(start, n), training.prior
+        whole.data_loss = training.objective.data_loss
+        prior.move_to(whole.total_weight)
+        return BatchTraining(
+            whole,
+            training.at.w,
+            prior,
+            problem.rule,
+            directions[start.network, n],
+            problem.settings,
+            training.validation,
+            steps=BatchSteps(problem.rule, batches[start.network], problem.settings.step_size),
+            random_state=np.random.RandomState(start.seed),
+        )
+
+    def advance(training: Training, start: Start, until: int, rows: int, last: bool) -> Training:
+        turn_is_over = limits.begin_training()
+        if limits.over:
+            return training
+        done = training.n_iter
+
+        def pause() -> bool:
+            # Nobody is served by a linearisation without a step.
+            return limits.over or (training.n_iter > done and turn_is_over())
+
         with torch_threads(flops), torch.no_grad():
-            if len(training.objective.Y) < rows:
-                if not search:
-                    training.run(until, _APPROACHED)
-                training.make_direction = directions[start.network, rows]
-                (training.move_to if search else training.restart)(objective(start, rows))
-            training.run(until)
+            try:
+                if training.objective.n_samples < rows and not search:
+                    training.run(until, _APPROACHED, pause)
+                # Out of time, on all rows there is nothing to be had but the cost of one linearisation.
+                if not pause():
+                    done = 0 if last else done
+                    if last and start.network in batches:
+                        training = in_batches(training, start)
+                    elif training.objective.n_samples < rows:
+                        training.make_direction = directions[start.network, rows]
+                        (training.move_to if search else training.restart)(objective(start, rows))
+                    training.run(until, pause=pause)
+            except KeyboardInterrupt:
+                # Where the signal was not ours to handle.
+                limits.interrupt()
+        return training
+
+    def judge(training: Training, start: Start, last: bool) -> _Result:
+        with torch_threads(flops), torch.no_grad():
+            if last or limits.over:
+                training.finish(limits.reason)
             left_out = leave_one_out(training) if search or tempered else None
         score = predictive_score(training, left_out) if search else 0.0
         return _Result((-score, training.history["objective"][-1]), training, start, left_out)
 
-    def compare(candidates: list[_Candidate], until: int, rows: int, kept: int) -> list[_Result]:
-        results = parallel(delayed(advance)(*candidate, until, rows) for candidate in candidates)
+    def compare(candidates: list[_Candidate], until: int, rows: int, kept: int, last: bool = False) -> list[_Result]:
+        planned = len(candidates) * (until - max(training.n_iter for training, _ in candidates))
+        later = 0 if last else kept * min(max_iter - until, _USUAL_ITERATIONS)
+        limits.begin_round(len(candidates), planned / max(planned + later, 1))
+        trainings = parallel(delayed(advance)(*candidate, until, rows, last) for candidate in candidates)
+        advanced = [(training, start) for training, (_, start) in zip(trainings, candidates, strict=True)]
+        if limits.over:
+            advanced = _well_begun(advanced)
+        results = parallel(delayed(judge)(*candidate, last) for candidate in advanced)
         return sorted(results, key=lambda result: result.rank)[:kept]
 
     max_iter = problem.settings.max_iter
     with torch_threads(flops), torch.no_grad():
         candidates = [(begin(start), start) for start in starts]
     heavy_tails = False
-    with Parallel(n_jobs=n_jobs, require="sharedmem") as parallel:
+    with Parallel(n_jobs=n_workers, require="sharedmem") as parallel:
         if search:
             units = max(sum(network.hidden_layer_sizes) for network in networks)
             rounds = _SHORT_ROUNDS if isinstance(problem.loss, NoiseLoss) and units <= _FEW_UNITS else _ROUNDS
@@ -194,22 +313,43 @@ def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs:
                 candidates = [(result.training, result.start) for result in best]
             if problem.heavy_tailed_loss is not None:
                 heavy_tails = has_heavy_tails(best[0].training, best[0].left_out)
+        heavy_tails = heavy_tails and not limits.over
         if not heavy_tails:
-            best = compare(candidates, max_iter, n, n_members)
+            best = compare(candidates, max_iter, n, n_members, last=True)
     if heavy_tails and problem.heavy_tailed_loss is not None:
         # From the start: outliers have already led the candidates astray.
         anew = dataclasses.replace(problem, loss=problem.heavy_tailed_loss, heavy_tailed_loss=None)
-        return train_members(anew, starts, n_members, n_jobs)
+        return _train(anew, starts, n_members, n_workers, limits)
     with torch_threads(flops), torch.no_grad():
-        outputs = [result.left_out.outputs for result in best if result.left_out is not None]
-        T = temperature(outputs, problem.loss, Y, sample_weight) if tempered and outputs else 1.0
-        return Ensemble([_member(result.training, result.start) for result in best], problem.loss, T)
+        left_out = [result.left_out for result in best if result.left_out is not None]
+        T = _temperature(best[0].training.objective, problem.loss, left_out) if tempered and left_out else 1.0
+        return Ensemble([make_member(result.training, result.start) for result in best], problem.loss, T)
 
 
-def _member(training: Training, start: Start) -> Member:
+def _temperature(objective: Objective, loss: Loss, left_out: list[LeftOut]) -> float:
+    return temperature(lambda T: float(objective.sum(partial(log_likelihood, loss=loss, T=T), *left_out)))
+
+
+def _well_begun(candidates: list[_Candidate]) -> list[_Candidate]:
+    """Without those that had hardly begun when the fit was cut short: they would spoil the mean.
+
+    Those on the most rows have come the furthest, and on these those of the most iterations.
+    """
+    rows = max(training.objective.n_samples for training, _ in candidates)
+    candidates = [candidate for candidate in candidates if candidate[0].objective.n_samples == rows]
+    longest = max(training.n_iter for training, _ in candidates)
+    return [
+        (training, start)
+        for training, start in candidates
+        if training.status in CONVERGED or training.n_iter >= _HARDLY_BEGUN * longest
+    ]
+
+
+def make_member(training: Training, start: Start) -> Member:
+    """What is kept of a training that has ended."""
     objective = training.objective
     training.prior.conclude(objective, training.at, training.direction)
-    posterior, solver = laplace(training), training.direction.name
+    posterior, solver = laplace(training), training.solver
     del training.direction  # the factor is kept: its system must not stay in memory beside it
     return Member(
         network=objective.network,
@@ -229,67 +369,17 @@ def _member(training: Training, start: Start) -> Member:
     )
 
 
-def _solver_tensor(values: np.ndarray, device: torch.device) -> torch.Tensor:
+def solver_tensor(values: np.ndarray, device: torch.device) -> torch.Tensor:
     """A float64 copy where linear systems are solved."""
     return torch.tensor(values, dtype=torch.float64, device=linear_algebra_device(device))
-
-
-class Sensitivity(NamedTuple):
-    """How much the outputs move when a feature takes its value from another row.
-
-    ``squares`` (d,) is the weighted mean over rows of the squared change of the members' mean output: the total Sobol
-    index, times 2. ``evidence`` (d,) is half the sum over rows of the squared change in the metric of the loss's
-    curvature: what a feature contributes to the likelihood. Of a linear model it is the squared t-statistic of the
-    feature's coefficient. nan where the noise level is unknown.
-    """
-
-    squares: np.ndarray
-    evidence: np.ndarray
-
-
-def feature_sensitivity(
-    ensemble: Ensemble, inputs: dict[str, np.ndarray], features: dict[str, np.ndarray], sample_weight: np.ndarray
-) -> Sensitivity:
-    """Exchange the values of each of the d features in turn.
-
-    ``features`` tells of each column of the scaled inputs which feature it belongs to; all columns of a feature are
-    exchanged together. Merged rows come in random order, so that a fixed shift is a random exchange, and the first rows
-    are a random sample.
-    """
-    members, cpu = ensemble.members, torch.device("cpu")
-    weight = sample_weight[:_SENSITIVITY_ROWS]
-    d = 1 + max(int(of.max()) for of in features.values())
-    change = np.zeros((d, len(weight), members[0].network.n_outputs))
-    mean = np.zeros(change.shape[1:])
-    with torch_threads(0.0), torch.no_grad():
-        for member in members:
-            blocks = [torch.from_numpy(np.flatnonzero(features[member.inputs] == j)) for j in range(d)]
-            U = Network.with_bias(torch.from_numpy(inputs[member.inputs][:_SENSITIVITY_ROWS]))
-            partner = U.roll(-(len(U) // 2), 0)
-            for sign, values in ((1, member.weights), (-1, member.anchor)):
-                if values is not None:
-                    w = _solver_tensor(values, cpu)
-                    base = member.network.forward(U, w)[0]
-                    mean += sign * base.numpy()
-                    for j, exchanged in enumerate(member.network.forward_exchanged(U, partner, w, blocks)):
-                        change[j] += sign * (exchanged - base).numpy()
-        squares = np.square(change / len(members))
-        if isinstance(ensemble.loss, NoiseLoss):
-            posterior = members[0].posterior
-            curvature = np.array(np.nan) if posterior is None else 1 / posterior.noise_variance
-        else:
-            f = torch.from_numpy(mean / len(members))
-            curvature = ensemble.loss.curvature_root(f, f).square().sum(2).numpy()
-    evidence = (squares * curvature).sum(axis=2) @ weight * (sample_weight.sum() / weight.sum()) / 2
-    return Sensitivity(squares.sum(axis=2) @ weight / weight.sum(), evidence)
 
 
 def member_outputs(member: Member, X: np.ndarray, device: torch.device) -> np.ndarray:
     """Outputs of a member on scaled inputs (n, d): float64 array (n, k)."""
     network = member.network
     bytes_per_row = sum(into + 3 * out for out, into in network.shapes) * 8
-    weights = _solver_tensor(member.weights, device)
-    anchor = None if member.anchor is None else _solver_tensor(member.anchor, device)
+    weights = solver_tensor(member.weights, device)
+    anchor = None if member.anchor is None else solver_tensor(member.anchor, device)
     out = np.empty((len(X), network.n_outputs))
     with torch_threads(float(len(X)) * network.n_weights), torch.no_grad():
         for rows in chunks(len(X), bytes_per_row, device):

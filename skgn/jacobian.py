@@ -186,11 +186,12 @@ class Jacobian:
 
     def matvec(self, v: Tensor) -> Tensor:
         """J v for v (P,): shape (n, c)."""
-        out = []
-        for rows, tape in self._tapes():
-            tangent = self.network.jvp(tape, self.w, v)
-            out.append(torch.einsum("nk,nkc->nc", tangent, self.root(rows)))
-        return torch.cat(out)
+        tangent = self.network_jvp(v)
+        return torch.cat([torch.einsum("nk,nkc->nc", tangent[rows], self.root(rows)) for rows in self._rows])
+
+    def network_jvp(self, v: Tensor) -> Tensor:
+        """The network's own J_i v at every sample, without roots, for v (P,): shape (n, k)."""
+        return torch.cat([self.network.jvp(tape, self.w, v) for _, tape in self._tapes()])
 
     def rmatvec(self, r: Tensor) -> Tensor:
         """J' r for r (n, c): shape (P,)."""

@@ -18,17 +18,20 @@ cross-validation, JRSS B 82 (2020).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from scipy.optimize import minimize, minimize_scalar
 from torch import Tensor
 
+from .jacobian import Jacobian
 from .losses import LogLoss, Loss, NoiseLoss, SquaredError, StudentTLoss
+from .objective import Evaluation, Objective
 from .training import Training
 
-__all__ = ["LeftOut", "has_heavy_tails", "leave_one_out", "predictive_score", "temperature"]
+__all__ = ["LeftOut", "has_heavy_tails", "leave_one_out", "log_likelihood", "predictive_score", "temperature"]
 
 #: Estimating one precision from the same data makes the leave-one-out score too good by up to this many nats: its
 #: excess over the test score was 0.2 to 0.5 nats a precision (docs/benchmarks.md).
@@ -57,15 +60,30 @@ class LeftOut(NamedTuple):
 
 def leave_one_out(training: Training) -> LeftOut | None:
     """Predict each sample without itself; None where data and prior leave the weights undetermined."""
-    objective, at, prior, loss = training.objective, training.at, training.prior, training.linearised_loss
-    blocks = training.direction.output_blocks(objective.output_jacobian(at), prior.precision)
+    objective, prior = training.objective, training.prior
+    blocks = training.direction.output_blocks(prior.precision)
     if blocks is None:
         return None
     noise = prior.noise_variance
     beta = 1.0 if noise is None else 1 / float(noise.log().mean().exp())
-    C = blocks / (beta * objective.total_weight)
-    copy = beta * objective.sample_weight.to(C).clamp(max=1)[:, None, None]
     # Of the loss of the factorised system, so that no leverage exceeds 1.
+    leave_out = partial(
+        _leave_out, blocks=blocks, loss=training.linearised_loss, beta=beta, scale=beta * objective.total_weight
+    )
+    left_out: LeftOut = objective.apply(leave_out, training.at)
+    return left_out
+
+
+def _leave_out(
+    objective: Objective,
+    at: Evaluation,
+    blocks: Callable[[Jacobian], Tensor],
+    loss: Loss,
+    beta: float,
+    scale: float,
+) -> LeftOut:
+    C = blocks(objective.output_jacobian(at)) / scale
+    copy = beta * objective.sample_weight.to(C).clamp(max=1)[:, None, None]
     gradient = loss.gradient(at.outputs, objective.Y).to(C)[..., None]
     root = loss.curvature_root(at.outputs, objective.Y).to(C)
     leverage = copy * C @ root @ root.mT
@@ -82,15 +100,23 @@ def predictive_score(training: Training, left_out: LeftOut | None) -> float:
     """
     if left_out is None:
         return -math.inf
-    outputs, covariance = left_out
     objective, noise, loss = training.objective, training.prior.noise_variance, training.objective.data_loss
+    log_density = objective.sum(partial(_log_density, loss=loss, noise=noise), left_out)
+    total = float(log_density) - _NATS_PER_PRECISION * training.prior.n_precisions
+    return total / objective.total_weight if math.isfinite(total) else -math.inf
+
+
+def _squared_scale(left_out: LeftOut, noise: Tensor) -> Tensor:
+    """Predictive variance (n, k) in the units of the noise's squared scale."""
+    return noise + left_out.covariance.diagonal(dim1=1, dim2=2).clamp(min=0)
+
+
+def _log_density(objective: Objective, left_out: LeftOut, loss: Loss, noise: Tensor | None) -> Tensor:
+    outputs = left_out.outputs
     Y, weight = objective.Y.to(outputs), objective.sample_weight.to(outputs)
     if noise is not None and isinstance(loss, NoiseLoss):
-        log_density = loss.log_density(outputs - Y, noise + covariance.diagonal(dim1=1, dim2=2).clamp(min=0))
-    else:
-        log_density = -loss.value(outputs, Y)
-    total = float(log_density @ weight) - _NATS_PER_PRECISION * training.prior.n_precisions
-    return total / objective.total_weight if math.isfinite(total) else -math.inf
+        return loss.log_density(outputs - Y, _squared_scale(left_out, noise)) @ weight
+    return -loss.value(outputs, Y) @ weight
 
 
 def has_heavy_tails(training: Training, left_out: LeftOut | None) -> bool:
@@ -99,61 +125,78 @@ def has_heavy_tails(training: Training, left_out: LeftOut | None) -> bool:
     Only noise whose centre is its mean counts: of a skewed target the fit is asked for the mean, which a Student-t
     distribution would give up for the bulk of the samples.
     """
-    noise = training.prior.noise_variance
+    noise, objective = training.prior.noise_variance, training.objective
     if left_out is None or noise is None:
         return False
-    scale = (noise + left_out.covariance.diagonal(dim1=1, dim2=2).clamp(min=0)).sqrt()
-    # Each output of each sample counts.
-    z = ((left_out.outputs - training.objective.Y.to(scale)) / scale).flatten()
-    weight = training.objective.sample_weight.to(z).repeat_interleave(scale.shape[1])
-    total = weight.sum()
-    mean = weight @ z / total
-    deviation = (weight @ (z - mean).square() / total).sqrt()
-    if not (bool(torch.isfinite(deviation)) and float(deviation) > 0):
-        return False
-    z = ((z - mean) / deviation)[:, None]
 
-    def mean_log_density(loss: NoiseLoss, centre: float, log_scale: float) -> float:
-        return float(loss.log_density(z - centre, z.new_tensor(math.exp(2 * log_scale))) @ weight / total)
+    def sum_of(function: Callable[[Tensor], Tensor]) -> float:
+        return float(objective.sum(partial(_sum_of_residuals, function=function, noise=noise), left_out))
+
+    total = sum_of(torch.ones_like)
+    centre = sum_of(torch.clone) / total
+    deviation = math.sqrt(sum_of(partial(_squared_distance, centre=centre)) / total)
+    if not (math.isfinite(deviation) and deviation > 0):
+        return False
+
+    def mean_log_density(loss: NoiseLoss, shift: float, log_scale: float) -> float:
+        scale = deviation * math.exp(log_scale)
+        density = partial(_density, loss=loss, centre=centre + deviation * shift, squared_scale=scale**2)
+        # In units of the deviation.
+        return sum_of(density) / total + math.log(deviation)
 
     bounds = [(-1.0, 1.0), (_SMALLEST_LOG_SCALE, 0.0)]
     fit = minimize(lambda x: -mean_log_density(StudentTLoss(), *x), [0.0, -0.1], method="Nelder-Mead", bounds=bounds)
-    symmetric = abs(fit.x[0]) <= _STANDARD_ERRORS / math.sqrt(float(total))
+    symmetric = abs(fit.x[0]) <= _STANDARD_ERRORS / math.sqrt(total)
     return symmetric and -fit.fun > mean_log_density(SquaredError(), 0.0, 0.0) + _HEAVY_TAILS
 
 
-def temperature(outputs: Sequence[Tensor], loss: Loss, Y: Tensor, sample_weight: Tensor) -> float:
+def _sum_of_residuals(
+    objective: Objective, left_out: LeftOut, function: Callable[[Tensor], Tensor], noise: Tensor
+) -> Tensor:
+    """Weighted sum of a function of the left-out residuals in units of their predicted scales; each output counts."""
+    scale = _squared_scale(left_out, noise).sqrt()
+    z = ((left_out.outputs - objective.Y.to(scale)) / scale).flatten()
+    return function(z) @ objective.sample_weight.to(z).repeat_interleave(scale.shape[1])
+
+
+def _squared_distance(z: Tensor, centre: float) -> Tensor:
+    return (z - centre).square()
+
+
+def _density(z: Tensor, loss: NoiseLoss, centre: float, squared_scale: float) -> Tensor:
+    return loss.log_density((z - centre)[:, None], z.new_tensor(squared_scale))
+
+
+def log_likelihood(objective: Objective, *left_out: LeftOut, loss: Loss, T: float) -> Tensor:
+    """Log likelihood of the left-out samples under the mean probabilities of members whose outputs are divided by T.
+
+    ``loss`` is a log loss: ``exp(-value)`` is a likelihood.
+    """
+    f = torch.stack([member.outputs for member in left_out])
+    # A sample that alone determines a weight has no prediction without itself.
+    predicted = torch.isfinite(f).all(2).all(0)
+    f, Y, weight = f[:, predicted], objective.Y.to(f)[predicted], objective.sample_weight.to(f)[predicted]
+    if isinstance(loss, LogLoss):
+        # Labels are averaged one by one, each a sample of its own.
+        weight = weight.repeat_interleave(Y.shape[1])
+        f, Y = f.reshape(len(f), -1, 1), Y.reshape(-1, 1)
+    members = torch.stack([-loss.value(g / T, Y) for g in f])
+    return (torch.logsumexp(members, 0) - math.log(len(f))) @ weight
+
+
+def temperature(log_likelihood: Callable[[float], float]) -> float:
     """The T by which to divide the members' outputs so that their mean probabilities predict the left-out samples best.
 
-    Regularised networks are unsure of well separated classes, and overfitted ones too sure. Maximises the log
-    likelihood of the samples under the members' mean probabilities plus the log density of a standard normal log T.
-
-    Parameters
-    ----------
-    outputs : sequence of Tensor of shape (n, k)
-        Left-out outputs of each member.
-    loss : Loss
-        A log loss: ``exp(-value)`` is a likelihood.
-    Y : Tensor of shape (n, k)
-    sample_weight : Tensor of shape (n,)
+    Regularised networks are unsure of well separated classes, and overfitted ones too sure. Maximises
+    ``log_likelihood(T)`` plus the log density of a standard normal log T.
 
     References
     ----------
     C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, On calibration of modern neural networks, ICML 2017.
     """
-    f = torch.stack(list(outputs))
-    # A sample that alone determines a weight has no prediction without itself.
-    predicted = torch.isfinite(f).all(2).all(0)
-    f, Y, weight = f[:, predicted], Y.to(f)[predicted], sample_weight.to(f)[predicted]
-    if isinstance(loss, LogLoss):
-        # Labels are averaged one by one, each a sample of its own.
-        weight = weight.repeat_interleave(Y.shape[1])
-        f, Y = f.reshape(len(f), -1, 1), Y.reshape(-1, 1)
 
     def negative_log_posterior(log_T: float) -> float:
-        members = torch.stack([-loss.value(g / math.exp(log_T), Y) for g in f])
-        likelihood = torch.logsumexp(members, 0) - math.log(len(f))
-        return 0.5 * log_T**2 - float(likelihood @ weight)
+        return 0.5 * log_T**2 - log_likelihood(math.exp(log_T))
 
     bounds = (-_LARGEST_LOG_TEMPERATURE, _LARGEST_LOG_TEMPERATURE)
     return math.exp(minimize_scalar(negative_log_posterior, bounds=bounds, method="bounded").x)

@@ -6,14 +6,16 @@ Weights and everything of their size are float64; network outputs and Jacobians 
 from __future__ import annotations
 
 import copy
-from typing import NamedTuple
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .backend import sum_float64
 from .jacobian import Jacobian, keeps_linearisation, row_chunks
-from .losses import Loss
+from .losses import Loss, NoiseLoss
 from .network import Network, Tape
 
 __all__ = ["Evaluation", "Objective"]
@@ -51,7 +53,8 @@ class Objective:
         self.U, self.Y, self.sample_weight = network.with_bias(X), Y, sample_weight
         self.total_weight = float(sum_float64(sample_weight))
         self._root_weight = sample_weight.sqrt()
-        self.n_columns = loss.columns(network.n_outputs)
+        self.n_samples, self.n_columns = len(Y), loss.columns(network.n_outputs)
+        self.item_size, self._eps = self.U.element_size(), float(torch.finfo(self.U.dtype).eps)
         self._rows = row_chunks(network, self.n_columns, self.U)
         self._keep = keeps_linearisation(network, len(self.U), self.n_columns, self.U.element_size())
         self._offset: Tensor | None = None
@@ -63,9 +66,20 @@ class Objective:
         member._offset = None if anchor is None else self._forward(anchor)[0]
         return member
 
+    def part(self, index: Tensor) -> Objective:
+        """The same on some of the samples: the mean over them."""
+        part = copy.copy(self)
+        part.U, part.Y, part.sample_weight = self.U[index], self.Y[index], self.sample_weight[index]
+        part.n_samples, part.total_weight = len(part.Y), float(sum_float64(part.sample_weight))
+        part._root_weight = self._root_weight[index]
+        part._offset = None if self._offset is None else self._offset[index]
+        part._rows = row_chunks(self.network, self.n_columns, part.U)
+        part._keep = keeps_linearisation(self.network, len(part.U), self.n_columns, part.U.element_size())
+        return part
+
     def rounding_error(self, value: float) -> float:
         """Objective values closer than this are equal: a few units of ``value`` and, near 0, of the targets squared."""
-        units = _ROUNDING_UNITS * float(torch.finfo(self.U.dtype).eps)
+        units = _ROUNDING_UNITS * self._eps
         return units * abs(value) + units**2 * self._unfitted_loss
 
     def _forward(self, w: Tensor) -> tuple[Tensor, list[Tape]]:
@@ -93,6 +107,37 @@ class Objective:
     def _mean_loss(self, f: Tensor) -> float:
         losses = self.data_loss.value(f, self.Y) * self.sample_weight
         return float(sum_float64(losses)) / self.total_weight
+
+    def weighted_squares(self, at: Evaluation) -> Tensor:
+        """Sums over the samples of the squared residuals by which a noise model estimates its precisions, (k,)."""
+        assert isinstance(self.data_loss, NoiseLoss)
+        squares = self.data_loss.weighted_squares(at.outputs, self.Y).to(at.w)
+        return squares.T @ self.sample_weight.to(at.w)
+
+    def apply(self, function: Callable[..., Any], *args: Any) -> Any:
+        """``function(objective, *args)``, a value of each sample; if distributed, it stays on the workers."""
+        return function(self, *args)
+
+    def sum(self, function: Callable[..., Tensor], *args: Any) -> Tensor:
+        """``function(objective, *args)``, a sum over the samples; ``args`` may hold what :meth:`apply` returned."""
+        return function(self, *args)
+
+    def change(self, before: Evaluation, after: Evaluation) -> tuple[float, float]:
+        """Change of the mean data loss from one evaluation to another, and its standard error as an estimate."""
+        loss, S = self.data_loss, self.total_weight
+        difference = loss.value(after.outputs, self.Y) - loss.value(before.outputs, self.Y)
+        mean = float(sum_float64(difference * self.sample_weight)) / S
+        variance = float(sum_float64((difference - mean).square() * self.sample_weight)) / S
+        return mean, math.sqrt(variance / S)
+
+    def along(self, at: Evaluation, step: Tensor) -> tuple[float, float]:
+        """Slope of the mean data loss along a step, and its Gauss-Newton curvature step' G step."""
+        jacobian = self.jacobian(at)
+        tangent = jacobian.network_jvp(step.to(self.U))
+        g = self.data_loss.gradient(at.outputs, self.Y) * self.sample_weight[:, None]
+        root = jacobian.root(slice(0, len(self.U)))
+        curvature = sum_float64(torch.einsum("nk,nkc->nc", tangent, root).square())
+        return float(sum_float64(g * tangent)) / self.total_weight, float(curvature) / self.total_weight
 
     def readout(self, at: Evaluation) -> tuple[Objective, Evaluation]:
         """The readout alone, a linear model of the last hidden layer's outputs there and of the linear path."""

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.special import ndtri
 
 __all__ = [
+    "QUARTILES",
     "SCALINGS",
     "InputScaler",
     "PeriodicEmbedding",
@@ -22,7 +23,9 @@ __all__ = [
     "Scaler",
     "TargetScaler",
     "fit_scalers",
+    "magnitude",
     "merge_rows",
+    "row_hashes",
     "transform_inputs",
     "weighted_quantile",
 ]
@@ -38,6 +41,9 @@ _BLOCK = 2048
 
 #: Interquartile range of the standard normal distribution.
 _NORMAL_IQR = 1.3489795003921634
+
+#: Quantiles that the robust scaling rests on.
+QUARTILES = (0.25, 0.5, 0.75)
 
 #: Ranks closer than this to 0 or 1 are taken for it: a normal score of 3.1 at most.
 _RAREST = 1e-3
@@ -73,7 +79,7 @@ def merge_rows(X: np.ndarray, Y: np.ndarray, sample_weight: np.ndarray) -> tuple
     rows = np.column_stack([X[kept], Y[kept]]).astype(np.float64) + 0.0
     weight = sample_weight[kept].astype(np.float64)
     # Equal rows in the order of their weights: rounding of the sum must not depend on the order of the rows.
-    order = np.lexsort((weight, _row_hashes(rows)))
+    order = np.lexsort((weight, row_hashes(rows)))
     rows, weight = rows[order], weight[order]
     new = np.ones(len(rows), dtype=bool)
     # Equal rows have equal hashes and stand together, but for collisions of different rows (odds of n^2 / 2^64).
@@ -84,7 +90,7 @@ def merge_rows(X: np.ndarray, Y: np.ndarray, sample_weight: np.ndarray) -> tuple
     return np.ascontiguousarray(rows[:, : X.shape[1]]), np.ascontiguousarray(rows[:, X.shape[1] :]), weight
 
 
-def _row_hashes(rows: np.ndarray) -> np.ndarray:
+def row_hashes(rows: np.ndarray) -> np.ndarray:
     """A 64-bit integer for each row: multiply-and-shift mixing of the float bits, column by column."""
     hashes = np.zeros(len(rows), dtype=np.uint64)
     for column in rows.T:
@@ -92,6 +98,11 @@ def _row_hashes(rows: np.ndarray) -> np.ndarray:
         hashes *= np.uint64(0x9E3779B97F4A7C15)
         hashes ^= hashes >> np.uint64(32)
     return hashes
+
+
+def magnitude(largest: np.ndarray) -> np.ndarray:
+    """The unit in which a column of that largest absolute value is at most 1."""
+    return np.where(largest > 0, largest, 1.0)
 
 
 def weighted_quantile(values: np.ndarray, weight: np.ndarray, q: float) -> np.ndarray:
@@ -132,12 +143,19 @@ class InputScaler:
     @classmethod
     def fit(cls, X: np.ndarray, weight: np.ndarray) -> InputScaler:
         """Estimate from (n, d) inputs; columns of any magnitude are first brought to at most 1."""
-        largest = np.abs(X).max(axis=0)
-        unit = np.where(largest > 0, largest, 1.0)
+        unit = magnitude(np.abs(X).max(axis=0))
         V = X / unit
-        centre = weighted_quantile(V, weight, 0.5)
-        spread = (weighted_quantile(V, weight, 0.75) - weighted_quantile(V, weight, 0.25)) / _NORMAL_IQR
-        half_range = (V.max(axis=0) - V.min(axis=0)) / 2
+        quartiles = [weighted_quantile(V, weight, q) for q in QUARTILES]
+        return cls.of_statistics(unit, quartiles, V.min(axis=0), V.max(axis=0))
+
+    @classmethod
+    def of_statistics(
+        cls, unit: np.ndarray, quartiles: Sequence[np.ndarray], lowest: np.ndarray, highest: np.ndarray
+    ) -> InputScaler:
+        """From the statistics of the inputs in that unit; each is an array (d,)."""
+        lower, centre, upper = quartiles
+        spread = (upper - lower) / _NORMAL_IQR
+        half_range = (highest - lowest) / 2
         # A subnormal spread has no reciprocal.
         scale = np.where(spread >= np.finfo(float).tiny, spread, half_range)
         inverse = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0)
@@ -174,8 +192,7 @@ class RankScaler:
     def fit(cls, X: np.ndarray, weight: np.ndarray) -> RankScaler:
         """Estimate from (n, d) inputs; columns of any magnitude are first brought to at most 1."""
         values, scores = [], []
-        largest = np.abs(X).max(axis=0)
-        unit = np.where(largest > 0, largest, 1.0)
+        unit = magnitude(np.abs(X).max(axis=0))
         for column in (X / unit).T:
             x, inverse = np.unique(column, return_inverse=True)
             mass = np.bincount(inverse, weights=weight)
@@ -298,11 +315,15 @@ class TargetScaler:
     @classmethod
     def fit(cls, Y: np.ndarray, weight: np.ndarray) -> TargetScaler:
         """Estimate from (n, k) targets; columns of any magnitude are first brought to at most 1."""
-        largest = np.abs(Y).max(axis=0)
-        unit = np.where(largest > 0, largest, 1.0)
+        unit = magnitude(np.abs(Y).max(axis=0))
         V = Y / unit
         mean = np.average(V, axis=0, weights=weight)
-        deviation = np.sqrt(np.average(np.square(V - mean), axis=0, weights=weight))
+        return cls.of_statistics(unit, mean, np.average(np.square(V - mean), axis=0, weights=weight))
+
+    @classmethod
+    def of_statistics(cls, unit: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> TargetScaler:
+        """From the statistics of the targets in that unit; each is an array (k,)."""
+        deviation = np.sqrt(variance)
         # A constant column leaves a rounding error of its mean.
         constant = deviation <= 8 * np.finfo(float).eps * np.abs(mean)
         return cls(mean * unit, np.where(constant, 1.0, deviation) * np.where(constant, 1.0, unit))

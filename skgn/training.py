@@ -7,10 +7,12 @@ iterations, so that an ensemble can compare its candidates on the way.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,11 +23,11 @@ from .damping import DampingRule, Iterate
 from .directions import Direction, Primal, spectrum
 from .evidence import Prior
 from .jacobian import Jacobian
-from .losses import NoiseLoss
+from .losses import Loss, NoiseLoss
 from .memory import readout_memory
 from .objective import Evaluation, Objective
 
-__all__ = ["CONVERGED", "HISTORY", "STATUS", "Settings", "Training"]
+__all__ = ["CONVERGED", "HISTORY", "STATUS", "Settings", "Step", "Training"]
 
 #: Why training stopped, and the sentence that tells it.
 STATUS = {
@@ -34,10 +36,14 @@ STATUS = {
     "decrease": "Converged: predicted and actual decrease stayed within tol for n_iter_no_change iterations.",
     "evidence": "Converged: the log evidence per sample moved less than tol for n_iter_no_change iterations.",
     "precision": "Converged: the predicted decrease is below the rounding error of the objective.",
+    "stream": "Trained in one pass on each block of rows given so far.",
+    "validation": "Stopped early: the validation loss did not improve for n_iter_no_change iterations.",
     "max_iter": "Stopped short of the tolerance: max_iter iterations were used up.",
+    "max_time": "Stopped short of the tolerance: max_time was used up.",
+    "interrupted": "Stopped short of the tolerance: interrupted by the user.",
     "no_descent": "Stopped short of the tolerance: no damping or step length lowers the objective.",
 }
-CONVERGED = frozenset({"gradient", "decrease", "evidence", "precision"})
+CONVERGED = frozenset({"gradient", "decrease", "evidence", "precision", "validation", "stream"})
 
 HISTORY = (
     "objective",
@@ -84,7 +90,7 @@ class Settings:
 
 
 @dataclass
-class _Step:
+class Step:
     """A tested step and the figures that the history shows of it; no damping if only the readout moved."""
 
     to: Evaluation
@@ -95,13 +101,23 @@ class _Step:
     actual: float
 
 
+class _Best(NamedTuple):
+    """The weights of the lowest validation loss so far, with the prior and the data loss that went with them."""
+
+    validation_loss: float
+    at: Evaluation
+    prior: Prior
+    loss: Loss
+
+
 @dataclass
 class Training:
-    """State of the training of one network; :meth:`run` advances it.
+    """State of the training of one network; :meth:`run` advances it, and :meth:`finish` ends it.
 
     ``make_direction`` turns a Jacobian and the total weight into a solver; after :meth:`run`, ``direction`` is the one
     at the final weights, so that a posterior needs no further linearisation. It is that of ``linearised_loss``: of
-    the noise levels before the last estimates.
+    the noise levels before the last estimates. With a ``validation`` objective training stops early: once its loss
+    no longer falls, at the weights where it was lowest.
     """
 
     objective: Objective
@@ -110,6 +126,7 @@ class Training:
     rule: DampingRule
     make_direction: Callable[[Jacobian, float], Direction]
     settings: Settings = field(default_factory=Settings)
+    validation: Objective | None = None
 
     def __post_init__(self) -> None:
         self.status = "running"
@@ -118,12 +135,16 @@ class Training:
         self.history: dict[str, list[float]] = {name: [] for name in HISTORY}
         if self.settings.record_spectrum:
             self.history |= {"min_eigenvalue": [], "max_eigenvalue": []}
+        if self.validation is not None:
+            self.history["validation_loss"] = []
+        self._best: _Best | None = None
+        self._stale = 0
         self._start = self.w
         self._a = self.objective.network.expand(self.prior.precision)
         self._quiet = 0
         self._seconds = 0.0
         self.damping = math.nan
-        self._step: _Step | None = None
+        self._step: Step | None = None
         self._arrived = False
         self._readout_first = isinstance(self.objective.data_loss, NoiseLoss)
 
@@ -133,29 +154,74 @@ class Training:
         return self.prior.log_evidence if self.prior.log_evidence is not None else -math.inf
 
     @property
+    def solver(self) -> str:
+        """The name of the direction."""
+        return self.direction.name
+
+    @property
     def noise_variance(self) -> Tensor | None:
         """Variance of the noise of each output (k,); None for log losses, and before it is known."""
         loss, scale = self.objective.data_loss, self.prior.noise_variance
         return scale * loss.variance_factor if isinstance(loss, NoiseLoss) and scale is not None else None
 
-    def run(self, until: int, decrease: float = 0.0) -> None:
+    def run(self, until: int, decrease: float = 0.0, pause: Callable[[], bool] = lambda: False) -> None:
         """Iterate until ``until`` iterations are done or training ends; ``status`` tells which.
 
-        Or until one lowers the objective by less than the fraction ``decrease``.
+        Or until one lowers the objective by less than the fraction ``decrease``, or ``pause()`` is true after one. An
+        interrupt leaves training at its last iterate.
         """
+        self._pause = pause
         began = time.perf_counter() - self._seconds
-        while self.status == "running":
-            if not self._arrived:
-                self._arrive(began)
-            if self.status != "running" or self.n_iter >= until:
-                break
-            self._step = self._find_step()
-            if self._step is None:
-                break
-            self.at, self.n_iter, self._arrived = self._step.to, self.n_iter + 1, False
-            if decrease > 0 and self._step.actual < decrease * self._value:
-                break
-        self._seconds = time.perf_counter() - began
+        undo = self._undo()
+        try:
+            while self.status == "running":
+                if not self._arrived:
+                    self._arrive(began)
+                if self.status != "running" or self.n_iter >= until or pause():
+                    break
+                undo = self._undo()
+                self._step = self._find_step()
+                if self._step is None:
+                    break
+                self.at, self.n_iter, self._arrived = self._step.to, self.n_iter + 1, False
+                if decrease > 0 and self._step.actual < decrease * self._value:
+                    break
+        except KeyboardInterrupt:
+            undo()
+            raise
+        finally:
+            self._seconds = time.perf_counter() - began
+
+    def _undo(self) -> Callable[[], None]:
+        """The way back to this iterate, so that an interrupt leaves no half of an iteration."""
+        state = vars(self) | {"prior": copy.copy(self.prior)}
+        # Made again rather than kept: its system must not be in memory beside the next one.
+        state = {name: value for name, value in state.items() if name not in ("direction", "jacobian")}
+        entries, loss = len(self.history["objective"]), self.objective.data_loss
+
+        def restore() -> None:
+            vars(self).update(state)
+            self.objective.data_loss = loss
+            self._linearise()
+            for values in self.history.values():
+                del values[entries:]
+
+        return restore
+
+    def finish(self, reason: str) -> None:
+        """End training, for ``reason`` where nothing else has ended it; early stopping goes back to its best weights.
+
+        The direction is then that of the final weights.
+        """
+        if not self._arrived:
+            self._arrive(time.perf_counter() - self._seconds)
+        if self.status == "running":
+            self.status = reason
+        best = self._best
+        if best is not None and best.at is not self.at:
+            self.at, self.prior, self.objective.data_loss = best.at, best.prior, best.loss
+            self._a = self.objective.network.expand(self.prior.precision)
+            self._linearise()
 
     def restart(self, objective: Objective) -> None:
         """Begin on more samples of the same data with the weights and the damping found so far, and a new history."""
@@ -170,24 +236,23 @@ class Training:
         """Go on with more samples of the same data; the last entry of the history becomes that of the new objective."""
         objective.data_loss = self.objective.data_loss
         self.objective, self.at = objective, objective.evaluate(self.at.w)
-        self.prior.move_to(objective)
+        self.prior.move_to(objective.total_weight)
         self._a = objective.network.expand(self.prior.precision)
-        self.status, self._quiet, self._arrived = "running", 0, False
+        self.status, self._quiet, self._stale, self._best, self._arrived = "running", 0, 0, None, False
         for values in self.history.values():
             values.pop()
 
     def _arrive(self, began: float) -> None:
         """Linearise at the present weights, re-estimate the prior, record, and decide whether to stop."""
-        at, step, objective = self.at, self._step, self.objective
-        vars(self).pop("direction", None)  # its system must not be in memory beside the next one
-        self.jacobian, self.linearised_loss = objective.jacobian(at), objective.data_loss
-        self.direction = self.make_direction(self.jacobian, objective.total_weight)
+        step, objective = self._step, self.objective
+        self._linearise()
+        at = self.at
         data_gradient = objective.gradient(at, self.jacobian)
         before = self.prior.log_evidence
         if self.n_iter > 0:
             at = self.at = self.prior.update(objective, at, self.direction)
             self._a = objective.network.expand(self.prior.precision)
-        self._gradient = data_gradient + self._a * at.w
+        self._data_gradient, self._gradient = data_gradient, data_gradient + self._a * at.w
         self._value = self.value(at)
         self._iterate = Iterate(
             self.n_iter,
@@ -203,13 +268,34 @@ class Training:
             self.damping = self.rule.initial(self._iterate)
         self._record(data_gradient, time.perf_counter() - began)
         self.status = self._decide(step, before)
+        if self.validation is not None:
+            self._validate(self.validation)
         self._step, self._arrived = None, True
+
+    def _linearise(self) -> None:
+        objective = self.objective
+        vars(self).pop("direction", None)  # its system must not be in memory beside the next one
+        self.jacobian, self.linearised_loss = objective.jacobian(self.at), objective.data_loss
+        self.direction = self.make_direction(self.jacobian, objective.total_weight)
+
+    def _validate(self, validation: Objective) -> None:
+        """Keep the weights if their validation loss is the lowest so far, and stop if it has not been for long."""
+        loss = validation.evaluate(self.at.w).loss
+        self.history["validation_loss"].append(loss)
+        if self._best is None or loss < (1 - self.settings.tol) * self._best.validation_loss:
+            self._stale = 0
+        else:
+            self._stale += 1
+        if self._best is None or loss < self._best.validation_loss:
+            self._best = _Best(loss, self.at, copy.copy(self.prior), self.objective.data_loss)
+        if self.status == "running" and self._stale >= self.settings.n_iter_no_change:
+            self.status = "validation"
 
     def value(self, at: Evaluation) -> float:
         """The objective: mean loss plus prior."""
         return at.loss + 0.5 * float((self._a * at.w) @ at.w)
 
-    def _decide(self, step: _Step | None, before: float | None) -> str:
+    def _decide(self, step: Step | None, before: float | None) -> str:
         """Whether to stop at the iterate that ``step`` led to, and why."""
         tol, F = self.settings.tol, self._value
         after = self.prior.log_evidence
@@ -221,13 +307,17 @@ class Training:
             if after is None:
                 if step.predicted <= self.objective.rounding_error(F):
                     return "precision"
-                quiet = max(step.predicted, step.actual) <= tol * abs(F)
+                quiet = self._decrease(step) <= tol * abs(F)
             else:
                 quiet = before is not None and abs(after - before) <= tol * self._evidence_scale()
             self._quiet = self._quiet + 1 if quiet else 0
             if self._quiet >= self.settings.n_iter_no_change:
                 return "decrease" if after is None else "evidence"
         return "max_iter" if self.n_iter >= self.settings.max_iter else "running"
+
+    def _decrease(self, step: Step) -> float:
+        """What a step says of the decrease that may still be had."""
+        return max(step.predicted, step.actual)
 
     def _evidence_scale(self) -> float:
         """Nats of log evidence that ``tol`` is relative to: one a sample.
@@ -238,7 +328,7 @@ class Training:
         S = self.objective.total_weight
         return S if self.prior.noise_variance is not None else min(S, math.sqrt(_FEW_SAMPLES * S))
 
-    def _find_step(self) -> _Step | None:
+    def _find_step(self) -> Step | None:
         """The first step that passes its test; None sets the status that says why there is none."""
         damping, length, solved = self.damping, self.settings.step_size, None
         at, F, gradient, objective = self.at, self._value, self._gradient, self.objective
@@ -248,7 +338,7 @@ class Training:
             solved_readout = self._with_readout(at)
             gain = F - self.value(solved_readout)
             if gain > noise:
-                return _Step(solved_readout, math.nan, 1.0, float((solved_readout.w - at.w).norm()), gain, gain)
+                return Step(solved_readout, math.nan, 1.0, float((solved_readout.w - at.w).norm()), gain, gain)
         for _ in range(_MAX_TRIES):
             if solved is None:
                 solved = self.direction.solve(gradient, self.prior.precision, damping)
@@ -270,7 +360,7 @@ class Training:
                     accept = abs(actual) <= noise and self._gradient_norm(trial) <= self._iterate.gradient_norm
                 if accept:
                     gain = actual / predicted if predicted > noise else 1.0
-                    return _Step(trial, damping, gain, norm, predicted, actual)
+                    return Step(trial, damping, gain, norm, predicted, actual)
                 if abs(actual) <= noise and predicted <= noise:
                     self.status = "precision"
                     return None
@@ -290,10 +380,10 @@ class Training:
         """
         if not self.settings.project_readout:
             return False
-        network, U = self.objective.network, self.objective.U
-        rows = len(U) * self.objective.n_columns
-        cheap = 2 * network.readout.n_weights <= min(network.n_weights, rows)
-        return cheap and readout_memory(network, len(U), U.element_size()) <= memory_budget()
+        objective = self.objective
+        network, n = objective.network, objective.n_samples
+        cheap = 2 * network.readout.n_weights <= min(network.n_weights, n * objective.n_columns)
+        return cheap and readout_memory(network, n, objective.item_size) <= memory_budget()
 
     def _with_readout(self, at: Evaluation) -> Evaluation:
         """``at`` after a Newton step of the readout alone, if that is lower: exact for a squared error."""

@@ -193,7 +193,7 @@ def test_output_blocks_match_the_dense_inverse(direction, budget, problem, monke
     for X in (problem.X, draw(17, network.n_inputs, seed=20)):
         J = dense.jacobian(network, problem.w, X)
         outputs = Jacobian.of_outputs(network, problem.w, network.with_bias(X))
-        blocks = solver.output_blocks(outputs, precision)
+        blocks = solver.output_blocks(precision)(outputs)
         expected = J @ inverse @ J.mT
         torch.testing.assert_close(blocks, expected, rtol=1e-7, atol=1e-9 * float(expected.abs().max()))
 
@@ -201,8 +201,7 @@ def test_output_blocks_match_the_dense_inverse(direction, budget, problem, monke
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_output_blocks_of_a_singular_system_are_none(direction):
     problem = Linearisation(*CASES["wide"])
-    outputs = Jacobian.of_outputs(problem.network, problem.w, problem.network.with_bias(problem.X))
-    assert direction(problem.operator, problem.S).output_blocks(outputs, [-p for p in problem.precision()]) is None
+    assert direction(problem.operator, problem.S).output_blocks([-p for p in problem.precision()]) is None
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)

@@ -767,8 +767,11 @@ def test_solvers_train_to_the_same_network(estimator):
 # --- Bad input
 
 BAD_PARAMETERS = [
-    ("batch_size", 32),
-    ("early_stopping", True),
+    ("batch_size", 0),
+    ("batch_size", "all"),
+    ("early_stopping", "auto"),
+    ("max_time", 0),
+    ("max_time", float("nan")),
     ("validation_fraction", 1.0),
     ("activation", "sine"),
     ("activation", None),

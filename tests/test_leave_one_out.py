@@ -17,7 +17,7 @@ from skgn import GNClassifier
 from skgn.damping import GainRatio, as_rule
 from skgn.directions import Dual, Primal
 from skgn.evidence import EvidencePrior, FixedPrior, prior_groups
-from skgn.leave_one_out import LeftOut, has_heavy_tails, leave_one_out, predictive_score, temperature
+from skgn.leave_one_out import LeftOut, has_heavy_tails, leave_one_out, log_likelihood, predictive_score, temperature
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.network import Network
 from skgn.objective import Objective
@@ -49,7 +49,7 @@ def trained(network, loss, X, Y, s, direction, l2, iterations=50, tol=0.0, w=Non
     objective = Objective(network, loss, X, Y, s)
     if w is None:
         w = torch.from_numpy(network.initial_weights(np.random.RandomState(0)))
-    prior = FixedPrior(network, l2, isinstance(loss, SquaredError), w)
+    prior = FixedPrior(network, l2, isinstance(loss, SquaredError), w, objective.total_weight)
     # One undamped step of a linear network is exact, where the objective cannot tell the last digits.
     rule = as_rule(0) if network.hidden_layer_sizes == () and isinstance(loss, SquaredError) else GainRatio()
     training = Training(objective, w, prior, rule, direction, Settings(max_iter=iterations, tol=tol))
@@ -297,6 +297,18 @@ def test_the_only_sample_is_predicted_by_the_prior(n, loss, dtype):
 # --- What left-out samples decide
 
 
+def samples(Y, weight):
+    """As much of an objective as sums over left-out samples need."""
+    objective = SimpleNamespace(Y=Y, sample_weight=weight)
+    objective.sum = lambda function, *args: function(objective, *args)
+    return objective
+
+
+def best_temperature(outputs, loss, Y, weight):
+    left_out = [LeftOut(f, None) for f in outputs]
+    return temperature(lambda T: float(log_likelihood(samples(Y, weight), *left_out, loss=loss, T=T)))
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(("loss", "k"), [(SoftmaxLoss(), 3), (LogLoss(), 1), (LogLoss(), 3)])
 @pytest.mark.parametrize("confidence", [0.4, 1.0, 4.0])
@@ -322,22 +334,22 @@ def test_temperature_predicts_what_was_left_out_best(loss, k, weighted, confiden
 
     grid = np.linspace(-2, 2, 161)
     best = grid[np.argmin([objective(log_T) for log_T in grid])]
-    assert math.log(temperature(outputs, loss, Y, s)) == pytest.approx(best, abs=0.026)
+    assert math.log(best_temperature(outputs, loss, Y, s)) == pytest.approx(best, abs=0.026)
 
 
 def test_temperature_of_a_flawless_prediction_stays_within_its_bounds():
     f = 100 * torch.tensor([[1.0], [-1.0]]).double()
-    assert math.exp(-2) <= temperature([f], LogLoss(), (f > 0).double(), torch.ones(2).double()) <= 1
+    assert math.exp(-2) <= best_temperature([f], LogLoss(), (f > 0).double(), torch.ones(2).double()) <= 1
 
 
 def test_samples_without_a_prediction_do_not_count_towards_the_temperature():
     f, s = draw(40, 1), torch.ones(40).double()
     Y = (f + draw(40, 1, seed=1) > 0).double()
-    expected = temperature([f, 2 * f], LogLoss(), Y, s)
+    expected = best_temperature([f, 2 * f], LogLoss(), Y, s)
     unknown = torch.cat([f, torch.full((2, 1), math.inf).double(), torch.full((1, 1), math.nan).double()])
     more = torch.cat([Y, torch.ones(3, 1).double()])
-    assert temperature([unknown, 2 * unknown], LogLoss(), more, torch.ones(43).double()) == expected
-    assert temperature([unknown[40:]], LogLoss(), more[40:], torch.ones(3).double()) == pytest.approx(1, abs=1e-4)
+    assert best_temperature([unknown, 2 * unknown], LogLoss(), more, torch.ones(43).double()) == expected
+    assert best_temperature([unknown[40:]], LogLoss(), more[40:], torch.ones(3).double()) == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
@@ -364,7 +376,7 @@ def test_classifier_divides_its_outputs_by_the_temperature(n_classes):
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
 def test_heavy_tails_are_told_from_light_ones_at_any_scale(family, heavy, k, scale):
     residual = torch.from_numpy(scale * family.rvs((1000, k), random_state=0))
-    objective = SimpleNamespace(Y=torch.zeros(1000, k).double(), sample_weight=torch.ones(1000).double())
+    objective = samples(torch.zeros(1000, k).double(), torch.ones(1000).double())
     training = SimpleNamespace(objective=objective, prior=SimpleNamespace(noise_variance=torch.ones(k).double()))
     left_out = LeftOut(residual, torch.zeros(1000, k, k).double())
     assert has_heavy_tails(training, left_out) == heavy
@@ -372,6 +384,6 @@ def test_heavy_tails_are_told_from_light_ones_at_any_scale(family, heavy, k, sca
 
 
 def test_residuals_of_zero_have_no_heavy_tails():
-    objective = SimpleNamespace(Y=torch.zeros(5, 1).double(), sample_weight=torch.ones(5).double())
+    objective = samples(torch.zeros(5, 1).double(), torch.ones(5).double())
     training = SimpleNamespace(objective=objective, prior=SimpleNamespace(noise_variance=torch.ones(1).double()))
     assert not has_heavy_tails(training, LeftOut(objective.Y, torch.zeros(5, 1, 1).double()))

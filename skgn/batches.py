@@ -1,0 +1,402 @@
+"""Stochastic Gauss-Newton: a pass over the rows in batches, one damped system for each.
+
+    (G_b + kappa C + diag(a) + damping I) step = -gradient of batch b
+
+C is the curvature of the batches before, a running mean of their Gram matrices, and kappa the number of batches that it
+counts for: as in recursive least squares, where kappa is the number of all earlier ones, a step moves the weights no
+further than those batches allow. Without that memory each step fits the noise of its own batch (docs/benchmarks.md).
+Where the batch's system is solved in the dual or by conjugate gradients, the memory is the diagonal of C by (layer,
+input).
+
+On data that are all there, the gradient of batch b is corrected, from the second pass on, by what it differs from that
+of all rows at the start of the pass (stochastic variance reduction): what noise is left vanishes with the steps, and
+training converges to the minimum of the full batch.
+
+No step is tested on its own batch: the next one, held back, tells
+
+* whether the step is taken: unless the loss there rises by more than two standard errors, or the linearisation fails;
+* the damping, by the gain ratio: the decrease predicted on the own batch, corrected by the error of the quadratic
+  model on the held-back one, over the prediction. It measures the linearisation alone, free of sampling noise;
+* kappa: of the slope and the curvature along the step on the held-back batch follows the length that would have been
+  best there; kappa rises where steps are longer on average, from the noise of the batches, and falls where shorter.
+
+A pass ends at its last weights or at their mean over its second half. On data that are all there, the objective on all
+rows decides between them, and a pass that does not lower it is undone, with more memory for the next.
+
+References
+----------
+S. Singhal and L. Wu, Training multilayer perceptrons with the extended Kalman algorithm, NIPS 1988.
+R. Johnson and T. Zhang, Accelerating stochastic gradient descent using predictive variance reduction, NIPS 2013.
+M. Korbit, A. D. Adeoye, A. Bemporad and M. Zanon, Exact Gauss-Newton optimization for training deep neural networks,
+arXiv:2405.14402.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .conjugate_gradient import ConjugateGradient
+from .damping import DampingRule, GainRatio, Iterate
+from .directions import Direction, Dual, Primal, spectrum
+from .jacobian import Jacobian
+from .network import Network
+from .objective import Evaluation, Objective
+from .training import Step, Training
+
+__all__ = ["BatchSteps", "BatchTraining", "Batches", "Pass", "plan_batches"]
+
+#: Rows of a batch by default: at least so many, and so many for each weight, so that its system has full rank.
+_BATCH_ROWS, _ROWS_PER_WEIGHT = 1000, 2
+
+#: Fewer batches of that size are not worth the while: a fit takes all rows at once.
+_FEWEST_BATCHES = 4
+
+#: First damping, as a fraction of the mean curvature, and smallest factor after a step: a rejected step has cost its
+#: batch, so that the damping is approached from above.
+_FIRST_DAMPING, _LARGEST_DECREASE = 1.0, 0.7
+
+#: A rise of the held-back loss by more standard errors rejects a step.
+_STANDARD_ERRORS = 2.0
+
+#: Smallest gain ratio of an accepted step, as without batches.
+_SUFFICIENT_GAIN = 1e-4
+
+#: kappa at the start, its least value, and its largest at first, as a part of the batches of a pass.
+_FIRST_MEMORY, _LEAST_MEMORY, _MOST_MEMORY = 1.0, 1e-3, 0.3
+
+#: Growth of that largest value after a pass that did not lower the objective.
+_MEMORY_GROWTH = 4.0
+
+#: kappa changes with this power of the best length, whose terms are averaged with this decay; bounds of one length.
+_POWER, _DECAY, _LONGEST = 0.05, 0.9, 10.0
+
+
+#: Attributes of :class:`BatchSteps` that are carried from block to block of a stream, beside the memory.
+_CARRIED = ("damping", "kappa", "_length", "_slope", "_curvature", "_n_steps")
+
+
+class Batches(NamedTuple):
+    """Rows of a batch, and how its system is solved: "primal", "dual" or "cg"."""
+
+    rows: int
+    solver: str
+
+    def worthwhile(self, n: int, chosen: bool) -> bool:
+        """Whether n rows are more than a batch: than four, unless the size was ``chosen`` by the user."""
+        return n > self.rows * (1 if chosen else _FEWEST_BATCHES)
+
+
+def plan_batches(batch_size: int | str, solver: str, network: Network, columns: int, evidence: bool) -> Batches:
+    """How the rows of a network with curvature roots of so many columns go into batches.
+
+    Parameters
+    ----------
+    batch_size : int or "auto"
+        "auto" is two rows a weight and column, and 1,000 at least.
+    solver : {"auto", "primal", "dual", "cg"}
+        "auto" is the smaller of both systems of a batch.
+    network : Network
+    columns : int
+    evidence : bool
+        Whether precisions are estimated, for which the Gram matrix has to be known: then the solver is "primal".
+    """
+    P = network.n_weights
+    if isinstance(batch_size, str):
+        batch_size = max(_BATCH_ROWS, math.ceil(_ROWS_PER_WEIGHT * P / columns))
+    if evidence:
+        solver = "primal"
+    elif solver == "auto":
+        solver = "primal" if batch_size * columns >= P else "dual"
+    return Batches(int(batch_size), solver)
+
+
+class _GramMemory:
+    """The batch's primal system, and the mean Gram matrix of those before."""
+
+    name = "primal"
+
+    def __init__(self) -> None:
+        self.mean: Tensor | None = None
+
+    def linearise(self, jacobian: Jacobian, total_weight: float) -> None:
+        self._jacobian, self._S, self._batch = jacobian, total_weight, Primal(jacobian, total_weight)
+        if self.mean is None:
+            self.mean = self._batch.G.clone()
+
+    def solve(self, gradient: Tensor, precision: list[Tensor], kappa: float, damping: float) -> Tensor:
+        assert self.mean is not None
+        both = torch.add(self._batch.G, self.mean, alpha=kappa)
+        return Primal(self._jacobian, self._S, both).solve(gradient, precision, damping)
+
+    def trace(self) -> float:
+        return self._batch.trace()
+
+    def curvature(self, step: Tensor) -> float:
+        """Curvature step' G_b step of the batch along a step."""
+        return float(step @ (self._batch.G @ step))
+
+    def remember(self, part: float) -> None:
+        """Let the batch have the given part in the mean."""
+        assert self.mean is not None
+        self.mean.lerp_(self._batch.G, part)
+
+    def direction(self, jacobian: Jacobian, total_weight: float) -> Direction:
+        """Of the mean Gram matrix, which stands for that of all rows."""
+        assert self.mean is not None
+        return Primal(jacobian, total_weight, self.mean.clone())
+
+
+class _DiagonalMemory:
+    """The batch's system without a matrix of P x P, and the mean diagonal of those before by (layer, input)."""
+
+    def __init__(self, solver: type[Dual] | type[ConjugateGradient]) -> None:
+        self.mean: Tensor | None = None
+        self.name, self._solver = solver.name, solver
+
+    def linearise(self, jacobian: Jacobian, total_weight: float) -> None:
+        self._jacobian, self._S, self._batch = jacobian, total_weight, self._solver(jacobian, total_weight)
+        diagonal = jacobian.network.split(jacobian.diagonal().to(torch.float64) / total_weight)
+        self._diagonal = torch.cat([layer.mean(0) for layer in diagonal])
+        if self.mean is None:
+            self.mean = self._diagonal.clone()
+
+    def solve(self, gradient: Tensor, precision: list[Tensor], kappa: float, damping: float) -> Tensor:
+        assert self.mean is not None
+        remembered = torch.split(self.mean.to(gradient), [into for _, into in self._jacobian.network.shapes])
+        system = [a + kappa * c for a, c in zip(precision, remembered, strict=True)]
+        return self._batch.solve(gradient, system, damping)
+
+    def trace(self) -> float:
+        return self._batch.trace()
+
+    def curvature(self, step: Tensor) -> float:
+        """Curvature step' G_b step of the batch along a step."""
+        return float(self._jacobian.matvec(step.to(self._jacobian.w)).square().sum()) / self._S
+
+    def remember(self, part: float) -> None:
+        """Let the batch have the given part in the mean."""
+        assert self.mean is not None
+        self.mean.lerp_(self._diagonal, part)
+
+    def direction(self, jacobian: Jacobian, total_weight: float) -> Direction:
+        """Without a factorisation: of all rows there may be no room for one."""
+        return ConjugateGradient(jacobian, total_weight)
+
+
+class Pass(NamedTuple):
+    """Where a pass over the batches has led, and what its steps were like on average."""
+
+    last: Tensor
+    mean: Tensor
+    gain_ratio: float
+    predicted: float
+
+
+class BatchSteps:
+    """Steps on batches of rows, and what is carried from one to the next.
+
+    Parameters
+    ----------
+    rule : DampingRule
+    plan : Batches
+    step_size : float
+        Fraction of each step that is taken.
+    """
+
+    def __init__(self, rule: DampingRule, plan: Batches, step_size: float) -> None:
+        if rule == GainRatio():
+            rule = GainRatio(initial_fraction=_FIRST_DAMPING, largest_decrease=_LARGEST_DECREASE)
+        self.memory: _GramMemory | _DiagonalMemory
+        if plan.solver == "primal":
+            self.memory = _GramMemory()
+        else:
+            self.memory = _DiagonalMemory(Dual if plan.solver == "dual" else ConjugateGradient)
+        self.damping, self.kappa, self.most_memory = math.nan, _FIRST_MEMORY, 0.0
+        self._rule, self._batch_size = rule, plan.rows
+        self._step_size = self._length = step_size
+        self._slope, self._curvature, self._n_steps = 0.0, 0.0, 0
+
+    def state(self) -> dict[str, Any]:
+        """What is carried from step to step, as NumPy arrays and plain values."""
+        mean = self.memory.mean
+        return {
+            "mean": None if mean is None else mean.cpu().numpy().copy(),
+            **{name: getattr(self, name) for name in _CARRIED},
+        }
+
+    def restore(self, state: Mapping[str, Any], like: Tensor) -> None:
+        """Go on from the :meth:`state` of other steps."""
+        self.memory.mean = None if state["mean"] is None else torch.tensor(state["mean"], device=like.device)
+        for name in _CARRIED:
+            setattr(self, name, state[name])
+
+    def batches(self, order: Tensor) -> list[Tensor]:
+        """Rows in batches of nearly equal size, two at least: one is always held back."""
+        n = len(order)
+        return list(torch.tensor_split(order, max(min(2, n), math.ceil(n / self._batch_size))))
+
+    def run(
+        self,
+        objective: Objective,
+        w: Tensor,
+        prior: list[Tensor],
+        order: Tensor,
+        iteration: int,
+        pause: Callable[[], bool],
+        whole_gradient: Tensor | None = None,
+    ) -> Pass:
+        """One pass over the rows of an objective in the given order, from w, under given prior precisions.
+
+        With the gradient of the mean data loss of all rows at w, those of the batches are corrected by it.
+        """
+        batches = self.batches(order)
+        a, held = objective.network.expand(prior), objective.part(batches[0])
+        at, mean, count = held.evaluate(w), w, 0
+        gains, predictions = [], []
+        for rows in batches[1:] + batches[:1]:
+            if pause():
+                break
+            batch, held = held, objective.part(rows)
+            correction = torch.zeros_like(w)
+            if whole_gradient is not None:
+                correction = whole_gradient - batch.gradient(batch.evaluate(w))
+            at, gain, predicted = self._step(batch, held, at, a, prior, iteration, correction)
+            gains.append(gain)
+            predictions.append(predicted)
+            if len(gains) > len(batches) // 2:
+                count += 1
+                mean = at.w if count == 1 else mean + (at.w - mean) / count
+        if not gains:
+            return Pass(w, w, math.nan, 0.0)
+        return Pass(at.w, mean if count else at.w, float(np.mean(gains)), float(np.mean(predictions)))
+
+    def _step(
+        self,
+        batch: Objective,
+        held: Objective,
+        at: Evaluation,
+        a: Tensor,
+        prior: list[Tensor],
+        iteration: int,
+        correction: Tensor,
+    ) -> tuple[Evaluation, float, float]:
+        """From ``at``, an evaluation on the batch, to one on the held-back batch; gain ratio and predicted decrease."""
+        memory, w, S = self.memory, at.w, batch.total_weight
+        jacobian = batch.jacobian(at)
+        gradient = batch.gradient(at, jacobian) + correction + a * w
+        memory.linearise(jacobian, S)
+        iterate = Iterate(
+            iteration,
+            at.loss + 0.5 * float((a * w) @ w),
+            at.loss,
+            float(gradient.norm()),
+            memory.trace() / len(w),
+            lambda: spectrum(jacobian, Primal(jacobian, S), S)[0],
+        )
+        if math.isnan(self.damping):
+            self.damping = self._rule.initial(iterate)
+        step = self._length * memory.solve(gradient, prior, self.kappa, self.damping)
+        here = held.evaluate(w)
+        if not bool(torch.isfinite(step).all()):
+            self._reject(iterate)
+            return here, 0.0, 0.0
+        own_slope = float(gradient @ step)
+        predicted = -own_slope - 0.5 * (memory.curvature(step) + float((a * step) @ step))
+        there = held.evaluate(w + step)
+        slope, curvature = held.along(here, step)
+        slope, curvature = slope + float((a * w) @ step), curvature + float((a * step) @ step)
+        change, error = held.change(here, there)
+        actual = -change - float((a * (w + 0.5 * step)) @ step)
+        gain = 1 + (actual + slope + 0.5 * curvature) / predicted if predicted > 0 else 0.0
+        self._adapt_memory(slope / own_slope, -curvature / own_slope)
+        memory.remember(1 / (1 + min(self._n_steps, max(1.0, self.most_memory))))
+        self._n_steps += 1
+        if math.isfinite(change) and change <= _STANDARD_ERRORS * error and gain > _SUFFICIENT_GAIN:
+            self.damping = self._rule.accepted(self.damping, gain, iterate)
+            self._length = min(self._step_size, 2 * self._length)
+            return there, gain, predicted
+        self._reject(iterate)
+        return here, gain, predicted
+
+    def _reject(self, iterate: Iterate) -> None:
+        larger = self._rule.rejected(self.damping, iterate)
+        if larger is None:
+            self._length *= 0.5
+        else:
+            self.damping = larger
+
+    def _adapt_memory(self, slope: float, curvature: float) -> None:
+        """Towards steps of the best length on held-back batches; both in units of the slope on the own batch."""
+        if math.isfinite(slope) and math.isfinite(curvature):
+            self._slope = _DECAY * self._slope + (1 - _DECAY) * slope
+            self._curvature = _DECAY * self._curvature + (1 - _DECAY) * curvature
+        longest = self._slope / self._curvature if self._curvature > 0 else 1.0
+        factor = min(max(longest, 1 / _LONGEST), _LONGEST) ** -_POWER
+        self.kappa = min(max(self.kappa * factor, _LEAST_MEMORY), max(self.most_memory, _LEAST_MEMORY))
+
+
+@dataclass
+class BatchTraining(Training):
+    """Training whose iteration is a pass over all rows in batches.
+
+    The prior is re-estimated, and the history written, between passes; there the mean Gram matrix of the last batches
+    stands for that of all rows, which is assembled only once training has ended.
+    """
+
+    steps: BatchSteps = field(kw_only=True)
+    random_state: np.random.RandomState = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.steps.most_memory = _MOST_MEMORY * len(self.steps.batches(self._order()))
+
+    @property
+    def solver(self) -> str:
+        return self.steps.memory.name
+
+    def _order(self) -> Tensor:
+        order = self.random_state.permutation(len(self.objective.U))
+        return torch.from_numpy(order).to(self.objective.U.device)
+
+    def _linearise(self) -> None:
+        objective, memory = self.objective, self.steps.memory
+        self.jacobian, self.linearised_loss = objective.jacobian(self.at), objective.data_loss
+        if memory.mean is None:
+            first = objective.part(self.steps.batches(self._order())[0])
+            memory.linearise(first.jacobian(first.evaluate(self.at.w)), first.total_weight)
+        self.direction = memory.direction(self.jacobian, objective.total_weight)
+
+    def finish(self, reason: str) -> None:
+        super().finish(reason)
+        if isinstance(self.steps.memory, _GramMemory):
+            # Posterior and leave-one-out are those of all rows at the final weights.
+            super()._linearise()
+
+    def _find_step(self) -> Step:
+        at, F, steps = self.at, self._value, self.steps
+        # Far from its start, as in the first pass, a correction would add noise.
+        gradient = self._data_gradient if self.n_iter > 0 else None
+        led = steps.run(self.objective, at.w, self.prior.precision, self._order(), self.n_iter, self._pause, gradient)
+        ends = [self.objective.evaluate(w) for w in (led.last, led.mean)]
+        end = min(ends, key=lambda end: _finite(self.value(end)))
+        actual = F - self.value(end)
+        if not actual > 0:
+            # What the steps have learned of damping and curvature stays.
+            steps.most_memory *= _MEMORY_GROWTH
+            end, actual = at, 0.0
+        return Step(end, steps.damping, led.gain_ratio, float((end.w - at.w).norm()), led.predicted, actual)
+
+    def _decrease(self, step: Step) -> float:
+        """Not the predicted one: of the own batch it also counts what is noise."""
+        return step.actual
+
+
+def _finite(value: float) -> float:
+    return value if math.isfinite(value) else math.inf

@@ -1,0 +1,156 @@
+"""DaskGNClassifier: `GNClassifier` on dask arrays and dataframes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from ..classifier import GNClassifier, one_hot
+from .estimator import CLIENT, DaskGN, with_client
+from .rows import Merged, Raw, merge
+from .shards import Shards
+
+__all__ = ["DaskGNClassifier"]
+
+
+def _class_totals(rows: Raw, classes: np.ndarray) -> np.ndarray:
+    return np.bincount(np.searchsorted(classes, rows.y), weights=rows.weight, minlength=len(classes))
+
+
+def _hits(prediction: np.ndarray, y: Any, weight: Any = None) -> np.ndarray:
+    """Sums of the weights of the samples that are all right, and of all."""
+    weight = np.ones(len(prediction)) if weight is None else np.asarray(weight, dtype=np.float64)
+    right = np.asarray(y).reshape(prediction.shape) == prediction
+    return np.array([weight @ (right if right.ndim == 1 else right.all(axis=1)), weight.sum()])
+
+
+class DaskGNClassifier(DaskGN, GNClassifier):
+    """`GNClassifier` on dask arrays and dataframes, by data parallelism.
+
+    Each worker reduces its rows to a Gram matrix, a gradient and a loss, dask adds them up, and the process that calls
+    ``fit`` solves: rows stay on their workers, and the weights are those of the single-machine fit up to rounding. A
+    worker sends ``P (P + 1) / 2 + P + 1`` numbers an iteration for P weights; see ``bytes_per_iteration_``. The
+    temperature is set by sums over left-out samples, which stay on their workers too.
+
+    The parameters are those of :class:`~skgn.GNClassifier`, with the differences of :class:`DaskGNRegressor`.
+
+    Parameters
+    ----------
+    client : distributed.Client, default=None
+        By default that of :func:`distributed.default_client`. It is not pickled.
+
+    Attributes
+    ----------
+    bytes_per_iteration_ : int
+        What each worker sends in an iteration of the best member whose first step is accepted.
+
+    See Also
+    --------
+    skgn.GNClassifier : The estimator itself, and all its parameters and attributes.
+    DaskGNRegressor : The same for regression.
+    """
+
+    _local = GNClassifier
+    _is_classifier = True
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **GNClassifier._parameter_constraints,
+        "client": CLIENT,
+    }
+
+    __init__ = with_client(GNClassifier)
+
+    def _merge(self, raw: Shards) -> Callable[[Any], Merged]:
+        if self._multilabel:
+            return partial(merge, classes=None, factors=None)
+        factors = None
+        if self.class_weight is not None:
+            factors = self._class_factors(raw.sum(partial(_class_totals, classes=self.classes_)))
+        return partial(merge, classes=self.classes_, factors=factors)
+
+    def _encoder(self, merged: Shards) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
+        n_classes = len(self.classes_)
+        if self._multiclass:
+            return partial(one_hot, n_classes=n_classes), n_classes
+        return np.asarray, n_classes if self._multilabel else 1
+
+    @property
+    def _proba_width(self) -> tuple[int]:
+        check_is_fitted(self)
+        return (len(self.classes_),)
+
+    def predict_log_proba(self, X: Any) -> Any:
+        """Logarithm of :meth:`predict_proba`, a lazy dask array.
+
+        Parameters
+        ----------
+        X : dask array or dataframe of shape (n_samples, n_features)
+
+        Returns
+        -------
+        log_p : dask array of shape (n_samples, n_classes)
+        """
+        return self._map("predict_log_proba", X, self._proba_width)
+
+    def predict_proba(self, X: Any) -> Any:
+        """Predict class probabilities, a lazy dask array.
+
+        Parameters
+        ----------
+        X : dask array or dataframe of shape (n_samples, n_features)
+
+        Returns
+        -------
+        p : dask array of shape (n_samples, n_classes)
+        """
+        return self._map("predict_proba", X, self._proba_width)
+
+    def decision_function(self, X: Any) -> Any:
+        """Log odds or log probabilities, as :meth:`skgn.GNClassifier.decision_function`, a lazy dask array.
+
+        Parameters
+        ----------
+        X : dask array or dataframe of shape (n_samples, n_features)
+
+        Returns
+        -------
+        scores : dask array of shape (n_samples,) for two classes, else (n_samples, n_classes)
+        """
+        check_is_fitted(self)
+        return self._map("decision_function", X, self._proba_width if self._multilabel or self._multiclass else ())
+
+    def predict(self, X: Any) -> Any:
+        """Predict the most probable class, or the set of labels more probable than not, a lazy dask array.
+
+        Parameters
+        ----------
+        X : dask array or dataframe of shape (n_samples, n_features)
+
+        Returns
+        -------
+        y : dask array of shape (n_samples,) or (n_samples, n_labels)
+        """
+        check_is_fitted(self)
+        if self._multilabel:
+            return self._map("predict", X, self._proba_width, np.dtype(int))
+        return self._map("predict", X, (), self.classes_.dtype)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Part of the samples whose prediction is right, of a multilabel y in all labels.
+
+        Parameters
+        ----------
+        X : dask array or dataframe of shape (n_samples, n_features)
+        y : dask array, series or dataframe of shape (n_samples,) or (n_samples, n_labels)
+        sample_weight : dask array or series of shape (n_samples,), default=None
+
+        Returns
+        -------
+        score : float
+            Computed from sums over the blocks.
+        """
+        right, total = self._sum_blocks(_hits, self.predict(X), y, sample_weight)
+        return float(right / total)

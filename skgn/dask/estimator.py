@@ -1,0 +1,337 @@
+"""What `DaskGNRegressor` and `DaskGNClassifier` share: fit on rows of several workers, lazy predictions."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import dask
+import dask.array as da
+import distributed
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils._param_validation import HasMethods
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ..backend import available_memory, gigabytes, members_at_once, resolve_device
+from ..ensemble import Ensemble, train_members
+from ..estimator import BaseGN
+from ..losses import NoiseLoss
+from ..memory import system_memory
+from ..preprocessing import Scaler
+from ..relevance import SENSITIVITY_ROWS, Sensitivity, feature_sensitivity, relevance
+from .objective import DistributedProblem, numbers_per_iteration
+from .rows import (
+    Merged,
+    Scaled,
+    Summary,
+    assemble,
+    fit_input_scaler,
+    is_frame,
+    last_hash,
+    place,
+    row_blocks,
+    scale,
+    summarise,
+)
+from .shards import Shards
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["CLIENT", "DaskGN", "with_client"]
+
+_BYTES = 8
+
+#: What the parameter ``client`` may be.
+CLIENT: list[Any] = [HasMethods(["submit", "compute", "who_has"]), None]
+
+
+def with_client(base: type[BaseGN]) -> Callable[..., None]:
+    """An ``__init__`` with the parameters of ``base`` and ``client``; they are written down once, there."""
+
+    def __init__(self: Any, *args: Any, client: Any = None, **parameters: Any) -> None:
+        base.__init__(self, *args, **parameters)
+        self.client = client
+
+    signature = inspect.signature(base.__init__)
+    last = inspect.Parameter("client", inspect.Parameter.KEYWORD_ONLY, default=None)
+    __init__.__signature__ = signature.replace(parameters=[*signature.parameters.values(), last])  # type: ignore[attr-defined]
+    return __init__
+
+
+def _count(rows: Merged) -> np.ndarray:
+    return np.array([len(rows.X), rows.weight.sum()])
+
+
+def _sensitivity(
+    rows: Scaled, ensemble: Ensemble, features: dict[str, np.ndarray], until: int | None
+) -> np.ndarray | None:
+    n = rows.count_until(until)
+    if n == 0:
+        return None
+    inputs = {name: values[:n] for name, values in rows.inputs.items()}
+    weight = rows.weight[:n]
+    found = feature_sensitivity(ensemble, inputs, features, weight)
+    return np.concatenate([[weight.sum()], weight.sum() * found.squares, found.evidence])
+
+
+class DaskGN(BaseGN):
+    """Fit on rows that stay on their workers; predictions of every block where it is."""
+
+    _local: ClassVar[type[BaseGN]]
+    _is_classifier: ClassVar[bool]
+
+    # Without a validation set: there is no early stopping.
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # type: ignore[override]
+        """Train on dask collections.
+
+        Parameters
+        ----------
+        X : dask array or dataframe of shape (n_samples, n_features)
+            Finite numbers; chunk sizes need not be known.
+        y : dask array, series or dataframe of shape (n_samples,) or (n_samples, n_outputs)
+            Targets, partitioned like X. Arrays of known chunk sizes are cut like X.
+        sample_weight : dask array or series of shape (n_samples,), default=None
+            Non-negative weights; weight 2 is the row twice, weight 0 its absence.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter or the data are not as described, or the linear system cannot fit in the memory of this
+            process; an earlier fit is kept.
+        """
+        return self._fit_or_restore(X, y, sample_weight)
+
+    @property
+    def partial_fit(self) -> Any:
+        """Has no distributed form."""
+        raise AttributeError(f"{type(self).__name__} has no partial_fit; that of to_local() takes blocks in memory.")
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:  # type: ignore[override]
+        self._validate_params()
+        hidden = self._check_hidden_layer_sizes()
+        self._check_distributed()
+        blocks = row_blocks(X, y, sample_weight)
+        client = self._client()
+        raw = place(client, blocks, partial(assemble, is_classifier=self._is_classifier))
+        self._check_summaries(X, raw.collect(partial(summarise, is_classifier=self._is_classifier)))
+        merged = raw.map(self._merge(raw))
+        del raw
+        n, total = merged.sum(_count).tolist()
+        if n == 0:
+            raise ValueError("sample_weight or class_weight is zero for every sample; at least one must be positive.")
+        self._input_scalers: Mapping[str, Scaler | None] = (
+            {"robust": fit_input_scaler(merged)} if self.standardize else {"raw": None}
+        )
+        encode, k = self._encoder(merged)
+        loss = self._training_loss()
+        starts = self._starts(hidden, k, total * k, isinstance(loss, NoiseLoss), self._compares)
+        largest = max((start.network for start in starts), key=lambda network: network.n_weights)
+        self._check_memory(largest.n_weights, len(starts))
+        shards = merged.map(partial(scale, scalers=dict(self._input_scalers), encode=encode))
+        del merged
+        nothing = np.empty((0, k))
+        problem = DistributedProblem(
+            inputs={},
+            Y=nothing,
+            sample_weight=nothing,
+            validation=None,
+            solver="primal",
+            batch_size=None,
+            device=resolve_device("cpu"),
+            shards=shards,
+            size=(int(n), k),
+            **self._how_to_train(loss),
+        )
+        numbers = numbers_per_iteration(largest, loss, not self._fixed_l2)
+        if self.verbose:
+            print(
+                f"{shards.n_workers} workers with {int(n)} distinct rows in {len(starts)} fits of up to "
+                f"{largest.n_weights} weights: each worker sends {numbers} numbers, {_BYTES * numbers} bytes, "
+                f"an iteration and receives {2 * largest.n_weights}"
+            )
+        ensemble = train_members(problem, starts, self.n_estimators, self.n_jobs)
+        self.feature_relevance_ = relevance(self._sensitivity(shards, ensemble, total), k)
+        self._store(ensemble)
+        best = ensemble.members[0].network
+        self.bytes_per_iteration_ = _BYTES * numbers_per_iteration(best, ensemble.loss, not self._fixed_l2)
+
+    def _check_distributed(self) -> None:
+        """Refuse what has no distributed form."""
+        if self.solver not in ("auto", "primal"):
+            raise ValueError(
+                f"solver={self.solver!r} needs all rows in one place; on dask use 'primal', or 'auto', which is that."
+            )
+        if isinstance(self.standardize, str) and self.standardize != "robust":
+            raise ValueError(
+                f"standardize={self.standardize!r} needs the ranks of all rows; on dask use True ('robust')."
+            )
+        if self.batch_size is not None:
+            raise ValueError(f"batch_size={self.batch_size!r} has no distributed form; on dask use None: all rows.")
+        if self.early_stopping:
+            raise ValueError("early_stopping=True has no distributed form; on dask use False, or max_time.")
+        if self.device not in ("auto", "cpu"):
+            raise ValueError(f"device={self.device!r} is not available on dask workers; use 'auto' or 'cpu'.")
+
+    def _check_memory(self, n_weights: int, candidates: int) -> None:
+        """Refuse a system that does not fit here; other solvers would need the rows here too."""
+        need = system_memory(n_weights, candidates, min(candidates, members_at_once(self.n_jobs)))
+        available = available_memory(resolve_device("cpu"))
+        if need > available:
+            raise ValueError(
+                f"The systems of {candidates} networks of {n_weights} weights need {gigabytes(need)} in this process, "
+                f"but {gigabytes(available)} are available: use fewer hidden units or a smaller n_estimators."
+            )
+
+    def _client(self) -> distributed.Client:
+        client = self.client
+        if client is None:
+            try:
+                client = distributed.default_client()
+            except ValueError as error:
+                raise ValueError(
+                    "There is no dask client: create a distributed.Client before, or pass client=."
+                ) from error
+        if client.asynchronous:
+            raise ValueError("An asynchronous client cannot fit; pass one made with asynchronous=False.")
+        return client
+
+    def _check_summaries(self, X: Any, summaries: list[Summary]) -> None:
+        """What the shards say together: number of rows, features, targets, weights."""
+        if sum(summary.n_rows for summary in summaries) == 0:
+            raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
+        shapes = {(summary.n_features, *summary.y_shape) for summary in summaries}
+        if len(shapes) > 1:
+            raise ValueError(f"All partitions must have the same columns, got {sorted(shapes)} of X and y.")
+        lowest = min(summary.smallest_weight for summary in summaries)
+        if lowest < 0:
+            raise ValueError(f"sample_weight must not be negative, got a minimum of {lowest:g}.")
+        if not sum(summary.total_weight for summary in summaries) > 0:
+            raise ValueError("sample_weight is zero for every sample; at least one must be positive.")
+        # Only the names and the number of the columns; the values were checked on the workers.
+        columns = X._meta if is_frame(X) else np.empty((0, summaries[0].n_features))
+        validate_data(self, columns, skip_check_array=True)
+        self._validate_target(self._example_target(summaries))
+
+    def _example_target(self, summaries: list[Summary]) -> np.ndarray:
+        """A small y that tells all of the target that is not in its rows."""
+        shape = summaries[0].y_shape
+        labels = [summary.labels for summary in summaries if summary.labels is not None]
+        if labels:
+            return np.unique(np.concatenate([part for part in labels if len(part)]))
+        return np.repeat([[0.0], [1.0]], shape[0], axis=1) if shape else np.zeros(1)
+
+    def _merge(self, raw: Shards) -> Callable[[Any], Merged]:
+        """How rows are encoded, weighed and merged."""
+        raise NotImplementedError
+
+    def _encoder(self, merged: Shards) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
+        """How encoded targets become those of the network, and the number of its outputs."""
+        raise NotImplementedError
+
+    def _sensitivity(self, shards: Shards, ensemble: Ensemble, total: float) -> Sensitivity:
+        """Values are exchanged within the shards: no row is sent for it."""
+        until = last_hash(shards, SENSITIVITY_ROWS)
+        members = [
+            # The covariance is of no use there.
+            member
+            if member.posterior is None
+            else replace(member, posterior=replace(member.posterior, factor=np.empty((0, 0))))
+            for member in ensemble.members
+        ]
+        task = partial(
+            _sensitivity, ensemble=ensemble._replace(members=members), features=self._input_features, until=until
+        )
+        weight, *sums = shards.sum(task).tolist()
+        squares, evidence = np.array(sums[: len(sums) // 2]), np.array(sums[len(sums) // 2 :])
+        return Sensitivity(squares / weight, evidence * total / weight)
+
+    def to_local(self) -> Any:
+        """The fitted estimator of a single machine: a `GNRegressor` or `GNClassifier` with the same parameters."""
+        check_is_fitted(self)
+        parameters = {name: value for name, value in self.get_params(deep=False).items() if name != "client"}
+        local = self._local(**parameters)
+        own = {"client", "bytes_per_iteration_"}
+        local.__dict__.update({name: value for name, value in self.__dict__.items() if name not in own})
+        return local
+
+    def _map(self, method: str, X: Any, width: tuple[int, ...], dtype: np.dtype | None = None, **options: Any) -> Any:
+        """A method of the local estimator on each block of X, a lazy dask array (n, *width)."""
+        check_is_fitted(self)
+        local = self.to_local()
+        if is_frame(X):
+            validate_data(self, X._meta, skip_check_array=True, reset=False)
+            blocks, columns = X.to_dask_array(), len(X.columns)
+        elif isinstance(X, da.Array) and X.ndim == 2:
+            blocks, columns = X, X.shape[1]
+        else:
+            raise TypeError(
+                "X must be a dask array of two dimensions or a dask dataframe; to_local() predicts what is in memory, "
+                f"got {type(X).__name__}."
+            )
+        if columns != self.n_features_in_:
+            raise ValueError(
+                f"X has {columns} features, but {type(self).__name__} was fitted on {self.n_features_in_}."
+            )
+        # Their order was checked; blocks have no names.
+        local.__dict__.pop("feature_names_in_", None)
+        if blocks.numblocks[1] > 1:
+            blocks = blocks.rechunk({1: -1})
+        if dtype is None:
+            dtype = np.dtype(np.float32) if blocks.dtype == np.float32 else np.dtype(np.float64)
+        return da.map_blocks(
+            _predict_block,
+            blocks,
+            # One task for the model: it is not sent with every block.
+            model=dask.delayed(local),
+            method=method,
+            options=options,
+            width=width,
+            kind=dtype,
+            dtype=dtype,
+            drop_axis=[1],
+            new_axis=list(range(1, 1 + len(width))) or None,
+            chunks=(blocks.chunks[0], *((size,) for size in width)),
+            meta=np.empty((0,) * (1 + len(width)), dtype=dtype),
+        )
+
+    def _sum_blocks(
+        self, function: Callable[..., np.ndarray], predicted: Any, y: Any, sample_weight: Any
+    ) -> np.ndarray:
+        """Sum of a function of the blocks of a prediction, the target and the weights."""
+        blocks = row_blocks(predicted, y, sample_weight)
+        parts = [dask.delayed(function, pure=False)(*block) for block in blocks]
+        if self.client is None:
+            return np.sum(dask.compute(*parts), axis=0)
+        return np.sum(self.client.gather(self.client.compute(parts)), axis=0)
+
+    def __getstate__(self) -> Any:
+        state = dict(super().__getstate__())
+        # A connection is of one process.
+        state["client"] = None
+        return state
+
+    def __sklearn_clone__(self) -> Any:
+        parameters = self.get_params(deep=False)
+        client = parameters.pop("client")
+        make: Any = type(self)
+        return make(**{name: clone(value, safe=False) for name, value in parameters.items()}, client=client)
+
+
+def _predict_block(
+    X: np.ndarray, model: Any, method: str, options: dict[str, Any], width: tuple[int, ...], kind: np.dtype
+) -> np.ndarray:
+    if len(X) == 0:
+        return np.empty((0, *width), dtype=kind)
+    values = getattr(model, method)(X, **options)
+    # Mean and standard deviation stand side by side.
+    return np.stack(values, axis=-1) if isinstance(values, tuple) else np.asarray(values).astype(kind, copy=False)

@@ -1,0 +1,221 @@
+"""The objective of a network on rows that stay on their workers: sums of what each worker finds of its own.
+
+A worker computes its part by the `Objective` and the `Jacobian` of a single machine. What it sends is its sum: the loss
+(1 number) for a step that is tried; for one that is accepted the upper triangle of the Gram matrix and the gradient
+(P (P + 1) / 2 + P numbers); where a noise level is estimated the squared residuals of each output (k numbers).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..ensemble import Problem
+from ..jacobian import Jacobian
+from ..losses import Loss, NoiseLoss
+from ..network import Network
+from ..objective import Evaluation, Objective
+from .rows import Scaled, last_hash
+from .shards import Shards
+
+__all__ = ["DistributedObjective", "DistributedProblem", "numbers_per_iteration"]
+
+
+def numbers_per_iteration(network: Network, loss: Loss, estimates_noise: bool) -> int:
+    """Numbers that a worker sends in an iteration whose first step is accepted.
+
+    P (P + 1) / 2 + P + 1 for Gram matrix, gradient and loss, and k for an estimated noise level; 1 more for the loss
+    under noise levels that change it.
+    """
+    P, k = network.n_weights, network.n_outputs
+    numbers = P * (P + 1) // 2 + P + 1
+    if not (estimates_noise and isinstance(loss, NoiseLoss)):
+        return numbers
+    changes = loss.at_precision(torch.ones(k)) is not loss
+    return numbers + k + changes
+
+
+@dataclass(frozen=True)
+class _View:
+    """What of the rows, and as which network, an objective sees.
+
+    The rows up to ``last_hash`` or all, less the outputs at ``anchor``; at ``hidden`` only the readout as the linear
+    model that it is there.
+    """
+
+    network: Network
+    inputs: str
+    dtype: torch.dtype
+    last_hash: int | None
+    anchor: Tensor | None = None
+    hidden: Tensor | None = None
+
+    def objective(self, rows: Scaled, loss: Loss) -> Objective | None:
+        """The local objective; None without rows."""
+        n = rows.count_until(self.last_hash)
+        if n == 0:
+            return None
+        X, Y, weight = (
+            torch.from_numpy(np.require(values[:n], requirements="W")).to(self.dtype)
+            for values in (rows.inputs[self.inputs], rows.Y, rows.weight)
+        )
+        objective = Objective(self.network, loss, X, Y, weight).for_member(self.anchor)
+        return objective if self.hidden is None else objective.readout(objective.evaluate(self.hidden))[0]
+
+
+def _on_rows(
+    rows: Scaled, *values: Any, view: _View, loss: Loss, function: Callable[..., Any], w: Tensor | None = None
+) -> Any:
+    """``function(objective, ...)`` of the local objective, of its evaluation at w or of other local values."""
+    objective = view.objective(rows, loss)
+    if objective is None:
+        return None
+    result = function(objective, *(values if w is None else (objective.evaluate(w),)))
+    return result.numpy() if isinstance(result, Tensor) else result
+
+
+def _size(objective: Objective) -> Tensor:
+    zero = torch.zeros_like(objective.Y)
+    loss = objective.data_loss.value(zero, objective.Y).double() @ objective.sample_weight.double()
+    return torch.tensor([objective.n_samples, objective.total_weight, float(loss)], dtype=torch.float64)
+
+
+def _loss(objective: Objective, at: Evaluation) -> Tensor:
+    return torch.tensor([at.loss * objective.total_weight], dtype=torch.float64)
+
+
+def _gradient(objective: Objective, at: Evaluation, jacobian: Jacobian | None = None) -> Tensor:
+    return objective.gradient(at, jacobian) * objective.total_weight
+
+
+def _linearisation(objective: Objective, at: Evaluation) -> Tensor:
+    """The upper triangle of the Gram matrix, row by row, and the gradient."""
+    jacobian = objective.jacobian(at)
+    G = jacobian.gram().double()
+    triangle = [row[i:] for i, row in enumerate(G)]
+    return torch.cat([*triangle, _gradient(objective, at, jacobian)])
+
+
+def _weighted_squares(objective: Objective, at: Evaluation) -> Tensor:
+    return objective.weighted_squares(at)
+
+
+class DistributedJacobian(Jacobian):
+    """What a primal direction asks of a Jacobian, whose rows are on the workers."""
+
+    def __init__(self, objective: DistributedObjective, at: Evaluation) -> None:
+        self.network, self.w, self.c = objective.network, at.w.to(objective.dtype), objective.n_columns
+        self.shape = (objective.n_samples * self.c, self.network.n_weights)
+        # Of the loss as it is now: a linearisation stays what it is when the noise levels are estimated anew.
+        self._sums = objective.sum_at(_linearisation, at.w)
+
+    def gram(self) -> Tensor:
+        P = self.network.n_weights
+        G, position = self.w.new_empty(P, P, dtype=torch.float64), 0
+        for i in range(P):
+            G[i, i:] = G[i:, i] = self._sums[position : position + P - i]
+            position += P - i
+        return G
+
+    @property
+    def summed_gradient(self) -> Tensor:
+        """Gradient of the summed data loss, (P,)."""
+        return self._sums[-self.network.n_weights :]
+
+
+class DistributedObjective(Objective):
+    """Weighted mean loss of a network on rows in shards.
+
+    An :class:`~skgn.objective.Evaluation` of it holds no outputs.
+    """
+
+    def __init__(self, shards: Shards, view: _View, loss: Loss) -> None:
+        self._shards, self._view = shards, view
+        self.network, self.data_loss, self.dtype = view.network, loss, view.dtype
+        self.n_columns = loss.columns(self.network.n_outputs)
+        n, self.total_weight, unfitted = self.sum(_size).tolist()
+        self.n_samples, self._unfitted_loss = int(n), unfitted / self.total_weight
+        self.item_size, self._eps = self.dtype.itemsize, float(torch.finfo(self.dtype).eps)
+
+    def for_member(self, anchor: Tensor | None = None) -> DistributedObjective:
+        return self._seeing(anchor=anchor)
+
+    def _seeing(self, **changes: Any) -> DistributedObjective:
+        other = copy.copy(self)
+        other._view = replace(self._view, **changes)
+        return other
+
+    def _task(self, function: Callable[..., Any], w: Tensor | None = None) -> Callable[..., Any]:
+        return partial(_on_rows, view=self._view, loss=self.data_loss, function=function, w=w)
+
+    def sum_at(self, function: Callable[[Objective, Evaluation], Tensor], w: Tensor) -> Tensor:
+        """Sum over the shards of a function of each one's objective and evaluation at w."""
+        return torch.tensor(self._shards.sum(self._task(function, w)))
+
+    def sum(self, function: Callable[..., Tensor], *args: Shards) -> Tensor:
+        return torch.tensor(self._shards.sum(self._task(function), *args))
+
+    def apply(self, function: Callable[..., Any], *args: Evaluation) -> Shards:
+        (at,) = args
+        return self._shards.map(self._task(function, at.w))
+
+    def evaluate(self, w: Tensor) -> Evaluation:
+        return Evaluation(w, w.new_empty(0, self.network.n_outputs), self._mean_loss_at(w), [])
+
+    def _mean_loss_at(self, w: Tensor) -> float:
+        return float(self.sum_at(_loss, w)) / self.total_weight
+
+    def reweigh(self, at: Evaluation, loss: Loss) -> Evaluation:
+        self.data_loss = loss
+        return at._replace(loss=self._mean_loss_at(at.w))
+
+    def weighted_squares(self, at: Evaluation) -> Tensor:
+        return self.sum_at(_weighted_squares, at.w)
+
+    def readout(self, at: Evaluation) -> tuple[DistributedObjective, Evaluation]:
+        linear = self._seeing(hidden=at.w)
+        linear.network = self.network.readout
+        return linear, at._replace(w=at.w[-linear.network.n_weights :])
+
+    def jacobian(self, at: Evaluation) -> DistributedJacobian:
+        return DistributedJacobian(self, at)
+
+    def gradient(self, at: Evaluation, jacobian: Jacobian | None = None) -> Tensor:
+        if isinstance(jacobian, DistributedJacobian):
+            return jacobian.summed_gradient / self.total_weight
+        return self.sum_at(_gradient, at.w) / self.total_weight
+
+
+@dataclass(frozen=True)
+class DistributedProblem(Problem):
+    """A problem whose data are the shards."""
+
+    shards: Shards
+    size: tuple[int, int]
+
+    @property
+    def n_samples(self) -> int:
+        return self.size[0]
+
+    @property
+    def n_outputs(self) -> int:
+        return self.size[1]
+
+    def rows_in_memory(self, rows: int) -> int:
+        return 1
+
+    @cached_property
+    def _last_hashes(self) -> dict[int, int | None]:
+        return {self.n_samples: None}
+
+    def objective(self, network: Network, inputs: str, rows: int) -> Objective:
+        if rows not in self._last_hashes:
+            self._last_hashes[rows] = last_hash(self.shards, rows)
+        return DistributedObjective(self.shards, _View(network, inputs, self.dtype, self._last_hashes[rows]), self.loss)

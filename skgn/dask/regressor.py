@@ -1,0 +1,140 @@
+"""DaskGNRegressor: `GNRegressor` on dask arrays and dataframes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from ..preprocessing import TargetScaler
+from ..regressor import GNRegressor
+from .estimator import CLIENT, DaskGN, with_client
+from .rows import Merged, fit_target_scaler, merge
+from .shards import Shards
+
+__all__ = ["DaskGNRegressor"]
+
+
+def _width(rows: Merged) -> int:
+    return rows.Y.shape[1]
+
+
+def _squares(prediction: np.ndarray, y: Any, weight: Any = None, *, centre: np.ndarray) -> np.ndarray:
+    """Sums of the weights, of the squared residuals, and of the targets less a centre and their squares."""
+    weight = np.ones(len(prediction)) if weight is None else np.asarray(weight, dtype=np.float64)
+    shape = len(weight), len(centre)
+    y, prediction = (np.asarray(values, dtype=np.float64).reshape(shape) for values in (y, prediction))
+    total = np.full(y.shape[1], weight.sum())
+    return np.stack([total, weight @ (y - prediction) ** 2, weight @ (y - centre), weight @ (y - centre) ** 2])
+
+
+class DaskGNRegressor(DaskGN, GNRegressor):
+    """`GNRegressor` on dask arrays and dataframes, by data parallelism.
+
+    Each worker reduces its rows to a Gram matrix, a gradient and a loss, dask adds them up, and the process that calls
+    ``fit`` solves: rows stay on their workers, and the weights are those of the single-machine fit up to rounding. A
+    worker sends ``P (P + 1) / 2 + P + 1`` numbers an iteration for P weights, and one for each output where a noise
+    level is estimated; see ``bytes_per_iteration_``.
+
+    The parameters are those of :class:`~skgn.GNRegressor`, with these differences: ``standardize=True`` is "robust"
+    also where candidates are compared, ranks ("rank", "periodic") are refused; the solver is "primal"; the device is
+    the CPU of the workers.
+
+    Parameters
+    ----------
+    client : distributed.Client, default=None
+        By default that of :func:`distributed.default_client`. It is not pickled.
+
+    Attributes
+    ----------
+    bytes_per_iteration_ : int
+        What each worker sends in an iteration of the best member whose first step is accepted.
+
+    Notes
+    -----
+    ``feature_relevance_`` exchanges values between rows of one worker only, so that it differs a little from that of a
+    single machine. All other attributes are those of :class:`~skgn.GNRegressor`.
+
+    See Also
+    --------
+    skgn.GNRegressor : The estimator itself, and all its parameters.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> from distributed import Client
+    >>> from skgn.dask import DaskGNRegressor
+    >>> client = Client(n_workers=2)  # doctest: +SKIP
+    >>> X = da.random.normal(size=(10_000, 4), chunks=(2_500, 4))
+    >>> model = DaskGNRegressor(n_estimators=1).fit(X, X[:, 0] * X[:, 1])  # doctest: +SKIP
+    >>> model.predict(X).compute()  # doctest: +SKIP
+    """
+
+    _local = GNRegressor
+    _is_classifier = False
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **GNRegressor._parameter_constraints,
+        "client": CLIENT,
+    }
+
+    __init__ = with_client(GNRegressor)
+
+    def _merge(self, raw: Shards) -> Callable[[Any], Merged]:
+        return partial(merge, classes=None, factors=None)
+
+    def _encoder(self, merged: Shards) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
+        k = merged.collect(_width)[0]
+        self._target_scaler = fit_target_scaler(merged) if self.standardize else TargetScaler.identity(k)
+        return self._target_scaler.transform, k
+
+    @property
+    def _y_width(self) -> tuple[int, ...]:
+        check_is_fitted(self)
+        return () if self._y_ndim == 1 else (self.n_outputs_,)
+
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Predict the mean of the target and, if asked, the standard deviation of a new observation.
+
+        Parameters
+        ----------
+        X : dask array or dataframe of shape (n_samples, n_features)
+        return_std : bool, default=False
+            As in :meth:`skgn.GNRegressor.predict`.
+
+        Returns
+        -------
+        y_mean : dask array of shape (n_samples,) or (n_samples, n_outputs)
+            Lazy, in the units of y and the float type of X.
+        y_std : dask array of the same shape
+            Only with ``return_std=True``.
+        """
+        if not return_std:
+            return self._map("predict", X, self._y_width)
+        if any(member.posterior is None for member in self.estimators_):
+            # The message of the local estimator, now rather than on a worker.
+            self.to_local().predict(np.zeros((1, self.n_features_in_)), return_std=True)
+        both = self._map("predict", X, (*self._y_width, 2), return_std=True)
+        return both[..., 0], both[..., 1]
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Coefficient of determination of the prediction, the mean over the outputs.
+
+        Parameters
+        ----------
+        X : dask array or dataframe of shape (n_samples, n_features)
+        y : dask array, series or dataframe of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : dask array or series of shape (n_samples,), default=None
+
+        Returns
+        -------
+        score : float
+            Computed from sums over the blocks.
+        """
+        squares_of = partial(_squares, centre=self._target_scaler.mean)
+        total, residual, deviation, squares = self._sum_blocks(squares_of, self.predict(X), y, sample_weight)
+        spread = squares - deviation**2 / total
+        safe = np.where(spread > 0, spread, 1.0)
+        return float(np.mean(np.where(spread > 0, 1 - residual / safe, residual == 0)))

@@ -1,0 +1,191 @@
+"""A data set in shards that stay on their workers, functions of each of them, and sums of these.
+
+A shard is what a thread of a worker holds. Every task on it is pinned to its worker, so that no scheduler moves it.
+Tasks are pure functions of the shard and of what the driver sends. When a worker is gone, its shards are made again on
+another one from the collections that they came from, and the round in which that happened is repeated. The order of
+the additions is fixed when the shards are first placed: a lost worker does not change a bit of any sum.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import operator
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dask
+import torch
+from distributed import Client, Future, TimeoutError, wait
+
+from ..backend import torch_threads
+
+__all__ = ["Blocks", "Shards"]
+
+#: Seconds after which a round that has not ended asks whether its workers are still there.
+_PATIENCE = 0.5
+
+#: Attempts at one round, each ended by the loss of a worker.
+_MOST_REPEATS = 10
+
+#: Blocks of a shard: one tuple of blocks of X, y and perhaps weights for each partition.
+Blocks = Sequence[tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class _Message:
+    """What the driver sends: opaque to dask, and made anew by the scheduler wherever it was lost."""
+
+    function: Callable[..., Any]
+
+
+def _hand_on(message: _Message) -> _Message:
+    return message
+
+
+def _assemble(function: Callable[[Blocks], Any], width: int, *flat: Any) -> Any:
+    return function([flat[i : i + width] for i in range(0, len(flat), width)])
+
+
+def _call(message: _Message, *values: Any) -> Any:
+    # One thread of torch for each thread of a worker.
+    with torch_threads(0.0), torch.no_grad():
+        return message.function(*values)
+
+
+def _add(*values: Any) -> Any:
+    """Sum of what is there: a shard without rows has no part in it."""
+    present = [value for value in values if value is not None]
+    return functools.reduce(operator.add, present) if present else None
+
+
+class Shards:
+    """Values of one kind, one for each shard, each on the worker of its shard.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    make : callable
+        Turns the blocks of a shard into its value.
+    sources : sequence of Blocks
+        Delayed blocks of each shard, from which it can be made again.
+    places : sequence of str
+        Addresses of the workers, one for each shard; shards of a worker stand together.
+    blocks : sequence of Blocks
+        The same blocks computed, as futures.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        make: Callable[[Blocks], Any],
+        sources: Sequence[Blocks],
+        places: Sequence[str],
+        blocks: Sequence[Blocks],
+    ) -> None:
+        self.client, self._make, self._sources, self._places = client, make, sources, list(places)
+        self._recipe: tuple[Callable[..., Any], ...] = ()
+        self._losses, self._lock = 0, threading.Lock()
+        self._teams = [list(team) for _, team in itertools.groupby(range(len(places)), places.__getitem__)]
+        self._values: list[Future] = []
+        for i, parts in enumerate(blocks):
+            self._values.append(self._submit(i, _assemble, make, len(parts[0]), *itertools.chain(*parts)))
+
+    @property
+    def n_workers(self) -> int:
+        """Workers that the shards were first placed on."""
+        return len(self._teams)
+
+    def map(self, function: Callable[[Any], Any]) -> Shards:
+        """The function's value of each shard, computed on its worker and kept there."""
+        result = Shards(self.client, self._make, self._sources, self._places, [])
+        result._teams, result._recipe = self._teams, (*self._recipe, function)
+        message = self._send(function)
+        result._values = [result._submit(i, _call, message, value) for i, value in enumerate(self._values)]
+        return result
+
+    def collect(self, function: Callable[[Any], Any]) -> list[Any]:
+        """The function's value of each shard, brought to the driver: for what is small."""
+
+        def submit() -> list[Future]:
+            message = self._send(function)
+            return [self._submit(i, _call, message, value) for i, value in enumerate(self._values)]
+
+        return self._finish(submit, self)
+
+    def sum(self, function: Callable[..., Any], *others: Shards) -> Any:
+        """Sum over the shards of the function of their values, and of those of ``others``: added up by worker first."""
+
+        def submit() -> list[Future]:
+            message = self._send(function)
+            parts = [
+                self._submit(i, _call, message, value, *(other._values[i] for other in others))
+                for i, value in enumerate(self._values)
+            ]
+            level = [
+                self._submit(team[0], _add, *(parts[i] for i in team)) if len(team) > 1 else parts[team[0]]
+                for team in self._teams
+            ]
+            while len(level) > 1:
+                pairs = [level[i : i + 2] for i in range(0, len(level), 2)]
+                level = [self.client.submit(_add, *pair, pure=False) if len(pair) > 1 else pair[0] for pair in pairs]
+            return level
+
+        return self._finish(submit, self, *others)[0]
+
+    def _submit(self, i: int, function: Callable[..., Any], *arguments: Any) -> Future:
+        return self.client.submit(function, *arguments, workers=[self._places[i]], pure=False)
+
+    def _send(self, function: Callable[..., Any]) -> Future:
+        """Once to one worker, from which the others have it; dask's warning is about what is sent with every task."""
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
+            return self.client.submit(_hand_on, _Message(function), pure=False)
+
+    def _finish(self, submit: Callable[[], list[Future]], *holders: Shards) -> list[Any]:
+        """Results of the submitted tasks; submitted again after the shards of a lost worker have been made again."""
+        for _ in range(_MOST_REPEATS):
+            patience, losses = _PATIENCE, [holder._losses for holder in holders]
+            futures = submit()
+            while True:
+                try:
+                    wait(futures, timeout=_PATIENCE)
+                    # Longer each time: a large result must not be interrupted for ever.
+                    patience *= 2
+                    return [future.result(timeout=patience) for future in futures]
+                except TimeoutError:
+                    if any(future.status == "error" for future in futures):
+                        raise
+                    for holder in holders:
+                        holder._replace_lost()
+                    # Another thread may have replaced what this one waits for.
+                    if losses != [holder._losses for holder in holders]:
+                        break
+        raise RuntimeError(
+            f"Workers were lost in {_MOST_REPEATS} attempts at the same sums; their logs may tell why, for example "
+            "that they ran out of memory."
+        )
+
+    def _replace_lost(self) -> None:
+        """Make the shards of lost workers again elsewhere."""
+        with self._lock:
+            present = self.client.nthreads()
+            lost = [i for i, place in enumerate(self._places) if place not in present]
+            while lost and not present:
+                time.sleep(_PATIENCE)
+                present = self.client.nthreads()
+            for i in lost:
+                kept = [place for place in self._places if place in present]
+                self._places[i] = min(present, key=lambda place: (kept.count(place), place))
+                self._values[i] = self._make_again(i)
+            self._losses += len(lost)
+
+    def _make_again(self, i: int) -> Future:
+        parts = self._sources[i]
+        task = dask.delayed(_assemble, pure=False)(self._make, len(parts[0]), *itertools.chain(*parts))
+        value = self.client.compute(task, workers=[self._places[i]])
+        for function in self._recipe:
+            value = self._submit(i, _call, self._send(function), value)
+        return value

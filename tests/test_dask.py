@@ -1,0 +1,436 @@
+"""Fits on dask against those of a single machine: the same weights, whatever the partitions and whoever dies."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+
+from skgn import GNClassifier, GNRegressor
+from skgn.damping import GainRatio
+from skgn.preprocessing import InputScaler, TargetScaler
+
+pytest.importorskip("dask.array", reason='needs pip install "skgn[dask]"')
+pytest.importorskip("distributed", reason='needs pip install "skgn[dask]"')
+pd = pytest.importorskip("pandas", reason="dataframes need pandas")
+
+import dask
+import dask.array as da
+import dask.dataframe as dd
+from distributed import Client, LocalCluster, wait
+
+from skgn.dask import DaskGNClassifier, DaskGNRegressor
+from skgn.dask.rows import Merged, fit_input_scaler, fit_target_scaler
+from skgn.dask.shards import Shards
+
+pytestmark = [
+    # Sockets of a cluster that is shut down, and of killed workers, are closed by the garbage collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    # Few iterations are enough to compare.
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+]
+
+ROWS = 240
+
+
+@pytest.fixture(scope="module")
+def client():
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def draw(n=ROWS, d=3, k=1, seed=0):
+    rng = np.random.RandomState(seed)
+    X = rng.normal(size=(n, d))
+    X[:, -1] = np.round(X[:, -1])
+    Y = np.column_stack([np.sin((1 + j) * X[:, 0]) + X[:, 1] + (1 + j) * 0.2 * rng.normal(size=n) for j in range(k)])
+    return X, Y[:, 0] if k == 1 else Y
+
+
+def spread(client, *arrays, chunks=50):
+    """Persisted collections: a fit finds the rows where they are."""
+    collections = [da.from_array(a, chunks=(chunks, *a.shape[1:])) for a in arrays]
+    collections = client.persist(collections)
+    wait(collections)
+    return collections
+
+
+def assert_same_fit(distributed, single, rtol=1e-8):
+    assert len(distributed.estimators_) == len(single.estimators_)
+    for a, b in zip(distributed.estimators_, single.estimators_, strict=True):
+        assert (a.network, a.inputs, a.prior, a.n_iter, a.status) == (b.network, b.inputs, b.prior, b.n_iter, b.status)
+        np.testing.assert_allclose(a.weights, b.weights, rtol=rtol, atol=rtol)
+        if b.log_evidence is not None:
+            assert a.log_evidence == pytest.approx(b.log_evidence, rel=rtol)
+        np.testing.assert_allclose(a.n_effective_parameters, b.n_effective_parameters, rtol=rtol)
+        for name in ("objective", "loss", "damping", "noise_std"):
+            np.testing.assert_allclose(a.history[name], b.history[name], rtol=1e-7, err_msg=name)
+
+
+SMALL = {"hidden_layer_sizes": (3,), "n_estimators": 1, "random_state": 0, "max_iter": 8, "standardize": "robust"}
+REGRESSIONS = {
+    "evidence": {},
+    "evidence, groups by feature": {"prior_groups": "feature", "init": "centered"},
+    "student_t": {"loss": "student_t"},
+    "two layers, raw inputs": {"hidden_layer_sizes": (2, 2), "standardize": False, "linear_path": False},
+    "l2": {"l2_regularization": 1e-2, "damping": GainRatio()},
+    "l2, constant damping": {"l2_regularization": 1e-2, "damping": 0.1, "record_spectrum": True, "max_iter": 5},
+    "l2, projected": {"l2_regularization": 1e-2, "n_estimators": 2},
+}
+
+
+@pytest.mark.parametrize("options", REGRESSIONS.values(), ids=REGRESSIONS)
+def test_regression_is_that_of_a_single_machine(client, options):
+    X, y = draw()
+    options = SMALL | options
+    single = GNRegressor(**options).fit(X, y)
+    dX, dy = spread(client, X, y)
+    model = DaskGNRegressor(**options).fit(dX, dy)
+    assert_same_fit(model, single)
+    assert model.noise_std_ == pytest.approx(single.noise_std_, rel=1e-8)
+    assert model.solver_ == "primal"
+    for expected, found in zip(single.predict(X, return_std=True), model.predict(dX, return_std=True), strict=True):
+        assert isinstance(found, da.Array)
+        np.testing.assert_allclose(found.compute(), expected, rtol=1e-8, atol=1e-8)
+    assert model.score(dX, dy) == pytest.approx(single.score(X, y), rel=1e-8)
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "student_t"])
+def test_several_outputs_with_weights_and_duplicates_over_partitions(client, loss):
+    X, Y = draw(k=2)
+    X, Y = np.concatenate([X, X[:60]]), np.concatenate([Y, Y[:60]])
+    weight = np.random.RandomState(1).randint(0, 3, len(X)).astype(float)
+    weight[100:150] = 0  # a partition of no weight
+    options = SMALL | {"loss": loss, "max_iter": 5}
+    single = GNRegressor(**options).fit(X, Y, weight)
+    dX, dY, dw = spread(client, X, Y, weight)
+    model = DaskGNRegressor(**options, client=client).fit(dX, dY, dw)
+    assert_same_fit(model, single)
+    np.testing.assert_allclose(model.noise_std_, single.noise_std_, rtol=1e-8)
+    np.testing.assert_allclose(model.predict(dX).compute(), single.predict(X), rtol=1e-8, atol=1e-8)
+    assert model.score(dX, dY, dw) == pytest.approx(single.score(X, Y, weight), rel=1e-8)
+
+
+def test_start_on_a_sample_is_that_of_a_single_machine(client):
+    """The first rows in the order of their hashes, wherever they are."""
+    X, y = draw(1200, 2)
+    options = SMALL | {"l2_regularization": 1e-2, "hidden_layer_sizes": (2,), "random_state": 3}
+    assert_same_fit(DaskGNRegressor(**options).fit(*spread(client, X, y, chunks=300)), GNRegressor(**options).fit(X, y))
+
+
+def test_search_is_that_of_a_single_machine(client):
+    """Candidates of two noise levels, compared by sums over left-out samples; and whether the noise has heavy tails."""
+    X, y = draw()
+    options = SMALL | {
+        "n_estimators": 2,
+        "prior_groups": "layer",
+        "hidden_layer_sizes": (2,),
+        "solver": "primal",
+        "max_iter": 5,
+    }
+    single = GNRegressor(**options).fit(X, y)
+    model = DaskGNRegressor(**options).fit(*spread(client, X, y))
+    assert_same_fit(model, single)
+    assert model.noise_distribution_ == single.noise_distribution_
+
+
+CLASSIFICATIONS = {
+    "two": (2, {"n_estimators": 2, "prior_groups": "layer"}),
+    "three": (3, {"class_weight": "balanced"}),
+    "three, l2": (3, {"l2_regularization": 1e-2, "class_weight": {"b": 2.0, "c": 0.5}}),
+    "one": (1, {"max_iter": 3}),
+}
+
+
+@pytest.mark.parametrize(("n_classes", "options"), CLASSIFICATIONS.values(), ids=CLASSIFICATIONS)
+def test_classification_is_that_of_a_single_machine(client, n_classes, options):
+    X, score = draw()
+    y = np.array(["a", "b", "c"])[np.digitize(score, [-0.5, 0.8][: n_classes - 1])]
+    options = SMALL | options
+    single = GNClassifier(**options).fit(X, y)
+    dX, dy = spread(client, X, y)
+    model = DaskGNClassifier(**options).fit(dX, dy)
+    assert_same_fit(model, single)
+    assert model.temperature_ == pytest.approx(single.temperature_, rel=1e-8)
+    for method in ("predict_proba", "predict_log_proba", "decision_function"):
+        found, expected = getattr(model, method)(dX), getattr(single, method)(X)
+        assert found.ndim == expected.ndim and found.dtype == expected.dtype
+        np.testing.assert_allclose(found.compute(), expected, rtol=1e-7, atol=1e-8)
+    np.testing.assert_array_equal(model.predict(dX).compute(), single.predict(X))
+    assert model.predict(dX).dtype == model.classes_.dtype
+    assert model.score(dX, dy) == pytest.approx(single.score(X, y))
+
+
+def test_labels_are_those_of_a_single_machine(client):
+    X, Y = draw(k=2)
+    Y = (Y > 0).astype(int)
+    options = SMALL | {"max_iter": 6}
+    single = GNClassifier(**options).fit(X, Y)
+    dX, dY = spread(client, X, Y)
+    model = DaskGNClassifier(**options).fit(dX, dY)
+    assert_same_fit(model, single)
+    np.testing.assert_array_equal(model.predict(dX).compute(), single.predict(X))
+    assert model.score(dX, dY) == pytest.approx(single.score(X, Y))
+
+
+def test_dataframes_of_unknown_divisions_and_an_empty_partition(client):
+    X, y = draw()
+    frame = pd.DataFrame(X, columns=["u", "v", "w"]).assign(y=y)
+    rows = frame.iloc[80:]
+    table = dd.from_delayed([dask.delayed(part) for part in (frame[:0], rows[:100], rows[100:])], meta=frame[:0])
+    assert not table.known_divisions
+    features = ["u", "v", "w"]
+    options = SMALL | {"max_iter": 6}
+    single = GNRegressor(**options).fit(rows[features], rows["y"])
+    model = DaskGNRegressor(**options).fit(table[features], table["y"])
+    assert_same_fit(model, single)
+    assert model.feature_names_in_.tolist() == features
+    mean, std = (values.compute() for values in model.predict(table[features], return_std=True))
+    np.testing.assert_allclose(mean, single.predict(rows[features]), rtol=1e-8)
+    np.testing.assert_allclose(std, single.predict(rows[features], return_std=True)[1], rtol=1e-8)
+    assert model.score(table[features], table["y"]) == pytest.approx(single.score(rows[features], rows["y"]))
+    with pytest.raises(ValueError, match="feature names"):
+        model.predict(table[features[::-1]])
+
+
+def test_float32_predictions_are_float32_and_blocks_of_columns_are_joined(client):
+    X, y = draw()
+    X = X.astype(np.float32)
+    model = DaskGNRegressor(**SMALL | {"max_iter": 2}).fit(
+        da.from_array(X, chunks=(100, 2)), da.from_array(y, chunks=70)
+    )
+    predicted = model.predict(da.from_array(X, chunks=(90, 1)))
+    assert predicted.dtype == np.float32
+    np.testing.assert_array_equal(predicted.compute(), model.to_local().predict(X))
+
+
+def identity(blocks):
+    return Merged(*blocks[0])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_scaling_statistics_are_exact(client, seed):
+    rng = np.random.RandomState(seed)
+    n = 200
+    columns = [
+        rng.normal(size=n),
+        rng.standard_cauchy(n) * 1e200,
+        rng.randint(-2, 3, n),
+        np.full(n, -3.5),
+        rng.normal(size=n) * 1e-310,
+        np.where(rng.rand(n) < 0.5, 0.0, -0.0),
+        np.exp(3 * rng.normal(size=n)),
+    ]
+    X, weight = np.column_stack(columns).astype(float), rng.randint(1, 4, n).astype(float)
+    places = list(client.nthreads())
+    parts = [slice(0, 60), slice(60, n)]
+    blocks = [[(X[part], X[part], weight[part], np.zeros(0))] for part in parts]
+    shards = Shards(client, identity, blocks, places, blocks)
+    found, expected = fit_input_scaler(shards), InputScaler.fit(X, weight)
+    for name in ("centre", "inverse_scale", "unit"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+    target, exact = fit_target_scaler(shards), TargetScaler.fit(X, weight)
+    np.testing.assert_allclose(target.mean, exact.mean, rtol=1e-12, atol=1e-300)
+    np.testing.assert_allclose(target.scale, exact.scale, rtol=1e-12)
+
+
+@dataclass(frozen=True)
+class KillAt(GainRatio):
+    """Kills a worker at an iteration, as soon as the next round is under way."""
+
+    pid: int = 0
+    iteration: int = 3
+    killed: list = field(default_factory=list)
+
+    def accepted(self, damping, gain_ratio, at):
+        if at.iteration == self.iteration and not self.killed:
+            self.killed.append(self.pid)
+            threading.Timer(0.01, os.kill, (self.pid, signal.SIGKILL)).start()
+        return super().accepted(damping, gain_ratio, at)
+
+
+def test_a_killed_worker_changes_nothing(client):
+    """Bit for bit, although the rows of the dead are then on another worker."""
+    client.wait_for_workers(2)
+    X, y = spread(client, *draw())
+    undisturbed = DaskGNRegressor(**SMALL | {"damping": GainRatio()}).fit(X, y)
+    rule = KillAt(pid=next(iter(client.run(os.getpid).values())))
+    model = DaskGNRegressor(**SMALL | {"damping": rule}).fit(X, y)
+    assert rule.killed
+    assert rule.pid not in client.run(os.getpid).values()
+    np.testing.assert_array_equal(model.estimators_[0].weights, undisturbed.estimators_[0].weights)
+    assert model.log_evidence_ == undisturbed.log_evidence_
+    for name in ("objective", "gradient_norm", "damping"):
+        np.testing.assert_array_equal(model.history_[name], undisturbed.history_[name])
+
+
+def column_sums(rows):
+    return rows.X.sum(axis=0)
+
+
+def scaled_sums(rows, sums):
+    return rows.X.sum(axis=0) * sums
+
+
+#: A worker that was there once.
+GONE = "tcp://127.0.0.1:1"
+
+
+def test_what_was_made_of_the_rows_of_a_lost_worker_is_made_again(client):
+    """Also in what rests on them: members' left-out samples."""
+    here = min(client.nthreads())
+    X, y = draw()
+    blocks = [[(X[part], y[part], y[part], y[part])] for part in (slice(0, 100), slice(100, None))]
+    shards = Shards(client, identity, blocks, [here, here], blocks)
+    expected = shards.sum(scaled_sums, shards.map(column_sums))
+    lost = Shards(client, identity, blocks, [here, GONE], blocks)
+    np.testing.assert_array_equal(lost.sum(scaled_sums, lost.map(column_sums)), expected)
+
+
+def test_workers_lost_again_and_again_are_an_error(client, monkeypatch):
+    """Not an endless loop, if the rows are too many for any worker."""
+    monkeypatch.setattr("skgn.dask.shards._MOST_REPEATS", 1)
+    blocks = [[(np.ones((2, 1)),) * 4]] * 2
+    shards = Shards(client, identity, blocks, [min(client.nthreads()), GONE], blocks)
+    with pytest.raises(RuntimeError, match="ran out of memory"):
+        shards.sum(column_sums)
+
+
+def torch_threads_there(rows):
+    return torch.get_num_threads()
+
+
+def test_a_shard_has_one_thread_of_torch(client):
+    blocks = [[(np.ones((2, 1)),) * 4]]
+    assert Shards(client, identity, blocks, [min(client.nthreads())], blocks).collect(torch_threads_there) == [1]
+
+
+def sent(dask_worker):
+    """Bytes of each value that a worker has sent: of sums over its rows, and of all else."""
+    log = [item for transfer in dask_worker.transfer_outgoing_log for item in transfer["keys"].items()]
+    dask_worker.transfer_outgoing_log.clear()
+    sums = [nbytes for key, nbytes in log if str(key).startswith(("_call", "_add"))]
+    return sums, [nbytes for key, nbytes in log if not str(key).startswith(("_call", "_add"))]
+
+
+def test_what_travels_is_what_is_stated(client, capsys):
+    """A triangle, a gradient and a loss from each worker; nothing of the size of its rows."""
+    client.wait_for_workers(2)  # if one was killed before
+    X, y = spread(client, *draw(4000), chunks=1000)
+    options = SMALL | {"l2_regularization": 1e-2, "damping": GainRatio(), "verbose": 1}
+    totals = {}
+    for iterations in (2, 6):
+        client.run(sent)
+        model = DaskGNRegressor(**options | {"max_iter": iterations}).fit(X, y)
+        totals[iterations] = client.run(sent)
+    assert (model.history_["damping"][1:] > 0).all()
+    P = model.estimators_[0].network.n_weights
+    assert model.bytes_per_iteration_ == 8 * (P * (P + 1) // 2 + P + 1)
+    assert f"{P * (P + 1) // 2 + P + 1} numbers, {model.bytes_per_iteration_} bytes" in capsys.readouterr().out
+    for worker, (sums, others) in totals[6].items():
+        # A rejected step adds a number.
+        measured = (sum(sums) - sum(totals[2][worker][0])) / 4
+        assert measured == pytest.approx(model.bytes_per_iteration_, abs=4 * 8)
+        # Blocks of y are brought to those of X; these stay.
+        assert max(others, default=0) <= y.nbytes / 4 < X.nbytes / 4
+
+
+def test_parameters_copies_and_pickles(client):
+    model = DaskGNRegressor(hidden_layer_sizes=(2,), client=client, n_estimators=1, max_iter=1, random_state=0)
+    assert set(model.get_params()) == {*GNRegressor().get_params(), "client"}
+    assert set(DaskGNClassifier().get_params()) == {*GNClassifier().get_params(), "client"}
+    copy = clone(model).set_params(max_iter=2)
+    assert copy.client is client and copy.max_iter == 2 and model.max_iter == 1
+    X, y = draw()
+    dX = da.from_array(X, chunks=(120, 3))
+    model.fit(dX, da.from_array(y, chunks=120))
+    loaded = pickle.loads(pickle.dumps(model))
+    assert loaded.client is None and model.client is client
+    local = model.to_local()
+    assert type(local) is GNRegressor and local.get_params() == {
+        name: value for name, value in model.get_params().items() if name != "client"
+    }
+    for other in (loaded.predict(dX).compute(), local.predict(X)):
+        np.testing.assert_array_equal(other, model.predict(dX).compute())
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        DaskGNRegressor(neurons=3)
+
+
+ERRORS = {
+    "NumPy": (TypeError, "X must be a dask array", lambda X, y: (X.compute(), y), {}),
+    "y in memory": (TypeError, "y must be a dask array", lambda X, y: (X, y.compute()), {}),
+    "partitions": (ValueError, "same partitions, got 3 and 1", lambda X, y: (X, y[:100].rechunk(100)), {}),
+    "rows": (ValueError, "partitioned alike", lambda X, y: (X, da.concatenate([y[:100], y[:80], y[:40]])), {}),
+    "nan": (ValueError, "NaN", lambda X, y: (da.where(X > 1, np.nan, X), y), {}),
+    "labels": (ValueError, "not compatible with arrays of bytes", lambda X, y: (X, y.astype(str)), {}),
+    "negative weight": (ValueError, "must not be negative", lambda X, y: (X, y, y), {}),
+    "no weight": (ValueError, "zero for every sample", lambda X, y: (X, y, 0 * y), {}),
+    "dual": (ValueError, "solver='dual'", lambda X, y: (X, y), {"solver": "dual"}),
+    "cg": (ValueError, "solver='cg'", lambda X, y: (X, y), {"solver": "cg", "l2_regularization": 0.1}),
+    "ranks": (ValueError, "standardize='rank'", lambda X, y: (X, y), {"standardize": "rank"}),
+    "batches": (ValueError, "batch_size=100", lambda X, y: (X, y), {"batch_size": 100}),
+    "early stopping": (ValueError, "early_stopping", lambda X, y: (X, y), {"early_stopping": True}),
+    "parameter": (ValueError, "'tol' parameter", lambda X, y: (X, y), {"tol": -1}),
+}
+
+
+@pytest.mark.parametrize(("error", "message", "change", "options"), ERRORS.values(), ids=ERRORS)
+def test_errors_are_clear_and_keep_an_earlier_fit(client, error, message, change, options):
+    X, y = (da.from_array(values, chunks=(100, *values.shape[1:])) for values in draw())
+    model = DaskGNRegressor(**SMALL)
+    model.estimators_ = "earlier"
+    with pytest.raises(error, match=message):
+        model.set_params(**options).fit(*change(X, y))
+    assert model.estimators_ == "earlier"
+
+
+def test_a_system_beyond_the_memory_of_the_driver_is_refused(client, monkeypatch):
+    X, y = spread(client, *draw())
+    monkeypatch.setattr("skgn.dask.estimator.available_memory", lambda device: 1e4)
+    with pytest.raises(ValueError, match=r"networks of 19 weights .* fewer hidden units"):
+        DaskGNRegressor(**SMALL | {"n_estimators": 3, "l2_regularization": 0.1}).fit(X, y)
+
+
+def test_predictions_want_collections_of_the_right_width(client):
+    X, y = draw()
+    model = DaskGNRegressor(**SMALL | {"max_iter": 1}).fit(*spread(client, X, y))
+    with pytest.raises(TypeError, match="to_local"):
+        model.predict(X)
+    with pytest.raises(ValueError, match="2 features"):
+        model.predict(da.from_array(X[:, :2], chunks=100))
+
+
+def test_without_a_client_the_message_says_so(monkeypatch):
+    def default_client():
+        raise ValueError("No clients found")
+
+    monkeypatch.setattr("distributed.default_client", default_client)
+    x = da.ones((4, 1), chunks=2)
+    with pytest.raises(ValueError, match="There is no dask client"):
+        DaskGNRegressor().fit(x, x)
+
+
+def test_dask_is_imported_on_demand_only_and_its_absence_names_the_extra():
+    code = """
+import sys, skgn
+print("dask" in sys.modules, "distributed" in sys.modules)
+sys.modules["distributed"] = None
+try:
+    import skgn.dask
+except ImportError as error:
+    print(error)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split("\n")
+    assert found[0] == "False False"
+    assert "skgn[dask]" in found[1]

@@ -1,0 +1,246 @@
+"""Fits that end before they have converged: early stopping, a time limit, an interrupt."""
+
+import dataclasses
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import log_loss, mean_squared_error
+from sklearn.model_selection import train_test_split
+
+from skgn import GNClassifier, GNRegressor
+from skgn.damping import GainRatio
+from skgn.limits import Limits
+
+ESTIMATORS = [GNRegressor, GNClassifier]
+
+#: A network that overfits where nothing stops it.
+OVERFITTING = {"hidden_layer_sizes": (20,), "l2_regularization": 1e-8, "n_estimators": 1, "random_state": 0}
+
+unconverged = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+def data(estimator):
+    return (load_diabetes if estimator is GNRegressor else load_breast_cancer)(return_X_y=True)
+
+
+def test_loss(model, X, y):
+    if isinstance(model, GNRegressor):
+        return mean_squared_error(y, model.predict(X))
+    return log_loss(y, model.predict_proba(X))
+
+
+test_loss.__test__ = False
+
+
+# --- Early stopping
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@unconverged
+def test_early_stopping_helps_a_network_that_overfits(estimator):
+    X, y = data(estimator)
+    X, X_test, y, y_test = train_test_split(X, y, test_size=0.5, random_state=0)
+    if estimator is GNClassifier:
+        y = np.where(np.random.RandomState(0).uniform(size=len(y)) < 0.2, 1 - y, y)
+    late = estimator(**OVERFITTING, max_iter=50).fit(X, y)
+    early = clone(late).set_params(early_stopping=True, validation_fraction=0.25).fit(X, y)
+    assert early.status_ == "validation"
+    assert test_loss(early, X_test, y_test) < 0.8 * test_loss(late, X_test, y_test)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_validation_curve_is_that_of_the_callers_own_validation_set_and_its_lowest_point_is_kept(estimator):
+    X, y = data(estimator)
+    X, X_val, y, y_val = train_test_split(X, y, random_state=0)
+    model = estimator(**OVERFITTING, early_stopping=True, n_iter_no_change=3, damping=GainRatio())
+    model.fit(X, y, X_val=X_val, y_val=y_val)
+    curve = model.history_["validation_loss"]
+    expected = test_loss(model, X_val, y_val)
+    if estimator is GNRegressor:
+        # Half the squared error of the standardised target.
+        expected /= 2 * np.var(y)
+    assert len(curve) == len(model.history_["objective"])
+    np.testing.assert_allclose(curve.min(), expected, rtol=1e-10)
+    assert curve[-1] > curve.min()
+    assert len(curve) - 1 - curve.argmin() >= model.n_iter_no_change
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@unconverged
+def test_with_evidence_the_best_weights_come_with_their_posterior(estimator):
+    X, y = data(estimator)
+    model = estimator(hidden_layer_sizes=(5,), n_estimators=2, early_stopping=True, random_state=0).fit(X, y)
+    assert np.isfinite(test_loss(model, X, y))
+    if estimator is GNRegressor:
+        mean, std = model.predict(X, return_std=True)
+        assert 0.8 < np.mean(np.abs(y - mean) < 1.645 * std) < 0.98
+
+
+def test_weights_are_repetitions_with_early_stopping_too():
+    X, y = load_diabetes(return_X_y=True)
+    weight = np.random.RandomState(0).randint(0, 4, len(y))
+    model = GNRegressor(hidden_layer_sizes=(5,), n_estimators=1, early_stopping=True, max_iter=20, random_state=0)
+    weighted = clone(model).fit(X, y, sample_weight=weight)
+    repeated = clone(model).fit(np.repeat(X, weight, axis=0), np.repeat(y, weight))
+    np.testing.assert_array_equal(weighted.predict(X), repeated.predict(X))
+
+
+def test_the_validation_set_has_every_class_in_equal_parts():
+    X, y = load_iris(return_X_y=True)
+    seen = []
+
+    class Watching(GNClassifier):
+        def _validation(self, X, Y, weight):
+            seen.append(Y[:, 0])
+            return super()._validation(X, Y, weight)
+
+    Watching(hidden_layer_sizes=(), n_estimators=1, early_stopping=True, validation_fraction=0.2).fit(X, y)
+    # 147 of the 150 rows are distinct.
+    assert np.ptp(np.bincount(seen[0].astype(int))) <= 1
+
+
+def test_bad_validation_sets_are_refused():
+    X, y = load_iris(return_X_y=True)
+    model = GNClassifier(hidden_layer_sizes=(), n_estimators=1, early_stopping=True)
+    with pytest.raises(ValueError, match="both X_val and y_val"):
+        model.fit(X, y, X_val=X)
+    with pytest.raises(ValueError, match=r"labels \[7\]"):
+        model.fit(X, y, X_val=X[:1], y_val=[7])
+    with pytest.raises(ValueError, match="features"):
+        model.fit(X, y, X_val=X[:, :2], y_val=y)
+    with pytest.raises(ValueError, match="inconsistent"):
+        model.fit(X, y, X_val=X, y_val=y[:3])
+    with pytest.raises(ValueError, match="early_stopping=False"):
+        model.set_params(early_stopping=False).fit(X, y, X_val=X, y_val=y)
+    with pytest.raises(ValueError, match="column"):
+        GNRegressor(early_stopping=True).fit(X, y, X_val=X, y_val=np.column_stack([y, y]))
+
+
+# --- Time
+
+
+@pytest.mark.parametrize("parameters", [{"l2_regularization": 1e-6, "damping": 10.0}, {}], ids=["fixed", "evidence"])
+def test_a_fit_out_of_time_says_so_and_predicts(parameters):
+    X, y = load_diabetes(return_X_y=True)
+    model = GNRegressor(hidden_layer_sizes=(30,), max_time=0.3, max_iter=10**6, tol=0, random_state=0, **parameters)
+    with pytest.warns(ConvergenceWarning, match="max_time"):
+        model.fit(X, y)
+    assert model.status_ == "max_time"
+    assert model.loss_ < 0.5 * np.var(y / y.std())
+    assert len(model.history_["objective"]) == model.n_iter_ + 1
+
+
+def test_no_member_is_kept_that_had_hardly_begun():
+    X, y = load_diabetes(return_X_y=True)
+    model = GNRegressor(
+        hidden_layer_sizes=(20,), l2_regularization=1e-6, damping=10.0, max_iter=10**6, tol=0, max_time=0.4,
+        n_estimators=4, random_state=0,
+    )  # fmt: skip
+    with pytest.warns(ConvergenceWarning):
+        model.fit(X, y)
+    iterations = [member.n_iter for member in model.estimators_]
+    assert min(iterations) >= max(iterations) / 2
+
+
+def test_trainings_share_the_time_that_is_left():
+    limits = Limits(1000.0, n_workers=2)
+    limits.begin_round(4, part=0.5)
+    now = time.perf_counter()
+    pauses = [limits.begin_training() for _ in range(4)]
+    assert not any(pause() for pause in pauses)
+    # Two at a time: a pair has half of the round's 500 seconds.
+    ends = [pause.__closure__[0].cell_contents - now for pause in pauses]
+    np.testing.assert_allclose(ends, [250, 250, 500, 500], rtol=0.01)
+
+
+# --- Interrupts
+
+
+@dataclasses.dataclass(frozen=True)
+class Interrupting(GainRatio):
+    """The adaptive damping, which at an iteration sends the process one Ctrl-C, or raises it."""
+
+    at: int = 5
+    signals: bool = True
+    turn: threading.Semaphore = dataclasses.field(default_factory=lambda: threading.Semaphore(1))
+
+    def accepted(self, damping, gain_ratio, at):
+        if at.iteration == self.at:
+            if not self.signals:
+                raise KeyboardInterrupt
+            # Of members side by side only the first: a second Ctrl-C is not caught.
+            if self.turn.acquire(blocking=False):
+                os.kill(os.getpid(), signal.SIGINT)
+        return super().accepted(damping, gain_ratio, at)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_ctrl_c_keeps_the_weights_so_far_and_warns(estimator, n_jobs):
+    X, y = data(estimator)
+    model = estimator(
+        hidden_layer_sizes=(5,), damping=Interrupting(), l2_regularization=1e-3, n_estimators=2, n_jobs=n_jobs,
+        tol=0, max_iter=1000, random_state=0,
+    )  # fmt: skip
+    with pytest.warns(ConvergenceWarning, match="interrupted"):
+        model.fit(X, y)
+    assert model.status_ == "interrupted"
+    assert model.n_iter_ < 1000
+    assert model.score(X, y) > 0.4
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_in_the_search_keeps_the_best_so_far():
+    X, y = load_diabetes(return_X_y=True)
+    model = GNRegressor(hidden_layer_sizes=(5,), damping=Interrupting(at=3), random_state=0)
+    with pytest.warns(ConvergenceWarning, match="interrupted"):
+        model.fit(X, y)
+    assert model.score(X, y) > 0.4
+
+
+def test_an_interrupt_that_arrives_as_an_exception_is_one_too():
+    X, y = load_diabetes(return_X_y=True)
+    model = GNRegressor(
+        hidden_layer_sizes=(5,), damping=Interrupting(signals=False), l2_regularization=1e-3, n_estimators=1
+    )
+    caught = []
+
+    def fit():
+        with pytest.warns(ConvergenceWarning, match="interrupted"):
+            model.fit(X, y)
+        caught.append(model.status_)
+
+    # Outside the main thread no handler can be set.
+    thread = threading.Thread(target=fit)
+    thread.start()
+    thread.join()
+    assert caught == ["interrupted"]
+    assert len(model.history_["objective"]) == model.n_iter_ + 1
+
+
+def test_a_second_ctrl_c_is_not_held_back():
+    limits = Limits(float("inf"), n_workers=1)
+    with limits.interruptible():
+        os.kill(os.getpid(), signal.SIGINT)
+        assert limits.over and limits.reason == "interrupted"
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_handler_of_the_callers_own_stays_in_place():
+    def own(number, frame):
+        raise AssertionError("not called here")
+
+    before = signal.signal(signal.SIGINT, own)
+    try:
+        with Limits(float("inf"), n_workers=1).interruptible():
+            assert signal.getsignal(signal.SIGINT) is own
+    finally:
+        signal.signal(signal.SIGINT, before)
