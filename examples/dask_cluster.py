@@ -77,7 +77,7 @@ def main(client: Client) -> None:
 if __name__ == "__main__":
     with (
         dask.config.set(KEEP_FREED_MEMORY),
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
     ):
         main(client)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import multiprocessing
 import os
+import threading
 from collections.abc import Iterator
 
 import joblib.parallel
@@ -19,6 +19,7 @@ __all__ = [
     "chunks",
     "gigabytes",
     "linear_algebra_device",
+    "members_at_once",
     "memory_budget",
     "resolve_device",
     "sum_float64",
@@ -109,22 +110,63 @@ def resolve_device(device: str, flops: float = 0.0) -> torch.device:
     return torch.device(device)
 
 
+class _OneThreadEach:
+    """One torch thread for each of the threads inside; the last one leaves torch as the first one found it.
+
+    ``torch.set_num_threads`` is for the calling thread and for all that have yet to ask for their number. A thread that
+    first asks while another is inside would be told 1, and hand that on when it leaves.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._outside_number = 1
+
+    def __enter__(self) -> None:
+        with self._lock:
+            # Asked in any case: torch ignores what is set in a thread that has never asked.
+            number = torch.get_num_threads()
+            if self._inside == 0:
+                self._outside_number = number
+            self._inside += 1
+            torch.set_num_threads(1)
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            torch.set_num_threads(self._outside_number)
+
+
+_ONE_THREAD_EACH = _OneThreadEach()
+
+
 @contextlib.contextmanager
 def torch_threads(flops: float) -> Iterator[None]:
     """Choose the number of torch threads for an iteration of ``flops`` multiply-adds; put it back afterwards.
 
     One thread where the work is too small to share (results are then bitwise the same whatever the number of cores)
-    and inside a joblib thread: joblib limits the threads of its worker processes but cannot do so for its threads, so
-    that ``n_jobs=2`` would run two fits of ``torch.get_num_threads()`` threads each.
+    and outside the main thread, where others probably fit at the same time: joblib, dask and ray limit the threads of
+    their worker processes, which counts for the main thread there, but nobody limits those of a pool of threads.
     """
-    backend, _ = joblib.parallel.get_active_backend()
-    nested = (backend.nesting_level or 0) > 0 and multiprocessing.parent_process() is None
+    if threading.current_thread() is not threading.main_thread():
+        with _ONE_THREAD_EACH:
+            yield
+        return
     before = torch.get_num_threads()
-    torch.set_num_threads(1 if nested or flops < _MULTITHREADED_FLOPS else before)
+    torch.set_num_threads(1 if flops < _MULTITHREADED_FLOPS else before)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def members_at_once(n_jobs: int | None) -> int:
+    """How many members joblib trains at once for ``n_jobs``: in threads, whatever backend is around the fit.
+
+    Not ``joblib.effective_n_jobs``, which asks the backend around it: within dask, for all cores of the cluster.
+    """
+    backend, default = joblib.parallel.get_active_backend(require="sharedmem")
+    return int(backend.effective_n_jobs(default if n_jobs is None else n_jobs))
 
 
 def linear_algebra_device(device: torch.device) -> torch.device:

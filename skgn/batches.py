@@ -5,7 +5,12 @@
 C is the curvature of the batches before, a running mean of their Gram matrices, and kappa the number of batches that it
 counts for: as in recursive least squares, where kappa is the number of all earlier ones, a step moves the weights no
 further than those batches allow. Without that memory each step fits the noise of its own batch (docs/benchmarks.md).
-Where the batch's system is solved in the dual, the memory is the diagonal of C by (layer, input).
+Where the batch's system is solved in the dual or by conjugate gradients, the memory is the diagonal of C by (layer,
+input).
+
+On data that are all there, the gradient of batch b is corrected, from the second pass on, by what it differs from that
+of all rows at the start of the pass (stochastic variance reduction): what noise is left vanishes with the steps, and
+training converges to the minimum of the full batch.
 
 No step is tested on its own batch: the next one, held back, tells
 
@@ -21,6 +26,7 @@ rows decides between them, and a pass that does not lower it is undone, with mor
 References
 ----------
 S. Singhal and L. Wu, Training multilayer perceptrons with the extended Kalman algorithm, NIPS 1988.
+R. Johnson and T. Zhang, Accelerating stochastic gradient descent using predictive variance reduction, NIPS 2013.
 M. Korbit, A. D. Adeoye, A. Bemporad and M. Zanon, Exact Gauss-Newton optimization for training deep neural networks,
 arXiv:2405.14402.
 """
@@ -28,9 +34,9 @@ arXiv:2405.14402.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -47,7 +53,10 @@ from .training import Step, Training
 __all__ = ["BatchSteps", "BatchTraining", "Batches", "Pass", "plan_batches"]
 
 #: Rows of a batch by default: at least so many, and so many for each weight, so that its system has full rank.
-_BATCH_ROWS, _ROWS_PER_WEIGHT = 500, 2
+_BATCH_ROWS, _ROWS_PER_WEIGHT = 1000, 2
+
+#: Fewer batches of that size are not worth the while: a fit takes all rows at once.
+_FEWEST_BATCHES = 4
 
 #: First damping, as a fraction of the mean curvature, and smallest factor after a step: a rejected step has cost its
 #: batch, so that the damping is approached from above.
@@ -69,16 +78,19 @@ _MEMORY_GROWTH = 4.0
 _POWER, _DECAY, _LONGEST = 0.05, 0.9, 10.0
 
 
+#: Attributes of :class:`BatchSteps` that are carried from block to block of a stream, beside the memory.
+_CARRIED = ("damping", "kappa", "_length", "_slope", "_curvature", "_n_steps")
+
+
 class Batches(NamedTuple):
-    """Rows of a batch, and whether its P x P system is factorised and its Gram matrix remembered, or its dual."""
+    """Rows of a batch, and how its system is solved: "primal", "dual" or "cg"."""
 
     rows: int
-    factored: bool
+    solver: str
 
-    @property
-    def solver(self) -> str:
-        """The name of the solver of a batch's system."""
-        return "primal" if self.factored else "dual"
+    def worthwhile(self, n: int, chosen: bool) -> bool:
+        """Whether n rows are more than a batch: than four, unless the size was ``chosen`` by the user."""
+        return n > self.rows * (1 if chosen else _FEWEST_BATCHES)
 
 
 def plan_batches(batch_size: int | str, solver: str, network: Network, columns: int, evidence: bool) -> Batches:
@@ -87,31 +99,22 @@ def plan_batches(batch_size: int | str, solver: str, network: Network, columns: 
     Parameters
     ----------
     batch_size : int or "auto"
-        "auto" is two rows a weight and output, and 500 at least.
+        "auto" is two rows a weight and column, and 1,000 at least.
     solver : {"auto", "primal", "dual", "cg"}
         "auto" is the smaller of both systems of a batch.
     network : Network
     columns : int
     evidence : bool
-        Whether precisions are estimated, for which the Gram matrix has to be known.
-
-    Raises
-    ------
-    ValueError
-        If the solver does not go with batches.
+        Whether precisions are estimated, for which the Gram matrix has to be known: then the solver is "primal".
     """
-    if solver == "cg":
-        raise ValueError("solver='cg' sees all rows at each step: set batch_size=None, or another solver.")
-    if evidence and solver == "dual":
-        raise ValueError(
-            "l2_regularization='evidence' needs the Gram matrix of all batches, which solver='dual' does not have: "
-            "set solver='auto' or a float l2_regularization such as 1e-3."
-        )
     P = network.n_weights
-    rows = (
-        max(_BATCH_ROWS, math.ceil(_ROWS_PER_WEIGHT * P / columns)) if isinstance(batch_size, str) else int(batch_size)
-    )
-    return Batches(rows, evidence or solver == "primal" or (solver == "auto" and P <= rows * columns))
+    if isinstance(batch_size, str):
+        batch_size = max(_BATCH_ROWS, math.ceil(_ROWS_PER_WEIGHT * P / columns))
+    if evidence:
+        solver = "primal"
+    elif solver == "auto":
+        solver = "primal" if batch_size * columns >= P else "dual"
+    return Batches(int(batch_size), solver)
 
 
 class _GramMemory:
@@ -119,18 +122,18 @@ class _GramMemory:
 
     name = "primal"
 
-    def __init__(self, mean: Tensor | None = None) -> None:
-        self.mean = mean
+    def __init__(self) -> None:
+        self.mean: Tensor | None = None
 
     def linearise(self, jacobian: Jacobian, total_weight: float) -> None:
-        self._batch = Primal(jacobian, total_weight)
+        self._jacobian, self._S, self._batch = jacobian, total_weight, Primal(jacobian, total_weight)
         if self.mean is None:
             self.mean = self._batch.G.clone()
 
     def solve(self, gradient: Tensor, precision: list[Tensor], kappa: float, damping: float) -> Tensor:
         assert self.mean is not None
-        system = self._batch.with_gram(torch.add(self._batch.G, self.mean, alpha=kappa))
-        return system.solve(gradient, precision, damping)
+        both = torch.add(self._batch.G, self.mean, alpha=kappa)
+        return Primal(self._jacobian, self._S, both).solve(gradient, precision, damping)
 
     def trace(self) -> float:
         return self._batch.trace()
@@ -147,19 +150,18 @@ class _GramMemory:
     def direction(self, jacobian: Jacobian, total_weight: float) -> Direction:
         """Of the mean Gram matrix, which stands for that of all rows."""
         assert self.mean is not None
-        return self._batch.with_gram(self.mean.clone())
+        return Primal(jacobian, total_weight, self.mean.clone())
 
 
 class _DiagonalMemory:
-    """The batch's dual system, and the mean diagonal of the Gram matrices before by (layer, input)."""
+    """The batch's system without a matrix of P x P, and the mean diagonal of those before by (layer, input)."""
 
-    name = "dual"
-
-    def __init__(self, mean: Tensor | None = None) -> None:
-        self.mean = mean
+    def __init__(self, solver: type[Dual] | type[ConjugateGradient]) -> None:
+        self.mean: Tensor | None = None
+        self.name, self._solver = solver.name, solver
 
     def linearise(self, jacobian: Jacobian, total_weight: float) -> None:
-        self._jacobian, self._S, self._batch = jacobian, total_weight, Dual(jacobian, total_weight)
+        self._jacobian, self._S, self._batch = jacobian, total_weight, self._solver(jacobian, total_weight)
         diagonal = jacobian.network.split(jacobian.diagonal().to(torch.float64) / total_weight)
         self._diagonal = torch.cat([layer.mean(0) for layer in diagonal])
         if self.mean is None:
@@ -211,11 +213,29 @@ class BatchSteps:
     def __init__(self, rule: DampingRule, plan: Batches, step_size: float) -> None:
         if rule == GainRatio():
             rule = GainRatio(initial_fraction=_FIRST_DAMPING, largest_decrease=_LARGEST_DECREASE)
-        self.memory: _GramMemory | _DiagonalMemory = _GramMemory() if plan.factored else _DiagonalMemory()
+        self.memory: _GramMemory | _DiagonalMemory
+        if plan.solver == "primal":
+            self.memory = _GramMemory()
+        else:
+            self.memory = _DiagonalMemory(Dual if plan.solver == "dual" else ConjugateGradient)
         self.damping, self.kappa, self.most_memory = math.nan, _FIRST_MEMORY, 0.0
         self._rule, self._batch_size = rule, plan.rows
         self._step_size = self._length = step_size
         self._slope, self._curvature, self._n_steps = 0.0, 0.0, 0
+
+    def state(self) -> dict[str, Any]:
+        """What is carried from step to step, as NumPy arrays and plain values."""
+        mean = self.memory.mean
+        return {
+            "mean": None if mean is None else mean.cpu().numpy().copy(),
+            **{name: getattr(self, name) for name in _CARRIED},
+        }
+
+    def restore(self, state: Mapping[str, Any], like: Tensor) -> None:
+        """Go on from the :meth:`state` of other steps."""
+        self.memory.mean = None if state["mean"] is None else torch.tensor(state["mean"], device=like.device)
+        for name in _CARRIED:
+            setattr(self, name, state[name])
 
     def batches(self, order: Tensor) -> list[Tensor]:
         """Rows in batches of nearly equal size, two at least: one is always held back."""
@@ -230,8 +250,12 @@ class BatchSteps:
         order: Tensor,
         iteration: int,
         pause: Callable[[], bool],
+        whole_gradient: Tensor | None = None,
     ) -> Pass:
-        """One pass over the rows of an objective in the given order, from w, under given prior precisions."""
+        """One pass over the rows of an objective in the given order, from w, under given prior precisions.
+
+        With the gradient of the mean data loss of all rows at w, those of the batches are corrected by it.
+        """
         batches = self.batches(order)
         a, held = objective.network.expand(prior), objective.part(batches[0])
         at, mean, count = held.evaluate(w), w, 0
@@ -240,7 +264,10 @@ class BatchSteps:
             if pause():
                 break
             batch, held = held, objective.part(rows)
-            at, gain, predicted = self._step(batch, held, at, a, prior, iteration)
+            correction = torch.zeros_like(w)
+            if whole_gradient is not None:
+                correction = whole_gradient - batch.gradient(batch.evaluate(w))
+            at, gain, predicted = self._step(batch, held, at, a, prior, iteration, correction)
             gains.append(gain)
             predictions.append(predicted)
             if len(gains) > len(batches) // 2:
@@ -251,12 +278,19 @@ class BatchSteps:
         return Pass(at.w, mean if count else at.w, float(np.mean(gains)), float(np.mean(predictions)))
 
     def _step(
-        self, batch: Objective, held: Objective, at: Evaluation, a: Tensor, prior: list[Tensor], iteration: int
+        self,
+        batch: Objective,
+        held: Objective,
+        at: Evaluation,
+        a: Tensor,
+        prior: list[Tensor],
+        iteration: int,
+        correction: Tensor,
     ) -> tuple[Evaluation, float, float]:
         """From ``at``, an evaluation on the batch, to one on the held-back batch; gain ratio and predicted decrease."""
         memory, w, S = self.memory, at.w, batch.total_weight
         jacobian = batch.jacobian(at)
-        gradient = batch.gradient(at, jacobian) + a * w
+        gradient = batch.gradient(at, jacobian) + correction + a * w
         memory.linearise(jacobian, S)
         iterate = Iterate(
             iteration,
@@ -347,7 +381,9 @@ class BatchTraining(Training):
 
     def _find_step(self) -> Step:
         at, F, steps = self.at, self._value, self.steps
-        led = steps.run(self.objective, at.w, self.prior.precision, self._order(), self.n_iter, self._pause)
+        # Far from its start, as in the first pass, a correction would add noise.
+        gradient = self._data_gradient if self.n_iter > 0 else None
+        led = steps.run(self.objective, at.w, self.prior.precision, self._order(), self.n_iter, self._pause, gradient)
         ends = [self.objective.evaluate(w) for w in (led.last, led.mean)]
         end = min(ends, key=lambda end: _finite(self.value(end)))
         actual = F - self.value(end)

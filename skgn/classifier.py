@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from scipy.special import log_expit, log_softmax, logsumexp
 from sklearn.base import ClassifierMixin
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets, type_of_target
 from sklearn.utils.validation import column_or_1d
 
 from .damping import DampingRule
 from .ensemble import Ensemble
 from .estimator import BaseGN
 from .losses import LogLoss, Loss, SoftmaxLoss
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["GNClassifier", "one_hot"]
 
@@ -76,13 +79,19 @@ class GNClassifier(ClassifierMixin, BaseGN):
         gradients: no factorisation and no more memory than some vectors of P, but also no posterior, so that
         ``l2_regularization`` must be a float. "auto" takes the cheaper factorisation that fits in memory, and "cg"
         where neither does.
-    batch_size : None
-        Not available yet: every iteration sees all samples.
+    batch_size : int, "auto" or None, default=None
+        Rows of a mini-batch; with None every iteration sees all rows. Each batch's damped system is solved exactly, in
+        the dual where batch and outputs are fewer than weights (never with evidence, which has to know the Gram matrix;
+        not exactly with ``solver="cg"``), and the step is tested on the next batch (see
+        :mod:`skgn.batches`); an iteration is then a pass over all rows. For long tables. "auto" is two rows a weight
+        and column of the loss's curvature, 1,000 at least, and all rows where that makes fewer than four batches.
+        :meth:`partial_fit` takes None for "auto".
     max_iter : int, default=100
         Largest number of iterations; 0 leaves the initial network.
     max_time : float, default=None
-        Seconds after which training ends with the best weights so far, at the end of an iteration; ``status_`` is then
-        "max_time". Members share the time; one that has hardly begun is left out.
+        Seconds after which training ends with the best weights so far: between two iterations, or batches; ``status_``
+        is then "max_time". Members share the time; one that has hardly begun is left out. What follows the training
+        comes on top, about two iterations a member: posterior and left-out samples.
     tol : float, default=1e-3
         Training has converged when actual and predicted decrease stay below tol relative to the objective, or the
         change of the log evidence below tol per sample (above 400 samples: below tol times sqrt(400 n)), for
@@ -110,7 +119,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
     record_spectrum : bool, default=False
         Add the extreme eigenvalues of the smaller of Gram matrix and kernel to ``history_``.
     n_jobs : int, default=None
-        Candidates trained at once, in threads.
+        Candidates trained at once, in threads of one torch thread each, under any backend of joblib.
     random_state : int, RandomState instance or None, default=None
         Draws the initial weights; an int makes fits reproducible.
     verbose : int or bool, default=0
@@ -140,8 +149,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
         For the starting point and each iteration of the best member (on all samples, if training began on some with a
         float ``l2_regularization``): "objective", "loss", "gradient_norm", "riemannian_gradient_norm" (the output-space
         gradient projected onto the range of the Jacobian, in the norm of the mean over samples and of the loss
-        curvature), "damping", "gain_ratio", "step_norm", "distance_from_init", "n_effective_parameters",
-        "log_evidence", "noise_std", "time" (seconds); with early stopping "validation_loss".
+        curvature; a lower bound with ``solver_`` "cg"), "damping", "gain_ratio", "step_norm", "distance_from_init",
+        "n_effective_parameters", "log_evidence", "noise_std", "time" (seconds); with early
+        stopping "validation_loss".
     status_, status_message_ : str
         Why training stopped, in a word and in a sentence.
     solver_ : {"primal", "dual", "cg"}
@@ -282,6 +292,22 @@ class GNClassifier(ClassifierMixin, BaseGN):
             raise ValueError(f"y contains the labels {unknown.tolist()}, which are not among {self.classes_}.")
         return np.searchsorted(self.classes_, y)[:, None].astype(np.float64)
 
+    def _begin_classes(self, y: np.ndarray, classes: Any) -> None:
+        if isinstance(self.class_weight, str):
+            raise ValueError(
+                "class_weight='balanced' needs all of the data; give partial_fit a dict of weights or sample_weight."
+            )
+        if not hasattr(self, "classes_"):
+            check_classification_targets(y)
+            self._multilabel = type_of_target(y, input_name="y") == "multilabel-indicator"
+            if self._multilabel:
+                classes = np.arange(y.shape[1])
+                if self.class_weight is not None:
+                    raise ValueError("class_weight is not defined for a multilabel y; pass sample_weight or None.")
+        _check_partial_fit_first_call(self, classes)
+        if not self._multilabel:
+            self._check_class_weight()
+
     def _weigh_classes(self, Y: np.ndarray, sample_weight: np.ndarray) -> np.ndarray:
         if self.class_weight is None:
             return sample_weight
@@ -308,17 +334,45 @@ class GNClassifier(ClassifierMixin, BaseGN):
     def _multiclass(self) -> bool:
         return not self._multilabel and len(self.classes_) > 2
 
+    def _fit_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> None:
+        """Classes are all there is to know."""
+
     def _training_loss(self) -> Loss:
         return SoftmaxLoss() if self._multiclass else LogLoss()
-
-    def _fit_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> Loss:
-        return self._training_loss()
 
     def _transform_target(self, Y: np.ndarray) -> np.ndarray:
         return one_hot(Y, len(self.classes_)) if self._multiclass else Y
 
     def _strata(self, Y: np.ndarray) -> np.ndarray | None:
         return None if self._multilabel else Y[:, 0]
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Train in one pass on a block of rows, going on from the blocks before, or from a fit.
+
+        Damping, scalings, the remembered curvature and the estimated precisions are kept from block to block; all
+        scalings are those of the first block. Nothing is compared: what is "auto" is chosen as for a single network.
+        The temperature is 1.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Best some thousand rows, in random order: it is parted into batches of ``batch_size`` rows ("auto" if
+            None), at least two.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+        classes : array-like of shape (n_classes,), default=None
+            All classes there will be; needed at the first call, but for a multilabel y.
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError, TypeError
+            As :meth:`fit`; what was learned before is kept.
+        """
+        return self._partial_fit(X, y, sample_weight, classes)
 
     def _store(self, ensemble: Ensemble) -> None:
         super()._store(ensemble)

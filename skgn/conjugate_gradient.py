@@ -10,7 +10,8 @@ From 0, each iterate minimises the quadratic model over a Krylov space, so that 
 
     step' (G + diag(a) + damping I) step = -gradient' step        and   gradient' step < 0
 
-as for the exact solution: predicted decreases stay true. A start from an earlier step would give that up.
+as for the exact solution: predicted decreases stay true. A start from an earlier step would give that up. (Rounding
+spoils it over many products; the step is scaled to its own minimum at last, which restores it.)
 
 References
 ----------
@@ -36,7 +37,7 @@ __all__ = ["ConjugateGradient", "forcing_term"]
 _MOST_PRODUCTS = 250
 
 #: Products with G for the Riemannian norm, a figure of the history that must not cost as much as the step.
-_NORM_PRODUCTS = 5
+_NORM_PRODUCTS = 3
 
 
 def forcing_term(gradient_norm: float) -> float:
@@ -137,4 +138,7 @@ def _solve(
         z = r / scale
         before, square = square, float(r @ z)
         p.mul_(square / before).add_(z)
-    return x
+    # The minimum along x, which b - r = A x tells: in exact arithmetic x itself, but long iterations lose that.
+    height = float(b @ x)
+    curvature = height - float(r @ x)
+    return x.mul_(height / curvature) if curvature > 0 else x

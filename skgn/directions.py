@@ -14,7 +14,6 @@ Here ``a`` is given per (layer, input), one vector a layer, and J holds the root
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from functools import partial
@@ -77,15 +76,10 @@ class Primal:
 
     name = "primal"
 
-    def __init__(self, jacobian: Jacobian, total_weight: float) -> None:
-        self.G = _to_solver(jacobian.gram()).div_(total_weight)
+    def __init__(self, jacobian: Jacobian, total_weight: float, gram: Tensor | None = None) -> None:
+        """Another matrix may be given in the place of the Jacobian's G."""
+        self.G = _to_solver(jacobian.gram()).div_(total_weight) if gram is None else gram
         self._network, self._eps = jacobian.network, _rounding_unit(jacobian)
-
-    def with_gram(self, G: Tensor) -> Primal:
-        """The solver for another Gram matrix of the same network."""
-        other = copy.copy(self)
-        other.G = G
-        return other
 
     def solve(self, gradient: Tensor, precision: list[Tensor], damping: float) -> Tensor:
         shift = self._network.expand(precision) + damping

@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed, effective_n_jobs
+from joblib import Parallel, delayed
 
-from .backend import chunks, linear_algebra_device, torch_threads
+from .backend import chunks, linear_algebra_device, members_at_once, torch_threads
 from .batches import Batches, BatchSteps, BatchTraining, plan_batches
 from .candidates import Start
 from .damping import DampingRule
 from .directions import Direction, choose
-from .evidence import EvidencePrior, FixedPrior, Prior, prior_groups
+from .evidence import make_prior
 from .jacobian import Jacobian, gram_flops
 from .leave_one_out import (
     LeftOut,
@@ -38,9 +38,8 @@ __all__ = [
     "Ensemble",
     "Member",
     "Problem",
-    "Sensitivity",
     "Validation",
-    "feature_sensitivity",
+    "make_member",
     "member_outputs",
     "train_members",
 ]
@@ -62,9 +61,6 @@ _USUAL_ITERATIONS = 100
 
 #: A member that was cut short after less than this part of the iterations of the longest is left out.
 _HARDLY_BEGUN = 0.5
-
-#: Rows from which the relevance of features is estimated.
-_SENSITIVITY_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -170,12 +166,13 @@ class Problem:
 
 def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | None) -> Ensemble:
     """Train candidates in threads and keep ``n_members``, or fewer where the fit was cut short: see ``_train``."""
-    limits = Limits(problem.max_time, effective_n_jobs(n_jobs))
+    n_workers = members_at_once(n_jobs)
+    limits = Limits(problem.max_time, n_workers)
     with limits.interruptible():
-        return _train(problem, starts, n_members, n_jobs, limits)
+        return _train(problem, starts, n_members, n_workers, limits)
 
 
-def _train(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | None, limits: Limits) -> Ensemble:
+def _train(problem: Problem, starts: list[Start], n_members: int, n_workers: int, limits: Limits) -> Ensemble:
     """Train candidates in threads and keep ``n_members``: those that predict best what they have not seen.
 
     Of more candidates than members the better ones, by :func:`~skgn.leave_one_out.predictive_score`, are found in a
@@ -198,7 +195,8 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | 
     batches: dict[Network, Batches] = {}
     if problem.batch_size is not None:
         plans = {net: plan_batches(problem.batch_size, problem.solver, net, c, evidence) for net in networks}
-        batches = {network: plan for network, plan in plans.items() if plan.rows < n}
+        chosen = not isinstance(problem.batch_size, str)
+        batches = {network: plan for network, plan in plans.items() if plan.worthwhile(n, chosen)}
 
     def direction(network: Network, rows: int) -> Callable[[Jacobian, float], Direction]:
         plan = batches.get(network) if rows == n else None
@@ -211,7 +209,7 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | 
             dtype=problem.dtype,
             evidence=evidence,
             candidates=len(starts) if rows == first_rows else n_members,
-            workers=effective_n_jobs(n_jobs),
+            workers=n_workers,
         )
 
     # Chosen before anything is allocated: a problem that cannot fit is refused here.
@@ -220,7 +218,7 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | 
     shared_objective = cache(problem.objective)
 
     def objective(start: Start, rows: int) -> Objective:
-        anchor = None if start.anchor is None else _solver_tensor(start.anchor, problem.device)
+        anchor = None if start.anchor is None else solver_tensor(start.anchor, problem.device)
         return shared_objective(start.network, start.inputs, rows).for_member(anchor)
 
     def validation(start: Start) -> Objective | None:
@@ -228,27 +226,21 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | 
             return None
         data = problem.validation
         X, Yv, weight = map(problem.tensor, (data.inputs[start.inputs], data.Y, data.sample_weight))
-        anchor = None if start.anchor is None else _solver_tensor(start.anchor, problem.device)
+        anchor = None if start.anchor is None else solver_tensor(start.anchor, problem.device)
         return Objective(start.network, problem.loss, X, Yv, weight).for_member(anchor)
 
     def begin(start: Start) -> Training:
-        first, w = objective(start, first_rows), _solver_tensor(start.weights, problem.device)
-        prior: Prior
-        if isinstance(start.prior, str):
-            groups = prior_groups(start.prior, start.network, w.device)
-            unit = start.prior == "unit"
-            prior = EvidencePrior(start.network, groups, first.total_weight, start.noise_precision, w, unit)
-            if isinstance(problem.loss, NoiseLoss) and prior.noise_variance is not None:
-                first.data_loss = problem.loss.at_precision(1 / prior.noise_variance)
-        else:
-            prior = FixedPrior(start.network, start.prior, isinstance(problem.loss, NoiseLoss), w)
+        first, w = objective(start, first_rows), solver_tensor(start.weights, problem.device)
+        prior, first.data_loss = make_prior(
+            start.prior, start.network, problem.loss, start.noise_precision, first.total_weight, w
+        )
         make_direction = directions[start.network, first_rows]
         return Training(first, w, prior, problem.rule, make_direction, problem.settings, validation(start))
 
     def in_batches(training: Training, start: Start) -> Training:
         whole, prior = objective(start, n), training.prior
         whole.data_loss = training.objective.data_loss
-        prior.move_to(whole)
+        prior.move_to(whole.total_weight)
         return BatchTraining(
             whole,
             training.at.w,
@@ -261,22 +253,36 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | 
             random_state=np.random.RandomState(start.seed),
         )
 
-    def advance(training: Training, start: Start, until: int, rows: int, last: bool) -> _Result:
-        pause = limits.begin_training()
+    def advance(training: Training, start: Start, until: int, rows: int, last: bool) -> Training:
+        turn_is_over = limits.begin_training()
+        if limits.over:
+            return training
+        done = training.n_iter
+
+        def pause() -> bool:
+            # Nobody is served by a linearisation without a step.
+            return limits.over or (training.n_iter > done and turn_is_over())
+
         with torch_threads(flops), torch.no_grad():
             try:
-                moves = training.objective.n_samples < rows and not limits.over
-                if moves and not search:
+                if training.objective.n_samples < rows and not search:
                     training.run(until, _APPROACHED, pause)
-                if last and start.network in batches and not limits.over:
-                    training = in_batches(training, start)
-                elif moves:
-                    training.make_direction = directions[start.network, rows]
-                    (training.move_to if search else training.restart)(objective(start, rows))
-                training.run(until, pause=pause)
+                # Out of time, on all rows there is nothing to be had but the cost of one linearisation.
+                if not pause():
+                    done = 0 if last else done
+                    if last and start.network in batches:
+                        training = in_batches(training, start)
+                    elif training.objective.n_samples < rows:
+                        training.make_direction = directions[start.network, rows]
+                        (training.move_to if search else training.restart)(objective(start, rows))
+                    training.run(until, pause=pause)
             except KeyboardInterrupt:
                 # Where the signal was not ours to handle.
                 limits.interrupt()
+        return training
+
+    def judge(training: Training, start: Start, last: bool) -> _Result:
+        with torch_threads(flops), torch.no_grad():
             if last or limits.over:
                 training.finish(limits.reason)
             left_out = leave_one_out(training) if search or tempered else None
@@ -287,14 +293,18 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | 
         planned = len(candidates) * (until - max(training.n_iter for training, _ in candidates))
         later = 0 if last else kept * min(max_iter - until, _USUAL_ITERATIONS)
         limits.begin_round(len(candidates), planned / max(planned + later, 1))
-        results = parallel(delayed(advance)(*candidate, until, rows, last) for candidate in candidates)
+        trainings = parallel(delayed(advance)(*candidate, until, rows, last) for candidate in candidates)
+        advanced = [(training, start) for training, (_, start) in zip(trainings, candidates, strict=True)]
+        if limits.over:
+            advanced = _well_begun(advanced)
+        results = parallel(delayed(judge)(*candidate, last) for candidate in advanced)
         return sorted(results, key=lambda result: result.rank)[:kept]
 
     max_iter = problem.settings.max_iter
     with torch_threads(flops), torch.no_grad():
         candidates = [(begin(start), start) for start in starts]
     heavy_tails = False
-    with Parallel(n_jobs=n_jobs, require="sharedmem") as parallel:
+    with Parallel(n_jobs=n_workers, require="sharedmem") as parallel:
         if search:
             units = max(sum(network.hidden_layer_sizes) for network in networks)
             rounds = _SHORT_ROUNDS if isinstance(problem.loss, NoiseLoss) and units <= _FEW_UNITS else _ROUNDS
@@ -305,32 +315,38 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | 
                 heavy_tails = has_heavy_tails(best[0].training, best[0].left_out)
         heavy_tails = heavy_tails and not limits.over
         if not heavy_tails:
-            best = _trained(compare(candidates, max_iter, n, n_members, last=True))
+            best = compare(candidates, max_iter, n, n_members, last=True)
     if heavy_tails and problem.heavy_tailed_loss is not None:
         # From the start: outliers have already led the candidates astray.
         anew = dataclasses.replace(problem, loss=problem.heavy_tailed_loss, heavy_tailed_loss=None)
-        return _train(anew, starts, n_members, n_jobs, limits)
+        return _train(anew, starts, n_members, n_workers, limits)
     with torch_threads(flops), torch.no_grad():
         left_out = [result.left_out for result in best if result.left_out is not None]
         T = _temperature(best[0].training.objective, problem.loss, left_out) if tempered and left_out else 1.0
-        return Ensemble([_member(result.training, result.start) for result in best], problem.loss, T)
+        return Ensemble([make_member(result.training, result.start) for result in best], problem.loss, T)
 
 
 def _temperature(objective: Objective, loss: Loss, left_out: list[LeftOut]) -> float:
     return temperature(lambda T: float(objective.sum(partial(log_likelihood, loss=loss, T=T), *left_out)))
 
 
-def _trained(results: list[_Result]) -> list[_Result]:
-    """Without those that had hardly begun when the fit was cut short: they would spoil the mean."""
-    longest = max(result.training.n_iter for result in results)
+def _well_begun(candidates: list[_Candidate]) -> list[_Candidate]:
+    """Without those that had hardly begun when the fit was cut short: they would spoil the mean.
+
+    Those on the most rows have come the furthest, and on these those of the most iterations.
+    """
+    rows = max(training.objective.n_samples for training, _ in candidates)
+    candidates = [candidate for candidate in candidates if candidate[0].objective.n_samples == rows]
+    longest = max(training.n_iter for training, _ in candidates)
     return [
-        result
-        for result in results
-        if result.training.status in CONVERGED or result.training.n_iter >= _HARDLY_BEGUN * longest
+        (training, start)
+        for training, start in candidates
+        if training.status in CONVERGED or training.n_iter >= _HARDLY_BEGUN * longest
     ]
 
 
-def _member(training: Training, start: Start) -> Member:
+def make_member(training: Training, start: Start) -> Member:
+    """What is kept of a training that has ended."""
     objective = training.objective
     training.prior.conclude(objective, training.at, training.direction)
     posterior, solver = laplace(training), training.solver
@@ -353,67 +369,17 @@ def _member(training: Training, start: Start) -> Member:
     )
 
 
-def _solver_tensor(values: np.ndarray, device: torch.device) -> torch.Tensor:
+def solver_tensor(values: np.ndarray, device: torch.device) -> torch.Tensor:
     """A float64 copy where linear systems are solved."""
     return torch.tensor(values, dtype=torch.float64, device=linear_algebra_device(device))
-
-
-class Sensitivity(NamedTuple):
-    """How much the outputs move when a feature takes its value from another row.
-
-    ``squares`` (d,) is the weighted mean over rows of the squared change of the members' mean output: the total Sobol
-    index, times 2. ``evidence`` (d,) is half the sum over rows of the squared change in the metric of the loss's
-    curvature: what a feature contributes to the likelihood. Of a linear model it is the squared t-statistic of the
-    feature's coefficient. nan where the noise level is unknown.
-    """
-
-    squares: np.ndarray
-    evidence: np.ndarray
-
-
-def feature_sensitivity(
-    ensemble: Ensemble, inputs: dict[str, np.ndarray], features: dict[str, np.ndarray], sample_weight: np.ndarray
-) -> Sensitivity:
-    """Exchange the values of each of the d features in turn.
-
-    ``features`` tells of each column of the scaled inputs which feature it belongs to; all columns of a feature are
-    exchanged together. Merged rows come in random order, so that a fixed shift is a random exchange, and the first rows
-    are a random sample.
-    """
-    members, cpu = ensemble.members, torch.device("cpu")
-    weight = sample_weight[:_SENSITIVITY_ROWS]
-    d = 1 + max(int(of.max()) for of in features.values())
-    change = np.zeros((d, len(weight), members[0].network.n_outputs))
-    mean = np.zeros(change.shape[1:])
-    with torch_threads(0.0), torch.no_grad():
-        for member in members:
-            blocks = [torch.from_numpy(np.flatnonzero(features[member.inputs] == j)) for j in range(d)]
-            U = Network.with_bias(torch.from_numpy(inputs[member.inputs][:_SENSITIVITY_ROWS]))
-            partner = U.roll(-(len(U) // 2), 0)
-            for sign, values in ((1, member.weights), (-1, member.anchor)):
-                if values is not None:
-                    w = _solver_tensor(values, cpu)
-                    base = member.network.forward(U, w)[0]
-                    mean += sign * base.numpy()
-                    for j, exchanged in enumerate(member.network.forward_exchanged(U, partner, w, blocks)):
-                        change[j] += sign * (exchanged - base).numpy()
-        squares = np.square(change / len(members))
-        if isinstance(ensemble.loss, NoiseLoss):
-            posterior = members[0].posterior
-            curvature = np.array(np.nan) if posterior is None else 1 / posterior.noise_variance
-        else:
-            f = torch.from_numpy(mean / len(members))
-            curvature = ensemble.loss.curvature_root(f, f).square().sum(2).numpy()
-    evidence = (squares * curvature).sum(axis=2) @ weight * (sample_weight.sum() / weight.sum()) / 2
-    return Sensitivity(squares.sum(axis=2) @ weight / weight.sum(), evidence)
 
 
 def member_outputs(member: Member, X: np.ndarray, device: torch.device) -> np.ndarray:
     """Outputs of a member on scaled inputs (n, d): float64 array (n, k)."""
     network = member.network
     bytes_per_row = sum(into + 3 * out for out, into in network.shapes) * 8
-    weights = _solver_tensor(member.weights, device)
-    anchor = None if member.anchor is None else _solver_tensor(member.anchor, device)
+    weights = solver_tensor(member.weights, device)
+    anchor = None if member.anchor is None else solver_tensor(member.anchor, device)
     out = np.empty((len(X), network.n_outputs))
     with torch_threads(float(len(X)) * network.n_weights), torch.no_grad():
         for rows in chunks(len(X), bytes_per_row, device):

@@ -5,151 +5,35 @@ from __future__ import annotations
 import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping, Sequence
-from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import chi2
-from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, validate_data
 
-from .activations import ACTIVATIONS
 from .backend import DTYPES, linear_algebra_device, resolve_device
 from .candidates import Start, draw_starts, layer_choices, noise_choices, prior_choices
-from .damping import DampingRule, as_rule
-from .ensemble import Ensemble, Problem, Sensitivity, Validation, feature_sensitivity, member_outputs, train_members
+from .damping import as_rule
+from .ensemble import Ensemble, Problem, Validation, member_outputs, train_members
 from .jacobian import gram_flops
 from .losses import Loss, NoiseLoss
 from .network import Network
+from .parameters import Parameters
 from .preprocessing import SCALINGS, Scaler, fit_scalers, merge_rows, transform_inputs
+from .relevance import feature_sensitivity, relevance
+from .stream import Stream, train_block
 from .training import CONVERGED, STATUS, Settings
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["BaseGN", "relevance"]
-
-#: A feature is switched off to which chance alone gives its part in the likelihood with more than this probability,
-#: that of three standard errors; and one that has less than a fraction of an equal share of the sensitivity.
-_CHANCE, _SWITCHED_OFF = 2.7e-3, 0.15
+__all__ = ["BaseGN"]
 
 
-def relevance(sensitivity: Sensitivity, n_outputs: int) -> np.ndarray:
-    """Shares of the sensitivity (d,), summing to 1; equal ones where no feature has any influence.
-
-    Where chance explains all of them, none is switched off: then there is nothing to compare them with.
-    """
-    total = sensitivity.squares.sum()
-    if not total > 0:
-        return np.full(len(sensitivity.squares), 1 / len(sensitivity.squares))
-    share = sensitivity.squares / total
-    # Unknown evidence (nan) switches nothing off.
-    chance = sensitivity.evidence < chi2.isf(_CHANCE, n_outputs)
-    off = (share < _SWITCHED_OFF / len(share)) | chance
-    if not off.all():
-        share[off] = 0.0
-    return share / share.sum()
-
-
-class BaseGN(BaseEstimator, metaclass=ABCMeta):
+class BaseGN(Parameters, metaclass=ABCMeta):
     """Fit and fitted state of a damped Gauss-Newton network; subclasses give targets their meaning."""
-
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "hidden_layer_sizes": ["array-like", StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions(set(ACTIVATIONS))],
-        "linear_path": ["boolean"],
-        "alpha": [Interval(Real, 0, None, closed="neither")],
-        "init": [StrOptions({"random", "symmetric", "centered"})],
-        "damping": [
-            StrOptions({"adaptive"}),
-            Interval(Real, 0, None, closed="left"),
-            HasMethods(["initial", "accepted", "rejected"]),
-        ],
-        "step_size": [Interval(Real, 0, 1, closed="right")],
-        "l2_regularization": [StrOptions({"evidence"}), Interval(Real, 0, None, closed="left")],
-        "prior_groups": [StrOptions({"auto", "feature", "layer", "shared", "unit"})],
-        "n_estimators": [Interval(Integral, 1, None, closed="left")],
-        "solver": [StrOptions({"auto", "primal", "dual", "cg"})],
-        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "max_iter": [Interval(Integral, 0, None, closed="left")],
-        "max_time": [Interval(Real, 0, None, closed="neither"), None],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "standardize": ["boolean", StrOptions(set(SCALINGS))],
-        "warm_start": ["boolean"],
-        "device": [str],
-        "dtype": [StrOptions(set(DTYPES))],
-        "record_spectrum": ["boolean"],
-        "n_jobs": [Integral, None],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
-    }
-
-    def __init__(
-        self,
-        hidden_layer_sizes: str | int | Sequence[int],
-        activation: str,
-        linear_path: bool,
-        alpha: float,
-        init: str,
-        damping: str | float | DampingRule,
-        step_size: float,
-        l2_regularization: str | float,
-        prior_groups: str,
-        n_estimators: int,
-        solver: str,
-        batch_size: int | str | None,
-        max_iter: int,
-        max_time: float | None,
-        tol: float,
-        early_stopping: bool,
-        validation_fraction: float,
-        n_iter_no_change: int,
-        standardize: bool | str,
-        warm_start: bool,
-        device: str,
-        dtype: str,
-        record_spectrum: bool,
-        n_jobs: int | None,
-        random_state: int | np.random.RandomState | None,
-        verbose: int | bool,
-    ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.linear_path = linear_path
-        self.alpha = alpha
-        self.init = init
-        self.damping = damping
-        self.step_size = step_size
-        self.l2_regularization = l2_regularization
-        self.prior_groups = prior_groups
-        self.n_estimators = n_estimators
-        self.solver = solver
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.max_time = max_time
-        self.tol = tol
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.standardize = standardize
-        self.warm_start = warm_start
-        self.device = device
-        self.dtype = dtype
-        self.record_spectrum = record_spectrum
-        self.n_jobs = n_jobs
-        self.random_state = random_state
-        self.verbose = verbose
-
-    @property
-    def _fixed_l2(self) -> bool:
-        return not isinstance(self.l2_regularization, str)
 
     @abstractmethod
     def _validate_target(self, y: Any) -> np.ndarray:
@@ -164,12 +48,12 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         """Sample weights times class weights."""
 
     @abstractmethod
-    def _training_loss(self) -> Loss:
-        """The loss of network targets, once what they are is known."""
+    def _fit_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> None:
+        """Set what the transformation of merged targets (n, m) needs to know."""
 
     @abstractmethod
-    def _fit_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> Loss:
-        """Set what the transformation of merged targets (n, m) needs to know; return the loss."""
+    def _training_loss(self) -> Loss:
+        """The loss, once the targets are known."""
 
     @abstractmethod
     def _transform_target(self, Y: np.ndarray) -> np.ndarray:
@@ -244,10 +128,8 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, X_val: Any = None, y_val: Any = None, sample_weight_val: Any = None
     ) -> None:
-        self._validate_params()
-        hidden = self._check_hidden_layer_sizes()
-        resolve_device(self.device)
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], multi_output=True, **self._target_check())
+        hidden = self._check_parameters()
+        X, y = self._check_data(X, y)
         sample_weight = self._check_weight(sample_weight, X)
         Y = self._validate_target(y)
         given = self._check_validation_set(X_val, y_val, sample_weight_val)
@@ -255,28 +137,96 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         if self.early_stopping and given is None:
             Xm, X_val, Ym, y_val, weight, sample_weight_val = self._split(Xm, Ym, weight)
             given = X_val, y_val, sample_weight_val
-        self._input_scalers = self._fit_scalers(Xm, weight, hidden)
-        loss = self._fit_target(Ym, weight)
-        Yt = self._transform_target(Ym)
-        starts = self._starts(hidden, Yt.shape[1], weight.sum() * Yt.shape[1], isinstance(loss, NoiseLoss))
+        starts = self._begin(Xm, Ym, weight, hidden, self._compares)
+        problem = self._problem(Xm, Ym, weight, starts, None if given is None else self._validation(*given))
+        ensemble = train_members(problem, starts, self.n_estimators, self.n_jobs)
+        self.__dict__.pop("_streams", None)
+        self._store(ensemble)
+        self._find_relevance(ensemble, problem)
+
+    def _check_data(self, X: Any, y: Any, reset: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        options = {"dtype": [np.float64, np.float32], "multi_output": True, "reset": reset}
+        return validate_data(self, X, y, **options, **self._target_check())
+
+    def _begin(
+        self, X: np.ndarray, Y: np.ndarray, weight: np.ndarray, hidden: tuple[int, ...] | None, compares: bool
+    ) -> list[Start]:
+        """Scalings of inputs and targets, from merged rows, and where the candidates start."""
+        self._input_scalers = self._fit_scalers(X, weight, hidden, compares)
+        self._fit_target(Y, weight)
+        k, has_noise = self._transform_target(Y[:1]).shape[1], isinstance(self._training_loss(), NoiseLoss)
+        starts = self._starts(hidden, k, weight.sum() * k, has_noise, compares)
         self._keep_scalers({start.inputs for start in starts})
-        inputs = self._scaled(Xm)
-        flops = max(gram_flops(start.network, len(Xm), loss.columns(Yt.shape[1])) for start in starts)
-        problem = Problem(
-            inputs=inputs,
-            Y=np.ascontiguousarray(Yt),
+        return starts
+
+    def _problem(
+        self,
+        X: np.ndarray,
+        Y: np.ndarray,
+        weight: np.ndarray,
+        starts: Sequence[Start],
+        validation: Validation | None = None,
+    ) -> Problem:
+        """Merged rows and encoded targets in training units, and how to train on them."""
+        Yt, loss = np.ascontiguousarray(self._transform_target(Y)), self._training_loss()
+        flops = max(gram_flops(start.network, len(X), loss.columns(Yt.shape[1])) for start in starts)
+        return Problem(
+            inputs=self._scaled(X),
+            Y=Yt,
             sample_weight=weight,
-            validation=None if given is None else self._validation(*given),
+            validation=validation,
             solver=self.solver,
             batch_size=self.batch_size,
             device=resolve_device(self.device, flops),
             **self._how_to_train(loss),
         )
-        ensemble = train_members(problem, starts, self.n_estimators, self.n_jobs)
-        self.feature_relevance_ = relevance(
-            feature_sensitivity(ensemble, inputs, self._input_features, weight), Yt.shape[1]
-        )
+
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Self:
+        """One pass over a block of rows; see the subclasses."""
+        before = self.__dict__.copy()
+        try:
+            self._take_block(X, y, sample_weight, classes)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        return self
+
+    def _take_block(self, X: Any, y: Any, sample_weight: Any, classes: Any) -> None:
+        hidden = self._check_parameters()
+        if self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True: it sees each row once.")
+        first = not hasattr(self, "estimators_")
+        X, y = self._check_data(X, y, reset=first)
+        weight = self._check_weight(sample_weight, X)
+        self._begin_classes(y, classes)
+        if first:
+            self._learn_target_shape(y)
+        Y = self._encode_target(y)
+        Xm, Ym, weight = merge_rows(X, Y, self._weigh_classes(Y, weight))
+        if first:
+            streams = [Stream(start) for start in self._begin(Xm, Ym, weight, hidden, compares=False)]
+        else:
+            streams = getattr(self, "_streams", None) or self._streams_of_members()
+        problem = self._problem(Xm, Ym, weight, [stream.start for stream in streams])
+        ensemble, self._streams = train_block(problem, streams, self.n_jobs)
         self._store(ensemble)
+        self._find_relevance(ensemble, problem)
+
+    def _streams_of_members(self) -> list[Stream]:
+        """The members of a fit, whose weights a stream begins with; of their data nothing else is known."""
+        noise = noise_choices(isinstance(self._training_loss(), NoiseLoss) and not self._fixed_l2, compared=False)
+        seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=len(self.estimators_))
+        return [
+            Stream(Start(m.network, m.inputs, m.prior, noise[0], m.weights, m.anchor, seed))
+            for m, seed in zip(self.estimators_, seeds.tolist(), strict=True)
+        ]
+
+    def _begin_classes(self, y: np.ndarray, classes: Any) -> None:
+        """Take the classes of a stream, for classifiers."""
+
+    def _learn_target_shape(self, y: np.ndarray) -> None:
+        """Set what targets of later blocks must look like."""
 
     def _how_to_train(self, loss: Loss) -> dict[str, Any]:
         """Fields of a :class:`~skgn.ensemble.Problem` that depend on no data but for the kind of loss."""
@@ -332,11 +282,6 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         return Validation(self._scaled(X), np.ascontiguousarray(self._transform_target(Y)), weight)
 
     @property
-    def _compares(self) -> bool:
-        """Whether candidates of several kinds are trained: not for an objective that is given, nor for one network."""
-        return not self._fixed_l2 and self.n_estimators > 1
-
-    @property
     def _projects_readout(self) -> bool:
         """Whether any path to the minimum of a fixed objective will do, rather than that of a given damping rule.
 
@@ -348,21 +293,6 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
     def _target_check(self) -> dict[str, Any]:
         return {}
 
-    def _check_hidden_layer_sizes(self) -> tuple[int, ...] | None:
-        """The sizes; None for "auto"."""
-        given = self.hidden_layer_sizes
-        if isinstance(given, str):
-            return None
-        sizes = (given,) if isinstance(given, Integral) else tuple(np.asarray(given, dtype=object).tolist())
-        if not all(isinstance(h, (int, np.integer)) and not isinstance(h, bool) and h > 0 for h in sizes):
-            raise ValueError(
-                f"hidden_layer_sizes must be positive integers, one a layer, got {self.hidden_layer_sizes!r}."
-            )
-        if self.init == "symmetric" and any(h % 2 for h in sizes):
-            # Network says the same; here it is said before any work.
-            Network(1, 1, sizes, init="symmetric")
-        return tuple(int(h) for h in sizes)
-
     def _check_weight(self, sample_weight: Any, X: np.ndarray) -> np.ndarray:
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
         if weight.min() < 0:
@@ -372,18 +302,20 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
         return weight
 
     def _fit_scalers(
-        self, X: np.ndarray, weight: np.ndarray, hidden: tuple[int, ...] | None
+        self, X: np.ndarray, weight: np.ndarray, hidden: tuple[int, ...] | None, compares: bool
     ) -> Mapping[str, Scaler | None]:
         """The scalings that candidates may have; ranks only where nonlinear models are chosen among."""
         if not self.standardize:
             return {"raw": None}
         if isinstance(self.standardize, str):
             return fit_scalers([self.standardize], X, weight)
-        return fit_scalers(SCALINGS if self._compares and hidden != () else SCALINGS[:1], X, weight)
+        return fit_scalers(SCALINGS if compares and hidden != () else SCALINGS[:1], X, weight)
 
-    def _starts(self, hidden: tuple[int, ...] | None, k: int, n_observations: float, has_noise: bool) -> list[Start]:
+    def _starts(
+        self, hidden: tuple[int, ...] | None, k: int, n_observations: float, has_noise: bool, compares: bool
+    ) -> list[Start]:
         """Candidates: combinations of what is left to the fit, or so many members of one kind."""
-        n, compares = self.n_estimators, self._compares
+        n = self.n_estimators
         priors: Sequence[str | float] = (float(self.l2_regularization),) if self._fixed_l2 else (self.prior_groups,)
         if priors == ("auto",):
             priors = prior_choices(has_noise, compares)
@@ -412,6 +344,10 @@ class BaseGN(BaseEstimator, metaclass=ABCMeta):
                 f"now it is {networks[0][1]}."
             )
         return kept if len(kept) == n else kept + fresh
+
+    def _find_relevance(self, ensemble: Ensemble, problem: Problem) -> None:
+        sensitivity = feature_sensitivity(ensemble, problem.inputs, self._input_features, problem.sample_weight)
+        self.feature_relevance_ = relevance(sensitivity, problem.n_outputs)
 
     def _store(self, ensemble: Ensemble) -> None:
         members, best = ensemble.members, ensemble.members[0]

@@ -24,19 +24,21 @@ F. D. Foresee and M. T. Hagan, Gauss-Newton approximation to Bayesian learning, 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .directions import Direction
-from .losses import NoiseLoss, StudentTLoss
+from .losses import Loss, NoiseLoss, StudentTLoss
 from .network import Network
 from .objective import Evaluation, Objective
 
-__all__ = ["EvidencePrior", "FixedPrior", "Groups", "Prior", "prior_groups"]
+__all__ = ["EvidencePrior", "FixedPrior", "Groups", "Prior", "make_prior", "prior_groups"]
 
 #: Bounds of a precision, in units in which a standardised input and a standardised output have variance 1.
 _SMALLEST_PRECISION, _LARGEST_PRECISION = 1e-4, 1e6
@@ -74,8 +76,21 @@ class Prior(Protocol):
         """1 / beta of each output (k,); None for log losses, and before it is known."""
         ...
 
-    def move_to(self, objective: Objective) -> None:
-        """Go on with another sample of the same data."""
+    @property
+    def total_weight(self) -> float:
+        """S, the number of samples that the estimates rest on."""
+        ...
+
+    def move_to(self, total_weight: float) -> None:
+        """Go on with another sample of the same data, or a larger one."""
+        ...
+
+    def estimates(self) -> dict[str, np.ndarray]:
+        """What has been learned from the data."""
+        ...
+
+    def restore(self, estimates: Mapping[str, np.ndarray]) -> None:
+        """Go on from the :meth:`estimates` of another prior of the same network."""
         ...
 
     def update(self, objective: Objective, at: Evaluation, direction: Direction) -> Evaluation:
@@ -93,21 +108,28 @@ class FixedPrior:
     log_evidence: float | None = None
     n_precisions = 0
 
-    def __init__(self, network: Network, l2: float, has_noise: bool, like: Tensor) -> None:
+    def __init__(self, network: Network, l2: float, has_noise: bool, like: Tensor, total_weight: float) -> None:
+        self.total_weight = total_weight
         self.precision = [like.new_full((into,), l2) for _, into in network.shapes]
         self.n_effective_parameters = math.nan
         self.noise_variance: Tensor | None = None
         self._has_noise = has_noise
 
-    def move_to(self, objective: Objective) -> None:
-        """Nothing depends on the data."""
+    def move_to(self, total_weight: float) -> None:
+        self.total_weight = total_weight
+
+    def estimates(self) -> dict[str, np.ndarray]:
+        return {}
+
+    def restore(self, estimates: Mapping[str, np.ndarray]) -> None:
+        """Nothing is learned before :meth:`conclude`."""
 
     def update(self, objective: Objective, at: Evaluation, direction: Direction) -> Evaluation:
         loss = objective.data_loss
         if not isinstance(loss, StudentTLoss):
             return at
         # What is far depends on the scale of the noise, here that of greatest likelihood.
-        return objective.reweigh(at, loss.at_precision(1 / _noise_variance(objective, at, 0.0)))
+        return objective.reweigh(at, loss.at_precision(1 / _noise_variance(objective, at, 0.0, self.total_weight)))
 
     def conclude(self, objective: Objective, at: Evaluation, direction: Direction) -> None:
         """Effective parameters and noise level, for the predictive standard deviation."""
@@ -117,13 +139,16 @@ class FixedPrior:
             return  # the data do not determine the weights, and there is no prior to do so
         self.n_effective_parameters = gamma
         if self._has_noise:
-            self.noise_variance = _noise_variance(objective, at, gamma)
+            self.noise_variance = _noise_variance(objective, at, gamma, self.total_weight)
 
 
-def _noise_variance(objective: Objective, at: Evaluation, gamma: float) -> Tensor:
-    """1 / beta of each output, the effective parameters shared among outputs; at least rounding error."""
-    errors, S = objective.weighted_squares(at), objective.total_weight
-    k = len(errors)
+def _noise_variance(objective: Objective, at: Evaluation, gamma: float, total_weight: float) -> Tensor:
+    """1 / beta of each output, the effective parameters shared among outputs; at least rounding error.
+
+    ``total_weight`` samples have determined the parameters, of which the objective may hold a part.
+    """
+    errors = objective.weighted_squares(at) * (total_weight / objective.total_weight)
+    S, k = total_weight, len(errors)
     return errors.clamp(min=_SMALLEST_NOISE * S) / max(1.0, S - gamma / k)
 
 
@@ -208,7 +233,8 @@ class EvidencePrior:
         like: Tensor,
         unit: bool = False,
     ) -> None:
-        self._groups, self._S, self._k, self._shapes = groups, total_weight, network.n_outputs, network.shapes
+        self._groups, self.total_weight = groups, total_weight
+        self._k, self._shapes = network.n_outputs, network.shapes
         self._has_noise = noise_precision is not None
         self._beta = like.new_full((self._k,), 1.0 if noise_precision is None else noise_precision)
         self._size = groups.sum([like.new_full((into,), float(out)) for out, into in network.shapes])
@@ -240,7 +266,7 @@ class EvidencePrior:
 
     def _precision(self) -> list[Tensor]:
         """The groups' a = alpha / (beta S), per (layer, input)."""
-        return self._groups.spread(self._alpha / (self._mean_beta * self._S))
+        return self._groups.spread(self._alpha / (self._mean_beta * self.total_weight))
 
     @property
     def n_effective_parameters(self) -> float:
@@ -251,9 +277,19 @@ class EvidencePrior:
         """1 / beta of each output, None for log losses."""
         return 1 / self._beta if self._has_noise else None
 
-    def move_to(self, objective: Objective) -> None:
+    def move_to(self, total_weight: float) -> None:
         """The estimates are those of a density: they hold for any number of samples."""
-        self._S = objective.total_weight
+        self.total_weight = total_weight
+        self.precision = self._precision()
+
+    def estimates(self) -> dict[str, np.ndarray]:
+        values = {"alpha": self._alpha, "beta": self._beta, "gamma": self.gamma}
+        return {name: value.cpu().numpy().copy() for name, value in values.items()}
+
+    def restore(self, estimates: Mapping[str, np.ndarray]) -> None:
+        self._alpha, self._beta, self.gamma = (
+            torch.tensor(estimates[name], device=self.gamma.device) for name in ("alpha", "beta", "gamma")
+        )
         self.precision = self._precision()
 
     def conclude(self, objective: Objective, at: Evaluation, direction: Direction) -> None:
@@ -264,7 +300,7 @@ class EvidencePrior:
         if not math.isfinite(log_determinant):
             # Singular to working precision (float32): the last estimates stand until the system is definite again.
             return at
-        S, beta, alpha = self._S, self._mean_beta, self._alpha
+        S, beta, alpha = self.total_weight, self._mean_beta, self._alpha
         gamma = (self._size - alpha / (beta * S) * self._groups.sum(traces)).clamp(min=_SMALLEST_GAMMA)
         squares = self._groups.sum([W.square().sum(0) for W in objective.network.split(at.w)])
         P = float(self._size.sum())
@@ -286,9 +322,22 @@ class EvidencePrior:
         else:
             self._alpha = (gamma / (squares + tiny)).clamp(min=self._lowest, max=self._highest)
         if isinstance(loss, NoiseLoss):
-            self._beta = 1 / _noise_variance(objective, at, float(gamma.sum()))
+            self._beta = 1 / _noise_variance(objective, at, float(gamma.sum()), self.total_weight)
             reweighed = loss.at_precision(self._beta)
             if reweighed is not loss:
                 at = objective.reweigh(at, reweighed)
         self.precision = self._precision()
         return at
+
+
+def make_prior(
+    kind: str | float, network: Network, loss: Loss, noise_precision: float | None, total_weight: float, like: Tensor
+) -> tuple[Prior, Loss]:
+    """A prior, a kind of :func:`prior_groups` or a fixed l2, and the loss at the noise level that it starts with."""
+    if not isinstance(kind, str):
+        return FixedPrior(network, kind, isinstance(loss, NoiseLoss), like, total_weight), loss
+    groups = prior_groups(kind, network, like.device)
+    prior = EvidencePrior(network, groups, total_weight, noise_precision, like, unit=kind == "unit")
+    if isinstance(loss, NoiseLoss) and prior.noise_variance is not None:
+        loss = loss.at_precision(1 / prior.noise_variance)
+    return prior, loss

@@ -98,9 +98,8 @@ def _gram_entries(network: Network, c: int, factored: bool) -> tuple[int, int]:
 def gram_workspace(network: Network, n: int, c: int, item: int) -> int:
     """Bytes of the temporaries of :meth:`Jacobian.gram` on a CPU, with numbers of ``item`` bytes."""
     factored = _takes_factored(network, n, c)
-    largest, values = _gram_entries(network, c, factored)
     packed = sum(rows * inputs for rows, inputs in _pair_sizes(network)) if factored else 0
-    return packed * item + values * item * max(1, min(n, CPU_CHUNK_ROWS, _REUSED_BYTES // (largest * item)))
+    return packed * item + min(2 * _REUSED_BYTES, n * _gram_entries(network, c, factored)[1] * item)
 
 
 def linearised_values(network: Network, c: int) -> int:
@@ -288,7 +287,7 @@ class Jacobian:
         layers = self.network.split(out)
         for _, tape, D in self._linearised():
             for layer, d, u in zip(layers, D, tape.inputs, strict=True):
-                layer.addmm_(d.square().sum(1).T, u.square())
+                layer.addmm_(torch.linalg.vector_norm(d, dim=1).square().T, u.square())
         return out
 
     def trace(self) -> Tensor:

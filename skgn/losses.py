@@ -53,6 +53,12 @@ class NoiseLoss(Loss, ABC):
 
     variance_factor: float
 
+    @property
+    @abstractmethod
+    def precision(self) -> Tensor | None:
+        """The noise precisions (k,) that :meth:`at_precision` has set; None before."""
+        ...
+
     def columns(self, k: int) -> int:
         return k
 
@@ -85,6 +91,11 @@ class SquaredError(NoiseLoss):
 
     def __init__(self, relative_precision: Tensor | None = None) -> None:
         self._precision = relative_precision
+
+    @property
+    def precision(self) -> Tensor | None:
+        """Relative ones."""
+        return self._precision
 
     def _weigh(self, residual: Tensor) -> Tensor:
         return residual if self._precision is None else residual * self._precision.to(residual)
@@ -136,6 +147,10 @@ class StudentTLoss(NoiseLoss):
     def __init__(self, beta: Tensor | None = None, degrees_of_freedom: float = _DEGREES_OF_FREEDOM) -> None:
         self._beta, self._nu = beta, degrees_of_freedom
         self.variance_factor = degrees_of_freedom / (degrees_of_freedom - 2)
+
+    @property
+    def precision(self) -> Tensor | None:
+        return self._beta
 
     def _precision(self, like: Tensor) -> Tensor:
         return like.new_ones(like.shape[1]) if self._beta is None else self._beta.to(like)

@@ -27,7 +27,7 @@ __all__ = ["readout_memory", "system_memory", "too_large", "training_memory"]
 _COPIES = 3
 
 #: Float64 vectors of the size of the weights: of each candidate, and of each worker while it solves.
-_CANDIDATE_VECTORS, _WORKER_VECTORS = 8, 14
+_CANDIDATE_VECTORS, _WORKER_VECTORS = 8, 12
 
 #: Arrays of the outputs' size that a candidate has: outputs, losses, gradients and what they are computed from.
 _OUTPUT_ARRAYS = 8
@@ -66,19 +66,24 @@ def training_memory(
     device = torch.device("cpu") if device is None else device
     P, rows, item, workers = network.n_weights, n * c, dtype.itemsize, min(workers, candidates)
     vectors = 8.0 * P * (_CANDIDATE_VECTORS * candidates + _WORKER_VECTORS * workers)
-    data = item * n * (network.n_inputs + 1 + candidates * _OUTPUT_ARRAYS * network.n_outputs)
-    if keeps_linearisation(network, n, c, item):
-        kept = item * n * sum(into + (1 + c) * out for out, into in network.shapes)
-        linearisation = candidates * kept
+    # Inputs merged, scaled and, in the dtype of training, with a column of ones.
+    data = n * ((16 + item) * network.n_inputs + item * candidates * _OUTPUT_ARRAYS * network.n_outputs)
+    tapes = item * n * sum(into + (1 + c) * out for out, into in network.shapes)
+    keeps = keeps_linearisation(network, n, c, item)
+    if keeps:
+        linearisation = float(candidates * tapes)
     else:
-        linearisation = workers * _chunk(n, linearised_values(network, c) * item, device)
+        # Back-propagated rows of a chunk, their products on the way, and the rows of the chunk before.
+        values = linearised_values(network, c)
+        more = 1 + 2 * c * sum(out for out, _ in network.shapes) / values
+        linearisation = workers * more * _chunk(n, values * item, device)
     total = vectors + data + linearisation
     if solver == "primal":
         total += system_memory(P, candidates, workers) + workers * gram_workspace(network, n, c, item)
     elif solver == "dual":
-        # Beside the system the rows of all samples, joined, and a block of the kernel.
-        joined = item * sum(rows * out + n * into for out, into in network.shapes)
-        block = _chunk(n, 3 * c * rows * item, device, KERNEL_ROWS)
+        # Beside the system the rows of all samples, joined, and a block of the products of rows.
+        joined = item * sum(rows * out + n * into for out, into in network.shapes) + (0 if keeps else tapes)
+        block = _chunk(n, 3 * c * rows * item, device, KERNEL_ROWS) / 3
         total += system_memory(rows, candidates, workers) + workers * (joined + block)
     return total
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .backend import chunks
+from .backend import chunks, torch_threads
 from .directions import Dual, woodbury_blocks
 from .jacobian import Jacobian
 from .network import Network
@@ -42,7 +42,7 @@ class Posterior:
     def variance(self, network: Network, weights: np.ndarray, X: np.ndarray, device: torch.device) -> np.ndarray:
         """Variance of the outputs at scaled inputs X (n, d), noise not included: shape (n, k)."""
         k, P = network.n_outputs, network.n_weights
-        with torch.no_grad():
+        with torch_threads(float(len(X)) * k * len(self.factor) ** 2), torch.no_grad():
             # torch.tensor copies: a memory-mapped model is read-only, and warned of if shared.
             w, L = (torch.tensor(v, device=device) for v in (weights, self.factor))
             precision = [torch.tensor(a, device=device) for a in self.precision]
@@ -75,7 +75,7 @@ def laplace(training: Training) -> Posterior | None:
     return Posterior(
         factor=factor.cpu().numpy(),
         precision=[a.cpu().numpy().copy() for a in precision],
-        scale=objective.total_weight / float(scale.log().mean().exp()),
+        scale=prior.total_weight / float(scale.log().mean().exp()),
         noise_variance=noise.cpu().numpy().copy(),
         inputs=objective.U.double().cpu().numpy() if dual else None,
         roots=training.jacobian.root(slice(0, len(objective.U))).double().cpu().numpy() if dual else None,

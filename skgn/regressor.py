@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.base import RegressorMixin
@@ -14,8 +14,11 @@ from .backend import linear_algebra_device, resolve_device
 from .damping import DampingRule
 from .ensemble import Ensemble
 from .estimator import BaseGN
-from .losses import Loss, NoiseLoss, SquaredError, StudentTLoss
+from .losses import NoiseLoss, SquaredError, StudentTLoss
 from .preprocessing import TargetScaler
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["GNRegressor"]
 
@@ -79,13 +82,19 @@ class GNRegressor(RegressorMixin, BaseGN):
         gradients: no factorisation and no more memory than some vectors of P, but also no posterior, so that
         ``l2_regularization`` must be a float. "auto" takes the cheaper factorisation that fits in memory, and "cg"
         where neither does.
-    batch_size : None
-        Not available yet: every iteration sees all samples.
+    batch_size : int, "auto" or None, default=None
+        Rows of a mini-batch; with None every iteration sees all rows. Each batch's damped system is solved exactly, in
+        the dual where batch and outputs are fewer than weights (never with evidence, which has to know the Gram matrix;
+        not exactly with ``solver="cg"``), and the step is tested on the next batch (see
+        :mod:`skgn.batches`); an iteration is then a pass over all rows. For long tables. "auto" is two rows a weight
+        and column of the loss's curvature, 1,000 at least, and all rows where that makes fewer than four batches.
+        :meth:`partial_fit` takes None for "auto".
     max_iter : int, default=100
         Largest number of iterations; 0 leaves the initial network.
     max_time : float, default=None
-        Seconds after which training ends with the best weights so far, at the end of an iteration; ``status_`` is then
-        "max_time". Members share the time; one that has hardly begun is left out.
+        Seconds after which training ends with the best weights so far: between two iterations, or batches; ``status_``
+        is then "max_time". Members share the time; one that has hardly begun is left out. What follows the training
+        comes on top, about two iterations a member: posterior and left-out samples.
     tol : float, default=1e-3
         Training has converged when actual and predicted decrease stay below tol relative to the objective, or the
         change of the log evidence below tol per sample, for ``n_iter_no_change`` iterations; or when the gradient
@@ -113,7 +122,7 @@ class GNRegressor(RegressorMixin, BaseGN):
     record_spectrum : bool, default=False
         Add the extreme eigenvalues of the smaller of Gram matrix and kernel to ``history_``.
     n_jobs : int, default=None
-        Candidates trained at once, in threads.
+        Candidates trained at once, in threads of one torch thread each, under any backend of joblib.
     random_state : int, RandomState instance or None, default=None
         Draws the initial weights; an int makes fits reproducible.
     verbose : int or bool, default=0
@@ -140,8 +149,9 @@ class GNRegressor(RegressorMixin, BaseGN):
         For the starting point and each iteration of the best member (on all samples, if training began on some with a
         float ``l2_regularization``): "objective", "loss", "gradient_norm", "riemannian_gradient_norm" (the output-space
         gradient projected onto the range of the Jacobian, in the norm of the mean over samples and of the loss
-        curvature), "damping", "gain_ratio", "step_norm", "distance_from_init", "n_effective_parameters",
-        "log_evidence", "noise_std", "time" (seconds); with early stopping "validation_loss".
+        curvature; a lower bound with ``solver_`` "cg"), "damping", "gain_ratio", "step_norm", "distance_from_init",
+        "n_effective_parameters", "log_evidence", "noise_std", "time" (seconds); with early
+        stopping "validation_loss".
     status_, status_message_ : str
         Why training stopped, in a word and in a sentence.
     solver_ : {"primal", "dual", "cg"}
@@ -258,10 +268,11 @@ class GNRegressor(RegressorMixin, BaseGN):
         return {"y_numeric": True}
 
     def _validate_target(self, y: np.ndarray) -> np.ndarray:
-        self._y_ndim = y.ndim
-        Y = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
-        self._n_targets = Y.shape[1]
-        return Y
+        self._learn_target_shape(y)
+        return np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+
+    def _learn_target_shape(self, y: np.ndarray) -> None:
+        self._y_ndim, self._n_targets = y.ndim, 1 if y.ndim == 1 else y.shape[1]
 
     def _encode_target(self, y: Any) -> np.ndarray:
         y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
@@ -272,19 +283,43 @@ class GNRegressor(RegressorMixin, BaseGN):
     def _weigh_classes(self, Y: np.ndarray, sample_weight: np.ndarray) -> np.ndarray:
         return sample_weight
 
-    def _training_loss(self) -> NoiseLoss:
-        return _LOSSES[self.loss]()
-
-    def _fit_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> Loss:
+    def _fit_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> None:
         scaler = TargetScaler.fit(Y, sample_weight) if self.standardize else TargetScaler.identity(Y.shape[1])
         self._target_scaler = scaler
-        return self._training_loss()
+
+    def _training_loss(self) -> NoiseLoss:
+        return _LOSSES[self.loss]()
 
     def _transform_target(self, Y: np.ndarray) -> np.ndarray:
         return self._target_scaler.transform(Y)
 
     def _heavy_tailed_loss(self) -> NoiseLoss | None:
         return StudentTLoss() if self.loss == "auto" and not self._fixed_l2 else None
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train in one pass on a block of rows, going on from the blocks before, or from a fit.
+
+        Damping, scalings, the remembered curvature and the estimated precisions are kept from block to block; all
+        scalings are those of the first block. Nothing is compared: what is "auto" is chosen as for a single network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Best some thousand rows, in random order: it is parted into batches of ``batch_size`` rows ("auto" if
+            None), at least two.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError, TypeError
+            As :meth:`fit`; what was learned before is kept.
+        """
+        return self._partial_fit(X, y, sample_weight)
 
     def _store(self, ensemble: Ensemble) -> None:
         super()._store(ensemble)

@@ -36,13 +36,14 @@ STATUS = {
     "decrease": "Converged: predicted and actual decrease stayed within tol for n_iter_no_change iterations.",
     "evidence": "Converged: the log evidence per sample moved less than tol for n_iter_no_change iterations.",
     "precision": "Converged: the predicted decrease is below the rounding error of the objective.",
+    "stream": "Trained in one pass on each block of rows given so far.",
     "validation": "Stopped early: the validation loss did not improve for n_iter_no_change iterations.",
     "max_iter": "Stopped short of the tolerance: max_iter iterations were used up.",
     "max_time": "Stopped short of the tolerance: max_time was used up.",
     "interrupted": "Stopped short of the tolerance: interrupted by the user.",
     "no_descent": "Stopped short of the tolerance: no damping or step length lowers the objective.",
 }
-CONVERGED = frozenset({"gradient", "decrease", "evidence", "precision", "validation"})
+CONVERGED = frozenset({"gradient", "decrease", "evidence", "precision", "validation", "stream"})
 
 HISTORY = (
     "objective",
@@ -235,7 +236,7 @@ class Training:
         """Go on with more samples of the same data; the last entry of the history becomes that of the new objective."""
         objective.data_loss = self.objective.data_loss
         self.objective, self.at = objective, objective.evaluate(self.at.w)
-        self.prior.move_to(objective)
+        self.prior.move_to(objective.total_weight)
         self._a = objective.network.expand(self.prior.precision)
         self.status, self._quiet, self._stale, self._best, self._arrived = "running", 0, 0, None, False
         for values in self.history.values():
@@ -251,7 +252,7 @@ class Training:
         if self.n_iter > 0:
             at = self.at = self.prior.update(objective, at, self.direction)
             self._a = objective.network.expand(self.prior.precision)
-        self._gradient = data_gradient + self._a * at.w
+        self._data_gradient, self._gradient = data_gradient, data_gradient + self._a * at.w
         self._value = self.value(at)
         self._iterate = Iterate(
             self.n_iter,

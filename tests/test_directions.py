@@ -10,6 +10,7 @@ import skgn.directions
 from skgn.directions import Dual, Primal, choose, spectrum
 from skgn.jacobian import Jacobian
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
+from skgn.memory import training_memory
 from skgn.network import Network
 from skgn.objective import Objective
 
@@ -282,11 +283,14 @@ def test_auto_takes_the_cheaper_space(network, n, expected):
 
 
 def test_auto_gives_way_to_the_space_that_fits(monkeypatch):
-    network = Network(5, 1, (20,))
-    assert choose("auto", network, 200, 1, CPU) is Primal
-    # 141 weights against 100 rows: room for the smaller system only.
-    monkeypatch.setattr(skgn.directions, "available_memory", lambda device: 8 * 3 * 110.0**2)
-    assert choose("auto", network, 100, 1, CPU) is Dual
+    network, n = Network(5, 1, (300,)), 1000
+    assert choose("auto", network, 20_000, 1, CPU) is Primal
+    # 2106 weights against 1000 rows: room for the smaller system only.
+    need = {solver: training_memory(solver, network, n, 1) for solver in ("primal", "dual")}
+    assert need["dual"] < need["primal"]
+    monkeypatch.setattr(skgn.directions, "available_memory", lambda device: need["dual"])
+    assert choose("auto", network, n, 1, CPU) is Dual
+    assert choose("auto", network, n, 1, CPU, evidence=True) is Dual
 
 
 @pytest.mark.parametrize("solver", ["auto", "primal", "dual"])
@@ -306,4 +310,4 @@ def test_the_other_solver_is_named_where_it_would_fit(monkeypatch):
     with pytest.raises(ValueError, match=r"solver='primal' needs .*solver='dual' needs .* would fit"):
         choose("primal", Network(9, 1, (100,)), 50, 1, CPU)
     with pytest.raises(ValueError, match=r"solver='dual' needs .*solver='primal' needs .* would fit"):
-        choose("dual", Network(9, 1, (10,)), 5000, 1, CPU)
+        choose("dual", Network(9, 1, (5,)), 5000, 1, CPU)

@@ -929,9 +929,9 @@ def test_wrong_data_at_predict_are_refused(fitted):
     assert_unharmed(fitted)
 
 
-@pytest.mark.parametrize("solver", ["auto", "primal", "dual"])
+@pytest.mark.parametrize("solver", ["auto", "primal", "dual", "cg"])
 def test_system_beyond_memory_is_refused_before_any_work(fitted, solver, monkeypatch):
-    monkeypatch.setattr("skgn.directions.available_memory", lambda device: 1e4)
+    monkeypatch.setattr("skgn.directions.available_memory", lambda device: 1e5)
     monkeypatch.setattr("skgn.objective.Objective.evaluate", lambda *_: pytest.fail("work was done"))
     with pytest.raises(
         ValueError, match=rf"{'solver' if solver == 'auto' else solver}.*GB.*(solver|hidden_layer_sizes)"
@@ -943,7 +943,7 @@ def test_system_beyond_memory_is_refused_before_any_work(fitted, solver, monkeyp
 
 def test_system_beyond_memory_names_the_solver_that_fits(monkeypatch):
     X, y = data(GNRegressor, n=10)
-    monkeypatch.setattr("skgn.directions.available_memory", lambda device: 1e5)
+    monkeypatch.setattr("skgn.directions.available_memory", lambda device: 1.4e5)
     model = GNRegressor(**PLAIN | {"hidden_layer_sizes": (100,)}, max_iter=1000)
     with pytest.raises(ValueError, match="solver='dual'"):
         model.set_params(solver="primal").fit(X, y)

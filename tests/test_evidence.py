@@ -12,11 +12,12 @@ from sklearn.preprocessing import scale
 
 from skgn import GNClassifier, GNRegressor
 from skgn.directions import Primal
-from skgn.ensemble import Ensemble, feature_sensitivity
+from skgn.ensemble import Ensemble
 from skgn.evidence import EvidencePrior, prior_groups
 from skgn.losses import SquaredError
 from skgn.network import Network
 from skgn.objective import Objective
+from skgn.relevance import feature_sensitivity
 
 LINEAR = {
     "hidden_layer_sizes": (),
@@ -237,7 +238,7 @@ def test_estimates_hold_for_any_number_of_samples():
     at = few.evaluate(w)
     prior.update(few, at, Primal(few.jacobian(at), 4.0))
     before, noise = [a.clone() for a in prior.precision], prior.noise_variance.clone()
-    prior.move_to(many)
+    prior.move_to(many.total_weight)
     assert torch.equal(prior.noise_variance, noise)
     for a, b in zip(prior.precision, before, strict=True):
         torch.testing.assert_close(a, b / 10, rtol=1e-12, atol=0)

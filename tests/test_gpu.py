@@ -40,7 +40,15 @@ def test_gram_kernel_and_products(network, factored):
         J._factored = factored
         inverse_scale = [m.to(device) for m in scale]
         v, r = draw(network.n_weights, seed=3).to(device), draw(40, k, seed=4).to(device)
-        values = [J.gram(), J.kernel(inverse_scale), J.matvec(v), J.rmatvec(r), J.trace()]
+        values = [
+            J.gram(),
+            J.kernel(inverse_scale),
+            J.matvec(v),
+            J.rmatvec(r),
+            J.trace(),
+            J.normal_product(v),
+            J.diagonal(),
+        ]
         return [value.cpu() for value in values]
 
     for cuda, cpu in zip(results("cuda"), results("cpu"), strict=True):
@@ -48,9 +56,10 @@ def test_gram_kernel_and_products(network, factored):
 
 
 @pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
-@pytest.mark.parametrize("solver", ["primal", "dual"])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("l2", [1e-2, "evidence"])
+@pytest.mark.parametrize(
+    ("solver", "l2"), [("primal", 1e-2), ("dual", 1e-2), ("cg", 1e-2), ("primal", "evidence"), ("dual", "evidence")]
+)
 def test_fits(estimator, solver, dtype, l2):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(80, 4))

@@ -49,6 +49,8 @@ def test_products_match_the_dense_jacobian(network, c, budget):
     v, r = draw(network.n_weights, seed=2), draw(N, c, seed=3)
     torch.testing.assert_close(J.matvec(v).flatten(), expected @ v, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(J.rmatvec(r), expected.T @ r.flatten(), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(J.normal_product(v), expected.T @ (expected @ v), rtol=1e-10, atol=1e-11)
+    torch.testing.assert_close(J.diagonal(), expected.square().sum(0), rtol=1e-10, atol=1e-14)
     torch.testing.assert_close(J.trace(), expected.square().sum(), rtol=1e-12, atol=0)
     # The same after the back-propagated rows were kept.
     torch.testing.assert_close(J.matvec(v).flatten(), expected @ v, rtol=1e-10, atol=1e-12)

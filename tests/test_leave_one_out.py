@@ -49,7 +49,7 @@ def trained(network, loss, X, Y, s, direction, l2, iterations=50, tol=0.0, w=Non
     objective = Objective(network, loss, X, Y, s)
     if w is None:
         w = torch.from_numpy(network.initial_weights(np.random.RandomState(0)))
-    prior = FixedPrior(network, l2, isinstance(loss, SquaredError), w)
+    prior = FixedPrior(network, l2, isinstance(loss, SquaredError), w, objective.total_weight)
     # One undamped step of a linear network is exact, where the objective cannot tell the last digits.
     rule = as_rule(0) if network.hidden_layer_sizes == () and isinstance(loss, SquaredError) else GainRatio()
     training = Training(objective, w, prior, rule, direction, Settings(max_iter=iterations, tol=tol))

@@ -30,6 +30,7 @@ SMALL = {
 CONFIGURATIONS = [
     {},
     {**SMALL, "solver": "dual"},
+    {**SMALL, "solver": "cg", "l2_regularization": 1e-4},
     # One check sets alpha=0.01, against which this damping is strong: 10 iterations would not do.
     {**SMALL, "damping": 1e-2, "max_iter": 100},
     {**SMALL, "hidden_layer_sizes": ()},

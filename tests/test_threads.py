@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.datasets import load_breast_cancer, load_diabetes
-from sklearn.model_selection import KFold, cross_val_predict
+from sklearn.datasets import load_diabetes
 
-from skgn import GNClassifier, GNRegressor
+from skgn import GNRegressor
 from skgn.damping import GainRatio
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -93,15 +92,3 @@ def test_members_trained_side_by_side_are_those_trained_in_turn(parameters):
     model = GNRegressor(hidden_layer_sizes=(5,), n_estimators=3, max_iter=10, random_state=0, **parameters)
     in_turn, side_by_side = (clone(model).set_params(n_jobs=n).fit(X, y).predict(X) for n in (1, 2))
     np.testing.assert_array_equal(in_turn, side_by_side)
-
-
-@pytest.mark.parametrize("backend", ["loky", "threading"])
-@pytest.mark.parametrize(("estimator", "load"), [(GNRegressor, load_diabetes), (GNClassifier, load_breast_cancer)])
-def test_parallel_folds_give_what_sequential_ones_give(backend, estimator, load):
-    X, y = load(return_X_y=True)
-    model = estimator(hidden_layer_sizes=(5,), n_estimators=2, max_iter=5, random_state=0)
-    folds = KFold(3, shuffle=True, random_state=0)
-    sequential = cross_val_predict(model, X, y, cv=folds)
-    with joblib.parallel_backend(backend, n_jobs=2):
-        parallel = cross_val_predict(model, X, y, cv=folds, n_jobs=2)
-    np.testing.assert_array_equal(sequential, parallel)

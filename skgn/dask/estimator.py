@@ -12,17 +12,17 @@ import dask
 import dask.array as da
 import distributed
 import numpy as np
-from joblib import effective_n_jobs
 from sklearn.base import clone
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..backend import available_memory, gigabytes, resolve_device
-from ..ensemble import Ensemble, Sensitivity, feature_sensitivity, train_members
-from ..estimator import BaseGN, relevance
+from ..backend import available_memory, gigabytes, members_at_once, resolve_device
+from ..ensemble import Ensemble, train_members
+from ..estimator import BaseGN
 from ..losses import NoiseLoss
 from ..memory import system_memory
 from ..preprocessing import Scaler
+from ..relevance import SENSITIVITY_ROWS, Sensitivity, feature_sensitivity, relevance
 from .objective import DistributedProblem, numbers_per_iteration
 from .rows import (
     Merged,
@@ -43,9 +43,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["CLIENT", "DaskGN", "with_client"]
-
-#: Rows from which the relevance of features is estimated.
-_SENSITIVITY_ROWS = 512
 
 _BYTES = 8
 
@@ -114,6 +111,11 @@ class DaskGN(BaseGN):
         """
         return self._fit_or_restore(X, y, sample_weight)
 
+    @property
+    def partial_fit(self) -> Any:
+        """Has no distributed form."""
+        raise AttributeError(f"{type(self).__name__} has no partial_fit; that of to_local() takes blocks in memory.")
+
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:  # type: ignore[override]
         self._validate_params()
         hidden = self._check_hidden_layer_sizes()
@@ -132,7 +134,7 @@ class DaskGN(BaseGN):
         )
         encode, k = self._encoder(merged)
         loss = self._training_loss()
-        starts = self._starts(hidden, k, total * k, isinstance(loss, NoiseLoss))
+        starts = self._starts(hidden, k, total * k, isinstance(loss, NoiseLoss), self._compares)
         largest = max((start.network for start in starts), key=lambda network: network.n_weights)
         self._check_memory(largest.n_weights, len(starts))
         shards = merged.map(partial(scale, scalers=dict(self._input_scalers), encode=encode))
@@ -182,7 +184,7 @@ class DaskGN(BaseGN):
 
     def _check_memory(self, n_weights: int, candidates: int) -> None:
         """Refuse a system that does not fit here; other solvers would need the rows here too."""
-        need = system_memory(n_weights, candidates, min(candidates, effective_n_jobs(self.n_jobs)))
+        need = system_memory(n_weights, candidates, min(candidates, members_at_once(self.n_jobs)))
         available = available_memory(resolve_device("cpu"))
         if need > available:
             raise ValueError(
@@ -238,7 +240,7 @@ class DaskGN(BaseGN):
 
     def _sensitivity(self, shards: Shards, ensemble: Ensemble, total: float) -> Sensitivity:
         """Values are exchanged within the shards: no row is sent for it."""
-        until = last_hash(shards, _SENSITIVITY_ROWS)
+        until = last_hash(shards, SENSITIVITY_ROWS)
         members = [
             # The covariance is of no use there.
             member

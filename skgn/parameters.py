@@ -1,0 +1,141 @@
+"""The parameters that `GNRegressor` and `GNClassifier` share, and what they may be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+
+from .activations import ACTIVATIONS
+from .backend import DTYPES, resolve_device
+from .damping import DampingRule
+from .network import Network
+from .preprocessing import SCALINGS
+
+__all__ = ["Parameters"]
+
+
+class Parameters(BaseEstimator):
+    """Stores the parameters; what they mean is told by the docstrings of the two estimators."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "hidden_layer_sizes": ["array-like", StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "linear_path": ["boolean"],
+        "alpha": [Interval(Real, 0, None, closed="neither")],
+        "init": [StrOptions({"random", "symmetric", "centered"})],
+        "damping": [
+            StrOptions({"adaptive"}),
+            Interval(Real, 0, None, closed="left"),
+            HasMethods(["initial", "accepted", "rejected"]),
+        ],
+        "step_size": [Interval(Real, 0, 1, closed="right")],
+        "l2_regularization": [StrOptions({"evidence"}), Interval(Real, 0, None, closed="left")],
+        "prior_groups": [StrOptions({"auto", "feature", "layer", "shared", "unit"})],
+        "n_estimators": [Interval(Integral, 1, None, closed="left")],
+        "solver": [StrOptions({"auto", "primal", "dual", "cg"})],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "max_time": [Interval(Real, 0, None, closed="neither"), None],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "standardize": ["boolean", StrOptions(set(SCALINGS))],
+        "warm_start": ["boolean"],
+        "device": [str],
+        "dtype": [StrOptions(set(DTYPES))],
+        "record_spectrum": ["boolean"],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes: str | int | Sequence[int],
+        activation: str,
+        linear_path: bool,
+        alpha: float,
+        init: str,
+        damping: str | float | DampingRule,
+        step_size: float,
+        l2_regularization: str | float,
+        prior_groups: str,
+        n_estimators: int,
+        solver: str,
+        batch_size: int | str | None,
+        max_iter: int,
+        max_time: float | None,
+        tol: float,
+        early_stopping: bool,
+        validation_fraction: float,
+        n_iter_no_change: int,
+        standardize: bool | str,
+        warm_start: bool,
+        device: str,
+        dtype: str,
+        record_spectrum: bool,
+        n_jobs: int | None,
+        random_state: int | np.random.RandomState | None,
+        verbose: int | bool,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.linear_path = linear_path
+        self.alpha = alpha
+        self.init = init
+        self.damping = damping
+        self.step_size = step_size
+        self.l2_regularization = l2_regularization
+        self.prior_groups = prior_groups
+        self.n_estimators = n_estimators
+        self.solver = solver
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.max_time = max_time
+        self.tol = tol
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.standardize = standardize
+        self.warm_start = warm_start
+        self.device = device
+        self.dtype = dtype
+        self.record_spectrum = record_spectrum
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @property
+    def _fixed_l2(self) -> bool:
+        return not isinstance(self.l2_regularization, str)
+
+    @property
+    def _compares(self) -> bool:
+        """Whether candidates of several kinds are trained: not for an objective that is given, nor for one network."""
+        return not self._fixed_l2 and self.n_estimators > 1
+
+    def _check_parameters(self) -> tuple[int, ...] | None:
+        self._validate_params()
+        resolve_device(self.device)
+        return self._check_hidden_layer_sizes()
+
+    def _check_hidden_layer_sizes(self) -> tuple[int, ...] | None:
+        """The sizes; None for "auto"."""
+        given = self.hidden_layer_sizes
+        if isinstance(given, str):
+            return None
+        sizes = (given,) if isinstance(given, Integral) else tuple(np.asarray(given, dtype=object).tolist())
+        if not all(isinstance(h, (int, np.integer)) and not isinstance(h, bool) and h > 0 for h in sizes):
+            raise ValueError(
+                f"hidden_layer_sizes must be positive integers, one a layer, got {self.hidden_layer_sizes!r}."
+            )
+        if self.init == "symmetric" and any(h % 2 for h in sizes):
+            # Network says the same; here it is said before any work.
+            Network(1, 1, sizes, init="symmetric")
+        return tuple(int(h) for h in sizes)

@@ -1,0 +1,90 @@
+"""What the predictions of an ensemble react to: the relevance of the input features."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.stats import chi2
+
+from .backend import torch_threads
+from .ensemble import Ensemble, solver_tensor
+from .losses import NoiseLoss
+from .network import Network
+
+__all__ = ["SENSITIVITY_ROWS", "Sensitivity", "feature_sensitivity", "relevance"]
+
+#: A feature is switched off to which chance alone gives its part in the likelihood with more than this probability,
+#: that of three standard errors; and one that has less than a fraction of an equal share of the sensitivity.
+_CHANCE, _SWITCHED_OFF = 2.7e-3, 0.15
+
+#: Rows from which the relevance of features is estimated.
+SENSITIVITY_ROWS = 512
+
+
+class Sensitivity(NamedTuple):
+    """How much the outputs move when a feature takes its value from another row.
+
+    ``squares`` (d,) is the weighted mean over rows of the squared change of the members' mean output: the total Sobol
+    index, times 2. ``evidence`` (d,) is half the sum over rows of the squared change in the metric of the loss's
+    curvature: what a feature contributes to the likelihood. Of a linear model it is the squared t-statistic of the
+    feature's coefficient. nan where the noise level is unknown.
+    """
+
+    squares: np.ndarray
+    evidence: np.ndarray
+
+
+def feature_sensitivity(
+    ensemble: Ensemble, inputs: dict[str, np.ndarray], features: dict[str, np.ndarray], sample_weight: np.ndarray
+) -> Sensitivity:
+    """Exchange the values of each of the d features in turn.
+
+    ``features`` tells of each column of the scaled inputs which feature it belongs to; all columns of a feature are
+    exchanged together. Merged rows come in random order, so that a fixed shift is a random exchange, and the first rows
+    are a random sample.
+    """
+    members, cpu = ensemble.members, torch.device("cpu")
+    weight = sample_weight[:SENSITIVITY_ROWS]
+    d = 1 + max(int(of.max()) for of in features.values())
+    change = np.zeros((d, len(weight), members[0].network.n_outputs))
+    mean = np.zeros(change.shape[1:])
+    with torch_threads(0.0), torch.no_grad():
+        for member in members:
+            blocks = [torch.from_numpy(np.flatnonzero(features[member.inputs] == j)) for j in range(d)]
+            U = Network.with_bias(torch.from_numpy(inputs[member.inputs][:SENSITIVITY_ROWS]))
+            partner = U.roll(-(len(U) // 2), 0)
+            for sign, values in ((1, member.weights), (-1, member.anchor)):
+                if values is not None:
+                    w = solver_tensor(values, cpu)
+                    base = member.network.forward(U, w)[0]
+                    mean += sign * base.numpy()
+                    for j, exchanged in enumerate(member.network.forward_exchanged(U, partner, w, blocks)):
+                        change[j] += sign * (exchanged - base).numpy()
+        squares = np.square(change / len(members))
+        if isinstance(ensemble.loss, NoiseLoss):
+            posterior = members[0].posterior
+            curvature = np.array(np.nan) if posterior is None else 1 / posterior.noise_variance
+        else:
+            f = torch.from_numpy(mean / len(members))
+            curvature = ensemble.loss.curvature_root(f, f).square().sum(2).numpy()
+    evidence = (squares * curvature).sum(axis=2) @ weight * (sample_weight.sum() / weight.sum()) / 2
+    return Sensitivity(squares.sum(axis=2) @ weight / weight.sum(), evidence)
+
+
+def relevance(sensitivity: Sensitivity, n_outputs: int) -> np.ndarray:
+    """Shares of the sensitivity (d,), summing to 1; equal ones where no feature has any influence.
+
+    Where chance explains all of them, none is switched off: then there is nothing to compare them with.
+    """
+    total = sensitivity.squares.sum()
+    if not total > 0:
+        return np.full(len(sensitivity.squares), 1 / len(sensitivity.squares))
+    share = sensitivity.squares / total
+    # Unknown evidence (nan) switches nothing off.
+    chance = sensitivity.evidence < chi2.isf(_CHANCE, n_outputs)
+    off = (share < _SWITCHED_OFF / len(share)) | chance
+    if not off.all():
+        share[off] = 0.0
+    return share / share.sum()

@@ -1,0 +1,131 @@
+"""Training on a stream of rows: one pass of batches over each block, with all that the blocks before have left.
+
+Block after block a member keeps its weights, damping, remembered curvature and estimated precisions; between the blocks
+as NumPy arrays. In the evidence the number of samples is that of all rows seen, their Gram matrix the remembered mean,
+and their mean loss that of the last block. There are no earlier rows to test a pass on: the held-back batches test its
+steps, and it ends at its last weights.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+
+from .backend import members_at_once, torch_threads
+from .batches import BatchSteps, BatchTraining, plan_batches
+from .candidates import Start
+from .directions import choose
+from .ensemble import Ensemble, Member, Problem, make_member, solver_tensor
+from .evidence import make_prior
+from .jacobian import gram_flops
+from .losses import NoiseLoss
+from .training import Step
+
+__all__ = ["Stream", "StreamTraining", "train_block"]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One member between two blocks, as NumPy arrays and plain values; its present weights are those of ``start``."""
+
+    start: Start
+    total_weight: float = 0.0
+    n_blocks: int = 0
+    steps: dict[str, Any] | None = None
+    estimates: dict[str, np.ndarray] = field(default_factory=dict)
+    loss_precision: np.ndarray | None = None
+    history: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass
+class StreamTraining(BatchTraining):
+    """Training whose iteration is a pass over one block of rows, of ``total_weight`` so far, this one included."""
+
+    total_weight: float = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # The batches of a pass over all rows seen.
+        self.steps.most_memory *= self.total_weight / self.objective.total_weight
+
+    def take(self, stream: Stream) -> None:
+        """One pass over the block; the history goes on from that of the stream, whose first entry is the start."""
+        began = time.perf_counter()
+        self.n_iter = stream.n_blocks
+        if self.n_iter == 0:
+            self._arrive(began)
+        else:
+            self.history = {name: list(values) for name, values in stream.history.items()}
+            began -= self.history["time"][-1]
+            self._value = self.value(self.at)
+        self._step = self._find_step()
+        self.at, self.n_iter = self._step.to, self.n_iter + 1
+        self._arrive(began)
+        self.status = "stream"
+
+    def _find_step(self) -> Step:
+        at, steps = self.at, self.steps
+        led = steps.run(self.objective, at.w, self.prior.precision, self._order(), self.n_iter, lambda: False)
+        end = self.objective.evaluate(led.last)
+        norm = float((end.w - at.w).norm())
+        return Step(end, steps.damping, led.gain_ratio, norm, led.predicted, self._value - self.value(end))
+
+
+def train_block(problem: Problem, streams: list[Stream], n_jobs: int | None) -> tuple[Ensemble, list[Stream]]:
+    """Train every member of a stream on one block of rows, in threads."""
+    n, c = problem.n_samples, problem.loss.columns(problem.n_outputs)
+    workers = members_at_once(n_jobs)
+    plans = {}
+    for network in {stream.start.network for stream in streams}:
+        evidence = any(isinstance(stream.start.prior, str) for stream in streams)
+        plan = plan_batches(problem.batch_size or "auto", problem.solver, network, c, evidence)
+        # Refused before anything is allocated.
+        make_direction = choose(
+            plan.solver, network, min(n, plan.rows), c, problem.device, dtype=problem.dtype, evidence=evidence,
+            candidates=len(streams), workers=workers,
+        )  # fmt: skip
+        plans[network] = plan, make_direction
+    flops = max(gram_flops(network, n, c) for network in plans)
+
+    def advance(stream: Stream) -> tuple[Member, Stream]:
+        start = stream.start
+        plan, make_direction = plans[start.network]
+        with torch_threads(flops), torch.no_grad():
+            w = solver_tensor(start.weights, problem.device)
+            anchor = None if start.anchor is None else solver_tensor(start.anchor, problem.device)
+            objective = problem.objective(start.network, start.inputs, n).for_member(anchor)
+            total = stream.total_weight + objective.total_weight
+            prior, loss = make_prior(start.prior, start.network, problem.loss, start.noise_precision, total, w)
+            steps = BatchSteps(problem.rule, plan, problem.settings.step_size)
+            if stream.steps is not None:
+                steps.restore(stream.steps, w)
+                prior.restore(stream.estimates)
+            if isinstance(loss, NoiseLoss) and stream.loss_precision is not None:
+                loss = loss.at_precision(torch.tensor(stream.loss_precision, device=w.device))
+            objective.data_loss = loss
+            training = StreamTraining(
+                objective, w, prior, problem.rule, make_direction, problem.settings, steps=steps,
+                random_state=np.random.RandomState([start.seed, stream.n_blocks]), total_weight=total,
+            )  # fmt: skip
+            training.take(stream)
+            member = make_member(training, start)
+        loss = objective.data_loss
+        precision = loss.precision if isinstance(loss, NoiseLoss) else None
+        return member, Stream(
+            start=replace(start, weights=member.weights),
+            total_weight=total,
+            n_blocks=training.n_iter,
+            steps=steps.state(),
+            estimates=prior.estimates(),
+            loss_precision=None if precision is None else precision.cpu().numpy().copy(),
+            history=member.history,
+        )
+
+    results = Parallel(n_jobs=n_jobs, require="sharedmem")(delayed(advance)(stream) for stream in streams)
+    members, streams = (list(part) for part in zip(*results, strict=True))
+    return Ensemble(members, problem.loss, 1.0), streams
