@@ -249,6 +249,17 @@ def test_members_of_a_search_go_on_in_batches():
     assert model.score(X, y) > 0.95
 
 
+@pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
+@unconverged
+def test_float32_trains_to_nearly_the_same_network(estimator):
+    X, y = data(estimator, 1000)
+    model = estimator(**PLAIN, batch_size=200, max_iter=3)
+    double, single = (clone(model).set_params(dtype=t).fit(X, y) for t in ("float64", "float32"))
+    np.testing.assert_allclose(single.loss_, double.loss_, rtol=1e-3)
+    block = single.partial_fit(X, y)
+    assert error(block, X, y) < 1.1 * error(double, X, y)
+
+
 @unconverged
 def test_a_constant_damping_is_kept_in_batches():
     X, y = regression(500)

@@ -79,3 +79,20 @@ def test_fits(estimator, solver, dtype, l2):
     predict = (lambda model: model.predict(X)) if estimator is GNRegressor else (lambda model: model.predict_proba(X))
     before = predict(cuda)
     np.testing.assert_allclose(predict(cuda.set_params(device="cpu")), before, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("l2", [1e-2, "evidence"])
+@pytest.mark.parametrize("solver", ["primal", "dual"])
+def test_batches_and_streams(solver, l2):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 4))
+    y = np.sin(X[:, 0]) + X[:, 1] + 0.1 * rng.normal(size=200)
+
+    def predict(device):
+        model = GNRegressor(
+            6, l2_regularization=l2, solver=solver, batch_size=50, device=device, n_estimators=1, max_iter=3,
+            random_state=0,
+        )  # fmt: skip
+        return model.fit(X, y).partial_fit(X[::-1], y[::-1]).predict(X)
+
+    np.testing.assert_allclose(predict("cuda"), predict("cpu"), rtol=1e-6, atol=1e-8)
