@@ -2,9 +2,9 @@
 ====================================================================
 
 Full batch, a pass of mini-batches, a product of conjugate gradients, and an iteration on a local dask cluster of two
-processes, each at several sizes. The model has two rates, both measured first on this machine: multiply-adds a second
-of a large matrix product, and seconds of a round through the scheduler. What it predicts is printed beside what was
-measured::
+processes, each at several sizes. The model has three rates, measured first on this machine: multiply-adds a second of a
+large matrix product, seconds a value of a hidden unit takes in a forward pass, and seconds of a round through the
+scheduler. What it predicts is printed beside what was measured::
 
     python examples/benchmarks/scaling.py scaling.csv
 """
@@ -51,6 +51,25 @@ def matrix_rate(repeats):
     return 1024 * 600**2 / timed(lambda: A.T @ A, 5 * repeats)
 
 
+def seconds_a_unit(repeats):
+    """Of a forward pass that is nearly all activations."""
+    network = Network(1, 1, (200,), linear_path=False)
+    w = torch.from_numpy(network.initial_weights(np.random.RandomState(0)))
+    U = Network.with_bias(torch.randn(1000, 1, dtype=torch.float64))
+    return timed(lambda: network.forward(U, w), 5 * repeats) / (1000 * 200)
+
+
+class Rates:
+    """What the model knows of the machine."""
+
+    def __init__(self, repeats):
+        self.products, self.units = matrix_rate(repeats), seconds_a_unit(repeats)
+
+    def seconds(self, multiply_adds, unit_values):
+        """Of so many multiply-adds of matrix products, and values of hidden units."""
+        return multiply_adds / self.products + unit_values * self.units
+
+
 def table(n, d=10):
     """Rows of a smooth relation."""
     rng = np.random.default_rng(0)
@@ -78,7 +97,7 @@ def full_batch(n, hidden, rate):
     X, y = table(n)
     network = Network(X.shape[1], 1, hidden)
     P = network.n_weights
-    predicted = (gram_flops(network, n, 1) + CUBIC * P**3 + PASSES * n * P) / rate
+    predicted = rate.seconds(gram_flops(network, n, 1) + CUBIC * P**3 + PASSES * n * P, PASSES * n * sum(hidden))
     return P, predicted, seconds_an_iteration(GNRegressor(**settings(hidden)), X, y)
 
 
@@ -88,7 +107,7 @@ def mini_batches(n, hidden, rate, batch=1000):
     network = Network(X.shape[1], 1, hidden)
     P = network.n_weights
     one = gram_flops(network, batch, 1) + P**3 / 3 + 2 * PASSES * batch * P
-    predicted = (n / batch * one + PASSES * n * P) / rate
+    predicted = rate.seconds(n / batch * one + PASSES * n * P, 3 * PASSES * n * sum(hidden))
     return P, predicted, seconds_an_iteration(GNRegressor(**settings(hidden, batch_size=batch)), X, y)
 
 
@@ -98,18 +117,22 @@ def cg_product(n, hidden, rate, repeats):
     network = Network(X.shape[1], 1, hidden)
     w = torch.from_numpy(network.initial_weights(np.random.RandomState(0)))
     jacobian = Jacobian.of_outputs(network, w, Network.with_bias(torch.from_numpy(X)))
-    predicted = PASSES_A_PRODUCT * n * network.n_weights / rate
+    predicted = rate.seconds(PASSES_A_PRODUCT * n * network.n_weights, PASSES_A_PRODUCT * n * sum(hidden))
     with torch.no_grad():
         return network.n_weights, predicted, timed(lambda: jacobian.normal_product(w), repeats)
 
 
 def on_dask(sizes, rate, workers=2):
     """The same of fits on local worker processes, and the seconds of a round without work."""
+    import dask
     import dask.array as da
     from distributed import Client, LocalCluster
 
     from skgn.dask import DaskGNRegressor
 
+    # Else every temporary is given back to the system at once: docs/dask.md.
+    memory = "distributed.nanny.pre-spawn-environ.MALLOC_"
+    dask.config.set({memory + "TRIM_THRESHOLD_": 2**28, memory + "MMAP_THRESHOLD_": 2**25})
     rows = []
     with (
         LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
@@ -123,9 +146,9 @@ def on_dask(sizes, rate, workers=2):
             X, y = table(n)
             network = Network(X.shape[1], 1, hidden)
             P = network.n_weights
-            on_workers = (gram_flops(network, n, 1) + PASSES * n * P) / (workers * rate)
+            on_workers = rate.seconds(gram_flops(network, n, 1) + PASSES * n * P, PASSES * n * sum(hidden)) / workers
             # A sum goes through the scheduler three times: shards, workers, driver.
-            predicted = on_workers + CUBIC * P**3 / rate + 2 * 3 * a_round
+            predicted = on_workers + rate.seconds(CUBIC * P**3, 0) + 2 * 3 * a_round
             chunks = n // (2 * workers)
             arrays = da.from_array(X, chunks=(chunks, X.shape[1])), da.from_array(y, chunks=chunks)
             rows.append(
@@ -147,12 +170,11 @@ def main():
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rate = matrix_rate(arguments.repeats)
-    print(f"{rate / 1e9:.1f}e9 multiply-adds a second, one thread, float64")
+    rate = Rates(arguments.repeats)
+    print(f"{rate.products / 1e9:.1f}e9 multiply-adds a second, {1e9 * rate.units:.1f} ns a unit; one thread, float64")
     rows = []
     for n, hidden in [(10_000, (20,)), (100_000, (20,)), (20_000, (60,)), (10_000, (120,))]:
         rows.append(("full batch", n, *full_batch(n, hidden, rate)))
-        print(rows[-1], flush=True)
     for n, hidden in [(20_000, (20,)), (100_000, (20,)), (20_000, (60,))]:
         rows.append(("pass of batches of 1,000", n, *mini_batches(n, hidden, rate)))
     for n, hidden in [(20_000, (200,)), (20_000, (2_000,)), (2_000, (20_000,))]:
