@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -164,13 +165,13 @@ class Training:
         loss, scale = self.objective.data_loss, self.prior.noise_variance
         return scale * loss.variance_factor if isinstance(loss, NoiseLoss) and scale is not None else None
 
-    def run(self, until: int, decrease: float = 0.0, pause: Callable[[], bool] = lambda: False) -> None:
+    def run(self, until: int, decrease: float = 0.0, pause: Callable[[], bool] | None = None) -> None:
         """Iterate until ``until`` iterations are done or training ends; ``status`` tells which.
 
         Or until one lowers the objective by less than the fraction ``decrease``, or ``pause()`` is true after one. An
         interrupt leaves training at its last iterate.
         """
-        self._pause = pause
+        self._pause = pause = pause or _never
         began = time.perf_counter() - self._seconds
         undo = self._undo()
         try:
@@ -190,7 +191,7 @@ class Training:
             undo()
             raise
         finally:
-            self._seconds = time.perf_counter() - began
+            self._seconds, self._pause = time.perf_counter() - began, _never
 
     def _undo(self) -> Callable[[], None]:
         """The way back to this iterate, so that an interrupt leaves no half of an iteration."""
@@ -260,7 +261,8 @@ class Training:
             at.loss,
             float(self._gradient.norm()),
             self.direction.trace() / len(at.w),
-            lambda: spectrum(self.jacobian, self.direction, objective.total_weight)[0],
+            # Without a reference to self: what would keep itself alive is freed late, and much with it.
+            partial(_smallest_eigenvalue, self.jacobian, self.direction, objective.total_weight),
         )
         if step is not None and not math.isnan(step.damping):
             self.damping = self.rule.accepted(step.damping, step.gain_ratio, self._iterate)
@@ -431,3 +433,11 @@ class Training:
     def history_arrays(self) -> dict[str, np.ndarray]:
         """The history as equal-length arrays; entry 0 is the starting point, whose step figures are nan."""
         return {name: np.asarray(values) for name, values in self.history.items()}
+
+
+def _never() -> bool:
+    return False
+
+
+def _smallest_eigenvalue(jacobian: Jacobian, direction: Direction, total_weight: float) -> float:
+    return spectrum(jacobian, direction, total_weight)[0]
