@@ -38,13 +38,14 @@ STATUS = {
     "evidence": "Converged: the log evidence per sample moved less than tol for n_iter_no_change iterations.",
     "precision": "Converged: the predicted decrease is below the rounding error of the objective.",
     "stream": "Trained in one pass on each block of rows given so far.",
+    "peak": "Converged: the log evidence has not risen for n_iter_no_change passes; that of its peak is kept.",
     "validation": "Stopped early: the validation loss did not improve for n_iter_no_change iterations.",
     "max_iter": "Stopped short of the tolerance: max_iter iterations were used up.",
     "max_time": "Stopped short of the tolerance: max_time was used up.",
     "interrupted": "Stopped short of the tolerance: interrupted by the user.",
     "no_descent": "Stopped short of the tolerance: no damping or step length lowers the objective.",
 }
-CONVERGED = frozenset({"gradient", "decrease", "evidence", "precision", "validation", "stream"})
+CONVERGED = frozenset({"gradient", "decrease", "evidence", "precision", "peak", "validation", "stream"})
 
 HISTORY = (
     "objective",
@@ -103,12 +104,12 @@ class Step:
 
 
 class _Best(NamedTuple):
-    """The weights of the lowest validation loss so far, with the prior and the data loss that went with them."""
+    """The iterate of the lowest validation loss so far, with the prior and the data loss that went with it."""
 
-    validation_loss: float
+    loss: float
     at: Evaluation
     prior: Prior
-    loss: Loss
+    data_loss: Loss
 
 
 @dataclass
@@ -220,7 +221,7 @@ class Training:
             self.status = reason
         best = self._best
         if best is not None and best.at is not self.at:
-            self.at, self.prior, self.objective.data_loss = best.at, best.prior, best.loss
+            self.at, self.prior, self.objective.data_loss = best.at, best.prior, best.data_loss
             self._a = self.objective.network.expand(self.prior.precision)
             self._linearise()
 
@@ -284,14 +285,16 @@ class Training:
         """Keep the weights if their validation loss is the lowest so far, and stop if it has not been for long."""
         loss = validation.evaluate(self.at.w).loss
         self.history["validation_loss"].append(loss)
-        if self._best is None or loss < (1 - self.settings.tol) * self._best.validation_loss:
-            self._stale = 0
-        else:
-            self._stale += 1
-        if self._best is None or loss < self._best.validation_loss:
+        lowest = math.inf if self._best is None else self._best.loss
+        self._keep_best(loss, loss < (1 - self.settings.tol) * lowest, "validation")
+
+    def _keep_best(self, loss: float, better: bool, status: str) -> None:
+        """Keep the iterate of the lowest such loss; stop where none was ``better`` for n_iter_no_change iterations."""
+        self._stale = 0 if better else self._stale + 1
+        if self._best is None or loss < self._best.loss:
             self._best = _Best(loss, self.at, copy.copy(self.prior), self.objective.data_loss)
         if self.status == "running" and self._stale >= self.settings.n_iter_no_change:
-            self.status = "validation"
+            self.status = status
 
     def value(self, at: Evaluation) -> float:
         """The objective: mean loss plus prior."""

@@ -1,5 +1,6 @@
 """Mini-batches and streams: steps on batches of rows, in a fit and block by block."""
 
+import gc
 import pickle
 
 import numpy as np
@@ -19,6 +20,7 @@ from skgn.damping import Constant, GainRatio
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.network import Network
 from skgn.objective import Objective
+from skgn.training import Training
 
 unconverged = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -241,6 +243,15 @@ def test_evidence_in_batches_is_that_of_all_rows(estimator):
         assert 0.85 < np.mean(np.abs(y - mean) < 1.645 * std) < 0.95
 
 
+def test_the_highest_evidence_of_all_passes_is_kept():
+    X, y = classification(3000)
+    model = GNClassifier((10,), prior_groups="layer", batch_size=150, n_estimators=1, max_iter=200, random_state=0)
+    model.fit(X, y)
+    evidence = model.history_["log_evidence"][1:]
+    assert model.status_ == "peak"
+    assert model.log_evidence_ == evidence.max() > evidence[-1]
+
+
 @unconverged
 def test_members_of_a_search_go_on_in_batches():
     X, y = regression(2500)
@@ -293,6 +304,21 @@ def test_the_smaller_system_of_a_batch_is_solved():
 
 
 # --- Streams
+
+
+def test_a_block_is_freed_when_it_is_done():
+    X, y = regression(500)
+    model = GNRegressor(**PLAIN).partial_fit(X, y)
+    gc.collect()
+    gc.disable()
+    try:
+        model.partial_fit(X, y)
+        clone(model).fit(X, y)
+        alive = [type(kept).__name__ for kept in gc.get_objects() if issubclass(type(kept), (Objective, Training))]
+    finally:
+        gc.enable()
+    # Cycles would wait for the collector, block upon block.
+    assert alive == []
 
 
 def blocks(X, y, n_blocks):
