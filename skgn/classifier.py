@@ -351,6 +351,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
 
         Damping, scalings, the remembered curvature and the estimated precisions are kept from block to block; all
         scalings are those of the first block. Nothing is compared: what is "auto" is chosen as for a single network.
+        ``max_iter``, ``max_time`` and ``tol`` have no part in it; an interrupted call leaves what there was before.
         The temperature is 1.
 
         Parameters

@@ -269,13 +269,22 @@ class BaseGN(Parameters, metaclass=ABCMeta):
 
     def _split(self, X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> list[np.ndarray]:
         """Part merged rows into those for training and those for validation: no row is on both sides."""
+        strata = self._strata(Y)
+        # One of each class at least.
+        counts = np.ones(1) if strata is None else np.unique(strata, return_counts=True)[1]
+        size = max(round(self.validation_fraction * len(Y)), len(counts))
+        if len(Y) < 2 * len(counts) or (strata is not None and counts.min() < 2):
+            raise ValueError(
+                "early_stopping=True needs two different rows at least, of each class, for training and validation; "
+                f"got n_samples={len(Y)}. Pass X_val and y_val, or set early_stopping=False."
+            )
         return train_test_split(
             X,
             Y,
             weight,
-            test_size=self.validation_fraction,
+            test_size=min(size, len(Y) - len(counts)),
             random_state=check_random_state(self.random_state).randint(np.iinfo(np.int32).max),
-            stratify=self._strata(Y),
+            stratify=strata,
         )
 
     def _validation(self, X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> Validation:

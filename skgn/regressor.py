@@ -301,6 +301,7 @@ class GNRegressor(RegressorMixin, BaseGN):
 
         Damping, scalings, the remembered curvature and the estimated precisions are kept from block to block; all
         scalings are those of the first block. Nothing is compared: what is "auto" is chosen as for a single network.
+        ``max_iter``, ``max_time`` and ``tol`` have no part in it; an interrupted call leaves what there was before.
 
         Parameters
         ----------

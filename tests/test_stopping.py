@@ -106,6 +106,17 @@ def test_the_validation_set_has_every_class_in_equal_parts():
     assert np.ptp(np.bincount(seen[0].astype(int))) <= 1
 
 
+def test_a_small_validation_set_has_one_of_each_class_or_is_refused():
+    X, y = load_iris(return_X_y=True)
+    few = np.arange(0, 150, 10)
+    model = GNClassifier(hidden_layer_sizes=(), n_estimators=1, early_stopping=True, validation_fraction=0.01)
+    assert set(model.fit(X[few], y[few]).predict(X)) == {0, 1, 2}
+    with pytest.raises(ValueError, match="two different rows"):
+        model.fit(X[[0, 60, 70]], y[[0, 60, 70]])
+    with pytest.raises(ValueError, match="two different rows"):
+        GNRegressor(early_stopping=True).fit(X[:1], y[:1])
+
+
 def test_bad_validation_sets_are_refused():
     X, y = load_iris(return_X_y=True)
     model = GNClassifier(hidden_layer_sizes=(), n_estimators=1, early_stopping=True)
