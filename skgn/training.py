@@ -107,6 +107,7 @@ class _Best(NamedTuple):
     """The iterate of the lowest validation loss so far, with the prior and the data loss that went with it."""
 
     loss: float
+    iteration: int
     at: Evaluation
     prior: Prior
     data_loss: Loss
@@ -220,7 +221,7 @@ class Training:
         if self.status == "running":
             self.status = reason
         best = self._best
-        if best is not None and best.at is not self.at:
+        if best is not None and best.iteration < self.n_iter:
             self.at, self.prior, self.objective.data_loss = best.at, best.prior, best.data_loss
             self._a = self.objective.network.expand(self.prior.precision)
             self._linearise()
@@ -292,7 +293,7 @@ class Training:
         """Keep the iterate of the lowest such loss; stop where none was ``better`` for n_iter_no_change iterations."""
         self._stale = 0 if better else self._stale + 1
         if self._best is None or loss < self._best.loss:
-            self._best = _Best(loss, self.at, copy.copy(self.prior), self.objective.data_loss)
+            self._best = _Best(loss, self.n_iter, self.at, copy.copy(self.prior), self.objective.data_loss)
         if self.status == "running" and self._stale >= self.settings.n_iter_no_change:
             self.status = status
 
