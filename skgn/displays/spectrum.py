@@ -43,7 +43,7 @@ class SpectrumDisplay:
     Attributes
     ----------
     min_line_, max_line_, damping_line_ : Line2D
-    range_ : FillBetweenPolyCollection
+    range_ : PolyCollection
         The surface between the extreme eigenvalues.
     rounding_line_ : Line2D or None
         None where all eigenvalues are above rounding error.

@@ -62,7 +62,7 @@ class UncertaintyDisplay:
     intervals_ : LineCollection
     inside_points_, outside_points_ : Line2D
     coverage_line_ : Line2D
-    chance_ : FillBetweenPolyCollection
+    chance_ : PolyCollection
     axes_ : ndarray of matplotlib Axes, of shape (2,)
     ax_ : matplotlib Axes
         The Axes that holds the legend.
