@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .fitted import fitted_network
-from .panels import GREY, legend_above, line_style, logarithmic, panels, shortened
+from .panels import GREY, check_x, legend_above, line_style, logarithmic, name_x, panels, shortened
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -34,7 +34,8 @@ _LABELS = {
 #: Where a ratio of values means nothing, or 1 is the value to compare with.
 _LINEAR = ("gain_ratio", "log_evidence")
 
-_X_LABELS = {"iteration": "iteration", "time": "time (s)"}
+#: In a panel without values.
+_UNKNOWN = "not known"
 
 #: Markers a line at the most, so that they stay apart.
 _MARKERS = 15
@@ -96,8 +97,7 @@ class ConvergenceDisplay:
     ) -> None:
         quantities = [quantities] if isinstance(quantities, str) else list(quantities)
         known = sorted({key for history in histories.values() for key in history})
-        if x not in _X_LABELS:
-            raise ValueError(f"x must be 'iteration' or 'time', got {x!r}.")
+        check_x(x)
         if not histories:
             raise ValueError("There is no estimator to draw; pass one at least.")
         if not quantities:
@@ -203,8 +203,6 @@ class ConvergenceDisplay:
         return self
 
     def _draw(self, i: int, ax: Any, quantity: str, line_kw: dict[str, Any]) -> None:
-        from matplotlib.ticker import MaxNLocator
-
         drawn = _named_lines(ax)
         for j, (name, history) in enumerate(self.histories.items()):
             if quantity not in history:
@@ -213,14 +211,20 @@ class ConvergenceDisplay:
             x = history["time"] if self.x == "time" else np.arange(len(values))
             style = line_style(len(drawn) + j) | {"markersize": 4, "markevery": max(1, len(values) // _MARKERS)}
             self.lines_[i, j] = ax.plot(x, values, **(style | {"label": name} | line_kw))[0]
-        if quantity == "gain_ratio" and not drawn:
+        name_x(ax, self.x)
+        ax.set_ylabel(_LABELS.get(quantity, quantity.replace("_", " ")))
+        series = [line.get_ydata() for line in _named_lines(ax)]
+        # A fixed prior has no evidence, conjugate gradients no effective parameters.
+        known = any(np.isfinite(values).any() for values in series)
+        ax.tick_params(axis="y", left=known, labelleft=known)
+        for text in [text for text in ax.texts if text.get_text() == _UNKNOWN]:
+            text.remove()
+        if not known:
+            ax.text(0.5, 0.5, _UNKNOWN, color=GREY, ha="center", va="center", transform=ax.transAxes)
+        elif quantity == "gain_ratio" and not drawn:
             # Actual over predicted decrease: 1 where the model of the objective is right.
             ax.axhline(1, color=GREY, linewidth=0.8, zorder=0, label="_gain_ratio")
-        if self.x == "iteration":
-            ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        ax.set(xlabel=_X_LABELS[self.x], ylabel=_LABELS.get(quantity, quantity.replace("_", " ")))
-        series = [line.get_ydata() for line in _named_lines(ax)]
-        if quantity == "log_evidence":
+        elif quantity == "log_evidence":
             _leave_out_early_values(ax, series)
         elif quantity not in _LINEAR and _spans_decades(series):
             logarithmic(ax)
