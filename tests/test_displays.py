@@ -189,7 +189,8 @@ class TestConvergence:
 
     def test_the_log_evidence_is_shown_where_training_ends(self):
         values = np.array([-np.inf, -5761.0, -575.0, -539.0, -514.0, -503.0, -493.0, -492.0, -491.0, -491.5])
-        display = ConvergenceDisplay({"a": {"log_evidence": values}}, quantities=["log_evidence"]).plot()
+        histories = {"evidence": {"log_evidence": values}, "a fixed prior": {"log_evidence": np.full(3, np.nan)}}
+        display = ConvergenceDisplay(histories, quantities=["log_evidence"]).plot()
         low, high = display.ax_.get_ylim()
         assert display.ax_.get_yscale() == "linear"
         assert -700 < low < -539 and -491 < high < -480

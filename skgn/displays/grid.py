@@ -163,16 +163,14 @@ class GridDisplay:
             _sorted([params[key] for params in results["params"] if key in params]) for key in (x_key, y_key)
         )
         mean, std = np.full((2, len(y_values), len(x_values)), np.nan)
-        spread = np.asarray(results.get(metric.replace("mean_", "std_", 1), np.full(len(results["params"]), np.nan)))
-        if not metric.startswith("mean_"):
-            spread = np.full(len(results["params"]), np.nan)
+        spread = results.get(metric.replace("mean_", "std_", 1)) if metric.startswith("mean_") else None
         for i in rows.values():
             params, value = results["params"][i], results[metric][i]
             if x_key not in params or y_key not in params or not np.isfinite(value):
                 continue
             cell = _index(params[y_key], y_values), _index(params[x_key], x_values)
             if np.isnan(mean[cell]) or (value < mean[cell] if lower else value > mean[cell]):
-                mean[cell], std[cell] = value, spread[i]
+                mean[cell], std[cell] = value, np.nan if spread is None else spread[i]
         display = cls(
             mean,
             std,

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 __all__ = [
     "BLACK",
     "BLUE",
-    "GREEN",
     "GREY",
     "VERMILLION",
     "check_x",
@@ -31,9 +30,8 @@ __all__ = [
 
 #: Colours that the colour-blind tell apart: M. Okabe and K. Ito, https://jfly.uni-koeln.de/color/ (2002); without the
 #: yellow, which is hardly seen on white.
-BLUE, VERMILLION, GREEN, BLACK = "#0072B2", "#D55E00", "#009E73", "#000000"
-GREY = "#707070"
-_COLOURS = (BLUE, VERMILLION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", BLACK)
+BLUE, VERMILLION, BLACK, GREY = "#0072B2", "#D55E00", "#000000", "#707070"
+_COLOURS = (BLUE, VERMILLION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", BLACK)
 _LINE_STYLES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "s", "^", "D", "v")
 
