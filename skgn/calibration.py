@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm, poisson, t
+from scipy.stats import binom, norm, poisson, t
 
 from .classifier import GNClassifier
 from .losses import StudentTLoss
@@ -25,7 +25,7 @@ __all__ = ["more_regularisation", "probability_findings", "residual_findings"]
 #: An alarm needs this many standard errors, so that few rows do not cry wolf: one in 370 by chance.
 _STANDARD_ERRORS = 3.0
 
-#: Or, of counts of rare events and of several outputs, a smaller probability than this under the model.
+#: Or, where a count tells, a smaller probability than this under the model.
 _RARE = 1e-3
 
 #: Coverage or confidence off by less makes no practical difference, however many rows show it.
@@ -243,9 +243,10 @@ def _coverage(data: _Residuals) -> Finding:
         worst = int(np.argmax(np.abs(inside - level)))
         error = math.sqrt(level * (1 - level) / data.total)
         # Each output is another chance to be far off.
-        allowed = max(_MATERIAL, error * max(_STANDARD_ERRORS, float(norm.isf(_RARE / len(inside)))))
+        by_chance = _two_sided(float(inside[worst]), level, data.total) * len(inside)
         off = float(inside[worst]) - level
-        furthest = off if abs(off) > max(allowed, abs(furthest)) else furthest
+        alarm = by_chance < _RARE and abs(off) > max(_MATERIAL, abs(furthest))
+        furthest = off if alarm else furthest
         numbers |= {f"coverage_{100 * level:.0f}": float(inside[worst]), f"error_{100 * level:.0f}": error}
         output = f" (output {worst})" if len(inside) > 1 else ""
         parts.append(f"{level:.0%} intervals hold {inside[worst]:.0%} +- {error:.0%}{output}")
@@ -256,6 +257,12 @@ def _coverage(data: _Residuals) -> Finding:
         advice = None if data.heavy_tails else 'loss="student_t" if outliers in the training data widen the intervals'
         return Finding("calibration", "too wide", numbers, text + ": too wide", advice)
     return Finding("calibration", "good", numbers, text)
+
+
+def _two_sided(part: float, level: float, total: float) -> float:
+    """Probability that of so many rows a part at least as far from ``level`` lies inside, by the binomial law."""
+    n, k = round(total), round(part * total)
+    return 2 * min(float(binom.cdf(k, n, level)), float(binom.sf(k - 1, n, level)))
 
 
 class _Probabilities(_Predictions):

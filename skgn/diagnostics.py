@@ -97,8 +97,8 @@ def diagnose(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, verbo
     >>> report = diagnose(model, X[300:], y[300:], verbose=False)
     >>> report["convergence"].verdict
     'converged'
-    >>> print(f"R2 {report['skill'].numbers['r2']:.1f}; advice: {report.advice}")
-    R2 0.5; advice: []
+    >>> print(f"R2 {report['skill'].numbers['r2']:.1f}: {report['skill'].verdict}")
+    R2 0.5: better than the mean
     """
     case = _case(estimator, X, y, sample_weight)
     if isinstance(case.model, GNRegressor):
