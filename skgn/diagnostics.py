@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_array
+from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted
 
 from .backend import DTYPES, memory_budget, torch_threads
@@ -179,7 +179,7 @@ def _case(estimator: Any, X: Any, y: Any, sample_weight: Any) -> _Case:
     if weight.min() < 0 or len(rows) == 0:
         raise ValueError("sample_weight must not be negative, nor zero for every sample.")
     if len(rows) < len(y):
-        X = X.iloc[rows] if hasattr(X, "iloc") else np.asarray(X)[rows]
+        X = _safe_indexing(X, rows)
     return _Case(model, X, y[rows], weight[rows], rows, names)
 
 
@@ -313,7 +313,7 @@ def _extreme_eigenvalues(case: _Case) -> tuple[float, float, str]:
         loss = StudentTLoss() if model.noise_distribution_ == "student_t" else SquaredError()
         if member.posterior is not None:
             loss = loss.at_precision(torch.from_numpy(loss.variance_factor / member.posterior.noise_variance))
-    X = case.X.iloc[some] if hasattr(case.X, "iloc") else np.asarray(case.X)[some]
+    X = _safe_indexing(case.X, some)
     with torch_threads(0.0), torch.no_grad():
         objective, w = best_member_objective(model, X, case.y[some], case.weight[some], loss)
         jacobian = objective.jacobian(objective.evaluate(w))
