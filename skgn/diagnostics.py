@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_array
-from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted
+from sklearn.utils.validation import _check_sample_weight, check_consistent_length
 
 from .backend import DTYPES, memory_budget, torch_threads
 from .calibration import more_regularisation, probability_findings, residual_findings
 from .classifier import GNClassifier
 from .directions import Dual, Primal, spectrum
+from .displays.fitted import best_of_search, feature_names, fitted_network
 from .ensemble import Member
 from .estimator import best_member_objective
 from .losses import NoiseLoss, SquaredError, StudentTLoss
@@ -54,8 +55,8 @@ def diagnose(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, verbo
 
     Parameters
     ----------
-    estimator : GNRegressor, GNClassifier or Pipeline
-        Fitted; a pipeline must end in one of the two.
+    estimator : fitted estimator
+        GNRegressor or GNClassifier, a pipeline that ends with one, or a search over one.
     X : array-like of shape (n_samples, n_features)
         As for ``estimator.predict``.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
@@ -145,23 +146,12 @@ class _Case:
 
 
 def _case(estimator: Any, X: Any, y: Any, sample_weight: Any) -> _Case:
-    model = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    model, step = fitted_network(estimator), best_of_search(estimator)
     if not isinstance(model, (GNRegressor, GNClassifier)):
-        hint = ": pass its best_estimator_" if hasattr(model, "best_estimator_") else ""
-        raise TypeError(
-            "diagnose takes a GNRegressor, a GNClassifier, or a Pipeline that ends in one, "
-            f"got {type(model).__name__}{hint}."
-        )
-    check_is_fitted(model)
-    names: Any = getattr(model, "feature_names_in_", None)
-    if isinstance(estimator, Pipeline) and len(estimator.steps) > 1:
-        X = estimator[:-1].transform(X)
-        if names is None and hasattr(estimator[:-1], "get_feature_names_out"):
-            try:
-                names = estimator[:-1].get_feature_names_out()
-            except (AttributeError, ValueError):
-                names = None  # a step that does not tell
-    names = [f"x{j}" for j in range(model.n_features_in_)] if names is None else [str(name) for name in names]
+        raise TypeError(f"diagnose takes a GNRegressor or a GNClassifier, got {type(model).__name__}.")
+    names = feature_names(estimator)
+    while isinstance(step, Pipeline):
+        X, step = step[:-1].transform(X) if len(step) > 1 else X, step[-1]
     check_consistent_length(X, y, sample_weight)
     expected = np.asarray(model.predict(X)).shape
     regression = isinstance(model, GNRegressor)

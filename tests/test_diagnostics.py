@@ -358,7 +358,7 @@ def test_a_report_is_read_by_topic(regressor):
         (Ridge(), TypeError, "Ridge"),
         (make_pipeline(StandardScaler(), Ridge()), TypeError, "Ridge"),
         (TransformedTargetRegressor(GNRegressor()), TypeError, "TransformedTargetRegressor"),
-        (GNRegressor, TypeError, "GNRegressor"),
+        (GNRegressor, TypeError, "fitted GNRegressor"),
         (GNRegressor(), NotFittedError, "not fitted"),
         (make_pipeline(StandardScaler(), GNClassifier()), NotFittedError, "not fitted"),
     ],
@@ -368,11 +368,11 @@ def test_what_is_not_a_fitted_estimator_is_refused(estimator, error, message):
         diagnose(estimator, *regression(50))
 
 
-def test_a_search_is_told_what_to_pass(regressor):
-    search = GridSearchCV(regressor, {}).set_params(refit=False)
-    search.best_estimator_ = regressor
-    with pytest.raises(TypeError, match="best_estimator_"):
-        diagnose(search, *regression(50))
+def test_of_a_search_the_best_estimator_is_examined():
+    X, y = regression(100)
+    search = GridSearchCV(make_pipeline(StandardScaler(), GNRegressor(**ONE)), {"gnregressor__alpha": [1.0]}, cv=2)
+    search.fit(X, y)
+    assert str(quiet(search, X, y)) == str(quiet(search.best_estimator_, X, y))
 
 
 def test_data_that_do_not_fit_are_refused(regressor, classifier):
