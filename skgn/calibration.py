@@ -28,14 +28,18 @@ _STANDARD_ERRORS = 3.0
 #: Or, where a count tells, a smaller probability than this under the model.
 _RARE = 1e-3
 
-#: Coverage or confidence off by less makes no practical difference, however many rows show it.
-_MATERIAL = 0.05
+#: Coverage or confidence off by less makes no practical difference, however many rows show it; intervals that are too
+#: wide do less harm.
+_MATERIAL, _MATERIAL_WIDE = 0.05, 0.1
 
 #: Residuals are typically this many times the predicted standard deviations before these are called too small.
 _TOO_NARROW = 1.25
 
 #: And this many times the noise before a fit is called overfitted or out of its range: twice the noise variance.
 _ABOVE_NOISE = math.sqrt(2)
+
+#: Residuals are typically this part of the noise or less where outliers in the training data have inflated it.
+_INFLATED = 0.8
 
 #: A residual is called an outlier beyond so many standard deviations: normal noise has one in 16,000 there.
 _OUTLIER = 4.0
@@ -245,7 +249,8 @@ def _coverage(data: _Residuals) -> Finding:
         # Each output is another chance to be far off.
         by_chance = _two_sided(float(inside[worst]), level, data.total) * len(inside)
         off = float(inside[worst]) - level
-        alarm = by_chance < _RARE and abs(off) > max(_MATERIAL, abs(furthest))
+        material = _MATERIAL if off < 0 else _MATERIAL_WIDE
+        alarm = by_chance < _RARE and abs(off) > max(material, abs(furthest))
         furthest = off if alarm else furthest
         numbers |= {f"coverage_{100 * level:.0f}": float(inside[worst]), f"error_{100 * level:.0f}": error}
         output = f" (output {worst})" if len(inside) > 1 else ""
@@ -254,7 +259,8 @@ def _coverage(data: _Residuals) -> Finding:
     if furthest < 0:
         return Finding("calibration", "too narrow", numbers, text + ": too narrow", data.narrow_advice)
     if furthest > 0:
-        advice = None if data.heavy_tails else 'loss="student_t" if outliers in the training data widen the intervals'
+        inflated = not data.heavy_tails and (data.typical < _INFLATED * np.atleast_1d(data.model.noise_std_)).any()
+        advice = 'loss="student_t", as outliers in the training data may have inflated the noise' if inflated else None
         return Finding("calibration", "too wide", numbers, text + ": too wide", advice)
     return Finding("calibration", "good", numbers, text)
 

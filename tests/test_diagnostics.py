@@ -291,6 +291,16 @@ def test_standard_deviations_of_the_wrong_size_are_noticed_and_right_ones_are_no
         assert (report["noise"].verdict == "overfitted or shifted") == (verdict == "too narrow")
 
 
+def test_noise_that_outliers_have_inflated_is_told_from_wide_intervals():
+    X, y = regression(600)
+    dirty = y.copy()
+    dirty[:300:15] += 5.0
+    fitted = {loss: GNRegressor(**ONE, loss=loss).fit(X[:300], dirty[:300]) for loss in ("squared_error", "student_t")}
+    normal, student = (quiet(model, X[300:], y[300:])["calibration"] for model in fitted.values())
+    assert normal.verdict == "too wide" and "student_t" in normal.advice
+    assert student.advice is None
+
+
 def test_few_rows_do_not_cry_wolf(regressor):
     verdicts = [quiet(regressor, *drawn(regressor, 10, 1.0, seed)[:2])["calibration"].verdict for seed in range(30)]
     assert verdicts == ["good"] * 30
