@@ -195,7 +195,7 @@ def _convergence(case: _Case) -> Finding:
     text = f"{'converged' if converged else 'NOT converged'} after {model.n_iter_} iterations ({why})"
     if math.isfinite(change):
         unit = "of the objective" if model.log_evidence_ is None else "nats of evidence"
-        text += f"; the last moved {change:.2g} {unit}"
+        text += f"; last change {change:.2g} {unit}"
     advice = None
     if not converged:
         seconds = float(model.history_["time"][-1]) / max(model.n_iter_, 1)
