@@ -158,7 +158,7 @@ for ax, sign in zip(axes, limits, strict=True):
     ax.set(ylabel=labels[sign], yscale="log" if sign == "error" else "linear")
     ax.legend(loc="upper left")
 axes[0].set_title("all is well  |  two sensors read too high  |  a worn part adds to y")
-axes[1].set_xlabel("batch of 50 rows")
+_ = axes[1].set_xlabel("batch of 50 rows")
 
 # %%
 # Training anew
