@@ -189,15 +189,30 @@ class TestConvergence:
 
     def test_the_log_evidence_is_shown_where_training_ends(self):
         values = np.array([-np.inf, -5761.0, -575.0, -539.0, -514.0, -503.0, -493.0, -492.0, -491.0, -491.5])
-        display = ConvergenceDisplay({"a": {"log_evidence": values}}, quantities=["log_evidence"]).plot()
+        histories = {"evidence": {"log_evidence": values}, "a fixed prior": {"log_evidence": np.full(3, np.nan)}}
+        display = ConvergenceDisplay(histories, quantities=["log_evidence"]).plot()
         low, high = display.ax_.get_ylim()
         assert display.ax_.get_yscale() == "linear"
         assert -700 < low < -539 and -491 < high < -480
+
+    def test_one_entry_and_none(self, models):
+        history = {key: values[:1] for key, values in models.fixed.history_.items()}
+        display = ConvergenceDisplay({"start": history}, quantities=["objective", "damping"]).plot()
+        display.figure_.canvas.draw()
+        low, high = display.axes_[0].get_xlim()
+        assert [tick for tick in display.axes_[0].get_xticks() if low <= tick <= high] == [0]
+        assert [text.get_text() for text in display.axes_[1].texts] == ["not known"]
+        ConvergenceDisplay.from_estimator(models.fixed, quantities=["objective", "damping"], ax=display.axes_)
+        assert not display.axes_[1].texts
 
     def test_a_quantity_may_be_in_one_history_only(self, models):
         both = [models.fixed, models.classifier]
         display = ConvergenceDisplay.from_estimator(both, quantities=["validation_loss"])
         assert display.lines_[0, 0] is None
+        display = ConvergenceDisplay.from_estimator(both, quantities=["validation_loss", "loss"])
+        assert display.lines_[0, 1].get_color() == display.lines_[1, 1].get_color()
+        names = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+        assert names == ["GNRegressor 1", "GNClassifier 2"]
         assert_drawn(display.lines_[0, 1].get_ydata(), models.classifier.history_["validation_loss"])
 
     def test_a_second_display_is_drawn_beside_the_first(self, models):
@@ -427,6 +442,10 @@ class TestGrid:
         assert all("±" in text.get_text() for text in few.text_.flat)
         many = GridDisplay(_RNG.normal(size=(50, 50)), np.ones((50, 50)), range(50), range(50)).plot()
         assert not many.text_.any()
+        many.figure_.canvas.draw()
+        for labels in (many.ax_.get_xticklabels(), many.ax_.get_yticklabels()):
+            boxes = [label.get_window_extent() for label in labels]
+            assert not any(one.overlaps(other) for one, other in pairwise(boxes))
 
     def test_one_outlier_does_not_take_all_colours(self):
         mean = np.array([[0.50, 0.51, 0.52], [0.53, 0.54, -90.0]])

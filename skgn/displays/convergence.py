@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .fitted import fitted_network
-from .panels import GREY, legend_above, line_style, logarithmic, panels, shortened
+from .panels import GREY, check_x, legend_above, line_style, logarithmic, name_x, panels, shortened
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -34,7 +34,15 @@ _LABELS = {
 #: Where a ratio of values means nothing, or 1 is the value to compare with.
 _LINEAR = ("gain_ratio", "log_evidence")
 
-_X_LABELS = {"iteration": "iteration", "time": "time (s)"}
+#: What a history only holds on demand.
+_HINTS = {
+    "validation_loss": " (it needs early_stopping=True)",
+    "min_eigenvalue": " (it needs record_spectrum=True)",
+    "max_eigenvalue": " (it needs record_spectrum=True)",
+}
+
+#: In a panel without values.
+_UNKNOWN = "not known"
 
 #: Markers a line at the most, so that they stay apart.
 _MARKERS = 15
@@ -96,8 +104,7 @@ class ConvergenceDisplay:
     ) -> None:
         quantities = [quantities] if isinstance(quantities, str) else list(quantities)
         known = sorted({key for history in histories.values() for key in history})
-        if x not in _X_LABELS:
-            raise ValueError(f"x must be 'iteration' or 'time', got {x!r}.")
+        check_x(x)
         if not histories:
             raise ValueError("There is no estimator to draw; pass one at least.")
         if not quantities:
@@ -173,7 +180,7 @@ class ConvergenceDisplay:
             network = fitted_network(estimator)
             histories = {type(network).__name__ if name is None else name: network.history_}
         display = cls(histories, quantities=quantities, x=x)
-        return display.plot(ax, legend=len(histories) > 1 or name is not None, **line_kw)
+        return display.plot(ax, legend=None if name is None else True, **line_kw)
 
     def plot(self, ax: Any = None, *, legend: bool | None = None, **line_kw: Any) -> Self:
         """Draw, beside what is there if ``ax`` already holds the panels of another such display.
@@ -197,60 +204,57 @@ class ConvergenceDisplay:
         self.ax_, self.axes_ = panels("ConvergenceDisplay.plot", ax, n_rows, n_columns, n)
         self.figure_ = self.ax_.figure
         self.lines_ = np.full((n, len(self.histories)), None, dtype=object)
+        n_before = max(len(_named_lines(panel)) for panel in self.axes_)
         for i, (panel, quantity) in enumerate(zip(self.axes_, self.quantities, strict=True)):
-            self._draw(i, panel, quantity, line_kw)
+            self._draw(i, panel, quantity, n_before, line_kw)
         self._name_lines(legend)
         return self
 
-    def _draw(self, i: int, ax: Any, quantity: str, line_kw: dict[str, Any]) -> None:
-        from matplotlib.ticker import MaxNLocator
-
-        drawn = _named_lines(ax)
+    def _draw(self, i: int, ax: Any, quantity: str, n_before: int, line_kw: dict[str, Any]) -> None:
         for j, (name, history) in enumerate(self.histories.items()):
             if quantity not in history:
                 continue
             values = np.where(np.isfinite(history[quantity]), history[quantity], np.nan)
             x = history["time"] if self.x == "time" else np.arange(len(values))
-            style = line_style(len(drawn) + j) | {"markersize": 4, "markevery": max(1, len(values) // _MARKERS)}
+            style = line_style(n_before + j) | {"markersize": 4, "markevery": max(1, len(values) // _MARKERS)}
             self.lines_[i, j] = ax.plot(x, values, **(style | {"label": name} | line_kw))[0]
-        if quantity == "gain_ratio" and not drawn:
+        name_x(ax, self.x)
+        ax.set_ylabel(_LABELS.get(quantity, quantity.replace("_", " ")))
+        series = [line.get_ydata() for line in _named_lines(ax)]
+        # A fixed prior has no evidence, conjugate gradients no effective parameters.
+        known = any(np.isfinite(values).any() for values in series)
+        ax.tick_params(axis="y", left=known, labelleft=known)
+        for text in [text for text in ax.texts if text.get_text() == _UNKNOWN]:
+            text.remove()
+        if not known:
+            ax.text(0.5, 0.5, _UNKNOWN, color=GREY, ha="center", va="center", transform=ax.transAxes)
+        elif quantity == "gain_ratio":
             # Actual over predicted decrease: 1 where the model of the objective is right.
             ax.axhline(1, color=GREY, linewidth=0.8, zorder=0, label="_gain_ratio")
-        if self.x == "iteration":
-            ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        ax.set(xlabel=_X_LABELS[self.x], ylabel=_LABELS.get(quantity, quantity.replace("_", " ")))
-        series = [line.get_ydata() for line in _named_lines(ax)]
-        if quantity == "log_evidence":
+        elif quantity == "log_evidence":
             _leave_out_early_values(ax, series)
         elif quantity not in _LINEAR and _spans_decades(series):
             logarithmic(ax)
 
     def _name_lines(self, legend: bool | None) -> None:
-        lines = {line.get_label(): line for ax in reversed(self.axes_) for line in _named_lines(ax)}
-        named = [name for name in _first_seen(line.get_label() for ax in self.axes_ for line in _named_lines(ax))]
-        if (len(named) > 1) if legend is None else (legend or len(named) > 1):
-            labels = [shortened(name, 60) for name in named]
-            handles = [lines[name] for name in named]
-            if self.ax_ in self.axes_ and len(self.axes_) > 1:  # panels of the user's own, with any place in the figure
-                self.ax_.legend(handles, labels, fontsize="small")
-            else:
-                legend_above(self.ax_, handles, labels)
-
-
-#: What a history only holds on demand.
-_HINTS = {
-    "validation_loss": " (it needs early_stopping=True)",
-    "min_eigenvalue": " (it needs record_spectrum=True)",
-    "max_eigenvalue": " (it needs record_spectrum=True)",
-}
+        lines: dict[str, Any] = {}
+        for ax in self.axes_:
+            for line in _named_lines(ax):
+                lines.setdefault(line.get_label(), line)
+        if (len(lines) < 2 and not legend) or legend is False:
+            return
+        # Others first; then ours in their order, whichever panels they are in.
+        names = [name for name in lines if name not in self.histories]
+        names += [name for name in self.histories if name in lines]
+        handles, labels = [lines[name] for name in names], [shortened(name, 60) for name in names]
+        if self.ax_ in self.axes_ and len(self.axes_) > 1:  # panels of the user's own, with any place in the figure
+            self.ax_.legend(handles, labels, fontsize="small")
+        else:
+            legend_above(self.ax_, handles, labels)
 
 
 def _named_lines(ax: Any) -> list[Any]:
     return [line for line in ax.lines if not str(line.get_label()).startswith("_")]
-
-
-def _first_seen(names: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(names))
 
 
 def _spans_decades(series: list[np.ndarray]) -> bool:
@@ -261,13 +265,13 @@ def _spans_decades(series: list[np.ndarray]) -> bool:
 
 def _leave_out_early_values(ax: Any, series: list[np.ndarray]) -> None:
     """Show what comes after a first ascent of hundreds of nats: J. W. Tukey's fence below the lower quartile."""
-    lowest = []
+    lowest, highest = [], []
     for values in series:
         finite = values[np.isfinite(values)]
-        if len(finite) == 0:
-            return
-        lower, upper = np.quantile(finite, [0.25, 0.75])
-        lowest.append(finite[finite >= lower - 1.5 * (upper - lower)].min())
-    highest = max(float(np.nanmax(values)) for values in series)
-    margin = 0.05 * (highest - min(lowest)) or 1.0
-    ax.set_ylim(min(lowest) - margin, highest + margin)
+        if len(finite) > 0:
+            lower, upper = np.quantile(finite, [0.25, 0.75])
+            lowest.append(float(finite[finite >= lower - 1.5 * (upper - lower)].min()))
+            highest.append(float(finite.max()))
+    low, high = min(lowest), max(highest)
+    margin = 0.05 * (high - low) or 1.0
+    ax.set_ylim(low - margin, high + margin)

@@ -48,7 +48,9 @@ def feature_names(estimator: Any) -> list[str]:
         return [str(name) for name in network.feature_names_in_]
     if isinstance(pipeline, Pipeline) and len(pipeline) > 1:
         try:
-            return [str(name) for name in pipeline[:-1].get_feature_names_out()]
+            names = [str(name) for name in pipeline[:-1].get_feature_names_out()]
         except (AttributeError, ValueError):
-            pass  # a step that does not name its outputs
+            names = []  # a step that does not name its outputs
+        if len(names) == network.n_features_in_:  # more steps may follow within the last
+            return names
     return [f"x{j}" for j in range(network.n_features_in_)]

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["GridDisplay"]
 
 
+#: Width of a digit in units of its size, and the size of numbers, in points, below which there are none.
+_LETTER, _SMALLEST_NUMBERS = 0.62, 6.0
+
+
 class GridDisplay:
     """Heat map of a grid search over two of its parameters, with the best cell framed.
 
@@ -159,16 +163,14 @@ class GridDisplay:
             _sorted([params[key] for params in results["params"] if key in params]) for key in (x_key, y_key)
         )
         mean, std = np.full((2, len(y_values), len(x_values)), np.nan)
-        spread = np.asarray(results.get(metric.replace("mean_", "std_", 1), np.full(len(results["params"]), np.nan)))
-        if not metric.startswith("mean_"):
-            spread = np.full(len(results["params"]), np.nan)
+        spread = results.get(metric.replace("mean_", "std_", 1)) if metric.startswith("mean_") else None
         for i in rows.values():
             params, value = results["params"][i], results[metric][i]
             if x_key not in params or y_key not in params or not np.isfinite(value):
                 continue
             cell = _index(params[y_key], y_values), _index(params[x_key], x_values)
             if np.isnan(mean[cell]) or (value < mean[cell] if lower else value > mean[cell]):
-                mean[cell], std[cell] = value, spread[i]
+                mean[cell], std[cell] = value, np.nan if spread is None else spread[i]
         display = cls(
             mean,
             std,
@@ -200,6 +202,7 @@ class GridDisplay:
         """
         self.ax_ = ax = panels("GridDisplay.plot", ax, 1, 1, 1)[1][0]
         self.figure_ = ax.figure
+        from matplotlib.font_manager import FontProperties
         from matplotlib.patches import Rectangle
 
         limits = {} if "norm" in kw else self._colour_limits()
@@ -212,8 +215,11 @@ class GridDisplay:
         below, above = (float(values.min()) < self.image_.norm.vmin, float(values.max()) > self.image_.norm.vmax)
         extend = {(True, False): "min", (False, True): "max", (True, True): "both"}.get((below, above), "neither")
         self.colorbar_ = self.figure_.colorbar(self.image_, ax=ax, label=self.metric, extend=extend)
-        ax.set_xticks(range(len(self.x_values)), [_short(value) for value in self.x_values])
-        ax.set_yticks(range(len(self.y_values)), [_short(value) for value in self.y_values])
+        columns, rows = [_short(value) for value in self.x_values], [_short(value) for value in self.y_values]
+        medium, (width, height) = FontProperties(size="medium").get_size_in_points(), self._cell()
+        letters = 1 + max(map(len, columns))
+        ax.set_xticks(range(len(columns)), columns, fontsize=min(medium, width / letters / _LETTER))
+        ax.set_yticks(range(len(rows)), rows, fontsize=min(medium, height / 1.2))
         ax.set(xlabel=self.x_name, ylabel=self.y_name)
         best = np.nanargmin(self.mean) if self.lower_is_better else np.nanargmax(self.mean)
         row, column = (int(i) for i in np.unravel_index(best, self.mean.shape))
@@ -233,6 +239,11 @@ class GridDisplay:
             lines.append(shortened(f"each cell: best over {', '.join(self.best_over)}", 60))
         return "\n".join(lines)
 
+    def _cell(self) -> tuple[float, float]:
+        """Width and height of a cell in points."""
+        box, point = self.ax_.get_window_extent(), self.figure_.dpi / 72
+        return box.width / point / self.mean.shape[1], box.height / point / self.mean.shape[0]
+
     def _colour_limits(self) -> dict[str, float]:
         """Where colours end on the side of the worse values: at J. W. Tukey's fence beyond the quartile there."""
         sign = -1 if self.lower_is_better else 1
@@ -247,18 +258,16 @@ class GridDisplay:
         values = self.mean[np.isfinite(self.mean)]
         spread = float(np.ptp(values)) or abs(float(values[0])) or 1.0
         decimals = int(np.clip(1 - np.floor(np.log10(spread)), 0, 4))
-        box, dpi = ax.get_window_extent(), self.figure_.dpi
-        width = 72 * box.width / dpi / self.mean.shape[1]
-        height = 72 * box.height / dpi / self.mean.shape[0]
+        width, height = self._cell()
         numbers = [[f"{value:.{decimals}f}".replace("-", "\N{MINUS SIGN}") for value in row] for row in self.mean]
         spreads = [[f"±{value:.{decimals}f}" if np.isfinite(value) else "" for value in row] for row in self.std]
-        letters = max(len(text) for rows in (numbers, spreads) for row in rows for text in row)
-        size = min(10.0, width / letters / 0.65)
-        two = size >= 6 and height > 2.8 * size and any(text for row in spreads for text in row)
+        letters = 1 + max(len(text) for rows in (numbers, spreads) for row in rows for text in row)
+        size = min(10.0, width / letters / _LETTER)
+        two = size >= _SMALLEST_NUMBERS and height > 2.8 * size and any(text for row in spreads for text in row)
         if not two:
-            letters = max(len(text) for row in numbers for text in row)
-            size = min(10.0, width / letters / 0.65, height / 1.4)
-        if size < 5:
+            letters = 1 + max(len(text) for row in numbers for text in row)
+            size = min(10.0, width / letters / _LETTER, height / 1.4)
+        if size < _SMALLEST_NUMBERS:
             return
         for i, j in zip(*np.nonzero(np.isfinite(self.mean)), strict=True):
             red, green, blue, _ = self.image_.cmap(self.image_.norm(self.mean[i, j]))
@@ -315,9 +324,9 @@ def _is_number(value: Any) -> bool:
 def _short(value: Any) -> str:
     if not _is_number(value):
         return shortened(str(value), 16)
-    if value != 0 and not 1e-3 <= abs(value) < 1e5:
+    if value != 0 and not 1e-3 <= abs(value) < 1e4:
         return np.format_float_scientific(value, precision=2, trim="-", exp_digits=1)
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return np.format_float_positional(value, precision=4, fractional=False, trim="-")
 
 
 def _label(metric: str, search: Any) -> str:

@@ -16,24 +16,26 @@ if TYPE_CHECKING:
 __all__ = [
     "BLACK",
     "BLUE",
-    "GREEN",
     "GREY",
     "VERMILLION",
+    "check_x",
     "in_percent",
     "legend_above",
     "line_style",
     "logarithmic",
+    "name_x",
     "panels",
     "shortened",
 ]
 
 #: Colours that the colour-blind tell apart: M. Okabe and K. Ito, https://jfly.uni-koeln.de/color/ (2002); without the
 #: yellow, which is hardly seen on white.
-BLUE, VERMILLION, GREEN, BLACK = "#0072B2", "#D55E00", "#009E73", "#000000"
-GREY = "#707070"
-_COLOURS = (BLUE, VERMILLION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", BLACK)
+BLUE, VERMILLION, BLACK, GREY = "#0072B2", "#D55E00", "#000000", "#707070"
+_COLOURS = (BLUE, VERMILLION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", BLACK)
 _LINE_STYLES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "s", "^", "D", "v")
+
+_X_LABELS = {"iteration": "iteration", "time": "time (s)"}
 
 #: Label of an Axes that holds the legend of the panels below it.
 _LEGEND = "skgn legend"
@@ -130,6 +132,25 @@ def legend_above(ax: Axes, handles: list[Artist], labels: list[str], *, title: s
         borderaxespad=0.2,
         title=None if title is None else shortened(title, 60),
     )
+
+
+def check_x(x: str) -> None:
+    """Raise a ValueError where ``x`` is not what a training can be drawn over."""
+    if x not in _X_LABELS:
+        raise ValueError(f"x must be 'iteration' or 'time', got {x!r}.")
+
+
+def name_x(ax: Axes, x: str) -> None:
+    """Label the axis that a training is drawn over; there are whole iterations only, be it one."""
+    from matplotlib.ticker import MaxNLocator
+
+    ax.set_xlabel(_X_LABELS[x])
+    if x == "iteration":
+        low, high = ax.get_xlim()
+        if high - low < 1:
+            only = round((low + high) / 2)
+            ax.set_xlim(only - 0.5, only + 0.5)
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
 
 
 def in_percent(axis: Axis) -> None:

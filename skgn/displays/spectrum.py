@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .fitted import fitted_network
-from .panels import BLACK, BLUE, GREY, VERMILLION, legend_above, logarithmic, panels
+from .panels import BLACK, BLUE, GREY, VERMILLION, check_x, legend_above, logarithmic, name_x, panels
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["SpectrumDisplay"]
-
-_X_LABELS = {"iteration": "iteration", "time": "time (s)"}
 
 
 class SpectrumDisplay:
@@ -78,8 +76,7 @@ class SpectrumDisplay:
         rounding: float = float(np.finfo(np.float64).eps),
         name: str | None = None,
     ) -> None:
-        if x not in _X_LABELS:
-            raise ValueError(f"x must be 'iteration' or 'time', got {x!r}.")
+        check_x(x)
         self.x_values, self.min_eigenvalue, self.max_eigenvalue = x_values, min_eigenvalue, max_eigenvalue
         self.damping, self.x, self.rounding, self.name = damping, x, rounding, name
 
@@ -149,15 +146,16 @@ class SpectrumDisplay:
         """
         self.ax_ = ax = panels("SpectrumDisplay.plot", ax, 1, 1, 1)[1][0]
         self.figure_ = ax.figure
-        from matplotlib.ticker import MaxNLocator
-
         x, error = self.x_values, self.rounding * self.max_eigenvalue
         lowest = np.maximum(self.min_eigenvalue, error)
         self.range_ = ax.fill_between(x, lowest, self.max_eigenvalue, color=BLUE, alpha=0.12, linewidth=0)
+        damping = "damping"
+        if not (self.damping > 0).any():
+            damping = "damping (0)" if (self.damping == 0).any() else "damping (no step)"
         lines: dict[str, tuple[np.ndarray, dict[str, Any]]] = {
             "largest eigenvalue": (self.max_eigenvalue, {"color": BLUE, "marker": "^"}),
             "smallest eigenvalue": (lowest, {"color": BLACK, "marker": "v", "linestyle": "-."}),
-            "damping" if (self.damping > 0).any() else "damping (0)": (
+            damping: (
                 self.damping,
                 {"color": VERMILLION, "linestyle": "--", "linewidth": 2, "drawstyle": "steps-pre"},
             ),
@@ -180,9 +178,8 @@ class SpectrumDisplay:
                 color=GREY,
             )
         logarithmic(ax)
-        if self.x == "iteration":
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        name_x(ax, self.x)
         # The eigenvalues are those of a mean over samples, in units of the standardised target.
-        ax.set(xlabel=_X_LABELS[self.x], ylabel="eigenvalue, damping")
+        ax.set_ylabel("eigenvalue, damping")
         legend_above(ax, drawn, [str(line.get_label()) for line in drawn], title=self.name)
         return self

@@ -271,7 +271,11 @@ class UncertaintyDisplay:
         at = float(self.inside.mean())
         ax.plot([self.level], [at], "D", color=VERMILLION, markersize=6, label="_level")
         note = f"{_percent(at)} inside\n{_percent(self.level)} intervals"
-        ax.text(0.97, 0.03, note, color=VERMILLION, fontsize="small", ha="right", va="bottom", transform=ax.transAxes)
+        # In the corner that the curve does not pass.
+        place = {"x": 0.97, "y": 0.03, "ha": "right", "va": "bottom"}
+        if at < 0.5:
+            place = {"x": 0.03, "y": 0.97, "ha": "left", "va": "top"}
+        ax.text(s=note, color=VERMILLION, fontsize="small", transform=ax.transAxes, **place)
         for axis in (ax.xaxis, ax.yaxis):
             in_percent(axis)
         ax.set(
