@@ -324,7 +324,7 @@ def _features(case: _Case) -> Finding:
         return Finding("features", "all in use", numbers, f"none of {len(share)} is switched off; {top}")
     text = f"{len(off)} of {len(share)} switched off ({_shown(names)}); {top}"
     many = len(off) >= _MANY_SWITCHED_OFF * len(share) and case.model.status_ in CONVERGED
-    advice = f"drop the {len(off)} features that are switched off" if many else None
+    advice = f"fit without what is switched off ({_shown(names)})" if many else None
     return Finding("features", "some switched off", numbers, text, advice)
 
 
