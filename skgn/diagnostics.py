@@ -22,7 +22,6 @@ from .classifier import GNClassifier
 from .directions import Dual, Primal, spectrum
 from .displays.fitted import best_of_search, feature_names, fitted_network
 from .ensemble import Member
-from .estimator import best_member_objective
 from .losses import NoiseLoss, SquaredError, StudentTLoss
 from .memory import system_memory
 from .regressor import GNRegressor
@@ -305,7 +304,7 @@ def _extreme_eigenvalues(case: _Case) -> tuple[float, float, str]:
             loss = loss.at_precision(torch.from_numpy(loss.variance_factor / member.posterior.noise_variance))
     X = _safe_indexing(case.X, some)
     with torch_threads(0.0), torch.no_grad():
-        objective, w = best_member_objective(model, X, case.y[some], case.weight[some], loss)
+        objective, w = model.network_on(X, case.y[some], case.weight[some], loss)
         jacobian = objective.jacobian(objective.evaluate(w))
         rows, P = jacobian.shape
         direction = Dual(jacobian, objective.total_weight) if rows < P else Primal(jacobian, objective.total_weight)

@@ -21,7 +21,7 @@ from torch import Tensor
 from .backend import DTYPES, linear_algebra_device, resolve_device
 from .candidates import Start, draw_starts, layer_choices, noise_choices, prior_choices
 from .damping import as_rule
-from .ensemble import Ensemble, Problem, Validation, member_outputs, solver_tensor, train_members
+from .ensemble import Ensemble, Problem, Validation, member_outputs, train_members
 from .jacobian import gram_flops
 from .losses import Loss, NoiseLoss
 from .network import Network
@@ -35,7 +35,7 @@ from .training import CONVERGED, STATUS, Settings
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["BaseGN", "best_member_objective"]
+__all__ = ["BaseGN"]
 
 
 class BaseGN(Parameters, metaclass=ABCMeta):
@@ -150,11 +150,14 @@ class BaseGN(Parameters, metaclass=ABCMeta):
         self._store(ensemble)
         self._find_relevance(ensemble, problem)
 
-    def network_on(self, X: Any, y: Any, sample_weight: Any = None) -> tuple[Objective, Tensor]:
+    def network_on(
+        self, X: Any, y: Any, sample_weight: Any = None, loss: Loss | None = None
+    ) -> tuple[Objective, Tensor]:
         """The data loss of one network on X and y, in float64 on the CPU, and its weights (P,): to look at, not to fit.
 
         The network is the best member; before a fit that of ``n_estimators=1``, at the weights where it would start.
-        Rows of weight 0 are left out, all others stay in their order. The estimator is not changed.
+        Rows of weight 0 are left out, all others stay in their order. The estimator is not changed. ``loss`` takes the
+        place of the one that training begins with: it may have found heavy tails, or noise levels.
         """
         fitted = hasattr(self, "estimators_")
         viewer = copy.copy(self) if fitted else clone(self)
@@ -170,7 +173,8 @@ class BaseGN(Parameters, metaclass=ABCMeta):
             start = viewer._begin(*merge_rows(X, Y, weight), hidden, compares=False)[0]
         kept = weight > 0
         problem = viewer._problem(X[kept], Y[kept], weight[kept], [start])
-        problem = dataclasses.replace(problem, device=torch.device("cpu"), dtype=torch.float64)
+        there = {"device": torch.device("cpu"), "dtype": torch.float64, "loss": loss or problem.loss}
+        problem = dataclasses.replace(problem, **there)
         anchor = None if start.anchor is None else problem.tensor(start.anchor)
         objective = problem.objective(start.network, start.inputs, problem.n_samples)
         return objective.for_member(anchor), problem.tensor(start.weights.copy())
@@ -441,19 +445,3 @@ class BaseGN(Parameters, metaclass=ABCMeta):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
-
-
-def best_member_objective(
-    model: BaseGN, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray, loss: Loss | None = None
-) -> tuple[Objective, torch.Tensor]:
-    """The objective of a fitted model's best member on other rows, on the CPU, and the member's weights there.
-
-    ``loss`` takes the place of the one that training began with: it may have found heavy tails, or noise levels.
-    """
-    member, cpu = model.estimators_[0], torch.device("cpu")
-    scaled, _ = model._scale_inputs(X)
-    Y = np.ascontiguousarray(model._transform_target(model._encode_target(y)))
-    data = (torch.from_numpy(np.array(values)) for values in (scaled[member.inputs], Y, sample_weight))
-    objective = Objective(member.network, model._training_loss() if loss is None else loss, *data)
-    anchor = None if member.anchor is None else solver_tensor(member.anchor, cpu)
-    return objective.for_member(anchor), solver_tensor(member.weights, cpu)

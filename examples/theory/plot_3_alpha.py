@@ -19,7 +19,6 @@ from sklearn.datasets import load_diabetes
 from sklearn.preprocessing import scale
 
 from skgn import GNRegressor
-from skgn.damping import Constant
 from skgn.dynamics import levenberg_marquardt_flow
 
 X, y = load_diabetes(return_X_y=True)
@@ -28,46 +27,37 @@ noise = np.random.RandomState(0).normal(scale=0.1, size=len(y))
 targets = {"diabetes": y, "sin(2 x1) x2": scale(np.sin(2 * X[:, 1]) * X[:, 2] + noise)}
 train, test = np.arange(len(y)) % 2 == 0, np.arange(len(y)) % 2 == 1
 alphas = np.array([0.1, 0.3, 1, 3, 10, 30, 100])
-t_end = 30.0
+t_end = 20.0
 
 
 def flow_and_test_error(alpha, target, seed):
     """The flow on the training half, and R2 on the other: rows of weight nearly 0 are seen but do not count."""
+    damping = 1e-4 * alpha**2
     network = GNRegressor(
-        (3,), alpha=alpha, init="centered", damping=Constant(1e-4 * alpha**2), standardize=False, random_state=seed
-    )
+        (3,), alpha=alpha, init="centered", damping=damping, standardize=False, random_state=seed
+    )  # fmt: skip
     weight = np.where(train, 1.0, 1e-12)
-    flow = levenberg_marquardt_flow(
-        network, X, target, t_end, sample_weight=weight, t_eval=[0.0, t_end], best_loss=0.0
-    )
+    flow = levenberg_marquardt_flow(network, X, target, t_end, sample_weight=weight, t_eval=[0.0, t_end], best_loss=0.0)
     residual = target[test] - flow.outputs[-1, test, 0]
     return flow, 1 - np.mean(residual**2) / np.var(target[test])
 
 
-seeds = range(5)
-results = {
-    (name, alpha): [flow_and_test_error(alpha, target, seed) for seed in seeds]
-    for name, target in targets.items()
-    for alpha in alphas
-}
-
-
 def median(name, figure):
+    """Of a figure of the runs for each alpha."""
     return np.array([np.median([figure(*run) for run in results[name, alpha]]) for alpha in alphas])
 
 
+results = {
+    (name, alpha): [flow_and_test_error(alpha, target, seed) for seed in range(3)]
+    for name, target in targets.items()
+    for alpha in alphas
+}
 distances = {name: median(name, lambda flow, r2: flow.distance_from_init[-1]) for name in targets}
-moves = {
-    name: median(name, lambda flow, r2: abs(np.log(flow.max_eigenvalue[-1] / flow.max_eigenvalue[0])))
-    for name in targets
-}
+smallest = {name: median(name, lambda flow, r2: flow.min_eigenvalue[-1] / flow.min_eigenvalue[0]) for name in targets}
 scores = {name: median(name, lambda flow, r2: r2) for name in targets}
-smallest = {
-    name: median(name, lambda flow, r2: flow.min_eigenvalue[-1] / flow.min_eigenvalue[0]) for name in targets
-}
 
 # %%
-# Medians of five initialisations.
+# Medians of three initialisations.
 
 for name in targets:
     print(f"{name}\n   alpha   distance   smallest eigenvalue, end / start   R2 of the other half")
@@ -85,3 +75,13 @@ axes[1].set(xlabel="alpha", ylabel="R2 of the other half")
 axes[0].legend()
 axes[1].legend()
 plt.show()
+
+# %%
+# **As the paper says?** The distance does fall like 1 / alpha, in the large: the weights of a network have many ways to
+# the same outputs, and those taken for a small alpha are not straight. The smallest eigenvalue keeps its size for large
+# alpha and loses up to two digits for small ones.
+#
+# The test error depends on what there is to learn. The diabetes data are nearly linear and noisy, and a lazy network,
+# which can only combine the features that it was born with, has less to overfit with. For sin(2 x1) x2 the features
+# themselves have to move, and a large alpha, that does not let them, explains next to nothing. So alpha is a parameter
+# to search over. The default of 1 is on the side of the features, and leaves it to the evidence not to overfit.
