@@ -30,6 +30,7 @@ extensions = [
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "**/sg_execution_times.*"]
 nitpicky = True
+smartquotes = False  # "auto" is to be copied
 # Classes of other projects: their pages would have to be fetched to link to them.
 nitpick_ignore_regex = [("py:.*", r"(sklearn|numpy|np|torch|distributed|dask|matplotlib|pandas|scipy|joblib)\b.*")]
 nitpick_ignore = [("py:class", "object"), ("py:class", "optional")]
@@ -75,6 +76,7 @@ html_copy_source = html_show_sourcelink = False
 html_theme_options = {
     "logo": {"text": "skgn", "image_light": "_static/logo.svg", "image_dark": "_static/logo.svg"},
     "header_links_before_dropdown": 7,
+    "navbar_persistent": ["search-button"],
     "navbar_end": ["theme-switcher"],
     "show_prev_next": True,
     "secondary_sidebar_items": ["page-toc"],
