@@ -36,7 +36,7 @@ nitpick_ignore_regex = [("py:.*", r"(sklearn|numpy|np|torch|distributed|dask|mat
 nitpick_ignore = [("py:class", "object"), ("py:class", "optional")]
 
 # -- Markdown ----------------------------------------------------------------------------------------------------------
-myst_enable_extensions = ["dollarmath", "deflist"]
+myst_enable_extensions = ["dollarmath", "tasklist"]
 myst_heading_anchors = 4
 html_math_renderer = "mathml"
 
@@ -70,6 +70,7 @@ sphinx_gallery_conf: dict[str, Any] = {
 html_theme = "pydata_sphinx_theme"
 html_static_path = ["_static"]
 html_css_files = ["skgn.css"]
+html_context = {"default_mode": "auto"}
 html_title = "skgn"
 html_favicon = "_static/logo.svg"
 html_copy_source = html_show_sourcelink = False
