@@ -65,7 +65,11 @@ _HARDLY_BEGUN = 0.5
 
 @dataclass(frozen=True)
 class Member:
-    """One trained network as NumPy arrays and plain values."""
+    """One trained network as NumPy arrays and plain values.
+
+    ``total_weight`` is the number of samples that it was trained on, ``precision`` what the prior adds to the diagonal
+    of G, one vector (inputs + 1,) a layer.
+    """
 
     network: Network
     weights: np.ndarray
@@ -79,6 +83,8 @@ class Member:
     log_evidence: float | None
     n_effective_parameters: float
     posterior: Posterior | None
+    total_weight: float
+    precision: list[np.ndarray]
     solver: str
     history: dict[str, np.ndarray]
 
@@ -364,6 +370,8 @@ def make_member(training: Training, start: Start) -> Member:
         log_evidence=training.prior.log_evidence,
         n_effective_parameters=training.prior.n_effective_parameters,
         posterior=posterior,
+        total_weight=training.prior.total_weight,
+        precision=[a.cpu().numpy().copy() for a in training.prior.precision],
         solver=solver,
         history=training.history_arrays(),
     )

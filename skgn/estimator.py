@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
@@ -16,10 +17,11 @@ from sklearn.utils.validation import _check_sample_weight, check_consistent_leng
 from .backend import DTYPES, linear_algebra_device, resolve_device
 from .candidates import Start, draw_starts, layer_choices, noise_choices, prior_choices
 from .damping import as_rule
-from .ensemble import Ensemble, Problem, Validation, member_outputs, train_members
+from .ensemble import Ensemble, Problem, Validation, member_outputs, solver_tensor, train_members
 from .jacobian import gram_flops
 from .losses import Loss, NoiseLoss
 from .network import Network
+from .objective import Objective
 from .parameters import Parameters
 from .preprocessing import SCALINGS, Scaler, fit_scalers, merge_rows, transform_inputs
 from .relevance import feature_sensitivity, relevance
@@ -29,7 +31,7 @@ from .training import CONVERGED, STATUS, Settings
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["BaseGN"]
+__all__ = ["BaseGN", "best_member_objective"]
 
 
 class BaseGN(Parameters, metaclass=ABCMeta):
@@ -410,3 +412,19 @@ class BaseGN(Parameters, metaclass=ABCMeta):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+
+def best_member_objective(
+    model: BaseGN, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray, loss: Loss | None = None
+) -> tuple[Objective, torch.Tensor]:
+    """The objective of a fitted model's best member on other rows, on the CPU, and the member's weights there.
+
+    ``loss`` takes the place of the one that training began with: it may have found heavy tails, or noise levels.
+    """
+    member, cpu = model.estimators_[0], torch.device("cpu")
+    scaled, _ = model._scale_inputs(X)
+    Y = np.ascontiguousarray(model._transform_target(model._encode_target(y)))
+    data = (torch.from_numpy(np.array(values)) for values in (scaled[member.inputs], Y, sample_weight))
+    objective = Objective(member.network, model._training_loss() if loss is None else loss, *data)
+    anchor = None if member.anchor is None else solver_tensor(member.anchor, cpu)
+    return objective.for_member(anchor), solver_tensor(member.weights, cpu)

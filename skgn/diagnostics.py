@@ -1,0 +1,333 @@
+"""A fitted estimator examined: one line in words for each question, each with the number that it follows from.
+
+The findings about the fit itself are made here, those about its predictions in :mod:`skgn.calibration`.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.pipeline import Pipeline
+from sklearn.utils import _safe_indexing, check_array
+from sklearn.utils.validation import _check_sample_weight, check_consistent_length
+
+from .backend import DTYPES, memory_budget, torch_threads
+from .calibration import more_regularisation, probability_findings, residual_findings
+from .classifier import GNClassifier
+from .directions import Dual, Primal, spectrum
+from .displays.fitted import best_of_search, feature_names, fitted_network
+from .ensemble import Member
+from .estimator import best_member_objective
+from .losses import NoiseLoss, SquaredError, StudentTLoss
+from .memory import system_memory
+from .regressor import GNRegressor
+from .report import SHOWN, Finding, Report
+from .training import CONVERGED
+
+__all__ = ["diagnose"]
+
+#: Relative error of a step, condition number times rounding unit, above which fewer than three digits are right.
+_STEP_ERROR = 1e-3
+
+#: Part of the weights that the data determine, above which the network may be too small for them.
+_SATURATED = 0.9
+
+#: Part of the observations that the weights use up, above which a float l2 is too small to keep noise out of them.
+_USED_UP = 0.5
+
+#: Part of the features switched off, from which dropping them is worth while.
+_MANY_SWITCHED_OFF = 1 / 3
+
+#: Rows and system size up to which eigenvalues are computed here: about a second.
+_SPECTRUM_ROWS, _SPECTRUM_SIZE = 2000, 1500
+
+
+def diagnose(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, verbose: bool = True) -> Report:
+    """Examine a fit and its predictions, and say in words what is well, what is not, and what to try next.
+
+    Each line follows from the numbers it shows. X and y are best rows that the fit has not seen: whether it has cannot
+    be told from them, and for rows of the training data everything below the second heading looks better than it is.
+
+    Parameters
+    ----------
+    estimator : fitted estimator
+        GNRegressor or GNClassifier, a pipeline that ends with one, or a search over one.
+    X : array-like of shape (n_samples, n_features)
+        As for ``estimator.predict``.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        Targets as in training; all classes must have been there.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Repetitions of each row: rows of weight 2 count twice, also in the standard errors.
+    verbose : bool, default=True
+        Print the report.
+
+    Returns
+    -------
+    report : Report
+        Iterates over its findings; ``report[topic]`` is one of them, with its ``numbers``, ``verdict`` and ``advice``;
+        ``report.advice`` is all of the advice. The topics are
+
+        - from the fit: "convergence", "weights" (their number, and that of observations), "effective" (the weights
+          that the data determine), "conditioning" and "features" (those switched off). Eigenvalues are those of the
+          smaller of Gram matrix and kernel of the best member: with ``record_spectrum=True`` the last ones of
+          the training, else at the final weights on at most 2,000 rows of X.
+        - from X and y: "skill" (against a constant prediction), "noise" (regression), "outliers" and "calibration".
+          A regression's residuals are divided by their predicted standard deviations; a classifier's confidence is the
+          probability of the class that it predicts.
+
+    Raises
+    ------
+    TypeError
+        If ``estimator`` is something else.
+    ValueError
+        If X, y and sample_weight do not fit together or to the estimator, or no weight is positive.
+    sklearn.exceptions.NotFittedError
+        If it was not fitted.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from skgn import GNRegressor, diagnose
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = GNRegressor(random_state=0).fit(X[:300], y[:300])
+    >>> report = diagnose(model, X[300:], y[300:], verbose=False)
+    >>> report["convergence"].verdict
+    'converged'
+    >>> print(f"R2 {report['skill'].numbers['r2']:.1f}: {report['skill'].verdict}")
+    R2 0.5: better than the mean
+    """
+    case = _case(estimator, X, y, sample_weight)
+    if isinstance(case.model, GNRegressor):
+        on_data = residual_findings(case.model, case.X, case.y, case.weight, case.rows)
+    else:
+        on_data = probability_findings(case.model, case.X, case.y, case.weight, case.rows)
+    on_fit = tuple(check(case) for check in (_convergence, _weights, _effective, _conditioning, _features))
+    report = Report(type(case.model).__name__, on_fit, on_data, len(case.rows))
+    if verbose:
+        print(report)
+    return report
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A fitted model with rows of positive weight, X as the model itself takes it, and ``rows``, where they were."""
+
+    model: GNRegressor | GNClassifier
+    X: Any
+    y: np.ndarray
+    weight: np.ndarray
+    rows: np.ndarray
+    names: list[str]
+
+    @property
+    def member(self) -> Member:
+        return self.model.estimators_[0]
+
+    @property
+    def columns(self) -> int:
+        """Of the loss's curvature: outputs, or one less for a softmax."""
+        k = self.member.network.n_outputs
+        return k - 1 if isinstance(self.model, GNClassifier) and k > 1 and self.y.ndim == 1 else k
+
+    @property
+    def n_observations(self) -> float:
+        """Training samples times columns."""
+        return self.member.total_weight * self.columns
+
+    @property
+    def fixed_l2(self) -> float | None:
+        """The l2 if it was given as a float."""
+        return None if isinstance(self.member.prior, str) else float(self.member.prior)
+
+
+def _case(estimator: Any, X: Any, y: Any, sample_weight: Any) -> _Case:
+    model, step = fitted_network(estimator), best_of_search(estimator)
+    if not isinstance(model, (GNRegressor, GNClassifier)):
+        raise TypeError(f"diagnose takes a GNRegressor or a GNClassifier, got {type(model).__name__}.")
+    names = feature_names(estimator)
+    while isinstance(step, Pipeline):
+        X, step = step[:-1].transform(X) if len(step) > 1 else X, step[-1]
+    check_consistent_length(X, y, sample_weight)
+    expected = np.asarray(model.predict(X)).shape
+    regression = isinstance(model, GNRegressor)
+    y = check_array(y, ensure_2d=False, allow_nd=True, dtype=np.float64 if regression else None, input_name="y")
+    if y.ndim == 2 and y.shape[1] == 1 and len(expected) == 1:
+        y = y[:, 0]
+    if y.shape != expected:
+        raise ValueError(f"y has shape {y.shape}; predictions for X have {expected}.")
+    if not regression:
+        unknown = np.setdiff1d(y, (0, 1) if y.ndim == 2 else model.classes_)
+        if len(unknown):
+            raise ValueError(f"y contains the labels {unknown.tolist()}, which were not there in training.")
+    weight = _check_sample_weight(sample_weight, np.empty((len(y), 1)), dtype=np.float64)
+    rows = np.flatnonzero(weight > 0)
+    if weight.min() < 0 or len(rows) == 0:
+        raise ValueError("sample_weight must not be negative, nor zero for every sample.")
+    if len(rows) < len(y):
+        X = _safe_indexing(X, rows)
+    return _Case(model, X, y[rows], weight[rows], rows, names)
+
+
+def _convergence(case: _Case) -> Finding:
+    model, members = case.model, case.model.estimators_
+    path = model.history_["objective" if model.log_evidence_ is None else "log_evidence"]
+    change = float(abs(path[-1] - path[-2])) if len(path) > 1 else math.nan
+    if model.log_evidence_ is None:
+        change /= max(abs(float(path[-1])), np.finfo(float).tiny)
+    converged = model.status_ in CONVERGED
+    numbers = {
+        "status": model.status_,
+        "n_iter": model.n_iter_,
+        "last_change": change,
+        "members": len(members),
+        "members_converged": sum(member.status in CONVERGED for member in members),
+    }
+    why = {
+        "max_iter": f"max_iter={model.max_iter}",
+        "max_time": f"max_time={model.max_time}",
+        "stream": "blocks of partial_fit",
+    }.get(model.status_, model.status_)
+    text = f"{'converged' if converged else 'NOT converged'} after {model.n_iter_} iterations ({why})"
+    if math.isfinite(change):
+        unit = "of the objective" if model.log_evidence_ is None else "nats of evidence"
+        text += f"; last change {change:.2g} {unit}"
+    advice = None
+    if not converged:
+        seconds = float(model.history_["time"][-1]) / max(model.n_iter_, 1)
+        advice = {
+            "max_iter": f"max_iter={max(2 * model.max_iter, 20)}, or fit again with warm_start=True",
+            "max_time": f"more max_time (an iteration took {seconds:.2g} s)",
+            "interrupted": "fit again with warm_start=True to go on",
+        }.get(model.status_, _when_stuck(model))
+    return Finding("convergence", "converged" if converged else "not converged", numbers, text, advice)
+
+
+def _when_stuck(model: GNRegressor | GNClassifier) -> str:
+    if model.dtype == "float32":
+        return 'dtype="float64": the objective cannot be told apart in float32'
+    if not isinstance(model.damping, str):
+        return 'damping="adaptive"'
+    return "standardize=True and a larger l2_regularization: look for extreme values in X and y"
+
+
+def _weights(case: _Case) -> Finding:
+    model, P, N = case.model, case.member.network.n_weights, case.n_observations
+    over = P > N
+    effective = model.n_effective_parameters_
+    numbers = {"n_weights": P, "n_observations": N, "solver": model.solver_}
+    text = f"{P} for {N:g} observations: {'over' if over else 'under'}-parameterised; solver {model.solver_}"
+    advice = None
+    l2 = case.fixed_l2
+    if over and l2 is not None and (effective > _USED_UP * N or (math.isnan(effective) and l2 == 0)):
+        text += f"; l2 {l2:g} leaves them free"
+        advice = more_regularisation(model)
+    return Finding("weights", "over-parameterised" if over else "under-parameterised", numbers, text, advice)
+
+
+def _effective(case: _Case) -> Finding:
+    model, network = case.model, case.member.network
+    P, effective = network.n_weights, model.n_effective_parameters_
+    linear = (model.n_features_in_ + 1) * case.columns
+    numbers = {"n_effective": effective, "n_weights": P, "share": effective / P, "linear": linear}
+    if not math.isfinite(effective):
+        why = "conjugate gradients do not tell" if model.solver_ == "cg" else "data and l2 do not determine them"
+        return Finding("effective", "unknown", numbers, f"unknown: {why}")
+    text = f"the data determine {effective:.1f} of {P} weights ({effective / P:.0%})"
+    if network.hidden_layer_sizes and effective > _SATURATED * P and case.fixed_l2 is None:
+        wider = tuple(2 * h for h in network.hidden_layer_sizes)
+        return Finding(
+            "effective", "saturated", numbers, text + ": a small network", f"hidden_layer_sizes={wider}, a wider one"
+        )
+    if effective <= linear:
+        return Finding("effective", "nearly linear", numbers, text + f", no more than a linear model has ({linear:g})")
+    return Finding("effective", "between", numbers, text + f"; a linear model has {linear:g}")
+
+
+def _conditioning(case: _Case) -> Finding:
+    model, member = case.model, case.member
+    lowest, highest, source = _extreme_eigenvalues(case)
+    # The weakest prior precision: with a float l2 that of every weight. A fit without iterations has no damping.
+    shift = min(float(a.min()) for a in member.precision) + (model.damping_ if math.isfinite(model.damping_) else 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        condition = float(np.divide(highest, lowest))
+        damped = float(np.divide(highest + shift, lowest + shift))
+    numbers = {
+        "min_eigenvalue": lowest,
+        "max_eigenvalue": highest,
+        "damping": model.damping_,
+        "shift": shift,
+        "condition": condition,
+        "damped_condition": damped,
+        "source": source,
+    }
+    if source == "none":
+        text = "unknown: the system is large, record_spectrum=True would tell"
+        return Finding("conditioning", "unknown", numbers, text)
+    text = f"eigenvalues {lowest:.2g} to {highest:.2g} ({source}); condition with prior + damping {damped:.0e}"
+    if model.damping_ > highest and (not isinstance(model.damping, str) or model.status_ not in CONVERGED):
+        text = f"damping {model.damping_:.1g} is above the largest eigenvalue {highest:.1g} ({source}): tiny steps"
+        return Finding("conditioning", "damping dominates", numbers, text, _less_damping(model, highest))
+    eps = float(torch.finfo(DTYPES[model.dtype]).eps)
+    if not damped * eps > _STEP_ERROR:
+        return Finding("conditioning", "fine", numbers, text)
+    advice: str | None = 'dtype="float64"'
+    if model.dtype != "float32":
+        # Where the evidence leaves so little prior, the data have next to no noise.
+        advice = None if case.fixed_l2 is None else f"l2_regularization={highest * eps / _STEP_ERROR:.0e} or more"
+    return Finding("conditioning", "ill-conditioned", numbers, text + ": digits are lost", advice)
+
+
+def _less_damping(model: GNRegressor | GNClassifier, highest: float) -> str | None:
+    if not isinstance(model.damping, str):
+        return f'damping="adaptive", or one well below {highest:.1g}'
+    return None if model.standardize else "standardize=True"
+
+
+def _extreme_eigenvalues(case: _Case) -> tuple[float, float, str]:
+    """Of the smaller of G and kernel of the best member, and the data that they come from."""
+    model, member = case.model, case.member
+    history = model.history_
+    if "max_eigenvalue" in history:
+        return max(float(history["min_eigenvalue"][-1]), 0.0), float(history["max_eigenvalue"][-1]), "training"
+    some = np.unique(np.linspace(0, len(case.y) - 1, min(len(case.y), _SPECTRUM_ROWS)).astype(int))
+    size = min(member.network.n_weights, len(some) * case.columns)
+    if size > _SPECTRUM_SIZE or system_memory(size) > memory_budget():
+        return math.nan, math.nan, "none"
+    loss: NoiseLoss | None = None
+    if isinstance(model, GNRegressor):
+        loss = StudentTLoss() if model.noise_distribution_ == "student_t" else SquaredError()
+        if member.posterior is not None:
+            loss = loss.at_precision(torch.from_numpy(loss.variance_factor / member.posterior.noise_variance))
+    X = _safe_indexing(case.X, some)
+    with torch_threads(0.0), torch.no_grad():
+        objective, w = best_member_objective(model, X, case.y[some], case.weight[some], loss)
+        jacobian = objective.jacobian(objective.evaluate(w))
+        rows, P = jacobian.shape
+        direction = Dual(jacobian, objective.total_weight) if rows < P else Primal(jacobian, objective.total_weight)
+        lowest, highest = spectrum(jacobian, direction, objective.total_weight)
+    return max(lowest, 0.0), highest, f"{len(some)} rows of X"
+
+
+def _features(case: _Case) -> Finding:
+    share = case.model.feature_relevance_
+    off = np.flatnonzero(share == 0)
+    order = np.argsort(-share, kind="stable")
+    names = [case.names[j] for j in off]
+    numbers = {"n_features": len(share), "switched_off": names, "largest": float(share[order[0]])}
+    top = f"most relevant {_shown([case.names[order[0]]])} ({share[order[0]]:.0%})"
+    if not names:
+        return Finding("features", "all in use", numbers, f"none of {len(share)} is switched off; {top}")
+    text = f"{len(off)} of {len(share)} switched off ({_shown(names)}); {top}"
+    many = len(off) >= _MANY_SWITCHED_OFF * len(share) and case.model.status_ in CONVERGED
+    advice = f"drop the {len(off)} features that are switched off" if many else None
+    return Finding("features", "some switched off", numbers, text, advice)
+
+
+def _shown(names: list[str]) -> str:
+    short = [textwrap.shorten(name, 20, placeholder="...") for name in names[:SHOWN]]
+    return ", ".join(short) + (", ..." if len(names) > SHOWN else "")

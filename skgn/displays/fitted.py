@@ -1,0 +1,56 @@
+"""The fitted network inside of what the user has: an estimator, a pipeline that ends with one, a search over either."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from ..estimator import BaseGN
+
+__all__ = ["best_of_search", "feature_names", "fitted_network"]
+
+
+def best_of_search(estimator: Any) -> Any:
+    """``estimator``, or what a fitted search has found best."""
+    if not isinstance(estimator, BaseSearchCV):
+        return estimator
+    check_is_fitted(estimator)
+    if not hasattr(estimator, "best_estimator_"):
+        raise ValueError(
+            f"estimator is a {type(estimator).__name__} with refit={estimator.refit!r}, which keeps no fitted "
+            "estimator: search with refit=True, or pass a fitted estimator."
+        )
+    return estimator.best_estimator_
+
+
+def fitted_network(estimator: Any) -> BaseGN:
+    """The fitted GNRegressor or GNClassifier in ``estimator``; a TypeError or NotFittedError where there is none."""
+    network = best_of_search(estimator)
+    while isinstance(network, Pipeline):
+        network = network[-1]
+    if not isinstance(network, BaseGN):
+        within = "" if network is estimator else f" within a {type(estimator).__name__}"
+        raise TypeError(
+            "estimator must be a fitted GNRegressor or GNClassifier, a pipeline that ends with one, or a search over "
+            f"one; got {type(network).__name__}{within}."
+        )
+    check_is_fitted(network)
+    return network
+
+
+def feature_names(estimator: Any) -> list[str]:
+    """Names of the features that the network in ``estimator`` saw: its own, the pipeline's, or else x0, x1, ..."""
+    network, pipeline = fitted_network(estimator), best_of_search(estimator)
+    if hasattr(network, "feature_names_in_"):
+        return [str(name) for name in network.feature_names_in_]
+    if isinstance(pipeline, Pipeline) and len(pipeline) > 1:
+        try:
+            names = [str(name) for name in pipeline[:-1].get_feature_names_out()]
+        except (AttributeError, ValueError):
+            names = []  # a step that does not name its outputs
+        if len(names) == network.n_features_in_:  # more steps may follow within the last
+            return names
+    return [f"x{j}" for j in range(network.n_features_in_)]

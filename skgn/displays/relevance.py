@@ -1,0 +1,182 @@
+"""RelevanceDisplay: which features the predictions react to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .fitted import feature_names, fitted_network
+from .panels import BLUE, GREY, in_percent, panels, shortened
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["RelevanceDisplay"]
+
+#: Letters of a feature's name at the most.
+_NAME_LENGTH = 30
+
+
+class RelevanceDisplay:
+    """Bars of ``feature_relevance_``, longest first; features that are switched off say so.
+
+    Where there are more features than bars, the title says how many, and what the others have together. Names of more
+    than 30 letters lose their middle. A new figure makes room for names and bars; in an axes of your own, a figure with
+    ``layout="constrained"`` does.
+
+    Use :meth:`from_estimator` to create one.
+
+    Parameters
+    ----------
+    relevance : ndarray of shape (n_features,)
+        Shares that sum to 1; exactly 0 for a feature that is switched off.
+    names : sequence of str
+        Names of the features.
+    max_features : int, default=20
+        Bars at the most.
+    name : str, default=None
+        Name of the estimator, for the title.
+
+    Attributes
+    ----------
+    order_ : ndarray of int
+        The features drawn, from top to bottom.
+    bars_ : BarContainer
+        Their bars.
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+
+    Raises
+    ------
+    ValueError
+        If ``max_features`` is not an integer of at least 1, or there are more or fewer names than features.
+
+    See Also
+    --------
+    sklearn.inspection.permutation_importance : What a feature is worth to the score, on data of your choice.
+    sklearn.inspection.PartialDependenceDisplay : How the predictions react.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from skgn import GNRegressor
+    >>> from skgn.displays import RelevanceDisplay
+    >>> X, y = load_diabetes(return_X_y=True, as_frame=True)
+    >>> model = GNRegressor((), n_estimators=1, random_state=0).fit(X, y)
+    >>> display = RelevanceDisplay.from_estimator(model, max_features=3)
+    >>> [label.get_text() for label in display.ax_.get_yticklabels()]
+    ['s5', 'bmi', 'bp']
+    """
+
+    def __init__(
+        self,
+        relevance: np.ndarray,
+        names: Sequence[str],
+        *,
+        max_features: int = 20,
+        name: str | None = None,
+    ) -> None:
+        if not isinstance(max_features, int | np.integer) or max_features < 1:
+            raise ValueError(f"max_features must be an integer of at least 1, got {max_features!r}.")
+        if len(names) != len(relevance):
+            raise ValueError(f"names has {len(names)} entries; there are {len(relevance)} features.")
+        self.relevance, self.names = relevance, list(names)
+        self.max_features, self.name = int(max_features), name
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, *, max_features: int = 20, name: str | None = None, ax: Any = None, **kw: Any
+    ) -> Self:
+        """Draw the relevance of the features of a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : fitted GNRegressor or GNClassifier
+            Also a pipeline that ends with one, whose features are those that the last step saw, or a search over one.
+        max_features : int, default=20
+            Bars at the most.
+        name : str, default=None
+            Name of the estimator, for the title.
+        ax : matplotlib Axes, default=None
+            None makes a new figure.
+        **kw : dict
+            Handed to :meth:`matplotlib.axes.Axes.barh`.
+
+        Returns
+        -------
+        display : RelevanceDisplay
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError
+            If it is none of those above.
+        ValueError
+            If ``max_features`` is not an integer of at least 1.
+        """
+        network = fitted_network(estimator)
+        names = feature_names(estimator)
+        return cls(network.feature_relevance_, names, max_features=max_features, name=name).plot(ax, **kw)
+
+    def plot(self, ax: Any = None, **kw: Any) -> Self:
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            None makes a new figure.
+        **kw : dict
+            Handed to :meth:`matplotlib.axes.Axes.barh`.
+
+        Returns
+        -------
+        self : RelevanceDisplay
+        """
+        self.order_ = np.argsort(-self.relevance, kind="stable")[: self.max_features]
+        shown = self.relevance[self.order_]
+        # In rows of panels: eleven bars each.
+        self.ax_ = ax = panels("RelevanceDisplay.plot", ax, len(shown) // 11, 1, 1)[1][0]
+        self.figure_ = figure = ax.figure
+        from matplotlib.font_manager import FontProperties
+
+        position = np.arange(len(shown))
+        self.bars_ = ax.barh(position, shown, **({"color": BLUE} | kw))
+        points = 72 * ax.get_window_extent().height / figure.dpi / max(len(shown), 4)
+        size = min(FontProperties(size="medium").get_size_in_points(), 0.85 * points)
+        labels = [shortened(self.names[j], _NAME_LENGTH) for j in self.order_]
+        ax.set_yticks(position, labels, fontsize=size)
+        for y, label, value in zip(position, ax.get_yticklabels(), shown, strict=True):
+            text, colour = ("switched off", GREY) if value == 0 else (_percent(value), "black")
+            label.set_color(colour)
+            style = {"style": "italic"} if value == 0 else {}
+            ax.annotate(
+                text, (value, y), (3, 0), textcoords="offset points", va="center", fontsize=size, color=colour, **style
+            )
+        ax.set_ylim(max(len(shown), 4) / 2 + len(shown) / 2 - 0.4, min(0, len(shown) - 4) / 2 - 0.6)
+        # Room for the number at the longest bar.
+        ax.set_xlim(0, 1.18 * shown.max())
+        in_percent(ax.xaxis)
+        ax.set(xlabel="relevance (share in what predictions react to)", ylabel="feature")
+        title = "\n".join(filter(None, [self.name and shortened(self.name, 60), self._summary(shown)]))
+        if title:
+            ax.set_title(title, fontsize="medium")
+        return self
+
+    def _summary(self, shown: np.ndarray) -> str:
+        """What the bars do not say; nothing if they say everything."""
+        n, off = len(self.relevance), int((self.relevance == 0).sum())
+        parts = []
+        if off:
+            parts.append(f"{off} of {n} features switched off")
+        if len(shown) < n:
+            rest = 1 - shown.sum()
+            others = f", the others have {_percent(rest)} together" if rest > 1e-9 else ""
+            parts.append(f"{len(shown)} of {n} shown{others}")
+        return "\n".join(parts)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %"

@@ -1,0 +1,402 @@
+"""diagnose: what it says follows from numbers that an independent computation also finds."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from dense import forward
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.datasets import make_classification, make_multilabel_classification
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.linear_model import Ridge
+from sklearn.metrics import accuracy_score, log_loss, r2_score, root_mean_squared_error
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import skgn
+from skgn import GNClassifier, GNRegressor, diagnose
+
+unconverged = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+ONE = {"n_estimators": 1, "hidden_layer_sizes": (8,), "random_state": 0}
+
+
+def regression(n=600, noise=0.3, seed=0, outputs=1):
+    rng = np.random.RandomState(seed)
+    X = rng.standard_normal((n, 3))
+    f = np.sin(X[:, 0]) + X[:, 1] + 0.5 * X[:, 2]
+    y = f[:, None] * (1 + np.arange(outputs)) + noise * rng.standard_normal((n, outputs))
+    return X, y[:, 0] if outputs == 1 else y
+
+
+def classes(n=600, seed=0):
+    rng = np.random.RandomState(seed)
+    X = rng.standard_normal((n, 3))
+    logit = 2 * (np.sin(X[:, 0]) + X[:, 1] - X[:, 2])
+    return X, (rng.rand(n) < 1 / (1 + np.exp(-logit))).astype(int)
+
+
+def quiet(*args, **kwargs):
+    return diagnose(*args, verbose=False, **kwargs)
+
+
+@pytest.fixture(scope="module")
+def regressor():
+    X, y = regression()
+    return GNRegressor(**ONE).fit(X[:300], y[:300])
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    X, y = classes()
+    return GNClassifier(**ONE).fit(X[:300], y[:300])
+
+
+def fits():
+    """Estimators of every kind, with data: training rows first."""
+    X, y = regression()
+    Z, labels = make_multilabel_classification(400, 5, n_classes=3, random_state=0)
+    W, three = make_classification(400, 5, n_informative=4, n_redundant=0, n_classes=3, random_state=0)
+    text = np.array(["no", "perhaps", "yes"])[three]
+    frame = pd.DataFrame(X, columns=["length", "width", "height"])
+    fast = ONE | {"hidden_layer_sizes": (4,)}
+    stream = GNRegressor(**fast)
+    return {
+        "regression": (GNRegressor(random_state=0, max_iter=30), X, y),
+        "outputs": (GNRegressor(**fast), *regression(outputs=3)),
+        "column": (GNRegressor(**fast), X, y[:, None]),
+        "student_t": (GNRegressor(**fast, loss="student_t"), X, y),
+        "pipeline": (make_pipeline(StandardScaler(), GNRegressor(**fast)), frame, pd.Series(y)),
+        "cg": (GNRegressor(**fast, solver="cg", l2_regularization=1e-3), X, y),
+        "float": (GNRegressor(**fast, l2_regularization=1e-3), X, y),
+        "undetermined": (GNRegressor(20, random_state=0, n_estimators=1, l2_regularization=0.0), X[:60], y[:60]),
+        "linear": (GNRegressor((), random_state=0, n_estimators=1), X, y),
+        "dual": (GNRegressor(**fast, solver="dual", record_spectrum=True), X, y),
+        "centered": (GNRegressor(**fast, init="centered", alpha=5.0), X, y),
+        "early": (GNRegressor(**fast, early_stopping=True, l2_regularization=1e-6), X, y),
+        "untrained": (GNRegressor(**fast, max_iter=0), X, y),
+        "float32": (GNRegressor(**fast, dtype="float32", device="cpu"), X.astype(np.float32), y),
+        "stream": (stream, X, y),
+        "binary": (GNClassifier(**fast), *classes()),
+        "multiclass": (GNClassifier(**fast), W, text),
+        "multilabel": (GNClassifier(**fast), Z, labels),
+        "weighted": (GNClassifier(**fast, class_weight="balanced", l2_regularization=1e-2), W, three),
+        "classifier cg": (GNClassifier(**fast, solver="cg", l2_regularization=1e-2), W, three),
+    }
+
+
+@unconverged
+@pytest.mark.parametrize("name", fits())
+def test_every_kind_of_fit_is_told_in_a_few_short_lines(name, capsys):
+    model, X, y = fits()[name]
+    half = len(y) // 2
+    model = model.partial_fit(X[:half], y[:half]) if name == "stream" else model.fit(X[:half], y[:half])
+    report = diagnose(model, X[half:], y[half:])
+    lines = capsys.readouterr().out.splitlines()
+    assert "\n".join(lines) == str(report)
+    assert len(lines) <= 15 or len(report.advice) > 3
+    assert max(map(len, lines)) <= 100
+    assert any(line.startswith("Try next: ") for line in lines[-3:])
+    shown = {line[2:].split(" ")[0] for line in lines if line[:2] in ("  ", "! ")}
+    assert {finding.topic for finding in report} <= shown
+    assert not {"nan", "inf"} & set(str(report).replace(";", " ").split())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_well_specified_model_raises_no_alarm(seed):
+    X, y = regression(800, seed=seed)
+    model = GNRegressor(**ONE).fit(X[:400], y[:400])
+    for n in (40, 400):
+        report = quiet(model, X[400 : 400 + n], y[400 : 400 + n])
+        assert report.advice == []
+        assert str(report).splitlines()[-1] == "Try next: nothing, no number above asks for a change."
+    X, y = classes(800, seed=seed)
+    assert quiet(GNClassifier(**ONE).fit(X[:400], y[:400]), X[400:], y[400:]).advice == []
+
+
+def test_a_fit_that_was_cut_short_says_so_and_how_to_go_on():
+    X, y = regression()
+    with pytest.warns(ConvergenceWarning):
+        model = GNRegressor(**ONE, max_iter=2).fit(X, y)
+    finding = quiet(model, X, y)["convergence"]
+    assert finding.verdict == "not converged"
+    assert finding.numbers["n_iter"] == 2
+    evidence = model.history_["log_evidence"]
+    assert finding.numbers["last_change"] == pytest.approx(abs(evidence[2] - evidence[1]))
+    assert "max_iter=20" in finding.advice
+
+
+@unconverged
+@pytest.mark.parametrize(
+    ("status", "parameters", "advice"),
+    [
+        ("max_time", {}, "max_time"),
+        ("interrupted", {}, "warm_start=True"),
+        ("no_descent", {"dtype": "float32"}, 'dtype="float64"'),
+        ("no_descent", {"damping": 1.0}, 'damping="adaptive"'),
+    ],
+)
+def test_each_way_to_stop_short_has_its_own_advice(status, parameters, advice):
+    X, y = regression(100)
+    model = GNRegressor(**ONE, **parameters).fit(X, y)
+    model.status_ = status
+    finding = quiet(model, X, y)["convergence"]
+    assert status.split("_")[0] in finding.text and advice in finding.advice
+
+
+def test_counts_of_weights_and_observations_are_those_of_the_training_data():
+    X, y = make_classification(120, 5, n_informative=4, n_redundant=0, n_classes=3, random_state=0)
+    model = GNClassifier((10,), n_estimators=1, random_state=0).fit(X[:90], y[:90])
+    numbers = quiet(model, X[90:], y[90:])["weights"].numbers
+    # (5 + 1) 10 hidden, (10 + 5 + 1) 3 readout; a softmax of 3 classes has 2 degrees of freedom.
+    assert numbers["n_weights"] == 60 + 48 == sum(W.size for W in model.coefs_ + model.intercepts_)
+    assert numbers["n_observations"] == 90 * 2
+    early = GNRegressor(**ONE, early_stopping=True, validation_fraction=0.25).fit(X[:80], X[:80] @ np.ones(5))
+    assert quiet(early, X, X @ np.ones(5))["weights"].numbers["n_observations"] == 60
+
+
+def test_blocks_of_a_stream_add_up():
+    X, y = regression(300)
+    model = GNRegressor(**ONE).partial_fit(X[:100], y[:100]).partial_fit(X[100:250], y[100:250])
+    assert quiet(model, X[250:], y[250:])["weights"].numbers["n_observations"] == 250
+
+
+@unconverged
+def test_too_small_an_l2_for_more_weights_than_observations_is_pointed_out():
+    X, y = regression(100)
+    free = quiet(GNRegressor(40, n_estimators=1, random_state=0, l2_regularization=1e-8).fit(X[:50], y[:50]), X, y)
+    assert "evidence" in free["weights"].advice
+    assert free["effective"].numbers["n_effective"] > 25
+    held = quiet(GNRegressor(40, n_estimators=1, random_state=0, l2_regularization=0.1).fit(X[:50], y[:50]), X, y)
+    assert held["weights"].verdict == "over-parameterised" and held["weights"].advice is None
+
+
+def test_a_network_that_is_too_small_is_called_saturated():
+    X = np.random.RandomState(0).standard_normal((1000, 2))
+    y = np.tanh(2 * X[:, 0] + X[:, 1]) + np.tanh(X[:, 0] - 2 * X[:, 1] + 0.5) + 0.5 * np.tanh(3 * X[:, 1] - 1)
+    model = GNRegressor((2,), linear_path=False, n_estimators=1, random_state=0).fit(X, y)
+    finding = quiet(model, X, y)["effective"]
+    assert finding.numbers["share"] == pytest.approx(model.n_effective_parameters_ / 9)
+    assert finding.verdict == "saturated" and "hidden_layer_sizes=(4,)" in finding.advice
+
+
+@pytest.mark.parametrize("n", [20, 300])
+@pytest.mark.parametrize("kind", ["squared error", "log loss", "two outputs"])
+def test_eigenvalues_and_condition_are_those_of_a_dense_gram_matrix(kind, n):
+    X, y = classes(n) if kind == "log loss" else regression(n, outputs=2 if kind == "two outputs" else 1)
+    estimator = GNClassifier if kind == "log loss" else GNRegressor
+    l2 = {"l2_regularization": 0.01} if kind != "two outputs" else {}
+    model = estimator((6,), n_estimators=1, random_state=0, standardize=False, **l2).fit(X, y)
+    member = model.estimators_[0]
+    w, Xt = torch.from_numpy(member.weights), torch.from_numpy(X)
+    J = torch.autograd.functional.jacobian(lambda w: forward(member.network, w, Xt), w).numpy()
+    curvature = np.ones(J.shape[:2])
+    if kind == "log loss":
+        p = model.predict_proba(X)[:, 1]
+        curvature *= (p * (1 - p))[:, None]
+    if kind == "two outputs":
+        beta = 1 / np.square(model.noise_std_)
+        curvature *= beta / np.exp(np.log(beta).mean())
+    J = (J * np.sqrt(curvature)[:, :, None]).reshape(-1, J.shape[2])
+    values = np.square(np.linalg.svd(J, compute_uv=False)) / n
+    numbers = quiet(model, X, y)["conditioning"].numbers
+    assert numbers["max_eigenvalue"] == pytest.approx(values[0])
+    assert numbers["min_eigenvalue"] == pytest.approx(values[-1], abs=1e-13 * values[0])
+    if kind != "two outputs" and n == 300:
+        system = J.T @ J / n + (0.01 + model.damping_) * np.eye(J.shape[1])
+        assert numbers["damped_condition"] == pytest.approx(np.linalg.cond(system))
+
+
+def test_a_recorded_spectrum_is_that_of_the_training_data():
+    X, y = regression(300)
+    recorded = GNRegressor(**ONE, record_spectrum=True).fit(X, y)
+    there = quiet(recorded, X[:50], y[:50])["conditioning"].numbers
+    assert there["max_eigenvalue"] == recorded.history_["max_eigenvalue"][-1]
+    here = quiet(GNRegressor(**ONE).fit(X, y), X, y)["conditioning"].numbers
+    assert here["max_eigenvalue"] == pytest.approx(there["max_eigenvalue"])
+    assert (there["source"], here["source"]) == ("training", "300 rows of X")
+
+
+@unconverged
+def test_lost_digits_and_overwhelming_damping_are_pointed_out():
+    X, y = regression(300)
+    copied = np.hstack([X, X])
+    free = GNRegressor(**ONE, l2_regularization=0.0, damping=0.0).fit(copied, y)
+    finding = quiet(free, copied, y)["conditioning"]
+    assert finding.verdict == "ill-conditioned"
+    assert finding.numbers["damped_condition"] > 1e12
+    proposed = float(finding.advice.split("=")[1].split()[0])
+    cured = GNRegressor(**ONE, l2_regularization=proposed, damping=0.0).fit(copied, y)
+    assert quiet(cured, copied, y)["conditioning"].verdict == "fine"
+
+    slow = quiet(GNRegressor(**ONE, damping=1e4).fit(X, y), X, y)["conditioning"]
+    assert slow.verdict == "damping dominates" and slow.numbers["damping"] > slow.numbers["max_eigenvalue"]
+    assert "adaptive" in slow.advice
+
+
+def test_injected_columns_of_noise_are_named():
+    X, y = regression(400)
+    noise = np.random.RandomState(1).standard_normal((400, 3))
+    frame = pd.DataFrame(np.hstack([X, noise]), columns=["a", "b", "c", "noise 1", "noise 2", "noise 3"])
+    finding = quiet(GNRegressor(**ONE).fit(frame, y), frame, y)["features"]
+    assert finding.numbers["switched_off"] == ["noise 1", "noise 2", "noise 3"]
+    assert "noise 1, noise 2, noise 3" in finding.text and "3 features" in finding.advice
+    piped = make_pipeline(StandardScaler(), GNRegressor(**ONE)).fit(frame, y)
+    assert quiet(piped, frame, y)["features"].numbers["switched_off"] == ["noise 1", "noise 2", "noise 3"]
+
+
+def test_skill_is_that_of_scikit_learns_metrics(regressor, classifier):
+    X, y = regression(200, seed=7)
+    weight = np.random.RandomState(0).randint(1, 4, 200)
+    numbers = quiet(regressor, X, y, sample_weight=weight)["skill"].numbers
+    predicted = regressor.predict(X)
+    assert numbers["r2"] == pytest.approx(r2_score(y, predicted, sample_weight=weight))
+    assert numbers["rmse"][0] == pytest.approx(root_mean_squared_error(y, predicted, sample_weight=weight))
+    X, y = classes(200, seed=7)
+    report = quiet(classifier, X, y)
+    numbers, calibration = report["skill"].numbers, report["calibration"].numbers
+    p = classifier.predict_proba(X)
+    assert numbers["log_loss"] == pytest.approx(log_loss(y, p))
+    assert numbers["base_log_loss"] == pytest.approx(log_loss(y, np.tile([1 - y.mean(), y.mean()], (200, 1))))
+    assert numbers["accuracy"] == pytest.approx(accuracy_score(y, classifier.predict(X)))
+    assert calibration["confidence"] == pytest.approx(p.max(axis=1).mean())
+    assert calibration["gap"] == pytest.approx(p.max(axis=1).mean() - numbers["accuracy"])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_targets_that_have_nothing_to_do_with_the_features_are_noticed(seed):
+    X, y = regression(600, seed=seed)
+    shuffled = np.random.RandomState(seed).permutation(y)
+    finding = quiet(GNRegressor(**ONE).fit(X[:300], y[:300]), X[300:], shuffled[300:])["skill"]
+    assert finding.verdict == "no better than the mean" and "belong together" in finding.advice
+
+
+def drawn(regressor, n, factor, seed):
+    """Rows with targets from the model's own predictive distribution, ``factor`` times as wide."""
+    X, _ = regression(n, seed=100 + seed)
+    mean, std = regressor.predict(X, return_std=True)
+    return X, mean + factor * std * np.random.RandomState(seed).standard_normal(n), mean, std
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_standard_deviations_of_the_wrong_size_are_noticed_and_right_ones_are_not(regressor, seed):
+    for factor, verdict in [(1.0, "good"), (2.0, "too narrow"), (0.4, "too wide")]:
+        X, y, mean, std = drawn(regressor, 300, factor, seed)
+        report = quiet(regressor, X, y)
+        finding = report["calibration"]
+        assert finding.verdict == verdict
+        assert finding.numbers["coverage_90"] == pytest.approx(np.mean(np.abs(y - mean) <= 1.6448536 * std))
+        assert finding.numbers["coverage_50"] == pytest.approx(np.mean(np.abs(y - mean) <= 0.6744898 * std))
+        assert (report["noise"].verdict == "overfitted or shifted") == (verdict == "too narrow")
+
+
+def test_noise_that_outliers_have_inflated_is_told_from_wide_intervals():
+    X, y = regression(600)
+    dirty = y.copy()
+    dirty[:300:15] += 5.0
+    fitted = {loss: GNRegressor(**ONE, loss=loss).fit(X[:300], dirty[:300]) for loss in ("squared_error", "student_t")}
+    normal, student = (quiet(model, X[300:], y[300:])["calibration"] for model in fitted.values())
+    assert normal.verdict == "too wide" and "student_t" in normal.advice
+    assert student.advice is None
+
+
+def test_few_rows_do_not_cry_wolf(regressor):
+    verdicts = [quiet(regressor, *drawn(regressor, 10, 1.0, seed)[:2])["calibration"].verdict for seed in range(30)]
+    assert verdicts == ["good"] * 30
+
+
+@pytest.mark.parametrize("outlying", [[3, 50], [0, 17, 180, 199]])
+def test_injected_outliers_are_found_by_their_rows(regressor, outlying):
+    X, y, _, std = drawn(regressor, 200, 1.0, 0)
+    assert quiet(regressor, X, y)["outliers"].advice is None
+    y[outlying] += 12 * std[outlying]
+    finding = quiet(regressor, X, y)["outliers"]
+    assert sorted(finding.numbers["rows"]) == outlying
+    assert finding.numbers["count"] == len(outlying)
+    assert "student_t" in finding.advice
+    # Rows keep their numbers where others have weight 0.
+    weight = np.ones(200)
+    weight[[1, 2, 60]] = 0
+    assert sorted(quiet(regressor, X, y, sample_weight=weight)["outliers"].numbers["rows"]) == outlying
+
+
+def test_wrong_labels_are_found_by_their_rows():
+    X, y = make_classification(400, 4, n_informative=3, n_redundant=0, class_sep=3.0, flip_y=0.0, random_state=0)
+    model = GNClassifier(**ONE).fit(X[:200], y[:200])
+    sure = np.flatnonzero(model.predict_proba(X[200:]).max(axis=1) > 0.995)[:3]
+    y[200 + sure] = 1 - y[200 + sure]
+    finding = quiet(model, X[200:], y[200:])["outliers"]
+    assert sorted(finding.numbers["rows"]) == sure.tolist() and "labels" in finding.advice
+
+
+def test_overconfidence_is_noticed(classifier):
+    X, _ = classes(500, seed=3)
+    p, rng = classifier.predict_proba(X)[:, 1], np.random.RandomState(0)
+    right = quiet(classifier, X, (rng.rand(500) < p).astype(int))["calibration"]
+    assert right.verdict == "good" and right.advice is None
+    blurred = quiet(classifier, X, (rng.rand(500) < 0.5 + 0.4 * (p - 0.5)).astype(int))["calibration"]
+    assert blurred.verdict == "overconfident" and blurred.numbers["gap"] > 0.05
+    sharp = quiet(classifier, X, (p > 0.5).astype(int))["calibration"]
+    assert sharp.verdict == "underconfident" and "CalibratedClassifierCV" in sharp.advice
+
+
+def test_a_weight_is_so_many_repetitions(regressor, classifier):
+    repeats = np.random.RandomState(0).randint(0, 4, 150)
+    for model, (X, y) in [(regressor, regression(150, seed=5)), (classifier, classes(150, seed=5))]:
+        weighted = quiet(model, X, y, sample_weight=repeats)
+        repeated = quiet(model, np.repeat(X, repeats, axis=0), np.repeat(y, repeats))
+        for topic in ("skill", "calibration"):
+            for name, value in weighted[topic].numbers.items():
+                assert value == pytest.approx(repeated[topic].numbers[name])
+        assert weighted["outliers"].numbers["expected"] == pytest.approx(repeated["outliers"].numbers["expected"])
+
+
+def test_a_report_is_read_by_topic(regressor):
+    report = quiet(regressor, *regression(100))
+    assert skgn.diagnose is diagnose
+    topics = [finding.topic for finding in report]
+    assert len(set(topics)) == len(topics) == 9
+    with pytest.raises(KeyError, match="convergence"):
+        report["colour"]
+    assert len(repr(report)) < 120
+
+
+@pytest.mark.parametrize(
+    ("estimator", "error", "message"),
+    [
+        (Ridge(), TypeError, "Ridge"),
+        (make_pipeline(StandardScaler(), Ridge()), TypeError, "Ridge"),
+        (TransformedTargetRegressor(GNRegressor()), TypeError, "TransformedTargetRegressor"),
+        (GNRegressor, TypeError, "fitted GNRegressor"),
+        (GNRegressor(), NotFittedError, "not fitted"),
+        (make_pipeline(StandardScaler(), GNClassifier()), NotFittedError, "not fitted"),
+    ],
+)
+def test_what_is_not_a_fitted_estimator_is_refused(estimator, error, message):
+    with pytest.raises(error, match=message):
+        diagnose(estimator, *regression(50))
+
+
+def test_of_a_search_the_best_estimator_is_examined():
+    X, y = regression(100)
+    search = GridSearchCV(make_pipeline(StandardScaler(), GNRegressor(**ONE)), {"gnregressor__alpha": [1.0]}, cv=2)
+    search.fit(X, y)
+    assert str(quiet(search, X, y)) == str(quiet(search.best_estimator_, X, y))
+
+
+def test_data_that_do_not_fit_are_refused(regressor, classifier):
+    X, y = regression(50)
+    for bad, message in [
+        ((X[:, :2], y), "features"),
+        ((X, y[:40]), "inconsistent"),
+        ((X, np.stack([y, y], 1)), "shape"),
+        ((X, np.where(y > 1, np.nan, y)), "NaN"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            diagnose(regressor, *bad)
+    with pytest.raises(ValueError, match="labels \\[2\\]"):
+        diagnose(classifier, X, np.arange(50) % 3)
+    for weight in (np.zeros(50), -np.ones(50)):
+        with pytest.raises(ValueError, match=r"(?i)sample.weight"):
+            diagnose(regressor, X, y, sample_weight=weight)
