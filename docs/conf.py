@@ -44,6 +44,7 @@ html_math_renderer = "mathml"
 autosummary_generate = True
 autodoc_typehints = "none"  # numpydoc's sections say what the arguments are
 autodoc_member_order = "bysource"
+toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False  # the templates list them
 
 # -- Gallery -----------------------------------------------------------------------------------------------------------
