@@ -259,7 +259,8 @@ def _coverage(data: _Residuals) -> Finding:
     if furthest < 0:
         return Finding("calibration", "too narrow", numbers, text + ": too narrow", data.narrow_advice)
     if furthest > 0:
-        inflated = not data.heavy_tails and (data.typical < _INFLATED * np.atleast_1d(data.model.noise_std_)).any()
+        typical, noise = data.typical, np.atleast_1d(data.model.noise_std_)
+        inflated = not data.heavy_tails and ((typical > 0) & (typical < _INFLATED * noise)).any()
         advice = 'loss="student_t", as outliers in the training data may have inflated the noise' if inflated else None
         return Finding("calibration", "too wide", numbers, text + ": too wide", advice)
     return Finding("calibration", "good", numbers, text)
@@ -326,12 +327,10 @@ def _log_loss(data: _Probabilities) -> Finding:
         "standard_error": error,
         "accuracy": float(data.mean(data.correct).mean()),
     }
-    text = (
-        f"log loss {numbers['log_loss']:.3f}, class frequencies {numbers['base_log_loss']:.3f} "
-        f"({_ratio(gain, error)} standard errors); accuracy {numbers['accuracy']:.1%}"
-    )
+    text, accuracy = f"log loss {numbers['log_loss']:.3f}", f"accuracy {numbers['accuracy']:.1%}"
     if not base.any():
-        return Finding("skill", "unknown", numbers, text + "; y is constant here")
+        return Finding("skill", "unknown", numbers, f"{text}, {accuracy}; y is constant here")
+    text += f", class frequencies {numbers['base_log_loss']:.3f} ({_ratio(gain, error)} standard errors); {accuracy}"
     return _skill_finding(data, "base rate", gain, error, numbers, text)
 
 

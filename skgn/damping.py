@@ -32,11 +32,12 @@ __all__ = [
 class Iterate(NamedTuple):
     """Where training stands when a rule is asked.
 
+    ``iteration`` is the time where training is a flow (:mod:`skgn.dynamics`): a step of length 1 takes as long.
     ``curvature`` is the mean diagonal entry of G; ``smallest_eigenvalue()`` computes that of the smaller of G and the
     kernel, at the cost of an eigendecomposition.
     """
 
-    iteration: int
+    iteration: float
     objective: float
     loss: float
     gradient_norm: float

@@ -194,8 +194,8 @@ def _convergence(case: _Case) -> Finding:
     }.get(model.status_, model.status_)
     text = f"{'converged' if converged else 'NOT converged'} after {model.n_iter_} iterations ({why})"
     if math.isfinite(change):
-        unit = "of the objective" if model.log_evidence_ is None else "nats of evidence"
-        text += f"; last change {change:.2g} {unit}"
+        moved = f"objective last moved {change:.2g} of itself"
+        text += f"; {moved if model.log_evidence_ is None else f'evidence last moved {change:.2g} nats'}"
     advice = None
     if not converged:
         seconds = float(model.history_["time"][-1]) / max(model.n_iter_, 1)
@@ -324,7 +324,7 @@ def _features(case: _Case) -> Finding:
         return Finding("features", "all in use", numbers, f"none of {len(share)} is switched off; {top}")
     text = f"{len(off)} of {len(share)} switched off ({_shown(names)}); {top}"
     many = len(off) >= _MANY_SWITCHED_OFF * len(share) and case.model.status_ in CONVERGED
-    advice = f"drop the {len(off)} features that are switched off" if many else None
+    advice = f"fit without what is switched off ({_shown(names)})" if many else None
     return Finding("features", "some switched off", numbers, text, advice)
 
 

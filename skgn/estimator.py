@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -9,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, validate_data
+from torch import Tensor
 
 from .backend import DTYPES, linear_algebra_device, resolve_device
 from .candidates import Start, draw_starts, layer_choices, noise_choices, prior_choices
@@ -145,6 +149,31 @@ class BaseGN(Parameters, metaclass=ABCMeta):
         self.__dict__.pop("_streams", None)
         self._store(ensemble)
         self._find_relevance(ensemble, problem)
+
+    def network_on(self, X: Any, y: Any, sample_weight: Any = None) -> tuple[Objective, Tensor]:
+        """The data loss of one network on X and y, in float64 on the CPU, and its weights (P,): to look at, not to fit.
+
+        The network is the best member; before a fit that of ``n_estimators=1``, at the weights where it would start.
+        Rows of weight 0 are left out, all others stay in their order. The estimator is not changed.
+        """
+        fitted = hasattr(self, "estimators_")
+        viewer = copy.copy(self) if fitted else clone(self)
+        hidden = viewer._check_parameters()
+        X, y = viewer._check_data(X, y, reset=not fitted)
+        weight = viewer._check_weight(sample_weight, X)
+        Y = viewer._encode_target(y) if fitted else viewer._validate_target(y)
+        weight = viewer._weigh_classes(Y, weight)
+        if fitted:
+            best = viewer.estimators_[0]
+            start = Start(best.network, best.inputs, best.prior, None, best.weights, best.anchor, 0)
+        else:
+            start = viewer._begin(*merge_rows(X, Y, weight), hidden, compares=False)[0]
+        kept = weight > 0
+        problem = viewer._problem(X[kept], Y[kept], weight[kept], [start])
+        problem = dataclasses.replace(problem, device=torch.device("cpu"), dtype=torch.float64)
+        anchor = None if start.anchor is None else problem.tensor(start.anchor)
+        objective = problem.objective(start.network, start.inputs, problem.n_samples)
+        return objective.for_member(anchor), problem.tensor(start.weights.copy())
 
     def _check_data(self, X: Any, y: Any, reset: bool = True) -> tuple[np.ndarray, np.ndarray]:
         options = {"dtype": [np.float64, np.float32], "multi_output": True, "reset": reset}

@@ -241,7 +241,7 @@ def test_injected_columns_of_noise_are_named():
     frame = pd.DataFrame(np.hstack([X, noise]), columns=["a", "b", "c", "noise 1", "noise 2", "noise 3"])
     finding = quiet(GNRegressor(**ONE).fit(frame, y), frame, y)["features"]
     assert finding.numbers["switched_off"] == ["noise 1", "noise 2", "noise 3"]
-    assert "noise 1, noise 2, noise 3" in finding.text and "3 features" in finding.advice
+    assert "noise 1, noise 2, noise 3" in finding.text and "noise 1, noise 2, noise 3" in finding.advice
     piped = make_pipeline(StandardScaler(), GNRegressor(**ONE)).fit(frame, y)
     assert quiet(piped, frame, y)["features"].numbers["switched_off"] == ["noise 1", "noise 2", "noise 3"]
 
@@ -350,6 +350,16 @@ def test_a_weight_is_so_many_repetitions(regressor, classifier):
             for name, value in weighted[topic].numbers.items():
                 assert value == pytest.approx(repeated[topic].numbers[name])
         assert weighted["outliers"].numbers["expected"] == pytest.approx(repeated["outliers"].numbers["expected"])
+
+
+def test_data_that_have_nothing_to_tell_raise_no_alarm(regressor):
+    X, y = regression(60)
+    assert quiet(regressor, X[:1], y[:1]).advice == []
+    constant = np.full(60, 2.0)
+    report = quiet(GNRegressor(**ONE).fit(X, constant), X, constant)
+    assert report.advice == [] and report["skill"].verdict == "unknown"
+    one_class = quiet(GNClassifier(**ONE).fit(X, constant.astype(int)), X, constant.astype(int))
+    assert one_class.advice == [] and one_class["skill"].verdict == "unknown"
 
 
 def test_a_report_is_read_by_topic(regressor):

@@ -209,6 +209,10 @@ class TestConvergence:
         both = [models.fixed, models.classifier]
         display = ConvergenceDisplay.from_estimator(both, quantities=["validation_loss"])
         assert display.lines_[0, 0] is None
+        display = ConvergenceDisplay.from_estimator(both, quantities=["validation_loss", "loss"])
+        assert display.lines_[0, 1].get_color() == display.lines_[1, 1].get_color()
+        names = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+        assert names == ["GNRegressor 1", "GNClassifier 2"]
         assert_drawn(display.lines_[0, 1].get_ydata(), models.classifier.history_["validation_loss"])
 
     def test_a_second_display_is_drawn_beside_the_first(self, models):

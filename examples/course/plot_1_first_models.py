@@ -73,7 +73,7 @@ print(f"of which scatter: {network.noise_std_:.0f}")
 
 inside = np.abs(y_test - mean) <= norm.ppf(0.95) * std
 print(f"90 % intervals hold {inside.mean():.0%} of {len(y_test)} patients")
-UncertaintyDisplay.from_estimator(network, X_test, y_test)
+display = UncertaintyDisplay.from_estimator(network, X_test, y_test)
 
 # %%
 # What does it look at?
@@ -82,7 +82,7 @@ UncertaintyDisplay.from_estimator(network, X_test, y_test)
 # moved the predictions no more than a column of random numbers would. Correlated measurements share, so a low bar does
 # not say that a measurement has nothing to do with the disease.
 
-RelevanceDisplay.from_estimator(network)
+display = RelevanceDisplay.from_estimator(network)
 best = network.feature_names_in_[network.feature_relevance_.argmax()]
 print(f"most relevant: {best}; switched off: {', '.join(X.columns[network.feature_relevance_ == 0]) or 'none'}")
 
@@ -125,7 +125,7 @@ figure, ax = plt.subplots(figsize=(6, 3), layout="constrained")
 right = classifier.predict(W_test) == g_test
 ax.hist([p.max(axis=1)[right], p.max(axis=1)[~right]], bins=np.linspace(0.3, 1, 15), stacked=True)
 ax.legend([f"right ({right.sum()})", f"wrong ({(~right).sum()})"])
-ax.set(xlabel="probability of the predicted grower", ylabel="wines", title="How sure, and how often right")
+_ = ax.set(xlabel="probability of the predicted grower", ylabel="wines", title="How sure, and how often right")
 
 # %%
 # Exercises

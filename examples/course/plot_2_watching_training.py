@@ -69,7 +69,7 @@ with warnings.catch_warnings():
 # - the **gain ratio**: often near 0 means that the tangent is a bad guide. Always 1 with a damping that stays the same,
 #   as for ``damping=1.0``, means that the steps are too timid.
 
-ConvergenceDisplay.from_estimator(models)
+display = ConvergenceDisplay.from_estimator(models)
 
 # %%
 # How much is damped
@@ -80,7 +80,7 @@ ConvergenceDisplay.from_estimator(models)
 # system solvable there.
 
 recorded = GNRegressor(**plain, record_spectrum=True).fit(X_train, y_train)
-SpectrumDisplay.from_estimator(recorded)
+display = SpectrumDisplay.from_estimator(recorded)
 low, high = (max(recorded.history_[f"{end}_eigenvalue"][-1], 0.0) for end in ("min", "max"))
 print(f"eigenvalues at the end: {low:.1e} to {high:.1e}, damping {recorded.damping_:.1e}")
 
@@ -102,7 +102,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", ConvergenceWarning)
     search.fit(X_train, y_train)
 print(f"best: {search.best_params_}, R2 {search.best_score_:.3f}")
-GridDisplay.from_search(search, x="alpha", y="damping")
+display = GridDisplay.from_search(search, x="alpha", y="damping")
 
 # %%
 # Read the picture by rows. A constant damping that is right for one alpha is wrong for another: the eigenvalues grow

@@ -243,11 +243,14 @@ class ConvergenceDisplay:
                 lines.setdefault(line.get_label(), line)
         if (len(lines) < 2 and not legend) or legend is False:
             return
-        labels = [shortened(name, 60) for name in lines]
+        # Others first; then ours in their order, whichever panels they are in.
+        names = [name for name in lines if name not in self.histories]
+        names += [name for name in self.histories if name in lines]
+        handles, labels = [lines[name] for name in names], [shortened(name, 60) for name in names]
         if self.ax_ in self.axes_ and len(self.axes_) > 1:  # panels of the user's own, with any place in the figure
-            self.ax_.legend(list(lines.values()), labels, fontsize="small")
+            self.ax_.legend(handles, labels, fontsize="small")
         else:
-            legend_above(self.ax_, list(lines.values()), labels)
+            legend_above(self.ax_, handles, labels)
 
 
 def _named_lines(ax: Any) -> list[Any]:

@@ -149,10 +149,13 @@ class SpectrumDisplay:
         x, error = self.x_values, self.rounding * self.max_eigenvalue
         lowest = np.maximum(self.min_eigenvalue, error)
         self.range_ = ax.fill_between(x, lowest, self.max_eigenvalue, color=BLUE, alpha=0.12, linewidth=0)
+        damping = "damping"
+        if not (self.damping > 0).any():
+            damping = "damping (0)" if (self.damping == 0).any() else "damping (no step)"
         lines: dict[str, tuple[np.ndarray, dict[str, Any]]] = {
             "largest eigenvalue": (self.max_eigenvalue, {"color": BLUE, "marker": "^"}),
             "smallest eigenvalue": (lowest, {"color": BLACK, "marker": "v", "linestyle": "-."}),
-            "damping" if (self.damping > 0).any() else "damping (0)": (
+            damping: (
                 self.damping,
                 {"color": VERMILLION, "linestyle": "--", "linewidth": 2, "drawstyle": "steps-pre"},
             ),

@@ -1,0 +1,482 @@
+"""Training in continuous time: the flows that a network's weights follow, integrated with SciPy.
+
+    gradient flow               dw/dt = -grad F(w)
+    Gauss-Newton flow           dw/dt = -G(w)^+ grad F(w)
+    Levenberg-Marquardt flow    dw/dt = -(G(w) + damping I)^-1 grad F(w)
+
+Training by `GNRegressor` and `GNClassifier` is Euler's method for the last two, with step length 1 (``step_size``).
+In the space of network outputs the Gauss-Newton flow goes down the gradient of the loss, projected onto what the
+network can reach: a Riemannian gradient flow, whose rate does not depend on the conditioning of G.
+
+The flows are those of the theory: of the data loss (plus l2/2 ||w||^2 with a float ``l2_regularization``), on all
+rows, without re-estimated precisions. They are meant for small networks, whose every move is to be looked at.
+
+References
+----------
+S. Cayci, A Riemannian Optimization Perspective of the Gauss-Newton Method for Feedforward Neural Networks,
+arXiv:2412.14031.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import partial
+from numbers import Real
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from scipy.integrate import solve_ivp
+from scipy.stats import linregress
+from torch import Tensor
+
+from .backend import torch_threads
+from .conjugate_gradient import ConjugateGradient
+from .damping import Constant, DampingRule, GainRatio, Iterate, as_rule
+from .directions import Direction, Primal, choose, spectrum
+from .estimator import BaseGN
+from .evidence import make_prior
+from .jacobian import Jacobian, gram_flops
+from .objective import Evaluation, Objective
+from .training import Settings, Training
+
+__all__ = ["Rate", "Trajectory", "gauss_newton_flow", "gradient_flow", "levenberg_marquardt_flow"]
+
+#: Moments at which a trajectory is looked at, without ``t_eval``.
+_MOMENTS = 101
+
+#: Options of solve_ivp that a flow has its own use for, or none.
+_NOT_PASSED_ON = ("args", "dense_output", "events", "vectorized")
+
+#: Errors per step: the last digits of an excess loss are seen, at twice the evaluations of SciPy's defaults.
+_TOLERANCES = {"rtol": 1e-6, "atol": 1e-9}
+
+#: A rate is fitted to what is above this part of the largest value: below, errors of integration may show.
+_FLOOR = 1e-4
+
+#: The lowest loss is searched for until the steps are lost in rounding, in this many iterations at the most.
+_BEST_ITERATIONS = 500
+
+
+class Rate(NamedTuple):
+    """An exponential rate of decay: the quantity falls like exp(-rate t).
+
+    ``error`` is the larger of the standard error of the fitted slope and half the difference between the rates of the
+    two halves: large where the decay is not exponential. The fit is to ``n_points`` moments in ``start <= t <= stop``.
+    """
+
+    rate: float
+    error: float
+    n_points: int
+    start: float
+    stop: float
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """What a flow went through: arrays whose first axis is time.
+
+    Attributes
+    ----------
+    t : ndarray of shape (m,)
+        Moments. A step of Gauss-Newton training with ``step_size=h`` takes time h.
+    outputs : ndarray of shape (m, n, k)
+        Network outputs on the rows of positive weight, in their order; for a regressor that standardises in units of
+        the standardised target, for a classifier logits.
+    loss : ndarray of shape (m,)
+        Weighted mean data loss, for a regressor half the squared error.
+    excess_loss : ndarray of shape (m,)
+        The objective (loss, plus l2/2 ||w||^2 if there is one) above ``best_loss``.
+    best_loss : float
+        The lowest objective that the network reaches from the end of the trajectory, by damped Gauss-Newton to the last
+        digit, or what the caller gave: the best in class where there is one minimum.
+    gradient_norm, riemannian_gradient_norm : ndarray of shape (m,)
+        Norm of the gradient with respect to the weights, and that of the gradient in output space, projected onto the
+        range of the Jacobian, in the metric of the loss: sqrt(g' G^+ g).
+    min_eigenvalue, max_eigenvalue : ndarray of shape (m,)
+        Extreme eigenvalues of the smaller of the Gram matrix G (P x P) and the tangent kernel (n k x n k).
+    distance_from_init : ndarray of shape (m,)
+        Euclidean distance of the weights from those at t = 0.
+    damping : ndarray of shape (m,)
+        The damping of the flow; 0 for the Gauss-Newton flow, nan for gradient flow.
+    weights : ndarray of shape (m, P) or None
+        The weights, with ``keep_weights=True``.
+    n_evaluations : int
+        Velocities computed, for the step control and the solver's Jacobians: what the flow has cost.
+    status : {"end", "max_evaluations", "failed"}
+    message : str
+        Why the integration ended: at ``t_end``, at ``max_evaluations`` (too stiff for the method, as a rule), or in
+        SciPy's words because it could not go on.
+    """
+
+    t: np.ndarray = field(repr=False)
+    outputs: np.ndarray = field(repr=False)
+    loss: np.ndarray = field(repr=False)
+    excess_loss: np.ndarray = field(repr=False)
+    best_loss: float
+    gradient_norm: np.ndarray = field(repr=False)
+    riemannian_gradient_norm: np.ndarray = field(repr=False)
+    min_eigenvalue: np.ndarray = field(repr=False)
+    max_eigenvalue: np.ndarray = field(repr=False)
+    distance_from_init: np.ndarray = field(repr=False)
+    damping: np.ndarray = field(repr=False)
+    weights: np.ndarray | None = field(repr=False)
+    n_evaluations: int
+    status: str
+    message: str
+
+    def rate(self, quantity: str = "excess_loss", start: float = 0.0, stop: float = math.inf) -> Rate:
+        """Exponential rate at which a quantity falls, by least squares on its logarithm.
+
+        Of ``"excess_loss"`` the root is taken: the distance from the best outputs, which falls with the Riemannian
+        gradient norm. Near the start the undamped Gauss-Newton flow has rate 1 in both, whatever the conditioning.
+
+        Parameters
+        ----------
+        quantity : str, default="excess_loss"
+            An attribute of shape (m,): "riemannian_gradient_norm", "gradient_norm", "loss", ...
+        start, stop : float
+            Only moments between them count; late ones for the asymptotic rate. Values below 1e-4 of the largest never
+            do, where errors of integration may show.
+
+        Returns
+        -------
+        rate : Rate
+            ``(rate, error, n_points, start, stop)``.
+
+        Raises
+        ------
+        ValueError
+            If there is no such quantity, or fewer than four moments are left to fit.
+        """
+        values = getattr(self, quantity, None)
+        if not isinstance(values, np.ndarray) or values.shape != self.t.shape or quantity == "t":
+            known = [
+                name for name, v in vars(self).items() if isinstance(v, np.ndarray) and v.ndim == 1 and name != "t"
+            ]
+            raise ValueError(f"quantity must be one of {known}, got {quantity!r}.")
+        if quantity == "excess_loss":
+            values = np.sqrt(np.maximum(values, 0.0))
+        within = (self.t >= start) & (self.t <= stop)
+        kept = within & (values > _FLOOR * np.max(values[within], initial=0.0))
+        t, logarithm = self.t[kept], np.log(values[kept])
+        if len(t) < 4:
+            raise ValueError(
+                f"A rate needs four moments with {quantity} above {_FLOOR:g} of its largest value between "
+                f"start={start:g} and stop={stop:g}, there are {len(t)}: pass t_eval with more of them to the flow."
+            )
+        fit, half = linregress(t, logarithm), len(t) // 2
+        early, late = linregress(t[:half], logarithm[:half]), linregress(t[half:], logarithm[half:])
+        error = max(float(fit.stderr), abs(float(late.slope - early.slope)) / 2)
+        return Rate(-float(fit.slope), error, len(t), float(t[0]), float(t[-1]))
+
+
+def gauss_newton_flow(estimator: BaseGN, X: Any, y: Any, t_end: float, **options: Any) -> Trajectory:
+    """The flow dw/dt = -G^+ grad F of a network, undamped whatever the estimator's ``damping``.
+
+    Where G is singular (more weights than observations, ``init="symmetric"``) the velocity is the shortest solution.
+
+    Parameters
+    ----------
+    estimator : GNRegressor or GNClassifier
+        Fitted: the flow starts from the weights of the best member. Not fitted: from where a single network
+        (``n_estimators=1``) would start. Network, ``alpha``, ``init``, scaling, loss, a float ``l2_regularization`` and
+        ``random_state`` are the estimator's, which is not changed; "evidence" counts as no regularisation.
+    X : array-like of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+    t_end : float
+        Time to integrate to; the undamped flow near its start falls by a factor e in time 1.
+    **options
+        ``sample_weight`` (n_samples,); ``keep_weights`` (default False); ``best_loss``, a float to take for the lowest
+        objective instead of searching for it; ``max_evaluations`` (default 20,000) of the velocity, after which the
+        flow is given up; and all that :func:`scipy.integrate.solve_ivp` takes but for "args", "dense_output", "events"
+        and "vectorized": ``t_eval`` (default: 101 moments), ``method`` (default "RK45"), ``rtol`` (1e-6), ``atol``
+        (1e-9), ``max_step``, ...
+
+    Returns
+    -------
+    trajectory : Trajectory
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a parameter or the data are not as described, before any work.
+
+    Notes
+    -----
+    A flow that becomes too stiff to integrate ends early; see ``status`` and ``message`` of the trajectory.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from skgn import GNRegressor
+    >>> from skgn.dynamics import gauss_newton_flow
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> network = GNRegressor((3,), alpha=100.0, init="centered", random_state=0)
+    >>> flow = gauss_newton_flow(network, X[:, :4], y, t_end=5.0)
+    >>> print(f"{flow.rate().rate:.2f}")
+    1.00
+    """
+    return _flow(estimator, X, y, t_end, Constant(0.0), **options)
+
+
+def levenberg_marquardt_flow(estimator: BaseGN, X: Any, y: Any, t_end: float, **options: Any) -> Trajectory:
+    """The flow dw/dt = -(G + damping I)^-1 grad F of a network, with the estimator's ``damping``.
+
+    Parameters
+    ----------
+    estimator : GNRegressor or GNClassifier
+        As for :func:`gauss_newton_flow`. Its ``damping`` is a float, or a schedule of :mod:`skgn.damping`, for which
+        time stands in the place of the iteration.
+    X : array-like of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+    t_end : float
+        Time to integrate to; an output mode of eigenvalue e falls at the rate e / (e + damping).
+    **options
+        As for :func:`gauss_newton_flow`.
+
+    Returns
+    -------
+    trajectory : Trajectory
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a parameter or the data are not as described, before any work; so with ``damping="adaptive"``, which adapts
+        to steps that a flow does not have.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from skgn import GNRegressor
+    >>> from skgn.damping import ProportionalToLoss
+    >>> from skgn.dynamics import levenberg_marquardt_flow
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> network = GNRegressor((3,), damping=ProportionalToLoss(0.1), random_state=0)
+    >>> flow = levenberg_marquardt_flow(network, X[:, :4], y, t_end=5.0)
+    >>> bool(flow.loss[-1] < flow.loss[0])
+    True
+    """
+    if not isinstance(estimator, BaseGN):
+        raise TypeError(f"estimator must be a GNRegressor or GNClassifier, got {type(estimator).__name__}.")
+    rule = as_rule(estimator.damping)
+    if isinstance(rule, GainRatio):
+        raise ValueError(
+            f"damping={estimator.damping!r} adapts to steps, and a flow has none: give the estimator a float or a "
+            "schedule of skgn.damping."
+        )
+    return _flow(estimator, X, y, t_end, rule, **options)
+
+
+def gradient_flow(estimator: BaseGN, X: Any, y: Any, t_end: float, **options: Any) -> Trajectory:
+    """The flow dw/dt = -grad F of a network: gradient descent in the limit of small steps.
+
+    Parameters
+    ----------
+    estimator : GNRegressor or GNClassifier
+        As for :func:`gauss_newton_flow`.
+    X : array-like of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+    t_end : float
+        Time to integrate to; an output mode of eigenvalue e of G falls at the rate e.
+    **options
+        As for :func:`gauss_newton_flow`, but ``method`` is "BDF" by default, for the flow is as stiff as G is
+        ill-conditioned. Implicit methods take -(G + l2 I) for the Jacobian of the velocity.
+
+    Returns
+    -------
+    trajectory : Trajectory
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a parameter or the data are not as described, before any work.
+    """
+    return _flow(estimator, X, y, t_end, None, **{"method": "BDF"} | options)
+
+
+def _flow(
+    estimator: BaseGN,
+    X: Any,
+    y: Any,
+    t_end: float,
+    rule: DampingRule | None,
+    *,
+    sample_weight: Any = None,
+    keep_weights: bool = False,
+    best_loss: float | None = None,
+    max_evaluations: int = 20_000,
+    method: Any = "RK45",
+    t_eval: Any = None,
+    **options: Any,
+) -> Trajectory:
+    """Integrate with damping by ``rule``, or gradient flow without one."""
+    if not isinstance(estimator, BaseGN):
+        raise TypeError(f"estimator must be a GNRegressor or GNClassifier, got {type(estimator).__name__}.")
+    if not (isinstance(t_end, Real) and math.isfinite(t_end) and t_end > 0):
+        raise ValueError(f"t_end must be a positive finite time, got {t_end!r}.")
+    if max_evaluations < 1:
+        raise ValueError(f"max_evaluations must be at least 1, got {max_evaluations!r}.")
+    refused = [name for name in _NOT_PASSED_ON if name in options]
+    if refused:
+        raise TypeError(f"Flows do not take the option(s) {refused} of scipy.integrate.solve_ivp.")
+    moments = np.linspace(0, t_end, _MOMENTS) if t_eval is None else np.asarray(t_eval, dtype=float)
+    if moments.ndim != 1 or len(moments) == 0 or moments[0] < 0 or moments[-1] > t_end or (np.diff(moments) <= 0).any():
+        raise ValueError(f"t_eval must be increasing moments between 0 and t_end={t_end:g}.")
+    objective, w0 = estimator.network_on(X, y, sample_weight)
+    l2 = 0.0 if isinstance(estimator.l2_regularization, str) else float(estimator.l2_regularization)
+    flops = gram_flops(objective.network, objective.n_samples, objective.n_columns)
+    with torch_threads(flops), torch.no_grad():
+        velocity = _Velocity(objective, w0, l2, rule, estimator.solver)
+        if rule is None and method in ("BDF", "Radau", "LSODA"):
+            options.setdefault("jac", velocity.jacobian)
+        budget = _Budget(velocity, max_evaluations)
+        solution = solve_ivp(
+            velocity,
+            (0.0, float(t_end)),
+            w0.numpy().copy(),
+            method,
+            moments,
+            events=budget,
+            **{**_TOLERANCES, **options},
+        )
+        ws = [torch.from_numpy(np.ascontiguousarray(w)) for w in solution.y.T]
+        points = [velocity.look(t, w) for t, w in zip(solution.t, ws, strict=True)]
+        objectives = np.array([point.objective for point in points])
+        if best_loss is None:
+            last = ws[-1] if ws else w0
+            best_loss = min(velocity.lowest(last), float(np.nanmin(objectives, initial=math.inf)))
+    status = {0: "end", 1: "max_evaluations"}.get(solution.status, "failed")
+    message = solution.message
+    if status == "max_evaluations":
+        message = f"Given up after {velocity.n_evaluations} evaluations: too stiff for method={method!r}."
+    arrays = {name: np.array([getattr(point, name) for point in points]) for name in _Point._fields[1:]}
+    return Trajectory(
+        t=solution.t,
+        excess_loss=objectives - best_loss,
+        best_loss=float(best_loss),
+        distance_from_init=np.array([float((w - w0).norm()) for w in ws]),
+        weights=solution.y.T.copy() if keep_weights else None,
+        n_evaluations=velocity.n_evaluations,
+        status=status,
+        message=message,
+        **arrays,
+    )
+
+
+class _Point(NamedTuple):
+    """What is seen of a network on the way; the names are those of a trajectory."""
+
+    objective: float
+    outputs: np.ndarray
+    loss: float
+    gradient_norm: float
+    riemannian_gradient_norm: float
+    min_eigenvalue: float
+    max_eigenvalue: float
+    damping: float
+
+
+class _Linearised(NamedTuple):
+    at: Evaluation
+    jacobian: Jacobian
+    data_gradient: Tensor
+    gradient: Tensor
+
+
+class _Velocity:
+    """dw/dt of a flow: minus the gradient, or its Gauss-Newton step damped by a rule."""
+
+    def __init__(self, objective: Objective, w0: Tensor, l2: float, rule: DampingRule | None, solver: str) -> None:
+        network = objective.network
+        self.n_evaluations = 0
+        self._objective, self._l2, self._rule = objective, l2, rule
+        self._prior, _ = make_prior(l2, network, objective.data_loss, None, objective.total_weight, w0)
+        self._make_direction = choose(
+            solver, network, objective.n_samples, objective.n_columns, torch.device("cpu"), dtype=torch.float64
+        )
+        if self._make_direction is ConjugateGradient:
+            raise ValueError(f"A flow needs exact steps, and solver={solver!r} is conjugate gradients here.")
+
+    def __call__(self, t: float, w: np.ndarray) -> np.ndarray:
+        self.n_evaluations += 1
+        here = self._linearise(torch.from_numpy(w))
+        if self._rule is None:
+            return -here.gradient.numpy()
+        if not bool(torch.isfinite(here.gradient).all()):
+            return np.full_like(w, np.nan)  # the step control takes it for a step too long
+        direction = self._direction(here)
+        return direction.solve(here.gradient, self._prior.precision, self._damping(t, here, direction)).numpy()
+
+    def jacobian(self, t: float, w: np.ndarray) -> np.ndarray:
+        """The Gauss-Newton approximation of the Jacobian of minus the gradient, for implicit methods."""
+        G = Primal(self._linearise(torch.from_numpy(w)).jacobian, self._objective.total_weight).G
+        return -(G + self._l2 * torch.eye(len(G), dtype=G.dtype)).numpy()
+
+    def look(self, t: float, w: Tensor) -> _Point:
+        """All there is to see at w."""
+        here = self._linearise(w)
+        direction = self._direction(here)
+        smallest, largest = spectrum(here.jacobian, direction, self._objective.total_weight)
+        return _Point(
+            objective=self._value(here),
+            outputs=here.at.outputs.numpy(),
+            loss=here.at.loss,
+            gradient_norm=float(here.gradient.norm()),
+            riemannian_gradient_norm=direction.riemannian_norm(here.data_gradient),
+            min_eigenvalue=smallest,
+            max_eigenvalue=largest,
+            damping=math.nan if self._rule is None else self._damping(t, here, direction),
+        )
+
+    def lowest(self, w: Tensor) -> float:
+        """The lowest objective that damped Gauss-Newton reaches from w."""
+        settings = Settings(max_iter=_BEST_ITERATIONS, tol=0.0)
+        training = Training(self._objective, w, self._prior, GainRatio(), self._make_direction, settings)
+        training.run(_BEST_ITERATIONS)
+        return min(training.history["objective"])
+
+    def _linearise(self, w: Tensor) -> _Linearised:
+        at = self._objective.evaluate(w)
+        jacobian = self._objective.jacobian(at)
+        data_gradient = self._objective.gradient(at, jacobian)
+        return _Linearised(at, jacobian, data_gradient, data_gradient + self._l2 * w)
+
+    def _direction(self, here: _Linearised) -> Direction:
+        return self._make_direction(here.jacobian, self._objective.total_weight)
+
+    def _value(self, here: _Linearised) -> float:
+        return here.at.loss + 0.5 * self._l2 * float(here.at.w @ here.at.w)
+
+    def _damping(self, t: float, here: _Linearised, direction: Direction) -> float:
+        assert self._rule is not None
+        S = self._objective.total_weight
+        iterate = Iterate(
+            iteration=t,
+            objective=self._value(here),
+            loss=here.at.loss,
+            gradient_norm=float(here.gradient.norm()),
+            curvature=direction.trace() / len(here.at.w),
+            smallest_eigenvalue=partial(_smallest_eigenvalue, here.jacobian, direction, S),
+        )
+        return self._rule.initial(iterate)
+
+
+def _smallest_eigenvalue(jacobian: Jacobian, direction: Direction, total_weight: float) -> float:
+    return spectrum(jacobian, direction, total_weight)[0]
+
+
+class _Budget:
+    """An event for solve_ivp that comes about once so many velocities have been computed."""
+
+    terminal = True
+    direction = 0.0
+
+    def __init__(self, velocity: _Velocity, most: int) -> None:
+        self._velocity, self._most, self._end = velocity, most, math.inf
+
+    def __call__(self, t: float, w: np.ndarray) -> float:
+        if self._velocity.n_evaluations > self._most and t < self._end == math.inf:
+            self._end = t
+        return 1.0 if self._end == math.inf else self._end - t
