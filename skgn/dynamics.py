@@ -189,7 +189,7 @@ def gauss_newton_flow(estimator: BaseGN, X: Any, y: Any, t_end: float, **options
         Time to integrate to; the undamped flow near its start falls by a factor e in time 1.
     **options
         ``sample_weight`` (n_samples,); ``keep_weights`` (default False); ``best_loss``, a float to take for the lowest
-        objective instead of searching for it; ``max_evaluations`` (default 20,000) of the velocity, after which the
+        objective instead of searching for it; ``max_evaluations`` (default 5,000) of the velocity, after which the
         flow is given up; and all that :func:`scipy.integrate.solve_ivp` takes but for "args", "dense_output", "events"
         and "vectorized": ``t_eval`` (default: 101 moments), ``method`` (default "RK45"), ``rtol`` (1e-6), ``atol``
         (1e-9), ``max_step``, ...
@@ -306,7 +306,7 @@ def _flow(
     sample_weight: Any = None,
     keep_weights: bool = False,
     best_loss: float | None = None,
-    max_evaluations: int = 20_000,
+    max_evaluations: int = 5_000,
     method: Any = "RK45",
     t_eval: Any = None,
     **options: Any,

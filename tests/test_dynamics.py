@@ -181,7 +181,7 @@ def test_a_flow_of_a_fitted_estimator_starts_from_its_weights(data):
 
 
 def test_the_estimator_is_left_as_it_was(data):
-    estimator = GNRegressor((3,), random_state=0)
+    estimator = GNRegressor((3,), alpha=30.0, init="centered", random_state=0)
     parameters, state = estimator.get_params(), set(vars(estimator))
     gauss_newton_flow(estimator, *data, 0.5, best_loss=0.0)
     assert estimator.get_params() == parameters and set(vars(estimator)) == state
@@ -203,7 +203,7 @@ def test_sample_weight_counts_repetitions_and_zero_leaves_out(data):
 @pytest.mark.parametrize(("init", "start"), [("centered", 0.0), ("symmetric", 0.0), ("random", None)])
 def test_alpha_and_initialisation_are_the_estimators(data, init, start):
     flows = [
-        gauss_newton_flow(regressor((4,), alpha=alpha, init=init), *data, 0.01, t_eval=[0.0], best_loss=0.0)
+        gradient_flow(regressor((4,), alpha=alpha, init=init), *data, 1e-6, t_eval=[0.0], best_loss=0.0)
         for alpha in (1.0, 5.0)
     ]
     np.testing.assert_allclose(flows[1].outputs, 5 * flows[0].outputs, atol=1e-12)
@@ -248,7 +248,7 @@ def test_a_flow_too_stiff_is_given_up_and_says_so(data):
 
 def test_best_loss_is_that_of_the_minimum_the_flow_goes_to(data):
     X, y = data
-    estimator = regressor((2,), alpha=30.0, init="centered")
+    estimator = regressor((2,), alpha=300.0, init="centered")
     short, long = (gauss_newton_flow(estimator, X, y, t) for t in (1.0, 12.0))
     np.testing.assert_allclose(short.best_loss, long.best_loss, rtol=1e-6)
     np.testing.assert_allclose(long.loss[-1], long.best_loss, rtol=1e-6)
@@ -271,7 +271,7 @@ def test_rates_that_cannot_be_told(data):
         ({"estimator": object()}, TypeError, "estimator must be a GNRegressor or GNClassifier"),
         ({"estimator": regressor(damping="adaptive")}, ValueError, "adapts to steps"),
         ({"estimator": regressor(damping=GainRatio())}, ValueError, "adapts to steps"),
-        ({"estimator": regressor(damping=-1.0)}, ValueError, "'damping' parameter"),
+        ({"estimator": regressor(damping=-1.0)}, ValueError, "damping must be a finite number"),
         ({"estimator": regressor(damping=1.0, solver="cg")}, ValueError, "exact steps"),
         ({"t_end": 0.0}, ValueError, "t_end must be a positive"),
         ({"t_end": "1"}, ValueError, "t_end must be a positive"),
@@ -281,7 +281,6 @@ def test_rates_that_cannot_be_told(data):
         ({"t_eval": []}, ValueError, "t_eval must be increasing"),
         ({"max_evaluations": 0}, ValueError, "max_evaluations"),
         ({"events": lambda t, w: t}, TypeError, "do not take"),
-        ({"speed": 1}, TypeError, "speed"),
         ({"y": np.zeros(3)}, ValueError, "inconsistent"),
         ({"X": np.full((80, 3), np.nan)}, ValueError, "NaN"),
     ],

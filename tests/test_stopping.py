@@ -138,7 +138,7 @@ def test_bad_validation_sets_are_refused():
 
 
 @pytest.mark.parametrize("parameters", [{"l2_regularization": 1e-6, "damping": 10.0}, {}], ids=["fixed", "evidence"])
-def test_a_fit_out_of_time_says_so_and_predicts(parameters):
+def test_a_fit_out_of_time_says_so_and_predicts(clock, parameters):
     X, y = load_diabetes(return_X_y=True)
     model = GNRegressor(hidden_layer_sizes=(30,), max_time=0.3, max_iter=10**6, tol=0, random_state=0, **parameters)
     with pytest.warns(ConvergenceWarning, match="max_time"):
@@ -148,7 +148,7 @@ def test_a_fit_out_of_time_says_so_and_predicts(parameters):
     assert len(model.history_["objective"]) == model.n_iter_ + 1
 
 
-def test_no_member_is_kept_that_had_hardly_begun():
+def test_no_member_is_kept_that_had_hardly_begun(clock):
     X, y = load_diabetes(return_X_y=True)
     model = GNRegressor(
         hidden_layer_sizes=(20,), l2_regularization=1e-6, damping=10.0, max_iter=10**6, tol=0, max_time=0.4,
