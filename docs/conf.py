@@ -50,7 +50,7 @@ numpydoc_show_class_members = False  # the templates list them
 # -- Gallery -----------------------------------------------------------------------------------------------------------
 #: Folder of examples -> folder of pages, those there are.
 GALLERIES = {"course": "course", "theory": "theory_gallery"}
-_THERE = [name for name in GALLERIES if (HERE.parent / "examples" / name / "GALLERY_HEADER.rst").exists()]
+_THERE = [name for name in GALLERIES if list((HERE.parent / "examples" / name).glob("*.rst"))]
 sphinx_gallery_conf: dict[str, Any] = {
     "examples_dirs": [f"../examples/{name}" for name in _THERE],
     "gallery_dirs": [GALLERIES[name] for name in _THERE],
@@ -112,6 +112,14 @@ INCLUDED = {"README.md": "readme.md", "CONTRIBUTING.md": "contributing.md", "CHA
 SKLEARN_LABELS = {"accuracy_score", "r2_score"}
 
 
+def leave_out_missing(app: Any, page: str, content: list[str]) -> None:
+    """Lines about pages that have yet to be written, in the tables of contents."""
+    missing = [name for name in ("theory", "theory_gallery/index") if not list(HERE.glob(f"{name}.*"))]
+    if page in ("index", "examples"):
+        lines = content[0].splitlines(keepends=True)
+        content[0] = "".join(line for line in lines if not any(name in line for name in missing))
+
+
 def link_to_included(app: Any, page: str, content: list[str]) -> None:
     """Links that are right on GitHub, out of this folder, point to the pages that include those files."""
     for file, included in INCLUDED.items():
@@ -137,6 +145,7 @@ def resolve_sklearn(app: Any, env: Any, node: Any, content: Any) -> Any:
 
 def setup(app: Any) -> None:
     """Connect the hooks."""
+    app.connect("source-read", leave_out_missing)
     app.connect("source-read", link_to_included)
     app.connect("include-read", link_from_included)
     app.connect("autodoc-skip-member", skip_inherited)

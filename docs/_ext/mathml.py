@@ -1,6 +1,6 @@
 """Formulas as MathML, which browsers draw themselves: no script, no font and no network.
 
-Select it with ``html_math_renderer = "mathml"``. Command names that the converter does not know are a warning.
+Select it with ``html_math_renderer = "mathml"``. What the converter does not know is a warning.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ _logger = logging.getLogger(__name__)
 
 
 def _mathml(node: nodes.Element, display: str) -> str:
-    latex = node.astext()
-    text = convert(latex, display=display)
+    # The converter knows the second by another name of the same.
+    text = convert(node.astext().replace("{aligned}", "{split}"), display=display)
     # What is not understood comes through as it is.
-    unknown = re.findall(r"\\[A-Za-z]+", html.unescape(re.sub(r"<[^>]*>", " ", text)))
+    shown = html.unescape(re.sub(r"<[^>]*>", " ", text))
+    unknown = re.findall(r"\\[A-Za-z]+|&", shown)
     if unknown:
         _logger.warning("unknown in a formula: %s", ", ".join(sorted(set(unknown))), location=node)
     return text
