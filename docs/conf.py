@@ -115,9 +115,10 @@ SKLEARN_LABELS = {"accuracy_score", "r2_score"}
 def leave_out_missing(app: Any, page: str, content: list[str]) -> None:
     """Lines about pages that have yet to be written, in the tables of contents."""
     missing = [name for name in ("theory", "theory_gallery/index") if not list(HERE.glob(f"{name}.*"))]
-    if page in ("index", "examples"):
-        lines = content[0].splitlines(keepends=True)
-        content[0] = "".join(line for line in lines if not any(name in line for name in missing))
+    if missing and page in ("index", "examples"):
+        # As the end of a link or of an entry.
+        named = re.compile(rf"({'|'.join(map(re.escape, missing))})(\.md\)|\.rst\)|>|$)")
+        content[0] = "\n".join(line for line in content[0].split("\n") if not named.search(line))
 
 
 def link_to_included(app: Any, page: str, content: list[str]) -> None:
