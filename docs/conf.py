@@ -113,18 +113,21 @@ SKLEARN_LABELS = {"accuracy_score", "r2_score"}
 
 
 def leave_out_missing(app: Any, page: str, content: list[str]) -> None:
-    """Lines about pages that have yet to be written, in the tables of contents."""
-    missing = [name for name in ("theory", "theory_gallery/index") if not list(HERE.glob(f"{name}.*"))]
-    if missing and page in ("index", "examples"):
-        # As the end of a link or of an entry.
-        named = re.compile(rf"({'|'.join(map(re.escape, missing))})(\.md\)|\.rst\)|>|$)")
-        content[0] = "\n".join(line for line in content[0].split("\n") if not named.search(line))
+    """Lines of the landing page about a page that has yet to be written."""
+    if page == "index" and not (HERE / "theory.md").exists():
+        lines = content[0].splitlines(keepends=True)
+        content[0] = "".join(line for line in lines if "theory.md" not in line and "<theory>" not in line)
 
 
 def link_to_included(app: Any, page: str, content: list[str]) -> None:
-    """Links that are right on GitHub, out of this folder, point to the pages that include those files."""
+    """Links that are right on GitHub, out of this folder, point to the pages that are made from those files."""
+    text = content[0]
     for file, included in INCLUDED.items():
-        content[0] = re.sub(rf"\]\((\.\./)*{re.escape(file)}", f"](/{included}", content[0])
+        text = re.sub(rf"\]\((\.\./)*{re.escape(file)}", f"](/{included}", text)
+    for folder, gallery in GALLERIES.items():
+        text = re.sub(rf"\]\((\.\./)*examples/{folder}/\)", f"](/{gallery}/index.rst)", text)
+        text = re.sub(rf"\]\((\.\./)*examples/{folder}/(\w+)\.py\)", rf"](/{gallery}/\2.rst)", text)
+    content[0] = text
 
 
 def link_from_included(app: Any, file: Path, page: str, content: list[str]) -> None:
