@@ -86,7 +86,7 @@ class GNRegressor(RegressorMixin, BaseGN):
         Rows of a mini-batch; with None every iteration sees all rows. Each batch's damped system is solved exactly, in
         the dual where batch and outputs are fewer than weights (never with evidence, which has to know the Gram matrix;
         not exactly with ``solver="cg"``), and the step is tested on the next batch (see
-        :mod:`skgn.batches`); an iteration is then a pass over all rows. For long tables. "auto" is two rows a weight
+        ``skgn.batches``); an iteration is then a pass over all rows. For long tables. "auto" is two rows a weight
         and column of the loss's curvature, 1,000 at least, and all rows where that makes fewer than four batches.
         :meth:`partial_fit` takes None for "auto".
     max_iter : int, default=100

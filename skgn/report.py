@@ -42,7 +42,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What :func:`diagnose` found; ``str(report)`` is what it prints.
+    """What :func:`skgn.diagnose` found; ``str(report)`` is what it prints.
 
     Parameters
     ----------
