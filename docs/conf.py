@@ -112,13 +112,6 @@ INCLUDED = {"README.md": "readme.md", "CONTRIBUTING.md": "contributing.md", "CHA
 SKLEARN_LABELS = {"accuracy_score", "r2_score"}
 
 
-def leave_out_missing(app: Any, page: str, content: list[str]) -> None:
-    """Lines of the landing page about a page that has yet to be written."""
-    if page == "index" and not (HERE / "theory.md").exists():
-        lines = content[0].splitlines(keepends=True)
-        content[0] = "".join(line for line in lines if "theory.md" not in line and "<theory>" not in line)
-
-
 def link_to_included(app: Any, page: str, content: list[str]) -> None:
     """Links that are right on GitHub, out of this folder, point to the pages that are made from those files."""
     text = content[0]
@@ -149,7 +142,6 @@ def resolve_sklearn(app: Any, env: Any, node: Any, content: Any) -> Any:
 
 def setup(app: Any) -> None:
     """Connect the hooks."""
-    app.connect("source-read", leave_out_missing)
     app.connect("source-read", link_to_included)
     app.connect("include-read", link_from_included)
     app.connect("autodoc-skip-member", skip_inherited)
