@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import StrOptions
 
 from .backend import linear_algebra_device, resolve_device
 from .damping import DampingRule
-from .ensemble import Ensemble
+from .ensemble import Ensemble, Member
 from .estimator import BaseGN
 from .losses import NoiseLoss, SquaredError, StudentTLoss
 from .preprocessing import TargetScaler
@@ -351,7 +351,8 @@ class GNRegressor(RegressorMixin, BaseGN):
         ------
         ValueError
             If ``return_std=True`` and the fit left the weights undetermined (``l2_regularization=0`` and fewer
-            informative samples than weights), or was without a factorisation (``solver_`` "cg").
+            informative samples than weights), or was without a factorisation of all rows (``solver_`` "cg", batches
+            with ``solver_`` "dual").
         """
         scaled, dtype = self._scale_inputs(X)
         outputs = self._outputs(scaled)
@@ -363,20 +364,28 @@ class GNRegressor(RegressorMixin, BaseGN):
         device = linear_algebra_device(resolve_device(self.device))
         for member, output in zip(self.estimators_, outputs, strict=True):
             if member.posterior is None:
-                if member.solver == "cg":
-                    raise ValueError(
-                        "return_std=True needs a factorisation, for the posterior of the weights, and solver='cg' has "
-                        "none: refit with solver='primal' or 'dual' (solver='auto' took 'cg' if neither fits in "
-                        "memory)."
-                    )
-                raise ValueError(
-                    "return_std=True needs weights determined by data and prior; this fit had "
-                    f"l2_regularization={self.l2_regularization!r}: refit with a positive one or 'evidence'."
-                )
+                raise ValueError(f"return_std=True needs {self._what_lacks(member)}.")
             variance = member.posterior.variance(member.network, member.weights, scaled[member.inputs], device)
             second += variance + member.posterior.noise_variance + np.square(output - mean)
         std = np.sqrt(second / len(outputs)) * self._target_scaler.scale
         return y_mean, self._finish(std, dtype)
+
+    def _what_lacks(self, member: Member) -> str:
+        """What a member without a posterior lacks, and how to have it."""
+        if member.solver == "cg":
+            return (
+                "a factorisation, for the posterior of the weights, and solver='cg' has none: refit with "
+                "solver='primal' or 'dual' (solver='auto' took 'cg' if neither fits in memory)"
+            )
+        if self.batch_size is not None and member.solver == "dual":
+            return (
+                "the posterior of all rows, and batches solved in the dual never see their system: refit with "
+                "solver='primal' or batch_size=None"
+            )
+        return (
+            "weights determined by data and prior; this fit had "
+            f"l2_regularization={self.l2_regularization!r}: refit with a positive one or 'evidence'"
+        )
 
     def _finish(self, values: np.ndarray, dtype: np.dtype) -> np.ndarray:
         values = values.astype(dtype, copy=False)

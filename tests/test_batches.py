@@ -289,7 +289,17 @@ def test_early_stopping_watches_the_passes():
     assert len(model.history_["validation_loss"]) == model.n_iter_ + 1
 
 
-def test_time_ends_a_fit_between_two_batches():
+@unconverged
+def test_batches_in_the_dual_have_no_posterior_and_the_error_says_what_has():
+    X, y = regression(200)
+    plain = PLAIN | {"l2_regularization": 1e-2, "max_iter": 2}
+    with pytest.raises(ValueError, match="refit with solver='primal' or batch_size=None"):
+        GNRegressor(**plain, batch_size=10, solver="dual").fit(X, y).predict(X, return_std=True)
+    _, std = GNRegressor(**plain, batch_size=10, solver="primal").fit(X, y).predict(X, return_std=True)
+    assert (std > 0).all()
+
+
+def test_time_ends_a_fit_between_two_batches(clock):
     X, y = regression(4000)
     model = GNRegressor(**PLAIN, batch_size=20, max_time=0.2, max_iter=10**6, tol=0)
     with pytest.warns(ConvergenceWarning, match="max_time"):
