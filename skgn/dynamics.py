@@ -60,17 +60,14 @@ _BEST_ITERATIONS = 500
 
 
 class Rate(NamedTuple):
-    """An exponential rate of decay: the quantity falls like exp(-rate t).
+    """An exponential rate of decay, and its error: the quantity falls like exp(-rate t).
 
     ``error`` is the larger of the standard error of the fitted slope and half the difference between the rates of the
-    two halves: large where the decay is not exponential. The fit is to ``n_points`` moments in ``start <= t <= stop``.
+    two halves: large where the decay is not exponential.
     """
 
     rate: float
     error: float
-    n_points: int
-    start: float
-    stop: float
 
 
 @dataclass(frozen=True)
@@ -79,8 +76,8 @@ class Trajectory:
 
     Attributes
     ----------
-    t : ndarray of shape (m,)
-        Moments. A step of Gauss-Newton training with ``step_size=h`` takes time h.
+    times : ndarray of shape (m,)
+        A step of Gauss-Newton training with ``step_size=h`` takes time h.
     outputs : ndarray of shape (m, n, k)
         Network outputs on the rows of positive weight, in their order; for a regressor that standardises in units of
         the standardised target, for a classifier logits.
@@ -110,7 +107,7 @@ class Trajectory:
         SciPy's words because it could not go on.
     """
 
-    t: np.ndarray = field(repr=False)
+    times: np.ndarray = field(repr=False)
     outputs: np.ndarray = field(repr=False)
     loss: np.ndarray = field(repr=False)
     excess_loss: np.ndarray = field(repr=False)
@@ -143,7 +140,7 @@ class Trajectory:
         Returns
         -------
         rate : Rate
-            ``(rate, error, n_points, start, stop)``.
+            ``(rate, error)``.
 
         Raises
         ------
@@ -151,25 +148,25 @@ class Trajectory:
             If there is no such quantity, or fewer than four moments are left to fit.
         """
         values = getattr(self, quantity, None)
-        if not isinstance(values, np.ndarray) or values.shape != self.t.shape or quantity == "t":
-            known = [
-                name for name, v in vars(self).items() if isinstance(v, np.ndarray) and v.ndim == 1 and name != "t"
-            ]
+        if not isinstance(values, np.ndarray) or values.shape != self.times.shape or quantity == "times":
+            series = {name: v for name, v in vars(self).items() if isinstance(v, np.ndarray) and v.ndim == 1}
+            known = [name for name in series if name != "times"]
             raise ValueError(f"quantity must be one of {known}, got {quantity!r}.")
         if quantity == "excess_loss":
             values = np.sqrt(np.maximum(values, 0.0))
-        within = (self.t >= start) & (self.t <= stop)
+        within = (self.times >= start) & (self.times <= stop)
         kept = within & (values > _FLOOR * np.max(values[within], initial=0.0))
-        t, logarithm = self.t[kept], np.log(values[kept])
+        t, logarithm = self.times[kept], np.log(values[kept])
         if len(t) < 4:
             raise ValueError(
                 f"A rate needs four moments with {quantity} above {_FLOOR:g} of its largest value between "
-                f"start={start:g} and stop={stop:g}, there are {len(t)}: pass t_eval with more of them to the flow."
+                f"start={start:g} and stop={stop:g}, there are {len(t)}: pass t_eval with more of them to the flow, "
+                f"if it came so far: {self.message}"
             )
         fit, half = linregress(t, logarithm), len(t) // 2
         early, late = linregress(t[:half], logarithm[:half]), linregress(t[half:], logarithm[half:])
         error = max(float(fit.stderr), abs(float(late.slope - early.slope)) / 2)
-        return Rate(-float(fit.slope), error, len(t), float(t[0]), float(t[-1]))
+        return Rate(-float(fit.slope), error)
 
 
 def gauss_newton_flow(estimator: BaseGN, X: Any, y: Any, t_end: float, **options: Any) -> Trajectory:
@@ -341,7 +338,9 @@ def _flow(
             events=budget,
             **{**_TOLERANCES, **options},
         )
-        ws = [torch.from_numpy(np.ascontiguousarray(w)) for w in solution.y.T]
+        # A list where no moment of t_eval was reached.
+        states = np.asarray(solution.y).reshape(len(w0), -1).T.copy()
+        ws = [torch.from_numpy(w) for w in states]
         points = [velocity.look(t, w) for t, w in zip(solution.t, ws, strict=True)]
         objectives = np.array([point.objective for point in points])
         if best_loss is None:
@@ -353,11 +352,11 @@ def _flow(
         message = f"Given up after {velocity.n_evaluations} evaluations: too stiff for method={method!r}."
     arrays = {name: np.array([getattr(point, name) for point in points]) for name in _Point._fields[1:]}
     return Trajectory(
-        t=solution.t,
+        times=np.asarray(solution.t),
         excess_loss=objectives - best_loss,
         best_loss=float(best_loss),
         distance_from_init=np.array([float((w - w0).norm()) for w in ws]),
-        weights=solution.y.T.copy() if keep_weights else None,
+        weights=states if keep_weights else None,
         n_evaluations=velocity.n_evaluations,
         status=status,
         message=message,

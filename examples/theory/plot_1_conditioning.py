@@ -64,7 +64,7 @@ fig, ax = plt.subplots(figsize=(6, 4), layout="constrained")
 for flows, colour, name in ((gauss_newton, "#0072B2", "Gauss-Newton"), (gradient, "#D55E00", "gradient")):
     for flow, style in zip(flows, ("-", "--", "-.", ":"), strict=True):
         label = f"{name}, condition {condition(flow):.0e}"
-        ax.semilogy(flow.t, np.sqrt(flow.excess_loss), style, color=colour, label=label)
+        ax.semilogy(flow.times, np.sqrt(flow.excess_loss), style, color=colour, label=label)
 ax.set(xlabel="time t", ylabel="distance from the best outputs", ylim=(1e-4, 2))
 fig.legend(loc="outside upper center", ncols=2, fontsize="small")
 plt.show()
@@ -82,7 +82,7 @@ plt.show()
 def told(flow):
     """Say what became of a flow."""
     if flow.status != "end":
-        return f"too stiff beyond t = {flow.t[-1]:.1f}"
+        return f"too stiff beyond t = {flow.times[-1]:.1f}"
     return f"rate {flow.rate().rate:.2f} ({flow.n_evaluations} evaluations)"
 
 

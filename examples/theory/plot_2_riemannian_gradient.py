@@ -45,9 +45,9 @@ for name, flow in flows.items():
 fig, axes = plt.subplots(1, 2, figsize=(7, 3.5), sharex=True, layout="constrained")
 colours = ("#0072B2", "#D55E00", "#009E73")
 for (name, flow), colour, style in zip(flows.items(), colours, ("-", "--", "-."), strict=True):
-    axes[0].semilogy(flow.t, flow.riemannian_gradient_norm / flow.riemannian_gradient_norm[0], style, color=colour)
-    axes[1].semilogy(flow.t, flow.gradient_norm / flow.gradient_norm[0], style, color=colour, label=name)
-axes[0].semilogy(flow.t, np.exp(-flow.t), ":", color="black", label="exp(-t)")
+    axes[0].semilogy(flow.times, flow.riemannian_gradient_norm / flow.riemannian_gradient_norm[0], style, color=colour)
+    axes[1].semilogy(flow.times, flow.gradient_norm / flow.gradient_norm[0], style, color=colour, label=name)
+axes[0].semilogy(flow.times, np.exp(-flow.times), ":", color="black", label="exp(-t)")
 axes[0].set(xlabel="time t", ylabel="norm, relative to the start", title="Riemannian gradient", ylim=(1e-4, 2))
 axes[1].set(xlabel="time t", title="Euclidean gradient", ylim=(1e-6, 2))
 axes[0].legend()
@@ -74,7 +74,7 @@ for alpha in (100, 10, 3):
 
 stiff = gauss_newton_flow(GNRegressor((3,), alpha=3, **common), X * [1, 1, 1, 10], y, 8.0, max_evaluations=1000)
 fall = stiff.min_eigenvalue.min() / stiff.min_eigenvalue[0]
-print(f"too stiff: down to {fall:.0e} of that at the start, given up after t = {stiff.t[-1]:.1f}")
+print(f"too stiff: down to {fall:.0e} of that at the start, given up after t = {stiff.times[-1]:.1f}")
 
 # %%
 # **As the paper says?** Yes, near the start, where its conditions hold.

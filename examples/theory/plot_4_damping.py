@@ -68,7 +68,7 @@ colours = dict(zip(dampings, ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#0000
 for ax, factor in zip(axes, (1, 1000), strict=True):
     for name in dampings:
         run = flows[name, factor]
-        ax.semilogy(run.t, np.sqrt(run.excess_loss), linestyle=styles[name], color=colours[name], label=name)
+        ax.semilogy(run.times, np.sqrt(run.excess_loss), linestyle=styles[name], color=colours[name], label=name)
     ax.set(xlabel="time t", title=f"smallest eigenvalue {smallest[factor]:.0e}", ylim=(1e-5, 2))
 axes[0].set_ylabel("distance from the targets")
 axes[0].legend(title="damping", fontsize="small")

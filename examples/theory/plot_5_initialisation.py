@@ -74,7 +74,7 @@ for (init, runs), colour, style in zip(
     damped.items(), ("#D55E00", "#009E73", "#0072B2"), ("-", "--", "-."), strict=True
 ):
     for k, run in enumerate(runs):
-        ax.semilogy(run.t, run.loss, style, color=colour, label=None if k else init)
+        ax.semilogy(run.times, run.loss, style, color=colour, label=None if k else init)
 ax.set(xlabel="time t", ylabel="loss")
 ax.legend(title="init")
 plt.show()

@@ -56,7 +56,7 @@ for (parts, distance), colour, marker in zip(distances.items(), ("#000000", "#00
     k = np.arange(len(distance))
     axes[0].semilogy(k, distance, marker=marker, markersize=3, color=colour, label=f"{n // parts} rows")
     axes[1].semilogy(k * step * parts, distance, marker=marker, markersize=3, color=colour)
-axes[1].semilogy(flow.t, np.exp(-flow.t), ":", color="black", label="exp(-t)")
+axes[1].semilogy(flow.times, np.exp(-flow.times), ":", color="black", label="exp(-t)")
 axes[0].set(xlabel="passes over the data", ylabel="distance from the best outputs", ylim=(1e-6, 2))
 axes[1].set(xlabel="time: steps times step size", xlim=(0, 20))
 axes[0].legend(title="batch")
