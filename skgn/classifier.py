@@ -166,7 +166,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
     temperature_ : float
         What the members' outputs are divided by before they become probabilities: below 1 it makes them surer, above
         less sure. Set by left-out samples with ``l2_regularization="evidence"``, else 1.
-    feature_relevance_ : ndarray of shape (n_features,)
+    feature_relevance_, feature_importances_ : ndarray of shape (n_features,)
         Share of each feature in what the predictions react to (total Sobol indices by exchange of values between
         rows); non-negative, summing to 1, 0 for a feature switched off: one that moves the predictions no more than
         chance lets a column of noise do, or less than 15 % of an equal share.

@@ -414,6 +414,12 @@ class BaseGN(Parameters, metaclass=ABCMeta):
         self.log_evidence_ = best.log_evidence
         self.n_effective_parameters_ = best.n_effective_parameters
 
+    @property
+    def feature_importances_(self) -> np.ndarray:
+        """``feature_relevance_`` (n_features,), by the name that scikit-learn's feature selection asks for."""
+        check_is_fitted(self)
+        return self.feature_relevance_
+
     def _keep_scalers(self, used: set[str]) -> None:
         self._input_scalers = {name: scaler for name, scaler in self._input_scalers.items() if name in used}
 

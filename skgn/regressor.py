@@ -167,7 +167,7 @@ class GNRegressor(RegressorMixin, BaseGN):
         The distribution of the noise that the members were trained with.
     noise_std_ : float or ndarray of shape (n_outputs,)
         Standard deviation of the noise, in the units of y; nan with ``solver_`` "cg".
-    feature_relevance_ : ndarray of shape (n_features,)
+    feature_relevance_, feature_importances_ : ndarray of shape (n_features,)
         Share of each feature in what the predictions react to (total Sobol indices by exchange of values between
         rows); non-negative, summing to 1, 0 for a feature switched off: one that moves the predictions no more than
         chance lets a column of noise do, or less than 15 % of an equal share.
