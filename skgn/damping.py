@@ -214,5 +214,7 @@ class ProportionalToCurvature(_FollowsSchedule):
 def as_rule(damping: str | float | DampingRule) -> DampingRule:
     """The rule for the estimators' ``damping`` parameter: ``"adaptive"``, a number, or a rule itself."""
     if isinstance(damping, str):
+        if damping != "adaptive":
+            raise ValueError(f"damping must be 'adaptive', a number or a rule of skgn.damping, got {damping!r}.")
         return GainRatio()
     return Constant(float(damping)) if isinstance(damping, (int, float, Real)) else damping

@@ -276,6 +276,9 @@ def choose(
 def spectrum(jacobian: Jacobian, direction: Direction, total_weight: float) -> tuple[float, float]:
     """Extreme eigenvalues of the smaller of G (P x P) and the kernel J J' / S (n c x n c).
 
+    A loss with fewer columns than outputs, the softmax, does not see a constant added to all outputs: G is 0 in as many
+    directions as the readout has inputs. These are left out.
+
     Raises
     ------
     ValueError
@@ -295,8 +298,10 @@ def spectrum(jacobian: Jacobian, direction: Direction, total_weight: float) -> t
             )
         matrix = jacobian.kernel(_ones(jacobian, jacobian.w)) if rows < P else jacobian.gram()
         matrix = _to_solver(matrix) / total_weight
+    network = jacobian.network
+    unseen = (network.n_outputs - jacobian.c) * network.shapes[-1][1]
     # The nonzero eigenvalues of both are the same; of the larger one the rest are 0.
-    eigenvalues = torch.linalg.eigvalsh(matrix)[-min(rows, P) :]
+    eigenvalues = torch.linalg.eigvalsh(matrix)[-min(rows, P - unseen) :]
     return float(eigenvalues[0]), float(eigenvalues[-1])
 
 

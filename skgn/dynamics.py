@@ -4,12 +4,13 @@
     Gauss-Newton flow           dw/dt = -G(w)^+ grad F(w)
     Levenberg-Marquardt flow    dw/dt = -(G(w) + damping I)^-1 grad F(w)
 
-Training by `GNRegressor` and `GNClassifier` is Euler's method for the last two, with step length 1 (``step_size``).
-In the space of network outputs the Gauss-Newton flow goes down the gradient of the loss, projected onto what the
-network can reach: a Riemannian gradient flow, whose rate does not depend on the conditioning of G.
+With a float ``l2_regularization``, F has l2/2 ||w||^2 and G + l2 I stands in the place of G. Training by `GNRegressor`
+and `GNClassifier` is Euler's method for the last two, with step length 1 (``step_size``). In the space of network
+outputs the Gauss-Newton flow goes down the gradient of the loss, projected onto what the network can reach: a
+Riemannian gradient flow, whose rate does not depend on the conditioning of G.
 
-The flows are those of the theory: of the data loss (plus l2/2 ||w||^2 with a float ``l2_regularization``), on all
-rows, without re-estimated precisions. They are meant for small networks, whose every move is to be looked at.
+The flows are those of the theory: on all rows, without re-estimated precisions. They are meant for small networks,
+whose every move is to be looked at.
 
 References
 ----------
@@ -22,7 +23,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import partial
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -92,7 +93,8 @@ class Trajectory:
         Norm of the gradient with respect to the weights, and that of the gradient in output space, projected onto the
         range of the Jacobian, in the metric of the loss: sqrt(g' G^+ g).
     min_eigenvalue, max_eigenvalue : ndarray of shape (m,)
-        Extreme eigenvalues of the smaller of the Gram matrix G (P x P) and the tangent kernel (n k x n k).
+        Extreme eigenvalues of the smaller of the Gram matrix G (P x P) and the tangent kernel (n k x n k; for classes
+        n (k - 1) x n (k - 1), and without the zeros of G that come of logits being known up to a constant).
     distance_from_init : ndarray of shape (m,)
         Euclidean distance of the weights from those at t = 0.
     damping : ndarray of shape (m,)
@@ -103,7 +105,7 @@ class Trajectory:
         Velocities computed, for the step control and the solver's Jacobians: what the flow has cost.
     status : {"end", "max_evaluations", "failed"}
     message : str
-        Why the integration ended: at ``t_end``, at ``max_evaluations`` (too stiff for the method, as a rule), or in
+        Why the integration ended: at ``t_end``, at ``max_evaluations`` (as a rule too stiff for the method), or in
         SciPy's words because it could not go on.
     """
 
@@ -127,15 +129,16 @@ class Trajectory:
         """Exponential rate at which a quantity falls, by least squares on its logarithm.
 
         Of ``"excess_loss"`` the root is taken: the distance from the best outputs, which falls with the Riemannian
-        gradient norm. Near the start the undamped Gauss-Newton flow has rate 1 in both, whatever the conditioning.
+        gradient norm. Near the start the undamped Gauss-Newton flow of a squared error has rate 1 in both, whatever
+        the conditioning; that of a log loss in the end, where the best outputs are finite (1/2 for separable classes).
 
         Parameters
         ----------
         quantity : str, default="excess_loss"
             An attribute of shape (m,): "riemannian_gradient_norm", "gradient_norm", "loss", ...
         start, stop : float
-            Only moments between them count; late ones for the asymptotic rate. Values below 1e-4 of the largest never
-            do, where errors of integration may show.
+            Only moments between them count; late ones for the asymptotic rate. Values below 1e-4 of the largest of all
+            never do, where errors of integration may show.
 
         Returns
         -------
@@ -154,14 +157,14 @@ class Trajectory:
             raise ValueError(f"quantity must be one of {known}, got {quantity!r}.")
         if quantity == "excess_loss":
             values = np.sqrt(np.maximum(values, 0.0))
-        within = (self.times >= start) & (self.times <= stop)
-        kept = within & (values > _FLOOR * np.max(values[within], initial=0.0))
+        largest = np.max(values[np.isfinite(values)], initial=0.0)
+        kept = (self.times >= start) & (self.times <= stop) & (values > _FLOOR * largest)
         t, logarithm = self.times[kept], np.log(values[kept])
         if len(t) < 4:
             raise ValueError(
-                f"A rate needs four moments with {quantity} above {_FLOOR:g} of its largest value between "
-                f"start={start:g} and stop={stop:g}, there are {len(t)}: pass t_eval with more of them to the flow, "
-                f"if it came so far: {self.message}"
+                f"A rate needs four moments between start={start:g} and stop={stop:g} with {quantity} above {_FLOOR:g} "
+                f"of its largest value, {largest:.3g}; of {len(self.times)} moments up to "
+                f"t={np.max(self.times, initial=0.0):g}, {len(t)} are so. {self.message}"
             )
         fit, half = linregress(t, logarithm), len(t) // 2
         early, late = linregress(t[:half], logarithm[:half]), linregress(t[half:], logarithm[half:])
@@ -183,7 +186,7 @@ def gauss_newton_flow(estimator: BaseGN, X: Any, y: Any, t_end: float, **options
     X : array-like of shape (n_samples, n_features)
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
     t_end : float
-        Time to integrate to; the undamped flow near its start falls by a factor e in time 1.
+        Time to integrate to; near its start the flow of a squared error comes closer by a factor e in time 1.
     **options
         ``sample_weight`` (n_samples,); ``keep_weights`` (default False); ``best_loss``, a float to take for the lowest
         objective instead of searching for it; ``max_evaluations`` (default 5,000) of the velocity, after which the
@@ -210,8 +213,8 @@ def gauss_newton_flow(estimator: BaseGN, X: Any, y: Any, t_end: float, **options
     >>> from skgn import GNRegressor
     >>> from skgn.dynamics import gauss_newton_flow
     >>> X, y = load_diabetes(return_X_y=True)
-    >>> network = GNRegressor((3,), alpha=100.0, init="centered", random_state=0)
-    >>> flow = gauss_newton_flow(network, X[:, :4], y, t_end=5.0)
+    >>> network = GNRegressor((3,), alpha=100.0, init="centered", random_state=18)
+    >>> flow = gauss_newton_flow(network, X[:, [1, 2, 3, 8]], y, t_end=5.0)
     >>> print(f"{flow.rate().rate:.2f}")
     1.00
     """
@@ -229,7 +232,7 @@ def levenberg_marquardt_flow(estimator: BaseGN, X: Any, y: Any, t_end: float, **
     X : array-like of shape (n_samples, n_features)
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
     t_end : float
-        Time to integrate to; an output mode of eigenvalue e falls at the rate e / (e + damping).
+        Time to integrate to; an output mode of eigenvalue e falls at the rate e / (e + damping), without an l2.
     **options
         As for :func:`gauss_newton_flow`.
 
@@ -313,13 +316,16 @@ def _flow(
         raise TypeError(f"estimator must be a GNRegressor or GNClassifier, got {type(estimator).__name__}.")
     if not (isinstance(t_end, Real) and math.isfinite(t_end) and t_end > 0):
         raise ValueError(f"t_end must be a positive finite time, got {t_end!r}.")
-    if max_evaluations < 1:
-        raise ValueError(f"max_evaluations must be at least 1, got {max_evaluations!r}.")
+    if not (isinstance(max_evaluations, Integral) and max_evaluations >= 1):
+        raise ValueError(f"max_evaluations must be an integer of at least 1, got {max_evaluations!r}.")
+    if best_loss is not None and not (isinstance(best_loss, Real) and math.isfinite(best_loss)):
+        raise ValueError(f"best_loss must be a finite number or None, got {best_loss!r}.")
     refused = [name for name in _NOT_PASSED_ON if name in options]
     if refused:
         raise TypeError(f"Flows do not take the option(s) {refused} of scipy.integrate.solve_ivp.")
     moments = np.linspace(0, t_end, _MOMENTS) if t_eval is None else np.asarray(t_eval, dtype=float)
-    if moments.ndim != 1 or len(moments) == 0 or moments[0] < 0 or moments[-1] > t_end or (np.diff(moments) <= 0).any():
+    increasing = moments.ndim == 1 and len(moments) > 0 and bool((np.diff(moments) > 0).all())
+    if not (increasing and 0 <= moments[0] and moments[-1] <= t_end):
         raise ValueError(f"t_eval must be increasing moments between 0 and t_end={t_end:g}.")
     objective, w0 = estimator.network_on(X, y, sample_weight)
     l2 = 0.0 if isinstance(estimator.l2_regularization, str) else float(estimator.l2_regularization)
@@ -349,7 +355,10 @@ def _flow(
     status = {0: "end", 1: "max_evaluations"}.get(solution.status, "failed")
     message = solution.message
     if status == "max_evaluations":
-        message = f"Given up after {velocity.n_evaluations} evaluations: too stiff for method={method!r}."
+        message = (
+            f"Given up at t={budget.end:.3g} of {t_end:g} after {velocity.n_evaluations} evaluations: too stiff for "
+            f"method={method!r}, or too few for max_evaluations={max_evaluations}."
+        )
     arrays = {name: np.array([getattr(point, name) for point in points]) for name in _Point._fields[1:]}
     return Trajectory(
         times=np.asarray(solution.t),
@@ -473,9 +482,9 @@ class _Budget:
     direction = 0.0
 
     def __init__(self, velocity: _Velocity, most: int) -> None:
-        self._velocity, self._most, self._end = velocity, most, math.inf
+        self._velocity, self._most, self.end = velocity, most, math.inf
 
     def __call__(self, t: float, w: np.ndarray) -> float:
-        if self._velocity.n_evaluations > self._most and t < self._end == math.inf:
-            self._end = t
-        return 1.0 if self._end == math.inf else self._end - t
+        if self._velocity.n_evaluations > self._most and t < self.end == math.inf:
+            self.end = t
+        return 1.0 if self.end == math.inf else self.end - t

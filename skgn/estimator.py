@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 __all__ = ["BaseGN"]
 
+#: With a smaller mean, sample weights were probably not meant as repetitions.
+_SMALL_WEIGHT = 0.1
+
 
 class BaseGN(Parameters, metaclass=ABCMeta):
     """Fit and fitted state of a damped Gauss-Newton network; subclasses give targets their meaning."""
@@ -139,6 +142,7 @@ class BaseGN(Parameters, metaclass=ABCMeta):
         sample_weight = self._check_weight(sample_weight, X)
         Y = self._validate_target(y)
         given = self._check_validation_set(X_val, y_val, sample_weight_val)
+        self._warn_of_few_observations(sample_weight[sample_weight > 0])
         Xm, Ym, weight = merge_rows(X, Y, self._weigh_classes(Y, sample_weight))
         if self.early_stopping and given is None:
             Xm, X_val, Ym, y_val, weight, sample_weight_val = self._split(Xm, Ym, weight)
@@ -301,6 +305,17 @@ class BaseGN(Parameters, metaclass=ABCMeta):
         Y = self._encode_target(y)
         kept = weight > 0
         return X[kept], Y[kept], self._weigh_classes(Y, weight)[kept]
+
+    def _warn_of_few_observations(self, weight: np.ndarray) -> None:
+        """Weights that were normalised to a sum of 1 would tell the evidence that there is one observation."""
+        if not self._fixed_l2 and weight.mean() < _SMALL_WEIGHT:
+            warnings.warn(
+                f"sample_weight has a mean of {weight.mean():.2g} over {len(weight)} rows. Weights are "
+                f"repetitions, so the evidence sees {weight.sum():.3g} observation(s) and regularises accordingly: "
+                "rescale them to a mean of 1, or set a float l2_regularization.",
+                UserWarning,
+                stacklevel=5,
+            )
 
     def _split(self, X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> list[np.ndarray]:
         """Part merged rows into those for training and those for validation: no row is on both sides."""

@@ -259,6 +259,35 @@ def test_best_loss_is_that_of_the_minimum_the_flow_goes_to(data):
     assert (short.excess_loss > 0).all()
 
 
+def test_a_rate_does_not_look_at_rounding_errors(data):
+    flow = gauss_newton_flow(regressor(), *data, 30.0)
+    np.testing.assert_allclose(flow.rate(start=5).rate, 1, atol=0.01)
+    with pytest.raises(ValueError, match=r"of 101 moments up to t=30, 0 are so"):
+        flow.rate(start=15)
+
+
+def test_separable_classes_are_approached_at_half_the_rate():
+    X = np.random.RandomState(0).normal(size=(50, 2))
+    flow = gauss_newton_flow(GNClassifier((), random_state=0), X, (X[:, 0] > 0).astype(int), 15.0)
+    np.testing.assert_allclose(flow.rate(start=6).rate, 0.5, atol=0.03)
+
+
+def test_the_smallest_eigenvalue_of_several_classes_is_not_the_zero_of_a_common_constant():
+    X, y = load_iris(return_X_y=True)
+    estimator = GNClassifier((3,), damping=ProportionalToCurvature(2.0), random_state=0)
+    objective, w = estimator.network_on(X, y)
+    network, inputs = objective.network, objective.U[:, :-1]
+    J = torch.func.jacrev(lambda v: dense.forward(network, v, inputs))(w).numpy()
+    p = torch.softmax(dense.forward(network, w, inputs), 1).numpy()
+    H = np.stack([np.diag(row) - np.outer(row, row) for row in p])
+    eigenvalues = np.linalg.eigvalsh(np.einsum("nkp,nkl,nlq->pq", J, H, J) / len(y))
+    # One direction for each input of the readout: 3 units, 4 features and the bias.
+    assert abs(eigenvalues[7]) < 1e-12
+    flow = levenberg_marquardt_flow(estimator, X, y, 1e-3, t_eval=[0.0], best_loss=0.0)
+    np.testing.assert_allclose(flow.min_eigenvalue[0], eigenvalues[8], rtol=1e-6)
+    np.testing.assert_allclose(flow.damping[0], 2 * eigenvalues[8], rtol=1e-6)
+
+
 def test_rates_that_cannot_be_told(data):
     flow = gauss_newton_flow(regressor(), *data, 3.0, t_eval=[0.0, 1.0, 2.0])
     with pytest.raises(ValueError, match="A rate needs four moments"):
@@ -283,7 +312,12 @@ def test_rates_that_cannot_be_told(data):
         ({"t_eval": [0.0, 5.0]}, ValueError, "t_eval must be increasing"),
         ({"t_eval": [0.5, 0.1]}, ValueError, "t_eval must be increasing"),
         ({"t_eval": []}, ValueError, "t_eval must be increasing"),
+        ({"t_eval": [np.nan]}, ValueError, "t_eval must be increasing"),
         ({"max_evaluations": 0}, ValueError, "max_evaluations"),
+        ({"max_evaluations": "a"}, ValueError, "max_evaluations"),
+        ({"best_loss": "x"}, ValueError, "best_loss"),
+        ({"best_loss": np.nan}, ValueError, "best_loss"),
+        ({"estimator": regressor(damping="foo")}, ValueError, "damping must be 'adaptive'"),
         ({"events": lambda t, w: t}, TypeError, "do not take"),
         ({"y": np.zeros(3)}, ValueError, "inconsistent"),
         ({"X": np.full((80, 3), np.nan)}, ValueError, "NaN"),

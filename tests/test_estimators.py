@@ -13,6 +13,7 @@ import pytest
 import torch
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.datasets import load_diabetes
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss
@@ -1267,3 +1268,14 @@ def test_no_short_cuts_elsewhere(parameters):
     assert model.history_["objective"][0] == initial.history_["objective"][0]
     assert model.history_["damping"][1] > 0
     assert (model.coefs_[0] != initial.coefs_[0]).all()
+
+
+def test_normalised_weights_are_warned_of_where_the_evidence_counts_them():
+    X, y = load_diabetes(return_X_y=True)
+    weight = np.full(len(y), 1 / len(y))
+    model = GNRegressor((3,), n_estimators=1, random_state=0)
+    with pytest.warns(UserWarning, match=r"the evidence sees 1 observation\(s\)"):
+        model.fit(X, y, sample_weight=weight)
+    # A mean loss does not care.
+    fixed = GNRegressor((3,), n_estimators=1, random_state=0, l2_regularization=1e-2)
+    np.testing.assert_allclose(fixed.fit(X, y, sample_weight=weight).predict(X), fixed.fit(X, y).predict(X), rtol=1e-6)

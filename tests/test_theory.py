@@ -33,9 +33,11 @@ class TestConditioning:
 
     def test_that_of_gradient_flow_collapses(self):
         here = page(self.name)
-        assert (here["gradient_rates"][-2:] < 0.2 * here["gradient_rates"][0]).all()
-        # Bounded by the smallest eigenvalue where it is the only one left.
-        np.testing.assert_allclose(here["gradient_rates"][1], here["gradient"][1].min_eigenvalue[-1], rtol=0.1)
+        rates, errors = here["gradient_rates"].T
+        # That of the smallest eigenvalue, where the time was long enough for it to be the only one left.
+        np.testing.assert_allclose(rates[:2], here["eigenvalues"][:2], rtol=0.05)
+        assert (rates[2:] < 0.1 * rates[0]).all()
+        assert (errors < 0.2 * rates).all()
 
     def test_away_from_the_start_the_undamped_flow_may_be_too_stiff_and_the_damped_one_is_not(self):
         far = page(self.name)["far"]

@@ -77,11 +77,11 @@ axes[1].legend()
 plt.show()
 
 # %%
-# **As the paper says?** The distance does fall like 1 / alpha, in the large: the weights of a network have many ways to
-# the same outputs, and those taken for a small alpha are not straight. The smallest eigenvalue keeps its size for large
-# alpha and loses up to two digits for small ones.
+# **As the paper says?** The distance does fall like 1 / alpha, roughly and over three decades: the weights of a network
+# have many ways to the same outputs, and those taken for a small alpha are not straight. The smallest eigenvalue keeps
+# its size for large alpha and loses up to two digits for small ones.
 #
 # The test error depends on what there is to learn. The diabetes data are nearly linear and noisy, and a lazy network,
 # which can only combine the features that it was born with, has less to overfit with. For sin(2 x1) x2 the features
-# themselves have to move, and a large alpha, that does not let them, explains next to nothing. So alpha is a parameter
-# to search over. The default of 1 is on the side of the features, and leaves it to the evidence not to overfit.
+# themselves have to move, and a large alpha, that does not let them, explains little. So alpha is a parameter to search
+# over. The default of 1 is on the side of the features, and leaves it to the evidence not to overfit.

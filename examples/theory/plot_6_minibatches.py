@@ -72,6 +72,6 @@ plt.show()
 #
 # A quarter of the rows is *faster* than the flow. The inverse of a batch's Gram matrix is on average larger than that
 # of all rows, for normal data by b / (b - P - 1), or 1.28 for 110 rows and 23 weights: the steps are longer than they
-# claim.
+# claim. That is half of the difference; the rest we cannot explain.
 #
 # The paper has no such statement to compare with. It names mini-batches as an open problem.
