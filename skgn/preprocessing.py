@@ -111,8 +111,10 @@ def weighted_quantile(values: np.ndarray, weight: np.ndarray, q: float) -> np.nd
     sorted_values = np.take_along_axis(values, order, axis=0)
     cumulative = np.cumsum(weight[order], axis=0)
     target = q * cumulative[-1]
-    low = np.minimum((cumulative < target).sum(axis=0), len(values) - 1)
-    high = np.minimum((cumulative <= target).sum(axis=0), len(values) - 1)
+    # Of weights such as 1 / n the sums are rounded: equal is what is so to within that.
+    slack = len(values) * np.finfo(float).eps * cumulative[-1]
+    low = np.minimum((cumulative < target - slack).sum(axis=0), len(values) - 1)
+    high = np.minimum((cumulative <= target + slack).sum(axis=0), len(values) - 1)
     columns = np.arange(values.shape[1])
     return sorted_values[low, columns] / 2 + sorted_values[high, columns] / 2
 
