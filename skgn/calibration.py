@@ -17,7 +17,7 @@ from scipy.stats import binom, norm, poisson, t
 from .classifier import GNClassifier
 from .losses import StudentTLoss
 from .preprocessing import weighted_quantile
-from .regressor import GNRegressor
+from .regressor import WITHOUT_STD, GNRegressor
 from .report import SHOWN, Finding
 
 __all__ = ["more_regularisation", "probability_findings", "residual_findings"]
@@ -104,6 +104,7 @@ class _Residuals(_Predictions):
     @cached_property
     def _prediction(self) -> tuple[np.ndarray, np.ndarray | None]:
         known = all(member.posterior is not None for member in self.model.estimators_)
+        known = known and self.model.loss not in WITHOUT_STD
         mean, std = self.model.predict(self.X, return_std=True) if known else (self.model.predict(self.X), None)
         shape = self.y.shape
         return np.reshape(mean, shape).astype(float), None if std is None else np.reshape(std, shape).astype(float)

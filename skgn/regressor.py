@@ -3,27 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import torch
 from sklearn.base import RegressorMixin
 from sklearn.utils import check_array
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from .backend import linear_algebra_device, resolve_device
 from .damping import DampingRule
 from .ensemble import Ensemble, Member
 from .estimator import BaseGN
-from .losses import NoiseLoss, SquaredError, StudentTLoss
+from .losses import (
+    CauchyLoss,
+    GammaLoss,
+    HuberLoss,
+    Loss,
+    NoiseLoss,
+    PoissonLoss,
+    QuantileLoss,
+    SquaredError,
+    StudentTLoss,
+)
 from .preprocessing import TargetScaler
+from .targets import LogTarget, RobustTarget, check_range
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["GNRegressor"]
+__all__ = ["WITHOUT_STD", "GNRegressor"]
 
 #: Losses by name; "auto" starts with normal noise.
-_LOSSES: dict[str, type[NoiseLoss]] = {"auto": SquaredError, "squared_error": SquaredError, "student_t": StudentTLoss}
+_LOSSES: dict[str, type[Loss]] = {
+    "auto": SquaredError,
+    "squared_error": SquaredError,
+    "student_t": StudentTLoss,
+    "huber": HuberLoss,
+    "cauchy": CauchyLoss,
+    "quantile": QuantileLoss,
+    "poisson": PoissonLoss,
+    "gamma": GammaLoss,
+}
+
+#: Why there is no standard deviation of a new observation, by loss.
+WITHOUT_STD = {
+    "cauchy": "Cauchy noise has no variance: loss='student_t' or 'huber' forgive outliers too",
+    "quantile": "a quantile is no mean that observations deviate from: fit two quantiles for an interval",
+}
+
+_NOISE_DISTRIBUTIONS: dict[type[Loss], str] = {
+    SquaredError: "normal",
+    StudentTLoss: "student_t",
+    HuberLoss: "huber",
+    CauchyLoss: "cauchy",
+    QuantileLoss: "asymmetric_laplace",
+    PoissonLoss: "poisson",
+    GammaLoss: "gamma",
+}
 
 
 class GNRegressor(RegressorMixin, BaseGN):
@@ -201,6 +239,7 @@ class GNRegressor(RegressorMixin, BaseGN):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseGN._parameter_constraints,
         "loss": [StrOptions(set(_LOSSES))],
+        "quantile": [Interval(Real, 0, 1, closed="neither")],
     }
 
     def __init__(
@@ -210,6 +249,7 @@ class GNRegressor(RegressorMixin, BaseGN):
         activation: str = "tanh",
         linear_path: bool = True,
         loss: str = "auto",
+        quantile: float = 0.5,
         alpha: float = 1.0,
         init: str = "random",
         damping: str | float | DampingRule = "adaptive",
@@ -263,13 +303,16 @@ class GNRegressor(RegressorMixin, BaseGN):
             verbose=verbose,
         )
         self.loss = loss
+        self.quantile = quantile
 
     def _target_check(self) -> dict[str, Any]:
         return {"y_numeric": True}
 
     def _validate_target(self, y: np.ndarray) -> np.ndarray:
         self._learn_target_shape(y)
-        return np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+        Y = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+        check_range(self.loss, Y)
+        return Y
 
     def _learn_target_shape(self, y: np.ndarray) -> None:
         self._y_ndim, self._n_targets = y.ndim, 1 if y.ndim == 1 else y.shape[1]
@@ -278,17 +321,33 @@ class GNRegressor(RegressorMixin, BaseGN):
         y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
         if y.ndim != self._y_ndim or (y.ndim == 2 and y.shape[1] != self._n_targets):
             raise ValueError(f"y has shape {y.shape}; it must have {self._n_targets} column(s) as in training.")
-        return y.reshape(len(y), -1)
+        Y: np.ndarray = y.reshape(len(y), -1)
+        check_range(self.loss, Y)
+        return Y
 
     def _weigh_classes(self, Y: np.ndarray, sample_weight: np.ndarray) -> np.ndarray:
         return sample_weight
 
     def _fit_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> None:
-        scaler = TargetScaler.fit(Y, sample_weight) if self.standardize else TargetScaler.identity(Y.shape[1])
-        self._target_scaler = scaler
+        standardize = bool(self.standardize)
+        self._target_scaler: TargetScaler | LogTarget
+        if self.loss in ("poisson", "gamma"):
+            self._target_scaler = LogTarget.fit(Y, sample_weight, self.loss == "poisson", standardize)
+        elif self.loss in ("huber", "cauchy", "quantile"):
+            self._target_scaler = RobustTarget.fit_robust(Y, sample_weight, standardize)
+        else:
+            self._target_scaler = (
+                TargetScaler.fit(Y, sample_weight) if standardize else TargetScaler.identity(Y.shape[1])
+            )
 
-    def _training_loss(self) -> NoiseLoss:
-        return _LOSSES[self.loss]()
+    def _training_loss(self) -> Loss:
+        scaler = self._target_scaler
+        if self.loss == "poisson":
+            return PoissonLoss(torch.from_numpy(np.log(scaler.scale)))
+        loss = QuantileLoss(quantile=float(self.quantile)) if self.loss == "quantile" else _LOSSES[self.loss]()
+        if isinstance(scaler, RobustTarget) and isinstance(loss, NoiseLoss):
+            return loss.at_precision(torch.from_numpy(scaler.spread**-2.0))
+        return loss
 
     def _transform_target(self, Y: np.ndarray) -> np.ndarray:
         return self._target_scaler.transform(Y)
@@ -324,10 +383,13 @@ class GNRegressor(RegressorMixin, BaseGN):
 
     def _store(self, ensemble: Ensemble) -> None:
         super()._store(ensemble)
-        self.noise_distribution_ = "student_t" if isinstance(ensemble.loss, StudentTLoss) else "normal"
+        self.noise_distribution_ = _NOISE_DISTRIBUTIONS[type(ensemble.loss)]
         posterior = ensemble.members[0].posterior
-        noise = np.full(self.n_outputs_, np.nan) if posterior is None else np.sqrt(posterior.noise_variance)
-        noise = noise * self._target_scaler.scale
+        noise = np.full(self.n_outputs_, np.nan)
+        if posterior is not None and isinstance(ensemble.loss, NoiseLoss):
+            noise = np.sqrt(posterior.noise_variance)
+        if isinstance(self._target_scaler, TargetScaler):
+            noise = noise * self._target_scaler.scale
         self.noise_std_ = float(noise[0]) if self._y_ndim == 1 else noise
 
     def predict(self, X: Any, return_std: bool = False) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
@@ -354,10 +416,16 @@ class GNRegressor(RegressorMixin, BaseGN):
             informative samples than weights), or was without a factorisation of all rows (``solver_`` "cg", batches
             with ``solver_`` "dual").
         """
+        if return_std and self.loss in WITHOUT_STD:
+            raise ValueError(f"return_std=True has no meaning with loss={self.loss!r}: {WITHOUT_STD[self.loss]}.")
         scaled, dtype = self._scale_inputs(X)
-        outputs = self._outputs(scaled)
+        target, outputs = self._target_scaler, self._outputs(scaled)
+        logarithms = isinstance(target, LogTarget)
+        if logarithms:
+            # The members' means are averaged, not their logarithms.
+            outputs = target.inverse_transform(outputs)
         mean = outputs.mean(axis=0)
-        y_mean = self._finish(self._target_scaler.inverse_transform(mean), dtype)
+        y_mean = self._finish(mean if logarithms else target.inverse_transform(mean), dtype)
         if not return_std:
             return y_mean
         second = np.zeros_like(mean)
@@ -366,9 +434,18 @@ class GNRegressor(RegressorMixin, BaseGN):
             if member.posterior is None:
                 raise ValueError(f"return_std=True needs {self._what_lacks(member)}.")
             variance = member.posterior.variance(member.network, member.weights, scaled[member.inputs], device)
-            second += variance + member.posterior.noise_variance + np.square(output - mean)
-        std = np.sqrt(second / len(outputs)) * self._target_scaler.scale
-        return y_mean, self._finish(std, dtype)
+            noise = member.posterior.noise_variance
+            if isinstance(target, LogTarget):
+                second += target.variance(output, variance, noise) + np.square(output - mean)
+            else:
+                second += variance + noise + np.square(output - mean)
+        std = np.sqrt(second / len(outputs))
+        return y_mean, self._finish(std if logarithms else std * target.scale, dtype)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.positive_only = self.loss in ("poisson", "gamma")
+        return tags
 
     def _what_lacks(self, member: Member) -> str:
         """What a member without a posterior lacks, and how to have it."""
