@@ -70,11 +70,13 @@ class NoiseLoss(Loss, ABC):
     It is minus the log density over the geometric mean of the precisions, up to a constant: half the squared error near
     residual 0, for equal precisions. The noise of an output has the variance ``variance_factor / beta_k``.
     ``depends_on_scale`` tells whether the scale of the noise changes what weights are best, beyond how much each output
-    counts: then it is estimated while training also under a fixed prior.
+    counts: then it is estimated while training also under a fixed prior. ``renews_gradient`` tells whether the gradient
+    changes so much with it that the next step needs that of the new scale.
     """
 
     variance_factor: float
     depends_on_scale: bool = False
+    renews_gradient: bool = False
 
     @property
     @abstractmethod
@@ -156,6 +158,7 @@ class _Reweighted(NoiseLoss):
     """
 
     depends_on_scale = True
+    renews_gradient = True
 
     def __init__(self, beta: Tensor | None) -> None:
         self._beta = beta
@@ -201,6 +204,9 @@ class StudentTLoss(_Reweighted):
     JASA 84 (1989).
     """
 
+    # Of 8 degrees of freedom, weights change little with the scale.
+    renews_gradient = False
+
     def __init__(self, beta: Tensor | None = None, degrees_of_freedom: float = _DEGREES_OF_FREEDOM) -> None:
         super().__init__(beta)
         self._nu = degrees_of_freedom
@@ -237,6 +243,8 @@ class CauchyLoss(StudentTLoss):
     beta : Tensor of shape (k,), optional
         Noise precisions; all 1 by default.
     """
+
+    renews_gradient = True
 
     def __init__(self, beta: Tensor | None = None) -> None:
         super().__init__(beta, degrees_of_freedom=1.0)
