@@ -209,30 +209,29 @@ def test_solvers_batches_and_repetitions_are_one_model(loss):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("l2", ["evidence", 1e-2])
+@pytest.mark.parametrize("l2", ["evidence", 1e-4])
 def test_streams_early_stopping_and_several_outputs(loss, l2):
-    X, y, _ = data(loss, 400)
+    X, y, mean = data(loss, 400)
     model = GNRegressor(loss=loss, **(SMALL | {"l2_regularization": l2, "tol": 1e-3}))
+
+    def skill(predicted):
+        return np.corrcoef(predicted, mean)[0, 1]
+
     fitted = clone(model).fit(X, y)
-    scale = np.std(fitted.predict(X))
-
-    def distance(other, column=None):
-        found = other.predict(X) if column is None else other.predict(X)[:, column]
-        return np.sqrt(np.mean((found - fitted.predict(X)) ** 2)) / scale
-
+    assert skill(fitted.predict(X)) > 0.9
     stream = clone(model)
-    for rows in np.split(np.tile(np.arange(400), 2), 4):
+    for rows in np.split(np.tile(np.arange(400), 3), 6):
         stream.partial_fit(X[rows], y[rows])
-    assert distance(stream) < 0.4
+    assert skill(stream.predict(X)) > 0.8
     early = clone(model).set_params(early_stopping=True).fit(X, y)
-    assert early.status_ in ("validation", "decrease", "evidence") and distance(early) < 0.4
+    assert early.status_ in ("validation", "decrease", "evidence") and skill(early.predict(X)) > 0.85
     both = clone(model).fit(X, np.column_stack([y, 3 * y]))
-    assert both.predict(X).shape == (400, 2)
-    assert distance(both, 0) < 0.4
-    assert np.shape(both.noise_std_) == (2,)
+    assert both.predict(X).shape == (400, 2) and np.shape(both.noise_std_) == (2,)
+    for column in both.predict(X).T:
+        assert skill(column) > 0.9
     # A warm start is where it was.
     again = clone(model).set_params(warm_start=True).fit(X, y).fit(X, y)
-    assert distance(again) < 0.1
+    assert np.corrcoef(again.predict(X), fitted.predict(X))[0, 1] > 0.99
 
 
 @pytest.mark.parametrize("loss", ["huber", "cauchy", "quantile", "gamma"])
