@@ -79,11 +79,21 @@ class GNRegressor(RegressorMixin, BaseGN):
         asks for smooth functions.
     linear_path : bool, default=True
         Let the inputs feed the readout directly, beside the hidden layers, so that a linear model is within reach.
-    loss : {"auto", "squared_error", "student_t"}, default="auto"
+    loss : {"auto", "squared_error", "student_t", "huber", "cauchy", "quantile", "poisson", "gamma"}, default="auto"
         "squared_error" is half the squared error: normal noise. "student_t" has the heavier tails of a Student-t
         distribution with 8 degrees of freedom, which forgives outliers in y. "auto" is the former, or the latter where
         residuals of left-out samples speak for it by 0.1 nats a sample and are not skewed; with a float
         ``l2_regularization`` or a single network the former.
+
+        "huber" is half the squared error up to 1.345 scales of the noise and linear beyond; "cauchy" has the tails of
+        a Cauchy distribution, in which gross outliers are all but ignored; the scale of either is estimated robustly
+        while training. "quantile" is the pinball loss of ``quantile``, its kink rounded off within half of its mean.
+
+        "poisson", for counts (``y >= 0``), and "gamma", for positive y of constant relative noise (``y > 0``), are
+        half the deviance of these distributions with a log link: the network's output is the logarithm of the mean of
+        y, relative to the mean of all y (with ``standardize=False`` to 1), and predictions are means.
+    quantile : float in (0, 1), default=0.5
+        The quantile that ``loss="quantile"`` predicts: the part of the observations below it.
     alpha : float, default=1.0
         Output scaling factor of the network, ``f(x) = alpha * net(x)``; **not** the L2 penalty that
         :class:`~sklearn.neural_network.MLPRegressor` calls alpha (that is ``l2_regularization``). Large values keep
@@ -150,7 +160,9 @@ class GNRegressor(RegressorMixin, BaseGN):
         Scale inputs: "robust" by median and interquartile range, clipped smoothly at 3 units; "rank" to the normal
         scores z of their ranks; "periodic" to these and, for features of three values or more, sin 2z and cos 2z
         beside them. True is "robust", or lets the fit choose among the three where it compares candidates with hidden
-        layers ("periodic" up to 1,000 weights). Unless False, the target is standardised too.
+        layers ("periodic" up to 1,000 weights). Unless False, the target is standardised too: by its mean and
+        standard deviation; with the losses "huber", "cauchy" and "quantile" by its median and interquartile range; with
+        "gamma" it is divided by its mean. Counts ("poisson") stay as they are: their mean is an offset of the output.
     warm_start : bool, default=False
         Start from the weights of the previous fit.
     device : str, default="auto"
@@ -179,8 +191,9 @@ class GNRegressor(RegressorMixin, BaseGN):
     n_iter_ : int
         Iterations of the best member.
     loss_ : float
-        Its weighted mean data loss, in units of the standardised target: half the squared error, or for Student-t noise
-        minus the log density over the noise precision, 0 at residual 0.
+        Its weighted mean data loss, in units of the standardised target: half the squared error, or for other noise
+        minus the log density over the noise precision, 0 at residual 0 (pinball losses: times their mean). With
+        "poisson" and "gamma" half the mean deviance.
     loss_curve_ : list of float
         That loss after each iteration.
     history_ : dict of ndarray
@@ -201,10 +214,14 @@ class GNRegressor(RegressorMixin, BaseGN):
         ``l2_regularization``.
     n_effective_parameters_ : float
         Weights of the best member that the data determine, between 0 and their number; nan with ``solver_`` "cg".
-    noise_distribution_ : {"normal", "student_t"}
-        The distribution of the noise that the members were trained with.
+    noise_distribution_ : str
+        The distribution of the noise that the members were trained with: "normal", "student_t", "huber", "cauchy",
+        "asymmetric_laplace" (``loss="quantile"``), "poisson" or "gamma".
     noise_std_ : float or ndarray of shape (n_outputs,)
-        Standard deviation of the noise, in the units of y; nan with ``solver_`` "cg".
+        Standard deviation of the noise, in the units of y; nan with ``solver_`` "cg". With "huber" that of the
+        observations that are no outliers; with "cauchy" and "quantile" that of normal noise of the same Fisher
+        information about the prediction; with "gamma" over the mean (the coefficient of variation of y); with "poisson"
+        nan.
     feature_relevance_ : ndarray of shape (n_features,)
         Share of each feature in what the predictions react to (total Sobol indices by exchange of values between
         rows); non-negative, summing to 1, 0 for a feature switched off: one that moves the predictions no more than
@@ -400,19 +417,22 @@ class GNRegressor(RegressorMixin, BaseGN):
         X : array-like of shape (n_samples, n_features)
         return_std : bool, default=False
             The standard deviation contains the noise, the uncertainty of the weights (Laplace approximation) and the
-            spread of the members.
+            spread of the members. With ``loss="huber"`` it is that of an observation that is no outlier. With "poisson"
+            and "gamma" the noise is that of these distributions around the predicted mean.
 
         Returns
         -------
         y_mean : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            In the units of y and the float type of X.
+            In the units of y and the float type of X. The centre of the noise with the losses "student_t", "huber" and
+            "cauchy", and the quantile with "quantile".
         y_std : ndarray of the same shape
             Only with ``return_std=True``.
 
         Raises
         ------
         ValueError
-            If ``return_std=True`` and the fit left the weights undetermined (``l2_regularization=0`` and fewer
+            If ``return_std=True`` and the loss is "cauchy" (whose noise has no variance) or "quantile" (which is no
+            mean), or the fit left the weights undetermined (``l2_regularization=0`` and fewer
             informative samples than weights), or was without a factorisation of all rows (``solver_`` "cg", batches
             with ``solver_`` "dual").
         """
