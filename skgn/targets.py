@@ -17,6 +17,9 @@ __all__ = ["LogTarget", "RobustTarget", "check_range"]
 #: Interquartile range of the standard normal distribution.
 _NORMAL_RANGE = 1.349
 
+#: Spreads beyond these have no squares in float64.
+_LEAST_SPREAD, _MOST_SPREAD = 1e-100, 1e100
+
 
 def check_range(loss: str, Y: np.ndarray) -> None:
     """Refuse targets (n, k) that a loss by name has no value for."""
@@ -46,7 +49,7 @@ class RobustTarget(TargetScaler):
         wide = spread > 0
         centre, scale = np.where(wide, median, plain.mean), np.where(wide, spread, plain.scale)
         ones = np.ones_like(scale)
-        return cls(centre, scale, ones) if standardize else cls(0 * ones, ones, scale)
+        return cls(centre, scale, ones) if standardize else cls(0 * ones, ones, scale.clip(_LEAST_SPREAD, _MOST_SPREAD))
 
 
 @dataclass

@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -34,6 +36,7 @@ SMALL = {
 }
 
 LOSSES = ("huber", "cauchy", "quantile", "poisson", "gamma")
+ROBUST = LOSSES[:3]
 
 
 def data(loss, n=200, shape=5.0):
@@ -183,6 +186,36 @@ def test_evidence_fits_counts_and_their_standard_deviation_is_honest(n_estimator
     assert np.mean(((y[500:] - predicted) / std) ** 2) == pytest.approx(1, abs=0.1)
     assert model.noise_distribution_ == "poisson" and np.isnan(model.noise_std_)
     assert model.feature_relevance_[2] == 0
+
+
+@pytest.mark.parametrize("solver", ["primal", "dual"])
+@pytest.mark.parametrize("loss", ["poisson", "gamma"])
+def test_variances_of_linear_log_links_are_those_of_the_information_matrix(loss, solver):
+    X, y, _ = data(loss)
+    l2, U = 0.01, np.column_stack([X, np.ones(len(X))])
+    model = GNRegressor(loss=loss, solver=solver, **(LINEAR | {"l2_regularization": l2})).fit(X, y)
+    mean, std = model.predict(X, return_std=True)
+    dispersion = 1.0 if loss == "poisson" else model.noise_std_**2
+    curvature = mean if loss == "poisson" else y / mean
+    covariance = dispersion * np.linalg.inv(U.T @ (curvature[:, None] * U) + len(y) * l2 * np.eye(4))
+    noise = mean if loss == "poisson" else dispersion * mean**2
+    expected = noise + mean**2 * np.einsum("ni,ij,nj->n", U, covariance, U)
+    np.testing.assert_allclose(std**2, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ROBUST)
+@pytest.mark.parametrize("standardize", [False, "robust"])
+@pytest.mark.parametrize("factor", [1e-150, 1e150])
+def test_targets_of_any_magnitude_are_fitted_or_stay_finite(loss, standardize, factor):
+    X, y, mean = data(loss)
+    model = GNRegressor(loss=loss, standardize=standardize, **(SMALL | {"l2_regularization": "evidence", "tol": 1e-3}))
+    with warnings.catch_warnings():
+        # In units of their own the bounds of the noise level are far away.
+        warnings.simplefilter("ignore" if not standardize else "error", ConvergenceWarning)
+        predicted = model.fit(X, factor * y).predict(X) / factor
+    assert np.isfinite(predicted).all()
+    if standardize:
+        assert np.corrcoef(predicted, mean)[0, 1] > 0.9
 
 
 @pytest.mark.parametrize("loss", LOSSES)
