@@ -104,7 +104,7 @@ class _Residuals(_Predictions):
     @cached_property
     def _prediction(self) -> tuple[np.ndarray, np.ndarray | None]:
         known = all(member.posterior is not None for member in self.model.estimators_)
-        known = known and self.model.loss not in WITHOUT_STD
+        known = known and self.distribution not in WITHOUT_STD
         mean, std = self.model.predict(self.X, return_std=True) if known else (self.model.predict(self.X), None)
         shape = self.y.shape
         return np.reshape(mean, shape).astype(float), None if std is None else np.reshape(std, shape).astype(float)
@@ -157,6 +157,16 @@ class _Residuals(_Predictions):
         return self.std is not None and self.spread > max(_TOO_NARROW, 1 + _STANDARD_ERRORS * error)
 
 
+#: What the values of ``noise_distribution_`` are called, where it is something else.
+_NAMES = {
+    "student_t": "Student-t",
+    "huber": "Huber",
+    "cauchy": "Cauchy",
+    "asymmetric_laplace": "asymmetric Laplace",
+    "poisson": "Poisson",
+}
+
+
 def residual_findings(
     model: GNRegressor, X: Any, y: np.ndarray, weight: np.ndarray, rows: np.ndarray
 ) -> tuple[Finding, ...]:
@@ -199,9 +209,10 @@ def _listed(values: np.ndarray) -> str:
 
 def _noise(data: _Residuals) -> Finding:
     noise = np.atleast_1d(data.model.noise_std_)
+    kind = _NAMES.get(data.distribution, data.distribution)
     if data.distribution in ("poisson", "gamma"):
         numbers = {"noise_std": noise, "residual_std": data.typical, "spread": data.spread}
-        text = f"{data.distribution}, growing with the mean; residuals {data.spread:.3g} times "
+        text = f"{kind}, growing with the mean; residuals {data.spread:.3g} times "
         return Finding(
             "noise", "as assumed", numbers, text + ("their typical size" if data.std is None else "the predicted std")
         )
@@ -210,9 +221,6 @@ def _noise(data: _Residuals) -> Finding:
         return Finding("noise", "unknown", {"noise_std": noise, "residual_std": data.typical}, text)
     ratio = float((data.typical / np.maximum(noise, np.finfo(float).tiny)).max())
     numbers = {"noise_std": noise, "residual_std": data.typical, "ratio": ratio, "spread": data.spread}
-    kind = {"student_t": "Student-t", "asymmetric_laplace": "asymmetric Laplace"}.get(
-        data.distribution, data.distribution
-    )
     text = f"{kind}, std {_listed(noise)}; residuals {ratio:.3g} times that, {data.spread:.3g} times the predicted std"
     if data.too_narrow and ratio > _ABOVE_NOISE:
         return Finding("noise", "overfitted or shifted", numbers, text, data.narrow_advice)
@@ -252,8 +260,8 @@ def _worst_rows(data: _Predictions, size: np.ndarray, counted: np.ndarray) -> li
 
 def _coverage(data: _Residuals) -> Finding:
     if data.std is None:
-        if data.model.loss in WITHOUT_STD:
-            return Finding("calibration", "unknown", {}, f"unknown: no std with loss={data.model.loss!r}")
+        if data.distribution in WITHOUT_STD:
+            return Finding("calibration", "unknown", {}, f"unknown: no std with {_NAMES[data.distribution]} noise")
         why = "solver cg has none" if data.model.solver_ == "cg" else "l2 leaves weights free"
         return Finding("calibration", "unknown", {}, f"unknown: no std without a posterior ({why})")
     numbers: dict[str, float] = {}

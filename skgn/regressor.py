@@ -47,10 +47,10 @@ _LOSSES: dict[str, type[Loss]] = {
     "gamma": GammaLoss,
 }
 
-#: Why there is no standard deviation of a new observation, by loss.
+#: Why there is no standard deviation of a new observation, by ``noise_distribution_``.
 WITHOUT_STD = {
-    "cauchy": "Cauchy noise has no variance: loss='student_t' or 'huber' forgive outliers too",
-    "quantile": "a quantile is no mean that observations deviate from: fit two quantiles for an interval",
+    "cauchy": "Cauchy noise has no variance; loss='student_t' or 'huber' forgive outliers too",
+    "asymmetric_laplace": "a quantile is no mean that observations deviate from; fit two quantiles for an interval",
 }
 
 _NOISE_DISTRIBUTIONS: dict[type[Loss], str] = {
@@ -359,6 +359,11 @@ class GNRegressor(RegressorMixin, BaseGN):
 
     def _training_loss(self) -> Loss:
         scaler = self._target_scaler
+        link = {"poisson": "counts", "gamma": "logarithms"}.get(self.loss, "values")
+        if link != ("values" if isinstance(scaler, TargetScaler) else "counts" if scaler.counts else "logarithms"):
+            raise ValueError(
+                f"loss={self.loss!r} has outputs of another kind than the loss that was trained before; begin with fit."
+            )
         if self.loss == "poisson":
             return PoissonLoss(torch.from_numpy(np.log(scaler.scale)))
         loss = QuantileLoss(quantile=float(self.quantile)) if self.loss == "quantile" else _LOSSES[self.loss]()
@@ -436,9 +441,9 @@ class GNRegressor(RegressorMixin, BaseGN):
             informative samples than weights), or was without a factorisation of all rows (``solver_`` "cg", batches
             with ``solver_`` "dual").
         """
-        if return_std and self.loss in WITHOUT_STD:
-            raise ValueError(f"return_std=True has no meaning with loss={self.loss!r}: {WITHOUT_STD[self.loss]}.")
         scaled, dtype = self._scale_inputs(X)
+        if return_std and self.noise_distribution_ in WITHOUT_STD:
+            raise ValueError(f"return_std=True has no meaning here: {WITHOUT_STD[self.noise_distribution_]}.")
         target, outputs = self._target_scaler, self._outputs(scaled)
         logarithms = isinstance(target, LogTarget)
         if logarithms:

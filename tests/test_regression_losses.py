@@ -305,21 +305,35 @@ def test_bad_targets_and_parameters_are_refused_and_an_earlier_fit_is_kept(param
 
 
 @pytest.mark.parametrize(
-    ("loss", "message"), [("cauchy", "Cauchy noise has no variance"), ("quantile", "fit two quantiles")]
+    ("loss", "message", "name"),
+    [
+        ("cauchy", "Cauchy noise has no variance", "Cauchy"),
+        ("quantile", "fit two quantiles", "asymmetric Laplace"),
+    ],
 )
-def test_there_is_no_standard_deviation_without_a_mean(loss, message):
+def test_there_is_no_standard_deviation_without_a_mean(loss, message, name):
     X, y, _ = data(loss)
     model = GNRegressor(loss=loss, **SMALL).fit(X, y)
     with pytest.raises(ValueError, match=message):
         model.predict(X, return_std=True)
     # What is drawn from it instead says so.
-    assert f"no std with loss='{loss}'" in str(diagnose(model, X, y))
+    assert f"no std with {name} noise" in " ".join(str(diagnose(model, X, y)).split())
+
+
+@pytest.mark.parametrize(("before", "after"), [("auto", "poisson"), ("poisson", "huber"), ("poisson", "gamma")])
+def test_a_stream_does_not_go_on_with_outputs_of_another_kind(before, after):
+    X, y, _ = data("poisson")
+    model = GNRegressor(**(SMALL | {"loss": before})).fit(X, y + 1)
+    expected = model.predict(X)
+    with pytest.raises(ValueError, match="has outputs of another kind than the loss that was trained before"):
+        model.set_params(loss=after).partial_fit(X, y + 1)
+    np.testing.assert_array_equal(model.predict(X), expected)
 
 
 def test_the_report_names_the_noise():
     for loss, kind in (
-        ("huber", "huber, std"),
-        ("poisson", "poisson, growing with the mean"),
+        ("huber", "Huber, std"),
+        ("poisson", "Poisson, growing with the mean"),
         ("gamma", "gamma, grow"),
     ):
         X, y, _ = data(loss)
