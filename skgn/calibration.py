@@ -17,7 +17,7 @@ from scipy.stats import binom, norm, poisson, t
 from .classifier import GNClassifier
 from .losses import StudentTLoss
 from .preprocessing import weighted_quantile
-from .regressor import GNRegressor
+from .regressor import WITHOUT_STD, GNRegressor
 from .report import SHOWN, Finding
 
 __all__ = ["more_regularisation", "probability_findings", "residual_findings"]
@@ -104,6 +104,7 @@ class _Residuals(_Predictions):
     @cached_property
     def _prediction(self) -> tuple[np.ndarray, np.ndarray | None]:
         known = all(member.posterior is not None for member in self.model.estimators_)
+        known = known and self.distribution not in WITHOUT_STD
         mean, std = self.model.predict(self.X, return_std=True) if known else (self.model.predict(self.X), None)
         shape = self.y.shape
         return np.reshape(mean, shape).astype(float), None if std is None else np.reshape(std, shape).astype(float)
@@ -128,8 +129,13 @@ class _Residuals(_Predictions):
         return self.residual / np.maximum(self.typical if self.std is None else self.std, np.finfo(float).tiny)
 
     @property
+    def distribution(self) -> str:
+        name: str = self.model.noise_distribution_
+        return name
+
+    @property
     def heavy_tails(self) -> bool:
-        return self.model.noise_distribution_ == "student_t"
+        return self.distribution == "student_t"
 
     @property
     def noise(self) -> Any:
@@ -149,6 +155,16 @@ class _Residuals(_Predictions):
         """Whether the residuals are typically larger than their standard deviations."""
         error = _MEDIAN_ERROR * self.spread / math.sqrt(self.total)
         return self.std is not None and self.spread > max(_TOO_NARROW, 1 + _STANDARD_ERRORS * error)
+
+
+#: What the values of ``noise_distribution_`` are called, where it is something else.
+_NAMES = {
+    "student_t": "Student-t",
+    "huber": "Huber",
+    "cauchy": "Cauchy",
+    "asymmetric_laplace": "asymmetric Laplace",
+    "poisson": "Poisson",
+}
 
 
 def residual_findings(
@@ -193,12 +209,18 @@ def _listed(values: np.ndarray) -> str:
 
 def _noise(data: _Residuals) -> Finding:
     noise = np.atleast_1d(data.model.noise_std_)
+    kind = _NAMES.get(data.distribution, data.distribution)
+    if data.distribution in ("poisson", "gamma"):
+        numbers = {"noise_std": noise, "residual_std": data.typical, "spread": data.spread}
+        text = f"{kind}, growing with the mean; residuals {data.spread:.3g} times "
+        return Finding(
+            "noise", "as assumed", numbers, text + ("their typical size" if data.std is None else "the predicted std")
+        )
     if not np.isfinite(noise).all():
         text = f"unknown, without a posterior; residuals are typically {_listed(data.typical)}"
         return Finding("noise", "unknown", {"noise_std": noise, "residual_std": data.typical}, text)
     ratio = float((data.typical / np.maximum(noise, np.finfo(float).tiny)).max())
     numbers = {"noise_std": noise, "residual_std": data.typical, "ratio": ratio, "spread": data.spread}
-    kind = "Student-t" if data.heavy_tails else "normal"
     text = f"{kind}, std {_listed(noise)}; residuals {ratio:.3g} times that, {data.spread:.3g} times the predicted std"
     if data.too_narrow and ratio > _ABOVE_NOISE:
         return Finding("noise", "overfitted or shifted", numbers, text, data.narrow_advice)
@@ -222,7 +244,7 @@ def _outliers(data: _Residuals) -> Finding:
         # All are too far away, not some.
         return Finding("outliers", "many", numbers, text, data.narrow_advice)
     advice = f"look at rows {', '.join(map(str, rows))}"
-    if not data.heavy_tails:
+    if data.distribution == "normal":
         advice += ', use loss="student_t" if the training data have such'
     return Finding("outliers", "many", numbers, text, advice)
 
@@ -238,6 +260,8 @@ def _worst_rows(data: _Predictions, size: np.ndarray, counted: np.ndarray) -> li
 
 def _coverage(data: _Residuals) -> Finding:
     if data.std is None:
+        if data.distribution in WITHOUT_STD:
+            return Finding("calibration", "unknown", {}, f"unknown: no std with {_NAMES[data.distribution]} noise")
         why = "solver cg has none" if data.model.solver_ == "cg" else "l2 leaves weights free"
         return Finding("calibration", "unknown", {}, f"unknown: no std without a posterior ({why})")
     numbers: dict[str, float] = {}
@@ -260,7 +284,7 @@ def _coverage(data: _Residuals) -> Finding:
         return Finding("calibration", "too narrow", numbers, text + ": too narrow", data.narrow_advice)
     if furthest > 0:
         typical, noise = data.typical, np.atleast_1d(data.model.noise_std_)
-        inflated = not data.heavy_tails and ((typical > 0) & (typical < _INFLATED * noise)).any()
+        inflated = data.distribution == "normal" and ((typical > 0) & (typical < _INFLATED * noise)).any()
         advice = 'loss="student_t", as outliers in the training data may have inflated the noise' if inflated else None
         return Finding("calibration", "too wide", numbers, text + ": too wide", advice)
     return Finding("calibration", "good", numbers, text)

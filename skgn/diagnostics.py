@@ -298,7 +298,7 @@ def _extreme_eigenvalues(case: _Case) -> tuple[float, float, str]:
     if size > _SPECTRUM_SIZE or system_memory(size) > memory_budget():
         return math.nan, math.nan, "none"
     loss: NoiseLoss | None = None
-    if isinstance(model, GNRegressor):
+    if isinstance(model, GNRegressor) and model.noise_distribution_ in ("normal", "student_t"):
         loss = StudentTLoss() if model.noise_distribution_ == "student_t" else SquaredError()
         if member.posterior is not None:
             loss = loss.at_precision(torch.from_numpy(loss.variance_factor / member.posterior.noise_variance))

@@ -28,7 +28,7 @@ from .leave_one_out import (
     temperature,
 )
 from .limits import Limits
-from .losses import Loss, NoiseLoss
+from .losses import LogLoss, Loss, NoiseLoss, SoftmaxLoss
 from .network import Network
 from .objective import Objective
 from .posterior import Posterior, laplace
@@ -188,7 +188,7 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_workers: int
     """
     n, c = problem.n_samples, problem.loss.columns(problem.n_outputs)
     search = len(starts) > n_members
-    tempered = all(isinstance(start.prior, str) and start.noise_precision is None for start in starts)
+    tempered = isinstance(problem.loss, LogLoss | SoftmaxLoss) and all(isinstance(start.prior, str) for start in starts)
     networks = list(dict.fromkeys(start.network for start in starts))
     if search:
         first_rows = min(n, _SEARCH_ROWS)

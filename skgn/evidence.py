@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 
 from .directions import Direction
-from .losses import Loss, NoiseLoss, StudentTLoss
+from .losses import Loss, NoiseLoss
 from .network import Network
 from .objective import Evaluation, Objective
 
@@ -126,7 +126,7 @@ class FixedPrior:
 
     def update(self, objective: Objective, at: Evaluation, direction: Direction) -> Evaluation:
         loss = objective.data_loss
-        if not isinstance(loss, StudentTLoss):
+        if not (isinstance(loss, NoiseLoss) and loss.depends_on_scale):
             return at
         # What is far depends on the scale of the noise, here that of greatest likelihood.
         return objective.reweigh(at, loss.at_precision(1 / _noise_variance(objective, at, 0.0, self.total_weight)))

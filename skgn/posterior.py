@@ -9,6 +9,7 @@ Everything here is float64, in chunks, and NumPy when it is kept.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from .backend import chunks, torch_threads
 from .directions import Dual, woodbury_blocks
 from .jacobian import Jacobian
+from .losses import PoissonLoss
 from .network import Network
 from .training import Training
 
@@ -64,11 +66,17 @@ class Posterior:
 
 
 def laplace(training: Training) -> Posterior | None:
-    """The posterior at the end of training; None for log losses and where data and prior leave weights undetermined."""
-    objective, prior, noise = training.objective, training.prior, training.noise_variance
+    """The posterior at the end of training; None for log losses and where data and prior leave weights undetermined.
+
+    Counts have no noise beside the variance of their distribution: ``noise_variance`` is 0.
+    """
+    objective, prior = training.objective, training.prior
+    noise, scale = training.noise_variance, prior.noise_variance
+    if isinstance(objective.data_loss, PoissonLoss) and math.isfinite(prior.n_effective_parameters):
+        noise = training.at.w.new_zeros(objective.network.n_outputs)
+        scale = torch.ones_like(noise)
     precision = prior.precision
     factor = None if noise is None else training.direction.posterior_factor(precision)
-    scale = prior.noise_variance
     if factor is None or noise is None or scale is None:
         return None
     dual = isinstance(training.direction, Dual)

@@ -3,27 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import torch
 from sklearn.base import RegressorMixin
 from sklearn.utils import check_array
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from .backend import linear_algebra_device, resolve_device
 from .damping import DampingRule
 from .ensemble import Ensemble, Member
 from .estimator import BaseGN
-from .losses import NoiseLoss, SquaredError, StudentTLoss
+from .losses import (
+    CauchyLoss,
+    GammaLoss,
+    HuberLoss,
+    Loss,
+    NoiseLoss,
+    PoissonLoss,
+    QuantileLoss,
+    SquaredError,
+    StudentTLoss,
+)
 from .preprocessing import TargetScaler
+from .targets import LogTarget, RobustTarget, check_range
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["GNRegressor"]
+__all__ = ["WITHOUT_STD", "GNRegressor"]
 
 #: Losses by name; "auto" starts with normal noise.
-_LOSSES: dict[str, type[NoiseLoss]] = {"auto": SquaredError, "squared_error": SquaredError, "student_t": StudentTLoss}
+_LOSSES: dict[str, type[Loss]] = {
+    "auto": SquaredError,
+    "squared_error": SquaredError,
+    "student_t": StudentTLoss,
+    "huber": HuberLoss,
+    "cauchy": CauchyLoss,
+    "quantile": QuantileLoss,
+    "poisson": PoissonLoss,
+    "gamma": GammaLoss,
+}
+
+#: Why there is no standard deviation of a new observation, by ``noise_distribution_``.
+WITHOUT_STD = {
+    "cauchy": "Cauchy noise has no variance; loss='student_t' or 'huber' forgive outliers too",
+    "asymmetric_laplace": "a quantile is no mean that observations deviate from; fit two quantiles for an interval",
+}
+
+_NOISE_DISTRIBUTIONS: dict[type[Loss], str] = {
+    SquaredError: "normal",
+    StudentTLoss: "student_t",
+    HuberLoss: "huber",
+    CauchyLoss: "cauchy",
+    QuantileLoss: "asymmetric_laplace",
+    PoissonLoss: "poisson",
+    GammaLoss: "gamma",
+}
 
 
 class GNRegressor(RegressorMixin, BaseGN):
@@ -41,11 +79,21 @@ class GNRegressor(RegressorMixin, BaseGN):
         asks for smooth functions.
     linear_path : bool, default=True
         Let the inputs feed the readout directly, beside the hidden layers, so that a linear model is within reach.
-    loss : {"auto", "squared_error", "student_t"}, default="auto"
+    loss : {"auto", "squared_error", "student_t", "huber", "cauchy", "quantile", "poisson", "gamma"}, default="auto"
         "squared_error" is half the squared error: normal noise. "student_t" has the heavier tails of a Student-t
         distribution with 8 degrees of freedom, which forgives outliers in y. "auto" is the former, or the latter where
         residuals of left-out samples speak for it by 0.1 nats a sample and are not skewed; with a float
         ``l2_regularization`` or a single network the former.
+
+        "huber" is half the squared error up to 1.345 scales of the noise and linear beyond; "cauchy" has the tails of
+        a Cauchy distribution, in which gross outliers are all but ignored; the scale of either is estimated robustly
+        while training. "quantile" is the pinball loss of ``quantile``, its kink rounded off within half of its mean.
+
+        "poisson", for counts (``y >= 0``), and "gamma", for positive y of constant relative noise (``y > 0``), are
+        half the deviance of these distributions with a log link: the network's output is the logarithm of the mean of
+        y, relative to the mean of all y (with ``standardize=False`` to 1), and predictions are means.
+    quantile : float in (0, 1), default=0.5
+        The quantile that ``loss="quantile"`` predicts: the part of the observations below it.
     alpha : float, default=1.0
         Output scaling factor of the network, ``f(x) = alpha * net(x)``; **not** the L2 penalty that
         :class:`~sklearn.neural_network.MLPRegressor` calls alpha (that is ``l2_regularization``). Large values keep
@@ -112,7 +160,9 @@ class GNRegressor(RegressorMixin, BaseGN):
         Scale inputs: "robust" by median and interquartile range, clipped smoothly at 3 units; "rank" to the normal
         scores z of their ranks; "periodic" to these and, for features of three values or more, sin 2z and cos 2z
         beside them. True is "robust", or lets the fit choose among the three where it compares candidates with hidden
-        layers ("periodic" up to 1,000 weights). Unless False, the target is standardised too.
+        layers ("periodic" up to 1,000 weights). Unless False, the target is standardised too: by its mean and
+        standard deviation; with the losses "huber", "cauchy" and "quantile" by its median and interquartile range; with
+        "gamma" it is divided by its mean. Counts ("poisson") stay as they are: their mean is an offset of the output.
     warm_start : bool, default=False
         Start from the weights of the previous fit.
     device : str, default="auto"
@@ -141,8 +191,9 @@ class GNRegressor(RegressorMixin, BaseGN):
     n_iter_ : int
         Iterations of the best member.
     loss_ : float
-        Its weighted mean data loss, in units of the standardised target: half the squared error, or for Student-t noise
-        minus the log density over the noise precision, 0 at residual 0.
+        Its weighted mean data loss, in units of the standardised target: half the squared error, or for other noise
+        minus the log density over the noise precision, 0 at residual 0 (pinball losses: times their mean). With
+        "poisson" and "gamma" half the mean deviance.
     loss_curve_ : list of float
         That loss after each iteration.
     history_ : dict of ndarray
@@ -163,10 +214,14 @@ class GNRegressor(RegressorMixin, BaseGN):
         ``l2_regularization``.
     n_effective_parameters_ : float
         Weights of the best member that the data determine, between 0 and their number; nan with ``solver_`` "cg".
-    noise_distribution_ : {"normal", "student_t"}
-        The distribution of the noise that the members were trained with.
+    noise_distribution_ : str
+        The distribution of the noise that the members were trained with: "normal", "student_t", "huber", "cauchy",
+        "asymmetric_laplace" (``loss="quantile"``), "poisson" or "gamma".
     noise_std_ : float or ndarray of shape (n_outputs,)
-        Standard deviation of the noise, in the units of y; nan with ``solver_`` "cg".
+        Standard deviation of the noise, in the units of y; nan with ``solver_`` "cg". With "huber" that of the
+        observations that are no outliers; with "cauchy" and "quantile" that of normal noise of the same Fisher
+        information about the prediction; with "gamma" over the mean (the coefficient of variation of y); with "poisson"
+        nan.
     feature_relevance_, feature_importances_ : ndarray of shape (n_features,)
         Share of each feature in what the predictions react to (total Sobol indices by exchange of values between
         rows); non-negative, summing to 1, 0 for a feature switched off: one that moves the predictions no more than
@@ -201,6 +256,7 @@ class GNRegressor(RegressorMixin, BaseGN):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseGN._parameter_constraints,
         "loss": [StrOptions(set(_LOSSES))],
+        "quantile": [Interval(Real, 0, 1, closed="neither")],
     }
 
     def __init__(
@@ -210,6 +266,7 @@ class GNRegressor(RegressorMixin, BaseGN):
         activation: str = "tanh",
         linear_path: bool = True,
         loss: str = "auto",
+        quantile: float = 0.5,
         alpha: float = 1.0,
         init: str = "random",
         damping: str | float | DampingRule = "adaptive",
@@ -263,13 +320,16 @@ class GNRegressor(RegressorMixin, BaseGN):
             verbose=verbose,
         )
         self.loss = loss
+        self.quantile = quantile
 
     def _target_check(self) -> dict[str, Any]:
         return {"y_numeric": True}
 
     def _validate_target(self, y: np.ndarray) -> np.ndarray:
         self._learn_target_shape(y)
-        return np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+        Y = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+        check_range(self.loss, Y)
+        return Y
 
     def _learn_target_shape(self, y: np.ndarray) -> None:
         self._y_ndim, self._n_targets = y.ndim, 1 if y.ndim == 1 else y.shape[1]
@@ -278,17 +338,38 @@ class GNRegressor(RegressorMixin, BaseGN):
         y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
         if y.ndim != self._y_ndim or (y.ndim == 2 and y.shape[1] != self._n_targets):
             raise ValueError(f"y has shape {y.shape}; it must have {self._n_targets} column(s) as in training.")
-        return y.reshape(len(y), -1)
+        Y: np.ndarray = y.reshape(len(y), -1)
+        check_range(self.loss, Y)
+        return Y
 
     def _weigh_classes(self, Y: np.ndarray, sample_weight: np.ndarray) -> np.ndarray:
         return sample_weight
 
     def _fit_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> None:
-        scaler = TargetScaler.fit(Y, sample_weight) if self.standardize else TargetScaler.identity(Y.shape[1])
-        self._target_scaler = scaler
+        standardize = bool(self.standardize)
+        self._target_scaler: TargetScaler | LogTarget
+        if self.loss in ("poisson", "gamma"):
+            self._target_scaler = LogTarget.fit(Y, sample_weight, self.loss == "poisson", standardize)
+        elif self.loss in ("huber", "cauchy", "quantile"):
+            self._target_scaler = RobustTarget.fit_robust(Y, sample_weight, standardize)
+        else:
+            self._target_scaler = (
+                TargetScaler.fit(Y, sample_weight) if standardize else TargetScaler.identity(Y.shape[1])
+            )
 
-    def _training_loss(self) -> NoiseLoss:
-        return _LOSSES[self.loss]()
+    def _training_loss(self) -> Loss:
+        scaler = self._target_scaler
+        link = {"poisson": "counts", "gamma": "logarithms"}.get(self.loss, "values")
+        if link != ("values" if isinstance(scaler, TargetScaler) else "counts" if scaler.counts else "logarithms"):
+            raise ValueError(
+                f"loss={self.loss!r} has outputs of another kind than the loss that was trained before; begin with fit."
+            )
+        if self.loss == "poisson":
+            return PoissonLoss(torch.from_numpy(np.log(scaler.scale)))
+        loss = QuantileLoss(quantile=float(self.quantile)) if self.loss == "quantile" else _LOSSES[self.loss]()
+        if isinstance(scaler, RobustTarget) and isinstance(loss, NoiseLoss):
+            return loss.at_precision(torch.from_numpy(scaler.spread**-2.0))
+        return loss
 
     def _transform_target(self, Y: np.ndarray) -> np.ndarray:
         return self._target_scaler.transform(Y)
@@ -324,10 +405,13 @@ class GNRegressor(RegressorMixin, BaseGN):
 
     def _store(self, ensemble: Ensemble) -> None:
         super()._store(ensemble)
-        self.noise_distribution_ = "student_t" if isinstance(ensemble.loss, StudentTLoss) else "normal"
+        self.noise_distribution_ = _NOISE_DISTRIBUTIONS[type(ensemble.loss)]
         posterior = ensemble.members[0].posterior
-        noise = np.full(self.n_outputs_, np.nan) if posterior is None else np.sqrt(posterior.noise_variance)
-        noise = noise * self._target_scaler.scale
+        noise = np.full(self.n_outputs_, np.nan)
+        if posterior is not None and isinstance(ensemble.loss, NoiseLoss):
+            noise = np.sqrt(posterior.noise_variance)
+        if isinstance(self._target_scaler, TargetScaler):
+            noise = noise * self._target_scaler.scale
         self.noise_std_ = float(noise[0]) if self._y_ndim == 1 else noise
 
     def predict(self, X: Any, return_std: bool = False) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
@@ -338,26 +422,35 @@ class GNRegressor(RegressorMixin, BaseGN):
         X : array-like of shape (n_samples, n_features)
         return_std : bool, default=False
             The standard deviation contains the noise, the uncertainty of the weights (Laplace approximation) and the
-            spread of the members.
+            spread of the members. With ``loss="huber"`` it is that of an observation that is no outlier. With "poisson"
+            and "gamma" the noise is that of these distributions around the predicted mean.
 
         Returns
         -------
         y_mean : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            In the units of y and the float type of X.
+            In the units of y and the float type of X. The centre of the noise with the losses "student_t", "huber" and
+            "cauchy", and the quantile with "quantile".
         y_std : ndarray of the same shape
             Only with ``return_std=True``.
 
         Raises
         ------
         ValueError
-            If ``return_std=True`` and the fit left the weights undetermined (``l2_regularization=0`` and fewer
+            If ``return_std=True`` and the loss is "cauchy" (whose noise has no variance) or "quantile" (which is no
+            mean), or the fit left the weights undetermined (``l2_regularization=0`` and fewer
             informative samples than weights), or was without a factorisation of all rows (``solver_`` "cg", batches
             with ``solver_`` "dual").
         """
         scaled, dtype = self._scale_inputs(X)
-        outputs = self._outputs(scaled)
+        if return_std and self.noise_distribution_ in WITHOUT_STD:
+            raise ValueError(f"return_std=True has no meaning here: {WITHOUT_STD[self.noise_distribution_]}.")
+        target, outputs = self._target_scaler, self._outputs(scaled)
+        logarithms = isinstance(target, LogTarget)
+        if logarithms:
+            # The members' means are averaged, not their logarithms.
+            outputs = target.inverse_transform(outputs)
         mean = outputs.mean(axis=0)
-        y_mean = self._finish(self._target_scaler.inverse_transform(mean), dtype)
+        y_mean = self._finish(mean if logarithms else target.inverse_transform(mean), dtype)
         if not return_std:
             return y_mean
         second = np.zeros_like(mean)
@@ -366,9 +459,18 @@ class GNRegressor(RegressorMixin, BaseGN):
             if member.posterior is None:
                 raise ValueError(f"return_std=True needs {self._what_lacks(member)}.")
             variance = member.posterior.variance(member.network, member.weights, scaled[member.inputs], device)
-            second += variance + member.posterior.noise_variance + np.square(output - mean)
-        std = np.sqrt(second / len(outputs)) * self._target_scaler.scale
-        return y_mean, self._finish(std, dtype)
+            noise = member.posterior.noise_variance
+            if isinstance(target, LogTarget):
+                second += target.variance(output, variance, noise) + np.square(output - mean)
+            else:
+                second += variance + noise + np.square(output - mean)
+        std = np.sqrt(second / len(outputs))
+        return y_mean, self._finish(std if logarithms else std * target.scale, dtype)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.positive_only = self.loss in ("poisson", "gamma")
+        return tags
 
     def _what_lacks(self, member: Member) -> str:
         """What a member without a posterior lacks, and how to have it."""

@@ -255,6 +255,9 @@ class Training:
         if self.n_iter > 0:
             at = self.at = self.prior.update(objective, at, self.direction)
             self._a = objective.network.expand(self.prior.precision)
+            loss = objective.data_loss
+            if isinstance(loss, NoiseLoss) and loss.renews_gradient:
+                data_gradient = objective.gradient(at, self.jacobian)
         self._data_gradient, self._gradient = data_gradient, data_gradient + self._a * at.w
         self._value = self.value(at)
         self._iterate = Iterate(

@@ -4,18 +4,32 @@ import numpy as np
 import pytest
 import torch
 from dense import draw, torch_functions
+from scipy.integrate import quad
 from scipy.special import log_softmax, xlogy
-from scipy.stats import norm
+from scipy.stats import cauchy, loggamma, norm
 from scipy.stats import t as student_t
-from sklearn.metrics import log_loss
+from sklearn.metrics import log_loss, mean_gamma_deviance, mean_poisson_deviance
 from torch.nn import functional
 
 from skgn.activations import ACTIVATIONS
-from skgn.losses import LogLoss, NoiseLoss, SoftmaxLoss, SquaredError, StudentTLoss
+from skgn.losses import (
+    CauchyLoss,
+    GammaLoss,
+    HuberLoss,
+    LogLoss,
+    NoiseLoss,
+    PoissonLoss,
+    QuantileLoss,
+    SoftmaxLoss,
+    SquaredError,
+    StudentTLoss,
+)
 
 
 def targets(loss, n, k):
     """Valid targets of a loss, (n, k)."""
+    if isinstance(loss, PoissonLoss):
+        return (3 * draw(n, k, seed=5)).abs().floor()
     if isinstance(loss, NoiseLoss):
         return draw(n, k, seed=5)
     if isinstance(loss, LogLoss):
@@ -86,7 +100,150 @@ def test_gradient_and_curvature_root_match_autograd(loss, k, magnitude):
     torch.testing.assert_close(R @ R.mT, hessian, rtol=1e-9, atol=1e-14)
 
 
-@pytest.mark.parametrize(("loss", "k"), [*LOSSES, (StudentTLoss(), 3)], ids=[*LOSS_IDS, "StudentTLoss-3"])
+#: Losses whose curvature is that of a parabola above them, without and with noise precisions of three outputs.
+REWEIGHTED = [
+    loss
+    for beta in (None, torch.tensor([0.25, 1.0, 7.0], dtype=torch.float64))
+    for loss in (
+        StudentTLoss(beta),
+        CauchyLoss(beta),
+        HuberLoss(beta),
+        QuantileLoss(beta, 0.5),
+        QuantileLoss(beta, 0.9),
+    )
+]
+
+#: Losses with log links: the mean is exp(f), times this for counts.
+MEAN = 2.5
+LOG_LINKS = [PoissonLoss(), PoissonLoss(torch.full((3,), math.log(MEAN), dtype=torch.float64)), GammaLoss()]
+
+
+@pytest.mark.parametrize("loss", LOG_LINKS)
+def test_log_links_match_autograd_and_the_deviances_of_sklearn(loss):
+    f, y = draw(12, 3), targets(loss, 12, 3)
+    factor = MEAN if loss is LOG_LINKS[1] else 1.0
+
+    def one(f, y):
+        if isinstance(loss, GammaLoss):
+            return ((y - f).exp() - (y - f) - 1).sum()
+        return functional.poisson_nll_loss(f + math.log(factor), y, reduction="sum")
+
+    slope = torch.func.vmap(torch.func.grad(one))(f, y)
+    torch.testing.assert_close(loss.gradient(f, y), slope, rtol=1e-10, atol=1e-12)
+    hessian = torch.func.vmap(torch.func.jacrev(torch.func.grad(one)))(f, y)
+    R = loss.curvature_root(f, y)
+    torch.testing.assert_close(R @ R.mT, hessian, rtol=1e-9, atol=1e-12)
+    mean = loss.inverse_link(f)
+    torch.testing.assert_close(mean, factor * f.exp())
+    deviance, observed = (mean_gamma_deviance, y.exp()) if isinstance(loss, GammaLoss) else (mean_poisson_deviance, y)
+    expected = [3 * deviance(a, b) / 2 for a, b in zip(observed.numpy(), mean.numpy(), strict=True)]
+    np.testing.assert_allclose(loss.value(f, y), expected, rtol=1e-10)
+
+
+def test_relative_shapes_weigh_the_outputs_of_the_gamma_loss():
+    f, y, r = draw(9, 3), draw(9, 3, seed=1), torch.tensor([0.25, 1.0, 4.0], dtype=torch.float64)
+    loss = GammaLoss().at_precision(7 * r)
+    each = [GammaLoss().value(f[:, j : j + 1], y[:, j : j + 1]) for j in range(3)]
+    torch.testing.assert_close(loss.value(f, y), torch.stack(each, 1) @ r)
+    torch.testing.assert_close(loss.gradient(f, y), GammaLoss().gradient(f, y) * r)
+    torch.testing.assert_close(loss.curvature_root(f, y).square(), GammaLoss().curvature_root(f, y).square() * r)
+
+
+@pytest.mark.parametrize("loss", REWEIGHTED, ids=lambda loss: type(loss).__name__)
+def test_robust_gradients_match_finite_differences_of_the_log_density(loss):
+    f, y = 3 * draw(40, 3), draw(40, 3, seed=1)
+    beta = torch.ones(3, dtype=torch.float64) if loss.precision is None else loss.precision
+    mean_beta = beta.log().mean().exp()
+    expected = -loss.log_density(f - y, 1 / beta)
+    at_zero = loss.log_density(0 * f, 1 / beta)
+    zero = loss.value(y, y)
+    torch.testing.assert_close(mean_beta * (loss.value(f, y) - zero), expected + at_zero, rtol=1e-10, atol=1e-10)
+    for output in range(3):
+        h = torch.zeros(3, dtype=torch.float64)
+        h[output] = 1e-6
+        slope = (loss.value(f + h, y) - loss.value(f - h, y)) / 2e-6
+        torch.testing.assert_close(loss.gradient(f, y)[:, output], slope, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", REWEIGHTED[:5], ids=lambda loss: type(loss).__name__)
+@pytest.mark.parametrize("scale", [0.3, 1.0])
+def test_robust_curvature_is_bounded_and_that_of_a_parabola_above_the_loss(loss, scale):
+    loss = loss.at_precision(torch.tensor([scale**-2], dtype=torch.float64))
+    f, y = torch.cat([5 * draw(200, 1), torch.zeros(1, 1).double()]), torch.zeros(201, 1, dtype=torch.float64)
+    R = loss.curvature_root(f, y)[:, 0, 0]
+    assert bool((R > 0).all()) and float(R.max()) == float(R[-1]) <= 2
+    for move in torch.linspace(-20, 20, 41, dtype=torch.float64):
+        parabola = loss.value(f, y) + loss.gradient(f, y)[:, 0] * move + 0.5 * (R * move).square()
+        assert bool((parabola >= loss.value(f + move, y) - 1e-12).all())
+
+
+@pytest.mark.parametrize(
+    "loss", [*REWEIGHTED[:5], QuantileLoss(None, 0.02), GammaLoss()], ids=lambda loss: type(loss).__name__
+)
+def test_densities_integrate_to_one_and_have_their_scale(loss):
+    def density(residual, power=0):
+        value = loss.log_density(
+            torch.tensor([[residual]], dtype=torch.float64), torch.tensor([0.25], dtype=torch.float64)
+        ).exp()
+        return float(value) * residual**power
+
+    parts = [quad(density, a, b, limit=200)[0] for a, b in ((-math.inf, -1), (-1, 0), (0, 1), (1, math.inf))]
+    assert sum(parts) == pytest.approx(1, abs=1e-6)
+    if isinstance(loss, GammaLoss):
+        # log y less the log of its mean; the residual is minus that.
+        assert density(0.3) == pytest.approx(loggamma(4, loc=-math.log(4)).pdf(-0.3), rel=1e-10)
+    if isinstance(loss, CauchyLoss):
+        assert density(0.3) == pytest.approx(cauchy(scale=0.5).pdf(0.3), rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("loss", "sample", "scale"),
+    [
+        (CauchyLoss(), cauchy(scale=0.3), 0.3),
+        (HuberLoss(), norm(scale=0.3), 0.3),
+        # The mean pinball loss of the median of normal noise; smoothing moves it a little.
+        (QuantileLoss(), norm(scale=0.3), 0.3 * 0.5 * math.sqrt(2 / math.pi)),
+    ],
+    ids=["cauchy", "huber", "quantile"],
+)
+def test_scales_are_those_of_the_noise_and_outliers_hardly_move_the_robust_ones(loss, sample, scale):
+    residual = torch.from_numpy(sample.ppf(np.linspace(0, 1, 2002)[1:-1]))[:, None]
+
+    def found(residual):
+        beta = torch.ones(1, dtype=torch.float64)
+        for _ in range(200):
+            beta = 1 / loss.at_precision(beta).weighted_squares(residual, 0 * residual).mean(0)
+        return float(beta) ** -0.5
+
+    assert found(residual) == pytest.approx(scale, rel=0.05)
+    if not isinstance(loss, QuantileLoss):
+        spoiled = torch.cat([residual, torch.full((222, 1), 1e6).double()])
+        assert found(spoiled) < 1.3 * scale
+
+
+def test_huber_loss_is_that_of_torch():
+    f, y, sigma = 5 * draw(30, 1), draw(30, 1, seed=1), 0.7
+    loss = HuberLoss(torch.tensor([sigma**-2], dtype=torch.float64), 1.2)
+    expected = functional.huber_loss(f, y, reduction="none", delta=1.2 * sigma)[:, 0]
+    torch.testing.assert_close(loss.value(f, y), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("q", [0.1, 0.5, 0.95])
+def test_quantile_loss_is_the_pinball_loss_outside_its_kink_and_a_mean_of_it_inside(q):
+    loss = QuantileLoss(quantile=q, smoothing=0.5)
+    y = torch.tensor([-3.0, -0.6, -0.2, 0.0, 0.3, 0.5, 4.0], dtype=torch.float64)[:, None]
+    shifts = np.linspace(-0.5, 0.5, 20001)
+    expected = [np.mean(np.maximum(q * (v + shifts), (q - 1) * (v + shifts))) for v in y[:, 0].numpy()]
+    np.testing.assert_allclose(loss.value(0 * y, y), expected, atol=1e-5)
+    far = y[[0, 1, 6], 0].numpy()
+    pinball = np.maximum(q * far, (q - 1) * far)
+    np.testing.assert_allclose(loss.value(0 * y, y)[[0, 1, 6]], pinball, rtol=1e-12)
+
+
+FINITE = [*LOSSES, *((loss, 3) for loss in REWEIGHTED)]
+
+
+@pytest.mark.parametrize(("loss", "k"), FINITE, ids=[f"{type(loss).__name__}-{k}" for loss, k in FINITE])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_everything_is_finite_for_extreme_outputs(loss, k, dtype):
     f = torch.tensor([[-1e8], [-200.0], [0.0], [200.0], [1e8]], dtype=dtype).repeat(1, k)

@@ -17,6 +17,9 @@ from .shards import Shards
 
 __all__ = ["DaskGNRegressor"]
 
+#: Losses whose targets are transformed by statistics that are sums over the rows.
+_LOSSES = ("auto", "squared_error", "student_t")
+
 
 def _width(rows: Merged) -> int:
     return rows.Y.shape[1]
@@ -40,8 +43,8 @@ class DaskGNRegressor(DaskGN, GNRegressor):
     level is estimated; see ``bytes_per_iteration_``.
 
     The parameters are those of :class:`~skgn.GNRegressor`, with these differences: ``standardize=True`` is "robust"
-    also where candidates are compared, ranks ("rank", "periodic") are refused; the solver is "primal"; the device is
-    the CPU of the workers.
+    also where candidates are compared, ranks ("rank", "periodic") are refused; so are other losses than "auto",
+    "squared_error" and "student_t"; the solver is "primal"; the device is the CPU of the workers.
 
     Parameters
     ----------
@@ -81,6 +84,11 @@ class DaskGNRegressor(DaskGN, GNRegressor):
     }
 
     __init__ = with_client(GNRegressor)
+
+    def _check_distributed(self) -> None:
+        super()._check_distributed()
+        if self.loss not in _LOSSES:
+            raise ValueError(f"loss={self.loss!r} has no distributed form; on dask use one of {', '.join(_LOSSES)}.")
 
     def _merge(self, raw: Shards) -> Callable[[Any], Merged]:
         return partial(merge, classes=None, factors=None)
@@ -133,6 +141,7 @@ class DaskGNRegressor(DaskGN, GNRegressor):
         score : float
             Computed from sums over the blocks.
         """
+        assert isinstance(self._target_scaler, TargetScaler)
         squares_of = partial(_squares, centre=self._target_scaler.mean)
         total, residual, deviation, squares = self._sum_blocks(squares_of, self.predict(X), y, sample_weight)
         spread = squares - deviation**2 / total

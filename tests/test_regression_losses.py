@@ -1,0 +1,367 @@
+import warnings
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from scipy.stats import cauchy, norm
+from sklearn.base import clone
+from sklearn.datasets import load_diabetes, make_friedman1
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import GammaRegressor, HuberRegressor, PoissonRegressor, QuantileRegressor
+from sklearn.metrics import mean_gamma_deviance, mean_pinball_loss, mean_poisson_deviance
+from sklearn.model_selection import train_test_split
+
+from skgn import GNRegressor
+from skgn.diagnostics import diagnose
+
+#: A linear model whose objective is the mean loss alone, trained to the end.
+LINEAR = {
+    "hidden_layer_sizes": (),
+    "l2_regularization": 0.0,
+    "standardize": False,
+    "n_estimators": 1,
+    "tol": 1e-10,
+    "max_iter": 3000,
+    "random_state": 0,
+}
+
+#: One small network under a fixed prior.
+SMALL = {
+    "hidden_layer_sizes": (5,),
+    "l2_regularization": 1e-2,
+    "n_estimators": 1,
+    "tol": 1e-8,
+    "max_iter": 300,
+    "random_state": 0,
+}
+
+LOSSES = ("huber", "cauchy", "quantile", "poisson", "gamma")
+ROBUST = LOSSES[:3]
+
+
+def data(loss, n=200, shape=5.0):
+    """Inputs (n, 3) and a target of the kind that a loss is for."""
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (n, 3))
+    mean = np.exp(1 + np.sin(3 * X[:, 0]) + X[:, 0] * X[:, 1])
+    if loss == "poisson":
+        return X, rng.poisson(mean).astype(float), mean
+    if loss == "gamma":
+        return X, mean * rng.gamma(shape, 1 / shape, n), mean
+    return X, mean + rng.standard_t(3, n) / 2, mean
+
+
+@pytest.mark.parametrize("loss", ["poisson", "gamma"])
+@pytest.mark.parametrize("standardize", [False, True])
+def test_linear_log_links_are_those_of_sklearn(loss, standardize):
+    X, y, _ = data(loss)
+    X = X / np.abs(X).max(axis=0)
+    weight = np.random.default_rng(1).uniform(0.5, 2, len(y))
+    reference = {"poisson": PoissonRegressor, "gamma": GammaRegressor}[loss](alpha=0, tol=1e-10, max_iter=1000)
+    expected = reference.fit(X, y, sample_weight=weight).predict(X)
+    model = GNRegressor(loss=loss, **LINEAR).fit(X, y, sample_weight=weight)
+    np.testing.assert_allclose(model.predict(X), expected, rtol=1e-5)
+    if standardize:
+        # Other units of the target are the same model of it: its mean is where the outputs are 0.
+        scaled = GNRegressor(loss=loss, **(LINEAR | {"standardize": "rank"})).fit(X, y, sample_weight=weight)
+        far = GNRegressor(loss=loss, **(LINEAR | {"standardize": "rank"})).fit(X, 1e4 * y, sample_weight=weight)
+        np.testing.assert_allclose(far.predict(X), 1e4 * scaled.predict(X), rtol=1e-5)
+        assert np.average(scaled.predict(X), weights=weight) == pytest.approx(np.average(y, weights=weight), rel=0.2)
+
+
+@pytest.mark.parametrize("loss", ["poisson", "gamma"])
+def test_penalised_log_links_minimise_half_the_deviance_and_the_penalty(loss):
+    X, y, _ = data(loss)
+    l2, U = 0.1, np.column_stack([X, np.ones(len(X))])
+    deviance = {"poisson": mean_poisson_deviance, "gamma": mean_gamma_deviance}[loss]
+    best = minimize(lambda w: deviance(y, np.exp(U @ w)) / 2 + l2 / 2 * w @ w, np.zeros(4), tol=1e-12)
+    model = GNRegressor(loss=loss, **(LINEAR | {"l2_regularization": l2})).fit(X, y)
+    np.testing.assert_allclose(model.predict(X), np.exp(U @ best.x), rtol=1e-5)
+    assert model.loss_ == pytest.approx(deviance(y, model.predict(X)) / 2)
+
+
+def test_linear_huber_is_that_of_sklearn_at_the_same_threshold():
+    X, y, _ = data("huber")
+    model = GNRegressor(loss="huber", **LINEAR).fit(X, y)
+    residual, t = np.abs(y - model.predict(X)), 1.345
+    under_normal = norm.expect(lambda z: np.minimum(z**2, t**2))
+    scale = fixed_point(lambda scale: np.sqrt(np.mean(np.minimum(residual, t * scale) ** 2) / under_normal))
+    # As estimated with 4 weights fewer than observations.
+    assert model.noise_std_ == pytest.approx(scale * np.sqrt(200 / 196), rel=0.01)
+    # The scale of scikit-learn is that at which the squares up to its epsilon have the mean 1.
+    epsilon = t * scale / np.sqrt(np.mean(np.minimum(residual, t * scale) ** 2))
+    reference = HuberRegressor(epsilon=epsilon, alpha=0, tol=1e-10, max_iter=10000).fit(X, y)
+    assert reference.scale_ * epsilon == pytest.approx(t * scale, rel=1e-5)
+    np.testing.assert_allclose(model.predict(X), reference.predict(X), rtol=1e-5, atol=1e-5)
+
+
+def fixed_point(function):
+    value = 1.0
+    for _ in range(300):
+        value = function(value)
+    return value
+
+
+def test_linear_cauchy_is_the_fit_of_greatest_likelihood():
+    X, y, _ = data("cauchy")
+    U = np.column_stack([X, np.ones(len(X))])
+    start = np.append(np.linalg.lstsq(U, y, rcond=None)[0], 0.0)
+    best = minimize(lambda p: -cauchy(scale=np.exp(p[4])).logpdf(y - U @ p[:4]).mean(), start, tol=1e-10)
+    model = GNRegressor(loss="cauchy", **LINEAR).fit(X, y)
+    np.testing.assert_allclose(model.predict(X), U @ best.x[:4], rtol=1e-4, atol=1e-4)
+    # That of normal noise of the same Fisher information, 1 / (2 scale^2).
+    assert model.noise_std_ == pytest.approx(np.sqrt(2) * np.exp(best.x[4]), rel=0.03)
+
+
+@pytest.mark.parametrize("q", [0.1, 0.5, 0.9])
+def test_linear_quantiles_cost_as_little_as_those_of_sklearn(q):
+    X, y, _ = data("quantile")
+    ours = GNRegressor(loss="quantile", quantile=q, **LINEAR).fit(X, y).predict(X)
+    reference = QuantileRegressor(quantile=q, alpha=0).fit(X, y).predict(X)
+    least = mean_pinball_loss(y, reference, alpha=q)
+    assert least <= mean_pinball_loss(y, ours, alpha=q) < 1.002 * least
+    assert np.mean(y < ours) == pytest.approx(q, abs=0.015)
+
+
+@pytest.mark.parametrize(("q", "n_estimators"), [(0.1, 1), (0.5, 1), (0.9, 2)])
+def test_quantiles_hold_their_part_of_new_observations(q, n_estimators):
+    X, y, mean = data("quantile", 3000)
+    y = mean + (1 + X[:, 2] / 2) * np.random.default_rng(1).normal(size=len(y))
+    model = GNRegressor((8,), loss="quantile", quantile=q, n_estimators=n_estimators, standardize="robust")
+    model.set_params(prior_groups="layer", random_state=0).fit(X[:800], y[:800])
+    below = y[800:] < model.predict(X[800:])
+    error = np.sqrt(q * (1 - q) * (1 / 800 + 1 / 2200))
+    assert below.mean() == pytest.approx(q, abs=3 * error)
+    # Also where the noise is small, and where it is large.
+    for part in (X[800:, 2] < 0, X[800:, 2] > 0):
+        assert below[part].mean() == pytest.approx(q, abs=3 * np.sqrt(2) * error)
+
+
+def spoiled(y, seed=0):
+    """y with one observation in ten off by 20 of its standard deviations, up or down."""
+    rng = np.random.default_rng(seed)
+    out = rng.permutation(len(y))[: len(y) // 10]
+    y = y.copy()
+    y[out] += 20 * y.std() * rng.choice([-1, 1], len(out))
+    return y
+
+
+@pytest.mark.parametrize("loss", ["huber", "cauchy"])
+@pytest.mark.parametrize("name", ["friedman", "diabetes"])
+def test_gross_outliers_hardly_raise_the_test_error(loss, name):
+    X, y = load_diabetes(return_X_y=True) if name == "diabetes" else make_friedman1(1200, 6, noise=1, random_state=0)
+    Xt, Xv, yt, yv = train_test_split(X, y, test_size=0.5 if name == "friedman" else 0.33, random_state=0)
+    model = GNRegressor(n_estimators=1, max_iter=300, random_state=0, loss=loss)
+
+    def error(model, target):
+        return np.sqrt(np.mean((model.fit(Xt, target).predict(Xv) - yv) ** 2))
+
+    plain = clone(model).set_params(loss="squared_error")
+    dirty = error(model, spoiled(yt))
+    assert dirty < 1.1 * error(clone(model), yt)
+    assert dirty < 1.1 * error(clone(plain), yt)
+    assert dirty < 0.8 * error(clone(plain), spoiled(yt))
+
+
+@pytest.mark.parametrize("n_estimators", [1, 2])
+def test_evidence_finds_the_coefficient_of_variation_of_gamma_noise(n_estimators):
+    X, y, mean = data("gamma", 1500, shape=25)
+    model = GNRegressor(loss="gamma", n_estimators=n_estimators, prior_groups="feature", random_state=0)
+    model.set_params(hidden_layer_sizes=(8,), standardize="robust").fit(X[:500], 100 * y[:500])
+    assert model.noise_std_ == pytest.approx(0.2, rel=0.1)
+    predicted, std = model.predict(X[500:], return_std=True)
+    assert mean_gamma_deviance(100 * mean[500:], predicted) < 0.01
+    assert np.mean(((100 * y[500:] - predicted) / std) ** 2) == pytest.approx(1, abs=0.15)
+    assert model.noise_distribution_ == "gamma"
+
+
+@pytest.mark.parametrize("n_estimators", [1, 2])
+def test_evidence_fits_counts_and_their_standard_deviation_is_honest(n_estimators):
+    X, y, mean = data("poisson", 1500)
+    model = GNRegressor((8,), loss="poisson", n_estimators=n_estimators, standardize="robust", random_state=0)
+    model.fit(X[:500], y[:500])
+    predicted, std = model.predict(X[500:], return_std=True)
+    assert mean_poisson_deviance(y[500:], predicted) < 1.07 * mean_poisson_deviance(y[500:], mean[500:])
+    assert (std**2 > predicted).all()
+    assert np.mean(((y[500:] - predicted) / std) ** 2) == pytest.approx(1, abs=0.1)
+    assert model.noise_distribution_ == "poisson" and np.isnan(model.noise_std_)
+    assert model.feature_relevance_[2] == 0
+
+
+@pytest.mark.parametrize("solver", ["primal", "dual"])
+@pytest.mark.parametrize("loss", ["poisson", "gamma"])
+def test_variances_of_linear_log_links_are_those_of_the_information_matrix(loss, solver):
+    X, y, _ = data(loss)
+    l2, U = 0.01, np.column_stack([X, np.ones(len(X))])
+    model = GNRegressor(loss=loss, solver=solver, **(LINEAR | {"l2_regularization": l2})).fit(X, y)
+    mean, std = model.predict(X, return_std=True)
+    dispersion = 1.0 if loss == "poisson" else model.noise_std_**2
+    curvature = mean if loss == "poisson" else y / mean
+    covariance = dispersion * np.linalg.inv(U.T @ (curvature[:, None] * U) + len(y) * l2 * np.eye(4))
+    noise = mean if loss == "poisson" else dispersion * mean**2
+    expected = noise + mean**2 * np.einsum("ni,ij,nj->n", U, covariance, U)
+    np.testing.assert_allclose(std**2, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ROBUST)
+@pytest.mark.parametrize("standardize", [False, "robust"])
+@pytest.mark.parametrize("factor", [1e-150, 1e150])
+def test_targets_of_any_magnitude_are_fitted_or_stay_finite(loss, standardize, factor):
+    X, y, mean = data(loss)
+    model = GNRegressor(loss=loss, standardize=standardize, **(SMALL | {"l2_regularization": "evidence", "tol": 1e-3}))
+    with warnings.catch_warnings():
+        # In units of their own the bounds of the noise level are far away.
+        warnings.simplefilter("ignore" if not standardize else "error", ConvergenceWarning)
+        predicted = model.fit(X, factor * y).predict(X) / factor
+    assert np.isfinite(predicted).all()
+    if standardize:
+        assert np.corrcoef(predicted, mean)[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_solvers_batches_and_repetitions_are_one_model(loss):
+    X, y, _ = data(loss)
+    # Linear models have one minimum.
+    model = GNRegressor(loss=loss, **(SMALL | {"hidden_layer_sizes": ()}))
+    expected = clone(model).fit(X, y).predict(X)
+    size = np.std(expected)
+    for solver, tolerance in (("primal", 1e-3), ("dual", 1e-3), ("cg", 1e-2)):
+        found = clone(model).set_params(solver=solver).fit(X, y).predict(X)
+        np.testing.assert_allclose(found, expected, atol=tolerance * size)
+    batches = clone(model).set_params(batch_size=50, tol=1e-4).fit(X, y)
+    assert np.sqrt(np.mean((batches.predict(X) - expected) ** 2)) < 0.03 * size
+    model = GNRegressor(loss=loss, **(SMALL | {"tol": 1e-4}))
+    primal, dual = (clone(model).set_params(solver=solver).fit(X, y).predict(X) for solver in ("primal", "dual"))
+    np.testing.assert_allclose(primal, dual, rtol=1e-4)
+    twice = np.r_[np.arange(200), np.arange(50)]
+    weight = np.r_[np.full(50, 2.0), np.ones(149), 0]
+    np.testing.assert_array_equal(
+        clone(model).fit(X, y, sample_weight=weight).predict(X),
+        clone(model).fit(X[twice[twice != 199]], y[twice[twice != 199]]).predict(X),
+    )
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("l2", ["evidence", 1e-4])
+def test_streams_early_stopping_and_several_outputs(loss, l2):
+    X, y, mean = data(loss, 400)
+    model = GNRegressor(loss=loss, **(SMALL | {"l2_regularization": l2, "tol": 1e-3}))
+
+    def skill(predicted):
+        return np.corrcoef(predicted, mean)[0, 1]
+
+    fitted = clone(model).fit(X, y)
+    assert skill(fitted.predict(X)) > 0.9
+    stream = clone(model)
+    for rows in np.split(np.tile(np.arange(400), 3), 6):
+        stream.partial_fit(X[rows], y[rows])
+    assert skill(stream.predict(X)) > 0.8
+    early = clone(model).set_params(early_stopping=True).fit(X, y)
+    assert early.status_ in ("validation", "decrease", "evidence") and skill(early.predict(X)) > 0.85
+    both = clone(model).fit(X, np.column_stack([y, 3 * y]))
+    assert both.predict(X).shape == (400, 2) and np.shape(both.noise_std_) == (2,)
+    for column in both.predict(X).T:
+        assert skill(column) > 0.9
+    # A warm start is where it was.
+    again = clone(model).set_params(warm_start=True).fit(X, y).fit(X, y)
+    assert np.corrcoef(again.predict(X), fitted.predict(X))[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("loss", ["huber", "cauchy", "quantile", "gamma"])
+@pytest.mark.parametrize("l2", ["evidence", 1e-2])
+def test_other_units_of_the_target_are_other_units_of_the_prediction(loss, l2):
+    X, y, _ = data(loss)
+    model = GNRegressor(loss=loss, **(SMALL | {"l2_regularization": l2, "max_iter": 10}))
+    model.set_params(tol=0)
+    with pytest.warns(ConvergenceWarning):
+        here, there = (clone(model).fit(X, factor * y).predict(X) for factor in (1.0, 2.0**20))
+    np.testing.assert_allclose(there, 2.0**20 * here, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "change", "message"),
+    [
+        ({"loss": "poisson"}, lambda y: y - 5, "loss='poisson' needs y >= 0, got a minimum of -5"),
+        ({"loss": "poisson"}, lambda y: 0 * y, "loss='poisson' needs a positive y in every column"),
+        ({"loss": "gamma"}, lambda y: y, "loss='gamma' needs y > 0, got a minimum of 0"),
+        ({"loss": "quantile", "quantile": 1.0}, lambda y: y, "The 'quantile' parameter"),
+        ({"loss": "absolute"}, lambda y: y, "The 'loss' parameter"),
+    ],
+)
+def test_bad_targets_and_parameters_are_refused_and_an_earlier_fit_is_kept(parameters, change, message):
+    X, y, _ = data("poisson")
+    model = GNRegressor(**(SMALL | {"loss": "poisson"})).fit(X, y)
+    before = model.predict(X)
+    model.set_params(**parameters)
+    with pytest.raises(ValueError, match=message):
+        model.fit(X, change(y))
+    with pytest.raises(ValueError, match=message.partition(",")[0]):
+        clone(model).partial_fit(X, change(y))
+    np.testing.assert_array_equal(model.set_params(loss="poisson", quantile=0.5).predict(X), before)
+    if "got a minimum" in message:
+        model.set_params(**parameters, early_stopping=True)
+        with pytest.raises(ValueError, match=message):
+            model.fit(X, y + 1, X_val=X, y_val=change(y))
+
+
+@pytest.mark.parametrize(
+    ("loss", "message", "name"),
+    [
+        ("cauchy", "Cauchy noise has no variance", "Cauchy"),
+        ("quantile", "fit two quantiles", "asymmetric Laplace"),
+    ],
+)
+def test_there_is_no_standard_deviation_without_a_mean(loss, message, name):
+    X, y, _ = data(loss)
+    model = GNRegressor(loss=loss, **SMALL).fit(X, y)
+    with pytest.raises(ValueError, match=message):
+        model.predict(X, return_std=True)
+    # What is drawn from it instead says so.
+    assert f"no std with {name} noise" in " ".join(str(diagnose(model, X, y)).split())
+
+
+@pytest.mark.parametrize(("before", "after"), [("auto", "poisson"), ("poisson", "huber"), ("poisson", "gamma")])
+def test_a_stream_does_not_go_on_with_outputs_of_another_kind(before, after):
+    X, y, _ = data("poisson")
+    model = GNRegressor(**(SMALL | {"loss": before})).fit(X, y + 1)
+    expected = model.predict(X)
+    with pytest.raises(ValueError, match="has outputs of another kind than the loss that was trained before"):
+        model.set_params(loss=after).partial_fit(X, y + 1)
+    np.testing.assert_array_equal(model.predict(X), expected)
+
+
+def test_the_report_names_the_noise():
+    for loss, kind in (
+        ("huber", "Huber, std"),
+        ("poisson", "Poisson, growing with the mean"),
+        ("gamma", "gamma, grow"),
+    ):
+        X, y, _ = data(loss)
+        assert kind in str(diagnose(GNRegressor(loss=loss, **SMALL).fit(X, y), X, y))
+
+
+def test_standard_deviation_of_huber_is_that_of_what_is_no_outlier():
+    X, _, mean = data("huber", 1000)
+    clean = mean + 0.3 * np.random.default_rng(2).normal(size=1000)
+    model = GNRegressor((8,), loss="huber", n_estimators=1, random_state=0).fit(X[:500], spoiled(clean[:500]))
+    _, std = model.predict(X[500:], return_std=True)
+    assert 0.3 < model.noise_std_ < 1.3 * 0.3
+    assert (std > model.noise_std_).all()
+
+
+@pytest.mark.parametrize("loss", ["poisson", "gamma"])
+def test_only_log_links_ask_for_positive_targets(loss):
+    assert GNRegressor(loss=loss).__sklearn_tags__().target_tags.positive_only
+    assert not GNRegressor().__sklearn_tags__().target_tags.positive_only
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_dask_refuses_what_it_does_not_have(loss):
+    pytest.importorskip("distributed")
+    from dask import array
+
+    from skgn.dask import DaskGNRegressor
+
+    X, y, _ = data(loss)
+    with pytest.raises(ValueError, match=f"loss='{loss}' has no distributed form"):
+        DaskGNRegressor(loss=loss).fit(array.from_array(X), array.from_array(y))
