@@ -79,12 +79,12 @@ def _is_missing(value: Any) -> bool:
 def _values(column: Any) -> list[Any]:
     """The cells, None where missing."""
     if hasattr(column, "isna"):
-        values, missing = column.to_numpy(dtype=object), column.isna().to_numpy()
-        return np.where(missing, None, values).tolist()
+        values = np.array(column.to_numpy(dtype=object))
+        values[column.isna().to_numpy()] = None
+        return values.tolist()
     # Of pyarrow, NumPy and polars.
     name = next(name for name in ("to_pylist", "tolist", "to_list") if hasattr(column, name))
-    cells = getattr(column, name)()
-    return [None if _is_missing(value) else value for value in cells]
+    return [None if _is_missing(value) else value for value in getattr(column, name)()]
 
 
 def _numbers(column: Any, name: Any) -> np.ndarray:
