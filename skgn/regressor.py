@@ -116,10 +116,10 @@ class GNRegressor(RegressorMixin, BaseGN):
     categorical_features : "from_dtype", array-like of int, bool or str, or None, default="from_dtype"
         The features that are categories: by position, as a mask, or by name in a data frame (pandas, polars, pyarrow).
         "from_dtype" takes the columns of a data frame that are categorical, enumerations or strings, and those of
-        objects other than numbers; none of an array. Booleans are the numbers 0 and 1. A category of up to 30 levels,
+        objects other than numbers; none of an array. Booleans are the numbers 0 and 1. A category of up to 10 levels,
         of which a missing cell is one, has an indicator for each (all 0 for a level not seen). One of more has a column
         for the mean target of its level, cross-fitted and smoothed (:class:`~sklearn.preprocessing.TargetEncoder`), for
-        each of three or more classes; where y has several columns, and in :meth:`partial_fit`, indicators for its 29
+        each of three or more classes; where y has several columns, and in :meth:`partial_fit`, indicators for its 9
         most frequent levels and one for all others. Missing numbers become the median, with an indicator for features
         that had missing ones in training. Equal rows count once in all of this.
     warm_start : bool, default=False
@@ -318,8 +318,9 @@ class GNRegressor(RegressorMixin, BaseGN):
         """Train in one pass on a block of rows, going on from the blocks before, or from a fit.
 
         Damping, scalings, the remembered curvature and the estimated precisions are kept from block to block; all
-        scalings are those of the first block. Nothing is compared: what is "auto" is chosen as for a single network.
-        ``max_iter``, ``max_time`` and ``tol`` have no part in it; an interrupted call leaves what there was before.
+        scalings and ``preprocessor_`` are those of the first block. Nothing is compared: what is "auto" is chosen as
+        for a single network. ``max_iter``, ``max_time`` and ``tol`` have no part in it; an interrupted call leaves what
+        there was before.
 
         Parameters
         ----------

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 #: Levels up to which a category has a column for each.
-MOST_LEVELS = 30
+MOST_LEVELS = 10
 
 #: Parts of the training rows, each of which gets the target codes that the others give.
 _FOLDS = 5

@@ -341,6 +341,18 @@ def test_the_rest_of_the_package_and_of_scikit_learn_takes_tables(estimator):
     assert float(objective.evaluate(w).loss) == pytest.approx(model.loss_, rel=1e-6)
 
 
+def test_dask_refuses_categories_before_any_work():
+    frames = pytest.importorskip("dask.dataframe")
+    from skgn.dask import DaskGNRegressor
+
+    X, rent = rooms()
+    table, y = frames.from_pandas(X, npartitions=2), frames.from_pandas(pd.Series(rent), npartitions=2)
+    with pytest.raises(ValueError, match=r"town.*heating.*no distributed form"):
+        DaskGNRegressor().fit(table, y)
+    with pytest.raises(ValueError, match=r"size.*no distributed form"):
+        DaskGNRegressor(categorical_features=[0]).fit(table[["size", "storey"]], y)
+
+
 def test_a_reader_is_a_transformer_with_names():
     X, _ = rooms()
     reader = TableReader([1, 3]).fit(X)
