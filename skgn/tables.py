@@ -11,6 +11,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any
 
@@ -102,8 +103,8 @@ def _numbers(column: Any, name: Any) -> np.ndarray:
 
 
 def _holds_numbers(column: Any) -> bool:
-    """Whether all cells of a column of Python objects are numbers."""
-    return all(value is None or (isinstance(value, Real) and not isinstance(value, bool)) for value in _values(column))
+    """Whether all cells of a column of Python objects are numbers or truth values."""
+    return all(value is None or isinstance(value, (Real, Decimal, np.bool_)) for value in _values(column))
 
 
 def categorical_columns(X: Any, categorical_features: Any) -> list[int]:
@@ -165,7 +166,7 @@ def _given_columns(X: Any, categorical_features: Any) -> list[int]:
     return sorted({names.index(value) for value in values})
 
 
-class TableReader(TransformerMixin, BaseEstimator):
+class TableReader(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     """A table as floats, one column for each feature.
 
     Numbers stay as they are. A category becomes the position of its level among those seen, in sorted order, or -1 for
@@ -228,6 +229,10 @@ class TableReader(TransformerMixin, BaseEstimator):
                 columns.append(_numbers(_column(X, j), name))
         return check_array(np.column_stack(columns), ensure_all_finite="allow-nan", input_name="X")
 
+    def set_output(self, *, transform: Any = None) -> TableReader:
+        """Arrays in any case: it is the next step that names its columns."""
+        return self
+
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the features, or x0, x1, ..."""
         check_is_fitted(self)
@@ -250,7 +255,10 @@ class _LevelName:
     def __call__(self, feature: str, code: Any) -> str:
         if isinstance(code, str):
             return f"{feature}_others"
-        return f"{feature}_{'missing' if np.isnan(code) else self.levels[feature][int(code)]}"
+        if np.isnan(code):
+            return f"{feature}_missing"
+        # Without the reader before it, an encoder does not know what the features are called.
+        return f"{feature}_{self.levels[feature][int(code)] if feature in self.levels else code}"
 
 
 def make_encoder(reader: TableReader, X: np.ndarray, target_type: str | None) -> ColumnTransformer:
@@ -266,10 +274,8 @@ def make_encoder(reader: TableReader, X: np.ndarray, target_type: str | None) ->
     numeric = [j for j in range(X.shape[1]) if j not in reader.levels_]
     few = [j for j in reader.levels_ if len(np.unique(X[:, j])) <= MOST_LEVELS]
     many = [j for j in reader.levels_ if j not in few]
-    one_hot = {
-        "sparse_output": False,
-        "feature_name_combiner": _LevelName({str(names[j]): levels for j, levels in reader.levels_.items()}),
-    }
+    level_name = _LevelName({str(names[j]): levels for j, levels in reader.levels_.items()})
+    one_hot = {"sparse_output": False, "feature_name_combiner": level_name}
     imputer = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
     steps: list[tuple[str, Any, list[int]]] = [
         ("numeric", imputer, numeric),

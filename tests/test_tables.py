@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
@@ -339,6 +340,19 @@ def test_the_rest_of_the_package_and_of_scikit_learn_takes_tables(estimator):
     assert rises[1] > rises[0] if estimator is GNRegressor else len(rises) == 3
     objective, w = model.network_on(X[:90], y[:90])
     assert float(objective.evaluate(w).loss) == pytest.approx(model.loss_, rel=1e-6)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_frames_as_output_of_transformers_change_nothing(estimator):
+    X, rent = rooms()
+    y = target(estimator, rent)
+    expected = outputs(estimator(**SMALL).fit(X, y), X)
+    with config_context(transform_output="pandas"):
+        model = estimator(**SMALL).fit(X, y)
+        np.testing.assert_array_equal(outputs(model, X), expected)
+    encoded = model.preprocessor_.set_output(transform="pandas").transform(X)
+    assert encoded.shape == (len(X), len(model.preprocessor_.get_feature_names_out()))
+    np.testing.assert_array_equal(outputs(model, X), expected)
 
 
 def test_dask_refuses_categories_before_any_work():
