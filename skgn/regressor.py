@@ -69,8 +69,8 @@ class GNRegressor(RegressorMixin, BaseGN):
         biases included.
     prior_groups : {"auto", "feature", "layer", "shared", "unit"}, default="auto"
         Which weights share a precision when it is estimated: "feature" has one for the first-layer weights of each
-        feature, or of each column of periodic inputs (automatic relevance determination), "layer" one for all of
-        these, "shared" one for all weights;
+        feature, or of each column of periodic inputs and of categories (automatic relevance determination), "layer"
+        one for all of these, "shared" one for all weights;
         "unit" sets every precision to 1 instead. "auto" lets the fit choose between "feature" and "layer".
     n_estimators : int, default=4
         Networks whose predictions are averaged. Where the fit has a choice (hidden layers, scaling of the inputs,
@@ -141,8 +141,9 @@ class GNRegressor(RegressorMixin, BaseGN):
     ----------
     coefs_, intercepts_ : list of ndarray
         Weights of the best member by layer, (inputs, outputs) and (outputs,); with ``linear_path`` the inputs of the
-        readout are the last hidden layer's units followed by the network's inputs: one for each feature, or with
-        periodic inputs (``estimators_[0].inputs``) all scores, then the sines, then the cosines.
+        readout are the last hidden layer's units followed by the network's inputs: one for each feature (for each
+        column of ``preprocessor_``, if there is one), or with periodic inputs (``estimators_[0].inputs``) all scores,
+        then the sines, then the cosines.
     estimators_ : list
         The trained members, best first.
     n_outputs_ : int

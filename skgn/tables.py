@@ -166,7 +166,7 @@ def _given_columns(X: Any, categorical_features: Any) -> list[int]:
     return sorted({names.index(value) for value in values})
 
 
-class TableReader(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+class TableReader(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """A table as floats, one column for each feature.
 
     Numbers stay as they are. A category becomes the position of its level among those seen, in sorted order, or -1 for
