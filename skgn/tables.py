@@ -35,8 +35,9 @@ __all__ = [
     "medians",
 ]
 
-#: Levels up to which a category has a column for each.
-MOST_LEVELS = 10
+#: Levels up to which a category has a column for each, and how many such columns there may be where there are target
+#: codes instead: the time of a fit grows with their cube.
+MOST_LEVELS, _MOST_INDICATORS = 10, 60
 
 #: Parts of the training rows, each of which gets the target codes that the others give.
 _FOLDS = 5
@@ -267,12 +268,17 @@ def make_encoder(reader: TableReader, X: np.ndarray, target_type: str | None) ->
     Numbers: missing ones are the median, with an indicator for features in which some are missing. Categories of up to
     :data:`MOST_LEVELS` levels, a missing cell being one of them: an indicator for each level, all 0 for one not seen.
     Of more levels: the mean target of the level, smoothed towards that of all rows
-    (:class:`~sklearn.preprocessing.TargetEncoder`), which is also the code of levels not seen; or, without a
-    ``target_type``, indicators for the most frequent ones and one for all others.
+    (:class:`~sklearn.preprocessing.TargetEncoder`), which is also the code of levels not seen; then also for the
+    categories of the most levels among the others, until these have at most 60 indicators. Without a ``target_type``,
+    of more levels: indicators for the most frequent ones and one for all others.
     """
     names = reader.get_feature_names_out()
     numeric = [j for j in range(X.shape[1]) if j not in reader.levels_]
-    few = [j for j in reader.levels_ if len(np.unique(X[:, j])) <= MOST_LEVELS]
+    n_levels = {j: len(np.unique(X[:, j])) for j in reader.levels_}
+    limit = MOST_LEVELS
+    while target_type is not None and sum(n for n in n_levels.values() if n <= limit) > _MOST_INDICATORS:
+        limit -= 1
+    few = [j for j, n in n_levels.items() if n <= limit]
     many = [j for j in reader.levels_ if j not in few]
     level_name = _LevelName({str(names[j]): levels for j, levels in reader.levels_.items()})
     one_hot = {"sparse_output": False, "feature_name_combiner": level_name}

@@ -375,3 +375,14 @@ def test_a_reader_is_a_transformer_with_names():
     assert reader.levels_ == {1: ["Aachen", "Bonn", "Celle"], 3: ["gas", "oil"]}
     assert reader.transform(X.assign(town="Dresden"))[:, 1].tolist() == [-1.0] * len(X)
     assert reader.get_feature_names_out().tolist() == list(X.columns)
+
+
+def test_so_many_indicators_and_no_more():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({f"k{j}": rng.choice(list("abcdefghij"[: 2 + j]), 200) for j in range(9)})
+    names = GNRegressor(**SMALL).fit(X, rng.normal(size=200)).preprocessor_.get_feature_names_out().tolist()
+    # 2 + 3 + ... + 10 levels are 54; with ten more columns of two they would be more than 60, and ten levels too many.
+    assert len(names) == 54
+    X = X.assign(**{f"two{j}": rng.choice(["a", "b"], 200) for j in range(10)})
+    names = GNRegressor(**SMALL).fit(X, rng.normal(size=200)).preprocessor_.get_feature_names_out().tolist()
+    assert len(names) == 54 + 20 - 10 - 9 + 2 and names[-2:] == ["k7", "k8"]
