@@ -66,8 +66,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         A float is the l2 of the objective ``mean loss + l2 / 2 * ||w||^2``, with all weights in w, biases included.
     prior_groups : {"auto", "feature", "layer", "shared", "unit"}, default="auto"
         Which weights share a precision when it is estimated: "feature" has one for the first-layer weights of each
-        feature, or of each column of periodic inputs (automatic relevance determination), "layer" one for all of
-        these, "shared" one for all weights;
+        feature, or of each column of periodic inputs and of categories (automatic relevance determination), "layer"
+        one for all of these, "shared" one for all weights;
         "unit" sets every precision to 1 instead. "auto" lets the fit choose among "feature", "layer" and "unit".
     n_estimators : int, default=4
         Networks whose predictions are averaged. Where the fit has a choice (hidden layers, scaling of the inputs,
@@ -110,6 +110,16 @@ class GNClassifier(ClassifierMixin, BaseGN):
         scores z of their ranks; "periodic" to these and, for features of three values or more, sin 2z and cos 2z
         beside them. True is "robust", or lets the fit choose among the three where it compares candidates with hidden
         layers ("periodic" up to 1,000 weights).
+    categorical_features : "from_dtype", array-like of int, bool or str, or None, default="from_dtype"
+        The features that are categories: by position, as a mask, or by name in a data frame (pandas, polars, pyarrow).
+        "from_dtype" takes the columns of a data frame that are categorical, enumerations or strings, and those of
+        objects other than numbers; none of an array. Booleans are the numbers 0 and 1. A category of up to 10 levels,
+        of which a missing cell is one, has an indicator for each (all 0 for a level not seen). One of more, or of the
+        most where there would be more than 60 indicators, has a column for the mean target of its level, cross-fitted
+        and smoothed (:class:`~sklearn.preprocessing.TargetEncoder`), for each of three or more classes; where y has
+        several columns, and in :meth:`partial_fit`, one of more than 10 has indicators for its 9 most frequent levels
+        and one for all others. Missing numbers become the median, with an indicator for features that had missing ones
+        in training. Equal rows count once in all of this.
     warm_start : bool, default=False
         Start from the weights of the previous fit.
     device : str, default="auto"
@@ -133,8 +143,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
         The class labels; for a multilabel y the indices of the labels.
     coefs_, intercepts_ : list of ndarray
         Weights of the best member by layer, (inputs, outputs) and (outputs,); with ``linear_path`` the inputs of the
-        readout are the last hidden layer's units followed by the network's inputs: one for each feature, or with
-        periodic inputs (``estimators_[0].inputs``) all scores, then the sines, then the cosines.
+        readout are the last hidden layer's units followed by the network's inputs: one for each feature (for each
+        column of ``preprocessor_``, if there is one), or with periodic inputs (``estimators_[0].inputs``) all scores,
+        then the sines, then the cosines.
     estimators_ : list
         The trained members, best first.
     n_outputs_ : int
@@ -168,8 +179,12 @@ class GNClassifier(ClassifierMixin, BaseGN):
         less sure. Set by left-out samples with ``l2_regularization="evidence"``, else 1.
     feature_relevance_, feature_importances_ : ndarray of shape (n_features,)
         Share of each feature in what the predictions react to (total Sobol indices by exchange of values between
-        rows); non-negative, summing to 1, 0 for a feature switched off: one that moves the predictions no more than
-        chance lets a column of noise do, or less than 15 % of an equal share.
+        rows, in all columns of a category together); non-negative, summing to 1, 0 for a feature switched off: one that
+        moves the predictions no more than chance lets a column of noise do, or less than 15 % of an equal share.
+    preprocessor_ : Pipeline or None
+        What X goes through before it is scaled; None where in training all features were numbers and none was missing.
+        ``preprocessor_.get_feature_names_out()`` names its columns. Its first step reads a table into floats, its
+        second is a :class:`~sklearn.compose.ColumnTransformer`.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -223,6 +238,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 5,
         standardize: bool | str = True,
+        categorical_features: str | Sequence[Any] | None = "from_dtype",
         warm_start: bool = False,
         device: str = "auto",
         dtype: str = "float64",
@@ -252,6 +268,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
             validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change,
             standardize=standardize,
+            categorical_features=categorical_features,
             warm_start=warm_start,
             device=device,
             dtype=dtype,
@@ -337,6 +354,11 @@ class GNClassifier(ClassifierMixin, BaseGN):
     def _fit_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> None:
         """Classes are all there is to know."""
 
+    def _target_type(self, Y: np.ndarray) -> str | None:
+        if self._multilabel:
+            return None
+        return "multiclass" if self._multiclass else "binary"
+
     def _training_loss(self) -> Loss:
         return SoftmaxLoss() if self._multiclass else LogLoss()
 
@@ -350,9 +372,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
         """Train in one pass on a block of rows, going on from the blocks before, or from a fit.
 
         Damping, scalings, the remembered curvature and the estimated precisions are kept from block to block; all
-        scalings are those of the first block. Nothing is compared: what is "auto" is chosen as for a single network.
-        ``max_iter``, ``max_time`` and ``tol`` have no part in it; an interrupted call leaves what there was before.
-        The temperature is 1.
+        scalings and ``preprocessor_`` are those of the first block. Nothing is compared: what is "auto" is chosen as
+        for a single network. ``max_iter``, ``max_time`` and ``tol`` have no part in it; an interrupted call leaves what
+        there was before. The temperature is 1.
 
         Parameters
         ----------

@@ -26,6 +26,7 @@ from .losses import NoiseLoss, SquaredError, StudentTLoss
 from .memory import system_memory
 from .regressor import GNRegressor
 from .report import SHOWN, Finding, Report
+from .tables import column_features
 from .training import CONVERGED
 
 __all__ = ["diagnose"]
@@ -231,7 +232,8 @@ def _weights(case: _Case) -> Finding:
 def _effective(case: _Case) -> Finding:
     model, network = case.model, case.member.network
     P, effective = network.n_weights, model.n_effective_parameters_
-    linear = (model.n_features_in_ + 1) * case.columns
+    encoder = None if model.preprocessor_ is None else model.preprocessor_[-1]
+    linear = ((model.n_features_in_ if encoder is None else len(column_features(encoder))) + 1) * case.columns
     numbers = {"n_effective": effective, "n_weights": P, "share": effective / P, "linear": linear}
     if not math.isfinite(effective):
         why = "conjugate gradients do not tell" if model.solver_ == "cg" else "data and l2 do not determine them"

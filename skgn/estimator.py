@@ -14,7 +14,8 @@ import torch
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
+from sklearn.pipeline import Pipeline
+from sklearn.utils import check_random_state, check_X_y
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, validate_data
 from torch import Tensor
 
@@ -30,6 +31,15 @@ from .parameters import Parameters
 from .preprocessing import SCALINGS, Scaler, fit_scalers, merge_rows, transform_inputs
 from .relevance import feature_sensitivity, relevance
 from .stream import Stream, train_block
+from .tables import (
+    TableReader,
+    categorical_columns,
+    column_features,
+    encode_training_rows,
+    fill_missing,
+    make_encoder,
+    medians,
+)
 from .training import CONVERGED, STATUS, Settings
 
 if TYPE_CHECKING:
@@ -43,6 +53,12 @@ _SMALL_WEIGHT = 0.1
 
 class BaseGN(Parameters, metaclass=ABCMeta):
     """Fit and fitted state of a damped Gauss-Newton network; subclasses give targets their meaning."""
+
+    #: Reads tables like that of the fit.
+    _reader: TableReader
+    #: What missing numbers become where training had none; None if unknown.
+    _medians: np.ndarray | None
+    preprocessor_: Pipeline | None
 
     @abstractmethod
     def _validate_target(self, y: Any) -> np.ndarray:
@@ -72,6 +88,10 @@ class BaseGN(Parameters, metaclass=ABCMeta):
         """Labels (n,) that a validation set is to have in equal parts; None if there are none."""
         return None
 
+    def _target_type(self, Y: np.ndarray) -> str | None:
+        """What a target encoder calls encoded targets (n, m); None if it takes no such targets."""
+        return None
+
     def _heavy_tailed_loss(self) -> NoiseLoss | None:
         """The loss to turn to where the residuals have heavy tails; None if there is no choice."""
         return None
@@ -90,8 +110,9 @@ class BaseGN(Parameters, metaclass=ABCMeta):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            Finite numbers. Float32 and float64 are taken as they are, other types are converted.
+        X : array-like or data frame of shape (n_samples, n_features)
+            Numbers, and with ``categorical_features`` categories; missing cells are nan (or None, or a null), infinite
+            ones an error. Float32 and float64 are taken as they are, other types are converted.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -138,8 +159,7 @@ class BaseGN(Parameters, metaclass=ABCMeta):
         self, X: Any, y: Any, sample_weight: Any, X_val: Any = None, y_val: Any = None, sample_weight_val: Any = None
     ) -> None:
         hidden = self._check_parameters()
-        X, y = self._check_data(X, y)
-        sample_weight = self._check_weight(sample_weight, X)
+        X, y, sample_weight = self._check_data(X, y, sample_weight)
         Y = self._validate_target(y)
         given = self._check_validation_set(X_val, y_val, sample_weight_val)
         self._warn_of_few_observations(sample_weight[sample_weight > 0])
@@ -147,6 +167,8 @@ class BaseGN(Parameters, metaclass=ABCMeta):
         if self.early_stopping and given is None:
             Xm, X_val, Ym, y_val, weight, sample_weight_val = self._split(Xm, Ym, weight)
             given = X_val, y_val, sample_weight_val
+        # After the split: medians and target codes are those of the training rows.
+        Xm, Ym, weight = self._fit_encoder(Xm, Ym, weight, self._target_type(Ym))
         starts = self._begin(Xm, Ym, weight, hidden, self._compares)
         problem = self._problem(Xm, Ym, weight, starts, None if given is None else self._validation(*given))
         ensemble = train_members(problem, starts, self.n_estimators, self.n_jobs)
@@ -166,26 +188,67 @@ class BaseGN(Parameters, metaclass=ABCMeta):
         fitted = hasattr(self, "estimators_")
         viewer = copy.copy(self) if fitted else clone(self)
         hidden = viewer._check_parameters()
-        X, y = viewer._check_data(X, y, reset=not fitted)
-        weight = viewer._check_weight(sample_weight, X)
+        X, y, weight = viewer._check_data(X, y, sample_weight, reset=not fitted)
         Y = viewer._encode_target(y) if fitted else viewer._validate_target(y)
         weight = viewer._weigh_classes(Y, weight)
         if fitted:
             best = viewer.estimators_[0]
             start = Start(best.network, best.inputs, best.prior, None, best.weights, best.anchor, 0)
         else:
-            start = viewer._begin(*merge_rows(X, Y, weight), hidden, compares=False)[0]
+            Xm, Ym, merged = viewer._fit_encoder(*merge_rows(X, Y, weight), viewer._target_type(Y))
+            start = viewer._begin(Xm, Ym, merged, hidden, compares=False)[0]
         kept = weight > 0
-        problem = viewer._problem(X[kept], Y[kept], weight[kept], [start])
+        problem = viewer._problem(viewer._encode(X[kept]), Y[kept], weight[kept], [start])
         there = {"device": torch.device("cpu"), "dtype": torch.float64, "loss": loss or problem.loss}
         problem = dataclasses.replace(problem, **there)
         anchor = None if start.anchor is None else problem.tensor(start.anchor)
         objective = problem.objective(start.network, start.inputs, problem.n_samples)
         return objective.for_member(anchor), problem.tensor(start.weights.copy())
 
-    def _check_data(self, X: Any, y: Any, reset: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        options = {"dtype": [np.float64, np.float32], "multi_output": True, "reset": reset}
-        return validate_data(self, X, y, **options, **self._target_check())
+    def _check_data(
+        self, X: Any, y: Any, sample_weight: Any, reset: bool = True
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """X as read, with nan for missing cells and codes for levels; y, and weights."""
+        options = {"dtype": [np.float64, np.float32], "multi_output": True, "ensure_all_finite": "allow-nan"}
+        options |= self._target_check()
+        categorical = categorical_columns(X, self.categorical_features) if reset else self._reader.categorical
+        if not categorical:
+            checked, y = validate_data(self, X, y, reset=reset, **options)
+            weight = self._check_weight(sample_weight, checked)
+            if reset:
+                self._reader = TableReader().fit(X)
+            return checked, y, weight
+        validate_data(self, X, skip_check_array=True, reset=reset)
+        weight = self._check_weight(sample_weight, X)
+        if reset:
+            self._reader = TableReader(categorical).fit(X, sample_weight=weight)
+        return *check_X_y(self._reader.transform(X), y, estimator=self, **options), weight
+
+    def _read(self, X: Any) -> np.ndarray:
+        """X as read, of a table like that of the fit."""
+        if self._reader.categorical:
+            validate_data(self, X, skip_check_array=True, reset=False)
+            return self._reader.transform(X)
+        return validate_data(self, X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", reset=False)
+
+    def _fit_encoder(
+        self, X: np.ndarray, Y: np.ndarray, weight: np.ndarray, target_type: str | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Merged rows with the columns that are scaled; nothing changes where all are numbers and there."""
+        if not self._reader.categorical and not np.isnan(X).any():
+            self.preprocessor_, self._medians = None, medians(X)
+            return X, Y, weight
+        encoder = make_encoder(self._reader, X, target_type)
+        encoded = encode_training_rows(encoder, X, Y[:, 0])
+        self.preprocessor_ = Pipeline([("read", self._reader), ("encode", encoder)])
+        # The order that these columns give by themselves, as if they had been encoded before the fit.
+        return merge_rows(encoded, Y, weight)
+
+    def _encode(self, X: np.ndarray) -> np.ndarray:
+        """Rows as read with the columns that are scaled."""
+        if self.preprocessor_ is None:
+            return fill_missing(X, self._medians)
+        return np.asarray(self.preprocessor_[-1].transform(X), dtype=np.float64)
 
     def _begin(
         self, X: np.ndarray, Y: np.ndarray, weight: np.ndarray, hidden: tuple[int, ...] | None, compares: bool
@@ -236,16 +299,18 @@ class BaseGN(Parameters, metaclass=ABCMeta):
         if self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True: it sees each row once.")
         first = not hasattr(self, "estimators_")
-        X, y = self._check_data(X, y, reset=first)
-        weight = self._check_weight(sample_weight, X)
+        X, y, weight = self._check_data(X, y, sample_weight, reset=first)
         self._begin_classes(y, classes)
         if first:
             self._learn_target_shape(y)
         Y = self._encode_target(y)
         Xm, Ym, weight = merge_rows(X, Y, self._weigh_classes(Y, weight))
         if first:
+            # Target codes of one block would be those of few rows.
+            Xm, Ym, weight = self._fit_encoder(Xm, Ym, weight, None)
             streams = [Stream(start) for start in self._begin(Xm, Ym, weight, hidden, compares=False)]
         else:
+            Xm = self._encode(Xm)
             streams = getattr(self, "_streams", None) or self._streams_of_members()
         problem = self._problem(Xm, Ym, weight, [stream.start for stream in streams])
         ensemble, self._streams = train_block(problem, streams, self.n_jobs)
@@ -299,7 +364,7 @@ class BaseGN(Parameters, metaclass=ABCMeta):
             raise ValueError("A validation set needs both X_val and y_val.")
         if not self.early_stopping:
             raise ValueError("X_val and y_val have no use with early_stopping=False; set it to True.")
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        X = self._read(X)
         check_consistent_length(X, y)
         weight = self._check_weight(sample_weight, X)
         Y = self._encode_target(y)
@@ -338,7 +403,7 @@ class BaseGN(Parameters, metaclass=ABCMeta):
         )
 
     def _validation(self, X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> Validation:
-        return Validation(self._scaled(X), np.ascontiguousarray(self._transform_target(Y)), weight)
+        return Validation(self._scaled(self._encode(X)), np.ascontiguousarray(self._transform_target(Y)), weight)
 
     @property
     def _projects_readout(self) -> bool:
@@ -441,20 +506,23 @@ class BaseGN(Parameters, metaclass=ABCMeta):
     @property
     def _input_features(self) -> dict[str, np.ndarray]:
         """Of each scaling's columns the features that they come from."""
+        encoded = np.arange(self.n_features_in_)
+        if self.preprocessor_ is not None:
+            encoded = column_features(self.preprocessor_[-1])
         return {
-            name: np.arange(self.n_features_in_) if scaler is None else scaler.features
+            name: encoded if scaler is None else encoded[scaler.features]
             for name, scaler in self._input_scalers.items()
         }
 
     def _scaled(self, X: np.ndarray) -> dict[str, np.ndarray]:
-        """X in each of the scalings, float64 and C-contiguous."""
+        """Encoded X in each of the scalings, float64 and C-contiguous."""
         return transform_inputs(self._input_scalers, X)
 
     def _scale_inputs(self, X: Any) -> tuple[dict[str, np.ndarray], np.dtype]:
         """X in the units of the members' networks, and the dtype predictions are returned in."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        return self._scaled(X), X.dtype
+        X = self._read(X)
+        return self._scaled(self._encode(X)), X.dtype
 
     def _outputs(self, scaled: dict[str, np.ndarray]) -> np.ndarray:
         """Outputs of every member at scaled inputs, (members, n, k), always in float64."""
@@ -465,4 +533,5 @@ class BaseGN(Parameters, metaclass=ABCMeta):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
+        tags.input_tags.allow_nan = True
         return tags

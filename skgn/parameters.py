@@ -46,6 +46,7 @@ class Parameters(BaseEstimator):
         "tol": [Interval(Real, 0, None, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "standardize": ["boolean", StrOptions(set(SCALINGS))],
+        "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
         "warm_start": ["boolean"],
         "device": [str],
         "dtype": [StrOptions(set(DTYPES))],
@@ -76,6 +77,7 @@ class Parameters(BaseEstimator):
         validation_fraction: float,
         n_iter_no_change: int,
         standardize: bool | str,
+        categorical_features: str | Sequence[Any] | None,
         warm_start: bool,
         device: str,
         dtype: str,
@@ -103,6 +105,7 @@ class Parameters(BaseEstimator):
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.standardize = standardize
+        self.categorical_features = categorical_features
         self.warm_start = warm_start
         self.device = device
         self.dtype = dtype

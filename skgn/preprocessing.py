@@ -67,6 +67,7 @@ def merge_rows(X: np.ndarray, Y: np.ndarray, sample_weight: np.ndarray) -> tuple
     Parameters
     ----------
     X : ndarray of shape (n, d)
+        Missing cells, nan, are equal to each other.
     Y : ndarray of shape (n, k)
     sample_weight : ndarray of shape (n,)
 
@@ -77,13 +78,17 @@ def merge_rows(X: np.ndarray, Y: np.ndarray, sample_weight: np.ndarray) -> tuple
     kept = sample_weight > 0
     # Adding 0 turns -0.0 into 0.0, which compares equal and must hash equal.
     rows = np.column_stack([X[kept], Y[kept]]).astype(np.float64) + 0.0
+    # And nan, a missing cell, comes in many bit patterns.
+    rows[np.isnan(rows)] = np.nan
     weight = sample_weight[kept].astype(np.float64)
     # Equal rows in the order of their weights: rounding of the sum must not depend on the order of the rows.
     order = np.lexsort((weight, row_hashes(rows)))
     rows, weight = rows[order], weight[order]
     new = np.ones(len(rows), dtype=bool)
     # Equal rows have equal hashes and stand together, but for collisions of different rows (odds of n^2 / 2^64).
-    new[1:] = (rows[1:] != rows[:-1]).any(axis=1)
+    # Bits, because nan is not equal to nan.
+    bits = rows.view(np.uint64)
+    new[1:] = (bits[1:] != bits[:-1]).any(axis=1)
     first = np.flatnonzero(new)
     weight = np.add.reduceat(weight, first) if len(first) else weight
     rows = rows[first]

@@ -198,7 +198,7 @@ print(f"R2 {hurried.score(X_reference, y_reference):.2f}")
 # ---------------
 # - **Size.** Thousands of rows are the method's home. From some hundred thousand on, gradient boosting is faster and
 #   often as good. Time grows with the cube of the number of weights: many classes times many columns is slow.
-# - **Steps and categories.** A smooth network smooths over jumps, and has to be given encoded and imputed columns.
+# - **Steps and categories.** A smooth network smooths over jumps, and sees a category as columns of 0 and 1.
 # - **Extrapolation.** Inputs are clipped smoothly a few spreads from the median. Far away the prediction is a constant,
 #   and the standard deviation grows less than it should: see exercise 2. An alarm on the inputs themselves costs
 #   little.

@@ -23,6 +23,7 @@ from ..losses import NoiseLoss
 from ..memory import system_memory
 from ..preprocessing import Scaler
 from ..relevance import SENSITIVITY_ROWS, Sensitivity, feature_sensitivity, relevance
+from ..tables import TableReader, categorical_columns
 from .objective import DistributedProblem, numbers_per_iteration
 from .rows import (
     Merged,
@@ -120,6 +121,8 @@ class DaskGN(BaseGN):
         self._validate_params()
         hidden = self._check_hidden_layer_sizes()
         self._check_distributed()
+        self._check_columns(X)
+        self.preprocessor_ = self._medians = None
         blocks = row_blocks(X, y, sample_weight)
         client = self._client()
         raw = place(client, blocks, partial(assemble, is_classifier=self._is_classifier))
@@ -182,6 +185,16 @@ class DaskGN(BaseGN):
         if self.device not in ("auto", "cpu"):
             raise ValueError(f"device={self.device!r} is not available on dask workers; use 'auto' or 'cpu'.")
 
+    def _check_columns(self, X: Any) -> None:
+        """Refuse categories: their levels are in all of the rows."""
+        chosen = categorical_columns(X._meta, self.categorical_features) if is_frame(X) else []
+        if chosen or not (self.categorical_features is None or isinstance(self.categorical_features, str)):
+            names = [X.columns[j] for j in chosen] or self.categorical_features
+            raise ValueError(
+                f"X has categories, {names}, which have no distributed form: encode them before, or fit a sample of "
+                "the rows in memory with GNRegressor or GNClassifier."
+            )
+
     def _check_memory(self, n_weights: int, candidates: int) -> None:
         """Refuse a system that does not fit here; other solvers would need the rows here too."""
         need = system_memory(n_weights, candidates, min(candidates, members_at_once(self.n_jobs)))
@@ -220,6 +233,7 @@ class DaskGN(BaseGN):
         # Only the names and the number of the columns; the values were checked on the workers.
         columns = X._meta if is_frame(X) else np.empty((0, summaries[0].n_features))
         validate_data(self, columns, skip_check_array=True)
+        self._reader = TableReader().fit(columns)
         self._validate_target(self._example_target(summaries))
 
     def _example_target(self, summaries: list[Summary]) -> np.ndarray:
@@ -313,6 +327,11 @@ class DaskGN(BaseGN):
         if self.client is None:
             return np.sum(dask.compute(*parts), axis=0)
         return np.sum(self.client.gather(self.client.compute(parts)), axis=0)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = False
+        return tags
 
     def __getstate__(self) -> Any:
         state = dict(super().__getstate__())

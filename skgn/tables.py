@@ -1,0 +1,345 @@
+"""Tables as people have them: columns of numbers and of categories, some cells missing, to finite numbers.
+
+Two steps, each a transformer of scikit-learn. :class:`TableReader` makes of a table one float column for each feature:
+numbers as they are, categories as codes of their levels, nan where a cell is missing; this is the form in which rows
+are compared and parted. An encoder made by :func:`make_encoder` then makes the columns that are scaled and trained on.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.model_selection import KFold
+from sklearn.preprocessing import OneHotEncoder, TargetEncoder
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+__all__ = [
+    "MOST_LEVELS",
+    "TableReader",
+    "categorical_columns",
+    "column_features",
+    "encode_training_rows",
+    "fill_missing",
+    "make_encoder",
+    "medians",
+]
+
+#: Levels up to which a category has a column for each, and how many such columns there may be where there are target
+#: codes instead: the time of a fit grows with their cube.
+MOST_LEVELS, _MOST_INDICATORS = 10, 60
+
+#: Parts of the training rows, each of which gets the target codes that the others give.
+_FOLDS = 5
+
+#: Types of columns, as pandas, polars and pyarrow print them: those of categories, and those that are neither
+#: categories nor numbers.
+_CATEGORY = re.compile(r"(category|categorical|enum|dictionary|str|string|string_view|large_string|utf8|large_utf8)\b")
+_NEITHER = re.compile(r"datetime|timedelta|date|time|duration|period|interval|list|large_list|struct|array|binary|map")
+
+
+def _is_frame(X: Any) -> bool:
+    """Whether X is a table of pandas or polars, or one of pyarrow."""
+    return (hasattr(X, "dtypes") and hasattr(X, "columns")) or hasattr(X, "column_names")
+
+
+def _names(X: Any) -> list[Any]:
+    return list(X.column_names if hasattr(X, "column_names") else X.columns)
+
+
+def _column(X: Any, j: int) -> Any:
+    """Column j of a table or an array, in its own type."""
+    if hasattr(X, "iloc"):
+        return X.iloc[:, j]
+    if hasattr(X, "get_column"):
+        return X.get_column(X.columns[j])
+    return X.column(j) if hasattr(X, "column_names") else X[:, j]
+
+
+def _kind(column: Any) -> str:
+    """The type of a column in small letters."""
+    return str(column.dtype if hasattr(column, "dtype") else column.type).lower()
+
+
+def _is_missing(value: Any) -> bool:
+    if isinstance(value, (float, np.floating)):
+        return bool(np.isnan(value))
+    # pandas.NA and NaT, without importing pandas.
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
+
+
+def _values(column: Any) -> list[Any]:
+    """The cells, None where missing."""
+    if hasattr(column, "isna"):
+        values = np.array(column.to_numpy(dtype=object))
+        values[column.isna().to_numpy()] = None
+        return values.tolist()
+    # Of pyarrow, NumPy and polars.
+    name = next(name for name in ("to_pylist", "tolist", "to_list") if hasattr(column, name))
+    return [None if _is_missing(value) else value for value in getattr(column, name)()]
+
+
+def _numbers(column: Any, name: Any) -> np.ndarray:
+    """The cells as float64, nan where missing."""
+    try:
+        if hasattr(column, "isna"):
+            return column.to_numpy(dtype=np.float64, na_value=np.nan)
+        values = column.to_numpy() if hasattr(column, "to_numpy") else column
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"Column {name!r} of X has cells that are no numbers ({error}); name it in categorical_features, or use "
+            "'from_dtype' and a data frame."
+        ) from error
+
+
+def _holds_numbers(column: Any) -> bool:
+    """Whether all cells of a column of Python objects are numbers or truth values."""
+    return all(value is None or isinstance(value, (Real, Decimal, np.bool_)) for value in _values(column))
+
+
+def categorical_columns(X: Any, categorical_features: Any) -> list[int]:
+    """Positions of the features that are categories.
+
+    Parameters
+    ----------
+    X : array-like or data frame
+    categorical_features : "from_dtype", None, or array-like of int, bool or str
+        See the estimators.
+
+    Raises
+    ------
+    TypeError
+        If a column of a data frame holds neither numbers nor categories, such as times.
+    ValueError
+        If names, positions or mask are not those of columns of X.
+    """
+    given = not (categorical_features is None or isinstance(categorical_features, str))
+    chosen = _given_columns(X, categorical_features) if given else []
+    if not _is_frame(X):
+        return chosen
+    names = _names(X)
+    for j, name in enumerate(names):
+        kind = _kind(_column(X, j))
+        if j not in chosen and _NEITHER.match(kind):
+            raise TypeError(
+                f"Column {name!r} of X has the type {kind}, which is neither a number nor a category: make numbers "
+                "of it (the days since a date, for example), or leave it out."
+            )
+        if isinstance(categorical_features, str):
+            if _CATEGORY.match(kind) or (kind == "object" and not _holds_numbers(_column(X, j))):
+                chosen.append(j)
+    return chosen
+
+
+def _given_columns(X: Any, categorical_features: Any) -> list[int]:
+    """Positions from names, positions or a mask."""
+    n_features = len(_names(X)) if _is_frame(X) else np.shape(X)[1] if np.ndim(X) == 2 else 0
+    values = np.asarray(categorical_features, dtype=object).ravel().tolist()
+    shown = f"categorical_features={categorical_features!r}"
+    if values and all(isinstance(value, (bool, np.bool_)) for value in values):
+        if len(values) != n_features:
+            raise ValueError(f"{shown} is a mask of {len(values)} features, but X has {n_features}.")
+        return [j for j, chosen in enumerate(values) if chosen]
+    if all(isinstance(value, Integral) and not isinstance(value, (bool, np.bool_)) for value in values):
+        wrong = [value for value in values if not 0 <= value < n_features]
+        if wrong:
+            raise ValueError(f"{shown} has the positions {wrong}, but X has {n_features} features, from 0 on.")
+        return sorted({int(value) for value in values})
+    if not all(isinstance(value, str) for value in values):
+        raise ValueError(f"{shown} must be 'from_dtype', None, or all names, all positions or a mask of features.")
+    if not _is_frame(X):
+        raise ValueError(f"{shown} names features, but X is a {type(X).__name__} without names: use positions.")
+    names = _names(X)
+    unknown = [value for value in values if value not in names]
+    if unknown:
+        raise ValueError(f"{shown} names {unknown}, which are not among the columns of X.")
+    return sorted({names.index(value) for value in values})
+
+
+class TableReader(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+    """A table as floats, one column for each feature.
+
+    Numbers stay as they are. A category becomes the position of its level among those seen, in sorted order, or -1 for
+    a level not seen before. Missing cells are nan.
+
+    Parameters
+    ----------
+    categorical : sequence of int, default=()
+        Positions of the categories.
+
+    Attributes
+    ----------
+    levels_ : dict of int to list
+        The levels of each category, by its position.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgn.tables import TableReader
+    >>> X = np.array([["b", 1.5], [None, 2.0], ["a", np.nan]], dtype=object)
+    >>> TableReader([0]).fit_transform(X)
+    array([[1. , 1.5],
+           [nan, 2. ],
+           [0. , nan]])
+    """
+
+    def __init__(self, categorical: Sequence[int] = ()) -> None:
+        self.categorical = categorical
+
+    def fit(self, X: Any, y: Any = None, sample_weight: np.ndarray | None = None) -> TableReader:
+        """Learn the names of the features, and the levels in rows of positive weight."""
+        validate_data(self, X, skip_check_array=True)
+        X = X if _is_frame(X) or not self.categorical else np.asarray(X, dtype=object)
+        kept = None if sample_weight is None else np.flatnonzero(sample_weight > 0).tolist()
+        self.levels_ = {}
+        for j in self.categorical:
+            values = _values(_column(X, j))
+            found = set(values if kept is None else [values[i] for i in kept]) - {None}
+            if any(isinstance(level, (float, np.floating)) and np.isinf(level) for level in found):
+                raise ValueError(f"Input X contains infinity in column {self.get_feature_names_out()[j]!r}.")
+            # Types that do not compare, such as numbers and strings, stand side by side.
+            self.levels_[j] = sorted(found, key=lambda level: (isinstance(level, str), level))
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Floats of shape (n_samples, n_features)."""
+        check_is_fitted(self)
+        validate_data(self, X, skip_check_array=True, reset=False)
+        if not self.categorical:
+            return check_array(X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", input_name="X")
+        X = X if _is_frame(X) else np.asarray(X, dtype=object)
+        names = self.get_feature_names_out()
+        columns = []
+        for j, name in enumerate(names):
+            if j in self.levels_:
+                codes: dict[Any, float] = {level: float(code) for code, level in enumerate(self.levels_[j])}
+                codes[None] = np.nan
+                columns.append(np.array([codes.get(value, -1.0) for value in _values(_column(X, j))], dtype=np.float64))
+            else:
+                columns.append(_numbers(_column(X, j), name))
+        return check_array(np.column_stack(columns), ensure_all_finite="allow-nan", input_name="X")
+
+    def set_output(self, *, transform: Any = None) -> TableReader:
+        """Arrays in any case: it is the next step that names its columns."""
+        return self
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Names of the features, or x0, x1, ..."""
+        check_is_fitted(self)
+        if hasattr(self, "feature_names_in_"):
+            return self.feature_names_in_
+        return np.array([f"x{j}" for j in range(self.n_features_in_)], dtype=object)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
+        return tags
+
+
+@dataclass(frozen=True)
+class _LevelName:
+    """Names of one-hot columns, from those of the features and the codes of their levels."""
+
+    levels: dict[str, list[Any]]
+
+    def __call__(self, feature: str, code: Any) -> str:
+        if isinstance(code, str):
+            return f"{feature}_others"
+        if np.isnan(code):
+            return f"{feature}_missing"
+        # Without the reader before it, an encoder does not know what the features are called.
+        return f"{feature}_{self.levels[feature][int(code)] if feature in self.levels else code}"
+
+
+def make_encoder(reader: TableReader, X: np.ndarray, target_type: str | None) -> ColumnTransformer:
+    """What makes of rows X (n, d), as read, the columns to be scaled; not fitted yet.
+
+    Numbers: missing ones are the median, with an indicator for features in which some are missing. Categories of up to
+    :data:`MOST_LEVELS` levels, a missing cell being one of them: an indicator for each level, all 0 for one not seen.
+    Of more levels: the mean target of the level, smoothed towards that of all rows
+    (:class:`~sklearn.preprocessing.TargetEncoder`), which is also the code of levels not seen; then also for the
+    categories of the most levels among the others, until these have at most 60 indicators. Without a ``target_type``,
+    of more levels: indicators for the most frequent ones and one for all others.
+    """
+    names = reader.get_feature_names_out()
+    numeric = [j for j in range(X.shape[1]) if j not in reader.levels_]
+    n_levels = {j: len(np.unique(X[:, j])) for j in reader.levels_}
+    limit = MOST_LEVELS
+    while target_type is not None and sum(n for n in n_levels.values() if n <= limit) > _MOST_INDICATORS:
+        limit -= 1
+    few = [j for j, n in n_levels.items() if n <= limit]
+    many = [j for j in reader.levels_ if j not in few]
+    level_name = _LevelName({str(names[j]): levels for j, levels in reader.levels_.items()})
+    one_hot = {"sparse_output": False, "feature_name_combiner": level_name}
+    imputer = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
+    steps: list[tuple[str, Any, list[int]]] = [
+        ("numeric", imputer, numeric),
+        ("one_hot", OneHotEncoder(handle_unknown="ignore", **one_hot), few),
+    ]
+    if target_type is None:
+        frequent = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=MOST_LEVELS, **one_hot)
+        steps.append(("frequent", frequent, many))
+    else:
+        steps.append(("target", _target_encoder(target_type), many))
+    encoder = ColumnTransformer(
+        [step for step in steps if step[2]], sparse_threshold=0, verbose_feature_names_out=False
+    )
+    return encoder.set_output(transform="default")
+
+
+def _target_encoder(target_type: str) -> TargetEncoder:
+    """Cross-fitted on consecutive parts: merged rows come in random order, so that no seed is needed."""
+    # scikit-learn 1.9 takes a splitter, and no longer the parameter that versions before it have.
+    if TargetEncoder().shuffle == "deprecated":
+        return TargetEncoder(target_type=target_type, cv=KFold(_FOLDS))
+    return TargetEncoder(target_type=target_type, cv=_FOLDS, shuffle=False)
+
+
+def encode_training_rows(encoder: ColumnTransformer, X: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Fit the encoder on rows X and targets y (n,); their columns, with the target codes that other rows give."""
+    with warnings.catch_warnings():
+        # Classes of fewer rows than there are folds are no reason to worry here.
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        return np.asarray(encoder.fit_transform(X, y), dtype=np.float64)
+
+
+def column_features(encoder: ColumnTransformer) -> np.ndarray:
+    """Of each column that a fitted encoder makes, the feature that it comes from."""
+    features = []
+    for name, step, columns in encoder.transformers_:
+        if name == "numeric":
+            features += [*columns, *np.asarray(columns)[step.indicator_.features_].tolist()]
+        elif name == "one_hot":
+            features += np.repeat(columns, [len(levels) for levels in step.categories_]).tolist()
+        elif name in ("frequent", "target"):
+            where = encoder.output_indices_[name]
+            features += np.repeat(columns, (where.stop - where.start) // len(columns)).tolist()
+    return np.array(features, dtype=int)
+
+
+def medians(X: np.ndarray) -> np.ndarray:
+    """Median of each column of complete (n, d) numbers of any magnitude."""
+    low, high = (len(X) - 1) // 2, len(X) // 2
+    X = np.partition(X, (low, high), axis=0)
+    return X[low] / 2 + X[high] / 2
+
+
+def fill_missing(X: np.ndarray, values: np.ndarray | None) -> np.ndarray:
+    """X with the value of its column in the place of nan; X itself if there is none."""
+    missing = np.isnan(X)
+    if not missing.any():
+        return X
+    if values is None:
+        raise ValueError("X contains NaN, and the medians of the training data are not known: fill them in before.")
+    return np.where(missing, values.astype(X.dtype), X)

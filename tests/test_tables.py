@@ -1,0 +1,388 @@
+"""Tables of numbers and categories with missing cells, against preprocessing written by hand."""
+
+import pickle
+
+import numpy as np
+import pytest
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.compose import make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.inspection import partial_dependence
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, TargetEncoder
+
+from skgn import GNClassifier, GNRegressor, diagnose
+from skgn.preprocessing import merge_rows
+from skgn.tables import MOST_LEVELS, TableReader, column_features
+
+pd = pytest.importorskip("pandas")
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+ESTIMATORS = [GNRegressor, GNClassifier]
+SMALL = {"hidden_layer_sizes": (3,), "n_estimators": 1, "max_iter": 8, "random_state": 0}
+#: A convex problem, trained to the end: what it predicts does not depend on where it starts.
+LINEAR = SMALL | {"hidden_layer_sizes": (), "l2_regularization": 1e-2, "max_iter": 100, "tol": 1e-8}
+
+
+def rooms(n=120, seed=0):
+    """Rooms for rent: two numbers, one of them with missing cells, and two categories, one with missing cells."""
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame({"size": rng.uniform(20, 120, n)})
+    table["town"] = rng.choice(["Aachen", "Bonn", "Celle"], n)
+    table["storey"] = rng.integers(0, 6, n).astype(float)
+    table.loc[::7, "storey"] = np.nan
+    table["heating"] = rng.choice(["gas", "oil"], n).astype(object)
+    table.loc[3::9, "heating"] = None
+    rent = table["size"] / 20 + 2 * (table["town"] == "Bonn") + table["heating"].isna() + rng.normal(0, 0.3, n)
+    return table, rent.to_numpy()
+
+
+def target(estimator, y):
+    return y if estimator is GNRegressor else np.where(y > np.median(y), "dear", "cheap")
+
+
+def outputs(model, X):
+    return model.predict(X) if isinstance(model, GNRegressor) else model.predict_proba(X)
+
+
+def by_hand(model):
+    """The same model behind a preprocessor of one's own."""
+    numbers, categories = ["size", "storey"], ["town", "heating"]
+    return make_pipeline(
+        make_column_transformer(
+            (SimpleImputer(strategy="median", add_indicator=True), numbers),
+            (OneHotEncoder(handle_unknown="ignore", sparse_output=False), categories),
+        ),
+        model,
+    )
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_a_table_gives_what_a_pipeline_by_hand_gives(estimator):
+    X, rent = rooms()
+    y = target(estimator, rent)
+    model = estimator(**SMALL).fit(X[:90], y[:90])
+    pipeline = by_hand(estimator(**SMALL)).fit(X[:90], y[:90])
+    np.testing.assert_array_equal(
+        outputs(model, X), pipeline.predict(X) if estimator is GNRegressor else (pipeline.predict_proba(X))
+    )
+    encoded = pipeline[0].transform(X)
+    np.testing.assert_array_equal(model.preprocessor_.transform(X), encoded)
+    # As if every column had been a feature; the columns of a feature come together, and their shares nearly add up.
+    assert model.feature_relevance_.shape == (4,)
+    assert model.feature_relevance_.sum() == pytest.approx(1)
+
+
+def test_columns_are_named_and_known_by_feature():
+    X, rent = rooms()
+    model = GNRegressor(**SMALL).fit(X, rent)
+    assert model.preprocessor_.get_feature_names_out().tolist() == [
+        *("size", "storey", "missingindicator_storey"),
+        *("town_Aachen", "town_Bonn", "town_Celle", "heating_gas", "heating_oil", "heating_missing"),
+    ]
+    assert column_features(model.preprocessor_[-1]).tolist() == [0, 2, 2, 1, 1, 1, 3, 3, 3]
+    assert model.feature_names_in_.tolist() == list(X.columns)
+    assert model.feature_relevance_[1] > 0.2 > model.feature_relevance_[2]
+
+
+def frames(X):
+    """One table in every form that it may have."""
+    polars, arrow = pytest.importorskip("polars"), pytest.importorskip("pyarrow")
+    categories = X.astype({"town": "category", "heating": "category"})
+    record = X.astype(object).where(X.notna(), None).to_dict("list")
+    return {
+        "category": categories,
+        "string": X.astype({"town": "string", "heating": "string", "storey": "Float64"}),
+        "pyarrow types": categories.convert_dtypes(dtype_backend="pyarrow"),
+        "pyarrow table": arrow.table(record),
+        "polars": polars.DataFrame(record),
+        "polars categories": polars.DataFrame(record).cast({"town": polars.Categorical, "heating": polars.Categorical}),
+        "polars enumeration": polars.DataFrame(record).cast({"town": polars.Enum(["Celle", "Bonn", "Aachen"])}),
+    }
+
+
+def test_frames_of_every_library_give_the_same():
+    X, rent = rooms()
+    model = GNRegressor(**SMALL).fit(X, rent)
+    predicted = model.predict(X)
+    for name, frame in frames(X).items():
+        other = clone(model).fit(frame, rent)
+        np.testing.assert_array_equal(other.predict(frame), predicted, err_msg=name)
+        np.testing.assert_array_equal(model.predict(frame), predicted, err_msg=name)
+    array = clone(model).set_params(categorical_features=[1, 3]).fit(X.to_numpy(), rent)
+    np.testing.assert_array_equal(array.predict(X.to_numpy()), predicted)
+
+
+@pytest.mark.parametrize("given", [["heating", "town"], [3, 1], [False, True, False, True], np.array([1, 3])], ids=str)
+def test_categories_may_be_named_counted_or_masked(given):
+    X, rent = rooms()
+    expected = GNRegressor(**SMALL).fit(X, rent).predict(X)
+    np.testing.assert_array_equal(GNRegressor(**SMALL, categorical_features=given).fit(X, rent).predict(X), expected)
+
+
+def test_numbers_can_be_categories():
+    X, rent = rooms()
+    rooms_by_code = X.assign(town=X["town"].map({"Aachen": 10, "Bonn": 30, "Celle": 20}))
+    as_numbers = GNRegressor(**LINEAR).fit(rooms_by_code, rent)
+    as_categories = GNRegressor(**LINEAR, categorical_features=["town", "heating"]).fit(rooms_by_code, rent)
+    named = GNRegressor(**LINEAR).fit(X, rent)
+    np.testing.assert_allclose(as_categories.predict(rooms_by_code), named.predict(X), rtol=1e-6)
+    assert np.abs(as_numbers.predict(rooms_by_code) - named.predict(X)).max() > 0.1
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_names_of_levels_mean_nothing(estimator):
+    X, rent = rooms()
+    y = target(estimator, rent)
+    renamed = X.assign(town=X["town"].map({"Aachen": "z", "Bonn": "x", "Celle": "y"}))
+    model, other = estimator(**LINEAR).fit(X, y), estimator(**LINEAR).fit(renamed, y)
+    np.testing.assert_allclose(outputs(model, X), outputs(other, renamed), rtol=1e-5)
+
+
+def test_a_level_not_seen_is_none_of_those_seen():
+    X, rent = rooms()
+    model = GNRegressor(**SMALL).fit(X, rent)
+    stranger = X.assign(town="Dresden")
+    encoded = model.preprocessor_.transform(stranger)
+    assert not encoded[:, 3:6].any()
+    plain = GNRegressor(**SMALL).fit(model.preprocessor_.transform(X), rent)
+    np.testing.assert_array_equal(model.predict(stranger), plain.predict(encoded))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_missing_numbers_are_medians_with_an_indicator(estimator):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(90, 3))
+    X[::5, 1] = np.nan
+    y = target(estimator, X[:, 0] + np.isnan(X[:, 1]))
+    model = estimator(**SMALL).fit(X, y)
+    indicator = np.isnan(X[:, 1])
+    filled = X.copy()
+    filled[indicator, 1] = np.median(X[~indicator, 1])
+    by_hand = estimator(**SMALL).fit(np.column_stack([filled, indicator]), y)
+    np.testing.assert_array_equal(outputs(model, X), outputs(by_hand, np.column_stack([filled, indicator])))
+    # Missing where none was in training: the median, and no indicator.
+    late, late_filled = X.copy(), X.copy()
+    late[:4, 2], late_filled[:4, 2] = np.nan, np.median(X[:, 2])
+    np.testing.assert_array_equal(outputs(model, late), outputs(model, late_filled))
+
+
+def test_complete_numbers_are_not_touched_and_may_be_missing_later():
+    X, rent = rooms()
+    numbers = X[["size"]].assign(hot=X["town"] == "Bonn")
+    model = GNRegressor(**SMALL).fit(numbers, rent)
+    assert model.preprocessor_ is None
+    lost = numbers.astype(float)
+    lost.loc[:4, "size"] = np.nan
+    np.testing.assert_array_equal(model.predict(lost), model.predict(lost.fillna(numbers["size"].median())))
+    # Python numbers in a column of objects are numbers, and so are truth values.
+    objects = numbers.astype({"size": object, "hot": float})
+    np.testing.assert_array_equal(clone(model).fit(objects, rent).predict(objects), model.predict(numbers))
+
+
+def crowded(n=300, seed=0):
+    """A number, and a category of more levels than have a column each; y depends on the level."""
+    rng = np.random.default_rng(seed)
+    street = rng.integers(0, MOST_LEVELS + 10, n)
+    effect = rng.normal(size=MOST_LEVELS + 10)
+    X = pd.DataFrame({"size": rng.normal(size=n), "street": [f"s{code:02d}" for code in street]})
+    return X, effect[street] + 0.1 * rng.normal(size=n)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_many_levels_are_the_smoothed_mean_target(estimator):
+    X, y = crowded()
+    y = target(estimator, y)
+    model = estimator(**SMALL).fit(X, y)
+    codes = y if estimator is GNRegressor else (y == model.classes_[1]).astype(float)
+    reference = TargetEncoder(target_type="continuous" if estimator is GNRegressor else "binary")
+    expected = reference.fit(X[["street"]], codes).transform(X[["street"]])[:, 0]
+    np.testing.assert_allclose(model.preprocessor_.transform(X)[:, 1], expected)
+    # A level not seen has the mean of all rows.
+    stranger = model.preprocessor_.transform(X[:1].assign(street="new"))
+    assert stranger[0, 1] == pytest.approx(codes.mean())
+    assert model.feature_relevance_[1] > 0.5
+
+
+def test_target_codes_of_a_row_do_not_know_its_target():
+    # Each row has a level of its own: the code of a level is then its target, unless the row is left out.
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"row": [f"r{i}" for i in range(200)]})
+    model = GNRegressor(**SMALL).fit(X, rng.normal(size=200))
+    assert model.noise_std_ > 0.8
+    # Neither do those of rows kept for early stopping: with any leak they would be predicted.
+    stopped = GNRegressor(**SMALL, early_stopping=True, validation_fraction=0.5).fit(X, rng.normal(size=200))
+    assert len(stopped.preprocessor_[-1].named_transformers_["target"].categories_[0]) == 100
+
+
+def test_three_classes_have_a_target_code_each():
+    X, y = crowded()
+    classes = np.digitize(y, np.quantile(y, [1 / 3, 2 / 3]))
+    model = GNClassifier(**SMALL).fit(X, classes)
+    assert model.preprocessor_.transform(X).shape == (300, 4)
+    assert column_features(model.preprocessor_[-1]).tolist() == [0, 1, 1, 1]
+    assert model.score(X, classes) > 0.6 > model.feature_relevance_[0]
+
+
+def test_where_there_is_no_target_code_frequent_levels_have_columns():
+    X, y = crowded()
+    pair = GNRegressor(**SMALL).fit(X, np.column_stack([y, -y]))
+    stream = GNRegressor(**SMALL).partial_fit(X[:200], y[:200])
+    for model, seen in [(pair, X), (stream, X[:200])]:
+        names = model.preprocessor_.get_feature_names_out()
+        frequent = seen["street"].value_counts()
+        assert len(names) == 1 + MOST_LEVELS and names[-1] == "street_others"
+        assert f"street_{frequent.index[0]}" in names and f"street_{frequent.index[-1]}" not in names
+        stranger = model.preprocessor_.transform(X[:1].assign(street="new"))
+        assert stranger[0, -1] == 1 and not stranger[0, 1:-1].any()
+
+
+def test_blocks_go_through_the_preprocessor_of_the_first():
+    X, rent = rooms()
+    model = GNRegressor(**SMALL).partial_fit(X[:80], rent[:80])
+    before = model.preprocessor_.transform(X)
+    model.partial_fit(X[80:].assign(town="Dresden", size=np.nan), rent[80:])
+    np.testing.assert_array_equal(model.preprocessor_.transform(X), before)
+    assert np.isfinite(model.predict(X)).all()
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_weights_are_repetitions_of_rows_of_a_table(estimator):
+    X, rent = rooms()
+    y = target(estimator, rent)
+    count = np.random.default_rng(1).integers(0, 3, len(y))
+    # Rows of weight 0 have a level, and missing cells, that no other row has.
+    X.loc[count == 0, "town"] = "Abroad"
+    X.loc[count == 0, "size"] = np.nan
+    weighted = estimator(**SMALL).fit(X, y, count.astype(float))
+    repeated = np.random.default_rng(2).permutation(np.repeat(np.arange(len(y)), count))
+    rows = estimator(**SMALL).fit(X.iloc[repeated], y[repeated])
+    np.testing.assert_array_equal(outputs(weighted, X), outputs(rows, X))
+    assert "town_Abroad" not in weighted.preprocessor_.get_feature_names_out()
+
+
+def test_missing_cells_are_equal_when_rows_are_merged():
+    other_nan = np.array([0xFFF8000000000001], dtype=np.uint64).view(np.float64)[0]
+    X = np.array([[np.nan, 1.0], [other_nan, 1.0], [0.0, 1.0], [-np.nan, 1.0]])
+    Xm, _, weight = merge_rows(X, np.zeros((4, 1)), np.array([1.0, 2.0, 4.0, 8.0]))
+    assert len(Xm) == 2 and sorted(weight) == [4.0, 11.0]
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_a_validation_set_goes_the_same_way(estimator):
+    X, rent = rooms()
+    y = target(estimator, rent)
+    parameters = SMALL | {"early_stopping": True, "l2_regularization": 1e-3}
+    late = X[90:].assign(town="Dresden")
+    model = estimator(**parameters).fit(X[:90], y[:90], X_val=late, y_val=y[90:])
+    encode = model.preprocessor_.transform
+    plain = estimator(**parameters).fit(encode(X[:90]), y[:90], X_val=encode(late), y_val=y[90:])
+    np.testing.assert_array_equal(model.history_["validation_loss"], plain.history_["validation_loss"])
+
+
+REFUSED = {
+    "unknown name": ({"categorical_features": ["city"]}, {}, ValueError, "categorical_features.*city.*not among"),
+    "position": ({"categorical_features": [1, 4]}, {}, ValueError, r"categorical_features.*\[4\].*4 features"),
+    "mask": ({"categorical_features": [True, False]}, {}, ValueError, "mask of 2 features, but X has 4"),
+    "mixture": ({"categorical_features": ["town", 1]}, {}, ValueError, "categorical_features.*all names"),
+    "word": ({"categorical_features": "all"}, {}, ValueError, "categorical_features.*from_dtype"),
+    "not a category": ({"categorical_features": ["town"]}, {}, ValueError, "heating.*no numbers.*categorical_features"),
+    "infinite": ({}, {"size": np.inf}, ValueError, "X contains infinity"),
+    "infinite level": ({"categorical_features": [0, 1, 3]}, {"size": np.inf}, ValueError, "X contains infinity.*size"),
+    "date": ({}, {"size": pd.Timestamp("2026-01-01")}, TypeError, "size.*datetime.*neither a number nor a category"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_no_column_can_be_is_refused_by_name(case):
+    parameters, cells, error, message = REFUSED[case]
+    X, rent = rooms()
+    with pytest.raises(error, match=message):
+        GNRegressor(**SMALL | parameters).fit(X.assign(**cells), rent)
+
+
+def test_names_need_a_table_with_names():
+    X, rent = rooms()
+    with pytest.raises(ValueError, match="without names: use positions"):
+        GNRegressor(categorical_features=["town"]).fit(X.to_numpy(), rent)
+    with pytest.raises(ValueError, match="convert string"):
+        GNRegressor(**SMALL).fit(X.to_numpy(), rent)
+
+
+def test_other_columns_at_predict_are_refused():
+    X, rent = rooms()
+    model = GNRegressor(**SMALL).fit(X, rent)
+    with pytest.raises(ValueError, match="feature names should match"):
+        model.predict(X[X.columns[::-1]])
+    with pytest.raises(ValueError, match="feature names should match"):
+        model.predict(X.rename(columns={"town": "city"}))
+    with pytest.raises(ValueError, match="3 features"):
+        GNRegressor(**SMALL, categorical_features=[1, 3]).fit(X.to_numpy(), rent).predict(X.to_numpy()[:, :3])
+    with pytest.raises(ValueError, match="X contains infinity"):
+        model.predict(X.assign(size=np.inf))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_the_rest_of_the_package_and_of_scikit_learn_takes_tables(estimator):
+    X, rent = rooms()
+    y = target(estimator, rent)
+    model = estimator(**SMALL).fit(X[:90], y[:90])
+    report = diagnose(model, X[90:], y[90:], verbose=False)
+    assert report["features"].numbers["n_features"] == 4
+    assert report["effective"].numbers["linear"] == 10
+    loaded = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(outputs(loaded, X), outputs(model, X))
+    assert b"torch" not in pickle.dumps(model)
+    town = partial_dependence(model, X, ["town"], categorical_features=["town"])
+    rises = town["average"][0]
+    assert rises[1] > rises[0] if estimator is GNRegressor else len(rises) == 3
+    objective, w = model.network_on(X[:90], y[:90])
+    assert float(objective.evaluate(w).loss) == pytest.approx(model.loss_, rel=1e-6)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_frames_as_output_of_transformers_change_nothing(estimator):
+    X, rent = rooms()
+    y = target(estimator, rent)
+    expected = outputs(estimator(**SMALL).fit(X, y), X)
+    with config_context(transform_output="pandas"):
+        model = estimator(**SMALL).fit(X, y)
+        np.testing.assert_array_equal(outputs(model, X), expected)
+    encoded = model.preprocessor_.set_output(transform="pandas").transform(X)
+    assert encoded.shape == (len(X), len(model.preprocessor_.get_feature_names_out()))
+    np.testing.assert_array_equal(outputs(model, X), expected)
+
+
+def test_dask_refuses_categories_before_any_work():
+    frames = pytest.importorskip("dask.dataframe")
+    from skgn.dask import DaskGNRegressor
+
+    X, rent = rooms()
+    table, y = frames.from_pandas(X, npartitions=2), frames.from_pandas(pd.Series(rent), npartitions=2)
+    with pytest.raises(ValueError, match=r"town.*heating.*no distributed form"):
+        DaskGNRegressor().fit(table, y)
+    with pytest.raises(ValueError, match=r"size.*no distributed form"):
+        DaskGNRegressor(categorical_features=[0]).fit(table[["size", "storey"]], y)
+
+
+def test_a_reader_is_a_transformer_with_names():
+    X, _ = rooms()
+    reader = TableReader([1, 3]).fit(X)
+    codes = reader.transform(X)
+    assert codes.shape == X.shape and codes[3, 3] != codes[3, 3]
+    assert reader.levels_ == {1: ["Aachen", "Bonn", "Celle"], 3: ["gas", "oil"]}
+    assert reader.transform(X.assign(town="Dresden"))[:, 1].tolist() == [-1.0] * len(X)
+    assert reader.get_feature_names_out().tolist() == list(X.columns)
+
+
+def test_so_many_indicators_and_no_more():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({f"k{j}": rng.choice(list("abcdefghij"[: 2 + j]), 200) for j in range(9)})
+    names = GNRegressor(**SMALL).fit(X, rng.normal(size=200)).preprocessor_.get_feature_names_out().tolist()
+    # 2 + 3 + ... + 10 levels are 54; with ten more columns of two they would be more than 60, and ten levels too many.
+    assert len(names) == 54
+    X = X.assign(**{f"two{j}": rng.choice(["a", "b"], 200) for j in range(10)})
+    names = GNRegressor(**SMALL).fit(X, rng.normal(size=200)).preprocessor_.get_feature_names_out().tolist()
+    assert len(names) == 54 + 20 - 10 - 9 + 2 and names[-2:] == ["k7", "k8"]
