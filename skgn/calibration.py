@@ -41,6 +41,9 @@ _ABOVE_NOISE = math.sqrt(2)
 #: Residuals are typically this part of the noise or less where outliers in the training data have inflated it.
 _INFLATED = 0.8
 
+#: Estimates of the noise end at about this part of the standard deviation of y, where its size says nothing.
+_LEAST_NOISE = 2e-6
+
 #: A residual is called an outlier beyond so many standard deviations: normal noise has one in 16,000 there.
 _OUTLIER = 4.0
 
@@ -128,6 +131,17 @@ class _Residuals(_Predictions):
         """Standardised residuals; without standard deviations in units of their typical size."""
         return self.residual / np.maximum(self.typical if self.std is None else self.std, np.finfo(float).tiny)
 
+    @cached_property
+    def constant(self) -> bool:
+        """Whether all rows have the same y."""
+        return len(self.y) > 1 and bool((np.ptp(self.y, axis=0) == 0).all())
+
+    @cached_property
+    def noisy(self) -> np.ndarray:
+        """Whether the estimated noise of each output (k,) is above where estimates end; True where it is unknown."""
+        scale = np.sqrt(self.mean(np.square(self.y - self.mean(self.y))))
+        return ~(np.atleast_1d(self.model.noise_std_) <= _LEAST_NOISE * scale)
+
     @property
     def distribution(self) -> str:
         name: str = self.model.noise_distribution_
@@ -195,6 +209,10 @@ def _skill_finding(
         return Finding("skill", f"better than the {constant}", numbers, text)
     if gain > 0 and data.total < _FEW_ROWS:
         return Finding("skill", "unknown", numbers, text + "; too few rows to tell")
+    if not data.model.standardize:
+        # Before all else: priors and the noise start from a unit scale.
+        advice = "standardize=True, as priors and noise start from inputs and a target of unit scale"
+        return Finding("skill", f"no better than the {constant}", numbers, text, advice)
     advice = more_regularisation(data.model) or "check that the rows of X and y belong together, or find other features"
     return Finding("skill", f"no better than the {constant}", numbers, text, advice)
 
@@ -230,20 +248,28 @@ def _noise(data: _Residuals) -> Finding:
 
 
 def _outliers(data: _Residuals) -> Finding:
+    if data.constant or not data.noisy.any():
+        why = "y is constant here" if data.constant else "without noise there are no sizes to compare with"
+        return Finding("outliers", "unknown", {}, f"unknown: {why}")
     far, size = np.abs(data.z), np.abs(data.z).max(axis=1)
     count = float(data.weight @ (far > _OUTLIER).sum(axis=1))
     expected = data.total * far.shape[1] * 2 * float(data.noise.sf(_OUTLIER))
-    rows = _worst_rows(data, size, size > _OUTLIER)
+    # So large a residual is expected less than once in a thousand such data sets.
+    alone = data.total * far.shape[1] * 2 * data.noise.sf(size) < _RARE
+    many = _too_many(count, expected)
+    rows = _worst_rows(data, size, size > _OUTLIER if many else alone)
     numbers = {"count": count, "expected": expected, "rows": rows, "largest": float(size.max())}
     unit = "std" if data.std is not None else "typical residuals"
-    text = f"{count:g} beyond {_OUTLIER:g} {unit}, {expected:.2g} expected; largest {size.max():.1f}"
-    if not _too_many(count, expected):
+    text = f"{count:g} beyond {_OUTLIER:g} {unit}, {expected:.2g} expected; largest {size.max():.3g}"
+    if not many and not alone.any():
         return Finding("outliers", "as expected", numbers, text)
-    text += f"; rows {', '.join(map(str, rows))}"
+    text += f"; {_of_rows(rows)}"
+    if not many:
+        return Finding("outliers", "far out", numbers, text, f"look at {_of_rows(rows)}")
     if data.too_narrow:
         # All are too far away, not some.
         return Finding("outliers", "many", numbers, text, data.narrow_advice)
-    advice = f"look at rows {', '.join(map(str, rows))}"
+    advice = f"look at {_of_rows(rows)}"
     if data.distribution == "normal":
         advice += ', use loss="student_t" if the training data have such'
     return Finding("outliers", "many", numbers, text, advice)
@@ -258,7 +284,13 @@ def _worst_rows(data: _Predictions, size: np.ndarray, counted: np.ndarray) -> li
     return data.rows[order[counted[order]]].tolist()
 
 
+def _of_rows(rows: list[int]) -> str:
+    return f"row{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows))}"
+
+
 def _coverage(data: _Residuals) -> Finding:
+    if data.constant:
+        return Finding("calibration", "unknown", {}, "unknown: y is constant here")
     if data.std is None:
         if data.distribution in WITHOUT_STD:
             return Finding("calibration", "unknown", {}, f"unknown: no std with {_NAMES[data.distribution]} noise")
@@ -284,8 +316,9 @@ def _coverage(data: _Residuals) -> Finding:
         return Finding("calibration", "too narrow", numbers, text + ": too narrow", data.narrow_advice)
     if furthest > 0:
         typical, noise = data.typical, np.atleast_1d(data.model.noise_std_)
-        inflated = data.distribution == "normal" and ((typical > 0) & (typical < _INFLATED * noise)).any()
-        advice = 'loss="student_t", as outliers in the training data may have inflated the noise' if inflated else None
+        inflated = data.noisy & (typical > 0) & (typical < _INFLATED * noise)
+        advice = 'loss="student_t", as outliers in the training data may have inflated the noise'
+        advice = advice if data.distribution == "normal" and inflated.any() else None
         return Finding("calibration", "too wide", numbers, text + ": too wide", advice)
     return Finding("calibration", "good", numbers, text)
 
@@ -363,14 +396,19 @@ def _surprises(data: _Probabilities) -> Finding:
     expected = float(data.weight @ np.where(possible < _SURPRISE, possible, 0.0).sum(axis=1))
     given = data.of_truth(data.proba)
     count, lowest = float(data.weight @ (given < _SURPRISE).sum(axis=1)), given.min(axis=1)
-    rows = _worst_rows(data, -lowest, lowest < _SURPRISE)
+    # Expected number of events that are given at most so little: rarely is there one by chance.
+    order = np.argsort(possible, axis=None)
+    events = np.append(0.0, np.cumsum((data.weight[:, None] * possible).ravel()[order]))
+    alone = events[np.searchsorted(possible.ravel()[order], lowest, side="right")] < _RARE
+    many = _too_many(count, expected)
+    rows = _worst_rows(data, -lowest, lowest < _SURPRISE if many else alone)
     numbers = {"count": count, "expected": expected, "rows": rows, "lowest": float(lowest.min())}
     text = f"{count:g} came true at a probability below {_SURPRISE:.0%}, {expected:.2g} expected"
     text += f"; lowest {lowest.min():.2g}"
-    if not _too_many(count, expected):
+    if not many and not alone.any():
         return Finding("outliers", "as expected", numbers, text)
-    shown = ", ".join(map(str, rows))
-    return Finding("outliers", "many", numbers, f"{text}; rows {shown}", f"check the labels of rows {shown}")
+    verdict, shown = "many" if many else "far out", _of_rows(rows)
+    return Finding("outliers", verdict, numbers, f"{text}; {shown}", f"check the labels of {shown}")
 
 
 def _confidence(data: _Probabilities) -> Finding:

@@ -25,7 +25,7 @@ from .ensemble import Member
 from .losses import NoiseLoss, SquaredError, StudentTLoss
 from .memory import system_memory
 from .regressor import GNRegressor
-from .report import SHOWN, Finding, Report
+from .report import SHOWN, Finding, Report, counted
 from .tables import column_features
 from .training import CONVERGED
 
@@ -40,8 +40,15 @@ _SATURATED = 0.9
 #: Part of the observations that the weights use up, above which a float l2 is too small to keep noise out of them.
 _USED_UP = 0.5
 
-#: Part of the features switched off, from which dropping them is worth while.
-_MANY_SWITCHED_OFF = 1 / 3
+#: Part of the features switched off, from which dropping them is worth while; and observations for each weight, from
+#: which these could have been seen to matter: with fewer, half of the features that do are switched off at times.
+_MANY_SWITCHED_OFF, _OBSERVATIONS_PER_WEIGHT = 1 / 3, 3
+
+#: Rows that weights of samples sum to, below which they cannot be repetitions.
+_TWO_ROWS = 2
+
+#: Rows below which the intervals of a fit are too narrow.
+_DOZEN = 12
 
 #: Rows and system size up to which eigenvalues are computed here: about a second.
 _SPECTRUM_ROWS, _SPECTRUM_SIZE = 2000, 1500
@@ -106,7 +113,8 @@ def diagnose(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, verbo
         on_data = residual_findings(case.model, case.X, case.y, case.weight, case.rows)
     else:
         on_data = probability_findings(case.model, case.X, case.y, case.weight, case.rows)
-    on_fit = tuple(check(case) for check in (_convergence, _weights, _effective, _conditioning, _features))
+    on_fit = tuple(check(case) for check in (_convergence, _weights, _effective, _conditioning))
+    on_fit += (_features(case, on_fit + on_data),)
     report = Report(type(case.model).__name__, on_fit, on_data, len(case.rows))
     if verbose:
         print(report)
@@ -178,23 +186,27 @@ def _convergence(case: _Case) -> Finding:
     path = model.history_["objective" if model.log_evidence_ is None else "log_evidence"]
     change = float(abs(path[-1] - path[-2])) if len(path) > 1 else math.nan
     if model.log_evidence_ is None:
-        change /= max(abs(float(path[-1])), np.finfo(float).tiny)
-    converged = model.status_ in CONVERGED
+        # Of the start, as the last one may be next to 0.
+        change /= max(abs(float(path[0])), np.finfo(float).tiny)
+    known = CONVERGED - {"stream"}
+    converged = model.status_ in known
     numbers = {
         "status": model.status_,
         "n_iter": model.n_iter_,
         "last_change": change,
         "members": len(members),
-        "members_converged": sum(member.status in CONVERGED for member in members),
+        "members_converged": sum(member.status in known for member in members),
     }
     why = {
         "max_iter": f"max_iter={model.max_iter}",
         "max_time": f"max_time={model.max_time}",
-        "stream": "blocks of partial_fit",
     }.get(model.status_, model.status_)
-    text = f"{'converged' if converged else 'NOT converged'} after {model.n_iter_} iterations ({why})"
+    if model.status_ == "stream":
+        text = f"not known: {counted(model.n_iter_, 'block')} of partial_fit, one pass over each"
+        return Finding("convergence", "not known", numbers, text)
+    text = f"{'converged' if converged else 'NOT converged'} after {counted(model.n_iter_, 'iteration')} ({why})"
     if math.isfinite(change):
-        moved = f"objective last moved {change:.2g} of itself"
+        moved = f"objective last moved {change:.2g} of its start"
         text += f"; {moved if model.log_evidence_ is None else f'evidence last moved {change:.2g} nats'}"
     advice = None
     if not converged:
@@ -220,9 +232,14 @@ def _weights(case: _Case) -> Finding:
     over = P > N
     effective = model.n_effective_parameters_
     numbers = {"n_weights": P, "n_observations": N, "solver": model.solver_}
-    text = f"{P} for {N:g} observations: {'over' if over else 'under'}-parameterised; solver {model.solver_}"
+    text = f"{P} for {counted(N, 'observation')}: {'over' if over else 'under'}-parameterised; solver {model.solver_}"
     advice = None
-    l2 = case.fixed_l2
+    l2, rows = case.fixed_l2, case.member.total_weight
+    if l2 is None and rows < _TWO_ROWS:
+        advice = f"rescale sample_weight to a mean of 1: weights are repetitions, and these sum to {rows:g}"
+        return Finding("weights", "fewer than two rows", numbers, text, advice)
+    if rows < _DOZEN:
+        text += "; intervals of so few rows are too narrow"
     if over and l2 is not None and (effective > _USED_UP * N or (math.isnan(effective) and l2 == 0)):
         text += f"; l2 {l2:g} leaves them free"
         advice = more_regularisation(model)
@@ -269,11 +286,11 @@ def _conditioning(case: _Case) -> Finding:
     if source == "none":
         text = "unknown: the system is large, record_spectrum=True would tell"
         return Finding("conditioning", "unknown", numbers, text)
+    eps = float(torch.finfo(DTYPES[model.dtype]).eps)
     text = f"eigenvalues {lowest:.2g} to {highest:.2g} ({source}); condition with prior + damping {damped:.0e}"
     if model.damping_ > highest and (not isinstance(model.damping, str) or model.status_ not in CONVERGED):
         text = f"damping {model.damping_:.1g} is above the largest eigenvalue {highest:.1g} ({source}): tiny steps"
         return Finding("conditioning", "damping dominates", numbers, text, _less_damping(model, highest))
-    eps = float(torch.finfo(DTYPES[model.dtype]).eps)
     if not damped * eps > _STEP_ERROR:
         return Finding("conditioning", "fine", numbers, text)
     advice: str | None = 'dtype="float64"'
@@ -311,21 +328,29 @@ def _extreme_eigenvalues(case: _Case) -> tuple[float, float, str]:
         rows, P = jacobian.shape
         direction = Dual(jacobian, objective.total_weight) if rows < P else Primal(jacobian, objective.total_weight)
         lowest, highest = spectrum(jacobian, direction, objective.total_weight)
-    return max(lowest, 0.0), highest, f"{len(some)} rows of X"
+    return max(lowest, 0.0), highest, f"{counted(len(some), 'row')} of X"
 
 
-def _features(case: _Case) -> Finding:
+def _features(case: _Case, others: tuple[Finding, ...]) -> Finding:
+    """Dropping features is advised where the data could have told that they matter, and nothing else is amiss."""
     share = case.model.feature_relevance_
     off = np.flatnonzero(share == 0)
     order = np.argsort(-share, kind="stable")
     names = [case.names[j] for j in off]
     numbers = {"n_features": len(share), "switched_off": names, "largest": float(share[order[0]])}
     top = f"most relevant {_shown([case.names[order[0]]])} ({share[order[0]]:.0%})"
+    if case.model.n_iter_ == 0:
+        return Finding("features", "unknown", numbers, "unknown: nothing is trained yet")
     if not names:
         return Finding("features", "all in use", numbers, f"none of {len(share)} is switched off; {top}")
-    text = f"{len(off)} of {len(share)} switched off ({_shown(names)}); {top}"
-    many = len(off) >= _MANY_SWITCHED_OFF * len(share) and case.model.status_ in CONVERGED
-    advice = f"fit without what is switched off ({_shown(names)})" if many else None
+    they = "it matters" if len(off) == 1 else "they matter"
+    text = f"{len(off)} of {len(share)} switched off ({_shown(names)}): the data do not show that {they}; {top}"
+    many = len(off) >= _MANY_SWITCHED_OFF * len(share)
+    told = case.n_observations >= _OBSERVATIONS_PER_WEIGHT * case.member.network.n_weights
+    well = not any(finding.advice for finding in others) and case.model.status_ in CONVERGED - {"stream"}
+    skilful = any(finding.topic == "skill" and finding.verdict.startswith("better") for finding in others)
+    drop = many and told and well and skilful
+    advice = f"fit without what is switched off ({_shown(names)}) and compare" if drop else None
     return Finding("features", "some switched off", numbers, text, advice)
 
 

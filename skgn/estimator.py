@@ -135,7 +135,7 @@ class BaseGN(Parameters, metaclass=ABCMeta):
         -----
         ConvergenceWarning
             If training was cut short: by ``max_iter``, by ``max_time``, or by Ctrl-C, which ends it with the best
-            weights so far.
+            weights so far. Or if no damping and no step length lowers the objective (``status_`` "no_descent").
         """
         return self._fit_or_restore(X, y, sample_weight, X_val, y_val, sample_weight_val)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["SHOWN", "Finding", "Report"]
+__all__ = ["SHOWN", "Finding", "Report", "counted"]
 
 #: How many rows or names a line shows.
 SHOWN = 5
@@ -81,10 +81,16 @@ class Report:
 
     def __str__(self) -> str:
         lines = [f"{self.name}, from the fit:", *map(_line, self.fit)]
-        lines += [f"from the {self.n_rows} rows of X, y:", *map(_line, self.data)]
+        lines += [f"from the {counted(self.n_rows, 'row')} of X, y:", *map(_line, self.data)]
         steps = "; ".join(self.advice) or "nothing, no number above asks for a change"
         lines.append(textwrap.fill(f"Try next: {steps}.", _WIDTH, subsequent_indent="  ", break_long_words=False))
         return "\n".join(lines)
+
+
+def counted(n: float, what: str) -> str:
+    """A number and what it counts."""
+    shown = f"{n:.10g}"
+    return f"{shown} {what}" if shown == "1" else f"{shown} {what}s"
 
 
 def _line(finding: Finding) -> str:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from dense import forward
 from sklearn.compose import TransformedTargetRegressor
-from sklearn.datasets import make_classification, make_multilabel_classification
+from sklearn.datasets import make_classification, make_friedman1, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import Ridge
 from sklearn.metrics import accuracy_score, log_loss, r2_score, root_mean_squared_error
@@ -246,6 +246,81 @@ def test_injected_columns_of_noise_are_named():
     assert quiet(piped, frame, y)["features"].numbers["switched_off"] == ["noise 1", "noise 2", "noise 3"]
 
 
+@unconverged
+@pytest.mark.parametrize(
+    ("rows", "parameters"),
+    [(20, {}), (40, {}), (60, {}), (40, {"stream": True}), (400, {"stream": True}), (400, {"damping": 1e4})],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_features_that_matter_are_never_to_be_dropped(rows, parameters, seed):
+    # All five features matter; with few rows, or hardly trained, some are switched off all the same.
+    X, y = make_friedman1(800, n_features=5, noise=1.0, random_state=seed)
+    parameters = parameters.copy()
+    fit = "partial_fit" if parameters.pop("stream", False) else "fit"
+    model = getattr(GNRegressor((10,), n_estimators=1, random_state=0, **parameters), fit)(X[:rows], y[:rows])
+    finding = quiet(model, X[400:], y[400:])["features"]
+    assert finding.advice is None
+    assert ("do not show" in finding.text) == bool(finding.numbers["switched_off"])
+
+
+@unconverged
+def test_an_untrained_model_has_nothing_to_say_of_its_features():
+    X, y = regression(100)
+    finding = quiet(GNRegressor(**ONE, max_iter=0).fit(X, y), X, y)["features"]
+    assert finding.verdict == "unknown" and "relevant" not in finding.text
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_of_a_stream_convergence_is_not_known(blocks):
+    X, y = regression(200)
+    model = GNRegressor(**ONE)
+    for _ in range(blocks):
+        model.partial_fit(X[:100], y[:100])
+    finding = quiet(model, X[100:], y[100:])["convergence"]
+    assert finding.verdict == "not known" and finding.advice is None
+    assert finding.numbers["members_converged"] == 0
+    assert ("1 block of" if blocks == 1 else "2 blocks of") in finding.text
+
+
+@unconverged
+def test_one_is_singular(regressor):
+    X, y = regression(1)
+    report = quiet(regressor, X, y)
+    assert "from the 1 row of X, y:" in str(report) and "(1 row of X)" in report["conditioning"].text
+    report = quiet(GNRegressor(**ONE, max_iter=1).fit(*regression()), X, y)
+    assert "after 1 iteration (" in report["convergence"].text
+
+
+@unconverged
+def test_an_objective_that_ends_next_to_zero_has_moved_little_of_its_start():
+    X, y = regression(30)
+    model = GNRegressor(20, n_estimators=1, random_state=0, l2_regularization=0.0).fit(X, y)
+    path = model.history_["objective"]
+    assert path[-1] < 1e-12 * path[0]
+    moved = quiet(model, X, y)["convergence"].numbers["last_change"]
+    assert moved == pytest.approx(abs(path[-1] - path[-2]) / path[0]) and moved < 1e-3
+
+
+def test_weights_that_sum_to_one_are_told_to_be_no_repetitions():
+    X, y = regression(400)
+    shared = GNRegressor(**ONE).fit(X[:300], y[:300], sample_weight=np.full(300, 1 / 300))
+    finding = quiet(shared, X[300:], y[300:])["weights"]
+    assert "for 1 observation:" in finding.text and "mean of 1" in finding.advice
+
+
+def test_intervals_of_a_dozen_rows_are_not_to_be_trusted():
+    X, y = regression(100)
+    few, enough = (quiet(GNRegressor(**ONE).fit(X[:n], y[:n]), X, y)["weights"].text for n in (8, 30))
+    assert "too narrow" in few and "too narrow" not in enough
+
+
+def test_far_from_unit_scale_standardising_is_the_first_advice():
+    X, y = regression()
+    model = GNRegressor(**ONE, standardize=False).fit(X[:300], 1e4 * (y[:300] + 3))
+    report = quiet(model, X[300:], 1e4 * (y[300:] + 3))
+    assert report["skill"].numbers["r2"] < 0 and report.advice[0].startswith("standardize=True")
+
+
 def test_skill_is_that_of_scikit_learns_metrics(regressor, classifier):
     X, y = regression(200, seed=7)
     weight = np.random.RandomState(0).randint(1, 4, 200)
@@ -321,6 +396,32 @@ def test_injected_outliers_are_found_by_their_rows(regressor, outlying):
     assert sorted(quiet(regressor, X, y, sample_weight=weight)["outliers"].numbers["rows"]) == outlying
 
 
+def test_one_gross_outlier_is_found_by_its_row(regressor):
+    for size in (8, 1e6):
+        X, y, _, std = drawn(regressor, 200, 1.0, 0)
+        y[7] += size * std[7]
+        finding = quiet(regressor, X, y)["outliers"]
+        assert finding.numbers["rows"] == [7] and finding.advice == "look at row 7"
+    # How often chance gives an alarm: once in a thousand sets of rows.
+    alarms = [quiet(regressor, *drawn(regressor, 300, 1.0, seed)[:2])["outliers"].advice for seed in range(30)]
+    assert alarms == [None] * 30
+
+
+def test_one_event_that_was_given_next_to_no_probability_is_found_by_its_row():
+    n_classes = 3
+    X, y = make_classification(600, 4, n_informative=4, n_redundant=0, n_classes=n_classes, random_state=0)
+    model = GNClassifier((), n_estimators=1, random_state=0).fit(X[:300], y[:300])
+    X, rng = X[300:].copy(), np.random.RandomState(0)
+    X[7] *= 100
+    p = model.predict_proba(X)
+    drawn_labels = np.array([rng.choice(n_classes, p=row) for row in p])
+    assert quiet(model, X, drawn_labels)["outliers"].advice is None
+    drawn_labels[7] = p[7].argmin()
+    assert p[7].min() < 1e-6
+    finding = quiet(model, X, drawn_labels)["outliers"]
+    assert finding.numbers["rows"][0] == 7 and "row 7" in finding.advice.replace("rows", "row")
+
+
 def test_wrong_labels_are_found_by_their_rows():
     X, y = make_classification(400, 4, n_informative=3, n_redundant=0, class_sep=3.0, flip_y=0.0, random_state=0)
     model = GNClassifier(**ONE).fit(X[:200], y[:200])
@@ -360,6 +461,16 @@ def test_data_that_have_nothing_to_tell_raise_no_alarm(regressor):
     assert report.advice == [] and report["skill"].verdict == "unknown"
     one_class = quiet(GNClassifier(**ONE).fit(X, constant.astype(int)), X, constant.astype(int))
     assert one_class.advice == [] and one_class["skill"].verdict == "unknown"
+
+
+@unconverged
+def test_a_constant_target_says_nothing_of_calibration():
+    rng = np.random.default_rng(0)
+    X, constant = rng.normal(size=(60, 3)), np.ones(60)
+    model = GNRegressor((3,), n_estimators=1, random_state=0, max_iter=30, tol=1e-2).fit(X, constant)
+    report = quiet(model, rng.normal(size=(60, 3)), constant)
+    assert report["calibration"].verdict == report["outliers"].verdict == "unknown"
+    assert not any("student_t" in advice for advice in report.advice)
 
 
 def test_a_report_is_read_by_topic(regressor):

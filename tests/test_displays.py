@@ -1,3 +1,4 @@
+import copy
 import math
 import subprocess
 import sys
@@ -11,8 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.exceptions import NotFittedError
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.linear_model import LinearRegression
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
@@ -124,6 +126,12 @@ class TestEveryDisplay:
         assert panels(draw(models, ax=axes[:n])) == list(axes[:n])
         with pytest.raises(ValueError, match=f"ax must be one matplotlib Axes or an array of {n}"):
             draw(models, ax=axes)
+
+    @pytest.mark.parametrize("name", ["ConvergenceDisplay", "SpectrumDisplay", "UncertaintyDisplay"])
+    def test_lines_take_short_names_of_properties(self, name, models):
+        display = DRAW[name][1](models, c="r", ls=":", lw=3)
+        styles = {(line.get_color(), line.get_linestyle(), line.get_linewidth()) for line in panels(display)[0].lines}
+        assert ("r", ":", 3) in styles
 
     @pytest.mark.parametrize("display", [ConvergenceDisplay, SpectrumDisplay, RelevanceDisplay, UncertaintyDisplay])
     @pytest.mark.parametrize(
@@ -327,10 +335,14 @@ class TestRelevance:
         assert len(set(texts)) == 60 and max(map(len, texts)) <= 30 and all("…" in text for text in texts)
         assert display.ax_.get_window_extent().width > 300
 
-    @pytest.mark.parametrize("max_features", [0, -1, 2.5, "all"])
+    @pytest.mark.parametrize("max_features", [0, -1, 2.5, "all", True])
     def test_max_features_is_checked(self, max_features, models):
         with pytest.raises(ValueError, match=f"max_features must be an integer of at least 1, got {max_features!r}"):
             RelevanceDisplay.from_estimator(models.evidence, max_features=max_features)
+
+    def test_bars_take_short_names_of_properties(self, models):
+        bar = RelevanceDisplay.from_estimator(models.evidence, lw=3, ec="r", linestyle=":").bars_[0]
+        assert (bar.get_linewidth(), bar.get_edgecolor(), bar.get_linestyle()) == (3, (1, 0, 0, 1), ":")
 
     def test_names_are_as_many_as_features(self):
         with pytest.raises(ValueError, match="names has 1 entries; there are 2 features"):
@@ -394,6 +406,7 @@ class TestUncertainty:
         ("arrays", "options", "message"),
         [
             (([1, 2], [1, 2], [1, 1]), {"level": 90}, "level must be between 0 and 1, got 90"),
+            (([1, 2], [1, 2], [1, 1]), {"level": "a"}, "level must be between 0 and 1, got 'a'"),
             (([1, 2], [1, 2], [1, -1]), {}, "y_std must not be negative, got a minimum of -1"),
             (([1, np.nan], [1, 2], [1, 1]), {}, "y_true contains nan"),
             (([1, 2], [1, 2, 3], [1, 1]), {}, "inconsistent numbers of samples"),
@@ -430,6 +443,41 @@ class TestGrid:
         assert display.y_values[row] == best["gnregressor__damping"]
         assert display.best_frame_.get_xy() == (column - 0.5, row - 0.5)
         assert "best over l2_regularization" in display.ax_.get_title()
+
+    @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+    def test_of_successive_halving_the_chosen_cell_is_framed_and_each_shows_its_last_score(self):
+        alphas = [1e-4, 0.5, 1.0, 2.0]
+        rng = np.random.default_rng(3)
+        Z = rng.normal(size=(160, 2))
+        target = Z[:, 0] + rng.normal(size=160)
+        grid = {"alpha": alphas, "damping": [0.1]}
+        model = GNRegressor((2,), l2_regularization=1e-3, n_estimators=1, max_iter=10, random_state=0)
+        search = HalvingGridSearchCV(model, grid, factor=2, cv=2, min_resources=20, random_state=0).fit(Z, target)
+        display = GridDisplay.from_search(search)
+        results = pd.DataFrame(search.cv_results_)
+        assert results["iter"].nunique() > 1
+        last = results.sort_values("iter").groupby("param_alpha").tail(1).set_index("param_alpha")
+        np.testing.assert_array_equal(display.mean[0], last["mean_test_score"].loc[alphas])
+        assert display.x_values[display.best_index_[1]] == search.best_params_["alpha"]
+        assert f"alpha={search.best_params_['alpha']:g}" in display.ax_.get_title()
+
+    def test_of_scores_on_more_and_more_rows_the_last_count(self, models):
+        search = copy.copy(models.search)
+        params = [{"alpha": a, "damping": 0.1} for a in (1.0, 2.0, 1.0)]
+        search.cv_results_ = {
+            "params": params, "iter": np.array([0, 0, 1]), "mean_test_score": np.array([0.9, 0.8, 0.5]),
+            "mean_fit_time": np.array([0.1, 0.2, 0.9]),
+        }  # fmt: skip
+        search.best_index_ = 2
+        for metric, shown in (("mean_test_score", [0.5, 0.8]), ("mean_fit_time", [0.9, 0.2])):
+            display = GridDisplay.from_search(search, metric=metric)
+            assert display.mean.tolist() == [shown] and display.best_index_ == (0, 0)
+
+    def test_a_choice_by_another_rule_than_the_best_is_framed(self):
+        grid = {"alpha": [0.5, 1.0, 2.0], "damping": [0.1]}
+        search = GridSearchCV(GNRegressor(**PLAIN), grid, cv=2, refit=lambda r: int(np.argmin(r["mean_test_score"])))
+        display = GridDisplay.from_search(search.fit(X, Y))
+        assert display.best_index_ == (0, search.best_index_)
 
     def test_of_times_the_shortest_is_the_best(self, models):
         display = GridDisplay.from_search(models.search, metric="mean_fit_time")

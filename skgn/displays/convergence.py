@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .fitted import fitted_network
-from .panels import GREY, check_x, legend_above, line_style, logarithmic, name_x, panels, shortened
+from .panels import GREY, check_x, legend_above, line_style, logarithmic, name_x, panels, properties, shortened
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -202,7 +202,7 @@ class ConvergenceDisplay:
         n_columns = 1 if n in (1, 3) else 2
         n_rows = -(-n // n_columns)
         self.ax_, self.axes_ = panels("ConvergenceDisplay.plot", ax, n_rows, n_columns, n)
-        self.figure_ = self.ax_.figure
+        self.figure_, line_kw = self.ax_.figure, properties(line_kw)
         self.lines_ = np.full((n, len(self.histories)), None, dtype=object)
         n_before = max(len(_named_lines(panel)) for panel in self.axes_)
         for i, (panel, quantity) in enumerate(zip(self.axes_, self.quantities, strict=True)):

@@ -47,6 +47,8 @@ class GridDisplay:
         Names of further parameters, over which ``mean`` is the best.
     lower_is_better : bool, default=False
         Which value is the best.
+    best : tuple of int, default=None
+        Row and column of the cell to frame; None frames the best value.
 
     Attributes
     ----------
@@ -95,12 +97,13 @@ class GridDisplay:
         metric: str = "mean_test_score",
         best_over: Sequence[str] = (),
         lower_is_better: bool = False,
+        best: tuple[int, int] | None = None,
     ) -> None:
         if not np.isfinite(mean).any():
             raise ValueError(f"There is no finite {metric} to draw: every fit failed, or the metric was not computed.")
         self.mean, self.std, self.x_values, self.y_values = mean, std, list(x_values), list(y_values)
         self.x_name, self.y_name, self.metric = x_name, y_name, metric
-        self.best_over, self.lower_is_better = list(best_over), lower_is_better
+        self.best_over, self.lower_is_better, self.best = list(best_over), lower_is_better, best
 
     @classmethod
     def from_search(
@@ -119,8 +122,9 @@ class GridDisplay:
         Parameters
         ----------
         search : fitted GridSearchCV
-            Or another search of scikit-learn; combinations that it did not try stay empty. Of one tried on more and
-            more resources the last counts.
+            Or another search of scikit-learn; combinations that it did not try stay empty. In successive halving a cell
+            shows the last iteration in which it took part, and the best is one of the last of all: values on different
+            resources do not compare. Of the search's own score the cell is framed that the search has chosen.
         x, y : str, default="alpha", "damping"
             Two parameters of the grid. That of a step of a pipeline, such as ``gnregressor__alpha``, is found by its
             ending.
@@ -157,6 +161,7 @@ class GridDisplay:
         if x_key == y_key:
             raise ValueError(f"x and y are both {x_key!r}; choose two of {names}.")
         lower = not metric.startswith(("mean_test_", "mean_train_", "split"))
+        iterations = results.get("iter", np.zeros(len(results["params"]), dtype=int))
         # Of equal settings the last.
         rows = {repr(sorted(params.items())): i for i, params in enumerate(results["params"])}
         x_values, y_values = (
@@ -164,13 +169,24 @@ class GridDisplay:
         )
         mean, std = np.full((2, len(y_values), len(x_values)), np.nan)
         spread = results.get(metric.replace("mean_", "std_", 1)) if metric.startswith("mean_") else None
+        # Of successive halving, whose values compare within an iteration only.
+        last = np.full(mean.shape, -1)
         for i in rows.values():
             params, value = results["params"][i], results[metric][i]
             if x_key not in params or y_key not in params or not np.isfinite(value):
                 continue
-            cell = _index(params[y_key], y_values), _index(params[x_key], x_values)
-            if np.isnan(mean[cell]) or (value < mean[cell] if lower else value > mean[cell]):
-                mean[cell], std[cell] = value, np.nan if spread is None else spread[i]
+            cell, iteration = (_index(params[y_key], y_values), _index(params[x_key], x_values)), iterations[i]
+            better = value < mean[cell] if lower else value > mean[cell]
+            if iteration > last[cell] or (iteration == last[cell] and better):
+                mean[cell], std[cell], last[cell] = value, np.nan if spread is None else spread[i], iteration
+        best = None
+        if last.max() >= 0:
+            latest = np.where(last == last.max(), mean, np.nan)
+            row, column = np.unravel_index(np.nanargmin(latest) if lower else np.nanargmax(latest), mean.shape)
+            best = int(row), int(column)
+        chosen = results["params"][search.best_index_] if _is_own_score(metric, search) else {}
+        if x_key in chosen and y_key in chosen:
+            best = _index(chosen[y_key], y_values), _index(chosen[x_key], x_values)
         display = cls(
             mean,
             std,
@@ -181,6 +197,7 @@ class GridDisplay:
             metric=_label(metric, search),
             best_over=[_ending(name) for name in names if name not in (x_key, y_key)],
             lower_is_better=lower,
+            best=best,
         )
         return display.plot(ax, cmap=cmap, **kw)
 
@@ -222,7 +239,7 @@ class GridDisplay:
         ax.set_yticks(range(len(rows)), rows, fontsize=min(medium, height / 1.2))
         ax.set(xlabel=self.x_name, ylabel=self.y_name)
         best = np.nanargmin(self.mean) if self.lower_is_better else np.nanargmax(self.mean)
-        row, column = (int(i) for i in np.unravel_index(best, self.mean.shape))
+        row, column = self.best or (int(i) for i in np.unravel_index(best, self.mean.shape))
         self.best_index_ = (row, column)
         frame = Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=VERMILLION, linewidth=3, zorder=3)
         frame.set_clip_on(False)
@@ -284,6 +301,12 @@ def _check_metric(metric: str, results: dict[str, Any]) -> None:
     if metric not in results or metric == "params" or metric.startswith("param_"):
         known = [key for key in results if key.startswith("mean_")]
         raise ValueError(f"metric={metric!r} is not in cv_results_; it has {known} and their std_, split and rank.")
+
+
+def _is_own_score(metric: str, search: Any) -> bool:
+    """Whether the search has chosen its best setting by this metric."""
+    by = search.refit if search.multimetric_ else "score"
+    return hasattr(search, "best_index_") and metric == f"mean_test_{by}"
 
 
 def _parameter(argument: str, name: str, names: list[str]) -> str:

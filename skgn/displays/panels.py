@@ -25,6 +25,7 @@ __all__ = [
     "logarithmic",
     "name_x",
     "panels",
+    "properties",
     "shortened",
 ]
 
@@ -92,6 +93,15 @@ def panels(caller: str, ax: Any, n_rows: int, n_columns: int, n: int) -> tuple[A
         above = figure.add_subplot(grid[0, :], label=_LEGEND)
         above.set_axis_off()
     return above, np.array([figure.add_subplot(grid[first + i]) for i in range(n)], dtype=object)
+
+
+def properties(given: dict[str, Any], artist: str = "Line2D") -> dict[str, Any]:
+    """Properties of an artist in full, lw as linewidth, so that they take the place of those set here."""
+    from matplotlib.cbook import normalize_kwargs
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Rectangle
+
+    return normalize_kwargs(given, {"Line2D": Line2D, "Rectangle": Rectangle}[artist])
 
 
 def logarithmic(ax: Axes) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .fitted import feature_names, fitted_network
-from .panels import BLUE, GREY, in_percent, panels, shortened
+from .panels import BLUE, GREY, in_percent, panels, properties, shortened
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -78,7 +78,7 @@ class RelevanceDisplay:
         max_features: int = 20,
         name: str | None = None,
     ) -> None:
-        if not isinstance(max_features, int | np.integer) or max_features < 1:
+        if not isinstance(max_features, int | np.integer) or isinstance(max_features, bool) or max_features < 1:
             raise ValueError(f"max_features must be an integer of at least 1, got {max_features!r}.")
         if len(names) != len(relevance):
             raise ValueError(f"names has {len(names)} entries; there are {len(relevance)} features.")
@@ -143,7 +143,7 @@ class RelevanceDisplay:
         from matplotlib.font_manager import FontProperties
 
         position = np.arange(len(shown))
-        self.bars_ = ax.barh(position, shown, **({"color": BLUE} | kw))
+        self.bars_ = ax.barh(position, shown, **({"color": BLUE} | properties(kw, "Rectangle")))
         points = 72 * ax.get_window_extent().height / figure.dpi / max(len(shown), 4)
         size = min(FontProperties(size="medium").get_size_in_points(), 0.85 * points)
         labels = [shortened(self.names[j], _NAME_LENGTH) for j in self.order_]

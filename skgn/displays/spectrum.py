@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .fitted import fitted_network
-from .panels import BLACK, BLUE, GREY, VERMILLION, check_x, legend_above, logarithmic, name_x, panels
+from .panels import BLACK, BLUE, GREY, VERMILLION, check_x, legend_above, logarithmic, name_x, panels, properties
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -145,7 +145,7 @@ class SpectrumDisplay:
         self : SpectrumDisplay
         """
         self.ax_ = ax = panels("SpectrumDisplay.plot", ax, 1, 1, 1)[1][0]
-        self.figure_ = ax.figure
+        self.figure_, kw = ax.figure, properties(kw)
         x, error = self.x_values, self.rounding * self.max_eigenvalue
         lowest = np.maximum(self.min_eigenvalue, error)
         self.range_ = ax.fill_between(x, lowest, self.max_eigenvalue, color=BLUE, alpha=0.12, linewidth=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from sklearn.base import is_classifier
 from sklearn.utils import check_consistent_length, column_or_1d
 
 from .fitted import best_of_search, fitted_network
-from .panels import BLACK, BLUE, GREY, VERMILLION, in_percent, legend_above, panels, shortened
+from .panels import BLACK, BLUE, GREY, VERMILLION, in_percent, legend_above, panels, properties, shortened
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -94,7 +95,7 @@ class UncertaintyDisplay:
     def __init__(
         self, y_true: ArrayLike, y_pred: ArrayLike, y_std: ArrayLike, *, level: float = 0.9, name: str | None = None
     ) -> None:
-        if not 0 < level < 1:
+        if not _is_probability(level):
             raise ValueError(f"level must be between 0 and 1, got {level!r}.")
         given = {"y_true": y_true, "y_pred": y_pred, "y_std": y_std}
         self.y_true, self.y_pred, self.y_std = (_one_column(key, values) for key, values in given.items())
@@ -224,7 +225,7 @@ class UncertaintyDisplay:
         self : UncertaintyDisplay
         """
         self.ax_, self.axes_ = panels("UncertaintyDisplay.plot", ax, 1, 2, 2)
-        self.figure_ = self.ax_.figure
+        self.figure_, kw = self.ax_.figure, properties(kw)
         self._draw_predictions(self.axes_[0], kw)
         self._draw_coverage(self.axes_[1], kw)
         from matplotlib.lines import Line2D
@@ -285,6 +286,10 @@ class UncertaintyDisplay:
             xlabel="nominal level of interval",
             ylabel=f"observations inside (of {n:,})",
         )
+
+
+def _is_probability(level: Any) -> bool:
+    return isinstance(level, Real) and 0 < float(level) < 1
 
 
 def _one_column(name: str, given: ArrayLike) -> np.ndarray:
