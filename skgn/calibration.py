@@ -317,8 +317,8 @@ def _coverage(data: _Residuals) -> Finding:
     if furthest > 0:
         typical, noise = data.typical, np.atleast_1d(data.model.noise_std_)
         inflated = data.noisy & (typical > 0) & (typical < _INFLATED * noise)
-        advice = 'loss="student_t", as outliers in the training data may have inflated the noise'
-        advice = advice if data.distribution == "normal" and inflated.any() else None
+        suspected = data.distribution == "normal" and bool(inflated.any())
+        advice = 'loss="student_t", as outliers in the training data may have inflated the noise' if suspected else None
         return Finding("calibration", "too wide", numbers, text + ": too wide", advice)
     return Finding("calibration", "good", numbers, text)
 

@@ -303,7 +303,8 @@ def test_an_objective_that_ends_next_to_zero_has_moved_little_of_its_start():
 
 def test_weights_that_sum_to_one_are_told_to_be_no_repetitions():
     X, y = regression(400)
-    shared = GNRegressor(**ONE).fit(X[:300], y[:300], sample_weight=np.full(300, 1 / 300))
+    with pytest.warns(UserWarning, match="repetitions"):
+        shared = GNRegressor(**ONE).fit(X[:300], y[:300], sample_weight=np.full(300, 1 / 300))
     finding = quiet(shared, X[300:], y[300:])["weights"]
     assert "for 1 observation:" in finding.text and "mean of 1" in finding.advice
 
