@@ -457,7 +457,7 @@ def test_bad_blocks_are_refused_and_leave_what_was_learned():
         (lambda: model.partial_fit(X, y + 1), r"labels \[3\]"),
         (lambda: model.partial_fit(X, y, classes=[0, 1]), "classes"),
         (lambda: model.partial_fit(X[:, :3], y), "features"),
-        (lambda: model.partial_fit(np.full_like(X, np.nan), y), "NaN"),
+        (lambda: model.partial_fit(np.full_like(X, np.inf), y), "infinity"),
         (lambda: model.partial_fit(X, y, sample_weight=np.zeros(len(y))), "zero"),
         (lambda: clone(model).set_params(class_weight="balanced").partial_fit(X, y, classes=[0, 1, 2]), "balanced"),
         (lambda: clone(model).set_params(early_stopping=True).partial_fit(X, y, classes=[0, 1, 2]), "early_stopping"),

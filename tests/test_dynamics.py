@@ -320,7 +320,7 @@ def test_rates_that_cannot_be_told(data):
         ({"estimator": regressor(damping="foo")}, ValueError, "damping must be 'adaptive'"),
         ({"events": lambda t, w: t}, TypeError, "do not take"),
         ({"y": np.zeros(3)}, ValueError, "inconsistent"),
-        ({"X": np.full((80, 3), np.nan)}, ValueError, "NaN"),
+        ({"X": np.full((80, 3), np.inf)}, ValueError, "infinity"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(data, change, error, message):
