@@ -110,7 +110,8 @@ def test_frames_of_every_library_give_the_same():
     for name, frame in frames(X).items():
         other = clone(model).fit(frame, rent)
         np.testing.assert_array_equal(other.predict(frame), predicted, err_msg=name)
-        np.testing.assert_array_equal(model.predict(frame), predicted, err_msg=name)
+        if hasattr(other, "feature_names_in_"):  # older versions of scikit-learn find none in a table of pyarrow
+            np.testing.assert_array_equal(model.predict(frame), predicted, err_msg=name)
     array = clone(model).set_params(categorical_features=[1, 3]).fit(X.to_numpy(), rent)
     np.testing.assert_array_equal(array.predict(X.to_numpy()), predicted)
 
