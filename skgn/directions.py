@@ -28,7 +28,7 @@ from .jacobian import Jacobian, gram_flops
 from .memory import system_memory, too_large, training_memory
 from .network import Network
 
-__all__ = ["Direction", "Dual", "Primal", "choose", "spectrum", "woodbury_blocks"]
+__all__ = ["Direction", "Dual", "Primal", "choose", "smallest_eigenvalue", "spectrum", "woodbury_blocks"]
 
 #: Cost of an iteration with evidence, rejected steps included, in multiply-adds of a matrix product (measured):
 #: factorisations and inverse of a system per size^3, and in the dual the kernels and traces per entry and feature.
@@ -303,6 +303,11 @@ def spectrum(jacobian: Jacobian, direction: Direction, total_weight: float) -> t
     # The nonzero eigenvalues of both are the same; of the larger one the rest are 0.
     eigenvalues = torch.linalg.eigvalsh(matrix)[-min(rows, P - unseen) :]
     return float(eigenvalues[0]), float(eigenvalues[-1])
+
+
+def smallest_eigenvalue(jacobian: Jacobian, direction: Direction, total_weight: float) -> float:
+    """The lower end of :func:`spectrum`."""
+    return spectrum(jacobian, direction, total_weight)[0]
 
 
 def _ones(jacobian: Jacobian, like: Tensor) -> list[Tensor]:

@@ -21,6 +21,7 @@ arXiv:2412.14031.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from numbers import Integral, Real
@@ -35,7 +36,7 @@ from torch import Tensor
 from .backend import torch_threads
 from .conjugate_gradient import ConjugateGradient
 from .damping import Constant, DampingRule, GainRatio, Iterate, as_rule
-from .directions import Direction, Primal, choose, spectrum
+from .directions import Direction, Primal, choose, smallest_eigenvalue, spectrum
 from .estimator import BaseGN
 from .evidence import make_prior
 from .jacobian import Jacobian, gram_flops
@@ -258,8 +259,7 @@ def levenberg_marquardt_flow(estimator: BaseGN, X: Any, y: Any, t_end: float, **
     >>> bool(flow.loss[-1] < flow.loss[0])
     True
     """
-    if not isinstance(estimator, BaseGN):
-        raise TypeError(f"estimator must be a GNRegressor or GNClassifier, got {type(estimator).__name__}.")
+    _check_estimator(estimator)
     rule = as_rule(estimator.damping)
     if isinstance(rule, GainRatio):
         raise ValueError(
@@ -296,6 +296,11 @@ def gradient_flow(estimator: BaseGN, X: Any, y: Any, t_end: float, **options: An
     return _flow(estimator, X, y, t_end, None, **{"method": "BDF"} | options)
 
 
+def _check_estimator(estimator: object) -> None:
+    if not isinstance(estimator, BaseGN):
+        raise TypeError(f"estimator must be a GNRegressor or GNClassifier, got {type(estimator).__name__}.")
+
+
 def _flow(
     estimator: BaseGN,
     X: Any,
@@ -312,8 +317,7 @@ def _flow(
     **options: Any,
 ) -> Trajectory:
     """Integrate with damping by ``rule``, or gradient flow without one."""
-    if not isinstance(estimator, BaseGN):
-        raise TypeError(f"estimator must be a GNRegressor or GNClassifier, got {type(estimator).__name__}.")
+    _check_estimator(estimator)
     if not (isinstance(t_end, Real) and math.isfinite(t_end) and t_end > 0):
         raise ValueError(f"t_end must be a positive finite time, got {t_end!r}.")
     if not (isinstance(max_evaluations, Integral) and max_evaluations >= 1):
@@ -415,7 +419,9 @@ class _Velocity:
         if not bool(torch.isfinite(here.gradient).all()):
             return np.full_like(w, np.nan)  # the step control takes it for a step too long
         direction = self._direction(here)
-        return direction.solve(here.gradient, self._prior.precision, self._damping(t, here, direction)).numpy()
+        smallest = partial(smallest_eigenvalue, here.jacobian, direction, self._objective.total_weight)
+        damping = self._damping(t, here, direction, smallest)
+        return direction.solve(here.gradient, self._prior.precision, damping).numpy()
 
     def jacobian(self, t: float, w: np.ndarray) -> np.ndarray:
         """The Gauss-Newton approximation of the Jacobian of minus the gradient, for implicit methods."""
@@ -435,7 +441,7 @@ class _Velocity:
             riemannian_gradient_norm=direction.riemannian_norm(here.data_gradient),
             min_eigenvalue=smallest,
             max_eigenvalue=largest,
-            damping=math.nan if self._rule is None else self._damping(t, here, direction),
+            damping=math.nan if self._rule is None else self._damping(t, here, direction, lambda: smallest),
         )
 
     def lowest(self, w: Tensor) -> float:
@@ -457,22 +463,17 @@ class _Velocity:
     def _value(self, here: _Linearised) -> float:
         return here.at.loss + 0.5 * self._l2 * float(here.at.w @ here.at.w)
 
-    def _damping(self, t: float, here: _Linearised, direction: Direction) -> float:
+    def _damping(self, t: float, here: _Linearised, direction: Direction, smallest: Callable[[], float]) -> float:
         assert self._rule is not None
-        S = self._objective.total_weight
         iterate = Iterate(
             iteration=t,
             objective=self._value(here),
             loss=here.at.loss,
             gradient_norm=float(here.gradient.norm()),
             curvature=direction.trace() / len(here.at.w),
-            smallest_eigenvalue=partial(_smallest_eigenvalue, here.jacobian, direction, S),
+            smallest_eigenvalue=smallest,
         )
         return self._rule.initial(iterate)
-
-
-def _smallest_eigenvalue(jacobian: Jacobian, direction: Direction, total_weight: float) -> float:
-    return spectrum(jacobian, direction, total_weight)[0]
 
 
 class _Budget:

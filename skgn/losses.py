@@ -103,14 +103,8 @@ class NoiseLoss(Loss, ABC):
         ...
 
 
-class SquaredError(NoiseLoss):
-    """Half squared error, ``1/2 sum_k r_k (f_k - y_k)^2``: normal noise; R = diag(sqrt r).
-
-    Parameters
-    ----------
-    relative_precision : Tensor of shape (k,), optional
-        r, the noise precision of each output relative to the others; all 1 by default.
-    """
+class _Relative(NoiseLoss):
+    """Noise whose scale weighs the outputs against each other, by ``relative_precision`` (k,), and changes no more."""
 
     variance_factor = 1.0
 
@@ -122,8 +116,21 @@ class SquaredError(NoiseLoss):
         """Relative ones."""
         return self._precision
 
-    def _weigh(self, residual: Tensor) -> Tensor:
-        return residual if self._precision is None else residual * self._precision.to(residual)
+    def _weigh(self, values: Tensor) -> Tensor:
+        return values if self._precision is None else values * self._precision.to(values)
+
+    def at_precision(self, beta: Tensor) -> NoiseLoss:
+        return self if len(beta) == 1 else type(self)(_relative(beta))
+
+
+class SquaredError(_Relative):
+    """Half squared error, ``1/2 sum_k r_k (f_k - y_k)^2``: normal noise; R = diag(sqrt r).
+
+    Parameters
+    ----------
+    relative_precision : Tensor of shape (k,), optional
+        r, the noise precision of each output relative to the others; all 1 by default.
+    """
 
     def value(self, f: Tensor, y: Tensor) -> Tensor:
         return 0.5 * self._weigh((f - y).square()).sum(1)
@@ -138,9 +145,6 @@ class SquaredError(NoiseLoss):
 
     def inverse_link(self, f: Tensor) -> Tensor:
         return f
-
-    def at_precision(self, beta: Tensor) -> SquaredError:
-        return self if len(beta) == 1 else SquaredError(_relative(beta))
 
     def weighted_squares(self, f: Tensor, y: Tensor) -> Tensor:
         return (f - y).square()
@@ -375,7 +379,7 @@ class QuantileLoss(_Reweighted):
         return -(rho + 0.5 * squared_scale.log() + math.log(self._normaliser)).sum(1)
 
 
-class GammaLoss(NoiseLoss):
+class GammaLoss(_Relative):
     """Half the gamma deviance with log link: ``sum_k r_k (exp(t_k - f_k) - 1 - (t_k - f_k))``, where t is log y.
 
     Gamma distributed y of mean exp(f) and shape beta_k: on the scale of its logarithm the noise has one density
@@ -392,19 +396,6 @@ class GammaLoss(NoiseLoss):
     P. McCullagh and J. A. Nelder, Generalized linear models, 2nd edition (1989), chapter 8.
     """
 
-    variance_factor = 1.0
-
-    def __init__(self, relative_precision: Tensor | None = None) -> None:
-        self._precision = relative_precision
-
-    @property
-    def precision(self) -> Tensor | None:
-        """Relative ones."""
-        return self._precision
-
-    def _weigh(self, values: Tensor) -> Tensor:
-        return values if self._precision is None else values * self._precision.to(values)
-
     def value(self, f: Tensor, y: Tensor) -> Tensor:
         return self._weigh(_half_deviance(f - y)).sum(1)
 
@@ -416,9 +407,6 @@ class GammaLoss(NoiseLoss):
 
     def inverse_link(self, f: Tensor) -> Tensor:
         return f.exp()
-
-    def at_precision(self, beta: Tensor) -> GammaLoss:
-        return self if len(beta) == 1 else GammaLoss(_relative(beta))
 
     def weighted_squares(self, f: Tensor, y: Tensor) -> Tensor:
         return torch.expm1(y - f).square()

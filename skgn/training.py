@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .backend import memory_budget
 from .damping import DampingRule, Iterate
-from .directions import Direction, Primal, spectrum
+from .directions import Direction, Primal, smallest_eigenvalue, spectrum
 from .evidence import Prior
 from .jacobian import Jacobian
 from .losses import Loss, NoiseLoss
@@ -267,7 +267,7 @@ class Training:
             float(self._gradient.norm()),
             self.direction.trace() / len(at.w),
             # Without a reference to self: what would keep itself alive is freed late, and much with it.
-            partial(_smallest_eigenvalue, self.jacobian, self.direction, objective.total_weight),
+            partial(smallest_eigenvalue, self.jacobian, self.direction, objective.total_weight),
         )
         if step is not None and not math.isnan(step.damping):
             self.damping = self.rule.accepted(step.damping, step.gain_ratio, self._iterate)
@@ -444,7 +444,3 @@ class Training:
 
 def _never() -> bool:
     return False
-
-
-def _smallest_eigenvalue(jacobian: Jacobian, direction: Direction, total_weight: float) -> float:
-    return spectrum(jacobian, direction, total_weight)[0]

@@ -6,7 +6,6 @@ are marked ``py`` instead.
 """
 
 import contextlib
-import importlib.util
 import io
 import re
 from pathlib import Path
@@ -44,8 +43,6 @@ def test_there_are_pages_with_blocks():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
 def test_blocks_run_and_print_what_is_shown(page, tmp_path, monkeypatch):
     text = page.read_text(encoding="utf-8")
-    if "matplotlib" in text and importlib.util.find_spec("matplotlib") is None:
-        pytest.skip("needs matplotlib")
     monkeypatch.chdir(tmp_path)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -244,13 +245,13 @@ class DaskGN(BaseGN):
             return np.unique(np.concatenate([part for part in labels if len(part)]))
         return np.repeat([[0.0], [1.0]], shape[0], axis=1) if shape else np.zeros(1)
 
+    @abstractmethod
     def _merge(self, raw: Shards) -> Callable[[Any], Merged]:
         """How rows are encoded, weighed and merged."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _encoder(self, merged: Shards) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
         """How encoded targets become those of the network, and the number of its outputs."""
-        raise NotImplementedError
 
     def _sensitivity(self, shards: Shards, ensemble: Ensemble, total: float) -> Sensitivity:
         """Values are exchanged within the shards: no row is sent for it."""
