@@ -15,10 +15,10 @@ import numpy as np
 from scipy.stats import binom, norm, poisson, t
 
 from .classifier import GNClassifier
-from .losses import StudentTLoss
 from .preprocessing import weighted_quantile
 from .regressor import WITHOUT_STD, GNRegressor
 from .report import SHOWN, Finding
+from .robust_losses import StudentTLoss
 
 __all__ = ["more_regularisation", "probability_findings", "residual_findings"]
 

@@ -22,10 +22,11 @@ from .classifier import GNClassifier
 from .directions import Dual, Primal, spectrum
 from .displays.fitted import best_of_search, feature_names, fitted_network
 from .ensemble import Member
-from .losses import NoiseLoss, SquaredError, StudentTLoss
+from .losses import NoiseLoss, SquaredError
 from .memory import system_memory
 from .regressor import GNRegressor
 from .report import SHOWN, Finding, Report, counted
+from .robust_losses import StudentTLoss
 from .tables import column_features
 from .training import CONVERGED
 

@@ -27,8 +27,9 @@ from scipy.optimize import minimize, minimize_scalar
 from torch import Tensor
 
 from .jacobian import Jacobian
-from .losses import LogLoss, Loss, NoiseLoss, SquaredError, StudentTLoss
+from .losses import LogLoss, Loss, NoiseLoss, SquaredError
 from .objective import Evaluation, Objective
+from .robust_losses import StudentTLoss
 from .training import Training
 
 __all__ = ["LeftOut", "has_heavy_tails", "leave_one_out", "log_likelihood", "predictive_score", "temperature"]

@@ -17,17 +17,14 @@ from .damping import DampingRule
 from .ensemble import Ensemble, Member
 from .estimator import BaseGN
 from .losses import (
-    CauchyLoss,
     GammaLoss,
-    HuberLoss,
     Loss,
     NoiseLoss,
     PoissonLoss,
-    QuantileLoss,
     SquaredError,
-    StudentTLoss,
 )
 from .preprocessing import TargetScaler
+from .robust_losses import CauchyLoss, HuberLoss, QuantileLoss, StudentTLoss
 from .targets import LogTarget, RobustTarget, check_range
 
 if TYPE_CHECKING:

@@ -13,17 +13,14 @@ from torch.nn import functional
 
 from skgn.activations import ACTIVATIONS
 from skgn.losses import (
-    CauchyLoss,
     GammaLoss,
-    HuberLoss,
     LogLoss,
     NoiseLoss,
     PoissonLoss,
-    QuantileLoss,
     SoftmaxLoss,
     SquaredError,
-    StudentTLoss,
 )
+from skgn.robust_losses import CauchyLoss, HuberLoss, QuantileLoss, StudentTLoss
 
 
 def targets(loss, n, k):
