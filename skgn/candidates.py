@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .feedforward import FeedForward
 from .network import Network
 
 __all__ = ["Start", "draw_starts", "layer_choices", "noise_choices", "prior_choices"]
@@ -73,7 +74,7 @@ def layer_choices(
     """
 
     def weights(name: str, sizes: tuple[int, ...]) -> int:
-        return Network(n_inputs[name], n_outputs, sizes).n_weights
+        return FeedForward(n_inputs[name], n_outputs, sizes).n_weights
 
     def preferred(name: str) -> tuple[tuple[int, ...], ...]:
         if given is not None:
@@ -91,14 +92,15 @@ def layer_choices(
     return choices
 
 
-def prior_choices(has_noise: bool, compared: bool) -> tuple[str, ...]:
+def prior_choices(has_noise: bool, compared: bool, features: bool = True) -> tuple[str, ...]:
     """Priors that "auto" stands for; fixed ones are worth a try only where the noise level cannot adapt to them.
 
-    Where nothing is compared, the one that does best on its own.
+    Where nothing is compared, the one that does best on its own. ``features`` tells whether the network's weights
+    can be told apart by feature.
     """
     if not compared:
         return ("layer",)
-    return ("feature", "layer") if has_noise else ("feature", "layer", "unit")
+    return ("feature",) * features + ("layer",) + ("unit",) * (not has_noise)
 
 
 def noise_choices(has_noise: bool, compared: bool) -> tuple[float | None, ...]:
@@ -133,8 +135,8 @@ def draw_starts(
     enough = n_members if len(variants) == 1 else math.ceil(_CANDIDATES_PER_MEMBER * n_members / len(variants))
     seeds = random_state.randint(np.iinfo(np.int32).max, size=enough)
     starts = []
-    for seed, ((name, network), prior, precision) in itertools.product(seeds.tolist(), variants):
-        weights = network.initial_weights(np.random.RandomState(seed))
+    for (first, seed), ((name, network), prior, precision) in itertools.product(enumerate(seeds.tolist()), variants):
+        weights = network.initial_weights(np.random.RandomState(seed), own=first == 0)
         anchor = weights if network.init == "centered" else None
         starts.append(Start(network, name, prior, precision, weights, anchor, seed))
     return starts

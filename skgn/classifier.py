@@ -12,6 +12,7 @@ from sklearn.utils import check_array
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets, type_of_target
 from sklearn.utils.validation import column_or_1d
+from torch import nn
 
 from .damping import DampingRule
 from .ensemble import Ensemble
@@ -44,6 +45,12 @@ class GNClassifier(ClassifierMixin, BaseGN):
         asks for smooth functions.
     linear_path : bool, default=True
         Let the inputs feed the readout directly, beside the hidden layers, so that a linear model is within reach.
+    network : torch.nn.Module, default=None
+        A network of your own in the place of the built-in one, of which ``hidden_layer_sizes``, ``activation`` and
+        ``linear_path`` then must be left alone: it maps rows of scaled columns (n, n_columns) to logits (n, n_outputs),
+        each row on its own: one for two classes, else one a class or label. It is copied, never changed, in evaluation
+        mode; the Jacobian comes from :mod:`torch.func`, at a cost (docs/guide/network.md). The first member begins from
+        its own weights, others from what ``reset_parameters`` of its parts draws.
     alpha : float, default=1.0
         Output scaling factor of the network, ``f(x) = alpha * net(x)``; **not** the L2 penalty that
         :class:`~sklearn.neural_network.MLPClassifier` calls alpha (that is ``l2_regularization``). Large values keep
@@ -145,7 +152,10 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Weights of the best member by layer, (inputs, outputs) and (outputs,); with ``linear_path`` the inputs of the
         readout are the last hidden layer's units followed by the network's inputs: one for each feature (for each
         column of ``preprocessor_``, if there is one), or with periodic inputs (``estimators_[0].inputs``) all scores,
-        then the sines, then the cosines.
+        then the sines, then the cosines. With ``network=`` its parameters, in order, and no intercepts.
+    network_ : torch.nn.Module
+        Only with ``network=``: a copy in float64 with the weights of the best member, which maps scaled inputs to its
+        outputs over ``alpha``.
     estimators_ : list
         The trained members, best first.
     n_outputs_ : int
@@ -222,6 +232,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         *,
         activation: str = "tanh",
         linear_path: bool = True,
+        network: nn.Module | None = None,
         alpha: float = 1.0,
         init: str = "random",
         damping: str | float | DampingRule = "adaptive",
@@ -252,6 +263,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
             hidden_layer_sizes=hidden_layer_sizes,
             activation=activation,
             linear_path=linear_path,
+            network=network,
             alpha=alpha,
             init=init,
             damping=damping,

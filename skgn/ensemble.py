@@ -18,6 +18,7 @@ from .candidates import Start
 from .damping import DampingRule
 from .directions import Direction, choose
 from .evidence import make_prior
+from .feedforward import FeedForward
 from .jacobian import Jacobian, gram_flops
 from .leave_one_out import (
     LeftOut,
@@ -312,8 +313,8 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_workers: int
     heavy_tails = False
     with Parallel(n_jobs=n_workers, require="sharedmem") as parallel:
         if search:
-            units = max(sum(network.hidden_layer_sizes) for network in networks)
-            rounds = _SHORT_ROUNDS if isinstance(problem.loss, NoiseLoss) and units <= _FEW_UNITS else _ROUNDS
+            few = all(isinstance(net, FeedForward) and sum(net.hidden_layer_sizes) <= _FEW_UNITS for net in networks)
+            rounds = _SHORT_ROUNDS if isinstance(problem.loss, NoiseLoss) and few else _ROUNDS
             for until, kept in zip(rounds, [max(n_members, len(starts) // 2), n_members], strict=True):
                 best = compare(candidates, min(until, max_iter), first_rows, kept)
                 candidates = [(result.training, result.start) for result in best]

@@ -17,14 +17,16 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state, check_X_y
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, validate_data
-from torch import Tensor
+from torch import Tensor, nn
 
 from .backend import DTYPES, linear_algebra_device, resolve_device
 from .candidates import Start, draw_starts, layer_choices, noise_choices, prior_choices
 from .damping import as_rule
 from .ensemble import Ensemble, Problem, Validation, member_outputs, train_members
+from .feedforward import FeedForward
 from .jacobian import gram_flops
 from .losses import Loss, NoiseLoss
+from .module import ModuleNetwork
 from .network import Network
 from .objective import Objective
 from .parameters import Parameters
@@ -433,7 +435,10 @@ class BaseGN(Parameters, metaclass=ABCMeta):
             return {"raw": None}
         if isinstance(self.standardize, str):
             return fit_scalers([self.standardize], X, weight)
-        return fit_scalers(SCALINGS if compares and hidden != () else SCALINGS[:1], X, weight)
+        if not compares or hidden == ():
+            return fit_scalers(SCALINGS[:1], X, weight)
+        # A module is made for one column a feature.
+        return fit_scalers([name for name in SCALINGS if self.network is None or name != "periodic"], X, weight)
 
     def _starts(
         self, hidden: tuple[int, ...] | None, k: int, n_observations: float, has_noise: bool, compares: bool
@@ -442,17 +447,9 @@ class BaseGN(Parameters, metaclass=ABCMeta):
         n = self.n_estimators
         priors: Sequence[str | float] = (float(self.l2_regularization),) if self._fixed_l2 else (self.prior_groups,)
         if priors == ("auto",):
-            priors = prior_choices(has_noise, compares)
+            priors = prior_choices(has_noise, compares, features=self.network is None)
         noise = noise_choices(has_noise and not self._fixed_l2, compares)
-        n_inputs = {name: len(features) for name, features in self._input_features.items()}
-        choices = layer_choices(n_inputs, k, n_observations, hidden)
-        networks = [
-            (
-                name,
-                Network(n_inputs[name], k, sizes, self.activation, self.linear_path, float(self.alpha), self.init),
-            )
-            for name, sizes in (choices if compares else choices[:1])
-        ]
+        networks = self._networks(hidden, k, n_observations, compares)
         fresh = draw_starts(networks, priors, noise, n, check_random_state(self.random_state))
         if not (self.warm_start and hasattr(self, "estimators_")):
             return fresh
@@ -464,10 +461,25 @@ class BaseGN(Parameters, metaclass=ABCMeta):
         if any((start.inputs, start.network) not in networks for start in kept):
             raise ValueError(
                 "warm_start=True needs the network of the previous fit: the same number of features, outputs and "
-                f"classes, hidden_layer_sizes, activation, linear_path, alpha and init. It was {kept[0].network}, "
+                f"classes, hidden_layer_sizes, activation, linear_path, network, alpha and init. It was "
+                f"{kept[0].network}, "
                 f"now it is {networks[0][1]}."
             )
         return kept if len(kept) == n else kept + fresh
+
+    def _networks(
+        self, hidden: tuple[int, ...] | None, k: int, n_observations: float, compares: bool
+    ) -> list[tuple[str, Network]]:
+        """Networks to choose among, each with the scaling of its inputs."""
+        n_inputs = {name: len(features) for name, features in self._input_features.items()}
+        alpha, init = float(self.alpha), self.init
+        if self.network is not None:
+            return [(name, ModuleNetwork(self.network, d, k, alpha, init)) for name, d in n_inputs.items()]
+        choices = layer_choices(n_inputs, k, n_observations, hidden)
+        return [
+            (name, FeedForward(n_inputs[name], k, sizes, self.activation, self.linear_path, alpha, init))
+            for name, sizes in (choices if compares else choices[:1])
+        ]
 
     def _find_relevance(self, ensemble: Ensemble, problem: Problem) -> None:
         sensitivity = feature_sensitivity(ensemble, problem.inputs, self._input_features, problem.sample_weight)
@@ -477,11 +489,7 @@ class BaseGN(Parameters, metaclass=ABCMeta):
         members, best = ensemble.members, ensemble.members[0]
         self.estimators_ = members
         self._keep_scalers({member.inputs for member in members})
-        shapes = best.network.shapes
-        ends = np.cumsum([out * into for out, into in shapes])
-        layers = [part.reshape(shape) for part, shape in zip(np.split(best.weights, ends[:-1]), shapes, strict=True)]
-        self.coefs_ = [W[:, :-1].T.copy() for W in layers]
-        self.intercepts_ = [W[:, -1].copy() for W in layers]
+        self.coefs_, self.intercepts_ = best.network.arrays(best.weights)
         self.n_outputs_ = best.network.n_outputs
         self.n_iter_ = best.n_iter
         self.loss_ = best.loss
@@ -499,6 +507,15 @@ class BaseGN(Parameters, metaclass=ABCMeta):
         """``feature_relevance_`` (n_features,), by the name that scikit-learn's feature selection asks for."""
         check_is_fitted(self)
         return self.feature_relevance_
+
+    @property
+    def network_(self) -> nn.Module:
+        """The trained ``network`` of the best member, in float64: a copy for scaled inputs, without ``alpha``."""
+        check_is_fitted(self)
+        best = self.estimators_[0]
+        if not isinstance(best.network, ModuleNetwork):
+            raise AttributeError("network_ is there for a fit with network= only; coefs_ and intercepts_ have weights.")
+        return best.network.trained(best.weights)
 
     def _keep_scalers(self, used: set[str]) -> None:
         self._input_scalers = {name: scaler for name, scaler in self._input_scalers.items() if name in used}

@@ -186,23 +186,16 @@ def prior_groups(kind: str, network: Network, device: torch.device) -> Groups:
     network : Network
     device : torch.device
     """
-    d, index, count = network.n_inputs, [], 0
+    index, count = [], 0
     for layer, (_, into) in enumerate(network.shapes):
         if kind == "shared":
             groups = torch.zeros(into, dtype=torch.long)
         else:
-            # Blocks of inputs of one kind: [inputs or units of the layer below, linear path, bias].
-            is_readout = layer == len(network.shapes) - 1
-            linear = d if is_readout and layer > 0 and network.linear_path else 0
-            per_feature = kind == "feature" and layer == 0
-            first = torch.arange(d) if per_feature else torch.zeros(into - 1 - linear, dtype=torch.long)
-            blocks, position = [first], int(first.max()) + 1
-            if linear:
-                blocks.append(torch.full((linear,), position))
-                position += 1
-            blocks.append(torch.full((1,), position))
-            groups = torch.cat(blocks) + count
-            count += position + 1
+            first, *others = network.input_blocks(layer)
+            sizes = [1] * first if kind == "feature" and layer == 0 else [first]
+            sizes += others
+            groups = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)) + count
+            count += len(sizes)
         index.append(groups.to(device))
     return Groups(index)
 
@@ -239,13 +232,12 @@ class EvidencePrior:
         self._beta = like.new_full((self._k,), 1.0 if noise_precision is None else noise_precision)
         self._size = groups.sum([like.new_full((into,), float(out)) for out, into in network.shapes])
         # Fan-in: the prior dominates at first and the data earn each effective parameter.
-        start = [like.new_full((into,), float(into - 1)) for _, into in network.shapes]
+        start = [network.fan_in(layer).to(like) for layer in range(len(network.shapes))]
         ones = [like.new_ones(into) for _, into in network.shapes]
-        h = network.hidden_layer_sizes[-1] if network.hidden_layer_sizes else 0
-        start[-1][:h], start[-1][h:] = float(h), 1.0
-        # The output scale multiplies the readout: in its units every precision grows with alpha^2.
-        start[-1] *= network.alpha**2
-        ones[-1] *= network.alpha**2
+        for layer, (first, one) in enumerate(zip(start, ones, strict=True)):
+            # The output scale multiplies the readout: in its units every precision grows with alpha^2.
+            first *= network.output_scale(layer) ** 2
+            one *= network.output_scale(layer) ** 2
         self._alpha = self._group_mean(start)
         self._lowest = _SMALLEST_PRECISION * self._group_mean(ones)
         self._highest = _LARGEST_PRECISION * self._group_mean(ones)

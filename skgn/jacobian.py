@@ -104,7 +104,7 @@ def gram_workspace(network: Network, n: int, c: int, item: int) -> int:
 
 def linearised_values(network: Network, c: int) -> int:
     """Numbers a row that the tape and the back-propagated rows take, temporaries included."""
-    return sum(3 * into + (3 + c) * out for out, into in network.shapes)
+    return sum(3 * into + (3 + c) * out for out, into in network.shapes) + (1 + c) * network.n_saved
 
 
 def keeps_linearisation(network: Network, n: int, c: int, item: int) -> bool:

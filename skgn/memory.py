@@ -18,6 +18,7 @@ from collections.abc import Callable
 import torch
 
 from .backend import CPU_CHUNK_ROWS, chunks, gigabytes
+from .feedforward import FeedForward
 from .jacobian import KERNEL_ROWS, gram_workspace, keeps_linearisation, linearised_values
 from .network import Network
 
@@ -68,7 +69,7 @@ def training_memory(
     vectors = 8.0 * P * (_CANDIDATE_VECTORS * candidates + _WORKER_VECTORS * workers)
     # Inputs merged, scaled and, in the dtype of training, with a column of ones.
     data = n * ((16 + item) * network.n_inputs + item * candidates * _OUTPUT_ARRAYS * network.n_outputs)
-    tapes = item * n * sum(into + (1 + c) * out for out, into in network.shapes)
+    tapes = item * n * (sum(into + (1 + c) * out for out, into in network.shapes) + network.n_saved)
     keeps = keeps_linearisation(network, n, c, item)
     if keeps:
         linearisation = float(candidates * tapes)
@@ -88,9 +89,9 @@ def training_memory(
     return total
 
 
-def readout_memory(network: Network, n: int, item: int) -> float:
-    """Bytes that it takes to solve the readout on its own: its inputs, joined, and its system."""
-    return 2.0 * item * n * network.readout.shapes[0][1] + system_memory(network.readout.n_weights)
+def readout_memory(readout: Network, n: int, item: int) -> float:
+    """Bytes that it takes to solve a readout on its own: its inputs, joined, and its system."""
+    return 2.0 * item * n * readout.shapes[0][1] + system_memory(readout.n_weights)
 
 
 def too_large(
@@ -112,6 +113,9 @@ def too_large(
             message += f" solver={name!r}{with_float} needs {gigabytes(need[name])} and would fit."
     if min(need["primal"], need["dual"]) <= available:
         return message
+
+    if not isinstance(network, FeedForward):
+        return message + " A smaller network, or fewer rows, would fit."
 
     def fits(width: int) -> bool:
         # Symmetric units come in pairs.

@@ -143,8 +143,10 @@ class Objective:
         """The readout alone, a linear model of the last hidden layer's outputs there and of the linear path."""
         w = at.w.to(self.U)
         tapes = at.tapes or (self.network.forward(self.U[rows], w)[1] for rows in self._rows)
+        readout = self.network.readout
+        assert readout is not None
         linear = copy.copy(self)
-        linear.network, linear.U = self.network.readout, torch.cat([tape.inputs[-1] for tape in tapes])
+        linear.network, linear.U = readout, torch.cat([tape.inputs[-1] for tape in tapes])
         linear._rows = row_chunks(linear.network, linear.n_columns, linear.U)
         w = at.w[-linear.network.n_weights :]
         return linear, Evaluation(w, at.outputs, at.loss, [Tape([linear.U[rows]], []) for rows in linear._rows])

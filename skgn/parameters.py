@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -9,11 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from torch import nn
 
 from .activations import ACTIVATIONS
 from .backend import DTYPES, resolve_device
 from .damping import DampingRule
-from .network import Network
+from .feedforward import FeedForward
 from .preprocessing import SCALINGS
 
 __all__ = ["Parameters"]
@@ -26,6 +28,7 @@ class Parameters(BaseEstimator):
         "hidden_layer_sizes": ["array-like", StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "linear_path": ["boolean"],
+        "network": [nn.Module, None],
         "alpha": [Interval(Real, 0, None, closed="neither")],
         "init": [StrOptions({"random", "symmetric", "centered"})],
         "damping": [
@@ -61,6 +64,7 @@ class Parameters(BaseEstimator):
         hidden_layer_sizes: str | int | Sequence[int],
         activation: str,
         linear_path: bool,
+        network: nn.Module | None,
         alpha: float,
         init: str,
         damping: str | float | DampingRule,
@@ -89,6 +93,7 @@ class Parameters(BaseEstimator):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.linear_path = linear_path
+        self.network = network
         self.alpha = alpha
         self.init = init
         self.damping = damping
@@ -126,7 +131,24 @@ class Parameters(BaseEstimator):
     def _check_parameters(self) -> tuple[int, ...] | None:
         self._validate_params()
         resolve_device(self.device)
+        self._check_network()
         return self._check_hidden_layer_sizes()
+
+    def _check_network(self) -> None:
+        """A network of one's own leaves nothing to those parameters that describe the built-in one."""
+        if self.network is None:
+            return
+        defaults = {name: p.default for name, p in inspect.signature(type(self)).parameters.items()}
+        for name in ("hidden_layer_sizes", "activation", "linear_path"):
+            if getattr(self, name) is not defaults[name] and getattr(self, name) != defaults[name]:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} has no meaning for network=; leave it at its default."
+                )
+        if self.prior_groups == "feature":
+            raise ValueError(
+                "prior_groups='feature' needs to know which weights belong to a feature; with network= use 'layer' "
+                "(a precision for each parameter of the module), 'shared', 'unit' or 'auto'."
+            )
 
     def _check_hidden_layer_sizes(self) -> tuple[int, ...] | None:
         """The sizes; None for "auto"."""
@@ -139,6 +161,6 @@ class Parameters(BaseEstimator):
                 f"hidden_layer_sizes must be positive integers, one a layer, got {self.hidden_layer_sizes!r}."
             )
         if self.init == "symmetric" and any(h % 2 for h in sizes):
-            # Network says the same; here it is said before any work.
-            Network(1, 1, sizes, init="symmetric")
+            # FeedForward says the same; here it is said before any work.
+            FeedForward(1, 1, sizes, init="symmetric")
         return tuple(int(h) for h in sizes)

@@ -11,6 +11,7 @@ import torch
 from sklearn.base import RegressorMixin
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
+from torch import nn
 
 from .backend import linear_algebra_device, resolve_device
 from .damping import DampingRule
@@ -76,6 +77,12 @@ class GNRegressor(RegressorMixin, BaseGN):
         asks for smooth functions.
     linear_path : bool, default=True
         Let the inputs feed the readout directly, beside the hidden layers, so that a linear model is within reach.
+    network : torch.nn.Module, default=None
+        A network of your own in the place of the built-in one, of which ``hidden_layer_sizes``, ``activation`` and
+        ``linear_path`` then must be left alone: it maps rows of scaled columns (n, n_columns) to (n, n_outputs), each
+        row on its own. It is copied, never changed, in evaluation mode; the Jacobian comes from :mod:`torch.func`, at
+        a cost (docs/guide/network.md). The first member begins from its own weights, others from what
+        ``reset_parameters`` of its parts draws.
     loss : {"auto", "squared_error", "student_t", "huber", "cauchy", "quantile", "poisson", "gamma"}, default="auto"
         "squared_error" is half the squared error: normal noise. "student_t" has the heavier tails of a Student-t
         distribution with 8 degrees of freedom, which forgives outliers in y. "auto" is the former, or the latter where
@@ -191,7 +198,10 @@ class GNRegressor(RegressorMixin, BaseGN):
         Weights of the best member by layer, (inputs, outputs) and (outputs,); with ``linear_path`` the inputs of the
         readout are the last hidden layer's units followed by the network's inputs: one for each feature (for each
         column of ``preprocessor_``, if there is one), or with periodic inputs (``estimators_[0].inputs``) all scores,
-        then the sines, then the cosines.
+        then the sines, then the cosines. With ``network=`` its parameters, in order, and no intercepts.
+    network_ : torch.nn.Module
+        Only with ``network=``: a copy in float64 with the weights of the best member, which maps scaled inputs to its
+        outputs over ``alpha``.
     estimators_ : list
         The trained members, best first.
     n_outputs_ : int
@@ -277,6 +287,7 @@ class GNRegressor(RegressorMixin, BaseGN):
         *,
         activation: str = "tanh",
         linear_path: bool = True,
+        network: nn.Module | None = None,
         loss: str = "auto",
         quantile: float = 0.5,
         alpha: float = 1.0,
@@ -308,6 +319,7 @@ class GNRegressor(RegressorMixin, BaseGN):
             hidden_layer_sizes=hidden_layer_sizes,
             activation=activation,
             linear_path=linear_path,
+            network=network,
             alpha=alpha,
             init=init,
             damping=damping,

@@ -387,12 +387,12 @@ class Training:
 
         Where that costs a quarter of an iteration at the most and its system is a temporary within the memory budget.
         """
-        if not self.settings.project_readout:
-            return False
         objective = self.objective
-        network, n = objective.network, objective.n_samples
-        cheap = 2 * network.readout.n_weights <= min(network.n_weights, n * objective.n_columns)
-        return cheap and readout_memory(network, n, objective.item_size) <= memory_budget()
+        network, readout, n = objective.network, objective.network.readout, objective.n_samples
+        if readout is None or not self.settings.project_readout:
+            return False
+        cheap = 2 * readout.n_weights <= min(network.n_weights, n * objective.n_columns)
+        return cheap and readout_memory(readout, n, objective.item_size) <= memory_budget()
 
     def _with_readout(self, at: Evaluation) -> Evaluation:
         """``at`` after a Newton step of the readout alone, if that is lower: exact for a squared error."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from skgn.network import Network
+from skgn.feedforward import FeedForward
 
 torch_functions = {
     "tanh": torch.tanh,
@@ -22,24 +22,24 @@ torch_functions = {
 
 #: Depths, outputs, linear path, activations, alpha and initialisations, crossed thinly.
 NETWORKS = [
-    Network(3, 1, ()),
-    Network(3, 3, (), alpha=0.3),
-    Network(3, 1, (5,), "tanh"),
-    Network(3, 3, (5,), "logistic", alpha=10.0),
-    Network(3, 1, (5,), "softplus", linear_path=False),
-    Network(3, 3, (5,), "silu", linear_path=False, alpha=0.1),
-    Network(3, 1, (6, 4), "gelu", alpha=2.0),
-    Network(3, 3, (6, 4), "tanh"),
-    Network(3, 1, (6, 4), "identity", linear_path=False),
-    Network(3, 3, (6, 4), "relu", linear_path=False, alpha=0.5),
-    Network(3, 1, (6,), "tanh", alpha=0.5, init="symmetric"),
-    Network(3, 3, (6, 4), "silu", init="symmetric"),
-    Network(3, 3, (4, 6), "tanh", linear_path=False, alpha=3.0, init="symmetric"),
-    Network(3, 3, (6, 4), "tanh", alpha=3.0, init="centered"),
+    FeedForward(3, 1, ()),
+    FeedForward(3, 3, (), alpha=0.3),
+    FeedForward(3, 1, (5,), "tanh"),
+    FeedForward(3, 3, (5,), "logistic", alpha=10.0),
+    FeedForward(3, 1, (5,), "softplus", linear_path=False),
+    FeedForward(3, 3, (5,), "silu", linear_path=False, alpha=0.1),
+    FeedForward(3, 1, (6, 4), "gelu", alpha=2.0),
+    FeedForward(3, 3, (6, 4), "tanh"),
+    FeedForward(3, 1, (6, 4), "identity", linear_path=False),
+    FeedForward(3, 3, (6, 4), "relu", linear_path=False, alpha=0.5),
+    FeedForward(3, 1, (6,), "tanh", alpha=0.5, init="symmetric"),
+    FeedForward(3, 3, (6, 4), "silu", init="symmetric"),
+    FeedForward(3, 3, (4, 6), "tanh", linear_path=False, alpha=3.0, init="symmetric"),
+    FeedForward(3, 3, (6, 4), "tanh", alpha=3.0, init="centered"),
 ]
 
 
-def name(network: Network) -> str:
+def name(network: FeedForward) -> str:
     """Test id of a case."""
     hidden = "x".join(map(str, network.hidden_layer_sizes)) or "linear"
     path = "" if network.linear_path else "-nopath"
@@ -55,7 +55,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=generator(seed))
 
 
-def forward(network: Network, w: Tensor, X: Tensor) -> Tensor:
+def forward(network: FeedForward, w: Tensor, X: Tensor) -> Tensor:
     """Outputs (n, k), read off the definition: weights and biases apart, layer by layer."""
     position = 0
 
@@ -76,11 +76,11 @@ def forward(network: Network, w: Tensor, X: Tensor) -> Tensor:
     return network.alpha * (a @ W.T + b)
 
 
-def jacobian(network: Network, w: Tensor, X: Tensor) -> Tensor:
+def jacobian(network: FeedForward, w: Tensor, X: Tensor) -> Tensor:
     """Derivative of the outputs, (n, k, P), by reverse-mode automatic differentiation."""
     return torch.func.jacrev(lambda v: forward(network, v, X))(w)
 
 
-def weighted_jacobian(network: Network, w: Tensor, X: Tensor, R: Tensor) -> Tensor:
+def weighted_jacobian(network: FeedForward, w: Tensor, X: Tensor, R: Tensor) -> Tensor:
     """Rows (i, c) of R_i' J_i as one matrix (n c, P)."""
     return torch.einsum("nkc,nkp->ncp", R, jacobian(network, w, X)).flatten(0, 1)

@@ -17,8 +17,8 @@ from sklearn.preprocessing import StandardScaler
 from skgn import GNClassifier, GNRegressor
 from skgn.batches import Batches, BatchSteps, plan_batches
 from skgn.damping import Constant, GainRatio
+from skgn.feedforward import FeedForward
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
-from skgn.network import Network
 from skgn.objective import Objective
 from skgn.training import Training
 
@@ -50,7 +50,7 @@ def objective(loss, n=60, k=1, seed=0):
     rng = np.random.RandomState(seed)
     X, f = torch.from_numpy(rng.normal(size=(n, 3))), rng.normal(size=(n, k))
     Y = torch.from_numpy(f if isinstance(loss, SquaredError) else (f == f.max(1, keepdims=True)) * 1.0)
-    network = Network(3, k, (4,))
+    network = FeedForward(3, k, (4,))
     w = torch.from_numpy(network.initial_weights(rng))
     weight = torch.from_numpy(rng.uniform(0.5, 2, size=n))
     return Objective(network, loss, X, Y, weight), w
@@ -133,7 +133,7 @@ def test_memory_of_all_batches_is_recursive_least_squares():
     # A linear network and squared error: kappa = 1, 2, 3 ... batches, and each gradient moves the solution exactly.
     X, y = regression(300)
     X = StandardScaler().fit_transform(X)
-    network, n, l2 = Network(6, 1, ()), 300, 1e-3
+    network, n, l2 = FeedForward(6, 1, ()), 300, 1e-3
     whole = Objective(
         network, SquaredError(), torch.from_numpy(X), torch.from_numpy(y)[:, None], torch.ones(n).double()
     )
@@ -309,7 +309,7 @@ def test_time_ends_a_fit_between_two_batches(clock):
 
 
 def test_the_smaller_system_of_a_batch_is_solved():
-    network = Network(10, 2, (20,))
+    network = FeedForward(10, 2, (20,))
     P = network.n_weights
     assert plan_batches(P // 2, "auto", network, 2, evidence=False).solver == "primal"
     assert plan_batches(P // 2 - 1, "auto", network, 2, evidence=False).solver == "dual"

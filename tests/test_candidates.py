@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from skgn.candidates import draw_starts, layer_choices
-from skgn.network import Network
+from skgn.feedforward import FeedForward
 
 FEATURE, LAYER, UNIT = "feature", "layer", "unit"
 
 
 def starts(networks, priors, noise, n_members=1):
-    pairs = [(name, Network(3, 1, sizes)) for name, sizes in networks]
+    pairs = [(name, FeedForward(3, 1, sizes)) for name, sizes in networks]
     return draw_starts(pairs, priors, noise, n_members, np.random.RandomState(0))
 
 

@@ -14,10 +14,10 @@ import skgn.directions
 from skgn import GNClassifier, GNRegressor
 from skgn.conjugate_gradient import ConjugateGradient, forcing_term
 from skgn.directions import Dual, Primal, choose, spectrum
+from skgn.feedforward import FeedForward
 from skgn.jacobian import Jacobian
 from skgn.losses import SquaredError
 from skgn.memory import training_memory
-from skgn.network import Network
 from skgn.objective import Objective
 
 unconverged = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -140,7 +140,7 @@ def test_a_linear_model_without_damping_takes_the_shortest_step(n, d):
     X = draw(n, d)
     X[:, 1] = X[:, 0]
     y, s = draw(n, 1, seed=1), draw(n, seed=2).abs() + 0.1
-    network = Network(d, 1, ())
+    network = FeedForward(d, 1, ())
     objective = Objective(network, SquaredError(), X, y, s)
     at = objective.evaluate(torch.zeros(network.n_weights, dtype=torch.float64))
     solver = ConjugateGradient(objective.jacobian(at), objective.total_weight, lambda norm: 1e-12)
@@ -153,7 +153,7 @@ def test_a_linear_model_without_damping_takes_the_shortest_step(n, d):
 
 def test_a_unit_that_no_sample_reaches_does_not_move():
     """Its diagonal entries are 0: nothing to divide by."""
-    network = Network(2, 1, (3,), "relu", linear_path=False)
+    network = FeedForward(2, 1, (3,), "relu", linear_path=False)
     w = draw(network.n_weights, seed=1)
     network.split(w)[0][1] = torch.tensor([0.0, 0.0, -1.0])
     objective = Objective(network, SquaredError(), draw(9, 2), draw(9, 1, seed=2), torch.ones(9).double())
@@ -176,7 +176,7 @@ def test_riemannian_norm_is_a_lower_bound(case):
 
 
 def test_riemannian_norm_of_two_weights_is_exact():
-    problem = Linearisation(Network(1, 1, ()), SquaredError(), 20)
+    problem = Linearisation(FeedForward(1, 1, ()), SquaredError(), 20)
     value = math.sqrt(float(problem.gradient @ torch.linalg.solve(problem.G, problem.gradient)))
     found = ConjugateGradient(problem.operator, problem.S).riemannian_norm(problem.gradient)
     assert found == pytest.approx(value, rel=1e-9)
@@ -191,7 +191,7 @@ def test_trace_is_that_of_the_gauss_newton_matrix(case):
 
 @pytest.mark.parametrize("damping", [0.0, 1.0])
 def test_non_finite_jacobian_gives_a_step_that_can_be_rejected(damping):
-    network = Network(2, 1, (4,))
+    network = FeedForward(2, 1, (4,))
     X = draw(10, 2)
     X[3, 0] = torch.inf
     objective = Objective(network, SquaredError(), X, draw(10, 1, seed=1), torch.ones(10).double())
@@ -218,18 +218,18 @@ def test_spectrum_of_a_system_that_fits_is_exact_and_of_a_larger_one_refused(mon
 @pytest.mark.parametrize("solver", ["primal", "dual", "cg"])
 def test_estimated_memory_grows_with_all_it_depends_on(solver):
     def bytes_(units=400, n=3000, c=2, **more):
-        return training_memory(solver, Network(10, c, (units,)), n, c, **more)
+        return training_memory(solver, FeedForward(10, c, (units,)), n, c, **more)
 
     assert bytes_() < min(bytes_(units=800), bytes_(n=6000), bytes_(c=4))
     assert bytes_() < bytes_(candidates=3) < bytes_(candidates=3, workers=2) < bytes_(candidates=3, workers=3)
     assert bytes_(candidates=3, workers=3) == bytes_(candidates=3, workers=8)
     assert bytes_() >= bytes_(dtype=torch.float32)
-    size = {"primal": Network(10, 2, (400,)).n_weights, "dual": 6000, "cg": 0}[solver]
+    size = {"primal": FeedForward(10, 2, (400,)).n_weights, "dual": 6000, "cg": 0}[solver]
     assert 24 * size**2 < bytes_() < 24 * size**2 + 2.5e8
 
 
 def test_conjugate_gradients_take_over_where_no_factorisation_fits(monkeypatch):
-    network, n = Network(50, 2, (2000,)), 20_000
+    network, n = FeedForward(50, 2, (2000,)), 20_000
     needs = {solver: training_memory(solver, network, n, 2) for solver in ("primal", "dual", "cg")}
     assert choose("cg", network, n, 2, CPU) is ConjugateGradient
     for available, expected in [
@@ -249,7 +249,7 @@ def test_conjugate_gradients_take_over_where_no_factorisation_fits(monkeypatch):
 
 
 def test_evidence_never_takes_conjugate_gradients_but_hears_of_them(monkeypatch):
-    network, n = Network(50, 1, (2000,)), 20_000
+    network, n = FeedForward(50, 1, (2000,)), 20_000
     with pytest.raises(ValueError, match=r"'evidence' needs a factorisation; solver='cg' takes a float"):
         choose("cg", network, n, 1, CPU, evidence=True)
     need = training_memory("cg", network, n, 1)
@@ -384,7 +384,7 @@ def test_what_needs_a_factorisation_is_missing_and_says_so():
 def test_auto_trains_with_conjugate_gradients_where_memory_is_short(monkeypatch):
     X, y = data(GNClassifier, n=300)
     model = GNClassifier((300,), l2_regularization=1e-3, n_estimators=1, max_iter=3, random_state=0)
-    network = Network(3, 3, (300,))
+    network = FeedForward(3, 3, (300,))
     available = training_memory("cg", network, 300, 3)
     assert min(training_memory(solver, network, 300, 3) for solver in ("primal", "dual")) > available
     monkeypatch.setattr("skgn.directions.available_memory", lambda device: available)

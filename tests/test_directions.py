@@ -8,10 +8,10 @@ from dense import draw
 
 import skgn.directions
 from skgn.directions import Dual, Primal, choose, spectrum
+from skgn.feedforward import FeedForward
 from skgn.jacobian import Jacobian
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.memory import training_memory
-from skgn.network import Network
 from skgn.objective import Objective
 
 DIRECTIONS = [Primal, Dual]
@@ -52,15 +52,15 @@ class Linearisation:
 
 #: More rows than weights and fewer, one output and several, with a prior of its own for every (layer, input).
 CASES = {
-    "tall": (Network(3, 1, (5,)), SquaredError(), 60),
-    "tall-two-outputs": (Network(3, 2, (4, 3), "silu", alpha=3.0), SquaredError(), 60),
-    "wide": (Network(3, 1, (20,), "softplus"), SquaredError(), 15),
-    "wide-linear": (Network(12, 2, ()), SquaredError(), 5),
-    "binary": (Network(3, 1, (10,), "logistic", alpha=0.5), LogLoss(), 20),
-    "multilabel": (Network(3, 3, (6,), "gelu", linear_path=False), LogLoss(), 12),
+    "tall": (FeedForward(3, 1, (5,)), SquaredError(), 60),
+    "tall-two-outputs": (FeedForward(3, 2, (4, 3), "silu", alpha=3.0), SquaredError(), 60),
+    "wide": (FeedForward(3, 1, (20,), "softplus"), SquaredError(), 15),
+    "wide-linear": (FeedForward(12, 2, ()), SquaredError(), 5),
+    "binary": (FeedForward(3, 1, (10,), "logistic", alpha=0.5), LogLoss(), 20),
+    "multilabel": (FeedForward(3, 3, (6,), "gelu", linear_path=False), LogLoss(), 12),
     # The curvature of the softmax is singular along the constant.
-    "softmax": (Network(3, 3, (6, 4), "tanh", alpha=2.0), SoftmaxLoss(), 14),
-    "symmetric": (Network(3, 1, (6,), init="symmetric"), SquaredError(), 60),
+    "softmax": (FeedForward(3, 3, (6, 4), "tanh", alpha=2.0), SoftmaxLoss(), 14),
+    "symmetric": (FeedForward(3, 1, (6,), init="symmetric"), SquaredError(), 60),
 }
 
 each_case = pytest.mark.parametrize("problem", CASES, indirect=True)
@@ -121,7 +121,7 @@ def test_a_linear_model_is_solved_by_one_undamped_step(direction, n, d):
     X = draw(n, d)
     X[:, 1] = X[:, 0]
     y, s = draw(n, 1, seed=1), draw(n, seed=2).abs() + 0.1
-    network = Network(d, 1, ())
+    network = FeedForward(d, 1, ())
     objective = Objective(network, SquaredError(), X, y, s)
     at = objective.evaluate(torch.zeros(network.n_weights, dtype=torch.float64))
     solver = direction(objective.jacobian(at), objective.total_weight)
@@ -147,7 +147,7 @@ def test_riemannian_norm_is_that_of_the_projected_output_gradient(direction, aft
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_riemannian_norm_is_the_whole_residual_where_the_network_can_move_it_anywhere(direction):
     """With P > n and full rank nothing of the residual is out of reach: its root mean square, weighted."""
-    network, n = Network(4, 1, (30,), "tanh"), 12
+    network, n = FeedForward(4, 1, (30,), "tanh"), 12
     X, y, s = draw(n, 4), draw(n, 1, seed=1), draw(n, seed=2).abs() + 0.1
     objective = Objective(network, SquaredError(), X, y, s)
     at = objective.evaluate(draw(network.n_weights, seed=3))
@@ -254,7 +254,7 @@ def test_single_precision_keeps_the_shortest_step_short(case, direction):
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("damping", [0.0, 1.0])
 def test_non_finite_jacobian_gives_a_step_that_can_be_rejected(direction, damping):
-    network = Network(2, 1, (4,))
+    network = FeedForward(2, 1, (4,))
     X = draw(10, 2)
     X[3, 0] = torch.inf
     objective = Objective(network, SquaredError(), X, draw(10, 1, seed=1), torch.ones(10).double())
@@ -270,10 +270,10 @@ def test_non_finite_jacobian_gives_a_step_that_can_be_rejected(direction, dampin
 @pytest.mark.parametrize(
     ("network", "n", "expected"),
     [
-        (Network(5, 1, (10,)), 10_000, Primal),
-        (Network(5, 1, (2000,)), 100, Dual),
-        (Network(5, 3, (10,)), 2000, Primal),
-        (Network(500, 1, ()), 20, Dual),
+        (FeedForward(5, 1, (10,)), 10_000, Primal),
+        (FeedForward(5, 1, (2000,)), 100, Dual),
+        (FeedForward(5, 3, (10,)), 2000, Primal),
+        (FeedForward(500, 1, ()), 20, Dual),
     ],
 )
 def test_auto_takes_the_cheaper_space(network, n, expected):
@@ -283,7 +283,7 @@ def test_auto_takes_the_cheaper_space(network, n, expected):
 
 
 def test_auto_gives_way_to_the_space_that_fits(monkeypatch):
-    network, n = Network(5, 1, (300,)), 1000
+    network, n = FeedForward(5, 1, (300,)), 1000
     assert choose("auto", network, 20_000, 1, CPU) is Primal
     # 2106 weights against 1000 rows: room for the smaller system only.
     need = {solver: training_memory(solver, network, n, 1) for solver in ("primal", "dual")}
@@ -295,19 +295,19 @@ def test_auto_gives_way_to_the_space_that_fits(monkeypatch):
 
 @pytest.mark.parametrize("solver", ["auto", "primal", "dual"])
 def test_a_system_beyond_memory_is_refused_with_a_way_out(solver, monkeypatch):
-    network, n = Network(9, 1, (100,)), 5000
+    network, n = FeedForward(9, 1, (100,)), 5000
     monkeypatch.setattr(skgn.directions, "available_memory", lambda device: 2.0**23)
     with pytest.raises(ValueError, match=rf"needs .* GB .*{network.n_weights} weights.*but 0.00781 GB are") as error:
         choose(solver, network, n, 1, CPU)
     # The suggestion holds what it promises.
     width = int(str(error.value).split("hidden_layer_sizes=(")[1].split(",")[0])
     assert width >= 1
-    assert choose("primal", Network(9, 1, (width,)), n, 1, CPU) is Primal
+    assert choose("primal", FeedForward(9, 1, (width,)), n, 1, CPU) is Primal
 
 
 def test_the_other_solver_is_named_where_it_would_fit(monkeypatch):
     monkeypatch.setattr(skgn.directions, "available_memory", lambda device: 2.0**23)
     with pytest.raises(ValueError, match=r"solver='primal' needs .*solver='dual' needs .* would fit"):
-        choose("primal", Network(9, 1, (100,)), 50, 1, CPU)
+        choose("primal", FeedForward(9, 1, (100,)), 50, 1, CPU)
     with pytest.raises(ValueError, match=r"solver='dual' needs .*solver='primal' needs .* would fit"):
-        choose("dual", Network(9, 1, (5,)), 5000, 1, CPU)
+        choose("dual", FeedForward(9, 1, (5,)), 5000, 1, CPU)

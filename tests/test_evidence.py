@@ -14,8 +14,8 @@ from skgn import GNClassifier, GNRegressor
 from skgn.directions import Primal
 from skgn.ensemble import Ensemble
 from skgn.evidence import EvidencePrior, prior_groups
+from skgn.feedforward import FeedForward
 from skgn.losses import SquaredError
-from skgn.network import Network
 from skgn.objective import Objective
 from skgn.relevance import feature_sensitivity
 
@@ -172,7 +172,7 @@ def test_noise_free_and_very_noisy_small_data(noise):
 
 
 def test_estimates_stand_while_the_system_is_singular():
-    network = Network(2, 1, (3,))
+    network = FeedForward(2, 1, (3,))
     w = torch.ones(network.n_weights, dtype=torch.float64)
     X, y, s = torch.ones(4, 2).double(), torch.ones(4, 1).double(), torch.ones(4).double()
     objective = Objective(network, SquaredError(), X, y, s)
@@ -228,7 +228,7 @@ def test_unit_prior_brings_every_precision_to_one(estimator, alpha):
 
 def test_estimates_hold_for_any_number_of_samples():
     """A prior moved to ten times the data keeps its precisions and noise; the mean form has a tenth of them."""
-    network = Network(2, 1, (3,))
+    network = FeedForward(2, 1, (3,))
     w = torch.from_numpy(network.initial_weights(np.random.RandomState(0)))
     X = torch.from_numpy(np.random.RandomState(1).standard_normal((40, 2)))
     y = X[:, :1] + 0.1
@@ -249,7 +249,7 @@ def test_estimates_hold_for_any_number_of_samples():
 )
 def test_number_of_estimated_precisions(kind, unit, count):
     """Feature: 3 features, bias of the hidden layer, its outgoing weights, linear path, readout's bias."""
-    network = Network(3, 1, (4,))
+    network = FeedForward(3, 1, (4,))
     like = torch.zeros(1, dtype=torch.float64)
     prior = EvidencePrior(network, prior_groups(kind, network, like.device), 10.0, 1.0, like, unit)
     assert prior.n_precisions == count

@@ -3,9 +3,9 @@ import pytest
 import torch
 from dense import NETWORKS, draw
 
+from skgn.feedforward import FeedForward
 from skgn.jacobian import Jacobian, gram_flops
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
-from skgn.network import Network
 from skgn.objective import Objective
 
 N = 23
@@ -65,7 +65,7 @@ def test_gram_matches_the_dense_jacobian(network, c, factored, budget):
 
 @pytest.mark.parametrize("factored", [False, True], ids=["explicit", "factored"])
 def test_gram_of_a_system_wide_enough_for_blocks(factored):
-    J, expected = operator(Network(3, 2, (30, 20), alpha=0.5), 2, factored=factored)
+    J, expected = operator(FeedForward(3, 2, (30, 20), alpha=0.5), 2, factored=factored)
     assert J.shape[1] > 600
     torch.testing.assert_close(J.gram(), expected.T @ expected, rtol=1e-10, atol=1e-11)
 
@@ -79,7 +79,7 @@ def test_kernel_matches_the_dense_jacobian(network, c, budget):
 
 
 def test_kernel_of_more_rows_than_one_block():
-    network = Network(2, 2, (4,))
+    network = FeedForward(2, 2, (4,))
     n = 600
     X, w, R = draw(n, 2), draw(network.n_weights, seed=1), roots(n, 2, 2)
     J = Jacobian(network, w, network.with_bias(X), lambda rows: R[rows], 2)
@@ -106,11 +106,11 @@ def test_single_precision(network, c, factored):
 
 
 LOSSES = [
-    (SquaredError(), Network(3, 2, (6, 4), "tanh", alpha=2.0)),
-    (LogLoss(), Network(3, 1, (5,), "softplus", alpha=0.5)),
-    (LogLoss(), Network(3, 3, (5,), "gelu", linear_path=False)),
-    (SoftmaxLoss(), Network(3, 3, (6, 4), "silu", alpha=3.0)),
-    (SoftmaxLoss(), Network(3, 3, (6,), "tanh", init="centered")),
+    (SquaredError(), FeedForward(3, 2, (6, 4), "tanh", alpha=2.0)),
+    (LogLoss(), FeedForward(3, 1, (5,), "softplus", alpha=0.5)),
+    (LogLoss(), FeedForward(3, 3, (5,), "gelu", linear_path=False)),
+    (SoftmaxLoss(), FeedForward(3, 3, (6, 4), "silu", alpha=3.0)),
+    (SoftmaxLoss(), FeedForward(3, 3, (6,), "tanh", init="centered")),
 ]
 
 
@@ -138,7 +138,7 @@ def test_gram_of_an_objective_is_its_gauss_newton_matrix(loss, network, budget):
 def test_no_array_of_rows_by_weights_when_the_budget_is_small(monkeypatch):
     """The gram of a tall problem is accumulated: the roots are asked for a few rows at a time."""
     monkeypatch.setenv("SKGN_MEMORY_BUDGET_MB", "0.5")
-    network = Network(3, 1, (10,))
+    network = FeedForward(3, 1, (10,))
     n, asked = 5000, []
     R = torch.ones(n, 1, 1, dtype=torch.float64)
 
@@ -152,11 +152,11 @@ def test_no_array_of_rows_by_weights_when_the_budget_is_small(monkeypatch):
 
 
 def test_gram_cost_grows_with_everything_that_makes_it_larger():
-    small, wide = Network(3, 1, (8,)), Network(3, 1, (16,))
+    small, wide = FeedForward(3, 1, (8,)), FeedForward(3, 1, (16,))
     assert gram_flops(small, 100_000, 1) == pytest.approx(gram_flops(small, 1000, 1) * 100, rel=0.1)
     assert gram_flops(wide, 100, 1) > gram_flops(small, 100, 1)
     # With D summed over the columns beforehand, outputs beyond a few cost nothing more per row.
-    many = Network(3, 20, (8,))
+    many = FeedForward(3, 20, (8,))
     assert gram_flops(many, 1000, 20) < 1000 * 20 * 0.6 * many.n_weights**2
 
 

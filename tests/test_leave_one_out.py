@@ -17,9 +17,9 @@ from skgn import GNClassifier
 from skgn.damping import GainRatio, as_rule
 from skgn.directions import Dual, Primal
 from skgn.evidence import EvidencePrior, FixedPrior, prior_groups
+from skgn.feedforward import FeedForward
 from skgn.leave_one_out import LeftOut, has_heavy_tails, leave_one_out, log_likelihood, predictive_score, temperature
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
-from skgn.network import Network
 from skgn.objective import Objective
 from skgn.training import Settings, Training
 
@@ -85,7 +85,7 @@ def ridge_without(i, X, Y, s, alpha, noise_precision, penalty):
 def test_ridge_equals_refits_without_each_sample(direction, weights, k, alpha):
     n, d, l2 = 24, 4, 0.03
     X, Y, s = draw(n, d), draw(n, k, seed=1) + 1, WEIGHTS[weights]
-    training = trained(Network(d, k, (), alpha=alpha), SquaredError(), X, Y, s, direction, l2)
+    training = trained(FeedForward(d, k, (), alpha=alpha), SquaredError(), X, Y, s, direction, l2)
     outputs, covariance = leave_one_out(training)
     assert outputs.shape == (n, k) and covariance.shape == (n, k, k)
     # The penalty in sum form stays the same: one sample less does not change what is known of the weights.
@@ -101,7 +101,7 @@ def test_score_is_the_normal_density_of_what_was_left_out(direction):
     n, d, k, l2 = 24, 3, 2, 0.05
     X, s = draw(n, d), WEIGHTS["mixed"]
     Y = X[:, :k] * 2 + draw(n, k, seed=1) * torch.tensor([0.3, 1.0])
-    training = trained(Network(d, k, ()), SquaredError(), X, Y, s, direction, l2)
+    training = trained(FeedForward(d, k, ()), SquaredError(), X, Y, s, direction, l2)
     # No noise level yet: less the loss, as for log losses.
     outputs, _ = leave_one_out(training)
     error = -0.5 * float(s @ (outputs - Y).square().sum(1)) / float(s.sum())
@@ -124,7 +124,7 @@ def test_score_with_estimated_precisions_and_noise_levels(direction, groups):
     n, d, k = 24, 3, 2
     X, s = draw(n, d), WEIGHTS["repeated"]
     Y = X[:, :k] * 2 + draw(n, k, seed=1) * torch.tensor([0.3, 1.0])
-    network = Network(d, k, ())
+    network = FeedForward(d, k, ())
     w = torch.zeros(network.n_weights, dtype=torch.float64)
     prior = EvidencePrior(network, prior_groups(groups, network, w.device), float(s.sum()), 1.0, w, groups == "unit")
     settings = Settings(max_iter=200, tol=0.0)
@@ -167,7 +167,7 @@ def refit_log_loss(U, Y, s, penalty, W0):
 def test_logistic_regression_is_close_to_refits(direction, weights, loss, k):
     n, d, l2 = 24, 2, 0.05
     X, s, Y = draw(n, d), WEIGHTS[weights], targets(loss, n, k)
-    training = trained(Network(d, k, ()), loss, X, Y, s, direction, l2)
+    training = trained(FeedForward(d, k, ()), loss, X, Y, s, direction, l2)
     outputs = leave_one_out(training)[0].numpy()
     inside = training.at.outputs.numpy()
     U, penalty = np.column_stack([X, np.ones(n)]), l2 * float(s.sum())
@@ -185,7 +185,7 @@ def test_logistic_regression_is_close_to_refits(direction, weights, loss, k):
 def test_score_of_log_losses_is_less_the_loss_of_what_was_left_out():
     n, k, s = 24, 3, WEIGHTS["mixed"]
     X, Y = draw(n, 2), targets(SoftmaxLoss(), n, k)
-    training = trained(Network(2, k, ()), SoftmaxLoss(), X, Y, s, Primal, 0.05)
+    training = trained(FeedForward(2, k, ()), SoftmaxLoss(), X, Y, s, Primal, 0.05)
     log_p = log_softmax(leave_one_out(training)[0].numpy(), axis=1)
     assert predictive_score(training, leave_one_out(training)) == pytest.approx(
         np.average((Y.numpy() * log_p).sum(1), weights=s), rel=1e-12
@@ -197,11 +197,11 @@ def test_score_of_log_losses_is_less_the_loss_of_what_was_left_out():
 
 
 NETWORKS = [
-    (SquaredError(), Network(3, 1, (5,))),
-    (SquaredError(torch.tensor([0.5, 1.0, 2.0]).double()), Network(3, 3, (4, 3), "silu", alpha=2.0)),
-    (LogLoss(), Network(3, 1, (5,), linear_path=False)),
-    (LogLoss(), Network(3, 3, (5,), "gelu")),
-    (SoftmaxLoss(), Network(3, 3, (6, 4))),
+    (SquaredError(), FeedForward(3, 1, (5,))),
+    (SquaredError(torch.tensor([0.5, 1.0, 2.0]).double()), FeedForward(3, 3, (4, 3), "silu", alpha=2.0)),
+    (LogLoss(), FeedForward(3, 1, (5,), linear_path=False)),
+    (LogLoss(), FeedForward(3, 3, (5,), "gelu")),
+    (SoftmaxLoss(), FeedForward(3, 3, (6, 4))),
 ]
 
 
@@ -222,7 +222,7 @@ def test_primal_and_dual_leave_out_the_same(loss, network, weights, budget, monk
 @pytest.mark.parametrize(("loss", "k"), [(SquaredError(), 1), (LogLoss(), 1), (SoftmaxLoss(), 3)])
 def test_score_prefers_the_model_that_predicts_new_samples_better(loss, k):
     """An overfitted network has the lower loss on its samples, the lower score, and the higher loss on new ones."""
-    n, network = 60, Network(3, k, (8,))
+    n, network = 60, FeedForward(3, k, (8,))
     X, new = draw(n, 3), draw(1000, 3, seed=5)
 
     def target(X, seed):
@@ -254,7 +254,7 @@ def test_score_prefers_the_model_that_predicts_new_samples_better(loss, k):
 def test_no_sample_has_more_than_all_leverage_while_noise_levels_change(direction, iterations, budget, monkeypatch):
     """One output is constant: its noise level falls by orders of magnitude an iteration."""
     monkeypatch.setenv("SKGN_MEMORY_BUDGET_MB", budget)
-    network, n = Network(3, 2, (5,)), 24
+    network, n = FeedForward(3, 2, (5,)), 24
     X, s = draw(n, 3), torch.ones(n, dtype=torch.float64)
     Y = torch.cat([X[:, :1] ** 2, torch.zeros(n, 1)], 1)
     w = torch.from_numpy(network.initial_weights(np.random.RandomState(0)))
@@ -272,7 +272,9 @@ def test_no_sample_has_more_than_all_leverage_while_noise_levels_change(directio
 @each_direction
 def test_undetermined_weights_have_no_score(direction):
     X, Y = draw(5, 3), draw(5, 1, seed=1)
-    training = trained(Network(3, 1, (8,)), SquaredError(), X, Y, torch.ones(5).double(), direction, 0.0, iterations=3)
+    training = trained(
+        FeedForward(3, 1, (8,)), SquaredError(), X, Y, torch.ones(5).double(), direction, 0.0, iterations=3
+    )
     assert leave_one_out(training) is None
     assert predictive_score(training, leave_one_out(training)) == -math.inf
 
@@ -284,7 +286,7 @@ def test_the_only_sample_is_predicted_by_the_prior(n, loss, dtype):
     """Without all the data nothing but the prior is left: outputs 0, of the prior's variance."""
     X = draw(1, 3).expand(n, 3).to(dtype)
     Y, s = torch.ones(n, 1, dtype=dtype), torch.ones(n, dtype=dtype)
-    training = trained(Network(3, 1, ()), loss, X[:1], Y[:1], s[:1] * (1 if n == 1 else 0.3), Primal, 0.1)
+    training = trained(FeedForward(3, 1, ()), loss, X[:1], Y[:1], s[:1] * (1 if n == 1 else 0.3), Primal, 0.1)
     outputs, covariance = leave_one_out(training)
     assert outputs.dtype == torch.float64
     expected = float(X[0].double().square().sum() + 1) / (0.1 * training.objective.total_weight)

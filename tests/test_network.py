@@ -4,12 +4,12 @@ import pytest
 import torch
 from dense import NETWORKS, draw
 
+from skgn.feedforward import FeedForward
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
-from skgn.network import Network
 from skgn.objective import Objective
 
 INITS_AT_ZERO = [
-    Network(3, k, hidden, activation, linear_path, alpha, init)
+    FeedForward(3, k, hidden, activation, linear_path, alpha, init)
     for init in ("symmetric", "centered")
     for k, hidden, activation, linear_path, alpha in [
         (1, (2,), "tanh", True, 1.0),
@@ -68,9 +68,9 @@ def test_split_and_expand_use_the_same_layout(network):
 
 
 def test_weight_count_of_known_architectures():
-    assert Network(4, 2, ()).n_weights == 2 * 5
-    assert Network(4, 2, (7,)).n_weights == 7 * 5 + 2 * (7 + 4 + 1)
-    assert Network(4, 2, (7, 3), linear_path=False).n_weights == 7 * 5 + 3 * 8 + 2 * 4
+    assert FeedForward(4, 2, ()).n_weights == 2 * 5
+    assert FeedForward(4, 2, (7,)).n_weights == 7 * 5 + 2 * (7 + 4 + 1)
+    assert FeedForward(4, 2, (7, 3), linear_path=False).n_weights == 7 * 5 + 3 * 8 + 2 * 4
 
 
 def test_initial_weights_depend_on_the_generator_only(network):
@@ -84,7 +84,7 @@ def test_initial_weights_depend_on_the_generator_only(network):
 def test_initial_outputs_have_unit_order_whatever_the_width():
     X = draw(200, 30)
     for width in (10, 1000):
-        network = Network(30, 1, (width,), "identity")
+        network = FeedForward(30, 1, (width,), "identity")
         draws = [
             dense.forward(network, torch.from_numpy(network.initial_weights(np.random.RandomState(seed))), X)
             for seed in range(20)
@@ -94,7 +94,7 @@ def test_initial_outputs_have_unit_order_whatever_the_width():
 
 @pytest.mark.parametrize("init", ["random", "centered"])
 def test_random_starts_break_the_symmetry_of_units(init):
-    network = Network(3, 1, (8,), init=init)
+    network = FeedForward(3, 1, (8,), init=init)
     w = torch.from_numpy(network.initial_weights(np.random.RandomState(0)))
     J = dense.jacobian(network, w, draw(100, 3))[:, 0]
     assert int(torch.linalg.matrix_rank(J)) == network.n_weights
@@ -123,7 +123,7 @@ def test_symmetric_start_is_rank_deficient_and_centered_is_not():
     X = draw(200, 3)
     ranks = {}
     for init in ("symmetric", "centered"):
-        network = Network(3, 1, (6,), init=init)
+        network = FeedForward(3, 1, (6,), init=init)
         w = torch.from_numpy(network.initial_weights(np.random.RandomState(0)))
         ranks[init] = int(torch.linalg.matrix_rank(dense.jacobian(network, w, X)[:, 0]))
     # Paired units share a Jacobian direction: at most half of the hidden and readout weights count.
@@ -133,16 +133,16 @@ def test_symmetric_start_is_rank_deficient_and_centered_is_not():
 @pytest.mark.parametrize("hidden", [(5,), (6, 3), (1, 2)])
 def test_symmetric_start_refuses_odd_widths(hidden):
     with pytest.raises(ValueError, match=r"even widths.*\(" + str(hidden[0])):
-        Network(3, 1, hidden, init="symmetric")
+        FeedForward(3, 1, hidden, init="symmetric")
 
 
 OBJECTIVES = [
-    (SquaredError(), Network(3, 2, (6, 4), "tanh", alpha=2.0)),
-    (SquaredError(), Network(3, 1, ())),
-    (LogLoss(), Network(3, 1, (5,), "softplus", alpha=0.5)),
-    (LogLoss(), Network(3, 3, (5,), "gelu", linear_path=False)),
-    (SoftmaxLoss(), Network(3, 3, (6, 4), "silu", alpha=3.0)),
-    (SoftmaxLoss(), Network(3, 3, (6,), "tanh", init="centered")),
+    (SquaredError(), FeedForward(3, 2, (6, 4), "tanh", alpha=2.0)),
+    (SquaredError(), FeedForward(3, 1, ())),
+    (LogLoss(), FeedForward(3, 1, (5,), "softplus", alpha=0.5)),
+    (LogLoss(), FeedForward(3, 3, (5,), "gelu", linear_path=False)),
+    (SoftmaxLoss(), FeedForward(3, 3, (6, 4), "silu", alpha=3.0)),
+    (SoftmaxLoss(), FeedForward(3, 3, (6,), "tanh", init="centered")),
 ]
 
 
@@ -170,7 +170,7 @@ def test_objective_is_the_weighted_mean_and_its_gradient_matches_finite_differen
 
 
 def test_weights_stay_float64_where_data_are_float32():
-    network = Network(3, 1, (5,))
+    network = FeedForward(3, 1, (5,))
     X, w = draw(40, 3), draw(network.n_weights, seed=1)
     single = Objective(network, SquaredError(), X.float(), torch.zeros(40, 1), torch.ones(40))
     double = Objective(network, SquaredError(), X, torch.zeros(40, 1).double(), torch.ones(40).double())
@@ -186,9 +186,9 @@ def test_weights_stay_float64_where_data_are_float32():
 @pytest.mark.parametrize("hidden", [(), (5,), (4, 6)])
 def test_inputs_exchanged_equal_a_forward_pass_on_the_exchanged_inputs(hidden, linear_path):
     rng = np.random.RandomState(0)
-    network = Network(4, 2, hidden, linear_path=linear_path, alpha=1.7)
+    network = FeedForward(4, 2, hidden, linear_path=linear_path, alpha=1.7)
     w = torch.from_numpy(rng.standard_normal(network.n_weights))
-    U = Network.with_bias(torch.from_numpy(rng.standard_normal((11, 4))))
+    U = FeedForward.with_bias(torch.from_numpy(rng.standard_normal((11, 4))))
     partner = U.roll(-5, 0)
     blocks = [[0], [1, 3], [2], []]
     outputs = list(network.forward_exchanged(U, partner, w, [torch.tensor(b, dtype=torch.long) for b in blocks]))

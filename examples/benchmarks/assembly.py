@@ -22,9 +22,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
+from skgn.feedforward import FeedForward
 from skgn.jacobian import Jacobian
 from skgn.losses import SoftmaxLoss, SquaredError
-from skgn.network import Network
 from skgn.objective import Objective
 
 GRAM_SHAPES = [(1000, 8, 20, 1), (8000, 16, 50, 1), (20000, 30, 64, 1), (5000, 20, 32, 10)]
@@ -35,7 +35,7 @@ FIELDS = ["system", "n", "d", "h", "k", "P", "dtype", "product_seconds", "assemb
 
 def jacobian(n: int, d: int, h: int, k: int, dtype: torch.dtype) -> Callable[[], Jacobian]:
     """Makes the Jacobian of a network at its initial weights on normal inputs, anew at each call."""
-    network, rng = Network(d, k, (h,)), np.random.RandomState(0)
+    network, rng = FeedForward(d, k, (h,)), np.random.RandomState(0)
     X = torch.from_numpy(rng.standard_normal((n, d))).to(dtype)
     Y = torch.eye(k, dtype=dtype)[torch.from_numpy(rng.randint(k, size=n))] if k > 1 else X[:, :1]
     loss = SoftmaxLoss() if k > 1 else SquaredError()

@@ -25,8 +25,8 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from skgn import GNClassifier, GNRegressor
+from skgn.feedforward import FeedForward
 from skgn.memory import training_memory
-from skgn.network import Network
 
 ITERATIONS = 2
 MEGABYTE = 2**20
@@ -101,7 +101,7 @@ def measure(case: Case) -> dict[str, Any]:
         random_state=0,
     ).fit(X, y)
     seconds, measured = time.perf_counter() - start, status("VmHWM") - before
-    network: Network = model.estimators_[0].network
+    network: FeedForward = model.estimators_[0].network
     dtype = getattr(torch, case.dtype)
     estimated = training_memory(case.solver, network, case.n, case.k, dtype, candidates=case.members) / MEGABYTE
     hidden = "-".join(map(str, case.hidden))

@@ -21,8 +21,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skgn import GNRegressor
 from skgn.damping import GainRatio
+from skgn.feedforward import FeedForward
 from skgn.jacobian import Jacobian, gram_flops
-from skgn.network import Network
 
 #: Passes through the network an iteration, in multiply-adds of n P each: trial, gradient, re-estimates.
 PASSES = 6
@@ -53,9 +53,9 @@ def matrix_rate(repeats):
 
 def seconds_a_unit(repeats):
     """Of a forward pass that is nearly all activations."""
-    network = Network(1, 1, (200,), linear_path=False)
+    network = FeedForward(1, 1, (200,), linear_path=False)
     w = torch.from_numpy(network.initial_weights(np.random.RandomState(0)))
-    U = Network.with_bias(torch.randn(1000, 1, dtype=torch.float64))
+    U = FeedForward.with_bias(torch.randn(1000, 1, dtype=torch.float64))
     return timed(lambda: network.forward(U, w), 5 * repeats) / (1000 * 200)
 
 
@@ -95,7 +95,7 @@ def settings(hidden, **changes):
 def full_batch(n, hidden, rate):
     """Weights, and seconds as predicted and as measured."""
     X, y = table(n)
-    network = Network(X.shape[1], 1, hidden)
+    network = FeedForward(X.shape[1], 1, hidden)
     P = network.n_weights
     predicted = rate.seconds(gram_flops(network, n, 1) + CUBIC * P**3 + PASSES * n * P, PASSES * n * sum(hidden))
     return P, predicted, seconds_an_iteration(GNRegressor(**settings(hidden)), X, y)
@@ -104,7 +104,7 @@ def full_batch(n, hidden, rate):
 def mini_batches(n, hidden, rate, batch=1000):
     """The same of a pass of batches."""
     X, y = table(n)
-    network = Network(X.shape[1], 1, hidden)
+    network = FeedForward(X.shape[1], 1, hidden)
     P = network.n_weights
     one = gram_flops(network, batch, 1) + P**3 / 3 + 2 * PASSES * batch * P
     predicted = rate.seconds(n / batch * one + PASSES * n * P, 3 * PASSES * n * sum(hidden))
@@ -114,9 +114,9 @@ def mini_batches(n, hidden, rate, batch=1000):
 def cg_product(n, hidden, rate, repeats):
     """The same of a product with the Gauss-Newton matrix."""
     X, _ = table(n)
-    network = Network(X.shape[1], 1, hidden)
+    network = FeedForward(X.shape[1], 1, hidden)
     w = torch.from_numpy(network.initial_weights(np.random.RandomState(0)))
-    jacobian = Jacobian.of_outputs(network, w, Network.with_bias(torch.from_numpy(X)))
+    jacobian = Jacobian.of_outputs(network, w, FeedForward.with_bias(torch.from_numpy(X)))
     predicted = rate.seconds(PASSES_A_PRODUCT * n * network.n_weights, PASSES_A_PRODUCT * n * sum(hidden))
     with torch.no_grad():
         return network.n_weights, predicted, timed(lambda: jacobian.normal_product(w), repeats)
@@ -144,7 +144,7 @@ def on_dask(sizes, rate, workers=2):
         a_round = (time.perf_counter() - began) / 20
         for n, hidden in sizes:
             X, y = table(n)
-            network = Network(X.shape[1], 1, hidden)
+            network = FeedForward(X.shape[1], 1, hidden)
             P = network.n_weights
             on_workers = rate.seconds(gram_flops(network, n, 1) + PASSES * n * P, PASSES * n * sum(hidden)) / workers
             # A sum goes through the scheduler three times: shards, workers, driver.

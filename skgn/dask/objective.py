@@ -180,8 +180,10 @@ class DistributedObjective(Objective):
         return self.sum_at(_weighted_squares, at.w)
 
     def readout(self, at: Evaluation) -> tuple[DistributedObjective, Evaluation]:
+        readout = self.network.readout
+        assert readout is not None
         linear = self._seeing(hidden=at.w)
-        linear.network = self.network.readout
+        linear.network = readout
         return linear, at._replace(w=at.w[-linear.network.n_weights :])
 
     def jacobian(self, at: Evaluation) -> DistributedJacobian:

@@ -1,0 +1,174 @@
+"""The feed-forward network of the estimators: forward pass, derivatives, initialisation.
+
+Hidden layers apply the activation to W u. The readout reads the last hidden layer and, with ``linear_path``, the
+network's own input beside it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .activations import ACTIVATIONS
+from .network import Network, Tape
+
+__all__ = ["FeedForward"]
+
+
+@dataclass(frozen=True)
+class FeedForward(Network):
+    """A multi-layer perceptron whose readout may see the inputs too; without hidden layers a linear model."""
+
+    n_inputs: int
+    n_outputs: int
+    hidden_layer_sizes: tuple[int, ...] = (20,)
+    activation: str = "tanh"
+    linear_path: bool = True
+    alpha: float = 1.0
+    init: str = "random"
+    shapes: tuple[tuple[int, int], ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.init == "symmetric" and any(h % 2 for h in self.hidden_layer_sizes):
+            raise ValueError(
+                "init='symmetric' pairs the units of a layer and needs even widths, got "
+                f"hidden_layer_sizes={self.hidden_layer_sizes}; make them even or use init='centered'."
+            )
+        widths = [self.n_inputs, *self.hidden_layer_sizes]
+        shapes = [(out, into + 1) for into, out in itertools.pairwise(widths)]
+        skip = self.n_inputs if self.linear_path and self.hidden_layer_sizes else 0
+        shapes.append((self.n_outputs, widths[-1] + skip + 1))
+        object.__setattr__(self, "shapes", tuple(shapes))
+
+    @cached_property
+    def readout(self) -> FeedForward:
+        return FeedForward(self.shapes[-1][1] - 1, self.n_outputs, (), alpha=self.alpha)
+
+    def input_blocks(self, layer: int) -> list[int]:
+        """Inputs or units of the layer below, the linear path, the bias."""
+        into = self.shapes[layer][1]
+        if self._is_readout(layer) and layer > 0 and self.linear_path:
+            return [into - 1 - self.n_inputs, self.n_inputs, 1]
+        return [into - 1, 1]
+
+    def fan_in(self, layer: int) -> Tensor:
+        into = self.shapes[layer][1]
+        values = torch.full((into,), float(into - 1), dtype=torch.float64)
+        if self._is_readout(layer):
+            h = self.hidden_layer_sizes[-1] if self.hidden_layer_sizes else 0
+            values[:h], values[h:] = float(h), 1.0
+        return values
+
+    def output_scale(self, layer: int) -> float:
+        return self.alpha if self._is_readout(layer) else 1.0
+
+    def _is_readout(self, layer: int) -> bool:
+        return layer == len(self.shapes) - 1
+
+    def arrays(self, weights: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        ends = np.cumsum([out * into for out, into in self.shapes])
+        layers = [part.reshape(shape) for part, shape in zip(np.split(weights, ends[:-1]), self.shapes, strict=True)]
+        return [W[:, :-1].T.copy() for W in layers], [W[:, -1].copy() for W in layers]
+
+    def initial_weights(self, random_state: np.random.RandomState, own: bool = False) -> np.ndarray:
+        """Draw weights: normal with variance 1 / fan-in, zero for the linear path and the readout's bias.
+
+        With ``init="symmetric"`` units j and j + h/2 of a hidden layer of width h share their incoming weights, and
+        their readout weights are opposite, so the output is 0 for any input.
+        """
+        layers = [random_state.standard_normal(shape) / math.sqrt(shape[1]) for shape in self.shapes[:-1]]
+        h = self.hidden_layer_sizes[-1] if self.hidden_layer_sizes else 0
+        readout = np.zeros(self.shapes[-1])
+        readout[:, :h] = random_state.standard_normal((self.n_outputs, h)) / math.sqrt(max(h, 1))
+        if self.init == "symmetric":
+            for W in layers:
+                W[len(W) // 2 :] = W[: len(W) // 2]
+            readout[:, h // 2 : h] = -readout[:, : h // 2]
+        return np.concatenate([W.ravel() for W in [*layers, readout]])
+
+    def forward(self, U: Tensor, w: Tensor, with_slopes: bool = True) -> tuple[Tensor, Tape]:
+        function, derivative = ACTIVATIONS[self.activation]
+        *hidden, readout = self.split(w)
+        inputs, slopes = [U], []
+        for depth, W in enumerate(hidden, start=1):
+            last = depth == len(hidden)
+            if last and self.init == "symmetric":
+                z = _paired_units(inputs[-1], W)
+                # Halves apart: vectorised and left-over elements may round differently, which must not part a pair.
+                a = torch.cat([function(half) for half in z.chunk(2, 1)], 1)
+            else:
+                z = inputs[-1] @ W.T
+                a = function(z)
+            if with_slopes:
+                slopes.append(derivative(z, a))
+            skip = U if last and self.linear_path else U[:, -1:]
+            inputs.append(torch.cat([a, skip], 1))
+        if hidden and self.init == "symmetric":
+            net = _paired_readout(inputs[-1], readout, self.hidden_layer_sizes[-1])
+        else:
+            net = inputs[-1] @ readout.T
+        return self.alpha * net, Tape(inputs, slopes)
+
+    def forward_exchanged(self, U: Tensor, partner: Tensor, w: Tensor, blocks: list[Tensor]) -> Iterator[Tensor]:
+        """As the base class has it.
+
+        Only the first layer and the linear path see an input: their products are corrected by a term of low rank.
+        """
+        *hidden, readout = self.split(w)
+        change = partner - U
+        if not hidden:
+            net = U @ readout.T
+            yield from (self.alpha * (net + change[:, block] @ readout[:, block].T) for block in blocks)
+            return
+        function = ACTIVATIONS[self.activation][0]
+        h = self.hidden_layer_sizes[-1]
+        direct = readout[:, h:-1] if self.linear_path else readout.new_zeros(self.n_outputs, self.n_inputs)
+        upper = FeedForward(
+            self.hidden_layer_sizes[0], self.n_outputs, self.hidden_layer_sizes[1:], self.activation, False
+        )
+        w_upper = torch.cat([W.flatten() for W in [*hidden[1:], torch.cat([readout[:, :h], readout[:, -1:]], 1)]])
+        z, linear = U @ hidden[0].T, U[:, :-1] @ direct.T
+        for block in blocks:
+            a = function(z + change[:, block] @ hidden[0][:, block].T)
+            net = upper.forward(self.with_bias(a), w_upper)[0] + linear + change[:, block] @ direct[:, block].T
+            yield self.alpha * net
+
+    def backward(self, tape: Tape, w: Tensor, columns: Tensor) -> list[Tensor]:
+        layers = self.split(w)
+        rows = [self.alpha * columns.transpose(1, 2)]
+        for W, slope in zip(layers[:0:-1], tape.slopes[::-1], strict=True):
+            rows.append((rows[-1] @ W[:, : slope.shape[1]]) * slope[:, None, :])
+        return rows[::-1]
+
+    def vjp(self, tape: Tape, w: Tensor, g: Tensor) -> Tensor:
+        rows = self.backward(tape, w, g[:, :, None])
+        return torch.cat([(d[:, 0].T @ u).flatten() for d, u in zip(rows, tape.inputs, strict=True)])
+
+    def jvp(self, tape: Tape, w: Tensor, v: Tensor) -> Tensor:
+        layers, directions = self.split(w), self.split(v)
+        tangent = tape.inputs[0] @ directions[0].T
+        for W, V, u, slope in zip(layers[1:], directions[1:], tape.inputs[1:], tape.slopes, strict=True):
+            tangent = u @ V.T + (slope * tangent) @ W[:, : slope.shape[1]].T
+        return self.alpha * tangent
+
+
+def _paired_units(u: Tensor, W: Tensor) -> Tensor:
+    """``u @ W.T`` by half-sums and half-differences, so that equal rows of W give bitwise equal columns."""
+    first, second = W.chunk(2)
+    mean, half = u @ ((first + second) / 2).T, u @ ((first - second) / 2).T
+    return torch.cat([mean + half, mean - half], 1)
+
+
+def _paired_readout(u: Tensor, W: Tensor, h: int) -> Tensor:
+    """``u @ W.T`` with the paired units combined first, exactly 0 while they are equal and their weights opposite."""
+    first, second = u[:, :h].chunk(2, 1)
+    V1, V2 = W[:, :h].chunk(2, 1)
+    paired = ((first + second) / 2) @ (V1 + V2).T + ((first - second) / 2) @ (V1 - V2).T
+    return paired + u[:, h:] @ W[:, h:].T

@@ -1,0 +1,228 @@
+"""Any torch module as the network: its Jacobian from :mod:`torch.func`, a sample at a time under ``vmap``.
+
+Each trainable parameter is a layer of one input that is always 1: then the Jacobian's rows of that parameter are the
+"back-propagated rows" themselves, and Gram matrix, kernel, traces and priors need no other formulas. The price is that
+these rows have as many entries as there are weights, where a feed-forward network has two short factors.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.func import functional_call, vjp, vmap
+
+from .network import Network, Tape
+
+__all__ = ["ModuleNetwork"]
+
+#: Rows of the trial evaluation, which must not depend on each other.
+_TRIAL_ROWS = 3
+
+
+@dataclass(frozen=True)
+class ModuleNetwork(Network):
+    """A module that maps (n, n_inputs) to (n, n_outputs), row by row; it is copied, and the copy set to evaluation.
+
+    Parameters that do not require a gradient, and buffers, stay as they are. Two such networks are equal if their
+    modules have the same structure.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the module does not map rows so, has nothing to train, or ``torch.func`` cannot differentiate it.
+    """
+
+    module: nn.Module = field(compare=False, repr=False)
+    n_inputs: int
+    n_outputs: int
+    alpha: float = 1.0
+    init: str = "random"
+    structure: str = field(init=False)
+    shapes: tuple[tuple[int, int], ...] = field(init=False, repr=False)
+    hidden_layer_sizes: tuple[int, ...] = field(init=False, repr=False, default=())
+    n_saved: int = field(init=False, repr=False, compare=False)
+    _threads: threading.local = field(init=False, repr=False, compare=False, default_factory=threading.local)
+
+    def __post_init__(self) -> None:
+        if self.init == "symmetric":
+            raise ValueError("init='symmetric' pairs the units of layers that are known; with network= use 'centered'.")
+        module = copy.deepcopy(self.module).cpu().eval()
+        object.__setattr__(self, "module", module)
+        object.__setattr__(self, "n_saved", self._try_forward())
+        trainable = {name: tuple(p.shape) for name, p in self._trainable(module)}
+        if not trainable:
+            raise ValueError(f"network={type(module).__name__} has no parameter that requires a gradient.")
+        object.__setattr__(self, "structure", f"{module}: {trainable}")
+        object.__setattr__(self, "shapes", tuple((math.prod(shape), 1) for shape in trainable.values()))
+        self._try_backward()
+
+    @staticmethod
+    def _trainable(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
+        return [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
+
+    def _try_forward(self) -> int:
+        """Check the shapes of an evaluation, and count the numbers a row that torch saves of it for a backward pass."""
+        name, n, saved = type(self.module).__name__, _TRIAL_ROWS, 0
+
+        def count(values: Tensor) -> Tensor:
+            nonlocal saved
+            saved += values.numel() // n if values.ndim and len(values) == n else 0
+            return values
+
+        like = next((p for p in self.module.parameters() if not isinstance(p, nn.UninitializedParameter)), None)
+        dtype = torch.get_default_dtype() if like is None else like.dtype
+        X = torch.linspace(-1, 1, n * self.n_inputs, dtype=dtype).view(n, self.n_inputs)
+        try:
+            with torch.enable_grad(), torch.random.fork_rng(devices=[]), saved_tensors_hooks(count, lambda x: x):
+                # A lazy module draws its parameters here.
+                torch.manual_seed(0)
+                f = self.module(X)
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            raise ValueError(
+                f"network={name} failed on {n} rows of {self.n_inputs} input(s), the columns that this fit has: {error}"
+            ) from error
+        if not isinstance(f, Tensor):
+            raise TypeError(f"network={name} must return a tensor, got {type(f).__name__}.")
+        if f.shape != (n, self.n_outputs) and f.shape != (n,) * (self.n_outputs == 1):
+            raise ValueError(
+                f"network={name} maps {n} rows of {self.n_inputs} input(s) to the shape {tuple(f.shape)}; "
+                f"this fit needs ({n}, {self.n_outputs})."
+            )
+        return saved
+
+    def _try_backward(self) -> None:
+        """Check that rows are mapped each on its own, in a way that can be differentiated in float64."""
+        name, n = type(self.module).__name__, _TRIAL_ROWS
+        w = torch.from_numpy(self._flat(self.module))
+        U = self.with_bias(torch.linspace(-1, 1, n * self.n_inputs, dtype=w.dtype).view(n, self.n_inputs))
+        try:
+            with torch.no_grad():
+                f, tape = self.forward(U, w)
+                J = torch.cat(self.backward(tape, w, torch.eye(self.n_outputs, dtype=w.dtype).expand(n, -1, -1)), 2)
+                gradient, tangent = self.vjp(tape, w, torch.ones_like(f)), self.jvp(tape, w, torch.ones_like(w))
+        except RuntimeError as error:
+            raise ValueError(
+                f"torch.func cannot differentiate network={name} in float64, sample by sample: {error}"
+            ) from error
+        if not (torch.allclose(gradient, J.sum((0, 1)), rtol=1e-6, atol=1e-9) and torch.allclose(tangent, J.sum(2))):
+            raise ValueError(f"network={name} must map each row on its own; its outputs depend on the other rows.")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_threads"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _threads=threading.local())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ModuleNetwork:
+        # Nothing in it ever changes.
+        return self
+
+    def trained(self, weights: np.ndarray) -> nn.Module:
+        """A copy of the module with these weights, in float64 and without ``alpha``."""
+        module = copy.deepcopy(self.module).double()
+        parts = self._parameters(torch.from_numpy(weights.copy()))
+        with torch.no_grad():
+            for name, parameter in self._trainable(module):
+                parameter.copy_(parts[name])
+        return module
+
+    def _flat(self, module: nn.Module) -> np.ndarray:
+        return torch.cat([p.detach().double().flatten() for _, p in self._trainable(module)]).numpy()
+
+    def initial_weights(self, random_state: np.random.RandomState, own: bool = False) -> np.ndarray:
+        """Draw weights by the module's own ``reset_parameters``; the random state of torch stays as it is.
+
+        Raises
+        ------
+        ValueError
+            If a part of the module with parameters of its own has no such method.
+        """
+        if own:
+            return self._flat(self.module)
+        module = copy.deepcopy(self.module)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(random_state.randint(np.iinfo(np.int32).max))
+            for name, part in module.named_modules():
+                if any(p.requires_grad for p in part.parameters(recurse=False)):
+                    if not callable(getattr(part, "reset_parameters", None)):
+                        raise ValueError(
+                            f"network={type(module).__name__}: {name or 'the module'!r} ({type(part).__name__}) has "
+                            "parameters but no reset_parameters(), by which members begin from different weights; "
+                            "define it, or set n_estimators=1 to begin from the module's own weights."
+                        )
+                    part.reset_parameters()
+        return self._flat(module)
+
+    def input_blocks(self, layer: int) -> list[int]:
+        return [1]
+
+    def fan_in(self, layer: int) -> Tensor:
+        """Of a matrix the inputs of a unit, as of a kernel; 1 for biases and gains."""
+        shape = self._trainable(self.module)[layer][1].shape
+        return torch.full((1,), float(math.prod(shape[1:])), dtype=torch.float64)
+
+    def output_scale(self, layer: int) -> float:
+        """1: which layers are readouts is not known."""
+        return 1.0
+
+    def arrays(self, weights: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """The parameters in the shapes and the order of the module, and none apart as biases."""
+        return [part.numpy().copy() for part in self._parameters(torch.from_numpy(weights.copy())).values()], []
+
+    def _parameters(self, w: Tensor) -> dict[str, Tensor]:
+        parts = torch.split(w, [out for out, _ in self.shapes])
+        return {name: part.view(p.shape) for (name, p), part in zip(self._trainable(self.module), parts, strict=True)}
+
+    def _local_module(self, like: Tensor) -> nn.Module:
+        """The copy of this thread, which a functional call lends other weights, on a device and in a dtype."""
+        modules = vars(self._threads).setdefault("modules", {})
+        key = like.device, like.dtype
+        if key not in modules:
+            modules[key] = copy.deepcopy(self.module).to(device=like.device, dtype=like.dtype)
+        return modules[key]
+
+    def _call(self, module: nn.Module, X: Tensor, w: Tensor) -> Tensor:
+        f: Tensor = functional_call(module, self._parameters(w), (X,))
+        return self.alpha * f.reshape(len(X), self.n_outputs)
+
+    def forward(self, U: Tensor, w: Tensor, with_slopes: bool = True) -> tuple[Tensor, Tape]:
+        """Outputs, and a tape whose only slope is the inputs U: derivatives begin from there."""
+        return self._call(self._local_module(w), U[:, :-1], w), Tape([U[:, -1:]] * len(self.shapes), [U])
+
+    def forward_exchanged(self, U: Tensor, partner: Tensor, w: Tensor, blocks: list[Tensor]) -> Iterator[Tensor]:
+        for block in blocks:
+            exchanged = U.clone()
+            exchanged[:, block] = partner[:, block]
+            yield self._call(self._local_module(w), exchanged[:, :-1], w)
+
+    def backward(self, tape: Tape, w: Tensor, columns: Tensor) -> list[Tensor]:
+        module = self._local_module(w)
+
+        def rows(x: Tensor, sample_columns: Tensor) -> Tensor:
+            pull = vjp(lambda w: self._call(module, x[None], w)[0], w)[1]
+            return vmap(lambda g: pull(g)[0], in_dims=1)(sample_columns)
+
+        J: Tensor = vmap(rows)(tape.slopes[0][:, :-1], columns)
+        return list(torch.split(J, [out for out, _ in self.shapes], dim=2))
+
+    def vjp(self, tape: Tape, w: Tensor, g: Tensor) -> Tensor:
+        module = self._local_module(w)
+        pull = vjp(lambda w: self._call(module, tape.slopes[0][:, :-1], w), w)[1]
+        product: Tensor = pull(g)[0]
+        return product
+
+    def jvp(self, tape: Tape, w: Tensor, v: Tensor) -> Tensor:
+        """The transpose of the transpose: forward mode is not for threads, nor for every operation."""
+        self._local_module(w)  # not for the first time within a transformation
+        transpose = vjp(lambda g: self.vjp(tape, w, g), w.new_zeros(len(tape.slopes[0]), self.n_outputs))[1]
+        product: Tensor = transpose(v)[0]
+        return product

@@ -1,0 +1,326 @@
+"""`network=`: any torch module, against automatic differentiation and the built-in network."""
+
+import copy
+import itertools
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.datasets import load_diabetes, load_digits, load_iris
+from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV, train_test_split
+from torch import nn
+
+from skgn import GNClassifier, GNRegressor
+from skgn.damping import GainRatio
+from skgn.jacobian import Jacobian
+from skgn.module import ModuleNetwork
+
+
+class TwoBranches(nn.Module):
+    """One part of the columns through a hidden layer, the other one linear; a parameter of its own scales the sum."""
+
+    def __init__(self, n_outputs=1):
+        super().__init__()
+        self.bend, self.mix = nn.Linear(3, 6), nn.Linear(6, n_outputs)
+        self.straight = nn.Linear(2, n_outputs, bias=False)
+        self.scale = nn.Parameter(torch.ones(n_outputs))
+
+    def reset_parameters(self):
+        nn.init.ones_(self.scale)
+
+    def forward(self, X):
+        return self.scale * (self.mix(torch.tanh(self.bend(X[:, :3]))) + self.straight(X[:, 3:]))
+
+
+def convolution(n_outputs=10):
+    """Images of 8 x 8 pixels, given as rows."""
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 8, 8)),
+        nn.Conv2d(1, 4, 3, stride=2),
+        nn.Tanh(),
+        nn.Flatten(),
+        nn.Linear(36, n_outputs),
+    )
+
+
+def perceptron(n_inputs, *widths):
+    layers = [nn.LazyLinear(widths[0])] if n_inputs is None else [nn.Linear(n_inputs, widths[0])]
+    for into, out in itertools.pairwise(widths):
+        layers += [nn.Tanh(), nn.Linear(into, out)]
+    return nn.Sequential(*layers)
+
+
+MODULES = {
+    "perceptron": (lambda: perceptron(5, 4, 3, 2), 5, 2),
+    "two branches": (lambda: TwoBranches(2), 5, 2),
+    "convolution": (lambda: convolution(3), 64, 3),
+    "normalised": (lambda: nn.Sequential(nn.Linear(5, 4), nn.LayerNorm(4), nn.GELU(), nn.Linear(4, 1)), 5, 1),
+    "frozen": (lambda: nn.Sequential(nn.Linear(5, 4).requires_grad_(False), nn.SiLU(), nn.Linear(4, 1)), 5, 1),
+}
+
+
+@pytest.fixture(params=MODULES)
+def case(request):
+    """A network at random weights, inputs, and the dense Jacobian (n, k, P) from torch.autograd."""
+    make, d, k = MODULES[request.param]
+    torch.manual_seed(0)
+    network = ModuleNetwork(make(), d, k, alpha=2.0)
+    rng = np.random.RandomState(0)
+    w = torch.from_numpy(network.initial_weights(rng))
+    X = torch.from_numpy(rng.standard_normal((7, d)))
+    module = network.trained(w.numpy())
+    trainable = [p for p in module.parameters() if p.requires_grad]
+
+    def outputs(*parameters):
+        names = [name for name, p in module.named_parameters() if p.requires_grad]
+        return 2.0 * torch.func.functional_call(module, dict(zip(names, parameters, strict=True)), (X,))
+
+    parts = torch.autograd.functional.jacobian(outputs, tuple(trainable))
+    J = torch.cat([part.reshape(len(X), k, -1) for part in parts], 2)
+    return network, w, network.with_bias(X), outputs(*trainable).detach(), J
+
+
+def test_outputs_and_products_are_those_of_automatic_differentiation(case):
+    network, w, U, f, J = case
+    torch.testing.assert_close(network.forward(U, w)[0], f)
+    jacobian = Jacobian.of_outputs(network, w, U)
+    v, g = torch.linspace(-1, 1, len(w), dtype=w.dtype), torch.linspace(0, 1, f.numel(), dtype=w.dtype).view_as(f)
+    torch.testing.assert_close(jacobian.network_jvp(v), J @ v)
+    torch.testing.assert_close(jacobian.network_vjp(g), torch.einsum("nk,nkp->p", g, J))
+    dense = J.flatten(0, 1)
+    torch.testing.assert_close(jacobian.dense(), dense)
+    torch.testing.assert_close(jacobian.gram(), dense.T @ dense)
+    scale = [torch.full((1,), 1.0 + layer, dtype=w.dtype) for layer in range(len(network.shapes))]
+    torch.testing.assert_close(jacobian.kernel(scale), dense @ torch.diag(network.expand(scale)) @ dense.T)
+
+
+def test_exchanged_inputs_are_those_of_the_other_row(case):
+    network, w, U, f, _ = case
+    partner = U.flip(0)
+    whole, none = network.forward_exchanged(U, partner, w, [torch.arange(network.n_inputs), torch.arange(0)])
+    torch.testing.assert_close(whole, f.flip(0))
+    torch.testing.assert_close(none, f)
+
+
+def test_a_module_does_not_change_and_is_shared_with_nobody():
+    module = nn.Sequential(nn.Linear(5, 4), nn.Dropout(0.5), nn.Tanh(), nn.Linear(4, 1))
+    before, mode = copy.deepcopy(module.state_dict()), module.training
+    X = np.random.RandomState(0).standard_normal((60, 5))
+    torch_state = torch.get_rng_state()
+    model = GNRegressor(network=module, random_state=0).fit(X, X[:, 0])
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert module.training is mode and model.network is module
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[name])
+        assert value.grad is None
+
+
+@pytest.mark.parametrize("solver", ["primal", "dual", "cg"])
+@pytest.mark.parametrize("alpha", [1.0, 0.1])
+def test_a_module_of_the_built_in_architecture_trains_like_it(solver, alpha):
+    X, y = load_diabetes(return_X_y=True)
+    X, y = X[:100], y[:100]
+    settings = {
+        "l2_regularization": 1e-2,
+        "n_estimators": 1,
+        "damping": GainRatio(),
+        "standardize": "robust",
+        "alpha": alpha,
+        "random_state": 0,
+        "solver": solver,
+        "max_iter": 12,
+    }
+    module = perceptron(10, 6, 4, 1).double()
+    built_in, own = GNRegressor((6, 4), linear_path=False, **settings), GNRegressor(network=module, **settings)
+    with warnings.catch_warnings():
+        # Twelve iterations: later ones have amplified rounding errors.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        start = clone(built_in).set_params(max_iter=0).fit(X, y)
+        for part, coef, intercept in zip(module[::2], start.coefs_, start.intercepts_, strict=True):
+            part.load_state_dict({"weight": torch.from_numpy(coef.T), "bias": torch.from_numpy(intercept)})
+        built_in.fit(X, y), own.fit(X, y)
+    np.testing.assert_allclose(own.loss_curve_, built_in.loss_curve_, rtol=1e-5 if solver == "cg" else 1e-8)
+    np.testing.assert_allclose(own.predict(X), built_in.predict(X), rtol=1e-3 if solver == "cg" else 1e-6)
+    if solver != "cg":
+        std = (model.predict(X, return_std=True)[1] for model in (own, built_in))
+        np.testing.assert_allclose(*std, rtol=1e-5)
+
+
+@pytest.mark.parametrize("solver", ["primal", "dual"])
+def test_evidence_of_a_linear_module_is_that_of_the_built_in_linear_model(solver):
+    X, y = load_diabetes(return_X_y=True)
+    settings = {"n_estimators": 1, "random_state": 0, "solver": solver, "tol": 1e-9, "max_iter": 500}
+    settings |= {"standardize": "robust", "loss": "squared_error", "prior_groups": "layer"}
+    own = GNRegressor(network=nn.LazyLinear(1), **settings).fit(X[:90], y[:90])
+    built_in = GNRegressor((), **settings).fit(X[:90], y[:90])
+    assert own.log_evidence_ == pytest.approx(built_in.log_evidence_, abs=1e-3)
+    assert own.n_effective_parameters_ == pytest.approx(built_in.n_effective_parameters_, rel=1e-3)
+    np.testing.assert_allclose(own.predict(X), built_in.predict(X), rtol=1e-3)
+
+
+def test_two_branches_find_a_relation_of_that_form():
+    rng = np.random.RandomState(0)
+    X = rng.standard_normal((300, 5))
+    y = np.sin(2 * X[:, 0]) * X[:, 1] + X[:, 3] - 2 * X[:, 4] + 0.1 * rng.standard_normal(300)
+    model = GNRegressor(network=TwoBranches(), random_state=0).fit(X[:200], y[:200])
+    assert model.score(X[200:], y[200:]) > 0.9 > Ridge().fit(X[:200], y[:200]).score(X[200:], y[200:])
+    mean, std = model.predict(X[200:], return_std=True)
+    assert np.mean(np.abs(mean - y[200:]) < 1.645 * std) > 0.75
+    assert len(model.estimators_) == 4
+    assert len({member.weights.tobytes() for member in model.estimators_}) == 4
+    assert [part.shape for part in model.coefs_] == [(1,), (6, 3), (6,), (1, 6), (1,), (1, 2)]
+    assert model.intercepts_ == []
+    assert model.feature_relevance_.sum() == pytest.approx(1)
+
+
+def test_a_convolution_reads_digits():
+    X, y = load_digits(return_X_y=True)
+    X, X_test, y, y_test = train_test_split(X / 16, y, train_size=250, random_state=0, stratify=y)
+    model = GNClassifier(
+        network=convolution(), standardize=False, n_estimators=1, l2_regularization=1e-3, max_iter=8, random_state=0
+    )
+    with pytest.warns(ConvergenceWarning):
+        model.fit(X, y)
+    assert model.score(X_test, y_test) > 0.88
+    assert model.predict_proba(X_test).shape == (len(X_test), 10)
+
+
+def test_the_trained_module_gives_the_outputs_of_the_best_member():
+    X, y = load_diabetes(return_X_y=True)
+    model = GNRegressor(network=perceptron(None, 5, 1), n_estimators=1, random_state=0, standardize=False)
+    model.set_params(l2_regularization=1e-3, alpha=2.0).fit(X, y / 100)
+    with torch.no_grad():
+        f = model.network_(torch.from_numpy(X))
+    np.testing.assert_allclose(2.0 * f.numpy()[:, 0], model.predict(X), rtol=1e-12)
+    assert not hasattr(GNRegressor((), n_estimators=1).fit(X, y), "network_")
+
+
+def test_a_single_network_begins_from_its_own_weights_and_so_does_the_first_of_several():
+    X, y = load_iris(return_X_y=True)
+    torch.manual_seed(3)
+    module = perceptron(4, 3, 3)
+    own = torch.cat([p.detach().double().flatten() for p in module.parameters()])
+    for n_estimators in (1, 3):
+        model = GNClassifier(network=module, n_estimators=n_estimators, max_iter=0, l2_regularization=0.1)
+        with pytest.warns(ConvergenceWarning):
+            model.fit(X, y)
+        kept = [np.array_equal(member.weights, own) for member in model.estimators_]
+        assert len(kept) == n_estimators and sum(kept) == 1
+
+
+def test_initial_weights_follow_the_random_state_of_the_fit():
+    X, y = load_iris(return_X_y=True)
+    first, again, other = (
+        GNClassifier(network=perceptron(4, 3, 3), n_estimators=2, random_state=seed, tol=0.1).fit(X, y)
+        for seed in (0, 0, 1)
+    )
+    drawn = [{member.weights.tobytes() for member in model.estimators_} for model in (first, again, other)]
+    assert len(drawn[0] & drawn[1]) <= 2 and drawn[0] != drawn[2]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"init": "centered"},
+        {"dtype": "float32"},
+        {"batch_size": 60, "l2_regularization": 1e-2},
+        {"early_stopping": True},
+        {"loss": "student_t"},
+        {"damping": 1e-2, "l2_regularization": 1e-3},
+        {"n_jobs": 2},
+        {"prior_groups": "shared"},
+    ],
+    ids=str,
+)
+def test_the_options_of_the_estimator_hold_for_a_module(settings):
+    X, y = load_diabetes(return_X_y=True)
+    model = GNRegressor(network=perceptron(None, 5, 1), random_state=0, **settings).fit(X[::2], y[::2])
+    assert model.score(X[1::2], y[1::2]) > 0.25
+
+
+def test_members_in_threads_do_not_lend_each_other_their_weights():
+    X, y = load_diabetes(return_X_y=True)
+    model = GNRegressor(network=perceptron(None, 8, 1), random_state=0)
+    one, two = (clone(model).set_params(n_jobs=n_jobs).fit(X, y).predict(X) for n_jobs in (1, 4))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_streams_warm_starts_searches_and_pickles():
+    X, y = load_diabetes(return_X_y=True)
+    model = GNRegressor(network=perceptron(None, 4, 1), n_estimators=2, random_state=0, standardize="robust")
+    candidates = [perceptron(None, 4, 1), TwoBranches()]
+    search = GridSearchCV(model, {"network": candidates}, cv=2, error_score=-9)
+    with pytest.warns(FitFailedWarning, match="fits failed"):
+        # Two branches are for five columns, and here are ten.
+        search.fit(X, y)
+    assert isinstance(search.best_params_["network"], nn.Sequential)
+    model.set_params(warm_start=True).fit(X, y)
+    before = model.predict(X)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).predict(X), before)
+    assert model.fit(X, y).n_iter_ >= 1
+    with pytest.raises(ValueError, match="warm_start"):
+        model.set_params(network=perceptron(None, 3, 1)).fit(X, y)
+    stream = clone(model).set_params(warm_start=False)
+    for block in np.array_split(np.random.RandomState(0).permutation(len(X)), 2):
+        stream.partial_fit(X[block], y[block])
+    assert stream.score(X, y) > 0.4
+
+
+class Crosswise(nn.Module):
+    """Centres the rows: outputs depend on each other."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(10, 1)
+
+    def forward(self, X):
+        return self.linear(X - X.mean(0))
+
+
+class Fixed(nn.Linear):
+    """Cannot draw weights."""
+
+    def __init__(self):
+        super().__init__(10, 1)
+        self.weight, self.bias = nn.Parameter(torch.ones(1, 10)), nn.Parameter(torch.zeros(1))
+        self.reset_parameters = None
+
+
+class Tuple(nn.Linear):
+    def forward(self, X):
+        return super().forward(X), X
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"network": nn.Linear(3, 1)}, ValueError, "failed on 3 rows of 10"),
+        ({"network": nn.Linear(10, 2)}, ValueError, r"this fit needs \(3, 1\)"),
+        ({"network": Tuple(10, 1)}, TypeError, "must return a tensor"),
+        ({"network": Crosswise()}, ValueError, "each row on its own"),
+        ({"network": nn.Linear(10, 1).requires_grad_(False)}, ValueError, "no parameter that requires a gradient"),
+        ({"network": Fixed()}, ValueError, "reset_parameters"),
+        ({"network": nn.Linear(10, 1), "init": "symmetric"}, ValueError, "centered"),
+        ({"network": nn.Linear(10, 1), "prior_groups": "feature"}, ValueError, "prior_groups='layer'|use 'layer'"),
+        ({"network": nn.Linear(10, 1), "hidden_layer_sizes": (5,)}, ValueError, "hidden_layer_sizes"),
+        ({"network": nn.Linear(10, 1), "linear_path": False}, ValueError, "linear_path"),
+        ({"network": nn.Linear}, ValueError, "network"),
+        ({"network": "mlp"}, ValueError, "network"),
+    ],
+)
+def test_what_cannot_be_trained_is_told_before_any_work(settings, error, message):
+    X, y = load_diabetes(return_X_y=True)
+    model = GNRegressor(**settings)
+    with pytest.raises(error, match=message):
+        model.fit(X, y)
+    assert not hasattr(model, "estimators_")
+
+
+def test_weights_that_cannot_be_drawn_do_for_a_single_network():
+    X, y = load_diabetes(return_X_y=True)
+    assert GNRegressor(network=Fixed(), n_estimators=1).fit(X, y).score(X, y) > 0.4
