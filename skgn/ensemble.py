@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 from typing import NamedTuple
 
@@ -73,8 +73,8 @@ class Member:
     """
 
     network: Network
-    weights: np.ndarray
-    anchor: np.ndarray | None
+    weights: np.ndarray = field(repr=False)
+    anchor: np.ndarray | None = field(repr=False)
     inputs: str
     prior: str | float
     status: str
@@ -83,11 +83,11 @@ class Member:
     damping: float
     log_evidence: float | None
     n_effective_parameters: float
-    posterior: Posterior | None
+    posterior: Posterior | None = field(repr=False)
     total_weight: float
-    precision: list[np.ndarray]
+    precision: list[np.ndarray] = field(repr=False)
     solver: str
-    history: dict[str, np.ndarray]
+    history: dict[str, np.ndarray] = field(repr=False)
 
 
 class Ensemble(NamedTuple):

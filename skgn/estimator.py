@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state, check_X_y
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, validate_data
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ from .preprocessing import SCALINGS, Scaler, fit_scalers, merge_rows, transform_
 from .relevance import feature_sensitivity, relevance
 from .stream import Stream, train_block
 from .tables import (
+    TablePreprocessor,
     TableReader,
     categorical_columns,
     column_features,
@@ -60,7 +61,7 @@ class BaseGN(Parameters, metaclass=ABCMeta):
     _reader: TableReader
     #: What missing numbers become where training had none; None if unknown.
     _medians: np.ndarray | None
-    preprocessor_: Pipeline | None
+    preprocessor_: TablePreprocessor | None
 
     @abstractmethod
     def _validate_target(self, y: Any) -> np.ndarray:
@@ -211,6 +212,8 @@ class BaseGN(Parameters, metaclass=ABCMeta):
         self, X: Any, y: Any, sample_weight: Any, reset: bool = True
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """X as read, with nan for missing cells and codes for levels; y, and weights."""
+        if issparse(y):
+            raise TypeError("Sparse data was passed for y, but dense data is required. Use '.toarray()' to convert it.")
         options = {"dtype": [np.float64, np.float32], "multi_output": True, "ensure_all_finite": "allow-nan"}
         options |= self._target_check()
         categorical = categorical_columns(X, self.categorical_features) if reset else self._reader.categorical
@@ -242,7 +245,7 @@ class BaseGN(Parameters, metaclass=ABCMeta):
             return X, Y, weight
         encoder = make_encoder(self._reader, X, target_type)
         encoded = encode_training_rows(encoder, X, Y[:, 0])
-        self.preprocessor_ = Pipeline([("read", self._reader), ("encode", encoder)])
+        self.preprocessor_ = TablePreprocessor([("read", self._reader), ("encode", encoder)])
         # The order that these columns give by themselves, as if they had been encoded before the fit.
         return merge_rows(encoded, Y, weight)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import date, time, timedelta
 from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any
@@ -20,12 +21,14 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.model_selection import KFold
+from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, TargetEncoder
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 __all__ = [
     "MOST_LEVELS",
+    "TablePreprocessor",
     "TableReader",
     "categorical_columns",
     "column_features",
@@ -45,7 +48,9 @@ _FOLDS = 5
 #: Types of columns, as pandas, polars and pyarrow print them: those of categories, and those that are neither
 #: categories nor numbers.
 _CATEGORY = re.compile(r"(category|categorical|enum|dictionary|str|string|string_view|large_string|utf8|large_utf8)\b")
-_NEITHER = re.compile(r"datetime|timedelta|date|time|duration|period|interval|list|large_list|struct|array|binary|map")
+_NEITHER = re.compile(
+    r"datetime|timedelta|date|time|duration|period|interval|list|large_list|struct|array|binary|map|complex"
+)
 
 
 def _is_frame(X: Any) -> bool:
@@ -103,9 +108,23 @@ def _numbers(column: Any, name: Any) -> np.ndarray:
         ) from error
 
 
-def _holds_numbers(column: Any) -> bool:
+def _holds_numbers(cells: list[Any]) -> bool:
     """Whether all cells of a column of Python objects are numbers or truth values."""
-    return all(value is None or isinstance(value, (Real, Decimal, np.bool_)) for value in _values(column))
+    return all(value is None or isinstance(value, (Real, Decimal, np.bool_)) for value in cells)
+
+
+def _is_neither(cell: Any) -> bool:
+    """Whether a Python object is of a type that :data:`_NEITHER` has for whole columns."""
+    if isinstance(cell, (date, time, timedelta, np.datetime64, np.timedelta64)):
+        return True
+    return isinstance(cell, Collection) and not isinstance(cell, (str, bytes))
+
+
+def _refusal(subject: str, kind: Any) -> TypeError:
+    return TypeError(
+        f"{subject} has the type {kind}, which is neither a number nor a category: make numbers of it (the days since "
+        "a date, for example), or leave it out."
+    )
 
 
 def categorical_columns(X: Any, categorical_features: Any) -> list[int]:
@@ -120,24 +139,29 @@ def categorical_columns(X: Any, categorical_features: Any) -> list[int]:
     Raises
     ------
     TypeError
-        If a column of a data frame holds neither numbers nor categories, such as times.
+        If a column of a data frame, or an array, holds neither numbers nor categories, such as times.
     ValueError
         If names, positions or mask are not those of columns of X.
     """
+    if hasattr(X, "collect"):
+        raise TypeError(f"X is a {type(X).__name__}, whose rows are not in memory: pass X.collect().")
     given = not (categorical_features is None or isinstance(categorical_features, str))
     chosen = _given_columns(X, categorical_features) if given else []
     if not _is_frame(X):
+        if isinstance(X, np.ndarray) and X.dtype.kind in "mM":
+            raise _refusal("X", X.dtype)
         return chosen
-    names = _names(X)
-    for j, name in enumerate(names):
+    for j, name in enumerate(_names(X)):
+        if j in chosen:
+            continue
         kind = _kind(_column(X, j))
-        if j not in chosen and _NEITHER.match(kind):
-            raise TypeError(
-                f"Column {name!r} of X has the type {kind}, which is neither a number nor a category: make numbers "
-                "of it (the days since a date, for example), or leave it out."
-            )
+        cells = _values(_column(X, j)) if kind == "object" else []
+        if _NEITHER.match(kind):
+            raise _refusal(f"Column {name!r} of X", kind)
+        for cell in filter(_is_neither, cells):
+            raise _refusal(f"Column {name!r} of X", type(cell).__name__)
         if isinstance(categorical_features, str):
-            if _CATEGORY.match(kind) or (kind == "object" and not _holds_numbers(_column(X, j))):
+            if _CATEGORY.match(kind) or not _holds_numbers(cells):
                 chosen.append(j)
     return chosen
 
@@ -205,12 +229,20 @@ class TableReader(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
         self.levels_ = {}
         for j in self.categorical:
             values = _values(_column(X, j))
-            found = set(values if kept is None else [values[i] for i in kept]) - {None}
-            if any(isinstance(level, (float, np.floating)) and np.isinf(level) for level in found):
+            levels = self._levels(j, values if kept is None else [values[i] for i in kept])
+            if any(isinstance(level, (float, np.floating)) and np.isinf(level) for level in levels):
                 raise ValueError(f"Input X contains infinity in column {self.get_feature_names_out()[j]!r}.")
-            # Types that do not compare, such as numbers and strings, stand side by side.
-            self.levels_[j] = sorted(found, key=lambda level: (isinstance(level, str), level))
+            self.levels_[j] = levels
         return self
+
+    def _levels(self, j: int, cells: list[Any]) -> list[Any]:
+        """The different cells of category j, sorted."""
+        try:
+            # Numbers and strings, which do not compare, stand side by side.
+            return sorted(set(cells) - {None}, key=lambda level: (isinstance(level, str), level))
+        except TypeError as error:
+            name = self.get_feature_names_out()[j]
+            raise TypeError(f"Column {name!r} of X has cells that are no levels of a category: {error}.") from error
 
     def transform(self, X: Any) -> np.ndarray:
         """Floats of shape (n_samples, n_features)."""
@@ -247,17 +279,49 @@ class TableReader(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
         return tags
 
 
+class TablePreprocessor(Pipeline, TransformerMixin):
+    """A table to the columns that are scaled: a :class:`TableReader`, and an encoder of what it reads.
+
+    The steps hand on arrays in any case. What comes out is a frame where :meth:`set_output` asks for one, with the
+    names of :meth:`get_feature_names_out`, and in pandas the index of the table.
+    """
+
+    # Defined here, so that scikit-learn puts them into frames.
+    def transform(self, X: Any) -> Any:
+        """Columns of shape (n_samples, n_columns)."""
+        return super().transform(X)
+
+    def fit_transform(self, X: Any, y: Any = None) -> Any:
+        """Fit, and the columns with the target codes that other rows give."""
+        return super().fit_transform(X, y)
+
+    def set_output(self, *, transform: Any = None) -> TablePreprocessor:
+        """As for transformers in general: "default", "pandas" or "polars"; not for the steps."""
+        return TransformerMixin.set_output(self, transform=transform)
+
+
+#: How the columns of missing cells, and of levels without a column of their own, are called.
+_MISSING, _OTHERS = "missing", "others"
+
+
+def _level_names(levels: list[Any]) -> list[str]:
+    """Different names, with quotes where levels are called alike (1 and "1"), or as what is no level."""
+    names = [str(level) for level in levels]
+    taken = [*names, _MISSING, _OTHERS]
+    return [name if taken.count(name) == 1 else repr(level) for name, level in zip(names, levels, strict=True)]
+
+
 @dataclass(frozen=True)
 class _LevelName:
     """Names of one-hot columns, from those of the features and the codes of their levels."""
 
-    levels: dict[str, list[Any]]
+    levels: dict[str, list[str]]
 
     def __call__(self, feature: str, code: Any) -> str:
         if isinstance(code, str):
-            return f"{feature}_others"
+            return f"{feature}_{_OTHERS}"
         if np.isnan(code):
-            return f"{feature}_missing"
+            return f"{feature}_{_MISSING}"
         # Without the reader before it, an encoder does not know what the features are called.
         return f"{feature}_{self.levels[feature][int(code)] if feature in self.levels else code}"
 
@@ -280,7 +344,7 @@ def make_encoder(reader: TableReader, X: np.ndarray, target_type: str | None) ->
         limit -= 1
     few = [j for j, n in n_levels.items() if n <= limit]
     many = [j for j in reader.levels_ if j not in few]
-    level_name = _LevelName({str(names[j]): levels for j, levels in reader.levels_.items()})
+    level_name = _LevelName({str(names[j]): _level_names(levels) for j, levels in reader.levels_.items()})
     one_hot = {"sparse_output": False, "feature_name_combiner": level_name}
     imputer = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
     steps: list[tuple[str, Any, list[int]]] = [
