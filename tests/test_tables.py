@@ -1,6 +1,7 @@
 """Tables of numbers and categories with missing cells, against preprocessing written by hand."""
 
 import pickle
+from datetime import date
 
 import numpy as np
 import pytest
@@ -293,6 +294,16 @@ REFUSED = {
     "infinite": ({}, {"size": np.inf}, ValueError, "X contains infinity"),
     "infinite level": ({"categorical_features": [0, 1, 3]}, {"size": np.inf}, ValueError, "X contains infinity.*size"),
     "date": ({}, {"size": pd.Timestamp("2026-01-01")}, TypeError, "size.*datetime.*neither a number nor a category"),
+    "date among objects": ({}, {"town": 60 * ["Bonn", date(2026, 1, 1)]}, TypeError, "town.*type date.*neither"),
+    "list": ({}, {"town": 120 * [[1, 2]]}, TypeError, "town.*type list.*neither"),
+    "list as a category": (
+        {"categorical_features": ["town", "heating"]},
+        {"town": 120 * [[1, 2]]},
+        TypeError,
+        "town.*no levels of a category.*list",
+    ),
+    "cells without an order": ({}, {"town": 40 * ["Bonn", 1, Ellipsis]}, TypeError, "town.*no levels of a category"),
+    "complex": ({}, {"size": 1j}, TypeError, "size.*complex.*neither a number nor a category"),
 }
 
 
@@ -354,6 +365,55 @@ def test_frames_as_output_of_transformers_change_nothing(estimator):
     encoded = model.preprocessor_.set_output(transform="pandas").transform(X)
     assert encoded.shape == (len(X), len(model.preprocessor_.get_feature_names_out()))
     np.testing.assert_array_equal(outputs(model, X), expected)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_the_preprocessor_gives_frames_with_the_names_of_its_columns(library):
+    frames = pytest.importorskip(library)
+    X, y = crowded()
+    X = X.assign(storey=X["size"].where(X.index % 7 > 0), town=np.where(y > 0, "Aachen", "Bonn"))
+    X.index += 1000
+    preprocessor = GNRegressor(**SMALL).fit(X, y).preprocessor_
+    columns = preprocessor.transform(X)
+    assert isinstance(columns, np.ndarray)
+    table = preprocessor.set_output(transform=library).transform(X)
+    assert isinstance(table, frames.DataFrame)
+    names = ["size", "storey", "missingindicator_storey", "town_Aachen", "town_Bonn", "street"]
+    assert list(table.columns) == list(preprocessor.get_feature_names_out()) == names
+    np.testing.assert_array_equal(table.to_numpy(), columns)
+    np.testing.assert_array_equal(table["town_Bonn"].to_numpy(), (X["town"] == "Bonn").to_numpy())
+    again = clone(preprocessor).fit_transform(X, y)
+    assert list(again.columns) == names and abs(again["street"].to_numpy() - table["street"].to_numpy()).max() > 0.01
+    if library == "pandas":
+        assert table.index.equals(X.index)
+        with config_context(transform_output="pandas"):
+            assert list(GNRegressor(**SMALL).fit(X, y).preprocessor_.transform(X).columns) == names
+
+
+def test_the_preprocessor_tells_what_it_has_learned():
+    X, rent = rooms()
+    reader, encoder = (step for _, step in GNRegressor(**SMALL).fit(X, rent).preprocessor_.steps)
+    assert {reader.feature_names_in_[j]: levels for j, levels in reader.levels_.items()} == {
+        "town": ["Aachen", "Bonn", "Celle"],
+        "heating": ["gas", "oil"],
+    }
+    assert {name: X.columns[columns].tolist() for name, _, columns in encoder.transformers_ if name != "remainder"} == {
+        "numeric": ["size", "storey"],
+        "one_hot": ["town", "heating"],
+    }
+    assert encoder.named_transformers_["numeric"].statistics_.tolist() == X[["size", "storey"]].median().tolist()
+
+
+def test_levels_that_are_called_alike_have_names_of_their_own():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"code": rng.choice(np.array([1, "1", "missing", "2", None], dtype=object), 100)})
+    preprocessor = GNRegressor(**SMALL).fit(X, rng.normal(size=100)).preprocessor_
+    names = ["code_1", "code_'1'", "code_2", "code_'missing'", "code_missing"]
+    assert preprocessor.get_feature_names_out().tolist() == names
+    table = preprocessor.set_output(transform="pandas").transform(X)
+    for name, level in zip(names, [1, "1", "2", "missing", None], strict=True):
+        expected = X["code"].isna() if level is None else X["code"].map(lambda cell, level=level: cell == level)
+        np.testing.assert_array_equal(table[name] == 1, expected)
 
 
 def test_dask_refuses_categories_before_any_work():
