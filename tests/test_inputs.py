@@ -277,5 +277,5 @@ def test_tensors_are_refused_where_scikit_learn_is_told_to_keep_them(estimator):
     X, y = data(estimator)
     # Older versions of scikit-learn need array_api_compat for it.
     refusal = pytest.raises((TypeError, ImportError), match=r"torch\.dtype|array_api_compat")
-    with config_context(array_api_dispatch=True), refusal:
+    with refusal, config_context(array_api_dispatch=True):
         estimator(**SMALL).fit(library("torch").from_numpy(X), y)

@@ -1,0 +1,179 @@
+"""What scikit-learn's own checks do not ask: the life of an estimator, how it shows itself, jobs, metadata, tags."""
+
+import re
+
+import joblib
+import numpy as np
+import pytest
+import sklearn
+from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.datasets import load_diabetes, load_iris
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import estimator_html_repr, get_tags
+from sklearn.utils.fixes import parse_version
+from sklearn.utils.validation import check_is_fitted
+
+from skgn import GNClassifier, GNRegressor
+from skgn.backend import members_at_once
+from skgn.damping import GainRatio
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+SMALL = {"hidden_layer_sizes": (4,), "n_estimators": 2, "l2_regularization": 1e-2, "max_iter": 5, "random_state": 0}
+ESTIMATORS = [GNRegressor, GNClassifier]
+VERSION = parse_version(sklearn.__version__)
+
+
+def data(estimator):
+    return (load_diabetes if estimator is GNRegressor else load_iris)(return_X_y=True)
+
+
+def is_fitted(model):
+    try:
+        check_is_fitted(model)
+    except NotFittedError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_fitted_is_what_has_been_fitted(estimator):
+    X, y = data(estimator)
+    model = estimator(**SMALL)
+    assert not is_fitted(model)
+    for bad_X, bad_y, bad_parameters in [(X, y[:-1], {}), (X + np.inf, y, {}), (X, y, {"alpha": -1})]:
+        with pytest.raises(ValueError):
+            clone(model).set_params(**bad_parameters).fit(bad_X, bad_y)
+        with pytest.raises(ValueError):
+            model.set_params(**bad_parameters).fit(bad_X, bad_y)
+        assert not is_fitted(model.set_params(alpha=1.0)) and not hasattr(model, "n_features_in_")
+    assert is_fitted(model.fit(X, y))
+    with pytest.raises(ValueError):
+        model.fit(X, y[:-1])
+    assert is_fitted(model) and is_fitted(model.set_params(alpha=2.0)) and not is_fitted(clone(model))
+    classes = {} if estimator is GNRegressor else {"classes": [0, 1, 2]}
+    with pytest.raises(ValueError):
+        clone(model).partial_fit(X + np.inf, y, **classes)
+    assert is_fitted(clone(model).partial_fit(X, y, **classes))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_methods_of_what_is_not_fitted_say_so(estimator):
+    X, y = data(estimator)
+    model = estimator()
+    for method in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
+        if hasattr(model, method):
+            with pytest.raises(NotFittedError, match=f"This {estimator.__name__} instance is not fitted yet"):
+                getattr(model, method)(X)
+    with pytest.raises(NotFittedError):
+        model.score(X, y)
+    assert not hasattr(model, "feature_importances_")
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_parameters_are_those_given(estimator):
+    given = {"alpha": np.float32(2), "damping": GainRatio(), "hidden_layer_sizes": [3, 2], "n_jobs": -1}
+    model = estimator(**given)
+    assert all(model.get_params()[name] is value for name, value in given.items())
+    twin = clone(model)
+    assert repr(twin) == repr(model) and twin.get_params().keys() == model.get_params().keys()
+    assert estimator(**model.get_params()).get_params() == model.get_params()
+    assert estimator().set_params(**given).get_params() == model.get_params()
+    with pytest.raises(ValueError, match="Invalid parameter 'hidden' for estimator"):
+        model.set_params(hidden=3)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_only_what_was_changed_is_printed(estimator):
+    name = estimator.__name__
+    assert repr(estimator()) == f"{name}()"
+    assert repr(estimator(alpha=2.0, hidden_layer_sizes="auto")) == f"{name}(alpha=2.0)"
+    with sklearn.config_context(print_changed_only=False):
+        printed = repr(estimator())
+    assert printed.startswith(f"{name}(activation='tanh', alpha=1.0")
+
+
+def parameters_in(html, kind):
+    """Names in the rows of a kind in the table of parameters."""
+    return re.findall(rf'<tr class="{kind}">.*?class="param">\s*(?:<[^>]*>\s*)*(\w+)', html, re.DOTALL)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_notebooks_show_parameters_and_whether_it_is_fitted(estimator):
+    X, y = data(estimator)
+    model = estimator(alpha=2.0, **SMALL)
+    for html in (model._repr_html_(), estimator_html_repr(model), make_pipeline(StandardScaler(), model)._repr_html_()):
+        assert estimator.__name__ in html and "Not fitted" in html and "2.0" in html
+    assert model._repr_mimebundle_()["text/plain"] == repr(model)
+    fitted = model.fit(X, y)._repr_html_()
+    assert "<span>Fitted</span>" in fitted and "Not fitted" not in fitted
+    # There is no documentation on the network to link to.
+    assert not re.search(rf'href="[^"]*{estimator.__name__}', fitted)
+    parameters, _, attributes = fitted.partition("Fitted attributes")
+    if VERSION >= parse_version("1.7"):
+        assert set(parameters_in(parameters, "user-set")) == {"alpha", *SMALL}
+        assert set(parameters_in(parameters, "default")) == model.get_params().keys() - {"alpha", *SMALL}
+    if VERSION >= parse_version("1.9"):
+        assert all(name in attributes for name in ("status_message_", "n_features_in_"))
+
+
+def test_large_members_are_shown_in_a_line():
+    X = np.random.default_rng(0).normal(size=(150, 20))
+    model = GNRegressor((30,), n_estimators=2, max_iter=1, random_state=0).fit(X, X[:, 0])
+    assert sum(member.posterior.factor.nbytes for member in model.estimators_) > 3e5
+    lines = [repr(member) for member in model.estimators_]
+    assert all(len(line) < 600 and "hidden_layer_sizes=(30,)" in line and "status=" in line for line in lines)
+    assert len(model._repr_html_()) < len(clone(model)._repr_html_()) + 2e4
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_jobs_change_nothing_but_the_time(estimator):
+    X, y = data(estimator)
+    expected = estimator(**SMALL).fit(X, y).predict(X)
+    for n_jobs in (1, 2, -1, -2, -1000):
+        np.testing.assert_array_equal(estimator(**SMALL, n_jobs=n_jobs).fit(X, y).predict(X), expected)
+    with joblib.parallel_config("threading", n_jobs=2):
+        np.testing.assert_array_equal(estimator(**SMALL).fit(X, y).predict(X), expected)
+    with pytest.raises(ValueError, match="n_jobs == 0"):
+        estimator(**SMALL, n_jobs=0).fit(X, y)
+
+
+@pytest.mark.parametrize("n_jobs", [None, 1, 2, -1, -2, -1000])
+def test_jobs_are_counted_as_by_joblib(n_jobs):
+    assert members_at_once(n_jobs) == joblib.effective_n_jobs(n_jobs)
+    with joblib.parallel_config("threading", n_jobs=3):
+        assert (
+            members_at_once(n_jobs) == joblib.effective_n_jobs(n_jobs) == (3 if n_jobs is None else _effective(n_jobs))
+        )
+
+
+def _effective(n_jobs):
+    return n_jobs if n_jobs > 0 else max(1, joblib.cpu_count() + 1 + n_jobs)
+
+
+def test_metadata_can_be_requested():
+    fit = {"sample_weight", "X_val", "y_val", "sample_weight_val"}
+    expected = {
+        GNRegressor: {"fit": fit, "partial_fit": {"sample_weight"}, "predict": {"return_std"}},
+        GNClassifier: {"fit": fit, "partial_fit": {"classes", "sample_weight"}},
+    }
+    with sklearn.config_context(enable_metadata_routing=True):
+        for estimator, methods in expected.items():
+            model = estimator()
+            for method, names in (methods | {"score": {"sample_weight"}}).items():
+                getattr(model, f"set_{method}_request")(**dict.fromkeys(names, True))
+                routed = model.get_metadata_routing()
+                assert getattr(routed, method).requests == dict.fromkeys(names, True)
+            assert not hasattr(model, "set_predict_request") or "predict" in methods
+
+
+def test_tags_say_what_kind_of_estimator_it_is():
+    assert is_regressor(GNRegressor()) and is_classifier(GNClassifier())
+    for loss in ("auto", "poisson", "gamma"):
+        assert get_tags(GNRegressor(loss=loss)).target_tags.positive_only == (loss != "auto")
+    for estimator in ESTIMATORS:
+        tags = get_tags(estimator())
+        assert not tags.array_api_support and not tags.no_validation and not tags.non_deterministic
+        assert tags.input_tags.two_d_array and not tags.input_tags.three_d_array
