@@ -393,7 +393,6 @@ def with_noise(X):
 SELECTORS = {
     "SelectFromModel": SelectFromModel(GNRegressor((4,), n_estimators=1, random_state=0), threshold=0.1),
     "RFE": RFE(regressor(l2_regularization="evidence"), n_features_to_select=2),
-    "RFECV": RFECV(regressor(l2_regularization="evidence"), cv=3),
     "forwards": SequentialFeatureSelector(regressor(), n_features_to_select=2, cv=2),
 }
 
@@ -407,6 +406,16 @@ def test_features_are_selected(name, diabetes):
         network = selector.estimator_
         np.testing.assert_array_equal(network.feature_importances_, network.feature_relevance_)
         np.testing.assert_array_equal(selector.get_support(), network.feature_relevance_ >= 0.1)
+
+
+def test_as_many_features_are_selected_as_predict_best(diabetes):
+    X, y = diabetes
+    network = regressor(l2_regularization="evidence")
+    selector = RFECV(network, cv=3).fit(with_noise(X), y)
+    assert selector.get_support()[:2].all()
+    best = 1 + np.argmax(selector.cv_results_["mean_test_score"])
+    by_hand = RFE(network, n_features_to_select=best).fit(with_noise(X), y)
+    np.testing.assert_array_equal(selector.get_support(), by_hand.get_support())
 
 
 #: Of the 300 rows of the fixture.
