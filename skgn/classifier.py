@@ -193,8 +193,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         moves the predictions no more than chance lets a column of noise do, or less than 15 % of an equal share.
     preprocessor_ : Pipeline or None
         What X goes through before it is scaled; None where in training all features were numbers and none was missing.
-        ``preprocessor_.get_feature_names_out()`` names its columns. Its first step reads a table into floats, its
-        second is a :class:`~sklearn.compose.ColumnTransformer`.
+        ``preprocessor_.get_feature_names_out()`` names its columns, and ``preprocessor_.set_output`` makes frames of
+        them. Its first step reads a table into floats, its second is a :class:`~sklearn.compose.ColumnTransformer`.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (n_features,)

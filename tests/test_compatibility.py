@@ -20,8 +20,9 @@ from sklearn.ensemble import (
     VotingClassifier,
     VotingRegressor,
 )
-from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.experimental import enable_halving_search_cv, enable_iterative_imputer  # noqa: F401
 from sklearn.feature_selection import RFE, RFECV, SelectFromModel, SequentialFeatureSelector
+from sklearn.impute import IterativeImputer
 from sklearn.inspection import partial_dependence, permutation_importance
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression, RidgeCV
@@ -193,6 +194,21 @@ def learning_curves(X, y):
     return scores[:, 1], [regressor().fit(X[:n], y[:n]).score(X[221:], y[221:]) for n in (50, 200)]
 
 
+def learning_curves_of_streams(X, y):
+    network = regressor(l2_regularization="evidence")
+    scores = learning_curve(network, X, y, train_sizes=[100, 200], cv=2, exploit_incremental_learning=True)[2]
+    first = clone(network).partial_fit(X[:100], y[:100])
+    by_hand = [first.score(X[221:], y[221:]), first.partial_fit(X[100:200], y[100:200]).score(X[221:], y[221:])]
+    return scores[:, 1], by_hand
+
+
+def iterative_imputer(X, y):
+    hole = np.arange(len(y)) % 5 == 0
+    table = np.column_stack([X[:, :3], np.where(hole, np.nan, y)])
+    filled = IterativeImputer(regressor(), max_iter=1, tol=1e9).fit_transform(table)
+    return filled[hole, 3], regressor().fit(X[~hole, :3], y[~hole]).predict(X[hole, :3])
+
+
 def permuted_targets(X, y):
     score, chance, _ = permutation_test_score(regressor(), X, y, cv=2, n_permutations=3, random_state=0)
     assert chance.max() < 0.1
@@ -205,6 +221,7 @@ def permuted_targets(X, y):
         *(pipeline, column_transformer, feature_union, grid_search, halving_search),
         *(bagging_regressor, bagging_of_features, stacking_regressor, voting_regressor, transformed_target),
         *(multi_output_regressor, regressor_chain, validation_curves, learning_curves, permuted_targets),
+        *(learning_curves_of_streams, iterative_imputer),
     ],
     ids=lambda tool: tool.__name__,
 )
