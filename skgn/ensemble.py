@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from joblib import Parallel, delayed
 
 from .backend import chunks, linear_algebra_device, members_at_once, torch_threads
 from .batches import Batches, BatchSteps, BatchTraining, plan_batches
+from .callbacks import FitTasks
 from .candidates import Start
 from .damping import DampingRule
 from .directions import Direction, choose
@@ -33,7 +34,7 @@ from .losses import LogLoss, Loss, NoiseLoss, SoftmaxLoss
 from .network import Network
 from .objective import Objective
 from .posterior import Posterior, laplace
-from .training import CONVERGED, Settings, Training
+from .training import CONVERGED, Settings, Training, Watch
 
 __all__ = [
     "Ensemble",
@@ -42,6 +43,7 @@ __all__ = [
     "Validation",
     "make_member",
     "member_outputs",
+    "named",
     "train_members",
 ]
 
@@ -171,15 +173,32 @@ class Problem:
         return torch.from_numpy(values).to(device=self.device, dtype=self.dtype)
 
 
-def train_members(problem: Problem, starts: list[Start], n_members: int, n_jobs: int | None) -> Ensemble:
+def train_members(
+    problem: Problem, starts: list[Start], n_members: int, n_jobs: int | None, tasks: FitTasks | None = None
+) -> Ensemble:
     """Train candidates in threads and keep ``n_members``, or fewer where the fit was cut short: see ``_train``."""
     n_workers = members_at_once(n_jobs)
     limits = Limits(problem.max_time, n_workers)
     with limits.interruptible():
-        return _train(problem, starts, n_members, n_workers, limits)
+        try:
+            return _train(problem, starts, n_members, n_workers, limits, tasks)
+        except BaseException:
+            # joblib does not wait for the other threads: they end after their iteration.
+            limits.interrupt()
+            raise
 
 
-def _train(problem: Problem, starts: list[Start], n_members: int, n_workers: int, limits: Limits) -> Ensemble:
+def named(settings: Settings, kind: str, number: int, count: int) -> Settings:
+    """Settings for one of several trainings, whose lines say which one they are about."""
+    report = settings.report
+    if report is None or count == 1:
+        return settings
+    return dataclasses.replace(settings, report=lambda line: report(f"{kind} {number + 1}/{count}  {line}"))
+
+
+def _train(
+    problem: Problem, starts: list[Start], n_members: int, n_workers: int, limits: Limits, tasks: FitTasks | None
+) -> Ensemble:
     """Train candidates in threads and keep ``n_members``: those that predict best what they have not seen.
 
     Of more candidates than members the better ones, by :func:`~skgn.leave_one_out.predictive_score`, are found in a
@@ -236,26 +255,42 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_workers: int
         anchor = None if start.anchor is None else solver_tensor(start.anchor, problem.device)
         return Objective(start.network, problem.loss, X, Yv, weight).for_member(anchor)
 
-    def begin(start: Start) -> Training:
+    kind, report = "candidate" if search else "member", problem.settings.report
+
+    def watch(number: int, start: Start) -> Watch:
+        if tasks is None:
+            return Watch()
+        # A training in batches begins its own history, as one does that has approached on a sample.
+        warms_up = start.network in batches or (first_rows < n and not search)
+        # An iteration that finds no step on some rows may find one on all.
+        before = 0 if first_rows == n and not batches else (_ROUNDS[-1] if search else max_iter) + 1
+        return tasks.candidate(kind, number, before + max_iter, warms_up, start, problem.loss)
+
+    def begin(number: int, start: Start) -> Training:
         first, w = objective(start, first_rows), solver_tensor(start.weights, problem.device)
         prior, first.data_loss = make_prior(
             start.prior, start.network, problem.loss, start.noise_precision, first.total_weight, w
         )
         make_direction = directions[start.network, first_rows]
-        return Training(first, w, prior, problem.rule, make_direction, problem.settings, validation(start))
+        settings = named(problem.settings, kind, number, len(starts))
+        return Training(
+            first, w, prior, problem.rule, make_direction, settings, validation(start), watch(number, start)
+        )
 
     def in_batches(training: Training, start: Start) -> Training:
         whole, prior = objective(start, n), training.prior
         whole.data_loss = training.objective.data_loss
         prior.move_to(whole.total_weight)
+        training.watch.count_anew()
         return BatchTraining(
             whole,
             training.at.w,
             prior,
             problem.rule,
             directions[start.network, n],
-            problem.settings,
+            training.settings,
             training.validation,
+            training.watch,
             steps=BatchSteps(problem.rule, batches[start.network], problem.settings.step_size),
             random_state=np.random.RandomState(start.seed),
         )
@@ -264,6 +299,7 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_workers: int
         turn_is_over = limits.begin_training()
         if limits.over:
             return training
+        training.watch.begin()
         done = training.n_iter
 
         def pause() -> bool:
@@ -283,15 +319,23 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_workers: int
                         training.make_direction = directions[start.network, rows]
                         (training.move_to if search else training.restart)(objective(start, rows))
                     training.run(until, pause=pause)
+                if last and (training.status != "running" or training.watch.stopped):
+                    finish(training)
             except KeyboardInterrupt:
                 # Where the signal was not ours to handle.
                 limits.interrupt()
         return training
 
+    def finish(training: Training) -> None:
+        if not training.finished:
+            training.finish(limits.reason)
+        if training.watch.end(training):
+            limits.stop()
+
     def judge(training: Training, start: Start, last: bool) -> _Result:
         with torch_threads(flops), torch.no_grad():
             if last or limits.over:
-                training.finish(limits.reason)
+                finish(training)
             left_out = leave_one_out(training) if search or tempered else None
         score = predictive_score(training, left_out) if search else 0.0
         return _Result((-score, training.history["objective"][-1]), training, start, left_out)
@@ -305,11 +349,23 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_workers: int
         if limits.over:
             advanced = _well_begun(advanced)
         results = parallel(delayed(judge)(*candidate, last) for candidate in advanced)
-        return sorted(results, key=lambda result: result.rank)[:kept]
+        best = sorted(results, key=lambda result: result.rank)[:kept]
+        going_on = [result.training for result in best]
+        drop(training for training in trainings if not any(training is other for other in going_on))
+        if report is not None and not last:
+            numbers = [str(i) for i, start in enumerate(starts, 1) if any(start is result.start for result in best)]
+            report(f"search: candidates {', '.join(numbers)} of {len(starts)} go on")
+        return best
+
+    def drop(trainings: Iterable[Training]) -> None:
+        with torch_threads(flops), torch.no_grad():
+            for training in trainings:
+                if training.watch.end(training):
+                    limits.stop()
 
     max_iter = problem.settings.max_iter
     with torch_threads(flops), torch.no_grad():
-        candidates = [(begin(start), start) for start in starts]
+        candidates = [(begin(number, start), start) for number, start in enumerate(starts)]
     heavy_tails = False
     with Parallel(n_jobs=n_workers, require="sharedmem") as parallel:
         if search:
@@ -326,7 +382,12 @@ def _train(problem: Problem, starts: list[Start], n_members: int, n_workers: int
     if heavy_tails and problem.heavy_tailed_loss is not None:
         # From the start: outliers have already led the candidates astray.
         anew = dataclasses.replace(problem, loss=problem.heavy_tailed_loss, heavy_tailed_loss=None)
-        return _train(anew, starts, n_members, n_workers, limits)
+        drop(result.training for result in best)
+        if report is not None:
+            report("heavy tails: all candidates begin anew")
+        return _train(
+            anew, starts, n_members, n_workers, limits, None if tasks is None else tasks.begin_anew(len(starts))
+        )
     with torch_threads(flops), torch.no_grad():
         left_out = [result.left_out for result in best if result.left_out is not None]
         T = _temperature(best[0].training.objective, problem.loss, left_out) if tempered and left_out else 1.0

@@ -20,9 +20,10 @@ from sklearn.utils.validation import _check_sample_weight, check_consistent_leng
 from torch import Tensor, nn
 
 from .backend import DTYPES, linear_algebra_device, resolve_device
+from .callbacks import CallbackSupportMixin, begin_fit, with_callbacks
 from .candidates import Start, draw_starts, layer_choices, noise_choices, prior_choices
 from .damping import as_rule
-from .ensemble import Ensemble, Problem, Validation, member_outputs, train_members
+from .ensemble import Ensemble, Problem, Validation, make_member, member_outputs, train_members
 from .feedforward import FeedForward
 from .jacobian import gram_flops
 from .losses import Loss, NoiseLoss
@@ -43,7 +44,7 @@ from .tables import (
     make_encoder,
     medians,
 )
-from .training import CONVERGED, STATUS, Settings
+from .training import CONVERGED, STATUS, Settings, Training
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -54,7 +55,7 @@ __all__ = ["BaseGN"]
 _SMALL_WEIGHT = 0.1
 
 
-class BaseGN(Parameters, metaclass=ABCMeta):
+class BaseGN(CallbackSupportMixin, Parameters, metaclass=ABCMeta):
     """Fit and fitted state of a damped Gauss-Newton network; subclasses give targets their meaning."""
 
     #: Reads tables like that of the fit.
@@ -152,7 +153,7 @@ class BaseGN(Parameters, metaclass=ABCMeta):
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
-        if self.status_ not in CONVERGED:
+        if self.status_ not in CONVERGED and self.status_ != "callback":
             limits = f"max_iter={self.max_iter}, max_time={self.max_time}, tol={self.tol:g}"
             message = f"{self.status_message_} ({limits})"
             warnings.warn(message, ConvergenceWarning, stacklevel=3)
@@ -161,6 +162,7 @@ class BaseGN(Parameters, metaclass=ABCMeta):
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, X_val: Any = None, y_val: Any = None, sample_weight_val: Any = None
     ) -> None:
+        as_given = X, y, sample_weight
         hidden = self._check_parameters()
         X, y, sample_weight = self._check_data(X, y, sample_weight)
         Y = self._validate_target(y)
@@ -174,10 +176,34 @@ class BaseGN(Parameters, metaclass=ABCMeta):
         Xm, Ym, weight = self._fit_encoder(Xm, Ym, weight, self._target_type(Ym))
         starts = self._begin(Xm, Ym, weight, hidden, self._compares)
         problem = self._problem(Xm, Ym, weight, starts, None if given is None else self._validation(*given))
-        ensemble = train_members(problem, starts, self.n_estimators, self.n_jobs)
-        self.__dict__.pop("_streams", None)
-        self._store(ensemble)
-        self._find_relevance(ensemble, problem)
+        self._train(problem, starts, *as_given)
+
+    @with_callbacks  # type: ignore[untyped-decorator]
+    def _train(self, problem: Problem, starts: list[Start], X: Any, y: Any, sample_weight: Any) -> Ensemble:
+        """Train on a problem that X, y and weights as given have led to."""
+        # What an earlier fit has learned is no part of what callbacks are shown.
+        for name in ("_streams", "feature_relevance_"):
+            self.__dict__.pop(name, None)
+        may_restart = problem.heavy_tailed_loss is not None
+        tasks = begin_fit(self, X, y, sample_weight, self._attributes, len(starts), may_restart)
+        try:
+            ensemble = train_members(problem, starts, self.n_estimators, self.n_jobs, tasks)
+            self._store(ensemble)
+            self._find_relevance(ensemble, problem)
+            if tasks is not None:
+                tasks.end()
+        finally:
+            if tasks is not None:
+                tasks.close()
+        return ensemble
+
+    def _attributes(self, training: Training, start: Start, loss: Loss) -> dict[str, Any]:
+        """What would be fitted, had the fit ended with this training as it stands for its only member."""
+        shown, here = copy.copy(training), copy.copy(self)
+        # What they would change or remember must not be seen by the training.
+        shown.prior, shown.direction = copy.copy(training.prior), copy.copy(training.direction)
+        here._store(Ensemble([make_member(shown, start)], loss, 1.0))
+        return {name: value for name, value in vars(here).items() if vars(self).get(name) is not value}
 
     def network_on(
         self, X: Any, y: Any, sample_weight: Any = None, loss: Loss | None = None
@@ -356,7 +382,7 @@ class BaseGN(Parameters, metaclass=ABCMeta):
             n_iter_no_change=self.n_iter_no_change,
             project_readout=self._projects_readout,
             record_spectrum=self.record_spectrum,
-            report=print if self.verbose else None,
+            report=_print_line if self.verbose else None,
         )
 
     def _check_validation_set(
@@ -555,3 +581,8 @@ class BaseGN(Parameters, metaclass=ABCMeta):
         tags.target_tags.multi_output = True
         tags.input_tags.allow_nan = True
         return tags
+
+
+def _print_line(line: str) -> None:
+    """In one piece, as lines come from several threads."""
+    print(line + "\n", end="")

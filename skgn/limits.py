@@ -1,4 +1,4 @@
-"""What ends a fit before it has converged: its time is used up, or the user interrupts it."""
+"""What ends a fit before it has converged: its time is used up, the user interrupts it, or a callback stops it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Limits"]
 
 
 class Limits:
-    """The time that a fit may take, shared out among its trainings, and whether it was interrupted.
+    """The time that a fit may take, shared out among its trainings, and whether it was interrupted or stopped.
 
     Parameters
     ----------
@@ -27,18 +27,18 @@ class Limits:
     def __init__(self, max_time: float, n_workers: int) -> None:
         self._end, self._n_workers = time.perf_counter() + max_time, n_workers
         self._round_end, self._waiting = self._end, 1
-        self._interrupted = False
+        self._ended_by: str | None = None
         self._lock = threading.Lock()
 
     @property
     def over(self) -> bool:
         """Whether the fit has to end now."""
-        return self._interrupted or time.perf_counter() >= self._end
+        return self._ended_by is not None or time.perf_counter() >= self._end
 
     @property
     def reason(self) -> str:
         """The status of a training that was cut short."""
-        return "interrupted" if self._interrupted else "max_time"
+        return self._ended_by or "max_time"
 
     def begin_round(self, n_trainings: int, part: float) -> None:
         """Give the part of the time that is left to the next ``n_trainings``."""
@@ -52,11 +52,15 @@ class Limits:
             self._waiting -= 1
         now = time.perf_counter()
         end = now + (self._round_end - now) / turns
-        return lambda: self._interrupted or time.perf_counter() >= end
+        return lambda: self._ended_by is not None or time.perf_counter() >= end
 
     def interrupt(self) -> None:
         """End the fit as soon as every training is between two iterations."""
-        self._interrupted = True
+        self._ended_by = "interrupted"
+
+    def stop(self) -> None:
+        """End it so because a callback asks for it."""
+        self._ended_by = self._ended_by or "callback"
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -70,7 +74,7 @@ class Limits:
             return
 
         def handle(number: int, frame: FrameType | None) -> None:
-            if self._interrupted:
+            if self._ended_by == "interrupted":
                 signal.default_int_handler(number, frame)
             self.interrupt()
 

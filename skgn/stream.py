@@ -20,7 +20,7 @@ from .backend import members_at_once, torch_threads
 from .batches import BatchSteps, BatchTraining, plan_batches
 from .candidates import Start
 from .directions import choose
-from .ensemble import Ensemble, Member, Problem, make_member, solver_tensor
+from .ensemble import Ensemble, Member, Problem, make_member, named, solver_tensor
 from .evidence import make_prior
 from .jacobian import gram_flops
 from .losses import NoiseLoss
@@ -92,7 +92,7 @@ def train_block(problem: Problem, streams: list[Stream], n_jobs: int | None) -> 
         plans[network] = plan, make_direction
     flops = max(gram_flops(network, n, c) for network in plans)
 
-    def advance(stream: Stream) -> tuple[Member, Stream]:
+    def advance(number: int, stream: Stream) -> tuple[Member, Stream]:
         start = stream.start
         plan, make_direction = plans[start.network]
         with torch_threads(flops), torch.no_grad():
@@ -108,8 +108,9 @@ def train_block(problem: Problem, streams: list[Stream], n_jobs: int | None) -> 
             if isinstance(loss, NoiseLoss) and stream.loss_precision is not None:
                 loss = loss.at_precision(torch.tensor(stream.loss_precision, device=w.device))
             objective.data_loss = loss
+            settings = named(problem.settings, "member", number, len(streams))
             training = StreamTraining(
-                objective, w, prior, problem.rule, make_direction, problem.settings, steps=steps,
+                objective, w, prior, problem.rule, make_direction, settings, steps=steps,
                 random_state=np.random.RandomState([start.seed, stream.n_blocks]), total_weight=total,
             )  # fmt: skip
             training.take(stream)
@@ -126,6 +127,6 @@ def train_block(problem: Problem, streams: list[Stream], n_jobs: int | None) -> 
             history=member.history,
         )
 
-    results = Parallel(n_jobs=n_jobs, require="sharedmem")(delayed(advance)(stream) for stream in streams)
+    results = Parallel(n_jobs=n_jobs, require="sharedmem")(delayed(advance)(*item) for item in enumerate(streams))
     members, streams = (list(part) for part in zip(*results, strict=True))
     return Ensemble(members, problem.loss, 1.0), streams

@@ -28,7 +28,7 @@ from .losses import Loss, NoiseLoss
 from .memory import readout_memory
 from .objective import Evaluation, Objective
 
-__all__ = ["CONVERGED", "HISTORY", "STATUS", "Settings", "Step", "Training"]
+__all__ = ["CONVERGED", "HISTORY", "STATUS", "Settings", "Step", "Training", "Watch"]
 
 #: Why training stopped, and the sentence that tells it.
 STATUS = {
@@ -40,6 +40,7 @@ STATUS = {
     "stream": "Trained in one pass on each block of rows given so far.",
     "peak": "Converged: the log evidence has not risen for n_iter_no_change passes; that of its peak is kept.",
     "validation": "Stopped early: the validation loss did not improve for n_iter_no_change iterations.",
+    "callback": "Stopped early: a callback asked for it.",
     "max_iter": "Stopped short of the tolerance: max_iter iterations were used up.",
     "max_time": "Stopped short of the tolerance: max_time was used up.",
     "interrupted": "Stopped short of the tolerance: interrupted by the user.",
@@ -103,6 +104,28 @@ class Step:
     actual: float
 
 
+class Watch:
+    """Is told of the course of a training, and may ask it to end by ``stopped``; this one does nothing."""
+
+    stopped = False
+
+    def begin(self) -> None:
+        """The training is about to run."""
+
+    def begin_iteration(self, training: Training) -> None:
+        """It has arrived at its weights and looks for a step."""
+
+    def end_iteration(self, training: Training | None) -> None:
+        """It has arrived at the weights of the step, if an iteration was open; None: there was no step."""
+
+    def count_anew(self) -> None:
+        """The iterations that count begin with the next one."""
+
+    def end(self, training: Training) -> bool:
+        """The training has ended; whether the others have to end too."""
+        return False
+
+
 class _Best(NamedTuple):
     """The iterate of the lowest validation loss so far, with the prior and the data loss that went with it."""
 
@@ -130,9 +153,11 @@ class Training:
     make_direction: Callable[[Jacobian, float], Direction]
     settings: Settings = field(default_factory=Settings)
     validation: Objective | None = None
+    watch: Watch = field(default_factory=Watch)
 
     def __post_init__(self) -> None:
         self.status = "running"
+        self.finished = False
         self.n_iter = 0
         self.at = self.objective.evaluate(self.w)
         self.history: dict[str, list[float]] = {name: [] for name in HISTORY}
@@ -150,6 +175,11 @@ class Training:
         self._step: Step | None = None
         self._arrived = False
         self._readout_first = isinstance(self.objective.data_loss, NoiseLoss)
+
+    @property
+    def arrived(self) -> bool:
+        """Whether direction and history are those of the present weights."""
+        return self._arrived
 
     @property
     def log_evidence(self) -> float:
@@ -180,11 +210,14 @@ class Training:
             while self.status == "running":
                 if not self._arrived:
                     self._arrive(began)
-                if self.status != "running" or self.n_iter >= until or pause():
+                    self.watch.end_iteration(self)
+                if self.status != "running" or self.n_iter >= until or self.watch.stopped or pause():
                     break
                 undo = self._undo()
+                self.watch.begin_iteration(self)
                 self._step = self._find_step()
                 if self._step is None:
+                    self.watch.end_iteration(None)
                     break
                 self.at, self.n_iter, self._arrived = self._step.to, self.n_iter + 1, False
                 if decrease > 0 and self._step.actual < decrease * self._value:
@@ -219,7 +252,8 @@ class Training:
         if not self._arrived:
             self._arrive(time.perf_counter() - self._seconds)
         if self.status == "running":
-            self.status = reason
+            self.status = "callback" if self.watch.stopped else reason
+        self.finished = True
         best = self._best
         if best is not None and best.iteration < self.n_iter:
             self.at, self.prior, self.objective.data_loss = best.at, best.prior, best.data_loss
@@ -232,6 +266,7 @@ class Training:
         if self._projects:
             self.at = self._with_readout(self.at)
         self.n_iter, self._step, self._readout_first = 0, None, False
+        self.watch.count_anew()
         for values in self.history.values():
             values.clear()
 
