@@ -140,7 +140,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
     random_state : int, RandomState instance or None, default=None
         Draws the initial weights; an int makes fits reproducible.
     verbose : int or bool, default=0
-        Print a line each iteration.
+        Print a line each iteration; of several networks it says which one it is about. For a progress bar see
+        :meth:`set_callbacks`, with scikit-learn 1.9 or later.
     class_weight : "balanced", dict or None, default=None
         Weights of the classes, multiplied with ``sample_weight``; "balanced" is ``n / (n_classes * n_in_class)``.
 

@@ -216,6 +216,7 @@ def _convergence(case: _Case) -> Finding:
             "max_iter": f"max_iter={max(2 * model.max_iter, 20)}, or fit again with warm_start=True",
             "max_time": f"more max_time (an iteration took {seconds:.2g} s)",
             "interrupted": "fit again with warm_start=True to go on",
+            "callback": "fit again with warm_start=True to go on, without the callback that stopped it",
         }.get(model.status_, _when_stuck(model))
     return Finding("convergence", "converged" if converged else "not converged", numbers, text, advice)
 

@@ -190,7 +190,8 @@ class GNRegressor(RegressorMixin, BaseGN):
     random_state : int, RandomState instance or None, default=None
         Draws the initial weights; an int makes fits reproducible.
     verbose : int or bool, default=0
-        Print a line each iteration.
+        Print a line each iteration; of several networks it says which one it is about. For a progress bar see
+        :meth:`set_callbacks`, with scikit-learn 1.9 or later.
 
     Attributes
     ----------

@@ -3,6 +3,9 @@
 Each tool has a score that it must reach, or a twin: what the tool does, written out by hand in a few lines of NumPy.
 """
 
+import importlib.util
+import sys
+
 import numpy as np
 import pytest
 import sklearn
@@ -552,3 +555,22 @@ def test_frames_come_out_where_they_are_asked_for(library, diabetes):
         assert list(model[-1].feature_names_in_) == list(table.columns)
         with pytest.raises(ValueError, match="feature names"):
             regressor().fit(table, y).predict(table[list(table.columns)[::-1]])
+
+
+def test_where_scikit_learn_has_no_callbacks_this_is_said(monkeypatch):
+    """The module as an earlier scikit-learn would have it; with 1.9 and later tests/test_callbacks.py."""
+    monkeypatch.setitem(sys.modules, "sklearn.callback", None)
+    there = importlib.util.find_spec("skgn.callbacks").origin
+    spec = importlib.util.spec_from_file_location("skgn._callbacks_of_earlier_versions", there)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    class Model(module.CallbackSupportMixin):
+        @module.with_callbacks
+        def fit(self):
+            return module.begin_fit(self, None, None, None, None, 1, False)
+
+    assert Model().fit() is None
+    assert not hasattr(Model(), "set_callbacks")
+    with pytest.raises(AttributeError, match=r"set_callbacks needs scikit-learn >= 1\.9; this is \d"):
+        Model().set_callbacks()

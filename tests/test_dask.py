@@ -315,6 +315,30 @@ def test_what_travels_is_what_is_stated(client, capsys):
         assert max(others, default=0) <= y.nbytes / 4 < X.nbytes / 4
 
 
+def test_callbacks_see_the_iterations(client):
+    pytest.importorskip("sklearn.callback", reason="sklearn.callback comes with scikit-learn 1.9")
+
+    class Recording:
+        scores = ()
+
+        def setup(self, estimator, context): ...
+
+        def teardown(self, estimator, context): ...
+
+        def on_fit_task_begin(self, estimator, context): ...
+
+        def on_fit_task_end(self, estimator, context, *, X=None, y=None, fitted_estimator=None):
+            if context.task_name == "iteration":
+                self.scores += (fitted_estimator.score(X, y),)
+
+    X, y = draw()
+    recording = Recording()
+    model = DaskGNRegressor(**SMALL).set_callbacks(recording).fit(*spread(client, X, y))
+    assert len(recording.scores) == model.n_iter_
+    expected = [GNRegressor(**SMALL | {"max_iter": i + 1}).fit(X, y).score(X, y) for i in range(model.n_iter_)]
+    np.testing.assert_allclose(recording.scores, expected, rtol=1e-8)
+
+
 def test_parameters_copies_and_pickles(client):
     model = DaskGNRegressor(hidden_layer_sizes=(2,), client=client, n_estimators=1, max_iter=1, random_state=0)
     assert set(model.get_params()) == {*GNRegressor().get_params(), "client"}

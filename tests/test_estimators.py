@@ -731,6 +731,34 @@ def test_verbose_prints_a_line_an_iterate_and_silence_nothing(estimator, capsys)
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("n_jobs", [1, 2])
+@unconverged
+def test_verbose_lines_say_which_candidate_they_are_about_and_which_go_on(capsys, n_jobs):
+    X, y = data(GNRegressor)
+    model = GNRegressor(hidden_layer_sizes=(4,), n_estimators=2, n_jobs=n_jobs, max_iter=25, random_state=0, verbose=1)
+    model.fit(X, y)
+    lines = capsys.readouterr().out.splitlines()
+    numbers = {}
+    for line in lines:
+        if found := re.fullmatch(r"candidate (\d+)/(\d+)  iteration +(\d+)  objective .*", line):
+            numbers.setdefault(int(found[1]), []).append(int(found[3]))
+        else:
+            assert re.fullmatch(r"search: candidates [\d, ]+ of \d+ go on", line)
+    # Each one's iterations are in order, side by side or not.
+    assert all(found == list(range(len(found))) for found in numbers.values())
+    assert len(numbers) > 2
+    last = [line for line in lines if line.startswith("search")][-1]
+    members = [int(number) for number in re.findall(r"\d+", last)[:-1]]
+    assert sorted(len(numbers[i]) - 1 for i in members) == sorted(member.n_iter for member in model.estimators_)
+
+
+def test_verbose_lines_of_a_stream_say_which_member_they_are_about(capsys):
+    X, y = data(GNRegressor)
+    GNRegressor(hidden_layer_sizes=(4,), n_estimators=2, random_state=0, verbose=1).partial_fit(X, y)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:10] for line in lines] == ["member 1/2"] * 2 + ["member 2/2"] * 2
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize(
     "change",

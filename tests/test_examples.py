@@ -9,7 +9,8 @@ from sklearn.metrics import log_loss
 
 plt = pytest.importorskip("matplotlib.pyplot")
 
-COURSE = Path(__file__).parent.parent / "examples" / "course"
+EXAMPLES = Path(__file__).parent.parent / "examples"
+COURSE = EXAMPLES / "course"
 
 
 def first_models(page):
@@ -79,3 +80,21 @@ def test_every_page_has_claims_and_exercises():
         assert (
             text.count("# *Answer.*") == 3 == text.count("# **1.**") + text.count("# **2.**") + text.count("# **3.**")
         )
+
+
+def test_optuna_prunes_by_the_validation_curve(capsys):
+    pytest.importorskip("sklearn.callback", reason="sklearn.callback comes with scikit-learn 1.9")
+    page = runpy.run_path(str(EXAMPLES / "optuna_pruning.py"))
+    study, pruned = page["study"], page["pruned"]
+    assert len(study.trials) == 40 and len(pruned) >= 5
+    # A trial has a value for every iteration, and its own is the lowest, or one that was pruned the last.
+    for trial in study.trials:
+        curve = [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)]
+        assert sorted(trial.intermediate_values) == list(range(1, len(curve) + 1))
+        assert trial.value == (curve[-1] if trial in pruned else pytest.approx(min(curve)))
+    # The best setting, fitted again, comes to the same loss: nothing of the callback is in it.
+    best = page["network"](study.best_params, n_estimators=1)
+    best.fit(page["X_train"], page["y_train"], X_val=page["X_val"], y_val=page["y_val"])
+    assert best.history_["validation_loss"].min() == study.best_value
+    for model in (page["tuned"], page["evidence"]):
+        assert model.score(page["X_test"], page["y_test"]) > 0.3

@@ -18,7 +18,7 @@ from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..backend import available_memory, gigabytes, members_at_once, resolve_device
-from ..ensemble import Ensemble, train_members
+from ..ensemble import Ensemble
 from ..estimator import BaseGN
 from ..losses import NoiseLoss
 from ..memory import system_memory
@@ -154,6 +154,7 @@ class DaskGN(BaseGN):
             device=resolve_device("cpu"),
             shards=shards,
             size=(int(n), k),
+            total_weight=total,
             **self._how_to_train(loss),
         )
         numbers = numbers_per_iteration(largest, loss, not self._fixed_l2)
@@ -163,9 +164,7 @@ class DaskGN(BaseGN):
                 f"{largest.n_weights} weights: each worker sends {numbers} numbers, {_BYTES * numbers} bytes, "
                 f"an iteration and receives {2 * largest.n_weights}"
             )
-        ensemble = train_members(problem, starts, self.n_estimators, self.n_jobs)
-        self.feature_relevance_ = relevance(self._sensitivity(shards, ensemble, total), k)
-        self._store(ensemble)
+        ensemble = self._train(problem, starts, X, y, sample_weight)
         best = ensemble.members[0].network
         self.bytes_per_iteration_ = _BYTES * numbers_per_iteration(best, ensemble.loss, not self._fixed_l2)
 
@@ -253,8 +252,9 @@ class DaskGN(BaseGN):
     def _encoder(self, merged: Shards) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
         """How encoded targets become those of the network, and the number of its outputs."""
 
-    def _sensitivity(self, shards: Shards, ensemble: Ensemble, total: float) -> Sensitivity:
+    def _find_relevance(self, ensemble: Ensemble, problem: DistributedProblem) -> None:  # type: ignore[override]
         """Values are exchanged within the shards: no row is sent for it."""
+        shards = problem.shards
         until = last_hash(shards, SENSITIVITY_ROWS)
         members = [
             # The covariance is of no use there.
@@ -268,7 +268,8 @@ class DaskGN(BaseGN):
         )
         weight, *sums = shards.sum(task).tolist()
         squares, evidence = np.array(sums[: len(sums) // 2]), np.array(sums[len(sums) // 2 :])
-        return Sensitivity(squares / weight, evidence * total / weight)
+        sensitivity = Sensitivity(squares / weight, evidence * problem.total_weight / weight)
+        self.feature_relevance_ = relevance(sensitivity, problem.n_outputs)
 
     def to_local(self) -> Any:
         """The fitted estimator of a single machine: a `GNRegressor` or `GNClassifier` with the same parameters."""

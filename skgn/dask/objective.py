@@ -197,10 +197,11 @@ class DistributedObjective(Objective):
 
 @dataclass(frozen=True)
 class DistributedProblem(Problem):
-    """A problem whose data are the shards."""
+    """A problem whose data are the shards, of that many rows and outputs and that total weight."""
 
     shards: Shards
     size: tuple[int, int]
+    total_weight: float
 
     @property
     def n_samples(self) -> int:
