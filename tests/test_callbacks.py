@@ -4,6 +4,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 
 import numpy as np
 import pandas as pd
@@ -62,6 +63,7 @@ class Recording:
             context = context.parent
         # Hooks come one at a time.
         assert self.inside.acquire(blocking=False)
+        time.sleep(1e-4)
         self.events.append((event, tuple(path[::-1]), names[0], shown, data))
         self.inside.release()
 
@@ -279,6 +281,7 @@ CASES = {
     "search": (GNRegressor, {"n_estimators": 2}, load_diabetes),
     "threads": (GNClassifier, {"n_estimators": 2, "n_jobs": 2}, load_breast_cancer),
     "dual": (GNRegressor, {"l2_regularization": 1e-2, "solver": "dual", "n_estimators": 1}, load_diabetes),
+    "dual, evidence": (GNRegressor, {"solver": "dual", "prior_groups": "shared", "n_estimators": 1}, load_diabetes),
     "cg": (GNRegressor, {"l2_regularization": 1e-2, "solver": "cg", "n_estimators": 1}, load_diabetes),
     "validation": (GNRegressor, {"early_stopping": True, "n_estimators": 2}, load_diabetes),
     "batches": (GNRegressor, {"batch_size": 100, "n_estimators": 1}, load_diabetes),
@@ -450,6 +453,8 @@ def test_an_error_in_a_hook_ends_the_fit_and_the_earlier_one_is_kept(name, hook,
     with pytest.raises(ZeroDivisionError, match="by the callback"):
         model.fit(X[:100], y[:100])
     assert vars(model) == before
+    # A second thread would have gone on by now.
+    time.sleep(0.05 * (n_jobs - 1))
     assert [event for event, *_ in failing.events].count("teardown") == 1
     assert failing.events[-1][0] == "teardown"
 
