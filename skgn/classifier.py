@@ -226,6 +226,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         "class_weight": [StrOptions({"balanced"}), dict, None],
     }
 
+    _needed = (*BaseGN._needed, "classes_", "temperature_", "_multilabel")
+
     def __init__(
         self,
         hidden_layer_sizes: str | int | Sequence[int] = "auto",

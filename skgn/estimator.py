@@ -7,7 +7,7 @@ import dataclasses
 import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from .module import ModuleNetwork
 from .network import Network
 from .objective import Objective
 from .parameters import Parameters
+from .persistence import Persistent
 from .preprocessing import SCALINGS, Scaler, fit_scalers, merge_rows, transform_inputs
 from .relevance import feature_sensitivity, relevance
 from .stream import Stream, train_block
@@ -54,14 +55,16 @@ __all__ = ["BaseGN"]
 _SMALL_WEIGHT = 0.1
 
 
-class BaseGN(Parameters, metaclass=ABCMeta):
+class BaseGN(Persistent, Parameters, metaclass=ABCMeta):
     """Fit and fitted state of a damped Gauss-Newton network; subclasses give targets their meaning."""
 
     #: Reads tables like that of the fit.
     _reader: TableReader
     #: What missing numbers become where training had none; None if unknown.
-    _medians: np.ndarray | None
+    _medians: np.ndarray | None = None
     preprocessor_: TablePreprocessor | None
+
+    _needed: ClassVar[tuple[str, ...]] = ("n_features_in_", "preprocessor_", "_input_scalers", "_reader")
 
     @abstractmethod
     def _validate_target(self, y: Any) -> np.ndarray:

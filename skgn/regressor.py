@@ -281,6 +281,8 @@ class GNRegressor(RegressorMixin, BaseGN):
         "quantile": [Interval(Real, 0, 1, closed="neither")],
     }
 
+    _needed = (*BaseGN._needed, "noise_distribution_", "_target_scaler", "_y_ndim")
+
     def __init__(
         self,
         hidden_layer_sizes: str | int | Sequence[int] = "auto",
