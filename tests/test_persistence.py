@@ -248,7 +248,7 @@ def test_parts_of_a_member_that_are_absent_are_named():
     model = copy.deepcopy(trained("dual")[0])
     vars(model.estimators_[1].network).pop("shapes")
     vars(model.estimators_[1].posterior).pop("scale")
-    with pytest.raises(ValueError, match=r"needs: Member\.Network\.shapes, Member\.Posterior\.scale\. Load"):
+    with pytest.raises(ValueError, match=r"needs: Member\.FeedForward\.shapes, Member\.Posterior\.scale\. Load"):
         copy.copy(model)
 
 
