@@ -7,7 +7,7 @@ import dataclasses
 import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from .backend import DTYPES, linear_algebra_device, resolve_device
 from .callbacks import CallbackSupportMixin, begin_fit, with_callbacks
 from .candidates import Start, draw_starts, layer_choices, noise_choices, prior_choices
 from .damping import as_rule
-from .ensemble import Ensemble, Problem, Validation, make_member, member_outputs, train_members
+from .ensemble import Ensemble, Member, Problem, Validation, make_member, member_outputs, train_members
 from .feedforward import FeedForward
 from .jacobian import gram_flops
 from .losses import Loss, NoiseLoss
@@ -31,6 +31,7 @@ from .module import ModuleNetwork
 from .network import Network
 from .objective import Objective
 from .parameters import Parameters
+from .persistence import Persistent
 from .preprocessing import SCALINGS, Scaler, fit_scalers, merge_rows, transform_inputs
 from .relevance import feature_sensitivity, relevance
 from .stream import Stream, train_block
@@ -55,14 +56,40 @@ __all__ = ["BaseGN"]
 _SMALL_WEIGHT = 0.1
 
 
-class BaseGN(CallbackSupportMixin, Parameters, metaclass=ABCMeta):
+class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
     """Fit and fitted state of a damped Gauss-Newton network; subclasses give targets their meaning."""
 
+    # What a fit leaves; the docstrings of the estimators tell of it.
+    coefs_: list[np.ndarray]
+    intercepts_: list[np.ndarray]
+    estimators_: list[Member]
+    n_outputs_: int
+    n_iter_: int
+    loss_: float
+    loss_curve_: list[float]
+    history_: dict[str, np.ndarray]
+    status_: str
+    status_message_: str
+    solver_: str
+    damping_: float
+    log_evidence_: float | None
+    n_effective_parameters_: float
+    feature_relevance_: np.ndarray
+    preprocessor_: TablePreprocessor | None
+    n_features_in_: int
+    feature_names_in_: np.ndarray
     #: Reads tables like that of the fit.
     _reader: TableReader
     #: What missing numbers become where training had none; None if unknown.
-    _medians: np.ndarray | None
-    preprocessor_: TablePreprocessor | None
+    _medians: np.ndarray | None = None
+
+    _needed: ClassVar[tuple[str, ...]] = ("n_features_in_", "preprocessor_", "_input_scalers", "_reader")
+
+    if TYPE_CHECKING:
+        # scikit-learn's own, which have no types.
+        def get_params(self, deep: bool = True) -> dict[str, Any]: ...
+        def set_params(self, **params: Any) -> Self: ...
+        def score(self, X: Any, y: Any, sample_weight: Any = None) -> float: ...
 
     @abstractmethod
     def _validate_target(self, y: Any) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Real
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 import numpy as np
 import torch
@@ -282,6 +282,11 @@ class GNRegressor(RegressorMixin, BaseGN):
         "quantile": [Interval(Real, 0, 1, closed="neither")],
     }
 
+    noise_distribution_: str
+    noise_std_: float | np.ndarray
+
+    _needed = (*BaseGN._needed, "noise_distribution_", "_target_scaler", "_y_ndim")
+
     def __init__(
         self,
         hidden_layer_sizes: str | int | Sequence[int] = "auto",
@@ -445,6 +450,12 @@ class GNRegressor(RegressorMixin, BaseGN):
             noise = noise * self._target_scaler.scale
         self.noise_std_ = float(noise[0]) if self._y_ndim == 1 else noise
 
+    @overload
+    def predict(self, X: Any, return_std: Literal[False] = False) -> np.ndarray: ...
+    @overload
+    def predict(self, X: Any, return_std: Literal[True]) -> tuple[np.ndarray, np.ndarray]: ...
+    @overload
+    def predict(self, X: Any, return_std: bool) -> np.ndarray | tuple[np.ndarray, np.ndarray]: ...
     def predict(self, X: Any, return_std: bool = False) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Predict the mean of the target and, if asked, the standard deviation of a new observation.
 

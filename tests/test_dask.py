@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+import skops.io
 import torch
 from sklearn.base import clone
 
 from skgn import GNClassifier, GNRegressor
 from skgn.damping import GainRatio
+from skgn.persistence import SKOPS_TRUSTED
 from skgn.preprocessing import InputScaler, TargetScaler
 
 pytest.importorskip("dask.array", reason='needs pip install "skgn[dask]"')
@@ -348,7 +350,11 @@ def test_parameters_copies_and_pickles(client):
     X, y = draw()
     dX = da.from_array(X, chunks=(120, 3))
     model.fit(dX, da.from_array(y, chunks=120))
-    loaded = pickle.loads(pickle.dumps(model))
+    content = pickle.dumps(model)
+    assert b"torch" not in content
+    assert set(skops.io.get_untrusted_types(data=skops.io.dumps(model))) <= set(SKOPS_TRUSTED)
+    assert {f"{kind.__module__}.{kind.__name__}" for kind in (DaskGNRegressor, DaskGNClassifier)} < set(SKOPS_TRUSTED)
+    loaded = pickle.loads(content)
     assert loaded.client is None and model.client is client
     local = model.to_local()
     assert type(local) is GNRegressor and local.get_params() == {

@@ -1,13 +1,9 @@
-import copy
 import dataclasses
-import io
-import pickle
 import re
 import threading
 import types
 
 import dense
-import joblib
 import numpy as np
 import pytest
 import torch
@@ -312,31 +308,6 @@ def test_numpy_global_random_state_is_not_used_for_a_given_random_state(estimato
     before = global_state()
     estimator(**PLAIN | {"random_state": random_state}, max_iter=5).fit(*data(estimator))
     assert global_state() == before
-
-
-class RefusesTorch(pickle.Unpickler):
-    def find_class(self, module, name):
-        if module.split(".")[0] == "torch":
-            raise AssertionError(f"the pickle holds {module}.{name}")
-        return super().find_class(module, name)
-
-
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-@pytest.mark.parametrize("init", ["random", "centered"])
-@pytest.mark.parametrize("parameters", [{"l2_regularization": 1e-3}, {}], ids=["fixed l2", "default l2"])
-@unconverged
-def test_pickles_hold_no_torch_object_and_predict_the_same(estimator, init, parameters, tmp_path):
-    X, y = data(estimator)
-    model = estimator(hidden_layer_sizes=(4,), n_estimators=2, init=init, max_iter=5, **parameters).fit(X, y)
-    loaded = RefusesTorch(io.BytesIO(pickle.dumps(model))).load()
-    joblib.dump(model, tmp_path / "model.joblib")
-    for other in (
-        loaded,
-        joblib.load(tmp_path / "model.joblib"),
-        joblib.load(tmp_path / "model.joblib", mmap_mode="r"),
-    ):
-        np.testing.assert_array_equal(outputs(other, X), outputs(model, X))
-    np.testing.assert_array_equal(outputs(copy.deepcopy(model), X), outputs(model, X))
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
@@ -1171,23 +1142,6 @@ def test_warm_start_keeps_scalings_and_priors_of_the_members(estimator, n_estima
     # More members: the old ones and new ones compete.
     model.set_params(n_estimators=n_estimators + 1).fit(X, y)
     assert len(model.estimators_) == n_estimators + 1
-
-
-@unconverged
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_a_searched_fit_holds_nothing_of_torch(estimator):
-    X, y = data(estimator)
-    model = estimator(**SEARCH, n_estimators=3).fit(X, y)
-    modules = set()
-
-    class Reader(pickle.Unpickler):
-        def find_class(self, module, name):
-            modules.add(module.split(".")[0])
-            return super().find_class(module, name)
-
-    copied = Reader(io.BytesIO(pickle.dumps(model))).load()
-    assert "torch" not in modules
-    np.testing.assert_array_equal(outputs(copied, X), outputs(model, X))
 
 
 @unconverged

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -61,7 +61,11 @@ class DaskGNClassifier(DaskGN, GNClassifier):
         "client": CLIENT,
     }
 
-    __init__ = with_client(GNClassifier)
+    if TYPE_CHECKING:
+
+        def __init__(self, *args: Any, client: Any = None, **parameters: Any) -> None: ...
+    else:
+        __init__ = with_client(GNClassifier)
 
     def _merge(self, raw: Shards) -> Callable[[Any], Merged]:
         if self._multilabel:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -83,7 +83,11 @@ class DaskGNRegressor(DaskGN, GNRegressor):
         "client": CLIENT,
     }
 
-    __init__ = with_client(GNRegressor)
+    if TYPE_CHECKING:
+
+        def __init__(self, *args: Any, client: Any = None, **parameters: Any) -> None: ...
+    else:
+        __init__ = with_client(GNRegressor)
 
     def _check_distributed(self) -> None:
         super()._check_distributed()

@@ -1,0 +1,112 @@
+"""What an estimator stores of itself, and how a stored one is taken in: by which version it was, and if it is complete.
+
+Pickle, joblib, skops and :mod:`copy` all ask an estimator for its state and hand the state to a new one, so that what
+is here holds for each of them. Old models are loaded as far as that is sound: parameters that their version did not
+have take their defaults, and what this version lacks in them is named at once, not at the first prediction.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar
+
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import InconsistentVersionWarning
+
+__all__ = ["SKOPS_TRUSTED", "OtherVersionWarning", "Persistent"]
+
+#: What :func:`skops.io.load` has to trust for any model of this package: its own types, and two that the encoder of a
+#: table holds.
+SKOPS_TRUSTED = [
+    "numpy.dtype",
+    "sklearn.model_selection._split.KFold",
+    "skgn.candidates.Start",
+    "skgn.classifier.GNClassifier",
+    "skgn.damping.Constant",
+    "skgn.damping.GainRatio",
+    "skgn.damping.GeometricDecay",
+    "skgn.damping.ProportionalToCurvature",
+    "skgn.damping.ProportionalToGradient",
+    "skgn.damping.ProportionalToLoss",
+    "skgn.dask.classifier.DaskGNClassifier",
+    "skgn.dask.regressor.DaskGNRegressor",
+    "skgn.ensemble.Member",
+    "skgn.feedforward.FeedForward",
+    "skgn.posterior.Posterior",
+    "skgn.preprocessing.InputScaler",
+    "skgn.preprocessing.PeriodicEmbedding",
+    "skgn.preprocessing.RankScaler",
+    "skgn.preprocessing.TargetScaler",
+    "skgn.regressor.GNRegressor",
+    "skgn.stream.Stream",
+    "skgn.tables.TablePreprocessor",
+    "skgn.tables.TableReader",
+    "skgn.tables._LevelName",
+    "skgn.targets.LogTarget",
+    "skgn.targets.RobustTarget",
+]
+
+_STAMP = "_skgn_version"
+
+
+class OtherVersionWarning(InconsistentVersionWarning):
+    """A model was stored by another version of skgn.
+
+    Filters of scikit-learn's warning of the same meaning see it; ``original_sklearn_version`` and
+    ``current_sklearn_version``, as it calls them, are those of skgn.
+    """
+
+    def __str__(self) -> str:
+        return (
+            f"This {self.estimator_name} was stored by skgn {self.original_sklearn_version} and is loaded by "
+            f"skgn {self.current_sklearn_version}. Compare some of its predictions with those before, or fit it anew."
+        )
+
+
+class Persistent(BaseEstimator):
+    """An estimator whose stored state bears the version, and is checked when it is loaded."""
+
+    #: Fitted attributes without which there is no prediction.
+    _needed: ClassVar[tuple[str, ...]]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {_STAMP: _version()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        name, stored_by = type(self).__name__, state.pop(_STAMP, "of unknown version")
+        if stored_by != _version():
+            versions = {"original_sklearn_version": stored_by, "current_sklearn_version": _version()}
+            warnings.warn(OtherVersionWarning(estimator_name=name, **versions), stacklevel=2)
+        state = _defaults(type(self)) | state
+        lacking = sorted(set(_lacking(state, self._needed if "estimators_" in state else ())))
+        if lacking:
+            raise ValueError(
+                f"This {name} was stored by skgn {stored_by} and lacks what skgn {_version()} needs: "
+                f"{', '.join(lacking)}. Load it with the version it was stored by, or fit it anew."
+            )
+        super().__setstate__(state)
+
+
+def _version() -> str:
+    # There only once the package is imported.
+    from . import __version__
+
+    return __version__
+
+
+def _defaults(estimator: type) -> dict[str, Any]:
+    parameters = inspect.signature(estimator).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
+
+
+def _lacking(state: Mapping[str, Any], needed: Iterable[str]) -> Iterator[str]:
+    """Names that are not there: of those needed, and of the fields of all dataclasses within the state."""
+    yield from (name for name in needed if name not in state)
+    for value in state.values():
+        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+        for part in filter(dataclasses.is_dataclass, parts):
+            fields = [field.name for field in dataclasses.fields(part) if not hasattr(type(part), field.name)]
+            yield from (f"{type(part).__name__}.{name}" for name in _lacking(vars(part), fields))
