@@ -39,6 +39,7 @@ from .tables import (
     TableReader,
     categorical_columns,
     column_features,
+    columns_of_steps,
     encode_training_rows,
     fill_missing,
     make_encoder,
@@ -266,14 +267,34 @@ class BaseGN(CallbackSupportMixin, Parameters, metaclass=ABCMeta):
         self, X: np.ndarray, Y: np.ndarray, weight: np.ndarray, target_type: str | None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Merged rows with the columns that are scaled; nothing changes where all are numbers and there."""
+        before = self._encoded_columns() if self.warm_start and hasattr(self, "estimators_") else None
         if not self._reader.categorical and not np.isnan(X).any():
             self.preprocessor_, self._medians = None, medians(X)
+            self._check_columns_of_weights(before)
             return X, Y, weight
         encoder = make_encoder(self._reader, X, target_type)
         encoded = encode_training_rows(encoder, X, Y[:, 0])
         self.preprocessor_ = TablePreprocessor([("read", self._reader), ("encode", encoder)])
+        self._check_columns_of_weights(before)
         # The order that these columns give by themselves, as if they had been encoded before the fit.
         return merge_rows(encoded, Y, weight)
+
+    def _encoded_columns(self) -> dict[str, list[str]]:
+        """Names of the columns that each step of the encoder makes; none where all features are taken as they are."""
+        return {} if self.preprocessor_ is None else columns_of_steps(self.preprocessor_)
+
+    def _check_columns_of_weights(self, before: dict[str, list[str]] | None) -> None:
+        """A warm start is refused where its weights would meet other columns than ``before``, even if as many."""
+        now = self._encoded_columns()
+        if before is None or now == before:
+            return
+        old, new = ([f"{name} ({step})" for step in columns for name in columns[step]] for columns in (before, now))
+        lost, found = ([name for name in a if name not in b] for a, b in ((old, new), (new, old)))
+        raise ValueError(
+            "warm_start=True needs the columns of the previous fit: the same levels of categories, and missing cells "
+            f"in the same features. It had {lost or 'none'} that are not there now, and there are {found or 'none'} "
+            "that it did not have."
+        )
 
     def _encode(self, X: np.ndarray) -> np.ndarray:
         """Rows as read with the columns that are scaled."""

@@ -32,6 +32,7 @@ __all__ = [
     "TableReader",
     "categorical_columns",
     "column_features",
+    "columns_of_steps",
     "encode_training_rows",
     "fill_missing",
     "make_encoder",
@@ -390,6 +391,12 @@ def column_features(encoder: ColumnTransformer) -> np.ndarray:
             where = encoder.output_indices_[name]
             features += np.repeat(columns, (where.stop - where.start) // len(columns)).tolist()
     return np.array(features, dtype=int)
+
+
+def columns_of_steps(preprocessor: Pipeline) -> dict[str, list[str]]:
+    """Names of the columns that each step of a fitted reader and encoder makes."""
+    names = preprocessor.get_feature_names_out()
+    return {step: names[where].tolist() for step, where in preprocessor[-1].output_indices_.items()}
 
 
 def medians(X: np.ndarray) -> np.ndarray:

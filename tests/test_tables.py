@@ -16,6 +16,7 @@ from sklearn.preprocessing import OneHotEncoder, TargetEncoder
 from skgn import GNClassifier, GNRegressor, diagnose
 from skgn.preprocessing import merge_rows
 from skgn.tables import MOST_LEVELS, TableReader, column_features
+from skgn.training import CONVERGED
 
 pd = pytest.importorskip("pandas")
 
@@ -248,6 +249,35 @@ def test_blocks_go_through_the_preprocessor_of_the_first():
     model.partial_fit(X[80:].assign(town="Dresden", size=np.nan), rent[80:])
     np.testing.assert_array_equal(model.preprocessor_.transform(X), before)
     assert np.isfinite(model.predict(X)).all()
+
+
+#: What a table became between two fits, and how the columns tell: as many as before in the first three.
+OTHER_COLUMNS = {
+    "level": (lambda X: X.replace({"town": {"Celle": "Dresden"}}), "town_Celle.*town_Dresden"),
+    "missing": (lambda X: X.assign(size=X["storey"], storey=X["size"]), "indicator_storey.*indicator_size"),
+    "category": (lambda X: X.assign(heating=X["town"], town=X["heating"]), "town_Aachen.*heating_Aachen"),
+    "fewer levels": (lambda X: X.replace({"town": {"Celle": "Bonn"}}), "town_Celle.*none"),
+    "complete": (lambda X: X[["size"]].assign(storey=0.0, town=1.0, heating=2.0), "town_Aachen.*none"),
+}
+
+
+@pytest.mark.parametrize("change", OTHER_COLUMNS)
+def test_warm_start_refuses_other_columns(change):
+    X, rent = rooms()
+    model = GNRegressor(**SMALL, warm_start=True).fit(X, rent)
+    expected = model.predict(X)
+    changed, message = OTHER_COLUMNS[change]
+    with pytest.raises(ValueError, match=f"warm_start=True needs the columns .*{message}"):
+        model.fit(changed(X), rent)
+    np.testing.assert_array_equal(model.predict(X), expected)
+
+
+def test_warm_start_goes_on_with_the_same_columns():
+    X, rent = rooms()
+    model = GNRegressor(**LINEAR, warm_start=True).fit(X, rent)
+    # Other rows, but the same levels: Bonn of a single row, which others have left for Celle.
+    model.fit(X[1:].assign(town=X["town"].where(X["town"] != "Bonn", "Celle").where(X.index != 5, "Bonn")), rent[1:])
+    assert model.status_ in CONVERGED
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
