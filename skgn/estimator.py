@@ -272,7 +272,7 @@ class BaseGN(CallbackSupportMixin, Parameters, metaclass=ABCMeta):
             self.preprocessor_, self._medians = None, medians(X)
             self._check_columns_of_weights(before)
             return X, Y, weight
-        encoder = make_encoder(self._reader, X, target_type)
+        encoder = make_encoder(self._reader, X, Y[:, 0], target_type)
         encoded = encode_training_rows(encoder, X, Y[:, 0])
         self.preprocessor_ = TablePreprocessor([("read", self._reader), ("encode", encoder)])
         self._check_columns_of_weights(before)
