@@ -220,6 +220,17 @@ def test_target_codes_of_a_row_do_not_know_its_target():
     assert len(stopped.preprocessor_[-1].named_transformers_["target"].categories_[0]) == 100
 
 
+def test_target_codes_are_scaled_as_those_of_later_rows():
+    # Most rows have the same level. Its codes in training differ by chance, and are no spread to scale by: in units of
+    # it all other levels would be out of range, and alike.
+    rng = np.random.default_rng(0)
+    level = np.where(rng.random(2000) < 0.9, 0, rng.integers(1, MOST_LEVELS + 10, 2000))
+    X = pd.DataFrame({"street": [f"s{code:02d}" for code in level]})
+    y = level + 0.1 * rng.normal(size=2000)
+    model = GNRegressor((), n_estimators=1, random_state=0).fit(X, y)
+    assert np.corrcoef(model.predict(X)[level > 0], y[level > 0])[0, 1] > 0.9
+
+
 def test_three_classes_have_a_target_code_each():
     X, y = crowded()
     classes = np.digitize(y, np.quantile(y, [1 / 3, 2 / 3]))
