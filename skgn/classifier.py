@@ -122,7 +122,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         "from_dtype" takes the columns of a data frame that are categorical, enumerations or strings, and those of
         objects other than numbers; none of an array. Booleans are the numbers 0 and 1. A category of up to 10 levels,
         of which a missing cell is one, has an indicator for each (all 0 for a level not seen). One of more, or any
-        where there would be more than 60 indicators, has a column for the mean target of its level, cross-fitted and
+        where there would be more than 250 indicators, has a column for the mean target of its level, cross-fitted and
         smoothed (:class:`~sklearn.preprocessing.TargetEncoder`), for each of three or more classes; where y has several
         columns, and in :meth:`partial_fit`, one of more than 10 has indicators for its 9 most frequent levels and one
         for all others. Missing numbers become the median, with an indicator for features that had missing ones

@@ -41,7 +41,7 @@ __all__ = [
 
 #: Levels up to which a category has an indicator for each, and how many indicators there may be where there are target
 #: codes instead: the time of a fit grows with the cube of the columns (docs/guide/tables.md has what this is worth).
-MOST_LEVELS, _MOST_INDICATORS = 10, 60
+MOST_LEVELS, _MOST_INDICATORS = 10, 250
 
 #: Parts of the training rows, each of which gets the target codes that the others give.
 _FOLDS = 5
@@ -334,7 +334,7 @@ def make_encoder(reader: TableReader, X: np.ndarray, y: np.ndarray, target_type:
     :data:`MOST_LEVELS` levels, a missing cell being one of them: an indicator for each level, all 0 for one not seen.
     Of more levels: the mean target of the level, smoothed towards that of all rows
     (:class:`~sklearn.preprocessing.TargetEncoder`), which is also the code of levels not seen; for three and more
-    classes one for each. Where there would be more than 60 indicators the others have such codes too, if these take
+    classes one for each. Where there would be more than 250 indicators the others have such codes too, if these take
     fewer columns. Without a ``target_type``, of more levels: indicators for the most frequent ones and one for all
     others.
     """

@@ -481,17 +481,17 @@ def test_a_reader_is_a_transformer_with_names():
 
 def test_so_many_indicators_and_no_more():
     rng = np.random.default_rng(0)
-    X = pd.DataFrame({f"k{j}": rng.choice(list("abcdefghij"[: 2 + j]), 200) for j in range(9)})
+    X = pd.DataFrame({f"k{j}": rng.choice(list("abcdefghij"[: 2 + j % 9]), 200) for j in range(40)})
     y = rng.normal(size=200)
 
     def columns(model, X, y):
         return model.fit(X, y).preprocessor_.get_feature_names_out().tolist()
 
-    # 2 + 3 + ... + 10 levels are 54; with four more columns of two they would be more than 60.
-    assert len(columns(GNRegressor(**SMALL), X, y)) == 54
-    X = X.assign(**{f"two{j}": rng.choice(["a", "b"], 200) for j in range(4)})
+    # Four times 2 + 3 + ... + 10 levels, and 2 + 3 + 4 + 5; with eleven more columns of two they are more than 250.
+    assert len(columns(GNRegressor(**SMALL), X, y)) == 4 * 54 + 14
+    X = X.assign(**{f"two{j}": rng.choice(["a", "b"], 200) for j in range(11)})
     assert columns(GNRegressor(**SMALL), X, y) == X.columns.tolist()
     assert columns(GNClassifier(**SMALL), X, y > 0) == X.columns.tolist()
     # A code for each of four classes is no less than indicators for four levels.
     names = columns(GNClassifier(**SMALL), X, rng.integers(0, 4, 200))
-    assert len(names) == 2 + 3 + 4 + 4 * 2 + 6 * 4 and names[:3] == ["k0_a", "k0_b", "k1_a"]
+    assert len(names) == 5 * (2 + 3 + 4) + 11 * 2 + (40 - 15) * 4 and names[:3] == ["k0_a", "k0_b", "k1_a"]
