@@ -39,7 +39,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Units of each hidden layer; ``()`` is a linear model. "auto" lets the fit choose among (20,) and (10, 10), or
         takes (16, 16) where there are 8 observations for each of its weights; for periodic inputs (see
         ``standardize``) among (10,) and (10, 10), or (12, 12). Sizes of more than 1,000 weights only where there is
-        no smaller one. With a float ``l2_regularization`` nothing is compared: the first of these.
+        no smaller one; (5,) instead where indicators of categories are the most of so many columns. With a float
+        ``l2_regularization`` nothing is compared: the first of these.
     activation : str, default="tanh"
         "tanh", "logistic", "softplus", "silu", "gelu" or "identity"; "relu" works but is outside the theory, which
         asks for smooth functions.
