@@ -27,6 +27,10 @@ _LARGE, _OBSERVATIONS_PER_WEIGHT = (16, 16), 8
 #: Both for inputs of several columns a feature, which bend by themselves: fewer units do.
 _SMALL_PERIODIC, _LARGE_PERIODIC = ((10,), (10, 10)), (12, 12)
 
+#: The hidden layer for many columns of which at most the part ``_BENT`` has more than two values: a function of an
+#: indicator is a line, which the linear path draws, and units are left for what indicators do together.
+_NARROW, _BENT = (5,), 1 / 4
+
 #: Above so many weights an iteration is slow: only the network of the fewest weights is taken.
 _MANY_WEIGHTS = 1000
 
@@ -60,12 +64,13 @@ def layer_choices(
 ) -> list[tuple[str, tuple[int, ...]]]:
     """Pairs of a scaling of the inputs and the hidden layers of a network that reads it.
 
-    Scalings of several columns a feature are an extra, taken where they do not lead to many weights.
+    Scalings of several columns a feature are an extra, taken where they do not lead to many weights. Where all
+    networks have many because of indicators, those of a table of categories, a narrow one takes their place.
 
     Parameters
     ----------
     n_inputs : dict of str to int
-        Columns of each scaling that there is a choice of.
+        Columns of each scaling that there is a choice of. "periodic" has two more for each of more than two values.
     n_outputs : int
     n_observations : float
         Number of weighted samples times outputs.
@@ -76,9 +81,17 @@ def layer_choices(
     def weights(name: str, sizes: tuple[int, ...]) -> int:
         return FeedForward(n_inputs[name], n_outputs, sizes).n_weights
 
+    columns = min(n_inputs.values())
+    bent = (n_inputs["periodic"] - columns) / 2 if "periodic" in n_inputs and len(n_inputs) > 1 else columns
+    fewest = min(FeedForward(columns, n_outputs, sizes).n_weights for sizes in _SMALL)
+    # Fewer units than outputs would be a bottleneck.
+    narrow = fewest > _MANY_WEIGHTS and bent <= _BENT * columns and n_outputs <= _NARROW[0]
+
     def preferred(name: str) -> tuple[tuple[int, ...], ...]:
         if given is not None:
             return (given,)
+        if narrow:
+            return (_NARROW,)
         small, large = (_SMALL_PERIODIC, _LARGE_PERIODIC) if name == "periodic" else (_SMALL, _LARGE)
         fits_large = weights(name, large) <= min(_MANY_WEIGHTS, n_observations / _OBSERVATIONS_PER_WEIGHT)
         return (large,) if fits_large else small

@@ -40,6 +40,7 @@ from .tables import (
     TableReader,
     categorical_columns,
     column_features,
+    columns_of_steps,
     encode_training_rows,
     fill_missing,
     make_encoder,
@@ -200,8 +201,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             Xm, X_val, Ym, y_val, weight, sample_weight_val = self._split(Xm, Ym, weight)
             given = X_val, y_val, sample_weight_val
         # After the split: medians and target codes are those of the training rows.
-        Xm, Ym, weight = self._fit_encoder(Xm, Ym, weight, self._target_type(Ym))
-        starts = self._begin(Xm, Ym, weight, hidden, self._compares)
+        Xm, Ym, weight, seen = self._fit_encoder(Xm, Ym, weight, self._target_type(Ym))
+        starts = self._begin(seen, Ym, weight, hidden, self._compares)
         problem = self._problem(Xm, Ym, weight, starts, None if given is None else self._validation(*given))
         self._train(problem, starts, *as_given)
 
@@ -251,8 +252,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             best = viewer.estimators_[0]
             start = Start(best.network, best.inputs, best.prior, None, best.weights, best.anchor, 0)
         else:
-            Xm, Ym, merged = viewer._fit_encoder(*merge_rows(X, Y, weight), viewer._target_type(Y))
-            start = viewer._begin(Xm, Ym, merged, hidden, compares=False)[0]
+            _, Ym, merged, seen = viewer._fit_encoder(*merge_rows(X, Y, weight), viewer._target_type(Y))
+            start = viewer._begin(seen, Ym, merged, hidden, compares=False)[0]
         kept = weight > 0
         problem = viewer._problem(viewer._encode(X[kept]), Y[kept], weight[kept], [start])
         there = {"device": torch.device("cpu"), "dtype": torch.float64, "loss": loss or problem.loss}
@@ -291,16 +292,42 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
 
     def _fit_encoder(
         self, X: np.ndarray, Y: np.ndarray, weight: np.ndarray, target_type: str | None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Merged rows with the columns that are scaled; nothing changes where all are numbers and there."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+        """Merged rows with the columns that are scaled, and the columns and weights that scalings are fitted to.
+
+        Nothing changes where all are numbers and there. Scalings are those of the codes that later rows get: the level
+        of most rows has one, whereas in training each part of the rows has another, and the spread of these is noise.
+        """
+        before = self._encoded_columns() if self.warm_start and hasattr(self, "estimators_") else None
         if not self._reader.categorical and not np.isnan(X).any():
             self.preprocessor_, self._medians = None, medians(X)
-            return X, Y, weight
-        encoder = make_encoder(self._reader, X, target_type)
+            self._check_columns_of_weights(before)
+            return X, Y, weight, (X, weight)
+        encoder = make_encoder(self._reader, X, Y[:, 0], target_type)
         encoded = encode_training_rows(encoder, X, Y[:, 0])
         self.preprocessor_ = TablePreprocessor([("read", self._reader), ("encode", encoder)])
+        self._check_columns_of_weights(before)
         # The order that these columns give by themselves, as if they had been encoded before the fit.
-        return merge_rows(encoded, Y, weight)
+        Xm, Ym, merged = merge_rows(encoded, Y, weight)
+        cross_fitted = "target" in encoder.named_transformers_
+        return Xm, Ym, merged, (self._encode(X), weight) if cross_fitted else (Xm, merged)
+
+    def _encoded_columns(self) -> dict[str, list[str]]:
+        """Names of the columns that each step of the encoder makes; none where all features are taken as they are."""
+        return {} if self.preprocessor_ is None else columns_of_steps(self.preprocessor_)
+
+    def _check_columns_of_weights(self, before: dict[str, list[str]] | None) -> None:
+        """A warm start is refused where its weights would meet other columns than ``before``, even if as many."""
+        now = self._encoded_columns()
+        if before is None or now == before:
+            return
+        old, new = ([f"{name} ({step})" for step in columns for name in columns[step]] for columns in (before, now))
+        lost, found = ([name for name in a if name not in b] for a, b in ((old, new), (new, old)))
+        raise ValueError(
+            "warm_start=True needs the columns of the previous fit: the same levels of categories, and missing cells "
+            f"in the same features. It had {lost or 'none'} that are not there now, and there are {found or 'none'} "
+            "that it did not have."
+        )
 
     def _encode(self, X: np.ndarray) -> np.ndarray:
         """Rows as read with the columns that are scaled."""
@@ -309,10 +336,15 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         return np.asarray(self.preprocessor_[-1].transform(X), dtype=np.float64)
 
     def _begin(
-        self, X: np.ndarray, Y: np.ndarray, weight: np.ndarray, hidden: tuple[int, ...] | None, compares: bool
+        self,
+        seen: tuple[np.ndarray, np.ndarray],
+        Y: np.ndarray,
+        weight: np.ndarray,
+        hidden: tuple[int, ...] | None,
+        compares: bool,
     ) -> list[Start]:
-        """Scalings of inputs and targets, from merged rows, and where the candidates start."""
-        self._input_scalers = self._fit_scalers(X, weight, hidden, compares)
+        """Scalings of inputs ``seen``, with their weights, and of merged targets, and where the candidates start."""
+        self._input_scalers = self._fit_scalers(*seen, hidden, compares)
         self._fit_target(Y, weight)
         k, has_noise = self._transform_target(Y[:1]).shape[1], isinstance(self._training_loss(), NoiseLoss)
         starts = self._starts(hidden, k, weight.sum() * k, has_noise, compares)
@@ -365,8 +397,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         Xm, Ym, weight = merge_rows(X, Y, self._weigh_classes(Y, weight))
         if first:
             # Target codes of one block would be those of few rows.
-            Xm, Ym, weight = self._fit_encoder(Xm, Ym, weight, None)
-            streams = [Stream(start) for start in self._begin(Xm, Ym, weight, hidden, compares=False)]
+            Xm, Ym, weight, seen = self._fit_encoder(Xm, Ym, weight, None)
+            streams = [Stream(start) for start in self._begin(seen, Ym, weight, hidden, compares=False)]
         else:
             Xm = self._encode(Xm)
             streams = getattr(self, "_streams", None) or self._streams_of_members()

@@ -71,7 +71,8 @@ class GNRegressor(RegressorMixin, BaseGN):
         Units of each hidden layer; ``()`` is a linear model. "auto" lets the fit choose among (20,) and (10, 10), or
         takes (16, 16) where there are 8 observations for each of its weights; for periodic inputs (see
         ``standardize``) among (10,) and (10, 10), or (12, 12). Sizes of more than 1,000 weights only where there is
-        no smaller one. With a float ``l2_regularization`` nothing is compared: the first of these.
+        no smaller one; (5,) instead where indicators of categories are the most of so many columns. With a float
+        ``l2_regularization`` nothing is compared: the first of these.
     activation : str, default="tanh"
         "tanh", "logistic", "softplus", "silu", "gelu" or "identity"; "relu" works but is outside the theory, which
         asks for smooth functions.
@@ -171,11 +172,11 @@ class GNRegressor(RegressorMixin, BaseGN):
         The features that are categories: by position, as a mask, or by name in a data frame (pandas, polars, pyarrow).
         "from_dtype" takes the columns of a data frame that are categorical, enumerations or strings, and those of
         objects other than numbers; none of an array. Booleans are the numbers 0 and 1. A category of up to 10 levels,
-        of which a missing cell is one, has an indicator for each (all 0 for a level not seen). One of more, or of the
-        most where there would be more than 60 indicators, has a column for the mean target of its level, cross-fitted
-        and smoothed (:class:`~sklearn.preprocessing.TargetEncoder`), for each of three or more classes; where y has
-        several columns, and in :meth:`partial_fit`, one of more than 10 has indicators for its 9 most frequent levels
-        and one for all others. Missing numbers become the median, with an indicator for features that had missing ones
+        of which a missing cell is one, has an indicator for each (all 0 for a level not seen). One of more, or any
+        where there would be more than 250 indicators, has a column for the mean target of its level, cross-fitted and
+        smoothed (:class:`~sklearn.preprocessing.TargetEncoder`), for each of three or more classes; where y has several
+        columns, and in :meth:`partial_fit`, one of more than 10 has indicators for its 9 most frequent levels and one
+        for all others. Missing numbers become the median, with an indicator for features that had missing ones
         in training. Equal rows count once in all of this.
     warm_start : bool, default=False
         Start from the weights of the previous fit.

@@ -32,15 +32,16 @@ __all__ = [
     "TableReader",
     "categorical_columns",
     "column_features",
+    "columns_of_steps",
     "encode_training_rows",
     "fill_missing",
     "make_encoder",
     "medians",
 ]
 
-#: Levels up to which a category has a column for each, and how many such columns there may be where there are target
-#: codes instead: the time of a fit grows with their cube.
-MOST_LEVELS, _MOST_INDICATORS = 10, 60
+#: Levels up to which a category has an indicator for each, and how many indicators there may be where there are target
+#: codes instead: the time of a fit grows with the cube of the columns (docs/guide/tables.md has what this is worth).
+MOST_LEVELS, _MOST_INDICATORS = 10, 250
 
 #: Parts of the training rows, each of which gets the target codes that the others give.
 _FOLDS = 5
@@ -326,22 +327,23 @@ class _LevelName:
         return f"{feature}_{self.levels[feature][int(code)] if feature in self.levels else code}"
 
 
-def make_encoder(reader: TableReader, X: np.ndarray, target_type: str | None) -> ColumnTransformer:
-    """What makes of rows X (n, d), as read, the columns to be scaled; not fitted yet.
+def make_encoder(reader: TableReader, X: np.ndarray, y: np.ndarray, target_type: str | None) -> ColumnTransformer:
+    """What makes of rows X (n, d), as read, with targets y (n,), the columns to be scaled; not fitted yet.
 
     Numbers: missing ones are the median, with an indicator for features in which some are missing. Categories of up to
     :data:`MOST_LEVELS` levels, a missing cell being one of them: an indicator for each level, all 0 for one not seen.
     Of more levels: the mean target of the level, smoothed towards that of all rows
-    (:class:`~sklearn.preprocessing.TargetEncoder`), which is also the code of levels not seen; then also for the
-    categories of the most levels among the others, until these have at most 60 indicators. Without a ``target_type``,
-    of more levels: indicators for the most frequent ones and one for all others.
+    (:class:`~sklearn.preprocessing.TargetEncoder`), which is also the code of levels not seen; for three and more
+    classes one for each. Where there would be more than 250 indicators the others have such codes too, if these take
+    fewer columns. Without a ``target_type``, of more levels: indicators for the most frequent ones and one for all
+    others.
     """
     names = reader.get_feature_names_out()
     numeric = [j for j in range(X.shape[1]) if j not in reader.levels_]
     n_levels = {j: len(np.unique(X[:, j])) for j in reader.levels_}
     limit = MOST_LEVELS
-    while target_type is not None and sum(n for n in n_levels.values() if n <= limit) > _MOST_INDICATORS:
-        limit -= 1
+    if target_type is not None and sum(n for n in n_levels.values() if n <= limit) > _MOST_INDICATORS:
+        limit = min(limit, len(np.unique(y)) if target_type == "multiclass" else 1)
     few = [j for j, n in n_levels.items() if n <= limit]
     many = [j for j in reader.levels_ if j not in few]
     level_name = _LevelName({str(names[j]): _level_names(levels) for j, levels in reader.levels_.items()})
@@ -390,6 +392,12 @@ def column_features(encoder: ColumnTransformer) -> np.ndarray:
             where = encoder.output_indices_[name]
             features += np.repeat(columns, (where.stop - where.start) // len(columns)).tolist()
     return np.array(features, dtype=int)
+
+
+def columns_of_steps(preprocessor: Pipeline) -> dict[str, list[str]]:
+    """Names of the columns that each step of a fitted reader and encoder makes."""
+    names = preprocessor.get_feature_names_out()
+    return {step: names[where].tolist() for step, where in preprocessor[-1].output_indices_.items()}
 
 
 def medians(X: np.ndarray) -> np.ndarray:

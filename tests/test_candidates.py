@@ -70,6 +70,19 @@ def test_there_are_twice_as_many_candidates_as_members(n_members):
         ({"rank": 8, "periodic": 24}, 1, 3700, None, [("rank", (16, 16)), ("periodic", (10,)), ("periodic", (10, 10))]),
         ({"robust": 100, "periodic": 300}, 1, 100, None, [("robust", (10, 10))]),
         ({"periodic": 300}, 1, 100, None, [("periodic", (10,))]),
+        # Most of the columns have two values only; with periodic inputs too where these are few weights.
+        ({"robust": 200, "periodic": 240}, 1, 1e5, None, [("robust", (5,))]),
+        ({"robust": 100, "periodic": 110}, 2, 100, None, [("robust", (5,)), ("periodic", (5,))]),
+        ({"robust": 200, "periodic": 240}, 5, 1e5, None, [("robust", (5,))]),
+        ({"robust": 100, "periodic": 152}, 1, 100, None, [("robust", (10, 10))]),
+        ({"robust": 100, "periodic": 110}, 6, 100, None, [("robust", (10, 10))]),
+        (
+            {"robust": 60, "periodic": 62},
+            1,
+            100,
+            None,
+            [("robust", (10, 10)), ("periodic", (10,)), ("periodic", (10, 10))],
+        ),
     ],
 )
 def test_hidden_layers_of_auto(n_inputs, n_outputs, n_observations, given, expected):

@@ -16,6 +16,7 @@ from sklearn.preprocessing import OneHotEncoder, TargetEncoder
 from skgn import GNClassifier, GNRegressor, diagnose
 from skgn.preprocessing import merge_rows
 from skgn.tables import MOST_LEVELS, TableReader, column_features
+from skgn.training import CONVERGED
 
 pd = pytest.importorskip("pandas")
 
@@ -219,6 +220,17 @@ def test_target_codes_of_a_row_do_not_know_its_target():
     assert len(stopped.preprocessor_[-1].named_transformers_["target"].categories_[0]) == 100
 
 
+def test_target_codes_are_scaled_as_those_of_later_rows():
+    # Most rows have the same level. Its codes in training differ by chance, and are no spread to scale by: in units of
+    # it all other levels would be out of range, and alike.
+    rng = np.random.default_rng(0)
+    level = np.where(rng.random(2000) < 0.9, 0, rng.integers(1, MOST_LEVELS + 10, 2000))
+    X = pd.DataFrame({"street": [f"s{code:02d}" for code in level]})
+    y = level + 0.1 * rng.normal(size=2000)
+    model = GNRegressor((), n_estimators=1, random_state=0).fit(X, y)
+    assert np.corrcoef(model.predict(X)[level > 0], y[level > 0])[0, 1] > 0.9
+
+
 def test_three_classes_have_a_target_code_each():
     X, y = crowded()
     classes = np.digitize(y, np.quantile(y, [1 / 3, 2 / 3]))
@@ -248,6 +260,35 @@ def test_blocks_go_through_the_preprocessor_of_the_first():
     model.partial_fit(X[80:].assign(town="Dresden", size=np.nan), rent[80:])
     np.testing.assert_array_equal(model.preprocessor_.transform(X), before)
     assert np.isfinite(model.predict(X)).all()
+
+
+#: What a table became between two fits, and how the columns tell: as many as before in the first three.
+OTHER_COLUMNS = {
+    "level": (lambda X: X.replace({"town": {"Celle": "Dresden"}}), "town_Celle.*town_Dresden"),
+    "missing": (lambda X: X.assign(size=X["storey"], storey=X["size"]), "indicator_storey.*indicator_size"),
+    "category": (lambda X: X.assign(heating=X["town"], town=X["heating"]), "town_Aachen.*heating_Aachen"),
+    "fewer levels": (lambda X: X.replace({"town": {"Celle": "Bonn"}}), "town_Celle.*none"),
+    "complete": (lambda X: X[["size"]].assign(storey=0.0, town=1.0, heating=2.0), "town_Aachen.*none"),
+}
+
+
+@pytest.mark.parametrize("change", OTHER_COLUMNS)
+def test_warm_start_refuses_other_columns(change):
+    X, rent = rooms()
+    model = GNRegressor(**SMALL, warm_start=True).fit(X, rent)
+    expected = model.predict(X)
+    changed, message = OTHER_COLUMNS[change]
+    with pytest.raises(ValueError, match=f"warm_start=True needs the columns .*{message}"):
+        model.fit(changed(X), rent)
+    np.testing.assert_array_equal(model.predict(X), expected)
+
+
+def test_warm_start_goes_on_with_the_same_columns():
+    X, rent = rooms()
+    model = GNRegressor(**LINEAR, warm_start=True).fit(X, rent)
+    # Other rows, but the same levels: Bonn of a single row, which others have left for Celle.
+    model.fit(X[1:].assign(town=X["town"].where(X["town"] != "Bonn", "Celle").where(X.index != 5, "Bonn")), rent[1:])
+    assert model.status_ in CONVERGED
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
@@ -440,10 +481,17 @@ def test_a_reader_is_a_transformer_with_names():
 
 def test_so_many_indicators_and_no_more():
     rng = np.random.default_rng(0)
-    X = pd.DataFrame({f"k{j}": rng.choice(list("abcdefghij"[: 2 + j]), 200) for j in range(9)})
-    names = GNRegressor(**SMALL).fit(X, rng.normal(size=200)).preprocessor_.get_feature_names_out().tolist()
-    # 2 + 3 + ... + 10 levels are 54; with ten more columns of two they would be more than 60, and ten levels too many.
-    assert len(names) == 54
-    X = X.assign(**{f"two{j}": rng.choice(["a", "b"], 200) for j in range(10)})
-    names = GNRegressor(**SMALL).fit(X, rng.normal(size=200)).preprocessor_.get_feature_names_out().tolist()
-    assert len(names) == 54 + 20 - 10 - 9 + 2 and names[-2:] == ["k7", "k8"]
+    X = pd.DataFrame({f"k{j}": rng.choice(list("abcdefghij"[: 2 + j % 9]), 200) for j in range(40)})
+    y = rng.normal(size=200)
+
+    def columns(model, X, y):
+        return model.fit(X, y).preprocessor_.get_feature_names_out().tolist()
+
+    # Four times 2 + 3 + ... + 10 levels, and 2 + 3 + 4 + 5; with eleven more columns of two they are more than 250.
+    assert len(columns(GNRegressor(**SMALL), X, y)) == 4 * 54 + 14
+    X = X.assign(**{f"two{j}": rng.choice(["a", "b"], 200) for j in range(11)})
+    assert columns(GNRegressor(**SMALL), X, y) == X.columns.tolist()
+    assert columns(GNClassifier(**SMALL), X, y > 0) == X.columns.tolist()
+    # A code for each of four classes is no less than indicators for four levels.
+    names = columns(GNClassifier(**SMALL), X, rng.integers(0, 4, 200))
+    assert len(names) == 5 * (2 + 3 + 4) + 11 * 2 + (40 - 15) * 4 and names[:3] == ["k0_a", "k0_b", "k1_a"]

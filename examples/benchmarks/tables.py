@@ -11,8 +11,9 @@ read by pandas, empty cells as missing, cut to CAP random rows, and scored in sh
 - boosting: ``HistGradientBoosting*(categorical_features="from_dtype")``, strings cast to categories.
 
 Regression: root mean squared error over the standard deviation of the test targets. Classification: log loss. One row
-of OUT.csv for each set, model and fold, with the seconds of the fit; rows that are there are kept, so that a run can be
-resumed. Set OMP_NUM_THREADS=1 for one thread.
+of OUT.csv for each set, model and fold, with the processor seconds of the fit; rows that are there are kept, so that a
+run can be resumed; another cap needs another file. The summary has mean and standard error over the folds, and those
+of the difference to skgn on the same folds. Set OMP_NUM_THREADS=1 for one thread.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ import skgn
 from skgn import GNClassifier, GNRegressor
 
 MODELS = ["skgn", "pipeline", "boosting"]
-FIELDS = ["set", "model", "fold", "n", "features", "categories", "missing", "score", "fit_seconds"]
+FIELDS = ["set", "model", "fold", "n", "features", "categories", "missing", "score", "cpu_seconds"]
 
 
 def make(name: str, regression: bool, parameters: dict[str, Any]) -> Any:
@@ -78,19 +79,29 @@ def score(model: Any, X: pd.DataFrame, y: np.ndarray, regression: bool) -> float
     return float(log_loss(y, np.clip(model.predict_proba(X), 1e-7, 1), labels=model.classes_))
 
 
+def spread(values: np.ndarray) -> float:
+    """Standard error of a mean."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.nan
+
+
 def summarise(rows: list[dict[str, str]]) -> None:
-    """Print mean and standard error over the folds."""
+    """Print mean and standard error over the folds, and the difference to skgn on folds that both have."""
     versions = f"skgn {skgn.__version__}, scikit-learn {sklearn.__version__}, torch {torch.__version__}"
     print(f"{versions}, pandas {pd.__version__}, numpy {np.__version__}")
     for name in dict.fromkeys(row["set"] for row in rows):
-        for model in MODELS:
-            of = [row for row in rows if row["set"] == name and row["model"] == model]
-            if of:
-                values, seconds = (np.array([float(row[key]) for row in of]) for key in ("score", "fit_seconds"))
-                spread = values.std(ddof=1) / np.sqrt(len(of)) if len(of) > 1 else np.nan
-                shape = " ".join(f"{key} {of[0][key]}" for key in ("n", "features", "categories", "missing"))
-                fit = f"fit {seconds.mean():.1f} s"
-                print(f"{name:17s} {model:9s} {values.mean():.3f} +- {spread:.3f}  {fit}  folds {len(of)}  {shape}")
+        of = [row for row in rows if row["set"] == name]
+        print(name, *(f"{key} {of[0][key]}" for key in ("n", "features", "categories", "missing")))
+        scores = {m: {row["fold"]: float(row["score"]) for row in of if row["model"] == m} for m in MODELS}
+        for model, by_fold in scores.items():
+            if not by_fold:
+                continue
+            values = np.array(list(by_fold.values()))
+            seconds = np.mean([float(row["cpu_seconds"]) for row in of if row["model"] == model])
+            line = f"  {model:9s} {values.mean():.3f} +- {spread(values):.3f}  fit {seconds:.1f} s  folds {len(values)}"
+            gap = np.array([value - scores["skgn"][fold] for fold, value in by_fold.items() if fold in scores["skgn"]])
+            if model != "skgn" and len(gap):
+                line += f"  minus skgn {gap.mean():+.3f} +- {spread(gap):.3f}, skgn no worse in {(gap >= 0).sum()}"
+            print(line)
 
 
 def main() -> None:
@@ -122,13 +133,13 @@ def main() -> None:
                     continue
                 X = table.astype(dict.fromkeys(texts, "category")) if kind == "boosting" else table
                 model = make(kind, regression, parameters)
-                start = time.perf_counter()
+                start = time.process_time()
                 with warnings.catch_warnings():
                     # Some members may use up max_iter; the scores show what that costs.
                     warnings.simplefilter("ignore", ConvergenceWarning)
                     model.fit(X.iloc[train], y[train])
-                seconds = time.perf_counter() - start
-                row = {"set": name, "model": kind, "fold": fold, "n": len(train), **about, "fit_seconds": seconds}
+                seconds = time.process_time() - start
+                row = {"set": name, "model": kind, "fold": fold, "n": len(train), **about, "cpu_seconds": seconds}
                 row["score"] = score(model, X.iloc[test], y[test], regression)
                 with arguments.out.open("a", newline="") as file:
                     csv.DictWriter(file, FIELDS).writerow(row)
