@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.special import ndtri
@@ -22,10 +22,13 @@ __all__ = [
     "RankScaler",
     "Scaler",
     "TargetScaler",
+    "beyond_knots",
     "fit_scalers",
     "magnitude",
     "merge_rows",
+    "periodic",
     "row_hashes",
+    "standardise",
     "transform_inputs",
     "weighted_quantile",
 ]
@@ -124,6 +127,28 @@ def weighted_quantile(values: np.ndarray, weight: np.ndarray, q: float) -> np.nd
     return sorted_values[low, columns] / 2 + sorted_values[high, columns] / 2
 
 
+def standardise(X: Any, unit: Any, centre: Any, inverse_scale: Any, xp: Any = np) -> Any:
+    """The formula of :class:`InputScaler`, for arrays of NumPy or tensors: ``xp`` is their namespace."""
+    # Clipped before the product too: infinity times the 0 of a constant column is nan.
+    V = xp.clip(X / unit, -_LARGEST, _LARGEST)
+    return _squeeze(xp.clip((V - centre) * inverse_scale, -_LARGEST, _LARGEST), xp)
+
+
+def beyond_knots(V: Any, inside: Any, width: Any, rise: Any, xp: Any = np) -> Any:
+    """What V, in units, adds to the score of ``inside``, the same within the knots of :class:`RankScaler`."""
+    return _squeeze(xp.clip((V - inside) / width * rise, -_LARGEST, _LARGEST), xp)
+
+
+def periodic(z: Any, bent: Any, xp: Any = np) -> Any:
+    """The formula of :class:`PeriodicEmbedding`: scores, sines, cosines."""
+    angle = _FREQUENCY * z[:, bent]
+    return xp.concatenate([z, xp.sin(angle), xp.cos(angle)], axis=1)
+
+
+def _squeeze(z: Any, xp: Any) -> Any:
+    return z / xp.sqrt(1 + xp.square(z / _CLIP))
+
+
 class Scaler(Protocol):
     """A scaling of the inputs: ``features`` tells of each of its columns which feature it comes from."""
 
@@ -176,10 +201,8 @@ class InputScaler:
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Scale and clip; the result is new, C-contiguous and float64."""
         with np.errstate(over="ignore"):
-            # Clipped before the product too: infinity times the 0 of a constant column is nan.
-            V = np.clip(np.asarray(X, dtype=np.float64) / self.unit, -_LARGEST, _LARGEST)
-            z = np.clip((V - self.centre) * self.inverse_scale, -_LARGEST, _LARGEST)
-        return np.ascontiguousarray(z / np.sqrt(1 + np.square(z / _CLIP)))
+            z = standardise(np.asarray(X, dtype=np.float64), self.unit, self.centre, self.inverse_scale)
+        return np.ascontiguousarray(z)
 
 
 @dataclass
@@ -233,9 +256,8 @@ class RankScaler:
                 continue
             inside = np.clip(V[:, j], x[0], x[-1])
             with np.errstate(over="ignore"):
-                beyond = (V[:, j] - inside) / (x[-1] - x[0]) * (z[-1] - z[0])
-            beyond = np.clip(beyond, -_LARGEST, _LARGEST)
-            out[:, j] = np.interp(inside, x, z) + beyond / np.sqrt(1 + np.square(beyond / _CLIP))
+                beyond = beyond_knots(V[:, j], inside, x[-1] - x[0], z[-1] - z[0])
+            out[:, j] = np.interp(inside, x, z) + beyond
         return out
 
 
@@ -275,8 +297,7 @@ class PeriodicEmbedding:
 
     def embed(self, z: np.ndarray) -> np.ndarray:
         """The same of the scores."""
-        angle = _FREQUENCY * z[:, self.bent]
-        return np.concatenate([z, np.sin(angle), np.cos(angle)], axis=1)
+        return periodic(z, self.bent)
 
 
 def fit_scalers(names: Sequence[str], X: np.ndarray, weight: np.ndarray) -> dict[str, Scaler]:

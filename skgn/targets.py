@@ -84,5 +84,5 @@ class LogTarget:
 
         ``noise_variance`` is the squared coefficient of variation of targets that are no counts.
         """
-        noise = mean if self.counts else noise_variance * np.square(mean)
-        return noise + output_variance * np.square(mean)
+        noise = mean if self.counts else noise_variance * mean**2
+        return noise + output_variance * mean**2
