@@ -132,7 +132,7 @@ class Factors(NamedTuple):
     @classmethod
     def of_outputs(cls, network: Network, w: Tensor, tape: Tape) -> Factors:
         """Those of the network's own outputs, without roots of curvature and weights, after a forward pass."""
-        n, k = len(tape.inputs[0]), network.n_outputs
+        n, k = tape.inputs[0].shape[0], network.n_outputs
         eye = torch.eye(k, dtype=w.dtype, device=w.device)
         return cls(network.backward(tape, w, eye.expand(n, k, k)), tape.inputs)
 

@@ -31,7 +31,7 @@ __all__ = ["Posterior", "laplace", "output_variance"]
 def output_variance(
     outputs: Factors,
     solve: Callable[[Tensor], Tensor],
-    scale: float,
+    scale: float | Tensor,
     training: Factors | None = None,
     precision: Sequence[Tensor] = (),
 ) -> Tensor:

@@ -24,6 +24,7 @@ __all__ = [
     "TargetScaler",
     "beyond_knots",
     "fit_scalers",
+    "in_units",
     "magnitude",
     "merge_rows",
     "periodic",
@@ -60,8 +61,8 @@ _KNOTS = 1000
 #: Radians to a unit of the normal score, in its sine and cosine.
 _FREQUENCY = 2.0
 
-#: Beyond this the square in the clip would overflow; the clip is flat there by far.
-_LARGEST = 1e150
+#: Far below this the clip is flat; far beyond, its square would overflow. Within float32, as constants in ONNX are.
+_LARGEST = 1e30
 
 
 def merge_rows(X: np.ndarray, Y: np.ndarray, sample_weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -127,10 +128,15 @@ def weighted_quantile(values: np.ndarray, weight: np.ndarray, q: float) -> np.nd
     return sorted_values[low, columns] / 2 + sorted_values[high, columns] / 2
 
 
+def in_units(X: Any, unit: Any, xp: Any = np) -> Any:
+    """X in the units of its columns, for arrays of NumPy or tensors: ``xp`` is their namespace."""
+    return xp.clip(X / unit, -_LARGEST, _LARGEST)
+
+
 def standardise(X: Any, unit: Any, centre: Any, inverse_scale: Any, xp: Any = np) -> Any:
-    """The formula of :class:`InputScaler`, for arrays of NumPy or tensors: ``xp`` is their namespace."""
+    """The formula of :class:`InputScaler`."""
     # Clipped before the product too: infinity times the 0 of a constant column is nan.
-    V = xp.clip(X / unit, -_LARGEST, _LARGEST)
+    V = in_units(X, unit, xp)
     return _squeeze(xp.clip((V - centre) * inverse_scale, -_LARGEST, _LARGEST), xp)
 
 
@@ -249,7 +255,7 @@ class RankScaler:
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Scores of (n, d) inputs; the result is new, C-contiguous and float64."""
         with np.errstate(over="ignore"):
-            V = np.clip(np.asarray(X, dtype=np.float64) / self.unit, -_LARGEST, _LARGEST)
+            V = in_units(np.asarray(X, dtype=np.float64), self.unit)
         out = np.zeros(V.shape)
         for j, (x, z) in enumerate(zip(self.values, self.scores, strict=True)):
             if len(x) == 1:
