@@ -72,12 +72,12 @@ CASES = {
     "linear": (regressor(hidden_layer_sizes=()), X, SIGNAL),
     "column": (regressor(), X, SIGNAL[:, None]),
     "primal, two outputs": (regressor(solver="primal"), X, TWO_OUTPUTS),
-    "dual, two outputs": (regressor(solver="dual", n_estimators=2), X, TWO_OUTPUTS),
+    "dual, two outputs": (regressor(solver="dual"), X, TWO_OUTPUTS),
     "dual, huber": (regressor(solver="dual", loss="huber", init="centered"), X, SIGNAL),
     "dual, poisson": (regressor(solver="dual", loss="poisson", hidden_layer_sizes=(3, 3)), X, LOSSES["poisson"]),
     "cg": (regressor(solver="cg", l2_regularization=1e-2, activation="logistic"), X, SIGNAL),
     **{loss: (regressor(loss=loss, n_estimators=2), X, y) for loss, y in LOSSES.items()},
-    "binary": (classifier(n_estimators=4), X, np.array(["no", "yes"])[(SIGNAL > 1).astype(int)]),
+    "binary": (classifier(n_estimators=2), X, np.array(["no", "yes"])[(SIGNAL > 1).astype(int)]),
     "binary, float l2": (classifier(l2_regularization=1e-2, init="symmetric", hidden_layer_sizes=(4,)), X, SIGNAL > 1),
     "three classes": (classifier(n_estimators=2, standardize="rank"), with_gaps(X), 10 * THREE),
     "labels": (classifier(), X, np.column_stack([SIGNAL > 0, SIGNAL > 1, X[:, 0] > 0]).astype(int)),
@@ -213,7 +213,7 @@ def test_module_is_saved_and_loaded(tmp_path):
     torch.save(module, tmp_path / "module.pt")
     torch.save(module.state_dict(), tmp_path / "state.pt")
     whole = torch.load(tmp_path / "module.pt", weights_only=False)
-    other = to_torch(regressor(solver="dual", n_estimators=2, random_state=1).fit(X, TWO_OUTPUTS), return_std=True)
+    other = to_torch(regressor(solver="dual", random_state=1).fit(X, TWO_OUTPUTS), return_std=True)
     other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     for loaded in (whole, other):
         for a, b in zip(loaded(torch.tensor(NEW)), module(torch.tensor(NEW)), strict=True):

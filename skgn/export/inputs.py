@@ -45,9 +45,9 @@ class Encoder(nn.Module):
 
     def forward(self, X: Tensor) -> Tensor:
         """Floats (n, columns)."""
-        numbers = X[:, self.numeric]
+        numbers = X.index_select(1, self.numeric)
         missing = torch.isnan(numbers)
-        pieces = [torch.where(missing, self.fill, numbers), missing[:, self.indicated].to(X.dtype)]
+        pieces = [torch.where(missing, self.fill, numbers), missing.index_select(1, self.indicated).to(X.dtype)]
         for j in self.categories:
             table, code = getattr(self, f"table{j}"), X[:, j]
             n_levels = len(table) - 2

@@ -9,6 +9,7 @@ import importlib.util
 import json
 import logging
 import os
+import string
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -148,7 +149,7 @@ def _translate(module: RegressorModule | ClassifierModule, dtype: torch.dtype) -
             program, dynamo=True, opset_version=_OPSET, input_names=["X"], output_names=names, verbose=False
         )
     model = translated.model_proto  # type: ignore[union-attr]  # None only if torch writes a file
-    _cast_error_functions(model.graph)
+    _replace_operators(model.graph)
     # The exporter has a name of its own for the number of rows, also in the shapes within, which are of no use.
     del model.graph.value_info[:]
     for value in [*model.graph.input, *model.graph.output]:
@@ -173,20 +174,40 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _cast_error_functions(graph: Any) -> None:
-    """Erf, of the activation "gelu", in float32: onnxruntime has no other. It errs by 1e-7."""
-    from onnx import TensorProto, helper
+def _replace_operators(graph: Any) -> None:
+    """Other operators for those that onnxruntime does not have in float64, or that a version of it stumbles over.
+
+    Erf, of the activation "gelu", is taken in float32, which errs by 1e-7: there is no other. Cos is a shifted Sin, as
+    versions before 1.25 have no other. Those also turn a product with a transposed matrix into an operator that they
+    have in float32 only, unless an Einsum transposes it.
+    """
+    from onnx import TensorProto, helper, numpy_helper
 
     nodes = list(graph.node)
+    factors = {name for node in nodes if node.op_type == "MatMul" for name in node.input}
     del graph.node[:]
     for number, node in enumerate(nodes):
-        if node.op_type != "Erf":
-            graph.node.append(node)
-            continue
-        (z,), (result,), single = node.input, node.output, [f"erf_{number}_input", f"erf_{number}_output"]
-        graph.node.append(helper.make_node("Cast", [z], single[:1], to=TensorProto.FLOAT))
-        graph.node.append(helper.make_node("Erf", single[:1], single[1:]))
-        graph.node.append(helper.make_node("Cast", single[1:], [result], to=TensorProto.DOUBLE))
+        first, second = f"replaced_{number}_first", f"replaced_{number}_second"
+        if node.op_type == "Erf":
+            new = [
+                helper.make_node("Cast", node.input, [first], to=TensorProto.FLOAT),
+                helper.make_node("Erf", [first], [second]),
+                helper.make_node("Cast", [second], node.output, to=TensorProto.DOUBLE),
+            ]
+        elif node.op_type == "Cos":
+            graph.initializer.append(numpy_helper.from_array(np.array(np.pi / 2), first))
+            new = [
+                helper.make_node("Add", [*node.input, first], [second]),
+                helper.make_node("Sin", [second], node.output),
+            ]
+        elif node.op_type == "Transpose" and node.output[0] in factors:
+            order = helper.get_node_attr_value(node, "perm")
+            axes = string.ascii_lowercase[: len(order)]
+            equation = f"{axes}->{''.join(axes[axis] for axis in order)}"
+            new = [helper.make_node("Einsum", node.input, node.output, equation=equation)]
+        else:
+            new = [node]
+        graph.node.extend(new)
 
 
 def _add_labels(model: Any, labels: np.ndarray, multilabel: bool) -> None:
