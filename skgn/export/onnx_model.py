@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from ..classifier import GNClassifier
+from ..module import ModuleNetwork
 from ..regressor import GNRegressor
 from .modules import ClassifierModule, RegressorModule, check_exportable, to_torch
 
@@ -31,6 +32,9 @@ _OPSET = 18
 
 #: What a file of Protocol Buffers holds at the most, less room for the graph.
 _LARGEST_FILE = 2**31 - 2**26
+
+#: Operators that onnxruntime does not have in float64.
+_FLOAT32_ONLY = ("Erf", "Conv", "ConvTranspose")
 
 _DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
@@ -57,9 +61,9 @@ def to_onnx(
     path : str or path-like
         The file; an earlier one is replaced, once the new one is complete.
     return_std : bool, default=None
-        Whether a regressor has the output "y_std"; None: where ``predict`` has a standard deviation. It takes, of each
-        member, 8 bytes for each pair of weights, or with ``solver_`` "dual" for each pair of training samples (of
-        samples times outputs).
+        Whether a regressor has the output "y_std"; None: where ``predict`` has a standard deviation, but with
+        ``network=``. It takes, of each member, 8 bytes for each pair of weights, or with ``solver_`` "dual" for each
+        pair of training samples (of samples times outputs).
     dtype : {"float64", "float32"}, default="float64"
         Of X and of the results. All is computed in float64.
 
@@ -75,19 +79,25 @@ def to_onnx(
     FileNotFoundError
         If the folder of ``path`` does not exist.
     ValueError
-        If ``return_std=True`` and there is no standard deviation; if ``dtype`` is another; or if the model exceeds the
-        2 GB that such a file can have. All errors come before anything is written.
+        If ``return_std=True`` and there is no standard deviation, or a network of your own; if ``dtype`` is another; or
+        if the model exceeds the 2 GB that such a file can have. All errors come before anything is written, also those
+        of torch about a network of your own that it cannot translate.
 
     Examples
     --------
+    >>> import tempfile
+    >>> from pathlib import Path
     >>> import onnxruntime
     >>> from sklearn.datasets import load_diabetes
     >>> from skgn import GNRegressor
     >>> from skgn.export import to_onnx
     >>> X, y = load_diabetes(return_X_y=True)
-    >>> to_onnx(GNRegressor(n_estimators=1, random_state=0).fit(X, y), "diabetes.onnx")  # doctest: +SKIP
-    >>> session = onnxruntime.InferenceSession("diabetes.onnx")  # doctest: +SKIP
-    >>> mean, std = session.run(None, {"X": X})  # doctest: +SKIP
+    >>> model = GNRegressor(n_estimators=1, random_state=0).fit(X, y)
+    >>> path = Path(tempfile.mkdtemp()) / "diabetes.onnx"
+    >>> to_onnx(model, path)
+    >>> mean, std = onnxruntime.InferenceSession(path).run(None, {"X": X})
+    >>> print(abs(mean - model.predict(X)).max() < 1e-5 * abs(mean).max())
+    True
     """
     check_exportable(estimator)
     if dtype not in _DTYPES:
@@ -96,7 +106,7 @@ def to_onnx(
     if not path.parent.is_dir():
         raise FileNotFoundError(f"The folder of path={str(path)!r} does not exist.")
     labels = _labels(estimator)
-    module = to_torch(estimator, return_std=_has_std(estimator) if return_std is None else return_std)
+    module = to_torch(estimator, return_std=_wants_std(estimator, return_std))
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(f"to_onnx needs {' and '.join(missing)}: pip install 'skgn[onnx]'")
@@ -112,9 +122,17 @@ def to_onnx(
     _write(model, _metadata(estimator), path)
 
 
-def _has_std(estimator: GNRegressor | GNClassifier) -> bool:
-    if isinstance(estimator, GNClassifier):
+def _wants_std(estimator: GNRegressor | GNClassifier, return_std: bool | None) -> bool:
+    """What is asked for; with None whether there is a standard deviation, and ONNX can have it."""
+    if isinstance(estimator.estimators_[0].network, ModuleNetwork):
+        if return_std:
+            raise ValueError(
+                "return_std=True needs the Jacobian, and that of network= is found in a way that torch does not "
+                "translate to ONNX: to_torch(estimator, return_std=True) has it."
+            )
         return False
+    if return_std is not None or isinstance(estimator, GNClassifier):
+        return bool(return_std)
     try:
         estimator.posteriors()
     except ValueError:
@@ -143,6 +161,7 @@ def _translate(module: RegressorModule | ClassifierModule, dtype: torch.dtype) -
         names = ["y_mean", "y_std"][: 1 + module.return_std]
     example = torch.zeros(2, module.n_features_in_, dtype=dtype)
     with _quiet(), torch.no_grad():
+        module(example)  # A network of one's own makes its copy of the module here, where it is not traced.
         # An error if the number of rows cannot be any: torch.onnx.export by itself would fix it.
         program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("n_samples")},))
         translated = torch.onnx.export(
@@ -177,9 +196,9 @@ def _quiet() -> Iterator[None]:
 def _replace_operators(graph: Any) -> None:
     """Other operators for those that onnxruntime does not have in float64, or that a version of it stumbles over.
 
-    Erf, of the activation "gelu", is taken in float32, which errs by 1e-7: there is no other. Cos is a shifted Sin, as
-    versions before 1.25 have no other. Those also turn a product with a transposed matrix into an operator that they
-    have in float32 only, unless an Einsum transposes it.
+    Erf, of the activation "gelu", and convolutions, of a network of one's own, are taken in float32, which errs by
+    1e-7. Cos is a shifted Sin, as versions before 1.25 have no other. Those also turn a product with a transposed
+    matrix into an operator that they have in float32 only, unless an Einsum transposes it.
     """
     from onnx import TensorProto, helper, numpy_helper
 
@@ -188,12 +207,15 @@ def _replace_operators(graph: Any) -> None:
     del graph.node[:]
     for number, node in enumerate(nodes):
         first, second = f"replaced_{number}_first", f"replaced_{number}_second"
-        if node.op_type == "Erf":
+        if node.op_type in _FLOAT32_ONLY:
+            single = [f"{first}_{position}" for position, _ in enumerate(node.input)]
             new = [
-                helper.make_node("Cast", node.input, [first], to=TensorProto.FLOAT),
-                helper.make_node("Erf", [first], [second]),
-                helper.make_node("Cast", [second], node.output, to=TensorProto.DOUBLE),
+                helper.make_node("Cast", [double], [name], to=TensorProto.FLOAT)
+                for double, name in zip(node.input, single, strict=True)
             ]
+            (result,) = node.output
+            node.input[:], node.output[:] = single, [second]
+            new += [node, helper.make_node("Cast", [second], [result], to=TensorProto.DOUBLE)]
         elif node.op_type == "Cos":
             graph.initializer.append(numpy_helper.from_array(np.array(np.pi / 2), first))
             new = [
