@@ -101,6 +101,7 @@ exclude_patterns += [
         "diagnose": ["skgn.diagnostics"],
         "dynamics": ["skgn.dynamics"],
         "displays": ["skgn.displays", "matplotlib"],
+        "export": ["skgn.export"],
     }.items()
     if not all(map(_importable, modules))
 ]

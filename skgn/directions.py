@@ -15,7 +15,7 @@ Here ``a`` is given per (layer, input), one vector a layer, and J holds the root
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from .backend import available_memory, chunks, gigabytes, linear_algebra_device
 from .conjugate_gradient import ConjugateGradient
-from .jacobian import Jacobian, gram_flops
+from .jacobian import Factors, Jacobian, gram_flops
 from .memory import system_memory, too_large, training_memory
 from .network import Network
 
@@ -175,9 +175,13 @@ class Dual:
         if L is None:
             return None
 
+        solve, training = partial(torch.linalg.solve_triangular, L, upper=False), self._J.factors()
+
         def blocks(outputs: Jacobian) -> Tensor:
             parts = chunks(len(outputs.U), 8 * 3 * outputs.c * len(L), outputs.U.device)
-            return torch.cat([woodbury_blocks(L, self._J, outputs.at(rows), precision) for rows in parts])
+            return torch.cat(
+                [woodbury_blocks(solve, training, outputs.at(rows).factors(), precision) for rows in parts]
+            )
 
         return blocks
 
@@ -198,14 +202,17 @@ def _inverse_blocks(inverse: Tensor, outputs: Jacobian) -> Tensor:
     return _to_solver(outputs.diagonal_blocks(inverse.to(outputs.w)))
 
 
-def woodbury_blocks(L: Tensor, training: Jacobian, outputs: Jacobian, precision: list[Tensor]) -> Tensor:
-    """Blocks J_i (G + diag(a))^-1 J_i' at other samples, (m, c, c), with the dual's Cholesky factor L.
+def woodbury_blocks(
+    solve: Callable[[Tensor], Tensor], training: Factors, outputs: Factors, precision: Sequence[Tensor]
+) -> Tensor:
+    """Blocks J_i (G + diag(a))^-1 J_i' at other samples, (m, c, c).
 
-    J (G + M)^-1 J' = J M^-1 J' - C' (S I + K)^-1 C for M = diag(a) and C = J_training M^-1 J'.
+    J (G + M)^-1 J' = J M^-1 J' - C' (S I + K)^-1 C for M = diag(a) and C = J_training M^-1 J'. With the dual's Cholesky
+    factor L of S I + K, ``solve`` gives L^-1 C.
     """
-    inverse = [(1 / a).to(outputs.w) for a in precision]
-    cross = _to_solver(training.cross_kernel(outputs, inverse))
-    half = torch.linalg.solve_triangular(L, cross, upper=False).T.reshape(-1, outputs.c, len(L))
+    inverse = [(1 / a).to(outputs.D[0]) for a in precision]
+    half = solve(_to_solver(training.cross_kernel(outputs, inverse))).T
+    half = half.reshape(*outputs.D[0].shape[:2], half.shape[1])
     return _to_solver(outputs.kernel_blocks(inverse)) - half @ half.mT
 
 

@@ -7,12 +7,13 @@ import dataclasses
 import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from scipy.sparse import issparse
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state, check_X_y
@@ -51,10 +52,25 @@ from .training import CONVERGED, STATUS, Settings, Training
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["BaseGN"]
+__all__ = ["BaseGN", "Parts"]
 
 #: With a smaller mean, sample weights were probably not meant as repetitions.
 _SMALL_WEIGHT = 0.1
+
+
+class Parts(NamedTuple):
+    """What is around the members in a prediction, for :mod:`skgn.export`.
+
+    ``encoder`` makes of rows as read the columns that are scaled; without one, nan becomes ``medians`` (d,), where
+    these are known. ``scalings`` are by the names in ``Member.inputs``. ``target`` is what a regressor transforms its
+    target by; ``multilabel`` tells whether classes are labels.
+    """
+
+    encoder: ColumnTransformer | None
+    medians: np.ndarray | None
+    scalings: Mapping[str, Scaler | None]
+    target: Any
+    multilabel: bool
 
 
 class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
@@ -628,6 +644,13 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         check_is_fitted(self)
         X = self._read(X)
         return self._scaled(self._encode(X)), X.dtype
+
+    def parts(self) -> Parts:
+        """What is around the members in a prediction."""
+        check_is_fitted(self)
+        encoder, medians = (None, self._medians) if self.preprocessor_ is None else (self.preprocessor_[-1], None)
+        target, multilabel = getattr(self, "_target_scaler", None), getattr(self, "_multilabel", False)
+        return Parts(encoder, medians, self._input_scalers, target, multilabel)
 
     def _outputs(self, scaled: dict[str, np.ndarray]) -> np.ndarray:
         """Outputs of every member at scaled inputs, (members, n, k), always in float64."""

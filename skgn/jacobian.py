@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from .network import Network, Tape
 
 __all__ = [
     "KERNEL_ROWS",
+    "Factors",
     "Jacobian",
     "gram_flops",
     "gram_workspace",
@@ -115,6 +117,46 @@ def keeps_linearisation(network: Network, n: int, c: int, item: int) -> bool:
 def row_chunks(network: Network, c: int, U: Tensor) -> list[slice]:
     """Slices of the rows of U whose linearisation can be formed within the memory budget."""
     return chunks(len(U), linearised_values(network, c) * U.element_size(), U.device)
+
+
+class Factors(NamedTuple):
+    """What the rows of a Jacobian at n samples are made of: back-propagated rows ``D`` and input rows ``U``, by layer.
+
+    D has shape (n, c, out) and U (n, in + 1); row (i, c) of the Jacobian is, for each layer, D_ic x U_i. Its methods
+    are plain tensor operations, in one piece, that can be differentiated and traced.
+    """
+
+    D: list[Tensor]
+    U: list[Tensor]
+
+    @classmethod
+    def of_outputs(cls, network: Network, w: Tensor, tape: Tape) -> Factors:
+        """Those of the network's own outputs, without roots of curvature and weights, after a forward pass."""
+        n, k = tape.inputs[0].shape[0], network.n_outputs
+        eye = torch.eye(k, dtype=w.dtype, device=w.device)
+        return cls(network.backward(tape, w, eye.expand(n, k, k)), tape.inputs)
+
+    def dense(self) -> Tensor:
+        """J itself, (n c, P)."""
+        rows = [(d[..., None] * u[:, None, None]).flatten(2) for d, u in zip(self.D, self.U, strict=True)]
+        return torch.cat(rows, 2).flatten(0, 1)
+
+    def kernel_blocks(self, inverse_scale: list[Tensor]) -> Tensor:
+        """Diagonal blocks J_i M^-1 J_i' of the kernel, one a sample: shape (n, c, c)."""
+        n, c, _ = self.D[0].shape
+        out = self.D[0].new_zeros(n, c, c)
+        for d, u, m in zip(self.D, self.U, inverse_scale, strict=True):
+            out += (d @ d.mT) * (u.square() @ m)[:, None, None]
+        return out
+
+    def cross_kernel(self, other: Factors, inverse_scale: list[Tensor]) -> Tensor:
+        """J M^-1 J_other' for the same network at other samples, shape (n c, n_other c_other)."""
+        (n, c, _), (n2, c2, _) = self.D[0].shape, other.D[0].shape
+        out = self.D[0].new_zeros(n, c, n2, c2)
+        for d, u, d2, u2, m in zip(*self, *other, inverse_scale, strict=True):
+            products = d.flatten(0, 1) @ d2.flatten(0, 1).T
+            out += products.view_as(out) * ((u * m) @ u2.T)[:, None, :, None]
+        return out.view(n * c, n2 * c2)
 
 
 class Jacobian:
@@ -298,17 +340,22 @@ class Jacobian:
                 total += d.square().sum((1, 2)) @ u.square().sum(1)
         return total
 
-    def _factors(self) -> tuple[list[Tensor], list[Tensor]]:
-        """All back-propagated rows D_l (n c, out) and input rows U_l (n, in + 1)."""
+    def factors(self) -> Factors:
+        """The factors at all samples."""
         chunks_ = list(self._linearised())
         layers = range(len(self.network.shapes))
-        D = [torch.cat([d[layer] for _, _, d in chunks_]).flatten(0, 1) for layer in layers]
-        return D, [torch.cat([tape.inputs[layer] for _, tape, _ in chunks_]) for layer in layers]
+        D = [torch.cat([d[layer] for _, _, d in chunks_]) for layer in layers]
+        return Factors(D, [torch.cat([tape.inputs[layer] for _, tape, _ in chunks_]) for layer in layers])
+
+    def _flat_factors(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Back-propagated rows (n c, out) and input rows (n, in + 1)."""
+        D, U = self.factors()
+        return [d.flatten(0, 1) for d in D], U
 
     def kernel(self, inverse_scale: list[Tensor]) -> Tensor:
         """J M^-1 J', shape (n c, n c), for M^-1 given per (layer, input) as one vector (in + 1,) a layer."""
         n, c = len(self.U), self.c
-        D, U = self._factors()
+        D, U = self._flat_factors()
         K = self.w.new_empty(n * c, n * c)
         blocks = chunks(n, 3 * c * n * c * K.element_size(), K.device, KERNEL_ROWS)
         for rows in blocks:
@@ -319,21 +366,6 @@ class Jacobian:
                 part *= ((u[rows] * m) @ u[first:].T)[:, None, :, None]
                 block.copy_(part) if layer == 0 else block.add_(part)
         return _mirror_upper(K, [rows.start * c for rows in blocks] + [n * c])
-
-    def dense(self) -> Tensor:
-        """J itself, (n c, P): for a chunk of samples."""
-        return torch.cat(
-            [self._transpose(inputs, D).permute(2, 1, 0).flatten(0, 1) for inputs, D in self._gram_parts()]
-        )
-
-    def kernel_blocks(self, inverse_scale: list[Tensor]) -> Tensor:
-        """Diagonal blocks J_i M^-1 J_i' of the kernel, one a sample: shape (n, c, c)."""
-        D, U = self._factors()
-        out = self.w.new_zeros(len(self.U), self.c, self.c)
-        for d, u, m in zip(D, U, inverse_scale, strict=True):
-            d = d.view(len(self.U), self.c, -1)
-            out += (d @ d.mT) * (u.square() @ m)[:, None, None]
-        return out
 
     def diagonal_blocks(self, B: Tensor) -> Tensor:
         """Blocks J_i B J_i', one a sample, for symmetric B (P, P): shape (n, c, c)."""
@@ -371,14 +403,6 @@ class Jacobian:
             total.append(blocks)
         return torch.cat(total)
 
-    def cross_kernel(self, other: Jacobian, inverse_scale: list[Tensor]) -> Tensor:
-        """J M^-1 J_other' for the same network at other samples, shape (n c, n_other c_other)."""
-        (D, U), (D2, U2) = self._factors(), other._factors()
-        out = self.w.new_zeros(len(self.U), self.c, len(other.U), other.c)
-        for d, u, d2, u2, m in zip(D, U, D2, U2, inverse_scale, strict=True):
-            out += (d @ d2.T).view_as(out) * ((u * m) @ u2.T)[:, None, :, None]
-        return out.view(self.shape[0], other.shape[0])
-
     def inverse_traces(self, inverse: Tensor, inverse_scale: list[Tensor]) -> list[Tensor]:
         """Trace over the units of each (layer, input) of (J'J / S + M)^-1, without any P x P array.
 
@@ -386,7 +410,7 @@ class Jacobian:
         input j of a layer with h units is ``h / m_j - u_j' B u_j / m_j^2``.
         """
         n, c = len(self.U), self.c
-        D, U = self._factors()
+        D, U = self._flat_factors()
         traces = [m * out for m, (out, _) in zip(inverse_scale, self.network.shapes, strict=True)]
         for rows in chunks(n, 3 * c * n * c * inverse.element_size(), inverse.device, KERNEL_ROWS):
             first, end = rows.start, rows.stop

@@ -192,7 +192,7 @@ class ModuleNetwork(Network):
 
     def _call(self, module: nn.Module, X: Tensor, w: Tensor) -> Tensor:
         f: Tensor = functional_call(module, self._parameters(w), (X,))
-        return self.alpha * f.reshape(len(X), self.n_outputs)
+        return self.alpha * f.reshape(X.shape[0], self.n_outputs)
 
     def forward(self, U: Tensor, w: Tensor, with_slopes: bool = True) -> tuple[Tensor, Tape]:
         """Outputs, and a tape whose only slope is the inputs U: derivatives begin from there."""

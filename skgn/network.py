@@ -77,7 +77,7 @@ class Network(ABC):
     @staticmethod
     def with_bias(X: Tensor) -> Tensor:
         """Append the column of ones."""
-        return torch.cat([X, X.new_ones(len(X), 1)], 1)
+        return torch.cat([X, X.new_ones(X.shape[0], 1)], 1)  # len() would fix the number of rows where it is traced
 
     @abstractmethod
     def input_blocks(self, layer: int) -> list[int]:

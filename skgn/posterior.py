@@ -10,19 +10,40 @@ Everything here is float64, in chunks, and NumPy when it is kept.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .backend import chunks, torch_threads
 from .directions import Dual, woodbury_blocks
-from .jacobian import Jacobian
+from .jacobian import Factors, Jacobian
 from .losses import PoissonLoss
 from .network import Network
 from .training import Training
 
-__all__ = ["Posterior", "laplace"]
+__all__ = ["Posterior", "laplace", "output_variance"]
+
+
+def output_variance(
+    outputs: Factors,
+    solve: Callable[[Tensor], Tensor],
+    scale: float | Tensor,
+    training: Factors | None = None,
+    precision: Sequence[Tensor] = (),
+) -> Tensor:
+    """Variance of the outputs, (n, k), noise not included.
+
+    ``solve`` gives L^-1 B for the posterior's factor L. ``training`` data and ``precision`` are for that of the dual.
+    """
+    if training is None:
+        variance = solve(outputs.dense().T).square().sum(0).view(outputs.D[0].shape[:2])
+    else:
+        variance = woodbury_blocks(solve, training, outputs, precision).diagonal(dim1=1, dim2=2)
+    return variance.clamp(min=0) / scale
 
 
 @dataclass(frozen=True)
@@ -47,22 +68,22 @@ class Posterior:
         with torch_threads(float(len(X)) * k * len(self.factor) ** 2), torch.no_grad():
             # torch.tensor copies: a memory-mapped model is read-only, and warned of if shared.
             w, L = (torch.tensor(v, device=device) for v in (weights, self.factor))
+            solve = partial(torch.linalg.solve_triangular, L, upper=False)
             precision = [torch.tensor(a, device=device) for a in self.precision]
-            training = None
-            if self.inputs is not None and self.roots is not None:
-                U, R = torch.tensor(self.inputs, device=device), torch.tensor(self.roots, device=device)
-                training = Jacobian(network, w, U, lambda rows: R[rows], R.shape[2])
+            training = self.training_factors(network, w)
             out = np.empty((len(X), k))
             for rows in chunks(len(X), 8 * 3 * k * (P if training is None else len(L)), device):
                 U = network.with_bias(torch.tensor(X[rows], device=device))
-                J = Jacobian.of_outputs(network, w, U)
-                if training is None:
-                    half = torch.linalg.solve_triangular(L, J.dense().T, upper=False)
-                    v = half.square().sum(0)
-                else:
-                    v = woodbury_blocks(L, training, J, precision).diagonal(dim1=1, dim2=2)
-                out[rows] = v.reshape(-1, k).clamp(min=0).cpu().numpy() / self.scale
+                outputs = Jacobian.of_outputs(network, w, U).factors()
+                out[rows] = output_variance(outputs, solve, self.scale, training, precision).cpu().numpy()
         return out
+
+    def training_factors(self, network: Network, w: Tensor) -> Factors | None:
+        """Those of the training data at weights w, for the dual; None for the primal."""
+        if self.inputs is None or self.roots is None:
+            return None
+        U, R = torch.tensor(self.inputs, device=w.device), torch.tensor(self.roots, device=w.device)
+        return Jacobian(network, w, U, lambda rows: R[rows], R.shape[2]).factors()
 
 
 def laplace(training: Training) -> Posterior | None:

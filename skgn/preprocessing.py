@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.special import ndtri
@@ -22,10 +22,14 @@ __all__ = [
     "RankScaler",
     "Scaler",
     "TargetScaler",
+    "beyond_knots",
     "fit_scalers",
+    "in_units",
     "magnitude",
     "merge_rows",
+    "periodic",
     "row_hashes",
+    "standardise",
     "transform_inputs",
     "weighted_quantile",
 ]
@@ -57,8 +61,8 @@ _KNOTS = 1000
 #: Radians to a unit of the normal score, in its sine and cosine.
 _FREQUENCY = 2.0
 
-#: Beyond this the square in the clip would overflow; the clip is flat there by far.
-_LARGEST = 1e150
+#: Far below this the clip is flat; far beyond, its square would overflow. Within float32, as constants in ONNX are.
+_LARGEST = 1e30
 
 
 def merge_rows(X: np.ndarray, Y: np.ndarray, sample_weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -124,6 +128,33 @@ def weighted_quantile(values: np.ndarray, weight: np.ndarray, q: float) -> np.nd
     return sorted_values[low, columns] / 2 + sorted_values[high, columns] / 2
 
 
+def in_units(X: Any, unit: Any, xp: Any = np) -> Any:
+    """X in the units of its columns, for arrays of NumPy or tensors: ``xp`` is their namespace."""
+    return xp.clip(X / unit, -_LARGEST, _LARGEST)
+
+
+def standardise(X: Any, unit: Any, centre: Any, inverse_scale: Any, xp: Any = np) -> Any:
+    """The formula of :class:`InputScaler`."""
+    # Clipped before the product too: infinity times the 0 of a constant column is nan.
+    V = in_units(X, unit, xp)
+    return _squeeze(xp.clip((V - centre) * inverse_scale, -_LARGEST, _LARGEST), xp)
+
+
+def beyond_knots(V: Any, inside: Any, width: Any, rise: Any, xp: Any = np) -> Any:
+    """What V, in units, adds to the score of ``inside``, the same within the knots of :class:`RankScaler`."""
+    return _squeeze(xp.clip((V - inside) / width * rise, -_LARGEST, _LARGEST), xp)
+
+
+def periodic(z: Any, bent: Any, xp: Any = np) -> Any:
+    """The formula of :class:`PeriodicEmbedding`: scores, sines, cosines."""
+    angle = _FREQUENCY * z[:, bent]
+    return xp.concatenate([z, xp.sin(angle), xp.cos(angle)], axis=1)
+
+
+def _squeeze(z: Any, xp: Any) -> Any:
+    return z / xp.sqrt(1 + xp.square(z / _CLIP))
+
+
 class Scaler(Protocol):
     """A scaling of the inputs: ``features`` tells of each of its columns which feature it comes from."""
 
@@ -176,10 +207,8 @@ class InputScaler:
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Scale and clip; the result is new, C-contiguous and float64."""
         with np.errstate(over="ignore"):
-            # Clipped before the product too: infinity times the 0 of a constant column is nan.
-            V = np.clip(np.asarray(X, dtype=np.float64) / self.unit, -_LARGEST, _LARGEST)
-            z = np.clip((V - self.centre) * self.inverse_scale, -_LARGEST, _LARGEST)
-        return np.ascontiguousarray(z / np.sqrt(1 + np.square(z / _CLIP)))
+            z = standardise(np.asarray(X, dtype=np.float64), self.unit, self.centre, self.inverse_scale)
+        return np.ascontiguousarray(z)
 
 
 @dataclass
@@ -226,16 +255,15 @@ class RankScaler:
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Scores of (n, d) inputs; the result is new, C-contiguous and float64."""
         with np.errstate(over="ignore"):
-            V = np.clip(np.asarray(X, dtype=np.float64) / self.unit, -_LARGEST, _LARGEST)
+            V = in_units(np.asarray(X, dtype=np.float64), self.unit)
         out = np.zeros(V.shape)
         for j, (x, z) in enumerate(zip(self.values, self.scores, strict=True)):
             if len(x) == 1:
                 continue
             inside = np.clip(V[:, j], x[0], x[-1])
             with np.errstate(over="ignore"):
-                beyond = (V[:, j] - inside) / (x[-1] - x[0]) * (z[-1] - z[0])
-            beyond = np.clip(beyond, -_LARGEST, _LARGEST)
-            out[:, j] = np.interp(inside, x, z) + beyond / np.sqrt(1 + np.square(beyond / _CLIP))
+                beyond = beyond_knots(V[:, j], inside, x[-1] - x[0], z[-1] - z[0])
+            out[:, j] = np.interp(inside, x, z) + beyond
         return out
 
 
@@ -275,8 +303,7 @@ class PeriodicEmbedding:
 
     def embed(self, z: np.ndarray) -> np.ndarray:
         """The same of the scores."""
-        angle = _FREQUENCY * z[:, self.bent]
-        return np.concatenate([z, np.sin(angle), np.cos(angle)], axis=1)
+        return periodic(z, self.bent)
 
 
 def fit_scalers(names: Sequence[str], X: np.ndarray, weight: np.ndarray) -> dict[str, Scaler]:

@@ -24,6 +24,7 @@ from .losses import (
     PoissonLoss,
     SquaredError,
 )
+from .posterior import Posterior
 from .preprocessing import TargetScaler
 from .robust_losses import CauchyLoss, HuberLoss, QuantileLoss, StudentTLoss
 from .targets import LogTarget, RobustTarget, check_range
@@ -485,8 +486,7 @@ class GNRegressor(RegressorMixin, BaseGN):
             with ``solver_`` "dual").
         """
         scaled, dtype = self._scale_inputs(X)
-        if return_std and self.noise_distribution_ in WITHOUT_STD:
-            raise ValueError(f"return_std=True has no meaning here: {WITHOUT_STD[self.noise_distribution_]}.")
+        posteriors = self.posteriors() if return_std else []
         target, outputs = self._target_scaler, self._outputs(scaled)
         logarithms = isinstance(target, LogTarget)
         if logarithms:
@@ -498,17 +498,26 @@ class GNRegressor(RegressorMixin, BaseGN):
             return y_mean
         second = np.zeros_like(mean)
         device = linear_algebra_device(resolve_device(self.device))
-        for member, output in zip(self.estimators_, outputs, strict=True):
-            if member.posterior is None:
-                raise ValueError(f"return_std=True needs {self._what_lacks(member)}.")
-            variance = member.posterior.variance(member.network, member.weights, scaled[member.inputs], device)
-            noise = member.posterior.noise_variance
+        for member, posterior, output in zip(self.estimators_, posteriors, outputs, strict=True):
+            variance = posterior.variance(member.network, member.weights, scaled[member.inputs], device)
+            noise = posterior.noise_variance
             if isinstance(target, LogTarget):
                 second += target.variance(output, variance, noise) + np.square(output - mean)
             else:
                 second += variance + noise + np.square(output - mean)
         std = np.sqrt(second / len(outputs))
         return y_mean, self._finish(std if logarithms else std * target.scale, dtype)
+
+    def posteriors(self) -> list[Posterior]:
+        """Those of the members; a ValueError says why, if there is no standard deviation of a new observation."""
+        if self.noise_distribution_ in WITHOUT_STD:
+            raise ValueError(f"return_std=True has no meaning here: {WITHOUT_STD[self.noise_distribution_]}.")
+        posteriors = []
+        for member in self.estimators_:
+            if member.posterior is None:
+                raise ValueError(f"return_std=True needs {self._what_lacks(member)}.")
+            posteriors.append(member.posterior)
+        return posteriors
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -7,6 +7,7 @@ do not move. Poisson and gamma losses have outputs that are logarithms of means,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -79,10 +80,12 @@ class LogTarget:
         """Means of the target for outputs (..., n, k)."""
         return self.scale * np.exp(outputs)
 
-    def variance(self, mean: np.ndarray, output_variance: np.ndarray, noise_variance: np.ndarray) -> np.ndarray:
+    def variance(self, mean: Any, output_variance: Any, noise_variance: Any) -> Any:
         """Variance of a new observation of such a mean whose output, its logarithm, is known up to a small variance.
+
+        Of arrays or of tensors.
 
         ``noise_variance`` is the squared coefficient of variation of targets that are no counts.
         """
-        noise = mean if self.counts else noise_variance * np.square(mean)
-        return noise + output_variance * np.square(mean)
+        noise = mean if self.counts else noise_variance * mean**2
+        return noise + output_variance * mean**2

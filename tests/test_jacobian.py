@@ -173,7 +173,7 @@ def test_diagonal_blocks_match_the_dense_jacobian(network, c, factored, budget):
     torch.testing.assert_close(J.diagonal_blocks(B), rows @ B @ rows.mT, rtol=1e-9, atol=1e-10)
     inverse_scale = [draw(into, seed=10 * into).abs() + 0.01 for _, into in network.shapes]
     scaled = rows * network.expand(inverse_scale)
-    torch.testing.assert_close(J.kernel_blocks(inverse_scale), scaled @ rows.mT, rtol=1e-10, atol=1e-11)
+    torch.testing.assert_close(J.factors().kernel_blocks(inverse_scale), scaled @ rows.mT, rtol=1e-10, atol=1e-11)
 
 
 @each_case
@@ -182,7 +182,7 @@ def test_part_of_an_operator_is_that_of_its_rows(network, c, rows, budget):
     J, expected = operator(network, c)
     part, expected = J.at(rows), expected.view(N, c, -1)[rows]
     assert part.shape == (len(expected) * c, network.n_weights)
-    torch.testing.assert_close(part.dense(), expected.flatten(0, 1), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(part.factors().dense(), expected.flatten(0, 1), rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(part.gram(), expected.flatten(0, 1).T @ expected.flatten(0, 1), rtol=1e-10, atol=1e-11)
     # Parts of parts count from the start of the part.
     inner = part.at(slice(1, len(expected)))
@@ -196,6 +196,6 @@ def test_jacobian_of_outputs_is_that_of_the_network(network, budget):
     X, w = draw(N, 3), 0.7 * draw(network.n_weights, seed=1)
     J = Jacobian.of_outputs(network, w, network.with_bias(X))
     expected = dense.jacobian(network, w, X)
-    torch.testing.assert_close(J.dense(), expected.flatten(0, 1), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(J.factors().dense(), expected.flatten(0, 1), rtol=1e-10, atol=1e-12)
     B = symmetric(network.n_weights)
     torch.testing.assert_close(J.diagonal_blocks(B), expected @ B @ expected.mT, rtol=1e-9, atol=1e-10)

@@ -1,0 +1,6 @@
+"""Fitted estimators elsewhere: as a torch module, or as an ONNX model."""
+
+from .modules import to_torch
+from .onnx_model import to_onnx
+
+__all__ = ["to_onnx", "to_torch"]

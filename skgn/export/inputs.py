@@ -1,0 +1,159 @@
+"""From rows as read to the inputs of the networks, in torch: missing cells, codes of categories, scalings."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from sklearn.compose import ColumnTransformer
+from torch import Tensor, nn
+
+from ..estimator import Parts
+from ..preprocessing import InputScaler, PeriodicEmbedding, RankScaler, Scaler, beyond_knots, in_units, periodic
+from ..preprocessing import standardise as robust
+from ..tables import column_features
+
+__all__ = ["Encoder", "make_scaling"]
+
+
+class Encoder(nn.Module):
+    """Columns that are scaled, of rows as read (n, d): floats, with codes for levels and nan for missing cells.
+
+    Numbers with their fill for nan, then indicators of missing ones, then for each category the row of a table that
+    belongs to its level: what the estimator's transformers make of it.
+    """
+
+    numeric: Tensor
+    indicated: Tensor
+    fill: Tensor
+
+    def __init__(self, parts: Parts, n_features: int) -> None:
+        super().__init__()
+        numeric, indicated = list(range(n_features)), np.array([], dtype=int)
+        fill = np.full(n_features, np.nan) if parts.medians is None else parts.medians
+        self.categories: list[int] = []
+        if parts.encoder is not None:
+            steps = {name: (step, columns) for name, step, columns in parts.encoder.transformers_}
+            imputer, numeric = steps.pop("numeric", (None, []))
+            fill = np.array([]) if imputer is None else imputer.statistics_
+            indicated = indicated if imputer is None else imputer.indicator_.features_
+            self.categories = [j for name in ("one_hot", "frequent", "target") if name in steps for j in steps[name][1]]
+            for j in self.categories:
+                self.register_buffer(f"table{j}", torch.from_numpy(_table(parts.encoder, j, n_features)))
+        self.register_buffer("numeric", torch.tensor(numeric, dtype=torch.long))
+        self.register_buffer("indicated", torch.from_numpy(indicated).long())
+        self.register_buffer("fill", torch.tensor(fill, dtype=torch.float64))
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Floats (n, columns)."""
+        numbers = X.index_select(1, self.numeric)
+        missing = torch.isnan(numbers)
+        pieces = [torch.where(missing, self.fill, numbers), missing.index_select(1, self.indicated).to(X.dtype)]
+        for j in self.categories:
+            table, code = getattr(self, f"table{j}"), X[:, j]
+            n_levels = len(table) - 2
+            seen = (code >= 0) & (code < n_levels)
+            row = torch.where(seen, code, n_levels + torch.isnan(code).to(X.dtype))
+            pieces.append(table[row.long()])
+        return torch.cat(pieces, 1)
+
+
+def _table(encoder: ColumnTransformer, j: int, n_features: int) -> np.ndarray:
+    """The columns of category j for each of its codes, then for a level not seen, then for a missing cell."""
+    where = np.flatnonzero(column_features(encoder) == j)
+    name, position = next((name, list(c).index(j)) for name, _, c in encoder.transformers_ if j in c)
+    known = encoder.named_transformers_[name].categories_[position]
+    n_codes = 1 + int(np.nanmax(known, initial=-1))
+    rows = np.zeros((n_codes + 2, n_features))
+    rows[:, j] = [*range(n_codes), -1, np.nan]
+    return np.asarray(encoder.transform(rows), dtype=np.float64)[:, where]
+
+
+class _Robust(nn.Module):
+    unit: Tensor
+    centre: Tensor
+    inverse_scale: Tensor
+
+    def __init__(self, scaler: InputScaler) -> None:
+        super().__init__()
+        for name in ("unit", "centre", "inverse_scale"):
+            self.register_buffer(name, torch.tensor(getattr(scaler, name)))
+
+    def forward(self, X: Tensor) -> Tensor:
+        return robust(X, self.unit, self.centre, self.inverse_scale, torch)
+
+
+class _Ranks(nn.Module):
+    """Linear interpolation between knots, which NumPy and torch have no common function for.
+
+    Knots of all features stand in one row, as many of each as a power of 2: those of ``first`` on are the feature's,
+    filled up with infinity. ``slopes`` are those from a knot to the next.
+    """
+
+    unit: Tensor
+    knots: Tensor
+    scores: Tensor
+    slopes: Tensor
+    first: Tensor
+    ends: Tensor
+    width: Tensor
+    rise: Tensor
+
+    def __init__(self, scaler: RankScaler) -> None:
+        super().__init__()
+        self.halvings = max(len(x) - 1 for x in scaler.values).bit_length()
+        size = 2**self.halvings
+        knots = np.full((len(scaler.values), size), np.inf)
+        scores, slopes = np.zeros(knots.shape), np.zeros(knots.shape)
+        ends, width, rise = np.zeros((2, len(knots))), np.ones(len(knots)), np.zeros(len(knots))
+        for j, (x, z) in enumerate(zip(scaler.values, scaler.scores, strict=True)):
+            ends[:, j] = x[0], x[-1]
+            knots[j, : len(x)] = x
+            if len(x) > 1:
+                scores[j, : len(x)] = z
+                slopes[j, : len(x) - 1] = np.diff(z) / np.diff(x)
+                width[j], rise[j] = x[-1] - x[0], z[-1] - z[0]
+        arrays = {"unit": scaler.unit, "knots": knots.ravel(), "scores": scores.ravel(), "slopes": slopes.ravel()}
+        arrays |= {"first": size * np.arange(len(knots)), "ends": ends, "width": width, "rise": rise}
+        for name, values in arrays.items():
+            self.register_buffer(name, torch.tensor(values))
+
+    def forward(self, X: Tensor) -> Tensor:
+        V = in_units(X, self.unit, torch)
+        inside = torch.clip(V, *self.ends)
+        # By halves, which ONNX can say; searchsorted it cannot.
+        knot = self.first.expand(V.shape)
+        for halving in reversed(range(self.halvings)):
+            further = knot + 2**halving
+            knot = torch.where(_at(self.knots, further) <= inside, further, knot)
+        score = _at(self.scores, knot) + _at(self.slopes, knot) * (inside - _at(self.knots, knot))
+        return score + beyond_knots(V, inside, self.width, self.rise, torch)
+
+
+def _at(values: Tensor, index: Tensor) -> Tensor:
+    """``values[index]`` for indices (n, d), in words that ONNX has one operator for."""
+    return values.index_select(0, index.flatten()).view(index.shape)
+
+
+class _Periodic(nn.Module):
+    bent: Tensor
+
+    def __init__(self, scaler: PeriodicEmbedding) -> None:
+        super().__init__()
+        self.ranks = _Ranks(scaler.ranks)
+        self.register_buffer("bent", torch.tensor(scaler.bent))
+
+    def forward(self, X: Tensor) -> Tensor:
+        return periodic(self.ranks(X), self.bent, torch)
+
+
+def make_scaling(scaler: Scaler | None) -> nn.Module:
+    """The same scaling, of tensors."""
+    if scaler is None:
+        return nn.Identity()
+    if isinstance(scaler, PeriodicEmbedding):
+        return _Periodic(scaler)
+    if isinstance(scaler, RankScaler):
+        return _Ranks(scaler)
+    if isinstance(scaler, InputScaler):
+        return _Robust(scaler)
+    raise TypeError(f"There is no torch form of {type(scaler).__name__}.")

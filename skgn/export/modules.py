@@ -1,0 +1,249 @@
+"""A fitted estimator as a torch module: plain tensor operations from rows to predictions.
+
+The members' outputs f are those of :meth:`Network.forward <skgn.network.Network.forward>`, their variance
+that of :func:`~skgn.posterior.output_variance`; what is here is how an ensemble becomes a prediction.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from ..classifier import GNClassifier
+from ..ensemble import Member
+from ..estimator import BaseGN
+from ..jacobian import Factors
+from ..losses import LogLoss, SoftmaxLoss
+from ..posterior import Posterior, output_variance
+from ..regressor import GNRegressor
+from ..targets import LogTarget
+from .inputs import Encoder, make_scaling
+
+__all__ = ["ClassifierModule", "RegressorModule", "check_exportable", "to_torch"]
+
+
+class _Output(NamedTuple):
+    """Outputs f (n, k) of a member, and with a posterior their ``variance`` (n, k) and that of the ``noise`` (k,)."""
+
+    f: Tensor
+    variance: Any = None
+    noise: Any = None
+
+
+class _Member(nn.Module):
+    """One network, at inputs in its scaling."""
+
+    weights: Tensor
+    anchor: Tensor | None
+
+    def __init__(self, member: Member, posterior: Posterior | None) -> None:
+        super().__init__()
+        self.network, self.inputs = member.network, member.inputs
+        self.weights = nn.Parameter(torch.tensor(member.weights))
+        self.register_buffer("anchor", None if member.anchor is None else torch.tensor(member.anchor))
+        self.posterior = None if posterior is None else _Posterior(posterior, member)
+
+    def forward(self, Z: Tensor) -> _Output:
+        U = self.network.with_bias(Z)
+        f, tape = self.network.forward(U, self.weights, with_slopes=self.posterior is not None)
+        if self.anchor is not None:
+            f = f - self.network.forward(U, self.anchor, with_slopes=False)[0]
+        if self.posterior is None:
+            return _Output(f)
+        outputs = Factors.of_outputs(self.network, self.weights, tape)
+        return _Output(f, self.posterior(outputs), self.posterior.noise)
+
+
+class _Posterior(nn.Module):
+    """Variance (n, k) of a member's outputs, by the posterior of its weights."""
+
+    inverse_factor: Tensor
+    scale: Tensor
+    noise: Tensor
+
+    def __init__(self, posterior: Posterior, member: Member) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(posterior.scale, dtype=torch.float64))
+        self.register_buffer("noise", torch.tensor(posterior.noise_variance))
+        L = torch.tensor(posterior.factor)
+        # Inverted once, as ONNX cannot solve triangular systems.
+        inverse = torch.linalg.solve_triangular(L, torch.eye(len(L), dtype=L.dtype), upper=False)
+        self.register_buffer("inverse_factor", inverse)
+        with torch.no_grad():
+            training = posterior.training_factors(member.network, torch.tensor(member.weights))
+        self.n_layers = 0 if training is None else len(training.D)
+        if training is not None:
+            for layer, (D, U, a) in enumerate(zip(*training, posterior.precision, strict=True)):
+                self.register_buffer(f"D{layer}", D)
+                self.register_buffer(f"U{layer}", U)
+                self.register_buffer(f"precision{layer}", torch.tensor(a))
+
+    def _layers(self, name: str) -> list[Tensor]:
+        return [getattr(self, f"{name}{layer}") for layer in range(self.n_layers)]
+
+    def forward(self, outputs: Factors) -> Tensor:
+        training = Factors(self._layers("D"), self._layers("U")) if self.n_layers else None
+        precision = self._layers("precision")
+        return output_variance(outputs, self.inverse_factor.__matmul__, self.scale, training, precision)
+
+
+class _Ensemble(nn.Module):
+    """What both modules share: rows (n, d) to the members' outputs."""
+
+    def __init__(self, estimator: BaseGN, posteriors: Sequence[Posterior] = ()) -> None:
+        super().__init__()
+        parts = estimator.parts()
+        self.n_features_in_: int = estimator.n_features_in_
+        self.encoder = Encoder(parts, self.n_features_in_)
+        self.scalings = nn.ModuleDict({name: make_scaling(scaler) for name, scaler in parts.scalings.items()})
+        pairs = itertools.zip_longest(estimator.estimators_, posteriors)
+        self.members = nn.ModuleList(_Member(member, posterior) for member, posterior in pairs)
+
+    def _outputs(self, X: Tensor) -> list[_Output]:
+        if X.ndim != 2 or X.shape[1] != self.n_features_in_:
+            raise ValueError(f"X must have shape (n_samples, {self.n_features_in_}), got {tuple(X.shape)}.")
+        dtype = next(self.parameters()).dtype
+        if dtype != torch.float64:
+            raise TypeError(f"An exported module computes in float64, but its weights were converted to {dtype}.")
+        X = self.encoder(X.to(dtype))
+        scaled = {name: scaling(X) for name, scaling in self.scalings.items()}
+        return [member(scaled[str(member.inputs)]) for member in self.members]
+
+
+class RegressorModule(_Ensemble):
+    """A fitted `GNRegressor`, made by :func:`to_torch`.
+
+    ``forward(X)`` gives what ``predict(X)`` does, and with ``return_std`` a pair as ``predict(X, return_std=True)``.
+    """
+
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, estimator: GNRegressor, return_std: bool) -> None:
+        super().__init__(estimator, estimator.posteriors() if return_std else ())
+        self.return_std, self.one_dimensional = return_std, np.ndim(estimator.noise_std_) == 0
+        target = estimator.parts().target
+        self.log_target = target if isinstance(target, LogTarget) else None
+        self.register_buffer("centre", torch.tensor(getattr(target, "mean", 0.0)))
+        self.register_buffer("scale", torch.tensor(target.scale))
+
+    def forward(self, X: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Predictions for rows X (n, n_features), in its dtype."""
+        outputs = self._outputs(X)
+        means = torch.stack([self._mean(output) for output in outputs])
+        mean = means.mean(0)
+        if not self.return_std:
+            return self._finish(mean, X)
+        variances = torch.stack([self._variance(output) for output in outputs])
+        std = (variances + (means - mean).square()).mean(0).sqrt()
+        return self._finish(mean, X), self._finish(std, X)
+
+    def _mean(self, output: _Output) -> Tensor:
+        return output.f * self.scale + self.centre if self.log_target is None else self.scale * output.f.exp()
+
+    def _variance(self, output: _Output) -> Tensor:
+        if self.log_target is None:
+            return (output.variance + output.noise) * self.scale**2
+        return self.log_target.variance(self._mean(output), output.variance, output.noise)
+
+    def _finish(self, values: Tensor, X: Tensor) -> Tensor:
+        return _in_dtype_of(X, values[:, 0] if self.one_dimensional else values)
+
+
+class ClassifierModule(_Ensemble):
+    """A fitted `GNClassifier`, made by :func:`to_torch`.
+
+    ``forward(X)`` gives what ``predict_proba(X)`` does, for the ``classes_`` of the estimator.
+    """
+
+    temperature: Tensor
+
+    def __init__(self, estimator: GNClassifier) -> None:
+        super().__init__(estimator)
+        self.classes_: np.ndarray = estimator.classes_
+        self.multilabel: bool = estimator.parts().multilabel
+        self.register_buffer("temperature", torch.tensor(estimator.temperature_, dtype=torch.float64))
+        multiclass = not self.multilabel and len(self.classes_) > 2
+        self.loss: LogLoss | SoftmaxLoss = SoftmaxLoss() if multiclass else LogLoss()
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Probabilities (n, n_classes) for rows X (n, n_features), in its dtype."""
+        outputs = [output.f / self.temperature for output in self._outputs(X)]
+        p = self._mean(outputs)
+        if not self.multilabel and len(self.classes_) == 1:
+            p = torch.ones_like(p)
+        elif not self.multilabel and len(self.classes_) == 2:
+            # The complement by itself: 1 - p would lose its digits where p is near 1.
+            p = torch.cat([self._mean([-f for f in outputs]), p], 1)
+        return _in_dtype_of(X, p)
+
+    def _mean(self, outputs: list[Tensor]) -> Tensor:
+        return torch.stack([self.loss.inverse_link(f) for f in outputs]).mean(0)
+
+
+def _in_dtype_of(X: Tensor, values: Tensor) -> Tensor:
+    return values.to(X.dtype) if X.dtype.is_floating_point else values
+
+
+def check_exportable(estimator: Any) -> None:
+    """Raise a TypeError or NotFittedError for what is no fitted estimator of this package."""
+    if not isinstance(estimator, (GNRegressor, GNClassifier)):
+        raise TypeError(
+            f"estimator must be a GNRegressor or GNClassifier, got {type(estimator).__name__}; of a pipeline or search "
+            "export the estimator within, such as pipeline[-1] or search.best_estimator_."
+        )
+    check_is_fitted(estimator)
+
+
+def to_torch(estimator: GNRegressor | GNClassifier, *, return_std: bool = False) -> RegressorModule | ClassifierModule:
+    """Make a torch module of a fitted estimator, with everything inside, from rows to predictions.
+
+    Parameters
+    ----------
+    estimator : GNRegressor or GNClassifier
+        Fitted. Also one of :mod:`skgn.dask`.
+    return_std : bool, default=False
+        Of a regressor: let the module give a pair, mean and standard deviation of a new observation.
+
+    Returns
+    -------
+    module : torch.nn.Module
+        Takes X (n, n_features), floats with nan for missing cells; categories as codes, as
+        ``estimator.preprocessor_[0].transform(table)`` gives them. Gives what ``predict`` does, of a classifier what
+        ``predict_proba`` does; ``module.classes_`` are its classes. Results have the dtype of X, and all is computed in
+        float64. The members' weights are its parameters, the rest are buffers: it can be trained further, while the
+        posterior behind the standard deviation stays that of the fit. It is independent of the estimator.
+
+    Raises
+    ------
+    TypeError
+        If the estimator is none of this package, or ``return_std=True`` is asked of a classifier.
+    sklearn.exceptions.NotFittedError
+        If it is not fitted.
+    ValueError
+        If ``return_std=True`` and there is no standard deviation: where ``predict`` has none.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn.datasets import load_diabetes
+    >>> from skgn import GNRegressor
+    >>> from skgn.export import to_torch
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = GNRegressor(random_state=0).fit(X, y)
+    >>> mean, std = to_torch(model, return_std=True)(torch.from_numpy(X))
+    >>> print(torch.allclose(mean, torch.from_numpy(model.predict(X))))
+    True
+    """
+    check_exportable(estimator)
+    if isinstance(estimator, GNClassifier):
+        if return_std:
+            raise TypeError("return_std=True is for regressors: a classifier's probabilities say how sure it is.")
+        return ClassifierModule(estimator).eval()
+    return RegressorModule(estimator, return_std).eval()

@@ -1,0 +1,324 @@
+"""Exported models give what the estimator predicts: in torch to 1e-10, in onnxruntime to 1e-5 of its scale."""
+
+import importlib.util
+import json
+
+import numpy as np
+import onnxruntime
+import pandas as pd
+import pytest
+import torch
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from skgn import GNClassifier, GNRegressor
+from skgn.export import to_onnx, to_torch
+
+N = 50
+
+# Few iterations: exporting is tested, not training.
+pytestmark = pytest.mark.filterwarnings(f"ignore::{ConvergenceWarning.__module__}.ConvergenceWarning")
+
+
+def rows(n, seed=0):
+    """Features of many values, of four, of two, and a constant one."""
+    rng = np.random.default_rng(seed)
+    constant = np.full(n, 3.0)
+    return np.column_stack([rng.normal(size=n) ** 3, 1e3 * rng.integers(0, 4, n), rng.integers(0, 2, n), constant])
+
+
+def with_gaps(X):
+    X = X.copy()
+    X[::7, 0] = X[3::5, 2] = np.nan
+    return X
+
+
+X = rows(N)
+SIGNAL = np.sin(X[:, 0]) + X[:, 1] / 1e3 * X[:, 2] + 0.1 * np.random.default_rng(1).normal(size=N)
+THREE = np.digitize(SIGNAL, [0, 1])
+
+#: Rows that were seen, new ones, and some far beyond all that was seen.
+NEW = np.concatenate([rows(900, seed=2), X, 1e200 * rows(50, seed=3)])
+
+
+def regressor(**parameters):
+    return GNRegressor(**{"hidden_layer_sizes": (5,), "max_iter": 3, "n_estimators": 1, "random_state": 0} | parameters)
+
+
+def classifier(**parameters):
+    return GNClassifier(
+        **{"hidden_layer_sizes": (5,), "max_iter": 3, "n_estimators": 1, "random_state": 0} | parameters
+    )
+
+
+def fitted(case):
+    estimator, X, y = CASES[case]
+    return estimator.fit(X, y)
+
+
+LOSSES = {"student_t": SIGNAL, "huber": SIGNAL, "cauchy": SIGNAL, "quantile": SIGNAL, "gamma": np.exp(SIGNAL)}
+LOSSES["poisson"] = np.exp(SIGNAL).round()
+TWO_OUTPUTS = np.column_stack([SIGNAL, 100 + X[:, 0]])
+
+CASES = {
+    "default": (regressor(n_estimators=4, hidden_layer_sizes="auto"), X, SIGNAL),
+    "l2": (regressor(l2_regularization=1e-2, n_estimators=2), X, SIGNAL),
+    "robust": (regressor(standardize="robust", alpha=0.3, n_estimators=2), X, SIGNAL),
+    "rank": (regressor(standardize="rank", init="symmetric", hidden_layer_sizes=(4, 6)), with_gaps(X), SIGNAL),
+    "periodic": (regressor(standardize="periodic", activation="gelu"), X, SIGNAL),
+    "centered": (regressor(init="centered", activation="softplus", dtype="float32"), X, SIGNAL),
+    "no linear path": (regressor(linear_path=False, activation="silu", hidden_layer_sizes=(4, 3)), X, SIGNAL),
+    "linear": (regressor(hidden_layer_sizes=()), X, SIGNAL),
+    "column": (regressor(), X, SIGNAL[:, None]),
+    "primal, two outputs": (regressor(solver="primal"), X, TWO_OUTPUTS),
+    "dual, two outputs": (regressor(solver="dual"), X, TWO_OUTPUTS),
+    "dual, huber": (regressor(solver="dual", loss="huber", init="centered"), X, SIGNAL),
+    "dual, poisson": (regressor(solver="dual", loss="poisson", hidden_layer_sizes=(3, 3)), X, LOSSES["poisson"]),
+    "cg": (regressor(solver="cg", l2_regularization=1e-2, activation="logistic"), X, SIGNAL),
+    **{loss: (regressor(loss=loss, n_estimators=2), X, y) for loss, y in LOSSES.items()},
+    "binary": (classifier(n_estimators=2), X, np.array(["no", "yes"])[(SIGNAL > 1).astype(int)]),
+    "binary, float l2": (classifier(l2_regularization=1e-2, init="symmetric", hidden_layer_sizes=(4,)), X, SIGNAL > 1),
+    "three classes": (classifier(n_estimators=2, standardize="rank"), with_gaps(X), 10 * THREE),
+    "labels": (classifier(), X, np.column_stack([SIGNAL > 0, SIGNAL > 1, X[:, 0] > 0]).astype(int)),
+    "one class": (classifier(), X, np.full(N, 2.0)),
+}
+
+
+class Branches(nn.Module):
+    """Two branches, one of them a convolution, with a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right, self.readout = nn.Conv1d(1, 2, 3), nn.Linear(2, 3), nn.Linear(7, 1)
+        self.register_buffer("factor", torch.tensor(0.5))
+
+    def forward(self, X):
+        left = self.left(X[:, None]).flatten(1)
+        return self.readout(torch.cat([left.tanh(), self.factor * nn.functional.gelu(self.right(X[:, 2:]))], 1))
+
+
+CASES["own network"] = (regressor(network=Branches(), hidden_layer_sizes="auto", init="centered"), X, SIGNAL)
+
+#: Translation takes seconds: what the graphs of these consist of, those of the others do.
+IN_ONNX = ["robust", "rank", "periodic", "dual, two outputs", "poisson", "cauchy", "own network"]
+CLASSES_IN_ONNX = ["binary", "three classes", "labels", "one class"]
+
+
+def predictions(estimator, X):
+    """What the exported model is to give, and whether that includes a standard deviation."""
+    if isinstance(estimator, GNClassifier):
+        return [estimator.predict_proba(X)], False
+    try:
+        return list(estimator.predict(X, return_std=True)), True
+    except ValueError:
+        return [estimator.predict(X)], False
+
+
+def module_predictions(estimator, X, std):
+    with torch.no_grad():
+        result = to_torch(estimator, return_std=std)(torch.tensor(X))
+    return [values.numpy() for values in (result if std else [result])]
+
+
+def assert_equal(found, expected, part):
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected, strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype
+        np.testing.assert_allclose(a, b, rtol=0, atol=part * np.abs(b).max())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_module_gives_the_predictions(case):
+    estimator = fitted(case)
+    for batch in (NEW, with_gaps(NEW), NEW[:1]):
+        expected, std = predictions(estimator, batch)
+        assert_equal(module_predictions(estimator, batch, std), expected, 1e-10)
+    assert std == (case not in ("cauchy", "quantile", "cg") and isinstance(estimator, GNRegressor))
+
+
+def test_module_gives_the_predictions_without_any_scaling():
+    estimator, batch = regressor(standardize=False).fit(rows(N) / 1e3, SIGNAL), rows(200, seed=2) / 1e3
+    assert_equal(module_predictions(estimator, batch, True), estimator.predict(batch, return_std=True), 1e-10)
+
+
+def test_the_std_agrees_relative_to_itself():
+    estimator = fitted("dual, two outputs")
+    (_, std), (_, expected) = module_predictions(estimator, X, True), estimator.predict(X, return_std=True)
+    np.testing.assert_allclose(std, expected, rtol=1e-8)
+
+
+def session(path):
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("case", IN_ONNX)
+def test_onnx_gives_the_predictions_of_a_regressor(case, tmp_path):
+    estimator = fitted(case)
+    to_onnx(estimator, tmp_path / "model.onnx")
+    run = session(tmp_path / "model.onnx")
+    for batch in (NEW, with_gaps(NEW), NEW[:1]):
+        expected, std = predictions(estimator, batch)
+        if case == "own network":
+            expected, std = expected[:1], False
+        assert [output.name for output in run.get_outputs()] == ["y_mean", "y_std"][: 1 + std]
+        assert_equal(run.run(None, {"X": batch}), expected, 1e-5)
+
+
+@pytest.mark.parametrize("case", CLASSES_IN_ONNX)
+def test_onnx_gives_labels_and_probabilities_of_a_classifier(case, tmp_path):
+    estimator = fitted(case)
+    to_onnx(estimator, tmp_path / "model.onnx")
+    run = session(tmp_path / "model.onnx")
+    for batch in (NEW, with_gaps(NEW), NEW[:1]):
+        label, *p = run.run(["label", "probabilities"], {"X": batch})
+        np.testing.assert_array_equal(label, estimator.predict(batch))
+        assert_equal(p, [estimator.predict_proba(batch)], 1e-5)
+    classes = run.get_modelmeta().custom_metadata_map["classes"]
+    np.testing.assert_array_equal(json.loads(classes), estimator.classes_)
+
+
+def test_float32_is_the_type_of_inputs_and_results_only(tmp_path):
+    estimator, batch = fitted("robust"), rows(20).astype(np.float32)
+    to_onnx(estimator, tmp_path / "model.onnx", dtype="float32", return_std=False)
+    (mean,) = session(tmp_path / "model.onnx").run(None, {"X": batch})
+    assert_equal([mean], [estimator.predict(batch)], 1e-6)
+    assert_equal(module_predictions(estimator, batch, True), estimator.predict(batch, return_std=True), 1e-6)
+    whole = to_torch(estimator)(torch.ones(2, 4, dtype=torch.long))
+    np.testing.assert_allclose(whole.detach().numpy(), estimator.predict(np.ones((2, 4))))
+
+
+@pytest.fixture(scope="module")
+def table():
+    rng = np.random.default_rng(0)
+    few, many = rng.choice(["red", "green", None], N), rng.choice([f"c{i:02}" for i in range(15)], N)
+    return pd.DataFrame({"few": few, "number": with_gaps(X)[:, 0], "many": pd.Categorical(many), "whole": X[:, 1]})
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["target codes", "frequent levels"])
+def test_tables_are_exported_as_they_are_read(table, streamed, tmp_path):
+    estimator = regressor()
+    (estimator.partial_fit if streamed else estimator.fit)(table, SIGNAL)
+    new = table.iloc[:20].assign(few=["violet", None, *table.few[2:20]], many=["c99", *table.many[1:20]])
+    codes = estimator.preprocessor_[0].transform(new)
+    assert np.isnan(codes).any() and (codes == -1).any()
+    expected = estimator.predict(new, return_std=True)
+    assert_equal(module_predictions(estimator, codes, True), expected, 1e-10)
+    if not streamed:
+        to_onnx(estimator, tmp_path / "model.onnx")
+        run = session(tmp_path / "model.onnx")
+        assert_equal(run.run(None, {"X": codes}), expected, 1e-5)
+        known = {name: json.loads(text) for name, text in run.get_modelmeta().custom_metadata_map.items()}
+        assert known["feature_names"] == list(table.columns)
+        assert known["levels"] == {"few": ["green", "red"], "many": sorted(set(table.many))}
+
+
+@pytest.mark.parametrize("scaling", ["robust", "rank", "periodic"])
+def test_gradients_reach_inputs_and_weights(scaling):
+    module = to_torch(regressor(standardize=scaling, max_iter=2).fit(X, SIGNAL), return_std=True)
+    assert torch.autograd.gradcheck(module, torch.tensor(rows(4, seed=5) + 0.1, requires_grad=True))
+    before = module(torch.tensor(X))[0]
+    loss = (before - torch.tensor(SIGNAL)).square().mean()
+    optimizer = torch.optim.SGD(module.parameters(), lr=1e-2)
+    loss.backward()
+    optimizer.step()
+    assert (module(torch.tensor(X))[0] - torch.tensor(SIGNAL)).square().mean() < loss
+
+
+def test_module_is_saved_and_loaded(tmp_path):
+    estimator = fitted("dual, two outputs")
+    module = to_torch(estimator, return_std=True)
+    torch.save(module, tmp_path / "module.pt")
+    torch.save(module.state_dict(), tmp_path / "state.pt")
+    whole = torch.load(tmp_path / "module.pt", weights_only=False)
+    other = to_torch(regressor(solver="dual", random_state=1).fit(X, TWO_OUTPUTS), return_std=True)
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    for loaded in (whole, other):
+        for a, b in zip(loaded(torch.tensor(NEW)), module(torch.tensor(NEW)), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_module_is_independent_of_the_estimator():
+    estimator = fitted("linear")
+    expected, module = estimator.predict(X), to_torch(estimator)
+    estimator.fit(X, -SIGNAL)
+    np.testing.assert_allclose(module(torch.tensor(X)).detach().numpy(), expected)
+
+
+def test_classes_are_an_attribute():
+    np.testing.assert_array_equal(to_torch(fitted("binary")).classes_, ["no", "yes"])
+
+
+def test_distributed_estimators_are_exported():
+    from skgn.dask import DaskGNRegressor
+
+    local = fitted("robust")
+    distributed = DaskGNRegressor(**{**local.get_params(), "client": None})
+    # A fit leaves the same on either.
+    distributed.__dict__.update(local.__dict__)
+    assert_equal(module_predictions(distributed, X, True), local.predict(X, return_std=True), 1e-10)
+
+
+@pytest.mark.parametrize(
+    "export", [to_torch, lambda estimator: to_onnx(estimator, "never.onnx")], ids=["torch", "onnx"]
+)
+def test_what_cannot_be_exported_is_an_error(export):
+    with pytest.raises(NotFittedError):
+        export(GNRegressor())
+    with pytest.raises(TypeError, match=r"got Pipeline; .* pipeline\[-1\]"):
+        export(make_pipeline(StandardScaler(), regressor()).fit(X, SIGNAL))
+
+
+@pytest.mark.parametrize("export", [to_torch, lambda estimator, **options: to_onnx(estimator, "never.onnx", **options)])
+def test_a_std_that_does_not_exist_is_an_error(export):
+    with pytest.raises(ValueError, match="Cauchy noise has no variance"):
+        export(fitted("cauchy"), return_std=True)
+    with pytest.raises(ValueError, match="solver='cg' has none"):
+        export(fitted("cg"), return_std=True)
+    with pytest.raises(TypeError, match="for regressors"):
+        export(fitted("binary"), return_std=True)
+
+
+def test_the_std_of_a_network_of_ones_own_is_not_for_onnx(tmp_path):
+    with pytest.raises(ValueError, match=r"to_torch\(estimator, return_std=True\) has it"):
+        to_onnx(fitted("own network"), tmp_path / "model.onnx", return_std=True)
+
+
+def test_module_refuses_other_shapes_and_types():
+    module = to_torch(fitted("linear"))
+    with pytest.raises(ValueError, match=r"\(n_samples, 4\), got \(3, 2\)"):
+        module(torch.ones(3, 2))
+    with pytest.raises(TypeError, match="computes in float64"):
+        module.float()(torch.ones(3, 4))
+
+
+def test_failed_export_leaves_the_earlier_file(tmp_path, monkeypatch):
+    path = tmp_path / "model.onnx"
+    path.write_text("earlier")
+    estimator = fitted("linear")
+    with pytest.raises(ValueError, match="dtype must be one of"):
+        to_onnx(estimator, path, dtype="float16")
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        to_onnx(estimator, tmp_path / "nowhere" / "model.onnx")
+    with pytest.raises(TypeError, match="numbers or strings"):
+        labels = np.array([1, "a"], dtype=object)
+        odd = fitted("binary")
+        odd.classes_ = labels
+        to_onnx(odd, path)
+    with monkeypatch.context() as patch:
+        patch.setattr("skgn.export.onnx_model._LARGEST_FILE", 100)
+        with pytest.raises(ValueError, match="2 GB; return_std=False"):
+            to_onnx(estimator, path)
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(ImportError, match=r"onnx and onnxscript: pip install 'skgn\[onnx\]'"):
+            to_onnx(estimator, path)
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.replace", lambda *args: (_ for _ in ()).throw(OSError("disk")))
+        with pytest.raises(OSError, match="disk"):
+            to_onnx(estimator, path)
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+    assert path.read_text() == "earlier"
+    to_onnx(estimator, str(path))
+    assert_equal(session(path).run(None, {"X": X}), estimator.predict(X, return_std=True), 1e-5)
