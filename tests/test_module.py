@@ -93,7 +93,7 @@ def test_outputs_and_products_are_those_of_automatic_differentiation(case):
     torch.testing.assert_close(jacobian.network_jvp(v), J @ v)
     torch.testing.assert_close(jacobian.network_vjp(g), torch.einsum("nk,nkp->p", g, J))
     dense = J.flatten(0, 1)
-    torch.testing.assert_close(jacobian.dense(), dense)
+    torch.testing.assert_close(jacobian.factors().dense(), dense)
     torch.testing.assert_close(jacobian.gram(), dense.T @ dense)
     scale = [torch.full((1,), 1.0 + layer, dtype=w.dtype) for layer in range(len(network.shapes))]
     torch.testing.assert_close(jacobian.kernel(scale), dense @ torch.diag(network.expand(scale)) @ dense.T)
