@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from typing_extensions import assert_type
 
 import skgn
@@ -30,6 +31,7 @@ from skgn.displays import (
     UncertaintyDisplay,
 )
 from skgn.dynamics import Rate, Trajectory, gauss_newton_flow, gradient_flow, levenberg_marquardt_flow
+from skgn.export import to_onnx, to_torch
 from skgn.persistence import SKOPS_TRUSTED, OtherVersionWarning
 from skgn.report import Finding, Report
 
@@ -95,6 +97,15 @@ assert_type(classifier.decision_function(X), np.ndarray)
 assert_type(classifier.score(X, y > 9), float)
 assert_type(classifier.classes_, np.ndarray)
 assert_type(classifier.temperature_, float)
+
+
+# A network of one's own, and networks elsewhere
+
+module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
+own = GNRegressor(network=module, n_estimators=1).fit(X, y)
+assert_type(own.network_, torch.nn.Module)
+exported: torch.nn.Module = to_torch(regressor, return_std=True)
+to_onnx(classifier, Path("model.onnx"))
 
 
 # Damping
