@@ -59,7 +59,7 @@ _SMALL_WEIGHT = 0.1
 
 
 class Parts(NamedTuple):
-    """What is around the members in a prediction, for :mod:`skgn.export`.
+    """What is around the members in a prediction, for ``skgn.export``.
 
     ``encoder`` makes of rows as read the columns that are scaled; without one, nan becomes ``medians`` (d,), where
     these are known. ``scalings`` are by the names in ``Member.inputs``. ``target`` is what a regressor transforms its

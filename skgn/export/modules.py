@@ -207,7 +207,7 @@ def to_torch(estimator: GNRegressor | GNClassifier, *, return_std: bool = False)
     Parameters
     ----------
     estimator : GNRegressor or GNClassifier
-        Fitted. Also one of :mod:`skgn.dask`.
+        Fitted. Also one of ``skgn.dask``.
     return_std : bool, default=False
         Of a regressor: let the module give a pair, mean and standard deviation of a new observation.
 

@@ -57,7 +57,7 @@ def to_onnx(
     Parameters
     ----------
     estimator : GNRegressor or GNClassifier
-        Fitted. Also one of :mod:`skgn.dask`.
+        Fitted. Also one of ``skgn.dask``.
     path : str or path-like
         The file; an earlier one is replaced, once the new one is complete.
     return_std : bool, default=None
