@@ -462,7 +462,9 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         n_inputs = {name: len(features) for name, features in self._input_features.items()}
         alpha, init = float(self.alpha), self.init
         if self.network is not None:
-            return [(name, ModuleNetwork(self.network, d, k, alpha, init)) for name, d in n_inputs.items()]
+            # Each tries the module out: one for all scalings of as many columns.
+            networks = {d: ModuleNetwork(self.network, d, k, alpha, init) for d in dict.fromkeys(n_inputs.values())}
+            return [(name, networks[d]) for name, d in n_inputs.items()]
         choices = layer_choices(n_inputs, k, n_observations, hidden)
         return [
             (name, FeedForward(n_inputs[name], k, sizes, self.activation, self.linear_path, alpha, init))

@@ -18,7 +18,13 @@ from .damping import DampingRule
 from .feedforward import FeedForward
 from .preprocessing import SCALINGS
 
-__all__ = ["Parameters"]
+__all__ = ["Parameters", "parameter_defaults"]
+
+
+def parameter_defaults(estimator: type) -> dict[str, Any]:
+    """Defaults of the parameters of an estimator's class."""
+    parameters = inspect.signature(estimator).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
 
 
 class Parameters(BaseEstimator):
@@ -138,7 +144,7 @@ class Parameters(BaseEstimator):
         """A network of one's own leaves nothing to those parameters that describe the built-in one."""
         if self.network is None:
             return
-        defaults = {name: p.default for name, p in inspect.signature(type(self)).parameters.items()}
+        defaults = parameter_defaults(type(self))
         for name in ("hidden_layer_sizes", "activation", "linear_path"):
             if getattr(self, name) is not defaults[name] and getattr(self, name) != defaults[name]:
                 raise ValueError(

@@ -8,13 +8,14 @@ have take their defaults, and what this version lacks in them is named at once, 
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
+
+from .parameters import parameter_defaults
 
 __all__ = ["SKOPS_TRUSTED", "OtherVersionWarning", "Persistent"]
 
@@ -80,7 +81,7 @@ class Persistent(BaseEstimator):
         if stored_by != _version():
             versions = {"original_sklearn_version": stored_by, "current_sklearn_version": _version()}
             warnings.warn(OtherVersionWarning(estimator_name=name, **versions), stacklevel=2)
-        state = _defaults(type(self)) | state
+        state = parameter_defaults(type(self)) | state
         lacking = sorted(set(_lacking(state, self._needed if "estimators_" in state else ())))
         if lacking:
             raise ValueError(
@@ -95,11 +96,6 @@ def _version() -> str:
     from . import __version__
 
     return __version__
-
-
-def _defaults(estimator: type) -> dict[str, Any]:
-    parameters = inspect.signature(estimator).parameters.values()
-    return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
 
 
 def _lacking(state: Mapping[str, Any], needed: Iterable[str]) -> Iterator[str]:

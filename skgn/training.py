@@ -173,13 +173,9 @@ class Training:
         self._seconds = 0.0
         self.damping = math.nan
         self._step: Step | None = None
-        self._arrived = False
+        #: Whether direction and history are those of the present weights.
+        self.arrived = False
         self._readout_first = isinstance(self.objective.data_loss, NoiseLoss)
-
-    @property
-    def arrived(self) -> bool:
-        """Whether direction and history are those of the present weights."""
-        return self._arrived
 
     @property
     def log_evidence(self) -> float:
@@ -208,7 +204,7 @@ class Training:
         undo = self._undo()
         try:
             while self.status == "running":
-                if not self._arrived:
+                if not self.arrived:
                     self._arrive(began)
                     self.watch.end_iteration(self)
                 if self.status != "running" or self.n_iter >= until or self.watch.stopped or pause():
@@ -219,7 +215,7 @@ class Training:
                 if self._step is None:
                     self.watch.end_iteration(None)
                     break
-                self.at, self.n_iter, self._arrived = self._step.to, self.n_iter + 1, False
+                self.at, self.n_iter, self.arrived = self._step.to, self.n_iter + 1, False
                 if decrease > 0 and self._step.actual < decrease * self._value:
                     break
         except KeyboardInterrupt:
@@ -249,7 +245,7 @@ class Training:
 
         The direction is then that of the final weights.
         """
-        if not self._arrived:
+        if not self.arrived:
             self._arrive(time.perf_counter() - self._seconds)
         if self.status == "running":
             self.status = "callback" if self.watch.stopped else reason
@@ -276,7 +272,7 @@ class Training:
         self.objective, self.at = objective, objective.evaluate(self.at.w)
         self.prior.move_to(objective.total_weight)
         self._a = objective.network.expand(self.prior.precision)
-        self.status, self._quiet, self._stale, self._best, self._arrived = "running", 0, 0, None, False
+        self.status, self._quiet, self._stale, self._best, self.arrived = "running", 0, 0, None, False
         for values in self.history.values():
             values.pop()
 
@@ -312,7 +308,7 @@ class Training:
         self.status = self._decide(step, before)
         if self.validation is not None:
             self._validate(self.validation)
-        self._step, self._arrived = None, True
+        self._step, self.arrived = None, True
 
     def _linearise(self) -> None:
         objective = self.objective

@@ -207,7 +207,7 @@ def outcome(estimator, X, y):
     """What happens: nothing, or an error in these words."""
     try:
         estimator.fit(X, y)
-    except Exception as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         return type(error), str(error).replace(type(estimator).__name__, "it")
     return None
 
