@@ -1,0 +1,195 @@
+"""Small fits of every kind predict what they did when ``data/store_fits.py`` stored it.
+
+A change that is to change no fit keeps this file green as it stands; one that does change fits stores them anew. The
+predictions are equal bit for bit where the versions of the libraries and the processor are those of the stored ones.
+Elsewhere sums are taken in another order: a relative tolerance of 1e-6 stands for that.
+"""
+
+import json
+import platform
+import warnings
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy
+import sklearn
+import torch
+from sklearn.exceptions import ConvergenceWarning
+
+from skgn import GNClassifier, GNRegressor
+
+STORED = Path(__file__).parent / "data" / "fits.json"
+
+
+def environment():
+    """What decides on the last digits: versions of the libraries, and the processor that their kernels are for."""
+    cpu = platform.processor()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
+    versions = {module.__name__: module.__version__ for module in (np, scipy, sklearn, torch)}
+    return versions | {"cpu": cpu, "kernels": torch.backends.cpu.get_cpu_capability()}
+
+
+def draw(target, n):
+    """Inputs (n, 3), targets of a kind, and weights (n,) with zeros.
+
+    Rounded: a last digit that differs from machine to machine would put the rows into another order.
+    """
+    random = np.random.RandomState(0)
+    X = np.round(random.normal(size=(n, 3)), 3)
+    X[:, 2] = np.round(X[:, 2])
+    z = np.sin(2 * X[:, 0]) + X[:, 1] + 0.1 * X[:, 2] ** 2
+    noise = random.normal(size=n)
+    targets = {
+        "numbers": z + 0.2 * noise,
+        "heavy tails": z + 0.1 * noise / random.uniform(0.05, 1, n) ** 2,
+        "two": np.stack([z + 0.2 * noise, X[:, 0] * X[:, 1] + 0.1 * noise], 1),
+        "counts": np.floor(np.exp(0.7 * z + 0.3 * noise)),
+        "positive": np.exp(0.5 * z + 0.2 * noise),
+        "binary": np.where(z + 0.5 * noise > 0, "yes", "no"),
+        "classes": np.digitize(z + 0.4 * noise, [-0.7, 0.9]),
+        "labels": np.stack([z + 0.5 * noise > 0, X[:, 0] * X[:, 1] + 0.3 * noise > 0], 1).astype(int),
+    }
+    y = targets[target]
+    return X, np.round(y, 3) if y.dtype == float else y, random.randint(0, 3, n).astype(float)
+
+
+def fit(model, target, n=60, weighted=False):
+    X, y, weight = draw(target, n)
+    return model.fit(X, y, sample_weight=weight if weighted else None)
+
+
+def stream(model, target, n=120):
+    """Two blocks, the second one smaller; every class is in the first."""
+    X, y, _ = draw(target, n)
+    for rows in (slice(2 * n // 3), slice(2 * n // 3, n)):
+        model.partial_fit(X[rows], y[rows])
+    return model
+
+
+def then_stream(model, target):
+    """A fit, and a block on top of it."""
+    X, y, _ = draw(target, 90)
+    return fit(model, target, 60).partial_fit(X[60:], y[60:])
+
+
+def twice(model, target):
+    return fit(fit(model.set_params(warm_start=True), target), target)
+
+
+def from_dask(model, target, n=60):
+    X, y, _ = draw(target, n)
+    dask_array = pytest.importorskip("dask.array")
+    return model.fit(*(dask_array.from_array(a, chunks=(25, *a.shape[1:])) for a in (X, y)))
+
+
+def in_a_cluster(name, target, n=60, **parameters):
+    distributed = pytest.importorskip("distributed")
+    pytest.importorskip("pandas")
+    from skgn import dask
+
+    # One worker: the order of its sums is always the same.
+    options = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
+        return from_dask(getattr(dask, name)(**parameters, client=client), target, n).to_local()
+
+
+def module():
+    torch.manual_seed(0)
+    layers = torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1)
+    return torch.nn.Sequential(*layers).double()
+
+
+ONE = {"hidden_layer_sizes": (3,), "n_estimators": 1, "max_iter": 12, "random_state": 0}
+#: More candidates than members.
+TWO = ONE | {"n_estimators": 2, "max_iter": 24}
+L2 = {"l2_regularization": 1e-2}
+
+CASES = {
+    "one network": lambda: fit(GNRegressor(**ONE, loss="squared_error"), "numbers"),
+    "one network, to the end": lambda: fit(GNRegressor(**ONE | {"max_iter": 100}, loss="squared_error"), "numbers"),
+    "cut at the start": lambda: fit(GNRegressor(**ONE | {"max_iter": 0}), "numbers"),
+    "cut within the search": lambda: fit(GNRegressor(**TWO | {"max_iter": 4}), "numbers"),
+    "search": lambda: fit(GNRegressor(**TWO), "numbers"),
+    "search, all defaults": lambda: fit(GNRegressor(random_state=0, max_iter=8), "numbers", 40),
+    "search on a sample": lambda: fit(GNRegressor(**TWO | {"max_iter": 16}, standardize="robust"), "numbers", 2100),
+    "search of larger networks": lambda: fit(GNRegressor(**TWO | {"hidden_layer_sizes": (13, 13)}), "numbers"),
+    "search, two outputs": lambda: fit(GNRegressor(**TWO, standardize="robust"), "two"),
+    "search, weights": lambda: fit(GNRegressor(**TWO), "numbers", weighted=True),
+    "search, jobs": lambda: fit(GNRegressor(**TWO, n_jobs=2), "numbers"),
+    "search, dual": lambda: fit(GNRegressor(**TWO, solver="dual"), "numbers", 12),
+    "search, centered": lambda: fit(GNRegressor(**TWO, init="centered"), "numbers"),
+    "search, twice": lambda: twice(GNRegressor(**TWO), "numbers"),
+    "heavy tails": lambda: fit(GNRegressor(**TWO), "heavy tails", 200),
+    "heavy tails, one network": lambda: fit(GNRegressor(**ONE), "heavy tails", 200),
+    "student_t": lambda: fit(GNRegressor(**TWO, loss="student_t"), "heavy tails"),
+    "huber": lambda: fit(GNRegressor(**TWO, loss="huber"), "heavy tails"),
+    "poisson": lambda: fit(GNRegressor(**TWO, loss="poisson"), "counts"),
+    "gamma": lambda: fit(GNRegressor(**ONE, loss="gamma"), "positive"),
+    "l2": lambda: fit(GNRegressor(**TWO | L2), "numbers"),
+    "l2, one network": lambda: fit(GNRegressor(**ONE | L2), "numbers", weighted=True),
+    "l2, start on a sample": lambda: fit(GNRegressor(**ONE | L2, standardize="robust"), "numbers", 1100),
+    "l2, start on a sample, classes": lambda: fit(GNClassifier(**ONE | L2, standardize="robust"), "binary", 1100),
+    "l2, cg": lambda: fit(GNRegressor(**ONE | L2, solver="cg"), "numbers"),
+    "module": lambda: fit(GNRegressor(**ONE | {"hidden_layer_sizes": "auto"}, network=module()), "numbers"),
+    "early stopping": lambda: fit(GNRegressor(**TWO, early_stopping=True, n_iter_no_change=3), "numbers", 80),
+    "early stopping, classes": lambda: fit(
+        GNClassifier(**ONE, early_stopping=True, n_iter_no_change=3), "binary", 80, weighted=True
+    ),
+    "batches": lambda: fit(GNRegressor(**ONE | {"max_iter": 4}, batch_size=30), "numbers", 150),
+    "batches after a search": lambda: fit(GNRegressor(**TWO | {"max_iter": 3}, batch_size=40), "numbers", 150),
+    "batches, l2, dual": lambda: fit(GNClassifier(**ONE | L2 | {"max_iter": 4}, batch_size=4), "classes"),
+    "stream": lambda: stream(GNRegressor(**ONE, batch_size=20), "numbers"),
+    "stream, two members": lambda: stream(GNRegressor(**TWO | L2, init="centered", n_jobs=2), "two"),
+    "stream, student_t": lambda: stream(GNRegressor(**ONE, loss="student_t", batch_size=30), "heavy tails"),
+    "stream after a fit": lambda: then_stream(GNRegressor(**TWO, batch_size=15), "numbers"),
+    "stream after a fit, classes": lambda: then_stream(GNClassifier(**ONE), "classes"),
+    "binary": lambda: fit(GNClassifier(**TWO), "binary"),
+    "binary, one network": lambda: fit(GNClassifier(**ONE), "binary", weighted=True),
+    "classes": lambda: fit(GNClassifier(**TWO), "classes", 80),
+    "classes, balanced": lambda: fit(GNClassifier(**TWO | L2, class_weight="balanced"), "classes"),
+    "labels": lambda: fit(GNClassifier(**TWO), "labels"),
+    "dask": lambda: in_a_cluster("DaskGNRegressor", "numbers", **ONE, standardize="robust"),
+}
+
+
+def outputs(model):
+    """What a fitted model predicts of new rows, flat, and how its members ended."""
+    X = 1.5 * np.random.RandomState(1).normal(size=(6, 3))
+    if isinstance(model, GNClassifier):
+        predicted = model.predict_proba(X)
+        parts = predicted if isinstance(predicted, list) else [predicted]
+    else:
+        parts = [model.predict(X)] if model.solver_ == "cg" else model.predict(X, return_std=True)
+    members = [f"{m.inputs} {m.prior} {m.n_iter} {m.status}" for m in model.estimators_]
+    return np.concatenate([np.ravel(part) for part in parts]), members
+
+
+def run(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return outputs(CASES[name]())
+
+
+@cache
+def stored():
+    return json.loads(STORED.read_text())
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("name", CASES)
+def test_fits_are_those_stored(name):
+    predicted, members = run(name)
+    expected = np.array([float.fromhex(text) for text in stored()["fits"][name]["predicted"]])
+    if environment() == stored()["environment"]:
+        np.testing.assert_array_equal(predicted, expected)
+        assert members == stored()["fits"][name]["members"]
+    else:
+        np.testing.assert_allclose(predicted, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
+
+
+def test_every_stored_fit_is_compared():
+    assert stored()["fits"].keys() == CASES.keys()
