@@ -11,11 +11,11 @@ import json
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
-
-from test_same_fits import CASES, STORED, environment, run
-
 if __name__ == "__main__":
+    # The checkout itself, whatever is installed, and its tests.
+    sys.path[:0] = [str(Path(__file__).parents[level]) for level in (2, 1)]
+    from test_same_fits import CASES, STORED, environment, run
+
     fits = {}
     for name in CASES:
         predicted, members = run(name)
