@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 
 import joblib.parallel
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +23,7 @@ __all__ = [
     "members_at_once",
     "memory_budget",
     "resolve_device",
+    "solver_tensor",
     "sum_float64",
     "torch_threads",
 ]
@@ -172,6 +174,11 @@ def members_at_once(n_jobs: int | None) -> int:
 def linear_algebra_device(device: torch.device) -> torch.device:
     """Where float64 systems are solved: the device itself, or the CPU where the device has no float64 (MPS)."""
     return torch.device("cpu") if device.type == "mps" else device
+
+
+def solver_tensor(values: np.ndarray, device: torch.device) -> Tensor:
+    """A float64 copy where linear systems are solved."""
+    return torch.tensor(values, dtype=torch.float64, device=linear_algebra_device(device))
 
 
 def sum_float64(values: Tensor) -> Tensor:

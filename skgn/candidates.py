@@ -1,7 +1,7 @@
 """What a fit chooses among: networks, scalings of the inputs, priors, noise levels and initial weights.
 
 Each of these is either given or left to the fit ("auto"); a candidate is one combination of what is left open.
-:mod:`skgn.ensemble` trains the candidates and keeps those that predict best what they have not seen.
+:mod:`skgn.search` trains the candidates and keeps those that predict best what they have not seen.
 """
 
 from __future__ import annotations

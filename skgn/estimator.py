@@ -23,7 +23,7 @@ from .backend import DTYPES, linear_algebra_device, resolve_device
 from .callbacks import CallbackSupportMixin, begin_fit, with_callbacks
 from .candidates import Start, draw_starts, layer_choices, noise_choices, prior_choices
 from .damping import as_rule
-from .ensemble import Ensemble, Member, Problem, Validation, make_member, member_outputs, train_members
+from .ensemble import Ensemble, Member, make_member, member_outputs
 from .feedforward import FeedForward
 from .inputs import Inputs
 from .jacobian import gram_flops
@@ -33,7 +33,9 @@ from .network import Network
 from .objective import Objective
 from .persistence import Persistent
 from .preprocessing import Scaler, merge_rows
+from .problem import Problem, Validation
 from .relevance import feature_sensitivity, relevance
+from .search import train_members
 from .stream import Stream, train_block
 from .training import CONVERGED, STATUS, Settings, Training
 
@@ -255,9 +257,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         problem = viewer._problem(viewer._encode(X[kept]), Y[kept], weight[kept], [start])
         there = {"device": torch.device("cpu"), "dtype": torch.float64, "loss": loss or problem.loss}
         problem = dataclasses.replace(problem, **there)
-        anchor = None if start.anchor is None else problem.tensor(start.anchor)
-        objective = problem.objective(start.network, start.inputs, problem.n_samples)
-        return objective.for_member(anchor), problem.tensor(start.weights.copy())
+        return problem.objective_from(start, problem.n_samples), problem.tensor(start.weights.copy())
 
     def _begin(
         self,
@@ -347,7 +347,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         """Set what targets of later blocks must look like."""
 
     def _how_to_train(self, loss: Loss) -> dict[str, Any]:
-        """Fields of a :class:`~skgn.ensemble.Problem` that depend on no data but for the kind of loss."""
+        """Fields of a :class:`~skgn.problem.Problem` that depend on no data but for the kind of loss."""
         return {
             "loss": loss,
             "heavy_tailed_loss": self._heavy_tailed_loss(),

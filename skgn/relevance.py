@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from scipy.stats import chi2
 
-from .backend import torch_threads
-from .ensemble import Ensemble, solver_tensor
+from .backend import solver_tensor, torch_threads
+from .ensemble import Ensemble
 from .losses import NoiseLoss
 from .network import Network
 

@@ -16,15 +16,14 @@ import numpy as np
 import torch
 from joblib import Parallel, delayed
 
-from .backend import members_at_once, torch_threads
-from .batches import BatchSteps, BatchTraining, plan_batches
+from .backend import members_at_once
+from .batches import BatchSteps, BatchTraining
 from .candidates import Start
-from .directions import choose
-from .ensemble import Ensemble, Member, Problem, make_member, named, solver_tensor
-from .evidence import make_prior
-from .jacobian import gram_flops
+from .ensemble import Ensemble, Member, make_member
 from .losses import NoiseLoss
-from .training import Step
+from .problem import Problem
+from .search import Plan
+from .training import Settings, Step
 
 __all__ = ["Stream", "StreamTraining", "train_block"]
 
@@ -78,55 +77,54 @@ class StreamTraining(BatchTraining):
 
 def train_block(problem: Problem, streams: list[Stream], n_jobs: int | None) -> tuple[Ensemble, list[Stream]]:
     """Train every member of a stream on one block of rows, in threads."""
-    n, c = problem.n_samples, problem.loss.columns(problem.n_outputs)
-    workers = members_at_once(n_jobs)
-    plans = {}
-    for network in {stream.start.network for stream in streams}:
-        evidence = any(isinstance(stream.start.prior, str) for stream in streams)
-        plan = plan_batches(problem.batch_size or "auto", problem.solver, network, c, evidence)
-        # Refused before anything is allocated.
-        make_direction = choose(
-            plan.solver, network, min(n, plan.rows), c, problem.device, dtype=problem.dtype, evidence=evidence,
-            candidates=len(streams), workers=workers,
-        )  # fmt: skip
-        plans[network] = plan, make_direction
-    flops = max(gram_flops(network, n, c) for network in plans)
+    plan = Plan.of_block(problem, [stream.start for stream in streams], members_at_once(n_jobs))
 
     def advance(number: int, stream: Stream) -> tuple[Member, Stream]:
-        start = stream.start
-        plan, make_direction = plans[start.network]
-        with torch_threads(flops), torch.no_grad():
-            w = solver_tensor(start.weights, problem.device)
-            anchor = None if start.anchor is None else solver_tensor(start.anchor, problem.device)
-            objective = problem.objective(start.network, start.inputs, n).for_member(anchor)
-            total = stream.total_weight + objective.total_weight
-            prior, loss = make_prior(start.prior, start.network, problem.loss, start.noise_precision, total, w)
-            steps = BatchSteps(problem.rule, plan, problem.settings.step_size)
-            if stream.steps is not None:
-                steps.restore(stream.steps, w)
-                prior.restore(stream.estimates)
-            if isinstance(loss, NoiseLoss) and stream.loss_precision is not None:
-                loss = loss.at_precision(torch.tensor(stream.loss_precision, device=w.device))
-            objective.data_loss = loss
-            settings = named(problem.settings, "member", number, len(streams))
-            training = StreamTraining(
-                objective, w, prior, problem.rule, make_direction, settings, steps=steps,
-                random_state=np.random.RandomState([start.seed, stream.n_blocks]), total_weight=total,
-            )  # fmt: skip
+        with plan.arithmetic():
+            training = _begin(problem, plan, stream, problem.settings.named("member", number, len(streams)))
             training.take(stream)
-            member = make_member(training, start)
-        loss = objective.data_loss
-        precision = loss.precision if isinstance(loss, NoiseLoss) else None
-        return member, Stream(
-            start=replace(start, weights=member.weights),
-            total_weight=total,
-            n_blocks=training.n_iter,
-            steps=steps.state(),
-            estimates=prior.estimates(),
-            loss_precision=None if precision is None else precision.cpu().numpy().copy(),
-            history=member.history,
-        )
+            member = make_member(training, stream.start)
+        return member, _after(stream, training, member)
 
     results = Parallel(n_jobs=n_jobs, require="sharedmem")(delayed(advance)(*item) for item in enumerate(streams))
     members, streams = (list(part) for part in zip(*results, strict=True))
     return Ensemble(members, problem.loss, 1.0), streams
+
+
+def _begin(problem: Problem, plan: Plan, stream: Stream, settings: Settings) -> StreamTraining:
+    """A training on the block with all that the blocks before have left."""
+    start = stream.start
+    objective, w, prior = problem.at_start(start, plan.rows, stream.total_weight)
+    steps = BatchSteps(problem.rule, plan.batches[start.network], problem.settings.step_size)
+    if stream.steps is not None:
+        steps.restore(stream.steps, w)
+        prior.restore(stream.estimates)
+    if isinstance(objective.data_loss, NoiseLoss) and stream.loss_precision is not None:
+        precision = torch.tensor(stream.loss_precision, device=w.device)
+        objective.data_loss = objective.data_loss.at_precision(precision)
+    return StreamTraining(
+        objective,
+        w,
+        prior,
+        problem.rule,
+        plan.directions[start.network, plan.rows],
+        settings,
+        steps=steps,
+        random_state=np.random.RandomState([start.seed, stream.n_blocks]),
+        total_weight=prior.total_weight,
+    )
+
+
+def _after(stream: Stream, training: StreamTraining, member: Member) -> Stream:
+    """What the next block begins with."""
+    loss = training.objective.data_loss
+    precision = loss.precision if isinstance(loss, NoiseLoss) else None
+    return Stream(
+        start=replace(stream.start, weights=member.weights),
+        total_weight=training.total_weight,
+        n_blocks=training.n_iter,
+        steps=training.steps.state(),
+        estimates=training.prior.estimates(),
+        loss_precision=None if precision is None else precision.cpu().numpy().copy(),
+        history=member.history,
+    )

@@ -11,7 +11,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -90,6 +90,13 @@ class Settings:
     project_readout: bool = False
     record_spectrum: bool = False
     report: Callable[[str], None] | None = None
+
+    def named(self, kind: str, number: int, count: int) -> Settings:
+        """Settings for one of several trainings, whose lines say which one they are about."""
+        report = self.report
+        if report is None or count == 1:
+            return self
+        return replace(self, report=lambda line: report(f"{kind} {number + 1}/{count}  {line}"))
 
 
 @dataclass

@@ -14,11 +14,11 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss
 
-import skgn.ensemble
 import skgn.estimator
+import skgn.search
 from skgn import GNClassifier, GNRegressor
 from skgn.damping import GainRatio
-from skgn.ensemble import train_members
+from skgn.search import train_members
 from skgn.training import CONVERGED
 
 ESTIMATORS = [GNRegressor, GNClassifier]
@@ -1077,7 +1077,7 @@ def test_scalings_are_a_choice_of_small_nonlinear_models_with_evidence(estimator
 @pytest.mark.parametrize(("n_estimators", "max_iter"), [(1, 0), (1, 1), (3, 5), (3, 15), (1, 25), (3, 60)])
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_a_search_on_some_rows_ends_on_all(estimator, n_estimators, max_iter, rows, monkeypatch):
-    monkeypatch.setattr(skgn.ensemble, "_SEARCH_ROWS", rows)
+    monkeypatch.setattr(skgn.search, "_SEARCH_ROWS", rows)
     X, y = data(estimator)
     model = estimator(**SEARCH | {"max_iter": max_iter}, n_estimators=n_estimators).fit(X, y)
     assert len(model.estimators_) == n_estimators
@@ -1097,7 +1097,7 @@ def test_members_know_the_evidence_and_posterior_of_all_rows(solver, monkeypatch
     X, y = data(GNRegressor)
     settings = {**SEARCH, "hidden_layer_sizes": (), "max_iter": 500, "tol": 1e-10, "n_estimators": 1, "solver": solver}
     whole = GNRegressor(**settings, prior_groups="layer").fit(X, y)
-    monkeypatch.setattr(skgn.ensemble, "_SEARCH_ROWS", 30)
+    monkeypatch.setattr(skgn.search, "_SEARCH_ROWS", 30)
     searched = GNRegressor(**settings, prior_groups="layer").fit(X, y)
     np.testing.assert_allclose(searched.log_evidence_, whole.log_evidence_, rtol=1e-6)
     for a, b in zip(searched.predict(X, return_std=True), whole.predict(X, return_std=True), strict=True):
@@ -1108,7 +1108,7 @@ def test_members_know_the_evidence_and_posterior_of_all_rows(solver, monkeypatch
 @pytest.mark.parametrize("solver", ["primal", "dual"])
 @pytest.mark.parametrize("max_iter", [1, 5, 20, 23])
 def test_noise_level_is_that_of_all_rows_however_short_the_fit(max_iter, solver, monkeypatch):
-    monkeypatch.setattr(skgn.ensemble, "_SEARCH_ROWS", 20)
+    monkeypatch.setattr(skgn.search, "_SEARCH_ROWS", 20)
     X, y = data(GNRegressor)
     model = GNRegressor(**SEARCH | {"max_iter": max_iter}, n_estimators=1, solver=solver).fit(X, y)
     errors = np.sum((y - model.predict(X)) ** 2)
@@ -1118,7 +1118,7 @@ def test_noise_level_is_that_of_all_rows_however_short_the_fit(max_iter, solver,
 @unconverged
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_a_search_is_the_same_with_any_number_of_jobs(estimator, monkeypatch):
-    monkeypatch.setattr(skgn.ensemble, "_SEARCH_ROWS", 30)
+    monkeypatch.setattr(skgn.search, "_SEARCH_ROWS", 30)
     X, y = data(estimator)
     first, second = (estimator(**SEARCH, n_estimators=3, n_jobs=jobs).fit(X, y) for jobs in (1, 2))
     for a, b in zip(first.estimators_, second.estimators_, strict=True):
@@ -1131,7 +1131,7 @@ def test_a_search_is_the_same_with_any_number_of_jobs(estimator, monkeypatch):
 @pytest.mark.parametrize("n_estimators", [1, 3])
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_warm_start_keeps_scalings_and_priors_of_the_members(estimator, n_estimators, monkeypatch):
-    monkeypatch.setattr(skgn.ensemble, "_SEARCH_ROWS", 30)
+    monkeypatch.setattr(skgn.search, "_SEARCH_ROWS", 30)
     X, y = data(estimator)
     model = estimator(**SEARCH, n_estimators=n_estimators, warm_start=True).fit(X, y)
     kinds = sorted((member.inputs, member.prior) for member in model.estimators_)

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..ensemble import Problem
 from ..jacobian import Jacobian
 from ..losses import Loss, NoiseLoss
 from ..network import Network
 from ..objective import Evaluation, Objective
+from ..problem import Problem
 from .rows import Scaled, last_hash
 from .shards import Shards
 

@@ -1,0 +1,120 @@
+"""What the members of a fit share: the data in training units, and how to train on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from .backend import solver_tensor
+from .candidates import Start
+from .damping import DampingRule
+from .evidence import Prior, make_prior
+from .losses import Loss, NoiseLoss
+from .network import Network
+from .objective import Objective
+from .training import Settings
+
+__all__ = ["Problem", "Validation"]
+
+
+class Validation(NamedTuple):
+    """Data in training units that early stopping watches, the inputs in each of their scalings."""
+
+    inputs: dict[str, np.ndarray]
+    Y: np.ndarray
+    sample_weight: np.ndarray
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Data in training units, the inputs in each of their scalings, and all that the members share.
+
+    A ``heavy_tailed_loss`` takes the place of ``loss`` where the residuals turn out to have heavy tails. With
+    ``validation`` data the members stop early. A fit that takes ``max_time`` seconds ends with what it has.
+    """
+
+    loss: Loss
+    heavy_tailed_loss: NoiseLoss | None
+    inputs: dict[str, np.ndarray]
+    Y: np.ndarray
+    sample_weight: np.ndarray
+    validation: Validation | None
+    rule: DampingRule
+    solver: str
+    batch_size: int | str | None
+    settings: Settings
+    max_time: float
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def n_samples(self) -> int:
+        return len(self.Y)
+
+    @property
+    def n_outputs(self) -> int:
+        return self.Y.shape[1]
+
+    @property
+    def n_columns(self) -> int:
+        """Columns of the loss's curvature roots."""
+        return self.loss.columns(self.n_outputs)
+
+    def rows_in_memory(self, rows: int) -> int:
+        """How many of so many rows take memory of this process."""
+        return rows
+
+    def at_start(self, start: Start, rows: int, weight_before: float = 0.0) -> tuple[Objective, torch.Tensor, Prior]:
+        """The objective on the first rows, weights (P,) and prior of a member where it starts.
+
+        Of a stream, samples of the total weight ``weight_before`` have come before these.
+        """
+        objective, w = self.objective_from(start, rows), solver_tensor(start.weights, self.device)
+        total = weight_before + objective.total_weight
+        prior, objective.data_loss = make_prior(start.prior, start.network, self.loss, start.noise_precision, total, w)
+        return objective, w, prior
+
+    def objective_from(self, start: Start, rows: int) -> Objective:
+        """A member's own objective on the first rows; members of the same network share the data."""
+        key = start.network, start.inputs, rows
+        if key not in self._objectives:
+            self._objectives[key] = self.objective(*key)
+        return self._objectives[key].for_member(self._anchor(start))
+
+    def validation_from(self, start: Start) -> Objective | None:
+        """The one on the validation data, if there are any."""
+        if self.validation is None:
+            return None
+        data = self.validation
+        X, Y, weight = map(self.tensor, (data.inputs[start.inputs], data.Y, data.sample_weight))
+        return Objective(start.network, self.loss, X, Y, weight).for_member(self._anchor(start))
+
+    def objective(self, network: Network, inputs: str, rows: int) -> Objective:
+        """The objective on the first rows, in one of the scalings of the inputs."""
+        # Merged rows come in random order: the first ones are a random sample.
+        X, (Y, weight) = self._inputs[inputs], self._targets
+        return Objective(network, self.loss, X[:rows], Y[:rows], weight[:rows])
+
+    def _anchor(self, start: Start) -> torch.Tensor | None:
+        return None if start.anchor is None else solver_tensor(start.anchor, self.device)
+
+    # Without a reference to self: what would keep itself alive is freed late, and the data with it.
+    @cached_property
+    def _objectives(self) -> dict[tuple[Network, str, int], Objective]:
+        return {}
+
+    @cached_property
+    def _inputs(self) -> dict[str, torch.Tensor]:
+        return {name: self.tensor(values) for name, values in self.inputs.items()}
+
+    @cached_property
+    def _targets(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.tensor(self.Y), self.tensor(self.sample_weight)
+
+    def tensor(self, values: np.ndarray) -> torch.Tensor:
+        """On the device and in the dtype of the computation."""
+        return torch.from_numpy(values).to(device=self.device, dtype=self.dtype)

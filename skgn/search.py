@@ -1,0 +1,421 @@
+"""The search for the members of an ensemble: candidates train side by side, and the better ones go on.
+
+:meth:`Search.run` is the recipe, and the constants are its measures. A :class:`Plan` settles before any work what the
+training takes: of a fit, or of a block of a stream.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+
+from .backend import members_at_once, torch_threads
+from .batches import Batches, BatchSteps, BatchTraining, plan_batches
+from .callbacks import FitTasks
+from .candidates import Start
+from .directions import Direction, choose
+from .ensemble import Ensemble, make_member
+from .feedforward import FeedForward
+from .jacobian import Jacobian, gram_flops
+from .leave_one_out import (
+    LeftOut,
+    has_heavy_tails,
+    leave_one_out,
+    log_likelihood,
+    predictive_score,
+    temperature,
+)
+from .limits import Limits
+from .losses import LogLoss, NoiseLoss, SoftmaxLoss
+from .network import Network
+from .problem import Problem
+from .training import CONVERGED, Training, Watch
+
+__all__ = ["Candidate", "Plan", "Search", "train_members"]
+
+#: A search compares its candidates after these iterations: the better half goes on, then the members alone.
+#: Small networks show sooner what they are worth under a squared error than larger ones, or any under a log loss.
+_ROUNDS, _SHORT_ROUNDS, _FEW_UNITS = (10, 20), (6, 14), 24
+
+#: Rows on which a search runs; the members go on with all.
+_SEARCH_ROWS = 2000
+
+#: Without a search, rows to begin on where the objective stays the same and there are ``_WORTHWHILE`` times as many:
+#: at least so many, and so many for each weight; until an iteration gains less than the part ``_APPROACHED``.
+_SAMPLE_ROWS, _ROWS_PER_WEIGHT, _WORTHWHILE, _APPROACHED = 500, 8, 2, 0.05
+
+#: Iterations that a member is expected to take at the most, for sharing out the time of a fit.
+_USUAL_ITERATIONS = 100
+
+#: A member that was cut short after less than this part of the iterations of the longest is left out.
+_HARDLY_BEGUN = 0.5
+
+
+def train_members(
+    problem: Problem, starts: list[Start], n_members: int, n_jobs: int | None, tasks: FitTasks | None = None
+) -> Ensemble:
+    """Train candidates in threads and keep ``n_members``, or fewer where the fit was cut short: see :class:`Search`."""
+    n_workers = members_at_once(n_jobs)
+    limits = Limits(problem.max_time, n_workers)
+    with limits.interruptible():
+        try:
+            return Search(problem, starts, n_members, n_workers, limits, tasks).run()
+        except BaseException:
+            # joblib does not wait for the other threads: they end after their iteration.
+            limits.interrupt()
+            raise
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What training takes, settled before anything is allocated: what cannot fit in memory is refused.
+
+    It begins on ``first_rows``, on which a search compares candidates, and ends on all ``rows``. ``batches`` are those
+    of the networks that end in batches, ``directions`` make the solver of a network on so many rows, and ``flops`` are
+    the multiply-adds of an iteration.
+    """
+
+    rows: int
+    first_rows: int
+    searches: bool
+    batches: Mapping[Network, Batches]
+    directions: Mapping[tuple[Network, int], Callable[[Jacobian, float], Direction]]
+    flops: float
+
+    @classmethod
+    def of_fit(cls, problem: Problem, starts: Sequence[Start], n_members: int, n_workers: int) -> Plan:
+        """For a fit of all rows that keeps so many members, of more candidates or as many."""
+        n, size, batches = problem.n_samples, problem.batch_size, {}
+        if size is not None:
+            chosen = not isinstance(size, str)
+            batches = {net: plan for net, plan in _batches(problem, starts, size).items() if plan.worthwhile(n, chosen)}
+        return cls._settle(problem, starts, n_members, n_workers, _first_rows(problem, starts, n_members), batches)
+
+    @classmethod
+    def of_block(cls, problem: Problem, starts: Sequence[Start], n_workers: int) -> Plan:
+        """For a block of a stream, which always comes in batches."""
+        batches = _batches(problem, starts, problem.batch_size or "auto")
+        return cls._settle(problem, starts, len(starts), n_workers, problem.n_samples, batches)
+
+    @classmethod
+    def _settle(
+        cls,
+        problem: Problem,
+        starts: Sequence[Start],
+        n_members: int,
+        n_workers: int,
+        first_rows: int,
+        batches: Mapping[Network, Batches],
+    ) -> Plan:
+        n, c = problem.n_samples, problem.n_columns
+
+        def direction(network: Network, rows: int) -> Callable[[Jacobian, float], Direction]:
+            in_batches = batches.get(network) if rows == n else None
+            return choose(
+                problem.solver if in_batches is None else in_batches.solver,
+                network,
+                problem.rows_in_memory(rows) if in_batches is None else min(rows, in_batches.rows),
+                c,
+                problem.device,
+                dtype=problem.dtype,
+                evidence=_estimates_priors(starts),
+                candidates=len(starts) if rows == first_rows else n_members,
+                workers=n_workers,
+            )
+
+        networks = _networks(starts)
+        directions = {(network, rows): direction(network, rows) for network in networks for rows in (first_rows, n)}
+        flops = max(gram_flops(network, n, c) for network in networks)
+        return cls(n, first_rows, len(starts) > n_members, batches, directions, flops)
+
+    @contextlib.contextmanager
+    def arithmetic(self) -> Iterator[None]:
+        """Torch as training needs it: threads as the work is worth, no gradients."""
+        with torch_threads(self.flops), torch.no_grad():
+            yield
+
+
+def _networks(starts: Sequence[Start]) -> list[Network]:
+    return list(dict.fromkeys(start.network for start in starts))
+
+
+def _estimates_priors(starts: Sequence[Start]) -> bool:
+    return any(isinstance(start.prior, str) for start in starts)
+
+
+def _batches(problem: Problem, starts: Sequence[Start], size: int | str) -> dict[Network, Batches]:
+    evidence = _estimates_priors(starts)
+    return {
+        network: plan_batches(size, problem.solver, network, problem.n_columns, evidence)
+        for network in _networks(starts)
+    }
+
+
+def _first_rows(problem: Problem, starts: Sequence[Start], n_members: int) -> int:
+    """Rows that a fit begins on: of a search, or where an approach on a sample pays; else all."""
+    n = problem.n_samples
+    if len(starts) > n_members:
+        return min(n, _SEARCH_ROWS)
+    sample = max(_SAMPLE_ROWS, max(_ROWS_PER_WEIGHT * network.n_weights for network in _networks(starts)))
+    approach = problem.settings.project_readout and problem.settings.max_iter > 0 and n >= _WORTHWHILE * sample
+    return sample if approach else n
+
+
+@dataclass(eq=False)
+class Candidate:
+    """A start and its training; after a round, how it predicts the samples left out, and its score for that."""
+
+    number: int
+    start: Start
+    training: Training
+    left_out: LeftOut | None = None
+    score: float = 0.0
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """The lowest is the best."""
+        return -self.score, self.training.history["objective"][-1]
+
+
+class Search:
+    """Trains candidates in threads and keeps as members those that predict best what they have not seen.
+
+    Where there are no more candidates than members, all that is left of it is their training.
+
+    Parameters
+    ----------
+    problem : Problem
+    starts : list of Start
+        One for each candidate.
+    n_members : int
+    n_workers : int
+        Candidates that train at a time.
+    limits : Limits
+        Of the whole fit.
+    tasks : FitTasks or None
+        What callbacks are told; None without any.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        starts: list[Start],
+        n_members: int,
+        n_workers: int,
+        limits: Limits,
+        tasks: FitTasks | None,
+    ) -> None:
+        self.plan = Plan.of_fit(problem, starts, n_members, n_workers)
+        self._problem, self._starts, self._n_members = problem, starts, n_members
+        self._n_workers, self._limits, self._tasks = n_workers, limits, tasks
+        self._parallel = Parallel(n_jobs=n_workers, require="sharedmem")
+        self._kind = "candidate" if self.plan.searches else "member"
+        estimated = all(isinstance(start.prior, str) for start in starts)
+        self._tempered = estimated and isinstance(problem.loss, LogLoss | SoftmaxLoss)
+
+    def run(self) -> Ensemble:
+        """The recipe.
+
+        Of more candidates than members the better ones, by :func:`~skgn.leave_one_out.predictive_score`, are found in
+        rounds of a few iterations on some of the rows; only the members are trained to the end. The rounds also tell
+        whether the noise has heavy tails; if so, all begins anew with the loss for that. Where the evidence
+        regularises a log loss, left-out samples set the temperature.
+        """
+        candidates = self.begin()
+        with self._parallel:
+            for until, kept in self.rounds():
+                candidates = self.compare(candidates, until, kept)
+            anew = self.finds_heavy_tails(candidates[0])
+            if not anew:
+                candidates = self.compare(candidates, self._max_iter, self._n_members, last=True)
+        return self.begin_anew(candidates).run() if anew else self.conclude(candidates)
+
+    def rounds(self) -> list[tuple[int, int]]:
+        """Iterations after which the candidates are compared, and how many go on; none without a search."""
+        if not self.plan.searches:
+            return []
+        networks, count = _networks(self._starts), len(self._starts)
+        few = all(isinstance(net, FeedForward) and sum(net.hidden_layer_sizes) <= _FEW_UNITS for net in networks)
+        first, second = _SHORT_ROUNDS if isinstance(self._problem.loss, NoiseLoss) and few else _ROUNDS
+        return [(first, max(self._n_members, count // 2)), (second, self._n_members)]
+
+    def finds_heavy_tails(self, best: Candidate) -> bool:
+        """Whether the best candidate of a search says that another loss is called for, and there is time for it."""
+        if not self.plan.searches or self._problem.heavy_tailed_loss is None:
+            return False
+        return has_heavy_tails(best.training, best.left_out) and not self._limits.over
+
+    def begin_anew(self, candidates: list[Candidate]) -> Search:
+        """The search under the loss for heavy tails, from the start: outliers have led the candidates astray."""
+        assert self._problem.heavy_tailed_loss is not None
+        problem = dataclasses.replace(self._problem, loss=self._problem.heavy_tailed_loss, heavy_tailed_loss=None)
+        self._drop(candidates)
+        self._report("heavy tails: all candidates begin anew")
+        tasks = None if self._tasks is None else self._tasks.begin_anew(len(self._starts))
+        return Search(problem, self._starts, self._n_members, self._n_workers, self._limits, tasks)
+
+    def conclude(self, candidates: list[Candidate]) -> Ensemble:
+        """The ensemble of the candidates that are left, best first."""
+        loss, left_out = self._problem.loss, [c.left_out for c in candidates if c.left_out is not None]
+        T = 1.0
+        with self.plan.arithmetic():
+            if self._tempered and left_out:
+                objective = candidates[0].training.objective
+                T = temperature(lambda T: float(objective.sum(partial(log_likelihood, loss=loss, T=T), *left_out)))
+            return Ensemble([make_member(c.training, c.start) for c in candidates], loss, T)
+
+    def begin(self) -> list[Candidate]:
+        """The candidates at their starts."""
+        with self.plan.arithmetic():
+            return [
+                Candidate(number, start, self._training(number, start)) for number, start in enumerate(self._starts)
+            ]
+
+    def compare(self, candidates: list[Candidate], until: int, kept: int, last: bool = False) -> list[Candidate]:
+        """Those to be kept, best first, after all have trained for up to ``until`` iterations."""
+        until = min(until, self._max_iter)
+        planned = len(candidates) * (until - max(c.training.n_iter for c in candidates))
+        later = 0 if last else kept * min(self._max_iter - until, _USUAL_ITERATIONS)
+        self._limits.begin_round(len(candidates), planned / max(planned + later, 1))
+        self._parallel(delayed(self.advance)(candidate, until, last) for candidate in candidates)
+        begun = _well_begun(candidates) if self._limits.over else candidates
+        self._parallel(delayed(self.judge)(candidate, last) for candidate in begun)
+        best = sorted(begun, key=lambda candidate: candidate.rank)[:kept]
+        self._drop(candidate for candidate in candidates if candidate not in best)
+        if not last:
+            numbers = ", ".join(str(number + 1) for number in sorted(c.number for c in best))
+            self._report(f"search: candidates {numbers} of {len(self._starts)} go on")
+        return best
+
+    def advance(self, candidate: Candidate, until: int, last: bool) -> None:
+        """Train for up to ``until`` iterations or as long as there is time; the last ones are on all rows."""
+        limits, turn_is_over = self._limits, self._limits.begin_training()
+        if limits.over:
+            return
+        candidate.training.watch.begin()
+        done = candidate.training.n_iter
+
+        def pause() -> bool:
+            # Nobody is served by a linearisation without a step.
+            return limits.over or (candidate.training.n_iter > done and turn_is_over())
+
+        with self.plan.arithmetic():
+            try:
+                if not self.plan.searches and candidate.training.objective.n_samples < self.plan.rows:
+                    candidate.training.run(until, _APPROACHED, pause)
+                # Out of time, on all rows there is nothing to be had but the cost of one linearisation.
+                if not pause():
+                    if last:
+                        done = 0
+                        self._go_to_all_rows(candidate)
+                    candidate.training.run(until, pause=pause)
+                if last and (candidate.training.status != "running" or candidate.training.watch.stopped):
+                    self._finish(candidate.training)
+            except KeyboardInterrupt:
+                # Where the signal was not ours to handle.
+                limits.interrupt()
+
+    def judge(self, candidate: Candidate, last: bool) -> None:
+        """Score what a candidate predicts of left-out samples, where anything depends on it."""
+        training = candidate.training
+        with self.plan.arithmetic():
+            if last or self._limits.over:
+                self._finish(training)
+            candidate.left_out = leave_one_out(training) if self.plan.searches or self._tempered else None
+        if self.plan.searches:
+            candidate.score = predictive_score(training, candidate.left_out)
+
+    def _training(self, number: int, start: Start) -> Training:
+        """The training of a candidate from its start, on the first rows."""
+        problem, rows = self._problem, self.plan.first_rows
+        objective, w, prior = problem.at_start(start, rows)
+        return Training(
+            objective,
+            w,
+            prior,
+            problem.rule,
+            self.plan.directions[start.network, rows],
+            problem.settings.named(self._kind, number, len(self._starts)),
+            problem.validation_from(start),
+            self._watch(number, start),
+        )
+
+    def _watch(self, number: int, start: Start) -> Watch:
+        if self._tasks is None:
+            return Watch()
+        plan, max_iter = self.plan, self._max_iter
+        # A training in batches begins its own history, as one does that has approached on a sample.
+        warms_up = start.network in plan.batches or (plan.first_rows < plan.rows and not plan.searches)
+        # An iteration that finds no step on some rows may find one on all.
+        at_once = plan.first_rows == plan.rows and not plan.batches
+        before = 0 if at_once else (_ROUNDS[-1] if plan.searches else max_iter) + 1
+        return self._tasks.candidate(self._kind, number, before + max_iter, warms_up, start, self._problem.loss)
+
+    def _go_to_all_rows(self, candidate: Candidate) -> None:
+        training, start, plan = candidate.training, candidate.start, self.plan
+        if start.network in plan.batches:
+            candidate.training = self._in_batches(training, start)
+        elif training.objective.n_samples < plan.rows:
+            training.make_direction = plan.directions[start.network, plan.rows]
+            go_on = training.move_to if plan.searches else training.restart
+            go_on(self._problem.objective_from(start, plan.rows))
+
+    def _in_batches(self, training: Training, start: Start) -> BatchTraining:
+        """A training in batches of all rows from where another one has led."""
+        problem, plan, prior = self._problem, self.plan, training.prior
+        objective = problem.objective_from(start, plan.rows)
+        objective.data_loss = training.objective.data_loss
+        prior.move_to(objective.total_weight)
+        training.watch.count_anew()
+        return BatchTraining(
+            objective,
+            training.at.w,
+            prior,
+            problem.rule,
+            plan.directions[start.network, plan.rows],
+            training.settings,
+            training.validation,
+            training.watch,
+            steps=BatchSteps(problem.rule, plan.batches[start.network], problem.settings.step_size),
+            random_state=np.random.RandomState(start.seed),
+        )
+
+    def _finish(self, training: Training) -> None:
+        if not training.finished:
+            training.finish(self._limits.reason)
+        self._end_task(training)
+
+    def _drop(self, candidates: Iterable[Candidate]) -> None:
+        with self.plan.arithmetic():
+            for candidate in candidates:
+                self._end_task(candidate.training)
+
+    def _end_task(self, training: Training) -> None:
+        if training.watch.end(training):
+            self._limits.stop()
+
+    def _report(self, line: str) -> None:
+        if self._problem.settings.report is not None:
+            self._problem.settings.report(line)
+
+    @property
+    def _max_iter(self) -> int:
+        return self._problem.settings.max_iter
+
+
+def _well_begun(candidates: list[Candidate]) -> list[Candidate]:
+    """Without those that had hardly begun when the fit was cut short: they would spoil the mean.
+
+    Those on the most rows have come the furthest, and on these those of the most iterations.
+    """
+    rows = max(c.training.objective.n_samples for c in candidates)
+    candidates = [c for c in candidates if c.training.objective.n_samples == rows]
+    longest = max(c.training.n_iter for c in candidates)
+    return [c for c in candidates if c.training.status in CONVERGED or c.training.n_iter >= _HARDLY_BEGUN * longest]
