@@ -257,6 +257,8 @@ class Search:
         assert self._problem.heavy_tailed_loss is not None
         problem = dataclasses.replace(self._problem, loss=self._problem.heavy_tailed_loss, heavy_tailed_loss=None)
         self._drop(candidates)
+        # Their systems must not be in memory beside the new ones.
+        candidates.clear()
         self._report("heavy tails: all candidates begin anew")
         tasks = None if self._tasks is None else self._tasks.begin_anew(len(self._starts))
         return Search(problem, self._starts, self._n_members, self._n_workers, self._limits, tasks)

@@ -28,7 +28,7 @@ def environment():
     cpu = platform.processor()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
+        cpu = ", ".join(dict.fromkeys(" ".join(line.split()) for line in lines if line.startswith("model"))) or cpu
     versions = {module.__name__: module.__version__ for module in (np, scipy, sklearn, torch)}
     return versions | {"cpu": cpu, "kernels": torch.backends.cpu.get_cpu_capability()}
 
