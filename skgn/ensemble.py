@@ -31,6 +31,7 @@ from .leave_one_out import (
 )
 from .limits import Limits
 from .losses import LogLoss, Loss, NoiseLoss, SoftmaxLoss
+from .mixture import equal_weights
 from .network import Network
 from .objective import Objective
 from .posterior import Posterior, laplace
@@ -93,9 +94,13 @@ class Member:
 
 
 class Ensemble(NamedTuple):
-    """Members, best first, the loss they were trained with, and the temperature that divides their outputs, or 1."""
+    """Members, best first, their weights in a prediction, their loss, and the temperature of their outputs, or 1.
+
+    The ``weights`` (n_members,) are not negative and sum to 1; a ``temperature`` divides the outputs.
+    """
 
     members: list[Member]
+    weights: np.ndarray
     loss: Loss
     temperature: float
 
@@ -391,11 +396,15 @@ def _train(
     with torch_threads(flops), torch.no_grad():
         left_out = [result.left_out for result in best if result.left_out is not None]
         T = _temperature(best[0].training.objective, problem.loss, left_out) if tempered and left_out else 1.0
-        return Ensemble([make_member(result.training, result.start) for result in best], problem.loss, T)
+        members = [make_member(result.training, result.start) for result in best]
+        return Ensemble(members, equal_weights(len(members)), problem.loss, T)
 
 
 def _temperature(objective: Objective, loss: Loss, left_out: list[LeftOut]) -> float:
-    return temperature(lambda T: float(objective.sum(partial(log_likelihood, loss=loss, T=T), *left_out)))
+    weights = equal_weights(len(left_out))
+    return temperature(
+        lambda T: float(objective.sum(partial(log_likelihood, weights=weights, loss=loss, T=T), *left_out))
+    )
 
 
 def _well_begun(candidates: list[_Candidate]) -> list[_Candidate]:

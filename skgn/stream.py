@@ -24,6 +24,7 @@ from .ensemble import Ensemble, Member, Problem, make_member, named, solver_tens
 from .evidence import make_prior
 from .jacobian import gram_flops
 from .losses import NoiseLoss
+from .mixture import equal_weights
 from .training import Step
 
 __all__ = ["Stream", "StreamTraining", "train_block"]
@@ -129,4 +130,4 @@ def train_block(problem: Problem, streams: list[Stream], n_jobs: int | None) -> 
 
     results = Parallel(n_jobs=n_jobs, require="sharedmem")(delayed(advance)(*item) for item in enumerate(streams))
     members, streams = (list(part) for part in zip(*results, strict=True))
-    return Ensemble(members, problem.loss, 1.0), streams
+    return Ensemble(members, equal_weights(len(members)), problem.loss, 1.0), streams
