@@ -106,7 +106,7 @@ class _Residuals(_Predictions):
 
     @cached_property
     def _prediction(self) -> tuple[np.ndarray, np.ndarray | None]:
-        known = all(member.posterior is not None for member in self.model.estimators_)
+        known = all(member.posterior is not None for member in self.model.voters()[0])
         known = known and self.distribution not in WITHOUT_STD
         mean, std = self.model.predict(self.X, return_std=True) if known else (self.model.predict(self.X), None)
         shape = self.y.shape

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from scipy.special import log_expit, log_softmax, logsumexp
+from scipy.special import log_expit, log_softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import StrOptions
@@ -18,6 +18,7 @@ from .damping import DampingRule
 from .ensemble import Ensemble
 from .estimator import BaseGN
 from .losses import LogLoss, Loss, SoftmaxLoss
+from .mixture import mixture_log_probability
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -78,10 +79,10 @@ class GNClassifier(ClassifierMixin, BaseGN):
         one for all of these, "shared" one for all weights;
         "unit" sets every precision to 1 instead. "auto" lets the fit choose among "feature", "layer" and "unit".
     n_estimators : int, default=4
-        Networks whose predictions are averaged. Where the fit has a choice (hidden layers, scaling of the inputs,
-        prior), at least twice as many candidates start, of every kind and from different weights. Those that predict
-        left-out samples best, by approximate leave-one-out, are trained to the end. With 1 nothing is compared: "auto"
-        then stands for the choice that does best on its own.
+        Networks whose predictions are averaged, by ``weights_``. Where the fit has a choice (hidden layers, scaling of
+        the inputs, prior), at least twice as many candidates start, of every kind and from different weights. Those
+        that predict left-out samples best, by approximate leave-one-out, are trained to the end. With 1 nothing is
+        compared: "auto" then stands for the choice that does best on its own.
     solver : {"auto", "primal", "dual", "cg"}, default="auto"
         Factorise the system of weights (P x P) or that of samples times outputs (n k x n k), or solve by conjugate
         gradients: no factorisation and no more memory than some vectors of P, but also no posterior, so that
@@ -160,6 +161,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         outputs over ``alpha``.
     estimators_ : list
         The trained members, best first.
+    weights_ : ndarray of shape (n_members,)
+        Weight of each member in a prediction, summing to 1; one of weight 0 takes no part in it.
     n_outputs_ : int
         Outputs of the network.
     n_iter_ : int
@@ -421,14 +424,13 @@ class GNClassifier(ClassifierMixin, BaseGN):
         self.temperature_ = ensemble.temperature
 
     def _log_proba(self, X: Any) -> tuple[np.ndarray, np.ndarray | None, np.dtype]:
-        """Log of the members' mean probabilities, (n, k); for logits also that of the complements."""
+        """Log of the members' mean probabilities by their weights, (n, k); for logits also that of the complements."""
         scaled, dtype = self._scale_inputs(X)
-        outputs = self._outputs(scaled) / self.temperature_
-        members = np.log(len(outputs))
+        outputs, weights = self._outputs(scaled) / self.temperature_, self.voters()[1]
         if self._multiclass:
-            return logsumexp(log_softmax(outputs, axis=2), axis=0) - members, None, dtype
-        positive = logsumexp(log_expit(outputs), axis=0) - members
-        return positive, logsumexp(log_expit(-outputs), axis=0) - members, dtype
+            return mixture_log_probability(log_softmax(outputs, axis=2), weights), None, dtype
+        positive, negative = (mixture_log_probability(log_expit(f), weights) for f in (outputs, -outputs))
+        return positive, negative, dtype
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Logarithm of :meth:`predict_proba`, without the underflow of taking it afterwards.
@@ -447,7 +449,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         return positive.astype(dtype, copy=False)
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Predict class probabilities: the mean over the members.
+        """Predict class probabilities: the mean over the members, by their ``weights_``.
 
         Parameters
         ----------

@@ -45,9 +45,13 @@ class Member:
 
 
 class Ensemble(NamedTuple):
-    """Members, best first, the loss they were trained with, and the temperature that divides their outputs, or 1."""
+    """Members, best first, their weights in a prediction, their loss, and the temperature of their outputs, or 1.
+
+    The ``weights`` (n_members,) are not negative and sum to 1; a ``temperature`` divides the outputs.
+    """
 
     members: list[Member]
+    weights: np.ndarray
     loss: Loss
     temperature: float
 

@@ -28,6 +28,7 @@ from .feedforward import FeedForward
 from .inputs import Inputs
 from .jacobian import gram_flops
 from .losses import Loss, NoiseLoss
+from .mixture import equal_weights, voters
 from .module import ModuleNetwork
 from .network import Network
 from .objective import Objective
@@ -70,6 +71,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
     coefs_: list[np.ndarray]
     intercepts_: list[np.ndarray]
     estimators_: list[Member]
+    weights_: np.ndarray
     n_outputs_: int
     n_iter_: int
     loss_: float
@@ -229,7 +231,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         shown, here = copy.copy(training), copy.copy(self)
         # What they would change or remember must not be seen by the training.
         shown.prior, shown.direction = copy.copy(training.prior), copy.copy(training.direction)
-        here._store(Ensemble([make_member(shown, start)], loss, 1.0))
+        here._store(Ensemble([make_member(shown, start)], equal_weights(1), loss, 1.0))
         return {name: value for name, value in vars(here).items() if vars(self).get(name) is not value}
 
     def network_on(
@@ -477,7 +479,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
 
     def _store(self, ensemble: Ensemble) -> None:
         members, best = ensemble.members, ensemble.members[0]
-        self.estimators_ = members
+        self.estimators_, self.weights_ = members, ensemble.weights
         self._keep_scalers({member.inputs for member in members})
         self.coefs_, self.intercepts_ = best.network.arrays(best.weights)
         self.n_outputs_ = best.network.n_outputs
@@ -514,11 +516,15 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         target, multilabel = getattr(self, "_target_scaler", None), getattr(self, "_multilabel", False)
         return Parts(encoder, medians, self._input_scalers, target, multilabel)
 
+    def voters(self) -> tuple[list[Member], np.ndarray]:
+        """The members that count in a prediction, best first, and their weights, which are positive."""
+        return voters(self.estimators_, self.weights_)
+
     def _outputs(self, scaled: dict[str, np.ndarray]) -> np.ndarray:
-        """Outputs of every member at scaled inputs, (members, n, k), always in float64."""
+        """Outputs of every member that counts at scaled inputs, (members, n, k), always in float64."""
         flops = 2.0 * len(next(iter(scaled.values()))) * self.estimators_[0].network.n_weights
         device = linear_algebra_device(resolve_device(self.device, flops))
-        return np.stack([member_outputs(member, scaled[member.inputs], device) for member in self.estimators_])
+        return np.stack([member_outputs(member, scaled[member.inputs], device) for member in self.voters()[0]])
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

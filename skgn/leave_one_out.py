@@ -22,12 +22,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from scipy.optimize import minimize, minimize_scalar
 from torch import Tensor
 
 from .jacobian import Jacobian
 from .losses import LogLoss, Loss, NoiseLoss, SquaredError
+from .mixture import voters
 from .objective import Evaluation, Objective
 from .robust_losses import StudentTLoss
 from .training import Training
@@ -168,12 +170,13 @@ def _density(z: Tensor, loss: NoiseLoss, centre: float, squared_scale: float) ->
     return loss.log_density((z - centre)[:, None], z.new_tensor(squared_scale))
 
 
-def log_likelihood(objective: Objective, *left_out: LeftOut, loss: Loss, T: float) -> Tensor:
+def log_likelihood(objective: Objective, *left_out: LeftOut, weights: np.ndarray, loss: Loss, T: float) -> Tensor:
     """Log likelihood of the left-out samples under the mean probabilities of members whose outputs are divided by T.
 
-    ``loss`` is a log loss: ``exp(-value)`` is a likelihood.
+    The mean is by the ``weights`` of the members. ``loss`` is a log loss: ``exp(-value)`` is a likelihood.
     """
-    f = torch.stack([member.outputs for member in left_out])
+    counted, weights = voters(left_out, weights)
+    f = torch.stack([member.outputs for member in counted])
     # A sample that alone determines a weight has no prediction without itself.
     predicted = torch.isfinite(f).all(2).all(0)
     f, Y, weight = f[:, predicted], objective.Y.to(f)[predicted], objective.sample_weight.to(f)[predicted]
@@ -181,8 +184,8 @@ def log_likelihood(objective: Objective, *left_out: LeftOut, loss: Loss, T: floa
         # Labels are averaged one by one, each a sample of its own.
         weight = weight.repeat_interleave(Y.shape[1])
         f, Y = f.reshape(len(f), -1, 1), Y.reshape(-1, 1)
-    members = torch.stack([-loss.value(g / T, Y) for g in f])
-    return (torch.logsumexp(members, 0) - math.log(len(f))) @ weight
+    members = torch.stack([-loss.value(g / T, Y) for g in f]) + f.new_tensor(weights).log()[:, None]
+    return torch.logsumexp(members, 0) @ weight
 
 
 def temperature(log_likelihood: Callable[[float], float]) -> float:

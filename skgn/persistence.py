@@ -2,7 +2,8 @@
 
 Pickle, joblib, skops and :mod:`copy` all ask an estimator for its state and hand the state to a new one, so that what
 is here holds for each of them. Old models are loaded as far as that is sound: parameters that their version did not
-have take their defaults, and what this version lacks in them is named at once, not at the first prediction.
+have take their defaults, members without weights equal ones, and what else this version lacks in them is named at once,
+not at the first prediction.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, ClassVar
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 
+from .mixture import equal_weights
 from .parameters import parameter_defaults
 
 __all__ = ["SKOPS_TRUSTED", "OtherVersionWarning", "Persistent"]
@@ -82,6 +84,9 @@ class Persistent(BaseEstimator):
             versions = {"original_sklearn_version": stored_by, "current_sklearn_version": _version()}
             warnings.warn(OtherVersionWarning(estimator_name=name, **versions), stacklevel=2)
         state = parameter_defaults(type(self)) | state
+        if "estimators_" in state:
+            # Before there were weights, predictions were plain means.
+            state.setdefault("weights_", equal_weights(len(state["estimators_"])))
         lacking = sorted(set(_lacking(state, self._needed if "estimators_" in state else ())))
         if lacking:
             raise ValueError(

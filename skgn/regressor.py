@@ -24,6 +24,7 @@ from .losses import (
     PoissonLoss,
     SquaredError,
 )
+from .mixture import mixture_mean, mixture_variance
 from .posterior import Posterior
 from .preprocessing import TargetScaler
 from .robust_losses import CauchyLoss, HuberLoss, QuantileLoss, StudentTLoss
@@ -127,10 +128,10 @@ class GNRegressor(RegressorMixin, BaseGN):
         one for all of these, "shared" one for all weights;
         "unit" sets every precision to 1 instead. "auto" lets the fit choose between "feature" and "layer".
     n_estimators : int, default=4
-        Networks whose predictions are averaged. Where the fit has a choice (hidden layers, scaling of the inputs,
-        prior, noise level), at least twice as many candidates start, of every kind and from different weights. Those
-        that predict left-out samples best, by approximate leave-one-out, are trained to the end. With 1 nothing is
-        compared: "auto" then stands for the choice that does best on its own.
+        Networks whose predictions are averaged, by ``weights_``. Where the fit has a choice (hidden layers, scaling of
+        the inputs, prior, noise level), at least twice as many candidates start, of every kind and from different
+        weights. Those that predict left-out samples best, by approximate leave-one-out, are trained to the end. With 1
+        nothing is compared: "auto" then stands for the choice that does best on its own.
     solver : {"auto", "primal", "dual", "cg"}, default="auto"
         Factorise the system of weights (P x P) or that of samples times outputs (n k x n k), or solve by conjugate
         gradients: no factorisation and no more memory than some vectors of P, but also no posterior, so that
@@ -207,6 +208,8 @@ class GNRegressor(RegressorMixin, BaseGN):
         outputs over ``alpha``.
     estimators_ : list
         The trained members, best first.
+    weights_ : ndarray of shape (n_members,)
+        Weight of each member in a prediction, summing to 1; one of weight 0 takes no part in it.
     n_outputs_ : int
         Outputs of the network.
     n_iter_ : int
@@ -487,33 +490,33 @@ class GNRegressor(RegressorMixin, BaseGN):
         """
         scaled, dtype = self._scale_inputs(X)
         posteriors = self.posteriors() if return_std else []
-        target, outputs = self._target_scaler, self._outputs(scaled)
+        members, weights = self.voters()
+        target, means = self._target_scaler, self._outputs(scaled)
         logarithms = isinstance(target, LogTarget)
         if logarithms:
             # The members' means are averaged, not their logarithms.
-            outputs = target.inverse_transform(outputs)
-        mean = outputs.mean(axis=0)
+            means = target.inverse_transform(means)
+        mean = mixture_mean(means, weights)
         y_mean = self._finish(mean if logarithms else target.inverse_transform(mean), dtype)
         if not return_std:
             return y_mean
-        second = np.zeros_like(mean)
+        variances = []
         device = linear_algebra_device(resolve_device(self.device))
-        for member, posterior, output in zip(self.estimators_, posteriors, outputs, strict=True):
+        for member, posterior, of_member in zip(members, posteriors, means, strict=True):
             variance = posterior.variance(member.network, member.weights, scaled[member.inputs], device)
-            noise = posterior.noise_variance
             if isinstance(target, LogTarget):
-                second += target.variance(output, variance, noise) + np.square(output - mean)
+                variances.append(target.variance(of_member, variance, posterior.noise_variance))
             else:
-                second += variance + noise + np.square(output - mean)
-        std = np.sqrt(second / len(outputs))
+                variances.append(variance + posterior.noise_variance)
+        std = np.sqrt(mixture_variance(means, variances, weights))
         return y_mean, self._finish(std if logarithms else std * target.scale, dtype)
 
     def posteriors(self) -> list[Posterior]:
-        """Those of the members; a ValueError says why, if there is no standard deviation of a new observation."""
+        """Those of the members that count; a ValueError says why, if there is no standard deviation."""
         if self.noise_distribution_ in WITHOUT_STD:
             raise ValueError(f"return_std=True has no meaning here: {WITHOUT_STD[self.noise_distribution_]}.")
         posteriors = []
-        for member in self.estimators_:
+        for member in self.voters()[0]:
             if member.posterior is None:
                 raise ValueError(f"return_std=True needs {self._what_lacks(member)}.")
             posteriors.append(member.posterior)

@@ -11,6 +11,7 @@ from scipy.stats import chi2
 from .backend import solver_tensor, torch_threads
 from .ensemble import Ensemble
 from .losses import NoiseLoss
+from .mixture import voters
 from .network import Network
 
 __all__ = ["SENSITIVITY_ROWS", "Sensitivity", "feature_sensitivity", "relevance"]
@@ -26,10 +27,10 @@ SENSITIVITY_ROWS = 512
 class Sensitivity(NamedTuple):
     """How much the outputs move when a feature takes its value from another row.
 
-    ``squares`` (d,) is the weighted mean over rows of the squared change of the members' mean output: the total Sobol
-    index, times 2. ``evidence`` (d,) is half the sum over rows of the squared change in the metric of the loss's
-    curvature: what a feature contributes to the likelihood. Of a linear model it is the squared t-statistic of the
-    feature's coefficient. nan where the noise level is unknown.
+    ``squares`` (d,) is the weighted mean over rows of the squared change of the members' weighted mean output: the
+    total Sobol index, times 2. ``evidence`` (d,) is half the sum over rows of the squared change in the metric of the
+    loss's curvature: what a feature contributes to the likelihood. Of a linear model it is the squared t-statistic of
+    the feature's coefficient. nan where the noise level is unknown.
     """
 
     squares: np.ndarray
@@ -45,29 +46,29 @@ def feature_sensitivity(
     exchanged together. Merged rows come in random order, so that a fixed shift is a random exchange, and the first rows
     are a random sample.
     """
-    members, cpu = ensemble.members, torch.device("cpu")
+    (members, votes), cpu = voters(ensemble.members, ensemble.weights), torch.device("cpu")
     weight = sample_weight[:SENSITIVITY_ROWS]
     d = 1 + max(int(of.max()) for of in features.values())
     change = np.zeros((d, len(weight), members[0].network.n_outputs))
     mean = np.zeros(change.shape[1:])
     with torch_threads(0.0), torch.no_grad():
-        for member in members:
+        for member, vote in zip(members, votes, strict=True):
             blocks = [torch.from_numpy(np.flatnonzero(features[member.inputs] == j)) for j in range(d)]
             U = Network.with_bias(torch.from_numpy(inputs[member.inputs][:SENSITIVITY_ROWS]))
             partner = U.roll(-(len(U) // 2), 0)
-            for sign, values in ((1, member.weights), (-1, member.anchor)):
+            for factor, values in ((vote, member.weights), (-vote, member.anchor)):
                 if values is not None:
                     w = solver_tensor(values, cpu)
                     base = member.network.forward(U, w)[0]
-                    mean += sign * base.numpy()
+                    mean += factor * base.numpy()
                     for j, exchanged in enumerate(member.network.forward_exchanged(U, partner, w, blocks)):
-                        change[j] += sign * (exchanged - base).numpy()
-        squares = np.square(change / len(members))
+                        change[j] += factor * (exchanged - base).numpy()
+        squares = np.square(change)
         if isinstance(ensemble.loss, NoiseLoss):
             posterior = members[0].posterior
             curvature = np.array(np.nan) if posterior is None else 1 / posterior.noise_variance
         else:
-            f = torch.from_numpy(mean / len(members))
+            f = torch.from_numpy(mean)
             curvature = ensemble.loss.curvature_root(f, f).square().sum(2).numpy()
     evidence = (squares * curvature).sum(axis=2) @ weight * (sample_weight.sum() / weight.sum()) / 2
     return Sensitivity(squares.sum(axis=2) @ weight / weight.sum(), evidence)

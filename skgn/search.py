@@ -34,6 +34,7 @@ from .leave_one_out import (
 )
 from .limits import Limits
 from .losses import LogLoss, NoiseLoss, SoftmaxLoss
+from .mixture import equal_weights
 from .network import Network
 from .problem import Problem
 from .training import CONVERGED, Training, Watch
@@ -266,12 +267,14 @@ class Search:
     def conclude(self, candidates: list[Candidate]) -> Ensemble:
         """The ensemble of the candidates that are left, best first."""
         loss, left_out = self._problem.loss, [c.left_out for c in candidates if c.left_out is not None]
-        T = 1.0
+        weights, T = equal_weights(len(candidates)), 1.0
         with self.plan.arithmetic():
             if self._tempered and left_out:
                 objective = candidates[0].training.objective
-                T = temperature(lambda T: float(objective.sum(partial(log_likelihood, loss=loss, T=T), *left_out)))
-            return Ensemble([make_member(c.training, c.start) for c in candidates], loss, T)
+                T = temperature(
+                    lambda T: float(objective.sum(partial(log_likelihood, weights=weights, loss=loss, T=T), *left_out))
+                )
+            return Ensemble([make_member(c.training, c.start) for c in candidates], weights, loss, T)
 
     def begin(self) -> list[Candidate]:
         """The candidates at their starts."""

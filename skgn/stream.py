@@ -21,6 +21,7 @@ from .batches import BatchSteps, BatchTraining
 from .candidates import Start
 from .ensemble import Ensemble, Member, make_member
 from .losses import NoiseLoss
+from .mixture import equal_weights
 from .problem import Problem
 from .search import Plan
 from .training import Settings, Step
@@ -88,7 +89,7 @@ def train_block(problem: Problem, streams: list[Stream], n_jobs: int | None) -> 
 
     results = Parallel(n_jobs=n_jobs, require="sharedmem")(delayed(advance)(*item) for item in enumerate(streams))
     members, streams = (list(part) for part in zip(*results, strict=True))
-    return Ensemble(members, problem.loss, 1.0), streams
+    return Ensemble(members, equal_weights(len(members)), problem.loss, 1.0), streams
 
 
 def _begin(problem: Problem, plan: Plan, stream: Stream, settings: Settings) -> StreamTraining:

@@ -115,7 +115,7 @@ def test_influence_of_a_feature_in_the_likelihood_is_its_squared_t_statistic():
     X = np.linalg.qr(rng.standard_normal((400, 4)))[0] * 20
     y = X @ [1.0, 0.3, 0.1, 0.0] + rng.standard_normal(400)
     model = GNRegressor((), l2_regularization=0.0, standardize=False, solver="primal", n_estimators=1).fit(X, y)
-    ensemble = Ensemble(model.estimators_, SquaredError(), 1.0)
+    ensemble = Ensemble(model.estimators_, model.weights_, SquaredError(), 1.0)
     found = feature_sensitivity(ensemble, {"raw": X}, {"raw": np.arange(4)}, np.ones(400)).evidence
     design = np.column_stack([X, np.ones(400)])
     covariance = model.noise_std_**2 * np.linalg.inv(design.T @ design)

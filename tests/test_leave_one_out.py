@@ -20,6 +20,7 @@ from skgn.evidence import EvidencePrior, FixedPrior, prior_groups
 from skgn.feedforward import FeedForward
 from skgn.leave_one_out import LeftOut, has_heavy_tails, leave_one_out, log_likelihood, predictive_score, temperature
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
+from skgn.mixture import equal_weights
 from skgn.objective import Objective
 from skgn.training import Settings, Training
 
@@ -307,8 +308,8 @@ def samples(Y, weight):
 
 
 def best_temperature(outputs, loss, Y, weight):
-    left_out = [LeftOut(f, None) for f in outputs]
-    return temperature(lambda T: float(log_likelihood(samples(Y, weight), *left_out, loss=loss, T=T)))
+    left_out, weights = [LeftOut(f, None) for f in outputs], equal_weights(len(outputs))
+    return temperature(lambda T: float(log_likelihood(samples(Y, weight), *left_out, weights=weights, loss=loss, T=T)))
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -229,8 +229,8 @@ def test_what_is_absent_is_named_or_not_needed(case, monkeypatch):
     model, X = trained(case)
     expected, content = predictions(model, X), pickle.dumps(model)
     refused = set()
-    # Without the names of the features it is scikit-learn that has something to say.
-    for name in vars(model).keys() - model.get_params().keys() - {"estimators_", "feature_names_in_"}:
+    # Without the names of the features it is scikit-learn that has something to say; weights: test_weights.py.
+    for name in vars(model).keys() - model.get_params().keys() - {"estimators_", "weights_", "feature_names_in_"}:
         incomplete = pickle.loads(content)
         delattr(incomplete, name)
         stored = pickle.dumps(incomplete)

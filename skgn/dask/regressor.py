@@ -125,10 +125,10 @@ class DaskGNRegressor(DaskGN, GNRegressor):
         """
         if not return_std:
             return self._map("predict", X, self._y_width)
-        if any(member.posterior is None for member in self.estimators_):
-            # The message of the local estimator, now rather than on a worker.
-            self.to_local().predict(np.zeros((1, self.n_features_in_)), return_std=True)
-        both = self._map("predict", X, (*self._y_width, 2), return_std=True)
+        width = self._y_width
+        # Where there is none, its error comes now rather than on a worker.
+        self.posteriors()
+        both = self._map("predict", X, (*width, 2), return_std=True)
         return both[..., 0], both[..., 1]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:

@@ -20,6 +20,7 @@ from ..ensemble import Member
 from ..estimator import BaseGN
 from ..jacobian import Factors
 from ..losses import LogLoss, SoftmaxLoss
+from ..mixture import mixture_mean, mixture_variance
 from ..posterior import Posterior, output_variance
 from ..regressor import GNRegressor
 from ..targets import LogTarget
@@ -94,7 +95,9 @@ class _Posterior(nn.Module):
 
 
 class _Ensemble(nn.Module):
-    """What both modules share: rows (n, d) to the members' outputs."""
+    """What both modules share: rows (n, d) to the outputs of the members that count."""
+
+    member_weights: Tensor
 
     def __init__(self, estimator: BaseGN, posteriors: Sequence[Posterior] = ()) -> None:
         super().__init__()
@@ -102,7 +105,9 @@ class _Ensemble(nn.Module):
         self.n_features_in_: int = estimator.n_features_in_
         self.encoder = Encoder(parts, self.n_features_in_)
         self.scalings = nn.ModuleDict({name: make_scaling(scaler) for name, scaler in parts.scalings.items()})
-        pairs = itertools.zip_longest(estimator.estimators_, posteriors)
+        members, weights = estimator.voters()
+        self.register_buffer("member_weights", torch.tensor(weights))
+        pairs = itertools.zip_longest(members, posteriors)
         self.members = nn.ModuleList(_Member(member, posterior) for member, posterior in pairs)
 
     def _outputs(self, X: Tensor) -> list[_Output]:
@@ -136,12 +141,12 @@ class RegressorModule(_Ensemble):
     def forward(self, X: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Predictions for rows X (n, n_features), in its dtype."""
         outputs = self._outputs(X)
-        means = torch.stack([self._mean(output) for output in outputs])
-        mean = means.mean(0)
+        means = [self._mean(output) for output in outputs]
+        mean = mixture_mean(means, self.member_weights)
         if not self.return_std:
             return self._finish(mean, X)
-        variances = torch.stack([self._variance(output) for output in outputs])
-        std = (variances + (means - mean).square()).mean(0).sqrt()
+        variances = [self._variance(output) for output in outputs]
+        std = mixture_variance(means, variances, self.member_weights).sqrt()
         return self._finish(mean, X), self._finish(std, X)
 
     def _mean(self, output: _Output) -> Tensor:
@@ -184,7 +189,7 @@ class ClassifierModule(_Ensemble):
         return _in_dtype_of(X, p)
 
     def _mean(self, outputs: list[Tensor]) -> Tensor:
-        return torch.stack([self.loss.inverse_link(f) for f in outputs]).mean(0)
+        return mixture_mean([self.loss.inverse_link(f) for f in outputs], self.member_weights)
 
 
 def _in_dtype_of(X: Tensor, values: Tensor) -> Tensor:
@@ -217,7 +222,7 @@ def to_torch(estimator: GNRegressor | GNClassifier, *, return_std: bool = False)
         Takes X (n, n_features), floats with nan for missing cells; categories as codes, as
         ``estimator.preprocessor_[0].transform(table)`` gives them. Gives what ``predict`` does, of a classifier what
         ``predict_proba`` does; ``module.classes_`` are its classes. Results have the dtype of X, and all is computed in
-        float64. The members' weights are its parameters, the rest are buffers: it can be trained further, while the
+        float64. The networks' weights are its parameters, the rest are buffers: it can be trained further, while the
         posterior behind the standard deviation stays that of the fit. It is independent of the estimator.
 
     Raises

@@ -1,0 +1,346 @@
+"""Members count by their weights, in whatever is made of their outputs; the oracle asks each member alone."""
+
+import copy
+import pickle
+from dataclasses import replace
+from functools import cache
+from types import SimpleNamespace
+
+import numpy as np
+import onnxruntime
+import pytest
+import skops.io
+import torch
+from scipy.special import expit, log_softmax, logsumexp
+from sklearn.metrics import log_loss
+
+from skgn import GNClassifier, GNRegressor, diagnose
+from skgn.ensemble import Ensemble, member_outputs
+from skgn.export import to_onnx, to_torch
+from skgn.leave_one_out import LeftOut, log_likelihood
+from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
+from skgn.mixture import equal_weights, mixture_log_probability, mixture_mean
+from skgn.persistence import SKOPS_TRUSTED
+from skgn.relevance import feature_sensitivity
+
+# Few iterations, so that the members differ.
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+SMALL = {"hidden_layer_sizes": (3,), "n_estimators": 3, "max_iter": 3, "random_state": 0}
+WEIGHTS = np.array([0.55, 0.15, 0.3])
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(60, 3))
+SIGNAL = np.sin(X[:, 0]) + X[:, 1] + 0.3 * rng.normal(size=60)
+NEW = 2 * rng.normal(size=(40, 3))
+
+CASES = {
+    "normal": (GNRegressor(**SMALL), 100 + 7 * SIGNAL),
+    "dual": (GNRegressor(**SMALL, solver="dual", init="centered"), SIGNAL),
+    "student_t": (GNRegressor(**SMALL, loss="student_t", standardize="rank"), SIGNAL),
+    "poisson": (GNRegressor(**SMALL, loss="poisson"), np.exp(SIGNAL).round()),
+    "gamma": (GNRegressor(**SMALL, loss="gamma"), np.exp(SIGNAL)),
+    "two outputs": (GNRegressor(**SMALL), np.column_stack([SIGNAL, 1e3 * X[:, 2] - SIGNAL])),
+    "binary": (GNClassifier(**SMALL), np.where(SIGNAL > 0, "yes", "no")),
+    "multiclass": (GNClassifier(**SMALL), np.digitize(SIGNAL, [-0.7, 0.7])),
+    "multilabel": (GNClassifier(**SMALL), np.column_stack([SIGNAL > 0, X[:, 2] > 0]).astype(int)),
+    "one class": (GNClassifier(**SMALL), np.ones(60)),
+}
+REGRESSIONS = [case for case, (estimator, _) in CASES.items() if isinstance(estimator, GNRegressor)]
+CLASSIFICATIONS = [case for case in CASES if case not in REGRESSIONS]
+
+
+@cache
+def fitted(case):
+    estimator, y = CASES[case]
+    return estimator.fit(X, y)
+
+
+def weighted(case, weights, members=None):
+    """A copy of the fit whose members have such weights."""
+    model = copy.copy(fitted(case))
+    model.weights_ = np.array(weights, dtype=float)
+    model.estimators_ = list(model.estimators_) if members is None else list(members)
+    return model
+
+
+def alone(case):
+    """The members, each by itself."""
+    return [weighted(case, [1.0], [member]) for member in fitted(case).estimators_]
+
+
+def spoiled(case, weights):
+    """The fit with such weights; members of weight 0 have nothing but nan, and no posterior."""
+    members = [
+        member if weight else replace(member, weights=np.full_like(member.weights, np.nan), posterior=None)
+        for member, weight in zip(fitted(case).estimators_, weights, strict=True)
+    ]
+    return weighted(case, weights, members)
+
+
+def predictions(model, X=NEW):
+    if isinstance(model, GNRegressor):
+        return [model.predict(X), *model.predict(X, return_std=True)]
+    return [model.predict(X), model.predict_proba(X), model.predict_log_proba(X), model.decision_function(X)]
+
+
+def expected_mean_and_std(case, weights):
+    """The law of total variance, by hand."""
+    parts = [model.predict(NEW, return_std=True) for model in alone(case)]
+    mean = sum(w * m for w, (m, _) in zip(weights, parts, strict=True))
+    within = sum(w * s**2 for w, (_, s) in zip(weights, parts, strict=True))
+    between = sum(w * (m - mean) ** 2 for w, (m, _) in zip(weights, parts, strict=True))
+    return mean, np.sqrt(within + between)
+
+
+def assert_all_equal(found, expected):
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+# --- Predictions
+
+
+@pytest.mark.parametrize("case", REGRESSIONS)
+@pytest.mark.parametrize("weights", [WEIGHTS, [0.2, 0.0, 0.8]])
+def test_means_and_standard_deviations_are_those_of_a_mixture(case, weights):
+    found = predictions(weighted(case, weights))
+    mean, std = expected_mean_and_std(case, weights)
+    for values, expected in zip(found, [mean, mean, std], strict=True):
+        np.testing.assert_allclose(values, expected, rtol=1e-10, atol=1e-10)
+    # It matters.
+    assert abs(mean - weighted(case, equal_weights(3)).predict(NEW)).max() > 1e-3
+
+
+def test_a_network_written_out_by_hand_has_its_weight():
+    model = weighted("normal", WEIGHTS)
+    target, expected = model._target_scaler, 0
+    for weight, member in zip(WEIGHTS, model.estimators_, strict=True):
+        Z = model._input_scalers[member.inputs].transform(NEW)
+        (W, V), (b, c) = member.network.arrays(member.weights)
+        f = np.hstack([np.tanh(Z @ W + b), Z]) @ V + c
+        expected = expected + weight * (target.mean + target.scale * f[:, 0])
+    np.testing.assert_allclose(model.predict(NEW), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("case", CLASSIFICATIONS)
+@pytest.mark.parametrize("weights", [WEIGHTS, [0.2, 0.0, 0.8]])
+def test_probabilities_are_weighted_means(case, weights):
+    model = weighted(case, weights)
+    parts = np.stack([single.predict_log_proba(NEW) for single in alone(case)])
+    with np.errstate(divide="ignore"):
+        log_p = logsumexp(parts + np.log(weights)[:, None, None], axis=0)
+    np.testing.assert_allclose(model.predict_log_proba(NEW), log_p, rtol=1e-10, atol=1e-14)
+    np.testing.assert_allclose(model.predict_proba(NEW), np.exp(log_p), rtol=1e-10)
+    scores = model.decision_function(NEW)
+    if case == "multiclass":
+        np.testing.assert_allclose(scores, log_p, rtol=1e-10)
+        np.testing.assert_array_equal(model.predict(NEW), log_p.argmax(axis=1))
+    elif case == "binary":
+        np.testing.assert_allclose(scores, log_p[:, 1] - log_p[:, 0], rtol=1e-9, atol=1e-12)
+    elif case == "multilabel":
+        p = np.exp(log_p)
+        np.testing.assert_allclose(scores, np.log(p / (1 - p)), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_equal_weights_give_plain_means(case):
+    model = weighted(case, equal_weights(3))
+    outputs = model._outputs(model._scale_inputs(NEW)[0])
+    if isinstance(model, GNClassifier):
+        f = outputs / model.temperature_
+        p = np.exp(log_softmax(f, axis=2)) if case == "multiclass" else expit(f)
+        p = p.mean(axis=0)
+        if case == "binary":
+            p = np.hstack([expit(-f).mean(axis=0), p])
+        expected = [np.ones_like(p) if case == "one class" else p]
+        found = [model.predict_proba(NEW)]
+    else:
+        means = np.stack([single.predict(NEW) for single in alone(case)])
+        variances = np.stack([single.predict(NEW, return_std=True)[1] ** 2 for single in alone(case)])
+        mean = means.mean(axis=0)
+        expected = [mean, np.sqrt((variances + (means - mean) ** 2).mean(axis=0))]
+        found = model.predict(NEW, return_std=True)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12 * abs(b).max())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_member_of_weight_0_takes_no_part(case):
+    kept = [fitted(case).estimators_[i] for i in (0, 2)]
+    expected = predictions(weighted(case, [0.4, 0.6], kept))
+    assert_all_equal(predictions(weighted(case, [0.4, 0.0, 0.6])), expected)
+    assert_all_equal(predictions(spoiled(case, [0.4, 0.0, 0.6])), expected)
+    # Also the best.
+    assert_all_equal(predictions(spoiled(case, [0.0, 0.0, 1.0])), predictions(alone(case)[2]))
+
+
+def test_nothing_is_computed_for_a_weight_of_0(monkeypatch):
+    asked = []
+
+    def outputs(member, *args):
+        asked.append(member)
+        return member_outputs(member, *args)
+
+    monkeypatch.setattr("skgn.estimator.member_outputs", outputs)
+    model = weighted("normal", [0.5, 0.0, 0.5])
+    model.predict(NEW)
+    assert [id(member) for member in asked] == [id(model.estimators_[i]) for i in (0, 2)]
+
+
+def test_a_member_that_counts_needs_a_posterior():
+    model = spoiled("normal", [0.0, 0.5, 0.5])
+    assert len(model.posteriors()) == 2
+    model.weights_ = WEIGHTS
+    with pytest.raises(ValueError, match="return_std=True needs weights determined"):
+        model.predict(NEW, return_std=True)
+
+
+def test_rounding_makes_no_probability_exceed_1():
+    """Which scikit-learn's metrics refuse."""
+    for n in range(1, 60):
+        for weights in (equal_weights(n), np.random.default_rng(n).dirichlet(np.ones(n)), np.full(n, 1 / n + 1e-15)):
+            assert mixture_mean(np.ones((n, 2)), weights).max() == 1
+            assert mixture_log_probability(np.zeros((n, 2, 1)), weights).max() <= 0
+
+
+def test_every_fit_has_weights_of_its_members():
+    streamed, cut_short = GNRegressor(**SMALL).partial_fit(X, SIGNAL), GNRegressor(**SMALL, max_time=1e-9)
+    for model in (*map(fitted, CASES), streamed, cut_short.fit(X, SIGNAL)):
+        assert model.weights_.shape == (len(model.estimators_),)
+        assert model.weights_.min() >= 0 and model.weights_.sum() == pytest.approx(1, abs=1e-14)
+
+
+# --- Temperature and relevance
+
+
+@pytest.mark.parametrize(("loss", "k"), [(SoftmaxLoss(), 3), (LogLoss(), 1), (LogLoss(), 2)])
+def test_left_out_samples_are_judged_by_the_weighted_mean(loss, k):
+    f, T = np.random.default_rng(1).normal(size=(3, 50, k)), 1.7
+    multiclass = isinstance(loss, SoftmaxLoss)
+    y = np.eye(k)[f.sum(axis=0).argmax(axis=1)] if multiclass else (f[0] + f[2] > 0).astype(float)
+    sample_weight = np.random.default_rng(2).uniform(size=50)
+    objective = SimpleNamespace(Y=torch.tensor(y), sample_weight=torch.tensor(sample_weight))
+
+    def value(f, weights):
+        left_out = [LeftOut(torch.tensor(g), None) for g in f]
+        return float(log_likelihood(objective, *left_out, weights=np.array(weights), loss=loss, T=T))
+
+    p = np.exp(log_softmax(f / T, axis=2)) if multiclass else expit(f / T)
+    p = np.tensordot(WEIGHTS, p, 1)
+    options = {"sample_weight": sample_weight, "normalize": False}
+    columns = [(y.argmax(1), p)] if multiclass else zip(y.T, p.T, strict=True)
+    assert value(f, WEIGHTS) == pytest.approx(-sum(log_loss(truth, of, **options) for truth, of in columns), rel=1e-12)
+    unknown = np.stack([f[0], np.full_like(f[1], np.nan), f[2]])
+    assert value(unknown, [0.4, 0, 0.6]) == value(f[[0, 2]], [0.4, 0.6])
+
+
+@pytest.mark.parametrize("loss", [SquaredError(), LogLoss()])
+@pytest.mark.parametrize("weights", [WEIGHTS, [0.0, 0.7, 0.3]])
+def test_relevance_is_that_of_the_weighted_mean_output(loss, weights):
+    regression = isinstance(loss, SquaredError)
+    estimator = (GNRegressor if regression else GNClassifier)(**SMALL, standardize=False)
+    model = estimator.fit(X, SIGNAL if regression else SIGNAL > 0)
+    members = [
+        member if weight else replace(member, weights=np.full_like(member.weights, np.nan), posterior=None)
+        for member, weight in zip(model.estimators_, weights, strict=True)
+    ]
+    sample_weight = np.random.default_rng(3).uniform(size=len(X))
+    ensemble = Ensemble(members, np.array(weights), loss, 1.0)
+    found = feature_sensitivity(ensemble, {"raw": X}, {"raw": np.arange(3)}, sample_weight)
+    counted = [(w, member) for w, member in zip(weights, members, strict=True) if w]
+
+    def mean(rows):
+        return sum(w * member_outputs(member, rows, torch.device("cpu"))[:, 0] for w, member in counted)
+
+    curvature = 1 / counted[0][1].posterior.noise_variance if regression else expit(mean(X)) * expit(-mean(X))
+    for j in range(3):
+        exchanged = X.copy()
+        exchanged[:, j] = np.roll(X[:, j], -(len(X) // 2))
+        squares = (mean(exchanged) - mean(X)) ** 2
+        assert found.squares[j] == pytest.approx(np.average(squares, weights=sample_weight), rel=1e-10)
+        assert found.evidence[j] == pytest.approx(sample_weight @ (squares * curvature) / 2, rel=1e-10)
+
+
+# --- What else predicts
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("weights", [WEIGHTS, [0.0, 0.25, 0.75]])
+def test_torch_modules_have_the_weights(case, weights):
+    model = spoiled(case, weights)
+    std = case in REGRESSIONS
+    with torch.no_grad():
+        found = to_torch(model, return_std=std)(torch.tensor(NEW))
+    expected = model.predict(NEW, return_std=True) if std else [model.predict_proba(NEW)]
+    for a, b in zip(found if std else [found], expected, strict=True):
+        np.testing.assert_allclose(a.numpy(), b, rtol=0, atol=1e-10 * abs(b).max())
+
+
+@pytest.mark.parametrize("case", ["two outputs", "poisson", "binary", "multiclass"])
+def test_onnx_files_have_the_weights(case, tmp_path):
+    model = spoiled(case, [0.0, 0.25, 0.75] if case == "poisson" else WEIGHTS)
+    to_onnx(model, tmp_path / "model.onnx")
+    found = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(None, {"X": NEW})
+    if case in REGRESSIONS:
+        expected = model.predict(NEW, return_std=True)
+    else:
+        np.testing.assert_array_equal(found[0], model.predict(NEW))
+        found, expected = found[1:], [model.predict_proba(NEW)]
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * abs(b).max())
+
+
+@pytest.mark.parametrize("case", ["normal", "multiclass"])
+def test_dask_estimators_have_the_weights(case):
+    dask = pytest.importorskip("dask", reason='needs pip install "skgn[dask]"')
+    pytest.importorskip("distributed", reason='needs pip install "skgn[dask]"')
+    import dask.array as da
+
+    from skgn.dask import DaskGNClassifier, DaskGNRegressor
+
+    local = spoiled(case, [0.0, 0.25, 0.75])
+    # What a fit on a cluster leaves.
+    model = (DaskGNRegressor if case == "normal" else DaskGNClassifier)(**SMALL)
+    vars(model).update(vars(local) | {"bytes_per_iteration_": 0})
+    assert_all_equal(predictions(model.to_local()), predictions(local))
+    rows = da.from_array(NEW, chunks=(25, 3))
+    with dask.config.set(scheduler="synchronous"):
+        found = [values.compute() for values in predictions(model, rows)]
+    for a, b in zip(found, predictions(local), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+    if case == "normal":
+        model.weights_ = WEIGHTS
+        with pytest.raises(ValueError, match="return_std=True needs weights determined"):
+            model.predict(rows, return_std=True)
+
+
+def test_diagnose_asks_for_the_posteriors_that_count():
+    y = CASES["normal"][1]
+    expected = diagnose(alone("normal")[0], X, y, verbose=False)["calibration"]
+    found = diagnose(spoiled("normal", [1.0, 0.0, 0.0]), X, y, verbose=False)["calibration"]
+    assert found == expected and "coverage_90" in found.numbers
+
+
+# --- Stored models
+
+
+@pytest.mark.parametrize("case", ["normal", "multiclass"])
+def test_weights_are_stored(case):
+    model = weighted(case, WEIGHTS)
+    for loaded in (
+        pickle.loads(pickle.dumps(model)),
+        skops.io.loads(skops.io.dumps(model), trusted=SKOPS_TRUSTED),
+        copy.deepcopy(model),
+    ):
+        np.testing.assert_array_equal(loaded.weights_, WEIGHTS)
+        assert_all_equal(predictions(loaded), predictions(model))
+
+
+def test_members_stored_without_weights_count_alike():
+    model = weighted("normal", WEIGHTS)
+    del model.weights_
+    loaded = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(loaded.weights_, np.full(3, 1 / 3))
+    assert_all_equal(predictions(loaded), predictions(weighted("normal", equal_weights(3))))
+    assert not hasattr(copy.copy(GNRegressor()), "weights_")
