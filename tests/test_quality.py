@@ -60,6 +60,7 @@ def relations():
 
 
 #: Case, model, and the best peer there, or its score where its fit takes long (a Gaussian process of many columns).
+#: Where most targets are zero the best peer depends on the seed: the linear one is not to be missed.
 RELATIONS = [
     ("sin(5x) n 100", "default", "gp"),
     ("sin(6x) n 100", "default", "gp"),
@@ -72,7 +73,7 @@ RELATIONS = [
     ("diabetes + 200 columns", "default", "boosting"),
     ("linear t3", "default", "ridge"),
     ("linear lognormal", "default", "ridge"),
-    ("90 % zeros", "default", "gp"),
+    ("90 % zeros", "default", "ridge"),
 ]
 
 
@@ -85,10 +86,10 @@ def test_finds_a_known_relation_as_well_as_its_best_peer(relations, name, model,
         for kind in (model, peer)
         if isinstance(kind, str)
     )
-    best = theirs[0]["score"] if theirs else peer
-    assert ours["score"] >= best - relations["ALLOWED"][model][0]
     # Beside the score: nothing is found in noise, and the mean of a skewed target is kept.
     assert not relations["breaks"](case, ours), ours
+    best = theirs[0]["score"] if theirs else peer
+    assert ours["score"] >= best - relations["ALLOWED"][model][0]
 
 
 @pytest.mark.parametrize("name", ["linear normal", "linear exponential", "linear t3", "linear lognormal"])
