@@ -59,6 +59,9 @@ def relations():
     return runpy.run_path(str(Path(__file__).parent.parent / "examples" / "benchmarks" / "relations.py"))
 
 
+#: With seed 0 a single network finds XOR by good luck.
+SEED = 1
+
 #: Case, model, and the best peer there, or its score where its fit takes long (a Gaussian process of many columns).
 #: Where most targets are zero the best peer depends on the seed: the linear one is not to be missed.
 RELATIONS = [
@@ -80,9 +83,9 @@ RELATIONS = [
 @pytest.mark.parametrize(("name", "model", "peer"), RELATIONS)
 def test_finds_a_known_relation_as_well_as_its_best_peer(relations, name, model, peer):
     case = relations["CASES"][name]
-    d = relations["sample"](case, 0)[0].shape[1]
+    d = relations["sample"](case, SEED)[0].shape[1]
     ours, *theirs = (
-        relations["measure"](relations["make"](kind, case, d, 0), case, 0)
+        relations["measure"](relations["make"](kind, case, d, SEED), case, SEED)
         for kind in (model, peer)
         if isinstance(kind, str)
     )
@@ -95,8 +98,8 @@ def test_finds_a_known_relation_as_well_as_its_best_peer(relations, name, model,
 @pytest.mark.parametrize("name", ["linear normal", "linear exponential", "linear t3", "linear lognormal"])
 def test_a_linear_model_is_exact_without_noise(relations, name):
     """Whatever the distribution of the inputs."""
-    model = GNRegressor((), random_state=0)
-    assert relations["measure"](model, relations["CASES"][name], 0)["score"] > 0.9999
+    model = GNRegressor((), random_state=SEED)
+    assert relations["measure"](model, relations["CASES"][name], SEED)["score"] > 0.9999
 
 
 @pytest.fixture(scope="module")
