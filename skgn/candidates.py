@@ -154,9 +154,9 @@ def prior_choices(compared: bool, features: bool = True) -> tuple[str, ...]:
 
 def level_choices(has_noise: bool, compared: bool, steep: bool = True) -> tuple[Level, ...]:
     """Levels that training starts from; ``steep`` tells whether the network's units can be made so."""
-    levels = (_SMOOTH, _STEEP) if compared else (_SMOOTH,)
+    levels = [_SMOOTH, _STEEP] if compared else [_SMOOTH]
     if not has_noise:
-        levels = tuple(level._replace(noise_precision=None) for level in levels)
+        levels = [level._replace(noise_precision=None) for level in levels]
     return tuple(dict.fromkeys(level if steep else level._replace(steepness=1.0) for level in levels))
 
 

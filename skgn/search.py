@@ -227,7 +227,8 @@ class Search:
         with self.plan.arithmetic():
             weights = self._weigh(candidates)
             # Of members that count alike the objective decides.
-            order = np.lexsort([[c.training.history["objective"][-1] for c in candidates], -weights])
+            objectives = np.array([c.training.history["objective"][-1] for c in candidates])
+            order = np.lexsort((objectives, -weights))
             candidates, weights = [candidates[number] for number in order], weights[order]
             T = self._temperature(candidates, weights) if self._tempered else 1.0
             members = [make_member(c.training, c.start) for c in candidates]
@@ -242,10 +243,10 @@ class Search:
         known = [(c.left_out, v) for c, v in zip(candidates, weights, strict=True) if c.left_out is not None]
         if not known:
             return 1.0
-        left_out, votes = zip(*known, strict=True)
-        objective, likelihood = candidates[0].training.objective, partial(log_likelihood, loss=self._problem.loss)
-        votes = np.array(votes)
-        return temperature(lambda T: float(objective.sum(partial(likelihood, weights=votes, T=T), *left_out)))
+        left_out, votes = [each for each, _ in known], np.array([v for _, v in known])
+        objective = candidates[0].training.objective
+        likelihood = partial(log_likelihood, weights=votes, loss=self._problem.loss)
+        return temperature(lambda T: float(objective.sum(partial(likelihood, T=T), *left_out)))
 
     def begin(self) -> list[Candidate]:
         """The candidates at their starts."""
