@@ -109,7 +109,8 @@ def layer_choices(
     Parameters
     ----------
     n_inputs : dict of str to int
-        Columns of each scaling that there is a choice of. "periodic" has two more for each of more than two values.
+        Columns of each scaling that there is a choice of, those that hidden layers read: the linear path has as many.
+        "periodic" has two more for each of more than two values.
     n_outputs : int
     n_observations : float
         Number of weighted samples times outputs.

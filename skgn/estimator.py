@@ -484,14 +484,17 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
     ) -> list[tuple[str, Network]]:
         """Networks to choose among, each with the scaling of its inputs."""
         n_inputs = {name: len(features) for name, features in self._input_features.items()}
+        n_straight = {name: 0 if scaler is None else scaler.n_straight for name, scaler in self._input_scalers.items()}
         alpha, init = float(self.alpha), self.init
         if self.network is not None:
             # Each tries the module out: one for all scalings of as many columns.
             networks = {d: ModuleNetwork(self.network, d, k, alpha, init) for d in dict.fromkeys(n_inputs.values())}
             return [(name, networks[d]) for name, d in n_inputs.items()]
-        choices = layer_choices(n_inputs, k, n_observations, hidden)
+        bent = {name: n_inputs[name] - n_straight[name] for name in n_inputs}
+        choices = layer_choices(bent, k, n_observations, hidden)
+        given = self.activation, self.linear_path, alpha, init
         return [
-            (name, FeedForward(n_inputs[name], k, sizes, self.activation, self.linear_path, alpha, init))
+            (name, FeedForward(n_inputs[name], k, sizes, *given, n_straight[name]))
             for name, sizes in (choices if compares else choices[:1])
         ]
 

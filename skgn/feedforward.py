@@ -1,7 +1,7 @@
 """The feed-forward network of the estimators: forward pass, derivatives, initialisation.
 
 Hidden layers apply the activation to W u. The readout reads the last hidden layer and, with ``linear_path``, the
-network's own input beside it.
+network's own input beside it, or those columns of it that are there for the linear path alone.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from .activations import ACTIVATIONS
 from .network import Network, Tape
@@ -24,7 +25,11 @@ __all__ = ["FeedForward"]
 
 @dataclass(frozen=True)
 class FeedForward(Network):
-    """A multi-layer perceptron whose readout may see the inputs too; without hidden layers a linear model."""
+    """A multi-layer perceptron whose readout may see the inputs too; without hidden layers a linear model.
+
+    The last ``n_straight`` of the ``n_inputs`` columns go to the linear path alone, and hidden layers read the others.
+    With 0 both read all of them.
+    """
 
     n_inputs: int
     n_outputs: int
@@ -33,6 +38,7 @@ class FeedForward(Network):
     linear_path: bool = True
     alpha: float = 1.0
     init: str = "random"
+    n_straight: int = 0
     shapes: tuple[tuple[int, int], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -41,11 +47,21 @@ class FeedForward(Network):
                 "init='symmetric' pairs the units of a layer and needs even widths, got "
                 f"hidden_layer_sizes={self.hidden_layer_sizes}; make them even or use init='centered'."
             )
-        widths = [self.n_inputs, *self.hidden_layer_sizes]
+        widths = [self.n_inputs - self.n_straight, *self.hidden_layer_sizes]
         shapes = [(out, into + 1) for into, out in itertools.pairwise(widths)]
-        skip = self.n_inputs if self.linear_path and self.hidden_layer_sizes else 0
-        shapes.append((self.n_outputs, widths[-1] + skip + 1))
+        shapes.append((self.n_outputs, self._last_width + self._n_direct + 1))
         object.__setattr__(self, "shapes", tuple(shapes))
+
+    @property
+    def _last_width(self) -> int:
+        """Units of the last hidden layer."""
+        return self.hidden_layer_sizes[-1] if self.hidden_layer_sizes else 0
+
+    @property
+    def _n_direct(self) -> int:
+        """Inputs that the readout reads itself: so many of the last ones."""
+        linear = self.linear_path or not self.hidden_layer_sizes
+        return (self.n_straight or self.n_inputs) if linear else 0
 
     @cached_property
     def readout(self) -> FeedForward:
@@ -55,14 +71,14 @@ class FeedForward(Network):
         """Inputs or units of the layer below, the linear path, the bias."""
         into = self.shapes[layer][1]
         if self._is_readout(layer) and layer > 0 and self.linear_path:
-            return [into - 1 - self.n_inputs, self.n_inputs, 1]
+            return [self._last_width, self._n_direct, 1]
         return [into - 1, 1]
 
     def fan_in(self, layer: int) -> Tensor:
         into = self.shapes[layer][1]
         values = torch.full((into,), float(into - 1), dtype=torch.float64)
         if self._is_readout(layer):
-            h = self.hidden_layer_sizes[-1] if self.hidden_layer_sizes else 0
+            h = self._last_width
             values[:h], values[h:] = float(h), 1.0
         return values
 
@@ -87,7 +103,7 @@ class FeedForward(Network):
         """
         layers = [random_state.standard_normal(shape) / math.sqrt(shape[1]) for shape in self.shapes[:-1]]
         layers[:1] = [steepness * W for W in layers[:1]]
-        h = self.hidden_layer_sizes[-1] if self.hidden_layer_sizes else 0
+        h = self._last_width
         readout = np.zeros(self.shapes[-1])
         readout[:, :h] = random_state.standard_normal((self.n_outputs, h)) / math.sqrt(max(h, 1))
         if self.init == "symmetric":
@@ -99,7 +115,8 @@ class FeedForward(Network):
     def forward(self, U: Tensor, w: Tensor, with_slopes: bool = True) -> tuple[Tensor, Tape]:
         function, derivative = ACTIVATIONS[self.activation]
         *hidden, readout = self.split(w)
-        inputs, slopes = [U], []
+        direct = U[:, -1 - self._n_direct :]
+        inputs, slopes = [self._first_inputs(U) if hidden else direct], []
         for depth, W in enumerate(hidden, start=1):
             last = depth == len(hidden)
             if last and self.init == "symmetric":
@@ -111,13 +128,18 @@ class FeedForward(Network):
                 a = function(z)
             if with_slopes:
                 slopes.append(derivative(z, a))
-            skip = U if last and self.linear_path else U[:, -1:]
-            inputs.append(torch.cat([a, skip], 1))
+            inputs.append(torch.cat([a, direct if last else U[:, -1:]], 1))
         if hidden and self.init == "symmetric":
-            net = _paired_readout(inputs[-1], readout, self.hidden_layer_sizes[-1])
+            net = _paired_readout(inputs[-1], readout, self._last_width)
         else:
             net = inputs[-1] @ readout.T
         return self.alpha * net, Tape(inputs, slopes)
+
+    def _first_inputs(self, U: Tensor) -> Tensor:
+        """What the first hidden layer reads."""
+        if self.n_straight == 0:
+            return U
+        return torch.cat([U[:, : self.n_inputs - self.n_straight], U[:, -1:]], 1)
 
     def forward_exchanged(self, U: Tensor, partner: Tensor, w: Tensor, blocks: list[Tensor]) -> Iterator[Tensor]:
         """As the base class has it.
@@ -125,21 +147,24 @@ class FeedForward(Network):
         Only the first layer and the linear path see an input: their products are corrected by a term of low rank.
         """
         *hidden, readout = self.split(w)
-        change = partner - U
+        h = self._last_width
+        change = (partner - U)[:, :-1]
+        # One weight for each input; 0 where it is not read.
+        direct = pad(readout[:, h:-1], (self.n_inputs - self._n_direct, 0))
+        linear = U[:, :-1] @ direct.T
         if not hidden:
-            net = U @ readout.T
-            yield from (self.alpha * (net + change[:, block] @ readout[:, block].T) for block in blocks)
+            net = linear + readout[:, -1]
+            yield from (self.alpha * (net + change[:, block] @ direct[:, block].T) for block in blocks)
             return
+        first = pad(hidden[0][:, :-1], (0, self.n_straight))
         function = ACTIVATIONS[self.activation][0]
-        h = self.hidden_layer_sizes[-1]
-        direct = readout[:, h:-1] if self.linear_path else readout.new_zeros(self.n_outputs, self.n_inputs)
         upper = FeedForward(
             self.hidden_layer_sizes[0], self.n_outputs, self.hidden_layer_sizes[1:], self.activation, False
         )
         w_upper = torch.cat([W.flatten() for W in [*hidden[1:], torch.cat([readout[:, :h], readout[:, -1:]], 1)]])
-        z, linear = U @ hidden[0].T, U[:, :-1] @ direct.T
+        z = U[:, :-1] @ first.T + hidden[0][:, -1]
         for block in blocks:
-            a = function(z + change[:, block] @ hidden[0][:, block].T)
+            a = function(z + change[:, block] @ first[:, block].T)
             net = upper.forward(self.with_bias(a), w_upper)[0] + linear + change[:, block] @ direct[:, block].T
             yield self.alpha * net
 

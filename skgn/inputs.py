@@ -133,12 +133,19 @@ class Inputs(Parameters):
         """The scalings that candidates may have; ranks only where nonlinear models are chosen among."""
         if not self.standardize:
             return {"raw": None}
+        paths = self._paths(hidden)
         if isinstance(self.standardize, str):
-            return fit_scalers([self.standardize], X, weight)
+            return fit_scalers([self.standardize], X, weight, paths)
         if not compares or hidden == ():
-            return fit_scalers(SCALINGS[:1], X, weight)
+            return fit_scalers(SCALINGS[:1], X, weight, paths)
         # A module is made for one column a feature.
-        return fit_scalers([name for name in _COMPARED if self.network is None or name != "periodic"], X, weight)
+        return fit_scalers([name for name in _COMPARED if self.network is None or name != "periodic"], X, weight, paths)
+
+    def _paths(self, hidden: tuple[int, ...] | None) -> str:
+        """Which paths the networks have, as :data:`~skgn.preprocessing.ROBUST` names them."""
+        if hidden == ():
+            return "linear"
+        return "both" if self.linear_path and self.network is None else "hidden"
 
     def _keep_scalers(self, used: set[str]) -> None:
         self._input_scalers = {name: scaler for name, scaler in self._input_scalers.items() if name in used}

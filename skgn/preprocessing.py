@@ -1,4 +1,4 @@
-"""Data as training wants them: repeated rows merged, inputs robustly scaled and smoothly clipped, targets standardised.
+"""Data as training wants them: repeated rows merged, inputs scaled and squashed or straight, targets standardised.
 
 Every statistic treats a weight as that many repetitions of its row, and every statistic is computed from rows merged
 and sorted by `merge_rows`. A fit therefore depends on the weighted set of rows only, bit for bit: not on their order,
@@ -16,20 +16,25 @@ from scipy.special import ndtri
 
 __all__ = [
     "QUARTILES",
+    "ROBUST",
     "SCALINGS",
     "InputScaler",
     "PeriodicEmbedding",
     "RankScaler",
     "Scaler",
+    "StraightScaler",
     "TargetScaler",
+    "TwoPathScaler",
     "beyond_knots",
     "fit_scalers",
     "in_units",
     "magnitude",
     "merge_rows",
+    "moments",
     "periodic",
     "row_hashes",
     "standardise",
+    "straight",
     "transform_inputs",
     "weighted_quantile",
 ]
@@ -39,6 +44,9 @@ SCALINGS = ("robust", "rank", "periodic")
 
 #: Standardised inputs beyond this many scale units are squeezed towards it.
 _CLIP = 3.0
+
+#: Straight inputs go on for so many ranges beyond the values seen: a line is followed, a gross outlier is not.
+_RANGES_BEYOND = 2.0
 
 #: Rows scaled at a time.
 _BLOCK = 2048
@@ -128,6 +136,12 @@ def weighted_quantile(values: np.ndarray, weight: np.ndarray, q: float) -> np.nd
     return sorted_values[low, columns] / 2 + sorted_values[high, columns] / 2
 
 
+def moments(V: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted mean and variance of each column."""
+    mean = np.average(V, axis=0, weights=weight)
+    return mean, np.average(np.square(V - mean), axis=0, weights=weight)
+
+
 def in_units(X: Any, unit: Any, xp: Any = np) -> Any:
     """X in the units of its columns, for arrays of NumPy or tensors: ``xp`` is their namespace."""
     return xp.clip(X / unit, -_LARGEST, _LARGEST)
@@ -138,6 +152,11 @@ def standardise(X: Any, unit: Any, centre: Any, inverse_scale: Any, xp: Any = np
     # Clipped before the product too: infinity times the 0 of a constant column is nan.
     V = in_units(X, unit, xp)
     return _squeeze(xp.clip((V - centre) * inverse_scale, -_LARGEST, _LARGEST), xp)
+
+
+def straight(X: Any, unit: Any, mean: Any, inverse_scale: Any, lowest: Any, highest: Any, xp: Any = np) -> Any:
+    """The formula of :class:`StraightScaler`."""
+    return (xp.clip(X / unit, lowest, highest) - mean) * inverse_scale
 
 
 def beyond_knots(V: Any, inside: Any, width: Any, rise: Any, xp: Any = np) -> Any:
@@ -156,7 +175,13 @@ def _squeeze(z: Any, xp: Any) -> Any:
 
 
 class Scaler(Protocol):
-    """A scaling of the inputs: ``features`` tells of each of its columns which feature it comes from."""
+    """A scaling of the inputs: ``features`` tells of each of its columns which feature it comes from.
+
+    The last ``n_straight`` of the columns are for the linear path alone.
+    """
+
+    @property
+    def n_straight(self) -> int: ...
 
     @property
     def features(self) -> np.ndarray: ...
@@ -177,6 +202,8 @@ class InputScaler:
     centre: np.ndarray
     inverse_scale: np.ndarray
     unit: np.ndarray
+
+    n_straight = 0
 
     @classmethod
     def fit(cls, X: np.ndarray, weight: np.ndarray) -> InputScaler:
@@ -212,6 +239,91 @@ class InputScaler:
 
 
 @dataclass
+class StraightScaler:
+    """z = (x - mean) / standard deviation, with x clipped at two ranges beyond the values seen.
+
+    A column constant in training carries no information and maps to 0.
+    """
+
+    unit: np.ndarray
+    mean: np.ndarray
+    inverse_scale: np.ndarray
+    lowest: np.ndarray
+    highest: np.ndarray
+
+    n_straight = 0
+
+    @classmethod
+    def fit(cls, X: np.ndarray, weight: np.ndarray) -> StraightScaler:
+        """Estimate from (n, d) inputs; columns of any magnitude are first brought to at most 1."""
+        unit = magnitude(np.abs(X).max(axis=0))
+        V = X / unit
+        return cls.of_statistics(unit, *moments(V, weight), V.min(axis=0), V.max(axis=0))
+
+    @classmethod
+    def of_statistics(
+        cls, unit: np.ndarray, mean: np.ndarray, variance: np.ndarray, lowest: np.ndarray, highest: np.ndarray
+    ) -> StraightScaler:
+        """From the statistics of the inputs in that unit; each is an array (d,)."""
+        # A constant column leaves a rounding error of its mean.
+        varies = (highest > lowest) & (variance > 0)
+        inverse = np.divide(1.0, np.sqrt(variance), out=np.zeros_like(variance), where=varies)
+        reach = _RANGES_BEYOND * (highest - lowest)
+        return cls(unit, mean, inverse, lowest - reach, highest + reach)
+
+    @property
+    def features(self) -> np.ndarray:
+        """One column a feature."""
+        return np.arange(len(self.unit))
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """Scale and clip; the result is new, C-contiguous and float64."""
+        X = np.asarray(X, dtype=np.float64)
+        with np.errstate(over="ignore"):
+            z = straight(X, self.unit, self.mean, self.inverse_scale, self.lowest, self.highest)
+        return np.ascontiguousarray(z)
+
+
+@dataclass
+class TwoPathScaler:
+    """The columns of :class:`InputScaler` for hidden layers, then those of :class:`StraightScaler` for the linear path.
+
+    A line in the squashed columns is none in the inputs; and hidden layers that read straight ones would let an outlier
+    run away with a unit.
+    """
+
+    squashed: InputScaler
+    straight: StraightScaler
+
+    @classmethod
+    def fit(cls, X: np.ndarray, weight: np.ndarray) -> TwoPathScaler:
+        """Estimate from (n, d) inputs."""
+        return cls(InputScaler.fit(X, weight), StraightScaler.fit(X, weight))
+
+    @property
+    def n_straight(self) -> int:
+        """One column a feature."""
+        return len(self.straight.features)
+
+    @property
+    def features(self) -> np.ndarray:
+        """Squashed columns, straight ones."""
+        return np.concatenate([self.squashed.features, self.straight.features])
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """Both of (n, d) inputs; the result is new, C-contiguous and float64."""
+        return np.concatenate([self.squashed.transform(X), self.straight.transform(X)], axis=1)
+
+
+#: The "robust" scaling by the paths of the networks that read it.
+ROBUST: Mapping[str, type[InputScaler | StraightScaler | TwoPathScaler]] = {
+    "hidden": InputScaler,
+    "linear": StraightScaler,
+    "both": TwoPathScaler,
+}
+
+
+@dataclass
 class RankScaler:
     """z = normal score of the rank of x, by linear interpolation between knots.
 
@@ -223,6 +335,8 @@ class RankScaler:
     values: list[np.ndarray]
     scores: list[np.ndarray]
     unit: np.ndarray
+
+    n_straight = 0
 
     @classmethod
     def fit(cls, X: np.ndarray, weight: np.ndarray) -> RankScaler:
@@ -282,6 +396,8 @@ class PeriodicEmbedding:
     ranks: RankScaler
     bent: np.ndarray
 
+    n_straight = 0
+
     @classmethod
     def fit(cls, X: np.ndarray, weight: np.ndarray) -> PeriodicEmbedding:
         """Estimate from (n, d) inputs."""
@@ -306,11 +422,14 @@ class PeriodicEmbedding:
         return periodic(z, self.bent)
 
 
-def fit_scalers(names: Sequence[str], X: np.ndarray, weight: np.ndarray) -> dict[str, Scaler]:
-    """Some of :data:`SCALINGS`, in that order; those that rest on ranks share them."""
+def fit_scalers(names: Sequence[str], X: np.ndarray, weight: np.ndarray, paths: str = "both") -> dict[str, Scaler]:
+    """Some of :data:`SCALINGS`, in that order; those that rest on ranks share them.
+
+    ``paths`` is one of :data:`ROBUST`.
+    """
     scalers: dict[str, Scaler] = {}
     if "robust" in names:
-        scalers["robust"] = InputScaler.fit(X, weight)
+        scalers["robust"] = ROBUST[paths].fit(X, weight)
     if "rank" in names or "periodic" in names:
         ranks = RankScaler.fit(X, weight)
         if "rank" in names:
@@ -350,9 +469,7 @@ class TargetScaler:
     def fit(cls, Y: np.ndarray, weight: np.ndarray) -> TargetScaler:
         """Estimate from (n, k) targets; columns of any magnitude are first brought to at most 1."""
         unit = magnitude(np.abs(Y).max(axis=0))
-        V = Y / unit
-        mean = np.average(V, axis=0, weights=weight)
-        return cls.of_statistics(unit, mean, np.average(np.square(V - mean), axis=0, weights=weight))
+        return cls.of_statistics(unit, *moments(Y / unit, weight))
 
     @classmethod
     def of_statistics(cls, unit: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> TargetScaler:

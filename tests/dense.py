@@ -20,7 +20,7 @@ torch_functions = {
     "relu": torch.nn.functional.relu,
 }
 
-#: Depths, outputs, linear path, activations, alpha and initialisations, crossed thinly.
+#: Depths, outputs, linear path and its own inputs, activations, alpha and initialisations, crossed thinly.
 NETWORKS = [
     FeedForward(3, 1, ()),
     FeedForward(3, 3, (), alpha=0.3),
@@ -36,6 +36,11 @@ NETWORKS = [
     FeedForward(3, 3, (6, 4), "silu", init="symmetric"),
     FeedForward(3, 3, (4, 6), "tanh", linear_path=False, alpha=3.0, init="symmetric"),
     FeedForward(3, 3, (6, 4), "tanh", alpha=3.0, init="centered"),
+    FeedForward(3, 2, (), alpha=0.7, n_straight=2),
+    FeedForward(3, 1, (5,), "tanh", n_straight=1),
+    FeedForward(3, 3, (6, 4), "gelu", alpha=2.0, n_straight=2),
+    FeedForward(3, 2, (6,), "silu", init="symmetric", n_straight=2),
+    FeedForward(3, 1, (4,), "softplus", linear_path=False, n_straight=1),
 ]
 
 
@@ -43,6 +48,7 @@ def name(network: FeedForward) -> str:
     """Test id of a case."""
     hidden = "x".join(map(str, network.hidden_layer_sizes)) or "linear"
     path = "" if network.linear_path else "-nopath"
+    path += f"-straight{network.n_straight}" if network.n_straight else ""
     return f"{hidden}-k{network.n_outputs}-{network.activation}{path}-alpha{network.alpha:g}-{network.init}"
 
 
@@ -56,7 +62,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 
 def forward(network: FeedForward, w: Tensor, X: Tensor) -> Tensor:
-    """Outputs (n, k), read off the definition: weights and biases apart, layer by layer."""
+    """Outputs (n, k), read off the definition: weights and biases apart, layer by layer, and two kinds of inputs."""
     position = 0
 
     def take(rows: int, columns: int) -> tuple[Tensor, Tensor]:
@@ -65,12 +71,15 @@ def forward(network: FeedForward, w: Tensor, X: Tensor) -> Tensor:
         position += rows * (columns + 1)
         return W[:, :columns], W[:, columns]
 
-    a = X
+    bent, straight = X, X
+    if network.n_straight:
+        bent, straight = X.split([X.shape[1] - network.n_straight, network.n_straight], 1)
+    a = bent if network.hidden_layer_sizes else straight
     for width in network.hidden_layer_sizes:
         W, b = take(width, a.shape[1])
         a = torch_functions[network.activation](a @ W.T + b)
     if network.linear_path and network.hidden_layer_sizes:
-        a = torch.cat([a, X], 1)
+        a = torch.cat([a, straight], 1)
     W, b = take(network.n_outputs, a.shape[1])
     assert position == len(w)
     return network.alpha * (a @ W.T + b)

@@ -17,7 +17,7 @@ from sklearn.base import clone
 from skgn import GNClassifier, GNRegressor
 from skgn.damping import GainRatio
 from skgn.persistence import SKOPS_TRUSTED
-from skgn.preprocessing import InputScaler, TargetScaler
+from skgn.preprocessing import InputScaler, StraightScaler, TargetScaler
 
 pytest.importorskip("dask.array", reason='needs pip install "skgn[dask]"')
 pytest.importorskip("distributed", reason='needs pip install "skgn[dask]"')
@@ -240,9 +240,17 @@ def test_scaling_statistics_are_exact(client, seed):
     parts = [slice(0, 60), slice(60, n)]
     blocks = [[(X[part], X[part], weight[part], np.zeros(0))] for part in parts]
     shards = Shards(client, identity, blocks, places, blocks)
-    found, expected = fit_input_scaler(shards), InputScaler.fit(X, weight)
-    for name in ("centre", "inverse_scale", "unit"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+    both = fit_input_scaler(shards, "both")
+    for found in (both.squashed, fit_input_scaler(shards, "hidden")):
+        expected = InputScaler.fit(X, weight)
+        for name in ("centre", "inverse_scale", "unit"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+    for found in (both.straight, fit_input_scaler(shards, "linear")):
+        expected = StraightScaler.fit(X, weight)
+        for name in ("unit", "lowest", "highest"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+        np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-12, atol=1e-15)
+        np.testing.assert_allclose(found.inverse_scale, expected.inverse_scale, rtol=1e-12)
     target, exact = fit_target_scaler(shards), TargetScaler.fit(X, weight)
     np.testing.assert_allclose(target.mean, exact.mean, rtol=1e-12, atol=1e-300)
     np.testing.assert_allclose(target.scale, exact.scale, rtol=1e-12)

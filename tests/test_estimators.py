@@ -119,6 +119,53 @@ def test_multilabel_without_hidden_layer_is_one_logistic_regression_a_label():
         )
 
 
+DRAWS = {
+    "normal": lambda rng: rng.normal(size=(300, 4)),
+    "exponential": lambda rng: rng.exponential(size=(300, 4)),
+    "t3": lambda rng: rng.standard_t(3, size=(300, 4)),
+    "lognormal": lambda rng: rng.lognormal(size=(300, 4)),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_a_line_is_found_as_a_line_whatever_its_inputs_are_distributed_like(draw):
+    rng = np.random.default_rng(0)
+    X, new = draw(rng), draw(rng)
+    new = np.clip(new, X.min(axis=0), X.max(axis=0))
+    slopes = np.array([1.0, -2.0, 0.5, 30.0])
+    model = GNRegressor((), random_state=0).fit(X, X @ slopes + 7)
+    assert model.score(new, new @ slopes + 7) > 0.999999
+    # Least squares by their slopes, in the units of the data.
+    base = np.tile(np.median(X, axis=0), (5, 1))
+    step = np.vstack([np.zeros(4), np.eye(4)])
+    predicted = model.predict(base + step)
+    noisy = X @ slopes + 7 + rng.normal(size=300)
+    np.testing.assert_allclose(predicted[1:] - predicted[0], slopes, rtol=1e-6)
+    predicted = GNRegressor((), loss="squared_error", random_state=0).fit(X, noisy).predict(base + step)
+    expected = np.linalg.lstsq(with_ones(X), noisy, rcond=None)[0][:4]
+    np.testing.assert_allclose(predicted[1:] - predicted[0], expected, atol=0.01)
+
+
+def test_a_line_is_found_as_a_line_by_networks_with_hidden_layers_too():
+    rng = np.random.default_rng(0)
+    X, new = rng.exponential(size=(2, 100, 3))
+    model = GNRegressor(n_estimators=2, random_state=0).fit(X, X @ [1.0, -2.0, 3.0])
+    np.testing.assert_allclose(model.predict(2 * new), 2 * new @ [1.0, -2.0, 3.0], atol=1e-3)
+
+
+def test_a_line_goes_on_beyond_the_data_and_an_outlier_does_not_run_away():
+    x = np.linspace(-3, 3, 50)[:, None]
+    noise = 0.1 * np.random.default_rng(0).normal(size=50)
+    for hidden in ((), "auto"):
+        model = GNRegressor(hidden, random_state=0).fit(x, 2 * x[:, 0])
+        np.testing.assert_allclose(model.predict([[10.0], [-10.0]]), [20, -20], rtol=0.01)
+    model = GNRegressor((), random_state=0).fit(x, 2 * x[:, 0] + noise)
+    mean, std = model.predict([[0.0], [3.0], [10.0], [15.0], [1e4], [1e300]], return_std=True)
+    np.testing.assert_allclose(mean[2], 20, rtol=0.02)
+    assert (np.diff(std[:4]) > 0).all() and std[3] > 1.3 * std[0]
+    assert mean[3] == mean[4] == mean[5] and std[3] == std[4] == std[5]
+
+
 @pytest.mark.parametrize("solver", ["primal", "dual"])
 def test_quadratic_problem_is_solved_in_one_undamped_step(solver):
     X, y = data(GNRegressor)
@@ -336,6 +383,29 @@ def test_coefs_and_intercepts_are_the_network(hidden, linear_path):
         a = np.hstack([a, X])
     expected = 2.0 * (a @ model.coefs_[-1] + model.intercepts_[-1])[:, 0]
     np.testing.assert_allclose(model.predict(X), expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("hidden", [(), (5,), (5, 4)])
+@pytest.mark.parametrize("linear_path", [True, False])
+@unconverged
+def test_coefs_of_robust_inputs_are_those_of_squashed_and_of_straight_ones(hidden, linear_path):
+    X, y = data(GNRegressor)
+    choice = {"hidden_layer_sizes": hidden, "max_iter": 10, "standardize": "robust"}
+    model = GNRegressor(**PLAIN | choice, linear_path=linear_path).fit(X, y)
+    low, centre, high = np.quantile(X, [0.25, 0.5, 0.75], axis=0, method="averaged_inverted_cdf")
+    z = (X - centre) / ((high - low) / 1.3489795003921634)
+    squashed, straight = z / np.sqrt(1 + (z / 3) ** 2), (X - X.mean(axis=0)) / X.std(axis=0)
+    a = squashed if hidden else straight
+    for W, b in zip(model.coefs_[:-1], model.intercepts_[:-1], strict=True):
+        a = np.tanh(a @ W + b)
+    if hidden and linear_path:
+        a = np.hstack([a, straight])
+    expected = (a @ model.coefs_[-1] + model.intercepts_[-1])[:, 0]
+    np.testing.assert_allclose(model.predict(X), expected * y.std() + y.mean(), rtol=1e-9, atol=1e-12)
+    network = model.estimators_[0].network
+    # Nothing is scaled that is not read.
+    both = bool(hidden) and linear_path
+    assert (network.n_inputs, network.n_straight) == ((6, 3) if both else (3, 0))
 
 
 # --- Forms of X and y

@@ -135,6 +135,17 @@ def test_relevance_counts_all_columns_of_a_feature():
     assert model.score(X, y) > 0.9
 
 
+def test_relevance_exchanges_squashed_and_straight_columns_together():
+    """Two features count alike, one by the hidden layer and one by the linear path; a third one does not."""
+    rng = np.random.RandomState(0)
+    X = rng.uniform(-2, 2, (300, 3))
+    y = 2 * np.cos(2 * X[:, 0]) + X[:, 1] + 0.05 * rng.standard_normal(300)
+    model = GNRegressor((10,), standardize="robust", n_estimators=1, random_state=0).fit(X, y)
+    assert model.score(X, y) > 0.98
+    shares = np.array([np.var(2 * np.cos(2 * X[:, 0])), np.var(X[:, 1]), 0])
+    np.testing.assert_allclose(model.feature_relevance_, shares / shares.sum(), atol=0.05)
+
+
 def test_each_output_has_its_own_noise_level():
     rng = np.random.RandomState(0)
     X = rng.standard_normal((500, 3))

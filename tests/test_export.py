@@ -102,7 +102,17 @@ class Branches(nn.Module):
 CASES["own network"] = (regressor(network=Branches(), hidden_layer_sizes="auto", init="centered"), X, SIGNAL)
 
 #: Translation takes seconds: what the graphs of these consist of, those of the others do.
-IN_ONNX = ["robust", "rank", "periodic", "dual, two outputs", "poisson", "cauchy", "own network"]
+IN_ONNX = [
+    "robust",
+    "no linear path",
+    "linear",
+    "rank",
+    "periodic",
+    "dual, two outputs",
+    "poisson",
+    "cauchy",
+    "own network",
+]
 CLASSES_IN_ONNX = ["binary", "three classes", "labels", "one class"]
 
 

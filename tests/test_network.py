@@ -19,7 +19,7 @@ INITS_AT_ZERO = [
         (2, (50,), "relu", True, 1.0),
         (2, (), "tanh", True, 3.0),
     ]
-]
+] + [FeedForward(3, 2, (6,), init=init, n_straight=2) for init in ("symmetric", "centered")]
 
 
 @pytest.fixture(params=NETWORKS, ids=dense.name)
@@ -71,6 +71,27 @@ def test_weight_count_of_known_architectures():
     assert FeedForward(4, 2, ()).n_weights == 2 * 5
     assert FeedForward(4, 2, (7,)).n_weights == 7 * 5 + 2 * (7 + 4 + 1)
     assert FeedForward(4, 2, (7, 3), linear_path=False).n_weights == 7 * 5 + 3 * 8 + 2 * 4
+    assert FeedForward(4, 2, (), n_straight=3).n_weights == 2 * 4
+    assert FeedForward(4, 2, (7,), n_straight=3).n_weights == 7 * 2 + 2 * (7 + 3 + 1)
+    assert FeedForward(4, 2, (7,), linear_path=False, n_straight=3).n_weights == 7 * 2 + 2 * 8
+    # As many straight columns as others: no weight more than if both paths read the same.
+    assert FeedForward(8, 2, (7,), n_straight=4).n_weights == FeedForward(4, 2, (7,)).n_weights
+
+
+def test_kinds_of_inputs_and_their_first_precisions_tell_the_paths_apart(network):
+    *_, last = range(len(network.shapes))
+    for layer, (_, into) in enumerate(network.shapes):
+        assert sum(network.input_blocks(layer)) == into
+        assert network.fan_in(layer).shape == (into,)
+    direct = [1.0] * (network.shapes[-1][1] - 1)
+    if network.hidden_layer_sizes:
+        h = network.hidden_layer_sizes[-1]
+        direct = [float(h)] * h + direct[h:]
+        linear = network.n_straight or network.n_inputs
+        assert network.input_blocks(last) == [h, *([linear] if network.linear_path else []), 1]
+        assert network.input_blocks(0) == [network.n_inputs - network.n_straight, 1]
+    assert network.fan_in(last).tolist() == [*direct, 1.0]
+    assert network.readout.shapes == network.shapes[-1:]
 
 
 def test_initial_weights_depend_on_the_generator_only(network):
@@ -143,6 +164,7 @@ OBJECTIVES = [
     (LogLoss(), FeedForward(3, 3, (5,), "gelu", linear_path=False)),
     (SoftmaxLoss(), FeedForward(3, 3, (6, 4), "silu", alpha=3.0)),
     (SoftmaxLoss(), FeedForward(3, 3, (6,), "tanh", init="centered")),
+    (SquaredError(), FeedForward(3, 2, (4,), "tanh", n_straight=2)),
 ]
 
 
@@ -182,11 +204,12 @@ def test_weights_stay_float64_where_data_are_float32():
     assert ratio == np.finfo(np.float32).eps / np.finfo(np.float64).eps
 
 
+@pytest.mark.parametrize("n_straight", [0, 1, 2])
 @pytest.mark.parametrize("linear_path", [True, False])
 @pytest.mark.parametrize("hidden", [(), (5,), (4, 6)])
-def test_inputs_exchanged_equal_a_forward_pass_on_the_exchanged_inputs(hidden, linear_path):
+def test_inputs_exchanged_equal_a_forward_pass_on_the_exchanged_inputs(hidden, linear_path, n_straight):
     rng = np.random.RandomState(0)
-    network = FeedForward(4, 2, hidden, linear_path=linear_path, alpha=1.7)
+    network = FeedForward(4, 2, hidden, linear_path=linear_path, alpha=1.7, n_straight=n_straight)
     w = torch.from_numpy(rng.standard_normal(network.n_weights))
     U = FeedForward.with_bias(torch.from_numpy(rng.standard_normal((11, 4))))
     partner = U.roll(-5, 0)

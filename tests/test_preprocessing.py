@@ -7,7 +7,9 @@ from skgn.preprocessing import (
     InputScaler,
     PeriodicEmbedding,
     RankScaler,
+    StraightScaler,
     TargetScaler,
+    TwoPathScaler,
     fit_scalers,
     merge_rows,
     transform_inputs,
@@ -175,6 +177,86 @@ def test_transform_returns_a_new_contiguous_float64_array():
     Z = InputScaler.fit(X.astype(float), np.ones(len(X))).transform(X)
     assert Z.dtype == np.float64 and Z.flags.c_contiguous and Z.flags.writeable
     np.testing.assert_array_equal(X, before)
+
+
+# StraightScaler, TwoPathScaler
+
+
+def reference_straight(X, new):
+    """The documented scaling of rows without weights, where no column is constant."""
+    low, high = X.min(axis=0), X.max(axis=0)
+    return (np.clip(new, low - 2 * (high - low), high + 2 * (high - low)) - X.mean(axis=0)) / X.std(axis=0)
+
+
+@pytest.mark.parametrize("kind", [StraightScaler, TwoPathScaler])
+def test_inputs_go_straight_as_documented(kind):
+    X, new = table(), np.concatenate([table(seed=1), 10 * table(seed=2)])
+    expected = reference_straight(X, new)
+    if kind is TwoPathScaler:
+        expected = np.hstack([InputScaler.fit(X, np.ones(len(X))).transform(new), expected])
+    scaler = kind.fit(X, np.ones(len(X)))
+    Z = scaler.transform(new)
+    np.testing.assert_allclose(Z, expected, rtol=1e-10, atol=1e-12)
+    assert Z.dtype == np.float64 and Z.flags.c_contiguous
+    assert scaler.n_straight == (4 if kind is TwoPathScaler else 0)
+    np.testing.assert_array_equal(scaler.features, np.tile(np.arange(4), Z.shape[1] // 4))
+
+
+def test_weights_equal_repetition_in_straight_inputs():
+    X, new = table(80), 5 * table(80, seed=4)
+    count = rng(3).randint(0, 4, 80)
+    repeated = np.repeat(X, count, axis=0)
+    weighted, again = (merge_rows(Z, Z, w) for Z, w in ((X, count.astype(float)), (repeated, np.ones(count.sum()))))
+    scaled, expected = (StraightScaler.fit(Z, weight).transform(new) for Z, _, weight in (weighted, again))
+    np.testing.assert_array_equal(scaled, expected)
+    np.testing.assert_allclose(scaled, reference_straight(repeated, new), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("factor", [1.7e308, 1e300, 1e-300, 1e150, -1e300])
+def test_straight_columns_of_any_magnitude(factor):
+    X = table()
+    expected = reference_straight(X, X)
+    X_ = X / np.abs(X).max(axis=0) * factor
+    scaler = StraightScaler.fit(X_, np.ones(len(X_)))
+    np.testing.assert_allclose(scaler.transform(X_), np.sign(factor) * expected, rtol=1e-7, atol=1e-9)
+    far = scaler.transform(np.array([[1.7e308] * 4, [-1.7e308] * 4, [5e-324] * 4]))
+    assert np.isfinite(far).all() and (np.abs(far) < 100).all()
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, -7.0, 1e300, 1e-300, 5e-324, -1e308])
+def test_straight_constant_columns_map_to_zero_whatever_comes_later(constant):
+    X = np.column_stack([np.full(20, constant), np.arange(20.0)])
+    scaler = StraightScaler.fit(X, rng(0).rand(20) + 0.1)
+    new = np.array([[constant, 1.0], [1e308, 1.0], [-1e308, 1.0], [0.0, 1.0], [5e-324, 1.0]])
+    assert (scaler.transform(X)[:, 0] == 0).all()
+    assert (scaler.transform(new)[:, 0] == 0).all()
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        [0.0, 5e-324],
+        [-5e-324, 0.0, 5e-324, 1e-323],
+        [0.0, 5e-324, 1.0],
+        [-1.7e308, 0.0, 5e-324, 1.7e308],
+        [1.0, 1.0 + 2**-52, 1.0 + 2**-51],
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_straight_columns_of_hardly_any_spread_stay_finite(column, dtype):
+    with np.errstate(over="ignore", under="ignore"):
+        X = np.clip(np.array(column), -3e38, 3e38).astype(dtype)[:, None] if dtype == np.float32 else np.c_[column]
+    z = StraightScaler.fit(X, np.ones(len(X))).transform(X)[:, 0]
+    assert np.isfinite(z).all() and (np.diff(z) >= 0).all() and (np.abs(z) <= np.sqrt(len(X))).all()
+    assert (z[0] < z[-1]) == (X[0] < X[-1])
+
+
+def test_a_line_goes_on_for_two_ranges_and_no_further():
+    X = np.linspace(-3, 3, 13)[:, None]
+    scaler = StraightScaler.fit(X, np.ones(13))
+    z = scaler.transform(np.array([[-1e308], [-15.0], [-14.9], [0.0], [14.9], [15.0], [15.1], [np.inf]]))[:, 0]
+    unit = X.std()
+    np.testing.assert_allclose(z, np.array([-15, -15, -14.9, 0, 14.9, 15, 15, 15]) / unit, rtol=1e-12, atol=1e-12)
 
 
 # RankScaler
@@ -363,7 +445,7 @@ def test_scalings_together_are_those_one_by_one(names):
     X, new, weight = rng.lognormal(size=(50, 3)), rng.lognormal(size=(5000, 3)), rng.uniform(0.5, 3, size=50)
     scaled = transform_inputs(fit_scalers(names, X, weight), new)
     assert tuple(scaled) == tuple(names)
-    kinds = {"robust": InputScaler, "rank": RankScaler, "periodic": PeriodicEmbedding}
+    kinds = {"robust": TwoPathScaler, "rank": RankScaler, "periodic": PeriodicEmbedding}
     for name in names:
         # The arithmetic of a block may round differently from that of all rows at once.
         expected = kinds[name].fit(X, weight).transform(new)

@@ -134,7 +134,7 @@ class DaskGN(BaseGN):
         if n == 0:
             raise ValueError("sample_weight or class_weight is zero for every sample; at least one must be positive.")
         self._input_scalers: Mapping[str, Scaler | None] = (
-            {"robust": fit_input_scaler(merged)} if self.standardize else {"raw": None}
+            {"robust": fit_input_scaler(merged, self._paths(hidden))} if self.standardize else {"raw": None}
         )
         encode, k = self._encoder(merged)
         loss = self._training_loss()

@@ -23,7 +23,9 @@ from ..preprocessing import (
     QUARTILES,
     InputScaler,
     Scaler,
+    StraightScaler,
     TargetScaler,
+    TwoPathScaler,
     magnitude,
     merge_rows,
     row_hashes,
@@ -240,23 +242,37 @@ def _largest(shards: Shards, function: Callable[[Merged], np.ndarray | None]) ->
 def fit_target_scaler(shards: Shards) -> TargetScaler:
     """:meth:`~skgn.preprocessing.TargetScaler.fit` of all rows."""
     unit = magnitude(_largest(shards, _largest_targets))
+    return TargetScaler.of_statistics(unit, *_moments(shards, "Y", unit))
+
+
+def _moments(shards: Shards, name: str, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`~skgn.preprocessing.moments` of the columns of X or Y, by ``name``, in units of ``unit``."""
+    power_sum = partial(_power_sum, name=name, unit=unit)
     zero = np.zeros_like(unit)
-    weight = shards.sum(partial(_power_sum, unit=unit, mean=zero, power=0))
-    mean = shards.sum(partial(_power_sum, unit=unit, mean=zero, power=1)) / weight
-    variance = shards.sum(partial(_power_sum, unit=unit, mean=mean, power=2)) / weight
-    return TargetScaler.of_statistics(unit, mean, variance)
+    weight = shards.sum(partial(power_sum, mean=zero, power=0))
+    mean = shards.sum(partial(power_sum, mean=zero, power=1)) / weight
+    return mean, shards.sum(partial(power_sum, mean=mean, power=2)) / weight
 
 
-def _power_sum(rows: Merged, unit: np.ndarray, mean: np.ndarray, power: int) -> np.ndarray:
-    return rows.weight @ (rows.Y / unit - mean) ** power
+def _power_sum(rows: Merged, name: str, unit: np.ndarray, mean: np.ndarray, power: int) -> np.ndarray:
+    return rows.weight @ (getattr(rows, name) / unit - mean) ** power
 
 
-def fit_input_scaler(shards: Shards) -> InputScaler:
-    """:meth:`~skgn.preprocessing.InputScaler.fit` of all rows."""
+def fit_input_scaler(shards: Shards, paths: str) -> Scaler:
+    """The scaling of :data:`~skgn.preprocessing.ROBUST` by that name, fitted to all rows."""
     highest, negated = _largest(shards, _extremes)
     unit = magnitude(np.maximum(np.abs(highest), np.abs(negated)))
     highest, lowest = highest / unit, -negated / unit
-    return InputScaler.of_statistics(unit, _quantiles(shards, unit, lowest, highest), lowest, highest)
+
+    def squashed() -> InputScaler:
+        return InputScaler.of_statistics(unit, _quantiles(shards, unit, lowest, highest), lowest, highest)
+
+    def straight() -> StraightScaler:
+        return StraightScaler.of_statistics(unit, *_moments(shards, "X", unit), lowest, highest)
+
+    if paths == "both":
+        return TwoPathScaler(squashed(), straight())
+    return squashed() if paths == "hidden" else straight()
 
 
 class _Sorted(NamedTuple):

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
 from sklearn.compose import ColumnTransformer
 from torch import Tensor, nn
 
 from ..estimator import Parts
-from ..preprocessing import InputScaler, PeriodicEmbedding, RankScaler, Scaler, beyond_knots, in_units, periodic
-from ..preprocessing import standardise as robust
+from ..preprocessing import (
+    InputScaler,
+    PeriodicEmbedding,
+    RankScaler,
+    Scaler,
+    StraightScaler,
+    TwoPathScaler,
+    beyond_knots,
+    in_units,
+    periodic,
+    standardise,
+    straight,
+)
 from ..tables import column_features
 
 __all__ = ["Encoder", "make_scaling"]
@@ -68,7 +82,7 @@ def _table(encoder: ColumnTransformer, j: int, n_features: int) -> np.ndarray:
     return np.asarray(encoder.transform(rows), dtype=np.float64)[:, where]
 
 
-class _Robust(nn.Module):
+class _Squashed(nn.Module):
     unit: Tensor
     centre: Tensor
     inverse_scale: Tensor
@@ -79,7 +93,32 @@ class _Robust(nn.Module):
             self.register_buffer(name, torch.tensor(getattr(scaler, name)))
 
     def forward(self, X: Tensor) -> Tensor:
-        return robust(X, self.unit, self.centre, self.inverse_scale, torch)
+        return standardise(X, self.unit, self.centre, self.inverse_scale, torch)
+
+
+class _Straight(nn.Module):
+    unit: Tensor
+    mean: Tensor
+    inverse_scale: Tensor
+    lowest: Tensor
+    highest: Tensor
+
+    def __init__(self, scaler: StraightScaler) -> None:
+        super().__init__()
+        for name in ("unit", "mean", "inverse_scale", "lowest", "highest"):
+            self.register_buffer(name, torch.tensor(getattr(scaler, name)))
+
+    def forward(self, X: Tensor) -> Tensor:
+        return straight(X, self.unit, self.mean, self.inverse_scale, self.lowest, self.highest, torch)
+
+
+class _TwoPaths(nn.Module):
+    def __init__(self, scaler: TwoPathScaler) -> None:
+        super().__init__()
+        self.squashed, self.straight = _Squashed(scaler.squashed), _Straight(scaler.straight)
+
+    def forward(self, X: Tensor) -> Tensor:
+        return torch.cat([self.squashed(X), self.straight(X)], 1)
 
 
 class _Ranks(nn.Module):
@@ -146,14 +185,20 @@ class _Periodic(nn.Module):
         return periodic(self.ranks(X), self.bent, torch)
 
 
+#: By the type of the scaler.
+_MODULES: dict[type, Callable[[Any], nn.Module]] = {
+    InputScaler: _Squashed,
+    StraightScaler: _Straight,
+    TwoPathScaler: _TwoPaths,
+    RankScaler: _Ranks,
+    PeriodicEmbedding: _Periodic,
+}
+
+
 def make_scaling(scaler: Scaler | None) -> nn.Module:
     """The same scaling, of tensors."""
     if scaler is None:
         return nn.Identity()
-    if isinstance(scaler, PeriodicEmbedding):
-        return _Periodic(scaler)
-    if isinstance(scaler, RankScaler):
-        return _Ranks(scaler)
-    if isinstance(scaler, InputScaler):
-        return _Robust(scaler)
-    raise TypeError(f"There is no torch form of {type(scaler).__name__}.")
+    if type(scaler) not in _MODULES:
+        raise TypeError(f"There is no torch form of {type(scaler).__name__}.")
+    return _MODULES[type(scaler)](scaler)
