@@ -35,7 +35,7 @@ STATUS = {
     "running": "Training has not ended.",
     "gradient": "Converged: the gradient vanishes to within tol^2, relative to the objective.",
     "decrease": "Converged: predicted and actual decrease stayed within tol for n_iter_no_change iterations.",
-    "evidence": "Converged: the log evidence has not risen for n_iter_no_change iterations; its peak is kept.",
+    "evidence": "Converged: the log evidence has not risen for 2 n_iter_no_change iterations; its peak is kept.",
     "precision": "Converged: the predicted decrease is below the rounding error of the objective.",
     "stream": "Trained in one pass on each block of rows given so far.",
     "validation": "Stopped early: the validation loss did not improve for n_iter_no_change iterations.",
@@ -68,6 +68,9 @@ _SUFFICIENT_GAIN = 1e-4
 #: Dampings or step lengths tried from one iterate before giving up; 4^30 and 2^-30 leave nothing to try.
 _MAX_TRIES = 30
 
+
+#: The evidence may fall for a while and rise again: so many times n_iter_no_change iterations (docs/benchmarks.md).
+_EVIDENCE_PATIENCE = 2
 
 #: Samples of a log loss up to which the tolerance on the log evidence grows in proportion to them.
 _FEW_SAMPLES = 400.0
@@ -334,14 +337,18 @@ class Training:
     def _watch_evidence(self, log_evidence: float) -> None:
         """Keep the weights if their evidence is the highest so far, and stop if it has not risen for long."""
         highest = -math.inf if self._best is None else -self._best.loss
-        self._keep_best(-log_evidence, log_evidence > highest + self.settings.tol * self._evidence_scale(), "evidence")
+        better = log_evidence > highest + self.settings.tol * self._evidence_scale()
+        self._keep_best(-log_evidence, better, "evidence", _EVIDENCE_PATIENCE)
 
-    def _keep_best(self, loss: float, better: bool, status: str) -> None:
-        """Keep the iterate of the lowest such loss; stop where none was ``better`` for n_iter_no_change iterations."""
+    def _keep_best(self, loss: float, better: bool, status: str, patience: int = 1) -> None:
+        """Keep the iterate of the lowest such loss.
+
+        Stop where none was ``better`` for n_iter_no_change iterations, times ``patience``.
+        """
         self._stale = 0 if better else self._stale + 1
         if self._best is None or loss < self._best.loss:
             self._best = _Best(loss, self.n_iter, self.at, copy.copy(self.prior), self.objective.data_loss)
-        if self.status == "running" and self._stale >= self.settings.n_iter_no_change:
+        if self.status == "running" and self._stale >= patience * self.settings.n_iter_no_change:
             self.status = status
 
     def value(self, at: Evaluation) -> float:
