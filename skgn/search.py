@@ -308,6 +308,9 @@ class Search:
             if self._n_members > 1 or self._tempered or not last:
                 candidate.left_out = leave_one_out(training)
                 candidate.score = predictive_score(training, candidate.left_out)
+            else:
+                # What the search has left out was of its rows.
+                candidate.left_out = None
 
     def _training(self, number: int, start: Start) -> Training:
         """The training of a candidate from its start, on the first rows."""
