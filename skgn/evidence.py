@@ -52,8 +52,8 @@ _SMALLEST_NOISE = 1e-12
 _SMALLEST_GAMMA = 1e-3
 
 
-#: Part of the way that fixed precisions go from the start to 1 in one update.
-_PACE = 0.5
+#: Part of the way that fixed precisions go from the start to 1 in one update, and the distance at which they are there.
+_PACE, _THERE = 0.5, 1e-3
 
 
 class Prior(Protocol):
@@ -67,6 +67,11 @@ class Prior(Protocol):
 
     @property
     def n_effective_parameters(self) -> float: ...
+
+    @property
+    def settled(self) -> bool:
+        """Whether this is the prior that was asked for, and not one on the way to it."""
+        ...
 
     @property
     def n_precisions(self) -> int:
@@ -108,6 +113,7 @@ class FixedPrior:
     """The same precision for every weight, as given: the objective's l2/2 ||w||^2."""
 
     log_evidence: float | None = None
+    settled = True
     n_precisions = 0
 
     def __init__(self, network: Network, l2: float, has_noise: bool, like: Tensor, total_weight: float) -> None:
@@ -265,6 +271,10 @@ class EvidencePrior:
     @property
     def n_effective_parameters(self) -> float:
         return float(self.gamma.sum())
+
+    @property
+    def settled(self) -> bool:
+        return not self._unit or bool(((self._alpha / self._ones - 1).abs() < _THERE).all())
 
     @property
     def noise_variance(self) -> Tensor | None:

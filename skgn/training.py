@@ -317,7 +317,7 @@ class Training:
         self.status = self._decide(step)
         if self.validation is not None:
             self._validate(self.validation)
-        elif self.prior.log_evidence is not None and self.n_iter > 0:
+        elif self.prior.log_evidence is not None and self.prior.settled and self.n_iter > 0:
             self._watch_evidence(self.prior.log_evidence)
         self._step, self.arrived = None, True
 
