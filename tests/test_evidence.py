@@ -6,6 +6,7 @@ import torch
 from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
 from scipy.stats import t as student_t
+from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.linear_model import ARDRegression, BayesianRidge
 from sklearn.preprocessing import scale
@@ -53,7 +54,7 @@ def test_linear_model_with_a_precision_per_feature_is_ard_regression(diabetes):
     X, y = diabetes
     ours = GNRegressor(prior_groups="feature", **LINEAR).fit(X, y)
     theirs = ARDRegression(tol=1e-8, max_iter=2000, alpha_1=0, alpha_2=0, lambda_1=0, lambda_2=0).fit(X, y)
-    # ARDRegression prunes at a precision of 1e4, ours goes on to 1e6: pruned coefficients agree to a few 1e-3.
+    # ARDRegression prunes at a precision of 1e4, ours goes on to 1e10: pruned coefficients agree to a few 1e-3.
     np.testing.assert_allclose(ours.coefs_[0][:, 0], theirs.coef_, atol=5e-3)
     np.testing.assert_allclose(ours.noise_std_, theirs.alpha_**-0.5, rtol=1e-3)
 
@@ -93,7 +94,7 @@ def test_pure_noise_columns_are_switched_off():
     rng = np.random.RandomState(0)
     X = rng.standard_normal((400, 10))
     y = np.sin(2 * X[:, 0]) + X[:, 1] ** 2 + 0.1 * rng.standard_normal(400)
-    relevance = GNRegressor(max_iter=300, random_state=0).fit(X, y).feature_relevance_
+    relevance = GNRegressor(max_iter=300, n_estimators=4, random_state=0).fit(X, y).feature_relevance_
     assert relevance.shape == (10,)
     np.testing.assert_allclose(relevance.sum(), 1)
     assert (relevance[:2] > 0.2).all()
@@ -104,7 +105,7 @@ def test_pure_noise_columns_are_switched_off():
 def test_noise_beside_real_features_is_switched_off(diabetes, groups, seed):
     X, y = diabetes
     noise = np.random.RandomState(seed).standard_normal((len(X), 10))
-    model = GNRegressor(prior_groups=groups, random_state=0).fit(np.hstack([X, noise]), y)
+    model = GNRegressor(prior_groups=groups, n_estimators=4, random_state=0).fit(np.hstack([X, noise]), y)
     assert (model.feature_relevance_[10:] == 0).all()
     assert (model.feature_relevance_[[2, 8]] > 0.2).all()
 
@@ -151,7 +152,7 @@ def test_each_output_has_its_own_noise_level():
     X = rng.standard_normal((500, 3))
     signal = np.column_stack([X[:, 0], X[:, 1] - X[:, 2]])
     Y = signal + rng.standard_normal((500, 2)) * [0.5, 0.05]
-    model = GNRegressor(random_state=0).fit(X, Y)
+    model = GNRegressor(n_estimators=2, random_state=0).fit(X, Y)
     np.testing.assert_allclose(model.noise_std_, [0.5, 0.05], rtol=0.15)
     _, std = model.predict(X, return_std=True)
     assert std.shape == (500, 2)
@@ -162,7 +163,7 @@ def test_intervals_cover_new_observations_and_widen_away_from_the_data():
     rng = np.random.RandomState(1)
     X = rng.uniform(-2, 2, (600, 1))
     y = np.sin(3 * X[:, 0]) + 0.2 * rng.standard_normal(600)
-    model = GNRegressor(random_state=0).fit(X[:300], y[:300])
+    model = GNRegressor(n_estimators=4, random_state=0).fit(X[:300], y[:300])
     mean, std = model.predict(X[300:], return_std=True)
     # 90 % of 300 has a standard deviation of 1.7 %.
     assert 0.84 < np.mean(np.abs(y[300:] - mean) < 1.645 * std) < 0.96
@@ -175,7 +176,7 @@ def test_noise_free_and_very_noisy_small_data(noise):
     X = rng.standard_normal((300, 4))
     truth = np.tanh(X[:, 0]) * X[:, 1] + X[:, 2]
     y = truth + noise * rng.standard_normal(300)
-    model = GNRegressor(random_state=0, max_iter=200).fit(X[:150], y[:150])
+    model = GNRegressor(n_estimators=4, random_state=0, max_iter=200).fit(X[:150], y[:150])
     error = np.sqrt(np.mean((model.predict(X[150:]) - truth[150:]) ** 2))
     # Noise-free data are learned, and with four times more noise than signal the mean is not much worse than the
     # best linear fit.
@@ -227,10 +228,11 @@ def test_unit_prior_brings_every_precision_to_one(estimator, alpha):
     member = model.estimators_[0]
     assert member.prior == "unit"
     weights = member.weights * np.concatenate([np.full(4 * 6, 1.0), np.full(len(member.weights) - 4 * 6, alpha)])
-    # The mean-form objective at the end: loss + sum of squares / (2 beta S).
+    # The mean-form objective of the weights that are kept: loss + sum of squares / (2 beta S).
     beta = 1.0 if member.posterior is None else 1 / member.posterior.noise_variance[0]
     penalty = weights @ weights / (2 * beta * len(X))
-    assert model.history_["objective"][-1] - model.history_["loss"][-1] == pytest.approx(penalty, rel=1e-3)
+    kept = list(model.history_["log_evidence"]).index(model.log_evidence_)
+    assert model.history_["objective"][kept] - model.history_["loss"][kept] == pytest.approx(penalty, rel=1e-3)
     if estimator is GNRegressor:
         expected = [np.ones(6), np.full(10, alpha**2)]
         for a, e in zip(member.posterior.precision, expected, strict=True):
@@ -297,28 +299,30 @@ def test_linear_student_t_regression_is_that_of_greatest_likelihood(solver):
         assert model.noise_std_ == pytest.approx(scale * np.sqrt(8 / 6), rel=1e-3)
 
 
-def test_outliers_turn_the_noise_heavy_tailed_and_do_little_harm():
+def test_outliers_do_little_harm_to_student_t_noise():
     rng = np.random.RandomState(0)
     X = rng.uniform(-2, 2, (400, 2))
     truth = np.sin(2 * X[:, 0]) + X[:, 1] ** 2
     clean = truth + 0.1 * rng.standard_normal(400)
-    dirty = with_outliers(clean)
     error = {}
-    for name, loss, y in [("clean", "auto", clean), ("auto", "auto", dirty), ("squared", "squared_error", dirty)]:
-        model = GNRegressor(loss=loss, random_state=0).fit(X, y)
-        assert model.noise_distribution_ == ("student_t" if name == "auto" else "normal")
+    for name, loss, y in [
+        ("clean", "squared_error", clean),
+        ("squared", "squared_error", with_outliers(clean)),
+        ("student_t", "student_t", with_outliers(clean)),
+    ]:
+        model = GNRegressor(loss=loss, n_estimators=2, random_state=0).fit(X, y)
+        assert model.noise_distribution_ == ("student_t" if name == "student_t" else "normal")
         error[name] = np.sqrt(np.mean((model.predict(X) - truth) ** 2))
-    assert error["auto"] < 0.5 * error["squared"]
+    assert error["student_t"] < 0.5 * error["squared"]
     assert error["clean"] < 0.1
 
 
 def test_a_target_that_is_mostly_zero_keeps_its_mean():
-    """The centre of its residuals is not their mean, which a Student-t distribution would give up for the zeros."""
+    """Of 400 values all but some 60 are zero; the default is asked for the mean, not for what is usual."""
     rng = np.random.RandomState(0)
     X = rng.standard_normal((400, 3))
     y = np.where(rng.rand(400) < 0.1 * np.exp(X[:, 0]), np.exp(rng.standard_normal(400)), 0.0)
-    model = GNRegressor(random_state=0).fit(X, y)
-    assert model.noise_distribution_ == "normal"
+    model = GNRegressor(n_estimators=4, random_state=0).fit(X, y)
     assert model.predict(X).mean() == pytest.approx(y.mean(), rel=0.1)
 
 
@@ -326,7 +330,7 @@ def test_student_t_noise_level_is_a_standard_deviation():
     rng = np.random.RandomState(0)
     X = rng.uniform(-2, 2, (1000, 1))
     Y = np.column_stack([np.sin(2 * X[:, 0]), X[:, 0]]) + rng.standard_t(8, (1000, 2)) * [0.3, 0.03]
-    model = GNRegressor(loss="student_t", random_state=0).fit(X, Y)
+    model = GNRegressor(loss="student_t", n_estimators=2, random_state=0).fit(X, Y)
     expected = np.sqrt(8 / 6) * np.array([0.3, 0.03])
     np.testing.assert_allclose(model.noise_std_, expected, rtol=0.08)
     _, std = model.predict(X, return_std=True)
@@ -352,23 +356,55 @@ def test_student_t_evidence_is_laplace_s(solver):
     A = beta * (U.T * u) @ U + alpha * np.eye(4)
     expected = student_t(8, 0, beta**-0.5).logpdf(residual).sum() - alpha / 2 * w @ w
     expected += 2 * np.log(alpha) - np.linalg.slogdet(A)[1] / 2
-    assert model.log_evidence_ == pytest.approx(expected, rel=1e-6)
-    # Stationary: the gradient of the log posterior vanishes.
-    np.testing.assert_allclose(beta * (U.T * u) @ residual + alpha * w, 0, atol=1e-3)
+    # The highest evidence is met shortly before the fixed point whose precision that is.
+    assert model.log_evidence_ == pytest.approx(expected, rel=1e-5)
+    # Stationary: the gradient of the log posterior all but vanishes.
+    np.testing.assert_allclose(beta * (U.T * u) @ residual, -alpha * w, atol=0.02 * alpha * abs(w).max())
+
+
+# --- The peak of the evidence
 
 
 @pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
-def test_training_ends_when_the_evidence_first_moves_less_than_its_tolerance(estimator):
+def test_training_ends_when_the_evidence_has_not_risen_for_long(estimator):
     """A nat a sample is the unit for regression; of 1,600 samples of a log loss it is sqrt(400 n), half of that."""
-    n, tol = 1600, 1e-3
+    n, tol, patience = 1600, 1e-3, 4
     rng = np.random.RandomState(0)
     X = rng.standard_normal((n, 2))
     y = np.sin(2 * X[:, 0]) + X[:, 1] + 0.5 * rng.standard_normal(n)
     y = y if estimator is GNRegressor else (y > 0).astype(int)
     choice = {"prior_groups": "layer", "standardize": "robust", "n_estimators": 1, "random_state": 0}
-    model = estimator((6,), tol=tol, n_iter_no_change=1, **choice).fit(X, y)
+    model = estimator((6,), tol=tol, n_iter_no_change=patience // 2, **choice).fit(X, y)
     assert model.status_ == "evidence"
-    moves = np.abs(np.diff(model.history_["log_evidence"]))
-    unit = n if estimator is GNRegressor else n / 2
     # The evidence at the start is not known.
-    assert moves[-1] <= tol * unit < moves[1:-1].min()
+    evidence = model.history_["log_evidence"][1:]
+    unit = n if estimator is GNRegressor else n / 2
+    rises = evidence[1:] > np.maximum.accumulate(evidence)[:-1] + tol * unit
+    assert len(rises) - 1 - np.flatnonzero(rises)[-1] == patience
+    assert np.diff(np.flatnonzero(rises)).max() <= patience
+
+
+def test_weights_are_those_of_the_highest_evidence():
+    rng = np.random.RandomState(0)
+    X = rng.standard_normal((40, 6))
+    y = X[:, 0] + rng.standard_normal(40)
+    model = GNRegressor((8,), prior_groups="feature", standardize="robust", n_estimators=2, random_state=0).fit(X, y)
+    fallen = 0
+    for member in model.estimators_:
+        evidence = member.history["log_evidence"]
+        peak = np.nanargmax(evidence)
+        assert member.log_evidence == evidence[peak]
+        fallen += evidence[peak] > evidence[-1] + 1
+        with pytest.warns(UserWarning, match="max_iter"):
+            short = clone(model).set_params(max_iter=int(peak)).fit(X, y)
+        assert any(np.array_equal(member.weights, other.weights) for other in short.estimators_)
+    assert fallen
+
+
+def test_of_pure_noise_the_mean_is_left():
+    rng = np.random.RandomState(0)
+    X, new = rng.standard_normal((2, 150, 4))
+    y = 3 + rng.standard_normal(150)
+    model = GNRegressor((10,), n_estimators=4, random_state=0).fit(X, y)
+    assert np.sqrt(np.mean((model.predict(new) - 3) ** 2)) < 0.2
+    assert model.noise_std_ == pytest.approx(1, abs=0.15)
