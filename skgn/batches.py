@@ -393,19 +393,6 @@ class BatchTraining(Training):
             end, actual = at, 0.0
         return Step(end, steps.damping, led.gain_ratio, float((end.w - at.w).norm()), led.predicted, actual)
 
-    def _decide(self, step: Step | None, before: float | None) -> str:
-        status = super()._decide(step, before)
-        evidence = self.prior.log_evidence
-        if evidence is None or self.validation is not None or self.n_iter == 0:
-            # Before the first pass it is that of the rows of a search.
-            return status
-        # A pass fits the weights to a prior as many iterations do, and the prior then gives way to them: with log
-        # losses the evidence falls again.
-        highest = -math.inf if self._best is None else -self._best.loss
-        self.status = status
-        self._keep_best(-evidence, evidence > highest + self.settings.tol * self._evidence_scale(), "peak")
-        return self.status
-
     def _decrease(self, step: Step) -> float:
         """Not the predicted one: of the own batch it also counts what is noise."""
         return step.actual

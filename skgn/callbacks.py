@@ -122,12 +122,11 @@ class CandidateTask(Watch):
 
 
 class FitTasks:
-    """A task that candidates are part of: the fit, or what begins anew in it."""
+    """The task of a fit, which those of the candidates are part of."""
 
     def __init__(self, hooks: _Hooks, context: Any, attributes: _Attributes) -> None:
         self._hooks, self._context, self._attributes = hooks, context, attributes
         self._task = _Task(hooks, context)
-        self._anew: FitTasks | None = None
         self._task.begin()
 
     def candidate(
@@ -141,18 +140,8 @@ class FitTasks:
 
         return CandidateTask(self._hooks, context, attributes, warms_up)
 
-    def begin_anew(self, n_candidates: int) -> FitTasks:
-        """The task of as many candidates again, after all have ended."""
-        context = self._context.subcontext(
-            task_name="heavy-tails", task_id=n_candidates, max_subtasks=n_candidates, sequential_subtasks=False
-        )
-        self._anew = FitTasks(self._hooks, context, self._attributes)
-        return self._anew
-
     def end(self) -> None:
         """The estimator is fitted."""
-        if self._anew is not None:
-            self._anew.end()
         self._task.end(dict)
 
     def close(self) -> None:
@@ -161,7 +150,7 @@ class FitTasks:
 
 
 def begin_fit(
-    estimator: Any, X: Any, y: Any, sample_weight: Any, attributes: _Attributes, n_candidates: int, may_restart: bool
+    estimator: Any, X: Any, y: Any, sample_weight: Any, attributes: _Attributes, n_candidates: int
 ) -> FitTasks | None:
     """Begin the task of a fit, in a method that is decorated by :func:`with_callbacks`; None without callbacks.
 
@@ -169,5 +158,5 @@ def begin_fit(
     """
     if not getattr(estimator, "_skl_callbacks", None):
         return None
-    context = estimator._init_callback_context(max_subtasks=n_candidates + may_restart, sequential_subtasks=False)
+    context = estimator._init_callback_context(max_subtasks=n_candidates, sequential_subtasks=False)
     return FitTasks(_Hooks(estimator, X, y, sample_weight), context, attributes)

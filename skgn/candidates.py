@@ -1,31 +1,43 @@
-"""What a fit chooses among: networks, scalings of the inputs, priors, noise levels and initial weights.
+"""What a fit chooses among: networks, scalings of the inputs, priors, and where training starts.
 
-Each of these is either given or left to the fit ("auto"); a candidate is one combination of what is left open.
-:mod:`skgn.search` trains the candidates and keeps those that predict best what they have not seen.
+Each of these is either given or left to the fit ("auto"); a kind is one combination of what is left open, and
+a candidate one of a kind with initial weights of its own. :mod:`skgn.search` trains the candidates and weighs them by
+how well they predict what they have not seen.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from .feedforward import FeedForward
 from .network import Network
 
-__all__ = ["Start", "draw_starts", "layer_choices", "noise_choices", "prior_choices"]
+__all__ = [
+    "COMPARED_ROWS",
+    "Kind",
+    "Level",
+    "Start",
+    "candidate_count",
+    "draw_starts",
+    "layer_choices",
+    "level_choices",
+    "member_count",
+    "prior_choices",
+]
 
-#: Hidden layers of small networks, one layer and two, of about the same number of weights for few features.
+#: Hidden layers of small networks: the first of so many weights at the most, or that of the fewest.
 _SMALL = ((20,), (10, 10))
 
 #: Hidden layers where there are so many observations for each of their weights that more capacity is of use.
 _LARGE, _OBSERVATIONS_PER_WEIGHT = (16, 16), 8
 
 #: Both for inputs of several columns a feature, which bend by themselves: fewer units do.
-_SMALL_PERIODIC, _LARGE_PERIODIC = ((10,), (10, 10)), (12, 12)
+_SMALL_PERIODIC, _LARGE_PERIODIC = ((10,),), (12, 12)
 
 #: The hidden layer for many columns of which at most the part ``_BENT`` has more than two values: a function of an
 #: indicator is a line, which the linear path draws, and units are left for what indicators do together.
@@ -34,11 +46,30 @@ _NARROW, _BENT = (5,), 1 / 4
 #: Above so many weights an iteration is slow: only the network of the fewest weights is taken.
 _MANY_WEIGHTS = 1000
 
-#: Noise precisions of the standardised target from which evidence starts: all of its variance is noise, and little is.
-_NOISE_STARTS = (1.0, 30.0)
+#: Members by default: of kinds that complement each other, or half as many, each of them all the better for its time,
+#: where there are many rows or weights.
+_MEMBERS, _FEW_MEMBERS = 8, 4
 
-#: Where there is a choice, at least so many candidates are trained for each member kept.
-_CANDIDATES_PER_MEMBER = 2
+#: Rows up to which every candidate is a member. Of more, twice as many candidates are compared on so many rows.
+COMPARED_ROWS = 2000
+
+#: Candidates for a single network.
+_SHORT_STARTS = 3
+
+
+class Level(NamedTuple):
+    """Where training starts: the noise precision of the standardised target, None without one, and steepness of units.
+
+    First-layer weights are so many times as large as those that keep the variance of their inputs.
+    """
+
+    noise_precision: float | None
+    steepness: float = 1.0
+
+
+#: All of the variance is noise, in smooth units; or little is, in steep ones. The former can prune every unit of a
+#: noise-free table, and what varies fast is found by the latter alone.
+_SMOOTH, _STEEP = Level(1.0), Level(30.0, 4.0)
 
 
 @dataclass(frozen=True)
@@ -57,6 +88,14 @@ class Start:
     weights: np.ndarray
     anchor: np.ndarray | None
     seed: int
+
+
+class Kind(NamedTuple):
+    """What a candidate is: a scaling of the inputs and the network that reads it, a level to start from, a prior."""
+
+    network: tuple[str, Network]
+    level: Level
+    prior: str | float
 
 
 def layer_choices(
@@ -102,55 +141,62 @@ def layer_choices(
         few = [sizes for sizes in preferred(name) if weights(name, sizes) <= _MANY_WEIGHTS]
         if not few and (name != "periodic" or len(n_inputs) == 1):
             few = [min(preferred(name), key=lambda sizes: weights(name, sizes))]
-        choices += [(name, sizes) for sizes in few]
+        choices += [(name, sizes) for sizes in few[:1]]
     return choices
 
 
-def prior_choices(has_noise: bool, compared: bool, features: bool = True) -> tuple[str, ...]:
-    """Priors that "auto" stands for; fixed ones are worth a try only where the noise level cannot adapt to them.
+def prior_choices(compared: bool, features: bool = True) -> tuple[str, ...]:
+    """Priors that "auto" stands for; where nothing is compared, the one that is never far behind.
 
-    Where nothing is compared, the one that does best on its own. ``features`` tells whether the network's weights
-    can be told apart by feature.
+    ``features`` tells whether the network's weights can be told apart by feature.
     """
-    if not compared:
-        return ("layer",)
-    return ("feature",) * features + ("layer",) + ("unit",) * (not has_noise)
+    return (("feature",) if compared and features else ()) + ("layer",)
 
 
-def noise_choices(has_noise: bool, compared: bool) -> tuple[float | None, ...]:
-    """First noise precisions of an estimated prior."""
+def level_choices(has_noise: bool, compared: bool, steep: bool = True) -> tuple[Level, ...]:
+    """Levels that training starts from; ``steep`` tells whether the network's units can be made so."""
+    levels = [_SMOOTH, _STEEP] if compared else [_SMOOTH]
     if not has_noise:
-        return (None,)
-    return _NOISE_STARTS if compared else _NOISE_STARTS[:1]
+        levels = [level._replace(noise_precision=None) for level in levels]
+    return tuple(dict.fromkeys(level if steep else level._replace(steepness=1.0) for level in levels))
+
+
+def member_count(n_estimators: int | str, n_rows: int, networks: Iterable[Network], compared: bool) -> int:
+    """Members of an ensemble: what "auto" stands for, or what was asked for."""
+    if not isinstance(n_estimators, str):
+        return n_estimators
+    small = n_rows <= COMPARED_ROWS and min(network.n_weights for network in networks) <= _MANY_WEIGHTS
+    return _MEMBERS if compared and small else _FEW_MEMBERS
+
+
+def candidate_count(n_members: int, n_rows: int, n_kinds: int, compared: bool) -> int:
+    """Candidates for so many members, where there are so many kinds to choose from."""
+    if not compared or n_kinds == 1:
+        return n_members
+    if n_members == 1:
+        return min(_SHORT_STARTS, n_kinds)
+    return n_members if n_rows <= COMPARED_ROWS else 2 * n_members
 
 
 def draw_starts(
-    networks: Sequence[tuple[str, Network]],
-    priors: Sequence[str | float],
-    noise: Sequence[float | None],
-    n_members: int,
-    random_state: np.random.RandomState,
+    kinds: Sequence[Kind], n_candidates: int, balanced: bool, random_state: np.random.RandomState
 ) -> list[Start]:
-    """Networks, each with the scaling of its inputs, from every prior and noise level, and one seed after the other.
+    """One kind after the other, each time with new weights, until there are enough.
 
-    Where there is a choice in two or more of scaling, hidden layers, prior and noise level, half of the combinations
-    do: the half fraction of the factorial design, in which every pair of choices still comes about as often. A single
-    combination gets as many seeds as there are members.
+    A ``balanced`` order begins with the half fraction of the factorial design: in every part of it each pair of choices
+    comes about as often.
     """
-    combinations = list(itertools.product(networks, priors, noise))
-    levels = [(name, network.hidden_layer_sizes, *rest) for (name, network), *rest in combinations]
-    factors = [list(dict.fromkeys(values)) for values in zip(*levels, strict=True)]
-    halved = sum(len(factor) > 1 for factor in factors) > 1
-    variants = [
-        combination
-        for combination, values in zip(combinations, levels, strict=True)
-        if not halved or sum(factor.index(v) for factor, v in zip(factors, values, strict=True)) % 2 == 0
-    ]
-    enough = n_members if len(variants) == 1 else math.ceil(_CANDIDATES_PER_MEMBER * n_members / len(variants))
-    seeds = random_state.randint(np.iinfo(np.int32).max, size=enough)
+    factors = [list(dict.fromkeys(values)) for values in zip(*kinds, strict=True)]
+
+    def half(kind: Kind) -> int:
+        return sum(factor.index(value) for factor, value in zip(factors, kind, strict=True)) % 2
+
+    order = sorted(kinds, key=half) if balanced else kinds
+    seeds = random_state.randint(np.iinfo(np.int32).max, size=n_candidates).tolist()
     starts = []
-    for (first, seed), ((name, network), prior, precision) in itertools.product(enumerate(seeds.tolist()), variants):
-        weights = network.initial_weights(np.random.RandomState(seed), own=first == 0)
+    for number, (seed, ((name, network), level, prior)) in enumerate(zip(seeds, itertools.cycle(order))):
+        draw = np.random.RandomState(seed)
+        weights = network.initial_weights(draw, own=number < len(order), steepness=level.steepness)
         anchor = weights if network.init == "centered" else None
-        starts.append(Start(network, name, prior, precision, weights, anchor, seed))
+        starts.append(Start(network, name, prior, level.noise_precision, weights, anchor, seed))
     return starts

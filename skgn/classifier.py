@@ -251,7 +251,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         step_size: float = 1.0,
         l2_regularization: str | float = "evidence",
         prior_groups: str = "auto",
-        n_estimators: int = 4,
+        n_estimators: int | str = "auto",
         solver: str = "auto",
         batch_size: int | str | None = None,
         max_iter: int = 100,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,17 @@ from torch import Tensor, nn
 
 from .backend import DTYPES, linear_algebra_device, resolve_device
 from .callbacks import CallbackSupportMixin, begin_fit, with_callbacks
-from .candidates import Start, draw_starts, layer_choices, noise_choices, prior_choices
+from .candidates import (
+    Kind,
+    Level,
+    Start,
+    candidate_count,
+    draw_starts,
+    layer_choices,
+    level_choices,
+    member_count,
+    prior_choices,
+)
 from .damping import as_rule
 from .ensemble import Ensemble, Member, make_member, member_outputs
 from .feedforward import FeedForward
@@ -125,10 +136,6 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         """What a target encoder calls encoded targets (n, m); None if it takes no such targets."""
         return None
 
-    def _heavy_tailed_loss(self) -> NoiseLoss | None:
-        """The loss to turn to where the residuals have heavy tails; None if there is no choice."""
-        return None
-
     def fit(
         self,
         X: Any,
@@ -213,10 +220,10 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         # What an earlier fit has learned is no part of what callbacks are shown.
         for name in ("_streams", "feature_relevance_"):
             self.__dict__.pop(name, None)
-        may_restart = problem.heavy_tailed_loss is not None
-        tasks = begin_fit(self, X, y, sample_weight, self._attributes, len(starts), may_restart)
+        tasks = begin_fit(self, X, y, sample_weight, self._attributes, len(starts))
+        n_members = self._member_count(problem.n_samples, [start.network for start in starts], self._compares)
         try:
-            ensemble = train_members(problem, starts, self.n_estimators, self.n_jobs, tasks)
+            ensemble = train_members(problem, starts, n_members, self.n_jobs, tasks)
             self._store(ensemble)
             self._find_relevance(ensemble, problem)
             if tasks is not None:
@@ -241,7 +248,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
 
         The network is the best member; before a fit that of ``n_estimators=1``, at the weights where it would start.
         Rows of weight 0 are left out, all others stay in their order. The estimator is not changed. ``loss`` takes the
-        place of the one that training begins with: it may have found heavy tails, or noise levels.
+        place of the one that training begins with: it may have found noise levels.
         """
         fitted = hasattr(self, "estimators_")
         viewer = copy.copy(self) if fitted else clone(self)
@@ -273,7 +280,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         self._input_scalers = self._fit_scalers(*seen, hidden, compares)
         self._fit_target(Y, weight)
         k, has_noise = self._transform_target(Y[:1]).shape[1], isinstance(self._training_loss(), NoiseLoss)
-        starts = self._starts(hidden, k, weight.sum() * k, has_noise, compares)
+        starts = self._starts(hidden, k, len(Y), weight.sum() * k, has_noise, compares)
         self._keep_scalers({start.inputs for start in starts})
         return starts
 
@@ -335,10 +342,10 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
 
     def _streams_of_members(self) -> list[Stream]:
         """The members of a fit, whose weights a stream begins with; of their data nothing else is known."""
-        noise = noise_choices(isinstance(self._training_loss(), NoiseLoss) and not self._fixed_l2, compared=False)
+        noise = self._levels(isinstance(self._training_loss(), NoiseLoss), compares=False)[0].noise_precision
         seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=len(self.estimators_))
         return [
-            Stream(Start(m.network, m.inputs, m.prior, noise[0], m.weights, m.anchor, seed))
+            Stream(Start(m.network, m.inputs, m.prior, noise, m.weights, m.anchor, seed))
             for m, seed in zip(self.estimators_, seeds.tolist(), strict=True)
         ]
 
@@ -352,7 +359,6 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         """Fields of a :class:`~skgn.problem.Problem` that depend on no data but for the kind of loss."""
         return {
             "loss": loss,
-            "heavy_tailed_loss": self._heavy_tailed_loss(),
             "rule": as_rule(self.damping),
             "settings": self._settings(),
             "max_time": np.inf if self.max_time is None else float(self.max_time),
@@ -431,20 +437,29 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         return self._fixed_l2 and isinstance(self.damping, str) and self.step_size == 1 and not warm
 
     def _starts(
-        self, hidden: tuple[int, ...] | None, k: int, n_observations: float, has_noise: bool, compares: bool
+        self,
+        hidden: tuple[int, ...] | None,
+        k: int,
+        n_rows: int,
+        n_observations: float,
+        has_noise: bool,
+        compares: bool,
     ) -> list[Start]:
-        """Candidates: combinations of what is left to the fit, or so many members of one kind."""
-        n = self.n_estimators
+        """Candidates: of all kinds that are left to the fit, or so many members of one kind."""
         priors: Sequence[str | float] = (float(self.l2_regularization),) if self._fixed_l2 else (self.prior_groups,)
         if priors == ("auto",):
-            priors = prior_choices(has_noise, compares, features=self.network is None)
-        noise = noise_choices(has_noise and not self._fixed_l2, compares)
+            priors = prior_choices(compares, features=self.network is None)
+        levels = self._levels(has_noise, compares)
         networks = self._networks(hidden, k, n_observations, compares)
-        fresh = draw_starts(networks, priors, noise, n, check_random_state(self.random_state))
+        n = self._member_count(n_rows, [network for _, network in networks], compares)
+        # A single network is compared with others of its kind.
+        kinds = [Kind(*each) for each in itertools.product(networks if n > 1 else networks[:1], levels, priors)]
+        count = candidate_count(n, n_rows, len(kinds), compares)
+        fresh = draw_starts(kinds, count, n > 1, check_random_state(self.random_state))
         if not (self.warm_start and hasattr(self, "estimators_")):
             return fresh
         kept = [
-            Start(m.network, m.inputs, m.prior, noise[0], m.weights, m.anchor, start.seed)
+            Start(m.network, m.inputs, m.prior, levels[0].noise_precision, m.weights, m.anchor, start.seed)
             for m, start in zip(self.estimators_[:n], fresh, strict=False)
             if m.inputs in self._input_scalers and m.prior in priors
         ]
@@ -456,6 +471,13 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
                 f"now it is {networks[0][1]}."
             )
         return kept if len(kept) == n else kept + fresh
+
+    def _levels(self, has_noise: bool, compares: bool) -> tuple[Level, ...]:
+        steep = self.network is None and self.hidden_layer_sizes != ()
+        return level_choices(has_noise and not self._fixed_l2, compares, steep)
+
+    def _member_count(self, n_rows: int, networks: Sequence[Network], compares: bool) -> int:
+        return member_count(self.n_estimators, n_rows, networks, compares)
 
     def _networks(
         self, hidden: tuple[int, ...] | None, k: int, n_observations: float, compares: bool

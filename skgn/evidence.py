@@ -40,8 +40,10 @@ from .objective import Evaluation, Objective
 
 __all__ = ["EvidencePrior", "FixedPrior", "Groups", "Prior", "make_prior", "prior_groups"]
 
-#: Bounds of a precision, in units in which a standardised input and a standardised output have variance 1.
-_SMALLEST_PRECISION, _LARGEST_PRECISION = 1e-4, 1e6
+#: Bounds of a precision, in units in which a standardised input and a standardised output have variance 1. Weights of
+#: two layers that only matter by their product go to opposite bounds, whose product has to switch it off all the same:
+#: with 1e6 a linear path of that kind was as good as free (docs/benchmarks.md).
+_SMALLEST_PRECISION, _LARGEST_PRECISION = 1e-4, 1e10
 
 #: Noise variance below this, in units of the standardised target, is taken for rounding error.
 _SMALLEST_NOISE = 1e-12

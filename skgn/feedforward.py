@@ -93,13 +93,16 @@ class FeedForward(Network):
         layers = [part.reshape(shape) for part, shape in zip(np.split(weights, ends[:-1]), self.shapes, strict=True)]
         return [W[:, :-1].T.copy() for W in layers], [W[:, -1].copy() for W in layers]
 
-    def initial_weights(self, random_state: np.random.RandomState, own: bool = False) -> np.ndarray:
+    def initial_weights(
+        self, random_state: np.random.RandomState, own: bool = False, steepness: float = 1.0
+    ) -> np.ndarray:
         """Draw weights: normal with variance 1 / fan-in, zero for the linear path and the readout's bias.
 
         With ``init="symmetric"`` units j and j + h/2 of a hidden layer of width h share their incoming weights, and
         their readout weights are opposite, so the output is 0 for any input.
         """
         layers = [random_state.standard_normal(shape) / math.sqrt(shape[1]) for shape in self.shapes[:-1]]
+        layers[:1] = [steepness * W for W in layers[:1]]
         h = self._last_width
         readout = np.zeros(self.shapes[-1])
         readout[:, :h] = random_state.standard_normal((self.n_outputs, h)) / math.sqrt(max(h, 1))

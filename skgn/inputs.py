@@ -26,6 +26,9 @@ from .tables import (
 
 __all__ = ["Inputs"]
 
+#: Scalings that a fit chooses among: normal scores alone were never missed (docs/benchmarks.md).
+_COMPARED = ("robust", "periodic")
+
 
 class Inputs(Parameters):
     """Reads, encodes and scales: X as given, X as read (floats), the columns of the encoder, and these scaled."""
@@ -136,7 +139,7 @@ class Inputs(Parameters):
         if not compares or hidden == ():
             return fit_scalers(SCALINGS[:1], X, weight, paths)
         # A module is made for one column a feature.
-        return fit_scalers([name for name in SCALINGS if self.network is None or name != "periodic"], X, weight, paths)
+        return fit_scalers([name for name in _COMPARED if self.network is None or name != "periodic"], X, weight, paths)
 
     def _paths(self, hidden: tuple[int, ...] | None) -> str:
         """Which paths the networks have, as :data:`~skgn.preprocessing.ROBUST` names them."""

@@ -18,37 +18,35 @@ cross-validation, JRSS B 82 (2020).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from .jacobian import Jacobian
-from .losses import LogLoss, Loss, NoiseLoss, SquaredError
+from .losses import LogLoss, Loss, NoiseLoss
 from .mixture import voters
 from .objective import Evaluation, Objective
-from .robust_losses import StudentTLoss
 from .training import Training
 
-__all__ = ["LeftOut", "has_heavy_tails", "leave_one_out", "log_likelihood", "predictive_score", "temperature"]
+__all__ = [
+    "LeftOut",
+    "allowance",
+    "leave_one_out",
+    "log_likelihood",
+    "log_probabilities",
+    "predicted_rows",
+    "predictive_score",
+    "temperature",
+]
 
 #: Estimating one precision from the same data makes the leave-one-out score too good by up to this many nats: its
 #: excess over the test score was 0.2 to 0.5 nats a precision (docs/benchmarks.md).
 _NATS_PER_PRECISION = 0.5
-
-#: Noise has heavy tails where a Student-t density gains more nats a sample on left-out residuals. Real sets gained up
-#: to 0.07 and predicted no better for it; with one gross outlier in twenty, 0.28 and more (docs/benchmarks.md).
-_HEAVY_TAILS = 0.1
-
-#: And where the centre of that density is within so many standard errors of the mean.
-_STANDARD_ERRORS = 3.0
-
-#: Logarithm of the smallest Student-t scale, in standard deviations of the residuals.
-_SMALLEST_LOG_SCALE = -10.0
 
 #: Temperatures are sought between 1 / e^2 and e^2; their logarithm is normal with variance 1 before the data are seen.
 _LARGEST_LOG_TEMPERATURE = 2.0
@@ -105,8 +103,13 @@ def predictive_score(training: Training, left_out: LeftOut | None) -> float:
         return -math.inf
     objective, noise, loss = training.objective, training.prior.noise_variance, training.objective.data_loss
     log_density = objective.sum(partial(_log_density, loss=loss, noise=noise), left_out)
-    total = float(log_density) - _NATS_PER_PRECISION * training.prior.n_precisions
-    return total / objective.total_weight if math.isfinite(total) else -math.inf
+    score = float(log_density) / objective.total_weight - allowance(training)
+    return score if math.isfinite(score) else -math.inf
+
+
+def allowance(training: Training) -> float:
+    """Nats a sample by which the left-out log density is too high, as precisions were estimated from all samples."""
+    return _NATS_PER_PRECISION * training.prior.n_precisions / training.objective.total_weight
 
 
 def _squared_scale(left_out: LeftOut, noise: Tensor) -> Tensor:
@@ -122,52 +125,28 @@ def _log_density(objective: Objective, left_out: LeftOut, loss: Loss, noise: Ten
     return -loss.value(outputs, Y) @ weight
 
 
-def has_heavy_tails(training: Training, left_out: LeftOut | None) -> bool:
-    """Whether the left-out residuals, in units of their predicted scales, are those of Student-t noise, not normal.
+def predicted_rows(objective: Objective, left_out: Sequence[LeftOut]) -> tuple[Tensor, Tensor, Tensor]:
+    """Outputs (members, n, k) of the samples that all members can predict without them, targets and weights.
 
-    Only noise whose centre is its mean counts: of a skewed target the fit is asked for the mean, which a Student-t
-    distribution would give up for the bulk of the samples.
+    A sample that alone determines a weight has no prediction without itself.
     """
-    noise, objective = training.prior.noise_variance, training.objective
-    if left_out is None or noise is None:
-        return False
-
-    def sum_of(function: Callable[[Tensor], Tensor]) -> float:
-        return float(objective.sum(partial(_sum_of_residuals, function=function, noise=noise), left_out))
-
-    total = sum_of(torch.ones_like)
-    centre = sum_of(torch.clone) / total
-    deviation = math.sqrt(sum_of(partial(_squared_distance, centre=centre)) / total)
-    if not (math.isfinite(deviation) and deviation > 0):
-        return False
-
-    def mean_log_density(loss: NoiseLoss, shift: float, log_scale: float) -> float:
-        scale = deviation * math.exp(log_scale)
-        density = partial(_density, loss=loss, centre=centre + deviation * shift, squared_scale=scale**2)
-        # In units of the deviation.
-        return sum_of(density) / total + math.log(deviation)
-
-    bounds = [(-1.0, 1.0), (_SMALLEST_LOG_SCALE, 0.0)]
-    fit = minimize(lambda x: -mean_log_density(StudentTLoss(), *x), [0.0, -0.1], method="Nelder-Mead", bounds=bounds)
-    symmetric = abs(fit.x[0]) <= _STANDARD_ERRORS / math.sqrt(total)
-    return symmetric and -fit.fun > mean_log_density(SquaredError(), 0.0, 0.0) + _HEAVY_TAILS
+    f = torch.stack([member.outputs for member in left_out])
+    predicted = torch.isfinite(f).all(2).all(0)
+    return f[:, predicted], objective.Y.to(f)[predicted], objective.sample_weight.to(f)[predicted]
 
 
-def _sum_of_residuals(
-    objective: Objective, left_out: LeftOut, function: Callable[[Tensor], Tensor], noise: Tensor
-) -> Tensor:
-    """Weighted sum of a function of the left-out residuals in units of their predicted scales; each output counts."""
-    scale = _squared_scale(left_out, noise).sqrt()
-    z = ((left_out.outputs - objective.Y.to(scale)) / scale).flatten()
-    return function(z) @ objective.sample_weight.to(z).repeat_interleave(scale.shape[1])
+def log_probabilities(
+    objective: Objective, left_out: Sequence[LeftOut], loss: Loss, T: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Log likelihood of each left-out sample under each member, (members, n), outputs divided by T, and weights (n,).
 
-
-def _squared_distance(z: Tensor, centre: float) -> Tensor:
-    return (z - centre).square()
-
-
-def _density(z: Tensor, loss: NoiseLoss, centre: float, squared_scale: float) -> Tensor:
-    return loss.log_density((z - centre)[:, None], z.new_tensor(squared_scale))
+    ``loss`` is one whose ``exp(-value)`` is a likelihood. Labels count one by one, each a sample of its own.
+    """
+    f, Y, weight = predicted_rows(objective, left_out)
+    if isinstance(loss, LogLoss):
+        weight = weight.repeat_interleave(Y.shape[1])
+        f, Y = f.reshape(len(f), -1, 1), Y.reshape(-1, 1)
+    return torch.stack([-loss.value(g / T, Y) for g in f]), weight
 
 
 def log_likelihood(objective: Objective, *left_out: LeftOut, weights: np.ndarray, loss: Loss, T: float) -> Tensor:
@@ -176,16 +155,8 @@ def log_likelihood(objective: Objective, *left_out: LeftOut, weights: np.ndarray
     The mean is by the ``weights`` of the members. ``loss`` is a log loss: ``exp(-value)`` is a likelihood.
     """
     counted, weights = voters(left_out, weights)
-    f = torch.stack([member.outputs for member in counted])
-    # A sample that alone determines a weight has no prediction without itself.
-    predicted = torch.isfinite(f).all(2).all(0)
-    f, Y, weight = f[:, predicted], objective.Y.to(f)[predicted], objective.sample_weight.to(f)[predicted]
-    if isinstance(loss, LogLoss):
-        # Labels are averaged one by one, each a sample of its own.
-        weight = weight.repeat_interleave(Y.shape[1])
-        f, Y = f.reshape(len(f), -1, 1), Y.reshape(-1, 1)
-    members = torch.stack([-loss.value(g / T, Y) for g in f]) + f.new_tensor(weights).log()[:, None]
-    return torch.logsumexp(members, 0) @ weight
+    log_p, weight = log_probabilities(objective, counted, loss, T)
+    return torch.logsumexp(log_p + log_p.new_tensor(weights).log()[:, None], 0) @ weight
 
 
 def temperature(log_likelihood: Callable[[float], float]) -> float:

@@ -138,8 +138,12 @@ class ModuleNetwork(Network):
     def _flat(self, module: nn.Module) -> np.ndarray:
         return torch.cat([p.detach().double().flatten() for _, p in self._trainable(module)]).numpy()
 
-    def initial_weights(self, random_state: np.random.RandomState, own: bool = False) -> np.ndarray:
+    def initial_weights(
+        self, random_state: np.random.RandomState, own: bool = False, steepness: float = 1.0
+    ) -> np.ndarray:
         """Draw weights by the module's own ``reset_parameters``; the random state of torch stays as it is.
+
+        Which of them make units steep is not known: ``steepness`` changes nothing.
 
         Raises
         ------

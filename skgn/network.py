@@ -92,8 +92,13 @@ class Network(ABC):
         """What the layer's outputs are multiplied by on their own way to f."""
 
     @abstractmethod
-    def initial_weights(self, random_state: np.random.RandomState, own: bool = False) -> np.ndarray:
-        """Draw weights (P,); with ``own`` those that the network came with, if it came with any."""
+    def initial_weights(
+        self, random_state: np.random.RandomState, own: bool = False, steepness: float = 1.0
+    ) -> np.ndarray:
+        """Draw weights (P,); with ``own`` those that the network came with, if it came with any.
+
+        First-layer weights of a network that has layers of units are ``steepness`` times as large as usual.
+        """
 
     @abstractmethod
     def arrays(self, weights: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -45,7 +45,7 @@ class Parameters(BaseEstimator):
         "step_size": [Interval(Real, 0, 1, closed="right")],
         "l2_regularization": [StrOptions({"evidence"}), Interval(Real, 0, None, closed="left")],
         "prior_groups": [StrOptions({"auto", "feature", "layer", "shared", "unit"})],
-        "n_estimators": [Interval(Integral, 1, None, closed="left")],
+        "n_estimators": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "solver": [StrOptions({"auto", "primal", "dual", "cg"})],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
         "early_stopping": ["boolean"],
@@ -77,7 +77,7 @@ class Parameters(BaseEstimator):
         step_size: float,
         l2_regularization: str | float,
         prior_groups: str,
-        n_estimators: int,
+        n_estimators: int | str,
         solver: str,
         batch_size: int | str | None,
         max_iter: int,
@@ -131,8 +131,8 @@ class Parameters(BaseEstimator):
 
     @property
     def _compares(self) -> bool:
-        """Whether candidates of several kinds are trained: not for an objective that is given, nor for one network."""
-        return not self._fixed_l2 and self.n_estimators > 1
+        """Whether candidates of several kinds are trained: not for an objective that is given."""
+        return not self._fixed_l2
 
     def _check_parameters(self) -> tuple[int, ...] | None:
         self._validate_params()

@@ -13,7 +13,7 @@ from .backend import solver_tensor
 from .candidates import Start
 from .damping import DampingRule
 from .evidence import Prior, make_prior
-from .losses import Loss, NoiseLoss
+from .losses import Loss
 from .network import Network
 from .objective import Objective
 from .training import Settings
@@ -33,12 +33,10 @@ class Validation(NamedTuple):
 class Problem:
     """Data in training units, the inputs in each of their scalings, and all that the members share.
 
-    A ``heavy_tailed_loss`` takes the place of ``loss`` where the residuals turn out to have heavy tails. With
-    ``validation`` data the members stop early. A fit that takes ``max_time`` seconds ends with what it has.
+    With ``validation`` data the members stop early. A fit that takes ``max_time`` seconds ends with what it has.
     """
 
     loss: Loss
-    heavy_tailed_loss: NoiseLoss | None
     inputs: dict[str, np.ndarray]
     Y: np.ndarray
     sample_weight: np.ndarray

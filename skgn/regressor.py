@@ -35,9 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["WITHOUT_STD", "GNRegressor"]
 
-#: Losses by name; "auto" starts with normal noise.
+#: Losses by name.
 _LOSSES: dict[str, type[Loss]] = {
-    "auto": SquaredError,
     "squared_error": SquaredError,
     "student_t": StudentTLoss,
     "huber": HuberLoss,
@@ -301,7 +300,7 @@ class GNRegressor(RegressorMixin, BaseGN):
         activation: str = "tanh",
         linear_path: bool = True,
         network: nn.Module | None = None,
-        loss: str = "auto",
+        loss: str = "squared_error",
         quantile: float = 0.5,
         alpha: float = 1.0,
         init: str = "random",
@@ -309,7 +308,7 @@ class GNRegressor(RegressorMixin, BaseGN):
         step_size: float = 1.0,
         l2_regularization: str | float = "evidence",
         prior_groups: str = "auto",
-        n_estimators: int = 4,
+        n_estimators: int | str = "auto",
         solver: str = "auto",
         batch_size: int | str | None = None,
         max_iter: int = 100,
@@ -415,9 +414,6 @@ class GNRegressor(RegressorMixin, BaseGN):
 
     def _transform_target(self, Y: np.ndarray) -> np.ndarray:
         return self._target_scaler.transform(Y)
-
-    def _heavy_tailed_loss(self) -> NoiseLoss | None:
-        return StudentTLoss() if self.loss == "auto" and not self._fixed_l2 else None
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train in one pass on a block of rows, going on from the blocks before, or from a fit.

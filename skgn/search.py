@@ -7,7 +7,6 @@ training takes: of a fit, or of a block of a stream.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,34 +18,22 @@ from joblib import Parallel, delayed
 from .backend import members_at_once, torch_threads
 from .batches import Batches, BatchSteps, BatchTraining, plan_batches
 from .callbacks import FitTasks
-from .candidates import Start
+from .candidates import COMPARED_ROWS, Start
 from .directions import Direction, choose
 from .ensemble import Ensemble, make_member
-from .feedforward import FeedForward
 from .jacobian import Jacobian, gram_flops
-from .leave_one_out import (
-    LeftOut,
-    has_heavy_tails,
-    leave_one_out,
-    log_likelihood,
-    predictive_score,
-    temperature,
-)
+from .leave_one_out import LeftOut, allowance, leave_one_out, log_likelihood, predictive_score, temperature
 from .limits import Limits
-from .losses import LogLoss, NoiseLoss, SoftmaxLoss
-from .mixture import equal_weights
+from .losses import LogLoss, SoftmaxLoss
 from .network import Network
 from .problem import Problem
+from .stacking import stacking_weights
 from .training import CONVERGED, Training, Watch
 
 __all__ = ["Candidate", "Plan", "Search", "train_members"]
 
-#: A search compares its candidates after these iterations: the better half goes on, then the members alone.
-#: Small networks show sooner what they are worth under a squared error than larger ones, or any under a log loss.
-_ROUNDS, _SHORT_ROUNDS, _FEW_UNITS = (10, 20), (6, 14), 24
-
-#: Rows on which a search runs; the members go on with all.
-_SEARCH_ROWS = 2000
+#: Candidates are compared after so many iterations (docs/benchmarks.md).
+_COMPARED_AFTER = 16
 
 #: Without a search, rows to begin on where the objective stays the same and there are ``_WORTHWHILE`` times as many:
 #: at least so many, and so many for each weight; until an iteration gains less than the part ``_APPROACHED``.
@@ -163,7 +150,7 @@ def _first_rows(problem: Problem, starts: Sequence[Start], n_members: int) -> in
     """Rows that a fit begins on: of a search, or where an approach on a sample pays; else all."""
     n = problem.n_samples
     if len(starts) > n_members:
-        return min(n, _SEARCH_ROWS)
+        return min(n, COMPARED_ROWS)
     sample = max(_SAMPLE_ROWS, max(_ROWS_PER_WEIGHT * network.n_weights for network in _networks(starts)))
     approach = problem.settings.project_readout and problem.settings.max_iter > 0 and n >= _WORTHWHILE * sample
     return sample if approach else n
@@ -186,7 +173,7 @@ class Candidate:
 
 
 class Search:
-    """Trains candidates in threads and keeps as members those that predict best what they have not seen.
+    """Trains candidates in threads and weighs them by what they predict of samples that they have not seen.
 
     Where there are no more candidates than members, all that is left of it is their training.
 
@@ -224,57 +211,42 @@ class Search:
     def run(self) -> Ensemble:
         """The recipe.
 
-        Of more candidates than members the better ones, by :func:`~skgn.leave_one_out.predictive_score`, are found in
-        rounds of a few iterations on some of the rows; only the members are trained to the end. The rounds also tell
-        whether the noise has heavy tails; if so, all begins anew with the loss for that. Where the evidence
-        regularises a log loss, left-out samples set the temperature.
+        All members are trained to the end, and left-out samples tell how much each of them counts. Of more candidates
+        than members the better ones, by :func:`~skgn.leave_one_out.predictive_score`, go on after some iterations on
+        some of the rows. Where the evidence regularises a log loss, left-out samples set the temperature.
         """
         candidates = self.begin()
         with self._parallel:
-            for until, kept in self.rounds():
-                candidates = self.compare(candidates, until, kept)
-            anew = self.finds_heavy_tails(candidates[0])
-            if not anew:
-                candidates = self.compare(candidates, self._max_iter, self._n_members, last=True)
-        return self.begin_anew(candidates).run() if anew else self.conclude(candidates)
-
-    def rounds(self) -> list[tuple[int, int]]:
-        """Iterations after which the candidates are compared, and how many go on; none without a search."""
-        if not self.plan.searches:
-            return []
-        networks, count = _networks(self._starts), len(self._starts)
-        few = all(isinstance(net, FeedForward) and sum(net.hidden_layer_sizes) <= _FEW_UNITS for net in networks)
-        first, second = _SHORT_ROUNDS if isinstance(self._problem.loss, NoiseLoss) and few else _ROUNDS
-        return [(first, max(self._n_members, count // 2)), (second, self._n_members)]
-
-    def finds_heavy_tails(self, best: Candidate) -> bool:
-        """Whether the best candidate of a search says that another loss is called for, and there is time for it."""
-        if not self.plan.searches or self._problem.heavy_tailed_loss is None:
-            return False
-        return has_heavy_tails(best.training, best.left_out) and not self._limits.over
-
-    def begin_anew(self, candidates: list[Candidate]) -> Search:
-        """The search under the loss for heavy tails, from the start: outliers have led the candidates astray."""
-        assert self._problem.heavy_tailed_loss is not None
-        problem = dataclasses.replace(self._problem, loss=self._problem.heavy_tailed_loss, heavy_tailed_loss=None)
-        self._drop(candidates)
-        # Their systems must not be in memory beside the new ones.
-        candidates.clear()
-        self._report("heavy tails: all candidates begin anew")
-        tasks = None if self._tasks is None else self._tasks.begin_anew(len(self._starts))
-        return Search(problem, self._starts, self._n_members, self._n_workers, self._limits, tasks)
+            if self.plan.searches:
+                candidates = self.compare(candidates, _COMPARED_AFTER)
+            candidates = self.compare(candidates, self._max_iter, last=True)
+        return self.conclude(candidates)
 
     def conclude(self, candidates: list[Candidate]) -> Ensemble:
-        """The ensemble of the candidates that are left, best first."""
-        loss, left_out = self._problem.loss, [c.left_out for c in candidates if c.left_out is not None]
-        weights, T = equal_weights(len(candidates)), 1.0
+        """The ensemble of the candidates that are left, those that count the most first."""
         with self.plan.arithmetic():
-            if self._tempered and left_out:
-                objective = candidates[0].training.objective
-                T = temperature(
-                    lambda T: float(objective.sum(partial(log_likelihood, weights=weights, loss=loss, T=T), *left_out))
-                )
-            return Ensemble([make_member(c.training, c.start) for c in candidates], weights, loss, T)
+            weights = self._weigh(candidates)
+            # Of members that count alike the objective decides.
+            objectives = np.array([c.training.history["objective"][-1] for c in candidates])
+            order = np.lexsort((objectives, -weights))
+            candidates, weights = [candidates[number] for number in order], weights[order]
+            T = self._temperature(candidates, weights) if self._tempered else 1.0
+            members = [make_member(c.training, c.start) for c in candidates]
+        return Ensemble(members, weights, self._problem.loss, T)
+
+    def _weigh(self, candidates: list[Candidate]) -> np.ndarray:
+        best = max(candidates, key=lambda c: c.score).training.objective
+        left_out, allowances = [c.left_out for c in candidates], [allowance(c.training) for c in candidates]
+        return stacking_weights(best, best.data_loss, left_out, allowances)
+
+    def _temperature(self, candidates: list[Candidate], weights: np.ndarray) -> float:
+        known = [(c.left_out, v) for c, v in zip(candidates, weights, strict=True) if c.left_out is not None]
+        if not known:
+            return 1.0
+        left_out, votes = [each for each, _ in known], np.array([v for _, v in known])
+        objective = candidates[0].training.objective
+        likelihood = partial(log_likelihood, weights=votes, loss=self._problem.loss)
+        return temperature(lambda T: float(objective.sum(partial(likelihood, T=T), *left_out)))
 
     def begin(self) -> list[Candidate]:
         """The candidates at their starts."""
@@ -283,16 +255,16 @@ class Search:
                 Candidate(number, start, self._training(number, start)) for number, start in enumerate(self._starts)
             ]
 
-    def compare(self, candidates: list[Candidate], until: int, kept: int, last: bool = False) -> list[Candidate]:
+    def compare(self, candidates: list[Candidate], until: int, last: bool = False) -> list[Candidate]:
         """Those to be kept, best first, after all have trained for up to ``until`` iterations."""
         until = min(until, self._max_iter)
         planned = len(candidates) * (until - max(c.training.n_iter for c in candidates))
-        later = 0 if last else kept * min(self._max_iter - until, _USUAL_ITERATIONS)
+        later = 0 if last else self._n_members * min(self._max_iter - until, _USUAL_ITERATIONS)
         self._limits.begin_round(len(candidates), planned / max(planned + later, 1))
         self._parallel(delayed(self.advance)(candidate, until, last) for candidate in candidates)
         begun = _well_begun(candidates) if self._limits.over else candidates
         self._parallel(delayed(self.judge)(candidate, last) for candidate in begun)
-        best = sorted(begun, key=lambda candidate: candidate.rank)[:kept]
+        best = sorted(begun, key=lambda candidate: candidate.rank)[: self._n_members]
         self._drop(candidate for candidate in candidates if candidate not in best)
         if not last:
             numbers = ", ".join(str(number + 1) for number in sorted(c.number for c in best))
@@ -328,14 +300,17 @@ class Search:
                 limits.interrupt()
 
     def judge(self, candidate: Candidate, last: bool) -> None:
-        """Score what a candidate predicts of left-out samples, where anything depends on it."""
+        """What a candidate predicts of left-out samples, where anything depends on it."""
         training = candidate.training
         with self.plan.arithmetic():
             if last or self._limits.over:
                 self._finish(training)
-            candidate.left_out = leave_one_out(training) if self.plan.searches or self._tempered else None
-        if self.plan.searches:
-            candidate.score = predictive_score(training, candidate.left_out)
+            if self._n_members > 1 or self._tempered or not last:
+                candidate.left_out = leave_one_out(training)
+                candidate.score = predictive_score(training, candidate.left_out)
+            else:
+                # What the search has left out was of its rows.
+                candidate.left_out = None
 
     def _training(self, number: int, start: Start) -> Training:
         """The training of a candidate from its start, on the first rows."""
@@ -360,7 +335,7 @@ class Search:
         warms_up = start.network in plan.batches or (plan.first_rows < plan.rows and not plan.searches)
         # An iteration that finds no step on some rows may find one on all.
         at_once = plan.first_rows == plan.rows and not plan.batches
-        before = 0 if at_once else (_ROUNDS[-1] if plan.searches else max_iter) + 1
+        before = 0 if at_once else (_COMPARED_AFTER if plan.searches else max_iter) + 1
         return self._tasks.candidate(self._kind, number, before + max_iter, warms_up, start, self._problem.loss)
 
     def _go_to_all_rows(self, candidate: Candidate) -> None:

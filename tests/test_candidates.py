@@ -6,56 +6,129 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from skgn.candidates import draw_starts, layer_choices
+from skgn import GNClassifier, GNRegressor
+from skgn.candidates import (
+    Kind,
+    Level,
+    candidate_count,
+    draw_starts,
+    layer_choices,
+    level_choices,
+    member_count,
+    prior_choices,
+)
 from skgn.feedforward import FeedForward
 
-FEATURE, LAYER, UNIT = "feature", "layer", "unit"
+NETWORKS = [("robust", FeedForward(3, 1, (20,))), ("periodic", FeedForward(7, 1, (10,)))]
+SMOOTH, STEEP = LEVELS = level_choices(has_noise=True, compared=True)
+PRIORS = prior_choices(compared=True)
+EIGHT = [Kind(*each) for each in itertools.product(NETWORKS, LEVELS, PRIORS)]
 
 
-def starts(networks, priors, noise, n_members=1):
-    pairs = [(name, FeedForward(3, 1, sizes)) for name, sizes in networks]
-    return draw_starts(pairs, priors, noise, n_members, np.random.RandomState(0))
+def starts(kinds, n, balanced=True):
+    return draw_starts(kinds, n, balanced, np.random.RandomState(0))
+
+
+def steepness(start):
+    """By how much the first layer is larger than that of the same draw without any."""
+    plain = start.network.initial_weights(np.random.RandomState(start.seed))
+    n_first = int(np.prod(start.network.shapes[0]))
+    np.testing.assert_array_equal(start.weights[n_first:], plain[n_first:])
+    ratios = np.unique(np.round(start.weights[:n_first] / plain[:n_first], 12))
+    assert len(ratios) == 1
+    return ratios[0]
 
 
 def choices(found):
-    return [(s.inputs, s.network.hidden_layer_sizes, s.prior, s.noise_precision) for s in found]
+    return [(s.inputs, s.network.hidden_layer_sizes, s.prior, s.noise_precision, steepness(s)) for s in found]
 
 
-SIX = [(name, sizes) for name in ("robust", "rank", "periodic") for sizes in ((20,), (10, 10))]
+def test_the_kinds_are_those_of_the_documentation():
+    expected = itertools.product([("robust", (20,)), ("periodic", (10,))], ["feature", "layer"], [(1, 1), (30, 4)])
+    assert set(choices(starts(EIGHT, 8))) == {(*network, prior, *level) for network, prior, level in expected}
 
 
-def test_half_of_the_combinations_contain_every_pair_of_choices_equally_often():
-    found = choices(starts(SIX, (FEATURE, LAYER), (1.0, 30.0)))
-    assert len(found) == len(set(found)) == 12
-    for i, j in itertools.combinations(range(4), 2):
-        pairs = Counter((choice[i], choice[j]) for choice in found)
-        levels = len({a for a, _ in pairs}) * len({b for _, b in pairs})
-        assert len(pairs) == levels and set(pairs.values()) == {12 // levels}
+@pytest.mark.parametrize("n", [4, 8, 12])
+def test_every_pair_of_choices_is_as_frequent_in_the_first_half_of_the_kinds(n):
+    found = [(inputs, prior, precision) for inputs, _, prior, precision, _ in choices(starts(EIGHT, n))]
+    assert len(set(found)) == min(n, 8)
+    for i, j in itertools.combinations(range(3), 2):
+        assert Counter((choice[i], choice[j]) for choice in found).most_common()[-1][1] == n // 4
 
 
-def test_a_single_open_choice_is_not_halved():
-    assert [s.prior for s in starts([("robust", (20,))], (FEATURE, LAYER, UNIT), (None,))] == [FEATURE, LAYER, UNIT]
-    assert [s.noise_precision for s in starts([("robust", (20,))], (FEATURE,), (1.0, 30.0))] == [1.0, 30.0]
-    assert len(starts(SIX[:2], (FEATURE,), (None,))) == 2
+def test_of_two_open_choices_both_are_balanced_in_the_first_half():
+    first, second = choices(starts([kind for kind in EIGHT if kind.network == NETWORKS[0]], 2))
+    assert all(a != b for a, b in zip(first[2:], second[2:], strict=True))
 
 
-@pytest.mark.parametrize("n_members", [1, 4, 7])
-def test_no_choice_at_all_gives_as_many_seeds_as_members(n_members):
-    found = starts([("robust", (20,))], (0.1,), (None,), n_members)
-    assert len(found) == len({s.weights.tobytes() for s in found}) == n_members
+def test_a_single_network_is_compared_in_the_order_of_the_kinds():
+    found = starts(EIGHT[:4], 3, balanced=False)
+    assert [(s.prior, s.noise_precision) for s in found] == [("feature", 1.0), ("layer", 1.0), ("feature", 30.0)]
 
 
-@pytest.mark.parametrize("n_members", [1, 4, 20])
-def test_there_are_twice_as_many_candidates_as_members(n_members):
-    found = starts(SIX, (FEATURE, LAYER), (1.0, 30.0), n_members)
-    assert len(found) >= 2 * n_members
-    assert len({s.weights.tobytes() for s in found}) == 2 * len(found) // 12  # one layer and two, for each seed
+@pytest.mark.parametrize("n", [1, 4, 7, 20])
+@pytest.mark.parametrize("kinds", [EIGHT, EIGHT[:1]], ids=["eight", "one"])
+def test_kinds_come_again_with_other_weights(kinds, n):
+    found = starts(kinds, n)
+    assert len({start.seed for start in found}) == len({start.weights.tobytes() for start in found}) == n
+    assert choices(found) == (choices(found[: len(kinds)]) * n)[:n]
+
+
+@pytest.mark.parametrize(
+    ("n_estimators", "n_rows", "sizes", "compared", "expected"),
+    [
+        ("auto", 2000, (20,), True, 8),
+        ("auto", 2001, (20,), True, 4),
+        # More than 1,000 weights, where the network of the fewest has as many.
+        ("auto", 100, (32, 32), True, 4),
+        ("auto", 100, (20,), False, 4),
+        (1, 2001, (20,), True, 1),
+        (11, 100, (32, 32), False, 11),
+    ],
+)
+def test_number_of_members(n_estimators, n_rows, sizes, compared, expected):
+    networks = [FeedForward(3, 1, sizes), FeedForward(3, 1, (40, 40))]
+    assert member_count(n_estimators, n_rows, networks, compared) == expected
+
+
+@pytest.mark.parametrize(
+    ("n_members", "n_rows", "n_kinds", "compared", "expected"),
+    [
+        (8, 2000, 8, True, 8),
+        (3, 2000, 8, True, 3),
+        (4, 2001, 8, True, 8),
+        (11, 2001, 8, True, 22),
+        (4, 2001, 1, True, 4),
+        (4, 2001, 8, False, 4),
+        (1, 100, 4, True, 3),
+        (1, 10**6, 4, True, 3),
+        (1, 100, 2, True, 2),
+        (1, 100, 1, True, 1),
+        (1, 100, 4, False, 1),
+    ],
+)
+def test_number_of_candidates(n_members, n_rows, n_kinds, compared, expected):
+    assert candidate_count(n_members, n_rows, n_kinds, compared) == expected
+
+
+def test_levels():
+    assert LEVELS == (Level(1.0, 1.0), Level(30.0, 4.0))
+    assert level_choices(has_noise=True, compared=False) == (SMOOTH,)
+    # Classes have no noise precision; the units of a module cannot be made steep, and a linear model has none.
+    assert level_choices(has_noise=False, compared=True) == (Level(None, 1.0), Level(None, 4.0))
+    assert level_choices(has_noise=True, compared=True, steep=False) == (Level(1.0, 1.0), Level(30.0, 1.0))
+    assert level_choices(has_noise=False, compared=True, steep=False) == (Level(None, 1.0),)
+
+
+def test_priors():
+    assert PRIORS == ("feature", "layer")
+    assert prior_choices(compared=False) == prior_choices(compared=True, features=False) == ("layer",)
 
 
 @pytest.mark.parametrize(
     ("n_inputs", "n_outputs", "n_observations", "given", "expected"),
     [
-        ({"robust": 8}, 1, 100, None, [("robust", (20,)), ("robust", (10, 10))]),
+        ({"robust": 8}, 1, 100, None, [("robust", (20,))]),
         ({"robust": 8}, 1, 1e5, None, [("robust", (16, 16))]),
         ({"robust": 8}, 1, 1e5, (5,), [("robust", (5,))]),
         ({"robust": 8}, 1, 1e5, (), [("robust", ())]),
@@ -63,11 +136,12 @@ def test_there_are_twice_as_many_candidates_as_members(n_members):
         ({"robust": 60}, 1, 100, None, [("robust", (10, 10))]),
         # All have more, and the smallest stays.
         ({"robust": 300}, 1, 100, None, [("robust", (10, 10))]),
+        ({"robust": 8, "periodic": 24}, 1, 100, None, [("robust", (20,)), ("periodic", (10,))]),
         ({"robust": 8, "periodic": 24}, 1, 1e5, (9,), [("robust", (9,)), ("periodic", (9,))]),
         ({"robust": 8, "periodic": 24}, 1, 1e5, (90,), [("robust", (90,))]),
         ({"rank": 8, "periodic": 24}, 1, 1e5, None, [("rank", (16, 16)), ("periodic", (12, 12))]),
         # Observations for the weights of the former, not of the latter.
-        ({"rank": 8, "periodic": 24}, 1, 3700, None, [("rank", (16, 16)), ("periodic", (10,)), ("periodic", (10, 10))]),
+        ({"rank": 8, "periodic": 24}, 1, 3700, None, [("rank", (16, 16)), ("periodic", (10,))]),
         ({"robust": 100, "periodic": 300}, 1, 100, None, [("robust", (10, 10))]),
         ({"periodic": 300}, 1, 100, None, [("periodic", (10,))]),
         # Most of the columns have two values only; with periodic inputs too where these are few weights.
@@ -76,14 +150,48 @@ def test_there_are_twice_as_many_candidates_as_members(n_members):
         ({"robust": 200, "periodic": 240}, 5, 1e5, None, [("robust", (5,))]),
         ({"robust": 100, "periodic": 152}, 1, 100, None, [("robust", (10, 10))]),
         ({"robust": 100, "periodic": 110}, 6, 100, None, [("robust", (10, 10))]),
-        (
-            {"robust": 60, "periodic": 62},
-            1,
-            100,
-            None,
-            [("robust", (10, 10)), ("periodic", (10,)), ("periodic", (10, 10))],
-        ),
+        ({"robust": 60, "periodic": 62}, 1, 100, None, [("robust", (10, 10)), ("periodic", (10,))]),
     ],
 )
 def test_hidden_layers_of_auto(n_inputs, n_outputs, n_observations, given, expected):
     assert layer_choices(n_inputs, n_outputs, n_observations, given) == expected
+
+
+# --- Of a fit
+
+SHORT = {"max_iter": 2, "tol": 1e9, "random_state": 0}
+
+
+def members(model):
+    return len(model.estimators_), {(m.inputs, m.network.hidden_layer_sizes, m.prior) for m in model.estimators_}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
+def test_members_of_small_tables_are_of_all_kinds(estimator):
+    X = np.random.RandomState(0).standard_normal((60, 2))
+    model = estimator(**SHORT).fit(X, np.sign(X[:, 0]))
+    kinds = itertools.product([("robust", (20,)), ("periodic", (10,))], PRIORS)
+    assert members(model) == (8, {(*network, prior) for network, prior in kinds})
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({}, 4),
+        ({"l2_regularization": 1e-2}, 4),
+        ({"n_estimators": 1}, 1),
+        ({"n_estimators": 3, "hidden_layer_sizes": ()}, 3),
+    ],
+    ids=str,
+)
+def test_members_of_long_tables(parameters, expected):
+    X = np.random.RandomState(0).standard_normal((2100, 2))
+    model = GNRegressor(**{"hidden_layer_sizes": (2,)} | SHORT | parameters).fit(X, X[:, 0])
+    assert len(model.estimators_) == expected
+
+
+def test_streams_have_four_members():
+    X = np.random.RandomState(0).standard_normal((60, 2))
+    assert len(GNRegressor((2,), random_state=0).partial_fit(X, X[:, 0]).estimators_) == 4

@@ -1,3 +1,6 @@
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
@@ -48,6 +51,55 @@ def test_scores_at_least_as_well_as_scikit_learns_mlp(name):
         accuracy = reference["test_accuracy"]
         assert scores["test_accuracy"].mean() >= accuracy.mean() - accuracy.std() / np.sqrt(len(accuracy))
         assert scores["test_neg_log_loss"].mean() >= reference["test_neg_log_loss"].mean()
+
+
+@pytest.fixture(scope="module")
+def relations():
+    """What the benchmark of known relations defines."""
+    return runpy.run_path(str(Path(__file__).parent.parent / "examples" / "benchmarks" / "relations.py"))
+
+
+#: With seed 0 a single network finds XOR by good luck.
+SEED = 1
+
+#: Case, model, and the best peer there, or its score where its fit takes long (a Gaussian process of many columns).
+#: Where most targets are zero the best peer depends on the seed: the linear one is not to be missed.
+RELATIONS = [
+    ("sin(5x) n 100", "default", "gp"),
+    ("sin(6x) n 100", "default", "gp"),
+    ("|x1| + |x2|", "default", 0.93),
+    ("x1 x2", "default", "gp"),
+    ("x1 x2", "one", "gp"),
+    ("x0 + x1^2 d 40", "default", 0.997),
+    ("XOR of 2", "one", "boosting"),
+    ("noise d 100", "default", "ridge"),
+    ("diabetes + 200 columns", "default", "boosting"),
+    ("linear t3", "default", "ridge"),
+    ("linear lognormal", "default", "ridge"),
+    ("90 % zeros", "default", "ridge"),
+]
+
+
+@pytest.mark.parametrize(("name", "model", "peer"), RELATIONS)
+def test_finds_a_known_relation_as_well_as_its_best_peer(relations, name, model, peer):
+    case = relations["CASES"][name]
+    d = relations["sample"](case, SEED)[0].shape[1]
+    ours, *theirs = (
+        relations["measure"](relations["make"](kind, case, d, SEED), case, SEED)
+        for kind in (model, peer)
+        if isinstance(kind, str)
+    )
+    # Beside the score: nothing is found in noise, and the mean of a skewed target is kept.
+    assert not relations["breaks"](case, ours), ours
+    best = theirs[0]["score"] if theirs else peer
+    assert ours["score"] >= best - relations["ALLOWED"][model][0]
+
+
+@pytest.mark.parametrize("name", ["linear normal", "linear exponential", "linear t3", "linear lognormal"])
+def test_a_linear_model_is_exact_without_noise(relations, name):
+    """Whatever the distribution of the inputs."""
+    model = GNRegressor((), random_state=SEED)
+    assert relations["measure"](model, relations["CASES"][name], SEED)["score"] > 0.9999
 
 
 @pytest.fixture(scope="module")

@@ -138,7 +138,7 @@ class DaskGN(BaseGN):
         )
         encode, k = self._encoder(merged)
         loss = self._training_loss()
-        starts = self._starts(hidden, k, total * k, isinstance(loss, NoiseLoss), self._compares)
+        starts = self._starts(hidden, k, int(n), total * k, isinstance(loss, NoiseLoss), self._compares)
         largest = max((start.network for start in starts), key=lambda network: network.n_weights)
         self._check_memory(largest.n_weights, len(starts))
         shards = merged.map(partial(scale, scalers=dict(self._input_scalers), encode=encode))

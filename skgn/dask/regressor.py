@@ -18,7 +18,7 @@ from .shards import Shards
 __all__ = ["DaskGNRegressor"]
 
 #: Losses whose targets are transformed by statistics that are sums over the rows.
-_LOSSES = ("auto", "squared_error", "student_t")
+_LOSSES = ("squared_error", "student_t")
 
 
 def _width(rows: Merged) -> int:
@@ -43,7 +43,7 @@ class DaskGNRegressor(DaskGN, GNRegressor):
     level is estimated; see ``bytes_per_iteration_``.
 
     The parameters are those of :class:`~skgn.GNRegressor`, with these differences: ``standardize=True`` is "robust"
-    also where candidates are compared, ranks ("rank", "periodic") are refused; so are other losses than "auto",
+    also where candidates are compared, ranks ("rank", "periodic") are refused; so are other losses than
     "squared_error" and "student_t"; the solver is "primal"; the device is the CPU of the workers.
 
     Parameters

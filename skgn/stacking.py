@@ -1,0 +1,123 @@
+"""How much each member of an ensemble counts, by what the members predict of samples left out.
+
+The weights v of the mixture minimise, over v >= 0 that sum to 1,
+
+    L(v) / L_best + c m sum_m (v_m - 1/m)^2
+
+where L is the mean loss of the mixture on the samples left out, L_best the least of a member alone, and m the number of
+members. The second term draws members that are nearly as good to equal weights: on a few hundred samples their
+differences are mostly chance. A member that has failed has many times the least loss, and no weight.
+
+The mixture of members with a noise level has the mean of their outputs, that of others the mean of their likelihoods.
+Precisions estimated from the same samples make left-out losses too small: for each, half a nat spread over the samples
+is added to log losses, and enlarges residuals as much (:func:`~skgn.leave_one_out.allowance`).
+
+References
+----------
+D. H. Wolpert, Stacked generalization, Neural Networks 5 (1992).
+Y. Yao, A. Vehtari, D. Simpson and A. Gelman, Using stacking to average Bayesian predictive distributions, Bayesian
+Analysis 13 (2018).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+
+from .leave_one_out import LeftOut, log_probabilities, predicted_rows
+from .losses import Loss, NoiseLoss
+from .mixture import equal_weights
+from .objective import Objective
+
+__all__ = ["stacking_weights"]
+
+#: c, and the part of the weights that is taken for a rounding error of the minimiser.
+_SHRINKAGE, _NEGLIGIBLE = 0.2, 1e-4
+
+#: A member with so many times the least left-out loss has failed.
+_FAILED = 10.0
+
+#: Likelihood ratios beyond the exponential of this, on the way to the minimum, are of no use.
+_LARGEST_LOG_RATIO = 50.0
+
+
+def stacking_weights(
+    objective: Objective, loss: Loss, left_out: Sequence[LeftOut | None], allowances: Sequence[float]
+) -> np.ndarray:
+    """Weights (n_members,) of the members of a mixture.
+
+    Parameters
+    ----------
+    objective : Objective
+        The data, of any of the members.
+    loss : Loss
+        By which predictions of the mixture are judged.
+    left_out : sequence of LeftOut or None
+        What each member predicts of each sample without it. A member of which this is not known has no weight; where
+        it is known of none, all have the same.
+    allowances : sequence of float
+        Nats a sample by which each member's left-out log density is too high.
+    """
+    known = [number for number, outputs in enumerate(left_out) if outputs is not None]
+    outputs = [left_out[number] for number in known]
+    nats = [allowances[number] for number in known]
+
+    def mean_loss(v: np.ndarray) -> tuple[float, np.ndarray]:
+        mixture_loss = partial(_mixture_loss, weights=v, loss=loss, allowances=nats)
+        value, *gradient = (objective.sum(mixture_loss, *outputs) / objective.total_weight).tolist()
+        return value, np.array(gradient)
+
+    weights = np.zeros(len(left_out))
+    weights[known] = _minimise(mean_loss, len(known))
+    return weights if known else equal_weights(len(left_out))
+
+
+def _minimise(mean_loss: Callable[[np.ndarray], tuple[float, np.ndarray]], m: int) -> np.ndarray:
+    """The weights (m,) that minimise the criterion; equal ones of members without any loss."""
+    alone = np.array([mean_loss(v)[0] for v in np.eye(m)])
+    good = alone <= _FAILED * alone.min(initial=np.inf)
+    start = good / max(good.sum(), 1)
+    if good.sum() < 2 or not alone.min() > 0:
+        return start
+
+    def criterion(v: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = mean_loss(v)
+        apart = v - start
+        c = _SHRINKAGE * good.sum()
+        return value / alone.min() + c * apart @ apart, gradient / alone.min() + 2 * c * apart
+
+    found = minimize(
+        criterion,
+        start,
+        jac=True,
+        method="SLSQP",
+        bounds=[(0, 1) if each else (0, 0) for each in good],
+        constraints={"type": "eq", "fun": lambda v: v.sum() - 1, "jac": np.ones_like},
+    )
+    v = np.where(found.x > _NEGLIGIBLE, found.x, 0.0)
+    return v / v.sum()
+
+
+def _mixture_loss(
+    objective: Objective, *left_out: LeftOut, weights: np.ndarray, loss: Loss, allowances: Sequence[float]
+) -> Tensor:
+    """Summed loss of the mixture, and its derivatives by the weights, (1 + m,)."""
+    if not isinstance(loss, NoiseLoss):
+        log_p, sample_weight = log_probabilities(objective, left_out, loss)
+        return _likelihood_of_mixture(log_p - log_p.new_tensor(allowances)[:, None], sample_weight, weights)
+    f, Y, sample_weight = predicted_rows(objective, left_out)
+    f = Y + (f - Y) * f.new_tensor(allowances).exp()[:, None, None]
+    mean = torch.tensordot(f.new_tensor(weights), f, 1)
+    slopes = torch.einsum("mnk,nk->mn", f, loss.gradient(mean, Y)) @ sample_weight
+    return torch.cat([(loss.value(mean, Y) @ sample_weight)[None], slopes])
+
+
+def _likelihood_of_mixture(log_p: Tensor, sample_weight: Tensor, weights: np.ndarray) -> Tensor:
+    mixture = torch.logsumexp(log_p + log_p.new_tensor(weights).log()[:, None], 0)
+    ratios = (log_p - mixture).clamp(max=_LARGEST_LOG_RATIO).exp()
+    return -torch.cat([(mixture @ sample_weight)[None], ratios @ sample_weight])

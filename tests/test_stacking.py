@@ -1,0 +1,219 @@
+"""Weights of the members: against a search over a grid of weights, with losses and likelihoods of SciPy."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit, log_softmax
+from scipy.stats import poisson
+from scipy.stats import t as student_t
+from sklearn.datasets import load_diabetes
+
+from skgn import GNClassifier, GNRegressor
+from skgn.leave_one_out import LeftOut
+from skgn.losses import LogLoss, PoissonLoss, SoftmaxLoss, SquaredError
+from skgn.robust_losses import StudentTLoss
+from skgn.stacking import stacking_weights
+
+N = 80
+
+
+def tensor(values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def squared_error(f, Y, precision):
+    return 0.5 * (precision * (f - Y) ** 2).sum(1)
+
+
+def minus_student_t(f, Y):
+    """Minus the log density of noise of precision 4, 0 at residual 0, over that precision."""
+    return (student_t.logpdf(0, 8, scale=0.5) - student_t.logpdf(f - Y, 8, scale=0.5)).sum(1) / 4
+
+
+#: Loss, targets from a signal of three columns, and the loss (n,) of outputs that are averaged, or the log likelihood
+#: (members, samples) of members whose likelihoods are.
+CASES = {
+    "squared error": (SquaredError(), lambda z: z[:, :1], lambda f, Y: squared_error(f, Y, 1.0), None),
+    "two outputs": (
+        SquaredError(tensor([0.5, 2.0])),
+        lambda z: z[:, :2],
+        lambda f, Y: squared_error(f, Y, np.array([0.5, 2.0])),
+        None,
+    ),
+    "student_t": (StudentTLoss(tensor([4.0])), lambda z: z[:, :1], minus_student_t, None),
+    "poisson": (
+        PoissonLoss(tensor([0.3])),
+        lambda z: np.floor(np.exp(z[:, :1] + 1)),
+        None,
+        lambda f, Y: (poisson.logpmf(Y, np.exp(f + 0.3)) - poisson.logpmf(Y, Y))[..., 0],
+    ),
+    "two classes": (
+        LogLoss(),
+        lambda z: (z[:, :1] > 0) * 1.0,
+        None,
+        lambda f, Y: np.log(expit(f * (2 * Y - 1)))[..., 0],
+    ),
+    "labels": (
+        LogLoss(),
+        lambda z: (z > 0) * 1.0,
+        None,
+        # Each label is a sample of its own.
+        lambda f, Y: np.log(expit(f * (2 * Y - 1))).reshape(len(f), -1),
+    ),
+    "classes": (SoftmaxLoss(), lambda z: np.eye(3)[z.argmax(1)], None, lambda f, Y: (Y * log_softmax(f, 2)).sum(2)),
+}
+REGRESSIONS = [name for name, (*_, log_p) in CASES.items() if log_p is None]
+
+
+def draw(case, n_members, seed=0, noise=(1.0, 0.8, 0.9)):
+    """Targets (n, k), left-out outputs (members, n, k) of such errors, and sample weights (n,)."""
+    random = np.random.RandomState(seed)
+    z = random.standard_normal((N, 3))
+    Y = CASES[case][1](z)
+    errors = [scale * random.standard_normal(z.shape) for scale in noise[:n_members]]
+    return Y, np.stack([(z + e)[:, : Y.shape[1]] for e in errors]), random.randint(1, 4, N).astype(float)
+
+
+def weights_of(loss, Y, left_out, weight, allowances=None):
+    objective = SimpleNamespace(Y=tensor(Y), sample_weight=tensor(weight), total_weight=weight.sum())
+    objective.sum = lambda function, *args: function(objective, *args)
+    left_out = [None if f is None else LeftOut(tensor(f), None) for f in left_out]
+    return stacking_weights(objective, loss, left_out, allowances or [0.0] * len(left_out))
+
+
+def criterion(case, Y, f, weight, allowances):
+    """The function of the weights (m,) that those of a fit minimise."""
+    _, _, loss, log_p = CASES[case]
+    nats = np.array(allowances)[:, None]
+
+    def mean_loss(v):
+        if log_p is None:
+            return np.average(loss(np.tensordot(v, Y + (f - Y) * np.exp(nats)[..., None], 1), Y), weights=weight)
+        mixture = np.log(v @ np.exp(log_p(f, Y) - nats))
+        return -mixture @ np.repeat(weight, len(mixture) // len(weight)) / weight.sum()
+
+    m = len(f)
+    with np.errstate(divide="ignore"):
+        best = min(mean_loss(v) for v in np.eye(m))
+    return lambda v: mean_loss(v) / best + 0.2 * m * ((v - 1 / m) ** 2).sum()
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("allowances", [[0.0, 0.0, 0.0], [0.2, 0.0, 0.05]], ids=["", "allowances"])
+@pytest.mark.parametrize("n_members", [2, 3])
+def test_weights_are_those_of_a_search_over_a_grid(case, n_members, allowances):
+    Y, f, weight = draw(case, n_members)
+    allowances, step = allowances[:n_members], 0.02
+    found = weights_of(CASES[case][0], Y, f, weight, allowances)
+    at = criterion(case, Y, f, weight, allowances)
+    axis = np.linspace(0, 1, 51)
+    grid = [np.array([*head, 1 - sum(head)]) for head in np.ndindex(*[51] * (n_members - 1)) if sum(head) <= 50]
+    grid = [np.append(step * v[:-1], 1 - step * v[:-1].sum()).clip(0) for v in grid]
+    assert len(grid) == len(axis) if n_members == 2 else len(axis) * 52 // 2
+    values = [at(v) for v in grid]
+    np.testing.assert_allclose(found, grid[np.argmin(values)], atol=1.01 * step)
+    assert at(found) <= min(values) + 1e-7
+    # The members do differ.
+    assert abs(found - 1 / n_members).max() > 0.01
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_members_that_are_the_same_have_equal_weights(case):
+    Y, f, weight = draw(case, 1)
+    np.testing.assert_allclose(weights_of(CASES[case][0], Y, [*f, *f, *f], weight), 1 / 3, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_better_member_has_the_larger_weight_and_one_by_chance_hardly_more(case):
+    Y, f, weight = draw(case, 3, noise=(1.5, 0.5, 0.5))
+    worse, first, second = weights_of(CASES[case][0], Y, f, weight)
+    assert worse < min(first, second) - 0.05
+    assert abs(first - second) < 0.15
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_member_that_has_failed_has_no_weight_and_changes_no_other(case):
+    Y, f, weight = draw(case, 2)
+    wrong = -60 * np.abs(f[:1]) * np.where(Y > 0, 1, -1)
+    found = weights_of(CASES[case][0], Y, [f[0], wrong[0], f[1]], weight)
+    assert found[1] == 0
+    np.testing.assert_allclose(found[[0, 2]], weights_of(CASES[case][0], Y, f, weight), atol=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_sample_weights_are_repetitions(case):
+    Y, f, weight = draw(case, 3)
+    times, loss = weight.astype(int), CASES[case][0]
+    repeated = weights_of(loss, np.repeat(Y, times, 0), np.repeat(f, times, 1), np.ones(times.sum()))
+    np.testing.assert_allclose(weights_of(loss, Y, f, weight), repeated, atol=1e-6)
+    assert abs(weights_of(loss, Y, f, np.ones(N)) - repeated).max() > 1e-4
+
+
+def test_a_member_of_which_nothing_is_known_has_no_weight():
+    Y, f, weight = draw("squared error", 2)
+    found = weights_of(SquaredError(), Y, [None, *f, None], weight)
+    np.testing.assert_array_equal(found, [0, *weights_of(SquaredError(), Y, f, weight), 0])
+    np.testing.assert_array_equal(weights_of(SquaredError(), Y, [None, None], weight), [0.5, 0.5])
+    np.testing.assert_array_equal(weights_of(SquaredError(), Y, [None, f[0]], weight), [0, 1])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_estimated_precisions_lower_the_weight_of_a_member(case):
+    Y, f, weight = draw(case, 1)
+    first, second = (weights_of(CASES[case][0], Y, [*f, *f], weight, [0.0, nats])[1] for nats in (0.05, 0.1))
+    assert second < first - 0.005 and first < 0.495
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_samples_that_a_member_cannot_predict_do_not_count(case):
+    Y, f, weight = draw(case, 2)
+    unknown = f.copy()
+    unknown[0, :5], unknown[1, 5:9] = np.nan, np.inf
+    expected = weights_of(CASES[case][0], Y[9:], f[:, 9:], weight[9:])
+    # The sum of all sample weights is a common factor of the losses.
+    np.testing.assert_allclose(weights_of(CASES[case][0], Y, unknown, weight), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", REGRESSIONS)
+def test_members_without_any_loss_share_the_weight(case):
+    Y, f, weight = draw(case, 1)
+    np.testing.assert_array_equal(weights_of(CASES[case][0], Y, [f[0], Y, Y], weight), [0, 0.5, 0.5])
+
+
+def test_likelihoods_of_0_and_1_have_finite_weights():
+    Y = np.array([[1.0], [0.0], [1.0]])
+    sure = 2000 * (2 * Y - 1)
+    found = weights_of(LogLoss(), Y, [sure * [[1], [1], [-1]], sure * [[1], [-1], [1]]], np.ones(3))
+    np.testing.assert_allclose(found, 0.5, atol=0.01)
+
+
+# --- Of a fit
+
+FITS = {
+    "regression": (GNRegressor, {}),
+    "classes": (GNClassifier, {}),
+    "float l2": (GNRegressor, {"l2_regularization": 1e-4}),
+    "float l2, classes": (GNClassifier, {"l2_regularization": 1e-4}),
+}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("case", FITS)
+def test_members_come_in_the_order_of_their_weights(case):
+    X, y = load_diabetes(return_X_y=True)
+    estimator, parameters = FITS[case]
+    y = y if estimator is GNRegressor else y > 140
+    weights = estimator((4,), n_estimators=3, max_iter=15, random_state=0, **parameters).fit(X, y).weights_
+    assert (np.diff(weights) <= 0).all() and weights[0] > weights[-1] + 1e-3
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(
+    "parameters", [{"solver": "cg", "l2_regularization": 1e-2}, {"l2_regularization": 0.0}], ids=str
+)
+def test_without_left_out_predictions_members_count_alike(parameters):
+    X, y = load_diabetes(return_X_y=True)
+    model = GNRegressor((8,), n_estimators=2, max_iter=5, random_state=0, **parameters).fit(X[:20], y[:20])
+    np.testing.assert_array_equal(model.weights_, 0.5)
