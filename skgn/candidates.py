@@ -28,6 +28,8 @@ __all__ = [
     "level_choices",
     "member_count",
     "prior_choices",
+    "redrawn_count",
+    "steepest_starts",
 ]
 
 #: Hidden layers of small networks: the first of so many weights at the most, or that of the fewest.
@@ -53,8 +55,8 @@ _MEMBERS, _FEW_MEMBERS = 8, 4
 #: Rows up to which every candidate is a member. Of more, twice as many candidates are compared on so many rows.
 COMPARED_ROWS = 2000
 
-#: Candidates for a single network.
-_SHORT_STARTS = 3
+#: Candidates for a single network, and the fewest that are drawn again.
+_SHORT_STARTS, _FEWEST_REDRAWN = 3, 2
 
 
 class Level(NamedTuple):
@@ -68,8 +70,8 @@ class Level(NamedTuple):
 
 
 #: All of the variance is noise, in smooth units; or little is, in steep ones. The former can prune every unit of a
-#: noise-free table, and what varies fast is found by the latter alone.
-_SMOOTH, _STEEP = Level(1.0), Level(30.0, 4.0)
+#: noise-free table, and what varies fast is found by the latter alone. Where neither finds anything, steeper ones may.
+_SMOOTH, _STEEP, _STEEPEST = Level(1.0), Level(30.0, 4.0), Level(30.0, 16.0)
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,12 @@ def candidate_count(n_members: int, n_rows: int, n_kinds: int, compared: bool) -
     return n_members if n_rows <= COMPARED_ROWS else 2 * n_members
 
 
+def redrawn_count(starts: Sequence[Start], n_members: int) -> int:
+    """Candidates drawn again where most members have failed: none where the fit has no choice of levels."""
+    levels = {start.noise_precision for start in starts}
+    return 0 if len(levels) == 1 else max(_FEWEST_REDRAWN, n_members // 2)
+
+
 def draw_starts(
     kinds: Sequence[Kind], n_candidates: int, balanced: bool, random_state: np.random.RandomState
 ) -> list[Start]:
@@ -191,7 +199,16 @@ def draw_starts(
     def half(kind: Kind) -> int:
         return sum(factor.index(value) for factor, value in zip(factors, kind, strict=True)) % 2
 
-    order = sorted(kinds, key=half) if balanced else kinds
+    return _draw(sorted(kinds, key=half) if balanced else kinds, n_candidates, random_state)
+
+
+def steepest_starts(starts: Sequence[Start], n_candidates: int) -> list[Start]:
+    """Candidates in the place of failed ones: of the networks and priors of these ``starts``, from steeper units."""
+    kinds = dict.fromkeys(Kind((start.inputs, start.network), _STEEPEST, start.prior) for start in starts)
+    return _draw(list(kinds), n_candidates, np.random.RandomState([start.seed for start in starts]))
+
+
+def _draw(order: Sequence[Kind], n_candidates: int, random_state: np.random.RandomState) -> list[Start]:
     seeds = random_state.randint(np.iinfo(np.int32).max, size=n_candidates).tolist()
     starts = []
     for number, (seed, ((name, network), level, prior)) in enumerate(zip(seeds, itertools.cycle(order))):

@@ -115,8 +115,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
     n_iter_no_change : int, default=5
         See ``tol`` and ``early_stopping``.
     standardize : bool, "robust", "rank" or "periodic", default=True
-        Scale inputs: "robust" by median and interquartile range, clipped smoothly at 3 units; "rank" to the normal
-        scores z of their ranks; "periodic" to these and, for features of three values or more, sin 2z and cos 2z
+        Scale inputs: "robust" for hidden layers by median and interquartile range, squashed smoothly at 3 units, and
+        for the linear path by mean and standard deviation, clipped at two ranges beyond the values seen; "rank" to the
+        normal scores z of their ranks; "periodic" to these and, for features of three values or more, sin 2z and cos 2z
         beside them. True is "robust", or lets the fit choose among the three where it compares candidates with hidden
         layers ("periodic" up to 1,000 weights).
     categorical_features : "from_dtype", array-like of int, bool or str, or None, default="from_dtype"
@@ -153,9 +154,10 @@ class GNClassifier(ClassifierMixin, BaseGN):
         The class labels; for a multilabel y the indices of the labels.
     coefs_, intercepts_ : list of ndarray
         Weights of the best member by layer, (inputs, outputs) and (outputs,); with ``linear_path`` the inputs of the
-        readout are the last hidden layer's units followed by the network's inputs: one for each feature (for each
-        column of ``preprocessor_``, if there is one), or with periodic inputs (``estimators_[0].inputs``) all scores,
-        then the sines, then the cosines. With ``network=`` its parameters, in order, and no intercepts.
+        readout are the last hidden layer's units followed by those of the linear path: one for each feature (for each
+        column of ``preprocessor_``, if there is one), of robust inputs (``estimators_[0].inputs``) the straight ones,
+        or with periodic inputs all scores, then the sines, then the cosines. With ``network=`` its parameters, in
+        order, and no intercepts.
     network_ : torch.nn.Module
         Only with ``network=``: a copy in float64 with the weights of the best member, which maps scaled inputs to its
         outputs over ``alpha``.

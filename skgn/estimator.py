@@ -32,6 +32,7 @@ from .candidates import (
     level_choices,
     member_count,
     prior_choices,
+    redrawn_count,
 )
 from .damping import as_rule
 from .ensemble import Ensemble, Member, make_member, member_outputs
@@ -220,8 +221,9 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         # What an earlier fit has learned is no part of what callbacks are shown.
         for name in ("_streams", "feature_relevance_"):
             self.__dict__.pop(name, None)
-        tasks = begin_fit(self, X, y, sample_weight, self._attributes, len(starts))
         n_members = self._member_count(problem.n_samples, [start.network for start in starts], self._compares)
+        at_most = len(starts) + redrawn_count(starts, n_members)
+        tasks = begin_fit(self, X, y, sample_weight, self._attributes, at_most)
         try:
             ensemble = train_members(problem, starts, n_members, self.n_jobs, tasks)
             self._store(ensemble)

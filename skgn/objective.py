@@ -58,7 +58,8 @@ class Objective:
         self._rows = row_chunks(network, self.n_columns, self.U)
         self._keep = keeps_linearisation(network, len(self.U), self.n_columns, self.U.element_size())
         self._offset: Tensor | None = None
-        self._unfitted_loss = self._mean_loss(torch.zeros_like(Y))
+        #: Mean loss where all outputs are 0.
+        self.unfitted_loss = self._mean_loss(torch.zeros_like(Y))
 
     def for_member(self, anchor: Tensor | None = None) -> Objective:
         """The same data for one member; outputs at the weights ``anchor`` (``init="centered"``) are subtracted."""
@@ -80,7 +81,7 @@ class Objective:
     def rounding_error(self, value: float) -> float:
         """Objective values closer than this are equal: a few units of ``value`` and, near 0, of the targets squared."""
         units = _ROUNDING_UNITS * self._eps
-        return units * abs(value) + units**2 * self._unfitted_loss
+        return units * abs(value) + units**2 * self.unfitted_loss
 
     def _forward(self, w: Tensor) -> tuple[Tensor, list[Tape]]:
         w = w.to(self.U)

@@ -18,22 +18,26 @@ from joblib import Parallel, delayed
 from .backend import members_at_once, torch_threads
 from .batches import Batches, BatchSteps, BatchTraining, plan_batches
 from .callbacks import FitTasks
-from .candidates import COMPARED_ROWS, Start
+from .candidates import COMPARED_ROWS, Start, redrawn_count, steepest_starts
 from .directions import Direction, choose
 from .ensemble import Ensemble, make_member
 from .jacobian import Jacobian, gram_flops
 from .leave_one_out import LeftOut, allowance, leave_one_out, log_likelihood, predictive_score, temperature
 from .limits import Limits
-from .losses import LogLoss, SoftmaxLoss
+from .losses import LogLoss, Loss, NoiseLoss, SoftmaxLoss
 from .network import Network
+from .objective import Objective
 from .problem import Problem
-from .stacking import stacking_weights
+from .stacking import FAILED, left_out_losses, stacking_weights
 from .training import CONVERGED, Training, Watch
 
 __all__ = ["Candidate", "Plan", "Search", "train_members"]
 
 #: Candidates are compared after so many iterations (docs/benchmarks.md).
 _COMPARED_AFTER = 16
+
+#: Nothing is found where so large a part of the loss of a constant is left.
+_FOUND_NOTHING = 0.9
 
 #: Without a search, rows to begin on where the objective stays the same and there are ``_WORTHWHILE`` times as many:
 #: at least so many, and so many for each weight; until an iteration gains less than the part ``_APPROACHED``.
@@ -207,6 +211,7 @@ class Search:
         self._kind = "candidate" if self.plan.searches else "member"
         estimated = all(isinstance(start.prior, str) for start in starts)
         self._tempered = estimated and isinstance(problem.loss, LogLoss | SoftmaxLoss)
+        self._judged = n_members > 1 or self._tempered or redrawn_count(starts, n_members) > 0
 
     def run(self) -> Ensemble:
         """The recipe.
@@ -220,12 +225,43 @@ class Search:
             if self.plan.searches:
                 candidates = self.compare(candidates, _COMPARED_AFTER)
             candidates = self.compare(candidates, self._max_iter, last=True)
+            again = self.draw_again(candidates)
+            if again:
+                candidates = self.best_of(candidates + self.compare(again, self._max_iter, last=True))
         return self.conclude(candidates)
+
+    def draw_again(self, candidates: list[Candidate]) -> list[Candidate]:
+        """More candidates, from steeper units, where most members have failed or none has found anything.
+
+        In the place of failed ones they are of the kind of the best; where none is good, of all kinds.
+        """
+        count = redrawn_count(self._starts, self._n_members)
+        if count == 0 or self._limits.over or not isinstance(self._problem.loss, NoiseLoss):
+            return []
+        with self.plan.arithmetic():
+            losses = left_out_losses(*self._left_out(candidates))
+        failed, best = losses > FAILED * losses.min(), candidates[int(losses.argmin())]
+        if losses.min() > _FOUND_NOTHING * best.training.objective.unfitted_loss:
+            like = self._starts
+        elif failed.sum() > len(candidates) / 2:
+            like = [best.start]
+        else:
+            return []
+        self._report(f"{int(failed.sum())} of {len(candidates)} members failed: {count} more are drawn")
+        starts = steepest_starts(like, count)
+        with self.plan.arithmetic():
+            return [self._candidate(number, start) for number, start in enumerate(starts, len(self._starts))]
+
+    def best_of(self, candidates: list[Candidate]) -> list[Candidate]:
+        """As many as there are to be members; the others are dropped."""
+        best = sorted(candidates, key=lambda candidate: candidate.rank)[: self._n_members]
+        self._drop(candidate for candidate in candidates if candidate not in best)
+        return best
 
     def conclude(self, candidates: list[Candidate]) -> Ensemble:
         """The ensemble of the candidates that are left, those that count the most first."""
         with self.plan.arithmetic():
-            weights = self._weigh(candidates)
+            weights = stacking_weights(*self._left_out(candidates))
             # Of members that count alike the objective decides.
             objectives = np.array([c.training.history["objective"][-1] for c in candidates])
             order = np.lexsort((objectives, -weights))
@@ -234,10 +270,10 @@ class Search:
             members = [make_member(c.training, c.start) for c in candidates]
         return Ensemble(members, weights, self._problem.loss, T)
 
-    def _weigh(self, candidates: list[Candidate]) -> np.ndarray:
+    def _left_out(self, candidates: list[Candidate]) -> tuple[Objective, Loss, list[LeftOut | None], list[float]]:
+        """What candidates predict of left-out samples, and the loss to judge them by: that of the best."""
         best = max(candidates, key=lambda c: c.score).training.objective
-        left_out, allowances = [c.left_out for c in candidates], [allowance(c.training) for c in candidates]
-        return stacking_weights(best, best.data_loss, left_out, allowances)
+        return best, best.data_loss, [c.left_out for c in candidates], [allowance(c.training) for c in candidates]
 
     def _temperature(self, candidates: list[Candidate], weights: np.ndarray) -> float:
         known = [(c.left_out, v) for c, v in zip(candidates, weights, strict=True) if c.left_out is not None]
@@ -251,9 +287,10 @@ class Search:
     def begin(self) -> list[Candidate]:
         """The candidates at their starts."""
         with self.plan.arithmetic():
-            return [
-                Candidate(number, start, self._training(number, start)) for number, start in enumerate(self._starts)
-            ]
+            return [self._candidate(number, start) for number, start in enumerate(self._starts)]
+
+    def _candidate(self, number: int, start: Start) -> Candidate:
+        return Candidate(number, start, self._training(number, start))
 
     def compare(self, candidates: list[Candidate], until: int, last: bool = False) -> list[Candidate]:
         """Those to be kept, best first, after all have trained for up to ``until`` iterations."""
@@ -264,8 +301,8 @@ class Search:
         self._parallel(delayed(self.advance)(candidate, until, last) for candidate in candidates)
         begun = _well_begun(candidates) if self._limits.over else candidates
         self._parallel(delayed(self.judge)(candidate, last) for candidate in begun)
-        best = sorted(begun, key=lambda candidate: candidate.rank)[: self._n_members]
-        self._drop(candidate for candidate in candidates if candidate not in best)
+        self._drop(candidate for candidate in candidates if candidate not in begun)
+        best = self.best_of(begun)
         if not last:
             numbers = ", ".join(str(number + 1) for number in sorted(c.number for c in best))
             self._report(f"search: candidates {numbers} of {len(self._starts)} go on")
@@ -305,7 +342,7 @@ class Search:
         with self.plan.arithmetic():
             if last or self._limits.over:
                 self._finish(training)
-            if self._n_members > 1 or self._tempered or not last:
+            if self._judged or not last:
                 candidate.left_out = leave_one_out(training)
                 candidate.score = predictive_score(training, candidate.left_out)
             else:

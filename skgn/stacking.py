@@ -34,13 +34,13 @@ from .losses import Loss, NoiseLoss
 from .mixture import equal_weights
 from .objective import Objective
 
-__all__ = ["stacking_weights"]
+__all__ = ["FAILED", "left_out_losses", "stacking_weights"]
 
 #: c, and the part of the weights that is taken for a rounding error of the minimiser.
 _SHRINKAGE, _NEGLIGIBLE = 0.2, 1e-4
 
 #: A member with so many times the least left-out loss has failed.
-_FAILED = 10.0
+FAILED = 10.0
 
 #: Likelihood ratios beyond the exponential of this, on the way to the minimum, are of no use.
 _LARGEST_LOG_RATIO = 50.0
@@ -63,24 +63,41 @@ def stacking_weights(
     allowances : sequence of float
         Nats a sample by which each member's left-out log density is too high.
     """
+    alone = left_out_losses(objective, loss, left_out, allowances)
     known = [number for number, outputs in enumerate(left_out) if outputs is not None]
-    outputs = [left_out[number] for number in known]
+    if not known:
+        return equal_weights(len(left_out))
+    outputs = [each for each in left_out if each is not None]
     nats = [allowances[number] for number in known]
-
-    def mean_loss(v: np.ndarray) -> tuple[float, np.ndarray]:
-        mixture_loss = partial(_mixture_loss, weights=v, loss=loss, allowances=nats)
-        value, *gradient = (objective.sum(mixture_loss, *outputs) / objective.total_weight).tolist()
-        return value, np.array(gradient)
-
     weights = np.zeros(len(left_out))
-    weights[known] = _minimise(mean_loss, len(known))
-    return weights if known else equal_weights(len(left_out))
+    weights[known] = _minimise(partial(_mean_loss, objective, loss, outputs, nats), alone[known])
+    return weights
 
 
-def _minimise(mean_loss: Callable[[np.ndarray], tuple[float, np.ndarray]], m: int) -> np.ndarray:
+def left_out_losses(
+    objective: Objective, loss: Loss, left_out: Sequence[LeftOut | None], allowances: Sequence[float]
+) -> np.ndarray:
+    """Mean loss (n_members,) of each member alone on the samples left out, infinite where it is not known."""
+
+    def alone(outputs: LeftOut, nats: float) -> float:
+        return _mean_loss(objective, loss, [outputs], [nats], np.ones(1))[0]
+
+    pairs = zip(left_out, allowances, strict=True)
+    return np.array([np.inf if outputs is None else alone(outputs, nats) for outputs, nats in pairs])
+
+
+def _mean_loss(
+    objective: Objective, loss: Loss, left_out: Sequence[LeftOut], allowances: Sequence[float], weights: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Mean loss of a mixture, and its derivatives by the weights."""
+    mixture_loss = partial(_mixture_loss, weights=weights, loss=loss, allowances=allowances)
+    value, *gradient = (objective.sum(mixture_loss, *left_out) / objective.total_weight).tolist()
+    return value, np.array(gradient)
+
+
+def _minimise(mean_loss: Callable[[np.ndarray], tuple[float, np.ndarray]], alone: np.ndarray) -> np.ndarray:
     """The weights (m,) that minimise the criterion; equal ones of members without any loss."""
-    alone = np.array([mean_loss(v)[0] for v in np.eye(m)])
-    good = alone <= _FAILED * alone.min(initial=np.inf)
+    good = alone <= FAILED * alone.min(initial=np.inf)
     start = good / max(good.sum(), 1)
     if good.sum() < 2 or not alone.min() > 0:
         return start

@@ -170,6 +170,8 @@ def test_intervals_cover_new_observations_and_widen_away_from_the_data():
     assert model.predict([[6.0]], return_std=True)[1][0] > 2 * np.median(std)
 
 
+# Without noise the evidence rises for ever.
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("noise", [0.0, 2.0])
 def test_noise_free_and_very_noisy_small_data(noise):
     rng = np.random.RandomState(0)

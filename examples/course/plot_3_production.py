@@ -199,9 +199,9 @@ print(f"R2 {hurried.score(X_reference, y_reference):.2f}")
 # - **Size.** Thousands of rows are the method's home. From some hundred thousand on, gradient boosting is faster and
 #   often as good. Time grows with the cube of the number of weights: many classes times many columns is slow.
 # - **Steps and categories.** A smooth network smooths over jumps, and sees a category as columns of 0 and 1.
-# - **Extrapolation.** Inputs are clipped smoothly a few spreads from the median. Far away the prediction is a constant,
-#   and the standard deviation grows less than it should: see exercise 2. An alarm on the inputs themselves costs
-#   little.
+# - **Extrapolation.** Hidden layers read inputs that are squashed a few spreads from the median. Beyond the data the
+#   prediction becomes a line, after two ranges more a constant, and the standard deviation grows less than it should:
+#   see exercise 2. An alarm on the inputs themselves costs little.
 # - **The standard deviation** supposes that rows are independent and that noise is as large everywhere. It covers the
 #   noise and the weights, not a wrong choice of features.
 # - **Causes.** Relevance is what predictions react to, not what would happen if you turned the knob.

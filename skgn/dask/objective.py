@@ -141,7 +141,7 @@ class DistributedObjective(Objective):
         self.network, self.data_loss, self.dtype = view.network, loss, view.dtype
         self.n_columns = loss.columns(self.network.n_outputs)
         n, self.total_weight, unfitted = self.sum(_size).tolist()
-        self.n_samples, self._unfitted_loss = int(n), unfitted / self.total_weight
+        self.n_samples, self.unfitted_loss = int(n), unfitted / self.total_weight
         self.item_size, self._eps = self.dtype.itemsize, float(torch.finfo(self.dtype).eps)
 
     def for_member(self, anchor: Tensor | None = None) -> DistributedObjective:
