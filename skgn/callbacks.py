@@ -2,9 +2,8 @@
 
 A fit has a task for each candidate, side by side, and this one for each of its iterations, one after the other::
 
-    fit > candidate > iteration             a search among candidates; the best go on as members
-    fit > member > iteration                as many candidates as members
-    fit > heavy-tails > candidate > ...     what begins anew where the noise turns out to have heavy tails
+    fit > candidate > iteration     a search among more candidates than members: of a single network, or a long table
+    fit > member > iteration        as many candidates as members
 
 "warm-up-iteration" is an iteration before those that ``n_iter_`` counts: on a part of the rows, or of a search before
 training in batches. Hooks are called one at a time, though candidates train in threads. What a hook can ask for is made
