@@ -277,14 +277,17 @@ class Training:
             values.clear()
 
     def move_to(self, objective: Objective) -> None:
-        """Go on with more samples of the same data; the last entry of the history becomes that of the new objective."""
+        """Go on with more samples of the same data, or begin with them.
+
+        The last entry of the history, if there is one, becomes that of the new objective.
+        """
         objective.data_loss = self.objective.data_loss
         self.objective, self.at = objective, objective.evaluate(self.at.w)
         self.prior.move_to(objective.total_weight)
         self._a = objective.network.expand(self.prior.precision)
         self.status, self._quiet, self._stale, self._best, self.arrived = "running", 0, 0, None, False
         for values in self.history.values():
-            values.pop()
+            del values[-1:]
 
     def _arrive(self, began: float) -> None:
         """Linearise at the present weights, re-estimate the prior, record, and decide whether to stop."""
