@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss
 
+import skgn.candidates
 import skgn.estimator
 import skgn.search
 from skgn import GNClassifier, GNRegressor
@@ -476,7 +477,8 @@ def test_multilabel_predicts_a_set_of_labels():
     p = model.predict_proba(X)
     assert p.shape == model.decision_function(X).shape == Y.shape
     np.testing.assert_array_equal(model.predict(X), p > 0.5)
-    np.testing.assert_allclose(model.predict_log_proba(X), np.log(p), rtol=1e-10)
+    # Near 1 the logarithm of a rounded probability has few digits.
+    np.testing.assert_allclose(model.predict_log_proba(X), np.log(p), rtol=1e-10, atol=1e-15)
     assert (model.predict(X) == Y).mean() > 0.95
 
 
@@ -712,6 +714,12 @@ def test_running_out_of_dampings_is_a_status_not_a_crash():
     assert np.isfinite(model.predict(X)).all()
 
 
+def kept(member):
+    """The iterate whose weights a member has: that of its evidence, or the last."""
+    evidence = member.history["log_evidence"].tolist()
+    return evidence.index(member.log_evidence) if member.log_evidence in evidence else -1
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("solver", ["primal", "dual"])
 @pytest.mark.parametrize("parameters", [{"l2_regularization": 1e-3}, {}], ids=["fixed l2", "default l2"])
@@ -733,7 +741,7 @@ def test_history_has_one_entry_an_iterate(estimator, solver, parameters, record_
     lengths = {len(values) for values in model.history_.values()}
     assert lengths == {model.n_iter_ + 1}
     assert all(isinstance(values, np.ndarray) for values in model.history_.values())
-    assert model.loss_ == model.history_["loss"][-1] and len(model.loss_curve_) == model.n_iter_
+    assert model.loss_ == model.history_["loss"][kept(model.estimators_[0])] and len(model.loss_curve_) == model.n_iter_
     assert model.history_["distance_from_init"][0] == 0
     assert (np.diff(model.history_["time"]) >= 0).all()
     assert model.solver_ == solver
@@ -776,7 +784,7 @@ def test_verbose_prints_a_line_an_iterate_and_silence_nothing(estimator, capsys)
 @unconverged
 def test_verbose_lines_say_which_candidate_they_are_about_and_which_go_on(capsys, n_jobs):
     X, y = data(GNRegressor)
-    model = GNRegressor(hidden_layer_sizes=(4,), n_estimators=2, n_jobs=n_jobs, max_iter=25, random_state=0, verbose=1)
+    model = GNRegressor(hidden_layer_sizes=(4,), n_estimators=1, n_jobs=n_jobs, max_iter=25, random_state=0, verbose=1)
     model.fit(X, y)
     lines = capsys.readouterr().out.splitlines()
     numbers = {}
@@ -787,10 +795,10 @@ def test_verbose_lines_say_which_candidate_they_are_about_and_which_go_on(capsys
             assert re.fullmatch(r"search: candidates [\d, ]+ of \d+ go on", line)
     # Each one's iterations are in order, side by side or not.
     assert all(found == list(range(len(found))) for found in numbers.values())
-    assert len(numbers) > 2
-    last = [line for line in lines if line.startswith("search")][-1]
-    members = [int(number) for number in re.findall(r"\d+", last)[:-1]]
-    assert sorted(len(numbers[i]) - 1 for i in members) == sorted(member.n_iter for member in model.estimators_)
+    assert len(numbers) == 3
+    (last,) = [line for line in lines if line.startswith("search")]
+    (best,) = [int(number) for number in re.findall(r"\d+", last)[:-1]]
+    assert len(numbers[best]) - 1 == model.n_iter_
 
 
 def test_verbose_lines_of_a_stream_say_which_member_they_are_about(capsys):
@@ -1081,7 +1089,12 @@ def test_fitting_in_two_threads_gives_what_each_gives_alone():
 #: A search, small: every member ends short of convergence or not, as it comes.
 SEARCH = {"hidden_layer_sizes": (4,), "max_iter": 25, "random_state": 0}
 
-PRIORS = {GNRegressor: {"feature", "layer"}, GNClassifier: {"feature", "layer", "unit"}}
+
+
+def compare_on(rows, monkeypatch):
+    """Let tables of more rows than so many be compared on these."""
+    for module in (skgn.candidates, skgn.search):
+        monkeypatch.setattr(module, "COMPARED_ROWS", rows)
 
 
 def merged_loss(model, X, y):
@@ -1103,9 +1116,9 @@ def test_members_have_the_documented_scalings_and_priors(estimator, standardize)
     X, y = data(estimator)
     model = estimator(**SEARCH, n_estimators=3, standardize=standardize).fit(X, y)
     assert len(model.estimators_) == 3
-    assert {member.prior for member in model.estimators_} <= PRIORS[estimator]
+    assert {member.prior for member in model.estimators_} == {"feature", "layer"}
     used = {member.inputs for member in model.estimators_}
-    assert used <= ({"robust", "rank", "periodic"} if standardize else {"raw"})
+    assert used == ({"robust", "periodic"} if standardize else {"raw"})
     # No more scalers are kept than there are members that need them.
     assert set(model._input_scalers) == used
 
@@ -1119,9 +1132,9 @@ def test_members_have_the_documented_scalings_and_priors(estimator, standardize)
         ({"standardize": False}, {"raw"}),
         ({"l2_regularization": 1e-2}, {"robust"}),
         ({"standardize": "periodic"}, {"periodic"}),
-        ({}, {"robust", "rank", "periodic"}),
+        ({}, {"robust", "periodic"}),
         # Three columns a feature would make more than 1,000 weights.
-        ({"hidden_layer_sizes": (150,)}, {"robust", "rank"}),
+        ({"hidden_layer_sizes": (150,)}, {"robust"}),
     ],
 )
 @pytest.mark.parametrize("estimator", ESTIMATORS)
@@ -1134,9 +1147,9 @@ def test_scalings_are_a_choice_of_small_nonlinear_models_with_evidence(estimator
 
     monkeypatch.setattr(skgn.estimator, "train_members", train)
     X, y = data(estimator)
-    estimator(**SEARCH | {"max_iter": 2} | params, n_estimators=2).fit(X, y)
+    estimator(**SEARCH | {"max_iter": 2} | params, n_estimators=4).fit(X, y)
     assert tried == expected
-    # A single network is not compared with anything.
+    # A single network is compared with others of its scaling.
     tried.clear()
     estimator(**SEARCH | {"max_iter": 2} | params, n_estimators=1).fit(X, y)
     assert len(tried) == 1 and tried <= expected
@@ -1144,18 +1157,18 @@ def test_scalings_are_a_choice_of_small_nonlinear_models_with_evidence(estimator
 
 @unconverged
 @pytest.mark.parametrize("rows", [7, 30, 10_000])
-@pytest.mark.parametrize(("n_estimators", "max_iter"), [(1, 0), (1, 1), (3, 5), (3, 15), (1, 25), (3, 60)])
+@pytest.mark.parametrize(("n_estimators", "max_iter"), [(1, 0), (1, 1), (3, 5), (3, 16), (1, 25), (3, 60)])
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_a_search_on_some_rows_ends_on_all(estimator, n_estimators, max_iter, rows, monkeypatch):
-    monkeypatch.setattr(skgn.search, "_SEARCH_ROWS", rows)
+    compare_on(rows, monkeypatch)
     X, y = data(estimator)
     model = estimator(**SEARCH | {"max_iter": max_iter}, n_estimators=n_estimators).fit(X, y)
     assert len(model.estimators_) == n_estimators
     assert model.n_iter_ <= max_iter
     np.testing.assert_allclose(model.loss_, merged_loss(model, X, y), rtol=1e-9)
-    assert model.loss_ == model.history_["loss"][-1]
     for member in model.estimators_:
         assert {len(values) for values in member.history.values()} == {member.n_iter + 1}
+        assert member.loss == member.history["loss"][kept(member)]
         assert member.status != "running"
     assert np.isfinite(outputs(model, X)).all()
 
@@ -1167,7 +1180,7 @@ def test_members_know_the_evidence_and_posterior_of_all_rows(solver, monkeypatch
     X, y = data(GNRegressor)
     settings = {**SEARCH, "hidden_layer_sizes": (), "max_iter": 500, "tol": 1e-10, "n_estimators": 1, "solver": solver}
     whole = GNRegressor(**settings, prior_groups="layer").fit(X, y)
-    monkeypatch.setattr(skgn.search, "_SEARCH_ROWS", 30)
+    compare_on(30, monkeypatch)
     searched = GNRegressor(**settings, prior_groups="layer").fit(X, y)
     np.testing.assert_allclose(searched.log_evidence_, whole.log_evidence_, rtol=1e-6)
     for a, b in zip(searched.predict(X, return_std=True), whole.predict(X, return_std=True), strict=True):
@@ -1178,7 +1191,7 @@ def test_members_know_the_evidence_and_posterior_of_all_rows(solver, monkeypatch
 @pytest.mark.parametrize("solver", ["primal", "dual"])
 @pytest.mark.parametrize("max_iter", [1, 5, 20, 23])
 def test_noise_level_is_that_of_all_rows_however_short_the_fit(max_iter, solver, monkeypatch):
-    monkeypatch.setattr(skgn.search, "_SEARCH_ROWS", 20)
+    compare_on(20, monkeypatch)
     X, y = data(GNRegressor)
     model = GNRegressor(**SEARCH | {"max_iter": max_iter}, n_estimators=1, solver=solver).fit(X, y)
     errors = np.sum((y - model.predict(X)) ** 2)
@@ -1188,7 +1201,7 @@ def test_noise_level_is_that_of_all_rows_however_short_the_fit(max_iter, solver,
 @unconverged
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_a_search_is_the_same_with_any_number_of_jobs(estimator, monkeypatch):
-    monkeypatch.setattr(skgn.search, "_SEARCH_ROWS", 30)
+    compare_on(30, monkeypatch)
     X, y = data(estimator)
     first, second = (estimator(**SEARCH, n_estimators=3, n_jobs=jobs).fit(X, y) for jobs in (1, 2))
     for a, b in zip(first.estimators_, second.estimators_, strict=True):
@@ -1201,7 +1214,7 @@ def test_a_search_is_the_same_with_any_number_of_jobs(estimator, monkeypatch):
 @pytest.mark.parametrize("n_estimators", [1, 3])
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_warm_start_keeps_scalings_and_priors_of_the_members(estimator, n_estimators, monkeypatch):
-    monkeypatch.setattr(skgn.search, "_SEARCH_ROWS", 30)
+    compare_on(30, monkeypatch)
     X, y = data(estimator)
     model = estimator(**SEARCH, n_estimators=n_estimators, warm_start=True).fit(X, y)
     kinds = sorted((member.inputs, member.prior) for member in model.estimators_)
@@ -1311,16 +1324,27 @@ def test_start_on_a_sample_treats_weights_as_repetitions(estimator):
 
 
 @pytest.mark.parametrize(
-    "parameters", [{"damping": GainRatio()}, {"damping": 1.0}, {"step_size": 0.5}, {"l2_regularization": "evidence"}]
+    "parameters",
+    [
+        {"damping": GainRatio()},
+        {"damping": 1.0},
+        {"step_size": 0.5},
+        # Both members go on from where they start; of candidates for one, another may be the best after an iteration.
+        {"l2_regularization": "evidence", "n_estimators": 2},
+    ],
 )
 @unconverged
 def test_no_short_cuts_elsewhere(parameters):
     X, y = data(GNRegressor, n=1500)
     initial = GNRegressor(**PLAIN | parameters, max_iter=0).fit(X, y)
     model = GNRegressor(**PLAIN | parameters, max_iter=1).fit(X, y)
-    assert model.history_["objective"][0] == initial.history_["objective"][0]
-    assert model.history_["damping"][1] > 0
-    assert (model.coefs_[0] != initial.coefs_[0]).all()
+    starts = {member.history["objective"][0]: member for member in initial.estimators_}
+    for member in model.estimators_:
+        start = starts.pop(member.history["objective"][0])
+        assert member.history["damping"][1] > 0
+        hidden, initial_hidden = (each.network.arrays(each.weights)[0][0] for each in (member, start))
+        assert (hidden != initial_hidden).all()
+    assert not starts
 
 
 def test_normalised_weights_are_warned_of_where_the_evidence_counts_them():

@@ -403,10 +403,11 @@ def test_weights_are_those_of_the_highest_evidence():
     assert fallen
 
 
-def test_of_pure_noise_the_mean_is_left():
+@pytest.mark.parametrize(("n", "n_estimators"), [(150, 4), (2100, 1)])
+def test_of_pure_noise_the_mean_is_left(n, n_estimators):
     rng = np.random.RandomState(0)
-    X, new = rng.standard_normal((2, 150, 4))
-    y = 3 + rng.standard_normal(150)
-    model = GNRegressor((10,), n_estimators=4, random_state=0).fit(X, y)
+    X, new = rng.standard_normal((2, n, 4))
+    y = 3 + rng.standard_normal(n)
+    model = GNRegressor((10,), n_estimators=n_estimators, random_state=0).fit(X, y)
     assert np.sqrt(np.mean((model.predict(new) - 3) ** 2)) < 0.2
     assert model.noise_std_ == pytest.approx(1, abs=0.15)
