@@ -58,12 +58,14 @@ class NoiseLoss(Loss, ABC):
     residual 0, for equal precisions. The noise of an output has the variance ``variance_factor / beta_k``.
     ``depends_on_scale`` tells whether the scale of the noise changes what weights are best, beyond how much each output
     counts: then it is estimated while training also under a fixed prior. ``renews_gradient`` tells whether the gradient
-    changes so much with it that the next step needs that of the new scale.
+    changes so much with it that the next step needs that of the new scale. ``most_likely_scale`` tells whether the
+    scale is that of greatest likelihood; the evidence may fall on the way to another one.
     """
 
     variance_factor: float
     depends_on_scale: bool = False
     renews_gradient: bool = False
+    most_likely_scale: bool = True
 
     @property
     @abstractmethod

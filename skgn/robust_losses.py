@@ -153,6 +153,7 @@ class HuberLoss(_Reweighted):
     """
 
     variance_factor = 1.0
+    most_likely_scale = False
 
     def __init__(self, beta: Tensor | None = None, threshold: float = _HUBER_THRESHOLD) -> None:
         super().__init__(beta)

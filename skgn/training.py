@@ -338,19 +338,26 @@ class Training:
         self._keep_best(loss, loss < (1 - self.settings.tol) * lowest, "validation")
 
     def _watch_evidence(self, log_evidence: float) -> None:
-        """Keep the weights if their evidence is the highest so far, and stop if it has not risen for long."""
+        """Keep the weights if their evidence is the highest so far, and stop if it has not risen for long.
+
+        Under a noise level that is not the most likely one the last weights are kept, once the evidence has settled.
+        """
+        loss, tolerance = self.objective.data_loss, self.settings.tol * self._evidence_scale()
+        if isinstance(loss, NoiseLoss) and not loss.most_likely_scale:
+            self._stop_if_stale(not abs(log_evidence - self.history["log_evidence"][-2]) <= tolerance, "evidence")
+            return
         highest = -math.inf if self._best is None else -self._best.loss
-        better = log_evidence > highest + self.settings.tol * self._evidence_scale()
-        self._keep_best(-log_evidence, better, "evidence", _EVIDENCE_PATIENCE)
+        self._keep_best(-log_evidence, log_evidence > highest + tolerance, "evidence", _EVIDENCE_PATIENCE)
 
     def _keep_best(self, loss: float, better: bool, status: str, patience: int = 1) -> None:
-        """Keep the iterate of the lowest such loss.
-
-        Stop where none was ``better`` for n_iter_no_change iterations, times ``patience``.
-        """
-        self._stale = 0 if better else self._stale + 1
+        """Keep the iterate of the lowest such loss."""
         if self._best is None or loss < self._best.loss:
             self._best = _Best(loss, self.n_iter, self.at, copy.copy(self.prior), self.objective.data_loss)
+        self._stop_if_stale(better, status, patience)
+
+    def _stop_if_stale(self, better: bool, status: str, patience: int = 1) -> None:
+        """Stop where no iterate was ``better`` for n_iter_no_change iterations, times ``patience``."""
+        self._stale = 0 if better else self._stale + 1
         if self.status == "running" and self._stale >= patience * self.settings.n_iter_no_change:
             self.status = status
 

@@ -256,7 +256,7 @@ def test_parameters_that_a_version_did_not_have_take_their_defaults():
     model = copy.deepcopy(trained("default")[0])
     del model.max_time, model.loss
     loaded = copy.copy(model)
-    assert loaded.max_time is None and loaded.loss == "auto" and loaded.max_iter == SMALL["max_iter"]
+    assert loaded.max_time is None and loaded.loss == "squared_error" and loaded.max_iter == SMALL["max_iter"]
 
 
 @pytest.mark.parametrize("path", sorted(DATA.glob("models-*.pkl.gz")), ids=lambda path: path.name)
