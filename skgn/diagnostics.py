@@ -298,7 +298,8 @@ def _conditioning(case: _Case) -> Finding:
     advice: str | None = 'dtype="float64"'
     if model.dtype != "float32":
         # Where the evidence leaves so little prior, the data have next to no noise.
-        advice = None if case.fixed_l2 is None else f"l2_regularization={highest * eps / _STEP_ERROR:.0e} or more"
+        # Ten times what is needed here, as the largest eigenvalue is another one after another fit.
+        advice = None if case.fixed_l2 is None else f"l2_regularization={10 * highest * eps / _STEP_ERROR:.0e} or more"
     return Finding("conditioning", "ill-conditioned", numbers, text + ": digits are lost", advice)
 
 
@@ -313,7 +314,10 @@ def _extreme_eigenvalues(case: _Case) -> tuple[float, float, str]:
     model, member = case.model, case.member
     history = model.history_
     if "max_eigenvalue" in history:
-        return max(float(history["min_eigenvalue"][-1]), 0.0), float(history["max_eigenvalue"][-1]), "training"
+        # The weights are not the last ones where the evidence, or the validation loss, was better before.
+        kept = [-1, *np.flatnonzero(history["loss"] == model.loss_)][-1]
+        lowest, highest = (float(history[name][kept]) for name in ("min_eigenvalue", "max_eigenvalue"))
+        return max(lowest, 0.0), highest, "training"
     some = np.unique(np.linspace(0, len(case.y) - 1, min(len(case.y), _SPECTRUM_ROWS)).astype(int))
     size = min(member.network.n_weights, len(some) * case.columns)
     if size > _SPECTRUM_SIZE or system_memory(size) > memory_budget():
