@@ -48,8 +48,8 @@ _SMALLEST_PRECISION, _LARGEST_PRECISION = 1e-4, 1e10
 #: Noise variance below this, in units of the standardised target, is taken for rounding error.
 _SMALLEST_NOISE = 1e-12
 
-#: Effective parameters of a group stay above this, so that it can come back.
-_SMALLEST_GAMMA = 1e-3
+#: Effective parameters of a group stay above this, so that it can come back; a group that has more is in use.
+_SMALLEST_GAMMA, _IN_USE = 1e-3, 0.5
 
 
 #: Part of the way that fixed precisions go from the start to 1 in one update, and the distance at which they are there.
@@ -76,6 +76,11 @@ class Prior(Protocol):
     @property
     def n_precisions(self) -> int:
         """Precisions estimated from the data."""
+        ...
+
+    @property
+    def n_in_use(self) -> int:
+        """Those of them whose groups have half an effective parameter at least."""
         ...
 
     @property
@@ -114,7 +119,7 @@ class FixedPrior:
 
     log_evidence: float | None = None
     settled = True
-    n_precisions = 0
+    n_precisions = n_in_use = 0
 
     def __init__(self, network: Network, l2: float, has_noise: bool, like: Tensor, total_weight: float) -> None:
         self.total_weight = total_weight
@@ -275,6 +280,10 @@ class EvidencePrior:
     @property
     def settled(self) -> bool:
         return not self._unit or bool(((self._alpha / self._ones - 1).abs() < _THERE).all())
+
+    @property
+    def n_in_use(self) -> int:
+        return min(int((self.gamma > _IN_USE).sum()), self.n_precisions)
 
     @property
     def noise_variance(self) -> Tensor | None:

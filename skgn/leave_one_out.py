@@ -48,6 +48,10 @@ __all__ = [
 #: excess over the test score was 0.2 to 0.5 nats a precision (docs/benchmarks.md).
 _NATS_PER_PRECISION = 0.5
 
+#: A sample that determines its own output to within this part has no prediction without itself; and a member that has
+#: none for so large a part of the samples interpolates: its predictions of the others say nothing.
+_LEAST_FREEDOM, _MOST = 1e-6, 0.5
+
 #: Temperatures are sought between 1 / e^2 and e^2; their logarithm is normal with variance 1 before the data are seen.
 _LARGEST_LOG_TEMPERATURE = 2.0
 
@@ -60,7 +64,7 @@ class LeftOut(NamedTuple):
 
 
 def leave_one_out(training: Training) -> LeftOut | None:
-    """Predict each sample without itself; None where data and prior leave the weights undetermined."""
+    """Predict each sample without itself; None where weights are undetermined, or most samples determine their own."""
     objective, prior = training.objective, training.prior
     blocks = training.direction.output_blocks(prior.precision)
     if blocks is None:
@@ -72,7 +76,13 @@ def leave_one_out(training: Training) -> LeftOut | None:
         _leave_out, blocks=blocks, loss=training.linearised_loss, beta=beta, scale=beta * objective.total_weight
     )
     left_out: LeftOut = objective.apply(leave_out, training.at)
-    return left_out
+    unpredicted = float(objective.sum(_unpredicted_weight, left_out))
+    return left_out if unpredicted < _MOST * objective.total_weight else None
+
+
+def _unpredicted_weight(objective: Objective, left_out: LeftOut) -> Tensor:
+    unknown = ~torch.isfinite(left_out.outputs).all(1)
+    return objective.sample_weight.to(left_out.outputs) @ unknown.to(left_out.outputs)
 
 
 def _leave_out(
@@ -90,6 +100,8 @@ def _leave_out(
     leverage = copy * C @ root @ root.mT
     eye = torch.eye(leverage.shape[1], dtype=C.dtype, device=C.device)
     without, _ = torch.linalg.solve_ex(eye - leverage, C)
+    determined = leverage.diagonal(dim1=1, dim2=2).amax(1) > 1 - _LEAST_FREEDOM
+    without = torch.where(determined[:, None, None], math.nan, without)
     return LeftOut(at.outputs.to(C) + (without @ (copy * gradient))[..., 0], without)
 
 
@@ -108,8 +120,14 @@ def predictive_score(training: Training, left_out: LeftOut | None) -> float:
 
 
 def allowance(training: Training) -> float:
-    """Nats a sample by which the left-out log density is too high, as precisions were estimated from all samples."""
-    return _NATS_PER_PRECISION * training.prior.n_precisions / training.objective.total_weight
+    """Nats a sample by which the left-out log density is too high, as precisions were estimated from all samples.
+
+    Half a nat for each of the k in use, and the logarithm of the number of ways to choose these among all m: of many
+    features of noise the evidence keeps those that fit the noise best.
+    """
+    m, k = training.prior.n_precisions, training.prior.n_in_use
+    ways = math.lgamma(m + 1) - math.lgamma(k + 1) - math.lgamma(m - k + 1)
+    return (_NATS_PER_PRECISION * k + ways) / training.objective.total_weight
 
 
 def _squared_scale(left_out: LeftOut, noise: Tensor) -> Tensor:

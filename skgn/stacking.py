@@ -64,13 +64,12 @@ def stacking_weights(
         Nats a sample by which each member's left-out log density is too high.
     """
     alone = left_out_losses(objective, loss, left_out, allowances)
-    known = [number for number, outputs in enumerate(left_out) if outputs is not None]
-    if not known:
+    known = np.flatnonzero(np.isfinite(alone))
+    if len(known) == 0:
         return equal_weights(len(left_out))
-    outputs = [each for each in left_out if each is not None]
-    nats = [allowances[number] for number in known]
     weights = np.zeros(len(left_out))
-    weights[known] = _minimise(partial(_mean_loss, objective, loss, outputs, nats), alone[known])
+    comparable = [each if np.isfinite(own) else None for each, own in zip(left_out, alone, strict=True)]
+    weights[known] = _minimise(_mean_loss(objective, loss, comparable, allowances), alone[known])
     return weights
 
 
@@ -78,21 +77,27 @@ def left_out_losses(
     objective: Objective, loss: Loss, left_out: Sequence[LeftOut | None], allowances: Sequence[float]
 ) -> np.ndarray:
     """Mean loss (n_members,) of each member alone on the samples left out, infinite where it is not known."""
-
-    def alone(outputs: LeftOut, nats: float) -> float:
-        return _mean_loss(objective, loss, [outputs], [nats], np.ones(1))[0]
-
-    pairs = zip(left_out, allowances, strict=True)
-    return np.array([np.inf if outputs is None else alone(outputs, nats) for outputs, nats in pairs])
+    known = [number for number, outputs in enumerate(left_out) if outputs is not None]
+    losses = np.full(len(left_out), np.inf)
+    if known:
+        mean_loss = _mean_loss(objective, loss, left_out, allowances)
+        losses[known] = [mean_loss(alone)[0] for alone in np.eye(len(known))]
+    return losses
 
 
 def _mean_loss(
-    objective: Objective, loss: Loss, left_out: Sequence[LeftOut], allowances: Sequence[float], weights: np.ndarray
-) -> tuple[float, np.ndarray]:
-    """Mean loss of a mixture, and its derivatives by the weights."""
-    mixture_loss = partial(_mixture_loss, weights=weights, loss=loss, allowances=allowances)
-    value, *gradient = (objective.sum(mixture_loss, *left_out) / objective.total_weight).tolist()
-    return value, np.array(gradient)
+    objective: Objective, loss: Loss, left_out: Sequence[LeftOut | None], allowances: Sequence[float]
+) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
+    """Mean loss of a mixture of the members that are known, and its derivatives, for weights of these."""
+    nats = [each for each, outputs in zip(allowances, left_out, strict=True) if outputs is not None]
+    outputs = [each for each in left_out if each is not None]
+
+    def mean_loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        mixture_loss = partial(_mixture_loss, weights=weights, loss=loss, allowances=nats)
+        value, *gradient = (objective.sum(mixture_loss, *outputs) / objective.total_weight).tolist()
+        return value, np.array(gradient)
+
+    return mean_loss
 
 
 def _minimise(mean_loss: Callable[[np.ndarray], tuple[float, np.ndarray]], alone: np.ndarray) -> np.ndarray:

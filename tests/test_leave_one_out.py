@@ -8,7 +8,7 @@ import pytest
 import torch
 from dense import draw
 from scipy.optimize import minimize
-from scipy.special import expit, log_softmax, logsumexp
+from scipy.special import comb, expit, log_softmax, logsumexp
 from scipy.stats import norm
 from sklearn.metrics import log_loss
 
@@ -120,7 +120,7 @@ def test_score_is_the_normal_density_of_what_was_left_out(direction):
 @each_direction
 @pytest.mark.parametrize("groups", ["feature", "layer", "shared", "unit"])
 def test_score_with_estimated_precisions_and_noise_levels(direction, groups):
-    """Outputs of unequal noise; half a nat for each precision that was estimated."""
+    """Outputs of unequal noise; an allowance for the choice of the precisions in use, and half a nat for each."""
     n, d, k = 24, 3, 2
     X, s = draw(n, d), WEIGHTS["repeated"]
     Y = X[:, :k] * 2 + draw(n, k, seed=1) * torch.tensor([0.3, 1.0])
@@ -132,7 +132,8 @@ def test_score_with_estimated_precisions_and_noise_levels(direction, groups):
     training.run(200)
     beta = 1 / prior.noise_variance
     penalty = prior.precision[0] * float(beta.log().mean().exp()) * float(s.sum())
-    total = -0.5 * {"feature": d + 1, "layer": 2, "shared": 1, "unit": 0}[groups]
+    in_use = int((prior.gamma > 0.5).sum()) if groups != "unit" else 0
+    total = -0.5 * in_use - math.log(comb({"feature": d + 1, "layer": 2, "shared": 1, "unit": 0}[groups], in_use))
     for i in range(n):
         expected, variance = ridge_without(i, X, Y, s, 1.0, beta.tolist(), penalty)
         total += float(s[i]) * norm(expected, np.sqrt(1 / beta.numpy() + variance)).logpdf(Y[i].numpy()).sum()
