@@ -298,8 +298,7 @@ def _conditioning(case: _Case) -> Finding:
     advice: str | None = 'dtype="float64"'
     if model.dtype != "float32":
         # Where the evidence leaves so little prior, the data have next to no noise.
-        # Ten times what is needed here, as the largest eigenvalue is another one after another fit.
-        advice = None if case.fixed_l2 is None else f"l2_regularization={10 * highest * eps / _STEP_ERROR:.0e} or more"
+        advice = None if case.fixed_l2 is None else f"l2_regularization={highest * eps / _STEP_ERROR:.0e} or more"
     return Finding("conditioning", "ill-conditioned", numbers, text + ": digits are lost", advice)
 
 
