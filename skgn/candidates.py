@@ -48,9 +48,9 @@ _NARROW, _BENT = (5,), 1 / 4
 #: Above so many weights an iteration is slow: only the network of the fewest weights is taken.
 _MANY_WEIGHTS = 1000
 
-#: Members by default: of kinds that complement each other, or half as many, each of them all the better for its time,
-#: where there are many rows or weights.
-_MEMBERS, _FEW_MEMBERS = 8, 4
+#: Members by default: eight kinds are no better than six of them, and four nearly as good (docs/benchmarks.md); these
+#: are enough where there are many rows or weights.
+_MEMBERS, _FEW_MEMBERS = 6, 4
 
 #: Rows up to which every candidate is a member. Of more, twice as many candidates are compared on so many rows.
 COMPARED_ROWS = 2000
@@ -191,15 +191,16 @@ def draw_starts(
 ) -> list[Start]:
     """One kind after the other, each time with new weights, until there are enough.
 
-    A ``balanced`` order begins with the half fraction of the factorial design: in every part of it each pair of choices
-    comes about as often.
+    A ``balanced`` order begins with the half fraction of the factorial design, in which each pair of choices comes
+    about as often; the first of the priors leads in either half.
     """
     factors = [list(dict.fromkeys(values)) for values in zip(*kinds, strict=True)]
 
-    def half(kind: Kind) -> int:
-        return sum(factor.index(value) for factor, value in zip(factors, kind, strict=True)) % 2
+    def place(kind: Kind) -> tuple[int, int]:
+        levels = [factor.index(value) for factor, value in zip(factors, kind, strict=True)]
+        return sum(levels) % 2, levels[-1]
 
-    return _draw(sorted(kinds, key=half) if balanced else kinds, n_candidates, random_state)
+    return _draw(sorted(kinds, key=place) if balanced else kinds, n_candidates, random_state)
 
 
 def steepest_starts(starts: Sequence[Start], n_candidates: int) -> list[Start]:
