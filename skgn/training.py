@@ -35,7 +35,7 @@ STATUS = {
     "running": "Training has not ended.",
     "gradient": "Converged: the gradient vanishes to within tol^2, relative to the objective.",
     "decrease": "Converged: predicted and actual decrease stayed within tol for n_iter_no_change iterations.",
-    "evidence": "Converged: the log evidence has not risen for 2 n_iter_no_change iterations; unless it fell little, its peak is kept.",
+    "evidence": "Converged: the log evidence has not risen for 2 n_iter_no_change iterations.",
     "precision": "Converged: the predicted decrease is below the rounding error of the objective.",
     "stream": "Trained in one pass on each block of rows given so far.",
     "validation": "Stopped early: the validation loss did not improve for n_iter_no_change iterations.",
