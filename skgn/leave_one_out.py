@@ -48,9 +48,11 @@ __all__ = [
 #: excess over the test score was 0.2 to 0.5 nats a precision (docs/benchmarks.md).
 _NATS_PER_PRECISION = 0.5
 
-#: A sample that determines its own output to within this part has no prediction without itself; and a member that has
-#: none for so large a part of the samples interpolates: its predictions of the others say nothing.
-_LEAST_FREEDOM, _MOST = 1e-6, 0.5
+#: A sample that determines its own output to within this part has no prediction without itself.
+_LEAST_FREEDOM = 1e-6
+
+#: A network of so many effective parameters an observation interpolates: what it predicts without a sample is noise.
+_MOST_EFFECTIVE = 0.95
 
 #: Temperatures are sought between 1 / e^2 and e^2; their logarithm is normal with variance 1 before the data are seen.
 _LARGEST_LOG_TEMPERATURE = 2.0
@@ -64,8 +66,10 @@ class LeftOut(NamedTuple):
 
 
 def leave_one_out(training: Training) -> LeftOut | None:
-    """Predict each sample without itself; None where weights are undetermined, or most samples determine their own."""
+    """Predict each sample without itself; None where weights are undetermined, or the network interpolates."""
     objective, prior = training.objective, training.prior
+    if prior.n_effective_parameters > _MOST_EFFECTIVE * objective.total_weight * objective.n_columns:
+        return None
     blocks = training.direction.output_blocks(prior.precision)
     if blocks is None:
         return None
@@ -76,13 +80,7 @@ def leave_one_out(training: Training) -> LeftOut | None:
         _leave_out, blocks=blocks, loss=training.linearised_loss, beta=beta, scale=beta * objective.total_weight
     )
     left_out: LeftOut = objective.apply(leave_out, training.at)
-    unpredicted = float(objective.sum(_unpredicted_weight, left_out))
-    return left_out if unpredicted < _MOST * objective.total_weight else None
-
-
-def _unpredicted_weight(objective: Objective, left_out: LeftOut) -> Tensor:
-    unknown = ~torch.isfinite(left_out.outputs).all(1)
-    return objective.sample_weight.to(left_out.outputs) @ unknown.to(left_out.outputs)
+    return left_out
 
 
 def _leave_out(

@@ -35,7 +35,7 @@ STATUS = {
     "running": "Training has not ended.",
     "gradient": "Converged: the gradient vanishes to within tol^2, relative to the objective.",
     "decrease": "Converged: predicted and actual decrease stayed within tol for n_iter_no_change iterations.",
-    "evidence": "Converged: the log evidence has not risen for 2 n_iter_no_change iterations; its peak is kept.",
+    "evidence": "Converged: the log evidence has not risen for 2 n_iter_no_change iterations; unless it fell little, its peak is kept.",
     "precision": "Converged: the predicted decrease is below the rounding error of the objective.",
     "stream": "Trained in one pass on each block of rows given so far.",
     "validation": "Stopped early: the validation loss did not improve for n_iter_no_change iterations.",
@@ -71,6 +71,9 @@ _MAX_TRIES = 30
 
 #: The evidence may fall for a while and rise again: so many times n_iter_no_change iterations (docs/benchmarks.md).
 _EVIDENCE_PATIENCE = 2
+
+#: Nats a sample by which it must have fallen for its peak to be worth going back to (docs/benchmarks.md).
+_FALLEN = 0.03
 
 #: Samples of a log loss up to which the tolerance on the log evidence grows in proportion to them.
 _FEW_SAMPLES = 400.0
@@ -261,10 +264,19 @@ class Training:
             self.status = "callback" if self.watch.stopped else reason
         self.finished = True
         best = self._best
-        if best is not None and best.iteration < self.n_iter:
+        if best is not None and best.iteration < self.n_iter and self._has_fallen_from(best):
             self.at, self.prior, self.objective.data_loss = best.at, best.prior, best.data_loss
             self._a = self.objective.network.expand(self.prior.precision)
             self._linearise()
+
+    def _has_fallen_from(self, best: _Best) -> bool:
+        """Whether it is worth the while to go back: of evidence that is nearly the same the later estimates are better.
+
+        The first ones come from weights that have not yet settled.
+        """
+        if self.validation is not None:
+            return True
+        return -best.loss - self.log_evidence > _FALLEN * self.objective.total_weight
 
     def restart(self, objective: Objective) -> None:
         """Begin on more samples of the same data with the weights and the damping found so far, and a new history."""
