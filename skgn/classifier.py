@@ -74,10 +74,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
         A float is the l2 of the objective ``mean loss + l2 / 2 * ||w||^2``, with all weights in w, biases included.
     prior_groups : {"auto", "feature", "layer", "shared", "unit"}, default="auto"
         Which weights share a precision when it is estimated: "feature" has one for the first-layer weights of each
-        feature, or of each column of periodic inputs and of categories (automatic relevance determination), "layer"
-        one for all of these, "shared" one for all weights;
-        "unit" sets every precision to 1 instead. "auto" has members of both "feature" and "layer", or "layer" where nothing is
-        compared.
+        feature, or of each column of periodic inputs and of categories (automatic relevance determination), "layer" one
+        for all of these, "shared" one for all weights; "unit" sets every precision to 1 instead. "auto" has members of
+        both "feature" and "layer", or "layer" where nothing is compared.
     n_estimators : int or "auto", default="auto"
         Networks whose predictions are averaged, by ``weights_``. What is left open (scaling of the inputs with the
         hidden layers for it, prior, the steepness of its units) comes in all kinds, so that
@@ -107,7 +106,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         With a float ``l2_regularization`` training has converged when actual and predicted decrease stay below tol
         relative to the objective for ``n_iter_no_change`` iterations, or when the gradient falls below tol^2 in
         relative terms. With evidence, when the log evidence has not risen by tol per sample for twice as many
-        iterations; the weights of its peak are kept.
+        iterations; where it has fallen since, the weights of its peak are kept.
     early_stopping : bool, default=False
         Stop each member when its loss on a validation set has not fallen by ``tol``, in relative terms, for
         ``n_iter_no_change`` iterations, and go back to the weights where it was lowest. For a float
@@ -165,7 +164,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Only with ``network=``: a copy in float64 with the weights of the best member, which maps scaled inputs to its
         outputs over ``alpha``.
     estimators_ : list
-        The trained members, the largest weight first: that of the first is the best.
+        The trained members, the largest weight first: the first is called the best.
     weights_ : ndarray of shape (n_members,)
         Weight of each member in a prediction, summing to 1: those of the mixture that predicts left-out samples best,
         drawn towards equal ones. A member of weight 0 has failed, and takes no part. Where left-out samples cannot be

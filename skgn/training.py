@@ -35,7 +35,7 @@ STATUS = {
     "running": "Training has not ended.",
     "gradient": "Converged: the gradient vanishes to within tol^2, relative to the objective.",
     "decrease": "Converged: predicted and actual decrease stayed within tol for n_iter_no_change iterations.",
-    "evidence": "Converged: the log evidence has not risen for 2 n_iter_no_change iterations; unless it fell little, its peak is kept.",
+    "evidence": "Converged: the log evidence has not risen for 2 n_iter_no_change iterations.",
     "precision": "Converged: the predicted decrease is below the rounding error of the objective.",
     "stream": "Trained in one pass on each block of rows given so far.",
     "validation": "Stopped early: the validation loss did not improve for n_iter_no_change iterations.",
@@ -156,7 +156,7 @@ class Training:
     at the final weights, so that a posterior needs no further linearisation. It is that of ``linearised_loss``: of
     the noise levels before the last estimates. With a ``validation`` objective training stops early: once its loss
     no longer falls, at the weights where it was lowest. Without one, but with evidence, it ends at the weights where
-    that was highest: of flexible networks it falls again while they go on to fit the noise.
+    that was highest, if it has fallen since: of flexible networks it does while they go on to fit the noise.
     """
 
     objective: Objective
