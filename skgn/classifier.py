@@ -37,11 +37,10 @@ class GNClassifier(ClassifierMixin, BaseGN):
     Parameters
     ----------
     hidden_layer_sizes : "auto", int or sequence of int, default="auto"
-        Units of each hidden layer; ``()`` is a linear model. "auto" lets the fit choose among (20,) and (10, 10), or
-        takes (16, 16) where there are 8 observations for each of its weights; for periodic inputs (see
-        ``standardize``) among (10,) and (10, 10), or (12, 12). Sizes of more than 1,000 weights only where there is
-        no smaller one; (5,) instead where indicators of categories are the most of so many columns. With a float
-        ``l2_regularization`` nothing is compared: the first of these.
+        Units of each hidden layer; ``()`` is a linear model. "auto" is (20,), or (16, 16) where there are 8
+        observations for each of its weights; for periodic inputs (see ``standardize``) (10,), or (12, 12). Where (20,)
+        has more than 1,000 weights it is (10, 10), and (5,) where that has more as well and most columns are indicators
+        of categories.
     activation : str, default="tanh"
         "tanh", "logistic", "softplus", "silu", "gelu" or "identity"; "relu" works but is outside the theory, which
         asks for smooth functions.
@@ -75,14 +74,16 @@ class GNClassifier(ClassifierMixin, BaseGN):
         A float is the l2 of the objective ``mean loss + l2 / 2 * ||w||^2``, with all weights in w, biases included.
     prior_groups : {"auto", "feature", "layer", "shared", "unit"}, default="auto"
         Which weights share a precision when it is estimated: "feature" has one for the first-layer weights of each
-        feature, or of each column of periodic inputs and of categories (automatic relevance determination), "layer"
-        one for all of these, "shared" one for all weights;
-        "unit" sets every precision to 1 instead. "auto" lets the fit choose among "feature", "layer" and "unit".
-    n_estimators : int, default=4
-        Networks whose predictions are averaged, by ``weights_``. Where the fit has a choice (hidden layers, scaling of
-        the inputs, prior), at least twice as many candidates start, of every kind and from different weights. Those
-        that predict left-out samples best, by approximate leave-one-out, are trained to the end. With 1 nothing is
-        compared: "auto" then stands for the choice that does best on its own.
+        feature, or of each column of periodic inputs and of categories (automatic relevance determination), "layer" one
+        for all of these, "shared" one for all weights; "unit" sets every precision to 1 instead. "auto" has members of
+        both "feature" and "layer", or "layer" where nothing is compared.
+    n_estimators : int or "auto", default="auto"
+        Networks whose predictions are averaged, by ``weights_``. What is left open (scaling of the inputs with the
+        hidden layers for it, prior, the steepness of its units) comes in all kinds, so that
+        members complement each other. "auto" is 8, one of each kind; or 4 above 2,000 rows, above 1,000 weights, and
+        where nothing is compared (a float ``l2_regularization``, :meth:`partial_fit`). Up to 2,000 rows every network
+        that starts is a member. Above, twice as many are compared on 2,000 rows after 16 iterations, by approximate
+        leave-one-out, and the better half goes on. With 1, three short starts are compared in this way.
     solver : {"auto", "primal", "dual", "cg"}, default="auto"
         Factorise the system of weights (P x P) or that of samples times outputs (n k x n k), or solve by conjugate
         gradients: no factorisation and no more memory than some vectors of P, but also no posterior, so that
@@ -102,9 +103,10 @@ class GNClassifier(ClassifierMixin, BaseGN):
         is then "max_time". Members share the time; one that has hardly begun is left out. What follows the training
         comes on top, about two iterations a member: posterior and left-out samples.
     tol : float, default=1e-3
-        Training has converged when actual and predicted decrease stay below tol relative to the objective, or the
-        change of the log evidence below tol per sample (above 400 samples: below tol times sqrt(400 n)), for
-        ``n_iter_no_change`` iterations; or when the gradient falls below tol^2 in relative terms.
+        With a float ``l2_regularization`` training has converged when actual and predicted decrease stay below tol
+        relative to the objective for ``n_iter_no_change`` iterations, or when the gradient falls below tol^2 in
+        relative terms. With evidence, when the log evidence has not risen by tol per sample for twice as many
+        iterations; where it has fallen since, the weights of its peak are kept.
     early_stopping : bool, default=False
         Stop each member when its loss on a validation set has not fallen by ``tol``, in relative terms, for
         ``n_iter_no_change`` iterations, and go back to the weights where it was lowest. For a float
@@ -118,8 +120,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Scale inputs: "robust" for hidden layers by median and interquartile range, squashed smoothly at 3 units, and
         for the linear path by mean and standard deviation, clipped at two ranges beyond the values seen; "rank" to the
         normal scores z of their ranks; "periodic" to these and, for features of three values or more, sin 2z and cos 2z
-        beside them. True is "robust", or lets the fit choose among the three where it compares candidates with hidden
-        layers ("periodic" up to 1,000 weights).
+        beside them. True is "robust", with "periodic" for a part of the members where there are hidden layers of up
+        to 1,000 weights and no float ``l2_regularization``.
     categorical_features : "from_dtype", array-like of int, bool or str, or None, default="from_dtype"
         The features that are categories: by position, as a mask, or by name in a data frame (pandas, polars, pyarrow).
         "from_dtype" takes the columns of a data frame that are categorical, enumerations or strings, and those of
@@ -162,13 +164,15 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Only with ``network=``: a copy in float64 with the weights of the best member, which maps scaled inputs to its
         outputs over ``alpha``.
     estimators_ : list
-        The trained members, best first.
+        The trained members, the largest weight first: the first is called the best.
     weights_ : ndarray of shape (n_members,)
-        Weight of each member in a prediction, summing to 1; one of weight 0 takes no part in it.
+        Weight of each member in a prediction, summing to 1: those of the mixture that predicts left-out samples best,
+        drawn towards equal ones. A member of weight 0 has failed, and takes no part. Where left-out samples cannot be
+        predicted (``solver_`` "cg", undetermined weights, streams) all are equal.
     n_outputs_ : int
         Outputs of the network.
     n_iter_ : int
-        Iterations of the best member.
+        Iterations of the best member, those after its peak included.
     loss_ : float
         Its weighted mean data loss.
     loss_curve_ : list of float

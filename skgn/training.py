@@ -156,7 +156,7 @@ class Training:
     at the final weights, so that a posterior needs no further linearisation. It is that of ``linearised_loss``: of
     the noise levels before the last estimates. With a ``validation`` objective training stops early: once its loss
     no longer falls, at the weights where it was lowest. Without one, but with evidence, it ends at the weights where
-    that was highest: of flexible networks it falls again while they go on to fit the noise.
+    that was highest, if it has fallen since: of flexible networks it does while they go on to fit the noise.
     """
 
     objective: Objective

@@ -1090,7 +1090,6 @@ def test_fitting_in_two_threads_gives_what_each_gives_alone():
 SEARCH = {"hidden_layer_sizes": (4,), "max_iter": 25, "random_state": 0}
 
 
-
 def compare_on(rows, monkeypatch):
     """Let tables of more rows than so many be compared on these."""
     for module in (skgn.candidates, skgn.search):

@@ -386,21 +386,24 @@ def test_training_ends_when_the_evidence_has_not_risen_for_long(estimator):
     assert np.diff(np.flatnonzero(rises)).max() <= patience
 
 
-def test_weights_are_those_of_the_highest_evidence():
+def test_where_the_evidence_has_fallen_the_weights_of_its_peak_are_kept():
+    """By 0.03 nats a sample: here one of the members goes back, and one does not."""
     rng = np.random.RandomState(0)
     X = rng.standard_normal((40, 6))
     y = X[:, 0] + rng.standard_normal(40)
     model = GNRegressor((8,), prior_groups="feature", standardize="robust", n_estimators=2, random_state=0).fit(X, y)
-    fallen = 0
+    goes_back = set()
     for member in model.estimators_:
         evidence = member.history["log_evidence"]
-        peak = np.nanargmax(evidence)
-        assert member.log_evidence == evidence[peak]
-        fallen += evidence[peak] > evidence[-1] + 1
-        with pytest.warns(UserWarning, match="max_iter"):
-            short = clone(model).set_params(max_iter=int(peak)).fit(X, y)
-        assert any(np.array_equal(member.weights, other.weights) for other in short.estimators_)
-    assert fallen
+        peak = int(np.nanargmax(evidence))
+        goes_back.add(evidence[peak] - evidence[-1] > 0.03 * 40)
+        kept = peak if evidence[peak] - evidence[-1] > 0.03 * 40 else member.n_iter
+        assert member.log_evidence == evidence[kept]
+        if kept < member.n_iter:
+            with pytest.warns(UserWarning, match="max_iter"):
+                short = clone(model).set_params(max_iter=kept).fit(X, y)
+            assert any(np.array_equal(member.weights, other.weights) for other in short.estimators_)
+    assert goes_back == {True, False}
 
 
 @pytest.mark.parametrize(("n", "n_estimators"), [(150, 4), (2100, 1)])

@@ -320,7 +320,9 @@ def test_there_is_no_standard_deviation_without_a_mean(loss, message, name):
     assert f"no std with {name} noise" in " ".join(str(diagnose(model, X, y)).split())
 
 
-@pytest.mark.parametrize(("before", "after"), [("squared_error", "poisson"), ("poisson", "huber"), ("poisson", "gamma")])
+@pytest.mark.parametrize(
+    ("before", "after"), [("squared_error", "poisson"), ("poisson", "huber"), ("poisson", "gamma")]
+)
 def test_a_stream_does_not_go_on_with_outputs_of_another_kind(before, after):
     X, y, _ = data("poisson")
     model = GNRegressor(**(SMALL | {"loss": before})).fit(X, y + 1)
