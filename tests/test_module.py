@@ -167,7 +167,7 @@ def test_two_branches_find_a_relation_of_that_form():
     rng = np.random.RandomState(0)
     X = rng.standard_normal((300, 5))
     y = np.sin(2 * X[:, 0]) * X[:, 1] + X[:, 3] - 2 * X[:, 4] + 0.1 * rng.standard_normal(300)
-    model = GNRegressor(network=TwoBranches(), random_state=0).fit(X[:200], y[:200])
+    model = GNRegressor(network=TwoBranches(), n_estimators=4, random_state=0).fit(X[:200], y[:200])
     assert model.score(X[200:], y[200:]) > 0.9 > Ridge().fit(X[:200], y[:200]).score(X[200:], y[200:])
     mean, std = model.predict(X[200:], return_std=True)
     assert np.mean(np.abs(mean - y[200:]) < 1.645 * std) > 0.75
