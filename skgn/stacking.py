@@ -37,7 +37,7 @@ from .objective import Objective
 __all__ = ["FAILED", "left_out_losses", "stacking_weights"]
 
 #: c, and the part of the weights that is taken for a rounding error of the minimiser.
-_SHRINKAGE, _NEGLIGIBLE = 0.1, 1e-4
+_SHRINKAGE, _NEGLIGIBLE = 0.05, 1e-4
 
 #: A member with so many times the least left-out loss has failed.
 FAILED = 10.0
