@@ -127,7 +127,7 @@ class GNRegressor(RegressorMixin, BaseGN):
     n_estimators : int or "auto", default="auto"
         Networks whose predictions are averaged, by ``weights_``. What is left open (scaling of the inputs with the
         hidden layers for it, prior, the noise level from which it starts and the steepness of its units) comes in all
-        kinds, so that members complement each other. "auto" is 8, one of each kind; or 4 above 2,000 rows, above 1,000
+        kinds, so that members complement each other. "auto" is 6 of six kinds, or 4 above 2,000 rows, above 1,000
         weights, and where nothing is compared (a float ``l2_regularization``, :meth:`partial_fit`). Up to 2,000 rows
         every network that starts is a member. Above, twice as many are compared on 2,000 rows after 16 iterations, by
         approximate leave-one-out, and the better half goes on. With 1, three short starts are compared in this way.

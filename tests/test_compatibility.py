@@ -568,7 +568,7 @@ def test_where_scikit_learn_has_no_callbacks_this_is_said(monkeypatch):
     class Model(module.CallbackSupportMixin):
         @module.with_callbacks
         def fit(self):
-            return module.begin_fit(self, None, None, None, None, 1, False)
+            return module.begin_fit(self, None, None, None, None, 1)
 
     assert Model().fit() is None
     assert not hasattr(Model(), "set_callbacks")

@@ -303,7 +303,8 @@ def test_no_hidden_layer_is_logistic_regression():
     ("estimator", "kind", "parameters"),
     [
         (GNRegressor, "", {}),
-        (GNRegressor, "two outputs", {"hidden_layer_sizes": (6, 4)}),
+        # Of the two minima a start may end in the solvers find the same.
+        (GNRegressor, "two outputs", {"hidden_layer_sizes": (6, 4), "random_state": 2}),
         (GNRegressor, "", {"alpha": 5.0, "init": "centered", "step_size": 0.7}),
         (GNRegressor, "", {"loss": "student_t"}),
         (GNRegressor, "", {"dtype": "float32", "tol": 1e-5}),
@@ -385,7 +386,8 @@ def test_auto_trains_with_conjugate_gradients_where_memory_is_short(monkeypatch)
     X, y = data(GNClassifier, n=300)
     model = GNClassifier((300,), l2_regularization=1e-3, n_estimators=1, max_iter=3, random_state=0)
     network = FeedForward(6, 3, (300,), n_straight=3)
-    available = training_memory("cg", network, 300, 3)
+    # Evidence compares three candidates.
+    available = training_memory("cg", network, 300, 3, candidates=3)
     assert min(training_memory(solver, network, 300, 3) for solver in ("primal", "dual")) > available
     monkeypatch.setattr("skgn.directions.available_memory", lambda device: available)
     assert model.fit(X, y).solver_ == "cg"
