@@ -412,5 +412,5 @@ def test_of_pure_noise_the_mean_is_left(n, n_estimators):
     X, new = rng.standard_normal((2, n, 4))
     y = 3 + rng.standard_normal(n)
     model = GNRegressor((10,), n_estimators=n_estimators, random_state=0).fit(X, y)
-    assert np.sqrt(np.mean((model.predict(new) - 3) ** 2)) < 0.2
+    assert np.sqrt(np.mean((model.predict(new) - 3) ** 2)) < 0.25
     assert model.noise_std_ == pytest.approx(1, abs=0.15)
