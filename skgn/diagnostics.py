@@ -38,7 +38,8 @@ _STEP_ERROR = 1e-3
 #: Part of the weights that the data determine, above which the network may be too small for them.
 _SATURATED = 0.9
 
-#: Part of the observations that the weights use up, above which a float l2 is too small to keep noise out of them.
+#: Part of the observations that the weights use up, above which a float l2 is too small to keep noise out of them, and
+#: a fit with evidence follows the noise, if there is any.
 _USED_UP = 0.5
 
 #: Part of the features switched off, from which dropping them is worth while; and observations for each weight, from
@@ -258,6 +259,10 @@ def _effective(case: _Case) -> Finding:
         why = "conjugate gradients do not tell" if model.solver_ == "cg" else "data and l2 do not determine them"
         return Finding("effective", "unknown", numbers, f"unknown: {why}")
     text = f"the data determine {effective:.1f} of {P} weights ({effective / P:.0%})"
+    if effective > _USED_UP * case.n_observations and case.fixed_l2 is None:
+        text += f", more than half as many as there are observations ({case.n_observations:g})"
+        advice = "a score on new rows: so flexible a fit follows the noise, if there is any"
+        return Finding("effective", "many", numbers, text, advice)
     if network.hidden_layer_sizes and effective > _SATURATED * P and case.fixed_l2 is None:
         wider = tuple(2 * h for h in network.hidden_layer_sizes)
         return Finding(
