@@ -243,7 +243,7 @@ def test_evidence_in_batches_is_that_of_all_rows(estimator):
         assert 0.85 < np.mean(np.abs(y - mean) < 1.645 * std) < 0.95
 
 
-def test_the_highest_evidence_of_all_passes_is_kept():
+def test_passes_end_when_their_evidence_no_longer_rises():
     X, y = classification(3000)
     model = GNClassifier(
         (10,), prior_groups="layer", batch_size=150, n_estimators=1, tol=0, n_iter_no_change=2, max_iter=200,
@@ -252,8 +252,9 @@ def test_the_highest_evidence_of_all_passes_is_kept():
     model.fit(X, y)
     evidence = model.history_["log_evidence"][1:]
     assert model.status_ == "evidence"
-    assert len(evidence) - 1 - evidence.argmax() >= 4
-    assert model.log_evidence_ == evidence.max()
+    assert len(evidence) - 1 - evidence.argmax() >= 4 and len(evidence) < 200
+    # It has not fallen so far that the weights of the highest would be kept.
+    assert model.log_evidence_ == evidence[-1] > evidence.max() - 0.03 * len(y)
 
 
 @unconverged
@@ -346,13 +347,13 @@ def test_one_pass_over_a_stream_comes_close_to_a_fit_on_all_rows(estimator, para
     X, y = data(estimator, 44000)
     X, X_test, y, y_test = X[:40000], X[40000:], y[:40000], y[40000:]
     model = estimator(hidden_layer_sizes=(8,), n_estimators=1, random_state=0, **parameters)
-    # A stream has no choice of priors.
+    # A stream has no choice of priors; the fit on all rows is the best of several starts.
     fitted = clone(model).set_params(batch_size="auto", prior_groups="layer").fit(X, y)
     options = {} if estimator is GNRegressor else {"classes": np.unique(y)}
     for X_block, y_block in blocks(X, y, 10):
         model.partial_fit(X_block, y_block, **options)
     assert model.status_ == "stream" and model.n_iter_ == 10
-    assert error(model, X_test, y_test) < 1.25 * error(fitted, X_test, y_test)
+    assert error(model, X_test, y_test) < 1.4 * error(fitted, X_test, y_test)
     if estimator is GNRegressor:
         mean, std = model.predict(X_test, return_std=True)
         assert 0.85 < np.mean(np.abs(y_test - mean) < 1.645 * std) < 0.95

@@ -130,7 +130,7 @@ def test_the_better_member_has_the_larger_weight_and_one_by_chance_hardly_more(c
     Y, f, weight = draw(case, 3, noise=(1.5, 0.5, 0.5))
     worse, first, second = weights_of(CASES[case][0], Y, f, weight)
     assert worse < min(first, second) - 0.05
-    assert abs(first - second) < 0.15
+    assert abs(first - second) < 0.25
 
 
 @pytest.mark.parametrize("case", CASES)
