@@ -22,8 +22,8 @@ from .candidates import Start
 from .ensemble import Ensemble, Member, make_member
 from .losses import NoiseLoss
 from .mixture import equal_weights
+from .plan import Plan
 from .problem import Problem
-from .search import Plan
 from .training import Settings, Step
 
 __all__ = ["Stream", "StreamTraining", "train_block"]

@@ -16,7 +16,7 @@ from sklearn.metrics import log_loss
 
 import skgn.candidates
 import skgn.estimator
-import skgn.search
+import skgn.plan
 from skgn import GNClassifier, GNRegressor
 from skgn.damping import GainRatio
 from skgn.search import train_members
@@ -1093,7 +1093,7 @@ SEARCH = {"hidden_layer_sizes": (4,), "max_iter": 25, "random_state": 0}
 
 def compare_on(rows, monkeypatch):
     """Let tables of more rows than so many be compared on these."""
-    for module in (skgn.candidates, skgn.search):
+    for module in (skgn.candidates, skgn.plan):
         monkeypatch.setattr(module, "COMPARED_ROWS", rows)
 
 

@@ -1,0 +1,118 @@
+"""What training takes, settled before any work: rows, batches and solvers, of a fit or of a block of a stream."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from .backend import torch_threads
+from .batches import Batches, plan_batches
+from .candidates import COMPARED_ROWS, Start
+from .directions import Direction, choose
+from .jacobian import Jacobian, gram_flops
+from .network import Network
+from .problem import Problem
+
+__all__ = ["Plan"]
+
+#: Without a search, rows to begin on where the objective stays the same and there are ``_WORTHWHILE`` times as many:
+#: at least so many, and so many for each weight.
+_SAMPLE_ROWS, _ROWS_PER_WEIGHT, _WORTHWHILE = 500, 8, 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What training takes, settled before anything is allocated: what cannot fit in memory is refused.
+
+    It begins on ``first_rows``, on which a search compares candidates, and ends on all ``rows``. ``batches`` are those
+    of the networks that end in batches, ``directions`` make the solver of a network on so many rows, and ``flops`` are
+    the multiply-adds of an iteration.
+    """
+
+    rows: int
+    first_rows: int
+    searches: bool
+    batches: Mapping[Network, Batches]
+    directions: Mapping[tuple[Network, int], Callable[[Jacobian, float], Direction]]
+    flops: float
+
+    @classmethod
+    def of_fit(cls, problem: Problem, starts: Sequence[Start], n_members: int, n_workers: int) -> Plan:
+        """For a fit of all rows that keeps so many members, of more candidates or as many."""
+        n, size, batches = problem.n_samples, problem.batch_size, {}
+        if size is not None:
+            chosen = not isinstance(size, str)
+            batches = {net: plan for net, plan in _batches(problem, starts, size).items() if plan.worthwhile(n, chosen)}
+        return cls._settle(problem, starts, n_members, n_workers, _first_rows(problem, starts, n_members), batches)
+
+    @classmethod
+    def of_block(cls, problem: Problem, starts: Sequence[Start], n_workers: int) -> Plan:
+        """For a block of a stream, which always comes in batches."""
+        batches = _batches(problem, starts, problem.batch_size or "auto")
+        return cls._settle(problem, starts, len(starts), n_workers, problem.n_samples, batches)
+
+    @classmethod
+    def _settle(
+        cls,
+        problem: Problem,
+        starts: Sequence[Start],
+        n_members: int,
+        n_workers: int,
+        first_rows: int,
+        batches: Mapping[Network, Batches],
+    ) -> Plan:
+        n, c = problem.n_samples, problem.n_columns
+
+        def direction(network: Network, rows: int) -> Callable[[Jacobian, float], Direction]:
+            in_batches = batches.get(network) if rows == n else None
+            return choose(
+                problem.solver if in_batches is None else in_batches.solver,
+                network,
+                problem.rows_in_memory(rows) if in_batches is None else min(rows, in_batches.rows),
+                c,
+                problem.device,
+                dtype=problem.dtype,
+                evidence=_estimates_priors(starts),
+                candidates=len(starts) if rows == first_rows else n_members,
+                workers=n_workers,
+            )
+
+        networks = _networks(starts)
+        directions = {(network, rows): direction(network, rows) for network in networks for rows in (first_rows, n)}
+        flops = max(gram_flops(network, n, c) for network in networks)
+        return cls(n, first_rows, len(starts) > n_members, batches, directions, flops)
+
+    @contextlib.contextmanager
+    def arithmetic(self) -> Iterator[None]:
+        """Torch as training needs it: threads as the work is worth, no gradients."""
+        with torch_threads(self.flops), torch.no_grad():
+            yield
+
+
+def _networks(starts: Sequence[Start]) -> list[Network]:
+    return list(dict.fromkeys(start.network for start in starts))
+
+
+def _estimates_priors(starts: Sequence[Start]) -> bool:
+    return any(isinstance(start.prior, str) for start in starts)
+
+
+def _batches(problem: Problem, starts: Sequence[Start], size: int | str) -> dict[Network, Batches]:
+    evidence = _estimates_priors(starts)
+    return {
+        network: plan_batches(size, problem.solver, network, problem.n_columns, evidence)
+        for network in _networks(starts)
+    }
+
+
+def _first_rows(problem: Problem, starts: Sequence[Start], n_members: int) -> int:
+    """Rows that a fit begins on: of a search, or where an approach on a sample pays; else all."""
+    n = problem.n_samples
+    if len(starts) > n_members:
+        return min(n, COMPARED_ROWS)
+    sample = max(_SAMPLE_ROWS, max(_ROWS_PER_WEIGHT * network.n_weights for network in _networks(starts)))
+    approach = problem.settings.project_readout and problem.settings.max_iter > 0 and n >= _WORTHWHILE * sample
+    return sample if approach else n
