@@ -197,7 +197,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
             limits = f"max_iter={self.max_iter}, max_time={self.max_time}, tol={self.tol:g}"
             message = f"{self.status_message_} ({limits})"
             warnings.warn(message, ConvergenceWarning, stacklevel=3)
-        self._warn_of_flexibility()
+        else:
+            self._warn_of_flexibility()
         return self
 
     def _warn_of_flexibility(self) -> None:

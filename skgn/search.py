@@ -36,8 +36,8 @@ __all__ = ["Candidate", "Plan", "Search", "train_members"]
 #: Candidates are compared after so many iterations (docs/benchmarks.md).
 _COMPARED_AFTER = 16
 
-#: Nothing is found where so large a part of the loss of a constant is left.
-_FOUND_NOTHING = 0.9
+#: Little is found where so large a part of the loss of a constant is left: others may find more.
+_FOUND_LITTLE = 0.5
 
 #: Without a search, rows to begin on where the objective stays the same and there are ``_WORTHWHILE`` times as many:
 #: at least so many, and so many for each weight; until an iteration gains less than the part ``_APPROACHED``.
@@ -231,7 +231,7 @@ class Search:
         return self.conclude(candidates)
 
     def draw_again(self, candidates: list[Candidate]) -> list[Candidate]:
-        """More candidates, from steeper units, where most members have failed or none has found anything.
+        """More candidates, from steeper units, where most members have failed or none has found much.
 
         In the place of failed ones they are of the kind of the best; where none is good, of all kinds.
         """
@@ -241,7 +241,7 @@ class Search:
         with self.plan.arithmetic():
             losses = left_out_losses(*self._left_out(candidates))
         failed, best = losses > FAILED * losses.min(), candidates[int(losses.argmin())]
-        if losses.min() > _FOUND_NOTHING * best.training.objective.unfitted_loss:
+        if losses.min() > _FOUND_LITTLE * best.training.objective.unfitted_loss:
             like = self._starts
         elif failed.sum() > len(candidates) / 2:
             like = [best.start]
