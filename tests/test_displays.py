@@ -23,7 +23,13 @@ from skgn.displays import ConvergenceDisplay, GridDisplay, RelevanceDisplay, Spe
 
 matplotlib.use("Agg")
 
-PLAIN = {"hidden_layer_sizes": (3,), "l2_regularization": 1e-3, "n_estimators": 1, "random_state": 0}
+PLAIN = {
+    "hidden_layer_sizes": (3,),
+    "l2_regularization": 1e-3,
+    "n_estimators": 1,
+    "max_iter": 300,
+    "random_state": 0,
+}
 
 #: Evidence, which has a posterior and switches features off.
 LINEAR = {"hidden_layer_sizes": (), "n_estimators": 1, "random_state": 0}

@@ -98,7 +98,7 @@ def test_finds_a_known_relation_as_well_as_its_best_peer(relations, name, model,
 
 @pytest.mark.parametrize("name", ["linear normal", "linear exponential", "linear t3", "linear lognormal"])
 def test_a_linear_model_is_exact_without_noise(relations, name):
-    """Whatever the distribution of the inputs; two ranges beyond the training data, where some are, it levels off."""
+    """However the inputs are distributed; where some are two ranges beyond the training data, it levels off."""
     model = GNRegressor((), random_state=SEED)
     exact = 0.99 if name == "linear lognormal" else 0.9999
     assert relations["measure"](model, relations["CASES"][name], SEED)["score"] > exact

@@ -145,8 +145,8 @@ print(f"share of the random columns {random_share:.3f}, R2 {noisy.score(Xn_test,
 # %%
 # **2.** What does the model say of a patient with a body mass index of 80, who is far outside of the data?
 #
-# *Answer.* That it is less sure than of anybody in the test set. That holds for every distance from the data, but not
-# by as much as one would wish: page 3 has an example where it is too little.
+# *Answer.* That it is less sure than of nearly anybody in the test set, but not by as much as one would wish: page 3
+# has an example where it is too little.
 
 stranger = X_test.iloc[[0]].assign(bmi=80.0)
 _, far = network.predict(stranger, return_std=True)

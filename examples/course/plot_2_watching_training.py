@@ -162,8 +162,7 @@ print(diagnose(short, X_test, y_test, verbose=False)["convergence"].text)
 # helps?
 #
 # *Answer.* The calibration: the noise level had to explain the outliers, and intervals became far too wide. Predictions
-# suffer, too. ``loss="student_t"`` expects outliers: the predictions recover, and the intervals come closer. (With
-# several members the default, ``loss="auto"``, finds that out by itself.)
+# suffer, too. ``loss="student_t"`` expects outliers: the predictions recover, and the intervals come closer.
 
 dirty = y_train.copy()
 dirty[::20] += 20.0
