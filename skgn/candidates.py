@@ -181,9 +181,12 @@ def candidate_count(n_members: int, n_rows: int, n_kinds: int, compared: bool) -
 
 
 def redrawn_count(starts: Sequence[Start], n_members: int) -> int:
-    """Candidates drawn again where most members have failed: none where the fit has no choice of levels."""
-    levels = {start.noise_precision for start in starts}
-    return 0 if len(levels) == 1 else max(_FEWEST_REDRAWN, n_members // 2)
+    """Candidates drawn again where most members have failed: none without a choice of levels, or units to be steep."""
+    levels, steep = (
+        {start.noise_precision for start in starts},
+        all(start.network.hidden_layer_sizes for start in starts),
+    )
+    return max(_FEWEST_REDRAWN, n_members // 2) if len(levels) > 1 and steep else 0
 
 
 def draw_starts(

@@ -57,9 +57,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BaseGN", "Parts"]
 
-#: Effective parameters an observation, above which a fit follows the noise; of fewer rows nothing else is expected.
-_FLEXIBLE, _DOZENS = 0.5, 30
-
 #: With a smaller mean, sample weights were probably not meant as repetitions.
 _SMALL_WEIGHT = 0.1
 
@@ -197,23 +194,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
             limits = f"max_iter={self.max_iter}, max_time={self.max_time}, tol={self.tol:g}"
             message = f"{self.status_message_} ({limits})"
             warnings.warn(message, ConvergenceWarning, stacklevel=3)
-        else:
-            self._warn_of_flexibility()
         return self
-
-    def _warn_of_flexibility(self) -> None:
-        """Networks that use up most of the observations have learned the noise too, if there is any."""
-        best, loss = self.estimators_[0], self._training_loss()
-        observations = best.total_weight * loss.columns(self.n_outputs_)
-        estimated = isinstance(loss, NoiseLoss) and isinstance(best.prior, str) and observations >= _DOZENS
-        if estimated and best.n_effective_parameters > _FLEXIBLE * observations:
-            warnings.warn(
-                f"The data determine {best.n_effective_parameters:.0f} weights of the best network, more than half as "
-                f"many as there are observations ({observations:g}): unless the target is free of noise, predictions "
-                "follow it. More rows, fewer columns or a float l2_regularization help; skgn.diagnose tells more.",
-                UserWarning,
-                stacklevel=4,
-            )
 
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, X_val: Any = None, y_val: Any = None, sample_weight_val: Any = None

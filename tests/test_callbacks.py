@@ -147,7 +147,8 @@ def test_a_search_has_a_task_for_each_candidate_and_each_of_its_iterations(estim
     model = estimator(**ONE, n_jobs=n_jobs).set_callbacks(recording).fit(X, y)
     check_tree(recording)
     candidates = recording.tasks("end", "candidate")
-    assert len(candidates) == 3
+    # Of the regression two more are drawn, as the best of three leaves half of the variance.
+    assert len(candidates) == (5 if estimator is GNRegressor else 3)
     best = [path for path, shown in candidates.items() if same_weights(shown, model)]
     assert len(best) == 1
     shown = iterations(recording, best[0])
@@ -458,7 +459,8 @@ def test_a_progress_bar_of_a_fit(capsys, n_jobs):
     lines = capsys.readouterr().out.splitlines()
     assert sum("GNRegressor - fit" in line for line in lines) == 1
     members = [line for line in lines if "GNRegressor - member #" in line]
-    assert len(members) == 3 and all("100%" in line for line in members)
+    # Two more than three are drawn, as the best leaves half of the variance.
+    assert len(members) == 5 and all("100%" in line for line in members)
     assert model.score(X, y) > 0.4
     assert threading.active_count() <= threads + 2 * n_jobs
 
