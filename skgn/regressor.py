@@ -131,6 +131,8 @@ class GNRegressor(RegressorMixin, BaseGN):
         weights, and where nothing is compared (a float ``l2_regularization``, :meth:`partial_fit`). Up to 2,000 rows
         every network that starts is a member. Above, twice as many are compared on 2,000 rows after 16 iterations, by
         approximate leave-one-out, and the better half goes on. With 1, three short starts are compared in this way.
+        Where most members fail, or the best leaves half of the variance, more are drawn from steeper units, and as many
+        as were asked for are kept.
     solver : {"auto", "primal", "dual", "cg"}, default="auto"
         Factorise the system of weights (P x P) or that of samples times outputs (n k x n k), or solve by conjugate
         gradients: no factorisation and no more memory than some vectors of P, but also no posterior, so that
