@@ -140,7 +140,8 @@ class Search:
         with self.plan.arithmetic():
             losses = left_out_losses(*self._left_out(candidates))
         failed, best = losses > FAILED * losses.min(), candidates[int(losses.argmin())]
-        if losses.min() > _FOUND_LITTLE * best.training.objective.unfitted_loss:
+        little = losses.min() > _FOUND_LITTLE * best.training.objective.unfitted_loss
+        if little and best.training.status in CONVERGED:
             like = self._starts
         elif failed.sum() > len(candidates) / 2:
             like = [best.start]
