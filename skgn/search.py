@@ -110,7 +110,8 @@ class Search:
         self._kind = "candidate" if self.plan.searches else "member"
         estimated = all(isinstance(start.prior, str) for start in starts)
         self._tempered = estimated and isinstance(problem.loss, LogLoss | SoftmaxLoss)
-        self._judged = n_members > 1 or self._tempered or redrawn_count(starts, n_members) > 0
+        # Members of one objective are alike: telling them apart is not worth an iteration of each, or ten with classes.
+        self._judged = estimated and (n_members > 1 or self._tempered or redrawn_count(starts, n_members) > 0)
 
     def run(self) -> Ensemble:
         """The recipe.

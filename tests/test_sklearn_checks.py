@@ -19,7 +19,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 ESTIMATORS = [GNRegressor, GNClassifier]
 
-#: Beside the defaults, every way through the code on one network small enough for the checks to take seconds.
+#: Beside the defaults, but for four of six members, every way through the code on one network small enough for the
+#: checks to take seconds.
 SMALL = {
     "hidden_layer_sizes": (4,),
     "prior_groups": "layer",
@@ -28,7 +29,7 @@ SMALL = {
     "max_iter": 10,
 }
 CONFIGURATIONS = [
-    {},
+    {"n_estimators": 2},
     {**SMALL, "solver": "dual"},
     {**SMALL, "solver": "cg", "l2_regularization": 1e-4},
     # One check sets alpha=0.01, against which this damping is strong: 10 iterations would not do.
