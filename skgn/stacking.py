@@ -120,6 +120,8 @@ def _minimise(mean_loss: Callable[[np.ndarray], tuple[float, np.ndarray]], alone
         method="SLSQP",
         bounds=[(0, 1) if each else (0, 0) for each in good],
         constraints={"type": "eq", "fun": lambda v: v.sum() - 1, "jac": np.ones_like},
+        # To the digits in which versions of SciPy agree.
+        options={"ftol": 1e-12},
     )
     v = np.where(found.x > _NEGLIGIBLE, found.x, 0.0)
     return v / v.sum()
