@@ -136,7 +136,7 @@ def test_probabilities_are_weighted_means(case, weights):
     np.testing.assert_allclose(model.predict_proba(NEW), np.exp(log_p), rtol=1e-10)
     scores = model.decision_function(NEW)
     if case == "multiclass":
-        np.testing.assert_allclose(scores, log_p, rtol=1e-10)
+        np.testing.assert_allclose(scores, log_p, rtol=1e-10, atol=1e-14)
         np.testing.assert_array_equal(model.predict(NEW), log_p.argmax(axis=1))
     elif case == "binary":
         np.testing.assert_allclose(scores, log_p[:, 1] - log_p[:, 0], rtol=1e-9, atol=1e-12)

@@ -67,7 +67,7 @@ class RelevanceDisplay:
     >>> model = GNRegressor((), n_estimators=1, random_state=0).fit(X, y)
     >>> display = RelevanceDisplay.from_estimator(model, max_features=3)
     >>> [label.get_text() for label in display.ax_.get_yticklabels()]
-    ['s5', 'bmi', 'bp']
+    ['bmi', 's5', 'bp']
     """
 
     def __init__(
