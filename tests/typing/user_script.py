@@ -43,7 +43,7 @@ X, y = np.ones((20, 3)), np.arange(20.0)
 # Regression
 
 regressor = GNRegressor(
-    (10, 10), activation="tanh", loss="auto", damping=0.1, l2_regularization="evidence", random_state=0
+    (10, 10), activation="tanh", loss="squared_error", damping=0.1, l2_regularization="evidence", random_state=0
 )
 assert_type(regressor.fit(X, y), GNRegressor)
 assert_type(regressor.fit(X, y, np.ones(20), X_val=X, y_val=y).partial_fit(X, y), GNRegressor)
