@@ -144,7 +144,7 @@ def test_relevance_exchanges_squashed_and_straight_columns_together():
     model = GNRegressor((10,), standardize="robust", n_estimators=1, random_state=0).fit(X, y)
     assert model.score(X, y) > 0.98
     shares = np.array([np.var(2 * np.cos(2 * X[:, 0])), np.var(X[:, 1]), 0])
-    np.testing.assert_allclose(model.feature_relevance_, shares / shares.sum(), atol=0.05)
+    np.testing.assert_allclose(model.feature_relevance_, shares / shares.sum(), atol=0.1)
 
 
 def test_each_output_has_its_own_noise_level():
