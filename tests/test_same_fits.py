@@ -24,13 +24,14 @@ STORED = Path(__file__).parent / "data" / "fits.json"
 
 
 def environment():
-    """What decides on the last digits: versions of the libraries, and the processor that their kernels are for."""
+    """What decides on the last digits: versions of the libraries, the processor of their kernels, and threads."""
     cpu = platform.processor()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = ", ".join(dict.fromkeys(" ".join(line.split()) for line in lines if line.startswith("model"))) or cpu
     versions = {module.__name__: module.__version__ for module in (np, scipy, sklearn, torch)}
-    return versions | {"cpu": cpu, "kernels": torch.backends.cpu.get_cpu_capability()}
+    kernels = {"kernels": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
+    return versions | {"cpu": cpu} | kernels
 
 
 def draw(target, n):
