@@ -44,8 +44,7 @@ __all__ = [
     "temperature",
 ]
 
-#: Estimating one precision from the same data makes the leave-one-out score too good by up to this many nats: its
-#: excess over the test score was 0.2 to 0.5 nats a precision (docs/benchmarks.md).
+#: Estimating a precision that is in use from the same data makes the leave-one-out score too good by so many nats.
 _NATS_PER_PRECISION = 0.5
 
 #: A sample that determines its own output to within this part has no prediction without itself.

@@ -9,8 +9,8 @@ members. The second term draws members that are nearly as good to equal weights:
 differences are mostly chance. A member that has failed has many times the least loss, and no weight.
 
 The mixture of members with a noise level has the mean of their outputs, that of others the mean of their likelihoods.
-Precisions estimated from the same samples make left-out losses too small: for each, half a nat spread over the samples
-is added to log losses, and enlarges residuals as much (:func:`~skgn.leave_one_out.allowance`).
+Precisions estimated from the same samples make left-out losses too small, by :func:`~skgn.leave_one_out.allowance` nats
+a sample: these are added to log losses, and residuals are enlarged as much.
 
 References
 ----------
