@@ -81,10 +81,10 @@ def diagnose(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, verbo
         Iterates over its findings; ``report[topic]`` is one of them, with its ``numbers``, ``verdict`` and ``advice``;
         ``report.advice`` is all of the advice. The topics are
 
-        - from the fit: "convergence", "weights" (their number, and that of observations), "effective" (the weights
-          that the data determine), "conditioning" and "features" (those switched off). Eigenvalues are those of the
-          smaller of Gram matrix and kernel of the best member: with ``record_spectrum=True`` the last ones of
-          the training, else at the final weights on at most 2,000 rows of X.
+        - from the fit: "convergence", "left_out" (``left_out_score_``), "weights" (their number, and that of
+          observations), "effective" (the weights that the data determine), "conditioning" and "features" (those
+          switched off). Eigenvalues are those of the smaller of Gram matrix and kernel of the best member: with
+          ``record_spectrum=True`` the last ones of the training, else at the final weights on at most 2,000 rows of X.
         - from X and y: "skill" (against a constant prediction), "noise" (regression), "outliers" and "calibration".
           A regression's residuals are divided by their predicted standard deviations; a classifier's confidence is the
           probability of the class that it predicts.
@@ -115,7 +115,7 @@ def diagnose(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, verbo
         on_data = residual_findings(case.model, case.X, case.y, case.weight, case.rows)
     else:
         on_data = probability_findings(case.model, case.X, case.y, case.weight, case.rows)
-    on_fit = tuple(check(case) for check in (_convergence, _weights, _effective, _conditioning))
+    on_fit = tuple(check(case) for check in (_convergence, _left_out, _weights, _effective, _conditioning))
     on_fit += (_features(case, on_fit + on_data),)
     report = Report(type(case.model).__name__, on_fit, on_data, len(case.rows))
     if verbose:
@@ -185,15 +185,16 @@ def _case(estimator: Any, X: Any, y: Any, sample_weight: Any) -> _Case:
 
 def _convergence(case: _Case) -> Finding:
     model, members = case.model, case.model.estimators_
+    status = members[0].status
     path = model.history_["objective" if model.log_evidence_ is None else "log_evidence"]
     change = float(abs(path[-1] - path[-2])) if len(path) > 1 else math.nan
     if model.log_evidence_ is None:
         # Of the start, as the last one may be next to 0.
         change /= max(abs(float(path[0])), np.finfo(float).tiny)
     known = CONVERGED - {"stream"}
-    converged = model.status_ in known
+    converged = status in known
     numbers = {
-        "status": model.status_,
+        "status": status,
         "n_iter": model.n_iter_,
         "last_change": change,
         "members": len(members),
@@ -202,8 +203,8 @@ def _convergence(case: _Case) -> Finding:
     why = {
         "max_iter": f"max_iter={model.max_iter}",
         "max_time": f"max_time={model.max_time}",
-    }.get(model.status_, model.status_)
-    if model.status_ == "stream":
+    }.get(status, status)
+    if status == "stream":
         text = f"not known: {counted(model.n_iter_, 'block')} of partial_fit, one pass over each"
         return Finding("convergence", "not known", numbers, text)
     text = f"{'converged' if converged else 'NOT converged'} after {counted(model.n_iter_, 'iteration')} ({why})"
@@ -218,8 +219,23 @@ def _convergence(case: _Case) -> Finding:
             "max_time": f"more max_time (an iteration took {seconds:.2g} s)",
             "interrupted": "fit again with warm_start=True to go on",
             "callback": "fit again with warm_start=True to go on, without the callback that stopped it",
-        }.get(model.status_, _when_stuck(model))
+        }.get(status, _when_stuck(model))
     return Finding("convergence", "converged" if converged else "not converged", numbers, text, advice)
+
+
+def _left_out(case: _Case) -> Finding:
+    model, score = case.model, case.model.left_out_score_
+    numbers = {"left_out_score": score}
+    if not math.isfinite(score):
+        return Finding("left_out", "unknown", numbers, "unknown: training rows cannot be predicted without themselves")
+    text = f"D2 {score:.2g} of training rows, each predicted without itself"
+    if model.status_ != "no_skill":
+        return Finding("left_out", "better than a constant" if score > 0 else "like a constant", numbers, text)
+    if case.member.prior != "layer":
+        advice = 'prior_groups="layer"'
+    else:
+        advice = "hidden_layer_sizes=()" if case.member.network.hidden_layer_sizes else "fewer features"
+    return Finding("left_out", "worse than a constant", numbers, text + ": worse than a constant", advice)
 
 
 def _when_stuck(model: GNRegressor | GNClassifier) -> str:

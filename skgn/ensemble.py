@@ -13,6 +13,7 @@ from .candidates import Start
 from .losses import Loss
 from .network import Network
 from .posterior import Posterior, laplace
+from .skill import UNKNOWN, Skill
 from .training import Training
 
 __all__ = ["Ensemble", "Member", "make_member", "member_outputs"]
@@ -47,13 +48,15 @@ class Member:
 class Ensemble(NamedTuple):
     """Members, best first, their weights in a prediction, their loss, and the temperature of their outputs, or 1.
 
-    The ``weights`` (n_members,) are not negative and sum to 1; a ``temperature`` divides the outputs.
+    The ``weights`` (n_members,) are not negative and sum to 1; a ``temperature`` divides the outputs. ``skill`` tells
+    how well they predict the samples left out.
     """
 
     members: list[Member]
     weights: np.ndarray
     loss: Loss
     temperature: float
+    skill: Skill = UNKNOWN
 
 
 def make_member(training: Training, start: Start) -> Member:

@@ -95,6 +95,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
     damping_: float
     log_evidence_: float | None
     n_effective_parameters_: float
+    left_out_score_: float
     feature_relevance_: np.ndarray
 
     _needed: ClassVar[tuple[str, ...]] = ("n_features_in_", "preprocessor_", "_input_scalers", "_reader")
@@ -177,6 +178,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         ConvergenceWarning
             If training was cut short: by ``max_iter``, by ``max_time``, or by Ctrl-C, which ends it with the best
             weights so far. Or if no damping and no step length lowers the objective (``status_`` "no_descent").
+        UserWarning
+            If samples left out of training are predicted worse than by a constant (``status_`` "no_skill").
         """
         return self._fit_or_restore(X, y, sample_weight, X_val, y_val, sample_weight_val)
 
@@ -190,7 +193,10 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
-        if self.status_ not in CONVERGED and self.status_ != "callback":
+        if self.status_ == "no_skill":
+            message = f"{self.status_message_} Their D2, left_out_score_, is {self.left_out_score_:.2g}; see diagnose."
+            warnings.warn(message, UserWarning, stacklevel=3)
+        elif self.status_ not in CONVERGED and self.status_ != "callback":
             limits = f"max_iter={self.max_iter}, max_time={self.max_time}, tol={self.tol:g}"
             message = f"{self.status_message_} ({limits})"
             warnings.warn(message, ConvergenceWarning, stacklevel=3)
@@ -516,8 +522,9 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         self.loss_curve_ = best.history["loss"][1:].tolist()
         self.solver_ = best.solver
         self.damping_ = best.damping
-        self.status_ = best.status
-        self.status_message_ = STATUS[best.status]
+        self.left_out_score_ = ensemble.skill.score
+        self.status_ = "no_skill" if best.status in CONVERGED and ensemble.skill.failed else best.status
+        self.status_message_ = STATUS[self.status_]
         self.log_evidence_ = best.log_evidence
         self.n_effective_parameters_ = best.n_effective_parameters
 

@@ -9,6 +9,7 @@ not at the first prediction.
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
@@ -89,6 +90,7 @@ class Persistent(BaseEstimator):
         if "estimators_" in state:
             # Before there were weights, predictions were plain means.
             state.setdefault("weights_", equal_weights(len(state["estimators_"])))
+            state.setdefault("left_out_score_", math.nan)
         lacking = sorted(set(_lacking(state, self._needed if "estimators_" in state else ())))
         if lacking:
             raise ValueError(

@@ -23,6 +23,7 @@ from .losses import LogLoss, Loss, NoiseLoss, SoftmaxLoss
 from .objective import Objective
 from .plan import Plan
 from .problem import Problem
+from .skill import left_out_skill
 from .stacking import FAILED, left_out_losses, stacking_weights
 from .training import CONVERGED, Training, Watch
 
@@ -168,8 +169,9 @@ class Search:
             order = np.lexsort((objectives, -weights))
             candidates, weights = [candidates[number] for number in order], weights[order]
             T = self._temperature(candidates, weights) if self._tempered else 1.0
+            skill = left_out_skill(*self._left_out(candidates), weights, T)
             members = [make_member(c.training, c.start) for c in candidates]
-        return Ensemble(members, weights, self._problem.loss, T)
+        return Ensemble(members, weights, self._problem.loss, T, skill)
 
     def _left_out(self, candidates: list[Candidate]) -> tuple[Objective, Loss, list[LeftOut | None], list[float]]:
         """What candidates predict of left-out samples, and the loss to judge them by: that of the best."""

@@ -34,7 +34,13 @@ from .losses import Loss, NoiseLoss
 from .mixture import equal_weights
 from .objective import Objective
 
-__all__ = ["FAILED", "left_out_losses", "stacking_weights"]
+__all__ = [
+    "FAILED",
+    "corrected_log_probabilities",
+    "corrected_outputs",
+    "left_out_losses",
+    "stacking_weights",
+]
 
 #: c, and the part of the weights that is taken for a rounding error of the minimiser.
 _SHRINKAGE, _NEGLIGIBLE = 0.05, 1e-4
@@ -132,10 +138,9 @@ def _mixture_loss(
 ) -> Tensor:
     """Summed loss of the mixture, and its derivatives by the weights, (1 + m,)."""
     if not isinstance(loss, NoiseLoss):
-        log_p, sample_weight = log_probabilities(objective, left_out, loss)
-        return _likelihood_of_mixture(log_p - log_p.new_tensor(allowances)[:, None], sample_weight, weights)
-    f, Y, sample_weight = predicted_rows(objective, left_out)
-    f = Y + (f - Y) * f.new_tensor(allowances).exp()[:, None, None]
+        log_p, sample_weight = corrected_log_probabilities(objective, left_out, loss, allowances)
+        return _likelihood_of_mixture(log_p, sample_weight, weights)
+    f, Y, sample_weight = corrected_outputs(objective, left_out, allowances)
     mean = torch.tensordot(f.new_tensor(weights), f, 1)
     slopes = torch.einsum("mnk,nk->mn", f, loss.gradient(mean, Y)) @ sample_weight
     return torch.cat([(loss.value(mean, Y) @ sample_weight)[None], slopes])
@@ -145,3 +150,22 @@ def _likelihood_of_mixture(log_p: Tensor, sample_weight: Tensor, weights: np.nda
     mixture = torch.logsumexp(log_p + log_p.new_tensor(weights).log()[:, None], 0)
     ratios = (log_p - mixture).clamp(max=_LARGEST_LOG_RATIO).exp()
     return -torch.cat([(mixture @ sample_weight)[None], ratios @ sample_weight])
+
+
+def corrected_outputs(
+    objective: Objective, left_out: Sequence[LeftOut], allowances: Sequence[float]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Outputs (members, n, k) of the samples left out, as far from the targets as the allowances demand.
+
+    Targets (n, k) and weights (n,) of these samples come with them.
+    """
+    f, Y, sample_weight = predicted_rows(objective, left_out)
+    return Y + (f - Y) * f.new_tensor(allowances).exp()[:, None, None], Y, sample_weight
+
+
+def corrected_log_probabilities(
+    objective: Objective, left_out: Sequence[LeftOut], loss: Loss, allowances: Sequence[float], T: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Log likelihood (members, n) of the samples left out, less the allowances, and the weights (n,) of samples."""
+    log_p, sample_weight = log_probabilities(objective, left_out, loss, T)
+    return log_p - log_p.new_tensor(allowances)[:, None], sample_weight

@@ -43,6 +43,7 @@ STATUS = {
     "max_iter": "Stopped short of the tolerance: max_iter iterations were used up.",
     "max_time": "Stopped short of the tolerance: max_time was used up.",
     "interrupted": "Stopped short of the tolerance: interrupted by the user.",
+    "no_skill": "Failed: samples left out of training are predicted worse than by a constant.",
     "no_descent": "Stopped short of the tolerance: no damping or step length lowers the objective.",
 }
 CONVERGED = frozenset({"gradient", "decrease", "evidence", "precision", "validation", "stream"})

@@ -1,0 +1,131 @@
+"""How well an ensemble predicts samples left out of its training, against the best constant.
+
+The score is D^2, the part of the constant's loss that the ensemble takes away: R^2 under a squared error, McFadden's
+under a log loss. Each member predicts each sample without it (:mod:`skgn.leave_one_out`), and left-out losses are
+corrected for the precisions estimated from the same samples, as for the weights (:mod:`skgn.stacking`).
+
+References
+----------
+D. McFadden, Conditional logit analysis of qualitative choice behavior, in Frontiers in Econometrics (1974).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import compress
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .leave_one_out import LeftOut
+from .losses import LogLoss, Loss, NoiseLoss, SoftmaxLoss
+from .mixture import mixture_mean, voters
+from .objective import Objective
+from .stacking import corrected_log_probabilities, corrected_outputs
+
+__all__ = ["UNKNOWN", "Skill", "left_out_skill"]
+
+#: Frequency of a label that no sample has, and the mean loss of a constant that is never wrong.
+_RAREST, _NEVER_WRONG = 1e-12, 1e-9
+
+#: An ensemble has failed that adds this part to the loss of a constant, by more than so many standard errors.
+_ADDED, _STANDARD_ERRORS = 0.1, 2.0
+
+#: Samples below which a standard error tells nothing.
+_FEWEST = 30
+
+
+class Skill(NamedTuple):
+    """D^2 of the samples left out, at most 1, and its standard error, infinite for a few samples; nan if not known."""
+
+    score: float
+    error: float
+
+    @property
+    def failed(self) -> bool:
+        """Whether a constant is better, beyond doubt."""
+        return self.score < -max(_ADDED, _STANDARD_ERRORS * self.error)
+
+
+UNKNOWN = Skill(math.nan, math.nan)
+
+
+def left_out_skill(
+    objective: Objective,
+    loss: Loss,
+    left_out: Sequence[LeftOut | None],
+    allowances: Sequence[float],
+    weights: np.ndarray,
+    T: float = 1.0,
+) -> Skill:
+    """Skill of a mixture of members, unknown if that of any member that counts is.
+
+    Parameters
+    ----------
+    objective, loss, left_out, allowances
+        As :func:`~skgn.stacking.stacking_weights` takes them.
+    weights : ndarray of shape (n_members,)
+        Of the members in the mixture.
+    T : float, default=1.0
+        What outputs are divided by, for log losses.
+    """
+    counted, votes = voters(left_out, weights)
+    known = [each for each in counted if each is not None]
+    if len(known) < len(counted):
+        return UNKNOWN
+    losses = partial(
+        _losses,
+        weights=votes,
+        allowances=list(compress(allowances, weights > 0)),
+        loss=loss,
+        constant=_best_constant(loss, objective.sum(_summed_targets) / objective.total_weight),
+        T=T,
+    )
+    own, least, *products = objective.sum(partial(_moments, losses=losses), *known).tolist()
+    if not least > _NEVER_WRONG * objective.total_weight:
+        return UNKNOWN
+    ratio = own / least
+    variance = products[0] - 2 * ratio * products[1] + ratio**2 * products[2]
+    few = objective.total_weight < _FEWEST
+    return Skill(1 - ratio, math.inf if few else math.sqrt(max(variance, 0.0)) / least)
+
+
+def _summed_targets(objective: Objective) -> Tensor:
+    return objective.sample_weight.double() @ objective.Y.double()
+
+
+def _best_constant(loss: Loss, mean: Tensor) -> Tensor:
+    """Outputs (k,) of the best constant: those of the frequencies of labels, 0 for targets that have been centred."""
+    if isinstance(loss, LogLoss):
+        return torch.logit(mean, eps=_RAREST)
+    return mean.clamp(min=_RAREST).log() if isinstance(loss, SoftmaxLoss) else torch.zeros_like(mean)
+
+
+def _moments(objective: Objective, *left_out: LeftOut, losses: Callable[..., tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+    """Sums (5,) of the losses a of the mixture and b of the constant, and of a^2, ab and b^2."""
+    a, b, sample_weight = losses(objective, *left_out)
+    return torch.stack([a, b, a * a, a * b, b * b]) @ sample_weight
+
+
+def _losses(
+    objective: Objective,
+    *left_out: LeftOut,
+    weights: np.ndarray,
+    allowances: Sequence[float],
+    loss: Loss,
+    constant: Tensor,
+    T: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Losses (n,) of the mixture and of the constant for the samples left out, and the weights of these."""
+    f, Y, sample_weight = corrected_outputs(objective, left_out, allowances)
+    if isinstance(loss, NoiseLoss):
+        own = loss.value(mixture_mean(f, weights), Y)
+    else:
+        log_p, _ = corrected_log_probabilities(objective, left_out, loss, allowances, T)
+        # Of labels counted one by one, the sum is the sample's.
+        own = -torch.logsumexp(log_p + log_p.new_tensor(weights).log()[:, None], 0).reshape(len(Y), -1).sum(1)
+    return own, loss.value(constant.to(Y).expand_as(Y), Y), sample_weight

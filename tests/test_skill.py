@@ -1,0 +1,144 @@
+"""The score of samples left out: against scikit-learn's scores of the same predictions, and against cross-validation."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit, softmax
+from sklearn.datasets import load_diabetes, load_iris
+from sklearn.metrics import d2_log_loss_score, r2_score
+from sklearn.model_selection import cross_val_score
+
+from skgn import GNClassifier, GNRegressor, diagnose
+from skgn.feedforward import FeedForward
+from skgn.leave_one_out import LeftOut
+from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
+from skgn.objective import Objective
+from skgn.skill import UNKNOWN, Skill, left_out_skill
+
+N, WEIGHTS = 60, np.array([0.7, 0.3])
+
+
+def tensor(values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def skill(loss, outputs, Y, sample_weight, allowances=(0.0, 0.0), weights=WEIGHTS, T=1.0):
+    """Of members whose left-out outputs (members, n, k) are given."""
+    objective = Objective(FeedForward(1, Y.shape[1], ()), loss, tensor(np.zeros((len(Y), 1))), tensor(Y), sample_weight)
+    left_out = [None if f is None else LeftOut(tensor(f), torch.empty(0)) for f in outputs]
+    return left_out_skill(objective, loss, left_out, allowances, weights, T)
+
+
+@pytest.fixture
+def case():
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal((N, 3))
+    return z, np.stack([z + rng.standard_normal(z.shape), z + rng.standard_normal(z.shape)]), rng.uniform(0.5, 2, N)
+
+
+def test_regression_is_r2(case):
+    Y, outputs, w = case
+    Y = Y[:, :1] - np.average(Y[:, 0], weights=w)
+    found = skill(SquaredError(), outputs[..., :1], Y, tensor(w))
+    assert found.score == pytest.approx(r2_score(Y, WEIGHTS @ outputs[..., 0], sample_weight=w))
+
+
+def test_allowance_enlarges_residuals(case):
+    Y, outputs, w = case
+    Y = Y[:, :1] - np.average(Y[:, 0], weights=w)
+    enlarged = Y + (outputs[..., :1] - Y) * np.exp([0.2, 0.4])[:, None, None]
+    found = skill(SquaredError(), outputs[..., :1], Y, tensor(w), allowances=(0.2, 0.4))
+    assert found.score == pytest.approx(r2_score(Y, WEIGHTS @ enlarged[..., 0], sample_weight=w))
+
+
+def test_classes_are_mcfaddens(case):
+    z, outputs, w = case
+    y = z.argmax(1)
+    p = WEIGHTS @ softmax(outputs / 1.5, axis=2).reshape(2, -1)
+    found = skill(SoftmaxLoss(), outputs, np.eye(3)[y], tensor(w), T=1.5)
+    assert found.score == pytest.approx(d2_log_loss_score(y, p.reshape(N, 3), sample_weight=w))
+
+
+def test_two_classes_are_mcfaddens_less_the_allowance(case):
+    z, outputs, w = case
+    y = (z[:, 0] > 0.4) * 1.0
+    p = WEIGHTS @ expit(outputs[..., 0])
+    found = skill(LogLoss(), outputs[..., :1], y[:, None], tensor(w), allowances=(0.1, 0.1))
+    rate = np.average(y, weights=w)
+    entropy = -rate * math.log(rate) - (1 - rate) * math.log(1 - rate)
+    assert found.score == pytest.approx(d2_log_loss_score(y, p, sample_weight=w) - 0.1 / entropy)
+
+
+def test_labels_have_a_constant_each(case):
+    z, outputs, _ = case
+    Y = (z > [0.0, 1.0, -1.0]) * 1.0
+    p = np.tensordot(WEIGHTS, expit(outputs), 1)
+    rate = Y.mean(0)
+
+    def log_loss(p):
+        return -(Y * np.log(p) + (1 - Y) * np.log(1 - p)).sum()
+
+    found = skill(LogLoss(), outputs, Y, tensor(np.ones(N)))
+    assert found.score == pytest.approx(1 - log_loss(p) / log_loss(rate))
+
+
+def test_standard_error_is_that_of_resampled_rows(case):
+    Y, outputs, _ = case
+    Y, f = Y[:, :1] - Y[:, :1].mean(), outputs[..., :1]
+    found = skill(SquaredError(), f, Y, tensor(np.ones(N)))
+    rng = np.random.default_rng(1)
+    squares = np.stack([(WEIGHTS @ f[..., 0] - Y[:, 0]) ** 2, Y[:, 0] ** 2])
+    drawn = squares[:, rng.integers(N, size=(2000, N))].sum(2)
+    assert found.error == pytest.approx(np.std(1 - drawn[0] / drawn[1]), rel=0.15)
+
+
+def test_unknown_where_a_member_that_counts_is(case):
+    Y, outputs, w = case
+    one = [outputs[0, :, :1], None]
+    assert skill(SquaredError(), one, Y[:, :1], tensor(w)) == UNKNOWN
+    known = skill(SquaredError(), one, Y[:, :1], tensor(w), weights=np.array([1.0, 0.0]))
+    assert math.isfinite(known.score)
+
+
+@pytest.mark.parametrize(
+    ("score", "error", "failed"), [(0.5, 0.1, False), (-0.05, 0.01, False), (-0.3, 0.2, False), (-0.3, 0.1, True)]
+)
+def test_failed_beyond_doubt(score, error, failed):
+    assert Skill(score, error).failed is failed
+
+
+def test_expects_what_cross_validation_finds():
+    X, y = load_diabetes(return_X_y=True)
+    found = GNRegressor(hidden_layer_sizes=(5,), random_state=0).fit(X, y).left_out_score_
+    folds = cross_val_score(GNRegressor(hidden_layer_sizes=(5,), random_state=0), X, y, cv=5)
+    assert found == pytest.approx(folds.mean(), abs=0.06)
+
+
+def test_of_a_classifier():
+    X, y = load_iris(return_X_y=True)
+    assert 0.8 < GNClassifier(random_state=0).fit(X, y).left_out_score_ < 0.97
+
+
+def test_not_known_without_evidence():
+    X, y = load_diabetes(return_X_y=True)
+    model = GNRegressor(l2_regularization=1e-2, n_estimators=2, max_iter=3, tol=1.0, random_state=0).fit(X, y)
+    assert math.isnan(model.left_out_score_)
+    assert diagnose(model, X, y, verbose=False)["left_out"].verdict == "unknown"
+
+
+def test_noise_that_is_followed_is_called_a_failure():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((200, 160)), rng.standard_normal(200)
+    with pytest.warns(UserWarning, match="predicted worse than by a constant"):
+        model = GNRegressor(prior_groups="feature", random_state=0).fit(X, y)
+    new = rng.standard_normal((2000, 160)), rng.standard_normal(2000)
+    assert model.status_ == "no_skill" and model.left_out_score_ < -0.1 and model.score(*new) < -0.1
+    finding = diagnose(model, X, y, verbose=False)["left_out"]
+    assert finding.verdict == "worse than a constant" and finding.advice == 'prior_groups="layer"'
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        advised = GNRegressor(prior_groups="layer", random_state=0).fit(X, y)
+    assert advised.status_ != "no_skill" and advised.score(*new) > -0.05
