@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +28,7 @@ __all__ = [
     "level_choices",
     "member_count",
     "prior_choices",
+    "rectified_kind",
     "redrawn_count",
     "steepest_starts",
 ]
@@ -47,6 +48,10 @@ _NARROW, _BENT = (5,), 1 / 4
 
 #: Above so many weights an iteration is slow: only the network of the fewest weights is taken.
 _MANY_WEIGHTS = 1000
+
+#: A classifier has one network of rectified units under a prior of precision 1 for so many others. On few rows of many
+#: columns the evidence leaves of smooth units what is linear in the columns (docs/benchmarks.md).
+_RECTIFIED, _OTHERS = "relu", 2
 
 #: Members by default: eight kinds are no better than six of them, and four nearly as good (docs/benchmarks.md); these
 #: are enough where there are many rows or weights.
@@ -163,6 +168,19 @@ def level_choices(has_noise: bool, compared: bool, steep: bool = True) -> tuple[
     return tuple(dict.fromkeys(level if steep else level._replace(steepness=1.0) for level in levels))
 
 
+def rectified_kind(
+    inputs: str, other: FeedForward, level: Level, n_observations: float, given: tuple[int, ...] | None = None
+) -> Kind:
+    """A network of rectified units, to go with others on the same inputs.
+
+    Its hidden layers are those given, or else one of twenty units, or those of the ``other`` where there are more
+    observations: up to so many the system is small, whatever the inputs.
+    """
+    widened = given is None and n_observations <= _MANY_WEIGHTS
+    sizes = _SMALL[0] if widened else other.hidden_layer_sizes
+    return Kind((inputs, replace(other, hidden_layer_sizes=sizes, activation=_RECTIFIED)), level, "unit")
+
+
 def member_count(n_estimators: int | str, n_rows: int, networks: Iterable[Network], compared: bool) -> int:
     """Members of an ensemble: what "auto" stands for, or what was asked for."""
     if not isinstance(n_estimators, str):
@@ -190,12 +208,16 @@ def redrawn_count(starts: Sequence[Start], n_members: int) -> int:
 
 
 def draw_starts(
-    kinds: Sequence[Kind], n_candidates: int, balanced: bool, random_state: np.random.RandomState
+    kinds: Sequence[Kind],
+    n_candidates: int,
+    balanced: bool,
+    random_state: np.random.RandomState,
+    beside: Kind | None = None,
 ) -> list[Start]:
     """One kind after the other, each time with new weights, until there are enough.
 
     A ``balanced`` order begins with the half fraction of the factorial design, in which each pair of choices comes
-    about as often; the first of the priors leads in either half.
+    about as often; the first of the priors leads in either half. A kind ``beside`` them comes after every two.
     """
     factors = [list(dict.fromkeys(values)) for values in zip(*kinds, strict=True)]
 
@@ -203,7 +225,11 @@ def draw_starts(
         levels = [factor.index(value) for factor, value in zip(factors, kind, strict=True)]
         return sum(levels) % 2, levels[-1]
 
-    return _draw(sorted(kinds, key=place) if balanced else kinds, n_candidates, random_state)
+    order = sorted(kinds, key=place) if balanced else list(kinds)
+    if beside is not None:
+        pairs = [order[first : first + _OTHERS] for first in range(0, len(order), _OTHERS)]
+        order = [kind for pair in pairs for kind in (*pair, beside)]
+    return _draw(order, n_candidates, random_state)
 
 
 def steepest_starts(starts: Sequence[Start], n_candidates: int) -> list[Start]:

@@ -14,6 +14,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classi
 from sklearn.utils.validation import column_or_1d
 from torch import nn
 
+from .activations import ACTIVATIONS
 from .damping import DampingRule
 from .ensemble import Ensemble
 from .estimator import BaseGN
@@ -41,9 +42,10 @@ class GNClassifier(ClassifierMixin, BaseGN):
         observations for each of its weights; for periodic inputs (see ``standardize``) (10,), or (12, 12). Where (20,)
         has more than 1,000 weights it is (10, 10), and (5,) where that has more as well and most columns are indicators
         of categories.
-    activation : str, default="tanh"
+    activation : str, default="auto"
         "tanh", "logistic", "softplus", "silu", "gelu" or "identity"; "relu" works but is outside the theory, which
-        asks for smooth functions.
+        asks for smooth functions. "auto" is "tanh"; with ``prior_groups="auto"`` and the evidence, one member in three
+        has "relu" and the prior "unit", and (20,) as its hidden layers up to 1,000 observations.
     linear_path : bool, default=True
         Let the inputs feed the readout directly, beside the hidden layers, so that a linear model is within reach.
     network : torch.nn.Module, default=None
@@ -195,9 +197,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
         ``l2_regularization``.
     left_out_score_ : float
         What score the fit expects on new rows: the part of the best constant's mean loss that it takes away from
-        training rows, each predicted without itself; McFadden's R2. At most 1, below 0 where a constant is better; nan where
-        it is not known: with a float ``l2_regularization`` and several members, with ``solver_`` "cg", in streams, and
-        where members interpolate.
+        training rows, each predicted without itself (McFadden's
+        R2). At most 1, below 0 where a constant is better; nan where it is not known: with a float
+        ``l2_regularization`` and several members, with ``solver_`` "cg", in streams, and where members interpolate.
     n_effective_parameters_ : float
         Weights of the best member that the data determine, between 0 and their number; nan with ``solver_`` "cg".
     temperature_ : float
@@ -239,6 +241,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseGN._parameter_constraints,
+        "activation": [StrOptions({"auto", *ACTIVATIONS})],
         "class_weight": [StrOptions({"balanced"}), dict, None],
     }
 
@@ -251,7 +254,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         self,
         hidden_layer_sizes: str | int | Sequence[int] = "auto",
         *,
-        activation: str = "tanh",
+        activation: str = "auto",
         linear_path: bool = True,
         network: nn.Module | None = None,
         alpha: float = 1.0,

@@ -32,6 +32,7 @@ from .candidates import (
     level_choices,
     member_count,
     prior_choices,
+    rectified_kind,
     redrawn_count,
 )
 from .damping import as_rule
@@ -462,16 +463,18 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         n = self._member_count(n_rows, [network for _, network in networks], compares)
         # A single network is compared with others of its kind.
         kinds = [Kind(*each) for each in itertools.product(networks if n > 1 else networks[:1], levels, priors)]
-        count = candidate_count(n, n_rows, len(kinds), compares)
-        fresh = draw_starts(kinds, count, n > 1, check_random_state(self.random_state))
+        beside = self._beside(*networks[0], levels[0], n_observations, hidden) if compares else None
+        every = kinds if beside is None else [*kinds, beside]
+        count = candidate_count(n, n_rows, len(every), compares)
+        fresh = draw_starts(kinds, count, n > 1, check_random_state(self.random_state), beside)
         if not (self.warm_start and hasattr(self, "estimators_")):
             return fresh
         kept = [
             Start(m.network, m.inputs, m.prior, levels[0].noise_precision, m.weights, m.anchor, start.seed)
             for m, start in zip(self.estimators_[:n], fresh, strict=False)
-            if m.inputs in self._input_scalers and m.prior in priors
+            if m.inputs in self._input_scalers and m.prior in {kind.prior for kind in every}
         ]
-        if any((start.inputs, start.network) not in networks for start in kept):
+        if any((start.inputs, start.network) not in {kind.network for kind in every} for start in kept):
             raise ValueError(
                 "warm_start=True needs the network of the previous fit: the same number of features, outputs and "
                 f"classes, hidden_layer_sizes, activation, linear_path, network, alpha and init. It was "
@@ -479,6 +482,18 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
                 f"now it is {networks[0][1]}."
             )
         return kept if len(kept) == n else kept + fresh
+
+    def _beside(
+        self, inputs: str, network: Network, level: Level, n_observations: float, hidden: tuple[int, ...] | None
+    ) -> Kind | None:
+        """What goes with other kinds where activation and prior are left to the fit.
+
+        On periodic inputs, networks of rectified units are surer than they should be.
+        """
+        left_to_fit = self.activation == self.prior_groups == "auto"
+        if not left_to_fit or inputs == "periodic" or not isinstance(network, FeedForward):
+            return None
+        return rectified_kind(inputs, network, level, n_observations, hidden) if network.hidden_layer_sizes else None
 
     def _levels(self, has_noise: bool, compares: bool) -> tuple[Level, ...]:
         steep = self.network is None and self.hidden_layer_sizes != ()
@@ -500,7 +515,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
             return [(name, networks[d]) for name, d in n_inputs.items()]
         bent = {name: n_inputs[name] - n_straight[name] for name in n_inputs}
         choices = layer_choices(bent, k, n_observations, hidden)
-        given = self.activation, self.linear_path, alpha, init
+        activation = "tanh" if self.activation == "auto" else self.activation
+        given = activation, self.linear_path, alpha, init
         return [
             (name, FeedForward(n_inputs[name], k, sizes, *given, n_straight[name]))
             for name, sizes in (choices if compares else choices[:1])

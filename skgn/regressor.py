@@ -244,9 +244,9 @@ class GNRegressor(RegressorMixin, BaseGN):
         ``l2_regularization``.
     left_out_score_ : float
         What score the fit expects on new rows: the part of the best constant's mean loss that it takes away from
-        training rows, each predicted without itself; R2 under a squared error. At most 1, below 0 where a constant is better; nan where
-        it is not known: with a float ``l2_regularization`` and several members, with ``solver_`` "cg", in streams, and
-        where members interpolate.
+        training rows, each predicted without itself (R2 under a
+        squared error). At most 1, below 0 where a constant is better; nan where it is not known: with a float
+        ``l2_regularization`` and several members, with ``solver_`` "cg", in streams, and where members interpolate.
     n_effective_parameters_ : float
         Weights of the best member that the data determine, between 0 and their number; nan with ``solver_`` "cg".
     noise_distribution_ : str

@@ -5,6 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 
 from skgn import GNClassifier, GNRegressor
 from skgn.candidates import (
@@ -16,6 +17,7 @@ from skgn.candidates import (
     level_choices,
     member_count,
     prior_choices,
+    rectified_kind,
 )
 from skgn.feedforward import FeedForward
 
@@ -157,6 +159,34 @@ def test_hidden_layers_of_auto(n_inputs, n_outputs, n_observations, given, expec
     assert layer_choices(n_inputs, n_outputs, n_observations, given) == expected
 
 
+@pytest.mark.parametrize(
+    ("n_inputs", "sizes", "n_observations", "given", "expected"),
+    [
+        (8, (20,), 100, None, (20,)),
+        (200, (10, 10), 1000, None, (20,)),
+        (200, (10, 10), 1001, None, (10, 10)),
+        (8, (16, 16), 1e5, None, (16, 16)),
+        (200, (7,), 100, (7,), (7,)),
+    ],
+)
+def test_hidden_layers_of_rectified_units(n_inputs, sizes, n_observations, given, expected):
+    other = FeedForward(n_inputs, 3, sizes, alpha=2.0, n_straight=n_inputs // 2)
+    kind = rectified_kind("robust", other, SMOOTH, n_observations, given)
+    assert kind == Kind(
+        ("robust", FeedForward(n_inputs, 3, expected, "relu", True, 2.0, "random", n_inputs // 2)), SMOOTH, "unit"
+    )
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+def test_one_of_three_is_of_the_kind_beside_the_others(balanced):
+    beside = rectified_kind(*NETWORKS[0], SMOOTH, 100)
+    found = draw_starts(EIGHT, 13, balanced, np.random.RandomState(0), beside)
+    assert [s.prior == "unit" for s in found] == [False, False, True] * 4 + [False]
+    others = [choice for choice in choices(found) if choice[2] != "unit"]
+    assert others[:8] == choices(starts(EIGHT, 8, balanced))
+    assert len({s.seed for s in found}) == 13
+
+
 # --- Of a fit
 
 SHORT = {"max_iter": 2, "tol": 1e9, "random_state": 0}
@@ -171,8 +201,42 @@ def members(model):
 def test_members_of_small_tables_are_of_all_networks_and_priors(estimator):
     X = np.random.RandomState(0).standard_normal((60, 2))
     model = estimator(**SHORT).fit(X, np.sign(X[:, 0]))
-    kinds = itertools.product([("robust", (20,)), ("periodic", (10,))], PRIORS)
-    assert members(model) == (6, {(*network, prior) for network, prior in kinds})
+    kinds = {
+        (*network, prior) for network, prior in itertools.product([("robust", (20,)), ("periodic", (10,))], PRIORS)
+    }
+    assert members(model) == (6, kinds if estimator is GNRegressor else kinds | {("robust", (20,), "unit")})
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(
+    ("parameters", "rectified"),
+    [
+        ({}, [(20,), (20,)]),
+        ({"hidden_layer_sizes": (3,)}, [(3,), (3,)]),
+        ({"hidden_layer_sizes": ()}, []),
+        ({"activation": "tanh"}, []),
+        ({"prior_groups": "layer"}, []),
+        ({"standardize": "periodic"}, []),
+        ({"standardize": False}, [(20,), (20,)]),
+        ({"l2_regularization": 1e-2}, []),
+        ({"network": torch.nn.Linear(2, 1)}, []),
+    ],
+    ids=str,
+)
+def test_rectified_members_of_a_classifier(parameters, rectified):
+    X = np.random.RandomState(0).standard_normal((60, 2))
+    model = GNClassifier(**SHORT, **parameters).fit(X, X[:, 0] > 0)
+    found = [m for m in model.estimators_ if getattr(m.network, "activation", None) == "relu"]
+    assert [m.network.hidden_layer_sizes for m in found] == rectified
+    assert {m.prior for m in found} <= {"unit"}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_warm_start_goes_on_with_rectified_members():
+    X = np.random.RandomState(0).standard_normal((60, 2))
+    model = GNClassifier(**SHORT, warm_start=True).fit(X, X[:, 0] > 0)
+    before = members(model)
+    assert members(model.fit(X, X[:, 0] > 0)) == before
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

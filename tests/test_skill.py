@@ -1,4 +1,4 @@
-"""The score of samples left out: against scikit-learn's scores of the same predictions, and against cross-validation."""
+"""The score of left-out samples: against scikit-learn's of the same predictions, and against cross-validation."""
 
 import math
 import warnings
