@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from .backend import DTYPES, linear_algebra_device, resolve_device
 from .callbacks import CallbackSupportMixin, begin_fit, with_callbacks
 from .candidates import (
+    COMPARED_ROWS,
     Kind,
     Level,
     Start,
@@ -463,7 +464,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         n = self._member_count(n_rows, [network for _, network in networks], compares)
         # A single network is compared with others of its kind.
         kinds = [Kind(*each) for each in itertools.product(networks if n > 1 else networks[:1], levels, priors)]
-        beside = self._beside(*networks[0], levels[0], n_observations, hidden) if compares else None
+        few = compares and n_rows <= COMPARED_ROWS
+        beside = self._beside(*networks[0], levels[0], n_observations, hidden) if few else None
         every = kinds if beside is None else [*kinds, beside]
         count = candidate_count(n, n_rows, len(every), compares)
         fresh = draw_starts(kinds, count, n > 1, check_random_state(self.random_state), beside)
@@ -486,7 +488,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
     def _beside(
         self, inputs: str, network: Network, level: Level, n_observations: float, hidden: tuple[int, ...] | None
     ) -> Kind | None:
-        """What goes with other kinds where activation and prior are left to the fit.
+        """What goes with other kinds on few rows, where activation and prior are left to the fit.
 
         On periodic inputs, networks of rectified units are surer than they should be.
         """

@@ -232,6 +232,13 @@ def test_rectified_members_of_a_classifier(parameters, rectified):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_no_rectified_members_of_long_tables():
+    X = np.random.RandomState(0).standard_normal((2001, 2))
+    model = GNClassifier(**SHORT, hidden_layer_sizes=(2,)).fit(X, X[:, 0] > 0)
+    assert {m.network.activation for m in model.estimators_} == {"tanh"}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_warm_start_goes_on_with_rectified_members():
     X = np.random.RandomState(0).standard_normal((60, 2))
     model = GNClassifier(**SHORT, warm_start=True).fit(X, X[:, 0] > 0)
