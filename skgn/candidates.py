@@ -49,8 +49,8 @@ _NARROW, _BENT = (5,), 1 / 4
 #: Above so many weights an iteration is slow: only the network of the fewest weights is taken.
 _MANY_WEIGHTS = 1000
 
-#: A classifier has one network of rectified units under a prior of precision 1 for so many others. On few rows of many
-#: columns the evidence leaves of smooth units what is linear in the columns (docs/benchmarks.md).
+#: For two classes there is one network of rectified units, under a prior of precision 1, for so many others. On few rows
+#: of many columns the evidence leaves of smooth units what is linear in the columns (docs/benchmarks.md).
 _RECTIFIED, _OTHERS = "relu", 2
 
 #: Members by default: eight kinds are no better than six of them, and four nearly as good (docs/benchmarks.md); these
@@ -168,17 +168,10 @@ def level_choices(has_noise: bool, compared: bool, steep: bool = True) -> tuple[
     return tuple(dict.fromkeys(level if steep else level._replace(steepness=1.0) for level in levels))
 
 
-def rectified_kind(
-    inputs: str, other: FeedForward, level: Level, n_observations: float, given: tuple[int, ...] | None = None
-) -> Kind:
-    """A network of rectified units, to go with others on the same inputs.
-
-    Its hidden layers are those given, or else one of twenty units, or those of the ``other`` where there are more
-    observations: up to so many the system is small, whatever the inputs.
-    """
-    widened = given is None and n_observations <= _MANY_WEIGHTS
-    sizes = _SMALL[0] if widened else other.hidden_layer_sizes
-    return Kind((inputs, replace(other, hidden_layer_sizes=sizes, activation=_RECTIFIED)), level, "unit")
+def rectified_kind(inputs: str, other: FeedForward, level: Level, given: tuple[int, ...] | None = None) -> Kind:
+    """A network of rectified units, of the hidden layers given or one of twenty, to go with others on these inputs."""
+    network = replace(other, hidden_layer_sizes=given or _SMALL[0], activation=_RECTIFIED)
+    return Kind((inputs, network), level, "unit")
 
 
 def member_count(n_estimators: int | str, n_rows: int, networks: Iterable[Network], compared: bool) -> int:

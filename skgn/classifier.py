@@ -44,8 +44,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         of categories.
     activation : str, default="auto"
         "tanh", "logistic", "softplus", "silu", "gelu" or "identity"; "relu" works but is outside the theory, which
-        asks for smooth functions. "auto" is "tanh"; with ``prior_groups="auto"`` and the evidence, and up to 2,000 rows,
-        one member in three has "relu" and the prior "unit", and hidden layers of (20,) up to 1,000 observations.
+        asks for smooth functions. "auto" is "tanh"; for two classes on up to 2,000 rows, with the evidence and
+        ``prior_groups="auto"``, one member in three has "relu" and the prior "unit", and for "auto" one layer of 20.
     linear_path : bool, default=True
         Let the inputs feed the readout directly, beside the hidden layers, so that a linear model is within reach.
     network : torch.nn.Module, default=None

@@ -465,7 +465,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         # A single network is compared with others of its kind.
         kinds = [Kind(*each) for each in itertools.product(networks if n > 1 else networks[:1], levels, priors)]
         few = compares and n_rows <= COMPARED_ROWS
-        beside = self._beside(*networks[0], levels[0], n_observations, hidden) if few else None
+        beside = self._beside(*networks[0], levels[0], hidden) if few else None
         every = kinds if beside is None else [*kinds, beside]
         count = candidate_count(n, n_rows, len(every), compares)
         fresh = draw_starts(kinds, count, n > 1, check_random_state(self.random_state), beside)
@@ -485,17 +485,15 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
             )
         return kept if len(kept) == n else kept + fresh
 
-    def _beside(
-        self, inputs: str, network: Network, level: Level, n_observations: float, hidden: tuple[int, ...] | None
-    ) -> Kind | None:
-        """What goes with other kinds on few rows, where activation and prior are left to the fit.
+    def _beside(self, inputs: str, network: Network, level: Level, hidden: tuple[int, ...] | None) -> Kind | None:
+        """What goes with other kinds for two classes on few rows, where activation and prior are left to the fit.
 
         On periodic inputs, networks of rectified units are surer than they should be.
         """
-        left_to_fit = self.activation == self.prior_groups == "auto"
-        if not left_to_fit or inputs == "periodic" or not isinstance(network, FeedForward):
+        left_to_fit = self.activation == self.prior_groups == "auto" and hidden != () and inputs != "periodic"
+        if not left_to_fit or not isinstance(network, FeedForward) or network.n_outputs > 1:
             return None
-        return rectified_kind(inputs, network, level, n_observations, hidden) if network.hidden_layer_sizes else None
+        return rectified_kind(inputs, network, level, hidden)
 
     def _levels(self, has_noise: bool, compares: bool) -> tuple[Level, ...]:
         steep = self.network is None and self.hidden_layer_sizes != ()

@@ -159,27 +159,17 @@ def test_hidden_layers_of_auto(n_inputs, n_outputs, n_observations, given, expec
     assert layer_choices(n_inputs, n_outputs, n_observations, given) == expected
 
 
-@pytest.mark.parametrize(
-    ("n_inputs", "sizes", "n_observations", "given", "expected"),
-    [
-        (8, (20,), 100, None, (20,)),
-        (200, (10, 10), 1000, None, (20,)),
-        (200, (10, 10), 1001, None, (10, 10)),
-        (8, (16, 16), 1e5, None, (16, 16)),
-        (200, (7,), 100, (7,), (7,)),
-    ],
-)
-def test_hidden_layers_of_rectified_units(n_inputs, sizes, n_observations, given, expected):
-    other = FeedForward(n_inputs, 3, sizes, alpha=2.0, n_straight=n_inputs // 2)
-    kind = rectified_kind("robust", other, SMOOTH, n_observations, given)
-    assert kind == Kind(
-        ("robust", FeedForward(n_inputs, 3, expected, "relu", True, 2.0, "random", n_inputs // 2)), SMOOTH, "unit"
-    )
+@pytest.mark.parametrize(("given", "expected"), [(None, (20,)), ((7,), (7,))])
+def test_hidden_layers_of_rectified_units(given, expected):
+    other = FeedForward(200, 1, (10, 10), alpha=2.0, n_straight=100)
+    kind = rectified_kind("robust", other, SMOOTH, given)
+    network = FeedForward(200, 1, expected, "relu", alpha=2.0, n_straight=100)
+    assert kind == Kind(("robust", network), SMOOTH, "unit")
 
 
 @pytest.mark.parametrize("balanced", [True, False])
 def test_one_of_three_is_of_the_kind_beside_the_others(balanced):
-    beside = rectified_kind(*NETWORKS[0], SMOOTH, 100)
+    beside = rectified_kind(*NETWORKS[0], SMOOTH)
     found = draw_starts(EIGHT, 13, balanced, np.random.RandomState(0), beside)
     assert [s.prior == "unit" for s in found] == [False, False, True] * 4 + [False]
     others = [choice for choice in choices(found) if choice[2] != "unit"]
@@ -232,9 +222,11 @@ def test_rectified_members_of_a_classifier(parameters, rectified):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_no_rectified_members_of_long_tables():
-    X = np.random.RandomState(0).standard_normal((2001, 2))
-    model = GNClassifier(**SHORT, hidden_layer_sizes=(2,)).fit(X, X[:, 0] > 0)
+@pytest.mark.parametrize(("n", "classes"), [(2001, 2), (100, 3)])
+def test_no_rectified_members_of_long_tables_and_many_classes(n, classes):
+    X = np.random.RandomState(0).standard_normal((n, 2))
+    y = np.digitize(X[:, 0], np.arange(1, classes) / 2)
+    model = GNClassifier(**SHORT, hidden_layer_sizes=(2,)).fit(X, y)
     assert {m.network.activation for m in model.estimators_} == {"tanh"}
 
 
