@@ -49,8 +49,8 @@ _NARROW, _BENT = (5,), 1 / 4
 #: Above so many weights an iteration is slow: only the network of the fewest weights is taken.
 _MANY_WEIGHTS = 1000
 
-#: For two classes there is one network of rectified units, under a prior of precision 1, for so many others. On few rows
-#: of many columns the evidence leaves of smooth units what is linear in the columns (docs/benchmarks.md).
+#: For two classes there is one network of rectified units, under a prior of precision 1, for so many others. On few
+#: rows of many columns the evidence leaves of smooth units what is linear in the columns (docs/benchmarks.md).
 _RECTIFIED, _OTHERS = "relu", 2
 
 #: Members by default: eight kinds are no better than six of them, and four nearly as good (docs/benchmarks.md); these
