@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from typing import Any, ClassVar
 
 import torch
+from scipy.stats import norm, t
 from torch import Tensor
 
-from .losses import NoiseLoss, geometric_mean, relative
+from .losses import Loss, NoiseLoss, geometric_mean, relative
+from .targets import FitTarget, Target, robust_target, standard_target
 
-__all__ = ["CauchyLoss", "HuberLoss", "QuantileLoss", "StudentTLoss"]
+__all__ = ["REGRESSION", "CauchyLoss", "HuberLoss", "QuantileLoss", "StudentTLoss"]
 
 #: Tails that forgive an outlier at little loss where the noise is normal.
 _DEGREES_OF_FREEDOM = 8.0
@@ -35,6 +38,7 @@ class _Reweighted(NoiseLoss):
     over the geometric mean of all.
     """
 
+    fit_target: ClassVar[FitTarget] = staticmethod(robust_target)
     depends_on_scale = True
     renews_gradient = True
 
@@ -51,7 +55,6 @@ class _Reweighted(NoiseLoss):
     @abstractmethod
     def _weight(self, f: Tensor, y: Tensor) -> Tensor:
         """The weights u, (n, k)."""
-        ...
 
     def gradient(self, f: Tensor, y: Tensor) -> Tensor:
         return relative(self._precision(f)) * self._weight(f, y) * (f - y)
@@ -82,6 +85,8 @@ class StudentTLoss(_Reweighted):
     JASA 84 (1989).
     """
 
+    name, distribution, label = "student_t", "student_t", "Student-t"
+    fit_target: ClassVar[FitTarget] = staticmethod(standard_target)
     # Of 8 degrees of freedom, weights change little with the scale.
     renews_gradient = False
 
@@ -109,6 +114,9 @@ class StudentTLoss(_Reweighted):
         constant = math.lgamma((nu + 1) / 2) - math.lgamma(nu / 2)
         return (constant - 0.5 * (far + (math.pi * nu * squared_scale).log())).sum(1)
 
+    def standard_noise(self) -> Any:
+        return t(self._nu, scale=self.variance_factor**-0.5)
+
 
 class CauchyLoss(StudentTLoss):
     """Cauchy noise: ``1 / beta sum_k log(1 + beta_k (f_k - y_k)^2)``, Student-t noise of one degree of freedom.
@@ -122,7 +130,10 @@ class CauchyLoss(StudentTLoss):
         Noise precisions; all 1 by default.
     """
 
+    name, distribution, label = "cauchy", "cauchy", "Cauchy"
+    fit_target: ClassVar[FitTarget] = staticmethod(robust_target)
     renews_gradient = True
+    without_std = "Cauchy noise has no variance; loss='student_t' or 'huber' forgive outliers too"
 
     def __init__(self, beta: Tensor | None = None) -> None:
         super().__init__(beta, degrees_of_freedom=1.0)
@@ -130,6 +141,10 @@ class CauchyLoss(StudentTLoss):
 
     def at_precision(self, beta: Tensor) -> CauchyLoss:
         return CauchyLoss(beta)
+
+    def standard_noise(self) -> Any:
+        """The normal distribution, whose Fisher information ``variance_factor`` is of."""
+        return norm()
 
 
 class HuberLoss(_Reweighted):
@@ -152,6 +167,7 @@ class HuberLoss(_Reweighted):
     P. J. Huber, Robust estimation of a location parameter, Annals of Mathematical Statistics 35 (1964).
     """
 
+    name, distribution, label = "huber", "huber", "Huber"
     variance_factor = 1.0
     most_likely_scale = False
 
@@ -212,6 +228,9 @@ class QuantileLoss(_Reweighted):
     M. Fernandes, E. Guerre and E. Horta, Smoothing quantile regressions, JBES 39 (2021).
     """
 
+    name, distribution, label = "quantile", "asymmetric_laplace", "asymmetric Laplace"
+    without_std = "a quantile is no mean that observations deviate from; fit two quantiles for an interval"
+
     def __init__(self, beta: Tensor | None = None, quantile: float = 0.5, smoothing: float = _SMOOTHING) -> None:
         super().__init__(beta)
         q, h = self._q, self._h = quantile, smoothing
@@ -220,6 +239,10 @@ class QuantileLoss(_Reweighted):
         root = math.sqrt(h)
         inner = math.exp(-h * q * (1 - q)) * math.sqrt(math.pi * h) * (math.erf(root * q) + math.erf(root * (1 - q)))
         self._normaliser = inner + math.exp(-q * h) / q + math.exp(-(1 - q) * h) / (1 - q)
+
+    @classmethod
+    def for_target(cls, target: Target, quantile: float) -> Loss:
+        return cls(quantile=quantile).at_initial_scale(target)
 
     def _scaled(self, f: Tensor, y: Tensor) -> Tensor:
         return self._precision(f).sqrt() * (f - y)
@@ -252,3 +275,7 @@ class QuantileLoss(_Reweighted):
     def log_density(self, residual: Tensor, squared_scale: Tensor) -> Tensor:
         rho = self._rho(residual / squared_scale.sqrt())
         return -(rho + 0.5 * squared_scale.log() + math.log(self._normaliser)).sum(1)
+
+
+#: Losses of this file for `GNRegressor`.
+REGRESSION: tuple[type[Loss], ...] = (StudentTLoss, HuberLoss, CauchyLoss, QuantileLoss)
