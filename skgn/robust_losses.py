@@ -5,9 +5,10 @@ Their curvature is that of a parabola which touches the loss from above, never t
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from scipy.stats import norm, t
@@ -15,6 +16,9 @@ from torch import Tensor
 
 from .losses import Loss, NoiseLoss, geometric_mean, relative
 from .targets import FitTarget, Target, robust_target, standard_target
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["REGRESSION", "CauchyLoss", "HuberLoss", "QuantileLoss", "StudentTLoss"]
 
@@ -42,12 +46,17 @@ class _Reweighted(NoiseLoss):
     depends_on_scale = True
     renews_gradient = True
 
-    def __init__(self, beta: Tensor | None) -> None:
+    def __init__(self, beta: Tensor | None = None) -> None:
         self._beta = beta
 
     @property
     def precision(self) -> Tensor | None:
         return self._beta
+
+    def at_precision(self, beta: Tensor) -> Self:
+        loss = copy.copy(self)
+        loss._beta = beta
+        return loss
 
     def _precision(self, like: Tensor) -> Tensor:
         return like.new_ones(like.shape[1]) if self._beta is None else self._beta.to(like)
@@ -102,9 +111,6 @@ class StudentTLoss(_Reweighted):
         beta = self._precision(f)
         return 0.5 * (self._nu + 1) * torch.log1p(beta * (f - y).square() / self._nu).sum(1) / geometric_mean(beta)
 
-    def at_precision(self, beta: Tensor) -> StudentTLoss:
-        return StudentTLoss(beta, self._nu)
-
     def weighted_squares(self, f: Tensor, y: Tensor) -> Tensor:
         return self._weight(f, y) * (f - y).square()
 
@@ -139,15 +145,32 @@ class CauchyLoss(StudentTLoss):
         super().__init__(beta, degrees_of_freedom=1.0)
         self.variance_factor = 2.0
 
-    def at_precision(self, beta: Tensor) -> CauchyLoss:
-        return CauchyLoss(beta)
-
     def standard_noise(self) -> Any:
         """The normal distribution, whose Fisher information ``variance_factor`` is of."""
         return norm()
 
 
-class HuberLoss(_Reweighted):
+class _Scaled(_Reweighted):
+    """Noise whose loss is ``1 / beta sum_k rho(z_k)`` of residuals in scales, ``z_k = sqrt(beta_k) (f_k - y_k)``."""
+
+    #: Integral of exp(-rho).
+    _normaliser: float
+
+    @abstractmethod
+    def _rho(self, z: Tensor) -> Tensor: ...
+
+    def _scaled(self, f: Tensor, y: Tensor) -> Tensor:
+        return self._precision(f).sqrt() * (f - y)
+
+    def value(self, f: Tensor, y: Tensor) -> Tensor:
+        return self._rho(self._scaled(f, y)).sum(1) / geometric_mean(self._precision(f))
+
+    def log_density(self, residual: Tensor, squared_scale: Tensor) -> Tensor:
+        rho = self._rho(residual / squared_scale.sqrt())
+        return -(rho + 0.5 * squared_scale.log() + math.log(self._normaliser)).sum(1)
+
+
+class HuberLoss(_Scaled):
     """Normal noise with exponential tails: with ``z_k = sqrt(beta_k) |f_k - y_k|`` it is ``1 / beta sum_k rho(z_k)``.
 
     ``rho(z) = z^2 / 2`` up to the threshold t, ``t z - t^2 / 2`` beyond, and the weights are ``u = t / max(z, t)``. The
@@ -179,30 +202,18 @@ class HuberLoss(_Reweighted):
         self._normaliser = math.sqrt(2 * math.pi) * (1 - above + 2 * density / threshold)
 
     def _weight(self, f: Tensor, y: Tensor) -> Tensor:
-        return self._t / self._size(f, y).clamp(min=self._t)
-
-    def _size(self, f: Tensor, y: Tensor) -> Tensor:
-        return self._precision(f).sqrt() * (f - y).abs()
+        return self._t / self._scaled(f, y).abs().clamp(min=self._t)
 
     def _rho(self, z: Tensor) -> Tensor:
-        near = z.clamp(max=self._t)
-        return near * (z - near / 2)
-
-    def value(self, f: Tensor, y: Tensor) -> Tensor:
-        return self._rho(self._size(f, y)).sum(1) / geometric_mean(self._precision(f))
-
-    def at_precision(self, beta: Tensor) -> HuberLoss:
-        return HuberLoss(beta, self._t)
+        size = z.abs()
+        near = size.clamp(max=self._t)
+        return near * (size - near / 2)
 
     def weighted_squares(self, f: Tensor, y: Tensor) -> Tensor:
-        return self._size(f, y).clamp(max=self._t).square() / (self._clipped * self._precision(f))
-
-    def log_density(self, residual: Tensor, squared_scale: Tensor) -> Tensor:
-        rho = self._rho(residual.abs() / squared_scale.sqrt())
-        return -(rho + 0.5 * squared_scale.log() + math.log(self._normaliser)).sum(1)
+        return self._scaled(f, y).abs().clamp(max=self._t).square() / (self._clipped * self._precision(f))
 
 
-class QuantileLoss(_Reweighted):
+class QuantileLoss(_Scaled):
     """Pinball loss of the q-quantile, its kink a parabola: ``1 / beta sum_k rho(sqrt(beta_k) (f_k - y_k))``.
 
     ``rho(z) = |z| / 2 + (1/2 - q) z``, minus the log density of an asymmetric Laplace distribution: an observation that
@@ -244,9 +255,6 @@ class QuantileLoss(_Reweighted):
     def for_target(cls, target: Target, quantile: float) -> Loss:
         return cls(quantile=quantile).at_initial_scale(target)
 
-    def _scaled(self, f: Tensor, y: Tensor) -> Tensor:
-        return self._precision(f).sqrt() * (f - y)
-
     def _rho(self, z: Tensor) -> Tensor:
         width = z.abs().clamp(min=self._h)
         return z.square() / (4 * width) + width / 4 + (0.5 - self._q) * z
@@ -257,24 +265,14 @@ class QuantileLoss(_Reweighted):
     def _weight(self, f: Tensor, y: Tensor) -> Tensor:
         return 0.5 / self._scaled(f, y).abs().clamp(min=self._h)
 
-    def value(self, f: Tensor, y: Tensor) -> Tensor:
-        return self._rho(self._scaled(f, y)).sum(1) / geometric_mean(self._precision(f))
-
     def gradient(self, f: Tensor, y: Tensor) -> Tensor:
         beta = self._precision(f)
         return beta.sqrt() / geometric_mean(beta) * self._slope(self._scaled(f, y))
-
-    def at_precision(self, beta: Tensor) -> QuantileLoss:
-        return QuantileLoss(beta, self._q, self._h)
 
     def weighted_squares(self, f: Tensor, y: Tensor) -> Tensor:
         # z rho'(z) has mean 1 at the scale of greatest likelihood.
         z = self._scaled(f, y)
         return z * self._slope(z) / self._precision(f)
-
-    def log_density(self, residual: Tensor, squared_scale: Tensor) -> Tensor:
-        rho = self._rho(residual / squared_scale.sqrt())
-        return -(rho + 0.5 * squared_scale.log() + math.log(self._normaliser)).sum(1)
 
 
 #: Losses of this file for `GNRegressor`.
