@@ -31,7 +31,6 @@ __all__ = [
     "relative",
 ]
 
-
 #: Frequency of a label that no sample has.
 _RAREST = 1e-12
 
@@ -39,63 +38,55 @@ _RAREST = 1e-12
 class Loss(ABC):
     """A loss with everything that is asked of it; outputs ``f`` and targets ``y`` of a network have shape (n, k).
 
-    A loss is one class. Training needs its value, gradient, curvature root and inverse link; all else has a default.
-
-    Attributes
-    ----------
-    name : str
-        What the parameter ``loss`` of `GNRegressor` calls it.
-    distribution : str
-        What ``noise_distribution_`` calls it.
-    label : str
-        What sentences call the noise.
-    support : str
-        "y >= 0" or "y > 0" where the loss has no value for all targets, else empty.
-    target_kind : {"values", "counts", "logarithms"}
-        What the network's targets are. The last two go with outputs that are logarithms of means.
-    fit_target : callable
-        From targets (n, k), their weights (n,) and ``standardize`` to the :class:`~skgn.targets.Target` of a fit.
-    has_scale : bool
-        Whether the noise has a scale, which is estimated. Without one, ``exp(-value)`` is a likelihood.
-    unit_scale : bool
-        Whether the scale is known to be 1, so that the mean of an observation tells its variance.
-    variance_factor : float
-        Variance of the noise in squared scales, beside what the mean tells.
-    depends_on_scale : bool
-        Whether other scales have other best weights, beyond how much each output counts. Then the scale is estimated
-        while training also under a fixed prior.
-    renews_gradient : bool
-        Whether a new scale changes the gradient so much that the next step needs the new one.
-    most_likely_scale : bool
-        Whether the scale is that of greatest likelihood; the evidence may fall on the way to another one.
-    readout_first : bool
-        Whether the first step may solve the readout alone.
-    without_std : str
-        Why a new observation has no standard deviation; empty where it has one.
-    robust_alternative : str
-        The loss to try where the training data have outliers.
-    has_temperature : bool
-        Whether the outputs are logits, which a temperature may divide.
-    independent_labels : bool
-        Whether each output predicts a label of its own, which counts as a sample.
+    Training needs its value, gradient, curvature root and inverse link; all else has a default.
     """
 
+    #: What the parameter ``loss`` of `GNRegressor`, ``noise_distribution_`` and sentences call it.
     name: ClassVar[str] = ""
     distribution: ClassVar[str] = ""
     label: ClassVar[str] = ""
+
+    #: "y >= 0" or "y > 0" where the loss has no value for all targets.
     support: ClassVar[str] = ""
+
+    #: The network's targets are "values", "counts" or "logarithms"; outputs for the last two are logarithms of means.
     target_kind: ClassVar[str] = "values"
+
+    #: Finds the transformation of the targets of a fit.
     fit_target: ClassVar[FitTarget] = staticmethod(standard_target)
+
+    #: Whether the noise has a scale, which is estimated. Without one, ``exp(-value)`` is a likelihood.
     has_scale: ClassVar[bool] = False
+
+    #: Whether the scale is known to be 1, so that the mean of an observation tells its variance.
     unit_scale: ClassVar[bool] = False
+
+    #: Variance of the noise in squared scales, beside what the mean tells.
     variance_factor: float = 0.0
+
+    #: Whether the best weights depend on the scale, beyond how much each output counts. Then it is estimated while
+    #: training also under a fixed prior.
     depends_on_scale: ClassVar[bool] = False
+
+    #: Whether a new scale changes the gradient so much that the next step needs the new gradient.
     renews_gradient: ClassVar[bool] = False
+
+    #: Whether the scale is that of greatest likelihood; the evidence may fall on the way to another one.
     most_likely_scale: ClassVar[bool] = True
+
+    #: Whether the first step may solve the readout alone.
     readout_first: ClassVar[bool] = False
+
+    #: Why a new observation has no standard deviation; empty where it has one.
     without_std: ClassVar[str] = ""
+
+    #: The loss to try where the training data have outliers.
     robust_alternative: ClassVar[str] = ""
+
+    #: Whether the outputs are logits, which a temperature may divide.
     has_temperature: ClassVar[bool] = False
+
+    #: Whether each output predicts a label of its own, which counts as a sample.
     independent_labels: ClassVar[bool] = False
 
     @classmethod

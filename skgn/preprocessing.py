@@ -465,11 +465,12 @@ class TargetScaler:
     mean: np.ndarray
     scale: np.ndarray
 
+    #: What the network's targets are; losses call it their ``target_kind``.
     kind: ClassVar[str] = "values"
 
     @property
     def initial_scale(self) -> np.ndarray | None:
-        """None, as the prior knows where the noise of standardised targets begins."""
+        """Scale (k,) of the noise where training begins; None where that is left to the prior."""
         return None
 
     @classmethod

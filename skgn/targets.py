@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -34,48 +34,6 @@ _NORMAL_RANGE = 1.349
 _LEAST_SPREAD, _MOST_SPREAD = 1e-100, 1e100
 
 
-class Target(Protocol):
-    """What a regressor asks of its target: the way to the units of the network, and predictions back from them.
-
-    Members are mixed in units of :meth:`mean_of`. Predictions are of arrays or of tensors. ``kind`` is "values",
-    "counts" or "logarithms", what a loss calls its ``target_kind``.
-    """
-
-    scale: Any
-
-    @property
-    def kind(self) -> str: ...
-
-    @property
-    def initial_scale(self) -> np.ndarray | None:
-        """Scale (k,) of the noise that training begins with, None where that is left to the prior."""
-        ...
-
-    def transform(self, Y: np.ndarray) -> np.ndarray:
-        """Targets (n, k) of the network."""
-        ...
-
-    def mean_of(self, outputs: Any) -> Any:
-        """Means (n, k) of a new observation for the outputs of a member."""
-        ...
-
-    def variance_of(self, mean: Any, output_variance: Any, noise_variance: Any) -> Any:
-        """Variances (n, k) of a new observation around such means, for those of the outputs and of the noise."""
-        ...
-
-    def inverse_transform(self, mean: Any) -> Any:
-        """Mixed means (n, k) in the units of the target."""
-        ...
-
-    def rescale(self, deviation: Any) -> Any:
-        """Standard deviations of the mixture, or of the noise, in the units of the target."""
-        ...
-
-
-#: From targets (n, k), their weights (n,) and ``standardize`` to the target of a fit.
-FitTarget = Callable[[np.ndarray, np.ndarray, bool], Target]
-
-
 @dataclass
 class RobustTarget(TargetScaler):
     """Each target less its weighted median, over its interquartile range in that of the standard normal distribution.
@@ -88,7 +46,7 @@ class RobustTarget(TargetScaler):
 
     @property
     def initial_scale(self) -> np.ndarray:
-        """The spread of the network's targets, whatever their units."""
+        """The spread, where the noise begins."""
         return self.spread
 
 
@@ -103,7 +61,7 @@ class LogTarget:
     scale: np.ndarray
     counts: bool
 
-    initial_scale = None
+    initial_scale: ClassVar[None] = None
 
     @property
     def kind(self) -> str:
@@ -133,6 +91,13 @@ class LogTarget:
     def rescale(self, deviation: Any) -> Any:
         """The deviations as they are, as they have the units of the target."""
         return deviation
+
+
+#: What turns targets (n, k) into those of a network, and outputs of members into means and variances of the target.
+Target = TargetScaler | LogTarget
+
+#: From targets (n, k), their weights (n,) and ``standardize`` to the target of a fit.
+FitTarget = Callable[[np.ndarray, np.ndarray, bool], Target]
 
 
 def standard_target(Y: np.ndarray, weight: np.ndarray, standardize: bool) -> TargetScaler:
