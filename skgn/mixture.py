@@ -43,13 +43,6 @@ def mixture_mean(values: Any, weights: Any) -> Any:
     return sum(weight * value for weight, value in zip(weights, values, strict=True)) / sum(weights)
 
 
-def mixture_variance(means: Any, variances: Any, weights: Any) -> Any:
-    """Variance of a new observation: within the members, and of their means around that of the mixture."""
-    mean = mixture_mean(means, weights)
-    about_mean = [variance + (m - mean) ** 2 for m, variance in zip(means, variances, strict=True)]
-    return mixture_mean(about_mean, weights)
-
-
 def predictive_mean(target: Target, outputs: Iterable[Any], weights: Any) -> Any:
     """Mean (n, k) of a new observation, in its own units, for the outputs (n, k) of each member."""
     return target.inverse_transform(mixture_mean([target.mean_of(f) for f in outputs], weights))
@@ -60,11 +53,13 @@ def predictive_variance(
 ) -> Any:
     """Variance (n, k) of a new observation, in the units in which members are mixed.
 
-    Each member has outputs and their variances (n, k), and the variance of its noise (k,).
+    It is the variance within the members, and of their means around that of the mixture. Each member has outputs and
+    their variances (n, k), and the variance of its noise (k,).
     """
     means = [target.mean_of(f) for f in outputs]
+    mean = mixture_mean(means, weights)
     variances = map(target.variance_of, means, output_variances, noise)
-    return mixture_variance(means, variances, weights)
+    return mixture_mean([variance + (m - mean) ** 2 for m, variance in zip(means, variances, strict=True)], weights)
 
 
 def mixture_log_probability(log_p: np.ndarray, weights: np.ndarray) -> np.ndarray:
