@@ -12,13 +12,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.stats import binom, norm, poisson, t
+from scipy.stats import binom, norm, poisson
 
 from .classifier import GNClassifier
+from .losses import Loss
 from .preprocessing import weighted_quantile
-from .regressor import WITHOUT_STD, GNRegressor
+from .regressor import GNRegressor
 from .report import SHOWN, Finding
-from .robust_losses import StudentTLoss
 
 __all__ = ["more_regularisation", "probability_findings", "residual_findings"]
 
@@ -107,7 +107,7 @@ class _Residuals(_Predictions):
     @cached_property
     def _prediction(self) -> tuple[np.ndarray, np.ndarray | None]:
         known = all(member.posterior is not None for member in self.model.voters()[0])
-        known = known and self.distribution not in WITHOUT_STD
+        known = known and not self.likelihood.without_std
         mean, std = self.model.predict(self.X, return_std=True) if known else (self.model.predict(self.X), None)
         shape = self.y.shape
         return np.reshape(mean, shape).astype(float), None if std is None else np.reshape(std, shape).astype(float)
@@ -142,22 +142,15 @@ class _Residuals(_Predictions):
         scale = np.sqrt(self.mean(np.square(self.y - self.mean(self.y))))
         return ~(np.atleast_1d(self.model.noise_std_) <= _LEAST_NOISE * scale)
 
-    @property
-    def distribution(self) -> str:
-        name: str = self.model.noise_distribution_
-        return name
+    @cached_property
+    def likelihood(self) -> Loss:
+        loss: Loss = self.model.likelihood()
+        return loss
 
-    @property
-    def heavy_tails(self) -> bool:
-        return self.distribution == "student_t"
-
-    @property
+    @cached_property
     def noise(self) -> Any:
         """The distribution of the noise, of variance 1."""
-        if not self.heavy_tails:
-            return norm()
-        factor = StudentTLoss().variance_factor  # nu / (nu - 2)
-        return t(2 * factor / (factor - 1), scale=factor**-0.5)
+        return self.likelihood.standard_noise()
 
     @cached_property
     def spread(self) -> float:
@@ -169,16 +162,6 @@ class _Residuals(_Predictions):
         """Whether the residuals are typically larger than their standard deviations."""
         error = _MEDIAN_ERROR * self.spread / math.sqrt(self.total)
         return self.std is not None and self.spread > max(_TOO_NARROW, 1 + _STANDARD_ERRORS * error)
-
-
-#: What the values of ``noise_distribution_`` are called, where it is something else.
-_NAMES = {
-    "student_t": "Student-t",
-    "huber": "Huber",
-    "cauchy": "Cauchy",
-    "asymmetric_laplace": "asymmetric Laplace",
-    "poisson": "Poisson",
-}
 
 
 def residual_findings(
@@ -227,8 +210,8 @@ def _listed(values: np.ndarray) -> str:
 
 def _noise(data: _Residuals) -> Finding:
     noise = np.atleast_1d(data.model.noise_std_)
-    kind = _NAMES.get(data.distribution, data.distribution)
-    if data.distribution in ("poisson", "gamma"):
+    kind = data.likelihood.label
+    if data.likelihood.target_kind != "values":
         numbers = {"noise_std": noise, "residual_std": data.typical, "spread": data.spread}
         text = f"{kind}, growing with the mean; residuals {data.spread:.3g} times "
         return Finding(
@@ -270,8 +253,8 @@ def _outliers(data: _Residuals) -> Finding:
         # All are too far away, not some.
         return Finding("outliers", "many", numbers, text, data.narrow_advice)
     advice = f"look at {_of_rows(rows)}"
-    if data.distribution == "normal":
-        advice += ', use loss="student_t" if the training data have such'
+    if data.likelihood.robust_alternative:
+        advice += f', use loss="{data.likelihood.robust_alternative}" if the training data have such'
     return Finding("outliers", "many", numbers, text, advice)
 
 
@@ -292,8 +275,8 @@ def _coverage(data: _Residuals) -> Finding:
     if data.constant:
         return Finding("calibration", "unknown", {}, "unknown: y is constant here")
     if data.std is None:
-        if data.distribution in WITHOUT_STD:
-            return Finding("calibration", "unknown", {}, f"unknown: no std with {_NAMES[data.distribution]} noise")
+        if data.likelihood.without_std:
+            return Finding("calibration", "unknown", {}, f"unknown: no std with {data.likelihood.label} noise")
         why = "solver cg has none" if data.model.solver_ == "cg" else "l2 leaves weights free"
         return Finding("calibration", "unknown", {}, f"unknown: no std without a posterior ({why})")
     numbers: dict[str, float] = {}
@@ -317,8 +300,9 @@ def _coverage(data: _Residuals) -> Finding:
     if furthest > 0:
         typical, noise = data.typical, np.atleast_1d(data.model.noise_std_)
         inflated = data.noisy & (typical > 0) & (typical < _INFLATED * noise)
-        suspected = data.distribution == "normal" and bool(inflated.any())
-        advice = 'loss="student_t", as outliers in the training data may have inflated the noise' if suspected else None
+        robust, advice = data.likelihood.robust_alternative, None
+        if robust and inflated.any():
+            advice = f'loss="{robust}", as outliers in the training data may have inflated the noise'
         return Finding("calibration", "too wide", numbers, text + ": too wide", advice)
     return Finding("calibration", "good", numbers, text)
 

@@ -398,6 +398,10 @@ class GNClassifier(ClassifierMixin, BaseGN):
     def _training_loss(self) -> Loss:
         return SoftmaxLoss() if self._multiclass else LogLoss()
 
+    def likelihood(self) -> Loss:
+        """The loss of the fit."""
+        return self._training_loss()
+
     def _transform_target(self, Y: np.ndarray) -> np.ndarray:
         return one_hot(Y, len(self.classes_)) if self._multiclass else Y
 

@@ -22,11 +22,9 @@ from .classifier import GNClassifier
 from .directions import Dual, Primal, spectrum
 from .displays.fitted import best_of_search, feature_names, fitted_network
 from .ensemble import Member
-from .losses import NoiseLoss, SquaredError
 from .memory import system_memory
 from .regressor import GNRegressor
 from .report import SHOWN, Finding, Report, counted
-from .robust_losses import StudentTLoss
 from .tables import column_features
 from .training import CONVERGED
 
@@ -141,8 +139,7 @@ class _Case:
     @property
     def columns(self) -> int:
         """Of the loss's curvature: outputs, or one less for a softmax."""
-        k = self.member.network.n_outputs
-        return k - 1 if isinstance(self.model, GNClassifier) and k > 1 and self.y.ndim == 1 else k
+        return self.model.likelihood().columns(self.member.network.n_outputs)
 
     @property
     def n_observations(self) -> float:
@@ -342,14 +339,9 @@ def _extreme_eigenvalues(case: _Case) -> tuple[float, float, str]:
     size = min(member.network.n_weights, len(some) * case.columns)
     if size > _SPECTRUM_SIZE or system_memory(size) > memory_budget():
         return math.nan, math.nan, "none"
-    loss: NoiseLoss | None = None
-    if isinstance(model, GNRegressor) and model.noise_distribution_ in ("normal", "student_t"):
-        loss = StudentTLoss() if model.noise_distribution_ == "student_t" else SquaredError()
-        if member.posterior is not None:
-            loss = loss.at_precision(torch.from_numpy(loss.variance_factor / member.posterior.noise_variance))
     X = _safe_indexing(case.X, some)
     with torch_threads(0.0), torch.no_grad():
-        objective, w = model.network_on(X, case.y[some], case.weight[some], loss)
+        objective, w = model.network_on(X, case.y[some], case.weight[some], model.likelihood())
         jacobian = objective.jacobian(objective.evaluate(w))
         rows, P = jacobian.shape
         direction = Dual(jacobian, objective.total_weight) if rows < P else Primal(jacobian, objective.total_weight)

@@ -41,7 +41,7 @@ from .ensemble import Ensemble, Member, make_member, member_outputs
 from .feedforward import FeedForward
 from .inputs import Inputs
 from .jacobian import gram_flops
-from .losses import Loss, NoiseLoss
+from .losses import Loss
 from .mixture import equal_weights, voters
 from .module import ModuleNetwork
 from .network import Network
@@ -289,7 +289,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         """Scalings of inputs ``seen``, with their weights, and of merged targets, and where the candidates start."""
         self._input_scalers = self._fit_scalers(*seen, hidden, compares)
         self._fit_target(Y, weight)
-        k, has_noise = self._transform_target(Y[:1]).shape[1], isinstance(self._training_loss(), NoiseLoss)
+        k, has_noise = self._transform_target(Y[:1]).shape[1], self._training_loss().has_scale
         starts = self._starts(hidden, k, len(Y), weight.sum() * k, has_noise, compares)
         self._keep_scalers({start.inputs for start in starts})
         return starts
@@ -352,7 +352,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
 
     def _streams_of_members(self) -> list[Stream]:
         """The members of a fit, whose weights a stream begins with; of their data nothing else is known."""
-        noise = self._levels(isinstance(self._training_loss(), NoiseLoss), compares=False)[0].noise_precision
+        noise = self._levels(self._training_loss().has_scale, compares=False)[0].noise_precision
         seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=len(self.estimators_))
         return [
             Stream(Start(m.network, m.inputs, m.prior, noise, m.weights, m.anchor, seed))

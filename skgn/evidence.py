@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 
 from .directions import Direction
-from .losses import Loss, NoiseLoss
+from .losses import Loss
 from .network import Network
 from .objective import Evaluation, Objective
 
@@ -139,7 +139,7 @@ class FixedPrior:
 
     def update(self, objective: Objective, at: Evaluation, direction: Direction) -> Evaluation:
         loss = objective.data_loss
-        if not (isinstance(loss, NoiseLoss) and loss.depends_on_scale):
+        if not loss.depends_on_scale:
             return at
         # What is far depends on the scale of the noise, here that of greatest likelihood.
         return objective.reweigh(at, loss.at_precision(1 / _noise_variance(objective, at, 0.0, self.total_weight)))
@@ -324,7 +324,7 @@ class EvidencePrior:
             - 0.5 * (P * math.log(beta * S) + log_determinant)
         )
         loss = objective.data_loss
-        if isinstance(loss, NoiseLoss):
+        if loss.has_scale:
             scale = 1 / self._beta[None]
             self.log_evidence += S * float(loss.log_density(torch.zeros_like(scale), scale))
         self.gamma = gamma
@@ -334,7 +334,7 @@ class EvidencePrior:
             self._alpha = torch.lerp(self._alpha, self._ones, _PACE)
         else:
             self._alpha = (gamma / (squares + tiny)).clamp(min=self._lowest, max=self._highest)
-        if isinstance(loss, NoiseLoss):
+        if loss.has_scale:
             self._beta = 1 / _noise_variance(objective, at, float(gamma.sum()), self.total_weight)
             reweighed = loss.at_precision(self._beta)
             if reweighed is not loss:
@@ -348,9 +348,9 @@ def make_prior(
 ) -> tuple[Prior, Loss]:
     """A prior, a kind of :func:`prior_groups` or a fixed l2, and the loss at the noise level that it starts with."""
     if not isinstance(kind, str):
-        return FixedPrior(network, kind, isinstance(loss, NoiseLoss), like, total_weight), loss
+        return FixedPrior(network, kind, loss.has_scale, like, total_weight), loss
     groups = prior_groups(kind, network, like.device)
     prior = EvidencePrior(network, groups, total_weight, noise_precision, like, unit=kind == "unit")
-    if isinstance(loss, NoiseLoss) and prior.noise_variance is not None:
+    if prior.noise_variance is not None:
         loss = loss.at_precision(1 / prior.noise_variance)
     return prior, loss

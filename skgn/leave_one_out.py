@@ -28,7 +28,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from .jacobian import Jacobian
-from .losses import LogLoss, Loss, NoiseLoss
+from .losses import Loss
 from .mixture import voters
 from .objective import Evaluation, Objective
 from .training import Training
@@ -135,7 +135,7 @@ def _squared_scale(left_out: LeftOut, noise: Tensor) -> Tensor:
 def _log_density(objective: Objective, left_out: LeftOut, loss: Loss, noise: Tensor | None) -> Tensor:
     outputs = left_out.outputs
     Y, weight = objective.Y.to(outputs), objective.sample_weight.to(outputs)
-    if noise is not None and isinstance(loss, NoiseLoss):
+    if noise is not None:
         return loss.log_density(outputs - Y, _squared_scale(left_out, noise)) @ weight
     return -loss.value(outputs, Y) @ weight
 
@@ -158,7 +158,7 @@ def log_probabilities(
     ``loss`` is one whose ``exp(-value)`` is a likelihood. Labels count one by one, each a sample of its own.
     """
     f, Y, weight = predicted_rows(objective, left_out)
-    if isinstance(loss, LogLoss):
+    if loss.independent_labels:
         weight = weight.repeat_interleave(Y.shape[1])
         f, Y = f.reshape(len(f), -1, 1), Y.reshape(-1, 1)
     return torch.stack([-loss.value(g / T, Y) for g in f]), weight

@@ -1,4 +1,4 @@
-"""Losses l(f, y), in output space only: value, gradient, curvature root and inverse link.
+"""Losses l(f, y): value, gradient, curvature root and link in output space, and what else is asked of a likelihood.
 
 The curvature root R (k x c per sample) satisfies ``R R' = d2l / df2``. It is written down directly for each loss; the
 square root of the loss itself is never taken: its Jacobian is 0/0 at a well-fitted sample and its curvature is not the
@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Protocol
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from scipy.stats import norm
 from torch import Tensor
 
+from .targets import FitTarget, Target, count_target, log_target, standard_target
+
 __all__ = [
+    "REGRESSION",
     "GammaLoss",
     "LogLoss",
     "Loss",
@@ -26,70 +31,145 @@ __all__ = [
     "relative",
 ]
 
+#: Frequency of a label that no sample has.
+_RAREST = 1e-12
 
-class Loss(Protocol):
-    """What training needs of a loss; outputs ``f`` and targets ``y`` have shape (n, k)."""
 
+class Loss(ABC):
+    """A loss with everything that is asked of it; outputs ``f`` and targets ``y`` of a network have shape (n, k).
+
+    Training needs its value, gradient, curvature root and inverse link; all else has a default.
+    """
+
+    #: What the parameter ``loss`` of `GNRegressor`, ``noise_distribution_`` and sentences call it.
+    name: ClassVar[str] = ""
+    distribution: ClassVar[str] = ""
+    label: ClassVar[str] = ""
+
+    #: "y >= 0" or "y > 0" where the loss has no value for all targets.
+    support: ClassVar[str] = ""
+
+    #: The network's targets are "values", "counts" or "logarithms"; outputs for the last two are logarithms of means.
+    target_kind: ClassVar[str] = "values"
+
+    #: Finds the transformation of the targets of a fit.
+    fit_target: ClassVar[FitTarget] = staticmethod(standard_target)
+
+    #: Whether the noise has a scale, which is estimated. Without one, ``exp(-value)`` is a likelihood.
+    has_scale: ClassVar[bool] = False
+
+    #: Whether the scale is known to be 1, so that the mean of an observation tells its variance.
+    unit_scale: ClassVar[bool] = False
+
+    #: Variance of the noise in squared scales, beside what the mean tells.
+    variance_factor: float = 0.0
+
+    #: Whether the best weights depend on the scale, beyond how much each output counts. Then it is estimated while
+    #: training also under a fixed prior.
+    depends_on_scale: ClassVar[bool] = False
+
+    #: Whether a new scale changes the gradient so much that the next step needs the new gradient.
+    renews_gradient: ClassVar[bool] = False
+
+    #: Whether the scale is that of greatest likelihood; the evidence may fall on the way to another one.
+    most_likely_scale: ClassVar[bool] = True
+
+    #: Whether the first step may solve the readout alone.
+    readout_first: ClassVar[bool] = False
+
+    #: Why a new observation has no standard deviation; empty where it has one.
+    without_std: ClassVar[str] = ""
+
+    #: The loss to try where the training data have outliers.
+    robust_alternative: ClassVar[str] = ""
+
+    #: Whether the outputs are logits, which a temperature may divide.
+    has_temperature: ClassVar[bool] = False
+
+    #: Whether each output predicts a label of its own, which counts as a sample.
+    independent_labels: ClassVar[bool] = False
+
+    @classmethod
+    def for_target(cls, target: Target, quantile: float) -> Loss:
+        """The loss that a fit of `GNRegressor` begins with, for its target and its parameter ``quantile``."""
+        return cls().at_initial_scale(target)
+
+    @classmethod
+    def check_support(cls, Y: np.ndarray) -> None:
+        """Refuse targets (n, k) that the loss has no value for."""
+        lowest = Y.min(initial=np.inf)
+        if (cls.support == "y >= 0" and lowest < 0) or (cls.support == "y > 0" and lowest <= 0):
+            raise ValueError(f"loss={cls.name!r} needs {cls.support}, got a minimum of {lowest:g}.")
+
+    @abstractmethod
     def value(self, f: Tensor, y: Tensor) -> Tensor:
         """Loss of each sample, shape (n,)."""
-        ...
 
+    @abstractmethod
     def gradient(self, f: Tensor, y: Tensor) -> Tensor:
         """Derivative with respect to the outputs, shape (n, k)."""
-        ...
 
     def columns(self, k: int) -> int:
         """Columns c of the curvature root for k outputs."""
-        ...
+        return k
 
+    @abstractmethod
     def curvature_root(self, f: Tensor, y: Tensor) -> Tensor:
         """Root R of the curvature, shape (n, k, c)."""
-        ...
 
+    @abstractmethod
     def inverse_link(self, f: Tensor) -> Tensor:
         """Outputs mapped to the scale of the target: means or probabilities, shape (n, k)."""
-        ...
+
+    def best_constant(self, mean: Tensor) -> Tensor:
+        """Outputs (k,) of the best constant, for the mean of the network's targets; 0 where these are centred."""
+        return torch.zeros_like(mean)
+
+    @property
+    def precision(self) -> Tensor | None:
+        """The noise precisions (k,) that :meth:`at_precision` has set; None before, or without a scale."""
+        return None
+
+    def at_precision(self, beta: Tensor) -> Loss:
+        """The loss under the noise precisions beta (k,)."""
+        return self
+
+    def at_initial_scale(self, target: Target) -> Loss:
+        """The loss at the noise level that training begins with, for its target."""
+        scale = target.initial_scale
+        return self if scale is None else self.at_precision(torch.from_numpy(scale**-2.0))
+
+    def weighted_squares(self, f: Tensor, y: Tensor) -> Tensor:
+        """Squared residuals (n, k) by whose mean 1 / beta_k is estimated."""
+        raise NotImplementedError(f"{type(self).__name__} has no scale to estimate.")
+
+    def log_density(self, residual: Tensor, squared_scale: Tensor) -> Tensor:
+        """Log density of each sample (n,) for residuals (n, k) and their squared scales, 1 / beta_k for noise alone."""
+        raise NotImplementedError(f"{type(self).__name__} has no density of residuals.")
+
+    def standard_noise(self) -> Any:
+        """Distribution of the noise at variance 1, of :mod:`scipy.stats`."""
+        return norm()
 
 
-class NoiseLoss(Loss, ABC):
+class NoiseLoss(Loss):
     """The loss of a noise model with a precision beta_k for each output.
 
     It is minus the log density over the geometric mean of the precisions, up to a constant: half the squared error near
     residual 0, for equal precisions. The noise of an output has the variance ``variance_factor / beta_k``.
-    ``depends_on_scale`` tells whether the scale of the noise changes what weights are best, beyond how much each output
-    counts: then it is estimated while training also under a fixed prior. ``renews_gradient`` tells whether the gradient
-    changes so much with it that the next step needs that of the new scale. ``most_likely_scale`` tells whether the
-    scale is that of greatest likelihood; the evidence may fall on the way to another one.
     """
 
-    variance_factor: float
-    depends_on_scale: bool = False
-    renews_gradient: bool = False
-    most_likely_scale: bool = True
-
-    @property
-    @abstractmethod
-    def precision(self) -> Tensor | None:
-        """The noise precisions (k,) that :meth:`at_precision` has set; None before."""
-        ...
-
-    def columns(self, k: int) -> int:
-        return k
+    has_scale = True
+    readout_first = True
 
     @abstractmethod
-    def at_precision(self, beta: Tensor) -> NoiseLoss:
-        """The loss under the noise precisions beta (k,)."""
-        ...
+    def at_precision(self, beta: Tensor) -> NoiseLoss: ...
 
     @abstractmethod
-    def weighted_squares(self, f: Tensor, y: Tensor) -> Tensor:
-        """Squared residuals (n, k) by whose mean 1 / beta_k is estimated."""
-        ...
+    def weighted_squares(self, f: Tensor, y: Tensor) -> Tensor: ...
 
     @abstractmethod
-    def log_density(self, residual: Tensor, squared_scale: Tensor) -> Tensor:
-        """Log density of each sample (n,) for residuals (n, k) and their squared scales, 1 / beta_k for noise alone."""
-        ...
+    def log_density(self, residual: Tensor, squared_scale: Tensor) -> Tensor: ...
 
 
 class _Relative(NoiseLoss):
@@ -102,7 +182,7 @@ class _Relative(NoiseLoss):
 
     @property
     def precision(self) -> Tensor | None:
-        """Relative ones."""
+        """The relative precisions (k,)."""
         return self._precision
 
     def _weigh(self, values: Tensor) -> Tensor:
@@ -120,6 +200,9 @@ class SquaredError(_Relative):
     relative_precision : Tensor of shape (k,), optional
         r, the noise precision of each output relative to the others; all 1 by default.
     """
+
+    name, distribution, label = "squared_error", "normal", "normal"
+    robust_alternative = "student_t"
 
     def value(self, f: Tensor, y: Tensor) -> Tensor:
         return 0.5 * self._weigh((f - y).square()).sum(1)
@@ -159,6 +242,10 @@ class GammaLoss(_Relative):
     P. McCullagh and J. A. Nelder, Generalized linear models, 2nd edition (1989), chapter 8.
     """
 
+    name = distribution = label = "gamma"
+    support, target_kind = "y > 0", "logarithms"
+    fit_target: ClassVar[FitTarget] = staticmethod(log_target)
+
     def value(self, f: Tensor, y: Tensor) -> Tensor:
         return self._weigh(_half_deviance(f - y)).sum(1)
 
@@ -175,7 +262,7 @@ class GammaLoss(_Relative):
         return torch.expm1(y - f).square()
 
     def log_density(self, residual: Tensor, squared_scale: Tensor) -> Tensor:
-        """That of log y."""
+        """Log density of log y."""
         shape = 1 / squared_scale
         constant = shape * (shape.log() - 1) - torch.lgamma(shape)
         return (constant - shape * _half_deviance(residual)).sum(1)
@@ -186,7 +273,7 @@ def _half_deviance(residual: Tensor) -> Tensor:
 
 
 def geometric_mean(beta: Tensor) -> Tensor:
-    """Of precisions (k,)."""
+    """Geometric mean of precisions (k,)."""
     return beta.log().mean().exp()
 
 
@@ -195,17 +282,16 @@ def relative(beta: Tensor) -> Tensor:
     return beta / geometric_mean(beta)
 
 
-class LogLoss:
+class LogLoss(Loss):
     """Log loss on k independent logits, y in {0, 1}: binary for k = 1, multilabel beyond; R = diag(sqrt(p (1 - p)))."""
+
+    has_temperature = independent_labels = True
 
     def value(self, f: Tensor, y: Tensor) -> Tensor:
         return (torch.logaddexp(f, torch.zeros_like(f)) - y * f).sum(1)
 
     def gradient(self, f: Tensor, y: Tensor) -> Tensor:
         return torch.sigmoid(f) - y
-
-    def columns(self, k: int) -> int:
-        return k
 
     def curvature_root(self, f: Tensor, y: Tensor) -> Tensor:
         # sigmoid(-f) rather than 1 - sigmoid(f): the latter cancels to 0 for a confident positive.
@@ -214,8 +300,11 @@ class LogLoss:
     def inverse_link(self, f: Tensor) -> Tensor:
         return torch.sigmoid(f)
 
+    def best_constant(self, mean: Tensor) -> Tensor:
+        return torch.logit(mean, eps=_RAREST)
 
-class SoftmaxLoss:
+
+class SoftmaxLoss(Loss):
     """Multinomial log loss on k logits, y one-hot; R is the Cholesky factor of diag(p) - p p', whose last column is 0.
 
     With the tail sums ``q_i = p_i + ... + p_k`` it is ``R_ii = sqrt(p_i q_i+1 / q_i)`` and, below the diagonal,
@@ -226,6 +315,8 @@ class SoftmaxLoss:
     K. Tanabe and M. Sagae, An exact Cholesky decomposition and the generalized inverse of the variance-covariance
     matrix of the multinomial distribution, with applications, JRSS B 54 (1992).
     """
+
+    has_temperature = True
 
     def value(self, f: Tensor, y: Tensor) -> Tensor:
         return torch.logsumexp(f, 1) - (y * f).sum(1)
@@ -247,8 +338,11 @@ class SoftmaxLoss:
     def inverse_link(self, f: Tensor) -> Tensor:
         return torch.softmax(f, 1)
 
+    def best_constant(self, mean: Tensor) -> Tensor:
+        return mean.clamp(min=_RAREST).log()
 
-class PoissonLoss:
+
+class PoissonLoss(Loss):
     """Half the Poisson deviance of counts y with means ``exp(f + offset)``; R = diag(exp((f + offset) / 2)).
 
     That is minus the log likelihood, 0 where the means are the counts.
@@ -259,8 +353,17 @@ class PoissonLoss:
         Logarithm of the mean for which the outputs are 0; all 0 by default.
     """
 
+    name, distribution, label = "poisson", "poisson", "Poisson"
+    support, target_kind = "y >= 0", "counts"
+    fit_target: ClassVar[FitTarget] = staticmethod(count_target)
+    unit_scale = True
+
     def __init__(self, offset: Tensor | None = None) -> None:
         self._offset = offset
+
+    @classmethod
+    def for_target(cls, target: Target, quantile: float) -> PoissonLoss:
+        return cls(torch.from_numpy(np.log(target.scale)))
 
     def _log_mean(self, f: Tensor) -> Tensor:
         return f if self._offset is None else f + self._offset.to(f)
@@ -272,11 +375,12 @@ class PoissonLoss:
     def gradient(self, f: Tensor, y: Tensor) -> Tensor:
         return self._log_mean(f).exp() - y
 
-    def columns(self, k: int) -> int:
-        return k
-
     def curvature_root(self, f: Tensor, y: Tensor) -> Tensor:
         return torch.diag_embed((self._log_mean(f) / 2).exp())
 
     def inverse_link(self, f: Tensor) -> Tensor:
         return self._log_mean(f).exp()
+
+
+#: Losses of this file for `GNRegressor`.
+REGRESSION: tuple[type[Loss], ...] = (SquaredError, PoissonLoss, GammaLoss)

@@ -5,14 +5,23 @@ Means and variances are of arrays or of tensors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import compress
 from typing import Any, TypeVar
 
 import numpy as np
 from scipy.special import logsumexp
 
-__all__ = ["equal_weights", "mixture_log_probability", "mixture_mean", "mixture_variance", "voters"]
+from .targets import Target
+
+__all__ = [
+    "equal_weights",
+    "mixture_log_probability",
+    "mixture_mean",
+    "predictive_mean",
+    "predictive_variance",
+    "voters",
+]
 
 _Member = TypeVar("_Member")
 
@@ -34,11 +43,23 @@ def mixture_mean(values: Any, weights: Any) -> Any:
     return sum(weight * value for weight, value in zip(weights, values, strict=True)) / sum(weights)
 
 
-def mixture_variance(means: Any, variances: Any, weights: Any) -> Any:
-    """Variance of a new observation: within the members, and of their means around that of the mixture."""
+def predictive_mean(target: Target, outputs: Iterable[Any], weights: Any) -> Any:
+    """Mean (n, k) of a new observation, in its own units, for the outputs (n, k) of each member."""
+    return target.inverse_transform(mixture_mean([target.mean_of(f) for f in outputs], weights))
+
+
+def predictive_variance(
+    target: Target, outputs: Iterable[Any], output_variances: Iterable[Any], noise: Iterable[Any], weights: Any
+) -> Any:
+    """Variance (n, k) of a new observation, in the units in which members are mixed.
+
+    It is the variance within the members, and of their means around that of the mixture. Each member has outputs and
+    their variances (n, k), and the variance of its noise (k,).
+    """
+    means = [target.mean_of(f) for f in outputs]
     mean = mixture_mean(means, weights)
-    about_mean = [variance + (m - mean) ** 2 for m, variance in zip(means, variances, strict=True)]
-    return mixture_mean(about_mean, weights)
+    variances = map(target.variance_of, means, output_variances, noise)
+    return mixture_mean([variance + (m - mean) ** 2 for m, variance in zip(means, variances, strict=True)], weights)
 
 
 def mixture_log_probability(log_p: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .backend import sum_float64
 from .jacobian import Jacobian, keeps_linearisation, row_chunks
-from .losses import Loss, NoiseLoss
+from .losses import Loss
 from .network import Network, Tape
 
 __all__ = ["Evaluation", "Objective"]
@@ -111,7 +111,6 @@ class Objective:
 
     def weighted_squares(self, at: Evaluation) -> Tensor:
         """Sums over the samples of the squared residuals by which a noise model estimates its precisions, (k,)."""
-        assert isinstance(self.data_loss, NoiseLoss)
         squares = self.data_loss.weighted_squares(at.outputs, self.Y).to(at.w)
         return squares.T @ self.sample_weight.to(at.w)
 

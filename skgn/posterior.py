@@ -21,7 +21,6 @@ from torch import Tensor
 from .backend import chunks, torch_threads
 from .directions import Dual, woodbury_blocks
 from .jacobian import Factors, Jacobian
-from .losses import PoissonLoss
 from .network import Network
 from .training import Training
 
@@ -92,20 +91,21 @@ def laplace(training: Training) -> Posterior | None:
     Counts have no noise beside the variance of their distribution: ``noise_variance`` is 0.
     """
     objective, prior = training.objective, training.prior
-    noise, scale = training.noise_variance, prior.noise_variance
-    if isinstance(objective.data_loss, PoissonLoss) and math.isfinite(prior.n_effective_parameters):
-        noise = training.at.w.new_zeros(objective.network.n_outputs)
-        scale = torch.ones_like(noise)
+    loss, scale = objective.data_loss, prior.noise_variance
+    if loss.unit_scale and math.isfinite(prior.n_effective_parameters):
+        scale = training.at.w.new_ones(objective.network.n_outputs)
+    if scale is None:
+        return None
     precision = prior.precision
-    factor = None if noise is None else training.direction.posterior_factor(precision)
-    if factor is None or noise is None or scale is None:
+    factor = training.direction.posterior_factor(precision)
+    if factor is None:
         return None
     dual = isinstance(training.direction, Dual)
     return Posterior(
         factor=factor.cpu().numpy(),
         precision=[a.cpu().numpy().copy() for a in precision],
         scale=prior.total_weight / float(scale.log().mean().exp()),
-        noise_variance=noise.cpu().numpy().copy(),
+        noise_variance=(loss.variance_factor * scale).cpu().numpy().copy(),
         inputs=objective.U.double().cpu().numpy() if dual else None,
         roots=training.jacobian.root(slice(0, len(objective.U))).double().cpu().numpy() if dual else None,
     )

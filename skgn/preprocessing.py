@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from scipy.special import ndtri
@@ -465,6 +465,14 @@ class TargetScaler:
     mean: np.ndarray
     scale: np.ndarray
 
+    #: What the network's targets are; losses call it their ``target_kind``.
+    kind: ClassVar[str] = "values"
+
+    @property
+    def initial_scale(self) -> np.ndarray | None:
+        """Scale (k,) of the noise where training begins; None where that is left to the prior."""
+        return None
+
     @classmethod
     def fit(cls, Y: np.ndarray, weight: np.ndarray) -> TargetScaler:
         """Estimate from (n, k) targets; columns of any magnitude are first brought to at most 1."""
@@ -488,6 +496,18 @@ class TargetScaler:
         """Targets in standard units."""
         return (Y - self.mean) / self.scale
 
-    def inverse_transform(self, Y: np.ndarray) -> np.ndarray:
+    def mean_of(self, outputs: Any) -> Any:
+        """Means of the target, in standard units: the outputs themselves."""
+        return outputs
+
+    def variance_of(self, mean: Any, output_variance: Any, noise_variance: Any) -> Any:
+        """Variance of a new observation, in standard units."""
+        return output_variance + noise_variance
+
+    def inverse_transform(self, Y: Any) -> Any:
         """Targets in their own units."""
         return Y * self.scale + self.mean
+
+    def rescale(self, deviation: Any) -> Any:
+        """Standard deviations in the units of the target."""
+        return deviation * self.scale

@@ -13,54 +13,25 @@ from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
+from . import losses, robust_losses
 from .backend import linear_algebra_device, resolve_device
 from .damping import DampingRule
 from .ensemble import Ensemble, Member
 from .estimator import BaseGN
-from .losses import (
-    GammaLoss,
-    Loss,
-    NoiseLoss,
-    PoissonLoss,
-    SquaredError,
-)
-from .mixture import mixture_mean, mixture_variance
+from .losses import Loss
+from .mixture import predictive_mean, predictive_variance
 from .posterior import Posterior
-from .preprocessing import TargetScaler
-from .robust_losses import CauchyLoss, HuberLoss, QuantileLoss, StudentTLoss
-from .targets import LogTarget, RobustTarget, check_range
+from .targets import Target
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["WITHOUT_STD", "GNRegressor"]
+__all__ = ["LOSSES", "GNRegressor"]
 
 #: Losses by name.
-_LOSSES: dict[str, type[Loss]] = {
-    "squared_error": SquaredError,
-    "student_t": StudentTLoss,
-    "huber": HuberLoss,
-    "cauchy": CauchyLoss,
-    "quantile": QuantileLoss,
-    "poisson": PoissonLoss,
-    "gamma": GammaLoss,
-}
+LOSSES: dict[str, type[Loss]] = {loss.name: loss for loss in (*losses.REGRESSION, *robust_losses.REGRESSION)}
 
-#: Why there is no standard deviation of a new observation, by ``noise_distribution_``.
-WITHOUT_STD = {
-    "cauchy": "Cauchy noise has no variance; loss='student_t' or 'huber' forgive outliers too",
-    "asymmetric_laplace": "a quantile is no mean that observations deviate from; fit two quantiles for an interval",
-}
-
-_NOISE_DISTRIBUTIONS: dict[type[Loss], str] = {
-    SquaredError: "normal",
-    StudentTLoss: "student_t",
-    HuberLoss: "huber",
-    CauchyLoss: "cauchy",
-    QuantileLoss: "asymmetric_laplace",
-    PoissonLoss: "poisson",
-    GammaLoss: "gamma",
-}
+_BY_DISTRIBUTION = {loss.distribution: loss for loss in LOSSES.values()}
 
 
 class GNRegressor(RegressorMixin, BaseGN):
@@ -294,12 +265,13 @@ class GNRegressor(RegressorMixin, BaseGN):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseGN._parameter_constraints,
-        "loss": [StrOptions(set(_LOSSES))],
+        "loss": [StrOptions(set(LOSSES))],
         "quantile": [Interval(Real, 0, 1, closed="neither")],
     }
 
     noise_distribution_: str
     noise_std_: float | np.ndarray
+    _target_scaler: Target
 
     _needed = (*BaseGN._needed, "noise_distribution_", "_target_scaler", "_y_ndim")
 
@@ -376,7 +348,7 @@ class GNRegressor(RegressorMixin, BaseGN):
     def _validate_target(self, y: np.ndarray) -> np.ndarray:
         self._learn_target_shape(y)
         Y = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
-        check_range(self.loss, Y)
+        LOSSES[self.loss].check_support(Y)
         return Y
 
     def _learn_target_shape(self, y: np.ndarray) -> None:
@@ -387,40 +359,33 @@ class GNRegressor(RegressorMixin, BaseGN):
         if y.ndim != self._y_ndim or (y.ndim == 2 and y.shape[1] != self._n_targets):
             raise ValueError(f"y has shape {y.shape}; it must have {self._n_targets} column(s) as in training.")
         Y: np.ndarray = y.reshape(len(y), -1)
-        check_range(self.loss, Y)
+        LOSSES[self.loss].check_support(Y)
         return Y
 
     def _weigh_classes(self, Y: np.ndarray, sample_weight: np.ndarray) -> np.ndarray:
         return sample_weight
 
     def _fit_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> None:
-        standardize = bool(self.standardize)
-        self._target_scaler: TargetScaler | LogTarget
-        if self.loss in ("poisson", "gamma"):
-            self._target_scaler = LogTarget.fit(Y, sample_weight, self.loss == "poisson", standardize)
-        elif self.loss in ("huber", "cauchy", "quantile"):
-            self._target_scaler = RobustTarget.fit_robust(Y, sample_weight, standardize)
-        else:
-            self._target_scaler = (
-                TargetScaler.fit(Y, sample_weight) if standardize else TargetScaler.identity(Y.shape[1])
-            )
+        self._target_scaler = LOSSES[self.loss].fit_target(Y, sample_weight, bool(self.standardize))
 
     def _target_type(self, Y: np.ndarray) -> str | None:
         return "continuous" if Y.shape[1] == 1 else None
 
     def _training_loss(self) -> Loss:
-        scaler = self._target_scaler
-        link = {"poisson": "counts", "gamma": "logarithms"}.get(self.loss, "values")
-        if link != ("values" if isinstance(scaler, TargetScaler) else "counts" if scaler.counts else "logarithms"):
+        kind = LOSSES[self.loss]
+        if kind.target_kind != self._target_scaler.kind:
             raise ValueError(
                 f"loss={self.loss!r} has outputs of another kind than the loss that was trained before; begin with fit."
             )
-        if self.loss == "poisson":
-            return PoissonLoss(torch.from_numpy(np.log(scaler.scale)))
-        loss = QuantileLoss(quantile=float(self.quantile)) if self.loss == "quantile" else _LOSSES[self.loss]()
-        if isinstance(scaler, RobustTarget) and isinstance(loss, NoiseLoss):
-            return loss.at_precision(torch.from_numpy(scaler.spread**-2.0))
-        return loss
+        return kind.for_target(self._target_scaler, float(self.quantile))
+
+    def likelihood(self) -> Loss:
+        """The loss of the fit, whatever the parameter is now, at the noise level of the best member if it is known."""
+        loss = _BY_DISTRIBUTION[self.noise_distribution_].for_target(self._target_scaler, float(self.quantile))
+        posterior = self.estimators_[0].posterior
+        if posterior is None or not loss.has_scale:
+            return loss
+        return loss.at_precision(torch.from_numpy(loss.variance_factor / posterior.noise_variance))
 
     def _transform_target(self, Y: np.ndarray) -> np.ndarray:
         return self._target_scaler.transform(Y)
@@ -454,13 +419,12 @@ class GNRegressor(RegressorMixin, BaseGN):
 
     def _store(self, ensemble: Ensemble) -> None:
         super()._store(ensemble)
-        self.noise_distribution_ = _NOISE_DISTRIBUTIONS[type(ensemble.loss)]
+        self.noise_distribution_ = ensemble.loss.distribution
         posterior = ensemble.members[0].posterior
         noise = np.full(self.n_outputs_, np.nan)
-        if posterior is not None and isinstance(ensemble.loss, NoiseLoss):
+        if posterior is not None and ensemble.loss.has_scale:
             noise = np.sqrt(posterior.noise_variance)
-        if isinstance(self._target_scaler, TargetScaler):
-            noise = noise * self._target_scaler.scale
+        noise = self._target_scaler.rescale(noise)
         self.noise_std_ = float(noise[0]) if self._y_ndim == 1 else noise
 
     @overload
@@ -499,30 +463,24 @@ class GNRegressor(RegressorMixin, BaseGN):
         scaled, dtype = self._scale_inputs(X)
         posteriors = self.posteriors() if return_std else []
         members, weights = self.voters()
-        target, means = self._target_scaler, self._outputs(scaled)
-        logarithms = isinstance(target, LogTarget)
-        if logarithms:
-            # The members' means are averaged, not their logarithms.
-            means = target.inverse_transform(means)
-        mean = mixture_mean(means, weights)
-        y_mean = self._finish(mean if logarithms else target.inverse_transform(mean), dtype)
+        target, outputs = self._target_scaler, self._outputs(scaled)
+        y_mean = self._finish(predictive_mean(target, outputs, weights), dtype)
         if not return_std:
             return y_mean
-        variances = []
         device = linear_algebra_device(resolve_device(self.device))
-        for member, posterior, of_member in zip(members, posteriors, means, strict=True):
-            variance = posterior.variance(member.network, member.weights, scaled[member.inputs], device)
-            if isinstance(target, LogTarget):
-                variances.append(target.variance(of_member, variance, posterior.noise_variance))
-            else:
-                variances.append(variance + posterior.noise_variance)
-        std = np.sqrt(mixture_variance(means, variances, weights))
-        return y_mean, self._finish(std if logarithms else std * target.scale, dtype)
+        variances = [
+            posterior.variance(member.network, member.weights, scaled[member.inputs], device)
+            for member, posterior in zip(members, posteriors, strict=True)
+        ]
+        noise = [posterior.noise_variance for posterior in posteriors]
+        std = np.sqrt(predictive_variance(target, outputs, variances, noise, weights))
+        return y_mean, self._finish(target.rescale(std), dtype)
 
     def posteriors(self) -> list[Posterior]:
-        """Those of the members that count; a ValueError says why, if there is no standard deviation."""
-        if self.noise_distribution_ in WITHOUT_STD:
-            raise ValueError(f"return_std=True has no meaning here: {WITHOUT_STD[self.noise_distribution_]}.")
+        """The posteriors of the members that count; a ValueError says why, if there is no standard deviation."""
+        without_std = _BY_DISTRIBUTION[self.noise_distribution_].without_std
+        if without_std:
+            raise ValueError(f"return_std=True has no meaning here: {without_std}.")
         posteriors = []
         for member in self.voters()[0]:
             if member.posterior is None:
@@ -532,7 +490,7 @@ class GNRegressor(RegressorMixin, BaseGN):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.target_tags.positive_only = self.loss in ("poisson", "gamma")
+        tags.target_tags.positive_only = any(loss.support for name, loss in LOSSES.items() if name == self.loss)
         return tags
 
     def _what_lacks(self, member: Member) -> str:

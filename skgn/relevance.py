@@ -10,7 +10,6 @@ from scipy.stats import chi2
 
 from .backend import solver_tensor, torch_threads
 from .ensemble import Ensemble
-from .losses import NoiseLoss
 from .mixture import voters
 from .network import Network
 
@@ -64,7 +63,7 @@ def feature_sensitivity(
                     for j, exchanged in enumerate(member.network.forward_exchanged(U, partner, w, blocks)):
                         change[j] += factor * (exchanged - base).numpy()
         squares = np.square(change)
-        if isinstance(ensemble.loss, NoiseLoss):
+        if ensemble.loss.has_scale:
             posterior = members[0].posterior
             curvature = np.array(np.nan) if posterior is None else 1 / posterior.noise_variance
         else:

@@ -5,15 +5,22 @@ Their curvature is that of a parabola which touches the loss from above, never t
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+from scipy.stats import norm, t
 from torch import Tensor
 
-from .losses import NoiseLoss, geometric_mean, relative
+from .losses import Loss, NoiseLoss, geometric_mean, relative
+from .targets import FitTarget, Target, robust_target, standard_target
 
-__all__ = ["CauchyLoss", "HuberLoss", "QuantileLoss", "StudentTLoss"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["REGRESSION", "CauchyLoss", "HuberLoss", "QuantileLoss", "StudentTLoss"]
 
 #: Tails that forgive an outlier at little loss where the noise is normal.
 _DEGREES_OF_FREEDOM = 8.0
@@ -35,15 +42,21 @@ class _Reweighted(NoiseLoss):
     over the geometric mean of all.
     """
 
+    fit_target: ClassVar[FitTarget] = staticmethod(robust_target)
     depends_on_scale = True
     renews_gradient = True
 
-    def __init__(self, beta: Tensor | None) -> None:
+    def __init__(self, beta: Tensor | None = None) -> None:
         self._beta = beta
 
     @property
     def precision(self) -> Tensor | None:
         return self._beta
+
+    def at_precision(self, beta: Tensor) -> Self:
+        loss = copy.copy(self)
+        loss._beta = beta
+        return loss
 
     def _precision(self, like: Tensor) -> Tensor:
         return like.new_ones(like.shape[1]) if self._beta is None else self._beta.to(like)
@@ -51,7 +64,6 @@ class _Reweighted(NoiseLoss):
     @abstractmethod
     def _weight(self, f: Tensor, y: Tensor) -> Tensor:
         """The weights u, (n, k)."""
-        ...
 
     def gradient(self, f: Tensor, y: Tensor) -> Tensor:
         return relative(self._precision(f)) * self._weight(f, y) * (f - y)
@@ -82,6 +94,8 @@ class StudentTLoss(_Reweighted):
     JASA 84 (1989).
     """
 
+    name, distribution, label = "student_t", "student_t", "Student-t"
+    fit_target: ClassVar[FitTarget] = staticmethod(standard_target)
     # Of 8 degrees of freedom, weights change little with the scale.
     renews_gradient = False
 
@@ -97,9 +111,6 @@ class StudentTLoss(_Reweighted):
         beta = self._precision(f)
         return 0.5 * (self._nu + 1) * torch.log1p(beta * (f - y).square() / self._nu).sum(1) / geometric_mean(beta)
 
-    def at_precision(self, beta: Tensor) -> StudentTLoss:
-        return StudentTLoss(beta, self._nu)
-
     def weighted_squares(self, f: Tensor, y: Tensor) -> Tensor:
         return self._weight(f, y) * (f - y).square()
 
@@ -108,6 +119,9 @@ class StudentTLoss(_Reweighted):
         far = (nu + 1) * torch.log1p(residual.square() / (nu * squared_scale))
         constant = math.lgamma((nu + 1) / 2) - math.lgamma(nu / 2)
         return (constant - 0.5 * (far + (math.pi * nu * squared_scale).log())).sum(1)
+
+    def standard_noise(self) -> Any:
+        return t(self._nu, scale=self.variance_factor**-0.5)
 
 
 class CauchyLoss(StudentTLoss):
@@ -122,17 +136,41 @@ class CauchyLoss(StudentTLoss):
         Noise precisions; all 1 by default.
     """
 
+    name, distribution, label = "cauchy", "cauchy", "Cauchy"
+    fit_target: ClassVar[FitTarget] = staticmethod(robust_target)
     renews_gradient = True
+    without_std = "Cauchy noise has no variance; loss='student_t' or 'huber' forgive outliers too"
 
     def __init__(self, beta: Tensor | None = None) -> None:
         super().__init__(beta, degrees_of_freedom=1.0)
         self.variance_factor = 2.0
 
-    def at_precision(self, beta: Tensor) -> CauchyLoss:
-        return CauchyLoss(beta)
+    def standard_noise(self) -> Any:
+        """The normal distribution, whose Fisher information ``variance_factor`` is of."""
+        return norm()
 
 
-class HuberLoss(_Reweighted):
+class _Scaled(_Reweighted):
+    """Noise whose loss is ``1 / beta sum_k rho(z_k)`` of residuals in scales, ``z_k = sqrt(beta_k) (f_k - y_k)``."""
+
+    #: Integral of exp(-rho).
+    _normaliser: float
+
+    @abstractmethod
+    def _rho(self, z: Tensor) -> Tensor: ...
+
+    def _scaled(self, f: Tensor, y: Tensor) -> Tensor:
+        return self._precision(f).sqrt() * (f - y)
+
+    def value(self, f: Tensor, y: Tensor) -> Tensor:
+        return self._rho(self._scaled(f, y)).sum(1) / geometric_mean(self._precision(f))
+
+    def log_density(self, residual: Tensor, squared_scale: Tensor) -> Tensor:
+        rho = self._rho(residual / squared_scale.sqrt())
+        return -(rho + 0.5 * squared_scale.log() + math.log(self._normaliser)).sum(1)
+
+
+class HuberLoss(_Scaled):
     """Normal noise with exponential tails: with ``z_k = sqrt(beta_k) |f_k - y_k|`` it is ``1 / beta sum_k rho(z_k)``.
 
     ``rho(z) = z^2 / 2`` up to the threshold t, ``t z - t^2 / 2`` beyond, and the weights are ``u = t / max(z, t)``. The
@@ -152,6 +190,7 @@ class HuberLoss(_Reweighted):
     P. J. Huber, Robust estimation of a location parameter, Annals of Mathematical Statistics 35 (1964).
     """
 
+    name, distribution, label = "huber", "huber", "Huber"
     variance_factor = 1.0
     most_likely_scale = False
 
@@ -163,30 +202,18 @@ class HuberLoss(_Reweighted):
         self._normaliser = math.sqrt(2 * math.pi) * (1 - above + 2 * density / threshold)
 
     def _weight(self, f: Tensor, y: Tensor) -> Tensor:
-        return self._t / self._size(f, y).clamp(min=self._t)
-
-    def _size(self, f: Tensor, y: Tensor) -> Tensor:
-        return self._precision(f).sqrt() * (f - y).abs()
+        return self._t / self._scaled(f, y).abs().clamp(min=self._t)
 
     def _rho(self, z: Tensor) -> Tensor:
-        near = z.clamp(max=self._t)
-        return near * (z - near / 2)
-
-    def value(self, f: Tensor, y: Tensor) -> Tensor:
-        return self._rho(self._size(f, y)).sum(1) / geometric_mean(self._precision(f))
-
-    def at_precision(self, beta: Tensor) -> HuberLoss:
-        return HuberLoss(beta, self._t)
+        size = z.abs()
+        near = size.clamp(max=self._t)
+        return near * (size - near / 2)
 
     def weighted_squares(self, f: Tensor, y: Tensor) -> Tensor:
-        return self._size(f, y).clamp(max=self._t).square() / (self._clipped * self._precision(f))
-
-    def log_density(self, residual: Tensor, squared_scale: Tensor) -> Tensor:
-        rho = self._rho(residual.abs() / squared_scale.sqrt())
-        return -(rho + 0.5 * squared_scale.log() + math.log(self._normaliser)).sum(1)
+        return self._scaled(f, y).abs().clamp(max=self._t).square() / (self._clipped * self._precision(f))
 
 
-class QuantileLoss(_Reweighted):
+class QuantileLoss(_Scaled):
     """Pinball loss of the q-quantile, its kink a parabola: ``1 / beta sum_k rho(sqrt(beta_k) (f_k - y_k))``.
 
     ``rho(z) = |z| / 2 + (1/2 - q) z``, minus the log density of an asymmetric Laplace distribution: an observation that
@@ -212,6 +239,9 @@ class QuantileLoss(_Reweighted):
     M. Fernandes, E. Guerre and E. Horta, Smoothing quantile regressions, JBES 39 (2021).
     """
 
+    name, distribution, label = "quantile", "asymmetric_laplace", "asymmetric Laplace"
+    without_std = "a quantile is no mean that observations deviate from; fit two quantiles for an interval"
+
     def __init__(self, beta: Tensor | None = None, quantile: float = 0.5, smoothing: float = _SMOOTHING) -> None:
         super().__init__(beta)
         q, h = self._q, self._h = quantile, smoothing
@@ -221,8 +251,9 @@ class QuantileLoss(_Reweighted):
         inner = math.exp(-h * q * (1 - q)) * math.sqrt(math.pi * h) * (math.erf(root * q) + math.erf(root * (1 - q)))
         self._normaliser = inner + math.exp(-q * h) / q + math.exp(-(1 - q) * h) / (1 - q)
 
-    def _scaled(self, f: Tensor, y: Tensor) -> Tensor:
-        return self._precision(f).sqrt() * (f - y)
+    @classmethod
+    def for_target(cls, target: Target, quantile: float) -> Loss:
+        return cls(quantile=quantile).at_initial_scale(target)
 
     def _rho(self, z: Tensor) -> Tensor:
         width = z.abs().clamp(min=self._h)
@@ -234,21 +265,15 @@ class QuantileLoss(_Reweighted):
     def _weight(self, f: Tensor, y: Tensor) -> Tensor:
         return 0.5 / self._scaled(f, y).abs().clamp(min=self._h)
 
-    def value(self, f: Tensor, y: Tensor) -> Tensor:
-        return self._rho(self._scaled(f, y)).sum(1) / geometric_mean(self._precision(f))
-
     def gradient(self, f: Tensor, y: Tensor) -> Tensor:
         beta = self._precision(f)
         return beta.sqrt() / geometric_mean(beta) * self._slope(self._scaled(f, y))
-
-    def at_precision(self, beta: Tensor) -> QuantileLoss:
-        return QuantileLoss(beta, self._q, self._h)
 
     def weighted_squares(self, f: Tensor, y: Tensor) -> Tensor:
         # z rho'(z) has mean 1 at the scale of greatest likelihood.
         z = self._scaled(f, y)
         return z * self._slope(z) / self._precision(f)
 
-    def log_density(self, residual: Tensor, squared_scale: Tensor) -> Tensor:
-        rho = self._rho(residual / squared_scale.sqrt())
-        return -(rho + 0.5 * squared_scale.log() + math.log(self._normaliser)).sum(1)
+
+#: Losses of this file for `GNRegressor`.
+REGRESSION: tuple[type[Loss], ...] = (StudentTLoss, HuberLoss, CauchyLoss, QuantileLoss)

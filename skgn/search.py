@@ -19,7 +19,7 @@ from .candidates import Start, redrawn_count, steepest_starts
 from .ensemble import Ensemble, make_member
 from .leave_one_out import LeftOut, allowance, leave_one_out, log_likelihood, predictive_score, temperature
 from .limits import Limits
-from .losses import LogLoss, Loss, NoiseLoss, SoftmaxLoss
+from .losses import Loss
 from .objective import Objective
 from .plan import Plan
 from .problem import Problem
@@ -110,7 +110,7 @@ class Search:
         self._parallel = Parallel(n_jobs=n_workers, require="sharedmem")
         self._kind = "candidate" if self.plan.searches else "member"
         estimated = all(isinstance(start.prior, str) for start in starts)
-        self._tempered = estimated and isinstance(problem.loss, LogLoss | SoftmaxLoss)
+        self._tempered = estimated and problem.loss.has_temperature
         # Members of one objective are alike: telling them apart is not worth an iteration of each, or ten with classes.
         self._judged = estimated and (n_members > 1 or self._tempered or redrawn_count(starts, n_members) > 0)
 
@@ -137,7 +137,7 @@ class Search:
         In the place of failed ones they are of the kind of the best; where none is good, of all kinds.
         """
         count = redrawn_count(self._starts, self._n_members)
-        if count == 0 or self._limits.over or not isinstance(self._problem.loss, NoiseLoss):
+        if count == 0 or self._limits.over or not self._problem.loss.has_scale:
             return []
         with self.plan.arithmetic():
             losses = left_out_losses(*self._left_out(candidates))

@@ -22,15 +22,15 @@ import torch
 from torch import Tensor
 
 from .leave_one_out import LeftOut
-from .losses import LogLoss, Loss, NoiseLoss, SoftmaxLoss
+from .losses import Loss
 from .mixture import mixture_mean, voters
 from .objective import Objective
 from .stacking import corrected_log_probabilities, corrected_outputs
 
 __all__ = ["UNKNOWN", "Skill", "left_out_skill"]
 
-#: Frequency of a label that no sample has, and the mean loss of a constant that is never wrong.
-_RAREST, _NEVER_WRONG = 1e-12, 1e-9
+#: Mean loss of a constant that is never wrong.
+_NEVER_WRONG = 1e-9
 
 #: An ensemble has failed that adds this part to the loss of a constant, by more than so many standard errors.
 _ADDED, _STANDARD_ERRORS = 0.1, 2.0
@@ -82,7 +82,7 @@ def left_out_skill(
         weights=votes,
         allowances=list(compress(allowances, weights > 0)),
         loss=loss,
-        constant=_best_constant(loss, objective.sum(_summed_targets) / objective.total_weight),
+        constant=loss.best_constant(objective.sum(_summed_targets) / objective.total_weight),
         T=T,
     )
     own, least, *products = objective.sum(partial(_moments, losses=losses), *known).tolist()
@@ -96,13 +96,6 @@ def left_out_skill(
 
 def _summed_targets(objective: Objective) -> Tensor:
     return objective.sample_weight.double() @ objective.Y.double()
-
-
-def _best_constant(loss: Loss, mean: Tensor) -> Tensor:
-    """Outputs (k,) of the best constant: those of the frequencies of labels, 0 for targets that have been centred."""
-    if isinstance(loss, LogLoss):
-        return torch.logit(mean, eps=_RAREST)
-    return mean.clamp(min=_RAREST).log() if isinstance(loss, SoftmaxLoss) else torch.zeros_like(mean)
 
 
 def _moments(objective: Objective, *left_out: LeftOut, losses: Callable[..., tuple[Tensor, Tensor, Tensor]]) -> Tensor:
@@ -122,7 +115,7 @@ def _losses(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Losses (n,) of the mixture and of the constant for the samples left out, and the weights of these."""
     f, Y, sample_weight = corrected_outputs(objective, left_out, allowances)
-    if isinstance(loss, NoiseLoss):
+    if loss.has_scale:
         own = loss.value(mixture_mean(f, weights), Y)
     else:
         log_p, _ = corrected_log_probabilities(objective, left_out, loss, allowances, T)

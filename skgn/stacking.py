@@ -30,7 +30,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from .leave_one_out import LeftOut, log_probabilities, predicted_rows
-from .losses import Loss, NoiseLoss
+from .losses import Loss
 from .mixture import equal_weights
 from .objective import Objective
 
@@ -137,7 +137,7 @@ def _mixture_loss(
     objective: Objective, *left_out: LeftOut, weights: np.ndarray, loss: Loss, allowances: Sequence[float]
 ) -> Tensor:
     """Summed loss of the mixture, and its derivatives by the weights, (1 + m,)."""
-    if not isinstance(loss, NoiseLoss):
+    if not loss.has_scale:
         log_p, sample_weight = corrected_log_probabilities(objective, left_out, loss, allowances)
         return _likelihood_of_mixture(log_p, sample_weight, weights)
     f, Y, sample_weight = corrected_outputs(objective, left_out, allowances)

@@ -20,7 +20,6 @@ from .backend import members_at_once
 from .batches import BatchSteps, BatchTraining
 from .candidates import Start
 from .ensemble import Ensemble, Member, make_member
-from .losses import NoiseLoss
 from .mixture import equal_weights
 from .plan import Plan
 from .problem import Problem
@@ -100,7 +99,7 @@ def _begin(problem: Problem, plan: Plan, stream: Stream, settings: Settings) -> 
     if stream.steps is not None:
         steps.restore(stream.steps, w)
         prior.restore(stream.estimates)
-    if isinstance(objective.data_loss, NoiseLoss) and stream.loss_precision is not None:
+    if stream.loss_precision is not None:
         precision = torch.tensor(stream.loss_precision, device=w.device)
         objective.data_loss = objective.data_loss.at_precision(precision)
     return StreamTraining(
@@ -118,8 +117,7 @@ def _begin(problem: Problem, plan: Plan, stream: Stream, settings: Settings) -> 
 
 def _after(stream: Stream, training: StreamTraining, member: Member) -> Stream:
     """What the next block begins with."""
-    loss = training.objective.data_loss
-    precision = loss.precision if isinstance(loss, NoiseLoss) else None
+    precision = training.objective.data_loss.precision
     return Stream(
         start=replace(stream.start, weights=member.weights),
         total_weight=training.total_weight,

@@ -6,29 +6,32 @@ do not move. Poisson and gamma losses have outputs that are logarithms of means,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from .preprocessing import TargetScaler, weighted_quantile
 
-__all__ = ["LogTarget", "RobustTarget", "check_range"]
+__all__ = [
+    "FitTarget",
+    "LogTarget",
+    "RobustTarget",
+    "Target",
+    "count_target",
+    "log_target",
+    "robust_target",
+    "standard_target",
+]
 
 #: Interquartile range of the standard normal distribution.
 _NORMAL_RANGE = 1.349
 
 #: Spreads beyond these have no squares in float64.
 _LEAST_SPREAD, _MOST_SPREAD = 1e-100, 1e100
-
-
-def check_range(loss: str, Y: np.ndarray) -> None:
-    """Refuse targets (n, k) that a loss by name has no value for."""
-    lowest = Y.min(initial=np.inf)
-    if loss == "poisson" and lowest < 0:
-        raise ValueError(f"loss='poisson' needs y >= 0, got a minimum of {lowest:g}.")
-    if loss == "gamma" and lowest <= 0:
-        raise ValueError(f"loss='gamma' needs y > 0, got a minimum of {lowest:g}.")
 
 
 @dataclass
@@ -41,16 +44,10 @@ class RobustTarget(TargetScaler):
 
     spread: np.ndarray
 
-    @classmethod
-    def fit_robust(cls, Y: np.ndarray, weight: np.ndarray, standardize: bool) -> RobustTarget:
-        """Estimate from (n, k) targets; without ``standardize`` the spread only."""
-        low, median, high = (weighted_quantile(Y, weight, q) for q in (0.25, 0.5, 0.75))
-        plain = TargetScaler.fit(Y, weight)
-        spread = (high - low) / _NORMAL_RANGE
-        wide = spread > 0
-        centre, scale = np.where(wide, median, plain.mean), np.where(wide, spread, plain.scale)
-        ones = np.ones_like(scale)
-        return cls(centre, scale, ones) if standardize else cls(0 * ones, ones, scale.clip(_LEAST_SPREAD, _MOST_SPREAD))
+    @property
+    def initial_scale(self) -> np.ndarray:
+        """The spread, where the noise begins."""
+        return self.spread
 
 
 @dataclass
@@ -64,28 +61,76 @@ class LogTarget:
     scale: np.ndarray
     counts: bool
 
-    @classmethod
-    def fit(cls, Y: np.ndarray, weight: np.ndarray, counts: bool, standardize: bool) -> LogTarget:
-        """From (n, k) targets: the scale is their weighted mean, or without ``standardize`` 1."""
-        mean = np.average(Y, axis=0, weights=weight)
-        if not (mean > 0).all():
-            raise ValueError("loss='poisson' needs a positive y in every column, got nothing but zeros.")
-        return cls(mean if standardize else np.ones_like(mean), counts)
+    initial_scale: ClassVar[None] = None
+
+    @property
+    def kind(self) -> str:
+        """What the network's targets are."""
+        return "counts" if self.counts else "logarithms"
 
     def transform(self, Y: np.ndarray) -> np.ndarray:
         """Targets (n, k) of the network."""
         return Y if self.counts else np.log(Y) - np.log(self.scale)
 
-    def inverse_transform(self, outputs: np.ndarray) -> np.ndarray:
-        """Means of the target for outputs (..., n, k)."""
-        return self.scale * np.exp(outputs)
+    def mean_of(self, outputs: Any) -> Any:
+        """Means of the target: the members' means are averaged, not their logarithms."""
+        return self.scale * (torch.exp(outputs) if isinstance(outputs, Tensor) else np.exp(outputs))
 
-    def variance(self, mean: Any, output_variance: Any, noise_variance: Any) -> Any:
+    def variance_of(self, mean: Any, output_variance: Any, noise_variance: Any) -> Any:
         """Variance of a new observation of such a mean whose output, its logarithm, is known up to a small variance.
-
-        Of arrays or of tensors.
 
         ``noise_variance`` is the squared coefficient of variation of targets that are no counts.
         """
         noise = mean if self.counts else noise_variance * mean**2
         return noise + output_variance * mean**2
+
+    def inverse_transform(self, mean: Any) -> Any:
+        """The means as they are, as they have the units of the target."""
+        return mean
+
+    def rescale(self, deviation: Any) -> Any:
+        """The deviations as they are, as they have the units of the target."""
+        return deviation
+
+
+#: What turns targets (n, k) into those of a network, and outputs of members into means and variances of the target.
+Target = TargetScaler | LogTarget
+
+#: From targets (n, k), their weights (n,) and ``standardize`` to the target of a fit.
+FitTarget = Callable[[np.ndarray, np.ndarray, bool], Target]
+
+
+def standard_target(Y: np.ndarray, weight: np.ndarray, standardize: bool) -> TargetScaler:
+    """Fit to (n, k) targets by mean and standard deviation, or without ``standardize`` leave them as they are."""
+    return TargetScaler.fit(Y, weight) if standardize else TargetScaler.identity(Y.shape[1])
+
+
+def robust_target(Y: np.ndarray, weight: np.ndarray, standardize: bool) -> RobustTarget:
+    """Fit to (n, k) targets by median and interquartile range; without ``standardize`` find their spread only."""
+    low, median, high = (weighted_quantile(Y, weight, q) for q in (0.25, 0.5, 0.75))
+    plain = TargetScaler.fit(Y, weight)
+    spread = (high - low) / _NORMAL_RANGE
+    wide = spread > 0
+    centre, scale = np.where(wide, median, plain.mean), np.where(wide, spread, plain.scale)
+    ones = np.ones_like(scale)
+    if standardize:
+        return RobustTarget(centre, scale, ones)
+    return RobustTarget(0 * ones, ones, scale.clip(_LEAST_SPREAD, _MOST_SPREAD))
+
+
+def count_target(Y: np.ndarray, weight: np.ndarray, standardize: bool) -> LogTarget:
+    """Fit to (n, k) counts."""
+    return LogTarget(_mean_scale(Y, weight, standardize), counts=True)
+
+
+def log_target(Y: np.ndarray, weight: np.ndarray, standardize: bool) -> LogTarget:
+    """Fit to (n, k) positive targets, which become logarithms."""
+    return LogTarget(_mean_scale(Y, weight, standardize), counts=False)
+
+
+def _mean_scale(Y: np.ndarray, weight: np.ndarray, standardize: bool) -> np.ndarray:
+    """The weighted mean (k,) of targets that are not negative, or without ``standardize`` 1."""
+    mean: np.ndarray = np.average(Y, axis=0, weights=weight)
+    if not (mean > 0).all():
+        raise ValueError("loss='poisson' needs a positive y in every column, got nothing but zeros.")
+    return mean if standardize else np.ones_like(mean)

@@ -24,7 +24,7 @@ from .damping import DampingRule, Iterate
 from .directions import Direction, Primal, smallest_eigenvalue, spectrum
 from .evidence import Prior
 from .jacobian import Jacobian
-from .losses import Loss, NoiseLoss
+from .losses import Loss
 from .memory import readout_memory
 from .objective import Evaluation, Objective
 
@@ -189,7 +189,7 @@ class Training:
         self._step: Step | None = None
         #: Whether direction and history are those of the present weights.
         self.arrived = False
-        self._readout_first = isinstance(self.objective.data_loss, NoiseLoss)
+        self._readout_first = self.objective.data_loss.readout_first
 
     @property
     def log_evidence(self) -> float:
@@ -204,8 +204,8 @@ class Training:
     @property
     def noise_variance(self) -> Tensor | None:
         """Variance of the noise of each output (k,); None for log losses, and before it is known."""
-        loss, scale = self.objective.data_loss, self.prior.noise_variance
-        return scale * loss.variance_factor if isinstance(loss, NoiseLoss) and scale is not None else None
+        scale = self.prior.noise_variance
+        return None if scale is None else scale * self.objective.data_loss.variance_factor
 
     def run(self, until: int, decrease: float = 0.0, pause: Callable[[], bool] | None = None) -> None:
         """Iterate until ``until`` iterations are done or training ends; ``status`` tells which.
@@ -311,8 +311,7 @@ class Training:
         if self.n_iter > 0:
             at = self.at = self.prior.update(objective, at, self.direction)
             self._a = objective.network.expand(self.prior.precision)
-            loss = objective.data_loss
-            if isinstance(loss, NoiseLoss) and loss.renews_gradient:
+            if objective.data_loss.renews_gradient:
                 data_gradient = objective.gradient(at, self.jacobian)
         self._data_gradient, self._gradient = data_gradient, data_gradient + self._a * at.w
         self._value = self.value(at)
@@ -355,8 +354,8 @@ class Training:
 
         Under a noise level that is not the most likely one the last weights are kept, once the evidence has settled.
         """
-        loss, tolerance = self.objective.data_loss, self.settings.tol * self._evidence_scale()
-        if isinstance(loss, NoiseLoss) and not loss.most_likely_scale:
+        tolerance = self.settings.tol * self._evidence_scale()
+        if not self.objective.data_loss.most_likely_scale:
             self._stop_if_stale(not abs(log_evidence - self.history["log_evidence"][-2]) <= tolerance, "evidence")
             return
         highest = -math.inf if self._best is None else -self._best.loss

@@ -183,13 +183,23 @@ def test_a_network_that_is_too_small_is_called_saturated():
     assert finding.verdict == "saturated" and "hidden_layer_sizes=(4,)" in finding.advice
 
 
+#: Variance of the noise in squared scales, and the weights that residuals have in these units.
+REWEIGHTED = {
+    "student_t": (8 / 6, lambda z: 9 / (8 + z**2)),
+    "huber": (1.0, lambda z: 1.345 / np.maximum(np.abs(z), 1.345)),
+    "cauchy": (2.0, lambda z: 2 / (1 + z**2)),
+    "quantile": (4.0, lambda z: 0.5 / np.maximum(np.abs(z), 0.5)),
+}
+
+
 @pytest.mark.parametrize("n", [20, 300])
-@pytest.mark.parametrize("kind", ["squared error", "log loss", "two outputs"])
+@pytest.mark.parametrize("kind", ["squared error", "log loss", "two outputs", *REWEIGHTED])
 def test_eigenvalues_and_condition_are_those_of_a_dense_gram_matrix(kind, n):
     X, y = classes(n) if kind == "log loss" else regression(n, outputs=2 if kind == "two outputs" else 1)
     estimator = GNClassifier if kind == "log loss" else GNRegressor
     l2 = {"l2_regularization": 0.01} if kind != "two outputs" else {}
-    model = estimator((6,), n_estimators=1, random_state=0, standardize=False, **l2).fit(X, y)
+    loss = {"loss": kind} if kind in REWEIGHTED else {}
+    model = estimator((6,), n_estimators=1, random_state=0, standardize=False, **l2, **loss).fit(X, y)
     member = model.estimators_[0]
     w, Xt = torch.from_numpy(member.weights), torch.from_numpy(X)
     J = torch.autograd.functional.jacobian(lambda w: forward(member.network, w, Xt), w).numpy()
@@ -200,6 +210,9 @@ def test_eigenvalues_and_condition_are_those_of_a_dense_gram_matrix(kind, n):
     if kind == "two outputs":
         beta = 1 / np.square(model.noise_std_)
         curvature *= beta / np.exp(np.log(beta).mean())
+    if kind in REWEIGHTED:
+        factor, weight = REWEIGHTED[kind]
+        curvature *= weight((y - model.predict(X)) * np.sqrt(factor) / model.noise_std_)[:, None]
     J = (J * np.sqrt(curvature)[:, :, None]).reshape(-1, J.shape[2])
     values = np.square(np.linalg.svd(J, compute_uv=False)) / n
     numbers = quiet(model, X, y)["conditioning"].numbers

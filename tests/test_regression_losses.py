@@ -13,6 +13,7 @@ from sklearn.model_selection import train_test_split
 
 from skgn import GNRegressor
 from skgn.diagnostics import diagnose
+from skgn.regressor import LOSSES as REGRESSION_LOSSES
 
 #: A linear model whose objective is the mean loss alone, trained to the end.
 LINEAR = {
@@ -332,6 +333,12 @@ def test_a_stream_does_not_go_on_with_outputs_of_another_kind(before, after):
     with pytest.raises(ValueError, match="has outputs of another kind than the loss that was trained before"):
         model.set_params(loss=after).partial_fit(X, y + 1)
     np.testing.assert_array_equal(model.predict(X), expected)
+
+
+@pytest.mark.parametrize("question", ["name", "distribution", "label"])
+def test_every_loss_has_names_of_its_own(question):
+    names = [getattr(loss, question) for loss in REGRESSION_LOSSES.values()]
+    assert all(names) and len(set(names)) == len(names)
 
 
 def test_the_report_names_the_noise():

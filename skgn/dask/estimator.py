@@ -20,7 +20,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ..backend import available_memory, gigabytes, members_at_once, resolve_device
 from ..ensemble import Ensemble
 from ..estimator import BaseGN
-from ..losses import NoiseLoss
 from ..memory import system_memory
 from ..preprocessing import Scaler
 from ..relevance import SENSITIVITY_ROWS, Sensitivity, feature_sensitivity, relevance
@@ -138,7 +137,7 @@ class DaskGN(BaseGN):
         )
         encode, k = self._encoder(merged)
         loss = self._training_loss()
-        starts = self._starts(hidden, k, int(n), total * k, isinstance(loss, NoiseLoss), self._compares)
+        starts = self._starts(hidden, k, int(n), total * k, loss.has_scale, self._compares)
         largest = max((start.network for start in starts), key=lambda network: network.n_weights)
         self._check_memory(largest.n_weights, len(starts))
         shards = merged.map(partial(scale, scalers=dict(self._input_scalers), encode=encode))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..jacobian import Jacobian
-from ..losses import Loss, NoiseLoss
+from ..losses import Loss
 from ..network import Network
 from ..objective import Evaluation, Objective
 from ..problem import Problem
@@ -36,7 +36,7 @@ def numbers_per_iteration(network: Network, loss: Loss, estimates_noise: bool) -
     """
     P, k = network.n_weights, network.n_outputs
     numbers = P * (P + 1) // 2 + P + 1
-    if not (estimates_noise and isinstance(loss, NoiseLoss)):
+    if not (estimates_noise and loss.has_scale):
         return numbers
     changes = loss.at_precision(torch.ones(k)) is not loss
     return numbers + k + changes

@@ -10,7 +10,8 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ..preprocessing import TargetScaler
-from ..regressor import GNRegressor
+from ..regressor import LOSSES, GNRegressor
+from ..targets import standard_target
 from .estimator import CLIENT, DaskGN, with_client
 from .rows import Merged, fit_target_scaler, merge
 from .shards import Shards
@@ -18,7 +19,7 @@ from .shards import Shards
 __all__ = ["DaskGNRegressor"]
 
 #: Losses whose targets are transformed by statistics that are sums over the rows.
-_LOSSES = ("squared_error", "student_t")
+_LOSSES = [name for name, loss in LOSSES.items() if loss.fit_target is standard_target]
 
 
 def _width(rows: Merged) -> int:
@@ -75,6 +76,8 @@ class DaskGNRegressor(DaskGN, GNRegressor):
     >>> model = DaskGNRegressor(n_estimators=1).fit(X, X[:, 0] * X[:, 1])  # doctest: +SKIP
     >>> model.predict(X).compute()  # doctest: +SKIP
     """
+
+    _target_scaler: TargetScaler
 
     _local = GNRegressor
     _is_classifier = False
@@ -145,7 +148,6 @@ class DaskGNRegressor(DaskGN, GNRegressor):
         score : float
             Computed from sums over the blocks.
         """
-        assert isinstance(self._target_scaler, TargetScaler)
         squares_of = partial(_squares, centre=self._target_scaler.mean)
         total, residual, deviation, squares = self._sum_blocks(squares_of, self.predict(X), y, sample_weight)
         spread = squares - deviation**2 / total

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,11 +20,9 @@ from ..classifier import GNClassifier
 from ..ensemble import Member
 from ..estimator import BaseGN
 from ..jacobian import Factors
-from ..losses import LogLoss, SoftmaxLoss
-from ..mixture import mixture_mean, mixture_variance
+from ..mixture import mixture_mean, predictive_mean, predictive_variance
 from ..posterior import Posterior, output_variance
 from ..regressor import GNRegressor
-from ..targets import LogTarget
 from .inputs import Encoder, make_scaling
 
 __all__ = ["ClassifierModule", "RegressorModule", "check_exportable", "to_torch"]
@@ -127,35 +126,28 @@ class RegressorModule(_Ensemble):
     ``forward(X)`` gives what ``predict(X)`` does, and with ``return_std`` a pair as ``predict(X, return_std=True)``.
     """
 
-    centre: Tensor
-    scale: Tensor
-
     def __init__(self, estimator: GNRegressor, return_std: bool) -> None:
         super().__init__(estimator, estimator.posteriors() if return_std else ())
         self.return_std, self.one_dimensional = return_std, np.ndim(estimator.noise_std_) == 0
-        target = estimator.parts().target
-        self.log_target = target if isinstance(target, LogTarget) else None
-        self.register_buffer("centre", torch.tensor(getattr(target, "mean", 0.0)))
-        self.register_buffer("scale", torch.tensor(target.scale))
+        self._fitted_target: Any = estimator.parts().target
+        self._statistics = [name for name, value in vars(self._fitted_target).items() if isinstance(value, np.ndarray)]
+        for name in self._statistics:
+            self.register_buffer(f"target_{name}", torch.tensor(getattr(self._fitted_target, name)))
 
     def forward(self, X: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Predictions for rows X (n, n_features), in its dtype."""
-        outputs = self._outputs(X)
-        means = [self._mean(output) for output in outputs]
-        mean = mixture_mean(means, self.member_weights)
+        members, target = self._outputs(X), self._target()
+        outputs, weights = [member.f for member in members], self.member_weights
+        mean = self._finish(predictive_mean(target, outputs, weights), X)
         if not self.return_std:
-            return self._finish(mean, X)
-        variances = [self._variance(output) for output in outputs]
-        std = mixture_variance(means, variances, self.member_weights).sqrt()
-        return self._finish(mean, X), self._finish(std, X)
+            return mean
+        variances, noise = ([getattr(member, name) for member in members] for name in ("variance", "noise"))
+        std = predictive_variance(target, outputs, variances, noise, weights).sqrt()
+        return mean, self._finish(target.rescale(std), X)
 
-    def _mean(self, output: _Output) -> Tensor:
-        return output.f * self.scale + self.centre if self.log_target is None else self.scale * output.f.exp()
-
-    def _variance(self, output: _Output) -> Tensor:
-        if self.log_target is None:
-            return (output.variance + output.noise) * self.scale**2
-        return self.log_target.variance(self._mean(output), output.variance, output.noise)
+    def _target(self) -> Any:
+        """The target's transformation, of tensors that move with the module."""
+        return replace(self._fitted_target, **{name: getattr(self, f"target_{name}") for name in self._statistics})
 
     def _finish(self, values: Tensor, X: Tensor) -> Tensor:
         return _in_dtype_of(X, values[:, 0] if self.one_dimensional else values)
@@ -174,8 +166,7 @@ class ClassifierModule(_Ensemble):
         self.classes_: np.ndarray = estimator.classes_
         self.multilabel: bool = estimator.parts().multilabel
         self.register_buffer("temperature", torch.tensor(estimator.temperature_, dtype=torch.float64))
-        multiclass = not self.multilabel and len(self.classes_) > 2
-        self.loss: LogLoss | SoftmaxLoss = SoftmaxLoss() if multiclass else LogLoss()
+        self.loss = estimator.likelihood()
 
     def forward(self, X: Tensor) -> Tensor:
         """Probabilities (n, n_classes) for rows X (n, n_features), in its dtype."""
