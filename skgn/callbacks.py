@@ -15,9 +15,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sklearn
+from sklearn.base import BaseEstimator
 
 from .candidates import Start
 from .losses import Loss
@@ -40,9 +41,6 @@ except ImportError:  # scikit-learn before 1.9
         return method
 
 
-if TYPE_CHECKING:
-    from .parameters import Parameters
-
 __all__ = ["CallbackSupportMixin", "CandidateTask", "FitTasks", "begin_fit", "with_callbacks"]
 
 #: The attributes that make a copy of the estimator one that was fitted by a training as it stands.
@@ -52,7 +50,7 @@ _Attributes = Callable[[Training, Start, Loss], dict[str, Any]]
 class _Hooks:
     """Calls hooks with the estimator and the data of its fit, one at a time."""
 
-    def __init__(self, estimator: Parameters, X: Any, y: Any, sample_weight: Any) -> None:
+    def __init__(self, estimator: BaseEstimator, X: Any, y: Any, sample_weight: Any) -> None:
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         self._arguments = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
         self._lock, self._closed = threading.Lock(), False

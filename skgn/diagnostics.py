@@ -20,8 +20,8 @@ from .backend import DTYPES, memory_budget, torch_threads
 from .calibration import more_regularisation, probability_findings, residual_findings
 from .classifier import GNClassifier
 from .directions import Dual, Primal, spectrum
-from .displays.fitted import best_of_search, feature_names, fitted_network
 from .ensemble import Member
+from .fitted import best_of_search, feature_names, fitted_network
 from .losses import NoiseLoss, SquaredError
 from .memory import system_memory
 from .regressor import GNRegressor

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .fitted import fitted_network
+from ..fitted import fitted_network
 from .panels import GREY, check_x, legend_above, line_style, logarithmic, name_x, panels, properties, shortened
 
 if TYPE_CHECKING:

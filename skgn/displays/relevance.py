@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .fitted import feature_names, fitted_network
+from ..fitted import feature_names, fitted_network
 from .panels import BLUE, GREY, in_percent, panels, properties, shortened
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .fitted import fitted_network
+from ..fitted import fitted_network
 from .panels import BLACK, BLUE, GREY, VERMILLION, check_x, legend_above, logarithmic, name_x, panels, properties
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from scipy.stats import binom, norm
 from sklearn.base import is_classifier
 from sklearn.utils import check_consistent_length, column_or_1d
 
-from .fitted import best_of_search, fitted_network
+from ..fitted import best_of_search, fitted_network
 from .panels import BLACK, BLUE, GREY, VERMILLION, in_percent, legend_above, panels, properties, shortened
 
 if TYPE_CHECKING:

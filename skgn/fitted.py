@@ -8,7 +8,7 @@ from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from ..estimator import BaseGN
+from .estimator import BaseGN
 
 __all__ = ["best_of_search", "feature_names", "fitted_network"]
 
