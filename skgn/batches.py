@@ -43,7 +43,7 @@ import torch
 from torch import Tensor
 
 from .conjugate_gradient import ConjugateGradient
-from .damping import DampingRule, GainRatio, Iterate
+from .damping import Adaptive, DampingRule, Iterate
 from .directions import Direction, Dual, Primal, spectrum
 from .jacobian import Jacobian
 from .network import Network
@@ -57,10 +57,6 @@ _BATCH_ROWS, _ROWS_PER_WEIGHT = 1000, 2
 
 #: Fewer batches of that size are not worth the while: a fit takes all rows at once.
 _FEWEST_BATCHES = 4
-
-#: First damping, as a fraction of the mean curvature, and smallest factor after a step: a rejected step has cost its
-#: batch, so that the damping is approached from above.
-_FIRST_DAMPING, _LARGEST_DECREASE = 1.0, 0.7
 
 #: A rise of the held-back loss by more standard errors rejects a step.
 _STANDARD_ERRORS = 2.0
@@ -211,15 +207,14 @@ class BatchSteps:
     """
 
     def __init__(self, rule: DampingRule, plan: Batches, step_size: float) -> None:
-        if rule == GainRatio():
-            rule = GainRatio(initial_fraction=_FIRST_DAMPING, largest_decrease=_LARGEST_DECREASE)
         self.memory: _GramMemory | _DiagonalMemory
         if plan.solver == "primal":
             self.memory = _GramMemory()
         else:
             self.memory = _DiagonalMemory(Dual if plan.solver == "dual" else ConjugateGradient)
         self.damping, self.kappa, self.most_memory = math.nan, _FIRST_MEMORY, 0.0
-        self._rule, self._batch_size = rule, plan.rows
+        self._rule = rule.for_batches() if isinstance(rule, Adaptive) else rule
+        self._batch_size = plan.rows
         self._step_size = self._length = step_size
         self._slope, self._curvature, self._n_steps = 0.0, 0.0, 0
 

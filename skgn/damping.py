@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 __all__ = [
+    "Adaptive",
     "Constant",
     "DampingRule",
     "GainRatio",
@@ -101,6 +102,18 @@ class GainRatio:
 
     def rejected(self, damping: float, at: Iterate) -> float | None:
         return damping * self.increase
+
+
+@dataclass(frozen=True)
+class Adaptive(GainRatio):
+    """The rule that ``damping="adaptive"`` stands for: :class:`GainRatio`, with more damping for mini-batches."""
+
+    def for_batches(self) -> GainRatio:
+        """The rule for steps on mini-batches, which approaches the damping from above.
+
+        A rejected step has cost its batch.
+        """
+        return GainRatio(initial_fraction=1.0, largest_decrease=0.7)
 
 
 class _FollowsSchedule(ABC):
@@ -216,5 +229,5 @@ def as_rule(damping: str | float | DampingRule) -> DampingRule:
     if isinstance(damping, str):
         if damping != "adaptive":
             raise ValueError(f"damping must be 'adaptive', a number or a rule of skgn.damping, got {damping!r}.")
-        return GainRatio()
+        return Adaptive()
     return Constant(float(damping)) if isinstance(damping, (int, float, Real)) else damping

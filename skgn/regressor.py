@@ -117,8 +117,8 @@ class GNRegressor(RegressorMixin, BaseGN):
         "adaptive" also takes two short cuts to the minimum where the objective is fixed: with a float
         ``l2_regularization``, ``step_size=1`` and no warm start. First, the fit solves the readout for the hidden
         layers (variable projection) at the start and after every step. Second, training begins on a part of the samples
-        where there are at least 16 for each weight, and at least 1,000. ``skgn.damping.GainRatio()`` is the same rule
-        without short cuts.
+        where there are at least 16 for each weight, and at least 1,000. In mini-batches it starts with more damping and
+        lowers it more slowly. ``skgn.damping.GainRatio()`` is the same rule without any of this.
     step_size : float in (0, 1], default=1.0
         Fraction of the Gauss-Newton step that is taken. Small values follow the continuous flow.
     l2_regularization : "evidence" or float >= 0, default="evidence"

@@ -212,6 +212,30 @@ def test_no_pass_raises_the_objective(solver):
     assert model.history_["objective"][-1] < 0.3 * model.history_["objective"][0]
 
 
+class OwnRule:
+    """A rule of a user, which passes on what another one says."""
+
+    def __init__(self, rule):
+        self.initial, self.accepted, self.rejected = rule.initial, rule.accepted, rule.rejected
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@unconverged
+def test_a_rule_that_was_given_is_the_one_that_is_used(method):
+    """What "adaptive" does otherwise in batches, it does for nobody else."""
+    X, y = regression(600)
+    settings = PLAIN | {"l2_regularization": "evidence", "n_estimators": 2, "batch_size": 100, "max_iter": 3}
+
+    def weights(damping):
+        model = getattr(GNRegressor(**settings, damping=damping), method)(X, y)
+        return np.concatenate([member.weights for member in model.estimators_])
+
+    given, adaptive = weights(GainRatio()), weights("adaptive")
+    np.testing.assert_array_equal(given, weights(OwnRule(GainRatio())))
+    np.testing.assert_array_equal(adaptive, weights(GainRatio(initial_fraction=1.0, largest_decrease=0.7)))
+    assert not np.array_equal(given, adaptive)
+
+
 def test_a_batch_of_all_rows_is_the_full_batch():
     X, y = regression(500)
     model = GNRegressor(**PLAIN)
