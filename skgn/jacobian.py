@@ -174,7 +174,12 @@ class Jacobian:
     c : int
         Number of columns of a root.
     tapes : sequence of Tape, default=()
-        Those of a forward pass at w, one for each of :func:`row_chunks`; by default they are made when needed.
+        Tapes of a forward pass at w, one for each of :func:`row_chunks`; by default they are made when needed.
+
+    Attributes
+    ----------
+    factored : bool
+        Whether the Gram matrix is computed from the factors of J, rather than from J itself: whichever is cheaper.
     """
 
     def __init__(
@@ -188,7 +193,7 @@ class Jacobian:
     ) -> None:
         self.network, self.w, self.U, self.root, self.c = network, w, U, root, c
         self.shape = (len(U) * c, network.n_weights)
-        self._factored = _takes_factored(network, len(U), c)
+        self.factored = _takes_factored(network, len(U), c)
         self._rows = row_chunks(network, c, U)
         self._known_tapes = tapes
         self._kept: list[tuple[slice, Tape, list[Tensor]]] = []
@@ -260,7 +265,7 @@ class Jacobian:
     def _gram_parts(self) -> Iterable[tuple[list[Tensor], list[Tensor]]]:
         """Input rows and back-propagated rows of so many samples that their part of the gram fits the budget."""
         size = self.w.element_size()
-        largest, values = _gram_entries(self.network, self.c, self._factored)
+        largest, values = _gram_entries(self.network, self.c, self.factored)
         most = max(1, _REUSED_BYTES // (largest * size))
         for _, tape, D in self._linearised():
             for part in chunks(len(D[0]), values * size, self.w.device, most):
@@ -268,7 +273,7 @@ class Jacobian:
 
     def gram(self) -> Tensor:
         """J'J, shape (P, P)."""
-        if self._factored:
+        if self.factored:
             return self._factored_gram()
         return self._explicit_gram()
 
@@ -369,7 +374,7 @@ class Jacobian:
 
     def diagonal_blocks(self, B: Tensor) -> Tensor:
         """Blocks J_i B J_i', one a sample, for symmetric B (P, P): shape (n, c, c)."""
-        if self._factored:
+        if self.factored:
             return self._factored_blocks(B)
         total = []
         for inputs, D in self._gram_parts():

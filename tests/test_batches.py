@@ -155,15 +155,13 @@ def test_memory_of_all_batches_is_recursive_least_squares():
 @pytest.mark.parametrize("factored", [True, False])
 def test_a_step_is_tested_on_the_next_batch_and_not_on_its_own(factored):
     # Pure noise: each step fits its own batch of 20 rows and spoils the next, and is taken back.
-    whole, w = objective(SquaredError(), n=400)
+    whole, w = objective(SquaredError(), n=40)
     steps = BatchSteps(Constant(0.0), Batches(20, "primal" if factored else "dual"), 1.0)
     steps.kappa = steps.most_memory = 1e-6
-    first, held = whole.part(torch.arange(20)), whole.part(torch.arange(20, 40))
-    a = w.new_full(w.shape, 1e-9)
     prior = [w.new_full((into,), 1e-9) for _, into in whole.network.shapes]
-    after, _, predicted = steps._step(first, held, first.evaluate(w), a, prior, 0, torch.zeros_like(w))
-    assert predicted > 0
-    assert torch.equal(after.w, w)
+    after = steps.run(whole, w, prior, torch.arange(40), 0, lambda: False)
+    assert after.predicted > 0
+    assert torch.equal(after.last, w)
 
 
 # --- Fits

@@ -1,9 +1,9 @@
+import copy
 import dataclasses
 import re
 import threading
 import types
 
-import dense
 import numpy as np
 import pytest
 import torch
@@ -1097,16 +1097,19 @@ def compare_on(rows, monkeypatch):
         monkeypatch.setattr(module, "COMPARED_ROWS", rows)
 
 
+def best_alone(model):
+    """A copy of a fitted model whose first member is the only one, and whose probabilities are its own."""
+    alone = copy.copy(model)
+    alone.estimators_, alone.weights_, alone.temperature_ = model.estimators_[:1], np.ones(1), 1.0
+    return alone
+
+
 def merged_loss(model, X, y):
     """Mean loss of the first member at rows without duplicates, by NumPy, in units of the standardised target."""
-    member = model.estimators_[0]
-    scaler = model._input_scalers[member.inputs]
-    Z = X if scaler is None else scaler.transform(X)
-    f = dense.forward(member.network, torch.from_numpy(member.weights), torch.from_numpy(Z)).numpy()
     if isinstance(model, GNRegressor):
-        return 0.5 * np.mean((f[:, 0] - (y - y.mean()) / y.std()) ** 2)
-    f = f - np.log(np.exp(f).sum(axis=1, keepdims=True))
-    return -np.mean(f[np.arange(len(y)), np.searchsorted(model.classes_, y)])
+        return 0.5 * np.mean(((best_alone(model).predict(X) - y) / y.std()) ** 2)
+    log_p = best_alone(model).predict_log_proba(X)
+    return -np.mean(log_p[np.arange(len(y)), np.searchsorted(model.classes_, y)])
 
 
 @unconverged
@@ -1114,13 +1117,15 @@ def merged_loss(model, X, y):
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_members_have_the_documented_scalings_and_priors(estimator, standardize):
     X, y = data(estimator)
-    model = estimator(**SEARCH, n_estimators=3, standardize=standardize).fit(X, y)
-    assert len(model.estimators_) == 3
-    assert {member.prior for member in model.estimators_} == {"feature", "layer"}
+    model = estimator(**SEARCH, n_estimators=6, standardize=standardize).fit(X, y)
+    assert len(model.estimators_) == 6
+    # One classifier in three has rectified units.
+    rectified = {"unit"} if estimator is GNClassifier else set()
+    assert {member.prior for member in model.estimators_} == {"feature", "layer"} | rectified
     used = {member.inputs for member in model.estimators_}
     assert used == ({"robust", "periodic"} if standardize else {"raw"})
     # No more scalers are kept than there are members that need them.
-    assert set(model._input_scalers) == used
+    assert set(model.parts().scalings) == used
 
 
 @unconverged
@@ -1209,8 +1214,7 @@ def test_noise_level_is_that_of_all_rows_however_short_the_fit(max_iter, solver,
     settings = SEARCH | {"max_iter": max_iter, "n_estimators": 2, "solver": solver}
     model = fit_by_search(GNRegressor(**settings), X, y, capsys)
     # Noise level and effective parameters are those of the best member.
-    model.weights_ = np.array([1.0, 0.0])
-    errors = np.sum((y - model.predict(X)) ** 2)
+    errors = np.sum((y - best_alone(model).predict(X)) ** 2)
     np.testing.assert_allclose(model.noise_std_**2, errors / (len(y) - model.n_effective_parameters_), rtol=1e-9)
 
 
