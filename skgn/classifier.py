@@ -28,7 +28,7 @@ __all__ = ["GNClassifier", "one_hot"]
 
 
 def one_hot(codes: np.ndarray, n_classes: int) -> np.ndarray:
-    """Rows of the unit matrix for class codes (n, 1): shape (n, n_classes)."""
+    """One-hot rows for class codes (n, 1): an array of shape (n, n_classes)."""
     return np.eye(n_classes)[codes[:, 0].astype(int)]
 
 
@@ -392,7 +392,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         return sample_weight * self._class_factors(totals)[codes]
 
     def _class_factors(self, totals: np.ndarray) -> np.ndarray:
-        """Weight of each class, for the total sample weights of the classes."""
+        """Compute the weight of each class from the total sample weight of each class."""
         if self.class_weight is None:
             return np.ones(len(totals))
         if isinstance(self.class_weight, str):
@@ -411,7 +411,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         return not self._multilabel and len(self.classes_) > 2
 
     def _fit_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> None:
-        """Classes are all there is to know."""
+        """Do nothing: a classifier needs to know its classes only."""
 
     def _target_type(self, Y: np.ndarray) -> str | None:
         if self._multilabel:
@@ -428,21 +428,21 @@ class GNClassifier(ClassifierMixin, BaseGN):
         return None if self._multilabel else Y[:, 0]
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
-        """Train in one pass on a block of rows, going on from the blocks before, or from a fit.
+        """Train in one pass on a block of rows. Training goes on from the blocks before, or from a fit.
 
-        Damping, scalings, the remembered curvature and the estimated precisions are kept from block to block; all
-        scalings and ``preprocessor_`` are those of the first block. Nothing is compared: what is "auto" is chosen as
-        for a single network. ``max_iter``, ``max_time`` and ``tol`` have no part in it; an interrupted call leaves what
-        there was before. The temperature is 1.
+        Damping, scalings, the remembered curvature and the estimated precisions are kept from block to block. All
+        scalings and ``preprocessor_`` are those of the first block. No candidates are compared: "auto" means what it
+        means for a single network. ``max_iter``, ``max_time`` and ``tol`` have no effect. An interrupted call leaves
+        the model as it was before. The temperature is 1.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Best some thousand rows, in random order: it is parted into batches of ``batch_size`` rows ("auto" if
-            None), at least two.
+            A block works best with some thousand rows in random order. It is divided into batches of ``batch_size``
+            rows ("auto" if None), at least two.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
         classes : array-like of shape (n_classes,), default=None
-            All classes there will be; needed at the first call, but for a multilabel y.
+            All classes that any block will contain. The first call needs them, except for a multilabel y.
         sample_weight : array-like of shape (n_samples,), default=None
 
         Returns
@@ -452,7 +452,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Raises
         ------
         ValueError, TypeError
-            As :meth:`fit`; what was learned before is kept.
+            As for :meth:`fit`. The model then keeps what it has learned before.
         """
         return self._partial_fit(X, y, sample_weight, classes)
 
@@ -461,7 +461,10 @@ class GNClassifier(ClassifierMixin, BaseGN):
         self.temperature_ = ensemble.temperature
 
     def _log_proba(self, X: Any) -> tuple[np.ndarray, np.ndarray | None, np.dtype]:
-        """Log of the members' mean probabilities by their weights, (n, k); for logits also that of the complements."""
+        """Logarithm of the members' weighted mean probabilities, (n, k).
+
+        For logits, the second array holds the logarithm of the complements.
+        """
         scaled, dtype = self._scale_inputs(X)
         outputs, weights = self._outputs(scaled) / self.temperature_, self.voters()[1]
         if self._multiclass:
@@ -470,7 +473,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         return positive, negative, dtype
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Logarithm of :meth:`predict_proba`, without the underflow of taking it afterwards.
+        """Predict the logarithms of the class probabilities. They do not underflow.
 
         Parameters
         ----------
@@ -486,7 +489,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         return positive.astype(dtype, copy=False)
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Predict class probabilities: the mean over the members, by their ``weights_``.
+        """Predict class probabilities: the mean over the members, weighted by ``weights_``.
 
         Parameters
         ----------
@@ -495,12 +498,13 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Returns
         -------
         p : ndarray of shape (n_samples, n_classes)
-            Columns in the order of ``classes_``, rows summing to 1; for a multilabel y the probability of each label.
+            The columns are in the order of ``classes_``, and each row sums to 1. For a multilabel y each column holds
+            the probability of a label.
         """
         return np.exp(self.predict_log_proba(X))
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Log odds (binary and multilabel) or log probabilities (multiclass) of the averaged probabilities.
+        """Compute the log odds (binary and multilabel) or log probabilities (multiclass) of the averaged probabilities.
 
         Parameters
         ----------
@@ -509,7 +513,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Returns
         -------
         scores : ndarray of shape (n_samples,) for two classes, else (n_samples, n_classes)
-            ``predict`` takes the largest, or for two classes and for labels those above 0.
+            ``predict`` takes the class with the largest score. For two classes and for labels it takes scores above 0.
         """
         positive, negative, dtype = self._log_proba(X)
         scores = positive if negative is None else positive - negative
@@ -517,7 +521,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         return scores if self._multilabel or len(self.classes_) > 2 else scores[:, 0]
 
     def predict(self, X: Any) -> np.ndarray:
-        """Predict the most probable class, or the set of labels more probable than not.
+        """Predict the most probable class or, for a multilabel y, all labels with a probability above one half.
 
         Parameters
         ----------
