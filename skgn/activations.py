@@ -1,6 +1,7 @@
-"""Activation functions by name: the function and its derivative, nothing else.
+"""Activation functions by name; each has a function and a derivative, nothing else.
 
-The theory of Gauss-Newton flows asks for smooth activations; ``"relu"`` is kept for comparison only.
+The theory of Gauss-Newton flows asks for smooth activations. ``"relu"`` is here for comparison, and for one kind of
+member of a classifier.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ __all__ = ["ACTIVATIONS", "Activation"]
 
 
 class Activation(NamedTuple):
-    """``function(z)`` is the activation ``a``; ``derivative(z, a)`` its slope, given both so nothing is recomputed."""
+    """An activation ``a = function(z)``, and its slope ``derivative(z, a)``, which need not compute a again."""
 
     function: Callable[[Tensor], Tensor]
     derivative: Callable[[Tensor, Tensor], Tensor]
