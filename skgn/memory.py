@@ -1,6 +1,6 @@
 """Peak memory of training, estimated before anything is allocated.
 
-Four parts; examples/benchmarks/memory.py compares their sum with what processes really take:
+It has four parts; examples/benchmarks/memory.py compares their sum with the real use of processes:
 
 - the system: three matrices at once (G or K, its factor, and an inverse or a copy of the factor), and one for every
   other candidate that waits for its turn; none for conjugate gradients
@@ -35,7 +35,10 @@ _OUTPUT_ARRAYS = 8
 
 
 def system_memory(size: int, candidates: int = 1, workers: int = 1) -> float:
-    """Bytes of the factorised systems of ``size`` rows of all candidates, ``workers`` of which are being solved."""
+    """Bytes of the factorised systems of all candidates, each with ``size`` rows.
+
+    ``workers`` of them are being solved.
+    """
     return 8.0 * size**2 * (candidates + (_COPIES - 1) * workers)
 
 
@@ -56,13 +59,13 @@ def training_memory(
     solver : {"primal", "dual", "cg"}
     network : Network
     n, c : int
-        Samples, and curvature columns per sample.
+        Number of samples, and of curvature columns per sample.
     dtype : torch.dtype, default=torch.float64
-        Of network outputs and Jacobian products.
+        Dtype of network outputs and Jacobian products.
     device : torch.device, optional
-        Where the Jacobian lives, by default the CPU.
+        Device of the Jacobian, by default the CPU.
     candidates, workers : int, default=1
-        Networks in training, and how many of them at a time.
+        Number of networks in training, and how many train at a time.
     """
     device = torch.device("cpu") if device is None else device
     P, rows, item, workers = network.n_weights, n * c, dtype.itemsize, min(workers, candidates)
@@ -90,7 +93,7 @@ def training_memory(
 
 
 def readout_memory(readout: Network, n: int, item: int) -> float:
-    """Bytes that it takes to solve a readout on its own: its inputs, joined, and its system."""
+    """Bytes needed to solve a readout on its own, for its joined inputs and its system."""
     return 2.0 * item * n * readout.shapes[0][1] + system_memory(readout.n_weights)
 
 
@@ -102,7 +105,7 @@ def too_large(
     network: Network,
     memory: Callable[[str, Network], float],
 ) -> str:
-    """What does not fit, and what would."""
+    """Message that says what does not fit, and what would."""
     message = (
         f"Training with solver={solver!r} needs {gigabytes(need[solver])} ({network.n_weights} weights), "
         f"but {gigabytes(available)} are available."
