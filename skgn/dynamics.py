@@ -380,7 +380,7 @@ def _flow(
 
 
 class _Point(NamedTuple):
-    """What a trajectory records at one moment; the names are those of the trajectory."""
+    """One moment of a trajectory; names are those of the trajectory."""
 
     objective: float
     outputs: np.ndarray

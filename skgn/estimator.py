@@ -63,7 +63,7 @@ _SMALL_WEIGHT = 0.1
 
 
 class Parts(NamedTuple):
-    """What surrounds the members in a prediction, for ``skgn.export``.
+    """The surroundings of the members in a prediction, for ``skgn.export``.
 
     ``encoder`` turns rows as read into the columns that are scaled. Without an encoder, ``medians`` (d,) replace nan
     where they are known. ``scalings`` are named as in ``Member.inputs``. ``target`` is the transformation of a
@@ -567,7 +567,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         return best.network.trained(best.weights)
 
     def parts(self) -> Parts:
-        """Return what surrounds the members in a prediction."""
+        """Return the surroundings of the members in a prediction."""
         check_is_fitted(self)
         encoder, medians = (None, self._medians) if self.preprocessor_ is None else (self.preprocessor_[-1], None)
         target, multilabel = getattr(self, "_target_scaler", None), getattr(self, "_multilabel", False)

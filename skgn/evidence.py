@@ -85,7 +85,7 @@ class Prior(Protocol):
 
     @property
     def noise_variance(self) -> Tensor | None:
-        """1 / beta of each output (k,); None for log losses, and before it is known."""
+        """Noise variance 1 / beta of each output (k,); None for log losses, and before it is known."""
         ...
 
     @property
@@ -287,7 +287,7 @@ class EvidencePrior:
 
     @property
     def noise_variance(self) -> Tensor | None:
-        """1 / beta of each output, None for log losses."""
+        """Noise variance 1 / beta of each output; None for log losses."""
         return 1 / self._beta if self._has_noise else None
 
     def move_to(self, total_weight: float) -> None:

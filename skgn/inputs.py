@@ -161,7 +161,7 @@ class Inputs(Parameters):
 
     @property
     def _input_features(self) -> dict[str, np.ndarray]:
-        """For the columns of each scaling, the features that they come from."""
+        """Features that the columns of each scaling come from."""
         encoded = np.arange(self.n_features_in_)
         if self.preprocessor_ is not None:
             encoded = column_features(self.preprocessor_[-1])

@@ -60,7 +60,7 @@ def _triangle(p: int) -> int:
 
 
 def _pair_sizes(network: Network) -> Iterator[tuple[int, int]]:
-    """For each pair of layers, the entries per sample of two factors: of back-propagated rows and of input rows."""
+    """Entries per sample of both factors, back-propagated rows and input rows, for each pair of layers."""
     for a, (out_a, in_a) in enumerate(network.shapes):
         yield _triangle(out_a), _triangle(in_a)
         for out_b, in_b in network.shapes[a + 1 :]:
@@ -423,7 +423,7 @@ class Jacobian:
     def inverse_traces(self, inverse: Tensor, inverse_scale: list[Tensor]) -> list[Tensor]:
         """Compute the trace of (J'J / S + M)^-1 over the units of each (layer, input), without any P x P array.
 
-        ``inverse`` is (S I + J M^-1 J')^-1, (n c, n c). With B = inverse o (D D'), summed over columns, the trace for
+        ``inverse`` is (S I + J M^-1 J')^-1, (n c, n c). B is inverse o (D D'), summed over columns. The trace for
         input j of a layer with h units is ``h / m_j - u_j' B u_j / m_j^2``.
         """
         n, c = len(self.U), self.c

@@ -121,7 +121,7 @@ def predictive_score(training: Training, left_out: LeftOut | None) -> float:
 def allowance(training: Training) -> float:
     """Nats per sample by which the left-out log density is too high, because all samples have estimated the precisions.
 
-    This is half a nat for each of the k precisions in use, plus the logarithm of the number of ways to choose these
+    There are half a nat for each of the k precisions in use, and the logarithm of the number of ways to choose these
     among all m. Of many features of noise, the evidence keeps those that fit the noise best.
     """
     m, k = training.prior.n_precisions, training.prior.n_in_use

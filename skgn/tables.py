@@ -397,7 +397,7 @@ def encode_training_rows(encoder: ColumnTransformer, X: np.ndarray, y: np.ndarra
 
 
 def column_features(encoder: ColumnTransformer) -> np.ndarray:
-    """For each column of a fitted encoder, return the feature that it comes from."""
+    """Return the feature that each column of a fitted encoder comes from."""
     features = []
     for name, step, columns in encoder.transformers_:
         if name == "numeric":
