@@ -25,7 +25,7 @@ class Activation(NamedTuple):
 
 
 def _tanh(z: Tensor) -> Tensor:
-    # On a CPU NumPy's is several times faster, and as accurate, but cannot be differentiated or traced.
+    # On a CPU NumPy's function is several times faster and as accurate, but cannot be differentiated or traced.
     plain = type(z) is Tensor and z.device.type == "cpu" and not z.requires_grad and not torch.jit.is_tracing()  # type: ignore
     return torch.from_numpy(np.tanh(z.numpy())) if plain else torch.tanh(z)
 
@@ -46,7 +46,7 @@ def _silu_slope(z: Tensor, a: Tensor) -> Tensor:
 ACTIVATIONS: dict[str, Activation] = {
     "tanh": Activation(_tanh, lambda z, a: 1 - a * a),
     "logistic": Activation(torch.sigmoid, lambda z, a: a * (1 - a)),
-    # logaddexp, not torch's softplus: that one turns linear beyond 20 and no longer matches its derivative.
+    # logaddexp, because torch's softplus turns linear beyond 20 and no longer matches its derivative.
     "softplus": Activation(lambda z: torch.logaddexp(z, torch.zeros_like(z)), lambda z, a: torch.sigmoid(z)),
     "silu": Activation(torch.nn.functional.silu, _silu_slope),
     "gelu": Activation(lambda z: z * _normal_cdf(z), lambda z, a: _normal_cdf(z) + z * _normal_pdf(z)),

@@ -33,7 +33,7 @@ DTYPES = {"float64": torch.float64, "float32": torch.float32}
 #: Below this many multiply-adds per Gram matrix, launch overhead makes a CUDA device slower than the CPU.
 _CUDA_WORTHWHILE_FLOPS = 5e9
 
-#: Rows a chunk holds at the most on a CPU: larger chunks leave the cache (measured; flat from 512 to 2048).
+#: Largest number of rows in a chunk on a CPU: larger chunks leave the cache (measured; flat from 512 to 2048).
 CPU_CHUNK_ROWS = 1024
 
 #: Below this many multiply-adds an iteration, a second thread costs as much as it saves.
@@ -126,7 +126,7 @@ class _OneThreadEach:
 
     def __enter__(self) -> None:
         with self._lock:
-            # Asked in any case: torch ignores what is set in a thread that has never asked.
+            # Ask in any case: torch ignores a number that is set in a thread that has never asked for it.
             number = torch.get_num_threads()
             if self._inside == 0:
                 self._outside_number = number

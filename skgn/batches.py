@@ -54,19 +54,19 @@ from .training import Step, Training
 
 __all__ = ["BatchSteps", "BatchTraining", "Batches", "Pass", "plan_batches"]
 
-#: Rows of a batch by default: at least so many, and so many for each weight, so that its system has full rank.
+#: Default rows of a batch: the least number, and the number for each weight, so that its system has full rank.
 _BATCH_ROWS, _ROWS_PER_WEIGHT = 1000, 2
 
-#: Fewer batches of that size are not worth the while: a fit takes all rows at once.
+#: Least number of batches. A fit that would have fewer takes all rows at once.
 _FEWEST_BATCHES = 4
 
-#: A rise of the held-back loss by more standard errors rejects a step.
+#: A step is rejected if the held-back loss rises by more standard errors than this.
 _STANDARD_ERRORS = 2.0
 
 #: Smallest gain ratio of an accepted step, as without batches.
 _SUFFICIENT_GAIN = 1e-4
 
-#: kappa at the start, its least value, and its largest at first, as a part of the batches of a pass.
+#: kappa at the start, its least value, and its first largest value, as a part of the batches of a pass.
 _FIRST_MEMORY, _LEAST_MEMORY, _MOST_MEMORY = 1.0, 1e-3, 0.3
 
 #: Growth of that largest value after a pass that did not lower the objective.
@@ -76,7 +76,7 @@ _MEMORY_GROWTH = 4.0
 _POWER, _DECAY, _LONGEST = 0.05, 0.9, 10.0
 
 
-#: Attributes of :class:`BatchSteps` that are carried from block to block of a stream, beside the memory.
+#: Attributes of :class:`BatchSteps` that a stream carries from block to block, beside the memory.
 _CARRIED = ("damping", "kappa", "_length", "_slope", "_curvature", "_n_steps")
 
 
@@ -380,7 +380,7 @@ class BatchTraining(Training):
     def finish(self, reason: str) -> None:
         super().finish(reason)
         if isinstance(self.steps.memory, _GramMemory):
-            # Posterior and leave-one-out are those of all rows at the final weights.
+            # Posterior and leave-one-out belong to all rows at the final weights.
             super()._linearise()
 
     def _find_step(self) -> Step:
@@ -392,7 +392,7 @@ class BatchTraining(Training):
         end = min(ends, key=lambda end: _finite(self.value(end)))
         actual = F - self.value(end)
         if not actual > 0:
-            # What the steps have learned of damping and curvature stays.
+            # The damping and the curvature that the steps have learned stay.
             steps.most_memory *= _MEMORY_GROWTH
             end, actual = at, 0.0
         return Step(end, steps.damping, led.gain_ratio, float((end.w - at.w).norm()), led.predicted, actual)

@@ -44,7 +44,7 @@ except ImportError:  # scikit-learn before 1.9
 
 __all__ = ["CallbackSupportMixin", "CandidateTask", "FitTasks", "begin_fit", "with_callbacks"]
 
-#: The attributes that make a copy of the estimator one that was fitted by a training as it stands.
+#: Function that returns fitted attributes. A copy with them is as if fitted by a training as it stands.
 _Attributes = Callable[[Training, Start, Loss], dict[str, Any]]
 
 

@@ -33,11 +33,11 @@ from .jacobian import Jacobian
 
 __all__ = ["ConjugateGradient", "forcing_term"]
 
-#: Products with G for one step at the most: a step cut short still lowers the model (Martens, Deep learning via
+#: Largest number of products with G for a step: one cut short still lowers the model (Martens, Deep learning via
 #: Hessian-free optimization, ICML 2010, has the same number).
 _MOST_PRODUCTS = 250
 
-#: Products with G for the Riemannian norm, a figure of the history that must not cost as much as the step.
+#: Number of products with G for the Riemannian norm, which is for the history and must not cost as much as a step.
 _NORM_PRODUCTS = 3
 
 
@@ -80,7 +80,7 @@ class ConjugateGradient:
 
     def solve(self, gradient: Tensor, precision: list[Tensor], damping: float) -> Tensor:
         shift = self._J.network.expand(precision) + damping
-        # Of the solutions of a singular system the shortest is that of the plain iteration.
+        # A singular system has many solutions; the plain iteration finds the shortest.
         scale = self._diagonal + shift if float(shift.min()) > 0 else torch.ones_like(shift)
         tolerance = self._forcing(math.sqrt(float(gradient @ (gradient / scale))))
         return -_solve(lambda p: self._product(p) + shift * p, gradient, scale, tolerance, self._most)

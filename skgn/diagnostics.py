@@ -35,7 +35,7 @@ __all__ = ["diagnose"]
 #: Relative error of a step, condition number times rounding unit, above which fewer than three digits are right.
 _STEP_ERROR = 1e-3
 
-#: Part of the weights that the data determine, above which the network may be too small for them.
+#: If the data determine more than this part of the weights, the network may be too small.
 _SATURATED = 0.9
 
 #: Part of the observations that the weights use up, above which a float l2 is too small to keep noise out of them, and
@@ -46,13 +46,13 @@ _USED_UP = 0.5
 #: which these could have been seen to matter: with fewer, half of the features that do are switched off at times.
 _MANY_SWITCHED_OFF, _OBSERVATIONS_PER_WEIGHT = 1 / 3, 3
 
-#: Rows that weights of samples sum to, below which they cannot be repetitions.
+#: Least sum of sample weights; weights that sum to less cannot be repetitions.
 _TWO_ROWS = 2
 
-#: Rows below which the intervals of a fit are too narrow.
+#: A fit on fewer rows has intervals that are too narrow.
 _DOZEN = 12
 
-#: Rows and system size up to which eigenvalues are computed here: about a second.
+#: Largest number of rows, and largest system, for eigenvalues: they take about a second.
 _SPECTRUM_ROWS, _SPECTRUM_SIZE = 2000, 1500
 
 
@@ -190,7 +190,7 @@ def _convergence(case: _Case) -> Finding:
     path = model.history_["objective" if model.log_evidence_ is None else "log_evidence"]
     change = float(abs(path[-1] - path[-2])) if len(path) > 1 else math.nan
     if model.log_evidence_ is None:
-        # Of the start, as the last one may be next to 0.
+        # Relative to the start, because the last value may be close to 0.
         change /= max(abs(float(path[0])), np.finfo(float).tiny)
     known = CONVERGED - {"stream"}
     converged = status in known
@@ -293,7 +293,7 @@ def _effective(case: _Case) -> Finding:
 def _conditioning(case: _Case) -> Finding:
     model, member = case.model, case.member
     lowest, highest, source = _extreme_eigenvalues(case)
-    # The weakest prior precision: with a float l2 that of every weight. A fit without iterations has no damping.
+    # The weakest prior precision; a float l2 gives it to every weight. A fit without iterations has no damping.
     shift = min(float(a.min()) for a in member.precision) + (model.damping_ if math.isfinite(model.damping_) else 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         condition = float(np.divide(highest, lowest))
@@ -335,7 +335,7 @@ def _extreme_eigenvalues(case: _Case) -> tuple[float, float, str]:
     model, member = case.model, case.member
     history = model.history_
     if "max_eigenvalue" in history:
-        # The weights are not the last ones where the evidence, or the validation loss, was better before.
+        # The weights are not the last ones if the evidence or the validation loss was better before.
         kept = [-1, *np.flatnonzero(history["loss"] == model.loss_)][-1]
         lowest, highest = (float(history[name][kept]) for name in ("min_eigenvalue", "max_eigenvalue"))
         return max(lowest, 0.0), highest, "training"

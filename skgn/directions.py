@@ -34,7 +34,7 @@ __all__ = ["Direction", "Dual", "Primal", "choose", "smallest_eigenvalue", "spec
 #: factorisations and inverse of a system per size^3, and in the dual the kernels and traces per entry and feature.
 _PRIMAL_CUBIC, _DUAL_CUBIC, _DUAL_ENTRIES = 1.3, 1.6, 5.0
 
-#: Columns of an inverse factor found at a time: few enough to skip its zeros, many enough for large products.
+#: Number of columns of an inverse factor in a step: few skip its zeros, many make large products.
 _INVERSE_COLUMNS = 96
 
 
@@ -307,7 +307,7 @@ def spectrum(jacobian: Jacobian, direction: Direction, total_weight: float) -> t
         matrix = _to_solver(matrix) / total_weight
     network = jacobian.network
     unseen = (network.n_outputs - jacobian.c) * network.shapes[-1][1]
-    # The nonzero eigenvalues of both are the same; of the larger one the rest are 0.
+    # Both have the same nonzero eigenvalues; the larger matrix also has zeros.
     eigenvalues = torch.linalg.eigvalsh(matrix)[-min(rows, P - unseen) :]
     return float(eigenvalues[0]), float(eigenvalues[-1])
 

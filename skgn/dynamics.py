@@ -45,19 +45,19 @@ from .training import Settings, Training
 
 __all__ = ["Rate", "Trajectory", "gauss_newton_flow", "gradient_flow", "levenberg_marquardt_flow"]
 
-#: Moments at which a trajectory is looked at, without ``t_eval``.
+#: Number of moments of a trajectory without ``t_eval``.
 _MOMENTS = 101
 
-#: Options of solve_ivp that a flow has its own use for, or none.
+#: Options of solve_ivp that a flow uses itself, or does not use.
 _NOT_PASSED_ON = ("args", "dense_output", "events", "vectorized")
 
 #: Errors per step: the last digits of an excess loss are seen, at twice the evaluations of SciPy's defaults.
 _TOLERANCES = {"rtol": 1e-6, "atol": 1e-9}
 
-#: A rate is fitted to what is above this part of the largest value: below, errors of integration may show.
+#: A rate is fitted to values above this part of the largest; below, errors of integration may show.
 _FLOOR = 1e-4
 
-#: The lowest loss is searched for until the steps are lost in rounding, in this many iterations at the most.
+#: Largest number of iterations for the lowest loss. The search ends before if steps are lost in rounding.
 _BEST_ITERATIONS = 500
 
 

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BaseGN", "Parts"]
 
-#: With a smaller mean, sample weights were probably not meant as repetitions.
+#: Least mean of sample weights; weights with a smaller mean were probably not meant as repetitions.
 _SMALL_WEIGHT = 0.1
 
 
@@ -80,7 +80,7 @@ class Parts(NamedTuple):
 class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
     """Fit and fitted state of a damped Gauss-Newton network. Subclasses give the targets their meaning."""
 
-    # What a fit leaves; the docstrings of the estimators tell of it.
+    # Fitted attributes; the docstrings of the estimators explain them.
     coefs_: list[np.ndarray]
     intercepts_: list[np.ndarray]
     estimators_: list[Member]
@@ -102,7 +102,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
     _needed: ClassVar[tuple[str, ...]] = ("n_features_in_", "preprocessor_", "_input_scalers", "_reader")
 
     if TYPE_CHECKING:
-        # scikit-learn's own, which have no types.
+        # scikit-learn's own attributes have no types.
         def get_params(self, deep: bool = True) -> dict[str, Any]: ...
         def set_params(self, **params: Any) -> Self: ...
         def score(self, X: Any, y: Any, sample_weight: Any = None) -> float: ...
@@ -191,7 +191,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         try:
             self._fit(*data)
         except BaseException:
-            # Whatever it was: what an earlier fit has learned is not lost, nor mixed with half of a new one.
+            # An earlier fit is neither lost nor mixed with half of a new one, whatever the error was.
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
@@ -226,7 +226,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
     @with_callbacks  # type: ignore[untyped-decorator]
     def _train(self, problem: Problem, starts: list[Start], X: Any, y: Any, sample_weight: Any) -> Ensemble:
         """Train on a problem; X, y and weights are given as the user gave them."""
-        # What an earlier fit has learned is no part of what callbacks are shown.
+        # Callbacks do not see what an earlier fit has learned.
         for name in ("_streams", "feature_relevance_"):
             self.__dict__.pop(name, None)
         n_members = self._member_count(problem.n_samples, [start.network for start in starts], self._compares)
@@ -246,7 +246,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
     def _attributes(self, training: Training, start: Start, loss: Loss) -> dict[str, Any]:
         """Fitted attributes of an estimator whose only member is this training as it stands."""
         shown, here = copy.copy(training), copy.copy(self)
-        # What they would change or remember must not be seen by the training.
+        # The training must not see what they change or remember.
         shown.prior, shown.direction = copy.copy(training.prior), copy.copy(training.direction)
         here._store(Ensemble([make_member(shown, start)], equal_weights(1), loss, 1.0))
         return {name: value for name, value in vars(here).items() if vars(self).get(name) is not value}
@@ -342,7 +342,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         Y = self._encode_target(y)
         Xm, Ym, weight = merge_rows(X, Y, self._weigh_classes(Y, weight))
         if first:
-            # Target codes of one block would be those of few rows.
+            # Target codes of one block would rest on few rows.
             Xm, Ym, weight, seen = self._fit_encoder(Xm, Ym, weight, None)
             streams = [Stream(start) for start in self._begin(seen, Ym, weight, hidden, compares=False)]
         else:
@@ -420,7 +420,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
     def _split(self, X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> list[np.ndarray]:
         """Split merged rows into training and validation rows; no row is in both parts."""
         strata = self._strata(Y)
-        # One of each class at least.
+        # At least one row of each class.
         counts = np.ones(1) if strata is None else np.unique(strata, return_counts=True)[1]
         size = max(round(self.validation_fraction * len(Y)), len(counts))
         if len(Y) < 2 * len(counts) or (strata is not None and counts.min() < 2):
@@ -514,7 +514,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         n_straight = {name: 0 if scaler is None else scaler.n_straight for name, scaler in self._input_scalers.items()}
         alpha, init = float(self.alpha), self.init
         if self.network is not None:
-            # Each tries the module out: one for all scalings of as many columns.
+            # Each network tries the module out, so that all scalings with as many columns share one.
             networks = {d: ModuleNetwork(self.network, d, k, alpha, init) for d in dict.fromkeys(n_inputs.values())}
             return [(name, networks[d]) for name, d in n_inputs.items()]
         bent = {name: n_inputs[name] - n_straight[name] for name in n_inputs}

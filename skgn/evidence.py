@@ -45,7 +45,7 @@ __all__ = ["EvidencePrior", "FixedPrior", "Groups", "Prior", "make_prior", "prio
 #: with 1e6 a linear path of that kind was as good as free (docs/benchmarks.md).
 _SMALLEST_PRECISION, _LARGEST_PRECISION = 1e-4, 1e10
 
-#: Noise variance below this, in units of the standardised target, is taken for rounding error.
+#: A smaller noise variance, in units of the standardised target, counts as rounding error.
 _SMALLEST_NOISE = 1e-12
 
 #: Effective parameters of a group stay above this, so that it can come back; a group that has more is in use.
@@ -141,7 +141,7 @@ class FixedPrior:
         loss = objective.data_loss
         if not (isinstance(loss, NoiseLoss) and loss.depends_on_scale):
             return at
-        # What is far depends on the scale of the noise, here that of greatest likelihood.
+        # The scale of the noise decides which residuals are large; here it is the scale of greatest likelihood.
         return objective.reweigh(at, loss.at_precision(1 / _noise_variance(objective, at, 0.0, self.total_weight)))
 
     def conclude(self, objective: Objective, at: Evaluation, direction: Direction) -> None:

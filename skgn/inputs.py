@@ -39,11 +39,11 @@ class Inputs(Parameters):
     preprocessor_: TablePreprocessor | None
     n_features_in_: int
     feature_names_in_: np.ndarray
-    #: Reads tables like that of the fit.
+    #: Reader of tables like the table of the fit.
     _reader: TableReader
-    #: What missing numbers become where training had none; None if unknown.
+    #: Values that replace missing numbers if training had none missing; None if unknown.
     _medians: np.ndarray | None = None
-    #: By name; None changes nothing.
+    #: Scalers by name; None changes nothing.
     _input_scalers: Mapping[str, Scaler | None]
 
     def _check_data(

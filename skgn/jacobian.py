@@ -33,13 +33,13 @@ __all__ = [
     "row_chunks",
 ]
 
-#: Forming one entry of a factor takes as long as this many multiply-adds of a matrix product; measured.
+#: Time to form one entry of a factor, in multiply-adds of a matrix product; measured.
 _FLOPS_PER_FACTOR_ENTRY = 20
 
-#: A tensor operation takes at least as long as this many; measured.
+#: Least time of a tensor operation, in the same unit; measured.
 _FLOPS_PER_OPERATION = 1e5
 
-#: Part of the full product J'J that its upper blocks are.
+#: Part of the full product J'J that its upper blocks make up.
 _EXPLICIT_PART = 0.6
 
 #: Upper blocks in which the explicit gram is accumulated: many save flops, few keep the products large (measured).

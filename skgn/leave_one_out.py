@@ -46,13 +46,13 @@ __all__ = [
     "temperature",
 ]
 
-#: Estimating a precision that is in use from the same data makes the leave-one-out score too good by so many nats.
+#: Nats by which the leave-one-out score is too good for each precision in use that the same data have estimated.
 _NATS_PER_PRECISION = 0.5
 
 #: A sample that determines its own output to within this part has no prediction without itself.
 _LEAST_FREEDOM = 1e-6
 
-#: A network of so many effective parameters an observation interpolates: what it predicts without a sample is noise.
+#: A network with so many effective parameters per observation interpolates; its left-out predictions are noise.
 _MOST_EFFECTIVE = 0.95
 
 #: Temperatures are sought between 1 / e^2 and e^2; their logarithm is normal with variance 1 before the data are seen.
@@ -76,7 +76,7 @@ def leave_one_out(training: Training) -> LeftOut | None:
         return None
     noise = prior.noise_variance
     beta = 1.0 if noise is None else 1 / float(noise.log().mean().exp())
-    # Of the loss of the factorised system, so that no leverage exceeds 1.
+    # Take the loss of the factorised system, so that no leverage exceeds 1.
     leave_out = partial(
         _leave_out, blocks=blocks, loss=training.linearised_loss, beta=beta, scale=beta * objective.total_weight
     )

@@ -30,7 +30,7 @@ _COPIES = 3
 #: Float64 vectors of the size of the weights: of each candidate, and of each worker while it solves.
 _CANDIDATE_VECTORS, _WORKER_VECTORS = 8, 12
 
-#: Arrays of the outputs' size that a candidate has: outputs, losses, gradients and what they are computed from.
+#: Number of arrays of the outputs' size in a candidate: outputs, losses, gradients, and their sources.
 _OUTPUT_ARRAYS = 8
 
 
@@ -70,7 +70,7 @@ def training_memory(
     device = torch.device("cpu") if device is None else device
     P, rows, item, workers = network.n_weights, n * c, dtype.itemsize, min(workers, candidates)
     vectors = 8.0 * P * (_CANDIDATE_VECTORS * candidates + _WORKER_VECTORS * workers)
-    # Inputs merged, scaled and, in the dtype of training, with a column of ones.
+    # Inputs: merged, scaled, and with a column of ones in the dtype of training.
     data = n * ((16 + item) * network.n_inputs + item * candidates * _OUTPUT_ARRAYS * network.n_outputs)
     tapes = item * n * (sum(into + (1 + c) * out for out, into in network.shapes) + network.n_saved)
     keeps = keeps_linearisation(network, n, c, item)

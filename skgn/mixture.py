@@ -30,7 +30,7 @@ def voters(members: Sequence[_Member], weights: np.ndarray) -> tuple[list[_Membe
 
 def mixture_mean(values: Any, weights: Any) -> Any:
     """Compute the weighted mean of the members' values."""
-    # Over their sum, which rounding takes off 1: no mean of probabilities exceeds 1, which metrics would refuse.
+    # Divide by the sum, which rounding moves off 1: metrics would refuse a mean of probabilities above 1.
     return sum(weight * value for weight, value in zip(weights, values, strict=True)) / sum(weights)
 
 
@@ -43,5 +43,5 @@ def mixture_variance(means: Any, variances: Any, weights: Any) -> Any:
 
 def mixture_log_probability(log_p: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Logarithm of the weighted mean of the members' probabilities, given their logarithms (members, n, k)."""
-    # No more than certain, whatever the rounding.
+    # No probability exceeds 1, whatever the rounding.
     return np.minimum(logsumexp(log_p, axis=0, b=weights[:, None, None]), 0.0)

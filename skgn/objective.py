@@ -20,7 +20,7 @@ from .network import Network, Tape
 
 __all__ = ["Evaluation", "Objective"]
 
-#: Rounding units by which two evaluations of the same objective may differ.
+#: Number of rounding units by which two evaluations of the same objective may differ.
 _ROUNDING_UNITS = 8
 
 
@@ -175,7 +175,7 @@ class Objective:
         loss = self.data_loss
 
         def root(rows: slice) -> Tensor:
-            # Of the loss as it is now: a linearisation stays what it is when the noise levels are estimated anew.
+            # Keep the present loss: a linearisation does not change when noise levels are estimated anew.
             R = loss.curvature_root(at.outputs[rows], self.Y[rows])
             return R * self._root_weight[rows, None, None]
 

@@ -167,6 +167,6 @@ class Parameters(BaseEstimator):
                 f"hidden_layer_sizes must be positive integers, one a layer, got {self.hidden_layer_sizes!r}."
             )
         if self.init == "symmetric" and any(h % 2 for h in sizes):
-            # FeedForward says the same; here it is said before any work.
+            # FeedForward raises the same error; here it comes before any work.
             FeedForward(1, 1, sizes, init="symmetric")
         return tuple(int(h) for h in sizes)

@@ -88,7 +88,7 @@ class Persistent(BaseEstimator):
             warnings.warn(OtherVersionWarning(estimator_name=name, **versions), stacklevel=2)
         state = parameter_defaults(type(self)) | state
         if "estimators_" in state:
-            # Before there were weights, predictions were plain means.
+            # Versions without weights predicted plain means.
             state.setdefault("weights_", equal_weights(len(state["estimators_"])))
             state.setdefault("left_out_score_", math.nan)
         lacking = sorted(set(_lacking(state, self._needed if "estimators_" in state else ())))
@@ -101,7 +101,7 @@ class Persistent(BaseEstimator):
 
 
 def _version() -> str:
-    # There only once the package is imported.
+    # The version exists only once the package is imported.
     from . import __version__
 
     return __version__

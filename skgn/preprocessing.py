@@ -45,7 +45,7 @@ SCALINGS = ("robust", "rank", "periodic")
 #: Standardised inputs beyond this many scale units are squeezed towards it.
 _CLIP = 3.0
 
-#: Straight inputs go on for so many ranges beyond the values seen: a line is followed, a gross outlier is not.
+#: Number of ranges beyond the values seen up to which straight inputs follow a line; gross outliers are farther.
 _RANGES_BEYOND = 2.0
 
 #: Rows scaled at a time.
@@ -54,19 +54,19 @@ _BLOCK = 2048
 #: Interquartile range of the standard normal distribution.
 _NORMAL_IQR = 1.3489795003921634
 
-#: Quantiles that the robust scaling rests on.
+#: Quantiles of the robust scaling.
 QUARTILES = (0.25, 0.5, 0.75)
 
-#: Ranks closer than this to 0 or 1 are taken for it: a normal score of 3.1 at most.
+#: Least distance of a rank from 0 and 1, so that a normal score is at most 3.1.
 _RAREST = 1e-3
 
-#: Largest normal score once standardised: that of a rare value among few would grow without bound.
+#: Largest standardised normal score; the score of a rare value among few would grow without bound.
 _LARGEST_SCORE = 3.5
 
 #: Knots of a rank transformation; more distinct values are interpolated.
 _KNOTS = 1000
 
-#: Radians to a unit of the normal score, in its sine and cosine.
+#: Radians for each unit of the normal score, in its sine and cosine.
 _FREQUENCY = 2.0
 
 #: Far below this the clip is flat; far beyond, its square would overflow. Within float32, as constants in ONNX are.
@@ -90,10 +90,10 @@ def merge_rows(X: np.ndarray, Y: np.ndarray, sample_weight: np.ndarray) -> tuple
     kept = sample_weight > 0
     # Adding 0 turns -0.0 into 0.0, which compares equal and must hash equal.
     rows = np.column_stack([X[kept], Y[kept]]).astype(np.float64) + 0.0
-    # And nan, a missing cell, comes in many bit patterns.
+    # A missing cell, nan, comes in many bit patterns.
     rows[np.isnan(rows)] = np.nan
     weight = sample_weight[kept].astype(np.float64)
-    # Equal rows in the order of their weights: rounding of the sum must not depend on the order of the rows.
+    # Sort equal rows by their weights: the rounding of the sum must not depend on the order of the rows.
     order = np.lexsort((weight, row_hashes(rows)))
     rows, weight = rows[order], weight[order]
     new = np.ones(len(rows), dtype=bool)
@@ -131,7 +131,7 @@ def weighted_quantile(values: np.ndarray, weight: np.ndarray, q: float) -> np.nd
     sorted_values = np.take_along_axis(values, order, axis=0)
     cumulative = np.cumsum(weight[order], axis=0)
     target = q * cumulative[-1]
-    # Of weights such as 1 / n the sums are rounded: equal is what is so to within that.
+    # Sums of weights such as 1 / n are rounded; sums are equal if they differ by no more than that.
     slack = len(values) * np.finfo(float).eps * cumulative[-1]
     low = np.minimum((cumulative < target - slack).sum(axis=0), len(values) - 1)
     high = np.minimum((cumulative <= target + slack).sum(axis=0), len(values) - 1)
@@ -152,7 +152,7 @@ def in_units(X: Any, unit: Any, xp: Any = np) -> Any:
 
 def standardise(X: Any, unit: Any, centre: Any, inverse_scale: Any, xp: Any = np) -> Any:
     """Apply the formula of :class:`InputScaler`."""
-    # Clipped before the product too: infinity times the 0 of a constant column is nan.
+    # Clip before the product too: infinity times the 0 of a constant column is nan.
     V = in_units(X, unit, xp)
     return _squeeze(xp.clip((V - centre) * inverse_scale, -_LARGEST, _LARGEST), xp)
 
@@ -359,7 +359,7 @@ class RankScaler:
             if len(x) > 1:
                 # The rare value of an indicator stays within reach of the others.
                 z = z / max(deviation, np.abs(z).max() / _LARGEST_SCORE)
-            # As many knots as tell ranks apart; the first and the last are among them.
+            # Take as many knots as tell ranks apart, with the first and the last.
             kept = np.unique(np.linspace(0, len(x) - 1, _KNOTS).round().astype(int))
             # Nor do subnormal gaps: the slope across one overflows.
             kept = kept[np.diff(x[kept], prepend=-2.0) > 10 * np.finfo(float).tiny]
@@ -462,7 +462,7 @@ def transform_inputs(scalers: Mapping[str, Scaler | None], X: np.ndarray) -> dic
                 scaled[name] = scaler.transform(rows)
         return scaled
 
-    # In blocks, whose many temporaries stay in cache.
+    # Work in blocks, whose many temporaries stay in cache.
     blocks = [transform(X[start : start + _BLOCK]) for start in range(0, len(X), _BLOCK)]
     return {name: np.concatenate([block[name] for block in blocks]) for name in scalers}
 

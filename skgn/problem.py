@@ -100,7 +100,7 @@ class Problem:
     def _anchor(self, start: Start) -> torch.Tensor | None:
         return None if start.anchor is None else solver_tensor(start.anchor, self.device)
 
-    # Without a reference to self: what would keep itself alive is freed late, and the data with it.
+    # No reference to self: an object that keeps itself alive is freed late, and its data with it.
     @cached_property
     def _objectives(self) -> dict[tuple[Network, str, int], Objective]:
         return {}

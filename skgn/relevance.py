@@ -20,7 +20,7 @@ __all__ = ["SENSITIVITY_ROWS", "Sensitivity", "feature_sensitivity", "relevance"
 #: that of three standard errors; and one that has less than a fraction of an equal share of the sensitivity.
 _CHANCE, _SWITCHED_OFF = 2.7e-3, 0.15
 
-#: Rows from which the relevance of features is estimated.
+#: Number of rows that estimate the relevance of features.
 SENSITIVITY_ROWS = 512
 
 

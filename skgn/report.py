@@ -9,7 +9,7 @@ from typing import Any
 
 __all__ = ["SHOWN", "Finding", "Report", "counted"]
 
-#: How many rows or names a line shows.
+#: Largest number of rows or names in a line.
 SHOWN = 5
 
 _WIDTH, _TOPIC_WIDTH = 100, 14

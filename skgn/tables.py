@@ -43,7 +43,7 @@ __all__ = [
 #: codes instead: the time of a fit grows with the cube of the columns (docs/guide/tables.md has what this is worth).
 MOST_LEVELS, _MOST_INDICATORS = 10, 250
 
-#: Parts of the training rows, each of which gets the target codes that the others give.
+#: Number of parts of the training rows; each part gets target codes from the others.
 _FOLDS = 5
 
 #: Types of columns, as pandas, polars and pyarrow print them: those of categories, and those that are neither
@@ -80,7 +80,7 @@ def _kind(column: Any) -> str:
 def _is_missing(value: Any) -> bool:
     if isinstance(value, (float, np.floating)):
         return bool(np.isnan(value))
-    # pandas.NA and NaT, without importing pandas.
+    # Recognise pandas.NA and NaT without importing pandas.
     return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
@@ -304,7 +304,7 @@ class TablePreprocessor(Pipeline, TransformerMixin):
         return TransformerMixin.set_output(self, transform=transform)
 
 
-#: How the columns of missing cells, and of levels without a column of their own, are called.
+#: Names of the columns of missing cells, and of levels without a column of their own.
 _MISSING, _OTHERS = "missing", "others"
 
 
@@ -391,7 +391,7 @@ def encode_training_rows(encoder: ColumnTransformer, X: np.ndarray, y: np.ndarra
     The target code of a row comes from other rows (cross-fitting).
     """
     with warnings.catch_warnings():
-        # Classes of fewer rows than there are folds are no reason to worry here.
+        # Classes with fewer rows than folds do no harm here.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         return np.asarray(encoder.fit_transform(X, y), dtype=np.float64)
 

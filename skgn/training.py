@@ -30,7 +30,7 @@ from .objective import Evaluation, Objective
 
 __all__ = ["CONVERGED", "HISTORY", "STATUS", "Settings", "Step", "Training", "Watch"]
 
-#: Why training stopped, and the sentence that tells it.
+#: Reasons why training stopped, each with its sentence.
 STATUS = {
     "running": "Training has not ended.",
     "gradient": "Converged: the gradient vanishes to within tol^2, relative to the objective.",
@@ -70,13 +70,13 @@ _SUFFICIENT_GAIN = 1e-4
 _MAX_TRIES = 30
 
 
-#: The evidence may fall for a while and rise again: so many times n_iter_no_change iterations (docs/benchmarks.md).
+#: The evidence may fall and rise again within so many times n_iter_no_change iterations (docs/benchmarks.md).
 _EVIDENCE_PATIENCE = 2
 
-#: Nats a sample by which it must have fallen for its peak to be worth going back to (docs/benchmarks.md).
+#: Nats per sample by which the evidence must fall before training goes back to its peak (docs/benchmarks.md).
 _FALLEN = 0.03
 
-#: Samples of a log loss up to which the tolerance on the log evidence grows in proportion to them.
+#: Number of log-loss samples up to which the tolerance on the log evidence grows in proportion.
 _FEW_SAMPLES = 400.0
 
 
@@ -195,7 +195,7 @@ class Training:
         self._seconds = 0.0
         self.damping = math.nan
         self._step: Step | None = None
-        #: Whether direction and history are those of the present weights.
+        #: Whether direction and history belong to the present weights.
         self.arrived = False
         self._readout_first = isinstance(self.objective.data_loss, NoiseLoss)
 
@@ -249,7 +249,7 @@ class Training:
     def _undo(self) -> Callable[[], None]:
         """Make a function that returns to this iterate, so that an interrupt leaves no half of an iteration."""
         state = vars(self) | {"prior": copy.copy(self.prior)}
-        # Made again rather than kept: its system must not be in memory beside the next one.
+        # Make it again rather than keep it: its system must not be in memory beside the next one.
         state = {name: value for name, value in state.items() if name not in ("direction", "jacobian")}
         entries, loss = len(self.history["objective"]), self.objective.data_loss
 
@@ -330,7 +330,7 @@ class Training:
             at.loss,
             float(self._gradient.norm()),
             self.direction.trace() / len(at.w),
-            # Without a reference to self: what would keep itself alive is freed late, and much with it.
+            # No reference to self: an object that keeps itself alive is freed late, and much with it.
             partial(smallest_eigenvalue, self.jacobian, self.direction, objective.total_weight),
         )
         if step is not None and not math.isnan(step.damping):
@@ -445,7 +445,7 @@ class Training:
                 if predicted > noise:
                     accept = actual > _SUFFICIENT_GAIN * predicted
                 else:
-                    # Below the rounding error of the objective only the gradient can tell.
+                    # Only the gradient can tell below the rounding error of the objective.
                     accept = abs(actual) <= noise and self._gradient_norm(trial) <= self._iterate.gradient_norm
                 if accept:
                     gain = actual / predicted if predicted > noise else 1.0

@@ -48,7 +48,7 @@ __all__ = ["CLIENT", "DaskGN", "with_client"]
 
 _BYTES = 8
 
-#: What the parameter ``client`` may be.
+#: Allowed values of the parameter ``client``.
 CLIENT: list[Any] = [HasMethods(["submit", "compute", "who_has"]), None]
 
 
@@ -87,7 +87,7 @@ class DaskGN(BaseGN):
     _local: ClassVar[type[BaseGN]]
     _is_classifier: ClassVar[bool]
 
-    # Without a validation set: there is no early stopping.
+    # There is no early stopping, and so no validation set.
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # type: ignore[override]
         """Train on dask collections.
 
@@ -230,7 +230,7 @@ class DaskGN(BaseGN):
             raise ValueError(f"sample_weight must not be negative, got a minimum of {lowest:g}.")
         if not sum(summary.total_weight for summary in summaries) > 0:
             raise ValueError("sample_weight is zero for every sample; at least one must be positive.")
-        # Only the names and the number of the columns; the values were checked on the workers.
+        # Check only the names and the number of the columns; the workers have checked the values.
         columns = X._meta if is_frame(X) else np.empty((0, summaries[0].n_features))
         validate_data(self, columns, skip_check_array=True)
         self._reader = TableReader().fit(columns)
@@ -257,7 +257,7 @@ class DaskGN(BaseGN):
         shards = problem.shards
         until = last_hash(shards, SENSITIVITY_ROWS)
         members = [
-            # The covariance is of no use there.
+            # The workers have no use for the covariance.
             member
             if member.posterior is None
             else replace(member, posterior=replace(member.posterior, factor=np.empty((0, 0))))
@@ -340,7 +340,7 @@ class DaskGN(BaseGN):
 
     def __getstate__(self) -> Any:
         state = dict(super().__getstate__())
-        # A connection is of one process.
+        # A connection belongs to one process.
         state["client"] = None
         return state
 

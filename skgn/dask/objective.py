@@ -114,7 +114,7 @@ class DistributedJacobian(Jacobian):
     def __init__(self, objective: DistributedObjective, at: Evaluation) -> None:
         self.network, self.w, self.c = objective.network, at.w.to(objective.dtype), objective.n_columns
         self.shape = (objective.n_samples * self.c, self.network.n_weights)
-        # Of the loss as it is now: a linearisation stays what it is when the noise levels are estimated anew.
+        # Keep the present loss: a linearisation does not change when noise levels are estimated anew.
         self._sums = objective.sum_at(_linearisation, at.w)
 
     def gram(self) -> Tensor:

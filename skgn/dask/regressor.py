@@ -126,7 +126,7 @@ class DaskGNRegressor(DaskGN, GNRegressor):
         if not return_std:
             return self._map("predict", X, self._y_width)
         width = self._y_width
-        # Where there is none, its error comes now rather than on a worker.
+        # Without a standard deviation, the error comes now rather than on a worker.
         self.posteriors()
         both = self._map("predict", X, (*width, 2), return_std=True)
         return both[..., 0], both[..., 1]

@@ -50,7 +50,7 @@ __all__ = [
     "summarise",
 ]
 
-#: Values between which one round narrows a quantile down: 8 bits of 64.
+#: Number of values between which a round narrows a quantile down: 8 bits of 64.
 _PIVOTS = 255
 
 

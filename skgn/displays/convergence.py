@@ -31,20 +31,20 @@ _LABELS = {
     "max_eigenvalue": "largest\neigenvalue",
 }
 
-#: Where a ratio of values means nothing, or 1 is the value to compare with.
+#: Quantities whose ratios mean nothing, or that are to be compared with 1.
 _LINEAR = ("gain_ratio", "log_evidence")
 
-#: What a history only holds on demand.
+#: Quantities that a history holds on demand only.
 _HINTS = {
     "validation_loss": " (it needs early_stopping=True)",
     "min_eigenvalue": " (it needs record_spectrum=True)",
     "max_eigenvalue": " (it needs record_spectrum=True)",
 }
 
-#: In a panel without values.
+#: Text in a panel without values.
 _UNKNOWN = "not known"
 
-#: Markers a line at the most, so that they stay apart.
+#: Largest number of markers on a line, so that they stay apart.
 _MARKERS = 15
 
 
@@ -243,7 +243,7 @@ class ConvergenceDisplay:
                 lines.setdefault(line.get_label(), line)
         if (len(lines) < 2 and not legend) or legend is False:
             return
-        # Others first; then ours in their order, whichever panels they are in.
+        # Other lines come first; then our lines in their order, whichever panels they are in.
         names = [name for name in lines if name not in self.histories]
         names += [name for name in self.histories if name in lines]
         handles, labels = [lines[name] for name in names], [shortened(name, 60) for name in names]

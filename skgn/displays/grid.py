@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["GridDisplay"]
 
 
-#: Width of a digit in units of its size, and the size of numbers, in points, below which there are none.
+#: Width of a digit in units of its size, and the smallest size of numbers in points.
 _LETTER, _SMALLEST_NUMBERS = 0.62, 6.0
 
 
@@ -163,14 +163,14 @@ class GridDisplay:
             raise ValueError(f"x and y are both {x_key!r}; choose two of {names}.")
         lower = not metric.startswith(("mean_test_", "mean_train_", "split"))
         iterations = results.get("iter", np.zeros(len(results["params"]), dtype=int))
-        # Of equal settings the last.
+        # If settings are equal, the last one counts.
         rows = {repr(sorted(params.items())): i for i, params in enumerate(results["params"])}
         x_values, y_values = (
             _sorted([params[key] for params in results["params"] if key in params]) for key in (x_key, y_key)
         )
         mean, std = np.full((2, len(y_values), len(x_values)), np.nan)
         spread = results.get(metric.replace("mean_", "std_", 1)) if metric.startswith("mean_") else None
-        # Of successive halving, whose values compare within an iteration only.
+        # In successive halving, values compare within an iteration only.
         last = np.full(mean.shape, -1)
         for i in rows.values():
             params, value = results["params"][i], results[metric][i]

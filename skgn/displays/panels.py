@@ -88,7 +88,7 @@ def panels(caller: str, ax: Any, n_rows: int, n_columns: int, n: int) -> tuple[A
         gaps = {"wspace": _gap(_LEFT_OF_PANEL, box.width, n_columns), "hspace": _gap(_BELOW_PANEL, box.height, n_rows)}
         grid, above, first = GridSpecFromSubplotSpec(n_rows, n_columns, spec, **gaps), ax, 0
     else:
-        # Layout engines make room for the legend of an axes with a row of its own, not for that of the space parted.
+        # Layout engines make room for a legend if its axes has a row of its own, but not in divided space.
         ratios = [0.001] + n_rows * [1.0]
         grid, first = GridSpecFromSubplotSpec(n_rows + 1, n_columns, spec, height_ratios=ratios), n_columns
         above = figure.add_subplot(grid[0, :], label=_LEGEND)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RelevanceDisplay"]
 
-#: Letters of a feature's name at the most.
+#: Largest number of letters in a feature's name.
 _NAME_LENGTH = 30
 
 

@@ -22,10 +22,10 @@ __all__ = ["UncertaintyDisplay"]
 #: Nominal levels of the coverage.
 _LEVELS = np.append(np.arange(1, 20) / 20, 0.99)
 
-#: What chance explains: all but this probability.
+#: Probability outside the band of what chance explains.
 _CHANCE = 0.05
 
-#: Points drawn at the most; more hide each other. Coverage counts all.
+#: Largest number of points; more would hide each other. The coverage counts all observations.
 _DRAWN = 1000
 
 

@@ -160,7 +160,7 @@ class _Ranks(nn.Module):
     def forward(self, X: Tensor) -> Tensor:
         V = in_units(X, self.unit, torch)
         inside = torch.clip(V, *self.ends)
-        # By halves, which ONNX can say; searchsorted it cannot.
+        # Bisect, because ONNX has no operator for searchsorted.
         knot = self.first.expand(V.shape)
         for halving in reversed(range(self.halvings)):
             further = knot + 2**halving
@@ -186,7 +186,7 @@ class _Periodic(nn.Module):
         return periodic(self.ranks(X), self.bent, torch)
 
 
-#: By the type of the scaler.
+#: Functions by the type of the scaler.
 _MODULES: dict[type, Callable[[Any], nn.Module]] = {
     InputScaler: _Squashed,
     StraightScaler: _Straight,

@@ -30,7 +30,7 @@ __all__ = ["to_onnx"]
 #: The oldest set of operators that torch's exporter makes, of 2022.
 _OPSET = 18
 
-#: What a file of Protocol Buffers holds at the most, less room for the graph.
+#: Largest size of a file of Protocol Buffers, minus room for the graph.
 _LARGEST_FILE = 2**31 - 2**26
 
 #: Operators that onnxruntime does not have in float64.
