@@ -62,7 +62,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         ``MLPRegressor`` and ``MLPClassifier`` call alpha; that penalty is ``l2_regularization``. A large alpha keeps
         training near its initial point; a small alpha lets the hidden features move.
     init : {"random", "symmetric", "centered"}, default="random"
-        "random" draws all weights. "symmetric" pairs units whose outputs cancel (even widths only). "centered"
+        "random" draws the weights. "symmetric" pairs units whose outputs cancel (even widths only). "centered"
         subtracts the initial network. "symmetric" and "centered" make the output exactly 0 at the start.
     damping : "adaptive", float or damping rule, default="adaptive"
         Damping of the Gauss-Newton system. "adaptive" adapts the damping to the gain ratio. A float keeps it constant,
