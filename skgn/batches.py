@@ -19,7 +19,7 @@ No step is tested on its own batch. The next batch, which is held back, decides 
   prediction, corrected by the error of the quadratic model on the held-back batch. So the ratio measures the
   linearisation alone, free of sampling noise.
 * kappa. The slope and the curvature along the step, on the held-back batch, give the length that would have been best
-  there. Steps may be longer on average, because of the noise of the batches; then kappa rises. If they are shorter, it
+  there. If steps are longer than that on average, from the noise of the batches, kappa rises. If they are shorter, it
   falls.
 
 A pass ends at its last weights, or at their mean over its second half. If all data are at hand, the objective on all
