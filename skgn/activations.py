@@ -1,6 +1,7 @@
-"""Activation functions by name: the function and its derivative, nothing else.
+"""Activation functions by name; each has a function and a derivative, nothing else.
 
-The theory of Gauss-Newton flows asks for smooth activations; ``"relu"`` is kept for comparison only.
+The theory of Gauss-Newton flows asks for smooth activations. ``"relu"`` is here for comparison, and for one kind of
+member of a classifier.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ __all__ = ["ACTIVATIONS", "Activation"]
 
 
 class Activation(NamedTuple):
-    """``function(z)`` is the activation ``a``; ``derivative(z, a)`` its slope, given both so nothing is recomputed."""
+    """An activation ``a = function(z)``, and its slope ``derivative(z, a)``, which need not compute a again."""
 
     function: Callable[[Tensor], Tensor]
     derivative: Callable[[Tensor, Tensor], Tensor]
 
 
 def _tanh(z: Tensor) -> Tensor:
-    # On a CPU NumPy's is several times faster, and as accurate, but cannot be differentiated or traced.
+    # On a CPU NumPy's function is several times faster and as accurate, but cannot be differentiated or traced.
     plain = type(z) is Tensor and z.device.type == "cpu" and not z.requires_grad and not torch.jit.is_tracing()  # type: ignore
     return torch.from_numpy(np.tanh(z.numpy())) if plain else torch.tanh(z)
 
@@ -45,7 +46,7 @@ def _silu_slope(z: Tensor, a: Tensor) -> Tensor:
 ACTIVATIONS: dict[str, Activation] = {
     "tanh": Activation(_tanh, lambda z, a: 1 - a * a),
     "logistic": Activation(torch.sigmoid, lambda z, a: a * (1 - a)),
-    # logaddexp, not torch's softplus: that one turns linear beyond 20 and no longer matches its derivative.
+    # logaddexp, because torch's softplus turns linear beyond 20 and no longer matches its derivative.
     "softplus": Activation(lambda z: torch.logaddexp(z, torch.zeros_like(z)), lambda z, a: torch.sigmoid(z)),
     "silu": Activation(torch.nn.functional.silu, _silu_slope),
     "gelu": Activation(lambda z: z * _normal_cdf(z), lambda z, a: _normal_cdf(z) + z * _normal_pdf(z)),

@@ -1,4 +1,4 @@
-"""Where and how wide the arithmetic runs: device, dtype, threads, and the memory budget that sets chunk sizes."""
+"""Devices, dtypes and threads of the arithmetic, and the memory budget that sets chunk sizes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DTYPES = {"float64": torch.float64, "float32": torch.float32}
 #: Below this many multiply-adds per Gram matrix, launch overhead makes a CUDA device slower than the CPU.
 _CUDA_WORTHWHILE_FLOPS = 5e9
 
-#: Rows a chunk holds at the most on a CPU: larger chunks leave the cache (measured; flat from 512 to 2048).
+#: Largest number of rows in a chunk on a CPU: larger chunks leave the cache (measured; flat from 512 to 2048).
 CPU_CHUNK_ROWS = 1024
 
 #: Below this many multiply-adds an iteration, a second thread costs as much as it saves.
@@ -43,10 +43,10 @@ _GIGABYTE = 2**30
 
 
 def memory_budget() -> int:
-    """Bytes that one fit or predict may use for temporaries beyond its data and its linear system.
+    """Bytes that one fit or predict may use for temporaries, beyond its data and its linear system.
 
-    The one place to change it is the environment variable ``SKGN_MEMORY_BUDGET_MB`` (megabytes, default 256), read
-    at each call so that worker processes inherit it.
+    The environment variable ``SKGN_MEMORY_BUDGET_MB`` (megabytes, default 256) is the one place to change it. It is
+    read at each call, so that worker processes inherit it.
     """
     text = os.environ.get("SKGN_MEMORY_BUDGET_MB", "256")
     try:
@@ -61,7 +61,7 @@ def memory_budget() -> int:
 def chunks(n: int, bytes_per_row: int, device: torch.device, most: int = CPU_CHUNK_ROWS) -> list[slice]:
     """Split n rows into nearly equal consecutive slices whose temporaries stay within the memory budget.
 
-    On a CPU a slice holds ``most`` rows at most, so that it stays in cache.
+    On a CPU a slice holds at most ``most`` rows, so that it stays in cache.
     """
     rows = max(1, memory_budget() // max(1, bytes_per_row))
     if device.type == "cpu":
@@ -72,7 +72,7 @@ def chunks(n: int, bytes_per_row: int, device: torch.device, most: int = CPU_CHU
 
 
 def available_memory(device: torch.device) -> float:
-    """Bytes that can still be allocated on ``device``; infinite where the platform does not tell."""
+    """Bytes that can still be allocated on ``device``; infinite if the platform does not tell."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
     if os.path.exists("/proc/meminfo"):
@@ -86,19 +86,19 @@ def available_memory(device: torch.device) -> float:
 
 
 def resolve_device(device: str, flops: float = 0.0) -> torch.device:
-    """Turn the ``device`` parameter into a torch device that is there.
+    """Turn the ``device`` parameter into a torch device that exists.
 
     Parameters
     ----------
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:<index>"`` or ``"mps"``.
     flops : float, default=0
-        Estimated multiply-adds of one iteration: ``"auto"`` takes CUDA only where that pays.
+        Estimated multiply-adds of one iteration. ``"auto"`` takes CUDA only if that pays.
 
     Raises
     ------
     ValueError
-        If the device is not there; the message lists what is.
+        If the device does not exist; the message lists the devices that do.
     """
     present = ["cpu"]
     if torch.cuda.is_available():
@@ -113,10 +113,10 @@ def resolve_device(device: str, flops: float = 0.0) -> torch.device:
 
 
 class _OneThreadEach:
-    """One torch thread for each of the threads inside; the last one leaves torch as the first one found it.
+    """Give each of the threads inside one torch thread. The last one to leave restores torch as the first one found it.
 
-    ``torch.set_num_threads`` is for the calling thread and for all that have yet to ask for their number. A thread that
-    first asks while another is inside would be told 1, and hand that on when it leaves.
+    ``torch.set_num_threads`` acts on the calling thread, and on all threads that have not asked for their number yet. A
+    thread that first asks while another one is inside would be told 1, and would restore 1 when it leaves.
     """
 
     def __init__(self) -> None:
@@ -126,7 +126,7 @@ class _OneThreadEach:
 
     def __enter__(self) -> None:
         with self._lock:
-            # Asked in any case: torch ignores what is set in a thread that has never asked.
+            # Ask in any case: torch ignores a number that is set in a thread that has never asked for it.
             number = torch.get_num_threads()
             if self._inside == 0:
                 self._outside_number = number
@@ -144,11 +144,11 @@ _ONE_THREAD_EACH = _OneThreadEach()
 
 @contextlib.contextmanager
 def torch_threads(flops: float) -> Iterator[None]:
-    """Choose the number of torch threads for an iteration of ``flops`` multiply-adds; put it back afterwards.
+    """Choose the number of torch threads for an iteration of ``flops`` multiply-adds; restore it afterwards.
 
-    One thread where the work is too small to share (results are then bitwise the same whatever the number of cores)
-    and outside the main thread, where others probably fit at the same time: joblib, dask and ray limit the threads of
-    their worker processes, which counts for the main thread there, but nobody limits those of a pool of threads.
+    Small work gets one thread; results are then bitwise the same on any number of cores. Outside the main thread there
+    is also one, because other fits probably run at the same time. Joblib, dask and ray limit the threads of their
+    worker processes, which counts for the main thread there. Nobody limits the threads in a pool.
     """
     if threading.current_thread() is not threading.main_thread():
         with _ONE_THREAD_EACH:
@@ -163,26 +163,26 @@ def torch_threads(flops: float) -> Iterator[None]:
 
 
 def members_at_once(n_jobs: int | None) -> int:
-    """How many members joblib trains at once for ``n_jobs``: in threads, whatever backend is around the fit.
+    """Number of members that train at once for ``n_jobs``, in threads, whatever joblib backend is around the fit.
 
-    Not ``joblib.effective_n_jobs``, which asks the backend around it: within dask, for all cores of the cluster.
+    ``joblib.effective_n_jobs`` would ask the backend; within dask it counts all cores of the cluster.
     """
     backend, default = joblib.parallel.get_active_backend(require="sharedmem")
     return int(backend.effective_n_jobs(default if n_jobs is None else n_jobs))
 
 
 def linear_algebra_device(device: torch.device) -> torch.device:
-    """Where float64 systems are solved: the device itself, or the CPU where the device has no float64 (MPS)."""
+    """Device for float64 systems: the device itself, or the CPU if the device has no float64 (MPS)."""
     return torch.device("cpu") if device.type == "mps" else device
 
 
 def solver_tensor(values: np.ndarray, device: torch.device) -> Tensor:
-    """A float64 copy where linear systems are solved."""
+    """Copy to float64 on the device where linear systems are solved."""
     return torch.tensor(values, dtype=torch.float64, device=linear_algebra_device(device))
 
 
 def sum_float64(values: Tensor) -> Tensor:
-    """Sum in float64: in float32 the total over a million samples loses the digits that decide a step."""
+    """Sum in float64. In float32 the total over a million samples loses the digits that decide a step."""
     if values.device.type == "mps":
         values = values.cpu()
     return values.sum(dtype=torch.float64)

@@ -1,27 +1,29 @@
-"""Stochastic Gauss-Newton: a pass over the rows in batches, one damped system for each.
+"""Stochastic Gauss-Newton: a pass over the rows in batches, with one damped system for each batch.
 
     (G_b + kappa C + diag(a) + damping I) step = -gradient of batch b
 
-C is the curvature of the batches before, a running mean of their Gram matrices, and kappa the number of batches that it
-counts for: as in recursive least squares, where kappa is the number of all earlier ones, a step moves the weights no
-further than those batches allow. Without that memory each step fits the noise of its own batch (docs/benchmarks.md).
-Where the batch's system is solved in the dual or by conjugate gradients, the memory is the diagonal of C by (layer,
-input).
+C is the curvature of the batches before, a running mean of their Gram matrices. It counts as much as kappa batches. (In
+recursive least squares kappa is the number of all earlier batches.) So a step moves the weights no further than the
+earlier batches allow. Without this memory each step fits the noise of its own batch (docs/benchmarks.md). If the
+batch's system is solved in the dual or by conjugate gradients, the memory is the diagonal of C by (layer, input).
 
-On data that are all there, the gradient of batch b is corrected, from the second pass on, by what it differs from that
-of all rows at the start of the pass (stochastic variance reduction): what noise is left vanishes with the steps, and
-training converges to the minimum of the full batch.
+If all data are at hand, the gradient of batch b is corrected from the second pass on (stochastic variance reduction).
+The correction is its difference from the gradient of all rows, both at the start of the pass. The remaining noise
+vanishes with the steps, and training converges to the minimum of the full batch.
 
-No step is tested on its own batch: the next one, held back, tells
+No step is tested on its own batch. The next batch, which is held back, decides three things:
 
-* whether the step is taken: unless the loss there rises by more than two standard errors, or the linearisation fails;
-* the damping, by the gain ratio: the decrease predicted on the own batch, corrected by the error of the quadratic
-  model on the held-back one, over the prediction. It measures the linearisation alone, free of sampling noise;
-* kappa: of the slope and the curvature along the step on the held-back batch follows the length that would have been
-  best there; kappa rises where steps are longer on average, from the noise of the batches, and falls where shorter.
+* Whether the step is taken. It is rejected if the held-back loss rises by more than two standard errors, or if the
+  linearisation fails.
+* The damping, by the gain ratio. Its denominator is the decrease predicted on the own batch. Its numerator is this
+  prediction, corrected by the error of the quadratic model on the held-back batch. So the ratio measures the
+  linearisation alone, free of sampling noise.
+* kappa. The slope and the curvature along the step, on the held-back batch, give the length that would have been best
+  there. If steps are longer than that on average, from the noise of the batches, kappa rises. If they are shorter, it
+  falls.
 
-A pass ends at its last weights or at their mean over its second half. On data that are all there, the objective on all
-rows decides between them, and a pass that does not lower it is undone, with more memory for the next.
+A pass ends at its last weights, or at their mean over its second half. If all data are at hand, the objective on all
+rows decides between them. A pass that does not lower the objective is undone, with more memory for the next pass.
 
 References
 ----------
@@ -43,7 +45,7 @@ import torch
 from torch import Tensor
 
 from .conjugate_gradient import ConjugateGradient
-from .damping import DampingRule, GainRatio, Iterate
+from .damping import Adaptive, DampingRule, Iterate
 from .directions import Direction, Dual, Primal, spectrum
 from .jacobian import Jacobian
 from .network import Network
@@ -52,23 +54,19 @@ from .training import Step, Training
 
 __all__ = ["BatchSteps", "BatchTraining", "Batches", "Pass", "plan_batches"]
 
-#: Rows of a batch by default: at least so many, and so many for each weight, so that its system has full rank.
+#: Default rows of a batch: the least number, and the number for each weight, so that its system has full rank.
 _BATCH_ROWS, _ROWS_PER_WEIGHT = 1000, 2
 
-#: Fewer batches of that size are not worth the while: a fit takes all rows at once.
+#: Least number of batches. A fit that would have fewer takes all rows at once.
 _FEWEST_BATCHES = 4
 
-#: First damping, as a fraction of the mean curvature, and smallest factor after a step: a rejected step has cost its
-#: batch, so that the damping is approached from above.
-_FIRST_DAMPING, _LARGEST_DECREASE = 1.0, 0.7
-
-#: A rise of the held-back loss by more standard errors rejects a step.
+#: A step is rejected if the held-back loss rises by more standard errors than this.
 _STANDARD_ERRORS = 2.0
 
 #: Smallest gain ratio of an accepted step, as without batches.
 _SUFFICIENT_GAIN = 1e-4
 
-#: kappa at the start, its least value, and its largest at first, as a part of the batches of a pass.
+#: kappa at the start, its least value, and its first largest value, as a part of the batches of a pass.
 _FIRST_MEMORY, _LEAST_MEMORY, _MOST_MEMORY = 1.0, 1e-3, 0.3
 
 #: Growth of that largest value after a pass that did not lower the objective.
@@ -78,34 +76,34 @@ _MEMORY_GROWTH = 4.0
 _POWER, _DECAY, _LONGEST = 0.05, 0.9, 10.0
 
 
-#: Attributes of :class:`BatchSteps` that are carried from block to block of a stream, beside the memory.
+#: Attributes of :class:`BatchSteps` that a stream carries from block to block, beside the memory.
 _CARRIED = ("damping", "kappa", "_length", "_slope", "_curvature", "_n_steps")
 
 
 class Batches(NamedTuple):
-    """Rows of a batch, and how its system is solved: "primal", "dual" or "cg"."""
+    """Number of rows of a batch, and the solver of its system: "primal", "dual" or "cg"."""
 
     rows: int
     solver: str
 
     def worthwhile(self, n: int, chosen: bool) -> bool:
-        """Whether n rows are more than a batch: than four, unless the size was ``chosen`` by the user."""
+        """Whether n rows fill more than four batches, or more than one if the user has ``chosen`` the size."""
         return n > self.rows * (1 if chosen else _FEWEST_BATCHES)
 
 
 def plan_batches(batch_size: int | str, solver: str, network: Network, columns: int, evidence: bool) -> Batches:
-    """How the rows of a network with curvature roots of so many columns go into batches.
+    """Choose the batches for a network, and the solver for them.
 
     Parameters
     ----------
     batch_size : int or "auto"
-        "auto" is two rows a weight and column, and 1,000 at least.
+        "auto" is two rows for each weight and column, and at least 1,000.
     solver : {"auto", "primal", "dual", "cg"}
-        "auto" is the smaller of both systems of a batch.
+        "auto" is the solver whose system is smaller for a batch.
     network : Network
     columns : int
     evidence : bool
-        Whether precisions are estimated, for which the Gram matrix has to be known: then the solver is "primal".
+        Whether precisions are estimated. That needs the Gram matrix, so that the solver is "primal".
     """
     P = network.n_weights
     if isinstance(batch_size, str):
@@ -118,7 +116,7 @@ def plan_batches(batch_size: int | str, solver: str, network: Network, columns: 
 
 
 class _GramMemory:
-    """The batch's primal system, and the mean Gram matrix of those before."""
+    """The batch's primal system, and the mean Gram matrix of the batches before."""
 
     name = "primal"
 
@@ -143,18 +141,18 @@ class _GramMemory:
         return float(step @ (self._batch.G @ step))
 
     def remember(self, part: float) -> None:
-        """Let the batch have the given part in the mean."""
+        """Add the batch to the mean with the given weight."""
         assert self.mean is not None
         self.mean.lerp_(self._batch.G, part)
 
     def direction(self, jacobian: Jacobian, total_weight: float) -> Direction:
-        """Of the mean Gram matrix, which stands for that of all rows."""
+        """Make the direction of the mean Gram matrix, which stands for the Gram matrix of all rows."""
         assert self.mean is not None
         return Primal(jacobian, total_weight, self.mean.clone())
 
 
 class _DiagonalMemory:
-    """The batch's system without a matrix of P x P, and the mean diagonal of those before by (layer, input)."""
+    """The batch's system without a P x P matrix, and the mean diagonal of the batches before, by (layer, input)."""
 
     def __init__(self, solver: type[Dual] | type[ConjugateGradient]) -> None:
         self.mean: Tensor | None = None
@@ -181,17 +179,17 @@ class _DiagonalMemory:
         return float(self._jacobian.matvec(step.to(self._jacobian.w)).square().sum()) / self._S
 
     def remember(self, part: float) -> None:
-        """Let the batch have the given part in the mean."""
+        """Add the batch to the mean with the given weight."""
         assert self.mean is not None
         self.mean.lerp_(self._diagonal, part)
 
     def direction(self, jacobian: Jacobian, total_weight: float) -> Direction:
-        """Without a factorisation: of all rows there may be no room for one."""
+        """Make a direction without a factorisation; all rows may leave no room for one."""
         return ConjugateGradient(jacobian, total_weight)
 
 
 class Pass(NamedTuple):
-    """Where a pass over the batches has led, and what its steps were like on average."""
+    """End of a pass over the batches, and averages over its steps."""
 
     last: Tensor
     mean: Tensor
@@ -200,7 +198,7 @@ class Pass(NamedTuple):
 
 
 class BatchSteps:
-    """Steps on batches of rows, and what is carried from one to the next.
+    """Steps on batches of rows, and the state that they carry from one to the next.
 
     Parameters
     ----------
@@ -211,20 +209,19 @@ class BatchSteps:
     """
 
     def __init__(self, rule: DampingRule, plan: Batches, step_size: float) -> None:
-        if rule == GainRatio():
-            rule = GainRatio(initial_fraction=_FIRST_DAMPING, largest_decrease=_LARGEST_DECREASE)
         self.memory: _GramMemory | _DiagonalMemory
         if plan.solver == "primal":
             self.memory = _GramMemory()
         else:
             self.memory = _DiagonalMemory(Dual if plan.solver == "dual" else ConjugateGradient)
         self.damping, self.kappa, self.most_memory = math.nan, _FIRST_MEMORY, 0.0
-        self._rule, self._batch_size = rule, plan.rows
+        self._rule = rule.for_batches() if isinstance(rule, Adaptive) else rule
+        self._batch_size = plan.rows
         self._step_size = self._length = step_size
         self._slope, self._curvature, self._n_steps = 0.0, 0.0, 0
 
     def state(self) -> dict[str, Any]:
-        """What is carried from step to step, as NumPy arrays and plain values."""
+        """Return the state that steps carry, as NumPy arrays and plain values."""
         mean = self.memory.mean
         return {
             "mean": None if mean is None else mean.cpu().numpy().copy(),
@@ -238,7 +235,7 @@ class BatchSteps:
             setattr(self, name, state[name])
 
     def batches(self, order: Tensor) -> list[Tensor]:
-        """Rows in batches of nearly equal size, two at least: one is always held back."""
+        """Split rows into batches of nearly equal size. There are at least two, because one is always held back."""
         n = len(order)
         return list(torch.tensor_split(order, max(min(2, n), math.ceil(n / self._batch_size))))
 
@@ -252,9 +249,10 @@ class BatchSteps:
         pause: Callable[[], bool],
         whole_gradient: Tensor | None = None,
     ) -> Pass:
-        """One pass over the rows of an objective in the given order, from w, under given prior precisions.
+        """Make one pass over the rows of an objective in the given order, from w, under given prior precisions.
 
-        With the gradient of the mean data loss of all rows at w, those of the batches are corrected by it.
+        ``whole_gradient`` is the gradient of the mean data loss of all rows at w. If it is given, it corrects the
+        gradients of the batches.
         """
         batches = self.batches(order)
         a, held = objective.network.expand(prior), objective.part(batches[0])
@@ -287,7 +285,10 @@ class BatchSteps:
         iteration: int,
         correction: Tensor,
     ) -> tuple[Evaluation, float, float]:
-        """From ``at``, an evaluation on the batch, to one on the held-back batch; gain ratio and predicted decrease."""
+        """Make a step from ``at``, an evaluation on the batch.
+
+        Returns an evaluation on the held-back batch, the gain ratio, and the predicted decrease.
+        """
         memory, w, S = self.memory, at.w, batch.total_weight
         jacobian = batch.jacobian(at)
         gradient = batch.gradient(at, jacobian) + correction + a * w
@@ -333,7 +334,10 @@ class BatchSteps:
             self.damping = larger
 
     def _adapt_memory(self, slope: float, curvature: float) -> None:
-        """Towards steps of the best length on held-back batches; both in units of the slope on the own batch."""
+        """Move kappa towards steps of the best length on held-back batches.
+
+        Slope and curvature are both in units of the slope on the own batch.
+        """
         if math.isfinite(slope) and math.isfinite(curvature):
             self._slope = _DECAY * self._slope + (1 - _DECAY) * slope
             self._curvature = _DECAY * self._curvature + (1 - _DECAY) * curvature
@@ -346,8 +350,8 @@ class BatchSteps:
 class BatchTraining(Training):
     """Training whose iteration is a pass over all rows in batches.
 
-    The prior is re-estimated, and the history written, between passes; there the mean Gram matrix of the last batches
-    stands for that of all rows, which is assembled only once training has ended.
+    Between passes the prior is re-estimated and the history written. The mean Gram matrix of the last batches then
+    stands for the Gram matrix of all rows. The latter is assembled only once training has ended.
     """
 
     steps: BatchSteps = field(kw_only=True)
@@ -376,7 +380,7 @@ class BatchTraining(Training):
     def finish(self, reason: str) -> None:
         super().finish(reason)
         if isinstance(self.steps.memory, _GramMemory):
-            # Posterior and leave-one-out are those of all rows at the final weights.
+            # Posterior and leave-one-out belong to all rows at the final weights.
             super()._linearise()
 
     def _find_step(self) -> Step:
@@ -388,13 +392,13 @@ class BatchTraining(Training):
         end = min(ends, key=lambda end: _finite(self.value(end)))
         actual = F - self.value(end)
         if not actual > 0:
-            # What the steps have learned of damping and curvature stays.
+            # The damping and the curvature that the steps have learned stay.
             steps.most_memory *= _MEMORY_GROWTH
             end, actual = at, 0.0
         return Step(end, steps.damping, led.gain_ratio, float((end.w - at.w).norm()), led.predicted, actual)
 
     def _decrease(self, step: Step) -> float:
-        """Not the predicted one: of the own batch it also counts what is noise."""
+        """Decrease that a step has made. The predicted decrease also counts the noise of its own batch."""
         return step.actual
 
 

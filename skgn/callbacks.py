@@ -1,13 +1,14 @@
-"""The tasks of a fit, as scikit-learn's callbacks are told of them (``sklearn.callback``, from scikit-learn 1.9).
+"""The tasks of a fit, as scikit-learn's callbacks see them (``sklearn.callback``, from scikit-learn 1.9).
 
-A fit has a task for each candidate, side by side, and this one for each of its iterations, one after the other::
+A fit has a task for each candidate; these run side by side. A candidate has a task for each iteration, one after the
+other::
 
     fit > candidate > iteration     a search among more candidates than members: of a single network, or a long table
     fit > member > iteration        as many candidates as members
 
-"warm-up-iteration" is an iteration before those that ``n_iter_`` counts: on a part of the rows, or of a search before
-training in batches. Hooks are called one at a time, though candidates train in threads. What a hook can ask for is made
-when it asks: a fit without callbacks has no tasks at all.
+A "warm-up-iteration" is an iteration that ``n_iter_`` does not count. It runs on a part of the rows, or in a search
+before training in batches. Hooks are called one at a time, though candidates train in threads. What a hook can ask for
+is made when it asks. A fit without callbacks has no tasks at all.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sklearn
+from sklearn.base import BaseEstimator
 
 from .candidates import Start
 from .losses import Loss
@@ -28,31 +30,28 @@ try:
 except ImportError:  # scikit-learn before 1.9
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Says why there is no ``set_callbacks``."""
+        """Explain why there is no ``set_callbacks``."""
 
         @property
         def set_callbacks(self) -> Any:
-            """Needs a later scikit-learn."""
+            """Raise an AttributeError: callbacks need a later scikit-learn."""
             raise AttributeError(f"set_callbacks needs scikit-learn >= 1.9; this is {sklearn.__version__}.")
 
     def with_callbacks(method: Any) -> Any:
-        """Leave the method as it is: there are no callbacks to tear down."""
+        """Return the method as it is: there are no callbacks to tear down."""
         return method
 
 
-if TYPE_CHECKING:
-    from .parameters import Parameters
-
 __all__ = ["CallbackSupportMixin", "CandidateTask", "FitTasks", "begin_fit", "with_callbacks"]
 
-#: The attributes that make a copy of the estimator one that was fitted by a training as it stands.
+#: Function that returns fitted attributes. A copy with them is as if fitted by a training as it stands.
 _Attributes = Callable[[Training, Start, Loss], dict[str, Any]]
 
 
 class _Hooks:
-    """Calls hooks with the estimator and the data of its fit, one at a time."""
+    """Call hooks with the estimator and the data of its fit, one at a time."""
 
-    def __init__(self, estimator: Parameters, X: Any, y: Any, sample_weight: Any) -> None:
+    def __init__(self, estimator: BaseEstimator, X: Any, y: Any, sample_weight: Any) -> None:
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         self._arguments = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
         self._lock, self._closed = threading.Lock(), False
@@ -62,13 +61,13 @@ class _Hooks:
             return not self._closed and bool(hook(**self._arguments, reconstruction_attributes=attributes))
 
     def close(self) -> None:
-        """Call none from now on: a thread may go on for a while after another one has failed."""
+        """Call no hook from now on: a thread may go on for a while after another one has failed."""
         with self._lock:
             self._closed = True
 
 
 class _Task:
-    """A task whose hooks are called once each, that of its end only after that of its beginning."""
+    """A task that calls each of its hooks once; it ends only if it has begun."""
 
     def __init__(self, hooks: _Hooks, context: Any) -> None:
         self._hooks, self._context = hooks, context
@@ -80,7 +79,7 @@ class _Task:
             self._hooks.call(self._context.call_on_fit_task_begin, attributes)
 
     def end(self, attributes: Callable[[], dict[str, Any]] | None = None) -> bool:
-        """Whether a callback asks to stop what this task is one of."""
+        """End the task; return whether a callback asks to stop the task above it."""
         if self._ended or not self._began:
             return False
         self._ended = True
@@ -88,7 +87,7 @@ class _Task:
 
 
 class CandidateTask(Watch):
-    """The task of one candidate and those of its iterations."""
+    """The task of one candidate, and the tasks of its iterations."""
 
     def __init__(
         self, hooks: _Hooks, context: Any, attributes: Callable[[Training], dict[str, Any]], warms_up: bool
@@ -121,7 +120,7 @@ class CandidateTask(Watch):
 
 
 class FitTasks:
-    """The task of a fit, which those of the candidates are part of."""
+    """The task of a fit, which contains the tasks of the candidates."""
 
     def __init__(self, hooks: _Hooks, context: Any, attributes: _Attributes) -> None:
         self._hooks, self._context, self._attributes = hooks, context, attributes
@@ -131,7 +130,10 @@ class FitTasks:
     def candidate(
         self, name: str, number: int, max_iter: int, warms_up: bool, start: Start, loss: Loss
     ) -> CandidateTask:
-        """The task of a training from ``start``, of up to ``max_iter`` iterations, the first of which may warm up."""
+        """Make the task of a training from ``start``, with up to ``max_iter`` iterations.
+
+        The first iterations may warm up.
+        """
         context = self._context.subcontext(task_name=name, task_id=number, max_subtasks=max_iter)
 
         def attributes(training: Training) -> dict[str, Any]:
@@ -140,7 +142,7 @@ class FitTasks:
         return CandidateTask(self._hooks, context, attributes, warms_up)
 
     def end(self) -> None:
-        """The estimator is fitted."""
+        """End the task: the estimator is fitted."""
         self._task.end(dict)
 
     def close(self) -> None:
@@ -151,9 +153,10 @@ class FitTasks:
 def begin_fit(
     estimator: Any, X: Any, y: Any, sample_weight: Any, attributes: _Attributes, n_candidates: int
 ) -> FitTasks | None:
-    """Begin the task of a fit, in a method that is decorated by :func:`with_callbacks`; None without callbacks.
+    """Begin the task of a fit; return None without callbacks.
 
-    ``attributes`` gives those that make a copy of the estimator one that was fitted by a training as it stands.
+    The calling method must be decorated by :func:`with_callbacks`. ``attributes`` returns fitted attributes. With
+    these, a copy of the estimator is as if fitted by a training as it stands.
     """
     if not getattr(estimator, "_skl_callbacks", None):
         return None

@@ -28,7 +28,7 @@ __all__ = ["GNClassifier", "one_hot"]
 
 
 def one_hot(codes: np.ndarray, n_classes: int) -> np.ndarray:
-    """Rows of the unit matrix for class codes (n, 1): shape (n, n_classes)."""
+    """One-hot rows for class codes (n, 1): an array of shape (n, n_classes)."""
     return np.eye(n_classes)[codes[:, 0].astype(int)]
 
 
@@ -38,181 +38,204 @@ class GNClassifier(ClassifierMixin, BaseGN):
     Parameters
     ----------
     hidden_layer_sizes : "auto", int or sequence of int, default="auto"
-        Units of each hidden layer; ``()`` is a linear model. "auto" is (20,), or (16, 16) where there are 8
-        observations for each of its weights; for periodic inputs (see ``standardize``) (10,), or (12, 12). Where (20,)
-        has more than 1,000 weights it is (10, 10), and (5,) where that has more as well and most columns are indicators
-        of categories.
+        Number of units of each hidden layer; ``()`` is a linear model. "auto" chooses (20,), or (16, 16) where there
+        are 8 observations for each weight of that network. On periodic inputs (see ``standardize``) it chooses (10,),
+        or (12, 12) by the same rule. If (20,) has more than 1,000 weights, it chooses (10, 10). If (10, 10) has more as
+        well and most columns are indicators of categories, it chooses (5,).
     activation : str, default="auto"
-        "tanh", "logistic", "softplus", "silu", "gelu" or "identity"; "relu" works but is outside the theory, which
-        asks for smooth functions. "auto" is "tanh"; for two classes on up to 2,000 rows, with the evidence and
-        ``prior_groups="auto"``, one member in three has "relu" and the prior "unit", and for "auto" one layer of 20.
+        "tanh", "logistic", "softplus", "silu", "gelu", "identity" or "relu". "relu" works but is outside the theory,
+        which asks for smooth functions. "auto" is "tanh", with one exception: for two classes on up to 2,000 rows, with
+        ``prior_groups="auto"`` and the evidence, one member in three has "relu" and the prior "unit". If
+        ``hidden_layer_sizes`` is "auto" as well, such a member has (20,).
     linear_path : bool, default=True
-        Let the inputs feed the readout directly, beside the hidden layers, so that a linear model is within reach.
+        Connect the inputs directly to the readout, beside the hidden layers, so that the network can represent any
+        linear model.
     network : torch.nn.Module, default=None
-        A network of your own in the place of the built-in one, of which ``hidden_layer_sizes``, ``activation`` and
-        ``linear_path`` then must be left alone: it maps rows of scaled columns (n, n_columns) to logits (n, n_outputs),
-        each row on its own: one for two classes, else one a class or label. It is copied, never changed, in evaluation
-        mode; the Jacobian comes from :mod:`torch.func`, at a cost (docs/guide/network.md). The first member begins from
-        its own weights, others from what ``reset_parameters`` of its parts draws.
+        A network of your own in the place of the built-in one. ``hidden_layer_sizes``, ``activation`` and
+        ``linear_path`` must then keep their defaults. The module maps rows of scaled columns (n, n_columns) to logits
+        (n, n_outputs), each row on its own. Two classes need one logit; otherwise each class or label needs one. The
+        fit copies the module, never changes it, and uses it in evaluation mode. :mod:`torch.func` computes the
+        Jacobian, which takes more time than for the built-in network (docs/guide/network.md). The first member starts
+        from the module's own weights. Other members start from weights that ``reset_parameters`` of its parts draws.
     alpha : float, default=1.0
-        Output scaling factor of the network, ``f(x) = alpha * net(x)``; **not** the L2 penalty that
-        :class:`~sklearn.neural_network.MLPClassifier` calls alpha (that is ``l2_regularization``). Large values keep
-        training near its initial point, small ones let the hidden features move.
+        Factor on the output of the network, ``f(x) = alpha * net(x)``. It is **not** the L2 penalty that scikit-learn's
+        ``MLPRegressor`` and ``MLPClassifier`` call alpha; that penalty is ``l2_regularization``. A large alpha keeps
+        training near its initial point; a small alpha lets the hidden features move.
     init : {"random", "symmetric", "centered"}, default="random"
-        "symmetric" pairs units whose outputs cancel (even widths only), "centered" subtracts the initial network;
-        both make the output exactly 0 at the start.
+        "random" draws the weights. "symmetric" pairs units whose outputs cancel (even widths only). "centered"
+        subtracts the initial network. "symmetric" and "centered" make the output exactly 0 at the start.
     damping : "adaptive", float or damping rule, default="adaptive"
-        Damping of the Gauss-Newton system: adapted to the gain ratio; constant, as in the Levenberg-Marquardt flow (0
-        is pure Gauss-Newton, with the shortest step where the system is singular); or a rule of :mod:`skgn.damping`. A
-        step that does not lower the objective is retried with more damping if adaptive, and shortened otherwise.
-        "adaptive" also takes short cuts to the minimum of the objective where it is fixed (a float
-        ``l2_regularization``, ``step_size=1``, no warm start): after every step the readout is solved for the hidden
-        layers (variable projection), and where there are at least 16 samples a weight, and 1,000, training begins on a
-        part of them. ``skgn.damping.GainRatio()`` is the same rule without short cuts.
+        Damping of the Gauss-Newton system. "adaptive" adapts the damping to the gain ratio. A float keeps it constant,
+        as in the Levenberg-Marquardt flow. 0 is pure Gauss-Newton; where the system is singular, it takes the shortest
+        step. A rule is an object of :mod:`skgn.damping`, or one of your own with the same methods. A step that does not
+        lower the objective is retried with more damping if the damping adapts, and is shortened otherwise.
+
+        "adaptive" also takes two short cuts to the minimum where the objective is fixed: with a float
+        ``l2_regularization``, ``step_size=1`` and no warm start. First, the fit solves the readout for the hidden
+        layers (variable projection) after every step. Second, training begins on a part of the samples where there are
+        at least 16 for each weight, and at least 1,000. In mini-batches it starts with more damping and lowers it more
+        slowly. ``skgn.damping.GainRatio()`` is the same rule without any of this.
     step_size : float in (0, 1], default=1.0
-        Fraction of the Gauss-Newton step that is taken; small values follow the flow.
+        Fraction of the Gauss-Newton step that is taken. Small values follow the continuous flow.
     l2_regularization : "evidence" or float >= 0, default="evidence"
-        "evidence" estimates one precision for each prior group while training, without a validation set.
-        A float is the l2 of the objective ``mean loss + l2 / 2 * ||w||^2``, with all weights in w, biases included.
+        "evidence" estimates one precision for each prior group while training, without a validation set. A float is the
+        l2 of the objective ``mean loss + l2 / 2 * ||w||^2``, where w holds all weights, biases included.
     prior_groups : {"auto", "feature", "layer", "shared", "unit"}, default="auto"
-        Which weights share a precision when it is estimated: "feature" has one for the first-layer weights of each
-        feature, or of each column of periodic inputs and of categories (automatic relevance determination), "layer" one
-        for all of these, "shared" one for all weights; "unit" sets every precision to 1 instead. "auto" has members of
-        both "feature" and "layer", or "layer" where nothing is compared.
+        Which weights share an estimated precision. "feature" gives the first-layer weights of each feature a precision
+        of their own (automatic relevance determination). Periodic inputs and categories then have a precision for each
+        of their columns. "layer" gives all first-layer weights one precision, "shared" all weights of the network.
+        "unit" estimates no precision and sets each to 1. "auto" trains members of both "feature" and "layer", and of
+        "layer" only where nothing is compared (a float ``l2_regularization``, :meth:`partial_fit`).
     n_estimators : int or "auto", default="auto"
-        Networks whose predictions are averaged, by ``weights_``. What is left open (scaling of the inputs with the
-        hidden layers for it, prior, the steepness of its units) comes in all kinds, so that
-        members complement each other. "auto" is 6 of six kinds, or 4 above 2,000 rows, above 1,000 weights, and
-        where nothing is compared (a float ``l2_regularization``, :meth:`partial_fit`). Up to 2,000 rows every network
-        that starts is a member. Above, twice as many are compared on 2,000 rows after 16 iterations, by approximate
-        leave-one-out, and the better half goes on. With 1, three short starts are compared in this way.
+        Number of networks whose predictions are averaged with ``weights_``. What the parameters leave open comes in all
+        kinds, so that members complement each other. That is the scaling of the inputs with its hidden layers, the
+        prior, and the steepness of the units. "auto" is 6. It is 4 above 2,000 rows, above 1,000 weights, and where
+        nothing is compared (a float ``l2_regularization``, :meth:`partial_fit`).
+
+        Up to 2,000 rows every network that starts becomes a member. Above 2,000 rows twice as many networks start. They
+        train for 16 iterations on 2,000 rows; approximate leave-one-out then compares them, and the better half goes
+        on. With 1, three short starts are compared in the same way.
     solver : {"auto", "primal", "dual", "cg"}, default="auto"
-        Factorise the system of weights (P x P) or that of samples times outputs (n k x n k), or solve by conjugate
-        gradients: no factorisation and no more memory than some vectors of P, but also no posterior, so that
-        ``l2_regularization`` must be a float. "auto" takes the cheaper factorisation that fits in memory, and "cg"
-        where neither does. With many classes "cg" may be ten times as fast.
+        "primal" factorises the system of the weights (P x P), "dual" the system of samples times outputs (n k x n k).
+        "cg" solves the system by conjugate gradients, without a factorisation. It needs no more memory than some
+        vectors of P. It gives no posterior, so that ``l2_regularization`` must be a float. "auto" takes the cheaper
+        factorisation that fits in memory, and "cg" if neither fits. With many classes "cg" may be ten times as fast.
     batch_size : int, "auto" or None, default=None
-        Rows of a mini-batch; with None every iteration sees all rows. Each batch's damped system is solved exactly, in
-        the dual where batch and outputs are fewer than weights (never with evidence, which has to know the Gram matrix;
-        not exactly with ``solver="cg"``), and the step is tested on the next batch (see
-        ``skgn.batches``); an iteration is then a pass over all rows. For long tables. "auto" is two rows a weight
-        and column of the loss's curvature, 1,000 at least, and all rows where that makes fewer than four batches.
-        :meth:`partial_fit` takes None for "auto".
+        Number of rows in a mini-batch, for long tables. An iteration is then a pass over all rows. With None every
+        iteration uses all rows at once. The damped system of each batch is solved exactly, except with ``solver="cg"``,
+        and the step is tested on the next batch (see ``skgn.batches``). The dual solver is used where a batch has fewer
+        rows times outputs than weights. With evidence it is never used, because the evidence needs the Gram matrix.
+        "auto" is two rows for each weight and column of the loss's curvature, and at least 1,000. If that makes fewer
+        than four batches, "auto" means all rows. :meth:`partial_fit` takes None for "auto".
     max_iter : int, default=100
-        Largest number of iterations; 0 leaves the initial network.
+        Largest number of iterations; 0 keeps the initial network.
     max_time : float, default=None
-        Seconds after which training ends with the best weights so far: between two iterations, or batches; ``status_``
-        is then "max_time". Members share the time; one that has hardly begun is left out. What follows the training
-        comes on top, about two iterations a member: posterior and left-out samples.
+        Seconds after which training ends with the best weights so far. It ends between two iterations or batches, and
+        ``status_`` is then "max_time". Members share the time; a member that has hardly begun is left out. The
+        posterior and the left-out samples take further time after the training, about two iterations a member.
     tol : float, default=1e-3
-        With a float ``l2_regularization`` training has converged when actual and predicted decrease stay below tol
-        relative to the objective for ``n_iter_no_change`` iterations, or when the gradient falls below tol^2 in
-        relative terms. With evidence, when the log evidence has not risen by tol per sample for twice as many
-        iterations; where it has fallen since, the weights of its peak are kept.
+        Tolerance of the tests of convergence. With a float ``l2_regularization``, training has converged when actual
+        and predicted decrease stay below tol for ``n_iter_no_change`` iterations, relative to the objective. It has
+        also converged when the gradient falls below tol^2 in relative terms. With evidence, training has converged when
+        the log evidence has not risen by tol per sample for twice as many iterations. If the evidence has fallen since
+        its peak, the fit keeps the weights of the peak.
     early_stopping : bool, default=False
         Stop each member when its loss on a validation set has not fallen by ``tol``, in relative terms, for
-        ``n_iter_no_change`` iterations, and go back to the weights where it was lowest. For a float
-        ``l2_regularization`` above all: the evidence needs no validation set.
+        ``n_iter_no_change`` iterations. The member then goes back to the weights where that loss was lowest. This is
+        useful with a float ``l2_regularization`` above all: the evidence needs no validation set.
     validation_fraction : float, default=0.1
-        Part of the rows that is kept for validation with ``early_stopping=True``, stratified by class, unless ``fit``
-        is given a validation set. Equal rows stay together.
+        Part of the rows that ``early_stopping=True`` keeps for validation, stratified by class, unless ``fit`` is given
+        a validation set. Equal rows stay together.
     n_iter_no_change : int, default=5
-        See ``tol`` and ``early_stopping``.
+        Number of iterations without progress before training stops; see ``tol`` and ``early_stopping``.
     standardize : bool, "robust", "rank" or "periodic", default=True
-        Scale inputs: "robust" for hidden layers by median and interquartile range, squashed smoothly at 3 units, and
-        for the linear path by mean and standard deviation, clipped at two ranges beyond the values seen; "rank" to the
-        normal scores z of their ranks; "periodic" to these and, for features of three values or more, sin 2z and cos 2z
-        beside them. True is "robust", with "periodic" for a part of the members where there are hidden layers of up
-        to 1,000 weights and no float ``l2_regularization``.
+        How the inputs are scaled. "robust" scales the inputs of the hidden layers by median and interquartile range,
+        and squashes them smoothly at 3 units. It scales the inputs of the linear path by mean and standard deviation,
+        and clips them at two ranges beyond the values seen. "rank" replaces the values by the normal scores z of their
+        ranks. "periodic" takes these scores and adds sin 2z and cos 2z for features of three values or more. True is
+        "robust". A part of the members then has "periodic", where hidden layers have up to 1,000 weights and
+        ``l2_regularization`` is no float.
     categorical_features : "from_dtype", array-like of int, bool or str, or None, default="from_dtype"
         The features that are categories: by position, as a mask, or by name in a data frame (pandas, polars, pyarrow).
-        "from_dtype" takes the columns of a data frame that are categorical, enumerations or strings, and those of
-        objects other than numbers; none of an array. Booleans are the numbers 0 and 1. A category of up to 10 levels,
-        of which a missing cell is one, has an indicator for each (all 0 for a level not seen). One of more, or any
-        where there would be more than 250 indicators, has a column for the mean target of its level, cross-fitted and
-        smoothed (:class:`~sklearn.preprocessing.TargetEncoder`), for each of three or more classes; where y has several
-        columns, and in :meth:`partial_fit`, one of more than 10 has indicators for its 9 most frequent levels and one
-        for all others. Missing numbers become the median, with an indicator for features that had missing ones
-        in training. Equal rows count once in all of this.
+        "from_dtype" takes the columns of a data frame that hold categories, enumerations, strings, or objects other
+        than numbers. It takes none of an array. Booleans are the numbers 0 and 1.
+
+        A category of up to 10 levels has an indicator for each level; all are 0 for a level not seen in training. A
+        missing cell is a level too. A category of more levels has a column for the mean target of its level,
+        cross-fitted and smoothed (:class:`~sklearn.preprocessing.TargetEncoder`). Three or more classes have a column
+        each. If there would be more than 250 indicators, every category has mean targets. If y has several columns, and
+        in :meth:`partial_fit`, no category has mean targets. A category of more than 10 levels then has indicators for
+        its 9 most frequent levels and one for all others.
+
+        Missing numbers become the median. A feature that had missing numbers in training has an indicator of them.
+        Equal rows count once in all of this.
     warm_start : bool, default=False
         Start from the weights of the previous fit.
     device : str, default="auto"
-        "auto" (CUDA where there is one and the problem is large enough to gain), "cpu", "cuda", "cuda:1", "mps".
+        "auto", "cpu", "cuda", "cuda:1" or "mps". "auto" takes CUDA where it is available and the problem is large
+        enough to gain.
     dtype : {"float64", "float32"}, default="float64"
-        Precision of network outputs and Jacobian products in training; linear systems and predictions are float64.
+        Precision of network outputs and Jacobian products in training. Linear systems and predictions are always
+        float64.
     record_spectrum : bool, default=False
         Add the extreme eigenvalues of the smaller of Gram matrix and kernel to ``history_``.
     n_jobs : int, default=None
-        Candidates trained at once, in threads of one torch thread each, under any backend of joblib.
+        Number of candidates that train at once, under any backend of joblib. Each candidate trains in a thread of its
+        own, with one torch thread.
     random_state : int, RandomState instance or None, default=None
-        Draws the initial weights; an int makes fits reproducible.
+        Source of the initial weights; an int makes fits reproducible.
     verbose : int or bool, default=0
-        Print a line each iteration; of several networks it says which one it is about. For a progress bar see
-        :meth:`set_callbacks`, with scikit-learn 1.9 or later.
+        Print a line for each iteration. If there are several networks, each line names its network. For a progress bar
+        see :meth:`set_callbacks`, with scikit-learn 1.9 or later.
     class_weight : "balanced", dict or None, default=None
-        Weights of the classes, multiplied with ``sample_weight``; "balanced" is ``n / (n_classes * n_in_class)``.
+        Weights of the classes, multiplied with ``sample_weight``. "balanced" gives each class the weight
+        ``n / (n_classes * n_in_class)``.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         The class labels; for a multilabel y the indices of the labels.
     coefs_, intercepts_ : list of ndarray
-        Weights of the best member by layer, (inputs, outputs) and (outputs,); with ``linear_path`` the inputs of the
-        readout are the last hidden layer's units followed by those of the linear path: one for each feature (for each
-        column of ``preprocessor_``, if there is one), of robust inputs (``estimators_[0].inputs``) the straight ones,
-        or with periodic inputs all scores, then the sines, then the cosines. With ``network=`` its parameters, in
-        order, and no intercepts.
+        Weights of the best member by layer, (inputs, outputs) and (outputs,). With ``linear_path`` the readout's inputs
+        are the units of the last hidden layer, followed by the inputs of the linear path. The linear path has an input
+        for each feature, or for each column of ``preprocessor_`` if there is one. For robust inputs
+        (``estimators_[0].inputs``) these are the straight columns. For periodic inputs they are all scores, then all
+        sines, then all cosines. With ``network=`` the list has the module's parameters, in order, and there are no
+        intercepts.
     network_ : torch.nn.Module
-        Only with ``network=``: a copy in float64 with the weights of the best member, which maps scaled inputs to its
-        outputs over ``alpha``.
+        Only with ``network=``: a copy of the module in float64 with the weights of the best member. It maps scaled
+        inputs to the member's outputs divided by ``alpha``.
     estimators_ : list
-        The trained members, the largest weight first: the first is called the best.
+        The trained members, the largest weight first. The first member is called the best.
     weights_ : ndarray of shape (n_members,)
-        Weight of each member in a prediction, summing to 1: those of the mixture that predicts left-out samples best,
-        drawn towards equal ones. A member of weight 0 has failed, and takes no part. Where left-out samples cannot be
-        predicted (``solver_`` "cg", undetermined weights, streams) all are equal.
+        Weight of each member in a prediction; the weights sum to 1. They are the weights of the mixture that predicts
+        left-out samples best, drawn towards equal weights. A member of weight 0 has failed and takes no part. All
+        weights are equal where left-out samples cannot be predicted (``solver_`` "cg", undetermined weights, streams).
     n_outputs_ : int
-        Outputs of the network.
+        Number of outputs of the network.
     n_iter_ : int
-        Iterations of the best member, those after its peak included.
+        Number of iterations of the best member, with the iterations after its peak.
     loss_ : float
-        Its weighted mean data loss.
+        Weighted mean data loss of the best member.
     loss_curve_ : list of float
-        That loss after each iteration.
+        Data loss of the best member after each iteration.
     history_ : dict of ndarray
-        For the starting point and each iteration of the best member (on all samples, if training began on some with a
-        float ``l2_regularization``): "objective", "loss", "gradient_norm", "riemannian_gradient_norm" (the output-space
-        gradient projected onto the range of the Jacobian, in the norm of the mean over samples and of the loss
-        curvature; a lower bound with ``solver_`` "cg"), "damping", "gain_ratio", "step_norm", "distance_from_init",
-        "n_effective_parameters", "log_evidence", "noise_std", "time" (seconds); with early
-        stopping "validation_loss".
+        Values at the starting point and after each iteration of the best member. If training began on a part of the
+        samples (with a float ``l2_regularization``), the history begins where all samples take part. The keys are
+        "objective", "loss", "gradient_norm", "riemannian_gradient_norm", "damping", "gain_ratio", "step_norm",
+        "distance_from_init", "n_effective_parameters", "log_evidence", "noise_std", "time" (seconds), and
+        "validation_loss" with early stopping. "riemannian_gradient_norm" belongs to the output-space gradient,
+        projected onto the range of the Jacobian. Its norm is that of the mean over samples and of the loss curvature.
+        With ``solver_`` "cg" the value is a lower bound.
     status_, status_message_ : str
-        Why training stopped, in a word and in a sentence.
+        The reason why training stopped, in a word and in a sentence.
     solver_ : {"primal", "dual", "cg"}
-        The solver used.
+        The solver that was used.
     damping_ : float
         The last damping.
     log_evidence_ : float or None
-        Log evidence of the best member, in nats; None for a float
-        ``l2_regularization``.
+        Log evidence of the best member in nats. It is None for a float ``l2_regularization``.
     left_out_score_ : float
-        What score the fit expects on new rows: the part of the best constant's mean loss that it takes away from
-        training rows, each predicted without itself (McFadden's
-        R2). At most 1, below 0 where a constant is better; nan where it is not known: with a float
-        ``l2_regularization`` and several members, with ``solver_`` "cg", in streams, and where members interpolate.
+        The score that the fit expects on new rows. Each training row is predicted without itself. The score is the part
+        of the best constant's mean loss that these predictions take away (McFadden's R2). It is at most 1, and below 0
+        where a constant predicts better. It is nan with a float ``l2_regularization`` and several members, with
+        ``solver_`` "cg", in streams, and where members interpolate.
     n_effective_parameters_ : float
-        Weights of the best member that the data determine, between 0 and their number; nan with ``solver_`` "cg".
+        Number of weights of the best member that the data determine; nan with ``solver_`` "cg".
     temperature_ : float
-        What the members' outputs are divided by before they become probabilities: below 1 it makes them surer, above
-        less sure. Set by left-out samples with ``l2_regularization="evidence"``, else 1.
+        Divisor of the members' outputs before they become probabilities. A temperature below 1 makes the members surer,
+        a temperature above 1 less sure. Left-out samples set it with ``l2_regularization="evidence"``; otherwise it is
+        1.
     feature_relevance_, feature_importances_ : ndarray of shape (n_features,)
-        Share of each feature in what the predictions react to (total Sobol indices by exchange of values between
-        rows, in all columns of a category together); non-negative, summing to 1, 0 for a feature switched off: one that
-        moves the predictions no more than chance lets a column of noise do, or less than 15 % of an equal share.
+        Share of each feature in what the predictions react to; the shares are non-negative and sum to 1. They are total
+        Sobol indices by exchange of values between rows, in all columns of a category together. A feature of share 0 is
+        switched off. It moves the predictions no more than chance lets a column of noise do, or less than 15 % of an
+        equal share.
     preprocessor_ : Pipeline or None
-        What X goes through before it is scaled; None where in training all features were numbers and none was missing.
-        ``preprocessor_.get_feature_names_out()`` names its columns, and ``preprocessor_.set_output`` makes frames of
-        them. Its first step reads a table into floats, its second is a :class:`~sklearn.compose.ColumnTransformer`.
+        The transformers that X goes through before it is scaled. It is None where in training all features were numbers
+        and none was missing. ``preprocessor_.get_feature_names_out()`` names its columns, and
+        ``preprocessor_.set_output`` turns its output into data frames. The first step reads a table into floats; the
+        second step is a :class:`~sklearn.compose.ColumnTransformer`.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -369,7 +392,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         return sample_weight * self._class_factors(totals)[codes]
 
     def _class_factors(self, totals: np.ndarray) -> np.ndarray:
-        """Weight of each class, for the total sample weights of the classes."""
+        """Compute the weight of each class from the total sample weight of each class."""
         if self.class_weight is None:
             return np.ones(len(totals))
         if isinstance(self.class_weight, str):
@@ -388,7 +411,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         return not self._multilabel and len(self.classes_) > 2
 
     def _fit_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> None:
-        """Classes are all there is to know."""
+        """Do nothing: a classifier needs to know its classes only."""
 
     def _target_type(self, Y: np.ndarray) -> str | None:
         if self._multilabel:
@@ -409,21 +432,21 @@ class GNClassifier(ClassifierMixin, BaseGN):
         return None if self._multilabel else Y[:, 0]
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
-        """Train in one pass on a block of rows, going on from the blocks before, or from a fit.
+        """Train in one pass on a block of rows. Training goes on from the blocks before, or from a fit.
 
-        Damping, scalings, the remembered curvature and the estimated precisions are kept from block to block; all
-        scalings and ``preprocessor_`` are those of the first block. Nothing is compared: what is "auto" is chosen as
-        for a single network. ``max_iter``, ``max_time`` and ``tol`` have no part in it; an interrupted call leaves what
-        there was before. The temperature is 1.
+        Damping, scalings, the remembered curvature and the estimated precisions are kept from block to block. All
+        scalings and ``preprocessor_`` are those of the first block. No candidates are compared: "auto" means what it
+        means for a single network. ``max_iter``, ``max_time`` and ``tol`` have no effect. An interrupted call leaves
+        the model as it was before. The temperature is 1.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Best some thousand rows, in random order: it is parted into batches of ``batch_size`` rows ("auto" if
-            None), at least two.
+            A block works best with some thousand rows in random order. It is divided into batches of ``batch_size``
+            rows ("auto" if None), at least two.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
         classes : array-like of shape (n_classes,), default=None
-            All classes there will be; needed at the first call, but for a multilabel y.
+            All classes that any block will contain. The first call needs them, except for a multilabel y.
         sample_weight : array-like of shape (n_samples,), default=None
 
         Returns
@@ -433,7 +456,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Raises
         ------
         ValueError, TypeError
-            As :meth:`fit`; what was learned before is kept.
+            As for :meth:`fit`. The model then keeps what it has learned before.
         """
         return self._partial_fit(X, y, sample_weight, classes)
 
@@ -442,7 +465,10 @@ class GNClassifier(ClassifierMixin, BaseGN):
         self.temperature_ = ensemble.temperature
 
     def _log_proba(self, X: Any) -> tuple[np.ndarray, np.ndarray | None, np.dtype]:
-        """Log of the members' mean probabilities by their weights, (n, k); for logits also that of the complements."""
+        """Logarithm of the members' weighted mean probabilities, (n, k).
+
+        For logits, the second array holds the logarithm of the complements.
+        """
         scaled, dtype = self._scale_inputs(X)
         outputs, weights = self._outputs(scaled) / self.temperature_, self.voters()[1]
         if self._multiclass:
@@ -451,7 +477,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         return positive, negative, dtype
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Logarithm of :meth:`predict_proba`, without the underflow of taking it afterwards.
+        """Predict the logarithms of the class probabilities. They do not underflow.
 
         Parameters
         ----------
@@ -467,7 +493,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         return positive.astype(dtype, copy=False)
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Predict class probabilities: the mean over the members, by their ``weights_``.
+        """Predict class probabilities: the mean over the members, weighted by ``weights_``.
 
         Parameters
         ----------
@@ -476,12 +502,13 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Returns
         -------
         p : ndarray of shape (n_samples, n_classes)
-            Columns in the order of ``classes_``, rows summing to 1; for a multilabel y the probability of each label.
+            The columns are in the order of ``classes_``, and each row sums to 1. For a multilabel y each column holds
+            the probability of a label.
         """
         return np.exp(self.predict_log_proba(X))
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Log odds (binary and multilabel) or log probabilities (multiclass) of the averaged probabilities.
+        """Compute the log odds (binary and multilabel) or log probabilities (multiclass) of the averaged probabilities.
 
         Parameters
         ----------
@@ -490,7 +517,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Returns
         -------
         scores : ndarray of shape (n_samples,) for two classes, else (n_samples, n_classes)
-            ``predict`` takes the largest, or for two classes and for labels those above 0.
+            ``predict`` takes the class with the largest score. For two classes and for labels it takes scores above 0.
         """
         positive, negative, dtype = self._log_proba(X)
         scores = positive if negative is None else positive - negative
@@ -498,7 +525,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         return scores if self._multilabel or len(self.classes_) > 2 else scores[:, 0]
 
     def predict(self, X: Any) -> np.ndarray:
-        """Predict the most probable class, or the set of labels more probable than not.
+        """Predict the most probable class or, for a multilabel y, all labels with a probability above one half.
 
         Parameters
         ----------

@@ -2,16 +2,17 @@
 
     (G + diag(a) + damping I) step = -gradient,        G = J'J / S
 
-needs products with J and J' only, and some vectors of the size of the weights: it serves where neither P^2 nor
-(n c)^2 numbers fit in memory. The preconditioner is the diagonal of the system, which the factored Jacobian yields as
-sum_i D_i^2 (x) u_i^2 in one pass.
+The method needs only products with J and J', and some vectors of the size of the weights. It serves where neither P^2
+nor (n c)^2 numbers fit in memory. The preconditioner is the diagonal of the system. The factored Jacobian computes it
+as sum_i D_i^2 (x) u_i^2 in one pass.
 
-From 0, each iterate minimises the quadratic model over a Krylov space, so that however early the iteration ends
+The iteration starts from 0, and each iterate minimises the quadratic model over a Krylov space. So, however early the
+iteration ends,
 
     step' (G + diag(a) + damping I) step = -gradient' step        and   gradient' step < 0
 
-as for the exact solution: predicted decreases stay true. A start from an earlier step would give that up. (Rounding
-spoils it over many products; the step is scaled to its own minimum at last, which restores it.)
+as for the exact solution, and predicted decreases stay true. A start from an earlier step would lose that. (Rounding
+spoils it over many products. At the end the step is scaled to its own minimum, which restores it.)
 
 References
 ----------
@@ -32,27 +33,27 @@ from .jacobian import Jacobian
 
 __all__ = ["ConjugateGradient", "forcing_term"]
 
-#: Products with G for one step at the most: a step cut short still lowers the model (Martens, Deep learning via
+#: Largest number of products with G for a step: one cut short still lowers the model (Martens, Deep learning via
 #: Hessian-free optimization, ICML 2010, has the same number).
 _MOST_PRODUCTS = 250
 
-#: Products with G for the Riemannian norm, a figure of the history that must not cost as much as the step.
+#: Number of products with G for the Riemannian norm, which is for the history and must not cost as much as a step.
 _NORM_PRODUCTS = 3
 
 
 def forcing_term(gradient_norm: float) -> float:
     """Residual at which to stop, relative to the gradient: min(1/2, sqrt(||gradient||)).
 
-    It makes the convergence of exact Gauss-Newton steps superlinear without solving early systems in vain (Dembo,
-    Eisenstat and Steihaug; algorithm 7.1 of Nocedal and Wright). The norm is that of the inverse preconditioner, the
-    root of twice the decrease that a diagonal Newton step promises: in units of the loss, whatever those of weights
-    and inputs are.
+    This makes the convergence of exact Gauss-Newton steps superlinear, without solving early systems in vain (Dembo,
+    Eisenstat and Steihaug; algorithm 7.1 of Nocedal and Wright). The norm is that of the inverse preconditioner. It is
+    the root of twice the decrease that a diagonal Newton step promises. So it is in units of the loss, whatever the
+    units of weights and inputs are.
     """
     return min(0.5, math.sqrt(gradient_norm))
 
 
 class ConjugateGradient:
-    """Preconditioned conjugate gradients, ended early; no factorisation, hence no traces and no posterior.
+    """Preconditioned conjugate gradients, ended early. Without a factorisation there are no traces and no posterior.
 
     Parameters
     ----------
@@ -60,9 +61,9 @@ class ConjugateGradient:
     total_weight : float
         S.
     forcing : callable, default=forcing_term
-        The relative residual to stop at, given the norm of the gradient.
+        Function of the norm of the gradient that returns the relative residual to stop at.
     most_products : int, default=250
-        Products with G for one step.
+        Largest number of products with G for one step.
     """
 
     name = "cg"
@@ -79,7 +80,7 @@ class ConjugateGradient:
 
     def solve(self, gradient: Tensor, precision: list[Tensor], damping: float) -> Tensor:
         shift = self._J.network.expand(precision) + damping
-        # Of the solutions of a singular system the shortest is that of the plain iteration.
+        # A singular system has many solutions; the plain iteration finds the shortest.
         scale = self._diagonal + shift if float(shift.min()) > 0 else torch.ones_like(shift)
         tolerance = self._forcing(math.sqrt(float(gradient @ (gradient / scale))))
         return -_solve(lambda p: self._product(p) + shift * p, gradient, scale, tolerance, self._most)
@@ -88,23 +89,23 @@ class ConjugateGradient:
         return float(self._diagonal.sum())
 
     def riemannian_norm(self, gradient: Tensor) -> float:
-        """A lower bound: what a few products find of sqrt(g' G^+ g)."""
+        """Lower bound of sqrt(g' G^+ g) that a few products find."""
         scale = torch.where(self._diagonal > 0, self._diagonal, 1.0)
         x = _solve(self._product, gradient, scale, 0.0, _NORM_PRODUCTS)
         return math.sqrt(max(0.0, float(gradient @ x)))
 
     def inverse_traces(self, precision: list[Tensor]) -> tuple[list[Tensor], float]:
-        """Unknown: nan."""
+        """Return nan: the traces are unknown."""
         return [torch.full_like(a, torch.nan) for a in precision], math.nan
 
     def output_blocks(self, precision: list[Tensor]) -> None:
-        """Unknown: None."""
+        """Return None: the blocks are unknown."""
 
     def posterior_factor(self, precision: list[Tensor]) -> None:
-        """There is none."""
+        """Return None: there is no factor."""
 
     def _product(self, v: Tensor) -> Tensor:
-        """G v."""
+        """Compute G v."""
         return self._to_solver(self._J.normal_product(v.to(self._J.w))) / self._S
 
     @staticmethod
@@ -115,10 +116,10 @@ class ConjugateGradient:
 def _solve(
     product: Callable[[Tensor], Tensor], b: Tensor, scale: Tensor, tolerance: float, most_products: int
 ) -> Tensor:
-    """Solution of A x = b, from 0, preconditioned by diag(scale).
+    """Solve A x = b, from 0, preconditioned by diag(scale).
 
-    Ends at a residual of ``tolerance`` relative to b in the norm of diag(1 / scale), after ``most_products``, or where
-    rounding leaves no positive curvature; nan if a product is not finite.
+    The iteration ends at a residual of ``tolerance`` relative to b, in the norm of diag(1 / scale). It also ends after
+    ``most_products``, or when rounding leaves no positive curvature. The result is nan if a product is not finite.
     """
     x, r = torch.zeros_like(b), b.clone()
     z = r / scale

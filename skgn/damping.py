@@ -1,9 +1,10 @@
-"""Damping rules: which damping the next step gets, and what happens to a step that does not lower the objective.
+"""Damping rules: they set the damping of the next step, and say what follows a step that fails.
 
 `GainRatio` is the classical adaptive rule of Levenberg and Marquardt. `Constant` and the schedules follow the
-Levenberg-Marquardt flow, whose damping does not depend on single steps: a step that fails is then shortened instead.
+Levenberg-Marquardt flow, whose damping does not depend on single steps. A step fails if it does not lower the
+objective; the schedules then shorten it.
 
-A rule is a frozen description; all that changes during training is handed to it, so one rule may serve many fits.
+A rule is a frozen description. Training hands it everything that changes, so that one rule may serve many fits.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 __all__ = [
+    "Adaptive",
     "Constant",
     "DampingRule",
     "GainRatio",
@@ -30,11 +32,11 @@ __all__ = [
 
 
 class Iterate(NamedTuple):
-    """Where training stands when a rule is asked.
+    """State of the training when it asks a rule.
 
-    ``iteration`` is the time where training is a flow (:mod:`skgn.dynamics`): a step of length 1 takes as long.
-    ``curvature`` is the mean diagonal entry of G; ``smallest_eigenvalue()`` computes that of the smaller of G and the
-    kernel, at the cost of an eigendecomposition.
+    ``iteration`` counts iterations. In a flow (:mod:`skgn.dynamics`) it is the time; a step of length 1 takes time 1.
+    ``curvature`` is the mean diagonal entry of G. ``smallest_eigenvalue()`` computes the smallest eigenvalue of the
+    smaller of G and the kernel, at the cost of an eigendecomposition.
     """
 
     iteration: float
@@ -47,33 +49,33 @@ class Iterate(NamedTuple):
 
 @runtime_checkable
 class DampingRule(Protocol):
-    """What training asks of a damping rule."""
+    """Methods that training calls on a damping rule."""
 
     def initial(self, at: Iterate) -> float:
-        """Damping of the first step."""
+        """Return the damping of the first step."""
         ...
 
     def accepted(self, damping: float, gain_ratio: float, at: Iterate) -> float:
-        """Damping at the new iterate, reached with ``damping`` and ``gain_ratio``."""
+        """Return the damping at the new iterate, which a step with ``damping`` and ``gain_ratio`` has reached."""
         ...
 
     def rejected(self, damping: float, at: Iterate) -> float | None:
-        """A larger damping to try from the same iterate, or None to shorten the step instead."""
+        """Return a larger damping to try from the same iterate, or None to shorten the step instead."""
         ...
 
 
 @dataclass(frozen=True)
 class GainRatio:
-    """Adapt the damping to the gain ratio: actual over predicted decrease of the objective.
+    """Adapt the damping to the gain ratio, the actual over the predicted decrease of the objective.
 
     Parameters
     ----------
     initial_fraction : float, default=1e-2
         First damping, as a fraction of the mean diagonal entry of G.
     increase : float, default=4
-        Factor after a rejected step.
+        Factor on the damping after a rejected step.
     largest_decrease : float, default=0.2
-        Smallest factor after an accepted step; the factor is ``1 - (2 gain - 1)^3`` in between.
+        Smallest factor on the damping after an accepted step. The factor is ``1 - (2 gain - 1)^3`` in between.
 
     References
     ----------
@@ -103,12 +105,24 @@ class GainRatio:
         return damping * self.increase
 
 
+@dataclass(frozen=True)
+class Adaptive(GainRatio):
+    """The rule that ``damping="adaptive"`` stands for: :class:`GainRatio`, with more damping for mini-batches."""
+
+    def for_batches(self) -> GainRatio:
+        """The rule for steps on mini-batches, which approaches the damping from above.
+
+        A rejected step has cost its batch.
+        """
+        return GainRatio(initial_fraction=1.0, largest_decrease=0.7)
+
+
 class _FollowsSchedule(ABC):
-    """A damping that depends on the iterate only."""
+    """Base of the rules whose damping depends on the iterate only."""
 
     @abstractmethod
     def value(self, at: Iterate) -> float:
-        """The damping at an iterate."""
+        """Return the damping at an iterate."""
 
     def initial(self, at: Iterate) -> float:
         return self.value(at)
@@ -127,7 +141,7 @@ def _require(name: str, value: float, low: float, high: float = np.inf) -> None:
 
 @dataclass(frozen=True)
 class Constant(_FollowsSchedule):
-    """The same damping at every step, as in the Levenberg-Marquardt flow; 0 is pure Gauss-Newton."""
+    """Keep the same damping at every step, as in the Levenberg-Marquardt flow; 0 is pure Gauss-Newton."""
 
     damping: float
 
@@ -140,7 +154,7 @@ class Constant(_FollowsSchedule):
 
 @dataclass(frozen=True)
 class GeometricDecay(_FollowsSchedule):
-    """``max(start * decay^t, minimum)`` at iteration t = 0, 1, ...
+    """Lower the damping by a factor in each iteration: ``max(start * decay^t, minimum)`` for t = 0, 1, ...
 
     Parameters
     ----------
@@ -164,7 +178,10 @@ class GeometricDecay(_FollowsSchedule):
 
 @dataclass(frozen=True)
 class ProportionalToLoss(_FollowsSchedule):
-    """``factor`` times the mean data loss: large far from the optimum, vanishing as the data are fitted."""
+    """Set the damping to ``factor`` times the mean data loss.
+
+    The damping is large far from the optimum and vanishes as the network fits the data.
+    """
 
     factor: float = 1.0
 
@@ -177,7 +194,7 @@ class ProportionalToLoss(_FollowsSchedule):
 
 @dataclass(frozen=True)
 class ProportionalToGradient(_FollowsSchedule):
-    """``factor`` times the Euclidean norm of the objective's gradient."""
+    """Set the damping to ``factor`` times the Euclidean norm of the objective's gradient."""
 
     factor: float = 1.0
 
@@ -190,11 +207,11 @@ class ProportionalToGradient(_FollowsSchedule):
 
 @dataclass(frozen=True)
 class ProportionalToCurvature(_FollowsSchedule):
-    """``factor`` times the smallest eigenvalue of the smaller of G and the tangent kernel: the curvature-aware rule.
+    """Set the damping to ``factor`` times the smallest eigenvalue of the smaller of G and the tangent kernel.
 
-    The slowest output mode of the flow decays at the rate e / (e + damping) for the smallest eigenvalue e; damping
-    proportional to e makes that rate ``1 / (1 + factor)`` however small e is. Each iteration costs an
-    eigendecomposition of the system.
+    This is the curvature-aware rule. If e is the smallest eigenvalue, the slowest output mode of the flow decays at the
+    rate e / (e + damping). A damping proportional to e makes that rate ``1 / (1 + factor)``, however small e is. Each
+    iteration costs an eigendecomposition of the system.
 
     References
     ----------
@@ -212,9 +229,9 @@ class ProportionalToCurvature(_FollowsSchedule):
 
 
 def as_rule(damping: str | float | DampingRule) -> DampingRule:
-    """The rule for the estimators' ``damping`` parameter: ``"adaptive"``, a number, or a rule itself."""
+    """Turn the estimators' parameter ``damping`` into a rule: it is ``"adaptive"``, a number, or a rule already."""
     if isinstance(damping, str):
         if damping != "adaptive":
             raise ValueError(f"damping must be 'adaptive', a number or a rule of skgn.damping, got {damping!r}.")
-        return GainRatio()
+        return Adaptive()
     return Constant(float(damping)) if isinstance(damping, (int, float, Real)) else damping

@@ -1,6 +1,6 @@
-"""A fitted estimator examined: one line in words for each question, each with the number that it follows from.
+"""Examination of a fitted estimator: each line answers one question, with the number that the answer follows from.
 
-The findings about the fit itself are made here, those about its predictions in :mod:`skgn.calibration`.
+This module makes the findings about the fit itself. :mod:`skgn.calibration` makes the findings about its predictions.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from .backend import DTYPES, memory_budget, torch_threads
 from .calibration import more_regularisation, probability_findings, residual_findings
 from .classifier import GNClassifier
 from .directions import Dual, Primal, spectrum
-from .displays.fitted import best_of_search, feature_names, fitted_network
 from .ensemble import Member
+from .fitted import best_of_search, feature_names, fitted_network
 from .memory import system_memory
 from .regressor import GNRegressor
 from .report import SHOWN, Finding, Report, counted
@@ -33,7 +33,7 @@ __all__ = ["diagnose"]
 #: Relative error of a step, condition number times rounding unit, above which fewer than three digits are right.
 _STEP_ERROR = 1e-3
 
-#: Part of the weights that the data determine, above which the network may be too small for them.
+#: If the data determine more than this part of the weights, the network may be too small.
 _SATURATED = 0.9
 
 #: Part of the observations that the weights use up, above which a float l2 is too small to keep noise out of them, and
@@ -44,57 +44,58 @@ _USED_UP = 0.5
 #: which these could have been seen to matter: with fewer, half of the features that do are switched off at times.
 _MANY_SWITCHED_OFF, _OBSERVATIONS_PER_WEIGHT = 1 / 3, 3
 
-#: Rows that weights of samples sum to, below which they cannot be repetitions.
+#: Least sum of sample weights; weights that sum to less cannot be repetitions.
 _TWO_ROWS = 2
 
-#: Rows below which the intervals of a fit are too narrow.
+#: A fit on fewer rows has intervals that are too narrow.
 _DOZEN = 12
 
-#: Rows and system size up to which eigenvalues are computed here: about a second.
+#: Largest number of rows, and largest system, for eigenvalues: they take about a second.
 _SPECTRUM_ROWS, _SPECTRUM_SIZE = 2000, 1500
 
 
 def diagnose(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, verbose: bool = True) -> Report:
-    """Examine a fit and its predictions, and say in words what is well, what is not, and what to try next.
+    """Examine a fit and its predictions: say in words what is well, what is not, and what to try next.
 
-    Each line follows from the numbers it shows. X and y are best rows that the fit has not seen: whether it has cannot
-    be told from them, and for rows of the training data everything below the second heading looks better than it is.
+    Each line follows from the numbers it shows. X and y should be rows that the fit has not seen; the report cannot
+    tell whether they are. For rows of the training data everything below the second heading looks better than it is.
 
     Parameters
     ----------
     estimator : fitted estimator
         GNRegressor or GNClassifier, a pipeline that ends with one, or a search over one.
     X : array-like of shape (n_samples, n_features)
-        As for ``estimator.predict``.
+        Rows that ``estimator.predict`` can take.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-        Targets as in training; all classes must have been there.
+        Targets as in training. The training data must have contained all classes of y.
     sample_weight : array-like of shape (n_samples,), default=None
-        Repetitions of each row: rows of weight 2 count twice, also in the standard errors.
+        Number of repetitions of each row. A row of weight 2 counts twice, also in the standard errors.
     verbose : bool, default=True
         Print the report.
 
     Returns
     -------
     report : Report
-        Iterates over its findings; ``report[topic]`` is one of them, with its ``numbers``, ``verdict`` and ``advice``;
-        ``report.advice`` is all of the advice. The topics are
+        The findings, to iterate over. ``report[topic]`` is one finding, with its ``numbers``, ``verdict`` and
+        ``advice``; ``report.advice`` is the advice of all findings. The topics are
 
-        - from the fit: "convergence", "left_out" (``left_out_score_``), "weights" (their number, and that of
-          observations), "effective" (the weights that the data determine), "conditioning" and "features" (those
-          switched off). Eigenvalues are those of the smaller of Gram matrix and kernel of the best member: with
-          ``record_spectrum=True`` the last ones of the training, else at the final weights on at most 2,000 rows of X.
+        - from the fit: "convergence", "left_out" (``left_out_score_``), "weights" (the numbers of weights and
+          of observations), "effective" (the weights that the data determine), "conditioning", and "features" (which
+          are switched off). The eigenvalues belong to the smaller of the best member's Gram matrix and
+          kernel. With ``record_spectrum=True`` they are the last eigenvalues of the training. Otherwise they are
+          computed at the final weights on at most 2,000 rows of X.
         - from X and y: "skill" (against a constant prediction), "noise" (regression), "outliers" and "calibration".
-          A regression's residuals are divided by their predicted standard deviations; a classifier's confidence is the
-          probability of the class that it predicts.
+          The residuals of a regression are divided by their predicted standard deviations. The confidence of a
+          classifier is the probability of the class that it predicts.
 
     Raises
     ------
     TypeError
-        If ``estimator`` is something else.
+        If ``estimator`` is not one of these.
     ValueError
-        If X, y and sample_weight do not fit together or to the estimator, or no weight is positive.
+        If X, y and sample_weight do not fit together or do not fit the estimator, or if no weight is positive.
     sklearn.exceptions.NotFittedError
-        If it was not fitted.
+        If ``estimator`` is not fitted.
 
     Examples
     --------
@@ -123,7 +124,7 @@ def diagnose(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, verbo
 
 @dataclass(frozen=True)
 class _Case:
-    """A fitted model with rows of positive weight, X as the model itself takes it, and ``rows``, where they were."""
+    """A fitted model and the rows of positive weight: X as the model takes it, and ``rows``, their positions."""
 
     model: GNRegressor | GNClassifier
     X: Any
@@ -138,17 +139,17 @@ class _Case:
 
     @property
     def columns(self) -> int:
-        """Of the loss's curvature: outputs, or one less for a softmax."""
+        """Number of columns of the loss's curvature: the outputs, or one less for a softmax."""
         return self.model.likelihood().columns(self.member.network.n_outputs)
 
     @property
     def n_observations(self) -> float:
-        """Training samples times columns."""
+        """Number of training samples times columns."""
         return self.member.total_weight * self.columns
 
     @property
     def fixed_l2(self) -> float | None:
-        """The l2 if it was given as a float."""
+        """The l2 if it was given as a float, else None."""
         return None if isinstance(self.member.prior, str) else float(self.member.prior)
 
 
@@ -186,7 +187,7 @@ def _convergence(case: _Case) -> Finding:
     path = model.history_["objective" if model.log_evidence_ is None else "log_evidence"]
     change = float(abs(path[-1] - path[-2])) if len(path) > 1 else math.nan
     if model.log_evidence_ is None:
-        # Of the start, as the last one may be next to 0.
+        # Relative to the start, because the last value may be close to 0.
         change /= max(abs(float(path[0])), np.finfo(float).tiny)
     known = CONVERGED - {"stream"}
     converged = status in known
@@ -289,7 +290,7 @@ def _effective(case: _Case) -> Finding:
 def _conditioning(case: _Case) -> Finding:
     model, member = case.model, case.member
     lowest, highest, source = _extreme_eigenvalues(case)
-    # The weakest prior precision: with a float l2 that of every weight. A fit without iterations has no damping.
+    # The weakest prior precision; a float l2 gives it to every weight. A fit without iterations has no damping.
     shift = min(float(a.min()) for a in member.precision) + (model.damping_ if math.isfinite(model.damping_) else 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         condition = float(np.divide(highest, lowest))
@@ -327,11 +328,11 @@ def _less_damping(model: GNRegressor | GNClassifier, highest: float) -> str | No
 
 
 def _extreme_eigenvalues(case: _Case) -> tuple[float, float, str]:
-    """Of the smaller of G and kernel of the best member, and the data that they come from."""
+    """Extreme eigenvalues of the smaller of G and kernel of the best member, and the data that they come from."""
     model, member = case.model, case.member
     history = model.history_
     if "max_eigenvalue" in history:
-        # The weights are not the last ones where the evidence, or the validation loss, was better before.
+        # The weights are not the last ones if the evidence or the validation loss was better before.
         kept = [-1, *np.flatnonzero(history["loss"] == model.loss_)][-1]
         lowest, highest = (float(history[name][kept]) for name in ("min_eigenvalue", "max_eigenvalue"))
         return max(lowest, 0.0), highest, "training"
@@ -350,7 +351,10 @@ def _extreme_eigenvalues(case: _Case) -> tuple[float, float, str]:
 
 
 def _features(case: _Case, others: tuple[Finding, ...]) -> Finding:
-    """Dropping features is advised where the data could have told that they matter, and nothing else is amiss."""
+    """Find the features that are switched off.
+
+    The advice is to drop them if nothing else is amiss and the data could have told that they matter.
+    """
     share = case.model.feature_relevance_
     off = np.flatnonzero(share == 0)
     order = np.argsort(-share, kind="stable")

@@ -8,8 +8,8 @@ M = diag(a) + damping I and the n c x n c kernel K = J M^-1 J':
 
     step = -M^-1 (g - J' (S I + K)^-1 J M^-1 g)
 
-Without any prior and damping, a rank-deficient system has many solutions; all then take the shortest.
-Here ``a`` is given per (layer, input), one vector a layer, and J holds the roots of curvature and sample weights.
+Without prior and damping, a rank-deficient system has many solutions; every solver then takes the shortest one. Here
+``a`` is given per (layer, input), one vector for each layer. J contains the roots of curvature and sample weights.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ __all__ = ["Direction", "Dual", "Primal", "choose", "smallest_eigenvalue", "spec
 #: factorisations and inverse of a system per size^3, and in the dual the kernels and traces per entry and feature.
 _PRIMAL_CUBIC, _DUAL_CUBIC, _DUAL_ENTRIES = 1.3, 1.6, 5.0
 
-#: Columns of an inverse factor found at a time: few enough to skip its zeros, many enough for large products.
+#: Number of columns of an inverse factor in a step: few skip its zeros, many make large products.
 _INVERSE_COLUMNS = 96
 
 
 class Direction(Protocol):
-    """A solver for one linearisation, used for every damping tried there; ``name`` is that of the parameter value."""
+    """A solver for one linearisation, which serves for every damping tried there; ``name`` is its parameter value."""
 
     name: str
 
     def solve(self, gradient: Tensor, precision: list[Tensor], damping: float) -> Tensor:
-        """The step (P,); entries are not finite where the factorisation failed."""
+        """Return the step (P,); its entries are not finite if the factorisation failed."""
         ...
 
     def trace(self) -> float:
@@ -52,17 +52,17 @@ class Direction(Protocol):
         ...
 
     def riemannian_norm(self, gradient: Tensor) -> float:
-        """Norm of the output-space gradient's projection onto the range of the Jacobian: sqrt(g' G^+ g)."""
+        """Norm of the output-space gradient, projected onto the range of the Jacobian: sqrt(g' G^+ g)."""
         ...
 
     def inverse_traces(self, precision: list[Tensor]) -> tuple[list[Tensor], float]:
-        """Traces of (G + diag(a))^-1 per (layer, input), and log|G + diag(a)|; nan where it is not definite."""
+        """Traces of (G + diag(a))^-1 per (layer, input), and log|G + diag(a)|; nan if it is not definite."""
         ...
 
     def output_blocks(self, precision: list[Tensor]) -> Callable[[Jacobian], Tensor] | None:
-        """Function that gives the blocks J_i (G + diag(a))^-1 J_i' of a Jacobian of outputs, (n, c, c).
+        """Function that returns the blocks J_i (G + diag(a))^-1 J_i' of a Jacobian of outputs, (n, c, c).
 
-        None if the system is not definite. That of :class:`Primal` can be sent to another process.
+        None if the system is not definite. The function of :class:`Primal` can be sent to another process.
         """
         ...
 
@@ -77,7 +77,7 @@ class Primal:
     name = "primal"
 
     def __init__(self, jacobian: Jacobian, total_weight: float, gram: Tensor | None = None) -> None:
-        """Another matrix may be given in the place of the Jacobian's G."""
+        """Store the Jacobian; another matrix may replace its G."""
         self.G = _to_solver(jacobian.gram()).div_(total_weight) if gram is None else gram
         self._network, self._eps = jacobian.network, _rounding_unit(jacobian)
 
@@ -113,7 +113,7 @@ class Primal:
 
 
 class Dual:
-    """Cholesky factorisation of the n c x n c system; no array of P x P or n c x P."""
+    """Cholesky factorisation of the n c x n c system, without any array of P x P or n c x P."""
 
     name = "dual"
 
@@ -123,7 +123,7 @@ class Dual:
         self._K = torch.empty(0)
 
     def kernel(self, inverse_scale: list[Tensor]) -> Tensor:
-        """K = J M^-1 J' in float64; a multiple of the last one is not computed anew."""
+        """Compute K = J M^-1 J' in float64; a multiple of the last one is not computed again."""
         if self._scale:
             ratio = torch.cat(inverse_scale) / torch.cat(self._scale)
             if float(ratio.max() - ratio.min()) <= 1e-15 * float(ratio.max()):
@@ -198,7 +198,7 @@ class Dual:
 
 
 def _inverse_blocks(inverse: Tensor, outputs: Jacobian) -> Tensor:
-    """Blocks J_i (G + diag(a))^-1 J_i' for the inverse itself."""
+    """Blocks J_i (G + diag(a))^-1 J_i' from the inverse itself."""
     return _to_solver(outputs.diagonal_blocks(inverse.to(outputs.w)))
 
 
@@ -207,8 +207,8 @@ def woodbury_blocks(
 ) -> Tensor:
     """Blocks J_i (G + diag(a))^-1 J_i' at other samples, (m, c, c).
 
-    J (G + M)^-1 J' = J M^-1 J' - C' (S I + K)^-1 C for M = diag(a) and C = J_training M^-1 J'. With the dual's Cholesky
-    factor L of S I + K, ``solve`` gives L^-1 C.
+    J (G + M)^-1 J' = J M^-1 J' - C' (S I + K)^-1 C for M = diag(a) and C = J_training M^-1 J'. ``solve`` computes
+    L^-1 C with the dual's Cholesky factor L of S I + K.
     """
     inverse = [(1 / a).to(outputs.D[0]) for a in precision]
     half = solve(_to_solver(training.cross_kernel(outputs, inverse))).T
@@ -235,28 +235,28 @@ def choose(
     candidates: int = 1,
     workers: int = 1,
 ) -> Callable[[Jacobian, float], Direction]:
-    """Pick the direction: the cheaper factorisation among those that fit in memory, or else conjugate gradients.
+    """Choose the direction: the cheaper factorisation that fits in memory, or else conjugate gradients.
 
     Parameters
     ----------
     solver : {"auto", "primal", "dual", "cg"}
     network : Network
     n, c : int
-        Samples, and curvature columns per sample.
+        Number of samples, and of curvature columns per sample.
     device : torch.device
-        Where the Jacobian lives.
+        Device of the Jacobian.
     dtype : torch.dtype, default=torch.float64
-        Of the Jacobian.
+        Dtype of the Jacobian.
     evidence : bool, default=False
-        Whether traces and determinants are asked for, which only a factorisation gives.
+        Whether traces and determinants are needed, which only a factorisation gives.
     candidates, workers : int, default=1
-        Networks in training, and how many of them at a time.
+        Number of networks in training, and how many train at a time.
 
     Raises
     ------
     ValueError
-        If the chosen solver, or with "auto" every one, exceeds the available memory; or if the evidence is asked of
-        conjugate gradients.
+        If the chosen solver exceeds the available memory (with "auto": if every solver does). Also if conjugate
+        gradients are to give the evidence.
     """
     if evidence and solver == "cg":
         raise ValueError(
@@ -281,15 +281,15 @@ def choose(
 
 
 def spectrum(jacobian: Jacobian, direction: Direction, total_weight: float) -> tuple[float, float]:
-    """Extreme eigenvalues of the smaller of G (P x P) and the kernel J J' / S (n c x n c).
+    """Compute the extreme eigenvalues of the smaller of G (P x P) and the kernel J J' / S (n c x n c).
 
-    A loss with fewer columns than outputs, the softmax, does not see a constant added to all outputs: G is 0 in as many
-    directions as the readout has inputs. These are left out.
+    A softmax has fewer columns than outputs, because it does not see a constant added to all outputs. G is then 0 in as
+    many directions as the readout has inputs. These eigenvalues are left out.
 
     Raises
     ------
     ValueError
-        If that matrix exceeds the available memory, as it may with conjugate gradients.
+        If this matrix exceeds the available memory, as it may with conjugate gradients.
     """
     rows, P = jacobian.shape
     if isinstance(direction, Primal):
@@ -307,13 +307,13 @@ def spectrum(jacobian: Jacobian, direction: Direction, total_weight: float) -> t
         matrix = _to_solver(matrix) / total_weight
     network = jacobian.network
     unseen = (network.n_outputs - jacobian.c) * network.shapes[-1][1]
-    # The nonzero eigenvalues of both are the same; of the larger one the rest are 0.
+    # Both have the same nonzero eigenvalues; the larger matrix also has zeros.
     eigenvalues = torch.linalg.eigvalsh(matrix)[-min(rows, P - unseen) :]
     return float(eigenvalues[0]), float(eigenvalues[-1])
 
 
 def smallest_eigenvalue(jacobian: Jacobian, direction: Direction, total_weight: float) -> float:
-    """The lower end of :func:`spectrum`."""
+    """Compute the smaller value of :func:`spectrum`."""
     return spectrum(jacobian, direction, total_weight)[0]
 
 
@@ -326,7 +326,10 @@ def _to_solver(values: Tensor) -> Tensor:
 
 
 def _shifted_cholesky(A: Tensor, shift: Tensor | float) -> Tensor | None:
-    """Lower Cholesky factor of A + diag(shift), None if not definite; A is lent its diagonal rather than copied."""
+    """Lower Cholesky factor of A + diag(shift); None if not definite.
+
+    A's own diagonal changes for the moment, so that A is not copied.
+    """
     diagonal = A.diagonal().clone()
     A.diagonal().add_(shift)
     L, info = torch.linalg.cholesky_ex(A)
@@ -335,13 +338,16 @@ def _shifted_cholesky(A: Tensor, shift: Tensor | float) -> Tensor | None:
 
 
 def _cholesky_solve(L: Tensor, b: Tensor) -> Tensor:
-    """(L L')^-1 b; unlike ``torch.cholesky_solve``, without a copy of L, which takes longer than the solution."""
+    """Compute (L L')^-1 b.
+
+    Unlike ``torch.cholesky_solve``, it does not copy L; the copy takes longer than the solution.
+    """
     half = torch.linalg.solve_triangular(L, b[:, None], upper=False)
     return torch.linalg.solve_triangular(L.mT, half, upper=True)[:, 0]
 
 
 def _inverse_diagonal(L: Tensor) -> Tensor:
-    """Diagonal of (L L')^-1: the squared columns of L^-1, at half the cost of the inverse itself."""
+    """Diagonal of (L L')^-1 from the squared columns of L^-1, at half the cost of the inverse itself."""
     P = len(L)
     diagonal = L.new_empty(P)
     for a in range(0, P, _INVERSE_COLUMNS):
@@ -352,17 +358,17 @@ def _inverse_diagonal(L: Tensor) -> Tensor:
 
 
 def _rounding_unit(jacobian: Jacobian) -> float:
-    """Relative error of the entries of a system: it was summed in the Jacobian's dtype, if solved in float64."""
+    """Relative error of a system's entries: it was summed in the Jacobian's dtype, even if solved in float64."""
     return float(torch.finfo(jacobian.w.dtype).eps)
 
 
 def _cutoff(diagonal: Tensor, eps: float) -> float:
-    """Eigenvalues up to this are rounding errors of those of a matrix with this diagonal."""
+    """Size up to which eigenvalues of a matrix with this diagonal are rounding errors."""
     return len(diagonal) * eps * float(diagonal.abs().max())
 
 
 def _minimum_norm(A: Tensor, b: Tensor, eps: float, power: int) -> Tensor:
-    """Shortest solution of A^power x = b for symmetric A: eigenvalues at rounding level are taken as 0."""
+    """Shortest solution of A^power x = b for symmetric A; eigenvalues at rounding level count as 0."""
     if not bool(torch.isfinite(A).all()):
         return torch.full_like(b, torch.nan)
     values, V = torch.linalg.eigh(A)
@@ -372,6 +378,6 @@ def _minimum_norm(A: Tensor, b: Tensor, eps: float, power: int) -> Tensor:
 
 
 def _solve_in_range(A: Tensor, b: Tensor, eps: float) -> Tensor:
-    """A^+ b for b in the range of A, which may be singular: a shift at rounding level makes it definite."""
+    """Compute A^+ b for b in the range of A, which may be singular; a shift at rounding level makes it definite."""
     L = _shifted_cholesky(A, 10 * _cutoff(A.diagonal(), eps))
     return torch.full_like(b, torch.nan) if L is None else _cholesky_solve(L, b)

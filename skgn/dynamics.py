@@ -1,15 +1,15 @@
-"""Training in continuous time: the flows that a network's weights follow, integrated with SciPy.
+"""Training in continuous time: SciPy integrates the flows that a network's weights follow.
 
     gradient flow               dw/dt = -grad F(w)
     Gauss-Newton flow           dw/dt = -G(w)^+ grad F(w)
     Levenberg-Marquardt flow    dw/dt = -(G(w) + damping I)^-1 grad F(w)
 
-With a float ``l2_regularization``, F has l2/2 ||w||^2 and G + l2 I stands in the place of G. Training by `GNRegressor`
-and `GNClassifier` is Euler's method for the last two, with step length 1 (``step_size``). In the space of network
-outputs the Gauss-Newton flow goes down the gradient of the loss, projected onto what the network can reach: a
-Riemannian gradient flow, whose rate does not depend on the conditioning of G.
+With a float ``l2_regularization``, F contains l2/2 ||w||^2, and G + l2 I replaces G. `GNRegressor` and `GNClassifier`
+train by Euler's method for the last two flows, with step length 1 (``step_size``). In the space of network outputs the
+Gauss-Newton flow follows the gradient of the loss, projected onto what the network can reach. It is a Riemannian
+gradient flow, whose rate does not depend on the conditioning of G.
 
-The flows are those of the theory: on all rows, without re-estimated precisions. They are meant for small networks,
+The flows follow the theory: they use all rows and do not re-estimate precisions. They are meant for small networks
 whose every move is to be looked at.
 
 References
@@ -45,27 +45,27 @@ from .training import Settings, Training
 
 __all__ = ["Rate", "Trajectory", "gauss_newton_flow", "gradient_flow", "levenberg_marquardt_flow"]
 
-#: Moments at which a trajectory is looked at, without ``t_eval``.
+#: Number of moments of a trajectory without ``t_eval``.
 _MOMENTS = 101
 
-#: Options of solve_ivp that a flow has its own use for, or none.
+#: Options of solve_ivp that a flow uses itself, or does not use.
 _NOT_PASSED_ON = ("args", "dense_output", "events", "vectorized")
 
 #: Errors per step: the last digits of an excess loss are seen, at twice the evaluations of SciPy's defaults.
 _TOLERANCES = {"rtol": 1e-6, "atol": 1e-9}
 
-#: A rate is fitted to what is above this part of the largest value: below, errors of integration may show.
+#: A rate is fitted to values above this part of the largest; below, errors of integration may show.
 _FLOOR = 1e-4
 
-#: The lowest loss is searched for until the steps are lost in rounding, in this many iterations at the most.
+#: Largest number of iterations for the lowest loss. The search ends before if steps are lost in rounding.
 _BEST_ITERATIONS = 500
 
 
 class Rate(NamedTuple):
-    """An exponential rate of decay, and its error: the quantity falls like exp(-rate t).
+    """Exponential rate of a decay, and its error: the quantity falls like exp(-rate t).
 
-    ``error`` is the larger of the standard error of the fitted slope and half the difference between the rates of the
-    two halves: large where the decay is not exponential.
+    ``error`` is the larger of two numbers: the standard error of the fitted slope, and half the difference between the
+    rates of the two halves. It is large if the decay is not exponential.
     """
 
     rate: float
@@ -74,40 +74,40 @@ class Rate(NamedTuple):
 
 @dataclass(frozen=True)
 class Trajectory:
-    """What a flow went through: arrays whose first axis is time.
+    """Course of a flow: arrays whose first axis is time.
 
     Attributes
     ----------
     times : ndarray of shape (m,)
         A step of Gauss-Newton training with ``step_size=h`` takes time h.
     outputs : ndarray of shape (m, n, k)
-        Network outputs on the rows of positive weight, in their order; for a regressor that standardises in units of
-        the standardised target, for a classifier logits.
+        Network outputs on the rows of positive weight, in their order. For a regressor that standardises they are in
+        units of the standardised target; for a classifier they are logits.
     loss : ndarray of shape (m,)
-        Weighted mean data loss, for a regressor half the squared error.
+        Weighted mean data loss; for a regressor half the squared error.
     excess_loss : ndarray of shape (m,)
-        The objective (loss, plus l2/2 ||w||^2 if there is one) above ``best_loss``.
+        The objective minus ``best_loss``. The objective is the loss, plus l2/2 ||w||^2 if there is an l2.
     best_loss : float
-        The lowest objective that the network reaches from the end of the trajectory, by damped Gauss-Newton to the last
-        digit, or what the caller gave: the best in class where there is one minimum.
+        The lowest objective that damped Gauss-Newton reaches from the end of the trajectory, to the last digit. If
+        there is one minimum, it is the best in class. The caller may give another value.
     gradient_norm, riemannian_gradient_norm : ndarray of shape (m,)
-        Norm of the gradient with respect to the weights, and that of the gradient in output space, projected onto the
-        range of the Jacobian, in the metric of the loss: sqrt(g' G^+ g).
+        Norms of two gradients. The first is the gradient with respect to the weights. The second is the gradient in
+        output space, projected onto the range of the Jacobian, in the metric of the loss: sqrt(g' G^+ g).
     min_eigenvalue, max_eigenvalue : ndarray of shape (m,)
-        Extreme eigenvalues of the smaller of the Gram matrix G (P x P) and the tangent kernel (n k x n k; for classes
-        n (k - 1) x n (k - 1), and without the zeros of G that come of logits being known up to a constant).
+        Extreme eigenvalues of the smaller of the Gram matrix G (P x P) and the tangent kernel (n k x n k). For classes
+        the kernel is n (k - 1) x n (k - 1). G has zeros because logits are known up to a constant; these are left out.
     distance_from_init : ndarray of shape (m,)
-        Euclidean distance of the weights from those at t = 0.
+        Euclidean distance of the weights from the weights at t = 0.
     damping : ndarray of shape (m,)
         The damping of the flow; 0 for the Gauss-Newton flow, nan for gradient flow.
     weights : ndarray of shape (m, P) or None
-        The weights, with ``keep_weights=True``.
+        The weights if ``keep_weights=True``, else None.
     n_evaluations : int
-        Velocities computed, for the step control and the solver's Jacobians: what the flow has cost.
+        Number of velocities computed, for the step control and for the solver's Jacobians. It is the cost of the flow.
     status : {"end", "max_evaluations", "failed"}
     message : str
-        Why the integration ended: at ``t_end``, at ``max_evaluations`` (as a rule too stiff for the method), or in
-        SciPy's words because it could not go on.
+        Reason why the integration ended. It reached ``t_end``, or it reached ``max_evaluations`` because the flow is
+        too stiff for the method. Otherwise the message is SciPy's reason why it could not go on.
     """
 
     times: np.ndarray = field(repr=False)
@@ -129,17 +129,18 @@ class Trajectory:
     def rate(self, quantity: str = "excess_loss", start: float = 0.0, stop: float = math.inf) -> Rate:
         """Exponential rate at which a quantity falls, by least squares on its logarithm.
 
-        Of ``"excess_loss"`` the root is taken: the distance from the best outputs, which falls with the Riemannian
-        gradient norm. Near the start the undamped Gauss-Newton flow of a squared error has rate 1 in both, whatever
-        the conditioning; that of a log loss in the end, where the best outputs are finite (1/2 for separable classes).
+        The rate of ``"excess_loss"`` is taken from its root. That is the distance from the best outputs, which falls
+        with the Riemannian gradient norm. Near the start the undamped Gauss-Newton flow of a squared error has rate 1
+        in both, whatever the conditioning. The flow of a log loss has rate 1 in the end if the best outputs are finite,
+        and 1/2 for separable classes.
 
         Parameters
         ----------
         quantity : str, default="excess_loss"
             An attribute of shape (m,): "riemannian_gradient_norm", "gradient_norm", "loss", ...
         start, stop : float
-            Only moments between them count; late ones for the asymptotic rate. Values below 1e-4 of the largest of all
-            never do, where errors of integration may show.
+            Only moments between these two count; late moments give the asymptotic rate. Values below 1e-4 of the
+            largest one never count, because errors of integration may show there.
 
         Returns
         -------
@@ -174,26 +175,27 @@ class Trajectory:
 
 
 def gauss_newton_flow(estimator: BaseGN, X: Any, y: Any, t_end: float, **options: Any) -> Trajectory:
-    """The flow dw/dt = -G^+ grad F of a network, undamped whatever the estimator's ``damping``.
+    """Integrate the flow dw/dt = -G^+ grad F of a network, undamped whatever the estimator's ``damping``.
 
-    Where G is singular (more weights than observations, ``init="symmetric"``) the velocity is the shortest solution.
+    Where G is singular (more weights than observations, ``init="symmetric"``), the velocity is the shortest solution.
 
     Parameters
     ----------
     estimator : GNRegressor or GNClassifier
-        Fitted: the flow starts from the weights of the best member. Not fitted: from where a single network
-        (``n_estimators=1``) would start. Network, ``alpha``, ``init``, scaling, loss, a float ``l2_regularization`` and
-        ``random_state`` are the estimator's, which is not changed; "evidence" counts as no regularisation.
+        If it is fitted, the flow starts from the weights of the best member. Otherwise the flow starts where a single
+        network (``n_estimators=1``) would start. The network, ``alpha``, ``init``, scaling, loss, a float
+        ``l2_regularization`` and ``random_state`` are those of the estimator. The estimator does not change. "evidence"
+        counts as no regularisation.
     X : array-like of shape (n_samples, n_features)
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
     t_end : float
-        Time to integrate to; near its start the flow of a squared error comes closer by a factor e in time 1.
+        Time to integrate to. Near its start, the flow of a squared error comes closer by a factor e in time 1.
     **options
-        ``sample_weight`` (n_samples,); ``keep_weights`` (default False); ``best_loss``, a float to take for the lowest
-        objective instead of searching for it; ``max_evaluations`` (default 5,000) of the velocity, after which the
-        flow is given up; and all that :func:`scipy.integrate.solve_ivp` takes but for "args", "dense_output", "events"
-        and "vectorized": ``t_eval`` (default: 101 moments), ``method`` (default "RK45"), ``rtol`` (1e-6), ``atol``
-        (1e-9), ``max_step``, ...
+        ``sample_weight`` (n_samples,); ``keep_weights`` (default False); ``best_loss``, a float for the lowest
+        objective, which is searched for otherwise; ``max_evaluations`` (default 5,000) of the velocity, after which the
+        flow is given up. Also the options of :func:`scipy.integrate.solve_ivp`: ``t_eval`` (default: 101 moments),
+        ``method`` (default "RK45"), ``rtol`` (1e-6), ``atol`` (1e-9), ``max_step``, ... Not allowed are "args",
+        "dense_output", "events" and "vectorized".
 
     Returns
     -------
@@ -223,17 +225,17 @@ def gauss_newton_flow(estimator: BaseGN, X: Any, y: Any, t_end: float, **options
 
 
 def levenberg_marquardt_flow(estimator: BaseGN, X: Any, y: Any, t_end: float, **options: Any) -> Trajectory:
-    """The flow dw/dt = -(G + damping I)^-1 grad F of a network, with the estimator's ``damping``.
+    """Integrate the flow dw/dt = -(G + damping I)^-1 grad F of a network, with the estimator's ``damping``.
 
     Parameters
     ----------
     estimator : GNRegressor or GNClassifier
-        As for :func:`gauss_newton_flow`. Its ``damping`` is a float, or a schedule of :mod:`skgn.damping`, for which
-        time stands in the place of the iteration.
+        As for :func:`gauss_newton_flow`. Its ``damping`` must be a float or a schedule of :mod:`skgn.damping`. A
+        schedule reads the time in the place of the iteration.
     X : array-like of shape (n_samples, n_features)
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
     t_end : float
-        Time to integrate to; an output mode of eigenvalue e falls at the rate e / (e + damping), without an l2.
+        Time to integrate to. Without an l2, an output mode of eigenvalue e falls at the rate e / (e + damping).
     **options
         As for :func:`gauss_newton_flow`.
 
@@ -244,8 +246,8 @@ def levenberg_marquardt_flow(estimator: BaseGN, X: Any, y: Any, t_end: float, **
     Raises
     ------
     ValueError, TypeError
-        If a parameter or the data are not as described, before any work; so with ``damping="adaptive"``, which adapts
-        to steps that a flow does not have.
+        If a parameter or the data are not as described, before any work. ``damping="adaptive"`` is such an error: it
+        adapts to steps, and a flow has none.
 
     Examples
     --------
@@ -270,7 +272,7 @@ def levenberg_marquardt_flow(estimator: BaseGN, X: Any, y: Any, t_end: float, **
 
 
 def gradient_flow(estimator: BaseGN, X: Any, y: Any, t_end: float, **options: Any) -> Trajectory:
-    """The flow dw/dt = -grad F of a network: gradient descent in the limit of small steps.
+    """Integrate the flow dw/dt = -grad F of a network: gradient descent in the limit of small steps.
 
     Parameters
     ----------
@@ -279,9 +281,9 @@ def gradient_flow(estimator: BaseGN, X: Any, y: Any, t_end: float, **options: An
     X : array-like of shape (n_samples, n_features)
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
     t_end : float
-        Time to integrate to; an output mode of eigenvalue e of G falls at the rate e.
+        Time to integrate to. An output mode of eigenvalue e of G falls at the rate e.
     **options
-        As for :func:`gauss_newton_flow`, but ``method`` is "BDF" by default, for the flow is as stiff as G is
+        As for :func:`gauss_newton_flow`. ``method`` is "BDF" by default, because the flow is as stiff as G is
         ill-conditioned. Implicit methods take -(G + l2 I) for the Jacobian of the velocity.
 
     Returns
@@ -316,7 +318,7 @@ def _flow(
     t_eval: Any = None,
     **options: Any,
 ) -> Trajectory:
-    """Integrate with damping by ``rule``, or gradient flow without one."""
+    """Integrate the flow damped by ``rule``, or the gradient flow if there is no rule."""
     _check_estimator(estimator)
     if not (isinstance(t_end, Real) and math.isfinite(t_end) and t_end > 0):
         raise ValueError(f"t_end must be a positive finite time, got {t_end!r}.")
@@ -378,7 +380,7 @@ def _flow(
 
 
 class _Point(NamedTuple):
-    """What is seen of a network on the way; the names are those of a trajectory."""
+    """One moment of a trajectory; names are those of the trajectory."""
 
     objective: float
     outputs: np.ndarray
@@ -398,7 +400,7 @@ class _Linearised(NamedTuple):
 
 
 class _Velocity:
-    """dw/dt of a flow: minus the gradient, or its Gauss-Newton step damped by a rule."""
+    """Velocity dw/dt of a flow: minus the gradient, or its Gauss-Newton step damped by a rule."""
 
     def __init__(self, objective: Objective, w0: Tensor, l2: float, rule: DampingRule | None, solver: str) -> None:
         network = objective.network
@@ -424,12 +426,12 @@ class _Velocity:
         return direction.solve(here.gradient, self._prior.precision, damping).numpy()
 
     def jacobian(self, t: float, w: np.ndarray) -> np.ndarray:
-        """The Gauss-Newton approximation of the Jacobian of minus the gradient, for implicit methods."""
+        """Return the Gauss-Newton approximation of the Jacobian of minus the gradient, for implicit methods."""
         G = Primal(self._linearise(torch.from_numpy(w)).jacobian, self._objective.total_weight).G
         return -(G + self._l2 * torch.eye(len(G), dtype=G.dtype)).numpy()
 
     def look(self, t: float, w: Tensor) -> _Point:
-        """All there is to see at w."""
+        """Compute everything that a trajectory records at w."""
         here = self._linearise(w)
         direction = self._direction(here)
         smallest, largest = spectrum(here.jacobian, direction, self._objective.total_weight)
@@ -445,7 +447,7 @@ class _Velocity:
         )
 
     def lowest(self, w: Tensor) -> float:
-        """The lowest objective that damped Gauss-Newton reaches from w."""
+        """Find the lowest objective that damped Gauss-Newton reaches from w."""
         settings = Settings(max_iter=_BEST_ITERATIONS, tol=0.0)
         training = Training(self._objective, w, self._prior, GainRatio(), self._make_direction, settings)
         training.run(_BEST_ITERATIONS)
@@ -477,7 +479,7 @@ class _Velocity:
 
 
 class _Budget:
-    """An event for solve_ivp that comes about once so many velocities have been computed."""
+    """Event for solve_ivp that occurs once a given number of velocities has been computed."""
 
     terminal = True
     direction = 0.0

@@ -1,4 +1,4 @@
-"""Members of an ensemble: what is kept of a training for prediction, and their outputs."""
+"""Members of an ensemble: the part of a training that predictions need, and the members' outputs."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ __all__ = ["Ensemble", "Member", "make_member", "member_outputs"]
 class Member:
     """One trained network as NumPy arrays and plain values.
 
-    ``total_weight`` is the number of samples that it was trained on, ``precision`` what the prior adds to the diagonal
-    of G, one vector (inputs + 1,) a layer.
+    ``total_weight`` is the number of samples that it was trained on. ``precision`` is the prior's addition to the
+    diagonal of G, one vector (inputs + 1,) for each layer.
     """
 
     network: Network
@@ -46,10 +46,11 @@ class Member:
 
 
 class Ensemble(NamedTuple):
-    """Members, best first, their weights in a prediction, their loss, and the temperature of their outputs, or 1.
+    """Members, best first, with their weights, loss and temperature.
 
-    The ``weights`` (n_members,) are not negative and sum to 1; a ``temperature`` divides the outputs. ``skill`` tells
-    how well they predict the samples left out.
+    The ``weights`` (n_members,) are the members' parts of a prediction; they are not negative and sum to 1. The
+    ``temperature`` divides the outputs; it is 1 if there is none. ``skill`` tells how well the ensemble predicts
+    left-out samples.
     """
 
     members: list[Member]
@@ -60,7 +61,7 @@ class Ensemble(NamedTuple):
 
 
 def make_member(training: Training, start: Start) -> Member:
-    """What is kept of a training that has ended."""
+    """Make a member of a training that has ended."""
     objective = training.objective
     training.prior.conclude(objective, training.at, training.direction)
     posterior, solver = laplace(training), training.solver
@@ -86,7 +87,7 @@ def make_member(training: Training, start: Start) -> Member:
 
 
 def member_outputs(member: Member, X: np.ndarray, device: torch.device) -> np.ndarray:
-    """Outputs of a member on scaled inputs (n, d): float64 array (n, k)."""
+    """Compute outputs of a member on scaled inputs (n, d): a float64 array (n, k)."""
     network = member.network
     bytes_per_row = sum(into + 3 * out for out, into in network.shapes) * 8
     weights = solver_tensor(member.weights, device)

@@ -1,4 +1,4 @@
-"""What `GNRegressor` and `GNClassifier` share: parameters and their validation, fit, and the fitted state."""
+"""The base of `GNRegressor` and `GNClassifier`: parameters and their validation, fit, and the fitted state."""
 
 from __future__ import annotations
 
@@ -59,16 +59,16 @@ if TYPE_CHECKING:
 
 __all__ = ["BaseGN", "Parts"]
 
-#: With a smaller mean, sample weights were probably not meant as repetitions.
+#: Least mean of sample weights; weights with a smaller mean were probably not meant as repetitions.
 _SMALL_WEIGHT = 0.1
 
 
 class Parts(NamedTuple):
-    """What is around the members in a prediction, for ``skgn.export``.
+    """The surroundings of the members in a prediction, for ``skgn.export``.
 
-    ``encoder`` makes of rows as read the columns that are scaled; without one, nan becomes ``medians`` (d,), where
-    these are known. ``scalings`` are by the names in ``Member.inputs``. ``target`` is what a regressor transforms its
-    target by; ``multilabel`` tells whether classes are labels.
+    ``encoder`` turns rows as read into the columns that are scaled. Without an encoder, ``medians`` (d,) replace nan
+    where they are known. ``scalings`` are named as in ``Member.inputs``. ``target`` is the transformation of a
+    regressor's target. ``multilabel`` tells whether the classes are labels.
     """
 
     encoder: ColumnTransformer | None
@@ -79,9 +79,9 @@ class Parts(NamedTuple):
 
 
 class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
-    """Fit and fitted state of a damped Gauss-Newton network; subclasses give targets their meaning."""
+    """Fit and fitted state of a damped Gauss-Newton network. Subclasses give the targets their meaning."""
 
-    # What a fit leaves; the docstrings of the estimators tell of it.
+    # Fitted attributes; the docstrings of the estimators explain them.
     coefs_: list[np.ndarray]
     intercepts_: list[np.ndarray]
     estimators_: list[Member]
@@ -103,41 +103,41 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
     _needed: ClassVar[tuple[str, ...]] = ("n_features_in_", "preprocessor_", "_input_scalers", "_reader")
 
     if TYPE_CHECKING:
-        # scikit-learn's own, which have no types.
+        # scikit-learn's own attributes have no types.
         def get_params(self, deep: bool = True) -> dict[str, Any]: ...
         def set_params(self, **params: Any) -> Self: ...
         def score(self, X: Any, y: Any, sample_weight: Any = None) -> float: ...
 
     @abstractmethod
     def _validate_target(self, y: Any) -> np.ndarray:
-        """Check y, set what is known of it (classes, shape), and encode it as floats (n, m)."""
+        """Check y, store its classes or shape, and encode it as floats (n, m)."""
 
     @abstractmethod
     def _encode_target(self, y: Any) -> np.ndarray:
-        """Check y against what is known of it, and encode it as floats (n, m)."""
+        """Check y against the stored classes or shape, and encode it as floats (n, m)."""
 
     @abstractmethod
     def _weigh_classes(self, Y: np.ndarray, sample_weight: np.ndarray) -> np.ndarray:
-        """Sample weights times class weights."""
+        """Multiply sample weights with class weights."""
 
     @abstractmethod
     def _fit_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> None:
-        """Set what the transformation of merged targets (n, m) needs to know."""
+        """Estimate the transformation of the targets from merged targets (n, m)."""
 
     @abstractmethod
     def _training_loss(self) -> Loss:
-        """The loss, once the targets are known."""
+        """Make the loss of the training; the targets must be known."""
 
     @abstractmethod
     def _transform_target(self, Y: np.ndarray) -> np.ndarray:
-        """Encoded targets (n, m) as network targets (n, k)."""
+        """Transform encoded targets (n, m) into targets of the network (n, k)."""
 
     def _strata(self, Y: np.ndarray) -> np.ndarray | None:
-        """Labels (n,) that a validation set is to have in equal parts; None if there are none."""
+        """Labels (n,) that the validation set contains in equal parts; None if there are none."""
         return None
 
     def _target_type(self, Y: np.ndarray) -> str | None:
-        """What a target encoder calls encoded targets (n, m); None if it takes no such targets."""
+        """Name of the target type for a target encoder; None if the encoder cannot take these targets (n, m)."""
         return None
 
     def fit(
@@ -155,14 +155,15 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         Parameters
         ----------
         X : array-like or data frame of shape (n_samples, n_features)
-            Numbers, and with ``categorical_features`` categories; missing cells are nan (or None, or a null), infinite
-            ones an error. Float32 and float64 are taken as they are, other types are converted.
+            Numbers and, with ``categorical_features``, categories. Missing cells are nan, None or null; infinite
+            numbers are an error. Float32 and float64 are taken as they are; other types are converted.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
         sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative weights; weight 2 is the row twice, weight 0 its absence.
+            Non-negative weights. A row of weight 2 counts as two equal rows; a row of weight 0 counts as absent.
         X_val, y_val, sample_weight_val : array-like, default=None
-            A validation set of your own for ``early_stopping=True``, in the place of a part of X and y.
+            A validation set of your own for ``early_stopping=True``. It replaces the part of X and y that would be kept
+            for validation.
 
         Returns
         -------
@@ -172,26 +173,26 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         Raises
         ------
         ValueError, TypeError
-            If a parameter or the data are not as described, or the linear system cannot fit in memory; raised before
-            any work, and an earlier fit is kept.
+            If a parameter or the data are not as described, or if the linear system does not fit in memory. The error
+            comes before any work, and an earlier fit is kept.
 
         Warns
         -----
         ConvergenceWarning
-            If training was cut short: by ``max_iter``, by ``max_time``, or by Ctrl-C, which ends it with the best
-            weights so far. Or if no damping and no step length lowers the objective (``status_`` "no_descent").
+            If ``max_iter``, ``max_time`` or Ctrl-C cut training short. Ctrl-C ends training with the best weights so
+            far. Also if no damping and no step length lowers the objective (``status_`` "no_descent").
         UserWarning
-            If samples left out of training are predicted worse than by a constant (``status_`` "no_skill").
+            If the fit predicts left-out samples worse than a constant does (``status_`` "no_skill").
         """
         return self._fit_or_restore(X, y, sample_weight, X_val, y_val, sample_weight_val)
 
     def _fit_or_restore(self, *data: Any) -> Self:
-        """Fit and warn, on behalf of :meth:`fit`; whatever ends it early, the state before is restored."""
+        """Fit and warn, on behalf of :meth:`fit`. If anything ends the fit early, restore the state before it."""
         before = self.__dict__.copy()
         try:
             self._fit(*data)
         except BaseException:
-            # Whatever it was: what an earlier fit has learned is not lost, nor mixed with half of a new one.
+            # An earlier fit is neither lost nor mixed with half of a new one, whatever the error was.
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
@@ -225,8 +226,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
 
     @with_callbacks  # type: ignore[untyped-decorator]
     def _train(self, problem: Problem, starts: list[Start], X: Any, y: Any, sample_weight: Any) -> Ensemble:
-        """Train on a problem that X, y and weights as given have led to."""
-        # What an earlier fit has learned is no part of what callbacks are shown.
+        """Train on a problem; X, y and weights are given as the user gave them."""
+        # Callbacks do not see what an earlier fit has learned.
         for name in ("_streams", "feature_relevance_"):
             self.__dict__.pop(name, None)
         n_members = self._member_count(problem.n_samples, [start.network for start in starts], self._compares)
@@ -244,9 +245,9 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         return ensemble
 
     def _attributes(self, training: Training, start: Start, loss: Loss) -> dict[str, Any]:
-        """What would be fitted, had the fit ended with this training as it stands for its only member."""
+        """Fitted attributes of an estimator whose only member is this training as it stands."""
         shown, here = copy.copy(training), copy.copy(self)
-        # What they would change or remember must not be seen by the training.
+        # The training must not see what they change or remember.
         shown.prior, shown.direction = copy.copy(training.prior), copy.copy(training.direction)
         here._store(Ensemble([make_member(shown, start)], equal_weights(1), loss, 1.0))
         return {name: value for name, value in vars(here).items() if vars(self).get(name) is not value}
@@ -254,11 +255,11 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
     def network_on(
         self, X: Any, y: Any, sample_weight: Any = None, loss: Loss | None = None
     ) -> tuple[Objective, Tensor]:
-        """The data loss of one network on X and y, in float64 on the CPU, and its weights (P,): to look at, not to fit.
+        """Data loss of one network on X and y, in float64 on the CPU, and its weights (P,), for inspection.
 
-        The network is the best member; before a fit that of ``n_estimators=1``, at the weights where it would start.
-        Rows of weight 0 are left out, all others stay in their order. The estimator is not changed. ``loss`` takes the
-        place of the one that training begins with: it may have found noise levels.
+        The network is the best member. Before a fit it is the network of ``n_estimators=1``, at its initial weights.
+        Rows of weight 0 are left out; all others stay in their order. The estimator does not change. ``loss`` replaces
+        the loss at the start of training, for example by one with estimated noise levels.
         """
         fitted = hasattr(self, "estimators_")
         viewer = copy.copy(self) if fitted else clone(self)
@@ -286,7 +287,10 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         hidden: tuple[int, ...] | None,
         compares: bool,
     ) -> list[Start]:
-        """Scalings of inputs ``seen``, with their weights, and of merged targets, and where the candidates start."""
+        """Fit the scalings and the target transformation, and return the starts of the candidates.
+
+        ``seen`` holds the inputs that the scalings are fitted to, with their weights; Y holds merged targets.
+        """
         self._input_scalers = self._fit_scalers(*seen, hidden, compares)
         self._fit_target(Y, weight)
         k, has_noise = self._transform_target(Y[:1]).shape[1], self._training_loss().has_scale
@@ -302,7 +306,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         starts: Sequence[Start],
         validation: Validation | None = None,
     ) -> Problem:
-        """Merged rows and encoded targets in training units, and how to train on them."""
+        """Make the problem: merged rows and encoded targets in training units, and how to train on them."""
         Yt, loss = np.ascontiguousarray(self._transform_target(Y)), self._training_loss()
         flops = max(gram_flops(start.network, len(X), loss.columns(Yt.shape[1])) for start in starts)
         return Problem(
@@ -317,7 +321,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         )
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Self:
-        """One pass over a block of rows; see the subclasses."""
+        """Train in one pass over a block of rows; see the subclasses."""
         before = self.__dict__.copy()
         try:
             self._take_block(X, y, sample_weight, classes)
@@ -339,7 +343,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         Y = self._encode_target(y)
         Xm, Ym, weight = merge_rows(X, Y, self._weigh_classes(Y, weight))
         if first:
-            # Target codes of one block would be those of few rows.
+            # Target codes of one block would rest on few rows.
             Xm, Ym, weight, seen = self._fit_encoder(Xm, Ym, weight, None)
             streams = [Stream(start) for start in self._begin(seen, Ym, weight, hidden, compares=False)]
         else:
@@ -351,7 +355,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         self._find_relevance(ensemble, problem)
 
     def _streams_of_members(self) -> list[Stream]:
-        """The members of a fit, whose weights a stream begins with; of their data nothing else is known."""
+        """Turn the members of a fit into streams that begin with their weights; nothing else is known of their data."""
         noise = self._levels(self._training_loss().has_scale, compares=False)[0].noise_precision
         seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=len(self.estimators_))
         return [
@@ -360,13 +364,13 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         ]
 
     def _begin_classes(self, y: np.ndarray, classes: Any) -> None:
-        """Take the classes of a stream, for classifiers."""
+        """Store the classes of a stream; only classifiers do so."""
 
     def _learn_target_shape(self, y: np.ndarray) -> None:
-        """Set what targets of later blocks must look like."""
+        """Store the shape that targets of later blocks must have."""
 
     def _how_to_train(self, loss: Loss) -> dict[str, Any]:
-        """Fields of a :class:`~skgn.problem.Problem` that depend on no data but for the kind of loss."""
+        """Fields of a :class:`~skgn.problem.Problem` that depend on the kind of loss, but on no data."""
         return {
             "loss": loss,
             "rule": as_rule(self.damping),
@@ -389,7 +393,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
     def _check_validation_set(
         self, X: Any, y: Any, sample_weight: Any
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        """The caller's own validation set with encoded targets; None if there is none."""
+        """The user's own validation set with encoded targets; None if there is none."""
         if X is None and y is None and sample_weight is None:
             return None
         if X is None or y is None:
@@ -404,7 +408,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         return X[kept], Y[kept], self._weigh_classes(Y, weight)[kept]
 
     def _warn_of_few_observations(self, weight: np.ndarray) -> None:
-        """Weights that were normalised to a sum of 1 would tell the evidence that there is one observation."""
+        """Warn if weights seem normalised to a sum of 1: the evidence would see a single observation."""
         if not self._fixed_l2 and weight.mean() < _SMALL_WEIGHT:
             warnings.warn(
                 f"sample_weight has a mean of {weight.mean():.2g} over {len(weight)} rows. Weights are "
@@ -415,9 +419,9 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
             )
 
     def _split(self, X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> list[np.ndarray]:
-        """Part merged rows into those for training and those for validation: no row is on both sides."""
+        """Split merged rows into training and validation rows; no row is in both parts."""
         strata = self._strata(Y)
-        # One of each class at least.
+        # At least one row of each class.
         counts = np.ones(1) if strata is None else np.unique(strata, return_counts=True)[1]
         size = max(round(self.validation_fraction * len(Y)), len(counts))
         if len(Y) < 2 * len(counts) or (strata is not None and counts.min() < 2):
@@ -439,9 +443,9 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
 
     @property
     def _projects_readout(self) -> bool:
-        """Whether any path to the minimum of a fixed objective will do, rather than that of a given damping rule.
+        """Whether training may take any path to the minimum, rather than the path of a given damping rule.
 
-        A warm start goes on from where it is.
+        The objective must be fixed. A warm start goes on from where it is.
         """
         warm = self.warm_start and hasattr(self, "estimators_")
         return self._fixed_l2 and isinstance(self.damping, str) and self.step_size == 1 and not warm
@@ -455,7 +459,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         has_noise: bool,
         compares: bool,
     ) -> list[Start]:
-        """Candidates: of all kinds that are left to the fit, or so many members of one kind."""
+        """Draw the candidates: of all kinds that are left to the fit, or as many members of one kind."""
         priors: Sequence[str | float] = (float(self.l2_regularization),) if self._fixed_l2 else (self.prior_groups,)
         if priors == ("auto",):
             priors = prior_choices(compares, features=self.network is None)
@@ -486,7 +490,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         return kept if len(kept) == n else kept + fresh
 
     def _beside(self, inputs: str, network: Network, level: Level, hidden: tuple[int, ...] | None) -> Kind | None:
-        """What goes with other kinds for two classes on few rows, where activation and prior are left to the fit.
+        """The rectified kind beside the others, for two classes on few rows, if activation and prior are left to the fit.
 
         On periodic inputs, networks of rectified units are surer than they should be.
         """
@@ -505,12 +509,12 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
     def _networks(
         self, hidden: tuple[int, ...] | None, k: int, n_observations: float, compares: bool
     ) -> list[tuple[str, Network]]:
-        """Networks to choose among, each with the scaling of its inputs."""
+        """Networks to choose from, each with the name of its input scaling."""
         n_inputs = {name: len(features) for name, features in self._input_features.items()}
         n_straight = {name: 0 if scaler is None else scaler.n_straight for name, scaler in self._input_scalers.items()}
         alpha, init = float(self.alpha), self.init
         if self.network is not None:
-            # Each tries the module out: one for all scalings of as many columns.
+            # Each network tries the module out, so that all scalings with as many columns share one.
             networks = {d: ModuleNetwork(self.network, d, k, alpha, init) for d in dict.fromkeys(n_inputs.values())}
             return [(name, networks[d]) for name, d in n_inputs.items()]
         bent = {name: n_inputs[name] - n_straight[name] for name in n_inputs}
@@ -546,13 +550,16 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
 
     @property
     def feature_importances_(self) -> np.ndarray:
-        """``feature_relevance_`` (n_features,), by the name that scikit-learn's feature selection asks for."""
+        """Alias of ``feature_relevance_`` (n_features,) for scikit-learn's feature selection."""
         check_is_fitted(self)
         return self.feature_relevance_
 
     @property
     def network_(self) -> nn.Module:
-        """The trained ``network`` of the best member, in float64: a copy for scaled inputs, without ``alpha``."""
+        """The trained ``network`` of the best member.
+
+        It is a copy in float64, takes scaled inputs, and leaves out ``alpha``.
+        """
         check_is_fitted(self)
         best = self.estimators_[0]
         if not isinstance(best.network, ModuleNetwork):
@@ -560,18 +567,18 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         return best.network.trained(best.weights)
 
     def parts(self) -> Parts:
-        """What is around the members in a prediction."""
+        """Return the surroundings of the members in a prediction."""
         check_is_fitted(self)
         encoder, medians = (None, self._medians) if self.preprocessor_ is None else (self.preprocessor_[-1], None)
         target, multilabel = getattr(self, "_target_scaler", None), getattr(self, "_multilabel", False)
         return Parts(encoder, medians, self._input_scalers, target, multilabel)
 
     def voters(self) -> tuple[list[Member], np.ndarray]:
-        """The members that count in a prediction, best first, and their weights, which are positive."""
+        """Return the members that count in a prediction, best first, and their positive weights."""
         return voters(self.estimators_, self.weights_)
 
     def _outputs(self, scaled: dict[str, np.ndarray]) -> np.ndarray:
-        """Outputs of every member that counts at scaled inputs, (members, n, k), always in float64."""
+        """Outputs at scaled inputs of every member that counts, (members, n, k), always in float64."""
         flops = 2.0 * len(next(iter(scaled.values()))) * self.estimators_[0].network.n_weights
         device = linear_algebra_device(resolve_device(self.device, flops))
         return np.stack([member_outputs(member, scaled[member.inputs], device) for member in self.voters()[0]])
@@ -584,5 +591,5 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
 
 
 def _print_line(line: str) -> None:
-    """In one piece, as lines come from several threads."""
+    """Print the line and its end in one call, because several threads print."""
     print(line + "\n", end="")

@@ -1,10 +1,10 @@
-"""Priors on the weights: fixed, or estimated with the noise level by maximising the evidence while training.
+"""Priors on the weights: fixed, or estimated with the noise level while training, by maximising the evidence.
 
 With summed losses scaled by the noise precision beta (1 for log losses) the posterior's precision matrix is
 
     A = beta S (G + diag(a)),        a_g = alpha_g / (beta S)
 
-where alpha_g is the prior precision of group g and a the one in the objective's mean form. After every accepted step
+where alpha_g is the prior precision of group g, and a_g is its form in the mean objective. After every accepted step
 
     gamma_g = P_g - a_g tr_g (G + diag(a))^-1        effective parameters
     alpha_g = gamma_g / ||w_g||^2
@@ -13,7 +13,7 @@ where alpha_g is the prior precision of group g and a the one in the objective's
     log Z   = 1/2 sum_g P_g log alpha_g + S k / 2 log(beta / 2 pi) - beta S loss - 1/2 sum_g alpha_g ||w_g||^2
               - 1/2 log|A|
 
-with S, the sum of the weights, in the place of the number of samples.
+where S, the sum of the weights, replaces the number of samples.
 
 References
 ----------
@@ -45,7 +45,7 @@ __all__ = ["EvidencePrior", "FixedPrior", "Groups", "Prior", "make_prior", "prio
 #: with 1e6 a linear path of that kind was as good as free (docs/benchmarks.md).
 _SMALLEST_PRECISION, _LARGEST_PRECISION = 1e-4, 1e10
 
-#: Noise variance below this, in units of the standardised target, is taken for rounding error.
+#: A smaller noise variance, in units of the standardised target, counts as rounding error.
 _SMALLEST_NOISE = 1e-12
 
 #: Effective parameters of a group stay above this, so that it can come back; a group that has more is in use.
@@ -57,7 +57,7 @@ _PACE, _THERE = 0.5, 1e-3
 
 
 class Prior(Protocol):
-    """What training asks of a prior; precisions are per (layer, input), one vector (in + 1,) a layer."""
+    """Methods that training calls on a prior. Precisions are per (layer, input), in one vector (in + 1,) a layer."""
 
     @property
     def precision(self) -> list[Tensor]: ...
@@ -70,27 +70,27 @@ class Prior(Protocol):
 
     @property
     def settled(self) -> bool:
-        """Whether this is the prior that was asked for, and not one on the way to it."""
+        """Whether the prior is as asked for, and no longer on the way to it."""
         ...
 
     @property
     def n_precisions(self) -> int:
-        """Precisions estimated from the data."""
+        """Number of precisions estimated from the data."""
         ...
 
     @property
     def n_in_use(self) -> int:
-        """Those of them whose groups have half an effective parameter at least."""
+        """Number of estimated precisions whose groups have at least half an effective parameter."""
         ...
 
     @property
     def noise_variance(self) -> Tensor | None:
-        """1 / beta of each output (k,); None for log losses, and before it is known."""
+        """Noise variance 1 / beta of each output (k,); None for log losses, and before it is known."""
         ...
 
     @property
     def total_weight(self) -> float:
-        """S, the number of samples that the estimates rest on."""
+        """S, the number of samples behind the estimates."""
         ...
 
     def move_to(self, total_weight: float) -> None:
@@ -98,7 +98,7 @@ class Prior(Protocol):
         ...
 
     def estimates(self) -> dict[str, np.ndarray]:
-        """What has been learned from the data."""
+        """Return the estimates from the data."""
         ...
 
     def restore(self, estimates: Mapping[str, np.ndarray]) -> None:
@@ -106,16 +106,16 @@ class Prior(Protocol):
         ...
 
     def update(self, objective: Objective, at: Evaluation, direction: Direction) -> Evaluation:
-        """Re-estimate after an accepted step; returns the evaluation under the new noise level."""
+        """Re-estimate after an accepted step; return the evaluation under the new noise level."""
         ...
 
     def conclude(self, objective: Objective, at: Evaluation, direction: Direction) -> None:
-        """Estimate what is still unknown once training has ended."""
+        """Estimate what is still unknown when training has ended."""
         ...
 
 
 class FixedPrior:
-    """The same precision for every weight, as given: the objective's l2/2 ||w||^2."""
+    """Prior with the same given precision for every weight: the l2/2 ||w||^2 of the objective."""
 
     log_evidence: float | None = None
     settled = True
@@ -135,17 +135,17 @@ class FixedPrior:
         return {}
 
     def restore(self, estimates: Mapping[str, np.ndarray]) -> None:
-        """Nothing is learned before :meth:`conclude`."""
+        """Do nothing: nothing is learned before :meth:`conclude`."""
 
     def update(self, objective: Objective, at: Evaluation, direction: Direction) -> Evaluation:
         loss = objective.data_loss
         if not loss.depends_on_scale:
             return at
-        # What is far depends on the scale of the noise, here that of greatest likelihood.
+        # The scale of the noise decides which residuals are large; here it is the scale of greatest likelihood.
         return objective.reweigh(at, loss.at_precision(1 / _noise_variance(objective, at, 0.0, self.total_weight)))
 
     def conclude(self, objective: Objective, at: Evaluation, direction: Direction) -> None:
-        """Effective parameters and noise level, for the predictive standard deviation."""
+        """Estimate effective parameters and noise level, for the predictive standard deviation."""
         traces, _ = direction.inverse_traces(self.precision)
         gamma = objective.network.n_weights - float(self.precision[0][0]) * float(torch.cat(traces).sum())
         if not math.isfinite(gamma):
@@ -156,9 +156,9 @@ class FixedPrior:
 
 
 def _noise_variance(objective: Objective, at: Evaluation, gamma: float, total_weight: float) -> Tensor:
-    """1 / beta of each output, the effective parameters shared among outputs; at least rounding error.
+    """Compute 1 / beta of each output, but at least the rounding error. Outputs share the effective parameters equally.
 
-    ``total_weight`` samples have determined the parameters, of which the objective may hold a part.
+    ``total_weight`` samples have determined the parameters; the objective may hold a part of them.
     """
     errors = objective.weighted_squares(at) * (total_weight / objective.total_weight)
     S, k = total_weight, len(errors)
@@ -167,7 +167,7 @@ def _noise_variance(objective: Objective, at: Evaluation, gamma: float, total_we
 
 @dataclass(frozen=True)
 class Groups:
-    """Which prior group the weights of each (layer, input) belong to: numbers 0, 1, ..., one vector a layer."""
+    """Prior group of the weights of each (layer, input): numbers 0, 1, ..., one vector for each layer."""
 
     index: list[Tensor]
 
@@ -179,7 +179,7 @@ class Groups:
         return total
 
     def spread(self, per_group: Tensor) -> list[Tensor]:
-        """One value a group, given to each of its members."""
+        """Give each member of a group the value of the group."""
         return [per_group[index] for index in self.index]
 
     @cached_property
@@ -188,14 +188,14 @@ class Groups:
 
 
 def prior_groups(kind: str, network: Network, device: torch.device) -> Groups:
-    """Prior groups by name.
+    """Make prior groups by name.
 
     Parameters
     ----------
     kind : {"feature", "layer", "shared"}
-        "feature": the first-layer weights of each input feature; the biases of each hidden layer; the weights of
-        each later layer; the linear path; the readout's bias. "layer": the same with all features in one group.
-        "shared": one group.
+        "feature" has a group for the first-layer weights of each input feature. It also has groups for the biases of
+        each hidden layer, the weights of each later layer, the linear path, and the readout's bias. "layer" is the
+        same with all features in one group. "shared" has one group.
     network : Network
     device : torch.device
     """
@@ -214,7 +214,7 @@ def prior_groups(kind: str, network: Network, device: torch.device) -> Groups:
 
 
 class EvidencePrior:
-    """Group precisions and noise precision re-estimated by MacKay's fixed-point iteration.
+    """Prior whose group precisions and noise precision are re-estimated by MacKay's fixed-point iteration.
 
     Parameters
     ----------
@@ -223,11 +223,11 @@ class EvidencePrior:
     total_weight : float
         S, the sum of the sample weights.
     noise_precision : float or None
-        Starting beta in units of the standardised target; None for losses without a noise level (log losses).
+        Initial beta in units of the standardised target; None for losses without a noise level (log losses).
     like : Tensor
-        Gives device and dtype.
+        Tensor with the device and dtype to use.
     unit : bool, default=False
-        Let every precision go to 1, in units of standardised inputs and outputs, and estimate the noise only.
+        Let every precision go to 1, in units of standardised inputs and outputs. Only the noise is estimated.
     """
 
     def __init__(
@@ -261,7 +261,7 @@ class EvidencePrior:
         self.log_evidence: float | None = -math.inf
 
     def _group_mean(self, per_input: list[Tensor]) -> Tensor:
-        """Mean over the weights of each group of a value per (layer, input)."""
+        """Average a value per (layer, input) over the weights of each group."""
         per_weight = [v * out for v, (out, _) in zip(per_input, self._shapes, strict=True)]
         return self._groups.sum(per_weight) / self._size
 
@@ -270,7 +270,7 @@ class EvidencePrior:
         return float(self._beta.log().mean().exp())
 
     def _precision(self) -> list[Tensor]:
-        """The groups' a = alpha / (beta S), per (layer, input)."""
+        """Compute a = alpha / (beta S) of the groups, per (layer, input)."""
         return self._groups.spread(self._alpha / (self._mean_beta * self.total_weight))
 
     @property
@@ -287,11 +287,11 @@ class EvidencePrior:
 
     @property
     def noise_variance(self) -> Tensor | None:
-        """1 / beta of each output, None for log losses."""
+        """Noise variance 1 / beta of each output; None for log losses."""
         return 1 / self._beta if self._has_noise else None
 
     def move_to(self, total_weight: float) -> None:
-        """The estimates are those of a density: they hold for any number of samples."""
+        """Keep the estimates, which describe a density and so hold for any number of samples."""
         self.total_weight = total_weight
         self.precision = self._precision()
 
@@ -306,7 +306,7 @@ class EvidencePrior:
         self.precision = self._precision()
 
     def conclude(self, objective: Objective, at: Evaluation, direction: Direction) -> None:
-        """Nothing: every update estimated all there is."""
+        """Do nothing: every update has estimated everything."""
 
     def update(self, objective: Objective, at: Evaluation, direction: Direction) -> Evaluation:
         traces, log_determinant = direction.inverse_traces(self.precision)
@@ -346,7 +346,10 @@ class EvidencePrior:
 def make_prior(
     kind: str | float, network: Network, loss: Loss, noise_precision: float | None, total_weight: float, like: Tensor
 ) -> tuple[Prior, Loss]:
-    """A prior, a kind of :func:`prior_groups` or a fixed l2, and the loss at the noise level that it starts with."""
+    """Make a prior, and the loss at the noise level that it starts with.
+
+    The prior is a kind of :func:`prior_groups` or a fixed l2.
+    """
     if not isinstance(kind, str):
         return FixedPrior(network, kind, loss.has_scale, like, total_weight), loss
     groups = prior_groups(kind, network, like.device)

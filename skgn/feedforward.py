@@ -1,7 +1,7 @@
 """The feed-forward network of the estimators: forward pass, derivatives, initialisation.
 
-Hidden layers apply the activation to W u. The readout reads the last hidden layer and, with ``linear_path``, the
-network's own input beside it, or those columns of it that are there for the linear path alone.
+Hidden layers apply the activation to W u. The readout reads the last hidden layer. With ``linear_path`` it also reads
+the network's own input, or only the columns that are for the linear path alone.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ __all__ = ["FeedForward"]
 
 @dataclass(frozen=True)
 class FeedForward(Network):
-    """A multi-layer perceptron whose readout may see the inputs too; without hidden layers a linear model.
+    """A multi-layer perceptron whose readout may read the inputs too. Without hidden layers it is a linear model.
 
-    The last ``n_straight`` of the ``n_inputs`` columns go to the linear path alone, and hidden layers read the others.
-    With 0 both read all of them.
+    The last ``n_straight`` of the ``n_inputs`` columns are for the linear path alone, and hidden layers read the
+    others. If ``n_straight`` is 0, both read all columns.
     """
 
     n_inputs: int
@@ -54,12 +54,12 @@ class FeedForward(Network):
 
     @property
     def _last_width(self) -> int:
-        """Units of the last hidden layer."""
+        """Number of units of the last hidden layer."""
         return self.hidden_layer_sizes[-1] if self.hidden_layer_sizes else 0
 
     @property
     def _n_direct(self) -> int:
-        """Inputs that the readout reads itself: so many of the last ones."""
+        """Number of inputs that the readout reads directly; these are the last inputs."""
         linear = self.linear_path or not self.hidden_layer_sizes
         return (self.n_straight or self.n_inputs) if linear else 0
 
@@ -68,7 +68,7 @@ class FeedForward(Network):
         return FeedForward(self.shapes[-1][1] - 1, self.n_outputs, (), alpha=self.alpha)
 
     def input_blocks(self, layer: int) -> list[int]:
-        """Inputs or units of the layer below, the linear path, the bias."""
+        """Sizes of the inputs or units of the layer below, of the linear path, and of the bias."""
         into = self.shapes[layer][1]
         if self._is_readout(layer) and layer > 0 and self.linear_path:
             return [self._last_width, self._n_direct, 1]
@@ -96,10 +96,10 @@ class FeedForward(Network):
     def initial_weights(
         self, random_state: np.random.RandomState, own: bool = False, steepness: float = 1.0
     ) -> np.ndarray:
-        """Draw weights: normal with variance 1 / fan-in, zero for the linear path and the readout's bias.
+        """Draw weights: normal with variance 1 / fan-in, but zero for the linear path and the readout's bias.
 
-        With ``init="symmetric"`` units j and j + h/2 of a hidden layer of width h share their incoming weights, and
-        their readout weights are opposite, so the output is 0 for any input.
+        With ``init="symmetric"``, units j and j + h/2 of a hidden layer of width h share their incoming weights. Their
+        readout weights are opposite, so that the output is 0 for any input.
         """
         layers = [random_state.standard_normal(shape) / math.sqrt(shape[1]) for shape in self.shapes[:-1]]
         layers[:1] = [steepness * W for W in layers[:1]]
@@ -136,15 +136,15 @@ class FeedForward(Network):
         return self.alpha * net, Tape(inputs, slopes)
 
     def _first_inputs(self, U: Tensor) -> Tensor:
-        """What the first hidden layer reads."""
+        """Inputs that the first hidden layer reads."""
         if self.n_straight == 0:
             return U
         return torch.cat([U[:, : self.n_inputs - self.n_straight], U[:, -1:]], 1)
 
     def forward_exchanged(self, U: Tensor, partner: Tensor, w: Tensor, blocks: list[Tensor]) -> Iterator[Tensor]:
-        """As the base class has it.
+        """Compute outputs with exchanged inputs, as the base class does.
 
-        Only the first layer and the linear path see an input: their products are corrected by a term of low rank.
+        Only the first layer and the linear path see an input, so that a term of low rank corrects their products.
         """
         *hidden, readout = self.split(w)
         h = self._last_width
@@ -188,14 +188,17 @@ class FeedForward(Network):
 
 
 def _paired_units(u: Tensor, W: Tensor) -> Tensor:
-    """``u @ W.T`` by half-sums and half-differences, so that equal rows of W give bitwise equal columns."""
+    """Compute ``u @ W.T`` by half-sums and half-differences, so that equal rows of W give bitwise equal columns."""
     first, second = W.chunk(2)
     mean, half = u @ ((first + second) / 2).T, u @ ((first - second) / 2).T
     return torch.cat([mean + half, mean - half], 1)
 
 
 def _paired_readout(u: Tensor, W: Tensor, h: int) -> Tensor:
-    """``u @ W.T`` with the paired units combined first, exactly 0 while they are equal and their weights opposite."""
+    """Compute ``u @ W.T``, with the paired units combined first.
+
+    The result is exactly 0 while paired units are equal and their weights opposite.
+    """
     first, second = u[:, :h].chunk(2, 1)
     V1, V2 = W[:, :h].chunk(2, 1)
     paired = ((first + second) / 2) @ (V1 + V2).T + ((first - second) / 2) @ (V1 - V2).T

@@ -1,4 +1,4 @@
-"""From data as they are given to columns in every scaling that a network may read, in training and in predictions."""
+"""The way from data as given to columns in every scaling that a network may read, in training and in predictions."""
 
 from __future__ import annotations
 
@@ -31,22 +31,25 @@ _COMPARED = ("robust", "periodic")
 
 
 class Inputs(Parameters):
-    """Reads, encodes and scales: X as given, X as read (floats), the columns of the encoder, and these scaled."""
+    """Read, encode and scale inputs.
+
+    X has four forms: as given, as read (floats), encoded (columns of the encoder), and scaled.
+    """
 
     preprocessor_: TablePreprocessor | None
     n_features_in_: int
     feature_names_in_: np.ndarray
-    #: Reads tables like that of the fit.
+    #: Reader of tables like the table of the fit.
     _reader: TableReader
-    #: What missing numbers become where training had none; None if unknown.
+    #: Values that replace missing numbers if training had none missing; None if unknown.
     _medians: np.ndarray | None = None
-    #: By name; None changes nothing.
+    #: Scalers by name; None changes nothing.
     _input_scalers: Mapping[str, Scaler | None]
 
     def _check_data(
         self, X: Any, y: Any, sample_weight: Any, reset: bool = True
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """X as read, with nan for missing cells and codes for levels; y, and weights."""
+        """Check the data; return X as read, with nan for missing cells and codes for levels, y, and weights."""
         if issparse(y):
             raise TypeError("Sparse data was passed for y, but dense data is required. Use '.toarray()' to convert it.")
         options = {"dtype": [np.float64, np.float32], "multi_output": True, "ensure_all_finite": "allow-nan"}
@@ -76,7 +79,7 @@ class Inputs(Parameters):
         return weight
 
     def _read(self, X: Any) -> np.ndarray:
-        """X as read, of a table like that of the fit."""
+        """Read X, which must be a table like that of the fit."""
         if self._reader.categorical:
             validate_data(self, X, skip_check_array=True, reset=False)
             return self._reader.transform(X)
@@ -85,10 +88,13 @@ class Inputs(Parameters):
     def _fit_encoder(
         self, X: np.ndarray, Y: np.ndarray, weight: np.ndarray, target_type: str | None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
-        """Merged rows with the columns that are scaled, and the columns and weights that scalings are fitted to.
+        """Fit the encoder to merged rows.
 
-        Nothing changes where all are numbers and there. Scalings are those of the codes that later rows get: the level
-        of most rows has one, whereas in training each part of the rows has another, and the spread of these is noise.
+        Returns the rows with the columns that are scaled, and the columns and weights that scalings are fitted to. Rows
+        do not change if all cells are numbers and none is missing.
+
+        Scalings are fitted to the codes that later rows get. The level of most later rows has one code. In training
+        each part of the rows has another code for it, and the spread of these codes is noise.
         """
         before = self._encoded_columns() if self.warm_start and hasattr(self, "estimators_") else None
         if not self._reader.categorical and not np.isnan(X).any():
@@ -105,11 +111,11 @@ class Inputs(Parameters):
         return Xm, Ym, merged, (self._encode(X), weight) if cross_fitted else (Xm, merged)
 
     def _encoded_columns(self) -> dict[str, list[str]]:
-        """Names of the columns that each step of the encoder makes; none where all features are taken as they are."""
+        """Names of the columns of each encoder step; empty if all features are taken as they are."""
         return {} if self.preprocessor_ is None else columns_of_steps(self.preprocessor_)
 
     def _check_columns_of_weights(self, before: dict[str, list[str]] | None) -> None:
-        """A warm start is refused where its weights would meet other columns than ``before``, even if as many."""
+        """Refuse a warm start if its weights would read other columns than ``before``, even as many."""
         now = self._encoded_columns()
         if before is None or now == before:
             return
@@ -122,7 +128,7 @@ class Inputs(Parameters):
         )
 
     def _encode(self, X: np.ndarray) -> np.ndarray:
-        """Rows as read with the columns that are scaled."""
+        """Turn rows as read into the columns that are scaled."""
         if self.preprocessor_ is None:
             return fill_missing(X, self._medians)
         return np.asarray(self.preprocessor_[-1].transform(X), dtype=np.float64)
@@ -130,7 +136,10 @@ class Inputs(Parameters):
     def _fit_scalers(
         self, X: np.ndarray, weight: np.ndarray, hidden: tuple[int, ...] | None, compares: bool
     ) -> Mapping[str, Scaler | None]:
-        """The scalings that candidates may have; ranks only where nonlinear models are chosen among."""
+        """Fit the scalings that candidates may have.
+
+        Ranks are among them only if there is a choice of nonlinear models.
+        """
         if not self.standardize:
             return {"raw": None}
         paths = self._paths(hidden)
@@ -142,7 +151,7 @@ class Inputs(Parameters):
         return fit_scalers([name for name in _COMPARED if self.network is None or name != "periodic"], X, weight, paths)
 
     def _paths(self, hidden: tuple[int, ...] | None) -> str:
-        """Which paths the networks have, as :data:`~skgn.preprocessing.ROBUST` names them."""
+        """Name of the networks' paths, as in :data:`~skgn.preprocessing.ROBUST`."""
         if hidden == ():
             return "linear"
         return "both" if self.linear_path and self.network is None else "hidden"
@@ -152,7 +161,7 @@ class Inputs(Parameters):
 
     @property
     def _input_features(self) -> dict[str, np.ndarray]:
-        """Of each scaling's columns the features that they come from."""
+        """Features that the columns of each scaling come from."""
         encoded = np.arange(self.n_features_in_)
         if self.preprocessor_ is not None:
             encoded = column_features(self.preprocessor_[-1])
@@ -162,11 +171,11 @@ class Inputs(Parameters):
         }
 
     def _scaled(self, X: np.ndarray) -> dict[str, np.ndarray]:
-        """Encoded X in each of the scalings, float64 and C-contiguous."""
+        """Scale encoded X in each of the scalings: float64 and C-contiguous."""
         return transform_inputs(self._input_scalers, X)
 
     def _scale_inputs(self, X: Any) -> tuple[dict[str, np.ndarray], np.dtype]:
-        """X in the units of the members' networks, and the dtype predictions are returned in."""
+        """Scale X to the units of the members' networks; also return the dtype of predictions."""
         check_is_fitted(self)
         X = self._read(X)
         return self._scaled(self._encode(X)), X.dtype

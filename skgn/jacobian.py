@@ -1,13 +1,13 @@
 """The weighted Jacobian at given weights as a linear operator that is never formed as a whole.
 
-Row (i, c) of the operator is row c of ``R_i' J_i``, with J_i the network's k x P Jacobian at sample i and R_i (k x c)
-the root of the loss curvature, the square root of the sample weight included. Summed over samples,
+Row (i, c) of the operator is row c of ``R_i' J_i``. J_i is the network's k x P Jacobian at sample i. R_i (k x c) is the
+root of the loss curvature times the square root of the sample weight. Summed over samples,
 
     gram     J'J   (P x P)       sum_i (D_l D_m')_i kron (u_l u_m')_i     block of layers l, m
     kernel   J M^-1 J'  (n c x n c)   sum_l (D_l D_l') o (u_l M_l^-1 u_l')
 
-where layer l contributes the outer products of back-propagated rows D_l and input rows u_l, D D' is already summed
-over the c columns in the gram, and o is the elementwise product. M is diagonal and depends on (layer, input) only.
+where layer l contributes the outer products of back-propagated rows D_l and input rows u_l. In the gram, D D' is summed
+over the c columns. The sign o is the elementwise product. M is diagonal and depends on (layer, input) only.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ __all__ = [
     "row_chunks",
 ]
 
-#: Forming one entry of a factor takes as long as this many multiply-adds of a matrix product; measured.
+#: Time to form one entry of a factor, in multiply-adds of a matrix product; measured.
 _FLOPS_PER_FACTOR_ENTRY = 20
 
-#: A tensor operation takes at least as long as this many; measured.
+#: Least time of a tensor operation, in the same unit; measured.
 _FLOPS_PER_OPERATION = 1e5
 
-#: Part of the full product J'J that its upper blocks are.
+#: Part of the full product J'J that its upper blocks make up.
 _EXPLICIT_PART = 0.6
 
 #: Upper blocks in which the explicit gram is accumulated: many save flops, few keep the products large (measured).
@@ -60,7 +60,7 @@ def _triangle(p: int) -> int:
 
 
 def _pair_sizes(network: Network) -> Iterator[tuple[int, int]]:
-    """Entries per sample of the two factors, of back-propagated rows and of input rows, for each pair of layers."""
+    """Entries per sample of both factors, back-propagated rows and input rows, for each pair of layers."""
     for a, (out_a, in_a) in enumerate(network.shapes):
         yield _triangle(out_a), _triangle(in_a)
         for out_b, in_b in network.shapes[a + 1 :]:
@@ -68,7 +68,7 @@ def _pair_sizes(network: Network) -> Iterator[tuple[int, int]]:
 
 
 def _factored_flops(network: Network, n: int, c: int) -> float:
-    """Multiply-adds of the factored gram: one GEMM for each pair of layers, and forming its factors row by row."""
+    """Count multiply-adds of the factored gram: one GEMM for each pair of layers, and its factors row by row."""
     sizes = _pair_sizes(network)
     entries = sum(rows * inputs + _FLOPS_PER_FACTOR_ENTRY * (c * rows + inputs) for rows, inputs in sizes)
     operations = sum(c * out + into for out, into in network.shapes)
@@ -84,12 +84,12 @@ def _takes_factored(network: Network, n: int, c: int) -> bool:
 
 
 def gram_flops(network: Network, n: int, c: int) -> float:
-    """Multiply-adds of :meth:`Jacobian.gram` by the cheaper of its two ways."""
+    """Count multiply-adds of :meth:`Jacobian.gram` by the cheaper of its two ways."""
     return min(_factored_flops(network, n, c), _explicit_flops(network, n, c))
 
 
 def _gram_entries(network: Network, c: int, factored: bool) -> tuple[int, int]:
-    """Numbers a sample of the largest factor of the gram, and of all temporaries together."""
+    """Count numbers per sample: of the largest factor of the gram, and of all temporaries together."""
     if not factored:
         return c * network.n_weights, 2 * c * network.n_weights
     sizes = list(_pair_sizes(network))
@@ -105,25 +105,25 @@ def gram_workspace(network: Network, n: int, c: int, item: int) -> int:
 
 
 def linearised_values(network: Network, c: int) -> int:
-    """Numbers a row that the tape and the back-propagated rows take, temporaries included."""
+    """Count the numbers per row of the tape and the back-propagated rows, temporaries included."""
     return sum(3 * into + (3 + c) * out for out, into in network.shapes) + (1 + c) * network.n_saved
 
 
 def keeps_linearisation(network: Network, n: int, c: int, item: int) -> bool:
-    """Whether tape and back-propagated rows of n samples, in numbers of ``item`` bytes, are small enough to be kept."""
+    """Whether tape and back-propagated rows of n samples, in numbers of ``item`` bytes, are small enough to keep."""
     return n * linearised_values(network, c) * item <= _KEPT_FRACTION * memory_budget()
 
 
 def row_chunks(network: Network, c: int, U: Tensor) -> list[slice]:
-    """Slices of the rows of U whose linearisation can be formed within the memory budget."""
+    """Split the rows of U into slices whose linearisation fits the memory budget."""
     return chunks(len(U), linearised_values(network, c) * U.element_size(), U.device)
 
 
 class Factors(NamedTuple):
-    """What the rows of a Jacobian at n samples are made of: back-propagated rows ``D`` and input rows ``U``, by layer.
+    """Factors of the rows of a Jacobian at n samples: back-propagated rows ``D`` and input rows ``U``, by layer.
 
-    D has shape (n, c, out) and U (n, in + 1); row (i, c) of the Jacobian is, for each layer, D_ic x U_i. Its methods
-    are plain tensor operations, in one piece, that can be differentiated and traced.
+    D has shape (n, c, out) and U has shape (n, in + 1). Row (i, c) of the Jacobian is D_ic x U_i for each layer. The
+    methods are plain tensor operations in one piece, which can be differentiated and traced.
     """
 
     D: list[Tensor]
@@ -131,18 +131,21 @@ class Factors(NamedTuple):
 
     @classmethod
     def of_outputs(cls, network: Network, w: Tensor, tape: Tape) -> Factors:
-        """Those of the network's own outputs, without roots of curvature and weights, after a forward pass."""
+        """Compute the factors of the network's own outputs after a forward pass.
+
+        They contain no roots of curvature and weights.
+        """
         n, k = tape.inputs[0].shape[0], network.n_outputs
         eye = torch.eye(k, dtype=w.dtype, device=w.device)
         return cls(network.backward(tape, w, eye.expand(n, k, k)), tape.inputs)
 
     def dense(self) -> Tensor:
-        """J itself, (n c, P)."""
+        """Compute J itself, (n c, P)."""
         rows = [(d[..., None] * u[:, None, None]).flatten(2) for d, u in zip(self.D, self.U, strict=True)]
         return torch.cat(rows, 2).flatten(0, 1)
 
     def kernel_blocks(self, inverse_scale: list[Tensor]) -> Tensor:
-        """Diagonal blocks J_i M^-1 J_i' of the kernel, one a sample: shape (n, c, c)."""
+        """Compute the diagonal blocks J_i M^-1 J_i' of the kernel, one for each sample: shape (n, c, c)."""
         n, c, _ = self.D[0].shape
         out = self.D[0].new_zeros(n, c, c)
         for d, u, m in zip(self.D, self.U, inverse_scale, strict=True):
@@ -150,7 +153,7 @@ class Factors(NamedTuple):
         return out
 
     def cross_kernel(self, other: Factors, inverse_scale: list[Tensor]) -> Tensor:
-        """J M^-1 J_other' for the same network at other samples, shape (n c, n_other c_other)."""
+        """Compute J M^-1 J_other' for the same network at other samples: shape (n c, n_other c_other)."""
         (n, c, _), (n2, c2, _) = self.D[0].shape, other.D[0].shape
         out = self.D[0].new_zeros(n, c, n2, c2)
         for d, u, d2, u2, m in zip(*self, *other, inverse_scale, strict=True):
@@ -160,7 +163,7 @@ class Factors(NamedTuple):
 
 
 class Jacobian:
-    """Operator of shape (n c, P).
+    """The weighted Jacobian as an operator of shape (n c, P).
 
     Parameters
     ----------
@@ -174,7 +177,12 @@ class Jacobian:
     c : int
         Number of columns of a root.
     tapes : sequence of Tape, default=()
-        Those of a forward pass at w, one for each of :func:`row_chunks`; by default they are made when needed.
+        Tapes of a forward pass at w, one for each of :func:`row_chunks`; by default they are made when needed.
+
+    Attributes
+    ----------
+    factored : bool
+        Whether the Gram matrix is computed from the factors of J, rather than from J itself: whichever is cheaper.
     """
 
     def __init__(
@@ -188,19 +196,19 @@ class Jacobian:
     ) -> None:
         self.network, self.w, self.U, self.root, self.c = network, w, U, root, c
         self.shape = (len(U) * c, network.n_weights)
-        self._factored = _takes_factored(network, len(U), c)
+        self.factored = _takes_factored(network, len(U), c)
         self._rows = row_chunks(network, c, U)
         self._known_tapes = tapes
         self._kept: list[tuple[slice, Tape, list[Tensor]]] = []
 
     @classmethod
     def of_outputs(cls, network: Network, w: Tensor, U: Tensor) -> Jacobian:
-        """The network's own Jacobian: without roots of curvature and weights."""
+        """Make the network's own Jacobian, without roots of curvature and weights."""
         eye = torch.eye(network.n_outputs, dtype=U.dtype, device=U.device)
         return cls(network, w, U, lambda rows: eye.expand(len(U[rows]), *eye.shape), network.n_outputs)
 
     def at(self, rows: slice) -> Jacobian:
-        """The part of the operator that belongs to a slice of the samples."""
+        """Make the part of the operator that belongs to a slice of the samples."""
         start = rows.start
         return Jacobian(
             self.network,
@@ -211,7 +219,7 @@ class Jacobian:
         )
 
     def _linearised(self) -> Iterable[tuple[slice, Tape, list[Tensor]]]:
-        """Chunk by chunk: the rows, the tape and the back-propagated rows; kept where they are small."""
+        """Yield the rows, the tape and the back-propagated rows of each chunk; small ones are kept."""
         made = ((rows, tape, self.network.backward(tape, self.w, self.root(rows))) for rows, tape in self._tapes())
         if not keeps_linearisation(self.network, len(self.U), self.c, self.U.element_size()):
             return made
@@ -227,29 +235,29 @@ class Jacobian:
         return ((rows, self.network.forward(self.U[rows], self.w)[1]) for rows in self._rows)
 
     def matvec(self, v: Tensor) -> Tensor:
-        """J v for v (P,): shape (n, c)."""
+        """Compute J v for v (P,): shape (n, c)."""
         tangent = self.network_jvp(v)
         return torch.cat([torch.einsum("nk,nkc->nc", tangent[rows], self.root(rows)) for rows in self._rows])
 
     def network_jvp(self, v: Tensor) -> Tensor:
-        """The network's own J_i v at every sample, without roots, for v (P,): shape (n, k)."""
+        """Compute the network's own J_i v at every sample, without roots, for v (P,): shape (n, k)."""
         return torch.cat([self.network.jvp(tape, self.w, v) for _, tape in self._tapes()])
 
     def rmatvec(self, r: Tensor) -> Tensor:
-        """J' r for r (n, c): shape (P,)."""
+        """Compute J' r for r (n, c): shape (P,)."""
         return self.network_vjp(
             torch.cat([torch.einsum("nkc,nc->nk", self.root(rows), r[rows]) for rows in self._rows])
         )
 
     def network_vjp(self, g: Tensor) -> Tensor:
-        """Sum over samples of J_i' g_i with the network's own Jacobian, without roots, for g (n, k): shape (P,)."""
+        """Sum J_i' g_i over samples with the network's own Jacobian, without roots, for g (n, k): shape (P,)."""
         out = torch.zeros_like(self.w)
         for rows, tape in self._tapes():
             out += self.network.vjp(tape, self.w, g[rows])
         return out
 
     def normal_product(self, v: Tensor) -> Tensor:
-        """J'J v for v (P,): shape (P,). One tape of a chunk serves both products."""
+        """Compute J'J v for v (P,): shape (P,). One tape of a chunk serves both products."""
         out = torch.zeros_like(self.w)
         for rows, tape in self._tapes():
             R = self.root(rows)
@@ -258,22 +266,22 @@ class Jacobian:
         return out
 
     def _gram_parts(self) -> Iterable[tuple[list[Tensor], list[Tensor]]]:
-        """Input rows and back-propagated rows of so many samples that their part of the gram fits the budget."""
+        """Yield input rows and back-propagated rows of parts of the samples; the gram of each part fits the budget."""
         size = self.w.element_size()
-        largest, values = _gram_entries(self.network, self.c, self._factored)
+        largest, values = _gram_entries(self.network, self.c, self.factored)
         most = max(1, _REUSED_BYTES // (largest * size))
         for _, tape, D in self._linearised():
             for part in chunks(len(D[0]), values * size, self.w.device, most):
                 yield [u[part] for u in tape.inputs], [d[part] for d in D]
 
     def gram(self) -> Tensor:
-        """J'J, shape (P, P)."""
-        if self._factored:
+        """Compute J'J, shape (P, P)."""
+        if self.factored:
             return self._factored_gram()
         return self._explicit_gram()
 
     def _explicit_gram(self) -> Tensor:
-        """Chunks of J that stay in cache, accumulated by upper blocks."""
+        """Compute J'J from chunks of J that stay in cache, by upper blocks."""
         P = self.network.n_weights
         G = self.w.new_zeros(P, P)
         count = max(1, min(_MOST_BLOCKS, P // _BLOCK_ROWS))
@@ -285,7 +293,10 @@ class Jacobian:
         return _mirror_upper(G, edges)
 
     def _transpose(self, inputs: list[Tensor], D: list[Tensor]) -> Tensor:
-        """J' of a chunk, (P, c, rows): the products d x u, with samples last so that they are of contiguous rows."""
+        """Compute J' of a chunk, (P, c, rows), from the products d x u.
+
+        Samples come last so that the products are of contiguous rows.
+        """
         J = self.w.new_empty(self.network.n_weights, self.c, len(inputs[0]))
         parts = torch.split(J, [out * into for out, into in self.network.shapes])
         for part, d, u in zip(parts, D, inputs, strict=True):
@@ -294,7 +305,10 @@ class Jacobian:
         return J
 
     def _factored_gram(self) -> Tensor:
-        """One GEMM for each pair of layers, with D already summed over the columns; equal layers by triangles."""
+        """Compute J'J by one GEMM for each pair of layers.
+
+        D is already summed over the columns; equal layers use triangles.
+        """
         shapes = self.network.shapes
         L = len(shapes)
         products: dict[tuple[int, int], Tensor] = {}
@@ -324,7 +338,7 @@ class Jacobian:
         return _mirror_upper(G, start)
 
     def diagonal(self) -> Tensor:
-        """Diagonal of J'J, (P,): the sum over samples of D_i^2 (x) u_i^2, layer by layer."""
+        """Compute the diagonal of J'J, (P,): the sum over samples of D_i^2 (x) u_i^2, layer by layer."""
         out = torch.zeros_like(self.w)
         layers = self.network.split(out)
         for _, tape, D in self._linearised():
@@ -333,7 +347,7 @@ class Jacobian:
         return out
 
     def trace(self) -> Tensor:
-        """Trace of J'J: the sum over samples and layers of ||D_i||^2 ||u_i||^2."""
+        """Compute the trace of J'J: the sum over samples and layers of ||D_i||^2 ||u_i||^2."""
         total = self.w.new_zeros(())
         for _, tape, D in self._linearised():
             for d, u in zip(D, tape.inputs, strict=True):
@@ -341,19 +355,22 @@ class Jacobian:
         return total
 
     def factors(self) -> Factors:
-        """The factors at all samples."""
+        """Compute the factors at all samples."""
         chunks_ = list(self._linearised())
         layers = range(len(self.network.shapes))
         D = [torch.cat([d[layer] for _, _, d in chunks_]) for layer in layers]
         return Factors(D, [torch.cat([tape.inputs[layer] for _, tape, _ in chunks_]) for layer in layers])
 
     def _flat_factors(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Back-propagated rows (n c, out) and input rows (n, in + 1)."""
+        """Yield back-propagated rows (n c, out) and input rows (n, in + 1)."""
         D, U = self.factors()
         return [d.flatten(0, 1) for d in D], U
 
     def kernel(self, inverse_scale: list[Tensor]) -> Tensor:
-        """J M^-1 J', shape (n c, n c), for M^-1 given per (layer, input) as one vector (in + 1,) a layer."""
+        """Compute J M^-1 J', shape (n c, n c).
+
+        M^-1 is given per (layer, input), as one vector (in + 1,) for each layer.
+        """
         n, c = len(self.U), self.c
         D, U = self._flat_factors()
         K = self.w.new_empty(n * c, n * c)
@@ -368,8 +385,8 @@ class Jacobian:
         return _mirror_upper(K, [rows.start * c for rows in blocks] + [n * c])
 
     def diagonal_blocks(self, B: Tensor) -> Tensor:
-        """Blocks J_i B J_i', one a sample, for symmetric B (P, P): shape (n, c, c)."""
-        if self._factored:
+        """Compute the blocks J_i B J_i', one for each sample, for symmetric B (P, P): shape (n, c, c)."""
+        if self.factored:
             return self._factored_blocks(B)
         total = []
         for inputs, D in self._gram_parts():
@@ -378,10 +395,10 @@ class Jacobian:
         return torch.cat(total)
 
     def _factored_blocks(self, B: Tensor) -> Tensor:
-        """The adjoint of the factored gram, without J.
+        """Compute the blocks without J, by the adjoint of the factored gram.
 
-        The pair of layers (l, m) contributes D_l T D_m' with
-        T = sum_jk u_lj u_mk B[l . j, m . k], one matrix product for all samples.
+        The pair of layers (l, m) contributes D_l T D_m' with T = sum_jk u_lj u_mk B[l . j, m . k]. T is one matrix
+        product for all samples.
         """
         network, edges, total = self.network, [0], []
         for out, into in network.shapes:
@@ -404,9 +421,9 @@ class Jacobian:
         return torch.cat(total)
 
     def inverse_traces(self, inverse: Tensor, inverse_scale: list[Tensor]) -> list[Tensor]:
-        """Trace over the units of each (layer, input) of (J'J / S + M)^-1, without any P x P array.
+        """Compute the trace of (J'J / S + M)^-1 over the units of each (layer, input), without any P x P array.
 
-        ``inverse`` is (S I + J M^-1 J')^-1, (n c, n c). With B = inverse o (D D'), summed over columns, the trace for
+        ``inverse`` is (S I + J M^-1 J')^-1, (n c, n c). B is inverse o (D D'), summed over columns. The trace for
         input j of a layer with h units is ``h / m_j - u_j' B u_j / m_j^2``.
         """
         n, c = len(self.U), self.c
@@ -424,7 +441,7 @@ class Jacobian:
 
 
 def _mirror_upper(G: Tensor, edges: list[int]) -> Tensor:
-    """Copy the blocks above the diagonal blocks between ``edges`` to below them, in place."""
+    """Copy the blocks above the diagonal blocks between ``edges`` below them, in place."""
     for a, b in itertools.pairwise(edges):
         G[b:, a:b] = G[a:b, b:].T
     return G
@@ -438,7 +455,7 @@ def _accumulate(products: dict[tuple[int, int], Tensor], pair: tuple[int, int], 
 
 
 def _triangle_products(D: Tensor) -> Tensor:
-    """Upper triangle of sum_c D_c D_c' per sample, for D (c, p, m): shape (p (p + 1) / 2, m)."""
+    """Compute the upper triangle of sum_c D_c D_c' per sample, for D (c, p, m): shape (p (p + 1) / 2, m)."""
     _, p, m = D.shape
     out = D.new_empty(_triangle(p), m)
     position = 0
@@ -452,7 +469,7 @@ def _triangle_products(D: Tensor) -> Tensor:
 
 
 def _all_products(A: Tensor, B: Tensor) -> Tensor:
-    """sum_c A_c B_c' per sample, for A (c, p, m) and B (c, q, m): shape (p q, m)."""
+    """Compute sum_c A_c B_c' per sample, for A (c, p, m) and B (c, q, m): shape (p q, m)."""
     out = A[0][:, None] * B[0][None]
     for a, b in zip(A[1:], B[1:], strict=True):
         out.addcmul_(a[:, None], b[None])
@@ -460,7 +477,7 @@ def _all_products(A: Tensor, B: Tensor) -> Tensor:
 
 
 def _triangle_index(p: int, device: torch.device) -> Tensor:
-    """(p, p) positions of the pairs (i, j) in the packed upper triangle."""
+    """Positions (p, p) of the pairs (i, j) in the packed upper triangle."""
     upper = torch.triu_indices(p, p, device=device)
     index = torch.empty(p, p, dtype=torch.long, device=device)
     index[upper[0], upper[1]] = index[upper[1], upper[0]] = torch.arange(_triangle(p), device=device)

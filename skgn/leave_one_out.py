@@ -1,12 +1,14 @@
-"""How well a trained network predicts each sample as if it had not seen it, without training it again.
+"""Prediction of each sample as if the trained network had not seen it, without training it again.
 
-At a minimum w of the objective, one Newton step on the objective without one copy of sample i moves its outputs to
+At a minimum w of the objective, make one Newton step on the objective without one copy of sample i. It moves the
+outputs of sample i to
 
     f_-i = f_i + C_i (I - H_i C_i)^-1 g_i        C_i = J_i A^-1 J_i'
 
-with A the posterior's precision matrix and g_i, H_i the gradient and the curvature of the copy's summed loss. The
-outputs' covariance without it is ``C_i (I - H_i C_i)^-1``. Both are exact for a linear network with squared error and
-fixed precisions. A sample of weight below 1 is left out as a whole, g_i and H_i times its weight: there is no copy.
+where A is the posterior's precision matrix, and g_i and H_i are the gradient and the curvature of the copy's summed
+loss. Without the copy, the covariance of the outputs is ``C_i (I - H_i C_i)^-1``. Both are exact for a linear network
+with squared error and fixed precisions. A sample of weight below 1 has no copy. It is left out as a whole, with g_i and
+H_i times its weight.
 
 References
 ----------
@@ -44,13 +46,13 @@ __all__ = [
     "temperature",
 ]
 
-#: Estimating a precision that is in use from the same data makes the leave-one-out score too good by so many nats.
+#: Nats by which the leave-one-out score is too good for each precision in use that the same data have estimated.
 _NATS_PER_PRECISION = 0.5
 
 #: A sample that determines its own output to within this part has no prediction without itself.
 _LEAST_FREEDOM = 1e-6
 
-#: A network of so many effective parameters an observation interpolates: what it predicts without a sample is noise.
+#: A network with so many effective parameters per observation interpolates; its left-out predictions are noise.
 _MOST_EFFECTIVE = 0.95
 
 #: Temperatures are sought between 1 / e^2 and e^2; their logarithm is normal with variance 1 before the data are seen.
@@ -58,14 +60,14 @@ _LARGEST_LOG_TEMPERATURE = 2.0
 
 
 class LeftOut(NamedTuple):
-    """Outputs (n, k) and their covariances (n, k, k), each without its own sample."""
+    """Outputs (n, k) and their covariances (n, k, k), each predicted without its own sample."""
 
     outputs: Tensor
     covariance: Tensor
 
 
 def leave_one_out(training: Training) -> LeftOut | None:
-    """Predict each sample without itself; None where weights are undetermined, or the network interpolates."""
+    """Predict each sample without itself; None if weights are undetermined or the network interpolates."""
     objective, prior = training.objective, training.prior
     if prior.n_effective_parameters > _MOST_EFFECTIVE * objective.total_weight * objective.n_columns:
         return None
@@ -74,7 +76,7 @@ def leave_one_out(training: Training) -> LeftOut | None:
         return None
     noise = prior.noise_variance
     beta = 1.0 if noise is None else 1 / float(noise.log().mean().exp())
-    # Of the loss of the factorised system, so that no leverage exceeds 1.
+    # Take the loss of the factorised system, so that no leverage exceeds 1.
     leave_out = partial(
         _leave_out, blocks=blocks, loss=training.linearised_loss, beta=beta, scale=beta * objective.total_weight
     )
@@ -103,10 +105,10 @@ def _leave_out(
 
 
 def predictive_score(training: Training, left_out: LeftOut | None) -> float:
-    """Mean log density of the samples left out, less an allowance for the estimated precisions; higher is better.
+    """Mean log density of left-out samples, minus an allowance for the estimated precisions; higher is better.
 
-    The density is that of the noise, widened by the variance of the output, for regression, and the likelihood of the
-    most probable weights for log losses.
+    For regression, the density is that of the noise, widened by the variance of the output. For log losses it is the
+    likelihood of the most probable weights.
     """
     if left_out is None:
         return -math.inf
@@ -117,10 +119,10 @@ def predictive_score(training: Training, left_out: LeftOut | None) -> float:
 
 
 def allowance(training: Training) -> float:
-    """Nats a sample by which the left-out log density is too high, as precisions were estimated from all samples.
+    """Nats per sample by which the left-out log density is too high, because all samples have estimated the precisions.
 
-    Half a nat for each of the k in use, and the logarithm of the number of ways to choose these among all m: of many
-    features of noise the evidence keeps those that fit the noise best.
+    There are half a nat for each of the k precisions in use, and the logarithm of the number of ways to choose these
+    among all m. Of many features of noise, the evidence keeps those that fit the noise best.
     """
     m, k = training.prior.n_precisions, training.prior.n_in_use
     ways = math.lgamma(m + 1) - math.lgamma(k + 1) - math.lgamma(m - k + 1)
@@ -128,7 +130,7 @@ def allowance(training: Training) -> float:
 
 
 def _squared_scale(left_out: LeftOut, noise: Tensor) -> Tensor:
-    """Predictive variance (n, k) in the units of the noise's squared scale."""
+    """Compute the predictive variance (n, k) in units of the noise's squared scale."""
     return noise + left_out.covariance.diagonal(dim1=1, dim2=2).clamp(min=0)
 
 
@@ -141,7 +143,7 @@ def _log_density(objective: Objective, left_out: LeftOut, loss: Loss, noise: Ten
 
 
 def predicted_rows(objective: Objective, left_out: Sequence[LeftOut]) -> tuple[Tensor, Tensor, Tensor]:
-    """Outputs (members, n, k) of the samples that all members can predict without them, targets and weights.
+    """Keep the samples that all members can predict without them: outputs (members, n, k), targets and weights.
 
     A sample that alone determines a weight has no prediction without itself.
     """
@@ -153,9 +155,10 @@ def predicted_rows(objective: Objective, left_out: Sequence[LeftOut]) -> tuple[T
 def log_probabilities(
     objective: Objective, left_out: Sequence[LeftOut], loss: Loss, T: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """Log likelihood of each left-out sample under each member, (members, n), outputs divided by T, and weights (n,).
+    """Log likelihood of each left-out sample under each member, (members, n), and weights (n,).
 
-    ``loss`` is one whose ``exp(-value)`` is a likelihood. Labels count one by one, each a sample of its own.
+    Outputs are divided by T. ``exp(-value)`` of ``loss`` must be a likelihood. Each label counts as a sample of its
+    own.
     """
     f, Y, weight = predicted_rows(objective, left_out)
     if loss.independent_labels:
@@ -167,7 +170,7 @@ def log_probabilities(
 def log_likelihood(objective: Objective, *left_out: LeftOut, weights: np.ndarray, loss: Loss, T: float) -> Tensor:
     """Log likelihood of the left-out samples under the mean probabilities of members whose outputs are divided by T.
 
-    The mean is by the ``weights`` of the members. ``loss`` is a log loss: ``exp(-value)`` is a likelihood.
+    The ``weights`` of the members weigh the mean. ``loss`` is a log loss, so that ``exp(-value)`` is a likelihood.
     """
     counted, weights = voters(left_out, weights)
     log_p, weight = log_probabilities(objective, counted, loss, T)
@@ -175,9 +178,9 @@ def log_likelihood(objective: Objective, *left_out: LeftOut, weights: np.ndarray
 
 
 def temperature(log_likelihood: Callable[[float], float]) -> float:
-    """The T by which to divide the members' outputs so that their mean probabilities predict the left-out samples best.
+    """Find the T to divide the members' outputs by, so that their mean probabilities predict left-out samples best.
 
-    Regularised networks are unsure of well separated classes, and overfitted ones too sure. Maximises
+    Regularised networks are unsure of well separated classes, and overfitted networks are too sure. T maximises
     ``log_likelihood(T)`` plus the log density of a standard normal log T.
 
     References

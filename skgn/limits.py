@@ -1,4 +1,4 @@
-"""What ends a fit before it has converged: its time is used up, the user interrupts it, or a callback stops it."""
+"""Limits that end a fit before it has converged: its time, an interrupt by the user, or a callback."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["Limits"]
 
 
 class Limits:
-    """The time that a fit may take, shared out among its trainings, and whether it was interrupted or stopped.
+    """The time of a fit, shared out among its trainings, and whether the fit was interrupted or stopped.
 
     Parameters
     ----------
     max_time : float
-        Seconds from now on; infinity sets no limit.
+        Seconds from now on. Infinity sets no limit.
     n_workers : int
-        Trainings that run at a time.
+        Number of trainings that run at a time.
     """
 
     def __init__(self, max_time: float, n_workers: int) -> None:
@@ -37,16 +37,19 @@ class Limits:
 
     @property
     def reason(self) -> str:
-        """The status of a training that was cut short."""
+        """Status of a training that was cut short."""
         return self._ended_by or "max_time"
 
     def begin_round(self, n_trainings: int, part: float) -> None:
-        """Give the part of the time that is left to the next ``n_trainings``."""
+        """Give the fraction ``part`` of the remaining time to the next ``n_trainings``."""
         now = time.perf_counter()
         self._round_end, self._waiting = now + part * (self._end - now), n_trainings
 
     def begin_training(self) -> Callable[[], bool]:
-        """Whether a training that begins now has to pause: those still to come get as much time as it."""
+        """Function that tells whether a training that begins now has to pause.
+
+        Trainings that are still to come get as much time as this one.
+        """
         with self._lock:
             turns = math.ceil(max(1, self._waiting) / self._n_workers)
             self._waiting -= 1
@@ -59,14 +62,14 @@ class Limits:
         self._ended_by = "interrupted"
 
     def stop(self) -> None:
-        """End it so because a callback asks for it."""
+        """End the fit in the same way, because a callback asks for it."""
         self._ended_by = self._ended_by or "callback"
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
-        """The first Ctrl-C ends the fit, keeping what it has; a second one is an ordinary KeyboardInterrupt.
+        """Let the first Ctrl-C end the fit and keep its results; a second Ctrl-C is an ordinary KeyboardInterrupt.
 
-        Only where Python's own handler is in place, and in the main thread: signals arrive nowhere else.
+        This needs Python's own handler and the main thread, because signals arrive nowhere else.
         """
         main = threading.current_thread() is threading.main_thread()
         if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:

@@ -1,6 +1,6 @@
 """Peak memory of training, estimated before anything is allocated.
 
-Four parts; examples/benchmarks/memory.py compares their sum with what processes really take:
+It has four parts; examples/benchmarks/memory.py compares their sum with the real use of processes:
 
 - the system: three matrices at once (G or K, its factor, and an inverse or a copy of the factor), and one for every
   other candidate that waits for its turn; none for conjugate gradients
@@ -30,12 +30,15 @@ _COPIES = 3
 #: Float64 vectors of the size of the weights: of each candidate, and of each worker while it solves.
 _CANDIDATE_VECTORS, _WORKER_VECTORS = 8, 12
 
-#: Arrays of the outputs' size that a candidate has: outputs, losses, gradients and what they are computed from.
+#: Number of arrays of the outputs' size in a candidate: outputs, losses, gradients, and their sources.
 _OUTPUT_ARRAYS = 8
 
 
 def system_memory(size: int, candidates: int = 1, workers: int = 1) -> float:
-    """Bytes of the factorised systems of ``size`` rows of all candidates, ``workers`` of which are being solved."""
+    """Bytes of the factorised systems of all candidates, each with ``size`` rows.
+
+    ``workers`` of them are being solved.
+    """
     return 8.0 * size**2 * (candidates + (_COPIES - 1) * workers)
 
 
@@ -56,18 +59,18 @@ def training_memory(
     solver : {"primal", "dual", "cg"}
     network : Network
     n, c : int
-        Samples, and curvature columns per sample.
+        Number of samples, and of curvature columns per sample.
     dtype : torch.dtype, default=torch.float64
-        Of network outputs and Jacobian products.
+        Dtype of network outputs and Jacobian products.
     device : torch.device, optional
-        Where the Jacobian lives, by default the CPU.
+        Device of the Jacobian, by default the CPU.
     candidates, workers : int, default=1
-        Networks in training, and how many of them at a time.
+        Number of networks in training, and how many train at a time.
     """
     device = torch.device("cpu") if device is None else device
     P, rows, item, workers = network.n_weights, n * c, dtype.itemsize, min(workers, candidates)
     vectors = 8.0 * P * (_CANDIDATE_VECTORS * candidates + _WORKER_VECTORS * workers)
-    # Inputs merged, scaled and, in the dtype of training, with a column of ones.
+    # Inputs: merged, scaled, and with a column of ones in the dtype of training.
     data = n * ((16 + item) * network.n_inputs + item * candidates * _OUTPUT_ARRAYS * network.n_outputs)
     tapes = item * n * (sum(into + (1 + c) * out for out, into in network.shapes) + network.n_saved)
     keeps = keeps_linearisation(network, n, c, item)
@@ -90,7 +93,7 @@ def training_memory(
 
 
 def readout_memory(readout: Network, n: int, item: int) -> float:
-    """Bytes that it takes to solve a readout on its own: its inputs, joined, and its system."""
+    """Bytes needed to solve a readout on its own, for its joined inputs and its system."""
     return 2.0 * item * n * readout.shapes[0][1] + system_memory(readout.n_weights)
 
 
@@ -102,7 +105,7 @@ def too_large(
     network: Network,
     memory: Callable[[str, Network], float],
 ) -> str:
-    """What does not fit, and what would."""
+    """Message that says what does not fit, and what would."""
     message = (
         f"Training with solver={solver!r} needs {gigabytes(need[solver])} ({network.n_weights} weights), "
         f"but {gigabytes(available)} are available."

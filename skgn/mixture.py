@@ -1,6 +1,6 @@
 """A prediction is a mixture: each member counts by its weight, and the weights sum to 1.
 
-Means and variances are of arrays or of tensors.
+Means and variances take arrays or tensors.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ _Member = TypeVar("_Member")
 
 
 def equal_weights(n_members: int) -> np.ndarray:
-    """Weights (n_members,) by which a mixture is the plain mean."""
+    """Weights (n_members,) of a plain mean."""
     return np.full(n_members, 1 / n_members)
 
 
 def voters(members: Sequence[_Member], weights: np.ndarray) -> tuple[list[_Member], np.ndarray]:
-    """The members that count, and their weights: one of weight 0 takes no part, whatever it would say."""
+    """Return the members that count, and their weights. A member of weight 0 takes no part, whatever its outputs."""
     counts = weights > 0
     return list(compress(members, counts)), weights[counts]
 
 
 def mixture_mean(values: Any, weights: Any) -> Any:
-    """Weighted mean of the members' values."""
-    # Over their sum, which rounding takes off 1: no mean of probabilities exceeds 1, which metrics would refuse.
+    """Compute the weighted mean of the members' values."""
+    # Divide by the sum, which rounding moves off 1: metrics would refuse a mean of probabilities above 1.
     return sum(weight * value for weight, value in zip(weights, values, strict=True)) / sum(weights)
 
 
@@ -63,6 +63,6 @@ def predictive_variance(
 
 
 def mixture_log_probability(log_p: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Logarithm of the weighted mean of the members' probabilities, whose logarithms are (members, n, k)."""
-    # No more than certain, whatever the rounding.
+    """Logarithm of the weighted mean of the members' probabilities, given their logarithms (members, n, k)."""
+    # No probability exceeds 1, whatever the rounding.
     return np.minimum(logsumexp(log_p, axis=0, b=weights[:, None, None]), 0.0)

@@ -1,8 +1,9 @@
-"""Any torch module as the network: its Jacobian from :mod:`torch.func`, a sample at a time under ``vmap``.
+"""Any torch module as the network: :mod:`torch.func` computes its Jacobian, one sample at a time under ``vmap``.
 
-Each trainable parameter is a layer of one input that is always 1: then the Jacobian's rows of that parameter are the
-"back-propagated rows" themselves, and Gram matrix, kernel, traces and priors need no other formulas. The price is that
-these rows have as many entries as there are weights, where a feed-forward network has two short factors.
+Each trainable parameter is a layer with one input that is always 1. The Jacobian's rows of that parameter are then the
+"back-propagated rows" themselves. So Gram matrix, kernel, traces and priors need no other formulas. The price is the
+length of these rows: they have as many entries as there are weights. A feed-forward network has two short factors
+instead.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _TRIAL_ROWS = 3
 
 @dataclass(frozen=True)
 class ModuleNetwork(Network):
-    """A module that maps (n, n_inputs) to (n, n_outputs), row by row; it is copied, and the copy set to evaluation.
+    """A module that maps (n, n_inputs) to (n, n_outputs), row by row. It is copied, and the copy is set to evaluation.
 
     Parameters that do not require a gradient, and buffers, stay as they are. Two such networks are equal if their
     modules have the same structure.
@@ -38,7 +39,7 @@ class ModuleNetwork(Network):
     Raises
     ------
     TypeError, ValueError
-        If the module does not map rows so, has nothing to train, or ``torch.func`` cannot differentiate it.
+        If the module does not map rows in this way, has nothing to train, or ``torch.func`` cannot differentiate it.
     """
 
     module: nn.Module = field(compare=False, repr=False)
@@ -127,7 +128,7 @@ class ModuleNetwork(Network):
         return self
 
     def trained(self, weights: np.ndarray) -> nn.Module:
-        """A copy of the module with these weights, in float64 and without ``alpha``."""
+        """Copy the module with these weights, in float64 and without ``alpha``."""
         module = copy.deepcopy(self.module).double()
         parts = self._parameters(torch.from_numpy(weights.copy()))
         with torch.no_grad():
@@ -143,12 +144,12 @@ class ModuleNetwork(Network):
     ) -> np.ndarray:
         """Draw weights by the module's own ``reset_parameters``; the random state of torch stays as it is.
 
-        Which of them make units steep is not known: ``steepness`` changes nothing.
+        ``steepness`` changes nothing, because it is not known which weights make units steep.
 
         Raises
         ------
         ValueError
-            If a part of the module with parameters of its own has no such method.
+            If a part of the module has parameters of its own, but no such method.
         """
         if own:
             return self._flat(self.module)
@@ -170,16 +171,16 @@ class ModuleNetwork(Network):
         return [1]
 
     def fan_in(self, layer: int) -> Tensor:
-        """Of a matrix the inputs of a unit, as of a kernel; 1 for biases and gains."""
+        """Number of inputs of a unit for a matrix or a kernel; 1 for biases and gains."""
         shape = self._trainable(self.module)[layer][1].shape
         return torch.full((1,), float(math.prod(shape[1:])), dtype=torch.float64)
 
     def output_scale(self, layer: int) -> float:
-        """1: which layers are readouts is not known."""
+        """Return 1, because it is not known which layers are readouts."""
         return 1.0
 
     def arrays(self, weights: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """The parameters in the shapes and the order of the module, and none apart as biases."""
+        """Return the parameters in the shapes and the order of the module; there are no separate biases."""
         return [part.numpy().copy() for part in self._parameters(torch.from_numpy(weights.copy())).values()], []
 
     def _parameters(self, w: Tensor) -> dict[str, Tensor]:
@@ -187,7 +188,10 @@ class ModuleNetwork(Network):
         return {name: part.view(p.shape) for (name, p), part in zip(self._trainable(self.module), parts, strict=True)}
 
     def _local_module(self, like: Tensor) -> nn.Module:
-        """The copy of this thread, which a functional call lends other weights, on a device and in a dtype."""
+        """The copy of the module for this thread, on a device and in a dtype.
+
+        A functional call lends it other weights.
+        """
         modules = vars(self._threads).setdefault("modules", {})
         key = like.device, like.dtype
         if key not in modules:
@@ -199,7 +203,7 @@ class ModuleNetwork(Network):
         return self.alpha * f.reshape(X.shape[0], self.n_outputs)
 
     def forward(self, U: Tensor, w: Tensor, with_slopes: bool = True) -> tuple[Tensor, Tape]:
-        """Outputs, and a tape whose only slope is the inputs U: derivatives begin from there."""
+        """Compute outputs, and a tape whose only slope is the inputs U, from which derivatives begin."""
         return self._call(self._local_module(w), U[:, :-1], w), Tape([U[:, -1:]] * len(self.shapes), [U])
 
     def forward_exchanged(self, U: Tensor, partner: Tensor, w: Tensor, blocks: list[Tensor]) -> Iterator[Tensor]:
@@ -225,7 +229,10 @@ class ModuleNetwork(Network):
         return product
 
     def jvp(self, tape: Tape, w: Tensor, v: Tensor) -> Tensor:
-        """The transpose of the transpose: forward mode is not for threads, nor for every operation."""
+        """Compute J v as the transpose of the transpose.
+
+        Forward mode does not work in threads, nor for every operation.
+        """
         self._local_module(w)  # not for the first time within a transformation
         transpose = vjp(lambda g: self.vjp(tape, w, g), w.new_zeros(len(tape.slopes[0]), self.n_outputs))[1]
         product: Tensor = transpose(v)[0]

@@ -1,10 +1,10 @@
-"""What training, evidence and predictions see of a network f(x) = alpha * net(x; w): functions of one weight vector w.
+"""The network f(x) = alpha * net(x; w) as training, evidence and predictions see it: functions of one weight vector w.
 
-A network has layers. Layer l has a matrix of weights W_l (out, in + 1), reads an input row u whose last entry is 1, and
-the derivative of output row i with respect to W_l is the outer product of a back-propagated row d and u. All weights
-live in one flat vector w (P,), layer after layer, each W row by row. Everything the package does with the Jacobian
-builds on these two factors; see :mod:`skgn.jacobian`. :mod:`skgn.feedforward` is the network of the estimators,
-:mod:`skgn.module` makes one of any torch module.
+A network has layers. Layer l has a matrix of weights W_l (out, in + 1). It reads an input row u whose last entry is 1.
+The derivative of output row i with respect to W_l is the outer product of a back-propagated row d and u. All weights
+are in one flat vector w (P,), layer after layer, each W row by row. Everything that the package does with the Jacobian
+builds on these two factors; see :mod:`skgn.jacobian`. :mod:`skgn.feedforward` is the network of the estimators.
+:mod:`skgn.module` makes a network of any torch module.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Network", "Tape"]
 
 
 class Tape(NamedTuple):
-    """What a forward pass leaves for the derivatives: ``inputs`` u of every layer, ``slopes`` of the hidden ones."""
+    """Results of a forward pass for the derivatives: ``inputs`` u of every layer, ``slopes`` of the hidden layers."""
 
     inputs: list[Tensor]
     slopes: list[Tensor]
@@ -30,7 +30,8 @@ class Tape(NamedTuple):
 class Network(ABC):
     """An architecture; weights are passed to its methods.
 
-    Inputs ``U`` have shape (n, n_inputs + 1) with ones in the last column (:meth:`with_bias`); outputs (n, k).
+    Inputs ``U`` have shape (n, n_inputs + 1), with ones in the last column (:meth:`with_bias`). Outputs have shape (n,
+    k).
 
     Attributes
     ----------
@@ -38,13 +39,14 @@ class Network(ABC):
     alpha : float
         The output scaling factor.
     init : str
-        Of the estimators' parameter; ``"centered"`` is left to the caller, who subtracts the outputs at the start.
+        Value of the estimators' parameter. ``"centered"`` is left to the caller, who subtracts the outputs at the
+        start.
     shapes : tuple of (int, int)
         Shapes (out, in + 1) of the layers' matrices.
     hidden_layer_sizes : tuple of int
-        Units of the hidden layers; empty where there are none, or they are not known.
+        Numbers of units of the hidden layers; empty if there are none, or if they are not known.
     n_saved : int
-        Numbers a row, beyond what ``shapes`` tell, that a backward pass needs.
+        Numbers per row that a backward pass needs, beyond those that ``shapes`` tell.
     """
 
     n_inputs: int
@@ -62,16 +64,19 @@ class Network(ABC):
 
     @property
     def readout(self) -> Network | None:
-        """The last layer alone: a linear model, whose weights are the last ones of w; None if it is not known."""
+        """The last layer as a linear model, whose weights are the last weights of w; None if it is not known."""
         return None
 
     def split(self, w: Tensor) -> list[Tensor]:
-        """Views of the flat weights as one matrix (out, in + 1) a layer."""
+        """Split the flat weights into views: one matrix (out, in + 1) for each layer."""
         parts = torch.split(w, [out * into for out, into in self.shapes])
         return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def expand(self, per_input: list[Tensor]) -> Tensor:
-        """One value per (layer, input), each (in + 1,), repeated over the layer's units to a flat vector (P,)."""
+        """Repeat values per (layer, input) over the units of each layer: a flat vector (P,).
+
+        There is one vector (in + 1,) for each layer.
+        """
         return torch.cat([v.expand(out, -1).flatten() for v, (out, _) in zip(per_input, self.shapes, strict=True)])
 
     @staticmethod
@@ -81,48 +86,54 @@ class Network(ABC):
 
     @abstractmethod
     def input_blocks(self, layer: int) -> list[int]:
-        """Sizes of the blocks of a layer's inputs of which each is of one kind: they sum to in + 1."""
+        """Sizes of the blocks of a layer's inputs; the inputs of a block are of one kind. They sum to in + 1."""
 
     @abstractmethod
     def fan_in(self, layer: int) -> Tensor:
-        """The precision (in + 1,) that the evidence begins with: of weights that keep the variance of their inputs."""
+        """Precision (in + 1,) at which the evidence begins.
+
+        It is the precision of weights that keep the variance of their inputs.
+        """
 
     @abstractmethod
     def output_scale(self, layer: int) -> float:
-        """What the layer's outputs are multiplied by on their own way to f."""
+        """Factor on the layer's outputs on their own way to f."""
 
     @abstractmethod
     def initial_weights(
         self, random_state: np.random.RandomState, own: bool = False, steepness: float = 1.0
     ) -> np.ndarray:
-        """Draw weights (P,); with ``own`` those that the network came with, if it came with any.
+        """Draw weights (P,); ``own`` asks for the weights that the network came with, if there are any.
 
         First-layer weights of a network that has layers of units are ``steepness`` times as large as usual.
         """
 
     @abstractmethod
     def arrays(self, weights: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Weights and biases by layer as scikit-learn has them: matrices (inputs, outputs), and vectors (outputs,)."""
+        """Return weights and biases by layer as scikit-learn does: matrices (inputs, outputs), vectors (outputs,)."""
 
     @abstractmethod
     def forward(self, U: Tensor, w: Tensor, with_slopes: bool = True) -> tuple[Tensor, Tape]:
-        """Outputs alpha * net (n, k), and the tape, of no use for derivatives without slopes."""
+        """Compute outputs alpha * net (n, k), and the tape.
+
+        Without slopes the tape is of no use for derivatives.
+        """
 
     @abstractmethod
     def forward_exchanged(self, U: Tensor, partner: Tensor, w: Tensor, blocks: list[Tensor]) -> Iterator[Tensor]:
-        """Outputs (n, k) with a block of the inputs taken from ``partner`` (n, n_inputs + 1), for each in turn."""
+        """Yield outputs (n, k), each time with another block of inputs taken from ``partner`` (n, n_inputs + 1)."""
 
     @abstractmethod
     def backward(self, tape: Tape, w: Tensor, columns: Tensor) -> list[Tensor]:
         """Back-propagate output-space columns (n, k, c) to rows d of every layer, each (n, c, out).
 
-        Row (i, c) of the Jacobian times column c of sample i is, for each layer, the outer product d_ic x u_i.
+        For each layer, column c of sample i times the Jacobian J_i is the outer product d_ic x u_i.
         """
 
     @abstractmethod
     def vjp(self, tape: Tape, w: Tensor, g: Tensor) -> Tensor:
-        """Sum over samples of J_i' g_i for output-space vectors g (n, k): a flat vector (P,)."""
+        """Sum J_i' g_i over samples for output-space vectors g (n, k): a flat vector (P,)."""
 
     @abstractmethod
     def jvp(self, tape: Tape, w: Tensor, v: Tensor) -> Tensor:
-        """J_i v for every sample, (n, k), for a weight-space direction v (P,)."""
+        """Compute J_i v for every sample, (n, k), for a weight-space direction v (P,)."""

@@ -20,12 +20,15 @@ from .network import Network, Tape
 
 __all__ = ["Evaluation", "Objective"]
 
-#: Rounding units by which two evaluations of the same objective may differ.
+#: Number of rounding units by which two evaluations of the same objective may differ.
 _ROUNDING_UNITS = 8
 
 
 class Evaluation(NamedTuple):
-    """Weights (P,) with the network's outputs (n, k), the weighted mean data loss and, where small, the tapes there."""
+    """An evaluation at weights (P,): outputs (n, k) of the network, the weighted mean data loss, and the tapes.
+
+    The tapes are kept only if they are small.
+    """
 
     w: Tensor
     outputs: Tensor
@@ -41,7 +44,7 @@ class Objective:
     network : Network
     loss : Loss
     X : Tensor of shape (n, d)
-        Inputs; their device and dtype are those of the computation.
+        Inputs. Their device and dtype are those of the computation.
     Y : Tensor of shape (n, k)
         Targets.
     sample_weight : Tensor of shape (n,)
@@ -62,13 +65,16 @@ class Objective:
         self.unfitted_loss = self._mean_loss(torch.zeros_like(Y))
 
     def for_member(self, anchor: Tensor | None = None) -> Objective:
-        """The same data for one member; outputs at the weights ``anchor`` (``init="centered"``) are subtracted."""
+        """Make the objective of one member on the same data.
+
+        Outputs at the weights ``anchor`` (``init="centered"``) are subtracted.
+        """
         member = copy.copy(self)
         member._offset = None if anchor is None else self._forward(anchor)[0]
         return member
 
     def part(self, index: Tensor) -> Objective:
-        """The same on some of the samples: the mean over them."""
+        """Make the objective of some of the samples: the mean over them."""
         part = copy.copy(self)
         part.U, part.Y, part.sample_weight = self.U[index], self.Y[index], self.sample_weight[index]
         part.n_samples, part.total_weight = len(part.Y), float(sum_float64(part.sample_weight))
@@ -79,7 +85,10 @@ class Objective:
         return part
 
     def rounding_error(self, value: float) -> float:
-        """Objective values closer than this are equal: a few units of ``value`` and, near 0, of the targets squared."""
+        """Difference up to which two values of the objective are equal.
+
+        It is a few units of ``value`` and, near 0, of the squared targets.
+        """
         units = _ROUNDING_UNITS * self._eps
         return units * abs(value) + units**2 * self.unfitted_loss
 
@@ -94,14 +103,14 @@ class Objective:
         return torch.cat(outputs), tapes
 
     def evaluate(self, w: Tensor) -> Evaluation:
-        """Outputs and loss at w; the loss may come out as inf or nan, which the caller rejects."""
+        """Compute outputs and loss at w. The loss may be inf or nan; the caller rejects it."""
         f, tapes = self._forward(w)
         if self._offset is not None:
             f = f - self._offset
         return Evaluation(w, f, self._mean_loss(f), tapes)
 
     def reweigh(self, at: Evaluation, loss: Loss) -> Evaluation:
-        """Replace the data loss, and the evaluation by that under the new one."""
+        """Replace the data loss; return the evaluation under the new loss."""
         self.data_loss = loss
         return at._replace(loss=self._mean_loss(at.outputs))
 
@@ -110,20 +119,20 @@ class Objective:
         return float(sum_float64(losses)) / self.total_weight
 
     def weighted_squares(self, at: Evaluation) -> Tensor:
-        """Sums over the samples of the squared residuals by which a noise model estimates its precisions, (k,)."""
+        """Sum over the samples the squared residuals from which a noise model estimates its precisions, (k,)."""
         squares = self.data_loss.weighted_squares(at.outputs, self.Y).to(at.w)
         return squares.T @ self.sample_weight.to(at.w)
 
     def apply(self, function: Callable[..., Any], *args: Any) -> Any:
-        """``function(objective, *args)``, a value of each sample; if distributed, it stays on the workers."""
+        """Compute ``function(objective, *args)``, one value a sample. If distributed, it stays on the workers."""
         return function(self, *args)
 
     def sum(self, function: Callable[..., Tensor], *args: Any) -> Tensor:
-        """``function(objective, *args)``, a sum over the samples; ``args`` may hold what :meth:`apply` returned."""
+        """Compute ``function(objective, *args)``, a sum over samples; ``args`` may hold a result of :meth:`apply`."""
         return function(self, *args)
 
     def change(self, before: Evaluation, after: Evaluation) -> tuple[float, float]:
-        """Change of the mean data loss from one evaluation to another, and its standard error as an estimate."""
+        """Estimate the change of the mean data loss between two evaluations; return its standard error too."""
         loss, S = self.data_loss, self.total_weight
         difference = loss.value(after.outputs, self.Y) - loss.value(before.outputs, self.Y)
         mean = float(sum_float64(difference * self.sample_weight)) / S
@@ -140,7 +149,10 @@ class Objective:
         return float(sum_float64(g * tangent)) / self.total_weight, float(curvature) / self.total_weight
 
     def readout(self, at: Evaluation) -> tuple[Objective, Evaluation]:
-        """The readout alone, a linear model of the last hidden layer's outputs there and of the linear path."""
+        """Make the objective of the readout alone.
+
+        It is a linear model of the last hidden layer's outputs and of the linear path.
+        """
         w = at.w.to(self.U)
         tapes = at.tapes or (self.network.forward(self.U[rows], w)[1] for rows in self._rows)
         readout = self.network.readout
@@ -152,22 +164,22 @@ class Objective:
         return linear, Evaluation(w, at.outputs, at.loss, [Tape([linear.U[rows]], []) for rows in linear._rows])
 
     def gradient(self, at: Evaluation, jacobian: Jacobian | None = None) -> Tensor:
-        """Gradient of the mean data loss, shape (P,); a Jacobian at the same weights saves a forward pass."""
+        """Gradient of the mean data loss, shape (P,). A Jacobian at the same weights saves a forward pass."""
         g = self.data_loss.gradient(at.outputs, self.Y) * self.sample_weight[:, None]
         jacobian = self.jacobian(at) if jacobian is None else jacobian
         return jacobian.network_vjp(g).to(at.w) / self.total_weight
 
     def jacobian(self, at: Evaluation) -> Jacobian:
-        """The Jacobian at w with the roots of the loss curvature and of the sample weights."""
+        """Make the Jacobian at w with the roots of the loss curvature and of the sample weights."""
         loss = self.data_loss
 
         def root(rows: slice) -> Tensor:
-            # Of the loss as it is now: a linearisation stays what it is when the noise levels are estimated anew.
+            # Keep the present loss: a linearisation does not change when noise levels are estimated anew.
             R = loss.curvature_root(at.outputs[rows], self.Y[rows])
             return R * self._root_weight[rows, None, None]
 
         return Jacobian(self.network, at.w.to(self.U), self.U, root, self.n_columns, at.tapes)
 
     def output_jacobian(self, at: Evaluation) -> Jacobian:
-        """The Jacobian of the outputs themselves, without roots."""
+        """Make the Jacobian of the outputs themselves, without roots."""
         return Jacobian.of_outputs(self.network, at.w.to(self.U), self.U)

@@ -1,4 +1,4 @@
-"""The parameters that `GNRegressor` and `GNClassifier` share, and what they may be."""
+"""The parameters that `GNRegressor` and `GNClassifier` share, and their allowed values."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ __all__ = ["Parameters", "parameter_defaults"]
 
 
 def parameter_defaults(estimator: type) -> dict[str, Any]:
-    """Defaults of the parameters of an estimator's class."""
+    """Return the defaults of an estimator class's parameters."""
     parameters = inspect.signature(estimator).parameters.values()
     return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
 
 
 class Parameters(BaseEstimator):
-    """Stores the parameters; what they mean is told by the docstrings of the two estimators."""
+    """Store and check the parameters. The docstrings of the two estimators explain them."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "hidden_layer_sizes": ["array-like", StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
@@ -131,7 +131,7 @@ class Parameters(BaseEstimator):
 
     @property
     def _compares(self) -> bool:
-        """Whether candidates of several kinds are trained: not for an objective that is given."""
+        """Whether candidates of several kinds are trained; not if the objective is given."""
         return not self._fixed_l2
 
     def _check_parameters(self) -> tuple[int, ...] | None:
@@ -141,7 +141,7 @@ class Parameters(BaseEstimator):
         return self._check_hidden_layer_sizes()
 
     def _check_network(self) -> None:
-        """A network of one's own leaves nothing to those parameters that describe the built-in one."""
+        """Refuse parameters that describe the built-in network if the user has given one."""
         if self.network is None:
             return
         defaults = parameter_defaults(type(self))
@@ -157,7 +157,7 @@ class Parameters(BaseEstimator):
             )
 
     def _check_hidden_layer_sizes(self) -> tuple[int, ...] | None:
-        """The sizes; None for "auto"."""
+        """Check the sizes and return them; None for "auto"."""
         given = self.hidden_layer_sizes
         if isinstance(given, str):
             return None
@@ -167,6 +167,6 @@ class Parameters(BaseEstimator):
                 f"hidden_layer_sizes must be positive integers, one a layer, got {self.hidden_layer_sizes!r}."
             )
         if self.init == "symmetric" and any(h % 2 for h in sizes):
-            # FeedForward says the same; here it is said before any work.
+            # FeedForward raises the same error; here it comes before any work.
             FeedForward(1, 1, sizes, init="symmetric")
         return tuple(int(h) for h in sizes)

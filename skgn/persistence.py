@@ -1,9 +1,9 @@
-"""What an estimator stores of itself, and how a stored one is taken in: by which version it was, and if it is complete.
+"""The stored state of an estimator: the version that stored it, and a check that it is complete when it is loaded.
 
-Pickle, joblib, skops and :mod:`copy` all ask an estimator for its state and hand the state to a new one, so that what
-is here holds for each of them. Old models are loaded as far as that is sound: parameters that their version did not
-have take their defaults, members without weights equal ones, and what else this version lacks in them is named at once,
-not at the first prediction.
+Pickle, joblib, skops and :mod:`copy` all ask an estimator for its state and hand the state to a new one. So this module
+serves each of them. Old models are loaded where that is sound. Parameters that the older version did not have take
+their defaults; members without weights get equal weights. If anything else is missing, an error names it at once, not
+at the first prediction.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ _STAMP = "_skgn_version"
 
 
 class OtherVersionWarning(InconsistentVersionWarning):
-    """A model was stored by another version of skgn.
+    """Warning that another version of skgn stored the model.
 
-    Filters of scikit-learn's warning of the same meaning see it; ``original_sklearn_version`` and
-    ``current_sklearn_version``, as it calls them, are those of skgn.
+    Filters of scikit-learn's warning of the same meaning also catch this one. ``original_sklearn_version`` and
+    ``current_sklearn_version`` are the names that scikit-learn uses; here they hold versions of skgn.
     """
 
     def __str__(self) -> str:
@@ -73,7 +73,7 @@ class OtherVersionWarning(InconsistentVersionWarning):
 
 
 class Persistent(BaseEstimator):
-    """An estimator whose stored state bears the version, and is checked when it is loaded."""
+    """Estimator whose stored state carries the version, and is checked when it is loaded."""
 
     #: Fitted attributes without which there is no prediction.
     _needed: ClassVar[tuple[str, ...]]
@@ -88,7 +88,7 @@ class Persistent(BaseEstimator):
             warnings.warn(OtherVersionWarning(estimator_name=name, **versions), stacklevel=2)
         state = parameter_defaults(type(self)) | state
         if "estimators_" in state:
-            # Before there were weights, predictions were plain means.
+            # Versions without weights predicted plain means.
             state.setdefault("weights_", equal_weights(len(state["estimators_"])))
             state.setdefault("left_out_score_", math.nan)
         lacking = sorted(set(_lacking(state, self._needed if "estimators_" in state else ())))
@@ -101,14 +101,14 @@ class Persistent(BaseEstimator):
 
 
 def _version() -> str:
-    # There only once the package is imported.
+    # The version exists only once the package is imported.
     from . import __version__
 
     return __version__
 
 
 def _lacking(state: Mapping[str, Any], needed: Iterable[str]) -> Iterator[str]:
-    """Names that are not there: of those needed, and of the fields of all dataclasses within the state."""
+    """Yield missing names: needed attributes, and fields of all dataclasses within the state."""
     yield from (name for name in needed if name not in state)
     for value in state.values():
         parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]

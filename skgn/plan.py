@@ -1,4 +1,4 @@
-"""What training takes, settled before any work: rows, batches and solvers, of a fit or of a block of a stream."""
+"""Plan of a training, made before any work: rows, batches and solvers, of a fit or of a block of a stream."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _SAMPLE_ROWS, _ROWS_PER_WEIGHT, _WORTHWHILE = 500, 8, 2
 
 @dataclass(frozen=True)
 class Plan:
-    """What training takes, settled before anything is allocated: what cannot fit in memory is refused.
+    """Plan of a training, made before anything is allocated; it refuses what cannot fit in memory.
 
-    It begins on ``first_rows``, on which a search compares candidates, and ends on all ``rows``. ``batches`` are those
-    of the networks that end in batches, ``directions`` make the solver of a network on so many rows, and ``flops`` are
-    the multiply-adds of an iteration.
+    Training begins on ``first_rows``, on which a search compares candidates, and ends on all ``rows``. ``batches``
+    belong to the networks that end in batches. ``directions`` make the solver of a network for a number of rows.
+    ``flops`` are the multiply-adds of an iteration.
     """
 
     rows: int
@@ -41,7 +41,10 @@ class Plan:
 
     @classmethod
     def of_fit(cls, problem: Problem, starts: Sequence[Start], n_members: int, n_workers: int) -> Plan:
-        """For a fit of all rows that keeps so many members, of more candidates or as many."""
+        """Plan a fit of all rows that keeps ``n_members`` members.
+
+        There may be more candidates than members, or as many.
+        """
         n, size, batches = problem.n_samples, problem.batch_size, {}
         if size is not None:
             chosen = not isinstance(size, str)
@@ -50,7 +53,7 @@ class Plan:
 
     @classmethod
     def of_block(cls, problem: Problem, starts: Sequence[Start], n_workers: int) -> Plan:
-        """For a block of a stream, which always comes in batches."""
+        """Plan the training on a block of a stream, which always comes in batches."""
         batches = _batches(problem, starts, problem.batch_size or "auto")
         return cls._settle(problem, starts, len(starts), n_workers, problem.n_samples, batches)
 
@@ -87,7 +90,7 @@ class Plan:
 
     @contextlib.contextmanager
     def arithmetic(self) -> Iterator[None]:
-        """Torch as training needs it: threads as the work is worth, no gradients."""
+        """Set torch up for training: threads according to the work, no gradients."""
         with torch_threads(self.flops), torch.no_grad():
             yield
 
@@ -109,7 +112,10 @@ def _batches(problem: Problem, starts: Sequence[Start], size: int | str) -> dict
 
 
 def _first_rows(problem: Problem, starts: Sequence[Start], n_members: int) -> int:
-    """Rows that a fit begins on: of a search, or where an approach on a sample pays; else all."""
+    """Number of rows that a fit begins on.
+
+    These are the rows of a search, or a sample if an approach on a sample pays, or else all rows.
+    """
     n = problem.n_samples
     if len(starts) > n_members:
         return min(n, COMPARED_ROWS)

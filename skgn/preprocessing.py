@@ -1,8 +1,8 @@
-"""Data as training wants them: repeated rows merged, inputs scaled and squashed or straight, targets standardised.
+"""Preparation of data for training: merge repeated rows, scale and squash inputs or keep them straight, scale targets.
 
-Every statistic treats a weight as that many repetitions of its row, and every statistic is computed from rows merged
-and sorted by `merge_rows`. A fit therefore depends on the weighted set of rows only, bit for bit: not on their order,
-and not on whether a row came twice or once with weight 2.
+Every statistic treats a weight as that many repetitions of its row. It is computed from rows that `merge_rows` has
+merged and sorted. So a fit depends on the weighted set of rows only, bit for bit. The order of the rows does not
+matter. Nor does it matter whether a row came twice or once with weight 2.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SCALINGS = ("robust", "rank", "periodic")
 #: Standardised inputs beyond this many scale units are squeezed towards it.
 _CLIP = 3.0
 
-#: Straight inputs go on for so many ranges beyond the values seen: a line is followed, a gross outlier is not.
+#: Number of ranges beyond the values seen up to which straight inputs follow a line; gross outliers are farther.
 _RANGES_BEYOND = 2.0
 
 #: Rows scaled at a time.
@@ -54,19 +54,19 @@ _BLOCK = 2048
 #: Interquartile range of the standard normal distribution.
 _NORMAL_IQR = 1.3489795003921634
 
-#: Quantiles that the robust scaling rests on.
+#: Quantiles of the robust scaling.
 QUARTILES = (0.25, 0.5, 0.75)
 
-#: Ranks closer than this to 0 or 1 are taken for it: a normal score of 3.1 at most.
+#: Least distance of a rank from 0 and 1, so that a normal score is at most 3.1.
 _RAREST = 1e-3
 
-#: Largest normal score once standardised: that of a rare value among few would grow without bound.
+#: Largest standardised normal score; the score of a rare value among few would grow without bound.
 _LARGEST_SCORE = 3.5
 
 #: Knots of a rank transformation; more distinct values are interpolated.
 _KNOTS = 1000
 
-#: Radians to a unit of the normal score, in its sine and cosine.
+#: Radians for each unit of the normal score, in its sine and cosine.
 _FREQUENCY = 2.0
 
 #: Far below this the clip is flat; far beyond, its square would overflow. Within float32, as constants in ONNX are.
@@ -74,12 +74,12 @@ _LARGEST = 1e30
 
 
 def merge_rows(X: np.ndarray, Y: np.ndarray, sample_weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Drop rows of weight 0, merge equal rows (adding their weights), and put them in an order of their own.
+    """Drop rows of weight 0, merge equal rows (adding their weights), and sort them in an order of their own.
 
     Parameters
     ----------
     X : ndarray of shape (n, d)
-        Missing cells, nan, are equal to each other.
+        Inputs. Missing cells, nan, are equal to each other.
     Y : ndarray of shape (n, k)
     sample_weight : ndarray of shape (n,)
 
@@ -90,10 +90,10 @@ def merge_rows(X: np.ndarray, Y: np.ndarray, sample_weight: np.ndarray) -> tuple
     kept = sample_weight > 0
     # Adding 0 turns -0.0 into 0.0, which compares equal and must hash equal.
     rows = np.column_stack([X[kept], Y[kept]]).astype(np.float64) + 0.0
-    # And nan, a missing cell, comes in many bit patterns.
+    # A missing cell, nan, comes in many bit patterns.
     rows[np.isnan(rows)] = np.nan
     weight = sample_weight[kept].astype(np.float64)
-    # Equal rows in the order of their weights: rounding of the sum must not depend on the order of the rows.
+    # Sort equal rows by their weights: the rounding of the sum must not depend on the order of the rows.
     order = np.lexsort((weight, row_hashes(rows)))
     rows, weight = rows[order], weight[order]
     new = np.ones(len(rows), dtype=bool)
@@ -108,7 +108,7 @@ def merge_rows(X: np.ndarray, Y: np.ndarray, sample_weight: np.ndarray) -> tuple
 
 
 def row_hashes(rows: np.ndarray) -> np.ndarray:
-    """A 64-bit integer for each row: multiply-and-shift mixing of the float bits, column by column."""
+    """Hash each row to a 64-bit integer, by multiply-and-shift mixing of the float bits, column by column."""
     hashes = np.zeros(len(rows), dtype=np.uint64)
     for column in rows.T:
         hashes ^= np.ascontiguousarray(column).view(np.uint64)
@@ -118,17 +118,20 @@ def row_hashes(rows: np.ndarray) -> np.ndarray:
 
 
 def magnitude(largest: np.ndarray) -> np.ndarray:
-    """The unit in which a column of that largest absolute value is at most 1."""
+    """Unit of a column, in which its largest absolute value is at most 1."""
     return np.where(largest > 0, largest, 1.0)
 
 
 def weighted_quantile(values: np.ndarray, weight: np.ndarray, q: float) -> np.ndarray:
-    """Quantile of each column of ``values`` (n, d): the averaged inverse of the weighted distribution function."""
+    """Compute a quantile of each column of ``values`` (n, d).
+
+    It is the averaged inverse of the weighted distribution function.
+    """
     order = np.argsort(values, axis=0, kind="stable")
     sorted_values = np.take_along_axis(values, order, axis=0)
     cumulative = np.cumsum(weight[order], axis=0)
     target = q * cumulative[-1]
-    # Of weights such as 1 / n the sums are rounded: equal is what is so to within that.
+    # Sums of weights such as 1 / n are rounded; sums are equal if they differ by no more than that.
     slack = len(values) * np.finfo(float).eps * cumulative[-1]
     low = np.minimum((cumulative < target - slack).sum(axis=0), len(values) - 1)
     high = np.minimum((cumulative <= target + slack).sum(axis=0), len(values) - 1)
@@ -137,35 +140,38 @@ def weighted_quantile(values: np.ndarray, weight: np.ndarray, q: float) -> np.nd
 
 
 def moments(V: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted mean and variance of each column."""
+    """Compute the weighted mean and variance of each column."""
     mean = np.average(V, axis=0, weights=weight)
     return mean, np.average(np.square(V - mean), axis=0, weights=weight)
 
 
 def in_units(X: Any, unit: Any, xp: Any = np) -> Any:
-    """X in the units of its columns, for arrays of NumPy or tensors: ``xp`` is their namespace."""
+    """Divide X by the units of its columns; ``xp`` is the namespace of NumPy arrays or of tensors."""
     return xp.clip(X / unit, -_LARGEST, _LARGEST)
 
 
 def standardise(X: Any, unit: Any, centre: Any, inverse_scale: Any, xp: Any = np) -> Any:
-    """The formula of :class:`InputScaler`."""
-    # Clipped before the product too: infinity times the 0 of a constant column is nan.
+    """Apply the formula of :class:`InputScaler`."""
+    # Clip before the product too: infinity times the 0 of a constant column is nan.
     V = in_units(X, unit, xp)
     return _squeeze(xp.clip((V - centre) * inverse_scale, -_LARGEST, _LARGEST), xp)
 
 
 def straight(X: Any, unit: Any, mean: Any, inverse_scale: Any, lowest: Any, highest: Any, xp: Any = np) -> Any:
-    """The formula of :class:`StraightScaler`."""
+    """Apply the formula of :class:`StraightScaler`."""
     return (xp.clip(X / unit, lowest, highest) - mean) * inverse_scale
 
 
 def beyond_knots(V: Any, inside: Any, width: Any, rise: Any, xp: Any = np) -> Any:
-    """What V, in units, adds to the score of ``inside``, the same within the knots of :class:`RankScaler`."""
+    """Compute what V, in units, adds to the score of ``inside``.
+
+    ``inside`` is V clipped to the knots of :class:`RankScaler`.
+    """
     return _squeeze(xp.clip((V - inside) / width * rise, -_LARGEST, _LARGEST), xp)
 
 
 def periodic(z: Any, bent: Any, xp: Any = np) -> Any:
-    """The formula of :class:`PeriodicEmbedding`: scores, sines, cosines."""
+    """Apply the formula of :class:`PeriodicEmbedding`: scores, sines, cosines."""
     angle = _FREQUENCY * z[:, bent]
     return xp.concatenate([z, xp.sin(angle), xp.cos(angle)], axis=1)
 
@@ -175,7 +181,7 @@ def _squeeze(z: Any, xp: Any) -> Any:
 
 
 class Scaler(Protocol):
-    """A scaling of the inputs: ``features`` tells of each of its columns which feature it comes from.
+    """A scaling of the inputs. For each of its columns, ``features`` names the feature that it comes from.
 
     The last ``n_straight`` of the columns are for the linear path alone.
     """
@@ -187,16 +193,16 @@ class Scaler(Protocol):
     def features(self) -> np.ndarray: ...
 
     def transform(self, X: np.ndarray) -> np.ndarray:
-        """Columns of (n, d) inputs: new, C-contiguous and float64."""
+        """Return the columns of (n, d) inputs: new, C-contiguous and float64."""
         ...
 
 
 @dataclass
 class InputScaler:
-    """z = (x - median) / scale, then z / sqrt(1 + (z / 3)^2).
+    """Scale by median and range, and squash: z = (x - median) / scale, then z / sqrt(1 + (z / 3)^2).
 
-    The scale is the interquartile range in units of a normal's standard deviation or, where that is 0 (indicator
-    columns), half the range; a column constant in training carries no information and maps to 0.
+    The scale is the interquartile range, in units of a normal's standard deviation. If that is 0 (indicator columns),
+    the scale is half the range. A column that is constant in training carries no information and maps to 0.
     """
 
     centre: np.ndarray
@@ -207,7 +213,7 @@ class InputScaler:
 
     @classmethod
     def fit(cls, X: np.ndarray, weight: np.ndarray) -> InputScaler:
-        """Estimate from (n, d) inputs; columns of any magnitude are first brought to at most 1."""
+        """Estimate from (n, d) inputs. Columns of any magnitude are first brought to at most 1."""
         unit = magnitude(np.abs(X).max(axis=0))
         V = X / unit
         quartiles = [weighted_quantile(V, weight, q) for q in QUARTILES]
@@ -217,7 +223,7 @@ class InputScaler:
     def of_statistics(
         cls, unit: np.ndarray, quartiles: Sequence[np.ndarray], lowest: np.ndarray, highest: np.ndarray
     ) -> InputScaler:
-        """From the statistics of the inputs in that unit; each is an array (d,)."""
+        """Make a scaler from the statistics of the inputs in that unit; each is an array (d,)."""
         lower, centre, upper = quartiles
         spread = (upper - lower) / _NORMAL_IQR
         half_range = (highest - lowest) / 2
@@ -228,7 +234,7 @@ class InputScaler:
 
     @property
     def features(self) -> np.ndarray:
-        """One column a feature."""
+        """Features of the columns: each feature has one column."""
         return np.arange(len(self.unit))
 
     def transform(self, X: np.ndarray) -> np.ndarray:
@@ -240,9 +246,9 @@ class InputScaler:
 
 @dataclass
 class StraightScaler:
-    """z = (x - mean) / standard deviation, with x clipped at two ranges beyond the values seen.
+    """Standardise: z = (x - mean) / standard deviation, with x clipped at two ranges beyond the values seen.
 
-    A column constant in training carries no information and maps to 0.
+    A column that is constant in training carries no information and maps to 0.
     """
 
     unit: np.ndarray
@@ -255,7 +261,7 @@ class StraightScaler:
 
     @classmethod
     def fit(cls, X: np.ndarray, weight: np.ndarray) -> StraightScaler:
-        """Estimate from (n, d) inputs; columns of any magnitude are first brought to at most 1."""
+        """Estimate from (n, d) inputs. Columns of any magnitude are first brought to at most 1."""
         unit = magnitude(np.abs(X).max(axis=0))
         V = X / unit
         return cls.of_statistics(unit, *moments(V, weight), V.min(axis=0), V.max(axis=0))
@@ -264,7 +270,7 @@ class StraightScaler:
     def of_statistics(
         cls, unit: np.ndarray, mean: np.ndarray, variance: np.ndarray, lowest: np.ndarray, highest: np.ndarray
     ) -> StraightScaler:
-        """From the statistics of the inputs in that unit; each is an array (d,)."""
+        """Make a scaler from the statistics of the inputs in that unit; each is an array (d,)."""
         # A constant column leaves a rounding error of its mean.
         varies = (highest > lowest) & (variance > 0)
         inverse = np.divide(1.0, np.sqrt(variance), out=np.zeros_like(variance), where=varies)
@@ -273,7 +279,7 @@ class StraightScaler:
 
     @property
     def features(self) -> np.ndarray:
-        """One column a feature."""
+        """Features of the columns: each feature has one column."""
         return np.arange(len(self.unit))
 
     def transform(self, X: np.ndarray) -> np.ndarray:
@@ -286,10 +292,10 @@ class StraightScaler:
 
 @dataclass
 class TwoPathScaler:
-    """The columns of :class:`InputScaler` for hidden layers, then those of :class:`StraightScaler` for the linear path.
+    """Columns of :class:`InputScaler` for hidden layers, then columns of :class:`StraightScaler` for the linear path.
 
-    A line in the squashed columns is none in the inputs; and hidden layers that read straight ones would let an outlier
-    run away with a unit.
+    A line in the squashed columns is no line in the inputs. And if hidden layers read straight columns, an outlier
+    could run away with a unit.
     """
 
     squashed: InputScaler
@@ -302,16 +308,16 @@ class TwoPathScaler:
 
     @property
     def n_straight(self) -> int:
-        """One column a feature."""
+        """Number of straight columns: each feature has one."""
         return len(self.straight.features)
 
     @property
     def features(self) -> np.ndarray:
-        """Squashed columns, straight ones."""
+        """Features of the squashed columns, then of the straight columns."""
         return np.concatenate([self.squashed.features, self.straight.features])
 
     def transform(self, X: np.ndarray) -> np.ndarray:
-        """Both of (n, d) inputs; the result is new, C-contiguous and float64."""
+        """Return squashed and straight columns of (n, d) inputs: new, C-contiguous and float64."""
         return np.concatenate([self.squashed.transform(X), self.straight.transform(X)], axis=1)
 
 
@@ -325,11 +331,11 @@ ROBUST: Mapping[str, type[InputScaler | StraightScaler | TwoPathScaler]] = {
 
 @dataclass
 class RankScaler:
-    """z = normal score of the rank of x, by linear interpolation between knots.
+    """Replace x by the normal score z of its rank, by linear interpolation between knots.
 
-    Scores have mean 0 and variance 1, but no more than 3.5 units of size: a rare value among few gets less variance.
-    Heavy tails and skewed columns become normal, gaps close. Beyond the values seen, z goes on with the slope between
-    the first and the last knot, and is clipped smoothly, 3 units further at most. A constant column maps to 0.
+    Scores have mean 0 and variance 1, but are at most 3.5 in size, so that a rare value among few gets less variance.
+    Heavy tails and skewed columns become normal; gaps close. Beyond the values seen, z goes on with the slope between
+    the first and the last knot. It is clipped smoothly, at most 3 units further. A constant column maps to 0.
     """
 
     values: list[np.ndarray]
@@ -340,7 +346,7 @@ class RankScaler:
 
     @classmethod
     def fit(cls, X: np.ndarray, weight: np.ndarray) -> RankScaler:
-        """Estimate from (n, d) inputs; columns of any magnitude are first brought to at most 1."""
+        """Estimate from (n, d) inputs. Columns of any magnitude are first brought to at most 1."""
         values, scores = [], []
         unit = magnitude(np.abs(X).max(axis=0))
         for column in (X / unit).T:
@@ -353,7 +359,7 @@ class RankScaler:
             if len(x) > 1:
                 # The rare value of an indicator stays within reach of the others.
                 z = z / max(deviation, np.abs(z).max() / _LARGEST_SCORE)
-            # As many knots as tell ranks apart; the first and the last are among them.
+            # Take as many knots as tell ranks apart, with the first and the last.
             kept = np.unique(np.linspace(0, len(x) - 1, _KNOTS).round().astype(int))
             # Nor do subnormal gaps: the slope across one overflows.
             kept = kept[np.diff(x[kept], prepend=-2.0) > 10 * np.finfo(float).tiny]
@@ -363,11 +369,11 @@ class RankScaler:
 
     @property
     def features(self) -> np.ndarray:
-        """One column a feature."""
+        """Features of the columns: each feature has one column."""
         return np.arange(len(self.unit))
 
     def transform(self, X: np.ndarray) -> np.ndarray:
-        """Scores of (n, d) inputs; the result is new, C-contiguous and float64."""
+        """Return scores of (n, d) inputs: new, C-contiguous and float64."""
         with np.errstate(over="ignore"):
             V = in_units(np.asarray(X, dtype=np.float64), self.unit)
         out = np.zeros(V.shape)
@@ -383,9 +389,9 @@ class RankScaler:
 
 @dataclass
 class PeriodicEmbedding:
-    """The normal score z of :class:`RankScaler` and, where it has three values or more, sin 2z and cos 2z beside it.
+    """Add sin 2z and cos 2z to the normal score z of :class:`RankScaler`, if a feature has three values or more.
 
-    Bends of a feature that a small network would first have to learn. Of two values any function is linear.
+    They give bends of a feature that a small network would first have to learn. Any function of two values is linear.
 
     References
     ----------
@@ -405,25 +411,25 @@ class PeriodicEmbedding:
 
     @classmethod
     def of_ranks(cls, ranks: RankScaler) -> PeriodicEmbedding:
-        """The embedding of given scores."""
+        """Make the embedding of given scores."""
         return cls(ranks, np.flatnonzero([len(values) > 2 for values in ranks.values]))
 
     @property
     def features(self) -> np.ndarray:
-        """Scores, sines, cosines."""
+        """Features of the scores, then of the sines, then of the cosines."""
         return np.concatenate([self.ranks.features, self.bent, self.bent])
 
     def transform(self, X: np.ndarray) -> np.ndarray:
-        """Scores, sines and cosines of (n, d) inputs; the result is new, C-contiguous and float64."""
+        """Return scores, sines and cosines of (n, d) inputs: new, C-contiguous and float64."""
         return self.embed(self.ranks.transform(X))
 
     def embed(self, z: np.ndarray) -> np.ndarray:
-        """The same of the scores."""
+        """Return scores, sines and cosines of given scores."""
         return periodic(z, self.bent)
 
 
 def fit_scalers(names: Sequence[str], X: np.ndarray, weight: np.ndarray, paths: str = "both") -> dict[str, Scaler]:
-    """Some of :data:`SCALINGS`, in that order; those that rest on ranks share them.
+    """Fit some of :data:`SCALINGS`, in that order. Scalings by ranks share these.
 
     ``paths`` is one of :data:`ROBUST`.
     """
@@ -440,7 +446,10 @@ def fit_scalers(names: Sequence[str], X: np.ndarray, weight: np.ndarray, paths: 
 
 
 def transform_inputs(scalers: Mapping[str, Scaler | None], X: np.ndarray) -> dict[str, np.ndarray]:
-    """X in each of the scalings, float64 and C-contiguous; None changes nothing. Shared ranks are computed once."""
+    """Transform X in each of the scalings: float64 and C-contiguous. None changes nothing.
+
+    Ranks that scalings share are computed once.
+    """
 
     def transform(rows: np.ndarray) -> dict[str, np.ndarray]:
         scaled: dict[str, np.ndarray] = {}
@@ -453,14 +462,14 @@ def transform_inputs(scalers: Mapping[str, Scaler | None], X: np.ndarray) -> dic
                 scaled[name] = scaler.transform(rows)
         return scaled
 
-    # In blocks, whose many temporaries stay in cache.
+    # Work in blocks, whose many temporaries stay in cache.
     blocks = [transform(X[start : start + _BLOCK]) for start in range(0, len(X), _BLOCK)]
     return {name: np.concatenate([block[name] for block in blocks]) for name in scalers}
 
 
 @dataclass
 class TargetScaler:
-    """Standardise each target to weighted mean 0 and standard deviation 1; a constant one is only centred."""
+    """Standardise each target to weighted mean 0 and standard deviation 1; a constant target is only centred."""
 
     mean: np.ndarray
     scale: np.ndarray
@@ -475,13 +484,13 @@ class TargetScaler:
 
     @classmethod
     def fit(cls, Y: np.ndarray, weight: np.ndarray) -> TargetScaler:
-        """Estimate from (n, k) targets; columns of any magnitude are first brought to at most 1."""
+        """Estimate from (n, k) targets. Columns of any magnitude are first brought to at most 1."""
         unit = magnitude(np.abs(Y).max(axis=0))
         return cls.of_statistics(unit, *moments(Y / unit, weight))
 
     @classmethod
     def of_statistics(cls, unit: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> TargetScaler:
-        """From the statistics of the targets in that unit; each is an array (k,)."""
+        """Make a scaler from the statistics of the targets in that unit; each is an array (k,)."""
         deviation = np.sqrt(variance)
         # A constant column leaves a rounding error of its mean.
         constant = deviation <= 8 * np.finfo(float).eps * np.abs(mean)
@@ -489,11 +498,11 @@ class TargetScaler:
 
     @classmethod
     def identity(cls, n_outputs: int) -> TargetScaler:
-        """The scaler that changes nothing."""
+        """Make the scaler that changes nothing."""
         return cls(np.zeros(n_outputs), np.ones(n_outputs))
 
     def transform(self, Y: np.ndarray) -> np.ndarray:
-        """Targets in standard units."""
+        """Transform targets to standard units."""
         return (Y - self.mean) / self.scale
 
     def mean_of(self, outputs: Any) -> Any:
@@ -505,7 +514,7 @@ class TargetScaler:
         return output_variance + noise_variance
 
     def inverse_transform(self, Y: Any) -> Any:
-        """Targets in their own units."""
+        """Transform targets back to their own units."""
         return Y * self.scale + self.mean
 
     def rescale(self, deviation: Any) -> Any:

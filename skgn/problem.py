@@ -1,4 +1,4 @@
-"""What the members of a fit share: the data in training units, and how to train on them."""
+"""The problem that the members of a fit share: the data in training units, and how to train on them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Problem", "Validation"]
 
 
 class Validation(NamedTuple):
-    """Data in training units that early stopping watches, the inputs in each of their scalings."""
+    """Validation data of early stopping in training units, with the inputs in each of their scalings."""
 
     inputs: dict[str, np.ndarray]
     Y: np.ndarray
@@ -31,7 +31,7 @@ class Validation(NamedTuple):
 
 @dataclass(frozen=True)
 class Problem:
-    """Data in training units, the inputs in each of their scalings, and all that the members share.
+    """Data in training units, with the inputs in each of their scalings, and everything else that members share.
 
     With ``validation`` data the members stop early. A fit that takes ``max_time`` seconds ends with what it has.
     """
@@ -59,17 +59,17 @@ class Problem:
 
     @property
     def n_columns(self) -> int:
-        """Columns of the loss's curvature roots."""
+        """Number of columns of the loss's curvature roots."""
         return self.loss.columns(self.n_outputs)
 
     def rows_in_memory(self, rows: int) -> int:
-        """How many of so many rows take memory of this process."""
+        """Number of these rows that take memory of this process."""
         return rows
 
     def at_start(self, start: Start, rows: int, weight_before: float = 0.0) -> tuple[Objective, torch.Tensor, Prior]:
-        """The objective on the first rows, weights (P,) and prior of a member where it starts.
+        """Make the objective on the first rows, weights (P,) and prior of a member where it starts.
 
-        Of a stream, samples of the total weight ``weight_before`` have come before these.
+        In a stream, samples of the total weight ``weight_before`` have come before these rows.
         """
         objective, w = self.objective_from(start, rows), solver_tensor(start.weights, self.device)
         total = weight_before + objective.total_weight
@@ -77,14 +77,14 @@ class Problem:
         return objective, w, prior
 
     def objective_from(self, start: Start, rows: int) -> Objective:
-        """A member's own objective on the first rows; members of the same network share the data."""
+        """Make a member's own objective on the first rows; members of the same network share the data."""
         key = start.network, start.inputs, rows
         if key not in self._objectives:
             self._objectives[key] = self.objective(*key)
         return self._objectives[key].for_member(self._anchor(start))
 
     def validation_from(self, start: Start) -> Objective | None:
-        """The one on the validation data, if there are any."""
+        """Make the objective on the validation data; None if there are none."""
         if self.validation is None:
             return None
         data = self.validation
@@ -92,7 +92,7 @@ class Problem:
         return Objective(start.network, self.loss, X, Y, weight).for_member(self._anchor(start))
 
     def objective(self, network: Network, inputs: str, rows: int) -> Objective:
-        """The objective on the first rows, in one of the scalings of the inputs."""
+        """Make the objective on the first rows, in one of the scalings of the inputs."""
         # Merged rows come in random order: the first ones are a random sample.
         X, (Y, weight) = self._inputs[inputs], self._targets
         return Objective(network, self.loss, X[:rows], Y[:rows], weight[:rows])
@@ -100,7 +100,7 @@ class Problem:
     def _anchor(self, start: Start) -> torch.Tensor | None:
         return None if start.anchor is None else solver_tensor(start.anchor, self.device)
 
-    # Without a reference to self: what would keep itself alive is freed late, and the data with it.
+    # No reference to self: an object that keeps itself alive is freed late, and its data with it.
     @cached_property
     def _objectives(self) -> dict[tuple[Network, str, int], Objective]:
         return {}
@@ -114,5 +114,5 @@ class Problem:
         return self.tensor(self.Y), self.tensor(self.sample_weight)
 
     def tensor(self, values: np.ndarray) -> torch.Tensor:
-        """On the device and in the dtype of the computation."""
+        """Make a tensor on the device and in the dtype of the computation."""
         return torch.from_numpy(values).to(device=self.device, dtype=self.dtype)

@@ -1,4 +1,4 @@
-"""What the predictions of an ensemble react to: the relevance of the input features."""
+"""Relevance of the input features: how much an ensemble's predictions react to each of them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["SENSITIVITY_ROWS", "Sensitivity", "feature_sensitivity", "relevance"
 #: that of three standard errors; and one that has less than a fraction of an equal share of the sensitivity.
 _CHANCE, _SWITCHED_OFF = 2.7e-3, 0.15
 
-#: Rows from which the relevance of features is estimated.
+#: Number of rows that estimate the relevance of features.
 SENSITIVITY_ROWS = 512
 
 
 class Sensitivity(NamedTuple):
-    """How much the outputs move when a feature takes its value from another row.
+    """Movement of the outputs when a feature takes its value from another row.
 
-    ``squares`` (d,) is the weighted mean over rows of the squared change of the members' weighted mean output: the
-    total Sobol index, times 2. ``evidence`` (d,) is half the sum over rows of the squared change in the metric of the
-    loss's curvature: what a feature contributes to the likelihood. Of a linear model it is the squared t-statistic of
-    the feature's coefficient. nan where the noise level is unknown.
+    ``squares`` (d,) is the weighted mean over rows of the squared change of the members' weighted mean output. It is
+    the total Sobol index times 2. ``evidence`` (d,) is half the sum over rows of the squared change, in the metric of
+    the loss's curvature. It is a feature's contribution to the likelihood. For a linear model it is the squared
+    t-statistic of the feature's coefficient. It is nan if the noise level is unknown.
     """
 
     squares: np.ndarray
@@ -41,9 +41,9 @@ def feature_sensitivity(
 ) -> Sensitivity:
     """Exchange the values of each of the d features in turn.
 
-    ``features`` tells of each column of the scaled inputs which feature it belongs to; all columns of a feature are
-    exchanged together. Merged rows come in random order, so that a fixed shift is a random exchange, and the first rows
-    are a random sample.
+    For each column of the scaled inputs, ``features`` tells which feature it belongs to. All columns of a feature are
+    exchanged together. Merged rows come in random order. So a fixed shift is a random exchange, and the first rows are
+    a random sample.
     """
     (members, votes), cpu = voters(ensemble.members, ensemble.weights), torch.device("cpu")
     weight = sample_weight[:SENSITIVITY_ROWS]
@@ -74,9 +74,9 @@ def feature_sensitivity(
 
 
 def relevance(sensitivity: Sensitivity, n_outputs: int) -> np.ndarray:
-    """Shares of the sensitivity (d,), summing to 1; equal ones where no feature has any influence.
+    """Compute each feature's share of the sensitivity (d,), summing to 1; equal shares if no feature has any influence.
 
-    Where chance explains all of them, none is switched off: then there is nothing to compare them with.
+    If chance explains all of them, none is switched off, because there is nothing to compare them with.
     """
     total = sensitivity.squares.sum()
     if not total > 0:

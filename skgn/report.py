@@ -1,4 +1,4 @@
-"""What an examination of a fit finds: lines in words, each with the numbers that it follows from."""
+"""Results of an examination of a fit: lines in words, each with the numbers that it follows from."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 __all__ = ["SHOWN", "Finding", "Report", "counted"]
 
-#: How many rows or names a line shows.
+#: Largest number of rows or names in a line.
 SHOWN = 5
 
 _WIDTH, _TOPIC_WIDTH = 100, 14
@@ -22,15 +22,15 @@ class Finding:
     Parameters
     ----------
     topic : str
-        What it is about, the key in the report.
+        Subject of the line, which is its key in the report.
     verdict : str
         The answer in a few words.
     numbers : dict
-        What the verdict follows from, by name.
+        Numbers that the verdict follows from, by name.
     text : str
         The line as it is printed.
     advice : str or None
-        What to try; None where nothing asks for a change.
+        Change to try; None if nothing asks for a change.
     """
 
     topic: str
@@ -42,18 +42,18 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What :func:`skgn.diagnose` found; ``str(report)`` is what it prints.
+    """Findings of :func:`skgn.diagnose`; ``str(report)`` is the text that it prints.
 
     Parameters
     ----------
     name : str
-        Class of the estimator.
+        Name of the estimator's class.
     fit : tuple of Finding
         Findings about the fit itself.
     data : tuple of Finding
-        Findings about its predictions for X, y.
+        Findings about the predictions for X and y.
     n_rows : int
-        Rows of X with a positive weight.
+        Number of rows of X with a positive weight.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Report:
 
     @property
     def advice(self) -> list[str]:
-        """What to try next, the most basic first; empty where all is fine."""
+        """All advice, the most basic first; empty if nothing asks for a change."""
         return list(dict.fromkeys(finding.advice for finding in self if finding.advice is not None))
 
     def __repr__(self) -> str:
@@ -88,7 +88,7 @@ class Report:
 
 
 def counted(n: float, what: str) -> str:
-    """A number and what it counts."""
+    """Format a number with the noun that it counts."""
     shown = f"{n:.10g}"
     return f"{shown} {what}" if shown == "1" else f"{shown} {what}s"
 

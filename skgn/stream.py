@@ -1,9 +1,9 @@
-"""Training on a stream of rows: one pass of batches over each block, with all that the blocks before have left.
+"""Training on a stream of rows: one pass of batches over each block, with everything that the blocks before have left.
 
-Block after block a member keeps its weights, damping, remembered curvature and estimated precisions; between the blocks
-as NumPy arrays. In the evidence the number of samples is that of all rows seen, their Gram matrix the remembered mean,
-and their mean loss that of the last block. There are no earlier rows to test a pass on: the held-back batches test its
-steps, and it ends at its last weights.
+From block to block a member keeps its weights, damping, remembered curvature and estimated precisions. Between the
+blocks they are NumPy arrays. In the evidence, the number of samples counts all rows seen. Their Gram matrix is the
+remembered mean, and their mean loss is the loss of the last block. There are no earlier rows to test a pass on. So the
+held-back batches test its steps, and the pass ends at its last weights.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["Stream", "StreamTraining", "train_block"]
 
 @dataclass(frozen=True)
 class Stream:
-    """One member between two blocks, as NumPy arrays and plain values; its present weights are those of ``start``."""
+    """One member between two blocks, as NumPy arrays and plain values; ``start`` has its present weights."""
 
     start: Start
     total_weight: float = 0.0
@@ -43,7 +43,10 @@ class Stream:
 
 @dataclass
 class StreamTraining(BatchTraining):
-    """Training whose iteration is a pass over one block of rows, of ``total_weight`` so far, this one included."""
+    """Training whose iteration is a pass over one block of rows.
+
+    ``total_weight`` is the weight of all rows so far, this block included.
+    """
 
     total_weight: float = field(kw_only=True)
 
@@ -53,7 +56,10 @@ class StreamTraining(BatchTraining):
         self.steps.most_memory *= self.total_weight / self.objective.total_weight
 
     def take(self, stream: Stream) -> None:
-        """One pass over the block; the history goes on from that of the stream, whose first entry is the start."""
+        """Make one pass over the block.
+
+        The history goes on from the history of the stream, whose first entry is the start.
+        """
         began = time.perf_counter()
         self.n_iter = stream.n_blocks
         if self.n_iter == 0:
@@ -92,7 +98,7 @@ def train_block(problem: Problem, streams: list[Stream], n_jobs: int | None) -> 
 
 
 def _begin(problem: Problem, plan: Plan, stream: Stream, settings: Settings) -> StreamTraining:
-    """A training on the block with all that the blocks before have left."""
+    """Begin a training on the block with everything that the blocks before have left."""
     start = stream.start
     objective, w, prior = problem.at_start(start, plan.rows, stream.total_weight)
     steps = BatchSteps(problem.rule, plan.batches[start.network], problem.settings.step_size)
@@ -116,7 +122,7 @@ def _begin(problem: Problem, plan: Plan, stream: Stream, settings: Settings) -> 
 
 
 def _after(stream: Stream, training: StreamTraining, member: Member) -> Stream:
-    """What the next block begins with."""
+    """Make the stream that the next block begins with."""
     precision = training.objective.data_loss.precision
     return Stream(
         start=replace(stream.start, weights=member.weights),

@@ -1,8 +1,8 @@
-"""Tables as people have them: columns of numbers and of categories, some cells missing, to finite numbers.
+"""Tables as people have them, with numbers, categories and missing cells, to finite numbers.
 
-Two steps, each a transformer of scikit-learn. :class:`TableReader` makes of a table one float column for each feature:
-numbers as they are, categories as codes of their levels, nan where a cell is missing; this is the form in which rows
-are compared and parted. An encoder made by :func:`make_encoder` then makes the columns that are scaled and trained on.
+There are two steps, each a transformer of scikit-learn. :class:`TableReader` makes one float column of each feature.
+Numbers stay as they are, categories become codes of their levels, and missing cells become nan. Rows are compared and
+split in this form. Then an encoder made by :func:`make_encoder` makes the columns that are scaled and trained on.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = [
 #: codes instead: the time of a fit grows with the cube of the columns (docs/guide/tables.md has what this is worth).
 MOST_LEVELS, _MOST_INDICATORS = 10, 250
 
-#: Parts of the training rows, each of which gets the target codes that the others give.
+#: Number of parts of the training rows; each part gets target codes from the others.
 _FOLDS = 5
 
 #: Types of columns, as pandas, polars and pyarrow print them: those of categories, and those that are neither
@@ -55,7 +55,7 @@ _NEITHER = re.compile(
 
 
 def _is_frame(X: Any) -> bool:
-    """Whether X is a table of pandas or polars, or one of pyarrow."""
+    """Whether X is a table of pandas, polars or pyarrow."""
     return (hasattr(X, "dtypes") and hasattr(X, "columns")) or hasattr(X, "column_names")
 
 
@@ -64,7 +64,7 @@ def _names(X: Any) -> list[Any]:
 
 
 def _column(X: Any, j: int) -> Any:
-    """Column j of a table or an array, in its own type."""
+    """Return column j of a table or an array, in its own type."""
     if hasattr(X, "iloc"):
         return X.iloc[:, j]
     if hasattr(X, "get_column"):
@@ -73,19 +73,19 @@ def _column(X: Any, j: int) -> Any:
 
 
 def _kind(column: Any) -> str:
-    """The type of a column in small letters."""
+    """Name of a column's type in small letters."""
     return str(column.dtype if hasattr(column, "dtype") else column.type).lower()
 
 
 def _is_missing(value: Any) -> bool:
     if isinstance(value, (float, np.floating)):
         return bool(np.isnan(value))
-    # pandas.NA and NaT, without importing pandas.
+    # Recognise pandas.NA and NaT without importing pandas.
     return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
 def _values(column: Any) -> list[Any]:
-    """The cells, None where missing."""
+    """Return the cells; missing cells are None."""
     if hasattr(column, "isna"):
         values = np.array(column.to_numpy(dtype=object))
         values[column.isna().to_numpy()] = None
@@ -96,7 +96,7 @@ def _values(column: Any) -> list[Any]:
 
 
 def _numbers(column: Any, name: Any) -> np.ndarray:
-    """The cells as float64, nan where missing."""
+    """Return the cells as float64; missing cells are nan."""
     try:
         if hasattr(column, "isna"):
             return column.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -115,7 +115,7 @@ def _holds_numbers(cells: list[Any]) -> bool:
 
 
 def _is_neither(cell: Any) -> bool:
-    """Whether a Python object is of a type that :data:`_NEITHER` has for whole columns."""
+    """Whether a Python object has one of the types that :data:`_NEITHER` lists for whole columns."""
     if isinstance(cell, (date, time, timedelta, np.datetime64, np.timedelta64)):
         return True
     return isinstance(cell, Collection) and not isinstance(cell, (str, bytes))
@@ -129,7 +129,7 @@ def _refusal(subject: str, kind: Any) -> TypeError:
 
 
 def categorical_columns(X: Any, categorical_features: Any) -> list[int]:
-    """Positions of the features that are categories.
+    """Find the positions of the features that are categories.
 
     Parameters
     ----------
@@ -140,9 +140,9 @@ def categorical_columns(X: Any, categorical_features: Any) -> list[int]:
     Raises
     ------
     TypeError
-        If a column of a data frame, or an array, holds neither numbers nor categories, such as times.
+        If a column of a data frame, or an array, holds neither numbers nor categories, but for example times.
     ValueError
-        If names, positions or mask are not those of columns of X.
+        If names, positions or mask do not match the columns of X.
     """
     if hasattr(X, "collect"):
         raise TypeError(f"X is a {type(X).__name__}, whose rows are not in memory: pass X.collect().")
@@ -168,7 +168,7 @@ def categorical_columns(X: Any, categorical_features: Any) -> list[int]:
 
 
 def _given_columns(X: Any, categorical_features: Any) -> list[int]:
-    """Positions from names, positions or a mask."""
+    """Turn names, positions or a mask into positions."""
     n_features = len(_names(X)) if _is_frame(X) else np.shape(X)[1] if np.ndim(X) == 2 else 0
     values = np.asarray(categorical_features, dtype=object).ravel().tolist()
     shown = f"categorical_features={categorical_features!r}"
@@ -193,10 +193,10 @@ def _given_columns(X: Any, categorical_features: Any) -> list[int]:
 
 
 class TableReader(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
-    """A table as floats, one column for each feature.
+    """Read a table as floats, with one column for each feature.
 
-    Numbers stay as they are. A category becomes the position of its level among those seen, in sorted order, or -1 for
-    a level not seen before. Missing cells are nan.
+    Numbers stay as they are. A category becomes the position of its level among the sorted levels seen in training, or
+    -1 for a level not seen. Missing cells become nan.
 
     Parameters
     ----------
@@ -237,7 +237,7 @@ class TableReader(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
         return self
 
     def _levels(self, j: int, cells: list[Any]) -> list[Any]:
-        """The different cells of category j, sorted."""
+        """Return the different cells of category j, sorted."""
         try:
             # Numbers and strings, which do not compare, stand side by side.
             return sorted(set(cells) - {None}, key=lambda level: (isinstance(level, str), level))
@@ -246,7 +246,7 @@ class TableReader(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
             raise TypeError(f"Column {name!r} of X has cells that are no levels of a category: {error}.") from error
 
     def transform(self, X: Any) -> np.ndarray:
-        """Floats of shape (n_samples, n_features)."""
+        """Return floats of shape (n_samples, n_features)."""
         check_is_fitted(self)
         validate_data(self, X, skip_check_array=True, reset=False)
         if not self.categorical:
@@ -264,11 +264,11 @@ class TableReader(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
         return check_array(np.column_stack(columns), ensure_all_finite="allow-nan", input_name="X")
 
     def set_output(self, *, transform: Any = None) -> TableReader:
-        """Arrays in any case: it is the next step that names its columns."""
+        """Do nothing: this step always returns arrays, and the next step names its columns."""
         return self
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Names of the features, or x0, x1, ..."""
+        """Return the names of the features, or x0, x1, ..."""
         check_is_fitted(self)
         if hasattr(self, "feature_names_in_"):
             return self.feature_names_in_
@@ -281,32 +281,38 @@ class TableReader(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
 
 
 class TablePreprocessor(Pipeline, TransformerMixin):
-    """A table to the columns that are scaled: a :class:`TableReader`, and an encoder of what it reads.
+    """Turn a table into the columns that are scaled: a :class:`TableReader`, followed by an encoder.
 
-    The steps hand on arrays in any case. What comes out is a frame where :meth:`set_output` asks for one, with the
-    names of :meth:`get_feature_names_out`, and in pandas the index of the table.
+    The steps always hand on arrays. After :meth:`set_output` the result is a data frame, with the names of
+    :meth:`get_feature_names_out`. In pandas it has the index of the table.
     """
 
     # Defined here, so that scikit-learn puts them into frames.
     def transform(self, X: Any) -> Any:
-        """Columns of shape (n_samples, n_columns)."""
+        """Return columns of shape (n_samples, n_columns)."""
         return super().transform(X)
 
     def fit_transform(self, X: Any, y: Any = None) -> Any:
-        """Fit, and the columns with the target codes that other rows give."""
+        """Fit, and return the columns. The target code of a row comes from other rows (cross-fitting)."""
         return super().fit_transform(X, y)
 
     def set_output(self, *, transform: Any = None) -> TablePreprocessor:
-        """As for transformers in general: "default", "pandas" or "polars"; not for the steps."""
+        """Choose the form of the result, as for transformers in general: "default", "pandas" or "polars".
+
+        The steps are not changed.
+        """
         return TransformerMixin.set_output(self, transform=transform)
 
 
-#: How the columns of missing cells, and of levels without a column of their own, are called.
+#: Names of the columns of missing cells, and of levels without a column of their own.
 _MISSING, _OTHERS = "missing", "others"
 
 
 def _level_names(levels: list[Any]) -> list[str]:
-    """Different names, with quotes where levels are called alike (1 and "1"), or as what is no level."""
+    """Return a different name for each level.
+
+    Names get quotes if two are alike (1 and "1"), or if they are called like the columns that stand for no level.
+    """
     names = [str(level) for level in levels]
     taken = [*names, _MISSING, _OTHERS]
     return [name if taken.count(name) == 1 else repr(level) for name, level in zip(names, levels, strict=True)]
@@ -314,7 +320,7 @@ def _level_names(levels: list[Any]) -> list[str]:
 
 @dataclass(frozen=True)
 class _LevelName:
-    """Names of one-hot columns, from those of the features and the codes of their levels."""
+    """Name one-hot columns by their features and the codes of their levels."""
 
     levels: dict[str, list[str]]
 
@@ -328,14 +334,18 @@ class _LevelName:
 
 
 def make_encoder(reader: TableReader, X: np.ndarray, y: np.ndarray, target_type: str | None) -> ColumnTransformer:
-    """What makes of rows X (n, d), as read, with targets y (n,), the columns to be scaled; not fitted yet.
+    """Make the encoder of rows X (n, d), as read, with targets y (n,), into columns to be scaled. It is not fitted yet.
 
-    Numbers: missing ones are the median, with an indicator for features in which some are missing. Categories of up to
-    :data:`MOST_LEVELS` levels, a missing cell being one of them: an indicator for each level, all 0 for one not seen.
-    Of more levels: the mean target of the level, smoothed towards that of all rows
-    (:class:`~sklearn.preprocessing.TargetEncoder`), which is also the code of levels not seen; for three and more
-    classes one for each. Where there would be more than 250 indicators the others have such codes too, if these take
-    fewer columns. Without a ``target_type``, of more levels: indicators for the most frequent ones and one for all
+    Missing numbers become the median. A feature with missing numbers has an indicator of them. A category of up to
+    :data:`MOST_LEVELS` levels has an indicator for each level; a missing cell is a level. All indicators are 0 for a
+    level not seen.
+
+    A category of more levels has the mean target of the level, smoothed towards the mean of all rows
+    (:class:`~sklearn.preprocessing.TargetEncoder`). The mean of all rows is the code of levels not seen. Three and more
+    classes have a code each. If there would be more than 250 indicators, the other categories have such codes too,
+    where these take fewer columns.
+
+    Without a ``target_type``, a category of more levels has indicators for its most frequent levels, and one for all
     others.
     """
     names = reader.get_feature_names_out()
@@ -365,7 +375,10 @@ def make_encoder(reader: TableReader, X: np.ndarray, y: np.ndarray, target_type:
 
 
 def _target_encoder(target_type: str) -> TargetEncoder:
-    """Cross-fitted on consecutive parts: merged rows come in random order, so that no seed is needed."""
+    """Make a target encoder, cross-fitted on consecutive parts.
+
+    It needs no seed, because merged rows come in random order.
+    """
     # scikit-learn 1.9 takes a splitter, and no longer the parameter that versions before it have.
     if TargetEncoder().shuffle == "deprecated":
         return TargetEncoder(target_type=target_type, cv=KFold(_FOLDS))
@@ -373,15 +386,18 @@ def _target_encoder(target_type: str) -> TargetEncoder:
 
 
 def encode_training_rows(encoder: ColumnTransformer, X: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Fit the encoder on rows X and targets y (n,); their columns, with the target codes that other rows give."""
+    """Fit the encoder on rows X and targets y (n,), and return their columns.
+
+    The target code of a row comes from other rows (cross-fitting).
+    """
     with warnings.catch_warnings():
-        # Classes of fewer rows than there are folds are no reason to worry here.
+        # Classes with fewer rows than folds do no harm here.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         return np.asarray(encoder.fit_transform(X, y), dtype=np.float64)
 
 
 def column_features(encoder: ColumnTransformer) -> np.ndarray:
-    """Of each column that a fitted encoder makes, the feature that it comes from."""
+    """Return the feature that each column of a fitted encoder comes from."""
     features = []
     for name, step, columns in encoder.transformers_:
         if name == "numeric":
@@ -395,20 +411,20 @@ def column_features(encoder: ColumnTransformer) -> np.ndarray:
 
 
 def columns_of_steps(preprocessor: Pipeline) -> dict[str, list[str]]:
-    """Names of the columns that each step of a fitted reader and encoder makes."""
+    """Return the names of the columns that each step of a fitted reader and encoder makes."""
     names = preprocessor.get_feature_names_out()
     return {step: names[where].tolist() for step, where in preprocessor[-1].output_indices_.items()}
 
 
 def medians(X: np.ndarray) -> np.ndarray:
-    """Median of each column of complete (n, d) numbers of any magnitude."""
+    """Return the median of each column of complete (n, d) numbers of any magnitude."""
     low, high = (len(X) - 1) // 2, len(X) // 2
     X = np.partition(X, (low, high), axis=0)
     return X[low] / 2 + X[high] / 2
 
 
 def fill_missing(X: np.ndarray, values: np.ndarray | None) -> np.ndarray:
-    """X with the value of its column in the place of nan; X itself if there is none."""
+    """Replace nan in X by the value of its column. Without nan, return X itself."""
     missing = np.isnan(X)
     if not missing.any():
         return X

@@ -1,8 +1,8 @@
 """The Gauss-Newton loop of one network: linearise, solve, test the step, accept or try again.
 
-At each iterate the prior may re-estimate itself, the damping rule says how far to trust the linearisation, and a step
-is applied only after its objective was computed and found lower. Training can be stopped and resumed between
-iterations, so that an ensemble can compare its candidates on the way.
+At each iterate the prior may re-estimate itself. The damping rule says how far to trust the linearisation. A step is
+applied only after its objective was computed and found lower. Training can be stopped and resumed between iterations,
+so that an ensemble can compare its candidates on the way.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .objective import Evaluation, Objective
 
 __all__ = ["CONVERGED", "HISTORY", "STATUS", "Settings", "Step", "Training", "Watch"]
 
-#: Why training stopped, and the sentence that tells it.
+#: Reasons why training stopped, each with its sentence.
 STATUS = {
     "running": "Training has not ended.",
     "gradient": "Converged: the gradient vanishes to within tol^2, relative to the objective.",
@@ -70,22 +70,22 @@ _SUFFICIENT_GAIN = 1e-4
 _MAX_TRIES = 30
 
 
-#: The evidence may fall for a while and rise again: so many times n_iter_no_change iterations (docs/benchmarks.md).
+#: The evidence may fall and rise again within so many times n_iter_no_change iterations (docs/benchmarks.md).
 _EVIDENCE_PATIENCE = 2
 
-#: Nats a sample by which it must have fallen for its peak to be worth going back to (docs/benchmarks.md).
+#: Nats per sample by which the evidence must fall before training goes back to its peak (docs/benchmarks.md).
 _FALLEN = 0.03
 
-#: Samples of a log loss up to which the tolerance on the log evidence grows in proportion to them.
+#: Number of log-loss samples up to which the tolerance on the log evidence grows in proportion.
 _FEW_SAMPLES = 400.0
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How long and how strictly to train, the same for all members.
+    """Settings that all members share: how long and how strictly to train.
 
-    With ``project_readout`` the readout is solved for the hidden layers after every step, and under a squared error
-    first of all: variable projection. It is for an objective that stays the same; where the evidence re-estimates it,
+    ``project_readout`` asks for variable projection. It solves the readout for the hidden layers after every step and,
+    under a squared error, first of all. It needs an objective that stays the same; where the evidence re-estimates it,
     the first steps overfit. A classifier that begins with a readout fitted to random features moves these too little.
     """
 
@@ -98,7 +98,7 @@ class Settings:
     report: Callable[[str], None] | None = None
 
     def named(self, kind: str, number: int, count: int) -> Settings:
-        """Settings for one of several trainings, whose lines say which one they are about."""
+        """Make settings for one of several trainings; its lines name it."""
         report = self.report
         if report is None or count == 1:
             return self
@@ -107,7 +107,7 @@ class Settings:
 
 @dataclass
 class Step:
-    """A tested step and the figures that the history shows of it; no damping if only the readout moved."""
+    """A tested step, and its figures in the history; without a damping, only the readout has moved."""
 
     to: Evaluation
     damping: float
@@ -118,7 +118,10 @@ class Step:
 
 
 class Watch:
-    """Is told of the course of a training, and may ask it to end by ``stopped``; this one does nothing."""
+    """Follow the course of a training; ``stopped`` may ask it to end.
+
+    This class does nothing.
+    """
 
     stopped = False
 
@@ -126,21 +129,24 @@ class Watch:
         """The training is about to run."""
 
     def begin_iteration(self, training: Training) -> None:
-        """It has arrived at its weights and looks for a step."""
+        """The training has arrived at its weights and looks for a step."""
 
     def end_iteration(self, training: Training | None) -> None:
-        """It has arrived at the weights of the step, if an iteration was open; None: there was no step."""
+        """The training has arrived at the weights of the step, if an iteration was open.
+
+        None means that there was no step.
+        """
 
     def count_anew(self) -> None:
         """The iterations that count begin with the next one."""
 
     def end(self, training: Training) -> bool:
-        """The training has ended; whether the others have to end too."""
+        """The training has ended. Return whether the other trainings have to end too."""
         return False
 
 
 class _Best(NamedTuple):
-    """The iterate of the lowest validation loss, or highest evidence, so far, with the prior and data loss there."""
+    """The iterate of the lowest validation loss or highest evidence so far, with its prior and data loss."""
 
     loss: float
     iteration: int
@@ -153,11 +159,13 @@ class _Best(NamedTuple):
 class Training:
     """State of the training of one network; :meth:`run` advances it, and :meth:`finish` ends it.
 
-    ``make_direction`` turns a Jacobian and the total weight into a solver; after :meth:`run`, ``direction`` is the one
-    at the final weights, so that a posterior needs no further linearisation. It is that of ``linearised_loss``: of
-    the noise levels before the last estimates. With a ``validation`` objective training stops early: once its loss
-    no longer falls, at the weights where it was lowest. Without one, but with evidence, it ends at the weights where
-    that was highest, if it has fallen since: of flexible networks it does while they go on to fit the noise.
+    ``make_direction`` turns a Jacobian and the total weight into a solver. After :meth:`run`, ``direction`` is the
+    solver at the final weights, so that a posterior needs no further linearisation. It belongs to ``linearised_loss``,
+    with the noise levels before the last estimates.
+
+    With a ``validation`` objective training stops early. It ends once the validation loss no longer falls, at the
+    weights where that loss was lowest. Without one, but with evidence, it ends at the weights of the highest evidence,
+    if the evidence has fallen since. The evidence of flexible networks falls while they go on to fit the noise.
     """
 
     objective: Objective
@@ -187,18 +195,18 @@ class Training:
         self._seconds = 0.0
         self.damping = math.nan
         self._step: Step | None = None
-        #: Whether direction and history are those of the present weights.
+        #: Whether direction and history belong to the present weights.
         self.arrived = False
         self._readout_first = self.objective.data_loss.readout_first
 
     @property
     def log_evidence(self) -> float:
-        """Log evidence at the present weights; minus infinity without one."""
+        """Log evidence at the present weights; minus infinity if there is none."""
         return self.prior.log_evidence if self.prior.log_evidence is not None else -math.inf
 
     @property
     def solver(self) -> str:
-        """The name of the direction."""
+        """Name of the direction."""
         return self.direction.name
 
     @property
@@ -210,8 +218,8 @@ class Training:
     def run(self, until: int, decrease: float = 0.0, pause: Callable[[], bool] | None = None) -> None:
         """Iterate until ``until`` iterations are done or training ends; ``status`` tells which.
 
-        Or until one lowers the objective by less than the fraction ``decrease``, or ``pause()`` is true after one. An
-        interrupt leaves training at its last iterate.
+        The loop also ends after an iteration that lowers the objective by less than the fraction ``decrease``, or after
+        which ``pause()`` is true. An interrupt leaves training at its last iterate.
         """
         self._pause = pause = pause or _never
         began = time.perf_counter() - self._seconds
@@ -239,9 +247,9 @@ class Training:
             self._seconds, self._pause = time.perf_counter() - began, _never
 
     def _undo(self) -> Callable[[], None]:
-        """The way back to this iterate, so that an interrupt leaves no half of an iteration."""
+        """Make a function that returns to this iterate, so that an interrupt leaves no half of an iteration."""
         state = vars(self) | {"prior": copy.copy(self.prior)}
-        # Made again rather than kept: its system must not be in memory beside the next one.
+        # Make it again rather than keep it: its system must not be in memory beside the next one.
         state = {name: value for name, value in state.items() if name not in ("direction", "jacobian")}
         entries, loss = len(self.history["objective"]), self.objective.data_loss
 
@@ -255,9 +263,9 @@ class Training:
         return restore
 
     def finish(self, reason: str) -> None:
-        """End training, for ``reason`` where nothing else has ended it; early stopping goes back to its best weights.
+        """End training, for ``reason`` if nothing else has ended it. Early stopping goes back to its best weights.
 
-        The direction is then that of the final weights.
+        The direction is then the solver at the final weights.
         """
         if not self.arrived:
             self._arrive(time.perf_counter() - self._seconds)
@@ -271,16 +279,16 @@ class Training:
             self._linearise()
 
     def _has_fallen_from(self, best: _Best) -> bool:
-        """Whether it is worth the while to go back: of evidence that is nearly the same the later estimates are better.
+        """Whether going back is worth while. If the evidence is nearly the same, the later estimates are better.
 
-        The first ones come from weights that have not yet settled.
+        The first estimates come from weights that have not yet settled.
         """
         if self.validation is not None:
             return True
         return -best.loss - self.log_evidence > _FALLEN * self.objective.total_weight
 
     def restart(self, objective: Objective) -> None:
-        """Begin on more samples of the same data with the weights and the damping found so far, and a new history."""
+        """Begin on more samples of the same data, with the present weights and damping, and a new history."""
         self.move_to(objective)
         if self._projects:
             self.at = self._with_readout(self.at)
@@ -321,7 +329,7 @@ class Training:
             at.loss,
             float(self._gradient.norm()),
             self.direction.trace() / len(at.w),
-            # Without a reference to self: what would keep itself alive is freed late, and much with it.
+            # No reference to self: an object that keeps itself alive is freed late, and much with it.
             partial(smallest_eigenvalue, self.jacobian, self.direction, objective.total_weight),
         )
         if step is not None and not math.isnan(step.damping):
@@ -343,16 +351,16 @@ class Training:
         self.direction = self.make_direction(self.jacobian, objective.total_weight)
 
     def _validate(self, validation: Objective) -> None:
-        """Keep the weights if their validation loss is the lowest so far, and stop if it has not been for long."""
+        """Keep the weights if their validation loss is the lowest so far; stop if it has not fallen for long."""
         loss = validation.evaluate(self.at.w).loss
         self.history["validation_loss"].append(loss)
         lowest = math.inf if self._best is None else self._best.loss
         self._keep_best(loss, loss < (1 - self.settings.tol) * lowest, "validation")
 
     def _watch_evidence(self, log_evidence: float) -> None:
-        """Keep the weights if their evidence is the highest so far, and stop if it has not risen for long.
+        """Keep the weights if their evidence is the highest so far; stop if it has not risen for long.
 
-        Under a noise level that is not the most likely one the last weights are kept, once the evidence has settled.
+        If the noise level is not the most likely one, the last weights are kept once the evidence has settled.
         """
         tolerance = self.settings.tol * self._evidence_scale()
         if not self.objective.data_loss.most_likely_scale:
@@ -362,7 +370,7 @@ class Training:
         self._keep_best(-log_evidence, log_evidence > highest + tolerance, "evidence", _EVIDENCE_PATIENCE)
 
     def _keep_best(self, loss: float, better: bool, status: str, patience: int = 1) -> None:
-        """Keep the iterate of the lowest such loss."""
+        """Keep the iterate of the lowest ``loss`` so far."""
         if self._best is None or loss < self._best.loss:
             self._best = _Best(loss, self.n_iter, self.at, copy.copy(self.prior), self.objective.data_loss)
         self._stop_if_stale(better, status, patience)
@@ -374,11 +382,14 @@ class Training:
             self.status = status
 
     def value(self, at: Evaluation) -> float:
-        """The objective: mean loss plus prior."""
+        """Compute the objective: mean loss plus prior."""
         return at.loss + 0.5 * float((self._a * at.w) @ at.w)
 
     def _decide(self, step: Step | None) -> str:
-        """Whether to stop at the iterate that ``step`` led to, and why: of an objective that stays the same."""
+        """Decide whether to stop at the iterate that ``step`` led to, and why.
+
+        The objective must stay the same.
+        """
         tol, F = self.settings.tol, self._value
         if self.prior.log_evidence is None:
             scale = max(1.0, float(self.at.w.norm()))
@@ -393,20 +404,20 @@ class Training:
         return "max_iter" if self.n_iter >= self.settings.max_iter else "running"
 
     def _decrease(self, step: Step) -> float:
-        """What a step says of the decrease that may still be had."""
+        """Decrease that may still be possible, judged by a step."""
         return max(step.predicted, step.actual)
 
     def _evidence_scale(self) -> float:
-        """Nats of log evidence that ``tol`` is relative to: one a sample.
+        """Nats of log evidence that ``tol`` is relative to: one for each sample.
 
-        Of many samples of a log loss less, like the standard deviation of the log likelihood: there a network of some
-        hundred weights goes on learning while the mean hardly moves (docs/benchmarks.md).
+        Many samples of a log loss count less, like the standard deviation of the log likelihood. There a network of
+        some hundred weights goes on learning while the mean hardly moves (docs/benchmarks.md).
         """
         S = self.objective.total_weight
         return S if self.prior.noise_variance is not None else min(S, math.sqrt(_FEW_SAMPLES * S))
 
     def _find_step(self) -> Step | None:
-        """The first step that passes its test; None sets the status that says why there is none."""
+        """Find the first step that passes its test. None sets the status that says why there is none."""
         damping, length, solved = self.damping, self.settings.step_size, None
         at, F, gradient, objective = self.at, self._value, self._gradient, self.objective
         noise = objective.rounding_error(F)
@@ -433,7 +444,7 @@ class Training:
                 if predicted > noise:
                     accept = actual > _SUFFICIENT_GAIN * predicted
                 else:
-                    # Below the rounding error of the objective only the gradient can tell.
+                    # Only the gradient can tell below the rounding error of the objective.
                     accept = abs(actual) <= noise and self._gradient_norm(trial) <= self._iterate.gradient_norm
                 if accept:
                     gain = actual / predicted if predicted > noise else 1.0
@@ -453,7 +464,7 @@ class Training:
     def _projects(self) -> bool:
         """Whether the readout is solved on its own.
 
-        Where that costs a quarter of an iteration at the most and its system is a temporary within the memory budget.
+        That must cost at most a quarter of an iteration, and its system must fit the memory budget as a temporary.
         """
         objective = self.objective
         network, readout, n = objective.network, objective.network.readout, objective.n_samples
@@ -463,7 +474,10 @@ class Training:
         return cheap and readout_memory(readout, n, objective.item_size) <= memory_budget()
 
     def _with_readout(self, at: Evaluation) -> Evaluation:
-        """``at`` after a Newton step of the readout alone, if that is lower: exact for a squared error."""
+        """Make a Newton step of the readout alone from ``at``, if it lowers the objective.
+
+        The step is exact for a squared error.
+        """
         if not math.isfinite(at.loss):
             return at
         linear, before = self.objective.readout(at)
@@ -506,7 +520,10 @@ class Training:
             )
 
     def history_arrays(self) -> dict[str, np.ndarray]:
-        """The history as equal-length arrays; entry 0 is the starting point, whose step figures are nan."""
+        """Return the history as arrays of equal length.
+
+        Entry 0 is the starting point, whose step figures are nan.
+        """
         return {name: np.asarray(values) for name, values in self.history.items()}
 
 

@@ -155,15 +155,13 @@ def test_memory_of_all_batches_is_recursive_least_squares():
 @pytest.mark.parametrize("factored", [True, False])
 def test_a_step_is_tested_on_the_next_batch_and_not_on_its_own(factored):
     # Pure noise: each step fits its own batch of 20 rows and spoils the next, and is taken back.
-    whole, w = objective(SquaredError(), n=400)
+    whole, w = objective(SquaredError(), n=40)
     steps = BatchSteps(Constant(0.0), Batches(20, "primal" if factored else "dual"), 1.0)
     steps.kappa = steps.most_memory = 1e-6
-    first, held = whole.part(torch.arange(20)), whole.part(torch.arange(20, 40))
-    a = w.new_full(w.shape, 1e-9)
     prior = [w.new_full((into,), 1e-9) for _, into in whole.network.shapes]
-    after, _, predicted = steps._step(first, held, first.evaluate(w), a, prior, 0, torch.zeros_like(w))
-    assert predicted > 0
-    assert torch.equal(after.w, w)
+    after = steps.run(whole, w, prior, torch.arange(40), 0, lambda: False)
+    assert after.predicted > 0
+    assert torch.equal(after.last, w)
 
 
 # --- Fits
@@ -210,6 +208,30 @@ def test_no_pass_raises_the_objective(solver):
     assert model.solver_ == solver
     assert np.diff(model.history_["objective"]).max() <= 0
     assert model.history_["objective"][-1] < 0.3 * model.history_["objective"][0]
+
+
+class OwnRule:
+    """A rule of a user, which passes on what another one says."""
+
+    def __init__(self, rule):
+        self.initial, self.accepted, self.rejected = rule.initial, rule.accepted, rule.rejected
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@unconverged
+def test_a_rule_that_was_given_is_the_one_that_is_used(method):
+    """What "adaptive" does otherwise in batches, it does for nobody else."""
+    X, y = regression(600)
+    settings = PLAIN | {"l2_regularization": "evidence", "n_estimators": 2, "batch_size": 100, "max_iter": 3}
+
+    def weights(damping):
+        model = getattr(GNRegressor(**settings, damping=damping), method)(X, y)
+        return np.concatenate([member.weights for member in model.estimators_])
+
+    given, adaptive = weights(GainRatio()), weights("adaptive")
+    np.testing.assert_array_equal(given, weights(OwnRule(GainRatio())))
+    np.testing.assert_array_equal(adaptive, weights(GainRatio(initial_fraction=1.0, largest_decrease=0.7)))
+    assert not np.array_equal(given, adaptive)
 
 
 def test_a_batch_of_all_rows_is_the_full_batch():

@@ -1,5 +1,6 @@
 """What scikit-learn's own checks do not ask: the life of an estimator, how it shows itself, jobs, metadata, tags."""
 
+import inspect
 import re
 
 import joblib
@@ -178,3 +179,72 @@ def test_tags_say_what_kind_of_estimator_it_is():
         tags = get_tags(estimator())
         assert not tags.array_api_support and not tags.no_validation and not tags.non_deterministic
         assert tags.input_tags.two_d_array and not tags.input_tags.three_d_array
+
+
+#: What only one of the two estimators has.
+OF_ONE = {"loss", "quantile", "noise_distribution_", "noise_std_", "class_weight", "classes_", "temperature_"}
+
+#: Where shared descriptions differ, and why: what GNRegressor says, and what GNClassifier says in its place.
+DIFFERENCES = {
+    # Only a classifier has a kind of member with rectified units.
+    "activation": {
+        'default="tanh"': 'default="auto"',
+        "smooth functions.": "smooth functions. "
+        '"auto" is "tanh", with one exception: with ``prior_groups="auto"`` and the evidence, one member in three has '
+        '"relu" and the prior "unit". If ``hidden_layer_sizes`` is "auto" as well, such a member has (20,) up to 1,000 '
+        "observations.",
+    },
+    # What the outputs mean.
+    "network": {
+        "to outputs (n, n_outputs), each row on its own.": "to logits (n, n_outputs), each row on its own. Two classes "
+        "need one logit; otherwise each class or label needs one."
+    },
+    # The readout of a log loss has no exact solution to begin with.
+    "damping": {"at the start and after every step": "after every step"},
+    # A classifier has no noise level.
+    "l2_regularization": {" and the noise level": ""},
+    "n_estimators": {
+        " the noise level at the start,": "",
+        " If most members fail, or the best member leaves half of the variance, the fit draws more networks with "
+        "steeper units. It then keeps as many members as were asked for.": "",
+    },
+    # Many outputs that share their curvature are usual with classes only.
+    "solver": {
+        '"cg" if neither fits.': '"cg" if neither fits. With many classes "cg" may be ten times as fast.',
+    },
+    "validation_fraction": {"for validation,": "for validation, stratified by class,"},
+    # Classes are not scaled.
+    "standardize": {
+        " Unless ``standardize`` is False, the target is scaled too: by its mean and standard deviation. The losses "
+        '"huber", "cauchy" and "quantile" scale it by its median and interquartile range; "gamma" divides it by its '
+        'mean. Counts ("poisson") stay as they are: their mean is an offset of the output.': ""
+    },
+    "loss_": {
+        ", in units of the standardised target. A squared error counts half. For other noise the loss is minus the log "
+        "density over the noise precision, shifted to 0 at residual 0. A pinball loss is multiplied by its mean. "
+        '"poisson" and "gamma" have half the mean deviance.': "."
+    },
+    "log_evidence_": {", in units of the standardised target": ""},
+    # Each loss has its own name for the score.
+    "left_out_score_": {"R2 under a squared error": "McFadden's R2"},
+}
+
+
+def descriptions(estimator):
+    """What the docstring says of each parameter and attribute, in a line: its type, and the text below."""
+    sections = re.split(r"\n\n(.+)\n-+\n", inspect.getdoc(estimator))
+    text = dict(zip(sections[1::2], sections[2::2], strict=True))
+    entries = re.split(r"\n(?=\S)", f"{text['Parameters']}\n{text['Attributes']}")
+    return {name: " ".join(rest.split()) for name, _, rest in (entry.partition(" : ") for entry in entries)}
+
+
+def test_what_both_estimators_have_is_described_alike():
+    regressor, classifier = descriptions(GNRegressor), descriptions(GNClassifier)
+    assert regressor.keys() ^ classifier.keys() == OF_ONE
+    assert inspect.signature(GNRegressor).parameters.keys() <= regressor.keys()
+    for name in regressor.keys() & classifier.keys():
+        expected = regressor[name]
+        for of_regressor, of_classifier in DIFFERENCES.get(name, {}).items():
+            assert of_regressor in expected, name
+            expected = expected.replace(of_regressor, of_classifier)
+        assert classifier[name] == expected, name

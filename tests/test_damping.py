@@ -114,7 +114,8 @@ def test_bad_arguments_are_named(cls, arguments, name):
 
 
 def test_rule_of_the_damping_parameter():
-    assert as_rule("adaptive") == GainRatio()
+    adaptive, at = as_rule("adaptive"), iterate()
+    assert isinstance(adaptive, GainRatio) and adaptive.initial(at) == GainRatio().initial(at)
     assert as_rule(0) == Constant(0.0)
     assert as_rule(np.float32(0.5)) == Constant(0.5)
     rule = GeometricDecay(2.0)

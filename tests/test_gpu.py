@@ -37,7 +37,7 @@ def test_gram_kernel_and_products(network, factored):
     def results(device):
         R_ = R.to(device)
         J = Jacobian(network, w.to(device), network.with_bias(X.to(device)), lambda rows: R_[rows], k)
-        J._factored = factored
+        J.factored = factored
         inverse_scale = [m.to(device) for m in scale]
         v, r = draw(network.n_weights, seed=3).to(device), draw(40, k, seed=4).to(device)
         values = [

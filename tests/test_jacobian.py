@@ -25,7 +25,7 @@ def operator(network, c, dtype=torch.float64, factored=None):
     R_ = R.to(dtype)
     J = Jacobian(network, w.to(dtype), network.with_bias(X.to(dtype)), lambda rows: R_[rows], c)
     if factored is not None:
-        J._factored = factored
+        J.factored = factored
     return J, dense.weighted_jacobian(network, w, X, R)
 
 

@@ -1,5 +1,6 @@
 """Leave-one-out: against refits without each sample, in closed form or by SciPy's minimiser."""
 
+import copy
 import math
 from types import SimpleNamespace
 
@@ -361,11 +362,16 @@ def test_classifier_divides_its_outputs_by_the_temperature(n_classes):
     y = np.digitize(X[:, 0] + 0.3 * X[:, 1], [0.0] if n_classes == 2 else [-0.5, 0.5])
     model = GNClassifier((5,), n_estimators=2, random_state=0).fit(X, y)
     assert model.temperature_ != 1.0
-    logits, weights = model._outputs(model._scale_inputs(X)[0]) / model.temperature_, model.voters()[1]
+    # What members say on their own, before the division.
+    logits = []
+    for member in model.estimators_:
+        alone = copy.copy(model)
+        alone.estimators_, alone.weights_, alone.temperature_ = [member], np.ones(1), 1.0
+        logits.append(alone.decision_function(X) / model.temperature_)
     if n_classes == 2:
-        p = [np.column_stack([expit(-f[:, 0]), expit(f[:, 0])]) for f in logits]
+        p = [np.column_stack([expit(-f), expit(f)]) for f in logits]
     else:
         p = [np.exp(log_softmax(f, axis=1)) for f in logits]
-    expected = np.average(p, axis=0, weights=weights)
+    expected = np.average(p, axis=0, weights=model.weights_)
     np.testing.assert_allclose(model.predict_proba(X), expected, rtol=1e-9)
     assert GNClassifier(l2_regularization=1e-3, n_estimators=1).fit(X, y).temperature_ == 1.0

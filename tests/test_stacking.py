@@ -14,9 +14,12 @@ from skgn import GNClassifier, GNRegressor
 from skgn.leave_one_out import LeftOut
 from skgn.losses import LogLoss, PoissonLoss, SoftmaxLoss, SquaredError
 from skgn.robust_losses import StudentTLoss
-from skgn.stacking import _SHRINKAGE, stacking_weights
+from skgn.stacking import stacking_weights
 
 N = 80
+
+#: The factor that draws the weights to equal ones.
+SHRINKAGE = 0.05
 
 
 def tensor(values):
@@ -97,7 +100,7 @@ def criterion(case, Y, f, weight, allowances):
     m = len(f)
     with np.errstate(divide="ignore"):
         best = min(mean_loss(v) for v in np.eye(m))
-    return lambda v: mean_loss(v) / best + _SHRINKAGE * m * ((v - 1 / m) ** 2).sum()
+    return lambda v: mean_loss(v) / best + SHRINKAGE * m * ((v - 1 / m) ** 2).sum()
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,7 +1,7 @@
 """Data-parallel training on dask: `DaskGNRegressor` and `DaskGNClassifier`.
 
-Each worker reduces its own rows to a Gram matrix, a gradient and a loss; dask adds these up, and the process that calls
-``fit`` solves. The modules, imports only downwards in this list:
+Each worker reduces its own rows to a Gram matrix, a gradient and a loss. Dask adds these up, and the process that calls
+``fit`` solves the system. The modules import only downwards in this list:
 
 | module | what it holds |
 |---|---|

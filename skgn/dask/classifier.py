@@ -22,7 +22,7 @@ def _class_totals(rows: Raw, classes: np.ndarray) -> np.ndarray:
 
 
 def _hits(prediction: np.ndarray, y: Any, weight: Any = None) -> np.ndarray:
-    """Sums of the weights of the samples that are all right, and of all."""
+    """Sum the weights of the samples whose prediction is right in all labels, and the weights of all samples."""
     weight = np.ones(len(prediction)) if weight is None else np.asarray(weight, dtype=np.float64)
     right = np.asarray(y).reshape(prediction.shape) == prediction
     return np.array([weight @ (right if right.ndim == 1 else right.all(axis=1)), weight.sum()])
@@ -31,22 +31,22 @@ def _hits(prediction: np.ndarray, y: Any, weight: Any = None) -> np.ndarray:
 class DaskGNClassifier(DaskGN, GNClassifier):
     """`GNClassifier` on dask arrays and dataframes, by data parallelism.
 
-    Each worker reduces its rows to a Gram matrix, a gradient and a loss, dask adds them up, and the process that calls
-    ``fit`` solves: rows stay on their workers, and the weights are those of the single-machine fit up to rounding. A
-    worker sends ``P (P + 1) / 2 + P + 1`` numbers an iteration for P weights; see ``bytes_per_iteration_``. The
-    temperature is set by sums over left-out samples, which stay on their workers too.
+    Each worker reduces its rows to a Gram matrix, a gradient and a loss. Dask adds these up, and the process that calls
+    ``fit`` solves the system. Rows stay on their workers. The weights are those of the single-machine fit up to
+    rounding. For P weights, a worker sends ``P (P + 1) / 2 + P + 1`` numbers in an iteration; see
+    ``bytes_per_iteration_``. Sums over left-out samples set the temperature; these samples stay on their workers too.
 
     The parameters are those of :class:`~skgn.GNClassifier`, with the differences of :class:`DaskGNRegressor`.
 
     Parameters
     ----------
     client : distributed.Client, default=None
-        By default that of :func:`distributed.default_client`. It is not pickled.
+        The client to use. None takes :func:`distributed.default_client`. The client is not pickled.
 
     Attributes
     ----------
     bytes_per_iteration_ : int
-        What each worker sends in an iteration of the best member whose first step is accepted.
+        Number of bytes that each worker sends in an iteration of the best member whose first step is accepted.
 
     See Also
     --------
@@ -87,7 +87,7 @@ class DaskGNClassifier(DaskGN, GNClassifier):
         return (len(self.classes_),)
 
     def predict_log_proba(self, X: Any) -> Any:
-        """Logarithm of :meth:`predict_proba`, a lazy dask array.
+        """Predict the logarithms of the class probabilities, as a lazy dask array.
 
         Parameters
         ----------
@@ -100,7 +100,7 @@ class DaskGNClassifier(DaskGN, GNClassifier):
         return self._map("predict_log_proba", X, self._proba_width)
 
     def predict_proba(self, X: Any) -> Any:
-        """Predict class probabilities, a lazy dask array.
+        """Predict class probabilities, as a lazy dask array.
 
         Parameters
         ----------
@@ -113,7 +113,9 @@ class DaskGNClassifier(DaskGN, GNClassifier):
         return self._map("predict_proba", X, self._proba_width)
 
     def decision_function(self, X: Any) -> Any:
-        """Log odds or log probabilities, as :meth:`skgn.GNClassifier.decision_function`, a lazy dask array.
+        """Compute log odds or log probabilities, as a lazy dask array.
+
+        See :meth:`skgn.GNClassifier.decision_function`.
 
         Parameters
         ----------
@@ -127,7 +129,9 @@ class DaskGNClassifier(DaskGN, GNClassifier):
         return self._map("decision_function", X, self._proba_width if self._multilabel or self._multiclass else ())
 
     def predict(self, X: Any) -> Any:
-        """Predict the most probable class, or the set of labels more probable than not, a lazy dask array.
+        """Predict the most probable class, as a lazy dask array.
+
+        For a multilabel y, predict all labels with a probability above one half.
 
         Parameters
         ----------
@@ -143,7 +147,9 @@ class DaskGNClassifier(DaskGN, GNClassifier):
         return self._map("predict", X, (), self.classes_.dtype)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Part of the samples whose prediction is right, of a multilabel y in all labels.
+        """Accuracy: the weighted part of the samples whose prediction is right.
+
+        For a multilabel y, all labels of a sample must be right.
 
         Parameters
         ----------
@@ -154,7 +160,7 @@ class DaskGNClassifier(DaskGN, GNClassifier):
         Returns
         -------
         score : float
-            Computed from sums over the blocks.
+            The score, computed from sums over the blocks.
         """
         right, total = self._sum_blocks(_hits, self.predict(X), y, sample_weight)
         return float(right / total)

@@ -1,4 +1,4 @@
-"""What `DaskGNRegressor` and `DaskGNClassifier` share: fit on rows of several workers, lazy predictions."""
+"""The base of `DaskGNRegressor` and `DaskGNClassifier`: fit on rows of several workers, lazy predictions."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ __all__ = ["CLIENT", "DaskGN", "with_client"]
 
 _BYTES = 8
 
-#: What the parameter ``client`` may be.
+#: Allowed values of the parameter ``client``.
 CLIENT: list[Any] = [HasMethods(["submit", "compute", "who_has"]), None]
 
 
 def with_client(base: type[BaseGN]) -> Callable[..., None]:
-    """An ``__init__`` with the parameters of ``base`` and ``client``; they are written down once, there."""
+    """Make an ``__init__`` with the parameters of ``base``, which are written down there only, and ``client``."""
 
     def __init__(self: Any, *args: Any, client: Any = None, **parameters: Any) -> None:
         base.__init__(self, *args, **parameters)
@@ -81,12 +81,12 @@ def _sensitivity(
 
 
 class DaskGN(BaseGN):
-    """Fit on rows that stay on their workers; predictions of every block where it is."""
+    """Fit on rows that stay on their workers. Each block is predicted where it is."""
 
     _local: ClassVar[type[BaseGN]]
     _is_classifier: ClassVar[bool]
 
-    # Without a validation set: there is no early stopping.
+    # There is no early stopping, and so no validation set.
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # type: ignore[override]
         """Train on dask collections.
 
@@ -97,7 +97,7 @@ class DaskGN(BaseGN):
         y : dask array, series or dataframe of shape (n_samples,) or (n_samples, n_outputs)
             Targets, partitioned like X. Arrays of known chunk sizes are cut like X.
         sample_weight : dask array or series of shape (n_samples,), default=None
-            Non-negative weights; weight 2 is the row twice, weight 0 its absence.
+            Non-negative weights. A row of weight 2 counts as two equal rows; a row of weight 0 counts as absent.
 
         Returns
         -------
@@ -107,14 +107,14 @@ class DaskGN(BaseGN):
         Raises
         ------
         ValueError, TypeError
-            If a parameter or the data are not as described, or the linear system cannot fit in the memory of this
-            process; an earlier fit is kept.
+            If a parameter or the data are not as described, or the linear system does not fit in the memory of this
+            process. An earlier fit is kept.
         """
         return self._fit_or_restore(X, y, sample_weight)
 
     @property
     def partial_fit(self) -> Any:
-        """Has no distributed form."""
+        """Raise an AttributeError: partial_fit has no distributed form."""
         raise AttributeError(f"{type(self).__name__} has no partial_fit; that of to_local() takes blocks in memory.")
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:  # type: ignore[override]
@@ -168,7 +168,7 @@ class DaskGN(BaseGN):
         self.bytes_per_iteration_ = _BYTES * numbers_per_iteration(best, ensemble.loss, not self._fixed_l2)
 
     def _check_distributed(self) -> None:
-        """Refuse what has no distributed form."""
+        """Refuse parameters that have no distributed form."""
         if self.solver not in ("auto", "primal"):
             raise ValueError(
                 f"solver={self.solver!r} needs all rows in one place; on dask use 'primal', or 'auto', which is that."
@@ -185,7 +185,7 @@ class DaskGN(BaseGN):
             raise ValueError(f"device={self.device!r} is not available on dask workers; use 'auto' or 'cpu'.")
 
     def _check_columns(self, X: Any) -> None:
-        """Refuse categories: their levels are in all of the rows."""
+        """Refuse categories, because their levels are spread over all of the rows."""
         chosen = categorical_columns(X._meta, self.categorical_features) if is_frame(X) else []
         if chosen or not (self.categorical_features is None or isinstance(self.categorical_features, str)):
             names = [X.columns[j] for j in chosen] or self.categorical_features
@@ -218,7 +218,7 @@ class DaskGN(BaseGN):
         return client
 
     def _check_summaries(self, X: Any, summaries: list[Summary]) -> None:
-        """What the shards say together: number of rows, features, targets, weights."""
+        """Check together what the shards report: number of rows, features, targets, weights."""
         if sum(summary.n_rows for summary in summaries) == 0:
             raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
         shapes = {(summary.n_features, *summary.y_shape) for summary in summaries}
@@ -229,14 +229,14 @@ class DaskGN(BaseGN):
             raise ValueError(f"sample_weight must not be negative, got a minimum of {lowest:g}.")
         if not sum(summary.total_weight for summary in summaries) > 0:
             raise ValueError("sample_weight is zero for every sample; at least one must be positive.")
-        # Only the names and the number of the columns; the values were checked on the workers.
+        # Check only the names and the number of the columns; the workers have checked the values.
         columns = X._meta if is_frame(X) else np.empty((0, summaries[0].n_features))
         validate_data(self, columns, skip_check_array=True)
         self._reader = TableReader().fit(columns)
         self._validate_target(self._example_target(summaries))
 
     def _example_target(self, summaries: list[Summary]) -> np.ndarray:
-        """A small y that tells all of the target that is not in its rows."""
+        """Make a small y that tells everything about the target, except for its rows."""
         shape = summaries[0].y_shape
         labels = [summary.labels for summary in summaries if summary.labels is not None]
         if labels:
@@ -245,18 +245,18 @@ class DaskGN(BaseGN):
 
     @abstractmethod
     def _merge(self, raw: Shards) -> Callable[[Any], Merged]:
-        """How rows are encoded, weighed and merged."""
+        """Function that encodes, weighs and merges the rows of a shard."""
 
     @abstractmethod
     def _encoder(self, merged: Shards) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
-        """How encoded targets become those of the network, and the number of its outputs."""
+        """Function that turns encoded targets into targets of the network, and the number of its outputs."""
 
     def _find_relevance(self, ensemble: Ensemble, problem: DistributedProblem) -> None:  # type: ignore[override]
-        """Values are exchanged within the shards: no row is sent for it."""
+        """Exchange values within the shards, so that no row is sent."""
         shards = problem.shards
         until = last_hash(shards, SENSITIVITY_ROWS)
         members = [
-            # The covariance is of no use there.
+            # The workers have no use for the covariance.
             member
             if member.posterior is None
             else replace(member, posterior=replace(member.posterior, factor=np.empty((0, 0))))
@@ -271,7 +271,10 @@ class DaskGN(BaseGN):
         self.feature_relevance_ = relevance(sensitivity, problem.n_outputs)
 
     def to_local(self) -> Any:
-        """The fitted estimator of a single machine: a `GNRegressor` or `GNClassifier` with the same parameters."""
+        """Return the fitted estimator of a single machine.
+
+        It is a `GNRegressor` or `GNClassifier` with the same parameters.
+        """
         check_is_fitted(self)
         parameters = {name: value for name, value in self.get_params(deep=False).items() if name != "client"}
         local = self._local(**parameters)
@@ -280,7 +283,7 @@ class DaskGN(BaseGN):
         return local
 
     def _map(self, method: str, X: Any, width: tuple[int, ...], dtype: np.dtype | None = None, **options: Any) -> Any:
-        """A method of the local estimator on each block of X, a lazy dask array (n, *width)."""
+        """Call a method of the local estimator on each block of X: a lazy dask array (n, *width)."""
         check_is_fitted(self)
         local = self.to_local()
         if is_frame(X):
@@ -322,7 +325,7 @@ class DaskGN(BaseGN):
     def _sum_blocks(
         self, function: Callable[..., np.ndarray], predicted: Any, y: Any, sample_weight: Any
     ) -> np.ndarray:
-        """Sum of a function of the blocks of a prediction, the target and the weights."""
+        """Sum a function of the blocks of a prediction, the target and the weights."""
         blocks = row_blocks(predicted, y, sample_weight)
         parts = [dask.delayed(function, pure=False)(*block) for block in blocks]
         if self.client is None:
@@ -336,7 +339,7 @@ class DaskGN(BaseGN):
 
     def __getstate__(self) -> Any:
         state = dict(super().__getstate__())
-        # A connection is of one process.
+        # A connection belongs to one process.
         state["client"] = None
         return state
 

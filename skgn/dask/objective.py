@@ -1,8 +1,9 @@
-"""The objective of a network on rows that stay on their workers: sums of what each worker finds of its own.
+"""The objective of a network on rows that stay on their workers: it sums what each worker computes on its own rows.
 
-A worker computes its part by the `Objective` and the `Jacobian` of a single machine. What it sends is its sum: the loss
-(1 number) for a step that is tried; for one that is accepted the upper triangle of the Gram matrix and the gradient
-(P (P + 1) / 2 + P numbers); where a noise level is estimated the squared residuals of each output (k numbers).
+A worker computes its part by the `Objective` and the `Jacobian` of a single machine, and sends the sum over its rows.
+For a step that is tried it sends the loss (1 number). For a step that is accepted it sends the upper triangle of the
+Gram matrix and the gradient (P (P + 1) / 2 + P numbers). For an estimated noise level it sends the squared residuals of
+each output (k numbers).
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ __all__ = ["DistributedObjective", "DistributedProblem", "numbers_per_iteration"
 
 
 def numbers_per_iteration(network: Network, loss: Loss, estimates_noise: bool) -> int:
-    """Numbers that a worker sends in an iteration whose first step is accepted.
+    """Count the numbers that a worker sends in an iteration whose first step is accepted.
 
-    P (P + 1) / 2 + P + 1 for Gram matrix, gradient and loss, and k for an estimated noise level; 1 more for the loss
-    under noise levels that change it.
+    There are P (P + 1) / 2 + P + 1 for Gram matrix, gradient and loss, and k for an estimated noise level. If noise
+    levels change the loss, it is sent once more.
     """
     P, k = network.n_weights, network.n_outputs
     numbers = P * (P + 1) // 2 + P + 1
@@ -44,10 +45,10 @@ def numbers_per_iteration(network: Network, loss: Loss, estimates_noise: bool) -
 
 @dataclass(frozen=True)
 class _View:
-    """What of the rows, and as which network, an objective sees.
+    """The rows and the network that an objective sees.
 
-    The rows up to ``last_hash`` or all, less the outputs at ``anchor``; at ``hidden`` only the readout as the linear
-    model that it is there.
+    The rows are those with hashes up to ``last_hash``, or all. Outputs at ``anchor`` are subtracted. With ``hidden``,
+    the network is the readout alone, as a linear model of these hidden layers.
     """
 
     network: Network
@@ -58,7 +59,7 @@ class _View:
     hidden: Tensor | None = None
 
     def objective(self, rows: Scaled, loss: Loss) -> Objective | None:
-        """The local objective; None without rows."""
+        """Make the local objective; None without rows."""
         n = rows.count_until(self.last_hash)
         if n == 0:
             return None
@@ -73,7 +74,7 @@ class _View:
 def _on_rows(
     rows: Scaled, *values: Any, view: _View, loss: Loss, function: Callable[..., Any], w: Tensor | None = None
 ) -> Any:
-    """``function(objective, ...)`` of the local objective, of its evaluation at w or of other local values."""
+    """Call ``function(objective, ...)`` with the local objective, and its evaluation at w or other local values."""
     objective = view.objective(rows, loss)
     if objective is None:
         return None
@@ -96,7 +97,7 @@ def _gradient(objective: Objective, at: Evaluation, jacobian: Jacobian | None = 
 
 
 def _linearisation(objective: Objective, at: Evaluation) -> Tensor:
-    """The upper triangle of the Gram matrix, row by row, and the gradient."""
+    """Return the upper triangle of the Gram matrix, row by row, and the gradient."""
     jacobian = objective.jacobian(at)
     G = jacobian.gram().double()
     triangle = [row[i:] for i, row in enumerate(G)]
@@ -108,12 +109,12 @@ def _weighted_squares(objective: Objective, at: Evaluation) -> Tensor:
 
 
 class DistributedJacobian(Jacobian):
-    """What a primal direction asks of a Jacobian, whose rows are on the workers."""
+    """The part of a Jacobian that a primal direction needs; its rows are on the workers."""
 
     def __init__(self, objective: DistributedObjective, at: Evaluation) -> None:
         self.network, self.w, self.c = objective.network, at.w.to(objective.dtype), objective.n_columns
         self.shape = (objective.n_samples * self.c, self.network.n_weights)
-        # Of the loss as it is now: a linearisation stays what it is when the noise levels are estimated anew.
+        # Keep the present loss: a linearisation does not change when noise levels are estimated anew.
         self._sums = objective.sum_at(_linearisation, at.w)
 
     def gram(self) -> Tensor:
@@ -133,7 +134,7 @@ class DistributedJacobian(Jacobian):
 class DistributedObjective(Objective):
     """Weighted mean loss of a network on rows in shards.
 
-    An :class:`~skgn.objective.Evaluation` of it holds no outputs.
+    Its :class:`~skgn.objective.Evaluation` holds no outputs.
     """
 
     def __init__(self, shards: Shards, view: _View, loss: Loss) -> None:
@@ -156,7 +157,7 @@ class DistributedObjective(Objective):
         return partial(_on_rows, view=self._view, loss=self.data_loss, function=function, w=w)
 
     def sum_at(self, function: Callable[[Objective, Evaluation], Tensor], w: Tensor) -> Tensor:
-        """Sum over the shards of a function of each one's objective and evaluation at w."""
+        """Sum over the shards a function of the local objective and its evaluation at w."""
         return torch.tensor(self._shards.sum(self._task(function, w)))
 
     def sum(self, function: Callable[..., Tensor], *args: Shards) -> Tensor:
@@ -197,7 +198,7 @@ class DistributedObjective(Objective):
 
 @dataclass(frozen=True)
 class DistributedProblem(Problem):
-    """A problem whose data are the shards, of that many rows and outputs and that total weight."""
+    """A problem whose data are the shards, with the given number of rows and outputs and the given total weight."""
 
     shards: Shards
     size: tuple[int, int]

@@ -27,7 +27,7 @@ def _width(rows: Merged) -> int:
 
 
 def _squares(prediction: np.ndarray, y: Any, weight: Any = None, *, centre: np.ndarray) -> np.ndarray:
-    """Sums of the weights, of the squared residuals, and of the targets less a centre and their squares."""
+    """Sums of the weights, of the squared residuals, and of the targets minus a centre and their squares."""
     weight = np.ones(len(prediction)) if weight is None else np.asarray(weight, dtype=np.float64)
     shape = len(weight), len(centre)
     y, prediction = (np.asarray(values, dtype=np.float64).reshape(shape) for values in (y, prediction))
@@ -38,29 +38,29 @@ def _squares(prediction: np.ndarray, y: Any, weight: Any = None, *, centre: np.n
 class DaskGNRegressor(DaskGN, GNRegressor):
     """`GNRegressor` on dask arrays and dataframes, by data parallelism.
 
-    Each worker reduces its rows to a Gram matrix, a gradient and a loss, dask adds them up, and the process that calls
-    ``fit`` solves: rows stay on their workers, and the weights are those of the single-machine fit up to rounding. A
-    worker sends ``P (P + 1) / 2 + P + 1`` numbers an iteration for P weights, and one for each output where a noise
-    level is estimated; see ``bytes_per_iteration_``.
+    Each worker reduces its rows to a Gram matrix, a gradient and a loss. Dask adds these up, and the process that calls
+    ``fit`` solves the system. Rows stay on their workers. The weights are those of the single-machine fit up to
+    rounding. For P weights, a worker sends ``P (P + 1) / 2 + P + 1`` numbers in an iteration. It sends one more for
+    each output with an estimated noise level; see ``bytes_per_iteration_``.
 
-    The parameters are those of :class:`~skgn.GNRegressor`, with these differences: ``standardize=True`` is "robust"
-    also where candidates are compared, ranks ("rank", "periodic") are refused; so are other losses than
-    "squared_error" and "student_t"; the solver is "primal"; the device is the CPU of the workers.
+    The parameters are those of :class:`~skgn.GNRegressor`, with four differences. ``standardize=True`` is "robust" even
+    where candidates are compared; "rank" and "periodic" are refused. Losses other than "squared_error" and "student_t"
+    are refused. The solver is "primal". The device is the CPU of the workers.
 
     Parameters
     ----------
     client : distributed.Client, default=None
-        By default that of :func:`distributed.default_client`. It is not pickled.
+        The client to use. None takes :func:`distributed.default_client`. The client is not pickled.
 
     Attributes
     ----------
     bytes_per_iteration_ : int
-        What each worker sends in an iteration of the best member whose first step is accepted.
+        Number of bytes that each worker sends in an iteration of the best member whose first step is accepted.
 
     Notes
     -----
-    ``feature_relevance_`` exchanges values between rows of one worker only, so that it differs a little from that of a
-    single machine. All other attributes are those of :class:`~skgn.GNRegressor`.
+    ``feature_relevance_`` exchanges values between rows of one worker only, so that it differs a little from the value
+    of a single machine. All other attributes are those of :class:`~skgn.GNRegressor`.
 
     See Also
     --------
@@ -122,14 +122,14 @@ class DaskGNRegressor(DaskGN, GNRegressor):
         Returns
         -------
         y_mean : dask array of shape (n_samples,) or (n_samples, n_outputs)
-            Lazy, in the units of y and the float type of X.
+            Lazy predictions, in the units of y and the float type of X.
         y_std : dask array of the same shape
             Only with ``return_std=True``.
         """
         if not return_std:
             return self._map("predict", X, self._y_width)
         width = self._y_width
-        # Where there is none, its error comes now rather than on a worker.
+        # Without a standard deviation, the error comes now rather than on a worker.
         self.posteriors()
         both = self._map("predict", X, (*width, 2), return_std=True)
         return both[..., 0], both[..., 1]
@@ -146,7 +146,7 @@ class DaskGNRegressor(DaskGN, GNRegressor):
         Returns
         -------
         score : float
-            Computed from sums over the blocks.
+            The score, computed from sums over the blocks.
         """
         squares_of = partial(_squares, centre=self._target_scaler.mean)
         total, residual, deviation, squares = self._sum_blocks(squares_of, self.predict(X), y, sample_weight)

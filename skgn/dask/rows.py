@@ -1,8 +1,8 @@
-"""Dask collections to rows on the workers, and the statistics of their columns that preprocessing rests on.
+"""Dask collections as rows on the workers, and the statistics of their columns for preprocessing.
 
-A shard holds the partitions that one thread of a worker is given: those that are already on its worker. Blocks of y
-and of sample weights go to the worker of their block of X; after that nothing of the size of the rows travels.
-Quantiles are found exactly, by counting: the driver asks how much weight is at or below some values, and narrows down.
+A shard holds the partitions of one thread of a worker; these were on this worker already. Blocks of y and of sample
+weights move to the worker of their block of X. After that nothing of the size of the rows travels. Quantiles are exact
+and found by counting: the driver asks how much weight is at or below some values, and narrows them down.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ __all__ = [
     "summarise",
 ]
 
-#: Values between which one round narrows a quantile down: 8 bits of 64.
+#: Number of values between which a round narrows a quantile down: 8 bits of 64.
 _PIVOTS = 255
 
 
@@ -72,7 +72,7 @@ class Merged(NamedTuple):
 
 
 class Scaled(NamedTuple):
-    """The same in training units, the inputs in each of their scalings."""
+    """Merged rows in training units, the inputs in each of their scalings."""
 
     inputs: dict[str, np.ndarray]
     Y: np.ndarray
@@ -80,17 +80,17 @@ class Scaled(NamedTuple):
     hashes: np.ndarray
 
     def count_until(self, last: int | None) -> int:
-        """Number of rows whose hash is at most ``last``; of all for None."""
+        """Count the rows whose hash is at most ``last``; all rows for None."""
         return len(self.Y) if last is None else int(np.searchsorted(self.hashes, np.uint64(last), side="right"))
 
 
 def is_frame(collection: Any) -> bool:
-    """Whether it is a dask dataframe or series."""
+    """Whether ``values`` is a dask dataframe or series."""
     return dask.is_dask_collection(collection) and hasattr(collection, "map_partitions")
 
 
 def _blocks(name: str, collection: Any, like: Any = None) -> list[Any]:
-    """Delayed blocks of rows; arrays of known chunks are cut like ``like``."""
+    """Delayed blocks of rows. Arrays with known chunks are cut like ``like``."""
     if is_frame(collection):
         return list(collection.to_delayed())
     if not isinstance(collection, da.Array):
@@ -109,7 +109,7 @@ def _blocks(name: str, collection: Any, like: Any = None) -> list[Any]:
 
 
 def row_blocks(X: Any, y: Any, sample_weight: Any = None) -> list[tuple[Any, ...]]:
-    """Delayed blocks of X, y and, where given, the weights, which belong together."""
+    """Delayed blocks of X, y and the weights, if there are any. Blocks that belong together are together."""
     names = ["X", "y"] if sample_weight is None else ["X", "y", "sample_weight"]
     collections = [X, y, sample_weight][: len(names)]
     columns = [_blocks("X", X), *(_blocks(name, c, X) for name, c in zip(names[1:], collections[1:], strict=True))]
@@ -123,7 +123,7 @@ def row_blocks(X: Any, y: Any, sample_weight: Any = None) -> list[tuple[Any, ...
 
 
 def place(client: Client, blocks: Blocks, make: Callable[[Blocks], Any]) -> Shards:
-    """Let dask compute the blocks where it likes and make a shard of those on each thread of a worker."""
+    """Let dask compute the blocks on the workers of its choice; on each thread of a worker, put them into a shard."""
     flat = client.compute([block for row in blocks for block in row])
     wait(flat)
     width = len(blocks[0])
@@ -150,7 +150,7 @@ def place(client: Client, blocks: Blocks, make: Callable[[Blocks], Any]) -> Shar
 
 
 def assemble(blocks: Blocks, is_classifier: bool) -> Raw:
-    """Check the blocks of a shard and put them together."""
+    """Check the blocks of a shard and join them."""
     rows = [_check(*block, is_classifier=is_classifier) for block in blocks]
     widths = {(block.X.shape[1], *block.y.shape[1:]) for block in rows}
     if len(widths) > 1:
@@ -181,7 +181,7 @@ def _check(X: Any, y: Any, weight: Any = None, *, is_classifier: bool) -> Raw:
 
 
 class Summary(NamedTuple):
-    """What the driver must know of a shard before it can encode targets; ``labels`` of a classification only."""
+    """Facts about a shard that the driver needs to encode targets; only a classification has ``labels``."""
 
     n_rows: int
     n_features: int
@@ -192,7 +192,7 @@ class Summary(NamedTuple):
 
 
 def summarise(rows: Raw, is_classifier: bool) -> Summary:
-    """The summary of a shard's rows."""
+    """Summarise the rows of a shard."""
     labels = np.unique(rows.y) if is_classifier and rows.y.ndim == 1 else None
     smallest = float(rows.weight.min(initial=0.0))
     return Summary(len(rows.X), rows.X.shape[1], rows.y.shape[1:], float(rows.weight.sum()), smallest, labels)
@@ -211,13 +211,13 @@ def merge(rows: Raw, classes: np.ndarray | None, factors: np.ndarray | None) -> 
 
 
 def scale(rows: Merged, scalers: dict[str, Scaler | None], encode: Callable[[np.ndarray], np.ndarray]) -> Scaled:
-    """Rows in training units."""
+    """Scale merged rows to training units."""
     inputs = {name: np.empty((0, 0)) for name in scalers} if len(rows.X) == 0 else transform_inputs(scalers, rows.X)
     return Scaled(inputs, np.ascontiguousarray(encode(rows.Y)), rows.weight, rows.hashes)
 
 
 def last_hash(shards: Shards, rows: int) -> int | None:
-    """The hash of the last of the first rows, of all shards together; None if there are not so many."""
+    """The hash of the last one of the first rows, over all shards; None if there are fewer rows."""
     hashes = np.unique(np.concatenate(shards.collect(partial(_first_hashes, rows=rows))))
     return int(hashes[rows - 1]) if len(hashes) >= rows else None
 
@@ -227,7 +227,7 @@ def _first_hashes(scaled: Scaled, rows: int) -> np.ndarray:
 
 
 def _extremes(rows: Merged) -> np.ndarray | None:
-    """Largest inputs, and largest negated ones: (2, d)."""
+    """Largest inputs and largest negated inputs of the columns, (2, d)."""
     return np.stack([rows.X.max(axis=0), (-rows.X).max(axis=0)]) if len(rows.X) else None
 
 
@@ -240,13 +240,13 @@ def _largest(shards: Shards, function: Callable[[Merged], np.ndarray | None]) ->
 
 
 def fit_target_scaler(shards: Shards) -> TargetScaler:
-    """:meth:`~skgn.preprocessing.TargetScaler.fit` of all rows."""
+    """Fit a target scaler to all rows, as :meth:`~skgn.preprocessing.TargetScaler.fit` does."""
     unit = magnitude(_largest(shards, _largest_targets))
     return TargetScaler.of_statistics(unit, *_moments(shards, "Y", unit))
 
 
 def _moments(shards: Shards, name: str, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """:func:`~skgn.preprocessing.moments` of the columns of X or Y, by ``name``, in units of ``unit``."""
+    """Compute :func:`~skgn.preprocessing.moments` of the columns of X or Y, by ``name``, in units of ``unit``."""
     power_sum = partial(_power_sum, name=name, unit=unit)
     zero = np.zeros_like(unit)
     weight = shards.sum(partial(power_sum, mean=zero, power=0))
@@ -259,7 +259,7 @@ def _power_sum(rows: Merged, name: str, unit: np.ndarray, mean: np.ndarray, powe
 
 
 def fit_input_scaler(shards: Shards, paths: str) -> Scaler:
-    """The scaling of :data:`~skgn.preprocessing.ROBUST` by that name, fitted to all rows."""
+    """Fit the scaling with this name in :data:`~skgn.preprocessing.ROBUST` to all rows."""
     highest, negated = _largest(shards, _extremes)
     unit = magnitude(np.maximum(np.abs(highest), np.abs(negated)))
     highest, lowest = highest / unit, -negated / unit
@@ -276,14 +276,14 @@ def fit_input_scaler(shards: Shards, paths: str) -> Scaler:
 
 
 class _Sorted(NamedTuple):
-    """Each column's values as ordered integers, sorted, and the weight up to each: (d, n) and (d, n + 1)."""
+    """Sorted values of each column, as ordered integers (d, n), and the weight up to each value (d, n + 1)."""
 
     values: np.ndarray
     cumulative: np.ndarray
 
 
 def _ordered(values: np.ndarray) -> np.ndarray:
-    """Unsigned integers in the order of the floats; of floats of one sign neighbours are neighbours."""
+    """Map floats to unsigned integers in the same order; neighbouring floats of one sign become neighbours."""
     # Adding 0 turns -0.0 into 0.0, which is equal.
     bits = np.ascontiguousarray(values + 0.0).view(np.uint64)
     sign = np.uint64(1 << 63)
@@ -291,7 +291,7 @@ def _ordered(values: np.ndarray) -> np.ndarray:
 
 
 def _floats(ordered: np.ndarray) -> np.ndarray:
-    """The inverse of :func:`_ordered`."""
+    """Invert :func:`_ordered`."""
     sign = np.uint64(1 << 63)
     return np.where(ordered & sign, ordered & ~sign, ~ordered).view(np.float64)
 
@@ -305,7 +305,7 @@ def _sort(rows: Merged, unit: np.ndarray) -> _Sorted:
 
 
 def _weight_until(columns: _Sorted, pivots: np.ndarray) -> np.ndarray:
-    """Weight of the values at or below each of the pivots (d, m)."""
+    """Sum the weight of the values at or below each of the pivots (d, m)."""
     return np.stack(
         [
             cumulative[np.searchsorted(values, pivot, side="right")]
@@ -315,11 +315,12 @@ def _weight_until(columns: _Sorted, pivots: np.ndarray) -> np.ndarray:
 
 
 def _quantiles(shards: Shards, unit: np.ndarray, lowest: np.ndarray, highest: np.ndarray) -> list[np.ndarray]:
-    """:func:`~skgn.preprocessing.weighted_quantile` of the columns in units of ``unit``, for each quartile (d,).
+    """Compute :func:`~skgn.preprocessing.weighted_quantile` of the columns, in units of ``unit``, for each quartile.
 
-    A quantile is the mean of the least value up to which there is at least that part of the weight, and of the least
-    one up to which there is more. Both are sought for all quartiles and columns at once, within bounds (low, high]:
-    not up to low, but up to high there is so much weight.
+    A quantile is the mean of two values. Up to the first one there is at least the asked part of the weight, and it is
+    the least such value. Up to the second one there is more than that part, and it is the least such value. Both are
+    sought for all quartiles and columns at once, within bounds (low, high]: there is enough weight up to high, but not
+    up to low.
     """
     columns = shards.map(partial(_sort, unit=unit))
     d = len(unit)

@@ -1,9 +1,9 @@
-"""A data set in shards that stay on their workers, functions of each of them, and sums of these.
+"""A data set in shards that stay on their workers, functions of each shard, and sums of their values.
 
-A shard is what a thread of a worker holds. Every task on it is pinned to its worker, so that no scheduler moves it.
-Tasks are pure functions of the shard and of what the driver sends. When a worker is gone, its shards are made again on
-another one from the collections that they came from, and the round in which that happened is repeated. The order of
-the additions is fixed when the shards are first placed: a lost worker does not change a bit of any sum.
+A shard is the data of one thread of a worker. Every task on a shard is pinned to its worker, so that no scheduler moves
+it. Tasks are pure functions of the shard and of what the driver sends. If a worker is lost, other workers make its
+shards again from the original collections, and the interrupted round is repeated. The order of the additions is fixed
+when the shards are first placed. So a lost worker does not change a bit of any sum.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Blocks = Sequence[tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class _Message:
-    """What the driver sends: opaque to dask, and made anew by the scheduler wherever it was lost."""
+    """Data that the driver sends: opaque to dask. If it is lost, the scheduler makes it again anywhere."""
 
     function: Callable[..., Any]
 
@@ -57,13 +57,13 @@ def _call(message: _Message, *values: Any) -> Any:
 
 
 def _add(*values: Any) -> Any:
-    """Sum of what is there: a shard without rows has no part in it."""
+    """Sum the values that are there; a shard without rows has no value."""
     present = [value for value in values if value is not None]
     return functools.reduce(operator.add, present) if present else None
 
 
 class Shards:
-    """Values of one kind, one for each shard, each on the worker of its shard.
+    """One value for each shard, all of one kind, each on the worker of its shard.
 
     Parameters
     ----------
@@ -96,11 +96,11 @@ class Shards:
 
     @property
     def n_workers(self) -> int:
-        """Workers that the shards were first placed on."""
+        """Number of workers that the shards were first placed on."""
         return len(self._teams)
 
     def map(self, function: Callable[[Any], Any]) -> Shards:
-        """The function's value of each shard, computed on its worker and kept there."""
+        """Compute the function's value for each shard on its worker, and keep it there."""
         result = Shards(self.client, self._make, self._sources, self._places, [])
         result._teams, result._recipe = self._teams, (*self._recipe, function)
         message = self._send(function)
@@ -108,7 +108,7 @@ class Shards:
         return result
 
     def collect(self, function: Callable[[Any], Any]) -> list[Any]:
-        """The function's value of each shard, brought to the driver: for what is small."""
+        """Compute the function's value for each shard and bring it to the driver; the values should be small."""
 
         def submit() -> list[Future]:
             message = self._send(function)
@@ -117,7 +117,10 @@ class Shards:
         return self._finish(submit, self)
 
     def sum(self, function: Callable[..., Any], *others: Shards) -> Any:
-        """Sum over the shards of the function of their values, and of those of ``others``: added up by worker first."""
+        """Sum the function over the shards and over the shards of ``others``.
+
+        Each worker first adds up the values of its own shards.
+        """
 
         def submit() -> list[Future]:
             message = self._send(function)
@@ -140,12 +143,15 @@ class Shards:
         return self.client.submit(function, *arguments, workers=[self._places[i]], pure=False)
 
     def _send(self, function: Callable[..., Any]) -> Future:
-        """Once to one worker, from which the others have it; dask's warning is about what is sent with every task."""
+        """Send once to one worker, from which the others fetch.
+
+        Dask's warning, which is silenced, is about data that are sent with every task.
+        """
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
             return self.client.submit(_hand_on, _Message(function), pure=False)
 
     def _finish(self, submit: Callable[[], list[Future]], *holders: Shards) -> list[Any]:
-        """Results of the submitted tasks; submitted again after the shards of a lost worker have been made again."""
+        """Return the results of the submitted tasks. If a worker is lost, make its shards again and submit again."""
         for _ in range(_MOST_REPEATS):
             patience, losses = _PATIENCE, [holder._losses for holder in holders]
             futures = submit()
@@ -169,7 +175,7 @@ class Shards:
         )
 
     def _replace_lost(self) -> None:
-        """Make the shards of lost workers again elsewhere."""
+        """Make the shards of lost workers again on other workers."""
         with self._lock:
             present = self.client.nthreads()
             lost = [i for i, place in enumerate(self._places) if place not in present]

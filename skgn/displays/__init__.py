@@ -1,4 +1,4 @@
-"""Pictures of fitted estimators, as scikit-learn displays; matplotlib is imported when the first one is drawn."""
+"""Pictures of fitted estimators, as scikit-learn displays. The first drawing imports matplotlib."""
 
 from .convergence import ConvergenceDisplay
 from .grid import GridDisplay

@@ -1,4 +1,4 @@
-"""ConvergenceDisplay: what a fit did, iteration by iteration."""
+"""ConvergenceDisplay: the course of a fit, iteration by iteration."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .fitted import fitted_network
+from ..fitted import fitted_network
 from .panels import GREY, check_x, legend_above, line_style, logarithmic, name_x, panels, properties, shortened
 
 if TYPE_CHECKING:
@@ -31,37 +31,37 @@ _LABELS = {
     "max_eigenvalue": "largest\neigenvalue",
 }
 
-#: Where a ratio of values means nothing, or 1 is the value to compare with.
+#: Quantities whose ratios mean nothing, or that are to be compared with 1.
 _LINEAR = ("gain_ratio", "log_evidence")
 
-#: What a history only holds on demand.
+#: Quantities that a history holds on demand only.
 _HINTS = {
     "validation_loss": " (it needs early_stopping=True)",
     "min_eigenvalue": " (it needs record_spectrum=True)",
     "max_eigenvalue": " (it needs record_spectrum=True)",
 }
 
-#: In a panel without values.
+#: Text in a panel without values.
 _UNKNOWN = "not known"
 
-#: Markers a line at the most, so that they stay apart.
+#: Largest number of markers on a line, so that they stay apart.
 _MARKERS = 15
 
 
 class ConvergenceDisplay:
-    """Quantities of the training history over iterations or time, a panel each.
+    """Quantities of the training history over iterations or time, in one panel each.
 
-    Use :meth:`from_estimator` to create one. Positive quantities that span more than a decade have a logarithmic scale,
-    which leaves out zeros. The log evidence has a linear one, from which the first iterations may fall off.
+    Use :meth:`from_estimator` to create one. A positive quantity that spans more than a decade has a logarithmic scale,
+    which leaves out zeros. The log evidence has a linear scale, which may leave out the first iterations.
 
     Parameters
     ----------
     histories : dict of str to dict of ndarray
-        ``history_`` of each estimator, by the name that the legend shows.
+        ``history_`` of each estimator. The keys are the names in the legend.
     quantities : sequence of str
-        Keys of the histories; one of them may be missing in some histories, not in all.
+        Keys of the histories. A quantity may be missing in some histories, but not in all.
     x : {"iteration", "time"}, default="iteration"
-        The horizontal axis: entry 0 is the starting point; time is in seconds.
+        The horizontal axis. Entry 0 is the starting point; time is in seconds.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class ConvergenceDisplay:
         None for a quantity that the history of an estimator lacks.
     axes_ : ndarray of matplotlib Axes, of shape (n_quantities,)
     ax_ : matplotlib Axes
-        The panel, or the Axes above several panels that holds their legend.
+        The panel. If there are several panels, the Axes above them that holds their legend.
     figure_ : matplotlib Figure
 
     Raises
@@ -131,16 +131,16 @@ class ConvergenceDisplay:
         Parameters
         ----------
         estimator : fitted estimator, dict of str to fitted estimator, or list of fitted estimators
-            GNRegressor or GNClassifier, a pipeline that ends with one, or a search over one. Those of a dict are named
-            by their keys, those of a list numbered.
+            GNRegressor or GNClassifier, a pipeline that ends with one, or a search over one. In a dict the keys name
+            the estimators; in a list numbers do.
         quantities : sequence of str, default=("objective", "riemannian_gradient_norm", "damping", "gain_ratio")
-            Any keys of ``history_``, a panel each.
+            Keys of ``history_``. Each quantity has a panel.
         x : {"iteration", "time"}, default="iteration"
             The horizontal axis.
         name : str, default=None
-            Name of a single estimator in the legend; without it there is none for one line.
+            Name of a single estimator in the legend. Without a name a single line has no legend.
         ax : matplotlib Axes or array of as many Axes as quantities, default=None
-            One Axes is switched off and its space parted among the panels. None makes a new figure.
+            Axes to draw in. A single Axes is switched off, and the panels share its space. None makes a new figure.
         **line_kw : dict
             Handed to :meth:`matplotlib.axes.Axes.plot` for every line.
 
@@ -153,7 +153,7 @@ class ConvergenceDisplay:
         NotFittedError
             If an estimator is not fitted.
         TypeError
-            If it is none of those above.
+            If an estimator is none of these.
         ValueError
             If x or quantities are not as described, ``name`` is given for several estimators, or ``ax`` has another
             number of Axes.
@@ -183,14 +183,14 @@ class ConvergenceDisplay:
         return display.plot(ax, legend=None if name is None else True, **line_kw)
 
     def plot(self, ax: Any = None, *, legend: bool | None = None, **line_kw: Any) -> Self:
-        """Draw, beside what is there if ``ax`` already holds the panels of another such display.
+        """Draw the panels. If ``ax`` holds the panels of another display of this kind, add the lines to them.
 
         Parameters
         ----------
         ax : matplotlib Axes or array of as many Axes as quantities, default=None
             As in :meth:`from_estimator`.
         legend : bool, default=None
-            Whether to name the lines; None does where there are several.
+            Whether to draw a legend. None draws one if there are several lines.
         **line_kw : dict
             Handed to :meth:`matplotlib.axes.Axes.plot` for every line.
 
@@ -243,7 +243,7 @@ class ConvergenceDisplay:
                 lines.setdefault(line.get_label(), line)
         if (len(lines) < 2 and not legend) or legend is False:
             return
-        # Others first; then ours in their order, whichever panels they are in.
+        # Other lines come first; then our lines in their order, whichever panels they are in.
         names = [name for name in lines if name not in self.histories]
         names += [name for name in self.histories if name in lines]
         handles, labels = [lines[name] for name in names], [shortened(name, 60) for name in names]
@@ -264,7 +264,10 @@ def _spans_decades(series: list[np.ndarray]) -> bool:
 
 
 def _leave_out_early_values(ax: Any, series: list[np.ndarray]) -> None:
-    """Show what comes after a first ascent of hundreds of nats: J. W. Tukey's fence below the lower quartile."""
+    """Limit the axis to the values after a first ascent of hundreds of nats.
+
+    The limit is J. W. Tukey's fence below the lower quartile.
+    """
     lowest, highest = [], []
     for values in series:
         finite = values[np.isfinite(values)]

@@ -19,34 +19,33 @@ if TYPE_CHECKING:
 __all__ = ["GridDisplay"]
 
 
-#: Width of a digit in units of its size, and the size of numbers, in points, below which there are none.
+#: Width of a digit in units of its size, and the smallest size of numbers in points.
 _LETTER, _SMALLEST_NUMBERS = 0.62, 6.0
 
 
 class GridDisplay:
-    """Heat map of a grid search over two of its parameters, with the best cell framed.
+    """Heat map of a grid search over two of its parameters, with a frame around the best cell.
 
-    Cells are evenly spaced, whatever the values; numbers come in their order, other values (such as the damping
-    "adaptive") after them. Of further parameters of the grid each cell shows the best, as the title says. Colours end
-    where worse values are outliers; where the numbers fit, cells show them, with the standard deviation over the folds.
-
-    Use :meth:`from_search` to create one.
+    Use :meth:`from_search` to create one. Cells are evenly spaced, whatever the values. Numbers come first, in their
+    order; other values follow, such as the damping "adaptive". If the grid has further parameters, each cell shows the
+    best value over them, and the title says so. The colour scale ends where worse values are outliers. Cells show their
+    numbers, with the standard deviation over the folds, if these fit.
 
     Parameters
     ----------
     mean, std : ndarray of shape (n_y, n_x)
-        Values and their standard deviations over folds; nan for a cell that was not evaluated, or failed, and for
-        standard deviations that there are not.
+        Values and their standard deviations over folds. Both are nan for a cell that was not evaluated or failed;
+        ``std`` is also nan where there is no standard deviation.
     x_values, y_values : sequence of length n_x, n_y
         Values of the parameters.
     x_name, y_name : str, default="alpha", "damping"
-        Their names.
+        Names of the parameters.
     metric : str, default="mean_test_score"
         Label of the values.
     best_over : sequence of str, default=()
         Names of further parameters, over which ``mean`` is the best.
     lower_is_better : bool, default=False
-        Which value is the best.
+        Whether the lowest value is the best.
     best : tuple of int, default=None
         Row and column of the cell to frame; None frames the best value.
 
@@ -122,19 +121,21 @@ class GridDisplay:
         Parameters
         ----------
         search : fitted GridSearchCV
-            Or another search of scikit-learn; combinations that it did not try stay empty. In successive halving a cell
-            shows the last iteration in which it took part, and the best is one of the last of all: values on different
-            resources do not compare. Of the search's own score the cell is framed that the search has chosen.
+            Another search of scikit-learn also works; combinations that it did not try stay empty. In successive
+            halving, a cell shows its last iteration, and only cells of the final iteration can be the best. Values on
+            different resources do not compare. For the search's own score the frame marks the setting that the search
+            has chosen.
         x, y : str, default="alpha", "damping"
-            Two parameters of the grid. That of a step of a pipeline, such as ``gnregressor__alpha``, is found by its
-            ending.
+            Two parameters of the grid. The parameter of a pipeline step, such as ``gnregressor__alpha``, is found by
+            the end of its name.
         metric : str, default="mean_test_score"
-            A key of ``cv_results_``. Of scores the largest is the best, of times, ranks and standard deviations the
+            A key of ``cv_results_``. The best score is the largest. The best time, rank or standard deviation is the
             smallest.
         ax : matplotlib Axes, default=None
             None makes a new figure.
         cmap : str or Colormap, default=None
-            None is "cividis", which the colour-blind see as others do; reversed where the smallest value is the best.
+            None is "cividis", which looks the same to the colour-blind. It is reversed if the smallest value is the
+            best.
         **kw : dict
             Handed to :meth:`matplotlib.axes.Axes.imshow`.
 
@@ -147,7 +148,7 @@ class GridDisplay:
         NotFittedError
             If the search is not fitted.
         TypeError
-            If it is not a search.
+            If ``search`` is not a search.
         ValueError
             If a parameter is not in the grid, or several end with it, or the metric is not in ``cv_results_``.
         """
@@ -162,14 +163,14 @@ class GridDisplay:
             raise ValueError(f"x and y are both {x_key!r}; choose two of {names}.")
         lower = not metric.startswith(("mean_test_", "mean_train_", "split"))
         iterations = results.get("iter", np.zeros(len(results["params"]), dtype=int))
-        # Of equal settings the last.
+        # If settings are equal, the last one counts.
         rows = {repr(sorted(params.items())): i for i, params in enumerate(results["params"])}
         x_values, y_values = (
             _sorted([params[key] for params in results["params"] if key in params]) for key in (x_key, y_key)
         )
         mean, std = np.full((2, len(y_values), len(x_values)), np.nan)
         spread = results.get(metric.replace("mean_", "std_", 1)) if metric.startswith("mean_") else None
-        # Of successive halving, whose values compare within an iteration only.
+        # In successive halving, values compare within an iteration only.
         last = np.full(mean.shape, -1)
         for i in rows.values():
             params, value = results["params"][i], results[metric][i]
@@ -202,14 +203,14 @@ class GridDisplay:
         return display.plot(ax, cmap=cmap, **kw)
 
     def plot(self, ax: Any = None, *, cmap: Any = None, **kw: Any) -> Self:
-        """Draw.
+        """Draw the heat map.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
             None makes a new figure.
         cmap : str or Colormap, default=None
-            None is "cividis", reversed where the smallest value is the best.
+            None is "cividis". It is reversed if the smallest value is the best.
         **kw : dict
             Handed to :meth:`matplotlib.axes.Axes.imshow`.
 
@@ -257,12 +258,12 @@ class GridDisplay:
         return "\n".join(lines)
 
     def _cell(self) -> tuple[float, float]:
-        """Width and height of a cell in points."""
+        """Return the width and height of a cell in points."""
         box, point = self.ax_.get_window_extent(), self.figure_.dpi / 72
         return box.width / point / self.mean.shape[1], box.height / point / self.mean.shape[0]
 
     def _colour_limits(self) -> dict[str, float]:
-        """Where colours end on the side of the worse values: at J. W. Tukey's fence beyond the quartile there."""
+        """Limit the colours on the side of the worse values, at J. W. Tukey's fence beyond the quartile there."""
         sign = -1 if self.lower_is_better else 1
         values = sign * self.mean[np.isfinite(self.mean)]
         lower, upper = np.quantile(values, [0.25, 0.75])
@@ -270,7 +271,7 @@ class GridDisplay:
         return {"vmax" if self.lower_is_better else "vmin": worst}
 
     def _write_numbers(self, ax: Any) -> None:
-        """Numbers in the cells, with spreads below them, as far as they fit."""
+        """Write numbers into the cells, with the spreads below them, as far as they fit."""
         self.text_ = np.full(self.mean.shape, None, dtype=object)
         values = self.mean[np.isfinite(self.mean)]
         spread = float(np.ptp(values)) or abs(float(values[0])) or 1.0
@@ -310,7 +311,7 @@ def _is_own_score(metric: str, search: Any) -> bool:
 
 
 def _parameter(argument: str, name: str, names: list[str]) -> str:
-    """The parameter of the grid that is called ``name``, or ends with it after a step's prefix."""
+    """Find the parameter of the grid with this name, or with this name after a step's prefix."""
     found = [key for key in names if key == name] or [key for key in names if key.endswith(f"__{name}")]
     if len(found) != 1:
         what = "is not a parameter of the search" if not found else f"may be any of {found}: give it in full"
@@ -323,7 +324,7 @@ def _ending(name: str) -> str:
 
 
 def _sorted(values: list[Any]) -> list[Any]:
-    """Different values: numbers in their order, then others in that of the grid."""
+    """Sort different values: numbers in their order, then others in the order of the grid."""
     different: list[Any] = []
     for value in values:
         if not any(_same(value, other) for other in different):
@@ -353,7 +354,7 @@ def _short(value: Any) -> str:
 
 
 def _label(metric: str, search: Any) -> str:
-    """``metric`` in words, and which score it is."""
+    """Put ``metric`` in words, with the name of the score."""
     words = metric.replace("_", " ")
     if metric.endswith("_time"):
         return f"{words} (s)"

@@ -1,4 +1,4 @@
-"""Axes to draw in, and what is the same in all pictures: colours, line styles, legends, names that fit."""
+"""Axes to draw in, and what all pictures share: colours, line styles, legends, names that fit."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _LEFT_OF_PANEL, _BELOW_PANEL = 1.0, 0.55
 
 
 def line_style(i: int) -> dict[str, Any]:
-    """Colour, dashes and marker of the i-th line; 140 are different, and neighbours differ in all three."""
+    """Colour, dashes and marker of the i-th line. 140 styles are different; neighbours differ in all three."""
     return {
         "color": _COLOURS[i % len(_COLOURS)],
         "linestyle": _LINE_STYLES[i % len(_LINE_STYLES)],
@@ -55,9 +55,10 @@ def line_style(i: int) -> dict[str, Any]:
 
 
 def panels(caller: str, ax: Any, n_rows: int, n_columns: int, n: int) -> tuple[Axes, np.ndarray]:
-    """Return n panels, with the axes that a legend for all of them belongs to.
+    """Return n panels, and the Axes that a legend for all of them belongs to.
 
-    In a new figure for None, in the space of one Axes, which is switched off if there are more, or the n Axes given.
+    None makes a new figure. A single Axes lends its space, and is switched off if there are more panels. n Axes are
+    taken as they are.
     """
     check_matplotlib_support(caller)
     import matplotlib.pyplot as plt
@@ -87,7 +88,7 @@ def panels(caller: str, ax: Any, n_rows: int, n_columns: int, n: int) -> tuple[A
         gaps = {"wspace": _gap(_LEFT_OF_PANEL, box.width, n_columns), "hspace": _gap(_BELOW_PANEL, box.height, n_rows)}
         grid, above, first = GridSpecFromSubplotSpec(n_rows, n_columns, spec, **gaps), ax, 0
     else:
-        # Layout engines make room for the legend of an axes with a row of its own, not for that of the space parted.
+        # Layout engines make room for a legend if its axes has a row of its own, but not in divided space.
         ratios = [0.001] + n_rows * [1.0]
         grid, first = GridSpecFromSubplotSpec(n_rows + 1, n_columns, spec, height_ratios=ratios), n_columns
         above = figure.add_subplot(grid[0, :], label=_LEGEND)
@@ -96,7 +97,7 @@ def panels(caller: str, ax: Any, n_rows: int, n_columns: int, n: int) -> tuple[A
 
 
 def properties(given: dict[str, Any], artist: str = "Line2D") -> dict[str, Any]:
-    """Properties of an artist in full, lw as linewidth, so that they take the place of those set here."""
+    """Write the properties of an artist in full (lw as linewidth), so that they replace the properties set here."""
     from matplotlib.cbook import normalize_kwargs
     from matplotlib.lines import Line2D
     from matplotlib.patches import Rectangle
@@ -105,7 +106,7 @@ def properties(given: dict[str, Any], artist: str = "Line2D") -> dict[str, Any]:
 
 
 def logarithmic(ax: Axes) -> None:
-    """Give y a logarithmic scale that masks what is not positive, with few and short tick labels."""
+    """Give y a logarithmic scale that masks values of 0 and less, with few and short tick labels."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     ax.set_yscale("log", nonpositive="mask")
@@ -122,7 +123,7 @@ def _gap(inches: float, extent: float, n: int) -> float:
 
 
 def legend_above(ax: Axes, handles: list[Artist], labels: list[str], *, title: str | None = None) -> None:
-    """Put a legend over ``ax``, in as many columns as fit beside each other."""
+    """Put a legend over ``ax``, in as many columns as fit side by side."""
     from matplotlib.font_manager import FontProperties
 
     inches = ax.get_window_extent().width / ax.figure.dpi
@@ -145,13 +146,13 @@ def legend_above(ax: Axes, handles: list[Artist], labels: list[str], *, title: s
 
 
 def check_x(x: str) -> None:
-    """Raise a ValueError where ``x`` is not what a training can be drawn over."""
+    """Raise a ValueError if ``x`` is not a horizontal axis of a training."""
     if x not in _X_LABELS:
         raise ValueError(f"x must be 'iteration' or 'time', got {x!r}.")
 
 
 def name_x(ax: Axes, x: str) -> None:
-    """Label the axis that a training is drawn over; there are whole iterations only, be it one."""
+    """Label the horizontal axis of a training. Iterations have whole numbers, even if there is only one."""
     from matplotlib.ticker import MaxNLocator
 
     ax.set_xlabel(_X_LABELS[x])
@@ -164,7 +165,7 @@ def name_x(ax: Axes, x: str) -> None:
 
 
 def in_percent(axis: Axis) -> None:
-    """Label the ticks of an axis of shares in percent, as the texts are."""
+    """Label the ticks of an axis of shares in percent, as the texts do."""
     from matplotlib.ticker import FuncFormatter
 
     axis.set_major_formatter(FuncFormatter(_percent_tick))
@@ -175,7 +176,7 @@ def _percent_tick(share: float, _: Any = None) -> str:
 
 
 def shortened(text: str, length: int) -> str:
-    """``text`` in ``length`` letters at most: the middle is left out, as names often differ at either end."""
+    """Shorten ``text`` to ``length`` letters. The middle is left out, because names often differ at either end."""
     if len(text) <= length:
         return text
     tail = (length - 1) // 3

@@ -1,4 +1,4 @@
-"""RelevanceDisplay: which features the predictions react to."""
+"""RelevanceDisplay: the features that the predictions react to."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .fitted import feature_names, fitted_network
+from ..fitted import feature_names, fitted_network
 from .panels import BLUE, GREY, in_percent, panels, properties, shortened
 
 if TYPE_CHECKING:
@@ -15,27 +15,25 @@ if TYPE_CHECKING:
 
 __all__ = ["RelevanceDisplay"]
 
-#: Letters of a feature's name at the most.
+#: Largest number of letters in a feature's name.
 _NAME_LENGTH = 30
 
 
 class RelevanceDisplay:
-    """Bars of ``feature_relevance_``, longest first; features that are switched off say so.
+    """Bars of ``feature_relevance_``, the longest first. The picture marks features that are switched off.
 
-    Where there are more features than bars, the title says how many, and what the others have together. Names of more
-    than 30 letters lose their middle. A new figure makes room for names and bars; in an axes of your own, a figure with
-    ``layout="constrained"`` does.
-
-    Use :meth:`from_estimator` to create one.
+    Use :meth:`from_estimator` to create one. If there are more features than bars, the title says how many, and what
+    share the others have together. Names of more than 30 letters lose their middle. A new figure makes room for names
+    and bars. Your own Axes have that room in a figure with ``layout="constrained"``.
 
     Parameters
     ----------
     relevance : ndarray of shape (n_features,)
-        Shares that sum to 1; exactly 0 for a feature that is switched off.
+        Shares that sum to 1. The share is exactly 0 for a feature that is switched off.
     names : sequence of str
         Names of the features.
     max_features : int, default=20
-        Bars at the most.
+        Largest number of bars.
     name : str, default=None
         Name of the estimator, for the title.
 
@@ -44,14 +42,14 @@ class RelevanceDisplay:
     order_ : ndarray of int
         The features drawn, from top to bottom.
     bars_ : BarContainer
-        Their bars.
+        Bars of these features.
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
 
     Raises
     ------
     ValueError
-        If ``max_features`` is not an integer of at least 1, or there are more or fewer names than features.
+        If ``max_features`` is not an integer of at least 1, or the numbers of names and features differ.
 
     See Also
     --------
@@ -94,9 +92,10 @@ class RelevanceDisplay:
         Parameters
         ----------
         estimator : fitted GNRegressor or GNClassifier
-            Also a pipeline that ends with one, whose features are those that the last step saw, or a search over one.
+            Also a pipeline that ends with one, or a search over one. The features of a pipeline are the inputs of its
+            last step.
         max_features : int, default=20
-            Bars at the most.
+            Largest number of bars.
         name : str, default=None
             Name of the estimator, for the title.
         ax : matplotlib Axes, default=None
@@ -113,7 +112,7 @@ class RelevanceDisplay:
         NotFittedError
             If the estimator is not fitted.
         TypeError
-            If it is none of those above.
+            If the estimator is none of these.
         ValueError
             If ``max_features`` is not an integer of at least 1.
         """
@@ -122,7 +121,7 @@ class RelevanceDisplay:
         return cls(network.feature_relevance_, names, max_features=max_features, name=name).plot(ax, **kw)
 
     def plot(self, ax: Any = None, **kw: Any) -> Self:
-        """Draw.
+        """Draw the bars.
 
         Parameters
         ----------
@@ -166,7 +165,7 @@ class RelevanceDisplay:
         return self
 
     def _summary(self, shown: np.ndarray) -> str:
-        """What the bars do not say; nothing if they say everything."""
+        """Summarise what the bars do not show; empty if they show everything."""
         n, off = len(self.relevance), int((self.relevance == 0).sum())
         parts = []
         if off:

@@ -1,4 +1,4 @@
-"""SpectrumDisplay: the eigenvalues that the damping is to be compared with."""
+"""SpectrumDisplay: the damping beside the eigenvalues that it is added to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .fitted import fitted_network
+from ..fitted import fitted_network
 from .panels import BLACK, BLUE, GREY, VERMILLION, check_x, legend_above, logarithmic, name_x, panels, properties
 
 if TYPE_CHECKING:
@@ -18,21 +18,21 @@ __all__ = ["SpectrumDisplay"]
 class SpectrumDisplay:
     """Extreme eigenvalues of the smaller of Gram matrix and tangent kernel, and the damping, over a training.
 
-    The damping is added to these eigenvalues: it hardly changes a step along an eigenvector whose eigenvalue is far
-    above it, and suppresses one far below. It is drawn as a step that ends at the iterate it led to. Eigenvalues below
-    the rounding error of the largest one are drawn at that error, which a dotted line marks: to the computer they are
-    zero. A damping of 0 has no place on the logarithmic scale and is said in the legend.
+    Use :meth:`from_estimator` to create one. The damping is added to these eigenvalues. It hardly changes a step along
+    an eigenvector whose eigenvalue is far above the damping. It suppresses a step whose eigenvalue is far below. The
+    line of the damping is a staircase: each step ends at the iterate that it led to.
 
-    Use :meth:`from_estimator` to create one.
+    Eigenvalues below the rounding error of the largest one are zero to the computer. They are drawn at that error, and
+    a dotted line marks it. A damping of 0 has no place on the logarithmic scale; the legend mentions it.
 
     Parameters
     ----------
     x_values : ndarray of shape (n_entries,)
         Iterations, or seconds.
     min_eigenvalue, max_eigenvalue, damping : ndarray of shape (n_entries,)
-        For the starting point and each iteration; nan where unknown.
+        Values at the starting point and after each iteration; nan where unknown.
     x : {"iteration", "time"}, default="iteration"
-        What ``x_values`` are.
+        Meaning of ``x_values``.
     rounding : float, default=2.2e-16
         Rounding error of the eigenvalues relative to the largest one.
     name : str, default=None
@@ -42,9 +42,9 @@ class SpectrumDisplay:
     ----------
     min_line_, max_line_, damping_line_ : Line2D
     range_ : PolyCollection
-        The surface between the extreme eigenvalues.
+        The area between the extreme eigenvalues.
     rounding_line_ : Line2D or None
-        None where all eigenvalues are above rounding error.
+        None if all eigenvalues are above the rounding error.
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
 
@@ -89,7 +89,7 @@ class SpectrumDisplay:
         Parameters
         ----------
         estimator : fitted GNRegressor or GNClassifier
-            With ``record_spectrum=True``; also a pipeline that ends with one, or a search over one.
+            An estimator fitted with ``record_spectrum=True``, a pipeline that ends with one, or a search over one.
         x : {"iteration", "time"}, default="iteration"
             The horizontal axis; time is in seconds.
         name : str, default=None
@@ -108,9 +108,9 @@ class SpectrumDisplay:
         NotFittedError
             If the estimator is not fitted.
         TypeError
-            If it is none of those above.
+            If the estimator is none of these.
         ValueError
-            If it was fitted with ``record_spectrum=False``, or x is not as described.
+            If the estimator was fitted with ``record_spectrum=False``, or x is not as described.
         """
         network = fitted_network(estimator)
         history = network.history_
@@ -131,7 +131,7 @@ class SpectrumDisplay:
         return display.plot(ax, **kw)
 
     def plot(self, ax: Any = None, **kw: Any) -> Self:
-        """Draw.
+        """Draw the lines.
 
         Parameters
         ----------

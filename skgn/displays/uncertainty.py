@@ -1,4 +1,4 @@
-"""UncertaintyDisplay: whether predicted standard deviations are honest."""
+"""UncertaintyDisplay: a check whether predicted standard deviations are honest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.stats import binom, norm
 from sklearn.base import is_classifier
 from sklearn.utils import check_consistent_length, column_or_1d
 
-from .fitted import best_of_search, fitted_network
+from ..fitted import best_of_search, fitted_network
 from .panels import BLACK, BLUE, GREY, VERMILLION, in_percent, legend_above, panels, properties, shortened
 
 if TYPE_CHECKING:
@@ -22,28 +22,30 @@ __all__ = ["UncertaintyDisplay"]
 #: Nominal levels of the coverage.
 _LEVELS = np.append(np.arange(1, 20) / 20, 0.99)
 
-#: What chance explains: all but this probability.
+#: Probability outside the band of what chance explains.
 _CHANCE = 0.05
 
-#: Points drawn at the most; more hide each other. Coverage counts all.
+#: Largest number of points; more would hide each other. The coverage counts all observations.
 _DRAWN = 1000
 
 
 class UncertaintyDisplay:
     """Observed against predicted values with their intervals, and the coverage of central intervals.
 
-    Left: each point is an observation; the bar behind it is the central interval of ``level`` around its prediction,
-    and points outside it are marked. Of more than 1,000 points so many are drawn, evenly spread over the predictions.
-    Right: the fraction of all observations inside the central interval of each nominal level. Below the diagonal the
-    intervals are too narrow, above too wide. In the grey band are 95 % of the fractions that chance alone would give at
-    each level, with so many independent observations and exact intervals.
-
-    Intervals are ``y_pred`` plus and minus normal quantiles times ``y_std``. That is an approximation: the predictive
-    distribution of several networks is a mixture, and with Student-t noise (``noise_distribution_`` "student_t") its
-    tails are heavier than normal, so that even a perfect model lies a little above the diagonal at middle levels and
-    below it at the highest.
-
     Use :meth:`from_estimator` or :meth:`from_predictions` to create one.
+
+    Left: each point is an observation. The bar behind it is the central interval of ``level`` around its prediction;
+    points outside their interval are marked. Of more than 1,000 points 1,000 are drawn, evenly spread over the
+    predictions.
+
+    Right: the fraction of all observations inside the central interval of each nominal level. Below the diagonal the
+    intervals are too narrow, above it too wide. The grey band shows what chance alone does. It holds 95 % of the
+    fractions of as many independent observations with exact intervals.
+
+    Intervals are ``y_pred`` plus and minus normal quantiles times ``y_std``. This is an approximation, because the
+    predictive distribution of several networks is a mixture. With Student-t noise (``noise_distribution_`` "student_t")
+    its tails are heavier than normal. Then even a perfect model lies a little above the diagonal at middle levels, and
+    below it at the highest levels.
 
     Parameters
     ----------
@@ -59,7 +61,7 @@ class UncertaintyDisplay:
     inside : ndarray of bool, of shape (n_samples,)
         Whether the interval of ``level`` holds the observation.
     nominal_, observed_ : ndarray
-        The levels of the coverage, ``level`` among them, and the fractions of observations inside.
+        The nominal levels, ``level`` among them, and the fractions of observations inside.
     intervals_ : LineCollection
     inside_points_, outside_points_ : Line2D
     coverage_line_ : Line2D
@@ -125,7 +127,7 @@ class UncertaintyDisplay:
         ax: Any = None,
         **kw: Any,
     ) -> Self:
-        """Predict X with standard deviations and draw; best with rows that the estimator was not fitted on.
+        """Predict X with standard deviations and draw. Use rows that the estimator was not fitted on.
 
         Parameters
         ----------
@@ -134,13 +136,13 @@ class UncertaintyDisplay:
         X : array-like of shape (n_samples, n_features)
             Rows to predict.
         y : array-like of shape (n_samples,)
-            What was observed.
+            Observed values.
         level : float in (0, 1), default=0.9
             Nominal probability of the intervals on the left.
         name : str, default=None
             Name of the estimator, for the legend.
         ax : matplotlib Axes or array of two, default=None
-            One Axes is switched off and its space parted. None makes a new figure.
+            Axes to draw in. A single Axes is switched off, and both panels share its space. None makes a new figure.
         **kw : dict
             Handed to :meth:`matplotlib.axes.Axes.plot` for the points and the coverage.
 
@@ -153,10 +155,10 @@ class UncertaintyDisplay:
         NotFittedError
             If the estimator is not fitted.
         TypeError
-            If it is none of those above.
+            If the estimator is none of these.
         ValueError
-            If it has several outputs, no posterior to predict standard deviations with, or the data are not as
-            described.
+            If the estimator has several outputs, or no posterior to predict standard deviations with. Also if the data
+            are not as described.
         """
         network = fitted_network(estimator)
         if is_classifier(network):
@@ -184,7 +186,7 @@ class UncertaintyDisplay:
         ax: Any = None,
         **kw: Any,
     ) -> Self:
-        """Draw what is predicted already, by any model.
+        """Draw the predictions of any model.
 
         Parameters
         ----------
@@ -211,7 +213,7 @@ class UncertaintyDisplay:
         return cls(y_true, y_pred, y_std, level=level, name=name).plot(ax, **kw)
 
     def plot(self, ax: Any = None, **kw: Any) -> Self:
-        """Draw.
+        """Draw both panels.
 
         Parameters
         ----------

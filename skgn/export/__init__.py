@@ -1,4 +1,4 @@
-"""Fitted estimators elsewhere: as a torch module, or as an ONNX model."""
+"""Export of fitted estimators, as a torch module or as an ONNX model."""
 
 from .modules import to_torch
 from .onnx_model import to_onnx

@@ -1,4 +1,4 @@
-"""From rows as read to the inputs of the networks, in torch: missing cells, codes of categories, scalings."""
+"""Steps in torch from rows as read to the inputs of the networks: missing cells, codes of categories, scalings."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ __all__ = ["Encoder", "make_scaling"]
 
 
 class Encoder(nn.Module):
-    """Columns that are scaled, of rows as read (n, d): floats, with codes for levels and nan for missing cells.
+    """Turn rows as read (n, d) into the columns that are scaled.
 
-    Numbers with their fill for nan, then indicators of missing ones, then for each category the row of a table that
-    belongs to its level: what the estimator's transformers make of it.
+    Rows as read are floats, with codes for levels and nan for missing cells. The columns are what the estimator's
+    transformers make of them. First come numbers, with nan filled in, then indicators of missing numbers. For each
+    category the row of a table follows that belongs to its level.
     """
 
     numeric: Tensor
@@ -58,7 +59,7 @@ class Encoder(nn.Module):
         self.register_buffer("fill", torch.tensor(fill, dtype=torch.float64))
 
     def forward(self, X: Tensor) -> Tensor:
-        """Floats (n, columns)."""
+        """Turn rows as read into floats (n, columns)."""
         numbers = X.index_select(1, self.numeric)
         missing = torch.isnan(numbers)
         pieces = [torch.where(missing, self.fill, numbers), missing.index_select(1, self.indicated).to(X.dtype)]
@@ -72,7 +73,7 @@ class Encoder(nn.Module):
 
 
 def _table(encoder: ColumnTransformer, j: int, n_features: int) -> np.ndarray:
-    """The columns of category j for each of its codes, then for a level not seen, then for a missing cell."""
+    """Columns of category j for each of its codes, then for a level not seen, then for a missing cell."""
     where = np.flatnonzero(column_features(encoder) == j)
     name, position = next((name, list(c).index(j)) for name, _, c in encoder.transformers_ if j in c)
     known = encoder.named_transformers_[name].categories_[position]
@@ -122,10 +123,10 @@ class _TwoPaths(nn.Module):
 
 
 class _Ranks(nn.Module):
-    """Linear interpolation between knots, which NumPy and torch have no common function for.
+    """Linear interpolation between knots, for which NumPy and torch share no function.
 
-    Knots of all features stand in one row, as many of each as a power of 2: those of ``first`` on are the feature's,
-    filled up with infinity. ``slopes`` are those from a knot to the next.
+    The knots of all features stand in one row; each feature has the same power of 2 of places. A feature's knots begin
+    at ``first``, and infinity fills its other places. ``slopes`` hold the slope from each knot to the next.
     """
 
     unit: Tensor
@@ -159,7 +160,7 @@ class _Ranks(nn.Module):
     def forward(self, X: Tensor) -> Tensor:
         V = in_units(X, self.unit, torch)
         inside = torch.clip(V, *self.ends)
-        # By halves, which ONNX can say; searchsorted it cannot.
+        # Bisect, because ONNX has no operator for searchsorted.
         knot = self.first.expand(V.shape)
         for halving in reversed(range(self.halvings)):
             further = knot + 2**halving
@@ -169,7 +170,7 @@ class _Ranks(nn.Module):
 
 
 def _at(values: Tensor, index: Tensor) -> Tensor:
-    """``values[index]`` for indices (n, d), in words that ONNX has one operator for."""
+    """Compute ``values[index]`` for indices (n, d), in a form that ONNX has one operator for."""
     return values.index_select(0, index.flatten()).view(index.shape)
 
 
@@ -185,7 +186,7 @@ class _Periodic(nn.Module):
         return periodic(self.ranks(X), self.bent, torch)
 
 
-#: By the type of the scaler.
+#: Functions by the type of the scaler.
 _MODULES: dict[type, Callable[[Any], nn.Module]] = {
     InputScaler: _Squashed,
     StraightScaler: _Straight,
@@ -196,7 +197,7 @@ _MODULES: dict[type, Callable[[Any], nn.Module]] = {
 
 
 def make_scaling(scaler: Scaler | None) -> nn.Module:
-    """The same scaling, of tensors."""
+    """Make the same scaling for tensors."""
     if scaler is None:
         return nn.Identity()
     if type(scaler) not in _MODULES:

@@ -1,6 +1,6 @@
-"""A fitted estimator as an ONNX model: the graph of its torch module, translated by torch's own exporter.
+"""A fitted estimator as an ONNX model: torch's own exporter translates the graph of its torch module.
 
-Added to it are what torch knows nothing of: labels, and what is to be known about the model beside its graph.
+This module adds what torch does not know: labels, and metadata about the model.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["to_onnx"]
 #: The oldest set of operators that torch's exporter makes, of 2022.
 _OPSET = 18
 
-#: What a file of Protocol Buffers holds at the most, less room for the graph.
+#: Largest size of a file of Protocol Buffers, minus room for the graph.
 _LARGEST_FILE = 2**31 - 2**26
 
 #: Operators that onnxruntime does not have in float64.
@@ -46,42 +46,42 @@ def to_onnx(
     return_std: bool | None = None,
     dtype: str = "float64",
 ) -> None:
-    """Write a fitted estimator to an ONNX file, with everything inside, from rows to predictions.
+    """Write a fitted estimator to an ONNX file that contains everything from rows to predictions.
 
-    Its input is "X" (n_samples, n_features), any number of rows, as :func:`to_torch` takes them: nan for missing cells,
-    codes for categories. Outputs of a regressor are "y_mean" and, with a standard deviation, "y_std", in the shapes of
-    ``predict``; those of a classifier "label" and "probabilities", as ``predict`` and ``predict_proba`` give them, the
-    labels int64, double or string. The metadata of the model hold, as JSON, "feature_names", "classes" and "levels",
-    the levels of each category, by the name of its feature and in the order of their codes.
+    The input "X" (n_samples, n_features) has any number of rows, as for :func:`to_torch`: nan for missing cells, codes
+    for categories. The outputs of a regressor are "y_mean" and, with a standard deviation, "y_std", in the shapes of
+    ``predict``. The outputs of a classifier are "label" and "probabilities", as from ``predict`` and ``predict_proba``.
+    Labels are int64, double or string. The metadata of the model are JSON: "feature_names", "classes" and "levels".
+    "levels" has the levels of each category, by the name of its feature and in the order of their codes.
 
     Parameters
     ----------
     estimator : GNRegressor or GNClassifier
-        Fitted. Also one of ``skgn.dask``.
+        A fitted estimator, also of ``skgn.dask``.
     path : str or path-like
-        The file; an earlier one is replaced, once the new one is complete.
+        Name of the file. An earlier file is replaced once the new one is complete.
     return_std : bool, default=None
-        Whether a regressor has the output "y_std"; None: where ``predict`` has a standard deviation, but with
-        ``network=``. It takes, of each member, 8 bytes for each pair of weights, or with ``solver_`` "dual" for each
-        pair of training samples (of samples times outputs).
+        Whether a regressor has the output "y_std". None writes it if ``predict`` has a standard deviation, except with
+        ``network=``. For each member it takes 8 bytes for each pair of weights. With ``solver_`` "dual" it takes 8
+        bytes for each pair of training samples (of samples times outputs).
     dtype : {"float64", "float32"}, default="float64"
-        Of X and of the results. All is computed in float64.
+        Type of X and of the results. All computations are in float64.
 
     Raises
     ------
     TypeError
-        If the estimator is none of this package, ``return_std=True`` is asked of a classifier, or its classes are
-        neither numbers nor strings.
+        If the estimator does not belong to this package, if ``return_std=True`` is asked of a classifier, or if its
+        classes are neither numbers nor strings.
     sklearn.exceptions.NotFittedError
-        If it is not fitted.
+        If the estimator is not fitted.
     ImportError
-        Without the packages onnx and onnxscript.
+        If the packages onnx and onnxscript are missing.
     FileNotFoundError
         If the folder of ``path`` does not exist.
     ValueError
-        If ``return_std=True`` and there is no standard deviation, or a network of your own; if ``dtype`` is another; or
-        if the model exceeds the 2 GB that such a file can have. All errors come before anything is written, also those
-        of torch about a network of your own that it cannot translate.
+        If ``return_std=True`` and there is no standard deviation, or the network is your own. If ``dtype`` is not one
+        of the two. If the model exceeds the 2 GB that such a file can have. All errors come before anything is written,
+        also torch's errors about a network of your own that it cannot translate.
 
     Examples
     --------
@@ -123,7 +123,7 @@ def to_onnx(
 
 
 def _wants_std(estimator: GNRegressor | GNClassifier, return_std: bool | None) -> bool:
-    """What is asked for; with None whether there is a standard deviation, and ONNX can have it."""
+    """Whether to write "y_std". For None: whether there is a standard deviation that ONNX can have."""
     if isinstance(estimator.estimators_[0].network, ModuleNetwork):
         if return_std:
             raise ValueError(
@@ -141,7 +141,7 @@ def _wants_std(estimator: GNRegressor | GNClassifier, return_std: bool | None) -
 
 
 def _labels(estimator: GNRegressor | GNClassifier) -> np.ndarray | None:
-    """The classes in a type that ONNX has: int64, float64, or objects that are strings."""
+    """Convert the classes to a type that ONNX has: int64, float64, or objects that are strings."""
     if not isinstance(estimator, GNClassifier):
         return None
     classes = estimator.classes_
@@ -155,7 +155,7 @@ def _labels(estimator: GNRegressor | GNClassifier) -> np.ndarray | None:
 
 
 def _translate(module: RegressorModule | ClassifierModule, dtype: torch.dtype) -> Any:
-    """The module as an ONNX model of X."""
+    """Translate the module to an ONNX model of X."""
     names = ["probabilities"]
     if not isinstance(module, ClassifierModule):
         names = ["y_mean", "y_std"][: 1 + module.return_std]
@@ -178,7 +178,7 @@ def _translate(module: RegressorModule | ClassifierModule, dtype: torch.dtype) -
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what torch and onnxscript say about their own insides."""
+    """Silence what torch and onnxscript say about their own insides."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
     levels = [logger.level for logger in loggers]
     try:
@@ -194,11 +194,11 @@ def _quiet() -> Iterator[None]:
 
 
 def _replace_operators(graph: Any) -> None:
-    """Other operators for those that onnxruntime does not have in float64, or that a version of it stumbles over.
+    """Replace operators that onnxruntime does not have in float64, or that one of its versions gets wrong.
 
-    Erf, of the activation "gelu", and convolutions, of a network of one's own, are taken in float32, which errs by
-    1e-7. Cos is a shifted Sin, as versions before 1.25 have no other. Those also turn a product with a transposed
-    matrix into an operator that they have in float32 only, unless an Einsum transposes it.
+    Erf (of the activation "gelu") and convolutions (of a network of one's own) are taken in float32, with an error of
+    1e-7. Cos becomes a shifted Sin, because versions before 1.25 have no Cos. These versions also turn a product with a
+    transposed matrix into an operator that they have in float32 only. An Einsum as the transposition avoids that.
     """
     from onnx import TensorProto, helper, numpy_helper
 
@@ -233,7 +233,10 @@ def _replace_operators(graph: Any) -> None:
 
 
 def _add_labels(model: Any, labels: np.ndarray, multilabel: bool) -> None:
-    """The output "label", before the probabilities: the most probable class, or the labels more probable than not."""
+    """Add the output "label" before the probabilities.
+
+    It is the most probable class or, for labels, all labels with a probability above one half.
+    """
     from onnx import TensorProto, helper, numpy_helper
 
     graph, (p,) = model.graph, model.graph.output
@@ -256,7 +259,7 @@ def _add_labels(model: Any, labels: np.ndarray, multilabel: bool) -> None:
 
 
 def _metadata(estimator: GNRegressor | GNClassifier) -> dict[str, str]:
-    """What is to be known beside the graph, as JSON."""
+    """Write the facts that are not in the graph as JSON."""
     known: dict[str, Any] = {"estimator": type(estimator).__name__}
     names = getattr(estimator, "feature_names_in_", None)
     if names is not None:
@@ -271,7 +274,7 @@ def _metadata(estimator: GNRegressor | GNClassifier) -> dict[str, str]:
 
 
 def _write(model: Any, metadata: dict[str, str], path: Path) -> None:
-    """All at once: a reader sees the earlier file or the whole new one."""
+    """Write the file in one step: a reader sees the earlier file or the whole new one."""
     import onnx
 
     onnx.helper.set_model_props(model, metadata)

@@ -1,4 +1,4 @@
-"""The fitted network inside of what the user has: an estimator, a pipeline that ends with one, a search over either."""
+"""The fitted network within an estimator, a pipeline that ends with one, or a search over either."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from ..estimator import BaseGN
+from .estimator import BaseGN
 
 __all__ = ["best_of_search", "feature_names", "fitted_network"]
 
 
 def best_of_search(estimator: Any) -> Any:
-    """``estimator``, or what a fitted search has found best."""
+    """Return ``estimator``, or the best estimator of a fitted search."""
     if not isinstance(estimator, BaseSearchCV):
         return estimator
     check_is_fitted(estimator)
@@ -27,7 +27,10 @@ def best_of_search(estimator: Any) -> Any:
 
 
 def fitted_network(estimator: Any) -> BaseGN:
-    """The fitted GNRegressor or GNClassifier in ``estimator``; a TypeError or NotFittedError where there is none."""
+    """Return the fitted GNRegressor or GNClassifier in ``estimator``.
+
+    Raises a TypeError if there is none, and a NotFittedError if it is not fitted.
+    """
     network = best_of_search(estimator)
     while isinstance(network, Pipeline):
         network = network[-1]
@@ -42,7 +45,10 @@ def fitted_network(estimator: Any) -> BaseGN:
 
 
 def feature_names(estimator: Any) -> list[str]:
-    """Names of the features that the network in ``estimator`` saw: its own, the pipeline's, or else x0, x1, ..."""
+    """Names of the features that the network in ``estimator`` saw.
+
+    These are the network's own names, the pipeline's names, or else x0, x1, ...
+    """
     network, pipeline = fitted_network(estimator), best_of_search(estimator)
     if hasattr(network, "feature_names_in_"):
         return [str(name) for name in network.feature_names_in_]
