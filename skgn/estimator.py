@@ -490,7 +490,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         return kept if len(kept) == n else kept + fresh
 
     def _beside(self, inputs: str, network: Network, level: Level, hidden: tuple[int, ...] | None) -> Kind | None:
-        """The rectified kind beside the others, for two classes on few rows, if activation and prior are left to the fit.
+        """Choose the kind beside the others for two classes on few rows, if activation and prior are left to the fit.
 
         On periodic inputs, networks of rectified units are surer than they should be.
         """
