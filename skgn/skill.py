@@ -33,7 +33,7 @@ __all__ = ["UNKNOWN", "Skill", "left_out_skill"]
 _NEVER_WRONG = 1e-9
 
 #: An ensemble has failed that adds this part to the loss of a constant, by more than so many standard errors.
-_ADDED, _STANDARD_ERRORS = 0.1, 2.0
+_ADDED, _STANDARD_ERRORS = 0.25, 2.0
 
 #: Samples below which a standard error tells nothing.
 _FEWEST = 30

@@ -191,8 +191,8 @@ DIFFERENCES = {
         'default="tanh"': 'default="auto"',
         "smooth functions.": "smooth functions. "
         '"auto" is "tanh", with one exception: for two classes on up to 2,000 rows, with ``prior_groups="auto"`` and '
-        'the evidence, one member in three has "relu" and the prior "unit". If ``hidden_layer_sizes`` is "auto" as well, '
-        "such a member has (20,).",
+        'the evidence, one member in three has "relu" and the prior "unit". If ``hidden_layer_sizes`` is "auto" as '
+        "well, such a member has (20,).",
     },
     # What the outputs mean.
     "network": {

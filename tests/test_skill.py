@@ -104,7 +104,7 @@ def test_unknown_where_a_member_that_counts_is(case):
 
 
 @pytest.mark.parametrize(
-    ("score", "error", "failed"), [(0.5, 0.1, False), (-0.05, 0.01, False), (-0.3, 0.2, False), (-0.3, 0.1, True)]
+    ("score", "error", "failed"), [(0.5, 0.1, False), (-0.2, 0.01, False), (-0.3, 0.2, False), (-0.3, 0.1, True)]
 )
 def test_failed_beyond_doubt(score, error, failed):
     assert Skill(score, error).failed is failed
