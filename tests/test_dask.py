@@ -71,6 +71,7 @@ def spread(client, *arrays, chunks=50):
 def assert_same_fit(distributed, single, rtol=1e-8):
     assert len(distributed.estimators_) == len(single.estimators_)
     np.testing.assert_allclose(distributed.weights_, single.weights_, rtol=rtol, atol=rtol)
+    np.testing.assert_allclose(distributed.left_out_score_, single.left_out_score_, rtol=rtol, atol=rtol)
     for a, b in zip(distributed.estimators_, single.estimators_, strict=True):
         assert (a.network, a.inputs, a.prior, a.n_iter, a.status) == (b.network, b.inputs, b.prior, b.n_iter, b.status)
         np.testing.assert_allclose(a.weights, b.weights, rtol=rtol, atol=rtol)
