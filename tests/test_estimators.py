@@ -1179,7 +1179,7 @@ def test_a_search_on_some_rows_ends_on_all(estimator, n_estimators, max_iter, ro
     np.testing.assert_allclose(model.loss_, merged_loss(model, X, y), rtol=1e-9)
     for member in model.estimators_:
         assert {len(values) for values in member.history.values()} == {member.n_iter + 1}
-        # To rounding: going back to the peak of the evidence may evaluate the loss once more.
+        # To rounding: iterates at the end may have the same evidence, of which the first is looked at.
         np.testing.assert_allclose(member.loss, member.history["loss"][kept(member)], rtol=1e-12)
         assert member.status != "running"
     assert np.isfinite(outputs(model, X)).all()
