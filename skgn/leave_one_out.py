@@ -40,6 +40,7 @@ __all__ = [
     "allowance",
     "leave_one_out",
     "log_likelihood",
+    "log_mixture",
     "log_probabilities",
     "predicted_rows",
     "predictive_score",
@@ -174,7 +175,12 @@ def log_likelihood(objective: Objective, *left_out: LeftOut, weights: np.ndarray
     """
     counted, weights = voters(left_out, weights)
     log_p, weight = log_probabilities(objective, counted, loss, T)
-    return torch.logsumexp(log_p + log_p.new_tensor(weights).log()[:, None], 0) @ weight
+    return log_mixture(log_p, weights) @ weight
+
+
+def log_mixture(log_p: Tensor, weights: np.ndarray) -> Tensor:
+    """Log likelihood (n,) of samples under a mixture of members, whose own log likelihoods are (members, n)."""
+    return torch.logsumexp(log_p + log_p.new_tensor(weights).log()[:, None], 0)
 
 
 def temperature(log_likelihood: Callable[[float], float]) -> float:

@@ -140,11 +140,14 @@ class Loss(ABC):
         return self if scale is None else self.at_precision(torch.from_numpy(scale**-2.0))
 
     def weighted_squares(self, f: Tensor, y: Tensor) -> Tensor:
-        """Squared residuals (n, k) by whose mean 1 / beta_k is estimated."""
+        """Squared residuals (n, k) by whose mean 1 / beta_k is estimated; an error without a scale."""
         raise NotImplementedError(f"{type(self).__name__} has no scale to estimate.")
 
     def log_density(self, residual: Tensor, squared_scale: Tensor) -> Tensor:
-        """Log density of each sample (n,) for residuals (n, k) and their squared scales, 1 / beta_k for noise alone."""
+        """Log density of each sample (n,) for residuals (n, k) and their squared scales; an error without a scale.
+
+        Of noise alone the squared scales are 1 / beta_k.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no density of residuals.")
 
     def standard_noise(self) -> Any:

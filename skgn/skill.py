@@ -14,14 +14,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .leave_one_out import LeftOut
+from .leave_one_out import LeftOut, log_mixture
 from .losses import Loss
 from .mixture import mixture_mean, voters
 from .objective import Objective
@@ -73,14 +72,14 @@ def left_out_skill(
     T : float, default=1.0
         What outputs are divided by, for log losses.
     """
-    counted, votes = voters(left_out, weights)
-    known = [each for each in counted if each is not None]
+    counted, votes = voters(list(zip(left_out, allowances, strict=True)), weights)
+    known = [outputs for outputs, _ in counted if outputs is not None]
     if len(known) < len(counted):
         return UNKNOWN
     losses = partial(
         _losses,
         weights=votes,
-        allowances=list(compress(allowances, weights > 0)),
+        allowances=[nats for _, nats in counted],
         loss=loss,
         constant=loss.best_constant(objective.sum(_summed_targets) / objective.total_weight),
         T=T,
@@ -120,5 +119,5 @@ def _losses(
     else:
         log_p, _ = corrected_log_probabilities(objective, left_out, loss, allowances, T)
         # Of labels counted one by one, the sum is the sample's.
-        own = -torch.logsumexp(log_p + log_p.new_tensor(weights).log()[:, None], 0).reshape(len(Y), -1).sum(1)
+        own = -log_mixture(log_p, weights).reshape(len(Y), -1).sum(1)
     return own, loss.value(constant.to(Y).expand_as(Y), Y), sample_weight

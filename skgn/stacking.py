@@ -29,7 +29,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from .leave_one_out import LeftOut, log_probabilities, predicted_rows
+from .leave_one_out import LeftOut, log_mixture, log_probabilities, predicted_rows
 from .losses import Loss
 from .mixture import equal_weights
 from .objective import Objective
@@ -147,7 +147,7 @@ def _mixture_loss(
 
 
 def _likelihood_of_mixture(log_p: Tensor, sample_weight: Tensor, weights: np.ndarray) -> Tensor:
-    mixture = torch.logsumexp(log_p + log_p.new_tensor(weights).log()[:, None], 0)
+    mixture = log_mixture(log_p, weights)
     ratios = (log_p - mixture).clamp(max=_LARGEST_LOG_RATIO).exp()
     return -torch.cat([(mixture @ sample_weight)[None], ratios @ sample_weight])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from sklearn.base import is_classifier
@@ -21,6 +21,45 @@ __all__ = ["GridDisplay"]
 
 #: Width of a digit in units of its size, and the smallest size of numbers in points.
 _LETTER, _SMALLEST_NUMBERS = 0.62, 6.0
+
+
+class _Cells(NamedTuple):
+    """The grid's cells: two parameters of a search, and their values in order."""
+
+    x_key: str
+    y_key: str
+    x_values: list[Any]
+    y_values: list[Any]
+
+    def of(self, params: dict[str, Any]) -> tuple[int, int] | None:
+        """Row and column of a setting; None if it lacks one of the parameters."""
+        if self.x_key not in params or self.y_key not in params:
+            return None
+        return _index(params[self.y_key], self.y_values), _index(params[self.x_key], self.x_values)
+
+    def fill(
+        self, results: dict[str, Any], metric: str, lower: bool
+    ) -> tuple[np.ndarray, np.ndarray, tuple[int, int] | None]:
+        """Best value of each cell, its standard deviation over the splits, and the best cell of the last iteration."""
+        iterations = results.get("iter", np.zeros(len(results["params"]), dtype=int))
+        spread = results.get(metric.replace("mean_", "std_", 1)) if metric.startswith("mean_") else None
+        mean, std = np.full((2, len(self.y_values), len(self.x_values)), np.nan)
+        # In successive halving, values compare within an iteration only.
+        last = np.full(mean.shape, -1)
+        # If settings are equal, the last one counts.
+        rows = {repr(sorted(params.items())): i for i, params in enumerate(results["params"])}
+        for i in rows.values():
+            cell, value, iteration = self.of(results["params"][i]), results[metric][i], iterations[i]
+            if cell is None or not np.isfinite(value):
+                continue
+            better = value < mean[cell] if lower else value > mean[cell]
+            if iteration > last[cell] or (iteration == last[cell] and better):
+                mean[cell], std[cell], last[cell] = value, np.nan if spread is None else spread[i], iteration
+        if last.max() < 0:
+            return mean, std, None
+        latest = np.where(last == last.max(), mean, np.nan)
+        row, column = np.unravel_index(np.nanargmin(latest) if lower else np.nanargmax(latest), mean.shape)
+        return mean, std, (int(row), int(column))
 
 
 class GridDisplay:
@@ -162,32 +201,12 @@ class GridDisplay:
         if x_key == y_key:
             raise ValueError(f"x and y are both {x_key!r}; choose two of {names}.")
         lower = not metric.startswith(("mean_test_", "mean_train_", "split"))
-        iterations = results.get("iter", np.zeros(len(results["params"]), dtype=int))
-        # If settings are equal, the last one counts.
-        rows = {repr(sorted(params.items())): i for i, params in enumerate(results["params"])}
         x_values, y_values = (
             _sorted([params[key] for params in results["params"] if key in params]) for key in (x_key, y_key)
         )
-        mean, std = np.full((2, len(y_values), len(x_values)), np.nan)
-        spread = results.get(metric.replace("mean_", "std_", 1)) if metric.startswith("mean_") else None
-        # In successive halving, values compare within an iteration only.
-        last = np.full(mean.shape, -1)
-        for i in rows.values():
-            params, value = results["params"][i], results[metric][i]
-            if x_key not in params or y_key not in params or not np.isfinite(value):
-                continue
-            cell, iteration = (_index(params[y_key], y_values), _index(params[x_key], x_values)), iterations[i]
-            better = value < mean[cell] if lower else value > mean[cell]
-            if iteration > last[cell] or (iteration == last[cell] and better):
-                mean[cell], std[cell], last[cell] = value, np.nan if spread is None else spread[i], iteration
-        best = None
-        if last.max() >= 0:
-            latest = np.where(last == last.max(), mean, np.nan)
-            row, column = np.unravel_index(np.nanargmin(latest) if lower else np.nanargmax(latest), mean.shape)
-            best = int(row), int(column)
+        cells = _Cells(x_key, y_key, x_values, y_values)
+        mean, std, best = cells.fill(results, metric, lower)
         chosen = results["params"][search.best_index_] if _is_own_score(metric, search) else {}
-        if x_key in chosen and y_key in chosen:
-            best = _index(chosen[y_key], y_values), _index(chosen[x_key], x_values)
         display = cls(
             mean,
             std,
@@ -198,7 +217,7 @@ class GridDisplay:
             metric=_label(metric, search),
             best_over=[_ending(name) for name in names if name not in (x_key, y_key)],
             lower_is_better=lower,
-            best=best,
+            best=cells.of(chosen) or best,
         )
         return display.plot(ax, cmap=cmap, **kw)
 
