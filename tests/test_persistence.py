@@ -24,7 +24,7 @@ from sklearn.base import clone
 from sklearn.exceptions import InconsistentVersionWarning
 
 import skgn
-from skgn import GNClassifier, GNRegressor
+from skgn import GNClassifier, GNRegressor, diagnose
 from skgn.damping import GeometricDecay, ProportionalToCurvature
 from skgn.persistence import SKOPS_TRUSTED, OtherVersionWarning
 
@@ -250,6 +250,14 @@ def test_parts_of_a_member_that_are_absent_are_named():
     vars(model.estimators_[1].posterior).pop("scale")
     with pytest.raises(ValueError, match=r"needs: Member\.FeedForward\.shapes, Member\.Posterior\.scale\. Load"):
         copy.copy(model)
+
+
+def test_a_model_of_a_version_without_left_out_scores_can_be_diagnosed():
+    model, X = copy.deepcopy(trained("default"))
+    del model.left_out_score_
+    loaded = pickle.loads(pickle.dumps(model))
+    finding = diagnose(loaded, X, loaded.predict(X), verbose=False)["left_out"]
+    assert finding.verdict == "unknown"
 
 
 def test_parameters_that_a_version_did_not_have_take_their_defaults():

@@ -103,6 +103,19 @@ def test_unknown_where_a_member_that_counts_is(case):
     assert math.isfinite(known.score)
 
 
+def test_a_few_rows_are_not_called_a_failure(case):
+    Y, _, w = case
+    Y, wrong = Y[:29, :1] - Y[:29, :1].mean(), np.stack([3 * Y[:29, :1], 3 * Y[:29, :1]]) * -1
+    found = skill(SquaredError(), wrong, Y, tensor(np.ones(29)))
+    assert found.score < -10 and found.error == math.inf and not found.failed
+
+
+def test_unknown_where_a_constant_is_never_wrong(case):
+    _, outputs, w = case
+    for value in (0.0, 1.0):
+        assert skill(LogLoss(), outputs[..., :1], np.full((N, 1), value), tensor(w)) == UNKNOWN
+
+
 @pytest.mark.parametrize(
     ("score", "error", "failed"), [(0.5, 0.1, False), (-0.2, 0.01, False), (-0.3, 0.2, False), (-0.3, 0.1, True)]
 )
