@@ -19,6 +19,14 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from skgn import GNClassifier, GNRegressor
+from skgn.damping import (
+    Constant,
+    GainRatio,
+    GeometricDecay,
+    ProportionalToCurvature,
+    ProportionalToGradient,
+    ProportionalToLoss,
+)
 
 STORED = Path(__file__).parent / "data" / "fits.json"
 
@@ -98,6 +106,42 @@ def in_a_cluster(name, target, n=60, **parameters):
         return from_dask(getattr(dask, name)(**parameters, client=client), target, n).to_local()
 
 
+class Follows:
+    """Callback that predicts at the end of each iteration, and asks to stop after the given number of them."""
+
+    max_propagation_depth = None
+
+    def __init__(self, stop_after=None):
+        self.stop_after, self.predicted, self.iterations = stop_after, [], 0
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context, *, fitted_estimator=None):
+        pass
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+        if context.task_name not in ("iteration", "warm-up-iteration"):
+            return False
+        if fitted_estimator is not None:
+            probable = isinstance(fitted_estimator, GNClassifier)
+            predict = fitted_estimator.predict_proba if probable else fitted_estimator.predict
+            self.predicted.append(predict(new_rows()))
+        self.iterations += 1
+        return self.iterations == self.stop_after
+
+
+def watched(model, target, n=60, stop_after=None):
+    """A fit that a callback follows, and what the callback has seen."""
+    pytest.importorskip("sklearn.callback", reason="sklearn.callback comes with scikit-learn 1.9")
+    follows = Follows(stop_after)
+    model = fit(model.set_callbacks(follows), target, n)
+    return model, *follows.predicted
+
+
 def module():
     torch.manual_seed(0)
     layers = torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1)
@@ -108,6 +152,9 @@ ONE = {"hidden_layer_sizes": (3,), "n_estimators": 1, "max_iter": 12, "random_st
 #: Two members of different kinds; a single network, and those of a long table, are the best of more candidates.
 TWO = ONE | {"n_estimators": 2, "max_iter": 24}
 L2 = {"l2_regularization": 1e-2}
+
+#: Losses whose noise has no standard deviation.
+WITHOUT_STD = ("cauchy", "quantile")
 
 CASES = {
     "one network": lambda: fit(GNRegressor(**ONE), "numbers"),
@@ -151,26 +198,62 @@ CASES = {
     "classes": lambda: fit(GNClassifier(**TWO), "classes", 80),
     "classes, balanced": lambda: fit(GNClassifier(**TWO | L2, class_weight="balanced"), "classes"),
     "labels": lambda: fit(GNClassifier(**TWO), "labels"),
+    "primal, wide": lambda: fit(GNRegressor(**ONE, solver="primal"), "numbers", 12),
+    "l2, dual": lambda: fit(GNRegressor(**TWO | L2, solver="dual", loss="huber"), "heavy tails", 14),
+    "l2, primal, classes": lambda: fit(GNClassifier(**ONE | L2, solver="primal"), "classes"),
+    "l2, cg, classes": lambda: fit(GNClassifier(**TWO | L2, solver="cg"), "classes", weighted=True),
+    "no l2, minimum norm": lambda: fit(GNRegressor(**ONE, l2_regularization=0.0, solver="dual"), "numbers", 9),
+    "batches, l2, cg": lambda: fit(GNRegressor(**ONE | L2 | {"max_iter": 4}, batch_size=20, solver="cg"), "numbers"),
+    "batches, l2, primal": lambda: fit(GNRegressor(**ONE | L2 | {"max_iter": 4}, batch_size=30), "two", 150),
+    "stream, dual": lambda: stream(GNRegressor(**ONE | L2, batch_size=5, solver="dual"), "numbers"),
+    "constant damping": lambda: fit(GNRegressor(**ONE | L2, damping=Constant(1e-2), step_size=0.5), "numbers"),
+    "number as damping": lambda: fit(GNRegressor(**ONE, damping=1e-2, step_size=0.7), "numbers"),
+    "gain ratio": lambda: fit(GNRegressor(**ONE | L2, damping=GainRatio(1.0)), "numbers"),
+    "decay": lambda: fit(GNClassifier(**ONE | L2, damping=GeometricDecay(0.1, 0.5)), "binary"),
+    "damping by curvature": lambda: fit(GNRegressor(**ONE | L2, damping=ProportionalToCurvature(0.5)), "numbers", 12),
+    "damping by gradient": lambda: fit(GNRegressor(**ONE | L2, damping=ProportionalToGradient(0.1)), "numbers"),
+    "damping by loss": lambda: fit(GNRegressor(**ONE | L2, damping=ProportionalToLoss(0.1)), "numbers"),
+    "batches, gain ratio": lambda: fit(
+        GNRegressor(**ONE | {"max_iter": 3}, batch_size=30, damping=GainRatio(1.0)), "numbers", 150
+    ),
+    "spectrum": lambda: fit(GNRegressor(**ONE, record_spectrum=True), "numbers"),
+    "quantile": lambda: fit(GNRegressor(**TWO, loss="quantile", quantile=0.8), "numbers"),
+    "cauchy": lambda: fit(GNRegressor(**ONE, loss="cauchy"), "heavy tails"),
+    "raw targets": lambda: fit(GNRegressor(**ONE, standardize=False), "numbers"),
+    "l2, twice": lambda: twice(GNClassifier(**ONE | L2), "classes"),
+    "no hidden layer": lambda: fit(GNRegressor(**ONE | {"hidden_layer_sizes": ()}), "numbers"),
+    "watched": lambda: watched(GNRegressor(**ONE), "numbers"),
+    "watched, l2, dual": lambda: watched(GNRegressor(**ONE | L2, solver="dual"), "numbers", 12),
+    "watched, batches": lambda: watched(GNRegressor(**ONE | {"max_iter": 3}, batch_size=40), "numbers", 150),
+    "watched, early stopping": lambda: watched(GNClassifier(**ONE, early_stopping=True), "binary", 80),
+    "stopped by a callback": lambda: watched(GNRegressor(**ONE | L2), "numbers", stop_after=3),
+    "stopped by a callback, members": lambda: watched(GNRegressor(**TWO), "numbers", stop_after=5),
     "dask": lambda: in_a_cluster("DaskGNRegressor", "numbers", **ONE, standardize="robust"),
 }
 
 
-def outputs(model):
-    """What a fitted model predicts of new rows, flat, and how its members ended."""
-    X = 1.5 * np.random.RandomState(1).normal(size=(6, 3))
+def new_rows():
+    return 1.5 * np.random.RandomState(1).normal(size=(6, 3))
+
+
+def outputs(model, *seen):
+    """What a fitted model predicts of new rows, flat, after what a callback has seen, and how its members ended."""
+    X = new_rows()
     if isinstance(model, GNClassifier):
         predicted = model.predict_proba(X)
         parts = predicted if isinstance(predicted, list) else [predicted]
     else:
-        parts = [model.predict(X)] if model.solver_ == "cg" else model.predict(X, return_std=True)
+        known = all(member.posterior is not None for member in model.estimators_) and model.loss not in WITHOUT_STD
+        parts = model.predict(X, return_std=True) if known else [model.predict(X)]
     members = [f"{m.inputs} {m.prior} {m.n_iter} {m.status}" for m in model.estimators_]
-    return np.concatenate([np.ravel(part) for part in parts]), members
+    return np.concatenate([np.ravel(part) for part in (*seen, *parts)]), members
 
 
 def run(name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return outputs(CASES[name]())
+        fitted = CASES[name]()
+        return outputs(*fitted) if isinstance(fitted, tuple) else outputs(fitted)
 
 
 @cache
