@@ -16,7 +16,7 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from .targets import FitTarget, Target, count_target, log_target, standard_target
+from .target_scalers import FitScaler, TargetScaling, count_scaler, log_scaler, standard_scaler
 
 __all__ = [
     "REGRESSION",
@@ -52,8 +52,8 @@ class Loss(ABC):
     #: The network's targets are "values", "counts" or "logarithms"; outputs for the last two are logarithms of means.
     target_kind: ClassVar[str] = "values"
 
-    #: Finds the transformation of the targets of a fit.
-    fit_target: ClassVar[FitTarget] = staticmethod(standard_target)
+    #: Finds the scaler of the targets of a fit.
+    fit_scaler: ClassVar[FitScaler] = staticmethod(standard_scaler)
 
     #: Whether the noise has a scale, which is estimated. Without one, ``exp(-value)`` is a likelihood.
     has_scale: ClassVar[bool] = False
@@ -90,9 +90,9 @@ class Loss(ABC):
     independent_labels: ClassVar[bool] = False
 
     @classmethod
-    def for_target(cls, target: Target, quantile: float) -> Loss:
-        """The loss that a fit of `GNRegressor` begins with, for its target and its parameter ``quantile``."""
-        return cls().at_initial_scale(target)
+    def for_scaler(cls, scaler: TargetScaling, quantile: float) -> Loss:
+        """The loss that a fit of `GNRegressor` begins with, for the scaler of its target and a ``quantile``."""
+        return cls().at_initial_scale(scaler)
 
     @classmethod
     def check_support(cls, Y: np.ndarray) -> None:
@@ -134,9 +134,9 @@ class Loss(ABC):
         """The loss under the noise precisions beta (k,)."""
         return self
 
-    def at_initial_scale(self, target: Target) -> Loss:
-        """The loss at the noise level that training begins with, for its target."""
-        scale = target.initial_scale
+    def at_initial_scale(self, scaler: TargetScaling) -> Loss:
+        """The loss at the noise level that training begins with, for the scaler of its target."""
+        scale = scaler.initial_scale
         return self if scale is None else self.at_precision(torch.from_numpy(scale**-2.0))
 
     def weighted_squares(self, f: Tensor, y: Tensor) -> Tensor:
@@ -247,7 +247,7 @@ class GammaLoss(_Relative):
 
     name = distribution = label = "gamma"
     support, target_kind = "y > 0", "logarithms"
-    fit_target: ClassVar[FitTarget] = staticmethod(log_target)
+    fit_scaler: ClassVar[FitScaler] = staticmethod(log_scaler)
 
     def value(self, f: Tensor, y: Tensor) -> Tensor:
         return self._weigh(_half_deviance(f - y)).sum(1)
@@ -358,15 +358,15 @@ class PoissonLoss(Loss):
 
     name, distribution, label = "poisson", "poisson", "Poisson"
     support, target_kind = "y >= 0", "counts"
-    fit_target: ClassVar[FitTarget] = staticmethod(count_target)
+    fit_scaler: ClassVar[FitScaler] = staticmethod(count_scaler)
     unit_scale = True
 
     def __init__(self, offset: Tensor | None = None) -> None:
         self._offset = offset
 
     @classmethod
-    def for_target(cls, target: Target, quantile: float) -> PoissonLoss:
-        return cls(torch.from_numpy(np.log(target.scale)))
+    def for_scaler(cls, scaler: TargetScaling, quantile: float) -> PoissonLoss:
+        return cls(torch.from_numpy(np.log(scaler.scale)))
 
     def _log_mean(self, f: Tensor) -> Tensor:
         return f if self._offset is None else f + self._offset.to(f)

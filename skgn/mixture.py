@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from scipy.special import logsumexp
 
-from .targets import Target
+from .target_scalers import TargetScaling
 
 __all__ = [
     "equal_weights",
@@ -43,22 +43,22 @@ def mixture_mean(values: Any, weights: Any) -> Any:
     return sum(weight * value for weight, value in zip(weights, values, strict=True)) / sum(weights)
 
 
-def predictive_mean(target: Target, outputs: Iterable[Any], weights: Any) -> Any:
+def predictive_mean(scaler: TargetScaling, outputs: Iterable[Any], weights: Any) -> Any:
     """Mean (n, k) of a new observation, in its own units, for the outputs (n, k) of each member."""
-    return target.inverse_transform(mixture_mean([target.mean_of(f) for f in outputs], weights))
+    return scaler.inverse_transform(mixture_mean([scaler.mean_of(f) for f in outputs], weights))
 
 
 def predictive_variance(
-    target: Target, outputs: Iterable[Any], output_variances: Iterable[Any], noise: Iterable[Any], weights: Any
+    scaler: TargetScaling, outputs: Iterable[Any], output_variances: Iterable[Any], noise: Iterable[Any], weights: Any
 ) -> Any:
     """Variance (n, k) of a new observation, in the units in which members are mixed.
 
     It is the variance within the members, and of their means around that of the mixture. Each member has outputs and
     their variances (n, k), and the variance of its noise (k,).
     """
-    means = [target.mean_of(f) for f in outputs]
+    means = [scaler.mean_of(f) for f in outputs]
     mean = mixture_mean(means, weights)
-    variances = map(target.variance_of, means, output_variances, noise)
+    variances = map(scaler.variance_of, means, output_variances, noise)
     return mixture_mean([variance + (m - mean) ** 2 for m, variance in zip(means, variances, strict=True)], weights)
 
 

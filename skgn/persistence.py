@@ -51,8 +51,8 @@ SKOPS_TRUSTED = [
     "skgn.tables.TablePreprocessor",
     "skgn.tables.TableReader",
     "skgn.tables._LevelName",
-    "skgn.targets.LogTarget",
-    "skgn.targets.RobustTarget",
+    "skgn.target_scalers.LogTargetScaler",
+    "skgn.target_scalers.RobustTargetScaler",
 ]
 
 _STAMP = "_skgn_version"

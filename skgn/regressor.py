@@ -21,7 +21,7 @@ from .estimator import BaseGN
 from .losses import Loss
 from .mixture import predictive_mean, predictive_variance
 from .posterior import Posterior
-from .targets import Target
+from .target_scalers import TargetScaling
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -293,7 +293,7 @@ class GNRegressor(RegressorMixin, BaseGN):
 
     noise_distribution_: str
     noise_std_: float | np.ndarray
-    _target_scaler: Target
+    _target_scaler: TargetScaling
 
     _needed = (*BaseGN._needed, "noise_distribution_", "_target_scaler", "_y_ndim")
 
@@ -388,7 +388,7 @@ class GNRegressor(RegressorMixin, BaseGN):
         return sample_weight
 
     def _fit_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> None:
-        self._target_scaler = LOSSES[self.loss].fit_target(Y, sample_weight, bool(self.standardize))
+        self._target_scaler = LOSSES[self.loss].fit_scaler(Y, sample_weight, bool(self.standardize))
 
     def _target_type(self, Y: np.ndarray) -> str | None:
         return "continuous" if Y.shape[1] == 1 else None
@@ -399,11 +399,11 @@ class GNRegressor(RegressorMixin, BaseGN):
             raise ValueError(
                 f"loss={self.loss!r} has outputs of another kind than the loss that was trained before; begin with fit."
             )
-        return kind.for_target(self._target_scaler, float(self.quantile))
+        return kind.for_scaler(self._target_scaler, float(self.quantile))
 
     def likelihood(self) -> Loss:
         """The loss of the fit, whatever the parameter is now, at the noise level of the best member if it is known."""
-        loss = _BY_DISTRIBUTION[self.noise_distribution_].for_target(self._target_scaler, float(self.quantile))
+        loss = _BY_DISTRIBUTION[self.noise_distribution_].for_scaler(self._target_scaler, float(self.quantile))
         posterior = self.estimators_[0].posterior
         if posterior is None or not loss.has_scale:
             return loss

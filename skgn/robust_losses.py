@@ -15,7 +15,7 @@ from scipy.stats import norm, t
 from torch import Tensor
 
 from .losses import Loss, NoiseLoss, geometric_mean, relative
-from .targets import FitTarget, Target, robust_target, standard_target
+from .target_scalers import FitScaler, TargetScaling, robust_scaler, standard_scaler
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -42,7 +42,7 @@ class _Reweighted(NoiseLoss):
     over the geometric mean of all.
     """
 
-    fit_target: ClassVar[FitTarget] = staticmethod(robust_target)
+    fit_scaler: ClassVar[FitScaler] = staticmethod(robust_scaler)
     depends_on_scale = True
     renews_gradient = True
 
@@ -95,7 +95,7 @@ class StudentTLoss(_Reweighted):
     """
 
     name, distribution, label = "student_t", "student_t", "Student-t"
-    fit_target: ClassVar[FitTarget] = staticmethod(standard_target)
+    fit_scaler: ClassVar[FitScaler] = staticmethod(standard_scaler)
     # Of 8 degrees of freedom, weights change little with the scale.
     renews_gradient = False
 
@@ -137,7 +137,7 @@ class CauchyLoss(StudentTLoss):
     """
 
     name, distribution, label = "cauchy", "cauchy", "Cauchy"
-    fit_target: ClassVar[FitTarget] = staticmethod(robust_target)
+    fit_scaler: ClassVar[FitScaler] = staticmethod(robust_scaler)
     renews_gradient = True
     without_std = "Cauchy noise has no variance; loss='student_t' or 'huber' forgive outliers too"
 
@@ -252,8 +252,8 @@ class QuantileLoss(_Scaled):
         self._normaliser = inner + math.exp(-q * h) / q + math.exp(-(1 - q) * h) / (1 - q)
 
     @classmethod
-    def for_target(cls, target: Target, quantile: float) -> Loss:
-        return cls(quantile=quantile).at_initial_scale(target)
+    def for_scaler(cls, scaler: TargetScaling, quantile: float) -> Loss:
+        return cls(quantile=quantile).at_initial_scale(scaler)
 
     def _rho(self, z: Tensor) -> Tensor:
         width = z.abs().clamp(min=self._h)

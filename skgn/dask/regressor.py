@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..preprocessing import TargetScaler
 from ..regressor import LOSSES, GNRegressor
-from ..targets import standard_target
+from ..target_scalers import standard_scaler
 from .estimator import CLIENT, DaskGN, with_client
 from .rows import Merged, fit_target_scaler, merge
 from .shards import Shards
@@ -19,7 +19,7 @@ from .shards import Shards
 __all__ = ["DaskGNRegressor"]
 
 #: Losses whose targets are transformed by statistics that are sums over the rows.
-_LOSSES = [name for name, loss in LOSSES.items() if loss.fit_target is standard_target]
+_LOSSES = [name for name, loss in LOSSES.items() if loss.fit_scaler is standard_scaler]
 
 
 def _width(rows: Merged) -> int:

@@ -1,0 +1,136 @@
+"""Scalers of a regression's target where the noise is not normal: to the units of the network, and back.
+
+Losses that forgive far targets, and quantiles, have them in units of median and interquartile range, which far targets
+do not move. Poisson and gamma losses have outputs that are logarithms of means, 0 for the mean of all targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .preprocessing import TargetScaler, weighted_quantile
+
+__all__ = [
+    "FitScaler",
+    "LogTargetScaler",
+    "RobustTargetScaler",
+    "TargetScaling",
+    "count_scaler",
+    "log_scaler",
+    "robust_scaler",
+    "standard_scaler",
+]
+
+#: Interquartile range of the standard normal distribution.
+_NORMAL_RANGE = 1.349
+
+#: Spreads beyond these have no squares in float64.
+_LEAST_SPREAD, _MOST_SPREAD = 1e-100, 1e100
+
+
+@dataclass
+class RobustTargetScaler(TargetScaler):
+    """Each target less its weighted median, over its interquartile range in that of the standard normal distribution.
+
+    Where more than half of the targets are one value, by mean and standard deviation. ``spread`` (k,) is the range of
+    the transformed targets: 1, or where they are left as they are their own.
+    """
+
+    spread: np.ndarray
+
+    @property
+    def initial_scale(self) -> np.ndarray:
+        """The spread, where the noise begins."""
+        return self.spread
+
+
+@dataclass
+class LogTargetScaler:
+    """Targets whose network has the logarithm of their mean over ``scale`` (k,) as its output.
+
+    Counts (``counts=True``) have a distribution in units of one and stay as they are; other targets become logarithms,
+    in units of the scale.
+    """
+
+    scale: np.ndarray
+    counts: bool
+
+    initial_scale: ClassVar[None] = None
+
+    @property
+    def kind(self) -> str:
+        """What the network's targets are."""
+        return "counts" if self.counts else "logarithms"
+
+    def transform(self, Y: np.ndarray) -> np.ndarray:
+        """Targets (n, k) of the network."""
+        return Y if self.counts else np.log(Y) - np.log(self.scale)
+
+    def mean_of(self, outputs: Any) -> Any:
+        """Means of the target: the members' means are averaged, not their logarithms."""
+        return self.scale * (torch.exp(outputs) if isinstance(outputs, Tensor) else np.exp(outputs))
+
+    def variance_of(self, mean: Any, output_variance: Any, noise_variance: Any) -> Any:
+        """Variance of a new observation of such a mean whose output, its logarithm, is known up to a small variance.
+
+        ``noise_variance`` is the squared coefficient of variation of targets that are no counts.
+        """
+        noise = mean if self.counts else noise_variance * mean**2
+        return noise + output_variance * mean**2
+
+    def inverse_transform(self, mean: Any) -> Any:
+        """The means as they are, as they have the units of the target."""
+        return mean
+
+    def rescale(self, deviation: Any) -> Any:
+        """The deviations as they are, as they have the units of the target."""
+        return deviation
+
+
+#: What turns targets (n, k) into those of a network, and outputs of members into means and variances of the target.
+TargetScaling = TargetScaler | LogTargetScaler
+
+#: From targets (n, k), their weights (n,) and ``standardize`` to the scaler of a fit.
+FitScaler = Callable[[np.ndarray, np.ndarray, bool], TargetScaling]
+
+
+def standard_scaler(Y: np.ndarray, weight: np.ndarray, standardize: bool) -> TargetScaler:
+    """Fit to (n, k) targets by mean and standard deviation, or without ``standardize`` leave them as they are."""
+    return TargetScaler.fit(Y, weight) if standardize else TargetScaler.identity(Y.shape[1])
+
+
+def robust_scaler(Y: np.ndarray, weight: np.ndarray, standardize: bool) -> RobustTargetScaler:
+    """Fit to (n, k) targets by median and interquartile range; without ``standardize`` find their spread only."""
+    low, median, high = (weighted_quantile(Y, weight, q) for q in (0.25, 0.5, 0.75))
+    plain = TargetScaler.fit(Y, weight)
+    spread = (high - low) / _NORMAL_RANGE
+    wide = spread > 0
+    centre, scale = np.where(wide, median, plain.mean), np.where(wide, spread, plain.scale)
+    ones = np.ones_like(scale)
+    if standardize:
+        return RobustTargetScaler(centre, scale, ones)
+    return RobustTargetScaler(0 * ones, ones, scale.clip(_LEAST_SPREAD, _MOST_SPREAD))
+
+
+def count_scaler(Y: np.ndarray, weight: np.ndarray, standardize: bool) -> LogTargetScaler:
+    """Fit to (n, k) counts."""
+    return LogTargetScaler(_mean_scale(Y, weight, standardize), counts=True)
+
+
+def log_scaler(Y: np.ndarray, weight: np.ndarray, standardize: bool) -> LogTargetScaler:
+    """Fit to (n, k) positive targets, which become logarithms."""
+    return LogTargetScaler(_mean_scale(Y, weight, standardize), counts=False)
+
+
+def _mean_scale(Y: np.ndarray, weight: np.ndarray, standardize: bool) -> np.ndarray:
+    """The weighted mean (k,) of targets that are not negative, or without ``standardize`` 1."""
+    mean: np.ndarray = np.average(Y, axis=0, weights=weight)
+    if not (mean > 0).all():
+        raise ValueError("loss='poisson' needs a positive y in every column, got nothing but zeros.")
+    return mean if standardize else np.ones_like(mean)
