@@ -15,7 +15,9 @@ import numpy as np
 from scipy.stats import binom, norm, poisson
 
 from .classifier import GNClassifier
+from .estimator import fitted_likelihood
 from .losses import Loss
+from .mixture import voters
 from .preprocessing import weighted_quantile
 from .regressor import GNRegressor
 from .report import SHOWN, Finding
@@ -106,7 +108,7 @@ class _Residuals(_Predictions):
 
     @cached_property
     def _prediction(self) -> tuple[np.ndarray, np.ndarray | None]:
-        known = all(member.posterior is not None for member in self.model.voters()[0])
+        known = all(member.posterior is not None for member in voters(self.model.estimators_, self.model.weights_)[0])
         known = known and not self.likelihood.without_std
         mean, std = self.model.predict(self.X, return_std=True) if known else (self.model.predict(self.X), None)
         shape = self.y.shape
@@ -144,7 +146,7 @@ class _Residuals(_Predictions):
 
     @cached_property
     def likelihood(self) -> Loss:
-        loss: Loss = self.model.likelihood()
+        loss: Loss = fitted_likelihood(self.model)
         return loss
 
     @cached_property

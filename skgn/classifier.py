@@ -6,30 +6,21 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from scipy.special import log_expit, log_softmax
 from sklearn.base import ClassifierMixin
-from sklearn.utils import check_array
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets, type_of_target
-from sklearn.utils.validation import column_or_1d
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from .activations import ACTIVATIONS
 from .damping import DampingRule
 from .ensemble import Ensemble
 from .estimator import BaseGN
-from .losses import LogLoss, Loss, SoftmaxLoss
-from .mixture import mixture_log_probability
+from .targets import ClassificationTarget
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["GNClassifier", "one_hot"]
-
-
-def one_hot(codes: np.ndarray, n_classes: int) -> np.ndarray:
-    """One-hot rows for class codes (n, 1): an array of shape (n, n_classes)."""
-    return np.eye(n_classes)[codes[:, 0].astype(int)]
+__all__ = ["GNClassifier"]
 
 
 class GNClassifier(ClassifierMixin, BaseGN):
@@ -268,10 +259,11 @@ class GNClassifier(ClassifierMixin, BaseGN):
         "class_weight": [StrOptions({"balanced"}), dict, None],
     }
 
-    classes_: np.ndarray
     temperature_: float
 
-    _needed = (*BaseGN._needed, "classes_", "temperature_", "_multilabel")
+    _target: ClassificationTarget
+
+    _needed = (*BaseGN._needed, "temperature_")
 
     def __init__(
         self,
@@ -338,98 +330,24 @@ class GNClassifier(ClassifierMixin, BaseGN):
         )
         self.class_weight = class_weight
 
-    def _validate_target(self, y: np.ndarray) -> np.ndarray:
-        check_classification_targets(y)
-        self._multilabel = type_of_target(y, input_name="y") == "multilabel-indicator"
-        if self._multilabel:
-            if self.class_weight is not None:
-                raise ValueError("class_weight is not defined for a multilabel y; pass sample_weight or None.")
-            self.classes_ = np.arange(y.shape[1])
-            return np.asarray(y, dtype=np.float64)
-        self.classes_ = np.unique(column_or_1d(y, warn=True))
-        self._check_class_weight()
-        return self._encode_target(y)
+    def _new_target(self, y: np.ndarray) -> ClassificationTarget:
+        return ClassificationTarget.of(y, self.class_weight)
 
-    def _check_class_weight(self) -> None:
-        if isinstance(self.class_weight, Mapping):
-            unknown = [label for label in self.class_weight if label not in self.classes_]
-            if unknown:
-                raise ValueError(f"class_weight has weights for {unknown}, which are not among {self.classes_}.")
-
-    def _encode_target(self, y: Any) -> np.ndarray:
-        if self._multilabel:
-            Y = check_array(y, dtype=np.float64, input_name="y")
-            if Y.shape[1] != len(self.classes_) or not np.isin(Y, (0, 1)).all():
-                raise ValueError(f"y must be an indicator matrix of {len(self.classes_)} labels, as in training.")
-            return Y
-        y = column_or_1d(y)
-        unknown = np.setdiff1d(y, self.classes_)
-        if len(unknown):
-            raise ValueError(f"y contains the labels {unknown.tolist()}, which are not among {self.classes_}.")
-        return np.searchsorted(self.classes_, y)[:, None].astype(np.float64)
-
-    def _begin_classes(self, y: np.ndarray, classes: Any) -> None:
+    def _next_target(self, y: np.ndarray, classes: Any) -> ClassificationTarget:
         if isinstance(self.class_weight, str):
             raise ValueError(
                 "class_weight='balanced' needs all of the data; give partial_fit a dict of weights or sample_weight."
             )
-        if not hasattr(self, "classes_"):
-            check_classification_targets(y)
-            self._multilabel = type_of_target(y, input_name="y") == "multilabel-indicator"
-            if self._multilabel:
-                classes = np.arange(y.shape[1])
-                if self.class_weight is not None:
-                    raise ValueError("class_weight is not defined for a multilabel y; pass sample_weight or None.")
-        _check_partial_fit_first_call(self, classes)
-        if not self._multilabel:
-            self._check_class_weight()
-
-    def _weigh_classes(self, Y: np.ndarray, sample_weight: np.ndarray) -> np.ndarray:
-        if self.class_weight is None:
-            return sample_weight
-        codes = Y[:, 0].astype(int)
-        totals = np.bincount(codes, weights=sample_weight, minlength=len(self.classes_))
-        return sample_weight * self._class_factors(totals)[codes]
-
-    def _class_factors(self, totals: np.ndarray) -> np.ndarray:
-        """Compute the weight of each class from the total sample weight of each class."""
-        if self.class_weight is None:
-            return np.ones(len(totals))
-        if isinstance(self.class_weight, str):
-            # scikit-learn's formula n / (k n_c), with weights counted as repetitions.
-            present = totals > 0
-            factors = np.zeros_like(totals)
-            factors[present] = totals.sum() / (present.sum() * totals[present])
-        else:
-            factors = np.array([float(self.class_weight.get(label, 1.0)) for label in self.classes_.tolist()])
-            if not (np.isfinite(factors).all() and (factors >= 0).all() and (factors[totals > 0] > 0).any()):
-                raise ValueError(f"class_weight must be non-negative and not all zero, got {self.class_weight}.")
-        return factors
+        if not hasattr(self, "estimators_"):
+            return ClassificationTarget.of_stream(y, self.class_weight, classes)
+        self._target.check_classes(classes)
+        return self._target.under(self.class_weight)
 
     @property
-    def _multiclass(self) -> bool:
-        return not self._multilabel and len(self.classes_) > 2
-
-    def _fit_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> None:
-        """Do nothing: a classifier needs to know its classes only."""
-
-    def _target_type(self, Y: np.ndarray) -> str | None:
-        if self._multilabel:
-            return None
-        return "multiclass" if self._multiclass else "binary"
-
-    def _training_loss(self) -> Loss:
-        return SoftmaxLoss() if self._multiclass else LogLoss()
-
-    def likelihood(self) -> Loss:
-        """The loss of the fit."""
-        return self._training_loss()
-
-    def _transform_target(self, Y: np.ndarray) -> np.ndarray:
-        return one_hot(Y, len(self.classes_)) if self._multiclass else Y
-
-    def _strata(self, Y: np.ndarray) -> np.ndarray | None:
-        return None if self._multilabel else Y[:, 0]
+    def classes_(self) -> np.ndarray:
+        """The classes, sorted; of a multilabel target, the positions of its labels."""
+        check_is_fitted(self)
+        return self._target.classes
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train in one pass on a block of rows. Training goes on from the blocks before, or from a fit.
@@ -464,17 +382,11 @@ class GNClassifier(ClassifierMixin, BaseGN):
         super()._store(ensemble)
         self.temperature_ = ensemble.temperature
 
-    def _log_proba(self, X: Any) -> tuple[np.ndarray, np.ndarray | None, np.dtype]:
-        """Logarithm of the members' weighted mean probabilities, (n, k).
-
-        For logits, the second array holds the logarithm of the complements.
-        """
+    def _tempered_outputs(self, X: Any) -> tuple[np.ndarray, np.ndarray, np.dtype]:
+        """Outputs (members, n, k) over the temperature, the members' weights, and the dtype of predictions."""
         scaled, dtype = self._scale_inputs(X)
-        outputs, weights = self._outputs(scaled) / self.temperature_, self.voters()[1]
-        if self._multiclass:
-            return mixture_log_probability(log_softmax(outputs, axis=2), weights), None, dtype
-        positive, negative = (mixture_log_probability(log_expit(f), weights) for f in (outputs, -outputs))
-        return positive, negative, dtype
+        outputs, weights = self._outputs(scaled)
+        return outputs / self.temperature_, weights, dtype
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Predict the logarithms of the class probabilities. They do not underflow.
@@ -487,10 +399,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         -------
         log_p : ndarray of shape (n_samples, n_classes)
         """
-        positive, negative, dtype = self._log_proba(X)
-        if negative is not None and not self._multilabel:
-            positive = np.zeros_like(positive) if len(self.classes_) == 1 else np.hstack([negative, positive])
-        return positive.astype(dtype, copy=False)
+        outputs, weights, dtype = self._tempered_outputs(X)
+        return self._target.log_proba(outputs, weights).astype(dtype, copy=False)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Predict class probabilities: the mean over the members, weighted by ``weights_``.
@@ -519,10 +429,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         scores : ndarray of shape (n_samples,) for two classes, else (n_samples, n_classes)
             ``predict`` takes the class with the largest score. For two classes and for labels it takes scores above 0.
         """
-        positive, negative, dtype = self._log_proba(X)
-        scores = positive if negative is None else positive - negative
-        scores = scores.astype(dtype, copy=False)
-        return scores if self._multilabel or len(self.classes_) > 2 else scores[:, 0]
+        outputs, weights, dtype = self._tempered_outputs(X)
+        return self._target.scores(outputs, weights).astype(dtype, copy=False)
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict the most probable class or, for a multilabel y, all labels with a probability above one half.
@@ -536,13 +444,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         y : ndarray of shape (n_samples,) or (n_samples, n_labels)
         """
         scores = self.decision_function(X)
-        if self._multilabel:
-            return (scores > 0).astype(int)
-        if len(self.classes_) == 1:
-            return np.full(len(scores), self.classes_[0])
-        if len(self.classes_) == 2:
-            return self.classes_[(scores > 0).astype(int)]
-        return self.classes_[scores.argmax(axis=1)]
+        return self._target.labels(scores)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

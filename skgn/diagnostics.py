@@ -21,6 +21,7 @@ from .calibration import more_regularisation, probability_findings, residual_fin
 from .classifier import GNClassifier
 from .directions import Dual, Primal, spectrum
 from .ensemble import Member
+from .estimator import fitted_likelihood, network_on
 from .fitted import best_of_search, feature_names, fitted_network
 from .memory import system_memory
 from .regressor import GNRegressor
@@ -140,7 +141,7 @@ class _Case:
     @property
     def columns(self) -> int:
         """Number of columns of the loss's curvature: the outputs, or one less for a softmax."""
-        return self.model.likelihood().columns(self.member.network.n_outputs)
+        return fitted_likelihood(self.model).columns(self.member.network.n_outputs)
 
     @property
     def n_observations(self) -> float:
@@ -342,7 +343,7 @@ def _extreme_eigenvalues(case: _Case) -> tuple[float, float, str]:
         return math.nan, math.nan, "none"
     X = _safe_indexing(case.X, some)
     with torch_threads(0.0), torch.no_grad():
-        objective, w = model.network_on(X, case.y[some], case.weight[some], model.likelihood())
+        objective, w = network_on(model, X, case.y[some], case.weight[some], fitted_likelihood(model))
         jacobian = objective.jacobian(objective.evaluate(w))
         rows, P = jacobian.shape
         direction = Dual(jacobian, objective.total_weight) if rows < P else Primal(jacobian, objective.total_weight)

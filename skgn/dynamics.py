@@ -37,7 +37,7 @@ from .backend import torch_threads
 from .conjugate_gradient import ConjugateGradient
 from .damping import Constant, DampingRule, GainRatio, Iterate, as_rule
 from .directions import Direction, Primal, choose, smallest_eigenvalue, spectrum
-from .estimator import BaseGN
+from .estimator import BaseGN, network_on
 from .evidence import make_prior
 from .jacobian import Jacobian, gram_flops
 from .objective import Evaluation, Objective
@@ -333,7 +333,7 @@ def _flow(
     increasing = moments.ndim == 1 and len(moments) > 0 and bool((np.diff(moments) > 0).all())
     if not (increasing and 0 <= moments[0] and moments[-1] <= t_end):
         raise ValueError(f"t_eval must be increasing moments between 0 and t_end={t_end:g}.")
-    objective, w0 = estimator.network_on(X, y, sample_weight)
+    objective, w0 = network_on(estimator, X, y, sample_weight)
     l2 = 0.0 if isinstance(estimator.l2_regularization, str) else float(estimator.l2_regularization)
     flops = gram_flops(objective.network, objective.n_samples, objective.n_columns)
     with torch_threads(flops), torch.no_grad():

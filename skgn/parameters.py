@@ -18,7 +18,7 @@ from .damping import DampingRule
 from .feedforward import FeedForward
 from .preprocessing import SCALINGS
 
-__all__ = ["Parameters", "parameter_defaults"]
+__all__ = ["Parameters", "hidden_layers", "parameter_defaults"]
 
 
 def parameter_defaults(estimator: type) -> dict[str, Any]:
@@ -125,48 +125,38 @@ class Parameters(BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    @property
-    def _fixed_l2(self) -> bool:
-        return not isinstance(self.l2_regularization, str)
-
-    @property
-    def _compares(self) -> bool:
-        """Whether candidates of several kinds are trained; not if the objective is given."""
-        return not self._fixed_l2
-
-    def _check_parameters(self) -> tuple[int, ...] | None:
+    def _check_parameters(self) -> None:
+        """Refuse parameters that no data can be fitted with."""
         self._validate_params()
         resolve_device(self.device)
-        self._check_network()
-        return self._check_hidden_layer_sizes()
+        if self.network is not None:
+            _check_beside_network(self)
+        hidden_layers(self)
 
-    def _check_network(self) -> None:
-        """Refuse parameters that describe the built-in network if the user has given one."""
-        if self.network is None:
-            return
-        defaults = parameter_defaults(type(self))
-        for name in ("hidden_layer_sizes", "activation", "linear_path"):
-            if getattr(self, name) is not defaults[name] and getattr(self, name) != defaults[name]:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} has no meaning for network=; leave it at its default."
-                )
-        if self.prior_groups == "feature":
-            raise ValueError(
-                "prior_groups='feature' needs to know which weights belong to a feature; with network= use 'layer' "
-                "(a precision for each parameter of the module), 'shared', 'unit' or 'auto'."
-            )
 
-    def _check_hidden_layer_sizes(self) -> tuple[int, ...] | None:
-        """Check the sizes and return them; None for "auto"."""
-        given = self.hidden_layer_sizes
-        if isinstance(given, str):
-            return None
-        sizes = (given,) if isinstance(given, Integral) else tuple(np.asarray(given, dtype=object).tolist())
-        if not all(isinstance(h, (int, np.integer)) and not isinstance(h, bool) and h > 0 for h in sizes):
-            raise ValueError(
-                f"hidden_layer_sizes must be positive integers, one a layer, got {self.hidden_layer_sizes!r}."
-            )
-        if self.init == "symmetric" and any(h % 2 for h in sizes):
-            # FeedForward raises the same error; here it comes before any work.
-            FeedForward(1, 1, sizes, init="symmetric")
-        return tuple(int(h) for h in sizes)
+def hidden_layers(parameters: Parameters) -> tuple[int, ...] | None:
+    """Check the sizes of the hidden layers and return them; None for "auto"."""
+    given = parameters.hidden_layer_sizes
+    if isinstance(given, str):
+        return None
+    sizes = (given,) if isinstance(given, Integral) else tuple(np.asarray(given, dtype=object).tolist())
+    if not all(isinstance(h, (int, np.integer)) and not isinstance(h, bool) and h > 0 for h in sizes):
+        raise ValueError(f"hidden_layer_sizes must be positive integers, one a layer, got {given!r}.")
+    if parameters.init == "symmetric" and any(h % 2 for h in sizes):
+        # FeedForward raises the same error; here it comes before any work.
+        FeedForward(1, 1, sizes, init="symmetric")
+    return tuple(int(h) for h in sizes)
+
+
+def _check_beside_network(parameters: Parameters) -> None:
+    """Refuse parameters that describe the built-in network, as the user has given one."""
+    defaults = parameter_defaults(type(parameters))
+    for name in ("hidden_layer_sizes", "activation", "linear_path"):
+        given = getattr(parameters, name)
+        if given is not defaults[name] and given != defaults[name]:
+            raise ValueError(f"{name}={given!r} has no meaning for network=; leave it at its default.")
+    if parameters.prior_groups == "feature":
+        raise ValueError(
+            "prior_groups='feature' needs to know which weights belong to a feature; with network= use 'layer' "
+            "(a precision for each parameter of the module), 'shared', 'unit' or 'auto'."
+        )

@@ -17,8 +17,10 @@ from typing import Any, ClassVar
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 
+from .inputs import Table
 from .mixture import equal_weights
 from .parameters import parameter_defaults
+from .targets import LOSSES, ClassificationTarget, RegressionTarget
 
 __all__ = ["SKOPS_TRUSTED", "OtherVersionWarning", "Persistent"]
 
@@ -39,6 +41,7 @@ SKOPS_TRUSTED = [
     "skgn.dask.regressor.DaskGNRegressor",
     "skgn.ensemble.Member",
     "skgn.feedforward.FeedForward",
+    "skgn.inputs.Table",
     "skgn.posterior.Posterior",
     "skgn.preprocessing.InputScaler",
     "skgn.preprocessing.PeriodicEmbedding",
@@ -53,6 +56,8 @@ SKOPS_TRUSTED = [
     "skgn.tables._LevelName",
     "skgn.target_scalers.LogTargetScaler",
     "skgn.target_scalers.RobustTargetScaler",
+    "skgn.targets.ClassificationTarget",
+    "skgn.targets.RegressionTarget",
 ]
 
 _STAMP = "_skgn_version"
@@ -87,6 +92,7 @@ class Persistent(BaseEstimator):
             versions = {"original_sklearn_version": stored_by, "current_sklearn_version": _version()}
             warnings.warn(OtherVersionWarning(estimator_name=name, **versions), stacklevel=2)
         state = parameter_defaults(type(self)) | state
+        _gather_parts(state)
         if "estimators_" in state:
             # Versions without weights predicted plain means.
             state.setdefault("weights_", equal_weights(len(state["estimators_"])))
@@ -98,6 +104,21 @@ class Persistent(BaseEstimator):
                 f"{', '.join(lacking)}. Load it with the version it was stored by, or fit it anew."
             )
         super().__setstate__(state)
+
+
+def _gather_parts(state: dict[str, Any]) -> None:
+    """Make the table and the target of a state of 0.1.0.dev0, which holds their parts one by one, if all are there."""
+    if {"_reader", "preprocessor_", "_input_scalers"} <= state.keys():
+        parts = [state.pop(name, None) for name in ("_reader", "preprocessor_", "_medians", "_input_scalers")]
+        state["_table"] = Table(*parts)
+    if {"_target_scaler", "_y_ndim", "noise_distribution_"} <= state.keys():
+        scaler, ndim, noise = (state.pop(name) for name in ("_target_scaler", "_y_ndim", "noise_distribution_"))
+        loss = next(name for name, kind in LOSSES.items() if kind.distribution == noise)
+        state.pop("_n_targets", None)
+        state["_target"] = RegressionTarget(loss, float(state["quantile"]), ndim, len(scaler.scale), scaler)
+    if {"classes_", "_multilabel"} <= state.keys():
+        classes, multilabel = state.pop("classes_"), state.pop("_multilabel")
+        state["_target"] = ClassificationTarget(classes, multilabel, state["class_weight"])
 
 
 def _version() -> str:

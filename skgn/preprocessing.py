@@ -428,12 +428,16 @@ class PeriodicEmbedding:
         return periodic(z, self.bent)
 
 
-def fit_scalers(names: Sequence[str], X: np.ndarray, weight: np.ndarray, paths: str = "both") -> dict[str, Scaler]:
-    """Fit some of :data:`SCALINGS`, in that order. Scalings by ranks share these.
+def fit_scalers(
+    names: Sequence[str], X: np.ndarray, weight: np.ndarray, paths: str = "both"
+) -> dict[str, Scaler | None]:
+    """Fit some of :data:`SCALINGS`, in that order, or "raw", which is None. Scalings by ranks share these.
 
     ``paths`` is one of :data:`ROBUST`.
     """
-    scalers: dict[str, Scaler] = {}
+    scalers: dict[str, Scaler | None] = {}
+    if "raw" in names:
+        scalers["raw"] = None
     if "robust" in names:
         scalers["robust"] = ROBUST[paths].fit(X, weight)
     if "rank" in names or "periodic" in names:

@@ -7,31 +7,23 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 import numpy as np
-import torch
 from sklearn.base import RegressorMixin
-from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from . import losses, robust_losses
 from .backend import linear_algebra_device, resolve_device
 from .damping import DampingRule
 from .ensemble import Ensemble, Member
 from .estimator import BaseGN
-from .losses import Loss
-from .mixture import predictive_mean, predictive_variance
+from .mixture import voters
 from .posterior import Posterior
-from .target_scalers import TargetScaling
+from .targets import LOSSES, RegressionTarget
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["LOSSES", "GNRegressor"]
-
-#: Losses by name.
-LOSSES: dict[str, type[Loss]] = {loss.name: loss for loss in (*losses.REGRESSION, *robust_losses.REGRESSION)}
-
-_BY_DISTRIBUTION = {loss.distribution: loss for loss in LOSSES.values()}
+__all__ = ["GNRegressor", "posteriors"]
 
 
 class GNRegressor(RegressorMixin, BaseGN):
@@ -291,11 +283,9 @@ class GNRegressor(RegressorMixin, BaseGN):
         "quantile": [Interval(Real, 0, 1, closed="neither")],
     }
 
-    noise_distribution_: str
     noise_std_: float | np.ndarray
-    _target_scaler: TargetScaling
 
-    _needed = (*BaseGN._needed, "noise_distribution_", "_target_scaler", "_y_ndim")
+    _target: RegressionTarget
 
     def __init__(
         self,
@@ -364,53 +354,12 @@ class GNRegressor(RegressorMixin, BaseGN):
         self.loss = loss
         self.quantile = quantile
 
-    def _target_check(self) -> dict[str, Any]:
-        return {"y_numeric": True}
+    def _new_target(self, y: np.ndarray) -> RegressionTarget:
+        return RegressionTarget.of(y, self.loss, float(self.quantile))
 
-    def _validate_target(self, y: np.ndarray) -> np.ndarray:
-        self._learn_target_shape(y)
-        Y = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
-        LOSSES[self.loss].check_support(Y)
-        return Y
-
-    def _learn_target_shape(self, y: np.ndarray) -> None:
-        self._y_ndim, self._n_targets = y.ndim, 1 if y.ndim == 1 else y.shape[1]
-
-    def _encode_target(self, y: Any) -> np.ndarray:
-        y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
-        if y.ndim != self._y_ndim or (y.ndim == 2 and y.shape[1] != self._n_targets):
-            raise ValueError(f"y has shape {y.shape}; it must have {self._n_targets} column(s) as in training.")
-        Y: np.ndarray = y.reshape(len(y), -1)
-        LOSSES[self.loss].check_support(Y)
-        return Y
-
-    def _weigh_classes(self, Y: np.ndarray, sample_weight: np.ndarray) -> np.ndarray:
-        return sample_weight
-
-    def _fit_target(self, Y: np.ndarray, sample_weight: np.ndarray) -> None:
-        self._target_scaler = LOSSES[self.loss].fit_scaler(Y, sample_weight, bool(self.standardize))
-
-    def _target_type(self, Y: np.ndarray) -> str | None:
-        return "continuous" if Y.shape[1] == 1 else None
-
-    def _training_loss(self) -> Loss:
-        kind = LOSSES[self.loss]
-        if kind.target_kind != self._target_scaler.kind:
-            raise ValueError(
-                f"loss={self.loss!r} has outputs of another kind than the loss that was trained before; begin with fit."
-            )
-        return kind.for_scaler(self._target_scaler, float(self.quantile))
-
-    def likelihood(self) -> Loss:
-        """The loss of the fit, whatever the parameter is now, at the noise level of the best member if it is known."""
-        loss = _BY_DISTRIBUTION[self.noise_distribution_].for_scaler(self._target_scaler, float(self.quantile))
-        posterior = self.estimators_[0].posterior
-        if posterior is None or not loss.has_scale:
-            return loss
-        return loss.at_precision(torch.from_numpy(loss.variance_factor / posterior.noise_variance))
-
-    def _transform_target(self, Y: np.ndarray) -> np.ndarray:
-        return self._target_scaler.transform(Y)
+    def _next_target(self, y: np.ndarray, classes: Any) -> RegressionTarget:
+        goes_on = hasattr(self, "estimators_")
+        return self._target.under(self.loss, float(self.quantile)) if goes_on else self._new_target(y)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train in one pass on a block of rows, going on from the blocks before, or from a fit.
@@ -441,13 +390,13 @@ class GNRegressor(RegressorMixin, BaseGN):
 
     def _store(self, ensemble: Ensemble) -> None:
         super()._store(ensemble)
-        self.noise_distribution_ = ensemble.loss.distribution
-        posterior = ensemble.members[0].posterior
-        noise = np.full(self.n_outputs_, np.nan)
-        if posterior is not None and ensemble.loss.has_scale:
-            noise = np.sqrt(posterior.noise_variance)
-        noise = self._target_scaler.rescale(noise)
-        self.noise_std_ = float(noise[0]) if self._y_ndim == 1 else noise
+        self.noise_std_ = self._target.noise_std(ensemble.members[0].posterior)
+
+    @property
+    def noise_distribution_(self) -> str:
+        """Name of the distribution of the noise."""
+        check_is_fitted(self)
+        return self._target.kind.distribution
 
     @overload
     def predict(self, X: Any, return_std: Literal[False] = False) -> np.ndarray: ...
@@ -483,55 +432,51 @@ class GNRegressor(RegressorMixin, BaseGN):
             with ``solver_`` "dual").
         """
         scaled, dtype = self._scale_inputs(X)
-        posteriors = self.posteriors() if return_std else []
-        members, weights = self.voters()
-        target, outputs = self._target_scaler, self._outputs(scaled)
-        y_mean = self._finish(predictive_mean(target, outputs, weights), dtype)
+        known = posteriors(self) if return_std else []
+        outputs, weights = self._outputs(scaled)
+        y_mean = self._target.mean(outputs, weights).astype(dtype, copy=False)
         if not return_std:
             return y_mean
-        device = linear_algebra_device(resolve_device(self.device))
+        members, device = voters(self.estimators_, self.weights_)[0], linear_algebra_device(resolve_device(self.device))
         variances = [
             posterior.variance(member.network, member.weights, scaled[member.inputs], device)
-            for member, posterior in zip(members, posteriors, strict=True)
+            for member, posterior in zip(members, known, strict=True)
         ]
-        noise = [posterior.noise_variance for posterior in posteriors]
-        std = np.sqrt(predictive_variance(target, outputs, variances, noise, weights))
-        return y_mean, self._finish(target.rescale(std), dtype)
-
-    def posteriors(self) -> list[Posterior]:
-        """The posteriors of the members that count; a ValueError says why, if there is no standard deviation."""
-        without_std = _BY_DISTRIBUTION[self.noise_distribution_].without_std
-        if without_std:
-            raise ValueError(f"return_std=True has no meaning here: {without_std}.")
-        posteriors = []
-        for member in self.voters()[0]:
-            if member.posterior is None:
-                raise ValueError(f"return_std=True needs {self._what_lacks(member)}.")
-            posteriors.append(member.posterior)
-        return posteriors
+        noise = [posterior.noise_variance for posterior in known]
+        return y_mean, self._target.std(outputs, variances, noise, weights).astype(dtype, copy=False)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.positive_only = any(loss.support for name, loss in LOSSES.items() if name == self.loss)
         return tags
 
-    def _what_lacks(self, member: Member) -> str:
-        """What a member without a posterior lacks, and how to have it."""
-        if member.solver == "cg":
-            return (
-                "a factorisation, for the posterior of the weights, and solver='cg' has none: refit with "
-                "solver='primal' or 'dual' (solver='auto' took 'cg' if neither fits in memory)"
-            )
-        if self.batch_size is not None and member.solver == "dual":
-            return (
-                "the posterior of all rows, and batches solved in the dual never see their system: refit with "
-                "solver='primal' or batch_size=None"
-            )
-        return (
-            "weights determined by data and prior; this fit had "
-            f"l2_regularization={self.l2_regularization!r}: refit with a positive one or 'evidence'"
-        )
 
-    def _finish(self, values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        values = values.astype(dtype, copy=False)
-        return values[:, 0] if self._y_ndim == 1 else values
+def posteriors(regressor: GNRegressor) -> list[Posterior]:
+    """Return the posteriors of the members that count; a ValueError says why, if there is no standard deviation."""
+    without_std = regressor._target.kind.without_std
+    if without_std:
+        raise ValueError(f"return_std=True has no meaning here: {without_std}.")
+    found = []
+    for member in voters(regressor.estimators_, regressor.weights_)[0]:
+        if member.posterior is None:
+            raise ValueError(f"return_std=True needs {_what_lacks(regressor, member)}.")
+        found.append(member.posterior)
+    return found
+
+
+def _what_lacks(regressor: GNRegressor, member: Member) -> str:
+    """What a member without a posterior lacks, and how to have it."""
+    if member.solver == "cg":
+        return (
+            "a factorisation, for the posterior of the weights, and solver='cg' has none: refit with "
+            "solver='primal' or 'dual' (solver='auto' took 'cg' if neither fits in memory)"
+        )
+    if regressor.batch_size is not None and member.solver == "dual":
+        return (
+            "the posterior of all rows, and batches solved in the dual never see their system: refit with "
+            "solver='primal' or batch_size=None"
+        )
+    return (
+        "weights determined by data and prior; this fit had "
+        f"l2_regularization={regressor.l2_regularization!r}: refit with a positive one or 'evidence'"
+    )

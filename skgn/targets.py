@@ -1,7 +1,328 @@
-"""What models of version 0.1.0.dev0 call the scalers of a target."""
+"""What y means: numbers of a regression, or the classes or labels of a classification.
 
-from .target_scalers import LogTargetScaler, RobustTargetScaler
+A target has three forms: y as given, encoded (floats, in which rows are merged), and the targets of the network. The
+objects of this file lead from each form to the next, and from outputs of networks back to predictions.
+"""
 
-__all__ = ["LogTarget", "RobustTarget"]
+from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import log_expit, log_softmax
+from sklearn.utils import check_array
+from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
+from sklearn.utils.validation import column_or_1d
+
+from . import losses, robust_losses
+from .losses import LogLoss, Loss, SoftmaxLoss
+from .mixture import mixture_log_probability, predictive_mean, predictive_variance
+from .posterior import Posterior
+from .preprocessing import TargetScaler
+from .target_scalers import LogTargetScaler, RobustTargetScaler, TargetScaling
+
+__all__ = ["LOSSES", "ClassificationTarget", "RegressionTarget", "Target"]
+
+#: Losses of a regression by name.
+LOSSES: dict[str, type[Loss]] = {loss.name: loss for loss in (*losses.REGRESSION, *robust_losses.REGRESSION)}
+
+#: What models of version 0.1.0.dev0 call these classes.
 LogTarget, RobustTarget = LogTargetScaler, RobustTargetScaler
+
+
+class Target(ABC):
+    """What is learned of y: encodes it, says what networks are trained on, and turns their outputs into predictions."""
+
+    @property
+    def weighs_classes(self) -> bool:
+        """Whether rows have weights by their classes."""
+        return False
+
+    @property
+    @abstractmethod
+    def n_outputs(self) -> int:
+        """Number of outputs of a network."""
+
+    @property
+    @abstractmethod
+    def encoder_type(self) -> str | None:
+        """Name of the target type for a target encoder; None if the encoder cannot take this target."""
+
+    @abstractmethod
+    def encode(self, y: Any) -> np.ndarray:
+        """Check y against what is known of it, and encode it as floats (n, m)."""
+
+    def weigh(self, Y: np.ndarray, weight: np.ndarray, totals: np.ndarray | None = None) -> np.ndarray:
+        """Multiply sample weights (n,) with class weights; ``totals`` are those of :meth:`class_totals` over all rows.
+
+        Without ``totals``, these rows are all rows.
+        """
+        return weight
+
+    def class_totals(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """Sum the sample weights of each class; these sums can be added up."""
+        raise NotImplementedError(f"{type(self).__name__} has no class weights.")
+
+    def strata(self, Y: np.ndarray) -> np.ndarray | None:
+        """Labels (n,) that a validation set contains in equal parts; None if there are none."""
+        return None
+
+    @abstractmethod
+    def fit(self, fit_scaler: Callable[[type[Loss]], TargetScaling]) -> Target:
+        """Return the target with the scaler that the function finds for the loss, if the target has a scaler."""
+
+    @abstractmethod
+    def transform(self, Y: np.ndarray) -> np.ndarray:
+        """Transform encoded targets (n, m) into targets of the network (n, k)."""
+
+    @abstractmethod
+    def training_loss(self) -> Loss:
+        """Make the loss that training begins with."""
+
+    @abstractmethod
+    def likelihood(self, posterior: Posterior | None) -> Loss:
+        """Make the loss of the fit, at the noise level of a member's posterior if it is known."""
+
+
+@dataclass(frozen=True)
+class RegressionTarget(Target):
+    """Numbers y (n,), or (n, k) if ``ndim`` is 2, under a loss by its name.
+
+    ``quantile`` is that of ``loss="quantile"``. The scaler changes nothing before :meth:`fit`.
+    """
+
+    loss: str
+    quantile: float
+    ndim: int
+    n_columns: int
+    scaler: TargetScaling
+
+    @classmethod
+    def of(cls, y: np.ndarray, loss: str, quantile: float) -> RegressionTarget:
+        """Learn the shape of y."""
+        k = 1 if y.ndim == 1 else y.shape[1]
+        return cls(loss, quantile, y.ndim, k, TargetScaler.identity(k))
+
+    def under(self, loss: str, quantile: float) -> RegressionTarget:
+        """Return the same target under another loss, whose outputs must be of the same kind."""
+        if LOSSES[loss].target_kind != self.scaler.kind:
+            raise ValueError(
+                f"loss={loss!r} has outputs of another kind than the loss that was trained before; begin with fit."
+            )
+        return replace(self, loss=loss, quantile=quantile)
+
+    @property
+    def n_outputs(self) -> int:
+        return self.n_columns
+
+    @property
+    def encoder_type(self) -> str | None:
+        return "continuous" if self.n_columns == 1 else None
+
+    @property
+    def kind(self) -> type[Loss]:
+        """Class of the loss."""
+        return LOSSES[self.loss]
+
+    def encode(self, y: Any) -> np.ndarray:
+        # Rows on a worker may be none; those of a single machine were counted before.
+        y = check_array(y, dtype=np.float64, ensure_2d=False, ensure_min_samples=0, input_name="y")
+        if y.ndim != self.ndim or (y.ndim == 2 and y.shape[1] != self.n_columns):
+            raise ValueError(f"y has shape {y.shape}; it must have {self.n_columns} column(s) as in training.")
+        Y: np.ndarray = y.reshape(len(y), -1)
+        self.kind.check_support(Y)
+        return Y
+
+    def fit(self, fit_scaler: Callable[[type[Loss]], TargetScaling]) -> RegressionTarget:
+        return replace(self, scaler=fit_scaler(self.kind))
+
+    def transform(self, Y: np.ndarray) -> np.ndarray:
+        return self.scaler.transform(Y)
+
+    def training_loss(self) -> Loss:
+        return self.kind.for_scaler(self.scaler, self.quantile)
+
+    def likelihood(self, posterior: Posterior | None) -> Loss:
+        loss = self.training_loss()
+        if posterior is None or not loss.has_scale:
+            return loss
+        return loss.at_precision(torch.from_numpy(loss.variance_factor / posterior.noise_variance))
+
+    def noise_std(self, posterior: Posterior | None) -> float | np.ndarray:
+        """Standard deviation of the noise by a member's posterior, in the units of y; nan if it is unknown."""
+        variance = np.full(self.n_columns, np.nan)
+        if posterior is not None and self.kind.has_scale:
+            variance = posterior.noise_variance
+        noise = self.scaler.rescale(np.sqrt(variance))
+        return float(noise[0]) if self.ndim == 1 else noise
+
+    def mean(self, outputs: Iterable[np.ndarray], weights: np.ndarray) -> np.ndarray:
+        """Predicted mean in the shape of y, for outputs (n, k) of each member."""
+        return self._in_shape_of_y(predictive_mean(self.scaler, outputs, weights))
+
+    def std(
+        self,
+        outputs: Iterable[np.ndarray],
+        variances: Iterable[np.ndarray],
+        noise: Iterable[np.ndarray],
+        weights: np.ndarray,
+    ) -> np.ndarray:
+        """Standard deviation of a new observation in the shape of y.
+
+        Each member has outputs and their variances (n, k), and the variance of its noise (k,).
+        """
+        std = np.sqrt(predictive_variance(self.scaler, outputs, variances, noise, weights))
+        return self._in_shape_of_y(self.scaler.rescale(std))
+
+    def _in_shape_of_y(self, values: np.ndarray) -> np.ndarray:
+        return values[:, 0] if self.ndim == 1 else values
+
+
+@dataclass(frozen=True)
+class ClassificationTarget(Target):
+    """Labels y (n,) among sorted classes, or, if ``multilabel``, indicators (n, k) of labels.
+
+    Classes are encoded as their positions, labels as they are.
+    """
+
+    classes: np.ndarray
+    multilabel: bool
+    class_weight: str | Mapping[Any, float] | None = None
+
+    @classmethod
+    def of(
+        cls, y: np.ndarray, class_weight: str | Mapping[Any, float] | None, classes: Any = None
+    ) -> ClassificationTarget:
+        """Learn what kind of labels y holds, and its classes unless they are given."""
+        check_classification_targets(y)
+        if type_of_target(y, input_name="y") == "multilabel-indicator":
+            return cls(np.arange(y.shape[1]), True).under(class_weight)
+        known = np.unique(column_or_1d(y, warn=True)) if classes is None else unique_labels(classes)
+        return cls(known, False).under(class_weight)
+
+    @classmethod
+    def of_stream(
+        cls, y: np.ndarray, class_weight: str | Mapping[Any, float] | None, classes: Any
+    ) -> ClassificationTarget:
+        """Learn from the first block of a stream what kind of labels y holds; only indicators tell all ``classes``."""
+        if classes is None and type_of_target(y, input_name="y") != "multilabel-indicator":
+            check_classification_targets(y)
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        return cls.of(y, class_weight, classes)
+
+    def under(self, class_weight: str | Mapping[Any, float] | None) -> ClassificationTarget:
+        """Return the same target under other class weights."""
+        if self.multilabel and class_weight is not None:
+            raise ValueError("class_weight is not defined for a multilabel y; pass sample_weight or None.")
+        if isinstance(class_weight, Mapping):
+            unknown = [label for label in class_weight if label not in self.classes]
+            if unknown:
+                raise ValueError(f"class_weight has weights for {unknown}, which are not among {self.classes}.")
+        return replace(self, class_weight=class_weight)
+
+    def check_classes(self, classes: Any) -> None:
+        """Refuse ``classes`` of a later block of a stream if they are others than before; None is none."""
+        if classes is not None and not np.array_equal(self.classes, unique_labels(classes)):
+            raise ValueError(
+                f"classes={classes!r} is not the same as on the last call to partial_fit, was: {self.classes!r}."
+            )
+
+    @property
+    def weighs_classes(self) -> bool:
+        return self.class_weight is not None
+
+    @property
+    def is_multiclass(self) -> bool:
+        """Whether each of three classes or more has an output."""
+        return not self.multilabel and len(self.classes) > 2
+
+    @property
+    def n_outputs(self) -> int:
+        return len(self.classes) if self.multilabel or self.is_multiclass else 1
+
+    @property
+    def encoder_type(self) -> str | None:
+        if self.multilabel:
+            return None
+        return "multiclass" if self.is_multiclass else "binary"
+
+    def encode(self, y: Any) -> np.ndarray:
+        if self.multilabel:
+            Y = check_array(y, dtype=np.float64, ensure_min_samples=0, input_name="y")
+            if Y.shape[1] != len(self.classes) or not np.isin(Y, (0, 1)).all():
+                raise ValueError(f"y must be an indicator matrix of {len(self.classes)} labels, as in training.")
+            return Y
+        y = column_or_1d(y)
+        unknown = np.setdiff1d(y, self.classes)
+        if len(unknown):
+            raise ValueError(f"y contains the labels {unknown.tolist()}, which are not among {self.classes}.")
+        return np.searchsorted(self.classes, y)[:, None].astype(np.float64)
+
+    def weigh(self, Y: np.ndarray, weight: np.ndarray, totals: np.ndarray | None = None) -> np.ndarray:
+        if not self.weighs_classes:
+            return weight
+        totals = self.class_totals(Y, weight) if totals is None else totals
+        return weight * self._class_factors(totals)[Y[:, 0].astype(int)]
+
+    def class_totals(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        return np.bincount(Y[:, 0].astype(int), weights=weight, minlength=len(self.classes))
+
+    def _class_factors(self, totals: np.ndarray) -> np.ndarray:
+        """Compute the weight of each class from the total sample weight of each class."""
+        if isinstance(self.class_weight, Mapping):
+            factors = np.array([float(self.class_weight.get(label, 1.0)) for label in self.classes.tolist()])
+            if not (np.isfinite(factors).all() and (factors >= 0).all() and (factors[totals > 0] > 0).any()):
+                raise ValueError(f"class_weight must be non-negative and not all zero, got {self.class_weight}.")
+            return factors
+        # scikit-learn's formula n / (k n_c) for "balanced", with weights counted as repetitions.
+        present = totals > 0
+        factors = np.zeros_like(totals)
+        factors[present] = totals.sum() / (present.sum() * totals[present])
+        return factors
+
+    def strata(self, Y: np.ndarray) -> np.ndarray | None:
+        return None if self.multilabel else Y[:, 0]
+
+    def fit(self, fit_scaler: Callable[[type[Loss]], TargetScaling]) -> ClassificationTarget:
+        return self
+
+    def transform(self, Y: np.ndarray) -> np.ndarray:
+        return np.eye(len(self.classes))[Y[:, 0].astype(int)] if self.is_multiclass else Y
+
+    def training_loss(self) -> Loss:
+        return SoftmaxLoss() if self.is_multiclass else LogLoss()
+
+    def likelihood(self, posterior: Posterior | None) -> Loss:
+        return self.training_loss()
+
+    def log_proba(self, outputs: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Logarithms of the members' weighted mean probabilities, (n, n_classes), for outputs (members, n, k)."""
+        positive, negative = self._log_mixture(outputs, weights)
+        if negative is None or self.multilabel:
+            return positive
+        return np.zeros_like(positive) if len(self.classes) == 1 else np.hstack([negative, positive])
+
+    def scores(self, outputs: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Log odds, or of more than two classes log probabilities, of the same mean probabilities."""
+        positive, negative = self._log_mixture(outputs, weights)
+        scores = positive if negative is None else positive - negative
+        return scores if self.multilabel or len(self.classes) > 2 else scores[:, 0]
+
+    def labels(self, scores: np.ndarray) -> np.ndarray:
+        """The most probable class for :meth:`scores`, or all labels with a probability above one half."""
+        if self.multilabel:
+            return (scores > 0).astype(int)
+        if len(self.classes) == 1:
+            return np.full(len(scores), self.classes[0])
+        return self.classes[(scores > 0).astype(int) if len(self.classes) == 2 else scores.argmax(axis=1)]
+
+    def _log_mixture(self, outputs: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Log mean probabilities (n, k), and for logits those of the complements."""
+        if self.is_multiclass:
+            return mixture_log_probability(log_softmax(outputs, axis=2), weights), None
+        positive, negative = (mixture_log_probability(log_expit(f), weights) for f in (outputs, -outputs))
+        return positive, negative

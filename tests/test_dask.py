@@ -407,7 +407,7 @@ def test_errors_are_clear_and_keep_an_earlier_fit(client, error, message, change
 
 def test_a_system_beyond_the_memory_of_the_driver_is_refused(client, monkeypatch):
     X, y = spread(client, *draw())
-    monkeypatch.setattr("skgn.dask.estimator.available_memory", lambda device: 1e4)
+    monkeypatch.setattr("skgn.dask.placed_rows.available_memory", lambda device: 1e4)
     with pytest.raises(ValueError, match=r"networks of 19 weights .* fewer hidden units"):
         DaskGNRegressor(**SMALL | {"n_estimators": 3, "l2_regularization": 0.1}).fit(X, y)
 

@@ -12,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skgn import GNClassifier, GNRegressor
 from skgn.damping import Constant, GainRatio, GeometricDecay, ProportionalToCurvature, ProportionalToLoss
 from skgn.dynamics import Trajectory, gauss_newton_flow, gradient_flow, levenberg_marquardt_flow
+from skgn.estimator import network_on
 
 TIGHT = {"rtol": 1e-9, "atol": 1e-11}
 
@@ -145,7 +146,7 @@ def test_networks_follow_the_flow_of_their_dense_twin(data, case):
     flow, damping, rule, hidden, k = CASES[case]
     X, y = data[0][:30], np.column_stack([data[1][:30], np.abs(data[1][:30])])[:, :k]
     estimator = regressor(hidden, damping=damping, init="centered", alpha=30.0)
-    network = estimator.network_on(X, y)[0].network
+    network = network_on(estimator, X, y)[0].network
     trajectory = flow(estimator, X, y, 0.4, t_eval=[0.0, 0.2, 0.4], keep_weights=True, best_loss=0.0, **TIGHT)
     w0 = trajectory.weights[0]
     velocity = dense_velocity(network, X, y, rule, w0)
@@ -275,7 +276,7 @@ def test_separable_classes_are_approached_at_half_the_rate():
 def test_the_smallest_eigenvalue_of_several_classes_is_not_the_zero_of_a_common_constant():
     X, y = load_iris(return_X_y=True)
     estimator = GNClassifier((3,), damping=ProportionalToCurvature(2.0), random_state=0)
-    objective, w = estimator.network_on(X, y)
+    objective, w = network_on(estimator, X, y)
     network, inputs = objective.network, objective.U[:, :-1]
     J = torch.func.jacrev(lambda v: dense.forward(network, v, inputs))(w).numpy()
     p = torch.softmax(dense.forward(network, w, inputs), 1).numpy()

@@ -19,6 +19,7 @@ import skgn.estimator
 import skgn.plan
 from skgn import GNClassifier, GNRegressor
 from skgn.damping import GainRatio
+from skgn.estimator import table_and_target
 from skgn.search import train_members
 from skgn.training import CONVERGED
 
@@ -1123,7 +1124,7 @@ def test_members_have_the_documented_scalings_and_priors(estimator, standardize)
     used = {member.inputs for member in model.estimators_}
     assert used == ({"robust", "periodic"} if standardize else {"raw"})
     # No more scalers are kept than there are members that need them.
-    assert set(model.parts().scalings) == used
+    assert set(table_and_target(model)[0].scalings) == used
 
 
 @unconverged

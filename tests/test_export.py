@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnxruntime
@@ -314,7 +315,7 @@ def test_failed_export_leaves_the_earlier_file(tmp_path, monkeypatch):
     with pytest.raises(TypeError, match="numbers or strings"):
         labels = np.array([1, "a"], dtype=object)
         odd = fitted("binary")
-        odd.classes_ = labels
+        odd._target = replace(odd._target, classes=labels)
         to_onnx(odd, path)
     with monkeypatch.context() as patch:
         patch.setattr("skgn.export.onnx_model._LARGEST_FILE", 100)

@@ -241,7 +241,7 @@ def test_what_is_absent_is_named_or_not_needed(case, monkeypatch):
             refused.add(name)
         else:
             assert_same(predictions(loaded, X), expected)
-    assert {"preprocessor_", "_reader"} < refused and not {"history_", "loss_curve_"} & refused
+    assert {"_table", "_target"} < refused and not {"history_", "loss_curve_"} & refused
 
 
 def test_parts_of_a_member_that_are_absent_are_named():

@@ -13,7 +13,7 @@ from sklearn.model_selection import train_test_split
 
 from skgn import GNRegressor
 from skgn.diagnostics import diagnose
-from skgn.regressor import LOSSES as REGRESSION_LOSSES
+from skgn.targets import LOSSES as REGRESSION_LOSSES
 
 #: A linear model whose objective is the mean loss alone, trained to the end.
 LINEAR = {

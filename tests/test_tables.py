@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, TargetEncoder
 
 from skgn import GNClassifier, GNRegressor, diagnose
+from skgn.estimator import network_on
 from skgn.preprocessing import merge_rows
 from skgn.tables import MOST_LEVELS, TableReader, column_features
 from skgn.training import CONVERGED
@@ -391,7 +392,7 @@ def test_the_rest_of_the_package_and_of_scikit_learn_takes_tables(estimator):
     town = partial_dependence(model, X, ["town"], categorical_features=["town"])
     rises = town["average"][0]
     assert rises[1] > rises[0] if estimator is GNRegressor else len(rises) == 3
-    objective, w = model.network_on(X[:90], y[:90])
+    objective, w = network_on(model, X[:90], y[:90])
     assert float(objective.evaluate(w).loss) == pytest.approx(model.loss_, rel=1e-6)
 
 

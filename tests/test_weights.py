@@ -16,11 +16,13 @@ from sklearn.metrics import log_loss
 
 from skgn import GNClassifier, GNRegressor, diagnose
 from skgn.ensemble import Ensemble, member_outputs
+from skgn.estimator import table_and_target
 from skgn.export import to_onnx, to_torch
 from skgn.leave_one_out import LeftOut, log_likelihood
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.mixture import equal_weights, mixture_log_probability, mixture_mean
 from skgn.persistence import SKOPS_TRUSTED
+from skgn.regressor import posteriors
 from skgn.relevance import feature_sensitivity
 
 # Few iterations, so that the members differ.
@@ -114,14 +116,14 @@ def test_means_and_standard_deviations_are_those_of_a_mixture(case, weights):
 
 def test_a_network_written_out_by_hand_has_its_weight():
     model = weighted("normal", WEIGHTS)
-    parts, expected = model.parts(), 0
+    (table, target), expected = table_and_target(model), 0
     for weight, member in zip(WEIGHTS, model.estimators_, strict=True):
-        Z = parts.scalings[member.inputs].transform(NEW)
+        Z = table.scalings[member.inputs].transform(NEW)
         (W, V), (b, c) = member.network.arrays(member.weights)
         # Either both paths read all columns, or the linear path those that the hidden layer does not.
         straight = Z[:, len(W) :] if member.network.n_straight else Z
         f = np.hstack([np.tanh(Z[:, : len(W)] @ W + b), straight]) @ V + c
-        expected = expected + weight * (parts.target.mean + parts.target.scale * f[:, 0])
+        expected = expected + weight * (target.scaler.mean + target.scaler.scale * f[:, 0])
     np.testing.assert_allclose(model.predict(NEW), expected, rtol=1e-12)
 
 
@@ -186,7 +188,7 @@ def test_nothing_is_computed_for_a_weight_of_0(monkeypatch):
 
 def test_a_member_that_counts_needs_a_posterior():
     model = spoiled("normal", [0.0, 0.5, 0.5])
-    assert len(model.posteriors()) == 2
+    assert len(posteriors(model)) == 2
     model.weights_ = WEIGHTS
     with pytest.raises(ValueError, match="return_std=True needs weights determined"):
         model.predict(NEW, return_std=True)

@@ -5,8 +5,9 @@ Each worker reduces its own rows to a Gram matrix, a gradient and a loss. Dask a
 
 | module | what it holds |
 |---|---|
-| `regressor`, `classifier` | the two estimators: targets, prediction methods |
-| `estimator` | what both share: fit, lazy predictions |
+| `regressor`, `classifier` | the two estimators: prediction methods |
+| `estimator` | what both share: reading collections, lazy predictions |
+| `placed_rows` | rows on the workers, as the steps of a fit see them |
 | `objective` | the objective of a network on rows that stay on their workers |
 | `rows` | collections to rows on the workers, and the statistics of their columns |
 | `shards` | functions of every worker's rows, and their sums, whatever becomes of a worker |

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from ..classifier import GNClassifier, one_hot
+from ..classifier import GNClassifier
 from .estimator import CLIENT, DaskGN, with_client
-from .rows import Merged, Raw, merge
-from .shards import Shards
 
 __all__ = ["DaskGNClassifier"]
-
-
-def _class_totals(rows: Raw, classes: np.ndarray) -> np.ndarray:
-    return np.bincount(np.searchsorted(classes, rows.y), weights=rows.weight, minlength=len(classes))
 
 
 def _hits(prediction: np.ndarray, y: Any, weight: Any = None) -> np.ndarray:
@@ -55,7 +47,6 @@ class DaskGNClassifier(DaskGN, GNClassifier):
     """
 
     _local = GNClassifier
-    _is_classifier = True
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **GNClassifier._parameter_constraints,
         "client": CLIENT,
@@ -66,20 +57,6 @@ class DaskGNClassifier(DaskGN, GNClassifier):
         def __init__(self, *args: Any, client: Any = None, **parameters: Any) -> None: ...
     else:
         __init__ = with_client(GNClassifier)
-
-    def _merge(self, raw: Shards) -> Callable[[Any], Merged]:
-        if self._multilabel:
-            return partial(merge, classes=None, factors=None)
-        factors = None
-        if self.class_weight is not None:
-            factors = self._class_factors(raw.sum(partial(_class_totals, classes=self.classes_)))
-        return partial(merge, classes=self.classes_, factors=factors)
-
-    def _encoder(self, merged: Shards) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
-        n_classes = len(self.classes_)
-        if self._multiclass:
-            return partial(one_hot, n_classes=n_classes), n_classes
-        return np.asarray, n_classes if self._multilabel else 1
 
     @property
     def _proba_width(self) -> tuple[int]:
@@ -126,7 +103,8 @@ class DaskGNClassifier(DaskGN, GNClassifier):
         scores : dask array of shape (n_samples,) for two classes, else (n_samples, n_classes)
         """
         check_is_fitted(self)
-        return self._map("decision_function", X, self._proba_width if self._multilabel or self._multiclass else ())
+        one_score = len(self.classes_) <= 2 and not self._target.multilabel
+        return self._map("decision_function", X, () if one_score else self._proba_width)
 
     def predict(self, X: Any) -> Any:
         """Predict the most probable class, as a lazy dask array.
@@ -142,7 +120,7 @@ class DaskGNClassifier(DaskGN, GNClassifier):
         y : dask array of shape (n_samples,) or (n_samples, n_labels)
         """
         check_is_fitted(self)
-        if self._multilabel:
+        if self._target.multilabel:
             return self._map("predict", X, self._proba_width, np.dtype(int))
         return self._map("predict", X, (), self.classes_.dtype)
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,39 +12,24 @@ import dask
 import dask.array as da
 import distributed
 import numpy as np
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..backend import available_memory, gigabytes, members_at_once, resolve_device
 from ..ensemble import Ensemble
 from ..estimator import BaseGN
-from ..memory import system_memory
-from ..preprocessing import Scaler
-from ..relevance import SENSITIVITY_ROWS, Sensitivity, feature_sensitivity, relevance
+from ..inputs import Table
+from ..problem import Problem
+from ..relevance import SENSITIVITY_ROWS, Sensitivity, feature_sensitivity
 from ..tables import TableReader, categorical_columns
-from .objective import DistributedProblem, numbers_per_iteration
-from .rows import (
-    Merged,
-    Scaled,
-    Summary,
-    assemble,
-    fit_input_scaler,
-    is_frame,
-    last_hash,
-    place,
-    row_blocks,
-    scale,
-    summarise,
-)
-from .shards import Shards
+from .objective import DistributedProblem
+from .placed_rows import PlacedRaw, bytes_per_iteration
+from .rows import Scaled, Summary, assemble, is_frame, last_hash, place, row_blocks, summarise
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["CLIENT", "DaskGN", "with_client"]
-
-_BYTES = 8
 
 #: Allowed values of the parameter ``client``.
 CLIENT: list[Any] = [HasMethods(["submit", "compute", "who_has"]), None]
@@ -64,10 +48,6 @@ def with_client(base: type[BaseGN]) -> Callable[..., None]:
     return __init__
 
 
-def _count(rows: Merged) -> np.ndarray:
-    return np.array([len(rows.X), rows.weight.sum()])
-
-
 def _sensitivity(
     rows: Scaled, ensemble: Ensemble, features: dict[str, np.ndarray], until: int | None
 ) -> np.ndarray | None:
@@ -84,7 +64,8 @@ class DaskGN(BaseGN):
     """Fit on rows that stay on their workers. Each block is predicted where it is."""
 
     _local: ClassVar[type[BaseGN]]
-    _is_classifier: ClassVar[bool]
+
+    bytes_per_iteration_: int
 
     # There is no early stopping, and so no validation set.
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # type: ignore[override]
@@ -117,58 +98,20 @@ class DaskGN(BaseGN):
         """Raise an AttributeError: partial_fit has no distributed form."""
         raise AttributeError(f"{type(self).__name__} has no partial_fit; that of to_local() takes blocks in memory.")
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:  # type: ignore[override]
-        self._validate_params()
-        hidden = self._check_hidden_layer_sizes()
-        self._check_distributed()
+    def _read(self, X: Any, y: Any, sample_weight: Any) -> tuple[Table, PlacedRaw]:
         self._check_columns(X)
-        self.preprocessor_ = self._medians = None
         blocks = row_blocks(X, y, sample_weight)
-        client = self._client()
-        raw = place(client, blocks, partial(assemble, is_classifier=self._is_classifier))
-        self._check_summaries(X, raw.collect(partial(summarise, is_classifier=self._is_classifier)))
-        merged = raw.map(self._merge(raw))
-        del raw
-        n, total = merged.sum(_count).tolist()
-        if n == 0:
-            raise ValueError("sample_weight or class_weight is zero for every sample; at least one must be positive.")
-        self._input_scalers: Mapping[str, Scaler | None] = (
-            {"robust": fit_input_scaler(merged, self._paths(hidden))} if self.standardize else {"raw": None}
-        )
-        encode, k = self._encoder(merged)
-        loss = self._training_loss()
-        starts = self._starts(hidden, k, int(n), total * k, loss.has_scale, self._compares)
-        largest = max((start.network for start in starts), key=lambda network: network.n_weights)
-        self._check_memory(largest.n_weights, len(starts))
-        shards = merged.map(partial(scale, scalers=dict(self._input_scalers), encode=encode))
-        del merged
-        nothing = np.empty((0, k))
-        problem = DistributedProblem(
-            inputs={},
-            Y=nothing,
-            sample_weight=nothing,
-            validation=None,
-            solver="primal",
-            batch_size=None,
-            device=resolve_device("cpu"),
-            shards=shards,
-            size=(int(n), k),
-            total_weight=total,
-            **self._how_to_train(loss),
-        )
-        numbers = numbers_per_iteration(largest, loss, not self._fixed_l2)
-        if self.verbose:
-            print(
-                f"{shards.n_workers} workers with {int(n)} distinct rows in {len(starts)} fits of up to "
-                f"{largest.n_weights} weights: each worker sends {numbers} numbers, {_BYTES * numbers} bytes, "
-                f"an iteration and receives {2 * largest.n_weights}"
-            )
-        ensemble = self._train(problem, starts, X, y, sample_weight)
-        best = ensemble.members[0].network
-        self.bytes_per_iteration_ = _BYTES * numbers_per_iteration(best, ensemble.loss, not self._fixed_l2)
+        shards = place(self._client(), blocks, partial(assemble, is_classifier=is_classifier(self)))
+        summaries = shards.collect(partial(summarise, is_classifier=is_classifier(self)))
+        _check_summaries(summaries)
+        # Check only the names and the number of the columns; the workers have checked the values.
+        columns = X._meta if is_frame(X) else np.empty((0, summaries[0].n_features))
+        validate_data(self, columns, skip_check_array=True)
+        return Table(TableReader().fit(columns)), PlacedRaw(shards, summaries)
 
-    def _check_distributed(self) -> None:
-        """Refuse parameters that have no distributed form."""
+    def _check_parameters(self) -> None:
+        """Refuse also parameters that have no distributed form."""
+        super()._check_parameters()
         if self.solver not in ("auto", "primal"):
             raise ValueError(
                 f"solver={self.solver!r} needs all rows in one place; on dask use 'primal', or 'auto', which is that."
@@ -194,16 +137,6 @@ class DaskGN(BaseGN):
                 "the rows in memory with GNRegressor or GNClassifier."
             )
 
-    def _check_memory(self, n_weights: int, candidates: int) -> None:
-        """Refuse a system that does not fit here; other solvers would need the rows here too."""
-        need = system_memory(n_weights, candidates, min(candidates, members_at_once(self.n_jobs)))
-        available = available_memory(resolve_device("cpu"))
-        if need > available:
-            raise ValueError(
-                f"The systems of {candidates} networks of {n_weights} weights need {gigabytes(need)} in this process, "
-                f"but {gigabytes(available)} are available: use fewer hidden units or a smaller n_estimators."
-            )
-
     def _client(self) -> distributed.Client:
         client = self.client
         if client is None:
@@ -217,42 +150,9 @@ class DaskGN(BaseGN):
             raise ValueError("An asynchronous client cannot fit; pass one made with asynchronous=False.")
         return client
 
-    def _check_summaries(self, X: Any, summaries: list[Summary]) -> None:
-        """Check together what the shards report: number of rows, features, targets, weights."""
-        if sum(summary.n_rows for summary in summaries) == 0:
-            raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
-        shapes = {(summary.n_features, *summary.y_shape) for summary in summaries}
-        if len(shapes) > 1:
-            raise ValueError(f"All partitions must have the same columns, got {sorted(shapes)} of X and y.")
-        lowest = min(summary.smallest_weight for summary in summaries)
-        if lowest < 0:
-            raise ValueError(f"sample_weight must not be negative, got a minimum of {lowest:g}.")
-        if not sum(summary.total_weight for summary in summaries) > 0:
-            raise ValueError("sample_weight is zero for every sample; at least one must be positive.")
-        # Check only the names and the number of the columns; the workers have checked the values.
-        columns = X._meta if is_frame(X) else np.empty((0, summaries[0].n_features))
-        validate_data(self, columns, skip_check_array=True)
-        self._reader = TableReader().fit(columns)
-        self._validate_target(self._example_target(summaries))
-
-    def _example_target(self, summaries: list[Summary]) -> np.ndarray:
-        """Make a small y that tells everything about the target, except for its rows."""
-        shape = summaries[0].y_shape
-        labels = [summary.labels for summary in summaries if summary.labels is not None]
-        if labels:
-            return np.unique(np.concatenate([part for part in labels if len(part)]))
-        return np.repeat([[0.0], [1.0]], shape[0], axis=1) if shape else np.zeros(1)
-
-    @abstractmethod
-    def _merge(self, raw: Shards) -> Callable[[Any], Merged]:
-        """Function that encodes, weighs and merges the rows of a shard."""
-
-    @abstractmethod
-    def _encoder(self, merged: Shards) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
-        """Function that turns encoded targets into targets of the network, and the number of its outputs."""
-
-    def _find_relevance(self, ensemble: Ensemble, problem: DistributedProblem) -> None:  # type: ignore[override]
+    def _sensitivity(self, ensemble: Ensemble, problem: Problem) -> Sensitivity:
         """Exchange values within the shards, so that no row is sent."""
+        assert isinstance(problem, DistributedProblem)
         shards = problem.shards
         until = last_hash(shards, SENSITIVITY_ROWS)
         members = [
@@ -263,12 +163,18 @@ class DaskGN(BaseGN):
             for member in ensemble.members
         ]
         task = partial(
-            _sensitivity, ensemble=ensemble._replace(members=members), features=self._input_features, until=until
+            _sensitivity, ensemble=ensemble._replace(members=members), features=self._table.features, until=until
         )
         weight, *sums = shards.sum(task).tolist()
         squares, evidence = np.array(sums[: len(sums) // 2]), np.array(sums[len(sums) // 2 :])
-        sensitivity = Sensitivity(squares / weight, evidence * problem.total_weight / weight)
-        self.feature_relevance_ = relevance(sensitivity, problem.n_outputs)
+        return Sensitivity(squares / weight, evidence * problem.total_weight / weight)
+
+    def _store(self, ensemble: Ensemble) -> None:
+        super()._store(ensemble)
+        best = ensemble.members[0]
+        # A fixed l2 is a number.
+        estimates_noise = isinstance(best.prior, str)
+        self.bytes_per_iteration_ = bytes_per_iteration(best.network, ensemble.loss, estimates_noise)
 
     def to_local(self) -> Any:
         """Return the fitted estimator of a single machine.
@@ -358,3 +264,17 @@ def _predict_block(
     values = getattr(model, method)(X, **options)
     # Mean and standard deviation stand side by side.
     return np.stack(values, axis=-1) if isinstance(values, tuple) else np.asarray(values).astype(kind, copy=False)
+
+
+def _check_summaries(summaries: list[Summary]) -> None:
+    """Check together what the shards report: number of rows, features, targets, weights."""
+    if sum(summary.n_rows for summary in summaries) == 0:
+        raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
+    shapes = {(summary.n_features, *summary.y_shape) for summary in summaries}
+    if len(shapes) > 1:
+        raise ValueError(f"All partitions must have the same columns, got {sorted(shapes)} of X and y.")
+    lowest = min(summary.smallest_weight for summary in summaries)
+    if lowest < 0:
+        raise ValueError(f"sample_weight must not be negative, got a minimum of {lowest:g}.")
+    if not sum(summary.total_weight for summary in summaries) > 0:
+        raise ValueError("sample_weight is zero for every sample; at least one must be positive.")

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from ..preprocessing import TargetScaler
-from ..regressor import LOSSES, GNRegressor
+from ..regressor import GNRegressor, posteriors
 from ..target_scalers import standard_scaler
+from ..targets import LOSSES
 from .estimator import CLIENT, DaskGN, with_client
-from .rows import Merged, fit_target_scaler, merge
-from .shards import Shards
 
 __all__ = ["DaskGNRegressor"]
 
 #: Losses whose targets are transformed by statistics that are sums over the rows.
 _LOSSES = [name for name, loss in LOSSES.items() if loss.fit_scaler is standard_scaler]
-
-
-def _width(rows: Merged) -> int:
-    return rows.Y.shape[1]
 
 
 def _squares(prediction: np.ndarray, y: Any, weight: Any = None, *, centre: np.ndarray) -> np.ndarray:
@@ -77,10 +70,7 @@ class DaskGNRegressor(DaskGN, GNRegressor):
     >>> model.predict(X).compute()  # doctest: +SKIP
     """
 
-    _target_scaler: TargetScaler
-
     _local = GNRegressor
-    _is_classifier = False
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **GNRegressor._parameter_constraints,
         "client": CLIENT,
@@ -92,23 +82,15 @@ class DaskGNRegressor(DaskGN, GNRegressor):
     else:
         __init__ = with_client(GNRegressor)
 
-    def _check_distributed(self) -> None:
-        super()._check_distributed()
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
         if self.loss not in _LOSSES:
             raise ValueError(f"loss={self.loss!r} has no distributed form; on dask use one of {', '.join(_LOSSES)}.")
-
-    def _merge(self, raw: Shards) -> Callable[[Any], Merged]:
-        return partial(merge, classes=None, factors=None)
-
-    def _encoder(self, merged: Shards) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
-        k = merged.collect(_width)[0]
-        self._target_scaler = fit_target_scaler(merged) if self.standardize else TargetScaler.identity(k)
-        return self._target_scaler.transform, k
 
     @property
     def _y_width(self) -> tuple[int, ...]:
         check_is_fitted(self)
-        return () if self._y_ndim == 1 else (self.n_outputs_,)
+        return () if self._target.ndim == 1 else (self.n_outputs_,)
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict the mean of the target and, if asked, the standard deviation of a new observation.
@@ -130,7 +112,7 @@ class DaskGNRegressor(DaskGN, GNRegressor):
             return self._map("predict", X, self._y_width)
         width = self._y_width
         # Without a standard deviation, the error comes now rather than on a worker.
-        self.posteriors()
+        posteriors(self)
         both = self._map("predict", X, (*width, 2), return_std=True)
         return both[..., 0], both[..., 1]
 
@@ -148,7 +130,9 @@ class DaskGNRegressor(DaskGN, GNRegressor):
         score : float
             The score, computed from sums over the blocks.
         """
-        squares_of = partial(_squares, centre=self._target_scaler.mean)
+        check_is_fitted(self)
+        centre = self._target.scaler.inverse_transform(np.zeros(self.n_outputs_))
+        squares_of = partial(_squares, centre=centre)
         total, residual, deviation, squares = self._sum_blocks(squares_of, self.predict(X), y, sample_weight)
         spread = squares - deviation**2 / total
         safe = np.where(spread > 0, spread, 1.0)

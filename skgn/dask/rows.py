@@ -27,15 +27,15 @@ from ..preprocessing import (
     TargetScaler,
     TwoPathScaler,
     magnitude,
-    merge_rows,
     row_hashes,
     transform_inputs,
 )
+from ..rows import Raw
+from ..targets import Target
 from .shards import Blocks, Shards
 
 __all__ = [
     "Merged",
-    "Raw",
     "Scaled",
     "Summary",
     "assemble",
@@ -52,14 +52,6 @@ __all__ = [
 
 #: Number of values between which a round narrows a quantile down: 8 bits of 64.
 _PIVOTS = 255
-
-
-class Raw(NamedTuple):
-    """Checked rows as they came: X (n, d), y (n,) or (n, k), weight (n,)."""
-
-    X: np.ndarray
-    y: np.ndarray
-    weight: np.ndarray
 
 
 class Merged(NamedTuple):
@@ -181,9 +173,10 @@ def _check(X: Any, y: Any, weight: Any = None, *, is_classifier: bool) -> Raw:
 
 
 class Summary(NamedTuple):
-    """Facts about a shard that the driver needs to encode targets; only a classification has ``labels``."""
+    """Facts about a shard: ``n_present`` rows have a positive weight, and only a classification has ``labels``."""
 
     n_rows: int
+    n_present: int
     n_features: int
     y_shape: tuple[int, ...]
     total_weight: float
@@ -194,20 +187,15 @@ class Summary(NamedTuple):
 def summarise(rows: Raw, is_classifier: bool) -> Summary:
     """Summarise the rows of a shard."""
     labels = np.unique(rows.y) if is_classifier and rows.y.ndim == 1 else None
-    smallest = float(rows.weight.min(initial=0.0))
-    return Summary(len(rows.X), rows.X.shape[1], rows.y.shape[1:], float(rows.weight.sum()), smallest, labels)
+    n_present, smallest = int((rows.weight > 0).sum()), float(rows.weight.min(initial=0.0))
+    total = float(rows.weight.sum())
+    return Summary(len(rows.X), n_present, rows.X.shape[1], rows.y.shape[1:], total, smallest, labels)
 
 
-def merge(rows: Raw, classes: np.ndarray | None, factors: np.ndarray | None) -> Merged:
-    """Encode targets, weigh classes by their ``factors``, and merge equal rows of the shard."""
-    y, weight = rows.y, rows.weight
-    if classes is not None and y.ndim == 1:
-        y = np.searchsorted(classes, y)
-        if factors is not None:
-            weight = weight * factors[y]
-    Y = y.astype(np.float64).reshape(len(y), -1)
-    X, Y, weight = merge_rows(rows.X, Y, weight)
-    return Merged(X, Y, weight, row_hashes(np.column_stack([X, Y])))
+def merge(rows: Raw, target: Target, class_totals: np.ndarray | None) -> Merged:
+    """Encode targets, weigh classes by their totals over all shards, and merge equal rows of the shard."""
+    merged = rows.merge(target, class_totals)
+    return Merged(merged.X, merged.Y, merged.weight, row_hashes(np.column_stack([merged.X, merged.Y])))
 
 
 def scale(rows: Merged, scalers: dict[str, Scaler | None], encode: Callable[[np.ndarray], np.ndarray]) -> Scaled:

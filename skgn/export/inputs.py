@@ -10,7 +10,7 @@ import torch
 from sklearn.compose import ColumnTransformer
 from torch import Tensor, nn
 
-from ..estimator import Parts
+from ..inputs import Table
 from ..preprocessing import (
     InputScaler,
     PeriodicEmbedding,
@@ -41,19 +41,19 @@ class Encoder(nn.Module):
     indicated: Tensor
     fill: Tensor
 
-    def __init__(self, parts: Parts, n_features: int) -> None:
+    def __init__(self, table: Table, n_features: int) -> None:
         super().__init__()
         numeric, indicated = list(range(n_features)), np.array([], dtype=int)
-        fill = np.full(n_features, np.nan) if parts.medians is None else parts.medians
+        fill = np.full(n_features, np.nan) if table.medians is None else table.medians
         self.categories: list[int] = []
-        if parts.encoder is not None:
-            steps = {name: (step, columns) for name, step, columns in parts.encoder.transformers_}
+        if table.encoder is not None:
+            steps = {name: (step, columns) for name, step, columns in table.encoder.transformers_}
             imputer, numeric = steps.pop("numeric", (None, []))
             fill = np.array([]) if imputer is None else imputer.statistics_
             indicated = indicated if imputer is None else imputer.indicator_.features_
             self.categories = [j for name in ("one_hot", "frequent", "target") if name in steps for j in steps[name][1]]
             for j in self.categories:
-                self.register_buffer(f"table{j}", torch.from_numpy(_table(parts.encoder, j, n_features)))
+                self.register_buffer(f"table{j}", torch.from_numpy(_table(table.encoder, j, n_features)))
         self.register_buffer("numeric", torch.tensor(numeric, dtype=torch.long))
         self.register_buffer("indicated", torch.from_numpy(indicated).long())
         self.register_buffer("fill", torch.tensor(fill, dtype=torch.float64))

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 from ..classifier import GNClassifier
 from ..ensemble import Member
-from ..estimator import BaseGN
+from ..estimator import BaseGN, fitted_likelihood, table_and_target
 from ..jacobian import Factors
-from ..mixture import mixture_mean, predictive_mean, predictive_variance
+from ..mixture import mixture_mean, predictive_mean, predictive_variance, voters
 from ..posterior import Posterior, output_variance
-from ..regressor import GNRegressor
+from ..regressor import GNRegressor, posteriors
+from ..targets import ClassificationTarget, RegressionTarget
 from .inputs import Encoder, make_scaling
 
 __all__ = ["ClassifierModule", "RegressorModule", "check_exportable", "to_torch"]
@@ -100,11 +101,11 @@ class _Ensemble(nn.Module):
 
     def __init__(self, estimator: BaseGN, posteriors: Sequence[Posterior] = ()) -> None:
         super().__init__()
-        parts = estimator.parts()
+        table, _ = table_and_target(estimator)
         self.n_features_in_: int = estimator.n_features_in_
-        self.encoder = Encoder(parts, self.n_features_in_)
-        self.scalings = nn.ModuleDict({name: make_scaling(scaler) for name, scaler in parts.scalings.items()})
-        members, weights = estimator.voters()
+        self.encoder = Encoder(table, self.n_features_in_)
+        self.scalings = nn.ModuleDict({name: make_scaling(scaler) for name, scaler in table.scalings.items()})
+        members, weights = voters(estimator.estimators_, estimator.weights_)
         self.register_buffer("member_weights", torch.tensor(weights))
         pairs = itertools.zip_longest(members, posteriors)
         self.members = nn.ModuleList(_Member(member, posterior) for member, posterior in pairs)
@@ -127,27 +128,29 @@ class RegressorModule(_Ensemble):
     """
 
     def __init__(self, estimator: GNRegressor, return_std: bool) -> None:
-        super().__init__(estimator, estimator.posteriors() if return_std else ())
+        super().__init__(estimator, posteriors(estimator) if return_std else ())
         self.return_std, self.one_dimensional = return_std, np.ndim(estimator.noise_std_) == 0
-        self._fitted_target: Any = estimator.parts().target
-        self._statistics = [name for name, value in vars(self._fitted_target).items() if isinstance(value, np.ndarray)]
+        _, target = table_and_target(estimator)
+        assert isinstance(target, RegressionTarget)
+        self._fitted_scaler: Any = target.scaler
+        self._statistics = [name for name, value in vars(self._fitted_scaler).items() if isinstance(value, np.ndarray)]
         for name in self._statistics:
-            self.register_buffer(f"target_{name}", torch.tensor(getattr(self._fitted_target, name)))
+            self.register_buffer(f"target_{name}", torch.tensor(getattr(self._fitted_scaler, name)))
 
     def forward(self, X: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Predictions for rows X (n, n_features), in its dtype."""
-        members, target = self._outputs(X), self._target()
+        members, scaler = self._outputs(X), self._scaler()
         outputs, weights = [member.f for member in members], self.member_weights
-        mean = self._finish(predictive_mean(target, outputs, weights), X)
+        mean = self._finish(predictive_mean(scaler, outputs, weights), X)
         if not self.return_std:
             return mean
         variances, noise = ([getattr(member, name) for member in members] for name in ("variance", "noise"))
-        std = predictive_variance(target, outputs, variances, noise, weights).sqrt()
-        return mean, self._finish(target.rescale(std), X)
+        std = predictive_variance(scaler, outputs, variances, noise, weights).sqrt()
+        return mean, self._finish(scaler.rescale(std), X)
 
-    def _target(self) -> Any:
-        """The target's transformation, of tensors that move with the module."""
-        return replace(self._fitted_target, **{name: getattr(self, f"target_{name}") for name in self._statistics})
+    def _scaler(self) -> Any:
+        """The target's scaler, of tensors that move with the module."""
+        return replace(self._fitted_scaler, **{name: getattr(self, f"target_{name}") for name in self._statistics})
 
     def _finish(self, values: Tensor, X: Tensor) -> Tensor:
         return _in_dtype_of(X, values[:, 0] if self.one_dimensional else values)
@@ -163,10 +166,11 @@ class ClassifierModule(_Ensemble):
 
     def __init__(self, estimator: GNClassifier) -> None:
         super().__init__(estimator)
-        self.classes_: np.ndarray = estimator.classes_
-        self.multilabel: bool = estimator.parts().multilabel
+        _, target = table_and_target(estimator)
+        assert isinstance(target, ClassificationTarget)
+        self.classes_, self.multilabel = target.classes, target.multilabel
         self.register_buffer("temperature", torch.tensor(estimator.temperature_, dtype=torch.float64))
-        self.loss = estimator.likelihood()
+        self.loss = fitted_likelihood(estimator)
 
     def forward(self, X: Tensor) -> Tensor:
         """Probabilities (n, n_classes) for rows X (n, n_features), in its dtype."""

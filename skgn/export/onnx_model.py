@@ -22,7 +22,7 @@ import torch
 
 from ..classifier import GNClassifier
 from ..module import ModuleNetwork
-from ..regressor import GNRegressor
+from ..regressor import GNRegressor, posteriors
 from .modules import ClassifierModule, RegressorModule, check_exportable, to_torch
 
 __all__ = ["to_onnx"]
@@ -134,7 +134,7 @@ def _wants_std(estimator: GNRegressor | GNClassifier, return_std: bool | None) -
     if return_std is not None or isinstance(estimator, GNClassifier):
         return bool(return_std)
     try:
-        estimator.posteriors()
+        posteriors(estimator)
     except ValueError:
         return False
     return True

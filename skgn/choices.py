@@ -1,0 +1,200 @@
+"""From the parameters of a fit to its candidates and settings: what is given, and what is left to the fit ("auto")."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from .backend import DTYPES
+from .candidates import (
+    COMPARED_ROWS,
+    Kind,
+    Level,
+    Start,
+    candidate_count,
+    draw_starts,
+    layer_choices,
+    level_choices,
+    member_count,
+    prior_choices,
+    rectified_kind,
+)
+from .damping import as_rule
+from .ensemble import Member
+from .feedforward import FeedForward
+from .inputs import Table
+from .losses import Loss
+from .module import ModuleNetwork
+from .network import Network
+from .parameters import Parameters, hidden_layers
+from .preprocessing import SCALINGS
+from .targets import Target
+from .training import Settings
+
+__all__ = ["Choices"]
+
+#: Scalings that a fit chooses among: normal scores alone were never missed (docs/benchmarks.md).
+_COMPARED = ("robust", "periodic")
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Choose what the checked parameters of a fit leave open.
+
+    Without ``may_compare``, nothing is compared: a stream and a single network for inspection. A warm start goes on
+    from ``members``.
+    """
+
+    parameters: Parameters
+    may_compare: bool = True
+    members: Sequence[Member] = ()
+
+    @property
+    def fixed_l2(self) -> bool:
+        """Whether the objective is given, rather than estimated."""
+        return not isinstance(self.parameters.l2_regularization, str)
+
+    @property
+    def compares(self) -> bool:
+        """Whether candidates of several kinds are trained; not if the objective is given."""
+        return self.may_compare and not self.fixed_l2
+
+    @property
+    def hidden(self) -> tuple[int, ...] | None:
+        """The hidden layers; None if they are left to the fit."""
+        return hidden_layers(self.parameters)
+
+    @property
+    def scalings(self) -> tuple[str, ...]:
+        """Names of the scalings that candidates may have. There is a choice for nonlinear models only."""
+        standardize = self.parameters.standardize
+        if not standardize:
+            return ("raw",)
+        if isinstance(standardize, str):
+            return (standardize,)
+        if not self.compares or self.hidden == ():
+            return SCALINGS[:1]
+        # A module is made for one column a feature.
+        return _COMPARED if self.parameters.network is None else SCALINGS[:1]
+
+    @property
+    def paths(self) -> str:
+        """Name of the networks' paths, as in :data:`~skgn.preprocessing.ROBUST`."""
+        if self.hidden == ():
+            return "linear"
+        return "both" if self.parameters.linear_path and self.parameters.network is None else "hidden"
+
+    def starts(self, table: Table, target: Target, n_rows: int, total_weight: float) -> list[Start]:
+        """Draw the candidates: of all kinds that are left to the fit, or as many members of one kind."""
+        k, levels = target.n_outputs, self.levels(target.training_loss().has_scale)
+        networks = self._networks(table, k, total_weight * k)
+        n = self.n_members(n_rows, [network for _, network in networks])
+        # A single network is compared with others of its kind.
+        kinds = [Kind(*each) for each in itertools.product(networks if n > 1 else networks[:1], levels, self._priors)]
+        beside = self._beside(*networks[0], levels[0]) if self.compares and n_rows <= COMPARED_ROWS else None
+        every = kinds if beside is None else [*kinds, beside]
+        count = candidate_count(n, n_rows, len(every), self.compares)
+        fresh = draw_starts(kinds, count, n > 1, check_random_state(self.parameters.random_state), beside)
+        if not self.members:
+            return fresh
+        kept = [
+            Start(m.network, m.inputs, m.prior, levels[0].noise_precision, m.weights, m.anchor, start.seed)
+            for m, start in zip(self.members[:n], fresh, strict=False)
+            if m.inputs in table.scalings and m.prior in {kind.prior for kind in every}
+        ]
+        if any((start.inputs, start.network) not in {kind.network for kind in every} for start in kept):
+            raise ValueError(
+                "warm_start=True needs the network of the previous fit: the same number of features, outputs and "
+                f"classes, hidden_layer_sizes, activation, linear_path, network, alpha and init. It was "
+                f"{kept[0].network}, now it is {networks[0][1]}."
+            )
+        return kept if len(kept) == n else kept + fresh
+
+    def n_members(self, n_rows: int, networks: Sequence[Network]) -> int:
+        """Number of members of the ensemble."""
+        return member_count(self.parameters.n_estimators, n_rows, networks, self.compares)
+
+    def levels(self, has_noise: bool) -> tuple[Level, ...]:
+        """Levels that training starts from."""
+        steep = self.parameters.network is None and self.parameters.hidden_layer_sizes != ()
+        return level_choices(has_noise and not self.fixed_l2, self.compares, steep)
+
+    @property
+    def _priors(self) -> Sequence[str | float]:
+        parameters = self.parameters
+        if not isinstance(parameters.l2_regularization, str):
+            return (float(parameters.l2_regularization),)
+        if parameters.prior_groups == "auto":
+            return prior_choices(self.compares, features=parameters.network is None)
+        return (parameters.prior_groups,)
+
+    def _networks(self, table: Table, k: int, n_observations: float) -> list[tuple[str, Network]]:
+        """Networks to choose from, each with the name of its input scaling."""
+        parameters = self.parameters
+        n_inputs = {name: len(features) for name, features in table.features.items()}
+        n_straight = {name: 0 if scaler is None else scaler.n_straight for name, scaler in table.scalings.items()}
+        alpha, init = float(parameters.alpha), parameters.init
+        if parameters.network is not None:
+            # Each network tries the module out, so that all scalings with as many columns share one.
+            widths = dict.fromkeys(n_inputs.values())
+            networks = {d: ModuleNetwork(parameters.network, d, k, alpha, init) for d in widths}
+            return [(name, networks[d]) for name, d in n_inputs.items()]
+        bent = {name: n_inputs[name] - n_straight[name] for name in n_inputs}
+        choices = layer_choices(bent, k, n_observations, self.hidden)
+        activation = "tanh" if parameters.activation == "auto" else parameters.activation
+        given = activation, parameters.linear_path, alpha, init
+        return [
+            (name, FeedForward(n_inputs[name], k, sizes, *given, n_straight[name]))
+            for name, sizes in (choices if self.compares else choices[:1])
+        ]
+
+    def _beside(self, inputs: str, network: Network, level: Level) -> Kind | None:
+        """Choose the kind beside the others for two classes on few rows, if activation and prior are left to the fit.
+
+        On periodic inputs, networks of rectified units are surer than they should be.
+        """
+        left_to_fit = self.parameters.activation == self.parameters.prior_groups == "auto"
+        if not left_to_fit or self.hidden == () or inputs == "periodic":
+            return None
+        if not isinstance(network, FeedForward) or network.n_outputs > 1:
+            return None
+        return rectified_kind(inputs, network, level, self.hidden)
+
+    def how_to_train(self, loss: Loss) -> dict[str, Any]:
+        """Fields of a :class:`~skgn.problem.Problem` that depend on the loss and the parameters, but on no data."""
+        parameters = self.parameters
+        settings = Settings(
+            step_size=float(parameters.step_size),
+            max_iter=parameters.max_iter,
+            tol=float(parameters.tol),
+            n_iter_no_change=parameters.n_iter_no_change,
+            project_readout=self._projects_readout,
+            record_spectrum=parameters.record_spectrum,
+            report=_print_line if parameters.verbose else None,
+        )
+        return {
+            "loss": loss,
+            "rule": as_rule(parameters.damping),
+            "settings": settings,
+            "max_time": np.inf if parameters.max_time is None else float(parameters.max_time),
+            "dtype": DTYPES[parameters.dtype],
+        }
+
+    @property
+    def _projects_readout(self) -> bool:
+        """Whether training may take any path to the minimum, rather than the path of a given damping rule.
+
+        The objective must be fixed. A warm start goes on from where it is.
+        """
+        free = isinstance(self.parameters.damping, str) and self.parameters.step_size == 1
+        return self.fixed_l2 and free and not self.members
+
+
+def _print_line(line: str) -> None:
+    """Print the line and its end in one call, because several threads print."""
+    print(line + "\n", end="")

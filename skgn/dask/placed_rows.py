@@ -1,0 +1,139 @@
+"""Rows that stay on their workers, as the steps of a fit see them: raw, and merged with encoded targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from ..backend import available_memory, gigabytes, members_at_once, resolve_device
+from ..candidates import Start
+from ..choices import Choices
+from ..inputs import Table
+from ..losses import Loss
+from ..memory import system_memory
+from ..network import Network
+from ..preprocessing import TargetScaler
+from ..rows import Raw, Rows, TrainingRows
+from ..target_scalers import TargetScaling
+from ..targets import Target
+from .objective import DistributedProblem, numbers_per_iteration
+from .rows import Merged, Summary, fit_input_scaler, fit_target_scaler, merge, scale
+from .shards import Shards
+
+__all__ = ["PlacedRaw", "PlacedRows", "bytes_per_iteration"]
+
+_BYTES = 8
+
+
+def bytes_per_iteration(network: Network, loss: Loss, estimates_noise: bool) -> int:
+    """Count the bytes that a worker sends in an iteration whose first step is accepted."""
+    return _BYTES * numbers_per_iteration(network, loss, estimates_noise)
+
+
+def _class_totals(rows: Raw, target: Target) -> np.ndarray:
+    return target.class_totals(target.encode(rows.y), rows.weight)
+
+
+def _count(rows: Merged) -> np.ndarray:
+    return np.array([len(rows.X), rows.weight.sum()])
+
+
+@dataclass(frozen=True)
+class PlacedRaw:
+    """Checked rows as they came, in shards with a summary of each."""
+
+    shards: Shards
+    summaries: Sequence[Summary]
+
+    @property
+    def y(self) -> np.ndarray:
+        """A small y that tells everything about the target, except for its rows."""
+        shape = self.summaries[0].y_shape
+        labels = [summary.labels for summary in self.summaries if summary.labels is not None]
+        if labels:
+            return np.unique(np.concatenate([part for part in labels if len(part)]))
+        return np.repeat([[0.0], [1.0]], shape[0], axis=1) if shape else np.zeros(1)
+
+    @property
+    def observations(self) -> tuple[int, float]:
+        """Number of the rows of positive weight, and the sum of their weights."""
+        return sum(s.n_present for s in self.summaries), sum(s.total_weight for s in self.summaries)
+
+    def merge(self, target: Target) -> PlacedRows:
+        """Encode the target, weigh classes, and merge equal rows of each shard."""
+        totals = self.shards.sum(partial(_class_totals, target=target)) if target.weighs_classes else None
+        merged = self.shards.map(partial(merge, target=target, class_totals=totals))
+        n, total = merged.sum(_count).tolist()
+        return PlacedRows(merged, int(n), total)
+
+
+@dataclass(frozen=True)
+class PlacedRows(TrainingRows):
+    """Merged rows in shards."""
+
+    shards: Shards
+    n: int
+    total: float
+
+    @property
+    def n_rows(self) -> int:
+        return self.n
+
+    @property
+    def total_weight(self) -> float:
+        return self.total
+
+    def fit(
+        self, table: Table, target: Target, choices: Choices, encoder_type: str | None
+    ) -> tuple[Table, Target, PlacedRows]:
+        standardize = bool(choices.parameters.standardize)
+
+        def fit_scaler(loss: type[Loss]) -> TargetScaling:
+            return fit_target_scaler(self.shards) if standardize else TargetScaler.identity(target.n_outputs)
+
+        # Ranks, which "auto" would compare, need all rows in one place.
+        scalings = {"robust": fit_input_scaler(self.shards, choices.paths)} if standardize else {"raw": None}
+        return replace(table, scalings=scalings), target.fit(fit_scaler), self
+
+    def problem(
+        self, table: Table, target: Target, starts: Sequence[Start], choices: Choices, held_out: Rows | None = None
+    ) -> DistributedProblem:
+        loss, k = target.training_loss(), target.n_outputs
+        largest = max((start.network for start in starts), key=lambda network: network.n_weights)
+        _check_memory(largest.n_weights, len(starts), choices.parameters.n_jobs)
+        nothing = np.empty((0, k))
+        problem = DistributedProblem(
+            inputs={},
+            Y=nothing,
+            sample_weight=nothing,
+            validation=None,
+            solver="primal",
+            batch_size=None,
+            device=resolve_device("cpu"),
+            shards=self.shards.map(partial(scale, scalers=dict(table.scalings), encode=target.transform)),
+            size=(self.n, k),
+            total_weight=self.total,
+            **choices.how_to_train(loss),
+        )
+        if problem.settings.report is not None:
+            sent = bytes_per_iteration(largest, loss, not choices.fixed_l2)
+            problem.settings.report(
+                f"{self.shards.n_workers} workers with {self.n} distinct rows in {len(starts)} fits of up to "
+                f"{largest.n_weights} weights: each worker sends {sent // _BYTES} numbers, {sent} bytes, an iteration "
+                f"and receives {2 * largest.n_weights}"
+            )
+        return problem
+
+
+def _check_memory(n_weights: int, candidates: int, n_jobs: int | None) -> None:
+    """Refuse a system that does not fit here; other solvers would need the rows here too."""
+    need = system_memory(n_weights, candidates, min(candidates, members_at_once(n_jobs)))
+    available = available_memory(resolve_device("cpu"))
+    if need > available:
+        raise ValueError(
+            f"The systems of {candidates} networks of {n_weights} weights need {gigabytes(need)} in this process, "
+            f"but {gigabytes(available)} are available: use fewer hidden units or a smaller n_estimators."
+        )

@@ -1,0 +1,227 @@
+"""The rows of a fit on their way to a problem: as read, merged, parted for validation, encoded, in training units."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.base import is_regressor
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state, check_X_y
+from sklearn.utils.validation import _check_sample_weight, check_consistent_length, validate_data
+
+from .backend import resolve_device
+from .candidates import Start
+from .choices import Choices
+from .inputs import Table
+from .jacobian import gram_flops
+from .parameters import Parameters
+from .preprocessing import merge_rows
+from .problem import Problem, Validation
+from .tables import TableReader, categorical_columns
+from .targets import Target
+
+__all__ = ["Raw", "RawRows", "Rows", "TrainingRows", "read_rows", "read_validation_rows"]
+
+
+class RawRows(Protocol):
+    """Checked rows as they came; ``y`` tells all about the target but for its rows."""
+
+    @property
+    def y(self) -> np.ndarray: ...
+
+    @property
+    def observations(self) -> tuple[int, float]:
+        """Number of the rows of positive weight, and the sum of their weights."""
+        ...
+
+    def merge(self, target: Target) -> TrainingRows:
+        """Encode the target, weigh classes, and merge equal rows."""
+        ...
+
+
+class TrainingRows(ABC):
+    """Merged rows with encoded targets: distinct, of positive weight, and in an order of their own."""
+
+    @property
+    @abstractmethod
+    def n_rows(self) -> int:
+        """Number of rows."""
+
+    @property
+    @abstractmethod
+    def total_weight(self) -> float:
+        """Sum of the weights."""
+
+    def split(self, target: Target, choices: Choices) -> tuple[TrainingRows, Rows]:
+        """Split rows as read into training and validation rows; no row is in both parts."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be split.")
+
+    @abstractmethod
+    def fit(
+        self, table: Table, target: Target, choices: Choices, encoder_type: str | None
+    ) -> tuple[Table, Target, TrainingRows]:
+        """Fit encoder, scalings and target to rows as read; return them, and the rows with encoded X."""
+
+    @abstractmethod
+    def problem(
+        self, table: Table, target: Target, starts: Sequence[Start], choices: Choices, held_out: Rows | None = None
+    ) -> Problem:
+        """Make the problem of rows with encoded X, in training units; ``held_out`` rows are as read."""
+
+
+class Raw(NamedTuple):
+    """Checked rows in the order in which they came: X (n, d) as read, y (n,) or (n, k) as given, weight (n,)."""
+
+    X: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray
+
+    @property
+    def observations(self) -> tuple[int, float]:
+        weight = self.weight[self.weight > 0]
+        return len(weight), float(weight.sum())
+
+    def merge(self, target: Target, class_totals: np.ndarray | None = None) -> Rows:
+        """Encode the target, weigh classes, by their totals over all rows, and merge equal rows."""
+        rows = self.encode(target, class_totals)
+        return Rows(*merge_rows(rows.X, rows.Y, rows.weight))
+
+    def encode(self, target: Target, class_totals: np.ndarray | None = None) -> Rows:
+        """Encode the target and weigh classes; all rows stay, in their order."""
+        Y = target.encode(self.y)
+        return Rows(self.X, Y, target.weigh(Y, self.weight, class_totals))
+
+
+@dataclass(frozen=True)
+class Rows(TrainingRows):
+    """Rows of a single machine: X (n, d) as read or encoded, Y (n, m), weight (n,)."""
+
+    X: np.ndarray
+    Y: np.ndarray
+    weight: np.ndarray
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.Y)
+
+    @property
+    def total_weight(self) -> float:
+        return self.weight.sum()
+
+    def present(self) -> Rows:
+        """Return the rows of positive weight."""
+        kept = self.weight > 0
+        return Rows(self.X[kept], self.Y[kept], self.weight[kept])
+
+    def encoded(self, table: Table) -> Rows:
+        """Return rows as read with encoded X."""
+        return replace(self, X=table.encode(self.X))
+
+    def split(self, target: Target, choices: Choices) -> tuple[Rows, Rows]:
+        strata, parameters = target.strata(self.Y), choices.parameters
+        # At least one row of each class.
+        counts = np.ones(1) if strata is None else np.unique(strata, return_counts=True)[1]
+        size = max(round(parameters.validation_fraction * self.n_rows), len(counts))
+        if self.n_rows < 2 * len(counts) or (strata is not None and counts.min() < 2):
+            raise ValueError(
+                "early_stopping=True needs two different rows at least, of each class, for training and validation; "
+                f"got n_samples={self.n_rows}. Pass X_val and y_val, or set early_stopping=False."
+            )
+        parts = train_test_split(
+            self.X,
+            self.Y,
+            self.weight,
+            test_size=min(size, self.n_rows - len(counts)),
+            random_state=check_random_state(parameters.random_state).randint(np.iinfo(np.int32).max),
+            stratify=strata,
+        )
+        return Rows(*parts[::2]), Rows(*parts[1::2])
+
+    def fit(
+        self, table: Table, target: Target, choices: Choices, encoder_type: str | None
+    ) -> tuple[Table, Target, Rows]:
+        table, columns = table.with_encoder(self.X, self.Y[:, 0], encoder_type)
+        # The order that these columns give by themselves, as if they had been encoded before the fit.
+        rows = self if columns is None else Rows(*merge_rows(columns, self.Y, self.weight))
+        # Scalings are fitted to the codes that later rows get. The level of most later rows has one code. In training
+        # each part of the rows has another code for it, and the spread of these codes is noise.
+        later = self.encoded(table) if table.is_cross_fitted else rows
+        table = table.with_scalings(choices.scalings, later.X, later.weight, choices.paths)
+        standardize = bool(choices.parameters.standardize)
+        target = target.fit(lambda loss: loss.fit_scaler(rows.Y, rows.weight, standardize))
+        return table, target, rows
+
+    def problem(
+        self, table: Table, target: Target, starts: Sequence[Start], choices: Choices, held_out: Rows | None = None
+    ) -> Problem:
+        loss = target.training_loss()
+        flops = max(gram_flops(start.network, self.n_rows, loss.columns(target.n_outputs)) for start in starts)
+        return Problem(
+            inputs=table.scale(self.X),
+            Y=np.ascontiguousarray(target.transform(self.Y)),
+            sample_weight=self.weight,
+            validation=None if held_out is None else held_out.encoded(table).validation(table, target),
+            solver=choices.parameters.solver,
+            batch_size=choices.parameters.batch_size,
+            device=resolve_device(choices.parameters.device, flops),
+            **choices.how_to_train(loss),
+        )
+
+    def validation(self, table: Table, target: Target) -> Validation:
+        """Make validation data of rows with encoded X, in training units."""
+        return Validation(table.scale(self.X), np.ascontiguousarray(target.transform(self.Y)), self.weight)
+
+
+def read_rows(
+    estimator: Parameters, X: Any, y: Any, sample_weight: Any, table: Table | None = None
+) -> tuple[Table, Raw]:
+    """Check the data and read X, with nan for missing cells and codes for levels.
+
+    X must be like ``table``; without one, a table is made that can read X, and ``estimator`` learns the features.
+    """
+    if issparse(y):
+        raise TypeError("Sparse data was passed for y, but dense data is required. Use '.toarray()' to convert it.")
+    options = {"dtype": [np.float64, np.float32], "multi_output": True, "ensure_all_finite": "allow-nan"}
+    options["y_numeric"] = is_regressor(estimator)
+    reset = table is None
+    categorical = categorical_columns(X, estimator.categorical_features) if table is None else table.reader.categorical
+    if not categorical:
+        checked, y = validate_data(estimator, X, y, reset=reset, **options)
+        weight = _checked_weight(sample_weight, checked)
+        return table or Table(TableReader().fit(X)), Raw(checked, y, weight)
+    validate_data(estimator, X, skip_check_array=True, reset=reset)
+    weight = _checked_weight(sample_weight, X)
+    table = table or Table(TableReader(categorical).fit(X, sample_weight=weight))
+    checked, y = check_X_y(table.reader.transform(X), y, estimator=estimator, **options)
+    return table, Raw(checked, y, weight)
+
+
+def read_validation_rows(
+    estimator: Parameters, table: Table, target: Target, X: Any, y: Any, sample_weight: Any
+) -> Rows | None:
+    """Read the user's own validation set; None if there is none."""
+    if X is None and y is None and sample_weight is None:
+        return None
+    if X is None or y is None:
+        raise ValueError("A validation set needs both X_val and y_val.")
+    if not estimator.early_stopping:
+        raise ValueError("X_val and y_val have no use with early_stopping=False; set it to True.")
+    X = table.read(estimator, X)
+    check_consistent_length(X, y)
+    raw = Raw(X, y, _checked_weight(sample_weight, X))
+    rows, kept = raw.encode(target), raw.weight > 0
+    return Rows(rows.X[kept], rows.Y[kept], rows.weight[kept])
+
+
+def _checked_weight(sample_weight: Any, X: Any) -> np.ndarray:
+    weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+    if weight.min() < 0:
+        raise ValueError(f"sample_weight must not be negative, got a minimum of {weight.min():g}.")
+    if weight.max() == 0:
+        raise ValueError("sample_weight is zero for every sample; at least one must be positive.")
+    return weight
