@@ -7,15 +7,17 @@ import torch
 from dense import draw
 
 import skgn.directions
-from skgn.directions import Dual, Primal, choose, spectrum
+from skgn.direction import spectrum
+from skgn.directions import choose
+from skgn.dual import Dual
 from skgn.feedforward import FeedForward
 from skgn.jacobian import Jacobian
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
-from skgn.memory import training_memory
+from skgn.memory import Extent
 from skgn.objective import Objective
+from skgn.primal import Primal
 
 DIRECTIONS = [Primal, Dual]
-CPU = torch.device("cpu")
 
 
 class Linearisation:
@@ -277,20 +279,21 @@ def test_non_finite_jacobian_gives_a_step_that_can_be_rejected(direction, dampin
     ],
 )
 def test_auto_takes_the_cheaper_space(network, n, expected):
-    assert choose("auto", network, n, network.n_outputs, CPU) is expected
-    assert choose("primal", network, n, network.n_outputs, CPU) is Primal
-    assert choose("dual", network, n, network.n_outputs, CPU) is Dual
+    assert choose("auto", Extent(network, n, network.n_outputs)) is expected
+    assert choose("primal", Extent(network, n, network.n_outputs)) is Primal
+    assert choose("dual", Extent(network, n, network.n_outputs)) is Dual
 
 
 def test_auto_gives_way_to_the_space_that_fits(monkeypatch):
     network, n = FeedForward(5, 1, (300,)), 1000
-    assert choose("auto", network, 20_000, 1, CPU) is Primal
+    assert choose("auto", Extent(network, 20_000, 1)) is Primal
     # 2106 weights against 1000 rows: room for the smaller system only.
-    need = {solver: training_memory(solver, network, n, 1) for solver in ("primal", "dual")}
-    assert need["dual"] < need["primal"]
-    monkeypatch.setattr(skgn.directions, "available_memory", lambda device: need["dual"])
-    assert choose("auto", network, n, 1, CPU) is Dual
-    assert choose("auto", network, n, 1, CPU, evidence=True) is Dual
+    extent = Extent(network, n, 1)
+    need = Dual.memory(extent)
+    assert need < Primal.memory(extent)
+    monkeypatch.setattr(skgn.directions, "available_memory", lambda device: need)
+    assert choose("auto", Extent(network, n, 1)) is Dual
+    assert choose("auto", Extent(network, n, 1), evidence=True) is Dual
 
 
 @pytest.mark.parametrize("solver", ["auto", "primal", "dual"])
@@ -298,16 +301,16 @@ def test_a_system_beyond_memory_is_refused_with_a_way_out(solver, monkeypatch):
     network, n = FeedForward(9, 1, (100,)), 5000
     monkeypatch.setattr(skgn.directions, "available_memory", lambda device: 2.0**23)
     with pytest.raises(ValueError, match=rf"needs .* GB .*{network.n_weights} weights.*but 0.00781 GB are") as error:
-        choose(solver, network, n, 1, CPU)
+        choose(solver, Extent(network, n, 1))
     # The suggestion holds what it promises.
     width = int(str(error.value).split("hidden_layer_sizes=(")[1].split(",")[0])
     assert width >= 1
-    assert choose("primal", FeedForward(9, 1, (width,)), n, 1, CPU) is Primal
+    assert choose("primal", Extent(FeedForward(9, 1, (width,)), n, 1)) is Primal
 
 
 def test_the_other_solver_is_named_where_it_would_fit(monkeypatch):
     monkeypatch.setattr(skgn.directions, "available_memory", lambda device: 2.0**23)
     with pytest.raises(ValueError, match=r"solver='primal' needs .*solver='dual' needs .* would fit"):
-        choose("primal", FeedForward(9, 1, (100,)), 50, 1, CPU)
+        choose("primal", Extent(FeedForward(9, 1, (100,)), 50, 1))
     with pytest.raises(ValueError, match=r"solver='dual' needs .*solver='primal' needs .* would fit"):
-        choose("dual", FeedForward(9, 1, (5,)), 5000, 1, CPU)
+        choose("dual", Extent(FeedForward(9, 1, (5,)), 5000, 1))
