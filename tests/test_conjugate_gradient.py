@@ -186,13 +186,6 @@ def test_riemannian_norm_of_two_weights_is_exact():
     assert found == pytest.approx(value, rel=1e-9)
 
 
-@each_case
-def test_trace_is_that_of_the_gauss_newton_matrix(case):
-    problem = Linearisation(*CASES[case])
-    trace = ConjugateGradient(problem.operator, problem.S).trace()
-    assert trace == pytest.approx(float(problem.G.trace()), rel=1e-10)
-
-
 @pytest.mark.parametrize("damping", [0.0, 1.0])
 def test_non_finite_jacobian_gives_a_step_that_can_be_rejected(damping):
     network = FeedForward(2, 1, (4,))
