@@ -36,8 +36,8 @@ class Direction(ABC):
     #: Whether its steps solve the system exactly, but for rounding.
     exact: ClassVar[bool] = True
 
-    #: Completes "A standard deviation needs ...", with a way to have it, where the direction has no traces and no
-    #: posterior; empty where it has both. Only then it can serve the evidence.
+    #: Completes "return_std=True needs ...", with a way to have it, where the direction has no traces and no posterior.
+    #: Empty where it has both; only then can it serve the evidence.
     lacks: ClassVar[str]
 
     #: The same for training in batches, of what stands for all rows after them.

@@ -19,14 +19,7 @@ from .backend import chunks
 from .conjugate_gradient import ConjugateGradient
 from .direction import Direction, RememberedDiagonal, unit_precision
 from .jacobian import KERNEL_ROWS, Factors, Jacobian
-from .linear_algebra import (
-    cholesky_solve,
-    minimum_norm,
-    rounding_unit,
-    shifted_cholesky,
-    solve_in_range,
-    to_solver,
-)
+from .linear_algebra import cholesky_solve, minimum_norm, rounding_unit, shifted_cholesky, solve_in_range, to_solver
 from .memory import Extent, chunk_memory
 
 __all__ = ["Dual", "woodbury_blocks"]
