@@ -22,6 +22,7 @@ from ..ensemble import Ensemble
 from ..estimator import BaseGN
 from ..memory import system_memory
 from ..preprocessing import Scaler
+from ..primal import Primal
 from ..relevance import SENSITIVITY_ROWS, Sensitivity, feature_sensitivity, relevance
 from ..tables import TableReader, categorical_columns
 from .objective import DistributedProblem, numbers_per_iteration
@@ -148,7 +149,7 @@ class DaskGN(BaseGN):
             Y=nothing,
             sample_weight=nothing,
             validation=None,
-            solver="primal",
+            solver=Primal.name,
             batch_size=None,
             device=resolve_device("cpu"),
             shards=shards,
@@ -169,9 +170,10 @@ class DaskGN(BaseGN):
 
     def _check_distributed(self) -> None:
         """Refuse parameters that have no distributed form."""
-        if self.solver not in ("auto", "primal"):
+        if self.solver not in ("auto", Primal.name):
             raise ValueError(
-                f"solver={self.solver!r} needs all rows in one place; on dask use 'primal', or 'auto', which is that."
+                f"solver={self.solver!r} needs all rows in one place; on dask use {Primal.name!r}, or 'auto', which is "
+                "that."
             )
         if isinstance(self.standardize, str) and self.standardize != "robust":
             raise ValueError(
