@@ -44,12 +44,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .conjugate_gradient import ConjugateGradient
 from .damping import Adaptive, DampingRule, Iterate
-from .directions import Direction, Dual, Primal, spectrum
-from .jacobian import Jacobian
+from .direction import spectrum
+from .directions import DIRECTIONS, choose_for_batches
+from .memory import Extent
 from .network import Network
 from .objective import Evaluation, Objective
+from .primal import Primal
 from .training import Step, Training
 
 __all__ = ["BatchSteps", "BatchTraining", "Batches", "Pass", "plan_batches"]
@@ -81,7 +82,7 @@ _CARRIED = ("damping", "kappa", "_length", "_slope", "_curvature", "_n_steps")
 
 
 class Batches(NamedTuple):
-    """Number of rows of a batch, and the solver of its system: "primal", "dual" or "cg"."""
+    """Number of rows of a batch, and the name of its solver."""
 
     rows: int
     solver: str
@@ -98,94 +99,16 @@ def plan_batches(batch_size: int | str, solver: str, network: Network, columns: 
     ----------
     batch_size : int or "auto"
         "auto" is two rows for each weight and column, and at least 1,000.
-    solver : {"auto", "primal", "dual", "cg"}
-        "auto" is the solver whose system is smaller for a batch.
+    solver : "auto" or a name in DIRECTIONS
     network : Network
     columns : int
     evidence : bool
-        Whether precisions are estimated. That needs the Gram matrix, so that the solver is "primal".
+        Whether precisions are estimated. The solver must then know the traces of all rows.
     """
-    P = network.n_weights
     if isinstance(batch_size, str):
-        batch_size = max(_BATCH_ROWS, math.ceil(_ROWS_PER_WEIGHT * P / columns))
-    if evidence:
-        solver = "primal"
-    elif solver == "auto":
-        solver = "primal" if batch_size * columns >= P else "dual"
-    return Batches(int(batch_size), solver)
-
-
-class _GramMemory:
-    """The batch's primal system, and the mean Gram matrix of the batches before."""
-
-    name = "primal"
-
-    def __init__(self) -> None:
-        self.mean: Tensor | None = None
-
-    def linearise(self, jacobian: Jacobian, total_weight: float) -> None:
-        self._jacobian, self._S, self._batch = jacobian, total_weight, Primal(jacobian, total_weight)
-        if self.mean is None:
-            self.mean = self._batch.G.clone()
-
-    def solve(self, gradient: Tensor, precision: list[Tensor], kappa: float, damping: float) -> Tensor:
-        assert self.mean is not None
-        both = torch.add(self._batch.G, self.mean, alpha=kappa)
-        return Primal(self._jacobian, self._S, both).solve(gradient, precision, damping)
-
-    def trace(self) -> float:
-        return self._batch.trace()
-
-    def curvature(self, step: Tensor) -> float:
-        """Curvature step' G_b step of the batch along a step."""
-        return float(step @ (self._batch.G @ step))
-
-    def remember(self, part: float) -> None:
-        """Add the batch to the mean with the given weight."""
-        assert self.mean is not None
-        self.mean.lerp_(self._batch.G, part)
-
-    def direction(self, jacobian: Jacobian, total_weight: float) -> Direction:
-        """Make the direction of the mean Gram matrix, which stands for the Gram matrix of all rows."""
-        assert self.mean is not None
-        return Primal(jacobian, total_weight, self.mean.clone())
-
-
-class _DiagonalMemory:
-    """The batch's system without a P x P matrix, and the mean diagonal of the batches before, by (layer, input)."""
-
-    def __init__(self, solver: type[Dual] | type[ConjugateGradient]) -> None:
-        self.mean: Tensor | None = None
-        self.name, self._solver = solver.name, solver
-
-    def linearise(self, jacobian: Jacobian, total_weight: float) -> None:
-        self._jacobian, self._S, self._batch = jacobian, total_weight, self._solver(jacobian, total_weight)
-        diagonal = jacobian.network.split(jacobian.diagonal().to(torch.float64) / total_weight)
-        self._diagonal = torch.cat([layer.mean(0) for layer in diagonal])
-        if self.mean is None:
-            self.mean = self._diagonal.clone()
-
-    def solve(self, gradient: Tensor, precision: list[Tensor], kappa: float, damping: float) -> Tensor:
-        assert self.mean is not None
-        remembered = torch.split(self.mean.to(gradient), [into for _, into in self._jacobian.network.shapes])
-        system = [a + kappa * c for a, c in zip(precision, remembered, strict=True)]
-        return self._batch.solve(gradient, system, damping)
-
-    def trace(self) -> float:
-        return self._batch.trace()
-
-    def curvature(self, step: Tensor) -> float:
-        """Curvature step' G_b step of the batch along a step."""
-        return float(self._jacobian.matvec(step.to(self._jacobian.w)).square().sum()) / self._S
-
-    def remember(self, part: float) -> None:
-        """Add the batch to the mean with the given weight."""
-        assert self.mean is not None
-        self.mean.lerp_(self._diagonal, part)
-
-    def direction(self, jacobian: Jacobian, total_weight: float) -> Direction:
-        """Make a direction without a factorisation; all rows may leave no room for one."""
-        return ConjugateGradient(jacobian, total_weight)
+        batch_size = max(_BATCH_ROWS, math.ceil(_ROWS_PER_WEIGHT * network.n_weights / columns))
+    direction = choose_for_batches(solver, Extent(network, int(batch_size), columns), evidence)
+    return Batches(int(batch_size), direction.name)
 
 
 class Pass(NamedTuple):
@@ -209,11 +132,7 @@ class BatchSteps:
     """
 
     def __init__(self, rule: DampingRule, plan: Batches, step_size: float) -> None:
-        self.memory: _GramMemory | _DiagonalMemory
-        if plan.solver == "primal":
-            self.memory = _GramMemory()
-        else:
-            self.memory = _DiagonalMemory(Dual if plan.solver == "dual" else ConjugateGradient)
+        self.memory = DIRECTIONS[plan.solver].remembered()
         self.damping, self.kappa, self.most_memory = math.nan, _FIRST_MEMORY, 0.0
         self._rule = rule.for_batches() if isinstance(rule, Adaptive) else rule
         self._batch_size = plan.rows
@@ -379,7 +298,7 @@ class BatchTraining(Training):
 
     def finish(self, reason: str) -> None:
         super().finish(reason)
-        if isinstance(self.steps.memory, _GramMemory):
+        if self.steps.memory.stands_in:
             # Posterior and leave-one-out belong to all rows at the final weights.
             super()._linearise()
 

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.stats import binom, norm, poisson
 
 from .classifier import GNClassifier
+from .directions import lacking, serves_evidence
 from .estimator import fitted_likelihood
 from .losses import Loss
 from .mixture import voters
@@ -67,7 +68,7 @@ def more_regularisation(model: GNRegressor | GNClassifier) -> str | None:
     l2 = model.estimators_[0].prior
     if isinstance(l2, str):
         return None
-    solver = 'solver="auto" and ' if model.solver == "cg" else ""
+    solver = "" if serves_evidence(model.solver) else 'solver="auto" and '
     larger = f"a float above {l2:g}" if l2 > 0 else "a positive float"
     return f'{solver}l2_regularization="evidence", or {larger}'
 
@@ -279,7 +280,9 @@ def _coverage(data: _Residuals) -> Finding:
     if data.std is None:
         if data.likelihood.without_std:
             return Finding("calibration", "unknown", {}, f"unknown: no std with {data.likelihood.label} noise")
-        why = "solver cg has none" if data.model.solver_ == "cg" else "l2 leaves weights free"
+        solver = data.model.solver_
+        unknown = lacking(solver, data.model.batch_size is not None)
+        why = f"solver {solver} has none" if unknown else "l2 leaves weights free"
         return Finding("calibration", "unknown", {}, f"unknown: no std without a posterior ({why})")
     numbers: dict[str, float] = {}
     parts, furthest = [], 0.0

@@ -24,12 +24,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from .backend import linear_algebra_device
+from .backend import available_memory, gigabytes, linear_algebra_device
+from .direction import Direction, RememberedDiagonal
 from .jacobian import Jacobian
+from .linear_algebra import to_solver
+from .memory import Extent, system_memory
 
 __all__ = ["ConjugateGradient", "forcing_term"]
 
@@ -52,7 +56,7 @@ def forcing_term(gradient_norm: float) -> float:
     return min(0.5, math.sqrt(gradient_norm))
 
 
-class ConjugateGradient:
+class ConjugateGradient(Direction):
     """Preconditioned conjugate gradients, ended early. Without a factorisation there are no traces and no posterior.
 
     Parameters
@@ -66,7 +70,13 @@ class ConjugateGradient:
         Largest number of products with G for one step.
     """
 
-    name = "cg"
+    name: ClassVar[str] = "cg"
+    exact: ClassVar[bool] = False
+    lacks: ClassVar[str] = (
+        "a factorisation, for the posterior of the weights, and solver='cg' has none: refit with "
+        "solver='primal' or 'dual' (solver='auto' took 'cg' if neither fits in memory)"
+    )
+    lacks_in_batches: ClassVar[str] = lacks
 
     def __init__(
         self,
@@ -76,7 +86,19 @@ class ConjugateGradient:
         most_products: int = _MOST_PRODUCTS,
     ) -> None:
         self._J, self._S, self._forcing, self._most = jacobian, total_weight, forcing, most_products
-        self._diagonal = self._to_solver(jacobian.diagonal()) / total_weight
+        self._diagonal = to_solver(jacobian.diagonal()) / total_weight
+
+    @classmethod
+    def system_size(cls, extent: Extent) -> int:
+        return 0
+
+    @classmethod
+    def flops(cls, extent: Extent) -> float:
+        return math.inf
+
+    @classmethod
+    def remembered(cls) -> RememberedDiagonal:
+        return RememberedDiagonal(cls, cls)
 
     def solve(self, gradient: Tensor, precision: list[Tensor], damping: float) -> Tensor:
         shift = self._J.network.expand(precision) + damping
@@ -94,23 +116,19 @@ class ConjugateGradient:
         x = _solve(self._product, gradient, scale, 0.0, _NORM_PRODUCTS)
         return math.sqrt(max(0.0, float(gradient @ x)))
 
-    def inverse_traces(self, precision: list[Tensor]) -> tuple[list[Tensor], float]:
-        """Return nan: the traces are unknown."""
-        return [torch.full_like(a, torch.nan) for a in precision], math.nan
-
-    def output_blocks(self, precision: list[Tensor]) -> None:
-        """Return None: the blocks are unknown."""
-
-    def posterior_factor(self, precision: list[Tensor]) -> None:
-        """Return None: there is no factor."""
+    def spectrum_matrix(self, jacobian: Jacobian, total_weight: float) -> Tensor:
+        need = system_memory(min(jacobian.shape))
+        available = available_memory(linear_algebra_device(jacobian.w.device))
+        if need > available:
+            raise ValueError(
+                f"Eigenvalues, for record_spectrum=True or by a damping rule, need {gigabytes(need)}, but "
+                f"{gigabytes(available)} are available; solver={self.name!r} does without both."
+            )
+        return super().spectrum_matrix(jacobian, total_weight)
 
     def _product(self, v: Tensor) -> Tensor:
         """Compute G v."""
-        return self._to_solver(self._J.normal_product(v.to(self._J.w))) / self._S
-
-    @staticmethod
-    def _to_solver(values: Tensor) -> Tensor:
-        return values.to(device=linear_algebra_device(values.device)).to(torch.float64)
+        return to_solver(self._J.normal_product(v.to(self._J.w))) / self._S
 
 
 def _solve(

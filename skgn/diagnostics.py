@@ -19,7 +19,8 @@ from sklearn.utils.validation import _check_sample_weight, check_consistent_leng
 from .backend import DTYPES, memory_budget, torch_threads
 from .calibration import more_regularisation, probability_findings, residual_findings
 from .classifier import GNClassifier
-from .directions import Dual, Primal, spectrum
+from .direction import spectrum
+from .directions import lacking
 from .ensemble import Member
 from .estimator import fitted_likelihood, network_on
 from .fitted import best_of_search, feature_names, fitted_network
@@ -271,7 +272,8 @@ def _effective(case: _Case) -> Finding:
     linear = ((model.n_features_in_ if encoder is None else len(column_features(encoder))) + 1) * case.columns
     numbers = {"n_effective": effective, "n_weights": P, "share": effective / P, "linear": linear}
     if not math.isfinite(effective):
-        why = "conjugate gradients do not tell" if model.solver_ == "cg" else "data and l2 do not determine them"
+        unknown = lacking(model.solver_, model.batch_size is not None)
+        why = f"solver {model.solver_} does not tell" if unknown else "data and l2 do not determine them"
         return Finding("effective", "unknown", numbers, f"unknown: {why}")
     text = f"the data determine {effective:.1f} of {P} weights ({effective / P:.0%})"
     if effective > _USED_UP * case.n_observations and case.fixed_l2 is None:
@@ -345,9 +347,7 @@ def _extreme_eigenvalues(case: _Case) -> tuple[float, float, str]:
     with torch_threads(0.0), torch.no_grad():
         objective, w = network_on(model, X, case.y[some], case.weight[some], fitted_likelihood(model))
         jacobian = objective.jacobian(objective.evaluate(w))
-        rows, P = jacobian.shape
-        direction = Dual(jacobian, objective.total_weight) if rows < P else Primal(jacobian, objective.total_weight)
-        lowest, highest = spectrum(jacobian, direction, objective.total_weight)
+        lowest, highest = spectrum(jacobian, None, objective.total_weight)
     return max(lowest, 0.0), highest, f"{counted(len(some), 'row')} of X"
 
 

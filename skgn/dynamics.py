@@ -34,13 +34,15 @@ from scipy.stats import linregress
 from torch import Tensor
 
 from .backend import torch_threads
-from .conjugate_gradient import ConjugateGradient
 from .damping import Constant, DampingRule, GainRatio, Iterate, as_rule
-from .directions import Direction, Primal, choose, smallest_eigenvalue, spectrum
+from .direction import Direction, smallest_eigenvalue, spectrum
+from .directions import choose
 from .estimator import BaseGN, network_on
 from .evidence import make_prior
 from .jacobian import Jacobian, gram_flops
+from .memory import Extent
 from .objective import Evaluation, Objective
+from .primal import Primal
 from .training import Settings, Training
 
 __all__ = ["Rate", "Trajectory", "gauss_newton_flow", "gradient_flow", "levenberg_marquardt_flow"]
@@ -407,11 +409,10 @@ class _Velocity:
         self.n_evaluations = 0
         self._objective, self._l2, self._rule = objective, l2, rule
         self._prior, _ = make_prior(l2, network, objective.data_loss, None, objective.total_weight, w0)
-        self._make_direction = choose(
-            solver, network, objective.n_samples, objective.n_columns, torch.device("cpu"), dtype=torch.float64
-        )
-        if self._make_direction is ConjugateGradient:
-            raise ValueError(f"A flow needs exact steps, and solver={solver!r} is conjugate gradients here.")
+        self._make_direction = choose(solver, Extent(network, objective.n_samples, objective.n_columns))
+        if not self._make_direction.exact:
+            name = self._make_direction.name
+            raise ValueError(f"A flow needs exact steps, and those of solver={solver!r}, here {name!r}, are not.")
 
     def __call__(self, t: float, w: np.ndarray) -> np.ndarray:
         self.n_evaluations += 1

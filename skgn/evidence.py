@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .directions import Direction
+from .direction import Direction
 from .losses import Loss
 from .network import Network
 from .objective import Evaluation, Objective

@@ -15,6 +15,7 @@ from torch import nn
 from .activations import ACTIVATIONS
 from .backend import DTYPES, resolve_device
 from .damping import DampingRule
+from .directions import DIRECTIONS
 from .feedforward import FeedForward
 from .preprocessing import SCALINGS
 
@@ -46,7 +47,7 @@ class Parameters(BaseEstimator):
         "l2_regularization": [StrOptions({"evidence"}), Interval(Real, 0, None, closed="left")],
         "prior_groups": [StrOptions({"auto", "feature", "layer", "shared", "unit"})],
         "n_estimators": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "solver": [StrOptions({"auto", "primal", "dual", "cg"})],
+        "solver": [StrOptions({"auto", *DIRECTIONS})],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],

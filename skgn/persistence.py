@@ -57,7 +57,9 @@ SKOPS_TRUSTED = [
     "skgn.target_scalers.LogTargetScaler",
     "skgn.target_scalers.RobustTargetScaler",
     "skgn.targets.ClassificationTarget",
+    "skgn.targets.LogTarget",  # of models of 0.1.0.dev0, as the next but one
     "skgn.targets.RegressionTarget",
+    "skgn.targets.RobustTarget",
 ]
 
 _STAMP = "_skgn_version"

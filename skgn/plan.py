@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +11,10 @@ import torch
 from .backend import torch_threads
 from .batches import Batches, plan_batches
 from .candidates import COMPARED_ROWS, Start
-from .directions import Direction, choose
-from .jacobian import Jacobian, gram_flops
+from .direction import Direction
+from .directions import choose
+from .jacobian import gram_flops
+from .memory import Extent
 from .network import Network
 from .problem import Problem
 
@@ -36,7 +38,7 @@ class Plan:
     first_rows: int
     searches: bool
     batches: Mapping[Network, Batches]
-    directions: Mapping[tuple[Network, int], Callable[[Jacobian, float], Direction]]
+    directions: Mapping[tuple[Network, int], type[Direction]]
     flops: float
 
     @classmethod
@@ -69,19 +71,19 @@ class Plan:
     ) -> Plan:
         n, c = problem.n_samples, problem.n_columns
 
-        def direction(network: Network, rows: int) -> Callable[[Jacobian, float], Direction]:
+        def direction(network: Network, rows: int) -> type[Direction]:
             in_batches = batches.get(network) if rows == n else None
-            return choose(
-                problem.solver if in_batches is None else in_batches.solver,
+            extent = Extent(
                 network,
                 problem.rows_in_memory(rows) if in_batches is None else min(rows, in_batches.rows),
                 c,
+                problem.dtype,
                 problem.device,
-                dtype=problem.dtype,
-                evidence=_estimates_priors(starts),
                 candidates=len(starts) if rows == first_rows else n_members,
                 workers=n_workers,
             )
+            solver = problem.solver if in_batches is None else in_batches.solver
+            return choose(solver, extent, _estimates_priors(starts))
 
         networks = _networks(starts)
         directions = {(network, rows): direction(network, rows) for network in networks for rows in (first_rows, n)}

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .backend import chunks, torch_threads
-from .directions import Dual, woodbury_blocks
+from .dual import woodbury_blocks
 from .jacobian import Factors, Jacobian
 from .network import Network
 from .training import Training
@@ -100,12 +100,12 @@ def laplace(training: Training) -> Posterior | None:
     factor = training.direction.posterior_factor(precision)
     if factor is None:
         return None
-    dual = isinstance(training.direction, Dual)
+    of_rows = training.direction.posterior_of_rows
     return Posterior(
         factor=factor.cpu().numpy(),
         precision=[a.cpu().numpy().copy() for a in precision],
         scale=prior.total_weight / float(scale.log().mean().exp()),
         noise_variance=(loss.variance_factor * scale).cpu().numpy().copy(),
-        inputs=objective.U.double().cpu().numpy() if dual else None,
-        roots=training.jacobian.root(slice(0, len(objective.U))).double().cpu().numpy() if dual else None,
+        inputs=objective.U.double().cpu().numpy() if of_rows else None,
+        roots=training.jacobian.root(slice(0, len(objective.U))).double().cpu().numpy() if of_rows else None,
     )

@@ -14,6 +14,7 @@ from torch import nn
 
 from .backend import linear_algebra_device, resolve_device
 from .damping import DampingRule
+from .directions import lacking
 from .ensemble import Ensemble, Member
 from .estimator import BaseGN
 from .mixture import voters
@@ -466,17 +467,7 @@ def posteriors(regressor: GNRegressor) -> list[Posterior]:
 
 def _what_lacks(regressor: GNRegressor, member: Member) -> str:
     """What a member without a posterior lacks, and how to have it."""
-    if member.solver == "cg":
-        return (
-            "a factorisation, for the posterior of the weights, and solver='cg' has none: refit with "
-            "solver='primal' or 'dual' (solver='auto' took 'cg' if neither fits in memory)"
-        )
-    if regressor.batch_size is not None and member.solver == "dual":
-        return (
-            "the posterior of all rows, and batches solved in the dual never see their system: refit with "
-            "solver='primal' or batch_size=None"
-        )
-    return (
+    return lacking(member.solver, in_batches=regressor.batch_size is not None) or (
         "weights determined by data and prior; this fit had "
         f"l2_regularization={regressor.l2_regularization!r}: refit with a positive one or 'evidence'"
     )

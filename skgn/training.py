@@ -21,12 +21,13 @@ from torch import Tensor
 
 from .backend import memory_budget
 from .damping import DampingRule, Iterate
-from .directions import Direction, Primal, smallest_eigenvalue, spectrum
+from .direction import Direction, smallest_eigenvalue, spectrum
 from .evidence import Prior
 from .jacobian import Jacobian
 from .losses import Loss
 from .memory import readout_memory
 from .objective import Evaluation, Objective
+from .primal import Primal
 
 __all__ = ["CONVERGED", "HISTORY", "STATUS", "Settings", "Step", "Training", "Watch"]
 

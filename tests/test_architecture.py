@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from skgn.directions import DIRECTIONS
+
 PACKAGE = Path(__file__).parents[1] / "skgn"
 TABLE = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
 
@@ -64,3 +66,44 @@ def test_importing_the_package_loads_nothing_that_draws():
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert loaded == []
+
+
+#: The files that know a solver by name: each direction's own, and their registry.
+SOLVERS = {direction.__module__.removeprefix("skgn.") for direction in DIRECTIONS.values()} | {"directions"}
+
+
+def told_apart(path):
+    """Lines of a file that name a solver outside docstrings, or ask whether something is of a direction's class."""
+    tree, names = ast.parse(path.read_text(encoding="utf-8")), "|".join(DIRECTIONS)
+    classes = {direction.__name__ for direction in DIRECTIONS.values()}
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            if re.fullmatch(names, node.value) or re.search(rf"""["']({names})["']""", node.value):
+                yield node.lineno
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("isinstance", "issubclass"):
+            if classes & {getattr(part, "id", "") for part in ast.walk(node)}:
+                yield node.lineno
+        elif isinstance(node, ast.Compare):
+            if classes & {getattr(part, "id", "") for part in [node.left, *node.comparators]}:
+                yield node.lineno
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_other_file_tells_solvers_apart(path):
+    """So that a new one is a file and an entry."""
+    if path.stem not in SOLVERS:
+        assert not list(told_apart(path))
+
+
+def test_files_that_tell_solvers_apart_are_found(tmp_path):
+    path = tmp_path / "file.py"
+    path.write_text(
+        '"""A docstring may say "dual"."""\n'
+        'a = solver == "cg"\n'
+        "b = \"refit with solver='primal'\"\n"
+        "c = isinstance(direction, Dual | Primal)\n"
+        "d = choose() is ConjugateGradient\n"
+        'e = "a primal solver", Primal(jacobian, S)\n'
+    )
+    assert sorted(told_apart(path)) == [2, 3, 4, 5]

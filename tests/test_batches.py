@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from skgn import GNClassifier, GNRegressor
 from skgn.batches import Batches, BatchSteps, plan_batches
 from skgn.damping import Constant, GainRatio
+from skgn.diagnostics import diagnose
 from skgn.feedforward import FeedForward
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.objective import Objective
@@ -316,8 +317,12 @@ def test_early_stopping_watches_the_passes():
 def test_batches_in_the_dual_have_no_posterior_and_the_error_says_what_has():
     X, y = regression(200)
     plain = PLAIN | {"l2_regularization": 1e-2, "max_iter": 2}
+    dual = GNRegressor(**plain, batch_size=10, solver="dual").fit(X, y)
     with pytest.raises(ValueError, match="refit with solver='primal' or batch_size=None"):
-        GNRegressor(**plain, batch_size=10, solver="dual").fit(X, y).predict(X, return_std=True)
+        dual.predict(X, return_std=True)
+    # Nor do the reports blame the penalty.
+    report = str(diagnose(dual, X, y, verbose=False))
+    assert "unknown: solver dual does not tell" in report and "solver dual has none" in report
     _, std = GNRegressor(**plain, batch_size=10, solver="primal").fit(X, y).predict(X, return_std=True)
     assert (std > 0).all()
 

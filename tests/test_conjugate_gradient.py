@@ -8,17 +8,21 @@ from dense import draw
 from scipy.sparse.linalg import cg
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, Ridge
-from test_directions import CASES, CPU, Linearisation, relative
+from test_directions import CASES, Linearisation, relative
 
+import skgn.conjugate_gradient
 import skgn.directions
 from skgn import GNClassifier, GNRegressor
 from skgn.conjugate_gradient import ConjugateGradient, forcing_term
-from skgn.directions import Dual, Primal, choose, spectrum
+from skgn.direction import spectrum
+from skgn.directions import DIRECTIONS, choose
+from skgn.dual import Dual
 from skgn.feedforward import FeedForward
 from skgn.jacobian import Jacobian
 from skgn.losses import SquaredError
-from skgn.memory import training_memory
+from skgn.memory import Extent
 from skgn.objective import Objective
+from skgn.primal import Primal
 
 unconverged = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -182,13 +186,6 @@ def test_riemannian_norm_of_two_weights_is_exact():
     assert found == pytest.approx(value, rel=1e-9)
 
 
-@each_case
-def test_trace_is_that_of_the_gauss_newton_matrix(case):
-    problem = Linearisation(*CASES[case])
-    trace = ConjugateGradient(problem.operator, problem.S).trace()
-    assert trace == pytest.approx(float(problem.G.trace()), rel=1e-10)
-
-
 @pytest.mark.parametrize("damping", [0.0, 1.0])
 def test_non_finite_jacobian_gives_a_step_that_can_be_rejected(damping):
     network = FeedForward(2, 1, (4,))
@@ -207,7 +204,7 @@ def test_spectrum_of_a_system_that_fits_is_exact_and_of_a_larger_one_refused(mon
     direction = ConjugateGradient(problem.operator, problem.S)
     eigenvalues = np.linalg.eigvalsh((problem.J @ problem.J.T / problem.S).numpy())[[0, -1]]
     np.testing.assert_allclose(spectrum(problem.operator, direction, problem.S), eigenvalues, rtol=1e-8, atol=1e-13)
-    monkeypatch.setattr(skgn.directions, "available_memory", lambda device: 1e3)
+    monkeypatch.setattr(skgn.conjugate_gradient, "available_memory", lambda device: 1e3)
     with pytest.raises(ValueError, match=r"record_spectrum=True.*solver='cg'"):
         spectrum(problem.operator, direction, problem.S)
 
@@ -218,7 +215,7 @@ def test_spectrum_of_a_system_that_fits_is_exact_and_of_a_larger_one_refused(mon
 @pytest.mark.parametrize("solver", ["primal", "dual", "cg"])
 def test_estimated_memory_grows_with_all_it_depends_on(solver):
     def bytes_(units=400, n=3000, c=2, **more):
-        return training_memory(solver, FeedForward(10, c, (units,)), n, c, **more)
+        return DIRECTIONS[solver].memory(Extent(FeedForward(10, c, (units,)), n, c, **more))
 
     assert bytes_() < min(bytes_(units=800), bytes_(n=6000), bytes_(c=4))
     assert bytes_() < bytes_(candidates=3) < bytes_(candidates=3, workers=2) < bytes_(candidates=3, workers=3)
@@ -230,8 +227,8 @@ def test_estimated_memory_grows_with_all_it_depends_on(solver):
 
 def test_conjugate_gradients_take_over_where_no_factorisation_fits(monkeypatch):
     network, n = FeedForward(50, 2, (2000,)), 20_000
-    needs = {solver: training_memory(solver, network, n, 2) for solver in ("primal", "dual", "cg")}
-    assert choose("cg", network, n, 2, CPU) is ConjugateGradient
+    needs = {name: direction.memory(Extent(network, n, 2)) for name, direction in DIRECTIONS.items()}
+    assert choose("cg", Extent(network, n, 2)) is ConjugateGradient
     for available, expected in [
         (max(needs.values()), Primal),  # the dual system is smaller here but takes longer
         (min(needs["primal"], needs["dual"]), Primal if needs["primal"] < needs["dual"] else Dual),
@@ -239,24 +236,24 @@ def test_conjugate_gradients_take_over_where_no_factorisation_fits(monkeypatch):
         (needs["cg"], ConjugateGradient),
     ]:
         monkeypatch.setattr(skgn.directions, "available_memory", lambda device, available=available: available)
-        chosen = choose("auto", network, n, 2, CPU)
+        chosen = choose("auto", Extent(network, n, 2))
         if available < max(needs.values()):
             assert chosen is expected
     monkeypatch.setattr(skgn.directions, "available_memory", lambda device: needs["cg"] - 1)
     for solver in ("auto", "cg"):
         with pytest.raises(ValueError, match=rf"solver='cg' needs .* GB \({network.n_weights} weights\)"):
-            choose(solver, network, n, 2, CPU)
+            choose(solver, Extent(network, n, 2))
 
 
 def test_evidence_never_takes_conjugate_gradients_but_hears_of_them(monkeypatch):
     network, n = FeedForward(50, 1, (2000,)), 20_000
     with pytest.raises(ValueError, match=r"'evidence' needs a factorisation; solver='cg' takes a float"):
-        choose("cg", network, n, 1, CPU, evidence=True)
-    need = training_memory("cg", network, n, 1)
+        choose("cg", Extent(network, n, 1), evidence=True)
+    need = ConjugateGradient.memory(Extent(network, n, 1))
     monkeypatch.setattr(skgn.directions, "available_memory", lambda device: need)
     for solver in ("auto", "primal", "dual"):
         with pytest.raises(ValueError, match=r"solver='cg' with a float l2_regularization such as 1e-3 needs .* GB"):
-            choose(solver, network, n, 1, CPU, evidence=True)
+            choose(solver, Extent(network, n, 1), evidence=True)
 
 
 # --- The estimators
@@ -387,8 +384,8 @@ def test_auto_trains_with_conjugate_gradients_where_memory_is_short(monkeypatch)
     model = GNClassifier((300,), l2_regularization=1e-3, n_estimators=1, max_iter=3, random_state=0)
     network = FeedForward(6, 3, (300,), n_straight=3)
     # Evidence compares three candidates.
-    available = training_memory("cg", network, 300, 3, candidates=3)
-    assert min(training_memory(solver, network, 300, 3) for solver in ("primal", "dual")) > available
+    available = ConjugateGradient.memory(Extent(network, 300, 3, candidates=3))
+    assert min(direction.memory(Extent(network, 300, 3)) for direction in (Primal, Dual)) > available
     monkeypatch.setattr("skgn.directions.available_memory", lambda device: available)
     assert model.fit(X, y).solver_ == "cg"
     with pytest.raises(ValueError, match=r"solver='cg' with a float l2_regularization such as 1e-3 needs"):

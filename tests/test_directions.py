@@ -7,15 +7,20 @@ import torch
 from dense import draw
 
 import skgn.directions
-from skgn.directions import Dual, Primal, choose, spectrum
+from skgn.conjugate_gradient import ConjugateGradient
+from skgn.direction import spectrum
+from skgn.directions import DIRECTIONS, choose, choose_for_batches, lacking, serves_evidence
+from skgn.dual import Dual
 from skgn.feedforward import FeedForward
 from skgn.jacobian import Jacobian
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
-from skgn.memory import training_memory
+from skgn.memory import Extent
 from skgn.objective import Objective
+from skgn.primal import Primal
 
-DIRECTIONS = [Primal, Dual]
-CPU = torch.device("cpu")
+#: Directions that solve the system to the last digits, and those that know its inverse: every one of the registry.
+EXACT = [direction for direction in DIRECTIONS.values() if direction.exact]
+WITH_TRACES = [direction for direction in DIRECTIONS.values() if not direction.lacks]
 
 
 class Linearisation:
@@ -77,7 +82,7 @@ def relative(a, b):
 
 @each_case
 @pytest.mark.parametrize("damping", [0.0, 1e-3, 1.0, 1e4])
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", EXACT)
 def test_step_solves_the_damped_system(direction, damping, problem):
     precision = problem.precision()
     step = direction(problem.operator, problem.S).solve(problem.gradient, precision, damping)
@@ -87,15 +92,16 @@ def test_step_solves_the_damped_system(direction, damping, problem):
 
 @each_case
 @pytest.mark.parametrize("damping", [1e2, 1.0, 1e-3, 1e-6])
-def test_primal_and_dual_take_the_same_step(damping, problem):
-    primal, dual = (d(problem.operator, problem.S) for d in DIRECTIONS)
-    a = primal.solve(problem.gradient, problem.zeros(), damping)
-    b = dual.solve(problem.gradient, problem.zeros(), damping)
-    assert relative(a, b) < 1e-8
+def test_all_exact_directions_take_the_same_step(damping, problem):
+    first, *others = (
+        direction(problem.operator, problem.S).solve(problem.gradient, problem.zeros(), damping) for direction in EXACT
+    )
+    assert others
+    assert max(relative(step, first) for step in others) < 1e-8
 
 
 @each_case
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", EXACT)
 def test_one_direction_serves_every_damping_in_any_order(direction, problem):
     shared = direction(problem.operator, problem.S)
     trials = [(problem.precision(), 0.1), (problem.zeros(), 1e-2), (problem.zeros(), 10.0), (problem.precision(4), 0.0)]
@@ -106,7 +112,7 @@ def test_one_direction_serves_every_damping_in_any_order(direction, problem):
 
 
 @each_case
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", EXACT)
 def test_pure_gauss_newton_takes_the_shortest_step(direction, problem):
     """Without prior and damping the system may be singular; the step is then the least-squares one of least norm."""
     step = direction(problem.operator, problem.S).solve(problem.gradient, problem.zeros(), 0.0)
@@ -114,7 +120,7 @@ def test_pure_gauss_newton_takes_the_shortest_step(direction, problem):
     assert relative(step, torch.from_numpy(expected)) < 1e-5
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", EXACT)
 @pytest.mark.parametrize(("n", "d"), [(6, 10), (30, 4)])
 def test_a_linear_model_is_solved_by_one_undamped_step(direction, n, d):
     """From weights 0 the step is NumPy's minimum-norm least-squares solution, duplicated columns included."""
@@ -133,7 +139,7 @@ def test_a_linear_model_is_solved_by_one_undamped_step(direction, n, d):
 
 
 @each_case
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", EXACT)
 @pytest.mark.parametrize("after_solve", [False, True])
 def test_riemannian_norm_is_that_of_the_projected_output_gradient(direction, after_solve, problem):
     solver = direction(problem.operator, problem.S)
@@ -144,7 +150,7 @@ def test_riemannian_norm_is_that_of_the_projected_output_gradient(direction, aft
     assert solver.riemannian_norm(problem.gradient) == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", EXACT)
 def test_riemannian_norm_is_the_whole_residual_where_the_network_can_move_it_anywhere(direction):
     """With P > n and full rank nothing of the residual is out of reach: its root mean square, weighted."""
     network, n = FeedForward(4, 1, (30,), "tanh"), 12
@@ -158,7 +164,7 @@ def test_riemannian_norm_is_the_whole_residual_where_the_network_can_move_it_any
 
 
 @each_case
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", DIRECTIONS.values())
 def test_spectrum_is_that_of_the_smaller_system(direction, problem):
     solver = direction(problem.operator, problem.S)
     J = problem.J / math.sqrt(problem.S)
@@ -170,7 +176,7 @@ def test_spectrum_is_that_of_the_smaller_system(direction, problem):
 
 
 @each_case
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", WITH_TRACES)
 def test_inverse_traces_match_the_dense_inverse(direction, problem):
     precision = problem.precision()
     traces, log_determinant = direction(problem.operator, problem.S).inverse_traces(precision)
@@ -183,7 +189,7 @@ def test_inverse_traces_match_the_dense_inverse(direction, problem):
 
 @each_case
 @pytest.mark.parametrize("budget", ["256", "0.002"], ids=["one-chunk", "chunks"])
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", WITH_TRACES)
 def test_output_blocks_match_the_dense_inverse(direction, budget, problem, monkeypatch):
     """At the samples of the system and at others, in any number."""
     monkeypatch.setenv("SKGN_MEMORY_BUDGET_MB", budget)
@@ -198,13 +204,13 @@ def test_output_blocks_match_the_dense_inverse(direction, budget, problem, monke
         torch.testing.assert_close(blocks, expected, rtol=1e-7, atol=1e-9 * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", WITH_TRACES)
 def test_output_blocks_of_a_singular_system_are_none(direction):
     problem = Linearisation(*CASES["wide"])
     assert direction(problem.operator, problem.S).output_blocks([-p for p in problem.precision()]) is None
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", WITH_TRACES)
 def test_inverse_traces_of_a_singular_system_are_nan(direction):
     problem = Linearisation(*CASES["wide"])
     traces, log_determinant = direction(problem.operator, problem.S).inverse_traces([-p for p in problem.precision()])
@@ -212,11 +218,41 @@ def test_inverse_traces_of_a_singular_system_are_nan(direction):
     assert all(bool(torch.isnan(trace).all()) for trace in traces)
 
 
+@each_case
+@pytest.mark.parametrize("direction", WITH_TRACES)
+def test_posterior_factor_is_that_of_the_system_it_says(direction, problem):
+    precision = problem.precision()
+    factor = direction(problem.operator, problem.S).posterior_factor(precision)
+    a = problem.network.expand(precision)
+    if direction.posterior_of_rows:
+        system = problem.S * torch.eye(len(problem.J)).double() + problem.J @ torch.diag(1 / a) @ problem.J.T
+    else:
+        system = problem.G + torch.diag(a)
+    torch.testing.assert_close(factor @ factor.T, system, rtol=1e-9, atol=1e-12 * float(system.abs().max()))
+
+
+@each_case
+@pytest.mark.parametrize("direction", DIRECTIONS.values())
+def test_trace_is_that_of_the_gauss_newton_matrix(direction, problem):
+    assert direction(problem.operator, problem.S).trace() == pytest.approx(float(problem.G.trace()), rel=1e-10)
+
+
+@pytest.mark.parametrize("direction", [d for d in DIRECTIONS.values() if d.lacks])
+def test_a_direction_that_lacks_a_posterior_has_no_part_of_one(direction):
+    problem = Linearisation(*CASES["tall"])
+    solver, precision = direction(problem.operator, problem.S), problem.precision()
+    traces, log_determinant = solver.inverse_traces(precision)
+    assert math.isnan(log_determinant)
+    assert all(bool(torch.isnan(trace).all()) for trace in traces)
+    assert solver.output_blocks(precision) is None and solver.posterior_factor(precision) is None
+    assert direction.lacks_in_batches, "batches have no more than all rows at once"
+
+
 # Single precision: the operator is float32, the system is solved in float64.
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", EXACT)
 def test_single_precision_steps_are_close(case, direction):
     problem = Linearisation(*CASES[case], dtype=torch.float32)
     step = direction(problem.operator, problem.S).solve(problem.gradient, problem.precision(), 1e-2)
@@ -226,7 +262,7 @@ def test_single_precision_steps_are_close(case, direction):
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", EXACT)
 def test_single_precision_rounding_is_not_mistaken_for_curvature(case, direction):
     """No gradient is longer in the Riemannian norm than the residual it comes from, nor nan."""
     problem = Linearisation(*CASES[case], dtype=torch.float32)
@@ -238,7 +274,7 @@ def test_single_precision_rounding_is_not_mistaken_for_curvature(case, direction
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", EXACT)
 def test_single_precision_keeps_the_shortest_step_short(case, direction):
     """Eigenvalues that are 0 but for the rounding of float32 add nothing; the step still fits what it can."""
     problem, exact = Linearisation(*CASES[case], dtype=torch.float32), Linearisation(*CASES[case])
@@ -251,7 +287,7 @@ def test_single_precision_keeps_the_shortest_step_short(case, direction):
     assert decrease > 0.4 * float(0.5 * exact.gradient @ pinv @ exact.gradient)
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", EXACT)
 @pytest.mark.parametrize("damping", [0.0, 1.0])
 def test_non_finite_jacobian_gives_a_step_that_can_be_rejected(direction, damping):
     network = FeedForward(2, 1, (4,))
@@ -267,6 +303,21 @@ def test_non_finite_jacobian_gives_a_step_that_can_be_rejected(direction, dampin
 # choose
 
 
+def test_each_direction_stands_under_its_own_name():
+    assert all(name == direction.name for name, direction in DIRECTIONS.items())
+
+
+def test_what_a_solver_is_good_for():
+    assert serves_evidence("auto") and serves_evidence("dual") and not serves_evidence("cg")
+    assert not lacking("primal", in_batches=True) and not lacking("dual", in_batches=False)
+    assert "all rows" in lacking("dual", in_batches=True)
+    assert "factorisation" in lacking("cg", in_batches=False)
+    batch = Extent(FeedForward(10, 2, (20,)), 5, 2)
+    assert choose_for_batches("auto", batch, evidence=False) is Dual
+    assert choose_for_batches("auto", batch, evidence=True) is Primal
+    assert choose_for_batches("cg", batch, evidence=False) is ConjugateGradient
+
+
 @pytest.mark.parametrize(
     ("network", "n", "expected"),
     [
@@ -277,20 +328,21 @@ def test_non_finite_jacobian_gives_a_step_that_can_be_rejected(direction, dampin
     ],
 )
 def test_auto_takes_the_cheaper_space(network, n, expected):
-    assert choose("auto", network, n, network.n_outputs, CPU) is expected
-    assert choose("primal", network, n, network.n_outputs, CPU) is Primal
-    assert choose("dual", network, n, network.n_outputs, CPU) is Dual
+    assert choose("auto", Extent(network, n, network.n_outputs)) is expected
+    assert choose("primal", Extent(network, n, network.n_outputs)) is Primal
+    assert choose("dual", Extent(network, n, network.n_outputs)) is Dual
 
 
 def test_auto_gives_way_to_the_space_that_fits(monkeypatch):
     network, n = FeedForward(5, 1, (300,)), 1000
-    assert choose("auto", network, 20_000, 1, CPU) is Primal
+    assert choose("auto", Extent(network, 20_000, 1)) is Primal
     # 2106 weights against 1000 rows: room for the smaller system only.
-    need = {solver: training_memory(solver, network, n, 1) for solver in ("primal", "dual")}
-    assert need["dual"] < need["primal"]
-    monkeypatch.setattr(skgn.directions, "available_memory", lambda device: need["dual"])
-    assert choose("auto", network, n, 1, CPU) is Dual
-    assert choose("auto", network, n, 1, CPU, evidence=True) is Dual
+    extent = Extent(network, n, 1)
+    need = Dual.memory(extent)
+    assert need < Primal.memory(extent)
+    monkeypatch.setattr(skgn.directions, "available_memory", lambda device: need)
+    assert choose("auto", Extent(network, n, 1)) is Dual
+    assert choose("auto", Extent(network, n, 1), evidence=True) is Dual
 
 
 @pytest.mark.parametrize("solver", ["auto", "primal", "dual"])
@@ -298,16 +350,16 @@ def test_a_system_beyond_memory_is_refused_with_a_way_out(solver, monkeypatch):
     network, n = FeedForward(9, 1, (100,)), 5000
     monkeypatch.setattr(skgn.directions, "available_memory", lambda device: 2.0**23)
     with pytest.raises(ValueError, match=rf"needs .* GB .*{network.n_weights} weights.*but 0.00781 GB are") as error:
-        choose(solver, network, n, 1, CPU)
+        choose(solver, Extent(network, n, 1))
     # The suggestion holds what it promises.
     width = int(str(error.value).split("hidden_layer_sizes=(")[1].split(",")[0])
     assert width >= 1
-    assert choose("primal", FeedForward(9, 1, (width,)), n, 1, CPU) is Primal
+    assert choose("primal", Extent(FeedForward(9, 1, (width,)), n, 1)) is Primal
 
 
 def test_the_other_solver_is_named_where_it_would_fit(monkeypatch):
     monkeypatch.setattr(skgn.directions, "available_memory", lambda device: 2.0**23)
     with pytest.raises(ValueError, match=r"solver='primal' needs .*solver='dual' needs .* would fit"):
-        choose("primal", FeedForward(9, 1, (100,)), 50, 1, CPU)
+        choose("primal", Extent(FeedForward(9, 1, (100,)), 50, 1))
     with pytest.raises(ValueError, match=r"solver='dual' needs .*solver='primal' needs .* would fit"):
-        choose("dual", FeedForward(9, 1, (5,)), 5000, 1, CPU)
+        choose("dual", Extent(FeedForward(9, 1, (5,)), 5000, 1))

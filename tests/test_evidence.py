@@ -12,12 +12,12 @@ from sklearn.linear_model import ARDRegression, BayesianRidge
 from sklearn.preprocessing import scale
 
 from skgn import GNClassifier, GNRegressor
-from skgn.directions import Primal
 from skgn.ensemble import Ensemble
 from skgn.evidence import EvidencePrior, prior_groups
 from skgn.feedforward import FeedForward
 from skgn.losses import SquaredError
 from skgn.objective import Objective
+from skgn.primal import Primal
 from skgn.relevance import feature_sensitivity
 
 LINEAR = {

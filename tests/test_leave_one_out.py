@@ -15,13 +15,14 @@ from sklearn.metrics import log_loss
 
 from skgn import GNClassifier
 from skgn.damping import GainRatio, as_rule
-from skgn.directions import Dual, Primal
+from skgn.dual import Dual
 from skgn.evidence import EvidencePrior, FixedPrior, prior_groups
 from skgn.feedforward import FeedForward
 from skgn.leave_one_out import LeftOut, leave_one_out, log_likelihood, predictive_score, temperature
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.mixture import equal_weights
 from skgn.objective import Objective
+from skgn.primal import Primal
 from skgn.training import Settings, Training
 
 each_direction = pytest.mark.parametrize("direction", [Primal, Dual])

@@ -4,7 +4,7 @@
 
 Writes OUT.csv and OUT.png and prints the table. Each case runs in a process of its own: two iterations on random data.
 Measured is what the peak of resident memory exceeds, during `fit`, that after imports, data and a small fit;
-estimated is `skgn.memory.training_memory`. Needs Linux, for /proc. Set OMP_NUM_THREADS=1 for one thread.
+estimated is `Direction.memory` of the solver. Needs Linux, for /proc. Set OMP_NUM_THREADS=1 for one thread.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from skgn import GNClassifier, GNRegressor
+from skgn.directions import DIRECTIONS
 from skgn.feedforward import FeedForward
-from skgn.memory import training_memory
+from skgn.memory import Extent
 
 ITERATIONS = 2
 MEGABYTE = 2**20
@@ -102,8 +103,8 @@ def measure(case: Case) -> dict[str, Any]:
     ).fit(X, y)
     seconds, measured = time.perf_counter() - start, status("VmHWM") - before
     network: FeedForward = model.estimators_[0].network
-    dtype = getattr(torch, case.dtype)
-    estimated = training_memory(case.solver, network, case.n, case.k, dtype, candidates=case.members) / MEGABYTE
+    extent = Extent(network, case.n, case.k, getattr(torch, case.dtype), candidates=case.members)
+    estimated = DIRECTIONS[case.solver].memory(extent) / MEGABYTE
     hidden = "-".join(map(str, case.hidden))
     values = [case.solver, case.n, case.d, case.k, hidden, case.l2, case.members, case.dtype, network.n_weights]
     return dict(zip(FIELDS, [*values, estimated, measured, seconds], strict=True))

@@ -27,7 +27,7 @@ from skgn.jacobian import Jacobian, gram_flops
 #: Passes through the network an iteration, in multiply-adds of n P each: trial, gradient, re-estimates.
 PASSES = 6
 
-#: Factorisations and inverses an iteration, in multiply-adds of P^3; measured, as in skgn.directions.
+#: Factorisations and inverses an iteration, in multiply-adds of P^3; measured, as in skgn.primal.
 CUBIC = 1.3
 
 #: Passes a product with G takes: forward tangent and back-propagation of all layers.

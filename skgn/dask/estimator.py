@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ..ensemble import Ensemble
 from ..estimator import BaseGN
 from ..inputs import Table
+from ..primal import Primal
 from ..problem import Problem
 from ..relevance import SENSITIVITY_ROWS, Sensitivity, feature_sensitivity
 from ..tables import TableReader, categorical_columns
@@ -112,9 +113,10 @@ class DaskGN(BaseGN):
     def _check_parameters(self) -> None:
         """Refuse also parameters that have no distributed form."""
         super()._check_parameters()
-        if self.solver not in ("auto", "primal"):
+        if self.solver not in ("auto", Primal.name):
             raise ValueError(
-                f"solver={self.solver!r} needs all rows in one place; on dask use 'primal', or 'auto', which is that."
+                f"solver={self.solver!r} needs all rows in one place; on dask use {Primal.name!r}, or 'auto', which is "
+                "that."
             )
         if isinstance(self.standardize, str) and self.standardize != "robust":
             raise ValueError(

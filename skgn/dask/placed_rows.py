@@ -16,6 +16,7 @@ from ..losses import Loss
 from ..memory import system_memory
 from ..network import Network
 from ..preprocessing import TargetScaler
+from ..primal import Primal
 from ..rows import Raw, Rows, TrainingRows
 from ..target_scalers import TargetScaling
 from ..targets import Target
@@ -110,7 +111,7 @@ class PlacedRows(TrainingRows):
             Y=nothing,
             sample_weight=nothing,
             validation=None,
-            solver="primal",
+            solver=Primal.name,
             batch_size=None,
             device=resolve_device("cpu"),
             shards=self.shards.map(partial(scale, scalers=dict(table.scalings), encode=target.transform)),

@@ -1,0 +1,162 @@
+"""The direction of the samples' system: Woodbury's identity, with a Cholesky factorisation of n c x n c.
+
+With M = diag(a) + damping I and the kernel K = J M^-1 J':
+
+    step = -M^-1 (g - J' (S I + K)^-1 J M^-1 g)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from .backend import chunks
+from .conjugate_gradient import ConjugateGradient
+from .direction import Direction, RememberedDiagonal, unit_precision
+from .jacobian import KERNEL_ROWS, Factors, Jacobian
+from .linear_algebra import cholesky_solve, minimum_norm, rounding_unit, shifted_cholesky, solve_in_range, to_solver
+from .memory import Extent, chunk_memory
+
+__all__ = ["Dual", "woodbury_blocks"]
+
+#: Cost of an iteration with evidence, rejected steps included, in multiply-adds of a matrix product (measured):
+#: factorisations and inverse per (n c)^3, kernels and traces per entry and feature.
+_CUBIC, _ENTRIES = 1.6, 5.0
+
+
+class Dual(Direction):
+    """Cholesky factorisation of the n c x n c system, without any array of P x P or n c x P."""
+
+    name: ClassVar[str] = "dual"
+    lacks: ClassVar[str] = ""
+    lacks_in_batches: ClassVar[str] = (
+        "the posterior of all rows, and batches solved in the dual never see their system: refit with "
+        "solver='primal' or batch_size=None"
+    )
+    posterior_of_rows: ClassVar[bool] = True
+
+    def __init__(self, jacobian: Jacobian, total_weight: float) -> None:
+        self._J, self._S, self._eps = jacobian, total_weight, rounding_unit(jacobian.w)
+        self._scale: list[Tensor] = []
+        self._K = torch.empty(0)
+
+    @classmethod
+    def system_size(cls, extent: Extent) -> int:
+        return extent.rows
+
+    @classmethod
+    def workspace(cls, extent: Extent) -> float:
+        # The rows of all samples, joined, and a block of the products of rows.
+        n, rows, item = extent.n, extent.rows, extent.dtype.itemsize
+        joined = item * sum(rows * out + n * into for out, into in extent.network.shapes)
+        tapes = 0 if extent.keeps_linearisation else extent.tapes
+        return joined + tapes + chunk_memory(n, 3 * extent.c * rows * item, extent.device, KERNEL_ROWS) / 3
+
+    @classmethod
+    def flops(cls, extent: Extent) -> float:
+        features = sum(out * extent.c + into for out, into in extent.network.shapes)
+        return _ENTRIES * extent.rows * extent.n * features + _CUBIC * extent.rows**3
+
+    @classmethod
+    def remembered(cls) -> RememberedDiagonal:
+        # All rows may leave no room for a factorisation.
+        return RememberedDiagonal(cls, ConjugateGradient)
+
+    def kernel(self, inverse_scale: list[Tensor]) -> Tensor:
+        """Compute K = J M^-1 J' in float64; a multiple of the last one is not computed again."""
+        if self._scale:
+            ratio = torch.cat(inverse_scale) / torch.cat(self._scale)
+            if float(ratio.max() - ratio.min()) <= 1e-15 * float(ratio.max()):
+                return self._K * ratio[0]
+        self._scale, self._K = inverse_scale, torch.empty(0)  # two kernels at once would be one too many
+        self._K = to_solver(self._J.kernel([m.to(self._J.w) for m in inverse_scale]))
+        return self._K
+
+    def solve(self, gradient: Tensor, precision: list[Tensor], damping: float) -> Tensor:
+        M = [a + damping for a in precision]
+        if max(float(m.max()) for m in M) <= 0:
+            # G^+ g = S J' (J J')^+ (J J')^+ J g
+            K = self.kernel([torch.ones_like(a) for a in precision])
+            return -self._S * self._rmatvec(minimum_norm(K, self._matvec(gradient), self._eps, power=2))
+        inverse = self._J.network.expand([1 / m for m in M])
+        L = shifted_cholesky(self.kernel([1 / m for m in M]), self._S)
+        if L is None:
+            return torch.full_like(gradient, torch.nan)
+
+        def apply(g: Tensor) -> Tensor:
+            t = inverse * g
+            return t - inverse * self._rmatvec(cholesky_solve(L, self._matvec(t)))
+
+        step = apply(gradient)
+        # For small damping the two terms nearly cancel; one step of iterative refinement restores the digits.
+        residual = gradient - step / inverse - self._rmatvec(self._matvec(step)) / self._S
+        return -(step + apply(residual))
+
+    def trace(self) -> float:
+        return float(self._J.trace()) / self._S
+
+    def riemannian_norm(self, gradient: Tensor) -> float:
+        if not self._scale:
+            self.kernel(unit_precision(self._J.network, gradient))
+        # For the residual r in root space S g = J'r; then K^+ J M^-1 J' r is the projection of r.
+        v = self._matvec(self._J.network.expand(self._scale) * gradient) * self._S
+        return float(solve_in_range(self._K, v, self._eps).norm()) / math.sqrt(self._S)
+
+    def spectrum_matrix(self, jacobian: Jacobian, total_weight: float) -> Tensor:
+        rows, P = jacobian.shape
+        if rows >= P:
+            return super().spectrum_matrix(jacobian, total_weight)
+        return self.kernel(unit_precision(jacobian.network, jacobian.w)) / total_weight
+
+    def inverse_traces(self, precision: list[Tensor]) -> tuple[list[Tensor], float]:
+        L = self.posterior_factor(precision)
+        if L is None:
+            return super().inverse_traces(precision)
+        traces = self._J.inverse_traces(torch.cholesky_inverse(L), [1 / a for a in precision])
+        log_determinant = float(self._J.network.expand(precision).log().sum()) + 2 * float(L.diagonal().log().sum())
+        return traces, log_determinant - len(L) * math.log(self._S)
+
+    def output_blocks(self, precision: list[Tensor]) -> Callable[[Jacobian], Tensor] | None:
+        L = self.posterior_factor(precision)
+        if L is None:
+            return None
+
+        solve, training = partial(torch.linalg.solve_triangular, L, upper=False), self._J.factors()
+
+        def blocks(outputs: Jacobian) -> Tensor:
+            parts = chunks(len(outputs.U), 8 * 3 * outputs.c * len(L), outputs.U.device)
+            return torch.cat(
+                [woodbury_blocks(solve, training, outputs.at(rows).factors(), precision) for rows in parts]
+            )
+
+        return blocks
+
+    def posterior_factor(self, precision: list[Tensor]) -> Tensor | None:
+        if min(float(a.min()) for a in precision) <= 0:
+            return None
+        return shifted_cholesky(self.kernel([1 / a for a in precision]), self._S)
+
+    def _matvec(self, v: Tensor) -> Tensor:
+        return to_solver(self._J.matvec(v.to(self._J.w)).flatten())
+
+    def _rmatvec(self, r: Tensor) -> Tensor:
+        return to_solver(self._J.rmatvec(r.to(self._J.w).view(-1, self._J.c)))
+
+
+def woodbury_blocks(
+    solve: Callable[[Tensor], Tensor], training: Factors, outputs: Factors, precision: Sequence[Tensor]
+) -> Tensor:
+    """Blocks J_i (G + diag(a))^-1 J_i' at other samples, (m, c, c).
+
+    J (G + M)^-1 J' = J M^-1 J' - C' (S I + K)^-1 C for M = diag(a) and C = J_training M^-1 J'. ``solve`` computes
+    L^-1 C with the dual's Cholesky factor L of S I + K.
+    """
+    inverse = [(1 / a).to(outputs.D[0]) for a in precision]
+    half = solve(to_solver(training.cross_kernel(outputs, inverse))).T
+    half = half.reshape(*outputs.D[0].shape[:2], half.shape[1])
+    return to_solver(outputs.kernel_blocks(inverse)) - half @ half.mT

@@ -1,0 +1,75 @@
+"""Dense systems of the directions in float64: Cholesky factors, and solutions where the matrix may be singular."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .backend import linear_algebra_device
+
+__all__ = [
+    "cholesky_solve",
+    "cutoff",
+    "minimum_norm",
+    "rounding_unit",
+    "shifted_cholesky",
+    "solve_in_range",
+    "to_solver",
+]
+
+
+def to_solver(values: Tensor) -> Tensor:
+    """Move values to where systems are solved, in float64."""
+    return values.to(device=linear_algebra_device(values.device)).to(torch.float64)
+
+
+def shifted_cholesky(A: Tensor, shift: Tensor | float) -> Tensor | None:
+    """Lower Cholesky factor of A + diag(shift); None if not definite.
+
+    A's own diagonal changes for the moment, so that A is not copied.
+    """
+    diagonal = A.diagonal().clone()
+    A.diagonal().add_(shift)
+    L, info = torch.linalg.cholesky_ex(A)
+    A.diagonal().copy_(diagonal)
+    return L if int(info) == 0 and math.isfinite(float(L.trace())) else None
+
+
+def cholesky_solve(L: Tensor, b: Tensor) -> Tensor:
+    """Compute (L L')^-1 b.
+
+    Unlike ``torch.cholesky_solve``, it does not copy L; the copy takes longer than the solution.
+    """
+    half = torch.linalg.solve_triangular(L, b[:, None], upper=False)
+    return torch.linalg.solve_triangular(L.mT, half, upper=True)[:, 0]
+
+
+def rounding_unit(summands: Tensor) -> float:
+    """Relative error of a system's entries: it was summed in their dtype, even if solved in float64."""
+    return float(torch.finfo(summands.dtype).eps)
+
+
+def cutoff(diagonal: Tensor, eps: float) -> float:
+    """Size up to which eigenvalues of a matrix with this diagonal are rounding errors.
+
+    ``eps`` is the relative error of the matrix's entries.
+    """
+    return len(diagonal) * eps * float(diagonal.abs().max())
+
+
+def minimum_norm(A: Tensor, b: Tensor, eps: float, power: int) -> Tensor:
+    """Shortest solution of A^power x = b for symmetric A; eigenvalues at rounding level count as 0."""
+    if not bool(torch.isfinite(A).all()):
+        return torch.full_like(b, torch.nan)
+    values, V = torch.linalg.eigh(A)
+    keep = values > cutoff(values, eps)
+    inverse = torch.where(keep, values, torch.inf).reciprocal() ** power
+    return V @ (inverse * (V.T @ b))
+
+
+def solve_in_range(A: Tensor, b: Tensor, eps: float) -> Tensor:
+    """Compute A^+ b for b in the range of A, which may be singular; a shift at rounding level makes it definite."""
+    L = shifted_cholesky(A, 10 * cutoff(A.diagonal(), eps))
+    return torch.full_like(b, torch.nan) if L is None else cholesky_solve(L, b)
