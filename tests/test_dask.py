@@ -405,6 +405,74 @@ def test_errors_are_clear_and_keep_an_earlier_fit(client, error, message, change
     assert model.estimators_ == "earlier"
 
 
+#: What a single machine refuses: changes of X, y and weight, and parameters; a classifier's have a class weight.
+REFUSED = {
+    "tolerance": ({}, {"tol": -1.0}),
+    "layers": ({}, {"hidden_layer_sizes": (3, 0)}),
+    "widths in pairs": ({}, {"hidden_layer_sizes": (3,), "init": "symmetric"}),
+    "device": ({}, {"device": "nowhere"}),
+    "network and activation": (
+        {},
+        {"hidden_layer_sizes": "auto", "network": torch.nn.Linear(6, 1), "activation": "relu"},
+    ),
+    "network and layers": ({}, {"network": torch.nn.Linear(6, 1)}),
+    "network and groups": (
+        {},
+        {"hidden_layer_sizes": "auto", "network": torch.nn.Linear(6, 1), "prior_groups": "feature"},
+    ),
+    "quantile": ({}, {"quantile": 2.0}),
+    "negative weight": ({"weight": lambda w: w - 2}, {}),
+    "missing target": ({"y": lambda y: np.where(y > 1, np.nan, y)}, {}),
+    "infinite number": ({"X": lambda X: np.where(X > 2, np.inf, X)}, {}),
+    "unknown class weight": ({"y": lambda y: (y > 0).astype(int)}, {"class_weight": {2: 1.0}}),
+    "no class weight": ({"y": lambda y: (y > 0).astype(int)}, {"class_weight": {0: 0.0, 1: 0.0}}),
+    "class weight of labels": (
+        {"y": lambda y: np.column_stack([y > 0, y < 1]).astype(int)},
+        {"class_weight": {0: 1.0}},
+    ),
+    "numbers as classes": ({}, {"class_weight": None}),
+}
+
+
+@pytest.mark.parametrize(("changes", "options"), REFUSED.values(), ids=REFUSED)
+def test_what_a_single_machine_refuses_is_refused_in_the_same_words(client, changes, options):
+    X, y = draw()
+    data = {"X": X, "y": y, "weight": np.ones(len(X))}
+    data |= {name: change(data[name]) for name, change in changes.items()}
+    local, distributed = (
+        (GNClassifier, DaskGNClassifier) if "class_weight" in options else (GNRegressor, DaskGNRegressor)
+    )
+    with pytest.raises(ValueError) as expected:
+        local(**SMALL | options).fit(*data.values())
+    with pytest.raises(ValueError) as found:
+        distributed(**SMALL | options).fit(*(da.from_array(a, chunks=(100, *a.shape[1:])) for a in data.values()))
+    name = local.__name__
+    assert str(found.value).replace(f"Dask{name}", name) == str(expected.value)
+
+
+#: What a single machine warns of: a change of y or weight, and parameters.
+WARNED_OF = {
+    "few observations": ({"weight": lambda w: np.where(np.arange(len(w)) % 3, w / len(w), 0)}, {}),
+    "cut short": ({}, {"max_iter": 1}),
+}
+
+
+@pytest.mark.filterwarnings("always")
+@pytest.mark.parametrize(("changes", "options"), WARNED_OF.values(), ids=WARNED_OF)
+def test_what_a_single_machine_warns_of_is_warned_of_in_the_same_words(client, changes, options):
+    X, y = draw()
+    data = {"X": X, "y": y, "weight": np.ones(len(X))}
+    data |= {name: change(data[name]) for name, change in changes.items()}
+    with pytest.warns() as expected:
+        GNRegressor(**SMALL | options).fit(*data.values())
+    collections = spread(client, *data.values())
+    with pytest.warns() as found:
+        DaskGNRegressor(**SMALL | options).fit(*collections)
+    ours, theirs = ([(w.category, str(w.message), w.filename) for w in caught] for caught in (found, expected))
+    # Others, of sockets, are not of the fit.
+    assert theirs and [warning for warning in ours if warning[2] == __file__] == theirs
+
+
 def test_a_system_beyond_the_memory_of_the_driver_is_refused(client, monkeypatch):
     X, y = spread(client, *draw())
     monkeypatch.setattr("skgn.dask.placed_rows.available_memory", lambda device: 1e4)
