@@ -31,7 +31,7 @@ from .objective import Objective
 from .parameters import Parameters
 from .persistence import Persistent
 from .problem import Problem
-from .relevance import Sensitivity, feature_sensitivity, relevance
+from .relevance import feature_sensitivity, relevance
 from .rows import RawRows, TrainingRows, read_rows, read_validation_rows
 from .search import train_members
 from .stream import Stream, train_block
@@ -156,18 +156,20 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         return self
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, *validation: Any) -> None:
+        """Check the parameters, read the table and the target, merge rows, learn from them, and train."""
         choices = self._choices()
         table, raw = self._read(X, y, sample_weight)
         target = self._new_target(raw.y)
-        held_out = read_validation_rows(self, table, target, *validation) if validation else None
+        held_out = read_validation_rows(self, table, target, *validation)
         self._warn_of_few_observations(*raw.observations)
         rows = raw.merge(target)
+        del raw  # Rows that are on workers take memory there.
         if self.early_stopping and held_out is None:
             rows, held_out = rows.split(target, choices)
-        del raw  # Of rows that are elsewhere.
         # After the split: medians and target codes are those of the training rows.
         rows, starts = self._begin(table, target, rows, choices, target.encoder_type)
         problem = rows.problem(self._table, self._target, starts, choices, held_out)
+        del rows
         self._train(problem, starts, choices, X, y, sample_weight)
 
     def _choices(self, may_compare: bool = True) -> Choices:
@@ -205,7 +207,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         try:
             ensemble = train_members(problem, starts, n_members, self.n_jobs, tasks)
             self._store(ensemble)
-            self.feature_relevance_ = relevance(self._sensitivity(ensemble, problem), problem.n_outputs)
+            self.feature_relevance_ = self._relevance(ensemble, problem)
             if tasks is not None:
                 tasks.end()
         finally:
@@ -244,7 +246,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         problem = rows.problem(self._table, self._target, [stream.start for stream in streams], choices)
         ensemble, self._streams = train_block(problem, streams, self.n_jobs)
         self._store(ensemble)
-        self.feature_relevance_ = relevance(self._sensitivity(ensemble, problem), problem.n_outputs)
+        self.feature_relevance_ = self._relevance(ensemble, problem)
 
     def _streams_of_members(self, choices: Choices) -> list[Stream]:
         """Turn the members of a fit into streams that begin with their weights; nothing else is known of their data."""
@@ -266,9 +268,10 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
                 stacklevel=5,
             )
 
-    def _sensitivity(self, ensemble: Ensemble, problem: Problem) -> Sensitivity:
-        """How much the predictions react to each feature."""
-        return feature_sensitivity(ensemble, problem.inputs, self._table.features, problem.sample_weight)
+    def _relevance(self, ensemble: Ensemble, problem: Problem) -> np.ndarray:
+        """Share of each feature in what the predictions react to."""
+        sensitivity = feature_sensitivity(ensemble, problem.inputs, self._table.features, problem.sample_weight)
+        return relevance(sensitivity, problem.n_outputs)
 
     def _store(self, ensemble: Ensemble) -> None:
         members, best = ensemble.members, ensemble.members[0]

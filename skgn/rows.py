@@ -202,7 +202,7 @@ def read_rows(
 
 
 def read_validation_rows(
-    estimator: Parameters, table: Table, target: Target, X: Any, y: Any, sample_weight: Any
+    estimator: Parameters, table: Table, target: Target, X: Any = None, y: Any = None, sample_weight: Any = None
 ) -> Rows | None:
     """Read the user's own validation set; None if there is none."""
     if X is None and y is None and sample_weight is None:

@@ -17,6 +17,7 @@ from sklearn.model_selection import train_test_split
 from skgn import GNClassifier, GNRegressor
 from skgn.damping import GainRatio
 from skgn.limits import Limits
+from skgn.search import train_members
 
 ESTIMATORS = [GNRegressor, GNClassifier]
 
@@ -92,18 +93,18 @@ def test_weights_are_repetitions_with_early_stopping_too():
     np.testing.assert_array_equal(weighted.predict(X), repeated.predict(X))
 
 
-def test_the_validation_set_has_every_class_in_equal_parts():
+def test_the_validation_set_has_every_class_in_equal_parts(monkeypatch):
     X, y = load_iris(return_X_y=True)
     seen = []
 
-    class Watching(GNClassifier):
-        def _validation(self, X, Y, weight):
-            seen.append(Y[:, 0])
-            return super()._validation(X, Y, weight)
+    def train(problem, *args):
+        seen.append(problem.validation.Y)
+        return train_members(problem, *args)
 
-    Watching(hidden_layer_sizes=(), n_estimators=1, early_stopping=True, validation_fraction=0.2).fit(X, y)
-    # 147 of the 150 rows are distinct.
-    assert np.ptp(np.bincount(seen[0].astype(int))) <= 1
+    monkeypatch.setattr("skgn.estimator.train_members", train)
+    GNClassifier(hidden_layer_sizes=(), n_estimators=1, early_stopping=True, validation_fraction=0.2).fit(X, y)
+    # Of 149 distinct rows; a column for each class.
+    assert seen[0].shape == (30, 3) and np.ptp(seen[0].sum(axis=0)) <= 1
 
 
 def test_a_small_validation_set_has_one_of_each_class_or_is_refused():

@@ -21,7 +21,7 @@ from ..estimator import BaseGN
 from ..inputs import Table
 from ..primal import Primal
 from ..problem import Problem
-from ..relevance import SENSITIVITY_ROWS, Sensitivity, feature_sensitivity
+from ..relevance import SENSITIVITY_ROWS, Sensitivity, feature_sensitivity, relevance
 from ..tables import TableReader, categorical_columns
 from .objective import DistributedProblem
 from .placed_rows import PlacedRaw, bytes_per_iteration
@@ -152,7 +152,7 @@ class DaskGN(BaseGN):
             raise ValueError("An asynchronous client cannot fit; pass one made with asynchronous=False.")
         return client
 
-    def _sensitivity(self, ensemble: Ensemble, problem: Problem) -> Sensitivity:
+    def _relevance(self, ensemble: Ensemble, problem: Problem) -> np.ndarray:
         """Exchange values within the shards, so that no row is sent."""
         assert isinstance(problem, DistributedProblem)
         shards = problem.shards
@@ -169,7 +169,8 @@ class DaskGN(BaseGN):
         )
         weight, *sums = shards.sum(task).tolist()
         squares, evidence = np.array(sums[: len(sums) // 2]), np.array(sums[len(sums) // 2 :])
-        return Sensitivity(squares / weight, evidence * problem.total_weight / weight)
+        sensitivity = Sensitivity(squares / weight, evidence * problem.total_weight / weight)
+        return relevance(sensitivity, problem.n_outputs)
 
     def _store(self, ensemble: Ensemble) -> None:
         super()._store(ensemble)
