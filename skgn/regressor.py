@@ -397,7 +397,7 @@ class GNRegressor(RegressorMixin, BaseGN):
     def noise_distribution_(self) -> str:
         """Name of the distribution of the noise."""
         check_is_fitted(self)
-        return self._target.kind.distribution
+        return self._target.loss_class.distribution
 
     @overload
     def predict(self, X: Any, return_std: Literal[False] = False) -> np.ndarray: ...
@@ -454,7 +454,7 @@ class GNRegressor(RegressorMixin, BaseGN):
 
 def posteriors(regressor: GNRegressor) -> list[Posterior]:
     """Return the posteriors of the members that count; a ValueError says why, if there is no standard deviation."""
-    without_std = regressor._target.kind.without_std
+    without_std = regressor._target.loss_class.without_std
     if without_std:
         raise ValueError(f"return_std=True has no meaning here: {without_std}.")
     found = []

@@ -153,7 +153,7 @@ class Rows(TrainingRows):
         later = self.encoded(table) if table.is_cross_fitted else rows
         table = table.with_scalings(choices.scalings, later.X, later.weight, choices.paths)
         standardize = bool(choices.parameters.standardize)
-        target = target.fit(lambda loss: loss.fit_scaler(rows.Y, rows.weight, standardize))
+        target = target.with_scaler(lambda loss: loss.fit_scaler(rows.Y, rows.weight, standardize))
         return table, target, rows
 
     def problem(

@@ -30,6 +30,9 @@ __all__ = ["LOSSES", "ClassificationTarget", "RegressionTarget", "Target"]
 #: Losses of a regression by name.
 LOSSES: dict[str, type[Loss]] = {loss.name: loss for loss in (*losses.REGRESSION, *robust_losses.REGRESSION)}
 
+#: The parameter ``class_weight`` of a classifier.
+ClassWeight = str | Mapping[Any, float] | None
+
 #: What models of version 0.1.0.dev0 call these classes.
 LogTarget, RobustTarget = LogTargetScaler, RobustTargetScaler
 
@@ -72,7 +75,7 @@ class Target(ABC):
         return None
 
     @abstractmethod
-    def fit(self, fit_scaler: Callable[[type[Loss]], TargetScaling]) -> Target:
+    def with_scaler(self, fit_scaler: Callable[[type[Loss]], TargetScaling]) -> Target:
         """Return the target with the scaler that the function finds for the loss, if the target has a scaler."""
 
     @abstractmethod
@@ -92,7 +95,7 @@ class Target(ABC):
 class RegressionTarget(Target):
     """Numbers y (n,), or (n, k) if ``ndim`` is 2, under a loss by its name.
 
-    ``quantile`` is that of ``loss="quantile"``. The scaler changes nothing before :meth:`fit`.
+    ``quantile`` is that of ``loss="quantile"``. The scaler changes nothing before :meth:`with_scaler`.
     """
 
     loss: str
@@ -124,7 +127,7 @@ class RegressionTarget(Target):
         return "continuous" if self.n_columns == 1 else None
 
     @property
-    def kind(self) -> type[Loss]:
+    def loss_class(self) -> type[Loss]:
         """Class of the loss."""
         return LOSSES[self.loss]
 
@@ -134,17 +137,17 @@ class RegressionTarget(Target):
         if y.ndim != self.ndim or (y.ndim == 2 and y.shape[1] != self.n_columns):
             raise ValueError(f"y has shape {y.shape}; it must have {self.n_columns} column(s) as in training.")
         Y: np.ndarray = y.reshape(len(y), -1)
-        self.kind.check_support(Y)
+        self.loss_class.check_support(Y)
         return Y
 
-    def fit(self, fit_scaler: Callable[[type[Loss]], TargetScaling]) -> RegressionTarget:
-        return replace(self, scaler=fit_scaler(self.kind))
+    def with_scaler(self, fit_scaler: Callable[[type[Loss]], TargetScaling]) -> RegressionTarget:
+        return replace(self, scaler=fit_scaler(self.loss_class))
 
     def transform(self, Y: np.ndarray) -> np.ndarray:
         return self.scaler.transform(Y)
 
     def training_loss(self) -> Loss:
-        return self.kind.for_scaler(self.scaler, self.quantile)
+        return self.loss_class.for_scaler(self.scaler, self.quantile)
 
     def likelihood(self, posterior: Posterior | None) -> Loss:
         loss = self.training_loss()
@@ -155,7 +158,7 @@ class RegressionTarget(Target):
     def noise_std(self, posterior: Posterior | None) -> float | np.ndarray:
         """Standard deviation of the noise by a member's posterior, in the units of y; nan if it is unknown."""
         variance = np.full(self.n_columns, np.nan)
-        if posterior is not None and self.kind.has_scale:
+        if posterior is not None and self.loss_class.has_scale:
             variance = posterior.noise_variance
         noise = self.scaler.rescale(np.sqrt(variance))
         return float(noise[0]) if self.ndim == 1 else noise
@@ -191,12 +194,10 @@ class ClassificationTarget(Target):
 
     classes: np.ndarray
     multilabel: bool
-    class_weight: str | Mapping[Any, float] | None = None
+    class_weight: ClassWeight = None
 
     @classmethod
-    def of(
-        cls, y: np.ndarray, class_weight: str | Mapping[Any, float] | None, classes: Any = None
-    ) -> ClassificationTarget:
+    def of(cls, y: np.ndarray, class_weight: ClassWeight, classes: Any = None) -> ClassificationTarget:
         """Learn what kind of labels y holds, and its classes unless they are given."""
         check_classification_targets(y)
         if type_of_target(y, input_name="y") == "multilabel-indicator":
@@ -205,16 +206,14 @@ class ClassificationTarget(Target):
         return cls(known, False).under(class_weight)
 
     @classmethod
-    def of_stream(
-        cls, y: np.ndarray, class_weight: str | Mapping[Any, float] | None, classes: Any
-    ) -> ClassificationTarget:
+    def of_stream(cls, y: np.ndarray, class_weight: ClassWeight, classes: Any) -> ClassificationTarget:
         """Learn from the first block of a stream what kind of labels y holds; only indicators tell all ``classes``."""
+        check_classification_targets(y)
         if classes is None and type_of_target(y, input_name="y") != "multilabel-indicator":
-            check_classification_targets(y)
             raise ValueError("classes must be passed on the first call to partial_fit.")
         return cls.of(y, class_weight, classes)
 
-    def under(self, class_weight: str | Mapping[Any, float] | None) -> ClassificationTarget:
+    def under(self, class_weight: ClassWeight) -> ClassificationTarget:
         """Return the same target under other class weights."""
         if self.multilabel and class_weight is not None:
             raise ValueError("class_weight is not defined for a multilabel y; pass sample_weight or None.")
@@ -228,7 +227,7 @@ class ClassificationTarget(Target):
         """Refuse ``classes`` of a later block of a stream if they are others than before; None is none."""
         if classes is not None and not np.array_equal(self.classes, unique_labels(classes)):
             raise ValueError(
-                f"classes={classes!r} is not the same as on the last call to partial_fit, was: {self.classes!r}."
+                f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {self.classes!r}"
             )
 
     @property
@@ -287,7 +286,7 @@ class ClassificationTarget(Target):
     def strata(self, Y: np.ndarray) -> np.ndarray | None:
         return None if self.multilabel else Y[:, 0]
 
-    def fit(self, fit_scaler: Callable[[type[Loss]], TargetScaling]) -> ClassificationTarget:
+    def with_scaler(self, fit_scaler: Callable[[type[Loss]], TargetScaling]) -> ClassificationTarget:
         return self
 
     def transform(self, Y: np.ndarray) -> np.ndarray:

@@ -97,7 +97,7 @@ class PlacedRows(TrainingRows):
 
         # Ranks, which "auto" would compare, need all rows in one place.
         scalings = {"robust": fit_input_scaler(self.shards, choices.paths)} if standardize else {"raw": None}
-        return replace(table, scalings=scalings), target.fit(fit_scaler), self
+        return replace(table, scalings=scalings), target.with_scaler(fit_scaler), self
 
     def problem(
         self, table: Table, target: Target, starts: Sequence[Start], choices: Choices, held_out: Rows | None = None
