@@ -244,6 +244,42 @@ def test_what_is_absent_is_named_or_not_needed(case, monkeypatch):
     assert {"_table", "_target"} < refused and not {"history_", "loss_curve_"} & refused
 
 
+def in_the_layout_of_0_1_0_dev0(model):
+    """The state of a model as that version stored it: parts of table and target one by one."""
+    state = model.__getstate__() | {"_skgn_version": "0.1.0.dev0"}
+    table, target = state.pop("_table"), state.pop("_target")
+    state |= {"_reader": table.reader, "preprocessor_": table.preprocessor, "_input_scalers": dict(table.scalings)}
+    state |= {"_medians": table.medians}
+    if isinstance(model, GNClassifier):
+        return state | {"classes_": target.classes, "_multilabel": target.multilabel}
+    state |= {"_target_scaler": target.scaler, "_y_ndim": target.ndim, "_n_targets": target.n_columns}
+    return state | {"noise_distribution_": model.noise_distribution_}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_models_in_the_layout_of_the_first_version_predict_the_same_and_train_on(case):
+    model, X = trained(case)
+    state = in_the_layout_of_0_1_0_dev0(model)
+    assert not any(name in state for name in ("_table", "_target"))
+    loaded = type(model).__new__(type(model))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OtherVersionWarning)
+        loaded.__setstate__(state)
+    assert vars(loaded).keys() == vars(model).keys()
+    assert_same(predictions(loaded, X), predictions(model, X))
+    if not model.early_stopping:
+        y, copied = draw(CASES[case][1])[1], copy.deepcopy(model)
+        assert_same(*(predictions(other.partial_fit(X, y), X) for other in (loaded, copied)))
+
+
+@pytest.mark.parametrize("name", ["_reader", "_target_scaler", "_y_ndim"])
+def test_a_model_of_the_first_version_without_a_part_is_refused(name):
+    state = in_the_layout_of_0_1_0_dev0(trained("default")[0])
+    del state[name]
+    with pytest.raises(ValueError, match=f"needs: _{'table' if name == '_reader' else 'target'}. Load it with"):
+        GNRegressor.__new__(GNRegressor).__setstate__(state)
+
+
 def test_parts_of_a_member_that_are_absent_are_named():
     model = copy.deepcopy(trained("dual")[0])
     vars(model.estimators_[1].network).pop("shapes")
