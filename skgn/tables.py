@@ -363,6 +363,9 @@ def make_encoder(reader: TableReader, X: np.ndarray, y: np.ndarray, target_type:
         ("numeric", imputer, numeric),
         ("one_hot", OneHotEncoder(handle_unknown="ignore", **one_hot), few),
     ]
+    if target_type == "multiclass" and len(np.unique(y)) == 2:
+        # Classes of weight 0 have no rows, and scikit-learn has no multiclass codes for the two that are left.
+        target_type = "binary"
     if target_type is None:
         frequent = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=MOST_LEVELS, **one_hot)
         steps.append(("frequent", frequent, many))

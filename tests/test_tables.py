@@ -241,6 +241,19 @@ def test_three_classes_have_a_target_code_each():
     assert model.score(X, classes) > 0.6 > model.feature_relevance_[0]
 
 
+@pytest.mark.parametrize("absent", [0, 1])
+def test_two_classes_with_rows_of_three_have_one_target_code(absent):
+    """Those of a class of weight 0 are not there, for the codes as for all else."""
+    X, y = crowded()
+    classes = np.digitize(y, np.quantile(y, [1 / 3, 2 / 3]))
+    present = classes != absent
+    model = GNClassifier(**SMALL, class_weight={absent: 0.0}).fit(X, classes)
+    reference = TargetEncoder(target_type="binary").fit(X[["street"]][present], classes[present])
+    expected = reference.transform(X[["street"]])[:, 0]
+    np.testing.assert_allclose(model.preprocessor_.transform(X)[:, 1:], expected[:, None])
+    assert model.predict_proba(X).shape == (300, 3) and (model.predict(X) != absent).mean() > 0.9
+
+
 def test_where_there_is_no_target_code_frequent_levels_have_columns():
     X, y = crowded()
     pair = GNRegressor(**SMALL).fit(X, np.column_stack([y, -y]))
