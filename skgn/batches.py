@@ -37,7 +37,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,9 +51,9 @@ from .directions import Direction, Dual, Primal, spectrum
 from .jacobian import Jacobian
 from .network import Network
 from .objective import Evaluation, Objective
-from .training import Step, Training
+from .state import Linearisation, State, Step
 
-__all__ = ["BatchSteps", "BatchTraining", "Batches", "Pass", "plan_batches"]
+__all__ = ["BatchPass", "BatchSteps", "Batches", "Pass", "plan_batches"]
 
 #: Default rows of a batch: the least number, and the number for each weight, so that its system has full rank.
 _BATCH_ROWS, _ROWS_PER_WEIGHT = 1000, 2
@@ -196,9 +197,17 @@ class Pass(NamedTuple):
     gain_ratio: float
     predicted: float
 
+    def step(self, start: Evaluation, end: Evaluation, damping: float, actual: float) -> Step:
+        """Make the step of the whole pass.
+
+        The decrease that it has made may still be possible; the predicted one counts the noise of each batch too.
+        """
+        known = None if math.isnan(damping) else damping
+        return Step(end, known, self.gain_ratio, float((end.w - start.w).norm()), self.predicted, actual, actual)
+
 
 class BatchSteps:
-    """Steps on batches of rows, and the state that they carry from one to the next.
+    """Steps on batches of rows in random order, and what is carried from one to the next.
 
     Parameters
     ----------
@@ -206,17 +215,32 @@ class BatchSteps:
     plan : Batches
     step_size : float
         Fraction of each step that is taken.
+    random_state : RandomState
+    objective : Objective
+        All rows, or those of a block.
+    total_weight : float
+        Of all rows, the blocks before included.
     """
 
-    def __init__(self, rule: DampingRule, plan: Batches, step_size: float) -> None:
+    def __init__(
+        self,
+        rule: DampingRule,
+        plan: Batches,
+        step_size: float,
+        random_state: np.random.RandomState,
+        objective: Objective,
+        total_weight: float,
+    ) -> None:
         self.memory: _GramMemory | _DiagonalMemory
         if plan.solver == "primal":
             self.memory = _GramMemory()
         else:
             self.memory = _DiagonalMemory(Dual if plan.solver == "dual" else ConjugateGradient)
-        self.damping, self.kappa, self.most_memory = math.nan, _FIRST_MEMORY, 0.0
         self._rule = rule.for_batches() if isinstance(rule, Adaptive) else rule
-        self._batch_size = plan.rows
+        self._batch_size, self._random_state = plan.rows, random_state
+        self.damping, self.kappa = math.nan, _FIRST_MEMORY
+        # The batches of a pass over all rows seen.
+        self.most_memory = _MOST_MEMORY * len(self.batches(objective)) * (total_weight / objective.total_weight)
         self._step_size = self._length = step_size
         self._slope, self._curvature, self._n_steps = 0.0, 0.0, 0
 
@@ -234,28 +258,34 @@ class BatchSteps:
         for name in _CARRIED:
             setattr(self, name, state[name])
 
-    def batches(self, order: Tensor) -> list[Tensor]:
-        """Split rows into batches of nearly equal size. There are at least two, because one is always held back."""
-        n = len(order)
+    def batches(self, objective: Objective) -> list[Tensor]:
+        """Split the rows, in another order each time, into batches of nearly equal size.
+
+        There are at least two, because one is always held back.
+        """
+        n = len(objective.U)
+        order = torch.from_numpy(self._random_state.permutation(n)).to(objective.U.device)
         return list(torch.tensor_split(order, max(min(2, n), math.ceil(n / self._batch_size))))
 
-    def run(
-        self,
-        objective: Objective,
-        w: Tensor,
-        prior: list[Tensor],
-        order: Tensor,
-        iteration: int,
-        pause: Callable[[], bool],
-        whole_gradient: Tensor | None = None,
-    ) -> Pass:
-        """Make one pass over the rows of an objective in the given order, from w, under given prior precisions.
+    def linearise(self, state: State) -> Linearisation:
+        """Return a linearisation whose direction is that of the memory."""
+        return Linearisation(state.objective, state.at, partial(self._direction, state), self.memory.name)
 
-        ``whole_gradient`` is the gradient of the mean data loss of all rows at w. If it is given, it corrects the
+    def _direction(self, state: State, jacobian: Jacobian, total_weight: float) -> Direction:
+        if self.memory.mean is None:
+            first = state.objective.part(self.batches(state.objective)[0])
+            self.memory.linearise(first.jacobian(first.evaluate(state.at.w)), first.total_weight)
+        return self.memory.direction(jacobian, total_weight)
+
+    def run(self, state: State, pause: Callable[[], bool], whole_gradient: Tensor | None = None) -> Pass:
+        """Make one pass over the rows of a state's objective, from its weights.
+
+        ``whole_gradient`` is the gradient of the mean data loss of all rows there. If it is given, it corrects the
         gradients of the batches.
         """
-        batches = self.batches(order)
-        a, held = objective.network.expand(prior), objective.part(batches[0])
+        objective, w = state.objective, state.at.w
+        batches = self.batches(objective)
+        held = objective.part(batches[0])
         at, mean, count = held.evaluate(w), w, 0
         gains, predictions = [], []
         for rows in batches[1:] + batches[:1]:
@@ -265,7 +295,7 @@ class BatchSteps:
             correction = torch.zeros_like(w)
             if whole_gradient is not None:
                 correction = whole_gradient - batch.gradient(batch.evaluate(w))
-            at, gain, predicted = self._step(batch, held, at, a, prior, iteration, correction)
+            at, gain, predicted = self._step(batch, held, at, state, correction)
             gains.append(gain)
             predictions.append(predicted)
             if len(gains) > len(batches) // 2:
@@ -276,26 +306,19 @@ class BatchSteps:
         return Pass(at.w, mean if count else at.w, float(np.mean(gains)), float(np.mean(predictions)))
 
     def _step(
-        self,
-        batch: Objective,
-        held: Objective,
-        at: Evaluation,
-        a: Tensor,
-        prior: list[Tensor],
-        iteration: int,
-        correction: Tensor,
+        self, batch: Objective, held: Objective, at: Evaluation, state: State, correction: Tensor
     ) -> tuple[Evaluation, float, float]:
-        """Make a step from ``at``, an evaluation on the batch.
+        """Make a step from ``at``, an evaluation on the batch, with the precisions of the state.
 
         Returns an evaluation on the held-back batch, the gain ratio, and the predicted decrease.
         """
-        memory, w, S = self.memory, at.w, batch.total_weight
+        memory, a, w, S = self.memory, state.a, at.w, batch.total_weight
         jacobian = batch.jacobian(at)
         gradient = batch.gradient(at, jacobian) + correction + a * w
         memory.linearise(jacobian, S)
         iterate = Iterate(
-            iteration,
-            at.loss + 0.5 * float((a * w) @ w),
+            state.n_iter,
+            state.value(at),
             at.loss,
             float(gradient.norm()),
             memory.trace() / len(w),
@@ -303,7 +326,7 @@ class BatchSteps:
         )
         if math.isnan(self.damping):
             self.damping = self._rule.initial(iterate)
-        step = self._length * memory.solve(gradient, prior, self.kappa, self.damping)
+        step = self._length * memory.solve(gradient, state.estimates.precision, self.kappa, self.damping)
         here = held.evaluate(w)
         if not bool(torch.isfinite(step).all()):
             self._reject(iterate)
@@ -346,60 +369,39 @@ class BatchSteps:
         self.kappa = min(max(self.kappa * factor, _LEAST_MEMORY), max(self.most_memory, _LEAST_MEMORY))
 
 
-@dataclass
-class BatchTraining(Training):
-    """Training whose iteration is a pass over all rows in batches.
+@dataclass(frozen=True)
+class BatchPass:
+    """Steps of a training that are passes over all rows in batches.
 
     Between passes the prior is re-estimated and the history written. The mean Gram matrix of the last batches then
     stands for the Gram matrix of all rows. The latter is assembled only once training has ended.
     """
 
-    steps: BatchSteps = field(kw_only=True)
-    random_state: np.random.RandomState = field(kw_only=True)
+    rule: DampingRule
+    make_direction: Callable[[Jacobian, float], Direction]
+    steps: BatchSteps
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.steps.most_memory = _MOST_MEMORY * len(self.steps.batches(self._order()))
+    def linearise(self, state: State) -> Linearisation:
+        return self.steps.linearise(state)
 
-    @property
-    def solver(self) -> str:
-        return self.steps.memory.name
-
-    def _order(self) -> Tensor:
-        order = self.random_state.permutation(len(self.objective.U))
-        return torch.from_numpy(order).to(self.objective.U.device)
-
-    def _linearise(self) -> None:
-        objective, memory = self.objective, self.steps.memory
-        self.jacobian, self.linearised_loss = objective.jacobian(self.at), objective.data_loss
-        if memory.mean is None:
-            first = objective.part(self.steps.batches(self._order())[0])
-            memory.linearise(first.jacobian(first.evaluate(self.at.w)), first.total_weight)
-        self.direction = memory.direction(self.jacobian, objective.total_weight)
-
-    def finish(self, reason: str) -> None:
-        super().finish(reason)
+    def conclude(self, state: State, linearisation: Linearisation) -> Linearisation:
         if isinstance(self.steps.memory, _GramMemory):
             # Posterior and leave-one-out belong to all rows at the final weights.
-            super()._linearise()
+            return Linearisation(state.objective, state.at, self.make_direction)
+        return linearisation
 
-    def _find_step(self) -> Step:
-        at, F, steps = self.at, self._value, self.steps
+    def step(self, state: State, linearisation: Linearisation, pause: Callable[[], bool]) -> Step:
+        at, objective, steps = state.at, state.objective, self.steps
         # Far from its start, as in the first pass, a correction would add noise.
-        gradient = self._data_gradient if self.n_iter > 0 else None
-        led = steps.run(self.objective, at.w, self.prior.precision, self._order(), self.n_iter, self._pause, gradient)
-        ends = [self.objective.evaluate(w) for w in (led.last, led.mean)]
-        end = min(ends, key=lambda end: _finite(self.value(end)))
-        actual = F - self.value(end)
+        led = steps.run(state, pause, linearisation.data_gradient if state.n_iter > 0 else None)
+        ends = [objective.evaluate(w) for w in (led.last, led.mean)]
+        end = min(ends, key=lambda end: _finite(state.value(end)))
+        actual = state.value(at) - state.value(end)
         if not actual > 0:
             # The damping and the curvature that the steps have learned stay.
             steps.most_memory *= _MEMORY_GROWTH
             end, actual = at, 0.0
-        return Step(end, steps.damping, led.gain_ratio, float((end.w - at.w).norm()), led.predicted, actual)
-
-    def _decrease(self, step: Step) -> float:
-        """Decrease that a step has made. The predicted decrease also counts the noise of its own batch."""
-        return step.actual
+        return led.step(at, end, steps.damping, actual)
 
 
 def _finite(value: float) -> float:

@@ -116,7 +116,7 @@ class CandidateTask(Watch):
 
     def end(self, training: Training) -> bool:
         self.end_iteration(None)
-        return self._task.end(partial(self._attributes, training) if training.arrived else None)
+        return self._task.end(partial(self._attributes, training) if training.state.arrived else None)
 
 
 class FitTasks:

@@ -51,8 +51,10 @@ from .preprocessing import Scaler, merge_rows
 from .problem import Problem, Validation
 from .relevance import feature_sensitivity, relevance
 from .search import train_members
+from .settings import Settings
+from .status import Status
 from .stream import Stream, train_block
-from .training import CONVERGED, STATUS, Settings, Training
+from .training import Training
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -196,10 +198,10 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
-        if self.status_ == "no_skill":
+        if self.status_ == Status.NO_SKILL:
             message = f"{self.status_message_} Their D2, left_out_score_, is {self.left_out_score_:.2g}; see diagnose."
             warnings.warn(message, UserWarning, stacklevel=3)
-        elif self.status_ not in CONVERGED and self.status_ != "callback":
+        elif not Status(self.status_).converged and self.status_ != Status.CALLBACK:
             limits = f"max_iter={self.max_iter}, max_time={self.max_time}, tol={self.tol:g}"
             message = f"{self.status_message_} ({limits})"
             warnings.warn(message, ConvergenceWarning, stacklevel=3)
@@ -246,10 +248,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
 
     def _attributes(self, training: Training, start: Start, loss: Loss) -> dict[str, Any]:
         """Fitted attributes of an estimator whose only member is this training as it stands."""
-        shown, here = copy.copy(training), copy.copy(self)
-        # The training must not see what they change or remember.
-        shown.prior, shown.direction = copy.copy(training.prior), copy.copy(training.direction)
-        here._store(Ensemble([make_member(shown, start)], equal_weights(1), loss, 1.0))
+        here, member = copy.copy(self), make_member(training.state, training.linearisation.apart(), start)
+        here._store(Ensemble([member], equal_weights(1), loss, 1.0))
         return {name: value for name, value in vars(here).items() if vars(self).get(name) is not value}
 
     def network_on(
@@ -543,8 +543,9 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
         self.solver_ = best.solver
         self.damping_ = best.damping
         self.left_out_score_ = ensemble.skill.score
-        self.status_ = "no_skill" if best.status in CONVERGED and ensemble.skill.failed else best.status
-        self.status_message_ = STATUS[self.status_]
+        status = Status(best.status)
+        status = Status.NO_SKILL if status.converged and ensemble.skill.failed else status
+        self.status_, self.status_message_ = status.value, status.sentence
         self.log_evidence_ = best.log_evidence
         self.n_effective_parameters_ = best.n_effective_parameters
 

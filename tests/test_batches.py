@@ -17,9 +17,11 @@ from sklearn.preprocessing import StandardScaler
 from skgn import GNClassifier, GNRegressor
 from skgn.batches import Batches, BatchSteps, plan_batches
 from skgn.damping import Constant, GainRatio
+from skgn.evidence import FixedPrior
 from skgn.feedforward import FeedForward
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.objective import Objective
+from skgn.state import Linearisation, State
 from skgn.training import Training
 
 unconverged = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -61,6 +63,10 @@ def dense_jacobian(whole, w):
     f = whole.evaluate(w).outputs
     R = whole.data_loss.curvature_root(f, whole.Y) * whole.sample_weight.sqrt()[:, None, None]
     return weighted_jacobian(whole.network, w, whole.U[:, :-1], R)
+
+
+def batch_steps(rule, rows, solver, whole):
+    return BatchSteps(rule, Batches(rows, solver), 1.0, np.random.RandomState(0), whole, whole.total_weight)
 
 
 LOSSES = [(SquaredError(), 2), (LogLoss(), 1), (SoftmaxLoss(), 3)]
@@ -111,7 +117,7 @@ def test_the_change_of_the_loss_comes_with_its_standard_error():
 def test_a_step_solves_the_batchs_system_exactly_with_what_is_remembered(loss, k, factored):
     whole, w = objective(loss, k=k)
     network, a, kappa, damping = whole.network, 0.01, 2.5, 0.1
-    memory = BatchSteps(GainRatio(), Batches(20, "primal" if factored else "dual"), 1.0).memory
+    memory = batch_steps(GainRatio(), 20, "primal" if factored else "dual", whole).memory
     first, second = whole.part(torch.arange(20)), whole.part(torch.arange(20, 40))
     precision = [w.new_full((into,), a) for _, into in network.shapes]
     grams = []
@@ -137,7 +143,7 @@ def test_memory_of_all_batches_is_recursive_least_squares():
     whole = Objective(
         network, SquaredError(), torch.from_numpy(X), torch.from_numpy(y)[:, None], torch.ones(n).double()
     )
-    memory = BatchSteps(Constant(0.0), Batches(50, "primal"), 1.0).memory
+    memory = batch_steps(Constant(0.0), 50, "primal", whole).memory
     w, S = torch.zeros(7).double(), 0
     for batch, rows in enumerate(torch.arange(n).split(50)):
         part = whole.part(rows)
@@ -156,10 +162,10 @@ def test_memory_of_all_batches_is_recursive_least_squares():
 def test_a_step_is_tested_on_the_next_batch_and_not_on_its_own(factored):
     # Pure noise: each step fits its own batch of 20 rows and spoils the next, and is taken back.
     whole, w = objective(SquaredError(), n=40)
-    steps = BatchSteps(Constant(0.0), Batches(20, "primal" if factored else "dual"), 1.0)
+    steps = batch_steps(Constant(0.0), 20, "primal" if factored else "dual", whole)
     steps.kappa = steps.most_memory = 1e-6
-    prior = [w.new_full((into,), 1e-9) for _, into in whole.network.shapes]
-    after = steps.run(whole, w, prior, torch.arange(40), 0, lambda: False)
+    prior = FixedPrior(whole.network, 1e-9, True, w)
+    after = steps.run(State.at_weights(w, whole, prior, prior.initial(whole.total_weight)), lambda: False)
     assert after.predicted > 0
     assert torch.equal(after.last, w)
 
@@ -352,7 +358,11 @@ def test_a_block_is_freed_when_it_is_done():
     try:
         model.partial_fit(X, y)
         clone(model).fit(X, y)
-        alive = [type(kept).__name__ for kept in gc.get_objects() if issubclass(type(kept), (Objective, Training))]
+        alive = [
+            type(kept).__name__
+            for kept in gc.get_objects()
+            if issubclass(type(kept), (Objective, Training, State, Linearisation))
+        ]
     finally:
         gc.enable()
     # Cycles would wait for the collector, block upon block.
