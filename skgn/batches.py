@@ -45,9 +45,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .conjugate_gradient import ConjugateGradient
+from .curvature_memory import GramMemory, make_memory
 from .damping import Adaptive, DampingRule, Iterate
-from .directions import Direction, Dual, Primal, spectrum
+from .directions import Direction, Primal, spectrum
 from .jacobian import Jacobian
 from .network import Network
 from .objective import Evaluation, Objective
@@ -77,8 +77,8 @@ _MEMORY_GROWTH = 4.0
 _POWER, _DECAY, _LONGEST = 0.05, 0.9, 10.0
 
 
-#: Attributes of :class:`BatchSteps` that a stream carries from block to block, beside the memory.
-_CARRIED = ("damping", "kappa", "_length", "_slope", "_curvature", "_n_steps")
+#: Names under which a stream stores what steps have learned, in the order of :class:`Learned`.
+_STORED = ("damping", "kappa", "_length", "_slope", "_curvature", "_n_steps")
 
 
 class Batches(NamedTuple):
@@ -116,98 +116,67 @@ def plan_batches(batch_size: int | str, solver: str, network: Network, columns: 
     return Batches(int(batch_size), solver)
 
 
-class _GramMemory:
-    """The batch's primal system, and the mean Gram matrix of the batches before."""
+class Learned(NamedTuple):
+    """What steps on batches have learned, beside the memory; the damping is None before the first step.
 
-    name = "primal"
+    ``slope`` and ``curvature`` are those along the steps on held-back batches, decaying means in units of the slope on
+    the own batch.
+    """
 
-    def __init__(self) -> None:
-        self.mean: Tensor | None = None
+    damping: float | None
+    kappa: float
+    length: float
+    slope: float
+    curvature: float
+    n_steps: int
 
-    def linearise(self, jacobian: Jacobian, total_weight: float) -> None:
-        self._jacobian, self._S, self._batch = jacobian, total_weight, Primal(jacobian, total_weight)
-        if self.mean is None:
-            self.mean = self._batch.G.clone()
+    def rejected(self, rule: DampingRule, iterate: Iterate) -> Learned:
+        """Return what is known after a failed step: the next one is damped more, or shorter."""
+        assert self.damping is not None
+        larger = rule.rejected(self.damping, iterate)
+        return self._replace(length=0.5 * self.length) if larger is None else self._replace(damping=larger)
 
-    def solve(self, gradient: Tensor, precision: list[Tensor], kappa: float, damping: float) -> Tensor:
-        assert self.mean is not None
-        both = torch.add(self._batch.G, self.mean, alpha=kappa)
-        return Primal(self._jacobian, self._S, both).solve(gradient, precision, damping)
+    def accepted(self, rule: DampingRule, gain_ratio: float, iterate: Iterate, longest: float) -> Learned:
+        """Return what is known after a good step."""
+        assert self.damping is not None
+        damping = rule.accepted(self.damping, gain_ratio, iterate)
+        return self._replace(damping=damping, length=min(longest, 2 * self.length))
 
-    def trace(self) -> float:
-        return self._batch.trace()
-
-    def curvature(self, step: Tensor) -> float:
-        """Curvature step' G_b step of the batch along a step."""
-        return float(step @ (self._batch.G @ step))
-
-    def remember(self, part: float) -> None:
-        """Add the batch to the mean with the given weight."""
-        assert self.mean is not None
-        self.mean.lerp_(self._batch.G, part)
-
-    def direction(self, jacobian: Jacobian, total_weight: float) -> Direction:
-        """Make the direction of the mean Gram matrix, which stands for the Gram matrix of all rows."""
-        assert self.mean is not None
-        return Primal(jacobian, total_weight, self.mean.clone())
-
-
-class _DiagonalMemory:
-    """The batch's system without a P x P matrix, and the mean diagonal of the batches before, by (layer, input)."""
-
-    def __init__(self, solver: type[Dual] | type[ConjugateGradient]) -> None:
-        self.mean: Tensor | None = None
-        self.name, self._solver = solver.name, solver
-
-    def linearise(self, jacobian: Jacobian, total_weight: float) -> None:
-        self._jacobian, self._S, self._batch = jacobian, total_weight, self._solver(jacobian, total_weight)
-        diagonal = jacobian.network.split(jacobian.diagonal().to(torch.float64) / total_weight)
-        self._diagonal = torch.cat([layer.mean(0) for layer in diagonal])
-        if self.mean is None:
-            self.mean = self._diagonal.clone()
-
-    def solve(self, gradient: Tensor, precision: list[Tensor], kappa: float, damping: float) -> Tensor:
-        assert self.mean is not None
-        remembered = torch.split(self.mean.to(gradient), [into for _, into in self._jacobian.network.shapes])
-        system = [a + kappa * c for a, c in zip(precision, remembered, strict=True)]
-        return self._batch.solve(gradient, system, damping)
-
-    def trace(self) -> float:
-        return self._batch.trace()
-
-    def curvature(self, step: Tensor) -> float:
-        """Curvature step' G_b step of the batch along a step."""
-        return float(self._jacobian.matvec(step.to(self._jacobian.w)).square().sum()) / self._S
-
-    def remember(self, part: float) -> None:
-        """Add the batch to the mean with the given weight."""
-        assert self.mean is not None
-        self.mean.lerp_(self._diagonal, part)
-
-    def direction(self, jacobian: Jacobian, total_weight: float) -> Direction:
-        """Make a direction without a factorisation; all rows may leave no room for one."""
-        return ConjugateGradient(jacobian, total_weight)
+    def compared(self, slope: float, curvature: float, most_memory: float) -> Learned:
+        """Move kappa towards steps of the best length on held-back batches."""
+        if math.isfinite(slope) and math.isfinite(curvature):
+            slope = _DECAY * self.slope + (1 - _DECAY) * slope
+            curvature = _DECAY * self.curvature + (1 - _DECAY) * curvature
+        else:
+            slope, curvature = self.slope, self.curvature
+        longest = slope / curvature if curvature > 0 else 1.0
+        factor = min(max(longest, 1 / _LONGEST), _LONGEST) ** -_POWER
+        kappa = min(max(self.kappa * factor, _LEAST_MEMORY), max(most_memory, _LEAST_MEMORY))
+        return self._replace(slope=slope, curvature=curvature, kappa=kappa)
 
 
 class Pass(NamedTuple):
-    """End of a pass over the batches, and averages over its steps."""
+    """End of a pass over the batches, averages over its steps, and the damping that they have led to."""
 
     last: Tensor
     mean: Tensor
     gain_ratio: float
     predicted: float
+    damping: float | None
 
-    def step(self, start: Evaluation, end: Evaluation, damping: float, actual: float) -> Step:
+    def step(self, start: Evaluation, end: Evaluation, actual: float) -> Step:
         """Make the step of the whole pass.
 
         The decrease that it has made may still be possible; the predicted one counts the noise of each batch too.
         """
-        known = None if math.isnan(damping) else damping
-        return Step(end, known, self.gain_ratio, float((end.w - start.w).norm()), self.predicted, actual, actual)
+        norm = float((end.w - start.w).norm())
+        return Step(end, self.damping, self.gain_ratio, norm, self.predicted, actual, actual)
 
 
 class BatchSteps:
-    """Steps on batches of rows in random order, and what is carried from one to the next.
+    """Steps on batches of rows in random order, with what is carried from one to the next.
+
+    The memory is as large as a system, and changes in place.
 
     Parameters
     ----------
@@ -231,32 +200,27 @@ class BatchSteps:
         objective: Objective,
         total_weight: float,
     ) -> None:
-        self.memory: _GramMemory | _DiagonalMemory
-        if plan.solver == "primal":
-            self.memory = _GramMemory()
-        else:
-            self.memory = _DiagonalMemory(Dual if plan.solver == "dual" else ConjugateGradient)
+        self.memory = make_memory(plan.solver)
         self._rule = rule.for_batches() if isinstance(rule, Adaptive) else rule
-        self._batch_size, self._random_state = plan.rows, random_state
-        self.damping, self.kappa = math.nan, _FIRST_MEMORY
+        self._batch_size, self._step_size, self._random_state = plan.rows, step_size, random_state
         # The batches of a pass over all rows seen.
         self.most_memory = _MOST_MEMORY * len(self.batches(objective)) * (total_weight / objective.total_weight)
-        self._step_size = self._length = step_size
-        self._slope, self._curvature, self._n_steps = 0.0, 0.0, 0
+        self.learned = Learned(None, _FIRST_MEMORY, step_size, 0.0, 0.0, 0)
 
-    def state(self) -> dict[str, Any]:
-        """Return the state that steps carry, as NumPy arrays and plain values."""
+    def arrays(self) -> dict[str, Any]:
+        """Return memory and what has been learned, as NumPy arrays and plain values."""
         mean = self.memory.mean
-        return {
-            "mean": None if mean is None else mean.cpu().numpy().copy(),
-            **{name: getattr(self, name) for name in _CARRIED},
-        }
+        kept = None if mean is None else mean.cpu().numpy().copy()
+        return {"mean": kept, **dict(zip(_STORED, self.learned, strict=True))}
 
-    def restore(self, state: Mapping[str, Any], like: Tensor) -> None:
-        """Go on from the :meth:`state` of other steps."""
-        self.memory.mean = None if state["mean"] is None else torch.tensor(state["mean"], device=like.device)
-        for name in _CARRIED:
-            setattr(self, name, state[name])
+    def restore(self, arrays: Mapping[str, Any], like: Tensor) -> None:
+        """Go on from the :meth:`arrays` of other steps."""
+        self.memory.mean = None if arrays["mean"] is None else torch.tensor(arrays["mean"], device=like.device)
+        self.learned = Learned(*(arrays[name] for name in _STORED))
+
+    def remember_more(self) -> None:
+        """Raise the largest value of kappa, after a pass that did not lower the objective."""
+        self.most_memory *= _MEMORY_GROWTH
 
     def batches(self, objective: Objective) -> list[Tensor]:
         """Split the rows, in another order each time, into batches of nearly equal size.
@@ -302,8 +266,9 @@ class BatchSteps:
                 count += 1
                 mean = at.w if count == 1 else mean + (at.w - mean) / count
         if not gains:
-            return Pass(w, w, math.nan, 0.0)
-        return Pass(at.w, mean if count else at.w, float(np.mean(gains)), float(np.mean(predictions)))
+            return Pass(w, w, math.nan, 0.0, self.learned.damping)
+        gain_ratio, predicted = float(np.mean(gains)), float(np.mean(predictions))
+        return Pass(at.w, mean if count else at.w, gain_ratio, predicted, self.learned.damping)
 
     def _step(
         self, batch: Objective, held: Objective, at: Evaluation, state: State, correction: Tensor
@@ -324,49 +289,52 @@ class BatchSteps:
             memory.trace() / len(w),
             lambda: spectrum(jacobian, Primal(jacobian, S), S)[0],
         )
-        if math.isnan(self.damping):
-            self.damping = self._rule.initial(iterate)
-        step = self._length * memory.solve(gradient, state.estimates.precision, self.kappa, self.damping)
+        if self.learned.damping is None:
+            self.learned = self.learned._replace(damping=self._rule.initial(iterate))
+        step = self._solve(gradient, state)
         here = held.evaluate(w)
         if not bool(torch.isfinite(step).all()):
-            self._reject(iterate)
+            self.learned = self.learned.rejected(self._rule, iterate)
             return here, 0.0, 0.0
-        own_slope = float(gradient @ step)
-        predicted = -own_slope - 0.5 * (memory.curvature(step) + float((a * step) @ step))
-        there = held.evaluate(w + step)
-        slope, curvature = held.along(here, step)
-        slope, curvature = slope + float((a * w) @ step), curvature + float((a * step) @ step)
-        change, error = held.change(here, there)
-        actual = -change - float((a * (w + 0.5 * step)) @ step)
-        gain = 1 + (actual + slope + 0.5 * curvature) / predicted if predicted > 0 else 0.0
-        self._adapt_memory(slope / own_slope, -curvature / own_slope)
-        memory.remember(1 / (1 + min(self._n_steps, max(1.0, self.most_memory))))
-        self._n_steps += 1
-        if math.isfinite(change) and change <= _STANDARD_ERRORS * error and gain > _SUFFICIENT_GAIN:
-            self.damping = self._rule.accepted(self.damping, gain, iterate)
-            self._length = min(self._step_size, 2 * self._length)
-            return there, gain, predicted
-        self._reject(iterate)
-        return here, gain, predicted
+        there, slope = held.evaluate(w + step), float(gradient @ step)
+        predicted = -slope - 0.5 * (memory.curvature(step) + float((a * step) @ step))
+        gain, good = self._test(held, here, there, a, step, slope, predicted)
+        if not good:
+            self.learned = self.learned.rejected(self._rule, iterate)
+            return here, gain, predicted
+        self.learned = self.learned.accepted(self._rule, gain, iterate, self._step_size)
+        return there, gain, predicted
 
-    def _reject(self, iterate: Iterate) -> None:
-        larger = self._rule.rejected(self.damping, iterate)
-        if larger is None:
-            self._length *= 0.5
-        else:
-            self.damping = larger
+    def _solve(self, gradient: Tensor, state: State) -> Tensor:
+        damping, kappa, length, *_ = self.learned
+        assert damping is not None
+        return length * self.memory.solve(gradient, state.estimates.precision, kappa, damping)
 
-    def _adapt_memory(self, slope: float, curvature: float) -> None:
-        """Move kappa towards steps of the best length on held-back batches.
+    def _test(
+        self,
+        held: Objective,
+        here: Evaluation,
+        there: Evaluation,
+        a: Tensor,
+        step: Tensor,
+        own_slope: float,
+        predicted: float,
+    ) -> tuple[float, bool]:
+        """Test a step on the held-back batch, and learn from it. Returns the gain ratio, and whether to take the step.
 
-        Slope and curvature are both in units of the slope on the own batch.
+        ``own_slope`` and ``predicted`` decrease are those on the own batch.
         """
-        if math.isfinite(slope) and math.isfinite(curvature):
-            self._slope = _DECAY * self._slope + (1 - _DECAY) * slope
-            self._curvature = _DECAY * self._curvature + (1 - _DECAY) * curvature
-        longest = self._slope / self._curvature if self._curvature > 0 else 1.0
-        factor = min(max(longest, 1 / _LONGEST), _LONGEST) ** -_POWER
-        self.kappa = min(max(self.kappa * factor, _LEAST_MEMORY), max(self.most_memory, _LEAST_MEMORY))
+        slope, curvature = held.along(here, step)
+        slope, curvature = slope + float((a * here.w) @ step), curvature + float((a * step) @ step)
+        change, error = held.change(here, there)
+        actual = -change - float((a * (here.w + 0.5 * step)) @ step)
+        gain = 1 + (actual + slope + 0.5 * curvature) / predicted if predicted > 0 else 0.0
+        if own_slope != 0:  # else the gradient is 0, and no length better than another
+            self.learned = self.learned.compared(slope / own_slope, -curvature / own_slope, self.most_memory)
+        self.memory.remember(1 / (1 + min(self.learned.n_steps, max(1.0, self.most_memory))))
+        self.learned = self.learned._replace(n_steps=self.learned.n_steps + 1)
+        falls = math.isfinite(change) and change <= _STANDARD_ERRORS * error
+        return gain, falls and gain > _SUFFICIENT_GAIN
 
 
 @dataclass(frozen=True)
@@ -385,7 +353,7 @@ class BatchPass:
         return self.steps.linearise(state)
 
     def conclude(self, state: State, linearisation: Linearisation) -> Linearisation:
-        if isinstance(self.steps.memory, _GramMemory):
+        if isinstance(self.steps.memory, GramMemory):
             # Posterior and leave-one-out belong to all rows at the final weights.
             return Linearisation(state.objective, state.at, self.make_direction)
         return linearisation
@@ -399,9 +367,9 @@ class BatchPass:
         actual = state.value(at) - state.value(end)
         if not actual > 0:
             # The damping and the curvature that the steps have learned stay.
-            steps.most_memory *= _MEMORY_GROWTH
+            steps.remember_more()
             end, actual = at, 0.0
-        return led.step(at, end, steps.damping, actual)
+        return led.step(at, end, actual)
 
 
 def _finite(value: float) -> float:

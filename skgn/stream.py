@@ -62,7 +62,7 @@ class BlockPass:
     def step(self, state: State, linearisation: Linearisation, pause: Callable[[], bool]) -> Step:
         led = self.steps.run(state, pause)
         end = state.objective.evaluate(led.last)
-        return led.step(state.at, end, self.steps.damping, state.value(state.at) - state.value(end))
+        return led.step(state.at, end, state.value(state.at) - state.value(end))
 
 
 def _one_pass(state: State, iterate: Iterate, settings: Settings) -> State:
@@ -126,7 +126,7 @@ def _after(stream: Stream, state: State, steps: BatchSteps, member: Member) -> S
         start=replace(stream.start, weights=member.weights),
         total_weight=state.estimates.total_weight,
         n_blocks=state.n_iter,
-        steps=steps.state(),
+        steps=steps.arrays(),
         estimates=state.prior.arrays(state.estimates),
         loss_precision=None if precision is None else precision.cpu().numpy().copy(),
         history=member.history,

@@ -163,7 +163,7 @@ def test_a_step_is_tested_on_the_next_batch_and_not_on_its_own(factored):
     # Pure noise: each step fits its own batch of 20 rows and spoils the next, and is taken back.
     whole, w = objective(SquaredError(), n=40)
     steps = batch_steps(Constant(0.0), 20, "primal" if factored else "dual", whole)
-    steps.kappa = steps.most_memory = 1e-6
+    steps.learned, steps.most_memory = steps.learned._replace(kappa=1e-6), 1e-6
     prior = FixedPrior(whole.network, 1e-9, True, w)
     after = steps.run(State.at_weights(w, whole, prior, prior.initial(whole.total_weight)), lambda: False)
     assert after.predicted > 0
@@ -468,6 +468,15 @@ def test_classes_may_come_late():
             model.partial_fit(X_block, y_block, classes=range(10))
     assert model.predict_proba(X).shape == (len(X), 10)
     assert len(np.unique(model.predict(X))) == 10
+
+
+def test_nothing_is_left_to_learn_of_a_target_that_is_constant():
+    """Outputs, gradients and steps are 0 from the start, so that no step has a best length."""
+    X, _ = regression(200)
+    model = GNRegressor(**PLAIN | {"l2_regularization": 0.0}, init="centered")
+    for X_block in np.array_split(X, 2):
+        model.partial_fit(X_block, np.full(len(X_block), 3.0))
+    np.testing.assert_allclose(model.predict(X), 3.0)
 
 
 def test_a_multilabel_stream_needs_no_classes():
