@@ -51,6 +51,7 @@ from .directions import Direction, Primal, spectrum
 from .jacobian import Jacobian
 from .network import Network
 from .objective import Evaluation, Objective
+from .settings import Settings
 from .state import Linearisation, State, Step
 
 __all__ = ["BatchPass", "BatchSteps", "Batches", "Pass", "plan_batches"]
@@ -182,8 +183,7 @@ class BatchSteps:
     ----------
     rule : DampingRule
     plan : Batches
-    step_size : float
-        Fraction of each step that is taken.
+    settings : Settings
     random_state : RandomState
     objective : Objective
         All rows, or those of a block.
@@ -195,17 +195,17 @@ class BatchSteps:
         self,
         rule: DampingRule,
         plan: Batches,
-        step_size: float,
+        settings: Settings,
         random_state: np.random.RandomState,
         objective: Objective,
         total_weight: float,
     ) -> None:
         self.memory = make_memory(plan.solver)
         self._rule = rule.for_batches() if isinstance(rule, Adaptive) else rule
-        self._batch_size, self._step_size, self._random_state = plan.rows, step_size, random_state
+        self._batch_size, self._step_size, self._random_state = plan.rows, settings.step_size, random_state
         # The batches of a pass over all rows seen.
         self.most_memory = _MOST_MEMORY * len(self.batches(objective)) * (total_weight / objective.total_weight)
-        self.learned = Learned(None, _FIRST_MEMORY, step_size, 0.0, 0.0, 0)
+        self.learned = Learned(None, _FIRST_MEMORY, self._step_size, 0.0, 0.0, 0)
 
     def arrays(self) -> dict[str, Any]:
         """Return memory and what has been learned, as NumPy arrays and plain values."""

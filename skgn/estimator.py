@@ -52,9 +52,9 @@ from .problem import Problem, Validation
 from .relevance import feature_sensitivity, relevance
 from .search import train_members
 from .settings import Settings
+from .state import Linearisation, State
 from .status import Status
 from .stream import Stream, train_block
-from .training import Training
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -246,9 +246,9 @@ class BaseGN(CallbackSupportMixin, Persistent, Inputs, metaclass=ABCMeta):
                 tasks.close()
         return ensemble
 
-    def _attributes(self, training: Training, start: Start, loss: Loss) -> dict[str, Any]:
-        """Fitted attributes of an estimator whose only member is this training as it stands."""
-        here, member = copy.copy(self), make_member(training.state, training.linearisation.apart(), start)
+    def _attributes(self, state: State, linearisation: Linearisation, start: Start, loss: Loss) -> dict[str, Any]:
+        """Fitted attributes of an estimator whose only member is a training that ended at this state."""
+        here, member = copy.copy(self), make_member(state, linearisation.apart(), start)
         here._store(Ensemble([member], equal_weights(1), loss, 1.0))
         return {name: value for name, value in vars(here).items() if vars(self).get(name) is not value}
 

@@ -308,7 +308,7 @@ class Search:
         steps = BatchSteps(
             rule,
             plan.batches[start.network],
-            settings.step_size,
+            settings,
             np.random.RandomState(start.seed),
             state.objective,
             state.objective.total_weight,

@@ -105,7 +105,7 @@ class Training:
     ) -> None:
         self.settings, self.watch = settings, Watch() if watch is None else watch
         self.validation, self._judge, self._seconds = validation, judge, seconds
-        self._first = state.at.w
+        self._initial_weights = state.at.w
         self.go_on(state, stepper)
 
     def go_on(self, state: State, stepper: Stepper) -> None:
@@ -162,7 +162,9 @@ class Training:
                 self.linearisation = self.linearisation.renewed(state)
         iterate = self.linearisation.iterate(state)
         state = replace(state, damping=self._damping(state, iterate))
-        row = figures(state, self.linearisation, iterate, self._first, time.perf_counter() - began, self.settings)
+        row = figures(
+            state, self.linearisation, iterate, self._initial_weights, time.perf_counter() - began, self.settings
+        )
         if self.settings.report is not None:
             self.settings.report(line(state.n_iter, row))
         if self.validation is not None:
