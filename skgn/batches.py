@@ -277,7 +277,7 @@ class BatchSteps:
 
         Returns an evaluation on the held-back batch, the gain ratio, and the predicted decrease.
         """
-        memory, a, w, S = self.memory, state.a, at.w, batch.total_weight
+        memory, a, w, S = self.memory, state.estimates.a, at.w, batch.total_weight
         jacobian = batch.jacobian(at)
         gradient = batch.gradient(at, jacobian) + correction + a * w
         memory.linearise(jacobian, S)

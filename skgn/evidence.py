@@ -73,17 +73,19 @@ class GroupEstimates(NamedTuple):
     gamma: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Estimates:
     """What a prior has learned from ``total_weight`` samples; what is not known is None.
 
-    ``precision`` is a, per (layer, input), in one vector (in + 1,) for each layer. ``squared_scale`` is that of the
-    noise of each output, 1 / beta (k,). ``n_in_use`` counts the estimated precisions whose groups have at least half an
-    effective parameter. ``settled`` tells whether the prior is as asked for, and no longer on the way to it.
+    ``precision`` holds a per (layer, input), in one vector (in + 1,) for each layer, and ``a`` per weight (P,), as it
+    is added to the diagonal of G. ``squared_scale`` is that of the noise of each output, 1 / beta (k,). ``n_in_use``
+    counts the estimated precisions whose groups have at least half an effective parameter. ``settled`` tells whether
+    the prior is as asked for, and no longer on the way to it.
     """
 
     total_weight: float
     precision: list[Tensor]
+    a: Tensor
     squared_scale: Tensor | None = None
     n_effective_parameters: float | None = None
     log_evidence: float | None = None
@@ -137,9 +139,10 @@ class FixedPrior:
     def __init__(self, network: Network, l2: float, has_noise: bool, like: Tensor) -> None:
         self._l2, self._has_noise = l2, has_noise
         self._precision = [like.new_full((into,), l2) for _, into in network.shapes]
+        self._a = network.expand(self._precision)
 
     def initial(self, total_weight: float) -> Estimates:
-        return Estimates(total_weight, self._precision)
+        return Estimates(total_weight, self._precision, self._a)
 
     def on(self, estimates: Estimates, total_weight: float) -> Estimates:
         return replace(estimates, total_weight=total_weight)
@@ -248,7 +251,7 @@ class EvidencePrior:
     def __init__(
         self, network: Network, groups: Groups, noise_precision: float | None, like: Tensor, unit: bool = False
     ) -> None:
-        self._groups, self._shapes = groups, network.shapes
+        self._groups, self._network = groups, network
         self._has_noise, self._unit = noise_precision is not None, unit
         self.n_precisions = 0 if unit else groups.count
         self._size = groups.sum([like.new_full((into,), float(out)) for out, into in network.shapes])
@@ -267,15 +270,17 @@ class EvidencePrior:
 
     def _group_mean(self, per_input: list[Tensor]) -> Tensor:
         """Average a value per (layer, input) over the weights of each group."""
-        per_weight = [v * out for v, (out, _) in zip(per_input, self._shapes, strict=True)]
+        per_weight = [v * out for v, (out, _) in zip(per_input, self._network.shapes, strict=True)]
         return self._groups.sum(per_weight) / self._size
 
     def _estimates(self, groups: GroupEstimates, total_weight: float, log_evidence: float | None) -> Estimates:
         """Derive everything else from the estimates of the groups; a = alpha / (beta S)."""
         alpha, beta, gamma = groups
+        precision = self._groups.spread(alpha / (float(geometric_mean(beta)) * total_weight))
         return Estimates(
             total_weight=total_weight,
-            precision=self._groups.spread(alpha / (float(geometric_mean(beta)) * total_weight)),
+            precision=precision,
+            a=self._network.expand(precision),
             squared_scale=1 / beta if self._has_noise else None,
             n_effective_parameters=float(gamma.sum()),
             log_evidence=log_evidence,

@@ -11,7 +11,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -20,7 +20,6 @@ from .damping import Iterate
 from .directions import Direction, smallest_eigenvalue
 from .evidence import Estimates, Prior
 from .jacobian import Jacobian
-from .losses import Loss
 from .objective import Evaluation, Objective
 from .status import Status
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Linearisation", "State", "Step"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
     """A step that was found good, and its figures; without a damping, only the readout has moved.
 
@@ -46,14 +45,15 @@ class Step:
     possible: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class State:
     """State of the training of one network.
 
     The likelihood is that of the objective, with its present noise level. ``step`` has led to the weights, where
     training has not yet ``arrived``: estimates, damping and history are those before the step. ``quiet`` and ``stale``
-    count iterations without progress, of the objective and of what decides on the ``best`` state. The history has one
-    row for the start and one for each iteration. A ``finished`` state is a result.
+    count iterations without progress, of the objective and of what decides on the ``best`` state. ``readout_first``
+    tells whether the next step may solve the readout alone. The history has one row for the start and one for each
+    iteration. A ``finished`` state is a result.
     """
 
     objective: Objective
@@ -79,14 +79,9 @@ class State:
             objective = objective.with_loss(objective.data_loss.at_precision(1 / estimates.squared_scale))
         return cls(objective, prior, estimates, objective.evaluate(w))
 
-    @cached_property
-    def a(self) -> Tensor:
-        """The prior's addition to the diagonal of G, (P,)."""
-        return self.objective.network.expand(self.estimates.precision)
-
     def value(self, at: Evaluation) -> float:
         """Compute the objective: mean loss plus prior."""
-        return at.loss + 0.5 * float((self.a * at.w) @ at.w)
+        return at.loss + 0.5 * float((self.estimates.a * at.w) @ at.w)
 
     @property
     def noise_variance(self) -> Tensor | None:
@@ -144,6 +139,12 @@ class Linearisation:
     direction's name, unless another one is given.
     """
 
+    # Not cached properties: before Python 3.12 these have one lock for all, and members train in threads.
+    _jacobian: Jacobian | None = None
+    _direction: Direction | None = None
+    _data_gradient: Tensor | None = None
+    _curvature: float | None = None
+
     def __init__(
         self,
         objective: Objective,
@@ -151,31 +152,35 @@ class Linearisation:
         make_direction: Callable[[Jacobian, float], Direction],
         solver: str | None = None,
     ) -> None:
-        self.loss: Loss = objective.data_loss
+        self.loss, self.total_weight = objective.data_loss, objective.total_weight
         self._objective, self._at = objective, at
         self._make_direction, self._solver = make_direction, solver
 
     @property
-    def total_weight(self) -> float:
-        return self._objective.total_weight
-
-    @cached_property
     def jacobian(self) -> Jacobian:
-        return self._objective.jacobian(self._at)
+        if self._jacobian is None:
+            self._jacobian = self._objective.jacobian(self._at)
+        return self._jacobian
 
-    @cached_property
+    @property
     def direction(self) -> Direction:
-        return self._make_direction(self.jacobian, self.total_weight)
+        if self._direction is None:
+            self._direction = self._make_direction(self.jacobian, self.total_weight)
+        return self._direction
 
-    @cached_property
+    @property
     def data_gradient(self) -> Tensor:
         """Gradient of the mean data loss, (P,)."""
-        return self._objective.gradient(self._at, self.jacobian)
+        if self._data_gradient is None:
+            self._data_gradient = self._objective.gradient(self._at, self.jacobian)
+        return self._data_gradient
 
-    @cached_property
+    @property
     def curvature(self) -> float:
         """Mean diagonal entry of G."""
-        return self.direction.trace() / len(self._at.w)
+        if self._curvature is None:
+            self._curvature = self.direction.trace() / len(self._at.w)
+        return self._curvature
 
     @property
     def solver(self) -> str:
@@ -183,7 +188,7 @@ class Linearisation:
 
     def gradient(self, state: State) -> Tensor:
         """Gradient of the objective at the state of these weights, (P,)."""
-        return self.data_gradient + state.a * state.at.w
+        return self.data_gradient + state.estimates.a * state.at.w
 
     def iterate(self, state: State) -> Iterate:
         """What a damping rule is told at the state of these weights."""
@@ -200,11 +205,11 @@ class Linearisation:
     def renewed(self, state: State) -> Self:
         """The same system, with the gradient under the noise level of the state."""
         other = copy.copy(self)
-        other.data_gradient = state.objective.gradient(state.at, self.jacobian)
+        other._data_gradient = state.objective.gradient(state.at, self.jacobian)
         return other
 
     def apart(self) -> Self:
         """A copy whose direction may remember what it is asked, without a change to this one."""
         other = copy.copy(self)
-        other.direction = copy.copy(self.direction)
+        other._direction = copy.copy(self.direction)
         return other

@@ -157,7 +157,7 @@ def test_an_interrupt_leaves_the_last_iterate_whole(method, evidence, direction)
     # A system of these weights is at hand.
     going.finish(Status.INTERRUPTED)
     assert going.state.status is Status.INTERRUPTED
-    H = going.linearisation.jacobian.gram() / going.state.objective.total_weight + torch.diag(going.state.a)
+    H = going.linearisation.jacobian.gram() / going.state.objective.total_weight + torch.diag(going.state.estimates.a)
     factor = going.linearisation.direction.posterior_factor(going.state.estimates.precision)
     if direction is Primal:
         torch.testing.assert_close(factor @ factor.T, H)
