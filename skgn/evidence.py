@@ -72,6 +72,15 @@ class GroupEstimates(NamedTuple):
     beta: Tensor
     gamma: Tensor
 
+    @property
+    def mean_beta(self) -> float:
+        """The noise precision that scales the summed loss."""
+        return float(geometric_mean(self.beta))
+
+    def a(self, S: float) -> Tensor:
+        """Precisions in the mean objective of S samples, alpha / (beta S)."""
+        return self.alpha / (self.mean_beta * S)
+
 
 @dataclass(frozen=True, eq=False)
 class Estimates:
@@ -274,9 +283,9 @@ class EvidencePrior:
         return self._groups.sum(per_weight) / self._size
 
     def _estimates(self, groups: GroupEstimates, total_weight: float, log_evidence: float | None) -> Estimates:
-        """Derive everything else from the estimates of the groups; a = alpha / (beta S)."""
+        """Derive everything else from the estimates of the groups."""
         alpha, beta, gamma = groups
-        precision = self._groups.spread(alpha / (float(geometric_mean(beta)) * total_weight))
+        precision = self._groups.spread(groups.a(total_weight))
         return Estimates(
             total_weight=total_weight,
             precision=precision,
@@ -311,26 +320,24 @@ class EvidencePrior:
     def update(
         self, estimates: Estimates, objective: Objective, at: Evaluation, direction: Direction
     ) -> tuple[Estimates, Loss]:
-        loss, S, (alpha, beta, _) = objective.data_loss, estimates.total_weight, _known(estimates)
+        loss, S, known = objective.data_loss, estimates.total_weight, _known(estimates)
         traces, log_determinant = direction.inverse_traces(estimates.precision)
         if not math.isfinite(log_determinant):
             # Singular to working precision (float32): the last estimates stand until the system is definite again.
             return estimates, loss
         squares = self._groups.sum([W.square().sum(0) for W in objective.network.split(at.w)])
-        log_evidence = self._log_evidence(estimates, loss, at.loss, squares, log_determinant)
-        a = alpha / (float(geometric_mean(beta)) * S)
-        gamma = (self._size - a * self._groups.sum(traces)).clamp(min=_SMALLEST_GAMMA)
-        alpha = self._next_alpha(alpha, gamma, squares)
+        log_evidence = self._log_evidence(known, S, loss, at.loss, squares, log_determinant)
+        gamma = (self._size - known.a(S) * self._groups.sum(traces)).clamp(min=_SMALLEST_GAMMA)
+        alpha, beta = self._next_alpha(known.alpha, gamma, squares), known.beta
         if loss.has_scale:
             beta = 1 / _squared_scale(objective, at, float(gamma.sum()), S)
             loss = loss.at_precision(beta)
         return self._estimates(GroupEstimates(alpha, beta, gamma), S, log_evidence), loss
 
     def _log_evidence(
-        self, estimates: Estimates, loss: Loss, mean_loss: float, squares: Tensor, log_determinant: float
+        self, known: GroupEstimates, S: float, loss: Loss, mean_loss: float, squares: Tensor, log_determinant: float
     ) -> float:
-        S, (alpha, precisions, _) = estimates.total_weight, _known(estimates)
-        beta, P = float(geometric_mean(precisions)), float(self._size.sum())
+        alpha, beta, P = known.alpha, known.mean_beta, float(self._size.sum())
         log_evidence = (
             0.5 * float(self._size @ alpha.log())
             - beta * S * mean_loss
@@ -338,7 +345,7 @@ class EvidencePrior:
             - 0.5 * (P * math.log(beta * S) + log_determinant)
         )
         if loss.has_scale:
-            scale = 1 / precisions[None]
+            scale = 1 / known.beta[None]
             log_evidence += S * float(loss.log_density(torch.zeros_like(scale), scale))
         return log_evidence
 
