@@ -37,7 +37,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,15 +46,17 @@ import torch
 from torch import Tensor
 
 from .damping import Adaptive, DampingRule, Iterate
-from .direction import spectrum
+from .direction import Direction, spectrum
 from .directions import DIRECTIONS, choose_for_batches
+from .jacobian import Jacobian
 from .memory import Extent
 from .network import Network
 from .objective import Evaluation, Objective
 from .primal import Primal
-from .training import Step, Training
+from .settings import Settings
+from .state import Linearisation, State, Step
 
-__all__ = ["BatchSteps", "BatchTraining", "Batches", "Pass", "plan_batches"]
+__all__ = ["BatchPass", "BatchSteps", "Batches", "Pass", "plan_batches"]
 
 #: Default rows of a batch: the least number, and the number for each weight, so that its system has full rank.
 _BATCH_ROWS, _ROWS_PER_WEIGHT = 1000, 2
@@ -77,8 +80,8 @@ _MEMORY_GROWTH = 4.0
 _POWER, _DECAY, _LONGEST = 0.05, 0.9, 10.0
 
 
-#: Attributes of :class:`BatchSteps` that a stream carries from block to block, beside the memory.
-_CARRIED = ("damping", "kappa", "_length", "_slope", "_curvature", "_n_steps")
+#: Names under which a stream stores what steps have learned, in the order of :class:`Learned`.
+_STORED = ("damping", "kappa", "_length", "_slope", "_curvature", "_n_steps")
 
 
 class Batches(NamedTuple):
@@ -111,70 +114,139 @@ def plan_batches(batch_size: int | str, solver: str, network: Network, columns: 
     return Batches(int(batch_size), direction.name)
 
 
+class Learned(NamedTuple):
+    """What steps on batches have learned, beside the memory; the damping is None before the first step.
+
+    ``slope`` and ``curvature`` are those along the steps on held-back batches, decaying means in units of the slope on
+    the own batch.
+    """
+
+    damping: float | None
+    kappa: float
+    length: float
+    slope: float
+    curvature: float
+    n_steps: int
+
+    def rejected(self, rule: DampingRule, iterate: Iterate) -> Learned:
+        """Return what is known after a failed step: the next one is damped more, or shorter."""
+        assert self.damping is not None
+        larger = rule.rejected(self.damping, iterate)
+        return self._replace(length=0.5 * self.length) if larger is None else self._replace(damping=larger)
+
+    def accepted(self, rule: DampingRule, gain_ratio: float, iterate: Iterate, longest: float) -> Learned:
+        """Return what is known after a good step."""
+        assert self.damping is not None
+        damping = rule.accepted(self.damping, gain_ratio, iterate)
+        return self._replace(damping=damping, length=min(longest, 2 * self.length))
+
+    def compared(self, slope: float, curvature: float, most_memory: float) -> Learned:
+        """Move kappa towards steps of the best length on held-back batches."""
+        if math.isfinite(slope) and math.isfinite(curvature):
+            slope = _DECAY * self.slope + (1 - _DECAY) * slope
+            curvature = _DECAY * self.curvature + (1 - _DECAY) * curvature
+        else:
+            slope, curvature = self.slope, self.curvature
+        longest = slope / curvature if curvature > 0 else 1.0
+        factor = min(max(longest, 1 / _LONGEST), _LONGEST) ** -_POWER
+        kappa = min(max(self.kappa * factor, _LEAST_MEMORY), max(most_memory, _LEAST_MEMORY))
+        return self._replace(slope=slope, curvature=curvature, kappa=kappa)
+
+
 class Pass(NamedTuple):
-    """End of a pass over the batches, and averages over its steps."""
+    """End of a pass over the batches, averages over its steps, and the damping that they have led to."""
 
     last: Tensor
     mean: Tensor
     gain_ratio: float
     predicted: float
+    damping: float | None
+
+    def step(self, start: Evaluation, end: Evaluation, actual: float) -> Step:
+        """Make the step of the whole pass.
+
+        The decrease that it has made may still be possible; the predicted one counts the noise of each batch too.
+        """
+        norm = float((end.w - start.w).norm())
+        return Step(end, self.damping, self.gain_ratio, norm, self.predicted, actual, actual)
 
 
 class BatchSteps:
-    """Steps on batches of rows, and the state that they carry from one to the next.
+    """Steps on batches of rows in random order, with what is carried from one to the next.
+
+    The memory is as large as a system, and changes in place.
 
     Parameters
     ----------
     rule : DampingRule
     plan : Batches
-    step_size : float
-        Fraction of each step that is taken.
+    settings : Settings
+    random_state : RandomState
+    objective : Objective
+        All rows, or those of a block.
+    total_weight : float
+        Of all rows, the blocks before included.
     """
 
-    def __init__(self, rule: DampingRule, plan: Batches, step_size: float) -> None:
+    def __init__(
+        self,
+        rule: DampingRule,
+        plan: Batches,
+        settings: Settings,
+        random_state: np.random.RandomState,
+        objective: Objective,
+        total_weight: float,
+    ) -> None:
         self.memory = DIRECTIONS[plan.solver].remembered()
-        self.damping, self.kappa, self.most_memory = math.nan, _FIRST_MEMORY, 0.0
         self._rule = rule.for_batches() if isinstance(rule, Adaptive) else rule
-        self._batch_size = plan.rows
-        self._step_size = self._length = step_size
-        self._slope, self._curvature, self._n_steps = 0.0, 0.0, 0
+        self._batch_size, self._step_size, self._random_state = plan.rows, settings.step_size, random_state
+        # The batches of a pass over all rows seen.
+        self.most_memory = _MOST_MEMORY * len(self.batches(objective)) * (total_weight / objective.total_weight)
+        self.learned = Learned(None, _FIRST_MEMORY, self._step_size, 0.0, 0.0, 0)
 
-    def state(self) -> dict[str, Any]:
-        """Return the state that steps carry, as NumPy arrays and plain values."""
+    def arrays(self) -> dict[str, Any]:
+        """Return memory and what has been learned, as NumPy arrays and plain values."""
         mean = self.memory.mean
-        return {
-            "mean": None if mean is None else mean.cpu().numpy().copy(),
-            **{name: getattr(self, name) for name in _CARRIED},
-        }
+        kept = None if mean is None else mean.cpu().numpy().copy()
+        return {"mean": kept, **dict(zip(_STORED, self.learned, strict=True))}
 
-    def restore(self, state: Mapping[str, Any], like: Tensor) -> None:
-        """Go on from the :meth:`state` of other steps."""
-        self.memory.mean = None if state["mean"] is None else torch.tensor(state["mean"], device=like.device)
-        for name in _CARRIED:
-            setattr(self, name, state[name])
+    def restore(self, arrays: Mapping[str, Any], like: Tensor) -> None:
+        """Go on from the :meth:`arrays` of other steps."""
+        self.memory.mean = None if arrays["mean"] is None else torch.tensor(arrays["mean"], device=like.device)
+        self.learned = Learned(*(arrays[name] for name in _STORED))
 
-    def batches(self, order: Tensor) -> list[Tensor]:
-        """Split rows into batches of nearly equal size. There are at least two, because one is always held back."""
-        n = len(order)
+    def remember_more(self) -> None:
+        """Raise the largest value of kappa, after a pass that did not lower the objective."""
+        self.most_memory *= _MEMORY_GROWTH
+
+    def batches(self, objective: Objective) -> list[Tensor]:
+        """Split the rows, in another order each time, into batches of nearly equal size.
+
+        There are at least two, because one is always held back.
+        """
+        n = len(objective.U)
+        order = torch.from_numpy(self._random_state.permutation(n)).to(objective.U.device)
         return list(torch.tensor_split(order, max(min(2, n), math.ceil(n / self._batch_size))))
 
-    def run(
-        self,
-        objective: Objective,
-        w: Tensor,
-        prior: list[Tensor],
-        order: Tensor,
-        iteration: int,
-        pause: Callable[[], bool],
-        whole_gradient: Tensor | None = None,
-    ) -> Pass:
-        """Make one pass over the rows of an objective in the given order, from w, under given prior precisions.
+    def linearise(self, state: State) -> Linearisation:
+        """Return a linearisation whose direction is that of the memory."""
+        return Linearisation(state.objective, state.at, partial(self._direction, state), self.memory.name)
 
-        ``whole_gradient`` is the gradient of the mean data loss of all rows at w. If it is given, it corrects the
+    def _direction(self, state: State, jacobian: Jacobian, total_weight: float) -> Direction:
+        if self.memory.mean is None:
+            first = state.objective.part(self.batches(state.objective)[0])
+            self.memory.linearise(first.jacobian(first.evaluate(state.at.w)), first.total_weight)
+        return self.memory.direction(jacobian, total_weight)
+
+    def run(self, state: State, pause: Callable[[], bool], whole_gradient: Tensor | None = None) -> Pass:
+        """Make one pass over the rows of a state's objective, from its weights.
+
+        ``whole_gradient`` is the gradient of the mean data loss of all rows there. If it is given, it corrects the
         gradients of the batches.
         """
-        batches = self.batches(order)
-        a, held = objective.network.expand(prior), objective.part(batches[0])
+        objective, w = state.objective, state.at.w
+        batches = self.batches(objective)
+        held = objective.part(batches[0])
         at, mean, count = held.evaluate(w), w, 0
         gains, predictions = [], []
         for rows in batches[1:] + batches[:1]:
@@ -184,141 +256,117 @@ class BatchSteps:
             correction = torch.zeros_like(w)
             if whole_gradient is not None:
                 correction = whole_gradient - batch.gradient(batch.evaluate(w))
-            at, gain, predicted = self._step(batch, held, at, a, prior, iteration, correction)
+            at, gain, predicted = self._step(batch, held, at, state, correction)
             gains.append(gain)
             predictions.append(predicted)
             if len(gains) > len(batches) // 2:
                 count += 1
                 mean = at.w if count == 1 else mean + (at.w - mean) / count
         if not gains:
-            return Pass(w, w, math.nan, 0.0)
-        return Pass(at.w, mean if count else at.w, float(np.mean(gains)), float(np.mean(predictions)))
+            return Pass(w, w, math.nan, 0.0, self.learned.damping)
+        gain_ratio, predicted = float(np.mean(gains)), float(np.mean(predictions))
+        return Pass(at.w, mean if count else at.w, gain_ratio, predicted, self.learned.damping)
 
     def _step(
-        self,
-        batch: Objective,
-        held: Objective,
-        at: Evaluation,
-        a: Tensor,
-        prior: list[Tensor],
-        iteration: int,
-        correction: Tensor,
+        self, batch: Objective, held: Objective, at: Evaluation, state: State, correction: Tensor
     ) -> tuple[Evaluation, float, float]:
-        """Make a step from ``at``, an evaluation on the batch.
+        """Make a step from ``at``, an evaluation on the batch, with the precisions of the state.
 
         Returns an evaluation on the held-back batch, the gain ratio, and the predicted decrease.
         """
-        memory, w, S = self.memory, at.w, batch.total_weight
+        memory, a, w, S = self.memory, state.estimates.a, at.w, batch.total_weight
         jacobian = batch.jacobian(at)
         gradient = batch.gradient(at, jacobian) + correction + a * w
         memory.linearise(jacobian, S)
         iterate = Iterate(
-            iteration,
-            at.loss + 0.5 * float((a * w) @ w),
+            state.n_iter,
+            state.value(at),
             at.loss,
             float(gradient.norm()),
             memory.trace() / len(w),
             lambda: spectrum(jacobian, Primal(jacobian, S), S)[0],
         )
-        if math.isnan(self.damping):
-            self.damping = self._rule.initial(iterate)
-        step = self._length * memory.solve(gradient, prior, self.kappa, self.damping)
+        if self.learned.damping is None:
+            self.learned = self.learned._replace(damping=self._rule.initial(iterate))
+        step = self._solve(gradient, state)
         here = held.evaluate(w)
         if not bool(torch.isfinite(step).all()):
-            self._reject(iterate)
+            self.learned = self.learned.rejected(self._rule, iterate)
             return here, 0.0, 0.0
-        own_slope = float(gradient @ step)
-        predicted = -own_slope - 0.5 * (memory.curvature(step) + float((a * step) @ step))
-        there = held.evaluate(w + step)
-        slope, curvature = held.along(here, step)
-        slope, curvature = slope + float((a * w) @ step), curvature + float((a * step) @ step)
-        change, error = held.change(here, there)
-        actual = -change - float((a * (w + 0.5 * step)) @ step)
-        gain = 1 + (actual + slope + 0.5 * curvature) / predicted if predicted > 0 else 0.0
-        self._adapt_memory(slope / own_slope, -curvature / own_slope)
-        memory.remember(1 / (1 + min(self._n_steps, max(1.0, self.most_memory))))
-        self._n_steps += 1
-        if math.isfinite(change) and change <= _STANDARD_ERRORS * error and gain > _SUFFICIENT_GAIN:
-            self.damping = self._rule.accepted(self.damping, gain, iterate)
-            self._length = min(self._step_size, 2 * self._length)
-            return there, gain, predicted
-        self._reject(iterate)
-        return here, gain, predicted
+        there, slope = held.evaluate(w + step), float(gradient @ step)
+        predicted = -slope - 0.5 * (memory.curvature(step) + float((a * step) @ step))
+        gain, good = self._test(held, here, there, a, step, slope, predicted)
+        if not good:
+            self.learned = self.learned.rejected(self._rule, iterate)
+            return here, gain, predicted
+        self.learned = self.learned.accepted(self._rule, gain, iterate, self._step_size)
+        return there, gain, predicted
 
-    def _reject(self, iterate: Iterate) -> None:
-        larger = self._rule.rejected(self.damping, iterate)
-        if larger is None:
-            self._length *= 0.5
-        else:
-            self.damping = larger
+    def _solve(self, gradient: Tensor, state: State) -> Tensor:
+        damping, kappa, length, *_ = self.learned
+        assert damping is not None
+        return length * self.memory.solve(gradient, state.estimates.precision, kappa, damping)
 
-    def _adapt_memory(self, slope: float, curvature: float) -> None:
-        """Move kappa towards steps of the best length on held-back batches.
+    def _test(
+        self,
+        held: Objective,
+        here: Evaluation,
+        there: Evaluation,
+        a: Tensor,
+        step: Tensor,
+        own_slope: float,
+        predicted: float,
+    ) -> tuple[float, bool]:
+        """Test a step on the held-back batch, and learn from it. Returns the gain ratio, and whether to take the step.
 
-        Slope and curvature are both in units of the slope on the own batch.
+        ``own_slope`` and ``predicted`` decrease are those on the own batch.
         """
-        if math.isfinite(slope) and math.isfinite(curvature):
-            self._slope = _DECAY * self._slope + (1 - _DECAY) * slope
-            self._curvature = _DECAY * self._curvature + (1 - _DECAY) * curvature
-        longest = self._slope / self._curvature if self._curvature > 0 else 1.0
-        factor = min(max(longest, 1 / _LONGEST), _LONGEST) ** -_POWER
-        self.kappa = min(max(self.kappa * factor, _LEAST_MEMORY), max(self.most_memory, _LEAST_MEMORY))
+        slope, curvature = held.along(here, step)
+        slope, curvature = slope + float((a * here.w) @ step), curvature + float((a * step) @ step)
+        change, error = held.change(here, there)
+        actual = -change - float((a * (here.w + 0.5 * step)) @ step)
+        gain = 1 + (actual + slope + 0.5 * curvature) / predicted if predicted > 0 else 0.0
+        if own_slope != 0:  # else the gradient is 0, and no length better than another
+            self.learned = self.learned.compared(slope / own_slope, -curvature / own_slope, self.most_memory)
+        self.memory.remember(1 / (1 + min(self.learned.n_steps, max(1.0, self.most_memory))))
+        self.learned = self.learned._replace(n_steps=self.learned.n_steps + 1)
+        falls = math.isfinite(change) and change <= _STANDARD_ERRORS * error
+        return gain, falls and gain > _SUFFICIENT_GAIN
 
 
-@dataclass
-class BatchTraining(Training):
-    """Training whose iteration is a pass over all rows in batches.
+@dataclass(frozen=True)
+class BatchPass:
+    """Steps of a training that are passes over all rows in batches.
 
     Between passes the prior is re-estimated and the history written. The mean Gram matrix of the last batches then
     stands for the Gram matrix of all rows. The latter is assembled only once training has ended.
     """
 
-    steps: BatchSteps = field(kw_only=True)
-    random_state: np.random.RandomState = field(kw_only=True)
+    rule: DampingRule
+    make_direction: Callable[[Jacobian, float], Direction]
+    steps: BatchSteps
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.steps.most_memory = _MOST_MEMORY * len(self.steps.batches(self._order()))
+    def linearise(self, state: State) -> Linearisation:
+        return self.steps.linearise(state)
 
-    @property
-    def solver(self) -> str:
-        return self.steps.memory.name
-
-    def _order(self) -> Tensor:
-        order = self.random_state.permutation(len(self.objective.U))
-        return torch.from_numpy(order).to(self.objective.U.device)
-
-    def _linearise(self) -> None:
-        objective, memory = self.objective, self.steps.memory
-        self.jacobian, self.linearised_loss = objective.jacobian(self.at), objective.data_loss
-        if memory.mean is None:
-            first = objective.part(self.steps.batches(self._order())[0])
-            memory.linearise(first.jacobian(first.evaluate(self.at.w)), first.total_weight)
-        self.direction = memory.direction(self.jacobian, objective.total_weight)
-
-    def finish(self, reason: str) -> None:
-        super().finish(reason)
+    def conclude(self, state: State, linearisation: Linearisation) -> Linearisation:
         if self.steps.memory.stands_in:
             # Posterior and leave-one-out belong to all rows at the final weights.
-            super()._linearise()
+            return Linearisation(state.objective, state.at, self.make_direction)
+        return linearisation
 
-    def _find_step(self) -> Step:
-        at, F, steps = self.at, self._value, self.steps
+    def step(self, state: State, linearisation: Linearisation, pause: Callable[[], bool]) -> Step:
+        at, objective, steps = state.at, state.objective, self.steps
         # Far from its start, as in the first pass, a correction would add noise.
-        gradient = self._data_gradient if self.n_iter > 0 else None
-        led = steps.run(self.objective, at.w, self.prior.precision, self._order(), self.n_iter, self._pause, gradient)
-        ends = [self.objective.evaluate(w) for w in (led.last, led.mean)]
-        end = min(ends, key=lambda end: _finite(self.value(end)))
-        actual = F - self.value(end)
+        led = steps.run(state, pause, linearisation.data_gradient if state.n_iter > 0 else None)
+        ends = [objective.evaluate(w) for w in (led.last, led.mean)]
+        end = min(ends, key=lambda end: _finite(state.value(end)))
+        actual = state.value(at) - state.value(end)
         if not actual > 0:
             # The damping and the curvature that the steps have learned stay.
-            steps.most_memory *= _MEMORY_GROWTH
+            steps.remember_more()
             end, actual = at, 0.0
-        return Step(end, steps.damping, led.gain_ratio, float((end.w - at.w).norm()), led.predicted, actual)
-
-    def _decrease(self, step: Step) -> float:
-        """Decrease that a step has made. The predicted decrease also counts the noise of its own batch."""
-        return step.actual
+        return led.step(at, end, actual)
 
 
 def _finite(value: float) -> float:

@@ -23,6 +23,7 @@ from sklearn.base import BaseEstimator
 
 from .candidates import Start
 from .losses import Loss
+from .state import Linearisation, State
 from .training import Training, Watch
 
 try:
@@ -44,8 +45,8 @@ except ImportError:  # scikit-learn before 1.9
 
 __all__ = ["CallbackSupportMixin", "CandidateTask", "FitTasks", "begin_fit", "with_callbacks"]
 
-#: Function that returns fitted attributes. A copy with them is as if fitted by a training as it stands.
-_Attributes = Callable[[Training, Start, Loss], dict[str, Any]]
+#: Function that returns fitted attributes. A copy with them is as if fitted by a training that ended at the state.
+_Attributes = Callable[[State, Linearisation, Start, Loss], dict[str, Any]]
 
 
 class _Hooks:
@@ -90,7 +91,7 @@ class CandidateTask(Watch):
     """The task of one candidate, and the tasks of its iterations."""
 
     def __init__(
-        self, hooks: _Hooks, context: Any, attributes: Callable[[Training], dict[str, Any]], warms_up: bool
+        self, hooks: _Hooks, context: Any, attributes: Callable[[State, Linearisation], dict[str, Any]], warms_up: bool
     ) -> None:
         self._hooks, self._context, self._attributes = hooks, context, attributes
         self._task = _Task(hooks, context)
@@ -103,12 +104,12 @@ class CandidateTask(Watch):
     def begin_iteration(self, training: Training) -> None:
         self.end_iteration(None)
         self._iteration = _Task(self._hooks, self._context.subcontext(task_name=self._name))
-        self._iteration.begin(partial(self._attributes, training))
+        self._iteration.begin(self._attributes_of(training))
 
     def end_iteration(self, training: Training | None) -> None:
         iteration, self._iteration = self._iteration, None
         if iteration is not None:
-            stop = iteration.end(None if training is None else partial(self._attributes, training))
+            stop = iteration.end(None if training is None else self._attributes_of(training))
             self.stopped = self.stopped or stop
 
     def count_anew(self) -> None:
@@ -116,7 +117,10 @@ class CandidateTask(Watch):
 
     def end(self, training: Training) -> bool:
         self.end_iteration(None)
-        return self._task.end(partial(self._attributes, training) if training.arrived else None)
+        return self._task.end(self._attributes_of(training) if training.state.arrived else None)
+
+    def _attributes_of(self, training: Training) -> Callable[[], dict[str, Any]]:
+        return partial(self._attributes, training.state, training.linearisation)
 
 
 class FitTasks:
@@ -136,8 +140,8 @@ class FitTasks:
         """
         context = self._context.subcontext(task_name=name, task_id=number, max_subtasks=max_iter)
 
-        def attributes(training: Training) -> dict[str, Any]:
-            return self._attributes(training, start, loss)
+        def attributes(state: State, linearisation: Linearisation) -> dict[str, Any]:
+            return self._attributes(state, linearisation, start, loss)
 
         return CandidateTask(self._hooks, context, attributes, warms_up)
 
@@ -156,7 +160,7 @@ def begin_fit(
     """Begin the task of a fit; return None without callbacks.
 
     The calling method must be decorated by :func:`with_callbacks`. ``attributes`` returns fitted attributes. With
-    these, a copy of the estimator is as if fitted by a training as it stands.
+    these, a copy of the estimator is as if fitted by a training that ended at the state.
     """
     if not getattr(estimator, "_skl_callbacks", None):
         return None

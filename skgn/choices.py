@@ -33,8 +33,8 @@ from .module import ModuleNetwork
 from .network import Network
 from .parameters import Parameters, hidden_layers
 from .preprocessing import SCALINGS
+from .settings import Settings
 from .targets import Target
-from .training import Settings
 
 __all__ = ["Choices"]
 

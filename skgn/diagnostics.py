@@ -27,8 +27,8 @@ from .fitted import best_of_search, feature_names, fitted_network
 from .memory import system_memory
 from .regressor import GNRegressor
 from .report import SHOWN, Finding, Report, counted
+from .status import Status
 from .tables import column_features
-from .training import CONVERGED
 
 __all__ = ["diagnose"]
 
@@ -183,6 +183,11 @@ def _case(estimator: Any, X: Any, y: Any, sample_weight: Any) -> _Case:
     return _Case(model, X, y[rows], weight[rows], rows, names)
 
 
+def _has_converged(status: str) -> bool:
+    """Whether training has come to its end, of which a stream does not know."""
+    return Status(status).converged and status != Status.STREAM
+
+
 def _convergence(case: _Case) -> Finding:
     model, members = case.model, case.model.estimators_
     status = members[0].status
@@ -191,14 +196,13 @@ def _convergence(case: _Case) -> Finding:
     if model.log_evidence_ is None:
         # Relative to the start, because the last value may be close to 0.
         change /= max(abs(float(path[0])), np.finfo(float).tiny)
-    known = CONVERGED - {"stream"}
-    converged = status in known
+    converged = _has_converged(status)
     numbers = {
         "status": status,
         "n_iter": model.n_iter_,
         "last_change": change,
         "members": len(members),
-        "members_converged": sum(member.status in known for member in members),
+        "members_converged": sum(_has_converged(member.status) for member in members),
     }
     why = {
         "max_iter": f"max_iter={model.max_iter}",
@@ -312,7 +316,7 @@ def _conditioning(case: _Case) -> Finding:
         return Finding("conditioning", "unknown", numbers, text)
     eps = float(torch.finfo(DTYPES[model.dtype]).eps)
     text = f"eigenvalues {lowest:.2g} to {highest:.2g} ({source}); condition with prior + damping {damped:.0e}"
-    if model.damping_ > highest and (not isinstance(model.damping, str) or model.status_ not in CONVERGED):
+    if model.damping_ > highest and (not isinstance(model.damping, str) or not Status(model.status_).converged):
         text = f"damping {model.damping_:.1g} is above the largest eigenvalue {highest:.1g} ({source}): tiny steps"
         return Finding("conditioning", "damping dominates", numbers, text, _less_damping(model, highest))
     if not damped * eps > _STEP_ERROR:
@@ -370,7 +374,7 @@ def _features(case: _Case, others: tuple[Finding, ...]) -> Finding:
     text = f"{len(off)} of {len(share)} switched off ({_shown(names)}): the data do not show that {they}; {top}"
     many = len(off) >= _MANY_SWITCHED_OFF * len(share)
     told = case.n_observations >= _OBSERVATIONS_PER_WEIGHT * case.member.network.n_weights
-    well = not any(finding.advice for finding in others) and case.model.status_ in CONVERGED - {"stream"}
+    well = not any(finding.advice for finding in others) and _has_converged(case.model.status_)
     skilful = any(finding.topic == "skill" and finding.verdict.startswith("better") for finding in others)
     drop = many and told and well and skilful
     advice = f"fit without what is switched off ({_shown(names)}) and compare" if drop else None

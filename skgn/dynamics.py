@@ -39,11 +39,14 @@ from .direction import Direction, smallest_eigenvalue, spectrum
 from .directions import choose
 from .estimator import BaseGN, network_on
 from .evidence import make_prior
+from .full_step import FullStep
 from .jacobian import Jacobian, gram_flops
 from .memory import Extent
 from .objective import Evaluation, Objective
 from .primal import Primal
-from .training import Settings, Training
+from .settings import Settings
+from .state import State
+from .training import Training
 
 __all__ = ["Rate", "Trajectory", "gauss_newton_flow", "gradient_flow", "levenberg_marquardt_flow"]
 
@@ -408,7 +411,8 @@ class _Velocity:
         network = objective.network
         self.n_evaluations = 0
         self._objective, self._l2, self._rule = objective, l2, rule
-        self._prior, _ = make_prior(l2, network, objective.data_loss, None, objective.total_weight, w0)
+        self._prior = make_prior(l2, network, objective.data_loss, None, w0)
+        self._estimates = self._prior.initial(objective.total_weight)
         self._make_direction = choose(solver, Extent(network, objective.n_samples, objective.n_columns))
         if not self._make_direction.exact:
             name = self._make_direction.name
@@ -424,7 +428,7 @@ class _Velocity:
         direction = self._direction(here)
         smallest = partial(smallest_eigenvalue, here.jacobian, direction, self._objective.total_weight)
         damping = self._damping(t, here, direction, smallest)
-        return direction.solve(here.gradient, self._prior.precision, damping).numpy()
+        return direction.solve(here.gradient, self._estimates.precision, damping).numpy()
 
     def jacobian(self, t: float, w: np.ndarray) -> np.ndarray:
         """Return the Gauss-Newton approximation of the Jacobian of minus the gradient, for implicit methods."""
@@ -450,9 +454,10 @@ class _Velocity:
     def lowest(self, w: Tensor) -> float:
         """Find the lowest objective that damped Gauss-Newton reaches from w."""
         settings = Settings(max_iter=_BEST_ITERATIONS, tol=0.0)
-        training = Training(self._objective, w, self._prior, GainRatio(), self._make_direction, settings)
+        state = State.at_weights(w, self._objective, self._prior, self._estimates)
+        training = Training(state, FullStep(GainRatio(), self._make_direction, settings), settings)
         training.run(_BEST_ITERATIONS)
-        return min(training.history["objective"])
+        return min(row["objective"] for row in training.state.history)
 
     def _linearise(self, w: Tensor) -> _Linearised:
         at = self._objective.evaluate(w)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -10,11 +11,12 @@ import torch
 
 from .backend import chunks, solver_tensor, torch_threads
 from .candidates import Start
+from .history import as_arrays
 from .losses import Loss
 from .network import Network
 from .posterior import Posterior, laplace
 from .skill import UNKNOWN, Skill
-from .training import Training
+from .state import Linearisation, State
 
 __all__ = ["Ensemble", "Member", "make_member", "member_outputs"]
 
@@ -60,29 +62,27 @@ class Ensemble(NamedTuple):
     skill: Skill = UNKNOWN
 
 
-def make_member(training: Training, start: Start) -> Member:
-    """Make a member of a training that has ended."""
-    objective = training.objective
-    training.prior.conclude(objective, training.at, training.direction)
-    posterior, solver = laplace(training), training.solver
-    del training.direction  # the factor is kept: its system must not stay in memory beside it
+def make_member(state: State, linearisation: Linearisation, start: Start) -> Member:
+    """Make a member of a state of a training and the linearisation there."""
+    state = state.concluded(linearisation.direction)
+    estimates, n_effective = state.estimates, state.estimates.n_effective_parameters
     return Member(
-        network=objective.network,
-        weights=training.at.w.cpu().numpy().copy(),
+        network=state.objective.network,
+        weights=state.at.w.cpu().numpy().copy(),
         anchor=start.anchor,
         inputs=start.inputs,
         prior=start.prior,
-        status=training.status,
-        n_iter=training.n_iter,
-        loss=training.at.loss,
-        damping=training.damping,
-        log_evidence=training.prior.log_evidence,
-        n_effective_parameters=training.prior.n_effective_parameters,
-        posterior=posterior,
-        total_weight=training.prior.total_weight,
-        precision=[a.cpu().numpy().copy() for a in training.prior.precision],
-        solver=solver,
-        history=training.history_arrays(),
+        status=state.status.value,
+        n_iter=state.n_iter,
+        loss=state.at.loss,
+        damping=math.nan if state.damping is None else state.damping,
+        log_evidence=state.log_evidence,
+        n_effective_parameters=math.nan if n_effective is None else n_effective,
+        posterior=laplace(state, linearisation),
+        total_weight=estimates.total_weight,
+        precision=[a.cpu().numpy().copy() for a in estimates.precision],
+        solver=linearisation.solver,
+        history=as_arrays(state.history),
     )
 
 

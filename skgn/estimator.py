@@ -34,10 +34,11 @@ from .problem import Problem
 from .relevance import feature_sensitivity, relevance
 from .rows import RawRows, TrainingRows, read_rows, read_validation_rows
 from .search import train_members
+from .state import Linearisation, State
+from .status import Status
 from .stream import Stream, train_block
 from .tables import TablePreprocessor
 from .targets import Target
-from .training import CONVERGED, STATUS, Training
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -146,10 +147,10 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         """Fit and warn, on behalf of :meth:`fit`."""
         with _restored_on_error(self):
             self._fit(*data)
-        if self.status_ == "no_skill":
+        if self.status_ == Status.NO_SKILL:
             message = f"{self.status_message_} Their D2, left_out_score_, is {self.left_out_score_:.2g}; see diagnose."
             warnings.warn(message, UserWarning, stacklevel=3)
-        elif self.status_ not in CONVERGED and self.status_ != "callback":
+        elif not Status(self.status_).converged and self.status_ != Status.CALLBACK:
             limits = f"max_iter={self.max_iter}, max_time={self.max_time}, tol={self.tol:g}"
             message = f"{self.status_message_} ({limits})"
             warnings.warn(message, ConvergenceWarning, stacklevel=3)
@@ -214,12 +215,10 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             if tasks is not None:
                 tasks.close()
 
-    def _attributes(self, training: Training, start: Start, loss: Loss) -> dict[str, Any]:
-        """Fitted attributes of an estimator whose only member is this training as it stands."""
-        shown, here = copy.copy(training), copy.copy(self)
-        # The training must not see what they change or remember.
-        shown.prior, shown.direction = copy.copy(training.prior), copy.copy(training.direction)
-        here._store(Ensemble([make_member(shown, start)], equal_weights(1), loss, 1.0))
+    def _attributes(self, state: State, linearisation: Linearisation, start: Start, loss: Loss) -> dict[str, Any]:
+        """Fitted attributes of an estimator whose only member is a training that ended at this state."""
+        here, member = copy.copy(self), make_member(state, linearisation.apart(), start)
+        here._store(Ensemble([member], equal_weights(1), loss, 1.0))
         return {name: value for name, value in vars(here).items() if vars(self).get(name) is not value}
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Self:
@@ -286,8 +285,9 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         self.solver_ = best.solver
         self.damping_ = best.damping
         self.left_out_score_ = ensemble.skill.score
-        self.status_ = "no_skill" if best.status in CONVERGED and ensemble.skill.failed else best.status
-        self.status_message_ = STATUS[self.status_]
+        status = Status(best.status)
+        status = Status.NO_SKILL if status.converged and ensemble.skill.failed else status
+        self.status_, self.status_message_ = status.value, status.sentence
         self.log_evidence_ = best.log_evidence
         self.n_effective_parameters_ = best.n_effective_parameters
 

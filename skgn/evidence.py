@@ -25,20 +25,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .direction import Direction
-from .losses import Loss
+from .losses import Loss, geometric_mean
 from .network import Network
 from .objective import Evaluation, Objective
 
-__all__ = ["EvidencePrior", "FixedPrior", "Groups", "Prior", "make_prior", "prior_groups"]
+__all__ = [
+    "Estimates",
+    "EvidencePrior",
+    "FixedPrior",
+    "GroupEstimates",
+    "Groups",
+    "Prior",
+    "make_prior",
+    "prior_groups",
+]
 
 #: Bounds of a precision, in units in which a standardised input and a standardised output have variance 1. Weights of
 #: two layers that only matter by their product go to opposite bounds, whose product has to switch it off all the same:
@@ -56,106 +65,124 @@ _SMALLEST_GAMMA, _IN_USE = 1e-3, 0.5
 _PACE, _THERE = 0.5, 1e-3
 
 
+class GroupEstimates(NamedTuple):
+    """Prior precisions alpha and effective parameters gamma of the groups, and noise precisions beta (k,)."""
+
+    alpha: Tensor
+    beta: Tensor
+    gamma: Tensor
+
+    @property
+    def mean_beta(self) -> float:
+        """The noise precision that scales the summed loss."""
+        return float(geometric_mean(self.beta))
+
+    def a(self, S: float) -> Tensor:
+        """Precisions in the mean objective of S samples, alpha / (beta S)."""
+        return self.alpha / (self.mean_beta * S)
+
+
+@dataclass(frozen=True, eq=False)
+class Estimates:
+    """What a prior has learned from ``total_weight`` samples; what is not known is None.
+
+    ``precision`` holds a per (layer, input), in one vector (in + 1,) for each layer, and ``a`` per weight (P,), as it
+    is added to the diagonal of G. ``squared_scale`` is that of the noise of each output, 1 / beta (k,). ``n_in_use``
+    counts the estimated precisions whose groups have at least half an effective parameter. ``settled`` tells whether
+    the prior is as asked for, and no longer on the way to it.
+    """
+
+    total_weight: float
+    precision: list[Tensor]
+    a: Tensor
+    squared_scale: Tensor | None = None
+    n_effective_parameters: float | None = None
+    log_evidence: float | None = None
+    n_in_use: int = 0
+    settled: bool = True
+    groups: GroupEstimates | None = None
+
+
 class Prior(Protocol):
-    """Methods that training calls on a prior. Precisions are per (layer, input), in one vector (in + 1,) a layer."""
+    """Rule that learns a prior from data: methods from estimates to estimates. A rule itself never changes.
 
-    @property
-    def precision(self) -> list[Tensor]: ...
+    ``has_evidence`` tells whether it computes the log evidence, and ``n_precisions`` how many precisions it estimates.
+    """
 
-    @property
-    def log_evidence(self) -> float | None: ...
+    has_evidence: bool
+    n_precisions: int
 
-    @property
-    def n_effective_parameters(self) -> float: ...
-
-    @property
-    def settled(self) -> bool:
-        """Whether the prior is as asked for, and no longer on the way to it."""
+    def initial(self, total_weight: float) -> Estimates:
+        """Return the estimates of a training that begins on so many samples."""
         ...
 
-    @property
-    def n_precisions(self) -> int:
-        """Number of precisions estimated from the data."""
+    def on(self, estimates: Estimates, total_weight: float) -> Estimates:
+        """Return the estimates for another sample of the same data, or a larger one."""
         ...
 
-    @property
-    def n_in_use(self) -> int:
-        """Number of estimated precisions whose groups have at least half an effective parameter."""
+    def update(
+        self, estimates: Estimates, objective: Objective, at: Evaluation, direction: Direction
+    ) -> tuple[Estimates, Loss]:
+        """Estimate anew after an accepted step; return the data loss under the new noise level too."""
         ...
 
-    @property
-    def noise_variance(self) -> Tensor | None:
-        """Noise variance 1 / beta of each output (k,); None for log losses, and before it is known."""
-        ...
-
-    @property
-    def total_weight(self) -> float:
-        """S, the number of samples behind the estimates."""
-        ...
-
-    def move_to(self, total_weight: float) -> None:
-        """Go on with another sample of the same data, or a larger one."""
-        ...
-
-    def estimates(self) -> dict[str, np.ndarray]:
-        """Return the estimates from the data."""
-        ...
-
-    def restore(self, estimates: Mapping[str, np.ndarray]) -> None:
-        """Go on from the :meth:`estimates` of another prior of the same network."""
-        ...
-
-    def update(self, objective: Objective, at: Evaluation, direction: Direction) -> Evaluation:
-        """Re-estimate after an accepted step; return the evaluation under the new noise level."""
-        ...
-
-    def conclude(self, objective: Objective, at: Evaluation, direction: Direction) -> None:
+    def conclude(self, estimates: Estimates, objective: Objective, at: Evaluation, direction: Direction) -> Estimates:
         """Estimate what is still unknown when training has ended."""
+        ...
+
+    def arrays(self, estimates: Estimates) -> dict[str, np.ndarray]:
+        """Return what has been learned, by name."""
+        ...
+
+    def from_arrays(self, arrays: Mapping[str, np.ndarray], total_weight: float) -> Estimates:
+        """Return the estimates that :meth:`arrays` describes, for so many samples."""
         ...
 
 
 class FixedPrior:
     """Prior with the same given precision for every weight: the l2/2 ||w||^2 of the objective."""
 
-    log_evidence: float | None = None
-    settled = True
-    n_precisions = n_in_use = 0
+    has_evidence = False
+    n_precisions = 0
 
-    def __init__(self, network: Network, l2: float, has_noise: bool, like: Tensor, total_weight: float) -> None:
-        self.total_weight = total_weight
-        self.precision = [like.new_full((into,), l2) for _, into in network.shapes]
-        self.n_effective_parameters = math.nan
-        self.noise_variance: Tensor | None = None
-        self._has_noise = has_noise
+    def __init__(self, network: Network, l2: float, has_noise: bool, like: Tensor) -> None:
+        self._l2, self._has_noise = l2, has_noise
+        self._precision = [like.new_full((into,), l2) for _, into in network.shapes]
+        self._a = network.expand(self._precision)
 
-    def move_to(self, total_weight: float) -> None:
-        self.total_weight = total_weight
+    def initial(self, total_weight: float) -> Estimates:
+        return Estimates(total_weight, self._precision, self._a)
 
-    def estimates(self) -> dict[str, np.ndarray]:
+    def on(self, estimates: Estimates, total_weight: float) -> Estimates:
+        return replace(estimates, total_weight=total_weight)
+
+    def update(
+        self, estimates: Estimates, objective: Objective, at: Evaluation, direction: Direction
+    ) -> tuple[Estimates, Loss]:
+        loss = objective.data_loss
+        if loss.depends_on_scale:
+            # The scale decides which residuals are large; here it is the scale of greatest likelihood.
+            loss = loss.at_precision(1 / _squared_scale(objective, at, 0.0, estimates.total_weight))
+        return estimates, loss
+
+    def conclude(self, estimates: Estimates, objective: Objective, at: Evaluation, direction: Direction) -> Estimates:
+        """Estimate effective parameters and noise level, for the predictive standard deviation."""
+        traces, _ = direction.inverse_traces(estimates.precision)
+        gamma = objective.network.n_weights - self._l2 * float(torch.cat(traces).sum())
+        if not math.isfinite(gamma):
+            return estimates  # the data do not determine the weights, and there is no prior to do so
+        scale = _squared_scale(objective, at, gamma, estimates.total_weight) if self._has_noise else None
+        return replace(estimates, n_effective_parameters=gamma, squared_scale=scale)
+
+    def arrays(self, estimates: Estimates) -> dict[str, np.ndarray]:
         return {}
 
-    def restore(self, estimates: Mapping[str, np.ndarray]) -> None:
-        """Do nothing: nothing is learned before :meth:`conclude`."""
-
-    def update(self, objective: Objective, at: Evaluation, direction: Direction) -> Evaluation:
-        loss = objective.data_loss
-        if not loss.depends_on_scale:
-            return at
-        # The scale of the noise decides which residuals are large; here it is the scale of greatest likelihood.
-        return objective.reweigh(at, loss.at_precision(1 / _noise_variance(objective, at, 0.0, self.total_weight)))
-
-    def conclude(self, objective: Objective, at: Evaluation, direction: Direction) -> None:
-        """Estimate effective parameters and noise level, for the predictive standard deviation."""
-        traces, _ = direction.inverse_traces(self.precision)
-        gamma = objective.network.n_weights - float(self.precision[0][0]) * float(torch.cat(traces).sum())
-        if not math.isfinite(gamma):
-            return  # the data do not determine the weights, and there is no prior to do so
-        self.n_effective_parameters = gamma
-        if self._has_noise:
-            self.noise_variance = _noise_variance(objective, at, gamma, self.total_weight)
+    def from_arrays(self, arrays: Mapping[str, np.ndarray], total_weight: float) -> Estimates:
+        """Return the initial estimates: nothing is learned before :meth:`conclude`."""
+        return self.initial(total_weight)
 
 
-def _noise_variance(objective: Objective, at: Evaluation, gamma: float, total_weight: float) -> Tensor:
+def _squared_scale(objective: Objective, at: Evaluation, gamma: float, total_weight: float) -> Tensor:
     """Compute 1 / beta of each output, but at least the rounding error. Outputs share the effective parameters equally.
 
     ``total_weight`` samples have determined the parameters; the objective may hold a part of them.
@@ -220,8 +247,6 @@ class EvidencePrior:
     ----------
     network : Network
     groups : Groups
-    total_weight : float
-        S, the sum of the sample weights.
     noise_precision : float or None
         Initial beta in units of the standardised target; None for losses without a noise level (log losses).
     like : Tensor
@@ -230,19 +255,14 @@ class EvidencePrior:
         Let every precision go to 1, in units of standardised inputs and outputs. Only the noise is estimated.
     """
 
+    has_evidence = True
+
     def __init__(
-        self,
-        network: Network,
-        groups: Groups,
-        total_weight: float,
-        noise_precision: float | None,
-        like: Tensor,
-        unit: bool = False,
+        self, network: Network, groups: Groups, noise_precision: float | None, like: Tensor, unit: bool = False
     ) -> None:
-        self._groups, self.total_weight = groups, total_weight
-        self._k, self._shapes = network.n_outputs, network.shapes
-        self._has_noise = noise_precision is not None
-        self._beta = like.new_full((self._k,), 1.0 if noise_precision is None else noise_precision)
+        self._groups, self._network = groups, network
+        self._has_noise, self._unit = noise_precision is not None, unit
+        self.n_precisions = 0 if unit else groups.count
         self._size = groups.sum([like.new_full((into,), float(out)) for out, into in network.shapes])
         # Fan-in: the prior dominates at first and the data earn each effective parameter.
         start = [network.fan_in(layer).to(like) for layer in range(len(network.shapes))]
@@ -251,109 +271,100 @@ class EvidencePrior:
             # The output scale multiplies the readout: in its units every precision grows with alpha^2.
             first *= network.output_scale(layer) ** 2
             one *= network.output_scale(layer) ** 2
-        self._alpha = self._group_mean(start)
-        self._lowest = _SMALLEST_PRECISION * self._group_mean(ones)
-        self._highest = _LARGEST_PRECISION * self._group_mean(ones)
         self._ones = self._group_mean(ones)
-        self._unit, self.n_precisions = unit, 0 if unit else groups.count
-        self.gamma = torch.zeros_like(self._alpha)
-        self.precision = self._precision()
-        self.log_evidence: float | None = -math.inf
+        self._lowest, self._highest = _SMALLEST_PRECISION * self._ones, _LARGEST_PRECISION * self._ones
+        beta = like.new_full((network.n_outputs,), 1.0 if noise_precision is None else noise_precision)
+        alpha = self._group_mean(start)
+        self._initial = GroupEstimates(alpha, beta, torch.zeros_like(alpha))
 
     def _group_mean(self, per_input: list[Tensor]) -> Tensor:
         """Average a value per (layer, input) over the weights of each group."""
-        per_weight = [v * out for v, (out, _) in zip(per_input, self._shapes, strict=True)]
+        per_weight = [v * out for v, (out, _) in zip(per_input, self._network.shapes, strict=True)]
         return self._groups.sum(per_weight) / self._size
 
-    @property
-    def _mean_beta(self) -> float:
-        return float(self._beta.log().mean().exp())
-
-    def _precision(self) -> list[Tensor]:
-        """Compute a = alpha / (beta S) of the groups, per (layer, input)."""
-        return self._groups.spread(self._alpha / (self._mean_beta * self.total_weight))
-
-    @property
-    def n_effective_parameters(self) -> float:
-        return float(self.gamma.sum())
-
-    @property
-    def settled(self) -> bool:
-        return not self._unit or bool(((self._alpha / self._ones - 1).abs() < _THERE).all())
-
-    @property
-    def n_in_use(self) -> int:
-        return min(int((self.gamma > _IN_USE).sum()), self.n_precisions)
-
-    @property
-    def noise_variance(self) -> Tensor | None:
-        """Noise variance 1 / beta of each output; None for log losses."""
-        return 1 / self._beta if self._has_noise else None
-
-    def move_to(self, total_weight: float) -> None:
-        """Keep the estimates, which describe a density and so hold for any number of samples."""
-        self.total_weight = total_weight
-        self.precision = self._precision()
-
-    def estimates(self) -> dict[str, np.ndarray]:
-        values = {"alpha": self._alpha, "beta": self._beta, "gamma": self.gamma}
-        return {name: value.cpu().numpy().copy() for name, value in values.items()}
-
-    def restore(self, estimates: Mapping[str, np.ndarray]) -> None:
-        self._alpha, self._beta, self.gamma = (
-            torch.tensor(estimates[name], device=self.gamma.device) for name in ("alpha", "beta", "gamma")
+    def _estimates(self, groups: GroupEstimates, total_weight: float, log_evidence: float | None) -> Estimates:
+        """Derive everything else from the estimates of the groups."""
+        alpha, beta, gamma = groups
+        precision = self._groups.spread(groups.a(total_weight))
+        return Estimates(
+            total_weight=total_weight,
+            precision=precision,
+            a=self._network.expand(precision),
+            squared_scale=1 / beta if self._has_noise else None,
+            n_effective_parameters=float(gamma.sum()),
+            log_evidence=log_evidence,
+            n_in_use=min(int((gamma > _IN_USE).sum()), self.n_precisions),
+            settled=not self._unit or bool(((alpha / self._ones - 1).abs() < _THERE).all()),
+            groups=groups,
         )
-        self.precision = self._precision()
 
-    def conclude(self, objective: Objective, at: Evaluation, direction: Direction) -> None:
-        """Do nothing: every update has estimated everything."""
+    def initial(self, total_weight: float) -> Estimates:
+        return self._estimates(self._initial, total_weight, None)
 
-    def update(self, objective: Objective, at: Evaluation, direction: Direction) -> Evaluation:
-        traces, log_determinant = direction.inverse_traces(self.precision)
+    def on(self, estimates: Estimates, total_weight: float) -> Estimates:
+        """Keep what describes a density, and so holds for any number of samples."""
+        return self._estimates(_known(estimates), total_weight, estimates.log_evidence)
+
+    def arrays(self, estimates: Estimates) -> dict[str, np.ndarray]:
+        return {name: value.cpu().numpy().copy() for name, value in _known(estimates)._asdict().items()}
+
+    def from_arrays(self, arrays: Mapping[str, np.ndarray], total_weight: float) -> Estimates:
+        device = self._ones.device
+        groups = GroupEstimates(**{name: torch.tensor(value, device=device) for name, value in arrays.items()})
+        return self._estimates(groups, total_weight, None)
+
+    def conclude(self, estimates: Estimates, objective: Objective, at: Evaluation, direction: Direction) -> Estimates:
+        """Return the estimates: every update has estimated everything."""
+        return estimates
+
+    def update(
+        self, estimates: Estimates, objective: Objective, at: Evaluation, direction: Direction
+    ) -> tuple[Estimates, Loss]:
+        loss, S, known = objective.data_loss, estimates.total_weight, _known(estimates)
+        traces, log_determinant = direction.inverse_traces(estimates.precision)
         if not math.isfinite(log_determinant):
             # Singular to working precision (float32): the last estimates stand until the system is definite again.
-            return at
-        S, beta, alpha = self.total_weight, self._mean_beta, self._alpha
-        gamma = (self._size - alpha / (beta * S) * self._groups.sum(traces)).clamp(min=_SMALLEST_GAMMA)
+            return estimates, loss
         squares = self._groups.sum([W.square().sum(0) for W in objective.network.split(at.w)])
-        P = float(self._size.sum())
-        self.log_evidence = (
+        log_evidence = self._log_evidence(known, S, loss, at.loss, squares, log_determinant)
+        gamma = (self._size - known.a(S) * self._groups.sum(traces)).clamp(min=_SMALLEST_GAMMA)
+        alpha, beta = self._next_alpha(known.alpha, gamma, squares), known.beta
+        if loss.has_scale:
+            beta = 1 / _squared_scale(objective, at, float(gamma.sum()), S)
+            loss = loss.at_precision(beta)
+        return self._estimates(GroupEstimates(alpha, beta, gamma), S, log_evidence), loss
+
+    def _log_evidence(
+        self, known: GroupEstimates, S: float, loss: Loss, mean_loss: float, squares: Tensor, log_determinant: float
+    ) -> float:
+        alpha, beta, P = known.alpha, known.mean_beta, float(self._size.sum())
+        log_evidence = (
             0.5 * float(self._size @ alpha.log())
-            - beta * S * at.loss
+            - beta * S * mean_loss
             - 0.5 * float(alpha @ squares)
             - 0.5 * (P * math.log(beta * S) + log_determinant)
         )
-        loss = objective.data_loss
         if loss.has_scale:
-            scale = 1 / self._beta[None]
-            self.log_evidence += S * float(loss.log_density(torch.zeros_like(scale), scale))
-        self.gamma = gamma
-        tiny = torch.finfo(squares.dtype).tiny
+            scale = 1 / known.beta[None]
+            log_evidence += S * float(loss.log_density(torch.zeros_like(scale), scale))
+        return log_evidence
+
+    def _next_alpha(self, alpha: Tensor, gamma: Tensor, squares: Tensor) -> Tensor:
         if self._unit:
             # A prior that gives way at once lets the first steps overfit.
-            self._alpha = torch.lerp(self._alpha, self._ones, _PACE)
-        else:
-            self._alpha = (gamma / (squares + tiny)).clamp(min=self._lowest, max=self._highest)
-        if loss.has_scale:
-            self._beta = 1 / _noise_variance(objective, at, float(gamma.sum()), self.total_weight)
-            reweighed = loss.at_precision(self._beta)
-            if reweighed is not loss:
-                at = objective.reweigh(at, reweighed)
-        self.precision = self._precision()
-        return at
+            return torch.lerp(alpha, self._ones, _PACE)
+        tiny = torch.finfo(squares.dtype).tiny
+        return (gamma / (squares + tiny)).clamp(min=self._lowest, max=self._highest)
 
 
-def make_prior(
-    kind: str | float, network: Network, loss: Loss, noise_precision: float | None, total_weight: float, like: Tensor
-) -> tuple[Prior, Loss]:
-    """Make a prior, and the loss at the noise level that it starts with.
+def _known(estimates: Estimates) -> GroupEstimates:
+    assert estimates.groups is not None
+    return estimates.groups
 
-    The prior is a kind of :func:`prior_groups` or a fixed l2.
-    """
+
+def make_prior(kind: str | float, network: Network, loss: Loss, noise_precision: float | None, like: Tensor) -> Prior:
+    """Make a prior of a kind of :func:`prior_groups`, or with a fixed l2."""
     if not isinstance(kind, str):
-        return FixedPrior(network, kind, loss.has_scale, like, total_weight), loss
+        return FixedPrior(network, kind, loss.has_scale, like)
     groups = prior_groups(kind, network, like.device)
-    prior = EvidencePrior(network, groups, total_weight, noise_precision, like, unit=kind == "unit")
-    if prior.noise_variance is not None:
-        loss = loss.at_precision(1 / prior.noise_variance)
-    return prior, loss
+    return EvidencePrior(network, groups, noise_precision, like, unit=kind == "unit")

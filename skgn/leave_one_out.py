@@ -30,10 +30,10 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from .jacobian import Jacobian
-from .losses import Loss
+from .losses import Loss, geometric_mean
 from .mixture import voters
 from .objective import Evaluation, Objective
-from .training import Training
+from .state import Linearisation, State
 
 __all__ = [
     "LeftOut",
@@ -67,21 +67,21 @@ class LeftOut(NamedTuple):
     covariance: Tensor
 
 
-def leave_one_out(training: Training) -> LeftOut | None:
+def leave_one_out(state: State, linearisation: Linearisation) -> LeftOut | None:
     """Predict each sample without itself; None if weights are undetermined or the network interpolates."""
-    objective, prior = training.objective, training.prior
-    if prior.n_effective_parameters > _MOST_EFFECTIVE * objective.total_weight * objective.n_columns:
+    objective, estimates = state.objective, state.estimates
+    most = _MOST_EFFECTIVE * objective.total_weight * objective.n_columns
+    if estimates.n_effective_parameters is not None and estimates.n_effective_parameters > most:
         return None
-    blocks = training.direction.output_blocks(prior.precision)
+    blocks = linearisation.direction.output_blocks(estimates.precision)
     if blocks is None:
         return None
-    noise = prior.noise_variance
-    beta = 1.0 if noise is None else 1 / float(noise.log().mean().exp())
+    beta = 1.0 if estimates.squared_scale is None else 1 / float(geometric_mean(estimates.squared_scale))
     # Take the loss of the factorised system, so that no leverage exceeds 1.
     leave_out = partial(
-        _leave_out, blocks=blocks, loss=training.linearised_loss, beta=beta, scale=beta * objective.total_weight
+        _leave_out, blocks=blocks, loss=linearisation.loss, beta=beta, scale=beta * objective.total_weight
     )
-    left_out: LeftOut = objective.apply(leave_out, training.at)
+    left_out: LeftOut = objective.apply(leave_out, state.at)
     return left_out
 
 
@@ -105,7 +105,7 @@ def _leave_out(
     return LeftOut(at.outputs.to(C) + (without @ (copy * gradient))[..., 0], without)
 
 
-def predictive_score(training: Training, left_out: LeftOut | None) -> float:
+def predictive_score(state: State, left_out: LeftOut | None) -> float:
     """Mean log density of left-out samples, minus an allowance for the estimated precisions; higher is better.
 
     For regression, the density is that of the noise, widened by the variance of the output. For log losses it is the
@@ -113,25 +113,25 @@ def predictive_score(training: Training, left_out: LeftOut | None) -> float:
     """
     if left_out is None:
         return -math.inf
-    objective, noise, loss = training.objective, training.prior.noise_variance, training.objective.data_loss
-    log_density = objective.sum(partial(_log_density, loss=loss, noise=noise), left_out)
-    score = float(log_density) / objective.total_weight - allowance(training)
+    objective, scale = state.objective, state.estimates.squared_scale
+    log_density = objective.sum(partial(_log_density, loss=objective.data_loss, noise=scale), left_out)
+    score = float(log_density) / objective.total_weight - allowance(state)
     return score if math.isfinite(score) else -math.inf
 
 
-def allowance(training: Training) -> float:
+def allowance(state: State) -> float:
     """Nats per sample by which the left-out log density is too high, because all samples have estimated the precisions.
 
     There are half a nat for each of the k precisions in use, and the logarithm of the number of ways to choose these
     among all m. Of many features of noise, the evidence keeps those that fit the noise best.
     """
-    m, k = training.prior.n_precisions, training.prior.n_in_use
+    m, k = state.prior.n_precisions, state.estimates.n_in_use
     ways = math.lgamma(m + 1) - math.lgamma(k + 1) - math.lgamma(m - k + 1)
-    return (_NATS_PER_PRECISION * k + ways) / training.objective.total_weight
+    return (_NATS_PER_PRECISION * k + ways) / state.objective.total_weight
 
 
 def _squared_scale(left_out: LeftOut, noise: Tensor) -> Tensor:
-    """Compute the predictive variance (n, k) in units of the noise's squared scale."""
+    """Squared scales (n, k) of the predictions: the noise's (k,), widened by the variance of the outputs."""
     return noise + left_out.covariance.diagonal(dim1=1, dim2=2).clamp(min=0)
 
 

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from .status import Status
+
 __all__ = ["Limits"]
 
 
@@ -27,7 +29,7 @@ class Limits:
     def __init__(self, max_time: float, n_workers: int) -> None:
         self._end, self._n_workers = time.perf_counter() + max_time, n_workers
         self._round_end, self._waiting = self._end, 1
-        self._ended_by: str | None = None
+        self._ended_by: Status | None = None
         self._lock = threading.Lock()
 
     @property
@@ -36,9 +38,9 @@ class Limits:
         return self._ended_by is not None or time.perf_counter() >= self._end
 
     @property
-    def reason(self) -> str:
+    def reason(self) -> Status:
         """Status of a training that was cut short."""
-        return self._ended_by or "max_time"
+        return self._ended_by or Status.MAX_TIME
 
     def begin_round(self, n_trainings: int, part: float) -> None:
         """Give the fraction ``part`` of the remaining time to the next ``n_trainings``."""
@@ -59,11 +61,11 @@ class Limits:
 
     def interrupt(self) -> None:
         """End the fit as soon as every training is between two iterations."""
-        self._ended_by = "interrupted"
+        self._ended_by = Status.INTERRUPTED
 
     def stop(self) -> None:
         """End the fit in the same way, because a callback asks for it."""
-        self._ended_by = self._ended_by or "callback"
+        self._ended_by = self._ended_by or Status.CALLBACK
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -77,7 +79,7 @@ class Limits:
             return
 
         def handle(number: int, frame: FrameType | None) -> None:
-            if self._ended_by == "interrupted":
+            if self._ended_by is Status.INTERRUPTED:
                 signal.default_int_handler(number, frame)
             self.interrupt()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from .backend import sum_float64
 from .jacobian import Jacobian, keeps_linearisation, row_chunks
 from .losses import Loss
 from .network import Network, Tape
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Evaluation", "Objective"]
 
@@ -37,7 +40,7 @@ class Evaluation(NamedTuple):
 
 
 class Objective:
-    """Weighted mean loss of a network on data.
+    """Weighted mean loss of a network on data; no method changes it.
 
     Parameters
     ----------
@@ -109,9 +112,14 @@ class Objective:
             f = f - self._offset
         return Evaluation(w, f, self._mean_loss(f), tapes)
 
-    def reweigh(self, at: Evaluation, loss: Loss) -> Evaluation:
-        """Replace the data loss; return the evaluation under the new loss."""
-        self.data_loss = loss
+    def with_loss(self, loss: Loss) -> Self:
+        """Make the objective of the same network on the same data, under another data loss."""
+        other = copy.copy(self)
+        other.data_loss = loss
+        return other
+
+    def reweigh(self, at: Evaluation) -> Evaluation:
+        """Compute the loss of outputs that were evaluated under another data loss."""
         return at._replace(loss=self._mean_loss(at.outputs))
 
     def _mean_loss(self, f: Tensor) -> float:
@@ -171,11 +179,9 @@ class Objective:
 
     def jacobian(self, at: Evaluation) -> Jacobian:
         """Make the Jacobian at w with the roots of the loss curvature and of the sample weights."""
-        loss = self.data_loss
 
         def root(rows: slice) -> Tensor:
-            # Keep the present loss: a linearisation does not change when noise levels are estimated anew.
-            R = loss.curvature_root(at.outputs[rows], self.Y[rows])
+            R = self.data_loss.curvature_root(at.outputs[rows], self.Y[rows])
             return R * self._root_weight[rows, None, None]
 
         return Jacobian(self.network, at.w.to(self.U), self.U, root, self.n_columns, at.tapes)

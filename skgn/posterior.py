@@ -9,7 +9,6 @@ Everything here is float64, in chunks, and NumPy when it is kept.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,8 +20,9 @@ from torch import Tensor
 from .backend import chunks, torch_threads
 from .dual import woodbury_blocks
 from .jacobian import Factors, Jacobian
+from .losses import geometric_mean
 from .network import Network
-from .training import Training
+from .state import Linearisation, State
 
 __all__ = ["Posterior", "laplace", "output_variance"]
 
@@ -85,27 +85,26 @@ class Posterior:
         return Jacobian(network, w, U, lambda rows: R[rows], R.shape[2]).factors()
 
 
-def laplace(training: Training) -> Posterior | None:
+def laplace(state: State, linearisation: Linearisation) -> Posterior | None:
     """The posterior at the end of training; None for log losses and where data and prior leave weights undetermined.
 
     Counts have no noise beside the variance of their distribution: ``noise_variance`` is 0.
     """
-    objective, prior = training.objective, training.prior
-    loss, scale = objective.data_loss, prior.noise_variance
-    if loss.unit_scale and math.isfinite(prior.n_effective_parameters):
-        scale = training.at.w.new_ones(objective.network.n_outputs)
+    objective, estimates = state.objective, state.estimates
+    loss, scale = objective.data_loss, estimates.squared_scale
+    if loss.unit_scale and estimates.n_effective_parameters is not None:
+        scale = state.at.w.new_ones(objective.network.n_outputs)
     if scale is None:
         return None
-    precision = prior.precision
-    factor = training.direction.posterior_factor(precision)
+    factor = linearisation.direction.posterior_factor(estimates.precision)
     if factor is None:
         return None
-    of_rows = training.direction.posterior_of_rows
+    of_rows = linearisation.direction.posterior_of_rows
     return Posterior(
         factor=factor.cpu().numpy(),
-        precision=[a.cpu().numpy().copy() for a in precision],
-        scale=prior.total_weight / float(scale.log().mean().exp()),
+        precision=[a.cpu().numpy().copy() for a in estimates.precision],
+        scale=estimates.total_weight / float(geometric_mean(scale)),
         noise_variance=(loss.variance_factor * scale).cpu().numpy().copy(),
         inputs=objective.U.double().cpu().numpy() if of_rows else None,
-        roots=training.jacobian.root(slice(0, len(objective.U))).double().cpu().numpy() if of_rows else None,
+        roots=linearisation.jacobian.root(slice(0, len(objective.U))).double().cpu().numpy() if of_rows else None,
     )

@@ -16,7 +16,8 @@ from .evidence import Prior, make_prior
 from .losses import Loss
 from .network import Network
 from .objective import Objective
-from .training import Settings
+from .settings import Settings
+from .state import State
 
 __all__ = ["Problem", "Validation"]
 
@@ -66,15 +67,19 @@ class Problem:
         """Number of these rows that take memory of this process."""
         return rows
 
-    def at_start(self, start: Start, rows: int, weight_before: float = 0.0) -> tuple[Objective, torch.Tensor, Prior]:
-        """Make the objective on the first rows, weights (P,) and prior of a member where it starts.
+    def at_start(self, start: Start, rows: int) -> State:
+        """Make the state of a member where it starts, on the first rows."""
+        objective, prior = self.objective_from(start, rows), self.prior_from(start)
+        return State.at_weights(self.weights_from(start), objective, prior, prior.initial(objective.total_weight))
 
-        In a stream, samples of the total weight ``weight_before`` have come before these rows.
-        """
-        objective, w = self.objective_from(start, rows), solver_tensor(start.weights, self.device)
-        total = weight_before + objective.total_weight
-        prior, objective.data_loss = make_prior(start.prior, start.network, self.loss, start.noise_precision, total, w)
-        return objective, w, prior
+    def weights_from(self, start: Start) -> torch.Tensor:
+        """Make the weights (P,) that a member starts with."""
+        return solver_tensor(start.weights, self.device)
+
+    def prior_from(self, start: Start) -> Prior:
+        """Make the prior of a member."""
+        like = self.weights_from(start)
+        return make_prior(start.prior, start.network, self.loss, start.noise_precision, like)
 
     def objective_from(self, start: Start, rows: int) -> Objective:
         """Make a member's own objective on the first rows; members of the same network share the data."""

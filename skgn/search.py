@@ -6,17 +6,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from joblib import Parallel, delayed
 
 from .backend import members_at_once
-from .batches import BatchSteps, BatchTraining
+from .batches import BatchPass, BatchSteps
 from .callbacks import FitTasks
 from .candidates import Start, redrawn_count, steepest_starts
-from .ensemble import Ensemble, make_member
+from .ensemble import Ensemble, Member, make_member
+from .full_step import FullStep
 from .leave_one_out import LeftOut, allowance, leave_one_out, log_likelihood, predictive_score, temperature
 from .limits import Limits
 from .losses import Loss
@@ -25,7 +26,9 @@ from .plan import Plan
 from .problem import Problem
 from .skill import left_out_skill
 from .stacking import FAILED, left_out_losses, stacking_weights
-from .training import CONVERGED, Training, Watch
+from .state import State
+from .status import Status
+from .training import Training, Watch
 
 __all__ = ["Candidate", "Search", "train_members"]
 
@@ -73,7 +76,12 @@ class Candidate:
     @property
     def rank(self) -> tuple[float, float]:
         """The lowest is the best."""
-        return -self.score, self.training.history["objective"][-1]
+        return -self.score, self.state.history[-1]["objective"]
+
+    @property
+    def state(self) -> State:
+        """Where the training is."""
+        return self.training.state
 
 
 class Search:
@@ -142,8 +150,8 @@ class Search:
         with self.plan.arithmetic():
             losses = left_out_losses(*self._left_out(candidates))
         failed, best = losses > FAILED * losses.min(), candidates[int(losses.argmin())]
-        little = losses.min() > _FOUND_LITTLE * best.training.objective.unfitted_loss
-        if little and best.training.status in CONVERGED:
+        little = losses.min() > _FOUND_LITTLE * best.state.objective.unfitted_loss
+        if little and best.state.status.converged:
             like = self._starts
         elif failed.sum() > len(candidates) / 2:
             like = [best.start]
@@ -165,25 +173,25 @@ class Search:
         with self.plan.arithmetic():
             weights = stacking_weights(*self._left_out(candidates))
             # Of members that count alike the objective decides.
-            objectives = np.array([c.training.history["objective"][-1] for c in candidates])
+            objectives = np.array([c.state.history[-1]["objective"] for c in candidates])
             order = np.lexsort((objectives, -weights))
             candidates, weights = [candidates[number] for number in order], weights[order]
             T = self._temperature(candidates, weights) if self._tempered else 1.0
             skill = left_out_skill(*self._left_out(candidates), weights, T)
-            members = [make_member(c.training, c.start) for c in candidates]
+            members = [_member(candidate) for candidate in candidates]
         return Ensemble(members, weights, self._problem.loss, T, skill)
 
     def _left_out(self, candidates: list[Candidate]) -> tuple[Objective, Loss, list[LeftOut | None], list[float]]:
         """What candidates predict of left-out samples, and the loss to judge them by: that of the best."""
-        best = max(candidates, key=lambda c: c.score).training.objective
-        return best, best.data_loss, [c.left_out for c in candidates], [allowance(c.training) for c in candidates]
+        best = max(candidates, key=lambda c: c.score).state.objective
+        return best, best.data_loss, [c.left_out for c in candidates], [allowance(c.state) for c in candidates]
 
     def _temperature(self, candidates: list[Candidate], weights: np.ndarray) -> float:
         known = [(c.left_out, v) for c, v in zip(candidates, weights, strict=True) if c.left_out is not None]
         if not known:
             return 1.0
         left_out, votes = [each for each, _ in known], np.array([v for _, v in known])
-        objective = candidates[0].training.objective
+        objective = candidates[0].state.objective
         likelihood = partial(log_likelihood, weights=votes, loss=self._problem.loss)
         return temperature(lambda T: float(objective.sum(partial(likelihood, T=T), *left_out)))
 
@@ -198,7 +206,7 @@ class Search:
     def compare(self, candidates: list[Candidate], until: int, last: bool = False) -> list[Candidate]:
         """Those to be kept, best first, after all have trained for up to ``until`` iterations."""
         until = min(until, self._max_iter)
-        planned = len(candidates) * (until - max(c.training.n_iter for c in candidates))
+        planned = len(candidates) * (until - max(c.state.n_iter for c in candidates))
         later = 0 if last else self._n_members * min(self._max_iter - until, _USUAL_ITERATIONS)
         self._limits.begin_round(len(candidates), planned / max(planned + later, 1))
         self._parallel(delayed(self.advance)(candidate, until, last) for candidate in candidates)
@@ -217,15 +225,15 @@ class Search:
         if limits.over:
             return
         candidate.training.watch.begin()
-        done = candidate.training.n_iter
+        done = candidate.state.n_iter
 
         def pause() -> bool:
             # Nobody is served by a linearisation without a step.
-            return limits.over or (candidate.training.n_iter > done and turn_is_over())
+            return limits.over or (candidate.state.n_iter > done and turn_is_over())
 
         with self.plan.arithmetic():
             try:
-                if not self.plan.searches and candidate.training.objective.n_samples < self.plan.rows:
+                if not self.plan.searches and candidate.state.objective.n_samples < self.plan.rows:
                     candidate.training.run(until, _APPROACHED, pause)
                 # Out of time, on all rows there is nothing to be had but the cost of one linearisation.
                 if not pause():
@@ -233,7 +241,7 @@ class Search:
                         done = 0
                         self._go_to_all_rows(candidate)
                     candidate.training.run(until, pause=pause)
-                if last and (candidate.training.status != "running" or candidate.training.watch.stopped):
+                if last and (candidate.state.status is not Status.RUNNING or candidate.training.watch.stopped):
                     self._finish(candidate.training)
             except KeyboardInterrupt:
                 # Where the signal was not ours to handle.
@@ -246,8 +254,8 @@ class Search:
             if last or self._limits.over:
                 self._finish(training)
             if self._judged or not last:
-                candidate.left_out = leave_one_out(training)
-                candidate.score = predictive_score(training, candidate.left_out)
+                candidate.left_out = leave_one_out(training.state, training.linearisation)
+                candidate.score = predictive_score(training.state, candidate.left_out)
             else:
                 # What the search has left out was of its rows.
                 candidate.left_out = None
@@ -255,17 +263,17 @@ class Search:
     def _training(self, number: int, start: Start) -> Training:
         """The training of a candidate from its start, on the first rows."""
         problem, rows = self._problem, self.plan.first_rows
-        objective, w, prior = problem.at_start(start, rows)
         return Training(
-            objective,
-            w,
-            prior,
-            problem.rule,
-            self.plan.directions[start.network, rows],
+            problem.at_start(start, rows),
+            self._full_step(start, rows),
             problem.settings.named(self._kind, number, len(self._starts)),
             problem.validation_from(start),
             self._watch(number, start),
         )
+
+    def _full_step(self, start: Start, rows: int) -> FullStep:
+        problem = self._problem
+        return FullStep(problem.rule, self.plan.directions[start.network, rows], problem.settings)
 
     def _watch(self, number: int, start: Start) -> Watch:
         if self._tasks is None:
@@ -280,35 +288,37 @@ class Search:
 
     def _go_to_all_rows(self, candidate: Candidate) -> None:
         training, start, plan = candidate.training, candidate.start, self.plan
+        if start.network not in plan.batches and training.state.objective.n_samples == plan.rows:
+            return
+        state = training.state.on(self._problem.objective_from(start, plan.rows))
         if start.network in plan.batches:
-            candidate.training = self._in_batches(training, start)
-        elif training.objective.n_samples < plan.rows:
-            training.make_direction = plan.directions[start.network, plan.rows]
-            go_on = training.move_to if plan.searches else training.restart
-            go_on(self._problem.objective_from(start, plan.rows))
+            training.watch.count_anew()
+            candidate.training = self._in_batches(training, start, state)
+            return
+        stepper = self._full_step(start, plan.rows)
+        if not plan.searches:
+            # The sample has only shown the way.
+            state = replace(stepper.with_readout(state), n_iter=0, history=(), readout_first=False)
+            training.watch.count_anew()
+        training.go_on(state, stepper)
 
-    def _in_batches(self, training: Training, start: Start) -> BatchTraining:
-        """A training in batches of all rows from where another one has led."""
-        problem, plan, prior = self._problem, self.plan, training.prior
-        objective = problem.objective_from(start, plan.rows)
-        objective.data_loss = training.objective.data_loss
-        prior.move_to(objective.total_weight)
-        training.watch.count_anew()
-        return BatchTraining(
-            objective,
-            training.at.w,
-            prior,
-            problem.rule,
-            plan.directions[start.network, plan.rows],
-            training.settings,
-            training.validation,
-            training.watch,
-            steps=BatchSteps(problem.rule, plan.batches[start.network], problem.settings.step_size),
-            random_state=np.random.RandomState(start.seed),
+    def _in_batches(self, training: Training, start: Start, state: State) -> Training:
+        """A training in batches that begins with weights, estimates and noise level of a state on all rows."""
+        rule, plan, settings = self._problem.rule, self.plan, training.settings
+        steps = BatchSteps(
+            rule,
+            plan.batches[start.network],
+            settings,
+            np.random.RandomState(start.seed),
+            state.objective,
+            state.objective.total_weight,
         )
+        stepper = BatchPass(rule, plan.directions[start.network, plan.rows], steps)
+        begun = State(state.objective, state.prior, state.estimates, state.at)
+        return Training(begun, stepper, settings, training.validation, training.watch)
 
     def _finish(self, training: Training) -> None:
-        if not training.finished:
+        if not training.state.finished:
             training.finish(self._limits.reason)
         self._end_task(training)
 
@@ -335,7 +345,15 @@ def _well_begun(candidates: list[Candidate]) -> list[Candidate]:
 
     Those on the most rows have come the furthest, and on these those of the most iterations.
     """
-    rows = max(c.training.objective.n_samples for c in candidates)
-    candidates = [c for c in candidates if c.training.objective.n_samples == rows]
-    longest = max(c.training.n_iter for c in candidates)
-    return [c for c in candidates if c.training.status in CONVERGED or c.training.n_iter >= _HARDLY_BEGUN * longest]
+    rows = max(c.state.objective.n_samples for c in candidates)
+    candidates = [c for c in candidates if c.state.objective.n_samples == rows]
+    longest = max(c.state.n_iter for c in candidates)
+    return [c for c in candidates if c.state.status.converged or c.state.n_iter >= _HARDLY_BEGUN * longest]
+
+
+def _member(candidate: Candidate) -> Member:
+    training = candidate.training
+    member = make_member(training.state, training.linearisation, candidate.start)
+    # The member has a factor: the system must not stay in memory beside it.
+    training.forget()
+    return member

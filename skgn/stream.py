@@ -8,7 +8,7 @@ held-back batches test its steps, and the pass ends at its last weights.
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,15 +17,20 @@ import torch
 from joblib import Parallel, delayed
 
 from .backend import members_at_once
-from .batches import BatchSteps, BatchTraining
+from .batches import BatchSteps
 from .candidates import Start
+from .damping import DampingRule, Iterate
 from .ensemble import Ensemble, Member, make_member
+from .history import as_rows
 from .mixture import equal_weights
 from .plan import Plan
 from .problem import Problem
-from .training import Settings, Step
+from .settings import Settings
+from .state import Linearisation, State, Step
+from .status import Status
+from .training import Training
 
-__all__ = ["Stream", "StreamTraining", "train_block"]
+__all__ = ["BlockPass", "Stream", "train_block"]
 
 
 @dataclass(frozen=True)
@@ -41,44 +46,28 @@ class Stream:
     history: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-@dataclass
-class StreamTraining(BatchTraining):
-    """Training whose iteration is a pass over one block of rows.
+@dataclass(frozen=True)
+class BlockPass:
+    """A step of a training that is a pass over one block of rows."""
 
-    ``total_weight`` is the weight of all rows so far, this block included.
-    """
+    rule: DampingRule
+    steps: BatchSteps
 
-    total_weight: float = field(kw_only=True)
+    def linearise(self, state: State) -> Linearisation:
+        return self.steps.linearise(state)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        # The batches of a pass over all rows seen.
-        self.steps.most_memory *= self.total_weight / self.objective.total_weight
+    def conclude(self, state: State, linearisation: Linearisation) -> Linearisation:
+        return linearisation
 
-    def take(self, stream: Stream) -> None:
-        """Make one pass over the block.
+    def step(self, state: State, linearisation: Linearisation, pause: Callable[[], bool]) -> Step:
+        led = self.steps.run(state, pause)
+        end = state.objective.evaluate(led.last)
+        return led.step(state.at, end, state.value(state.at) - state.value(end))
 
-        The history goes on from the history of the stream, whose first entry is the start.
-        """
-        began = time.perf_counter()
-        self.n_iter = stream.n_blocks
-        if self.n_iter == 0:
-            self._arrive(began)
-        else:
-            self.history = {name: list(values) for name, values in stream.history.items()}
-            began -= self.history["time"][-1]
-            self._value = self.value(self.at)
-        self._step = self._find_step()
-        self.at, self.n_iter = self._step.to, self.n_iter + 1
-        self._arrive(began)
-        self.status = "stream"
 
-    def _find_step(self) -> Step:
-        at, steps = self.at, self.steps
-        led = steps.run(self.objective, at.w, self.prior.precision, self._order(), self.n_iter, lambda: False)
-        end = self.objective.evaluate(led.last)
-        norm = float((end.w - at.w).norm())
-        return Step(end, steps.damping, led.gain_ratio, norm, led.predicted, self._value - self.value(end))
+def _one_pass(state: State, iterate: Iterate, settings: Settings) -> State:
+    """Return the state with its status: training ends after its pass."""
+    return state if state.step is None else replace(state, status=Status.STREAM)
 
 
 def train_block(problem: Problem, streams: list[Stream], n_jobs: int | None) -> tuple[Ensemble, list[Stream]]:
@@ -87,49 +76,58 @@ def train_block(problem: Problem, streams: list[Stream], n_jobs: int | None) -> 
 
     def advance(number: int, stream: Stream) -> tuple[Member, Stream]:
         with plan.arithmetic():
-            training = _begin(problem, plan, stream, problem.settings.named("member", number, len(streams)))
-            training.take(stream)
-            member = make_member(training, stream.start)
-        return member, _after(stream, training, member)
+            training, steps = _begin(problem, plan, stream, problem.settings.named("member", number, len(streams)))
+            training.run(until=stream.n_blocks + 1)
+            member = make_member(training.state, training.linearisation, stream.start)
+        return member, _after(stream, training.state, steps, member)
 
     results = Parallel(n_jobs=n_jobs, require="sharedmem")(delayed(advance)(*item) for item in enumerate(streams))
     members, streams = (list(part) for part in zip(*results, strict=True))
     return Ensemble(members, equal_weights(len(members)), problem.loss, 1.0), streams
 
 
-def _begin(problem: Problem, plan: Plan, stream: Stream, settings: Settings) -> StreamTraining:
+def _begin(problem: Problem, plan: Plan, stream: Stream, settings: Settings) -> tuple[Training, BatchSteps]:
     """Begin a training on the block with everything that the blocks before have left."""
-    start = stream.start
-    objective, w, prior = problem.at_start(start, plan.rows, stream.total_weight)
-    steps = BatchSteps(problem.rule, plan.batches[start.network], problem.settings.step_size)
+    start, state = stream.start, _state(problem, plan.rows, stream)
+    random_state = np.random.RandomState([start.seed, stream.n_blocks])
+    batches, total_weight = plan.batches[start.network], state.estimates.total_weight
+    steps = BatchSteps(problem.rule, batches, settings, random_state, state.objective, total_weight)
     if stream.steps is not None:
-        steps.restore(stream.steps, w)
-        prior.restore(stream.estimates)
+        steps.restore(stream.steps, state.at.w)
+    seconds = state.history[-1]["time"] if state.history else 0.0
+    return Training(state, BlockPass(problem.rule, steps), settings, judge=_one_pass, seconds=seconds), steps
+
+
+def _state(problem: Problem, rows: int, stream: Stream) -> State:
+    """The state that the blocks before have left, on the rows of the block."""
+    start = stream.start
+    objective, prior, w = problem.objective_from(start, rows), problem.prior_from(start), problem.weights_from(start)
+    total_weight = stream.total_weight + objective.total_weight
+    if stream.steps is None:
+        return State.at_weights(w, objective, prior, prior.initial(total_weight))
     if stream.loss_precision is not None:
         precision = torch.tensor(stream.loss_precision, device=w.device)
-        objective.data_loss = objective.data_loss.at_precision(precision)
-    return StreamTraining(
+        objective = objective.with_loss(objective.data_loss.at_precision(precision))
+    return State(
         objective,
-        w,
         prior,
-        problem.rule,
-        plan.directions[start.network, plan.rows],
-        settings,
-        steps=steps,
-        random_state=np.random.RandomState([start.seed, stream.n_blocks]),
-        total_weight=prior.total_weight,
+        prior.from_arrays(stream.estimates, total_weight),
+        objective.evaluate(w),
+        n_iter=stream.n_blocks,
+        arrived=True,
+        history=as_rows(stream.history),
     )
 
 
-def _after(stream: Stream, training: StreamTraining, member: Member) -> Stream:
+def _after(stream: Stream, state: State, steps: BatchSteps, member: Member) -> Stream:
     """Make the stream that the next block begins with."""
-    precision = training.objective.data_loss.precision
+    precision = state.objective.data_loss.precision
     return Stream(
         start=replace(stream.start, weights=member.weights),
-        total_weight=training.total_weight,
-        n_blocks=training.n_iter,
-        steps=training.steps.state(),
-        estimates=training.prior.estimates(),
+        total_weight=state.estimates.total_weight,
+        n_blocks=state.n_iter,
+        steps=steps.arrays(),
+        estimates=state.prior.arrays(state.estimates),
         loss_precision=None if precision is None else precision.cpu().numpy().copy(),
         history=member.history,
     )

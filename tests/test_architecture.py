@@ -56,7 +56,7 @@ def test_imports_go_down_the_table_only(path):
 def test_imports_are_found():
     """The parser of this file knows each way in which a module is imported."""
     assert {"estimator", "tables"} <= set(imported(PACKAGE / "dask" / "estimator.py"))
-    assert {"calibration", "training"} <= set(imported(PACKAGE / "diagnostics.py"))
+    assert {"calibration", "status"} <= set(imported(PACKAGE / "diagnostics.py"))
 
 
 def test_importing_the_package_loads_nothing_that_draws():

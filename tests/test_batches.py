@@ -18,9 +18,12 @@ from skgn import GNClassifier, GNRegressor
 from skgn.batches import Batches, BatchSteps, plan_batches
 from skgn.damping import Constant, GainRatio
 from skgn.diagnostics import diagnose
+from skgn.evidence import FixedPrior
 from skgn.feedforward import FeedForward
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.objective import Objective
+from skgn.settings import Settings
+from skgn.state import Linearisation, State
 from skgn.training import Training
 
 unconverged = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -62,6 +65,10 @@ def dense_jacobian(whole, w):
     f = whole.evaluate(w).outputs
     R = whole.data_loss.curvature_root(f, whole.Y) * whole.sample_weight.sqrt()[:, None, None]
     return weighted_jacobian(whole.network, w, whole.U[:, :-1], R)
+
+
+def batch_steps(rule, rows, solver, whole):
+    return BatchSteps(rule, Batches(rows, solver), Settings(), np.random.RandomState(0), whole, whole.total_weight)
 
 
 LOSSES = [(SquaredError(), 2), (LogLoss(), 1), (SoftmaxLoss(), 3)]
@@ -112,7 +119,7 @@ def test_the_change_of_the_loss_comes_with_its_standard_error():
 def test_a_step_solves_the_batchs_system_exactly_with_what_is_remembered(loss, k, factored):
     whole, w = objective(loss, k=k)
     network, a, kappa, damping = whole.network, 0.01, 2.5, 0.1
-    memory = BatchSteps(GainRatio(), Batches(20, "primal" if factored else "dual"), 1.0).memory
+    memory = batch_steps(GainRatio(), 20, "primal" if factored else "dual", whole).memory
     first, second = whole.part(torch.arange(20)), whole.part(torch.arange(20, 40))
     precision = [w.new_full((into,), a) for _, into in network.shapes]
     grams = []
@@ -138,7 +145,7 @@ def test_memory_of_all_batches_is_recursive_least_squares():
     whole = Objective(
         network, SquaredError(), torch.from_numpy(X), torch.from_numpy(y)[:, None], torch.ones(n).double()
     )
-    memory = BatchSteps(Constant(0.0), Batches(50, "primal"), 1.0).memory
+    memory = batch_steps(Constant(0.0), 50, "primal", whole).memory
     w, S = torch.zeros(7).double(), 0
     for batch, rows in enumerate(torch.arange(n).split(50)):
         part = whole.part(rows)
@@ -157,10 +164,10 @@ def test_memory_of_all_batches_is_recursive_least_squares():
 def test_a_step_is_tested_on_the_next_batch_and_not_on_its_own(factored):
     # Pure noise: each step fits its own batch of 20 rows and spoils the next, and is taken back.
     whole, w = objective(SquaredError(), n=40)
-    steps = BatchSteps(Constant(0.0), Batches(20, "primal" if factored else "dual"), 1.0)
-    steps.kappa = steps.most_memory = 1e-6
-    prior = [w.new_full((into,), 1e-9) for _, into in whole.network.shapes]
-    after = steps.run(whole, w, prior, torch.arange(40), 0, lambda: False)
+    steps = batch_steps(Constant(0.0), 20, "primal" if factored else "dual", whole)
+    steps.learned, steps.most_memory = steps.learned._replace(kappa=1e-6), 1e-6
+    prior = FixedPrior(whole.network, 1e-9, True, w)
+    after = steps.run(State.at_weights(w, whole, prior, prior.initial(whole.total_weight)), lambda: False)
     assert after.predicted > 0
     assert torch.equal(after.last, w)
 
@@ -357,7 +364,11 @@ def test_a_block_is_freed_when_it_is_done():
     try:
         model.partial_fit(X, y)
         clone(model).fit(X, y)
-        alive = [type(kept).__name__ for kept in gc.get_objects() if issubclass(type(kept), (Objective, Training))]
+        alive = [
+            type(kept).__name__
+            for kept in gc.get_objects()
+            if issubclass(type(kept), (Objective, Training, State, Linearisation))
+        ]
     finally:
         gc.enable()
     # Cycles would wait for the collector, block upon block.
@@ -399,6 +410,16 @@ def test_a_stream_goes_on_from_a_pickle_bit_for_bit_and_holds_no_tensor(paramete
     np.testing.assert_array_equal(model.predict(X), kept.predict(X))
     assert len(kept.history_["objective"]) == 4
     assert np.diff(kept.history_["time"]).min() > 0
+
+
+def test_figures_of_a_stream_may_come_later_and_go():
+    X, y = regression(600)
+    model = GNRegressor(**PLAIN).partial_fit(X[:200], y[:200])
+    model.set_params(record_spectrum=True).partial_fit(X[200:400], y[200:400])
+    lowest = model.history_["min_eigenvalue"]
+    assert np.isnan(lowest[:-1]).all() and np.isfinite(lowest[-1])
+    history = model.set_params(record_spectrum=False).partial_fit(X[400:], y[400:]).history_
+    assert {len(values) for values in history.values()} == {4} and "min_eigenvalue" not in history
 
 
 def test_a_memory_map_is_read_block_by_block(tmp_path):
@@ -463,6 +484,15 @@ def test_classes_may_come_late():
             model.partial_fit(X_block, y_block, classes=range(10))
     assert model.predict_proba(X).shape == (len(X), 10)
     assert len(np.unique(model.predict(X))) == 10
+
+
+def test_nothing_is_left_to_learn_of_a_target_that_is_constant():
+    """Outputs, gradients and steps are 0 from the start, so that no step has a best length."""
+    X, _ = regression(200)
+    model = GNRegressor(**PLAIN | {"l2_regularization": 0.0}, init="centered")
+    for X_block in np.array_split(X, 2):
+        model.partial_fit(X_block, np.full(len(X_block), 3.0))
+    np.testing.assert_allclose(model.predict(X), 3.0)
 
 
 def test_a_multilabel_stream_needs_no_classes():

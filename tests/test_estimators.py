@@ -21,7 +21,7 @@ from skgn import GNClassifier, GNRegressor
 from skgn.damping import GainRatio
 from skgn.estimator import table_and_target
 from skgn.search import train_members
-from skgn.training import CONVERGED
+from skgn.status import Status
 
 ESTIMATORS = [GNRegressor, GNClassifier]
 
@@ -175,7 +175,7 @@ def test_quadratic_problem_is_solved_in_one_undamped_step(solver):
     np.testing.assert_allclose(
         stacked(model)[:, 0], np.linalg.lstsq(with_ones(X), y, rcond=None)[0], rtol=1e-9, atol=1e-10
     )
-    assert model.n_iter_ == 1 and model.status_ in CONVERGED
+    assert model.n_iter_ == 1 and Status(model.status_).converged
 
 
 @unconverged
@@ -682,7 +682,7 @@ def test_warm_start_refuses_another_network(estimator, change):
 def test_converged_fit_warns_of_nothing_and_says_why_it_stopped():
     X, y = data(GNRegressor)
     model = GNRegressor(**PLAIN | {"hidden_layer_sizes": (3,), "l2_regularization": 1e-2}, max_iter=1000).fit(X, y)
-    assert model.status_ in CONVERGED and model.status_message_.startswith("Converged")
+    assert Status(model.status_).converged and model.status_message_.startswith("Converged")
     assert model.n_iter_ < 1000
 
 

@@ -191,16 +191,15 @@ def test_estimates_stand_while_the_system_is_singular():
     X, y, s = torch.ones(4, 2).double(), torch.ones(4, 1).double(), torch.ones(4).double()
     objective = Objective(network, SquaredError(), X, y, s)
     groups = prior_groups("feature", network, w.device)
-    prior = EvidencePrior(network, groups, 4.0, 1.0, w)
-    before = [a.clone() for a in prior.precision]
+    prior = EvidencePrior(network, groups, 1.0, w)
+    estimates = prior.initial(4.0)
 
     class Singular:
         def inverse_traces(self, precision):
             return [a * np.nan for a in precision], np.nan
 
-    at = objective.evaluate(w)
-    assert prior.update(objective, at, Singular()) is at
-    assert all(torch.equal(a, b) for a, b in zip(before, prior.precision, strict=True))
+    after, loss = prior.update(estimates, objective, objective.evaluate(w), Singular())
+    assert after is estimates and loss is objective.data_loss
 
 
 def test_an_undetermined_fit_refuses_a_standard_deviation():
@@ -249,13 +248,14 @@ def test_estimates_hold_for_any_number_of_samples():
     y = X[:, :1] + 0.1
     few = Objective(network, SquaredError(), X[:4], y[:4], torch.ones(4).double())
     many = Objective(network, SquaredError(), X, y, torch.ones(40).double())
-    prior = EvidencePrior(network, prior_groups("feature", network, w.device), 4.0, 30.0, w)
-    at = few.evaluate(w)
-    prior.update(few, at, Primal(few.jacobian(at), 4.0))
-    before, noise = [a.clone() for a in prior.precision], prior.noise_variance.clone()
-    prior.move_to(many.total_weight)
-    assert torch.equal(prior.noise_variance, noise)
-    for a, b in zip(prior.precision, before, strict=True):
+    prior = EvidencePrior(network, prior_groups("feature", network, w.device), 30.0, w)
+    at, initial = few.evaluate(w), prior.initial(few.total_weight)
+    before, _ = prior.update(initial, few, at, Primal(few.jacobian(at), 4.0))
+    # What was learned is a value of its own.
+    assert not torch.equal(before.squared_scale, initial.squared_scale)
+    after = prior.on(before, many.total_weight)
+    assert torch.equal(after.squared_scale, before.squared_scale)
+    for a, b in zip(after.precision, before.precision, strict=True):
         torch.testing.assert_close(a, b / 10, rtol=1e-12, atol=0)
 
 
@@ -266,7 +266,7 @@ def test_number_of_estimated_precisions(kind, unit, count):
     """Feature: 3 features, bias of the hidden layer, its outgoing weights, linear path, readout's bias."""
     network = FeedForward(3, 1, (4,))
     like = torch.zeros(1, dtype=torch.float64)
-    prior = EvidencePrior(network, prior_groups(kind, network, like.device), 10.0, 1.0, like, unit)
+    prior = EvidencePrior(network, prior_groups(kind, network, like.device), 1.0, like, unit)
     assert prior.n_precisions == count
 
 

@@ -18,12 +18,15 @@ from skgn.damping import GainRatio, as_rule
 from skgn.dual import Dual
 from skgn.evidence import EvidencePrior, FixedPrior, prior_groups
 from skgn.feedforward import FeedForward
+from skgn.full_step import FullStep
 from skgn.leave_one_out import LeftOut, leave_one_out, log_likelihood, predictive_score, temperature
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.mixture import equal_weights
 from skgn.objective import Objective
 from skgn.primal import Primal
-from skgn.training import Settings, Training
+from skgn.settings import Settings
+from skgn.state import State
+from skgn.training import Training
 
 each_direction = pytest.mark.parametrize("direction", [Primal, Dual])
 
@@ -46,17 +49,27 @@ def targets(loss, n, k, seed=2):
     return (signal > 0).double()
 
 
+def run(objective, w, prior, rule, direction, settings):
+    """State and linearisation where training by full steps ends."""
+    state = State.at_weights(w, objective, prior, prior.initial(objective.total_weight))
+    training = Training(state, FullStep(rule, direction, settings), settings)
+    training.run(settings.max_iter)
+    return training.state, training.linearisation
+
+
+def score_of(state, linearisation):
+    return predictive_score(state, leave_one_out(state, linearisation))
+
+
 def trained(network, loss, X, Y, s, direction, l2, iterations=50, tol=0.0, w=None):
-    """Training with a fixed prior until nothing changes."""
+    """Where training with a fixed prior ends: nothing changes any more."""
     objective = Objective(network, loss, X, Y, s)
     if w is None:
         w = torch.from_numpy(network.initial_weights(np.random.RandomState(0)))
-    prior = FixedPrior(network, l2, isinstance(loss, SquaredError), w, objective.total_weight)
+    prior = FixedPrior(network, l2, isinstance(loss, SquaredError), w)
     # One undamped step of a linear network is exact, where the objective cannot tell the last digits.
     rule = as_rule(0) if network.hidden_layer_sizes == () and isinstance(loss, SquaredError) else GainRatio()
-    training = Training(objective, w, prior, rule, direction, Settings(max_iter=iterations, tol=tol))
-    training.run(iterations)
-    return training
+    return run(objective, w, prior, rule, direction, Settings(max_iter=iterations, tol=tol))
 
 
 def without(s, i):
@@ -87,8 +100,8 @@ def ridge_without(i, X, Y, s, alpha, noise_precision, penalty):
 def test_ridge_equals_refits_without_each_sample(direction, weights, k, alpha):
     n, d, l2 = 24, 4, 0.03
     X, Y, s = draw(n, d), draw(n, k, seed=1) + 1, WEIGHTS[weights]
-    training = trained(FeedForward(d, k, (), alpha=alpha), SquaredError(), X, Y, s, direction, l2)
-    outputs, covariance = leave_one_out(training)
+    fit = trained(FeedForward(d, k, (), alpha=alpha), SquaredError(), X, Y, s, direction, l2)
+    outputs, covariance = leave_one_out(*fit)
     assert outputs.shape == (n, k) and covariance.shape == (n, k, k)
     # The penalty in sum form stays the same: one sample less does not change what is known of the weights.
     penalty = torch.full((d + 1,), l2 * float(s.sum()), dtype=torch.float64)
@@ -103,20 +116,20 @@ def test_score_is_the_normal_density_of_what_was_left_out(direction):
     n, d, k, l2 = 24, 3, 2, 0.05
     X, s = draw(n, d), WEIGHTS["mixed"]
     Y = X[:, :k] * 2 + draw(n, k, seed=1) * torch.tensor([0.3, 1.0])
-    training = trained(FeedForward(d, k, ()), SquaredError(), X, Y, s, direction, l2)
+    state, linearisation = trained(FeedForward(d, k, ()), SquaredError(), X, Y, s, direction, l2)
     # No noise level yet: less the loss, as for log losses.
-    outputs, _ = leave_one_out(training)
+    outputs, _ = leave_one_out(state, linearisation)
     error = -0.5 * float(s @ (outputs - Y).square().sum(1)) / float(s.sum())
-    assert predictive_score(training, leave_one_out(training)) == pytest.approx(error, rel=1e-12)
+    assert score_of(state, linearisation) == pytest.approx(error, rel=1e-12)
 
-    training.prior.conclude(training.objective, training.at, training.direction)
-    noise = training.prior.noise_variance.numpy()
+    state = state.concluded(linearisation.direction)
+    noise = state.estimates.squared_scale.numpy()
     common = math.exp(np.log(noise).mean())
     penalty, total = torch.full((d + 1,), l2 * float(s.sum()) / common, dtype=torch.float64), 0.0
     for i in range(n):
         expected, variance = ridge_without(i, X, Y, s, 1.0, [1 / common] * k, penalty)
         total += float(s[i]) * norm(expected, np.sqrt(noise + variance)).logpdf(Y[i].numpy()).sum()
-    assert predictive_score(training, leave_one_out(training)) == pytest.approx(total / float(s.sum()), rel=1e-9)
+    assert score_of(state, linearisation) == pytest.approx(total / float(s.sum()), rel=1e-9)
 
 
 @each_direction
@@ -128,19 +141,19 @@ def test_score_with_estimated_precisions_and_noise_levels(direction, groups):
     Y = X[:, :k] * 2 + draw(n, k, seed=1) * torch.tensor([0.3, 1.0])
     network = FeedForward(d, k, ())
     w = torch.zeros(network.n_weights, dtype=torch.float64)
-    prior = EvidencePrior(network, prior_groups(groups, network, w.device), float(s.sum()), 1.0, w, groups == "unit")
+    prior = EvidencePrior(network, prior_groups(groups, network, w.device), 1.0, w, groups == "unit")
     settings = Settings(max_iter=200, tol=0.0)
-    training = Training(Objective(network, SquaredError(), X, Y, s), w, prior, GainRatio(), direction, settings)
-    training.run(200)
-    beta = 1 / prior.noise_variance
-    penalty = prior.precision[0] * float(beta.log().mean().exp()) * float(s.sum())
-    in_use = int((prior.gamma > 0.5).sum()) if groups != "unit" else 0
+    fit = run(Objective(network, SquaredError(), X, Y, s), w, prior, GainRatio(), direction, settings)
+    estimates = fit[0].estimates
+    beta = 1 / estimates.squared_scale
+    penalty = estimates.precision[0] * float(beta.log().mean().exp()) * float(s.sum())
+    in_use = int((estimates.groups.gamma > 0.5).sum()) if groups != "unit" else 0
     total = -0.5 * in_use - math.log(comb({"feature": d + 1, "layer": 2, "shared": 1, "unit": 0}[groups], in_use))
     for i in range(n):
         expected, variance = ridge_without(i, X, Y, s, 1.0, beta.tolist(), penalty)
         total += float(s[i]) * norm(expected, np.sqrt(1 / beta.numpy() + variance)).logpdf(Y[i].numpy()).sum()
     # The weights are the minimum of the last estimates but one.
-    assert predictive_score(training, leave_one_out(training)) == pytest.approx(total / float(s.sum()), rel=1e-6)
+    assert score_of(*fit) == pytest.approx(total / float(s.sum()), rel=1e-6)
 
 
 # --- Log losses: one Newton step from the minimum
@@ -170,11 +183,11 @@ def refit_log_loss(U, Y, s, penalty, W0):
 def test_logistic_regression_is_close_to_refits(direction, weights, loss, k):
     n, d, l2 = 24, 2, 0.05
     X, s, Y = draw(n, d), WEIGHTS[weights], targets(loss, n, k)
-    training = trained(FeedForward(d, k, ()), loss, X, Y, s, direction, l2)
-    outputs = leave_one_out(training)[0].numpy()
-    inside = training.at.outputs.numpy()
+    state, linearisation = trained(FeedForward(d, k, ()), loss, X, Y, s, direction, l2)
+    outputs = leave_one_out(state, linearisation)[0].numpy()
+    inside = state.at.outputs.numpy()
     U, penalty = np.column_stack([X, np.ones(n)]), l2 * float(s.sum())
-    W = training.at.w.numpy().reshape(k, d + 1).T
+    W = state.at.w.numpy().reshape(k, d + 1).T
     np.testing.assert_allclose(refit_log_loss(U, Y.numpy(), s.numpy(), penalty, 0 * W), W, atol=1e-5)
     expected = np.array([U[i] @ refit_log_loss(U, Y.numpy(), without(s, i).numpy(), penalty, W) for i in range(n)])
     move, error = np.linalg.norm(expected - inside, axis=1), np.linalg.norm(outputs - expected, axis=1)
@@ -188,12 +201,11 @@ def test_logistic_regression_is_close_to_refits(direction, weights, loss, k):
 def test_score_of_log_losses_is_less_the_loss_of_what_was_left_out():
     n, k, s = 24, 3, WEIGHTS["mixed"]
     X, Y = draw(n, 2), targets(SoftmaxLoss(), n, k)
-    training = trained(FeedForward(2, k, ()), SoftmaxLoss(), X, Y, s, Primal, 0.05)
-    log_p = log_softmax(leave_one_out(training)[0].numpy(), axis=1)
-    assert predictive_score(training, leave_one_out(training)) == pytest.approx(
-        np.average((Y.numpy() * log_p).sum(1), weights=s), rel=1e-12
-    )
-    assert predictive_score(training, leave_one_out(training)) < -training.at.loss
+    state, linearisation = trained(FeedForward(2, k, ()), SoftmaxLoss(), X, Y, s, Primal, 0.05)
+    log_p = log_softmax(leave_one_out(state, linearisation)[0].numpy(), axis=1)
+    score = score_of(state, linearisation)
+    assert score == pytest.approx(np.average((Y.numpy() * log_p).sum(1), weights=s), rel=1e-12)
+    assert score < -state.at.loss
 
 
 # --- Networks
@@ -215,11 +227,10 @@ def test_primal_and_dual_leave_out_the_same(loss, network, weights, budget, monk
     monkeypatch.setenv("SKGN_MEMORY_BUDGET_MB", budget)
     X, Y, s = draw(24, 3), targets(loss, 24, network.n_outputs), WEIGHTS[weights]
     primal = trained(network, loss, X, Y, s, Primal, 0.02, iterations=5)
-    dual = trained(network, loss, X, Y, s, Dual, 0.02, iterations=0, w=primal.at.w)
-    for a, b in zip(leave_one_out(primal), leave_one_out(dual), strict=True):
+    dual = trained(network, loss, X, Y, s, Dual, 0.02, iterations=0, w=primal[0].at.w)
+    for a, b in zip(leave_one_out(*primal), leave_one_out(*dual), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8)
-    scores = [predictive_score(training, leave_one_out(training)) for training in (primal, dual)]
-    assert scores[0] == pytest.approx(scores[1], rel=1e-7)
+    assert score_of(*primal) == pytest.approx(score_of(*dual), rel=1e-7)
 
 
 @pytest.mark.parametrize(("loss", "k"), [(SquaredError(), 1), (LogLoss(), 1), (SoftmaxLoss(), 3)])
@@ -242,11 +253,12 @@ def test_score_prefers_the_model_that_predicts_new_samples_better(loss, k):
     s = torch.ones(n, dtype=torch.float64)
     fits = [trained(network, loss, X, Y, s, Primal, l2, iterations=100, tol=1e-6) for l2 in (1e-1, 1e-4)]
     sensible, overfitted = fits
-    new_loss = [float(loss.value(network.forward(network.with_bias(new), fit.at.w)[0], new_Y).mean()) for fit in fits]
+    outputs = [network.forward(network.with_bias(new), state.at.w)[0] for state, _ in fits]
+    new_loss = [float(loss.value(f, new_Y).mean()) for f in outputs]
     assert new_loss[0] < new_loss[1]
-    assert overfitted.at.loss < sensible.at.loss
-    score = predictive_score(sensible, leave_one_out(sensible))
-    assert predictive_score(overfitted, leave_one_out(overfitted)) < score
+    assert overfitted[0].at.loss < sensible[0].at.loss
+    score = score_of(*sensible)
+    assert score_of(*overfitted) < score
     # As an estimate of the loss on new samples it is within their sampling error, where the fit is a smooth one.
     assert score == pytest.approx(-new_loss[0], abs=0.2)
 
@@ -261,25 +273,23 @@ def test_no_sample_has_more_than_all_leverage_while_noise_levels_change(directio
     X, s = draw(n, 3), torch.ones(n, dtype=torch.float64)
     Y = torch.cat([X[:, :1] ** 2, torch.zeros(n, 1)], 1)
     w = torch.from_numpy(network.initial_weights(np.random.RandomState(0)))
-    prior = EvidencePrior(network, prior_groups("layer", network, w.device), float(n), 1.0, w)
+    prior = EvidencePrior(network, prior_groups("layer", network, w.device), 1.0, w)
     objective = Objective(network, SquaredError(), X, Y, s)
-    training = Training(objective, w, prior, GainRatio(), direction, Settings(tol=0.0))
-    training.run(iterations)
-    outputs, covariance = leave_one_out(training)
+    settings = Settings(max_iter=iterations, tol=0.0)
+    state, linearisation = run(objective, w, prior, GainRatio(), direction, settings)
+    outputs, covariance = leave_one_out(state, linearisation)
     assert (torch.linalg.eigvalsh(covariance) > -1e-12).all()
     # Without a sample its error is larger, in the norm of the noise.
-    inside = training.linearised_loss.value(training.at.outputs, Y)
-    assert (training.linearised_loss.value(outputs, Y) >= inside * (1 - 1e-9)).all()
+    inside = linearisation.loss.value(state.at.outputs, Y)
+    assert (linearisation.loss.value(outputs, Y) >= inside * (1 - 1e-9)).all()
 
 
 @each_direction
 def test_undetermined_weights_have_no_score(direction):
     X, Y = draw(5, 3), draw(5, 1, seed=1)
-    training = trained(
-        FeedForward(3, 1, (8,)), SquaredError(), X, Y, torch.ones(5).double(), direction, 0.0, iterations=3
-    )
-    assert leave_one_out(training) is None
-    assert predictive_score(training, leave_one_out(training)) == -math.inf
+    fit = trained(FeedForward(3, 1, (8,)), SquaredError(), X, Y, torch.ones(5).double(), direction, 0.0, iterations=3)
+    assert leave_one_out(*fit) is None
+    assert score_of(*fit) == -math.inf
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -289,10 +299,10 @@ def test_the_only_sample_is_predicted_by_the_prior(n, loss, dtype):
     """Without all the data nothing but the prior is left: outputs 0, of the prior's variance."""
     X = draw(1, 3).expand(n, 3).to(dtype)
     Y, s = torch.ones(n, 1, dtype=dtype), torch.ones(n, dtype=dtype)
-    training = trained(FeedForward(3, 1, ()), loss, X[:1], Y[:1], s[:1] * (1 if n == 1 else 0.3), Primal, 0.1)
-    outputs, covariance = leave_one_out(training)
+    fit = trained(FeedForward(3, 1, ()), loss, X[:1], Y[:1], s[:1] * (1 if n == 1 else 0.3), Primal, 0.1)
+    outputs, covariance = leave_one_out(*fit)
     assert outputs.dtype == torch.float64
-    expected = float(X[0].double().square().sum() + 1) / (0.1 * training.objective.total_weight)
+    expected = float(X[0].double().square().sum() + 1) / (0.1 * fit[0].objective.total_weight)
     # 1 - leverage is 1 / 80: that many rounding errors, in float32.
     assert float(covariance[0, 0, 0]) == pytest.approx(expected, rel=1e-3 if dtype == torch.float32 else 1e-9)
     # Exact for squared error, where one Newton step is all the way.

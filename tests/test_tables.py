@@ -16,8 +16,8 @@ from sklearn.preprocessing import OneHotEncoder, TargetEncoder
 from skgn import GNClassifier, GNRegressor, diagnose
 from skgn.estimator import network_on
 from skgn.preprocessing import merge_rows
+from skgn.status import Status
 from skgn.tables import MOST_LEVELS, TableReader, column_features
-from skgn.training import CONVERGED
 
 pd = pytest.importorskip("pandas")
 
@@ -302,7 +302,7 @@ def test_warm_start_goes_on_with_the_same_columns():
     model = GNRegressor(**LINEAR, warm_start=True).fit(X, rent)
     # Other rows, but the same levels: Bonn of a single row, which others have left for Celle.
     model.fit(X[1:].assign(town=X["town"].where(X["town"] != "Bonn", "Celle").where(X.index != 5, "Bonn")), rent[1:])
-    assert model.status_ in CONVERGED
+    assert Status(model.status_).converged
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)

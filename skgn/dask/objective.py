@@ -114,7 +114,6 @@ class DistributedJacobian(Jacobian):
     def __init__(self, objective: DistributedObjective, at: Evaluation) -> None:
         self.network, self.w, self.c = objective.network, at.w.to(objective.dtype), objective.n_columns
         self.shape = (objective.n_samples * self.c, self.network.n_weights)
-        # Keep the present loss: a linearisation does not change when noise levels are estimated anew.
         self._sums = objective.sum_at(_linearisation, at.w)
 
     def gram(self) -> Tensor:
@@ -173,8 +172,7 @@ class DistributedObjective(Objective):
     def _mean_loss_at(self, w: Tensor) -> float:
         return float(self.sum_at(_loss, w)) / self.total_weight
 
-    def reweigh(self, at: Evaluation, loss: Loss) -> Evaluation:
-        self.data_loss = loss
+    def reweigh(self, at: Evaluation) -> Evaluation:
         return at._replace(loss=self._mean_loss_at(at.w))
 
     def weighted_squares(self, at: Evaluation) -> Tensor:

@@ -1,0 +1,141 @@
+"""A step on all rows at once: solve the damped system, test the step, and take it or try again.
+
+A step is taken only after its objective was computed and found lower. With variable projection the readout, a linear
+model of the last hidden layer, is solved for the hidden layers of every trial.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .backend import memory_budget
+from .damping import DampingRule, Iterate
+from .direction import Direction
+from .jacobian import Jacobian
+from .memory import readout_memory
+from .objective import Evaluation, Objective
+from .primal import Primal
+from .settings import Settings
+from .state import Linearisation, State, Step
+from .status import Status
+
+__all__ = ["FullStep"]
+
+#: A step must gain this fraction of the predicted decrease (the usual constant of Armijo's condition).
+_SUFFICIENT_GAIN = 1e-4
+
+#: Dampings or step lengths tried from one iterate before giving up; 4^30 and 2^-30 leave nothing to try.
+_MAX_TRIES = 30
+
+
+@dataclass(frozen=True)
+class FullStep:
+    """Steps on all rows. ``make_direction`` turns a Jacobian and the total weight into a solver."""
+
+    rule: DampingRule
+    make_direction: Callable[[Jacobian, float], Direction]
+    settings: Settings
+
+    def linearise(self, state: State) -> Linearisation:
+        return Linearisation(state.objective, state.at, self.make_direction)
+
+    def conclude(self, state: State, linearisation: Linearisation) -> Linearisation:
+        return linearisation
+
+    def step(self, state: State, linearisation: Linearisation, pause: Callable[[], bool]) -> Step | Status:
+        """Find the first step that passes its test, or the reason why there is none."""
+        if state.readout_first and state.objective.data_loss.readout_first:
+            step = self._readout_step(state)
+            if step is not None:
+                return step
+        iterate, gradient = linearisation.iterate(state), linearisation.gradient(state)
+        noise = state.objective.rounding_error(iterate.objective)
+        damping, length = state.damping, self.settings.step_size
+        assert damping is not None
+        solved: Tensor | None = None
+        for _ in range(_MAX_TRIES):
+            if solved is None:
+                solved = linearisation.direction.solve(gradient, state.estimates.precision, damping)
+            step = self._trial(state, gradient, solved, damping, length)
+            if step is not None:
+                if _is_accepted(step, state, iterate, noise):
+                    return step
+                if abs(step.actual) <= noise and step.predicted <= noise:
+                    return Status.PRECISION
+            larger = self.rule.rejected(damping, iterate)
+            if larger is None:
+                length *= 0.5
+            else:
+                damping, solved = larger, None
+        return Status.NO_DESCENT
+
+    def _trial(self, state: State, gradient: Tensor, solved: Tensor, damping: float, length: float) -> Step | None:
+        """Compute the outcome of a step of some length along the solution; None if the solution is not finite."""
+        step = length * solved
+        # One transfer from a device for all three.
+        slope, square, norm = torch.stack([gradient @ solved, solved @ solved, step.norm()]).tolist()
+        if not math.isfinite(norm):
+            return None
+        # (G + diag a + damping) solved = -gradient gives the curvature along the step without another product.
+        curvature = max(0.0, -slope - damping * square)
+        predicted = -length * slope - 0.5 * length**2 * curvature
+        trial = state.objective.evaluate(state.at.w + step)
+        if self._projects(state.objective):
+            trial = _with_readout(state, trial)
+        F = state.value(state.at)
+        actual = F - state.value(trial)
+        gain = actual / predicted if predicted > state.objective.rounding_error(F) else 1.0
+        return Step(trial, damping, gain, norm, predicted, actual, max(predicted, actual))
+
+    def _readout_step(self, state: State) -> Step | None:
+        """Make a step of the readout alone; None if it does not lower the objective."""
+        F, at = state.value(state.at), self.with_readout(state).at
+        gain = F - state.value(at)
+        if not gain > state.objective.rounding_error(F):
+            return None
+        return Step(at, None, 1.0, float((at.w - state.at.w).norm()), gain, gain, gain)
+
+    def with_readout(self, state: State) -> State:
+        """Return the state with its readout solved for the hidden layers, if variable projection is asked for."""
+        return replace(state, at=_with_readout(state, state.at)) if self._projects(state.objective) else state
+
+    def _projects(self, objective: Objective) -> bool:
+        """Whether the readout is solved on its own.
+
+        That must cost at most a quarter of an iteration, and its system must fit the memory budget as a temporary.
+        """
+        network, readout, n = objective.network, objective.network.readout, objective.n_samples
+        if readout is None or not self.settings.project_readout:
+            return False
+        cheap = 2 * readout.n_weights <= min(network.n_weights, n * objective.n_columns)
+        return cheap and readout_memory(readout, n, objective.item_size) <= memory_budget()
+
+
+def _is_accepted(step: Step, state: State, iterate: Iterate, noise: float) -> bool:
+    if step.predicted > noise:
+        return step.actual > _SUFFICIENT_GAIN * step.predicted
+    # Only the gradient can tell below the rounding error of the objective.
+    gradient = state.objective.gradient(step.to) + state.estimates.a * step.to.w
+    return abs(step.actual) <= noise and float(gradient.norm()) <= iterate.gradient_norm
+
+
+def _with_readout(state: State, at: Evaluation) -> Evaluation:
+    """Make a Newton step of the readout alone from ``at``, if it lowers the objective.
+
+    The step is exact for a squared error.
+    """
+    if not math.isfinite(at.loss):
+        return at
+    linear, before = state.objective.readout(at)
+    P = linear.network.n_weights
+    jacobian = linear.jacobian(before)
+    gradient = linear.gradient(before, jacobian) + state.estimates.a[-P:] * before.w
+    step = Primal(jacobian, linear.total_weight).solve(gradient, state.estimates.precision[-1:], 0.0)
+    after = linear.evaluate(before.w + step)
+    moved = Evaluation(torch.cat([at.w[:-P], after.w]), after.outputs, after.loss, at.tapes)
+    return moved if state.value(moved) < state.value(at) else at

@@ -1,0 +1,125 @@
+"""When a training ends by itself: it has converged, or its validation loss or evidence no longer gets better.
+
+The objective of a fixed prior stays the same, and its gradient and decrease tell. With a validation set training stops
+early. It ends once the validation loss no longer falls, at the weights where that loss was lowest. Without one, but
+with evidence, it ends at the weights of the highest evidence, if the evidence has fallen since. The evidence of
+flexible networks falls while they go on to fit the noise.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from .damping import Iterate
+from .settings import Settings
+from .state import State
+from .status import Status
+
+__all__ = ["judged", "to_go_back_to"]
+
+#: The evidence may fall and rise again within so many times n_iter_no_change iterations (docs/benchmarks.md).
+_EVIDENCE_PATIENCE = 2
+
+#: Nats per sample by which the evidence must fall before training goes back to its peak (docs/benchmarks.md).
+_FALLEN = 0.03
+
+#: Number of log-loss samples up to which the tolerance on the log evidence grows in proportion.
+_FEW_SAMPLES = 400.0
+
+
+def judged(state: State, iterate: Iterate, settings: Settings) -> State:
+    """Return the state with its status: whether training ends at these weights, and why.
+
+    The history has a row of them; ``iterate`` is what a damping rule is told.
+    """
+    state = _judged_by_objective(state, iterate, settings)
+    if _is_validated(state):
+        return _judged_by_validation(state, settings)
+    if state.prior.has_evidence and state.estimates.settled and state.n_iter > 0:
+        return _judged_by_evidence(state, settings)
+    return state
+
+
+def to_go_back_to(state: State) -> State | None:
+    """Return the best state, if going back is worth while.
+
+    If the evidence is nearly the same, the later estimates are better. The first estimates come from weights that have
+    not yet settled.
+    """
+    best = state.best
+    if best is None or best.n_iter == state.n_iter:
+        return None
+    fallen = _criterion(state) - _criterion(best)
+    return best if _is_validated(state) or fallen > _FALLEN * state.objective.total_weight else None
+
+
+def _judged_by_objective(state: State, iterate: Iterate, settings: Settings) -> State:
+    """Judge by gradient and decrease, where the objective stays the same, and by the number of iterations."""
+    tol, F, step, quiet = settings.tol, abs(iterate.objective), state.step, state.quiet
+    status = Status.MAX_ITER if state.n_iter >= settings.max_iter else Status.RUNNING
+    if not state.prior.has_evidence:
+        scale = max(1.0, float(state.at.w.norm()))
+        if iterate.gradient_norm * scale <= tol**2 * F:
+            status = Status.GRADIENT
+        elif step is not None and step.predicted <= state.objective.rounding_error(F):
+            status = Status.PRECISION
+        elif step is not None:
+            quiet = quiet + 1 if step.possible <= tol * F else 0
+            status = Status.DECREASE if quiet >= settings.n_iter_no_change else status
+    return replace(state, status=status, quiet=quiet)
+
+
+def _judged_by_validation(state: State, settings: Settings) -> State:
+    """Keep the state of the lowest validation loss; stop if it has not fallen for long."""
+    lowest = math.inf if state.best is None else _criterion(state.best)
+    better = _criterion(state) < (1 - settings.tol) * lowest
+    return _with_patience(_with_best(state), better, Status.VALIDATION, settings.n_iter_no_change)
+
+
+def _judged_by_evidence(state: State, settings: Settings) -> State:
+    """Keep the state of the highest evidence; stop if it has not risen for long.
+
+    If the noise level is not the most likely one, the last weights are kept once the evidence has settled.
+    """
+    tolerance = settings.tol * _evidence_scale(state)
+    if not state.objective.data_loss.most_likely_scale:
+        moved = abs(state.history[-1]["log_evidence"] - state.history[-2]["log_evidence"])
+        return _with_patience(state, not moved <= tolerance, Status.EVIDENCE, settings.n_iter_no_change)
+    lowest = math.inf if state.best is None else _criterion(state.best)
+    better = _criterion(state) < lowest - tolerance
+    patience = _EVIDENCE_PATIENCE * settings.n_iter_no_change
+    return _with_patience(_with_best(state), better, Status.EVIDENCE, patience)
+
+
+def _is_validated(state: State) -> bool:
+    return "validation_loss" in state.history[-1]
+
+
+def _criterion(state: State) -> float:
+    """What decides on the best state, the lowest: the validation loss, or else minus the log evidence."""
+    row = state.history[-1]
+    return row["validation_loss"] if _is_validated(state) else -row["log_evidence"]
+
+
+def _with_best(state: State) -> State:
+    if state.best is not None and not _criterion(state) < _criterion(state.best):
+        return state
+    return replace(state, best=replace(state, best=None, step=None))
+
+
+def _with_patience(state: State, better: bool, reason: Status, patience: int) -> State:
+    """Stop for a reason where no state was ``better`` for so many iterations."""
+    stale = 0 if better else state.stale + 1
+    stops = state.status is Status.RUNNING and stale >= patience
+    return replace(state, stale=stale, status=reason if stops else state.status)
+
+
+def _evidence_scale(state: State) -> float:
+    """Nats of log evidence that ``tol`` is relative to: one for each sample.
+
+    Many samples of a log loss count less, like the standard deviation of the log likelihood. There a network of
+    some hundred weights goes on learning while the mean hardly moves (docs/benchmarks.md).
+    """
+    S = state.objective.total_weight
+    return S if state.estimates.squared_scale is not None else min(S, math.sqrt(_FEW_SAMPLES * S))
