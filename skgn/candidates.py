@@ -8,7 +8,8 @@ how well they predict what they have not seen.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -27,9 +28,12 @@ __all__ = [
     "layer_choices",
     "level_choices",
     "member_count",
+    "narrowed_count",
+    "narrowed_starts",
     "prior_choices",
     "rectified_kind",
     "redrawn_count",
+    "steepest_network",
     "steepest_starts",
 ]
 
@@ -60,6 +64,16 @@ _MEMBERS, _FEW_MEMBERS = 6, 4
 #: Rows up to which every candidate is a member. Of more, twice as many candidates are compared on so many rows.
 COMPARED_ROWS = 2000
 
+#: For so many candidates there is one that reads the columns of use alone.
+_NARROWED_OF = 3
+
+#: Columns of use are few if they are at most this part of all.
+_FEW_COLUMNS = 1 / 2
+
+#: Hidden layer of the steepest candidates, where there are so few inputs that its weights are at most so many: what
+#: varies fast has many bends, and each takes a unit.
+_WIDE, _WIDE_WEIGHTS = (60,), 400
+
 #: Candidates for a single network, and the fewest that are drawn again.
 _SHORT_STARTS, _FEWEST_REDRAWN = 3, 2
 
@@ -85,7 +99,8 @@ class Start:
 
     ``inputs`` names one of the scalings of the inputs; ``prior`` is a kind of :func:`~skgn.evidence.prior_groups` or a
     fixed l2; ``anchor`` holds the initial weights whose outputs ``init="centered"`` subtracts, else None. ``seed`` has
-    drawn the weights and orders the rows of mini-batches.
+    drawn the weights and orders the rows of mini-batches. ``steepest`` is the network of a candidate with the steepest
+    units in its place. ``columns`` are those of the inputs that the first layer reads, all if None.
     """
 
     network: Network
@@ -95,6 +110,8 @@ class Start:
     weights: np.ndarray
     anchor: np.ndarray | None
     seed: int
+    steepest: Network | None = None
+    columns: np.ndarray | None = None
 
 
 class Kind(NamedTuple):
@@ -227,8 +244,56 @@ def draw_starts(
 
 def steepest_starts(starts: Sequence[Start], n_candidates: int) -> list[Start]:
     """Candidates in the place of failed ones: of the networks and priors of these ``starts``, from steeper units."""
-    kinds = dict.fromkeys(Kind((start.inputs, start.network), _STEEPEST, start.prior) for start in starts)
+    kinds = dict.fromkeys(
+        Kind((start.inputs, start.steepest or start.network), _STEEPEST, start.prior) for start in starts
+    )
     return _draw(list(kinds), n_candidates, np.random.RandomState([start.seed for start in starts]))
+
+
+def steepest_network(network: Network) -> Network:
+    """Choose the network of the steepest candidates where hidden layers are left to the fit: a wide one if small."""
+    if not isinstance(network, FeedForward) or not network.hidden_layer_sizes:
+        return network
+    wide = replace(network, hidden_layer_sizes=_WIDE)
+    return wide if wide.n_weights <= _WIDE_WEIGHTS else network
+
+
+def narrowed_count(starts: Sequence[Start]) -> int:
+    """Candidates that may be drawn for the columns of use."""
+    return len(_narrowable(starts))
+
+
+def narrowed_starts(starts: Sequence[Start], columns: Mapping[str, np.ndarray]) -> list[Start]:
+    """Candidates that read the columns of use alone, of each scaling, where few are of use.
+
+    Of several columns a feature, few are of use where all features are. So none of the scalings may need many.
+    """
+    chosen = [start for start in _narrowable(starts) if start.inputs in columns]
+    few = all(0 < len(columns[start.inputs]) <= _FEW_COLUMNS * (start.network.shapes[0][1] - 1) for start in chosen)
+    return [_narrowed(start, columns[start.inputs]) for start in chosen] if few else []
+
+
+def _narrowable(starts: Sequence[Start]) -> list[Start]:
+    """The last third, if it has columns that can be switched off."""
+    return [
+        start
+        for start in starts[len(starts) - len(starts) // _NARROWED_OF :]
+        if isinstance(start.prior, str) and isinstance(start.network, FeedForward) and start.network.hidden_layer_sizes
+    ]
+
+
+def _narrowed(start: Start, columns: np.ndarray) -> Start:
+    """The start from steep units whose first layer reads these columns alone."""
+    network = start.network
+    weights = network.initial_weights(np.random.RandomState(start.seed), steepness=_STEEP.steepness)
+    units, into = network.shapes[0]
+    first = weights[: units * into].reshape(units, into)
+    first[:, np.setdiff1d(np.arange(into - 1), columns)] = 0
+    # The variance that the weights of all columns give to a unit.
+    first *= math.sqrt(into / (len(columns) + 1))
+    noise = None if start.noise_precision is None else _STEEP.noise_precision
+    anchor = weights if network.init == "centered" else None
+    return replace(start, noise_precision=noise, weights=weights, anchor=anchor, columns=columns)
 
 
 def _draw(order: Sequence[Kind], n_candidates: int, random_state: np.random.RandomState) -> list[Start]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from .candidates import (
     member_count,
     prior_choices,
     rectified_kind,
+    steepest_network,
 )
 from .damping import as_rule
 from .ensemble import Member
@@ -100,6 +101,8 @@ class Choices:
         every = kinds if beside is None else [*kinds, beside]
         count = candidate_count(n, n_rows, len(every), self.compares)
         fresh = draw_starts(kinds, count, n > 1, check_random_state(self.parameters.random_state), beside)
+        if self.hidden is None:
+            fresh = [replace(start, steepest=steepest_network(start.network)) for start in fresh]
         if not self.members:
             return fresh
         kept = [

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from .backend import linear_algebra_device, resolve_device
 from .callbacks import CallbackSupportMixin, begin_fit, with_callbacks
-from .candidates import Start, redrawn_count
+from .candidates import Start, narrowed_count, redrawn_count
 from .choices import Choices
 from .ensemble import Ensemble, Member, make_member, member_outputs
 from .inputs import Table
@@ -203,7 +203,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         for name in ("_streams", "feature_relevance_"):
             self.__dict__.pop(name, None)
         n_members = choices.n_members(problem.n_samples, [start.network for start in starts])
-        at_most = len(starts) + redrawn_count(starts, n_members)
+        at_most = len(starts) + narrowed_count(starts) + redrawn_count(starts, n_members)
         tasks = begin_fit(self, X, y, sample_weight, self._attributes, at_most)
         try:
             ensemble = train_members(problem, starts, n_members, self.n_jobs, tasks)

@@ -130,6 +130,10 @@ class Prior(Protocol):
         """Estimate what is still unknown when training has ended."""
         ...
 
+    def columns_in_use(self, estimates: Estimates) -> np.ndarray | None:
+        """Whether each column of the first layer's inputs is in use; None if they have no precisions of their own."""
+        ...
+
     def arrays(self, estimates: Estimates) -> dict[str, np.ndarray]:
         """Return what has been learned, by name."""
         ...
@@ -174,6 +178,9 @@ class FixedPrior:
         scale = _squared_scale(objective, at, gamma, estimates.total_weight) if self._has_noise else None
         return replace(estimates, n_effective_parameters=gamma, squared_scale=scale)
 
+    def columns_in_use(self, estimates: Estimates) -> None:
+        """Return None: all weights have the same precision."""
+
     def arrays(self, estimates: Estimates) -> dict[str, np.ndarray]:
         return {}
 
@@ -209,12 +216,18 @@ class Groups:
         """Give each member of a group the value of the group."""
         return [per_group[index] for index in self.index]
 
+    @property
+    def columns(self) -> Tensor | None:
+        """Group of each column of the first layer's inputs; None if any share one."""
+        columns = self.index[0][:-1]
+        return columns if len(set(columns.tolist())) == len(columns) else None
+
     @cached_property
     def count(self) -> int:
         return 1 + max(int(index.max()) for index in self.index)
 
 
-def prior_groups(kind: str, network: Network, device: torch.device) -> Groups:
+def prior_groups(kind: str, network: Network, device: torch.device, columns: np.ndarray | None = None) -> Groups:
     """Make prior groups by name.
 
     Parameters
@@ -225,6 +238,8 @@ def prior_groups(kind: str, network: Network, device: torch.device) -> Groups:
         same with all features in one group. "shared" has one group.
     network : Network
     device : torch.device
+    columns : ndarray of int, optional
+        Columns of the first layer's inputs that are of use. All others are one more group, the last.
     """
     index, count = [], 0
     for layer, (_, into) in enumerate(network.shapes):
@@ -236,8 +251,13 @@ def prior_groups(kind: str, network: Network, device: torch.device) -> Groups:
             sizes += others
             groups = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)) + count
             count += len(sizes)
-        index.append(groups.to(device))
-    return Groups(index)
+        index.append(groups)
+    if columns is not None:
+        index[0][np.setdiff1d(np.arange(len(index[0]) - 1), columns)] = count
+        # Features that are in no group of their own any more have left their numbers free.
+        numbers = np.unique(torch.cat(index).numpy(), return_inverse=True)[1].ravel()
+        index = list(torch.split(torch.from_numpy(numbers), [len(groups) for groups in index]))
+    return Groups([groups.to(device) for groups in index])
 
 
 class EvidencePrior:
@@ -253,16 +273,24 @@ class EvidencePrior:
         Tensor with the device and dtype to use.
     unit : bool, default=False
         Let every precision go to 1, in units of standardised inputs and outputs. Only the noise is estimated.
+    off : bool, default=False
+        Switch the last group off. Its precision is the highest, and is not estimated.
     """
 
     has_evidence = True
 
     def __init__(
-        self, network: Network, groups: Groups, noise_precision: float | None, like: Tensor, unit: bool = False
+        self,
+        network: Network,
+        groups: Groups,
+        noise_precision: float | None,
+        like: Tensor,
+        unit: bool = False,
+        off: bool = False,
     ) -> None:
         self._groups, self._network = groups, network
         self._has_noise, self._unit = noise_precision is not None, unit
-        self.n_precisions = 0 if unit else groups.count
+        self.n_precisions = 0 if unit else groups.count - off
         self._size = groups.sum([like.new_full((into,), float(out)) for out, into in network.shapes])
         # Fan-in: the prior dominates at first and the data earn each effective parameter.
         start = [network.fan_in(layer).to(like) for layer in range(len(network.shapes))]
@@ -275,6 +303,10 @@ class EvidencePrior:
         self._lowest, self._highest = _SMALLEST_PRECISION * self._ones, _LARGEST_PRECISION * self._ones
         beta = like.new_full((network.n_outputs,), 1.0 if noise_precision is None else noise_precision)
         alpha = self._group_mean(start)
+        # What the precisions of a unit prior go to.
+        self._given = self._ones.clone()
+        if off:
+            alpha[-1] = self._given[-1] = self._lowest[-1] = self._highest[-1]
         self._initial = GroupEstimates(alpha, beta, torch.zeros_like(alpha))
 
     def _group_mean(self, per_input: list[Tensor]) -> Tensor:
@@ -294,7 +326,7 @@ class EvidencePrior:
             n_effective_parameters=float(gamma.sum()),
             log_evidence=log_evidence,
             n_in_use=min(int((gamma > _IN_USE).sum()), self.n_precisions),
-            settled=not self._unit or bool(((alpha / self._ones - 1).abs() < _THERE).all()),
+            settled=not self._unit or bool(((alpha / self._given - 1).abs() < _THERE).all()),
             groups=groups,
         )
 
@@ -316,6 +348,10 @@ class EvidencePrior:
     def conclude(self, estimates: Estimates, objective: Objective, at: Evaluation, direction: Direction) -> Estimates:
         """Return the estimates: every update has estimated everything."""
         return estimates
+
+    def columns_in_use(self, estimates: Estimates) -> np.ndarray | None:
+        columns = self._groups.columns
+        return None if columns is None or self._unit else (_known(estimates).gamma[columns] > _IN_USE).cpu().numpy()
 
     def update(
         self, estimates: Estimates, objective: Objective, at: Evaluation, direction: Direction
@@ -352,7 +388,7 @@ class EvidencePrior:
     def _next_alpha(self, alpha: Tensor, gamma: Tensor, squares: Tensor) -> Tensor:
         if self._unit:
             # A prior that gives way at once lets the first steps overfit.
-            return torch.lerp(alpha, self._ones, _PACE)
+            return torch.lerp(alpha, self._given, _PACE)
         tiny = torch.finfo(squares.dtype).tiny
         return (gamma / (squares + tiny)).clamp(min=self._lowest, max=self._highest)
 
@@ -362,9 +398,16 @@ def _known(estimates: Estimates) -> GroupEstimates:
     return estimates.groups
 
 
-def make_prior(kind: str | float, network: Network, loss: Loss, noise_precision: float | None, like: Tensor) -> Prior:
-    """Make a prior of a kind of :func:`prior_groups`, or with a fixed l2."""
+def make_prior(
+    kind: str | float,
+    network: Network,
+    loss: Loss,
+    noise_precision: float | None,
+    like: Tensor,
+    columns: np.ndarray | None = None,
+) -> Prior:
+    """Make a prior of a kind of :func:`prior_groups`, of which some ``columns`` may be in use, or with a fixed l2."""
     if not isinstance(kind, str):
         return FixedPrior(network, kind, loss.has_scale, like)
-    groups = prior_groups(kind, network, like.device)
-    return EvidencePrior(network, groups, noise_precision, like, unit=kind == "unit")
+    groups = prior_groups(kind, network, like.device, columns)
+    return EvidencePrior(network, groups, noise_precision, like, kind == "unit", columns is not None)

@@ -85,7 +85,8 @@ class Plan:
             solver = problem.solver if in_batches is None else in_batches.solver
             return choose(solver, extent, _estimates_priors(starts))
 
-        networks = _networks(starts)
+        # Candidates may be drawn later, from the steepest units.
+        networks = _networks(starts) | dict.fromkeys(start.steepest for start in starts if start.steepest is not None)
         directions = {(network, rows): direction(network, rows) for network in networks for rows in (first_rows, n)}
         flops = max(gram_flops(network, n, c) for network in networks)
         return cls(n, first_rows, len(starts) > n_members, batches, directions, flops)
@@ -97,8 +98,9 @@ class Plan:
             yield
 
 
-def _networks(starts: Sequence[Start]) -> list[Network]:
-    return list(dict.fromkeys(start.network for start in starts))
+def _networks(starts: Sequence[Start]) -> dict[Network, None]:
+    """Different networks, in their order."""
+    return dict.fromkeys(start.network for start in starts)
 
 
 def _estimates_priors(starts: Sequence[Start]) -> bool:

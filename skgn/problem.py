@@ -79,7 +79,7 @@ class Problem:
     def prior_from(self, start: Start) -> Prior:
         """Make the prior of a member."""
         like = self.weights_from(start)
-        return make_prior(start.prior, start.network, self.loss, start.noise_precision, like)
+        return make_prior(start.prior, start.network, self.loss, start.noise_precision, like, start.columns)
 
     def objective_from(self, start: Start, rows: int) -> Objective:
         """Make a member's own objective on the first rows; members of the same network share the data."""

@@ -15,7 +15,7 @@ from joblib import Parallel, delayed
 from .backend import members_at_once
 from .batches import BatchPass, BatchSteps
 from .callbacks import FitTasks
-from .candidates import Start, redrawn_count, steepest_starts
+from .candidates import Start, narrowed_count, narrowed_starts, redrawn_count, steepest_starts
 from .ensemble import Ensemble, Member, make_member
 from .full_step import FullStep
 from .leave_one_out import LeftOut, allowance, leave_one_out, log_likelihood, predictive_score, temperature
@@ -24,6 +24,7 @@ from .losses import Loss
 from .objective import Objective
 from .plan import Plan
 from .problem import Problem
+from .screening import useful_columns
 from .skill import left_out_skill
 from .stacking import FAILED, left_out_losses, stacking_weights
 from .state import State
@@ -35,8 +36,9 @@ __all__ = ["Candidate", "Search", "train_members"]
 #: Candidates are compared after so many iterations (docs/benchmarks.md).
 _COMPARED_AFTER = 16
 
-#: Little is found where so large a part of the loss of a constant is left: others may find more.
-_FOUND_LITTLE = 0.5
+#: Little is found where so large a part of the loss of a constant is left: others may find more. Nearly nothing is
+#: found where so much is left.
+_FOUND_LITTLE, _FOUND_NOTHING = 0.5, 0.8
 
 #: Training on a sample goes on to all rows once an iteration gains less than this part of the objective.
 _APPROACHED = 0.05
@@ -127,16 +129,18 @@ class Search:
 
         All members are trained to the end, and left-out samples tell how much each of them counts. Of more candidates
         than members the better ones, by :func:`~skgn.leave_one_out.predictive_score`, go on after some iterations on
-        some of the rows. Where the evidence regularises a log loss, left-out samples set the temperature.
+        some of the rows. More candidates are drawn where few columns are of use, or most members have failed. Where the
+        evidence regularises a log loss, left-out samples set the temperature.
         """
         candidates = self.begin()
         with self._parallel:
             if self.plan.searches:
                 candidates = self.compare(candidates, _COMPARED_AFTER)
             candidates = self.compare(candidates, self._max_iter, last=True)
-            again = self.draw_again(candidates)
-            if again:
-                candidates = self.best_of(candidates + self.compare(again, self._max_iter, last=True))
+            for draw in (self.narrow, self.draw_again):
+                more = draw(candidates)
+                if more:
+                    candidates = self.best_of(candidates + self.compare(more, self._max_iter, last=True))
         return self.conclude(candidates)
 
     def draw_again(self, candidates: list[Candidate]) -> list[Candidate]:
@@ -149,18 +153,37 @@ class Search:
             return []
         with self.plan.arithmetic():
             losses = left_out_losses(*self._left_out(candidates))
-        failed, best = losses > FAILED * losses.min(), candidates[int(losses.argmin())]
-        little = losses.min() > _FOUND_LITTLE * best.state.objective.unfitted_loss
+        best = candidates[int(losses.argmin())]
+        unfitted = best.state.objective.unfitted_loss
+        little = losses.min() > _FOUND_LITTLE * unfitted
+        failed = (losses > FAILED * losses.min()) | (not little and losses > _FOUND_NOTHING * unfitted)
         if little and best.state.status.converged:
             like = self._starts
-        elif failed.sum() > len(candidates) / 2:
+        elif failed.sum() >= len(candidates) / 2:
             like = [best.start]
         else:
             return []
         self._report(f"{int(failed.sum())} of {len(candidates)} members failed: {count} more are drawn")
-        starts = steepest_starts(like, count)
+        first = len(self._starts) + narrowed_count(self._starts)
+        return self._candidates(enumerate(steepest_starts(like, count), first))
+
+    def narrow(self, candidates: list[Candidate]) -> list[Candidate]:
+        """More candidates, which read the columns of use alone, where few are of use.
+
+        The best candidate of each scaling tells which columns these are.
+        """
+        if self._limits.over or self.plan.searches or not narrowed_count(self._starts):
+            return []
+        columns: dict[str, np.ndarray] = {}
         with self.plan.arithmetic():
-            return [self._candidate(number, start) for number, start in enumerate(starts, len(self._starts))]
+            for best in sorted(candidates, key=lambda candidate: candidate.rank):
+                if best.start.inputs not in columns and best.left_out is not None:
+                    columns[best.start.inputs] = useful_columns(best.state, best.left_out)
+        starts = narrowed_starts(self._starts, columns)
+        for start in starts:
+            used = len(columns[start.inputs])
+            self._report(f"{used} columns of {start.inputs} inputs are of use: a candidate for them is drawn")
+        return self._candidates(enumerate(starts, len(self._starts)))
 
     def best_of(self, candidates: list[Candidate]) -> list[Candidate]:
         """As many as there are to be members; the others are dropped."""
@@ -197,11 +220,11 @@ class Search:
 
     def begin(self) -> list[Candidate]:
         """The candidates at their starts."""
-        with self.plan.arithmetic():
-            return [self._candidate(number, start) for number, start in enumerate(self._starts)]
+        return self._candidates(enumerate(self._starts))
 
-    def _candidate(self, number: int, start: Start) -> Candidate:
-        return Candidate(number, start, self._training(number, start))
+    def _candidates(self, starts: Iterable[tuple[int, Start]]) -> list[Candidate]:
+        with self.plan.arithmetic():
+            return [Candidate(number, start, self._training(number, start)) for number, start in starts]
 
     def compare(self, candidates: list[Candidate], until: int, last: bool = False) -> list[Candidate]:
         """Those to be kept, best first, after all have trained for up to ``until`` iterations."""

@@ -1,7 +1,9 @@
 """What a fit chooses among."""
 
 import itertools
+import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,8 +18,12 @@ from skgn.candidates import (
     layer_choices,
     level_choices,
     member_count,
+    narrowed_count,
+    narrowed_starts,
     prior_choices,
     rectified_kind,
+    steepest_network,
+    steepest_starts,
 )
 from skgn.feedforward import FeedForward
 
@@ -177,6 +183,56 @@ def test_one_of_three_is_of_the_kind_beside_the_others(balanced):
     assert len({s.seed for s in found}) == 13
 
 
+@pytest.mark.parametrize(("noise", "init"), [(1.0, "random"), (None, "centered")])
+def test_narrowed_starts_read_few_columns_from_steep_units(noise, init):
+    network = FeedForward(9, 1, (20,), init=init)
+    found = starts([Kind(("robust", network), Level(noise), "layer")], 6)
+    narrow = narrowed_starts(found, {"robust": np.array([0, 7])})
+    assert narrowed_count(found) == len(narrow) == 2
+    for start, few in zip(found[4:], narrow, strict=True):
+        assert (few.network, few.inputs, few.prior, few.seed) == (network, "robust", "layer", start.seed)
+        assert few.noise_precision == (None if noise is None else STEEP.noise_precision)
+        weights = network.arrays(few.weights)[0][0]
+        assert np.flatnonzero(weights.any(1)).tolist() == [0, 7]
+        # Two columns and the bias.
+        assert weights[[0, 7]].std() == pytest.approx(STEEP.steepness / math.sqrt(3), rel=0.3)
+        assert (few.anchor is None) if init == "random" else (few.anchor == few.weights).all()
+
+
+@pytest.mark.parametrize(
+    ("robust", "periodic", "expected"),
+    [
+        # At most half of three and of seven.
+        (1, 3, ["robust", "periodic"]),
+        (1, None, ["robust"]),
+        (0, 3, []),
+        (2, 3, []),
+        (1, 4, []),
+    ],
+)
+def test_all_scalings_need_few_columns(robust, periodic, expected):
+    found = starts(EIGHT, 8)[-6:]
+    columns = {"robust": robust, "periodic": periodic}
+    columns = {name: np.arange(count) for name, count in columns.items() if count is not None}
+    assert sorted(s.inputs for s in narrowed_starts(found, columns)) == sorted(expected)
+
+
+def test_there_are_no_narrowed_starts_of_few_members_of_lines_and_of_a_fixed_prior():
+    assert narrowed_count(starts(EIGHT, 2)) == 0
+    for network, prior in (((20,), 1e-3), ((), "feature")):
+        assert narrowed_count(starts([Kind(("robust", FeedForward(3, 1, network)), SMOOTH, prior)], 4)) == 0
+
+
+def test_the_steepest_networks_are_wide_where_inputs_are_few():
+    assert steepest_network(FeedForward(2, 1, (20,), n_straight=1)).hidden_layer_sizes == (60,)
+    assert steepest_network(FeedForward(20, 1, (20,))).hidden_layer_sizes == (20,)
+    assert steepest_network(FeedForward(2, 1, ())).hidden_layer_sizes == ()
+    assert all(
+        s.network.hidden_layer_sizes == (60,)
+        for s in steepest_starts([replace(s, steepest=FeedForward(2, 1, (60,))) for s in starts(EIGHT, 2)], 3)
+    )
+
+
 # --- Of a fit
 
 SHORT = {"max_iter": 2, "tol": 1e9, "random_state": 0}
@@ -189,8 +245,8 @@ def members(model):
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
 def test_members_of_small_tables_are_of_all_networks_and_priors(estimator):
-    X = np.random.RandomState(0).standard_normal((60, 2))
-    model = estimator(**SHORT).fit(X, np.sign(X[:, 0]))
+    X = np.random.RandomState(0).standard_normal((60, 1)).repeat(2, axis=1)
+    model = estimator(**SHORT).fit(X, np.sign(X.sum(1)))
     kinds = {
         (*network, prior) for network, prior in itertools.product([("robust", (20,)), ("periodic", (10,))], PRIORS)
     }
@@ -214,8 +270,9 @@ def test_members_of_small_tables_are_of_all_networks_and_priors(estimator):
     ids=str,
 )
 def test_rectified_members_of_a_classifier(parameters, rectified):
-    X = np.random.RandomState(0).standard_normal((60, 2))
-    model = GNClassifier(**SHORT, **parameters).fit(X, X[:, 0] > 0)
+    # Both columns are of use, so that no more candidates are drawn.
+    X = np.random.RandomState(0).standard_normal((60, 1)).repeat(2, axis=1)
+    model = GNClassifier(**SHORT, **parameters).fit(X, X.sum(1) > 0)
     found = [m for m in model.estimators_ if getattr(m.network, "activation", None) == "relu"]
     assert [m.network.hidden_layer_sizes for m in found] == rectified
     assert {m.prior for m in found} <= {"unit"}

@@ -205,8 +205,7 @@ DIFFERENCES = {
     "l2_regularization": {" and the noise level": ""},
     "n_estimators": {
         " the noise level at the start,": "",
-        " If most members fail, or the best member leaves half of the variance, the fit draws more networks with "
-        "steeper units. It then keeps as many members as were asked for.": "",
+        " If half of the members fail, or the best leaves half of the variance, others have steeper units.": "",
     },
     # Many outputs that share their curvature are usual with classes only.
     "solver": {

@@ -149,6 +149,18 @@ def test_search_is_that_of_a_single_machine(client):
     np.testing.assert_allclose(model.weights_, single.weights_, rtol=1e-6)
 
 
+def test_columns_of_use_are_those_of_a_single_machine(client):
+    """Powers of the columns and their products with what is left over are sums over the rows."""
+    rng = np.random.RandomState(0)
+    X = rng.normal(size=(150, 6))
+    y = X[:, 4] ** 2 + 0.1 * rng.normal(size=150)
+    options = SMALL | {"n_estimators": 3, "prior_groups": "layer", "max_iter": 6}
+    single = GNRegressor(**options).fit(X, y)
+    first_layers = [m.network.arrays(m.weights)[0][0] for m in single.estimators_]
+    assert any(np.abs(W).max(1).argsort()[-1] == 4 and not np.abs(W[:4]).max() > 1e-3 for W in first_layers)
+    assert_same_fit(DaskGNRegressor(**options).fit(*spread(client, X, y)), single)
+
+
 CLASSIFICATIONS = {
     "two": (2, {"n_estimators": 2, "prior_groups": "layer"}),
     "three": (3, {"class_weight": "balanced"}),

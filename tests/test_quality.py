@@ -68,10 +68,13 @@ SEED = 1
 RELATIONS = [
     ("sin(5x) n 100", "default", "gp"),
     ("sin(6x) n 100", "default", "gp"),
+    ("sin(8x) n 100", "default", 0.95),
     ("|x1| + |x2|", "default", 0.93),
     ("x1 x2", "default", "gp"),
     ("x1 x2", "one", "gp"),
     ("x0 + x1^2 d 40", "default", 0.997),
+    ("x0 + x1^2 d 200", "default", 0.98),
+    ("Friedman 1 + 20 columns", "default", 0.95),
     ("XOR of 2", "one", "boosting"),
     ("noise d 100", "default", "ridge"),
     # Boosting is ahead by 0.05: trees find the two strong columns among 200 that are noise.

@@ -1,0 +1,155 @@
+"""Columns of use: against F tests by least squares on repeated rows, and members that read these columns alone."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit, softmax
+from scipy.stats import f
+
+from skgn import GNClassifier, GNRegressor
+from skgn.evidence import make_prior
+from skgn.feedforward import FeedForward
+from skgn.leave_one_out import LeftOut
+from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
+from skgn.objective import Objective
+from skgn.screening import significance, useful_columns
+from skgn.state import State
+
+N = 40
+
+
+def tensor(values):
+    return torch.tensor(np.asarray(values, dtype=float))
+
+
+def objective(loss, X, Y, weight):
+    network = FeedForward(X.shape[1], loss.columns(Y.shape[1]) + isinstance(loss, SoftmaxLoss), (3,))
+    return Objective(network, loss, tensor(X), tensor(Y), tensor(weight))
+
+
+def p_value(z, r, degree):
+    """F test of a polynomial in z against a constant."""
+    n, A = len(z), np.vander(z, degree + 1)
+    left = ((r - A @ np.linalg.lstsq(A, r)[0]) ** 2).sum()
+    explained = ((r - r.mean()) ** 2).sum() - left
+    return f.sf(explained / degree / (left / (n - 1 - degree)), degree, n - 1 - degree)
+
+
+@pytest.fixture
+def case():
+    """Columns: one with a parabola in it, one of noise, an indicator, a constant. Targets, outputs, integer weights."""
+    rng = np.random.default_rng(0)
+    X = np.stack([rng.normal(size=N), rng.normal(size=N), rng.integers(0, 2, N), np.ones(N)], 1)
+    f = X[:, :1] ** 2 - 1 + 0.5 * X[:, 2:3] + 0.5 * rng.normal(size=(N, 1))
+    return X, f, 0.5 * rng.normal(size=(N, 1)), rng.integers(1, 4, N)
+
+
+def expected(X, R, weight):
+    X, R = (np.repeat(values, weight, axis=0) for values in (X, R))
+    tests = np.array([[p_value(X[:, j], r, 1 if j == 2 else 3) for r in R.T] for j in range(3)])
+    # A constant tells nothing.
+    return np.append(tests.min(1), 1.0) * 4 * R.shape[1]
+
+
+def test_of_targets_and_of_what_is_left_over(case):
+    X, y, outputs, weight = case
+    data = objective(SquaredError(), X, y, weight)
+    np.testing.assert_allclose(significance(data, 4), expected(X, y, weight), rtol=1e-6)
+    left_out = LeftOut(tensor(outputs), torch.empty(0))
+    np.testing.assert_allclose(significance(data, 4, left_out), expected(X, y - outputs, weight), rtol=1e-6)
+    # Two columns are two tests fewer.
+    np.testing.assert_allclose(significance(data, 2), expected(X, y, weight)[:2] / 2, rtol=1e-6)
+
+
+def test_of_two_classes(case):
+    X, z, outputs, weight = case
+    y = (z > 0).astype(float)
+    data = objective(LogLoss(), X, y, weight)
+    left_out = LeftOut(tensor(outputs), torch.empty(0))
+    np.testing.assert_allclose(significance(data, 4, left_out), expected(X, y - expit(outputs), weight), rtol=1e-6)
+
+
+def test_of_more_classes(case):
+    X, z, outputs, weight = case
+    y, outputs = np.eye(3)[np.digitize(z[:, 0], [-0.5, 0.5])], np.hstack([outputs, -outputs, 0 * outputs])
+    data = objective(SoftmaxLoss(), X, y, weight)
+    residuals = y - softmax(outputs, axis=1)
+    left_out = LeftOut(tensor(outputs), torch.empty(0))
+    np.testing.assert_allclose(significance(data, 4, left_out), expected(X, residuals, weight), rtol=1e-6)
+
+
+def test_samples_without_an_output_do_not_count(case):
+    X, y, outputs, weight = case
+    known = np.arange(N) != 7
+    outputs[~known] = np.nan
+    found = significance(objective(SquaredError(), X, y, weight), 4, LeftOut(tensor(outputs), torch.empty(0)))
+    np.testing.assert_allclose(found, expected(X[known], (y - outputs)[known], weight[known]), rtol=1e-6)
+
+
+def test_nothing_is_found_in_noise():
+    rng = np.random.default_rng(0)
+    least = []
+    for _ in range(50):
+        X, y = rng.normal(size=(100, 30)), rng.normal(size=(100, 1))
+        least.append(significance(objective(SquaredError(), X, y, np.ones(100)), 30).min())
+    # Less than one in a thousand is expected, and 5 % below 0.05.
+    assert min(least) > 1e-3
+    assert np.mean(np.array(least) < 0.05) < 0.15
+
+
+@pytest.mark.parametrize(("kind", "use"), [("feature", [0, 1]), ("layer", [0]), (1e-3, [0])])
+def test_columns_in_use_are_of_use(case, kind, use):
+    X, *_, weight = case
+    data, X = objective(SquaredError(), X[:, :2], X[:, :1] ** 2, weight), X[:, :2]
+    w = tensor(data.network.initial_weights(np.random.RandomState(0)))
+    prior = make_prior(kind, data.network, data.data_loss, 1.0, w)
+    estimates = prior.initial(data.total_weight)
+    if kind == "feature":
+        arrays = prior.arrays(estimates)
+        # The groups of the two columns come first.
+        arrays["gamma"][:2] = [0.4, 0.6]
+        estimates = prior.from_arrays(arrays, data.total_weight)
+    state = State.at_weights(w, data, prior, estimates)
+    assert useful_columns(state, LeftOut(tensor(X[:, :1] ** 2), torch.empty(0))).tolist() == use
+
+
+@pytest.mark.parametrize("kind", ["feature", "layer", "unit"])
+def test_other_columns_are_switched_off(kind):
+    network, like = FeedForward(3, 1, (4,)), torch.zeros(0, dtype=torch.float64)
+    prior = make_prior(kind, network, SquaredError(), 1.0, like, np.array([1]))
+    narrowed = prior.initial(10.0).precision
+    all_columns = make_prior(kind, network, SquaredError(), 1.0, like).initial(10.0).precision
+    assert narrowed[0][[0, 2]].min() > 1e8
+    assert narrowed[0][[1, 3]].tolist() == all_columns[0][[1, 3]].tolist()
+    assert narrowed[1].tolist() == all_columns[1].tolist()
+    # Those of column, biases, readout, linear path and its bias.
+    assert prior.n_precisions == (0 if kind == "unit" else 5)
+
+
+# --- In a fit
+
+
+def columns_read(member):
+    """Columns of the first layer with weights that are not 0."""
+    return np.flatnonzero(np.abs(member.network.arrays(member.weights)[0][0]).max(1) > 1e-3).tolist()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(("estimator", "priors"), [(GNRegressor, {"layer"}), (GNClassifier, {"layer", "unit"})])
+def test_more_members_read_the_columns_of_use_alone(estimator, priors, capsys):
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(200, 12))
+    z = X[:, 3] ** 2 - 1 + X[:, 5]
+    model = estimator((6,), standardize="robust", random_state=0, max_iter=20, verbose=1)
+    model.fit(X, z if estimator is GNRegressor else z > 0)
+    assert "2 columns of robust inputs are of use" in capsys.readouterr().out
+    # No other member of these priors could leave columns out.
+    narrow = [m for m in model.estimators_ if m.prior != "feature" and columns_read(m) == [3, 5]]
+    assert {m.prior for m in narrow} <= priors and narrow
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_all_members_read_all_columns_where_most_are_of_use(capsys):
+    X = np.random.default_rng(1).normal(size=(100, 3))
+    GNRegressor((6,), standardize="robust", random_state=0, max_iter=5, verbose=1).fit(X, X.sum(1))
+    assert "of use" not in capsys.readouterr().out
