@@ -18,12 +18,12 @@ from .backend import resolve_device
 from .candidates import Start
 from .choices import Choices
 from .inputs import Table
-from .jacobian import gram_flops
+from .jacobian_cost import gram_flops
 from .parameters import Parameters
-from .preprocessing import merge_rows
 from .problem import Problem, Validation
 from .tables import TableReader, categorical_columns
 from .targets import Target
+from .weighted_rows import merge_rows
 
 __all__ = ["Raw", "RawRows", "Rows", "TrainingRows", "read_rows", "read_validation_rows"]
 
