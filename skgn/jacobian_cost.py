@@ -46,7 +46,7 @@ def triangle_size(p: int) -> int:
 
 
 def _pair_sizes(network: Network) -> Iterator[tuple[int, int]]:
-    """Entries per sample of both factors, back-propagated rows and input rows, for each pair of layers."""
+    """Entries per sample of both factors, of back-propagated rows D and of input rows U, for each pair of layers."""
     for a, (out_a, in_a) in enumerate(network.shapes):
         yield triangle_size(out_a), triangle_size(in_a)
         for out_b, in_b in network.shapes[a + 1 :]:
@@ -56,7 +56,7 @@ def _pair_sizes(network: Network) -> Iterator[tuple[int, int]]:
 def _factored_flops(network: Network, n: int, c: int) -> float:
     """Count multiply-adds of the factored gram: one GEMM for each pair of layers, and its factors row by row."""
     sizes = _pair_sizes(network)
-    entries = sum(rows * inputs + _FLOPS_PER_FACTOR_ENTRY * (c * rows + inputs) for rows, inputs in sizes)
+    entries = sum(d * u + _FLOPS_PER_FACTOR_ENTRY * (c * d + u) for d, u in sizes)
     operations = sum(c * out + into for out, into in network.shapes)
     return n * entries + -(-n // CPU_CHUNK_ROWS) * _FLOPS_PER_OPERATION * operations
 
@@ -81,13 +81,13 @@ def gram_entries(network: Network, c: int, factored: bool) -> tuple[int, int]:
         return c * network.n_weights, 2 * c * network.n_weights
     sizes = list(_pair_sizes(network))
     largest = max(max(pair) for pair in sizes)
-    return largest, max(2 * (rows * (1 + c * (c > 1)) + inputs) for rows, inputs in sizes)
+    return largest, max(2 * (d * (1 + c * (c > 1)) + u) for d, u in sizes)
 
 
 def gram_workspace(network: Network, n: int, c: int, item: int) -> int:
     """Bytes of the temporaries of :meth:`~skgn.jacobian.Jacobian.gram` on a CPU, with numbers of ``item`` bytes."""
     factored = takes_factored(network, n, c)
-    packed = sum(rows * inputs for rows, inputs in _pair_sizes(network)) if factored else 0
+    packed = sum(d * u for d, u in _pair_sizes(network)) if factored else 0
     return packed * item + min(2 * REUSED_BYTES, n * gram_entries(network, c, factored)[1] * item)
 
 

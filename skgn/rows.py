@@ -162,7 +162,7 @@ class Rows(TrainingRows):
         loss = target.training_loss()
         flops = max(gram_flops(start.network, self.n_rows, loss.columns(target.n_outputs)) for start in starts)
         return Problem(
-            inputs=table.scale(self.X),
+            scaled=table.scale(self.X),
             Y=np.ascontiguousarray(target.transform(self.Y)),
             sample_weight=self.weight,
             validation=None if held_out is None else held_out.encoded(table).validation(table, target),

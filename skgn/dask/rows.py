@@ -63,9 +63,9 @@ class Merged(NamedTuple):
 
 
 class Scaled(NamedTuple):
-    """Merged rows in training units, the inputs in each of their scalings."""
+    """Merged rows in training units; ``scaled`` has their columns in each of the scalings."""
 
-    inputs: dict[str, np.ndarray]
+    scaled: dict[str, np.ndarray]
     Y: np.ndarray
     weight: np.ndarray
     hashes: np.ndarray
@@ -199,8 +199,8 @@ def merge(rows: Raw, target: Target, class_totals: np.ndarray | None) -> Merged:
 
 def scale(rows: Merged, scalers: dict[str, Scaler | None], encode: Callable[[np.ndarray], np.ndarray]) -> Scaled:
     """Scale merged rows to training units."""
-    inputs = {name: np.empty((0, 0)) for name in scalers} if len(rows.X) == 0 else transform_inputs(scalers, rows.X)
-    return Scaled(inputs, np.ascontiguousarray(encode(rows.Y)), rows.weight, rows.hashes)
+    scaled = {name: np.empty((0, 0)) for name in scalers} if len(rows.X) == 0 else transform_inputs(scalers, rows.X)
+    return Scaled(scaled, np.ascontiguousarray(encode(rows.Y)), rows.weight, rows.hashes)
 
 
 def last_hash(shards: Shards, rows: int) -> int | None:
