@@ -29,10 +29,16 @@ MANY_CLASSES = {
     "max_iter": 15,
 }
 
+
+def every_second_digit(return_X_y):
+    X, y = load_digits(return_X_y=return_X_y)
+    return X[::2], y[::2]
+
+
 SETS = {
     "diabetes": (load_diabetes, GNRegressor(random_state=0), MLPRegressor(random_state=0)),
     "breast cancer": (load_breast_cancer, GNClassifier(random_state=0), MLPClassifier(random_state=0)),
-    "digits": (load_digits, GNClassifier(random_state=0, **MANY_CLASSES), MLPClassifier(random_state=0)),
+    "digits": (every_second_digit, GNClassifier(random_state=0, **MANY_CLASSES), MLPClassifier(random_state=0)),
 }
 
 
@@ -69,7 +75,6 @@ RELATIONS = [
     ("sin(5x) n 100", "default", "gp"),
     ("sin(6x) n 100", "default", "gp"),
     ("|x1| + |x2|", "default", 0.93),
-    ("x1 x2", "default", "gp"),
     ("x1 x2", "one", "gp"),
     ("x0 + x1^2 d 40", "default", 0.997),
     ("XOR of 2", "one", "boosting"),
