@@ -19,9 +19,9 @@ from .directions import lacking, serves_evidence
 from .estimator import fitted_likelihood
 from .losses import Loss
 from .mixture import voters
-from .preprocessing import weighted_quantile
 from .regressor import GNRegressor
 from .report import SHOWN, Finding
+from .weighted_rows import weighted_quantile
 
 __all__ = ["more_regularisation", "probability_findings", "residual_findings"]
 

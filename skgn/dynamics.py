@@ -21,9 +21,8 @@ arXiv:2412.14031.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -31,22 +30,12 @@ import numpy as np
 import torch
 from scipy.integrate import solve_ivp
 from scipy.stats import linregress
-from torch import Tensor
 
 from .backend import torch_threads
-from .damping import Constant, DampingRule, GainRatio, Iterate, as_rule
-from .direction import Direction, smallest_eigenvalue, spectrum
-from .directions import choose
+from .damping import Constant, DampingRule, GainRatio, as_rule
 from .estimator import BaseGN, network_on
-from .evidence import make_prior
-from .full_step import FullStep
-from .jacobian import Jacobian, gram_flops
-from .memory import Extent
-from .objective import Evaluation, Objective
-from .primal import Primal
-from .settings import Settings
-from .state import State
-from .training import Training
+from .jacobian_cost import gram_flops
+from .velocity import Budget, Point, Velocity
 
 __all__ = ["Rate", "Trajectory", "gauss_newton_flow", "gradient_flow", "levenberg_marquardt_flow"]
 
@@ -61,9 +50,6 @@ _TOLERANCES = {"rtol": 1e-6, "atol": 1e-9}
 
 #: A rate is fitted to values above this part of the largest; below, errors of integration may show.
 _FLOOR = 1e-4
-
-#: Largest number of iterations for the lowest loss. The search ends before if steps are lost in rounding.
-_BEST_ITERATIONS = 500
 
 
 class Rate(NamedTuple):
@@ -325,36 +311,18 @@ def _flow(
 ) -> Trajectory:
     """Integrate the flow damped by ``rule``, or the gradient flow if there is no rule."""
     _check_estimator(estimator)
-    if not (isinstance(t_end, Real) and math.isfinite(t_end) and t_end > 0):
-        raise ValueError(f"t_end must be a positive finite time, got {t_end!r}.")
-    if not (isinstance(max_evaluations, Integral) and max_evaluations >= 1):
-        raise ValueError(f"max_evaluations must be an integer of at least 1, got {max_evaluations!r}.")
-    if best_loss is not None and not (isinstance(best_loss, Real) and math.isfinite(best_loss)):
-        raise ValueError(f"best_loss must be a finite number or None, got {best_loss!r}.")
-    refused = [name for name in _NOT_PASSED_ON if name in options]
-    if refused:
-        raise TypeError(f"Flows do not take the option(s) {refused} of scipy.integrate.solve_ivp.")
-    moments = np.linspace(0, t_end, _MOMENTS) if t_eval is None else np.asarray(t_eval, dtype=float)
-    increasing = moments.ndim == 1 and len(moments) > 0 and bool((np.diff(moments) > 0).all())
-    if not (increasing and 0 <= moments[0] and moments[-1] <= t_end):
-        raise ValueError(f"t_eval must be increasing moments between 0 and t_end={t_end:g}.")
+    _check_options(t_end, best_loss, max_evaluations, options)
+    moments = _moments(t_end, t_eval)
     objective, w0 = network_on(estimator, X, y, sample_weight)
     l2 = 0.0 if isinstance(estimator.l2_regularization, str) else float(estimator.l2_regularization)
     flops = gram_flops(objective.network, objective.n_samples, objective.n_columns)
     with torch_threads(flops), torch.no_grad():
-        velocity = _Velocity(objective, w0, l2, rule, estimator.solver)
+        velocity = Velocity(objective, w0, l2, rule, estimator.solver)
         if rule is None and method in ("BDF", "Radau", "LSODA"):
             options.setdefault("jac", velocity.jacobian)
-        budget = _Budget(velocity, max_evaluations)
-        solution = solve_ivp(
-            velocity,
-            (0.0, float(t_end)),
-            w0.numpy().copy(),
-            method,
-            moments,
-            events=budget,
-            **{**_TOLERANCES, **options},
-        )
+        budget, options = Budget(velocity, max_evaluations), {**_TOLERANCES, **options}
+        start = w0.numpy().copy()
+        solution = solve_ivp(velocity, (0.0, float(t_end)), start, method, moments, events=budget, **options)
         # A list where no moment of t_eval was reached.
         states = np.asarray(solution.y).reshape(len(w0), -1).T.copy()
         ws = [torch.from_numpy(w) for w in states]
@@ -370,7 +338,7 @@ def _flow(
             f"Given up at t={budget.end:.3g} of {t_end:g} after {velocity.n_evaluations} evaluations: too stiff for "
             f"method={method!r}, or too few for max_evaluations={max_evaluations}."
         )
-    arrays = {name: np.array([getattr(point, name) for point in points]) for name in _Point._fields[1:]}
+    arrays = {name: np.array([getattr(point, name) for point in points]) for name in Point._fields[1:]}
     return Trajectory(
         times=np.asarray(solution.t),
         excess_loss=objectives - best_loss,
@@ -384,116 +352,24 @@ def _flow(
     )
 
 
-class _Point(NamedTuple):
-    """One moment of a trajectory; names are those of the trajectory."""
-
-    objective: float
-    outputs: np.ndarray
-    loss: float
-    gradient_norm: float
-    riemannian_gradient_norm: float
-    min_eigenvalue: float
-    max_eigenvalue: float
-    damping: float
-
-
-class _Linearised(NamedTuple):
-    at: Evaluation
-    jacobian: Jacobian
-    data_gradient: Tensor
-    gradient: Tensor
+def _check_options(t_end: float, best_loss: float | None, max_evaluations: int, options: Mapping[str, Any]) -> None:
+    if not (isinstance(t_end, Real) and math.isfinite(t_end) and t_end > 0):
+        raise ValueError(f"t_end must be a positive finite time, got {t_end!r}.")
+    if not (isinstance(max_evaluations, Integral) and max_evaluations >= 1):
+        raise ValueError(f"max_evaluations must be an integer of at least 1, got {max_evaluations!r}.")
+    if best_loss is not None and not (isinstance(best_loss, Real) and math.isfinite(best_loss)):
+        raise ValueError(f"best_loss must be a finite number or None, got {best_loss!r}.")
+    refused = [name for name in _NOT_PASSED_ON if name in options]
+    if refused:
+        raise TypeError(f"Flows do not take the option(s) {refused} of scipy.integrate.solve_ivp.")
 
 
-class _Velocity:
-    """Velocity dw/dt of a flow: minus the gradient, or its Gauss-Newton step damped by a rule."""
-
-    def __init__(self, objective: Objective, w0: Tensor, l2: float, rule: DampingRule | None, solver: str) -> None:
-        network = objective.network
-        self.n_evaluations = 0
-        self._objective, self._l2, self._rule = objective, l2, rule
-        self._prior = make_prior(l2, network, objective.data_loss, None, w0)
-        self._estimates = self._prior.initial(objective.total_weight)
-        self._make_direction = choose(solver, Extent(network, objective.n_samples, objective.n_columns))
-        if not self._make_direction.exact:
-            name = self._make_direction.name
-            raise ValueError(f"A flow needs exact steps, and those of solver={solver!r}, here {name!r}, are not.")
-
-    def __call__(self, t: float, w: np.ndarray) -> np.ndarray:
-        self.n_evaluations += 1
-        here = self._linearise(torch.from_numpy(w))
-        if self._rule is None:
-            return -here.gradient.numpy()
-        if not bool(torch.isfinite(here.gradient).all()):
-            return np.full_like(w, np.nan)  # the step control takes it for a step too long
-        direction = self._direction(here)
-        smallest = partial(smallest_eigenvalue, here.jacobian, direction, self._objective.total_weight)
-        damping = self._damping(t, here, direction, smallest)
-        return direction.solve(here.gradient, self._estimates.precision, damping).numpy()
-
-    def jacobian(self, t: float, w: np.ndarray) -> np.ndarray:
-        """Return the Gauss-Newton approximation of the Jacobian of minus the gradient, for implicit methods."""
-        G = Primal(self._linearise(torch.from_numpy(w)).jacobian, self._objective.total_weight).G
-        return -(G + self._l2 * torch.eye(len(G), dtype=G.dtype)).numpy()
-
-    def look(self, t: float, w: Tensor) -> _Point:
-        """Compute everything that a trajectory records at w."""
-        here = self._linearise(w)
-        direction = self._direction(here)
-        smallest, largest = spectrum(here.jacobian, direction, self._objective.total_weight)
-        return _Point(
-            objective=self._value(here),
-            outputs=here.at.outputs.numpy(),
-            loss=here.at.loss,
-            gradient_norm=float(here.gradient.norm()),
-            riemannian_gradient_norm=direction.riemannian_norm(here.data_gradient),
-            min_eigenvalue=smallest,
-            max_eigenvalue=largest,
-            damping=math.nan if self._rule is None else self._damping(t, here, direction, lambda: smallest),
-        )
-
-    def lowest(self, w: Tensor) -> float:
-        """Find the lowest objective that damped Gauss-Newton reaches from w."""
-        settings = Settings(max_iter=_BEST_ITERATIONS, tol=0.0)
-        state = State.at_weights(w, self._objective, self._prior, self._estimates)
-        training = Training(state, FullStep(GainRatio(), self._make_direction, settings), settings)
-        training.run(_BEST_ITERATIONS)
-        return min(row["objective"] for row in training.state.history)
-
-    def _linearise(self, w: Tensor) -> _Linearised:
-        at = self._objective.evaluate(w)
-        jacobian = self._objective.jacobian(at)
-        data_gradient = self._objective.gradient(at, jacobian)
-        return _Linearised(at, jacobian, data_gradient, data_gradient + self._l2 * w)
-
-    def _direction(self, here: _Linearised) -> Direction:
-        return self._make_direction(here.jacobian, self._objective.total_weight)
-
-    def _value(self, here: _Linearised) -> float:
-        return here.at.loss + 0.5 * self._l2 * float(here.at.w @ here.at.w)
-
-    def _damping(self, t: float, here: _Linearised, direction: Direction, smallest: Callable[[], float]) -> float:
-        assert self._rule is not None
-        iterate = Iterate(
-            iteration=t,
-            objective=self._value(here),
-            loss=here.at.loss,
-            gradient_norm=float(here.gradient.norm()),
-            curvature=direction.trace() / len(here.at.w),
-            smallest_eigenvalue=smallest,
-        )
-        return self._rule.initial(iterate)
-
-
-class _Budget:
-    """Event for solve_ivp that occurs once a given number of velocities has been computed."""
-
-    terminal = True
-    direction = 0.0
-
-    def __init__(self, velocity: _Velocity, most: int) -> None:
-        self._velocity, self._most, self.end = velocity, most, math.inf
-
-    def __call__(self, t: float, w: np.ndarray) -> float:
-        if self._velocity.n_evaluations > self._most and t < self.end == math.inf:
-            self.end = t
-        return 1.0 if self.end == math.inf else self.end - t
+def _moments(t_end: float, t_eval: Any) -> np.ndarray:
+    """Return the moments of a trajectory: those asked for, or else an even grid."""
+    if t_eval is None:
+        return np.linspace(0, t_end, _MOMENTS)
+    moments = np.asarray(t_eval, dtype=float)
+    increasing = moments.ndim == 1 and len(moments) > 0 and bool((np.diff(moments) > 0).all())
+    if not (increasing and 0 <= moments[0] and moments[-1] <= t_end):
+        raise ValueError(f"t_eval must be increasing moments between 0 and t_end={t_end:g}.")
+    return moments

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.utils.validation import validate_data
 
-from .preprocessing import Scaler, fit_scalers, transform_inputs
+from .preprocessing import ROBUST, PeriodicEmbedding, RankScaler, Scaler
 from .tables import (
     TablePreprocessor,
     TableReader,
@@ -23,7 +23,10 @@ from .tables import (
     medians,
 )
 
-__all__ = ["Table"]
+__all__ = ["Table", "fit_scalers", "transform_inputs"]
+
+#: Rows scaled at a time.
+_BLOCK = 2048
 
 
 @dataclass(frozen=True)
@@ -111,3 +114,46 @@ class Table:
     def _columns(self) -> dict[str, list[str]]:
         """Names of the columns of each encoder step; empty if all features are taken as they are."""
         return {} if self.preprocessor is None else columns_of_steps(self.preprocessor)
+
+
+def fit_scalers(
+    names: Sequence[str], X: np.ndarray, weight: np.ndarray, paths: str = "both"
+) -> dict[str, Scaler | None]:
+    """Fit some of :data:`~skgn.preprocessing.SCALINGS`, in that order, or "raw", which is None.
+
+    Scalings by ranks share these. ``paths`` is one of :data:`~skgn.preprocessing.ROBUST`.
+    """
+    scalers: dict[str, Scaler | None] = {}
+    if "raw" in names:
+        scalers["raw"] = None
+    if "robust" in names:
+        scalers["robust"] = ROBUST[paths].fit(X, weight)
+    if "rank" in names or "periodic" in names:
+        ranks = RankScaler.fit(X, weight)
+        if "rank" in names:
+            scalers["rank"] = ranks
+        if "periodic" in names:
+            scalers["periodic"] = PeriodicEmbedding.of_ranks(ranks)
+    return scalers
+
+
+def transform_inputs(scalers: Mapping[str, Scaler | None], X: np.ndarray) -> dict[str, np.ndarray]:
+    """Transform X in each of the scalings: float64 and C-contiguous. None changes nothing.
+
+    Ranks that scalings share are computed once.
+    """
+
+    def transform(rows: np.ndarray) -> dict[str, np.ndarray]:
+        scaled: dict[str, np.ndarray] = {}
+        for name, scaler in scalers.items():
+            if scaler is None:
+                scaled[name] = np.array(rows, dtype=np.float64, order="C")
+            elif isinstance(scaler, PeriodicEmbedding) and scaler.ranks is scalers.get("rank"):
+                scaled[name] = scaler.embed(scaled["rank"])
+            else:
+                scaled[name] = scaler.transform(rows)
+        return scaled
+
+    # Work in blocks, whose many temporaries stay in cache.
+    blocks = [transform(X[start : start + _BLOCK]) for start in range(0, len(X), _BLOCK)]
+    return {name: np.concatenate([block[name] for block in blocks]) for name in scalers}

@@ -13,110 +13,31 @@ over the c columns. The sign o is the elementwise product. M is diagonal and dep
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .backend import CPU_CHUNK_ROWS, chunks, memory_budget
+from .backend import chunks
+from .jacobian_cost import (
+    REUSED_BYTES,
+    gram_entries,
+    keeps_linearisation,
+    linearised_values,
+    row_chunks,
+    takes_factored,
+    triangle_size,
+)
 from .network import Network, Tape
 
-__all__ = [
-    "KERNEL_ROWS",
-    "Factors",
-    "Jacobian",
-    "gram_flops",
-    "gram_workspace",
-    "keeps_linearisation",
-    "linearised_values",
-    "row_chunks",
-]
-
-#: Time to form one entry of a factor, in multiply-adds of a matrix product; measured.
-_FLOPS_PER_FACTOR_ENTRY = 20
-
-#: Least time of a tensor operation, in the same unit; measured.
-_FLOPS_PER_OPERATION = 1e5
-
-#: Part of the full product J'J that its upper blocks make up.
-_EXPLICIT_PART = 0.6
+__all__ = ["KERNEL_ROWS", "Factors", "Jacobian"]
 
 #: Upper blocks in which the explicit gram is accumulated: many save flops, few keep the products large (measured).
 _MOST_BLOCKS, _BLOCK_ROWS = 4, 50
 
-#: A temporary of a gram takes no more on a CPU: a larger one is fresh memory each time, twice as slow (measured).
-_REUSED_BYTES = 2**24
-
-#: Part of the memory budget for a linearisation that is kept: an ensemble of four has as many in training at a time.
-_KEPT_FRACTION = 1 / 4
-
 #: Rows of the kernel formed at a time: few enough to skip most of its lower half.
 KERNEL_ROWS = 256
-
-
-def _triangle(p: int) -> int:
-    return p * (p + 1) // 2
-
-
-def _pair_sizes(network: Network) -> Iterator[tuple[int, int]]:
-    """Entries per sample of both factors, back-propagated rows and input rows, for each pair of layers."""
-    for a, (out_a, in_a) in enumerate(network.shapes):
-        yield _triangle(out_a), _triangle(in_a)
-        for out_b, in_b in network.shapes[a + 1 :]:
-            yield out_a * out_b, in_a * in_b
-
-
-def _factored_flops(network: Network, n: int, c: int) -> float:
-    """Count multiply-adds of the factored gram: one GEMM for each pair of layers, and its factors row by row."""
-    sizes = _pair_sizes(network)
-    entries = sum(rows * inputs + _FLOPS_PER_FACTOR_ENTRY * (c * rows + inputs) for rows, inputs in sizes)
-    operations = sum(c * out + into for out, into in network.shapes)
-    return n * entries + -(-n // CPU_CHUNK_ROWS) * _FLOPS_PER_OPERATION * operations
-
-
-def _explicit_flops(network: Network, n: int, c: int) -> float:
-    return _EXPLICIT_PART * n * c * network.n_weights**2
-
-
-def _takes_factored(network: Network, n: int, c: int) -> bool:
-    return _factored_flops(network, n, c) < _explicit_flops(network, n, c)
-
-
-def gram_flops(network: Network, n: int, c: int) -> float:
-    """Count multiply-adds of :meth:`Jacobian.gram` by the cheaper of its two ways."""
-    return min(_factored_flops(network, n, c), _explicit_flops(network, n, c))
-
-
-def _gram_entries(network: Network, c: int, factored: bool) -> tuple[int, int]:
-    """Count numbers per sample: of the largest factor of the gram, and of all temporaries together."""
-    if not factored:
-        return c * network.n_weights, 2 * c * network.n_weights
-    sizes = list(_pair_sizes(network))
-    largest = max(max(pair) for pair in sizes)
-    return largest, max(2 * (rows * (1 + c * (c > 1)) + inputs) for rows, inputs in sizes)
-
-
-def gram_workspace(network: Network, n: int, c: int, item: int) -> int:
-    """Bytes of the temporaries of :meth:`Jacobian.gram` on a CPU, with numbers of ``item`` bytes."""
-    factored = _takes_factored(network, n, c)
-    packed = sum(rows * inputs for rows, inputs in _pair_sizes(network)) if factored else 0
-    return packed * item + min(2 * _REUSED_BYTES, n * _gram_entries(network, c, factored)[1] * item)
-
-
-def linearised_values(network: Network, c: int) -> int:
-    """Count the numbers per row of the tape and the back-propagated rows, temporaries included."""
-    return sum(3 * into + (3 + c) * out for out, into in network.shapes) + (1 + c) * network.n_saved
-
-
-def keeps_linearisation(network: Network, n: int, c: int, item: int) -> bool:
-    """Whether tape and back-propagated rows of n samples, in numbers of ``item`` bytes, are small enough to keep."""
-    return n * linearised_values(network, c) * item <= _KEPT_FRACTION * memory_budget()
-
-
-def row_chunks(network: Network, c: int, U: Tensor) -> list[slice]:
-    """Split the rows of U into slices whose linearisation fits the memory budget."""
-    return chunks(len(U), linearised_values(network, c) * U.element_size(), U.device)
 
 
 class Factors(NamedTuple):
@@ -196,7 +117,7 @@ class Jacobian:
     ) -> None:
         self.network, self.w, self.U, self.root, self.c = network, w, U, root, c
         self.shape = (len(U) * c, network.n_weights)
-        self.factored = _takes_factored(network, len(U), c)
+        self.factored = takes_factored(network, len(U), c)
         self._rows = row_chunks(network, c, U)
         self._known_tapes = tapes
         self._kept: list[tuple[slice, Tape, list[Tensor]]] = []
@@ -268,8 +189,8 @@ class Jacobian:
     def _gram_parts(self) -> Iterable[tuple[list[Tensor], list[Tensor]]]:
         """Yield input rows and back-propagated rows of parts of the samples; the gram of each part fits the budget."""
         size = self.w.element_size()
-        largest, values = _gram_entries(self.network, self.c, self.factored)
-        most = max(1, _REUSED_BYTES // (largest * size))
+        largest, values = gram_entries(self.network, self.c, self.factored)
+        most = max(1, REUSED_BYTES // (largest * size))
         for _, tape, D in self._linearised():
             for part in chunks(len(D[0]), values * size, self.w.device, most):
                 yield [u[part] for u in tape.inputs], [d[part] for d in D]
@@ -457,7 +378,7 @@ def _accumulate(products: dict[tuple[int, int], Tensor], pair: tuple[int, int], 
 def _triangle_products(D: Tensor) -> Tensor:
     """Compute the upper triangle of sum_c D_c D_c' per sample, for D (c, p, m): shape (p (p + 1) / 2, m)."""
     _, p, m = D.shape
-    out = D.new_empty(_triangle(p), m)
+    out = D.new_empty(triangle_size(p), m)
     position = 0
     for j in range(p):
         rows = out[position : position + p - j]
@@ -480,5 +401,5 @@ def _triangle_index(p: int, device: torch.device) -> Tensor:
     """Positions (p, p) of the pairs (i, j) in the packed upper triangle."""
     upper = torch.triu_indices(p, p, device=device)
     index = torch.empty(p, p, dtype=torch.long, device=device)
-    index[upper[0], upper[1]] = index[upper[1], upper[0]] = torch.arange(_triangle(p), device=device)
+    index[upper[0], upper[1]] = index[upper[1], upper[0]] = torch.arange(triangle_size(p), device=device)
     return index

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 
 from .backend import CPU_CHUNK_ROWS, chunks
-from .jacobian import keeps_linearisation, linearised_values
+from .jacobian_cost import keeps_linearisation, linearised_values
 from .network import Network
 
 __all__ = ["Extent", "chunk_memory", "readout_memory", "system_memory"]

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from .backend import sum_float64
-from .jacobian import Jacobian, keeps_linearisation, row_chunks
+from .jacobian import Jacobian
+from .jacobian_cost import keeps_linearisation, row_chunks
 from .losses import Loss
 from .network import Network, Tape
 

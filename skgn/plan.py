@@ -13,7 +13,7 @@ from .batches import Batches, plan_batches
 from .candidates import COMPARED_ROWS, Start
 from .direction import Direction
 from .directions import choose
-from .jacobian import gram_flops
+from .jacobian_cost import gram_flops
 from .memory import Extent
 from .network import Network
 from .problem import Problem

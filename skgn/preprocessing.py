@@ -1,8 +1,6 @@
-"""Preparation of data for training: merge repeated rows, scale and squash inputs or keep them straight, scale targets.
+"""Scalings of inputs (squashed, straight, by ranks, periodic) and of targets.
 
-Every statistic treats a weight as that many repetitions of its row. It is computed from rows that `merge_rows` has
-merged and sorted. So a fit depends on the weighted set of rows only, bit for bit. The order of the rows does not
-matter. Nor does it matter whether a row came twice or once with weight 2.
+Each is fitted to rows with weights (see :mod:`skgn.weighted_rows`), and transforms any others.
 """
 
 from __future__ import annotations
@@ -13,6 +11,8 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from scipy.special import ndtri
+
+from .weighted_rows import magnitude, moments, weighted_quantile
 
 __all__ = [
     "QUARTILES",
@@ -26,17 +26,10 @@ __all__ = [
     "TargetScaler",
     "TwoPathScaler",
     "beyond_knots",
-    "fit_scalers",
     "in_units",
-    "magnitude",
-    "merge_rows",
-    "moments",
     "periodic",
-    "row_hashes",
     "standardise",
     "straight",
-    "transform_inputs",
-    "weighted_quantile",
 ]
 
 #: Scalings of the inputs, by the names of the estimators' ``standardize``.
@@ -47,9 +40,6 @@ _CLIP = 3.0
 
 #: Number of ranges beyond the values seen up to which straight inputs follow a line; gross outliers are farther.
 _RANGES_BEYOND = 2.0
-
-#: Rows scaled at a time.
-_BLOCK = 2048
 
 #: Interquartile range of the standard normal distribution.
 _NORMAL_IQR = 1.3489795003921634
@@ -71,78 +61,6 @@ _FREQUENCY = 2.0
 
 #: Far below this the clip is flat; far beyond, its square would overflow. Within float32, as constants in ONNX are.
 _LARGEST = 1e30
-
-
-def merge_rows(X: np.ndarray, Y: np.ndarray, sample_weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Drop rows of weight 0, merge equal rows (adding their weights), and sort them in an order of their own.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n, d)
-        Inputs. Missing cells, nan, are equal to each other.
-    Y : ndarray of shape (n, k)
-    sample_weight : ndarray of shape (n,)
-
-    Returns
-    -------
-    X, Y, sample_weight : ndarrays with m <= n rows
-    """
-    kept = sample_weight > 0
-    # Adding 0 turns -0.0 into 0.0, which compares equal and must hash equal.
-    rows = np.column_stack([X[kept], Y[kept]]).astype(np.float64) + 0.0
-    # A missing cell, nan, comes in many bit patterns.
-    rows[np.isnan(rows)] = np.nan
-    weight = sample_weight[kept].astype(np.float64)
-    # Sort equal rows by their weights: the rounding of the sum must not depend on the order of the rows.
-    order = np.lexsort((weight, row_hashes(rows)))
-    rows, weight = rows[order], weight[order]
-    new = np.ones(len(rows), dtype=bool)
-    # Equal rows have equal hashes and stand together, but for collisions of different rows (odds of n^2 / 2^64).
-    # Bits, because nan is not equal to nan.
-    bits = rows.view(np.uint64)
-    new[1:] = (bits[1:] != bits[:-1]).any(axis=1)
-    first = np.flatnonzero(new)
-    weight = np.add.reduceat(weight, first) if len(first) else weight
-    rows = rows[first]
-    return np.ascontiguousarray(rows[:, : X.shape[1]]), np.ascontiguousarray(rows[:, X.shape[1] :]), weight
-
-
-def row_hashes(rows: np.ndarray) -> np.ndarray:
-    """Hash each row to a 64-bit integer, by multiply-and-shift mixing of the float bits, column by column."""
-    hashes = np.zeros(len(rows), dtype=np.uint64)
-    for column in rows.T:
-        hashes ^= np.ascontiguousarray(column).view(np.uint64)
-        hashes *= np.uint64(0x9E3779B97F4A7C15)
-        hashes ^= hashes >> np.uint64(32)
-    return hashes
-
-
-def magnitude(largest: np.ndarray) -> np.ndarray:
-    """Unit of a column, in which its largest absolute value is at most 1."""
-    return np.where(largest > 0, largest, 1.0)
-
-
-def weighted_quantile(values: np.ndarray, weight: np.ndarray, q: float) -> np.ndarray:
-    """Compute a quantile of each column of ``values`` (n, d).
-
-    It is the averaged inverse of the weighted distribution function.
-    """
-    order = np.argsort(values, axis=0, kind="stable")
-    sorted_values = np.take_along_axis(values, order, axis=0)
-    cumulative = np.cumsum(weight[order], axis=0)
-    target = q * cumulative[-1]
-    # Sums of weights such as 1 / n are rounded; sums are equal if they differ by no more than that.
-    slack = len(values) * np.finfo(float).eps * cumulative[-1]
-    low = np.minimum((cumulative < target - slack).sum(axis=0), len(values) - 1)
-    high = np.minimum((cumulative <= target + slack).sum(axis=0), len(values) - 1)
-    columns = np.arange(values.shape[1])
-    return sorted_values[low, columns] / 2 + sorted_values[high, columns] / 2
-
-
-def moments(V: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the weighted mean and variance of each column."""
-    mean = np.average(V, axis=0, weights=weight)
-    return mean, np.average(np.square(V - mean), axis=0, weights=weight)
 
 
 def in_units(X: Any, unit: Any, xp: Any = np) -> Any:
@@ -426,49 +344,6 @@ class PeriodicEmbedding:
     def embed(self, z: np.ndarray) -> np.ndarray:
         """Return scores, sines and cosines of given scores."""
         return periodic(z, self.bent)
-
-
-def fit_scalers(
-    names: Sequence[str], X: np.ndarray, weight: np.ndarray, paths: str = "both"
-) -> dict[str, Scaler | None]:
-    """Fit some of :data:`SCALINGS`, in that order, or "raw", which is None. Scalings by ranks share these.
-
-    ``paths`` is one of :data:`ROBUST`.
-    """
-    scalers: dict[str, Scaler | None] = {}
-    if "raw" in names:
-        scalers["raw"] = None
-    if "robust" in names:
-        scalers["robust"] = ROBUST[paths].fit(X, weight)
-    if "rank" in names or "periodic" in names:
-        ranks = RankScaler.fit(X, weight)
-        if "rank" in names:
-            scalers["rank"] = ranks
-        if "periodic" in names:
-            scalers["periodic"] = PeriodicEmbedding.of_ranks(ranks)
-    return scalers
-
-
-def transform_inputs(scalers: Mapping[str, Scaler | None], X: np.ndarray) -> dict[str, np.ndarray]:
-    """Transform X in each of the scalings: float64 and C-contiguous. None changes nothing.
-
-    Ranks that scalings share are computed once.
-    """
-
-    def transform(rows: np.ndarray) -> dict[str, np.ndarray]:
-        scaled: dict[str, np.ndarray] = {}
-        for name, scaler in scalers.items():
-            if scaler is None:
-                scaled[name] = np.array(rows, dtype=np.float64, order="C")
-            elif isinstance(scaler, PeriodicEmbedding) and scaler.ranks is scalers.get("rank"):
-                scaled[name] = scaler.embed(scaled["rank"])
-            else:
-                scaled[name] = scaler.transform(rows)
-        return scaled
-
-    # Work in blocks, whose many temporaries stay in cache.
-    blocks = [transform(X[start : start + _BLOCK]) for start in range(0, len(X), _BLOCK)]
-    return {name: np.concatenate([block[name] for block in blocks]) for name in scalers}
 
 
 @dataclass

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from .direction import Direction, Remembered
-from .jacobian import Jacobian, gram_flops, gram_workspace
+from .jacobian import Jacobian
+from .jacobian_cost import gram_flops, gram_workspace
 from .linear_algebra import (
     cholesky_solve,
     cutoff,

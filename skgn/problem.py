@@ -23,22 +23,23 @@ __all__ = ["Problem", "Validation"]
 
 
 class Validation(NamedTuple):
-    """Validation data of early stopping in training units, with the inputs in each of their scalings."""
+    """Validation data of early stopping in training units; ``scaled`` has the columns in each of the scalings."""
 
-    inputs: dict[str, np.ndarray]
+    scaled: dict[str, np.ndarray]
     Y: np.ndarray
     sample_weight: np.ndarray
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Data in training units, with the inputs in each of their scalings, and everything else that members share.
+    """Data in training units, and everything else that members share.
 
-    With ``validation`` data the members stop early. A fit that takes ``max_time`` seconds ends with what it has.
+    ``scaled`` has the columns in each of the scalings. With ``validation`` data the members stop early. A fit that
+    takes ``max_time`` seconds ends with what it has.
     """
 
     loss: Loss
-    inputs: dict[str, np.ndarray]
+    scaled: dict[str, np.ndarray]
     Y: np.ndarray
     sample_weight: np.ndarray
     validation: Validation | None
@@ -93,13 +94,13 @@ class Problem:
         if self.validation is None:
             return None
         data = self.validation
-        X, Y, weight = map(self.tensor, (data.inputs[start.inputs], data.Y, data.sample_weight))
+        X, Y, weight = map(self.tensor, (data.scaled[start.inputs], data.Y, data.sample_weight))
         return Objective(start.network, self.loss, X, Y, weight).for_member(self._anchor(start))
 
-    def objective(self, network: Network, inputs: str, rows: int) -> Objective:
-        """Make the objective on the first rows, in one of the scalings of the inputs."""
+    def objective(self, network: Network, scaling: str, rows: int) -> Objective:
+        """Make the objective on the first rows, in one of the scalings."""
         # Merged rows come in random order: the first ones are a random sample.
-        X, (Y, weight) = self._inputs[inputs], self._targets
+        X, (Y, weight) = self._scaled[scaling], self._targets
         return Objective(network, self.loss, X[:rows], Y[:rows], weight[:rows])
 
     def _anchor(self, start: Start) -> torch.Tensor | None:
@@ -111,8 +112,8 @@ class Problem:
         return {}
 
     @cached_property
-    def _inputs(self) -> dict[str, torch.Tensor]:
-        return {name: self.tensor(values) for name, values in self.inputs.items()}
+    def _scaled(self) -> dict[str, torch.Tensor]:
+        return {name: self.tensor(values) for name, values in self.scaled.items()}
 
     @cached_property
     def _targets(self) -> tuple[torch.Tensor, torch.Tensor]:

@@ -37,13 +37,13 @@ class Sensitivity(NamedTuple):
 
 
 def feature_sensitivity(
-    ensemble: Ensemble, inputs: dict[str, np.ndarray], features: dict[str, np.ndarray], sample_weight: np.ndarray
+    ensemble: Ensemble, scaled: dict[str, np.ndarray], features: dict[str, np.ndarray], sample_weight: np.ndarray
 ) -> Sensitivity:
     """Exchange the values of each of the d features in turn.
 
-    For each column of the scaled inputs, ``features`` tells which feature it belongs to. All columns of a feature are
-    exchanged together. Merged rows come in random order. So a fixed shift is a random exchange, and the first rows are
-    a random sample.
+    For each column in each of the scalings (``scaled``), ``features`` tells which feature it belongs to. All columns of
+    a feature are exchanged together. Merged rows come in random order. So a fixed shift is a random exchange, and the
+    first rows are a random sample.
     """
     (members, votes), cpu = voters(ensemble.members, ensemble.weights), torch.device("cpu")
     weight = sample_weight[:SENSITIVITY_ROWS]
@@ -53,7 +53,7 @@ def feature_sensitivity(
     with torch_threads(0.0), torch.no_grad():
         for member, vote in zip(members, votes, strict=True):
             blocks = [torch.from_numpy(np.flatnonzero(features[member.inputs] == j)) for j in range(d)]
-            U = Network.with_bias(torch.from_numpy(inputs[member.inputs][:SENSITIVITY_ROWS]))
+            U = Network.with_bias(torch.from_numpy(scaled[member.inputs][:SENSITIVITY_ROWS]))
             partner = U.roll(-(len(U) // 2), 0)
             for factor, values in ((vote, member.weights), (-vote, member.anchor)):
                 if values is not None:

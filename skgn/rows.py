@@ -18,12 +18,12 @@ from .backend import resolve_device
 from .candidates import Start
 from .choices import Choices
 from .inputs import Table
-from .jacobian import gram_flops
+from .jacobian_cost import gram_flops
 from .parameters import Parameters
-from .preprocessing import merge_rows
 from .problem import Problem, Validation
 from .tables import TableReader, categorical_columns
 from .targets import Target
+from .weighted_rows import merge_rows
 
 __all__ = ["Raw", "RawRows", "Rows", "TrainingRows", "read_rows", "read_validation_rows"]
 
@@ -162,7 +162,7 @@ class Rows(TrainingRows):
         loss = target.training_loss()
         flops = max(gram_flops(start.network, self.n_rows, loss.columns(target.n_outputs)) for start in starts)
         return Problem(
-            inputs=table.scale(self.X),
+            scaled=table.scale(self.X),
             Y=np.ascontiguousarray(target.transform(self.Y)),
             sample_weight=self.weight,
             validation=None if held_out is None else held_out.encoded(table).validation(table, target),

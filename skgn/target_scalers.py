@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .preprocessing import TargetScaler, weighted_quantile
+from .preprocessing import TargetScaler
+from .weighted_rows import weighted_quantile
 
 __all__ = [
     "FitScaler",

@@ -1,4 +1,4 @@
-"""What docs/architecture.md says of the modules: what `import skgn` loads, and which module imports which."""
+"""What docs/architecture.md says of the modules: what `import skgn` loads, which imports which, how large they are."""
 
 import ast
 import re
@@ -6,12 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from skgn.directions import DIRECTIONS
 
 PACKAGE = Path(__file__).parents[1] / "skgn"
-TABLE = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+DOCS = PACKAGE.parent / "docs"
+TABLE = (DOCS / "architecture.md").read_text(encoding="utf-8")
 
 #: Modules and subpackages of skgn, from the top of the table to its bottom, and from left to right in a line.
 ORDER = [name for line in re.findall(r"^\| (`.*?`) \|", TABLE, re.MULTILINE) for name in re.findall(r"`(\w+)`", line)]
@@ -46,11 +45,16 @@ def test_every_module_has_one_place_in_the_table():
     assert sorted(ORDER) == sorted(modules)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_go_down_the_table_only(path):
-    module = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    above = {other for other in imported(path) if ORDER.index(other) < ORDER.index(module)}
-    assert not above, f"{module} imports what stands above it: {', '.join(sorted(above))}"
+def test_the_picture_shows_the_modules_in_the_order_of_the_table():
+    picture = (DOCS / "_static" / "modules.svg").read_text(encoding="utf-8")
+    assert re.findall(r'text-anchor="middle" fill="#222222">(\w+)</text>', picture) == ORDER
+
+
+def test_imports_go_down_the_table_only():
+    for path in FILES:
+        module = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        above = {other for other in imported(path) if ORDER.index(other) < ORDER.index(module)}
+        assert not above, f"{path.relative_to(PACKAGE)} imports what stands above it: {', '.join(sorted(above))}"
 
 
 def test_imports_are_found():
@@ -60,12 +64,15 @@ def test_imports_are_found():
 
 
 def test_importing_the_package_loads_nothing_that_draws():
-    code = (
-        "import sys, skgn; "
-        "print(*(name for name in sys.modules if name.split('.')[0] == 'matplotlib' or 'displays' in name))"
-    )
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert loaded == []
+    """Nor does importing the displays load matplotlib."""
+    code = """
+import sys, skgn
+print([name for name in sys.modules if name.split(".")[0] == "matplotlib" or "displays" in name])
+import skgn.displays
+print("matplotlib" in sys.modules)
+"""
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.split() == ["[]", "False"]
 
 
 #: The files that know a solver by name: each direction's own, and their registry.
@@ -89,11 +96,10 @@ def told_apart(path):
                 yield node.lineno
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_other_file_tells_solvers_apart(path):
+def test_no_other_file_tells_solvers_apart():
     """So that a new one is a file and an entry."""
-    if path.stem not in SOLVERS:
-        assert not list(told_apart(path))
+    others = [path for path in FILES if path.stem not in SOLVERS]
+    assert {str(path.relative_to(PACKAGE)): lines for path in others if (lines := list(told_apart(path)))} == {}
 
 
 def test_files_that_tell_solvers_apart_are_found(tmp_path):
@@ -107,3 +113,40 @@ def test_files_that_tell_solvers_apart_are_found(tmp_path):
         'e = "a primal solver", Primal(jacobian, S)\n'
     )
     assert sorted(told_apart(path)) == [2, 3, 4, 5]
+
+
+#: Most lines of a function, of a class and of a file.
+MOST_LINES = {ast.FunctionDef: 80, ast.AsyncFunctionDef: 80, ast.ClassDef: 300, ast.Module: 450}
+
+#: Their docstrings describe every parameter, and do not count.
+ESTIMATORS = ("GNRegressor", "GNClassifier")
+
+
+def too_long(source):
+    """Names of the functions and classes of a source that have too many lines, and "the file" if that has."""
+    tree = ast.parse(source)
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    described = [node.body[0] for node in classes if node.name in ESTIMATORS]
+    for node in ast.walk(tree):
+        if type(node) in MOST_LINES:
+            first, last = (1, source.count("\n")) if isinstance(node, ast.Module) else (node.lineno, node.end_lineno)
+            docstrings = sum(
+                d.end_lineno - d.lineno + 1 for d in described if first <= d.lineno and d.end_lineno <= last
+            )
+            if last - first + 1 - docstrings > MOST_LINES[type(node)]:
+                yield getattr(node, "name", "the file")
+
+
+def test_files_classes_and_functions_stay_small():
+    sources = {str(path.relative_to(PACKAGE)): path.read_text(encoding="utf-8") for path in FILES}
+    assert {name: long for name, source in sources.items() if (long := list(too_long(source)))} == {}
+
+
+def test_what_is_too_long_is_found():
+    line = "    a = 1\n"
+    assert not list(too_long("def f():\n" + 79 * line + "class C:\n" + 299 * line))
+    assert list(too_long("def f():\n" + 80 * line + "class C:\n" + 300 * line)) == ["f", "C"]
+    assert list(too_long(451 * "a = 1\n")) == ["the file"]
+    docstring = '    """' + 300 * "\n" + '    """\n'
+    assert not list(too_long("class GNRegressor:\n" + docstring + 299 * line))
+    assert list(too_long("class Other:\n" + docstring + 299 * line)) == ["the file", "Other"]

@@ -273,7 +273,7 @@ CASES = {
 def test_watching_changes_no_bit(case):
     estimator, parameters, load = CASES[case]
     X, y = load(return_X_y=True)
-    alone = estimator(**SMALL, **parameters, max_iter=20).fit(X, y)
+    alone = estimator(**SMALL, **parameters, max_iter=8).fit(X, y)
     recording = Recording()
     watched = clone(alone).set_callbacks(recording).fit(X, y)
     check_tree(recording)

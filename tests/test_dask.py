@@ -82,14 +82,14 @@ def assert_same_fit(distributed, single, rtol=1e-8):
             np.testing.assert_allclose(a.history[name], b.history[name], rtol=1e-7, err_msg=name)
 
 
-SMALL = {"hidden_layer_sizes": (3,), "n_estimators": 1, "random_state": 0, "max_iter": 8, "standardize": "robust"}
+SMALL = {"hidden_layer_sizes": (3,), "n_estimators": 1, "random_state": 0, "max_iter": 5, "standardize": "robust"}
 REGRESSIONS = {
     "evidence": {},
     "evidence, groups by feature": {"prior_groups": "feature", "init": "centered"},
     "student_t": {"loss": "student_t"},
     "two layers, raw inputs": {"hidden_layer_sizes": (2, 2), "standardize": False, "linear_path": False},
     "l2": {"l2_regularization": 1e-2, "damping": GainRatio()},
-    "l2, constant damping": {"l2_regularization": 1e-2, "damping": 0.1, "record_spectrum": True, "max_iter": 5},
+    "l2, constant damping": {"l2_regularization": 1e-2, "damping": 0.1, "record_spectrum": True},
     "l2, projected": {"l2_regularization": 1e-2, "n_estimators": 2},
 }
 
@@ -116,7 +116,7 @@ def test_several_outputs_with_weights_and_duplicates_over_partitions(client, los
     X, Y = np.concatenate([X, X[:60]]), np.concatenate([Y, Y[:60]])
     weight = np.random.RandomState(1).randint(0, 3, len(X)).astype(float)
     weight[100:150] = 0  # a partition of no weight
-    options = SMALL | {"loss": loss, "max_iter": 5}
+    options = SMALL | {"loss": loss}
     single = GNRegressor(**options).fit(X, Y, weight)
     dX, dY, dw = spread(client, X, Y, weight)
     model = DaskGNRegressor(**options, client=client).fit(dX, dY, dw)
@@ -141,7 +141,6 @@ def test_search_is_that_of_a_single_machine(client):
         "prior_groups": "layer",
         "hidden_layer_sizes": (2,),
         "solver": "primal",
-        "max_iter": 5,
     }
     single = GNRegressor(**options).fit(X, y)
     model = DaskGNRegressor(**options).fit(*spread(client, X, y))
@@ -191,10 +190,9 @@ def test_classification_is_that_of_a_single_machine(client, n_classes, options):
 def test_labels_are_those_of_a_single_machine(client):
     X, Y = draw(k=2)
     Y = (Y > 0).astype(int)
-    options = SMALL | {"max_iter": 6}
-    single = GNClassifier(**options).fit(X, Y)
+    single = GNClassifier(**SMALL).fit(X, Y)
     dX, dY = spread(client, X, Y)
-    model = DaskGNClassifier(**options).fit(dX, dY)
+    model = DaskGNClassifier(**SMALL).fit(dX, dY)
     assert_same_fit(model, single)
     np.testing.assert_array_equal(model.predict(dX).compute(), single.predict(X))
     assert model.score(dX, dY) == pytest.approx(single.score(X, Y))
@@ -207,9 +205,8 @@ def test_dataframes_of_unknown_divisions_and_an_empty_partition(client):
     table = dd.from_delayed([dask.delayed(part) for part in (frame[:0], rows[:100], rows[100:])], meta=frame[:0])
     assert not table.known_divisions
     features = ["u", "v", "w"]
-    options = SMALL | {"max_iter": 6}
-    single = GNRegressor(**options).fit(rows[features], rows["y"])
-    model = DaskGNRegressor(**options).fit(table[features], table["y"])
+    single = GNRegressor(**SMALL).fit(rows[features], rows["y"])
+    model = DaskGNRegressor(**SMALL).fit(table[features], table["y"])
     assert_same_fit(model, single)
     assert model.feature_names_in_.tolist() == features
     mean, std = (values.compute() for values in model.predict(table[features], return_std=True))
@@ -544,9 +541,10 @@ class KillAt(GainRatio):
 def test_a_killed_worker_changes_nothing(client):
     """Bit for bit, although the rows of the dead are then on another worker. The last test: no other waits for it."""
     X, y = spread(client, *draw())
-    undisturbed = DaskGNRegressor(**SMALL | {"damping": GainRatio()}).fit(X, y)
+    options = SMALL | {"max_iter": 8}
+    undisturbed = DaskGNRegressor(**options | {"damping": GainRatio()}).fit(X, y)
     rule = KillAt(pid=next(iter(client.run(os.getpid).values())))
-    model = DaskGNRegressor(**SMALL | {"damping": rule}).fit(X, y)
+    model = DaskGNRegressor(**options | {"damping": rule}).fit(X, y)
     assert rule.killed
     assert rule.pid not in client.run(os.getpid).values()
     np.testing.assert_array_equal(model.estimators_[0].weights, undisturbed.estimators_[0].weights)

@@ -1,6 +1,5 @@
 import copy
 import math
-import subprocess
 import sys
 from itertools import pairwise
 from statistics import NormalDist
@@ -88,10 +87,6 @@ def assert_drawn(values, recorded):
 
 
 class TestEveryDisplay:
-    def test_import_leaves_matplotlib_out(self):
-        code = "import sys, skgn.displays; sys.exit('matplotlib' in sys.modules)"
-        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
     @every_display
     def test_without_matplotlib_the_error_says_what_to_install(self, name, models, monkeypatch):
         monkeypatch.setitem(sys.modules, "matplotlib", None)

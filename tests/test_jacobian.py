@@ -4,7 +4,8 @@ import torch
 from dense import NETWORKS, draw
 
 from skgn.feedforward import FeedForward
-from skgn.jacobian import Jacobian, gram_flops
+from skgn.jacobian import Jacobian
+from skgn.jacobian_cost import gram_flops
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.objective import Objective
 

@@ -232,7 +232,7 @@ def test_initial_weights_follow_the_random_state_of_the_fit():
     [
         {"init": "centered"},
         {"dtype": "float32"},
-        {"batch_size": 60, "l2_regularization": 1e-2},
+        {"batch_size": 110, "l2_regularization": 1e-2},
         {"early_stopping": True},
         {"loss": "student_t"},
         {"damping": 1e-2, "l2_regularization": 1e-3},
@@ -243,7 +243,8 @@ def test_initial_weights_follow_the_random_state_of_the_fit():
 )
 def test_the_options_of_the_estimator_hold_for_a_module(settings):
     X, y = load_diabetes(return_X_y=True)
-    model = GNRegressor(network=perceptron(None, 5, 1), random_state=0, **settings).fit(X[::2], y[::2])
+    model = GNRegressor(network=perceptron(None, 5, 1), n_estimators=2, random_state=0, **settings)
+    model.fit(X[::2], y[::2])
     assert model.score(X[1::2], y[1::2]) > 0.25
 
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm, rankdata
 
+from skgn.inputs import fit_scalers, transform_inputs
 from skgn.preprocessing import (
     SCALINGS,
     InputScaler,
@@ -10,11 +11,8 @@ from skgn.preprocessing import (
     StraightScaler,
     TargetScaler,
     TwoPathScaler,
-    fit_scalers,
-    merge_rows,
-    transform_inputs,
-    weighted_quantile,
 )
+from skgn.weighted_rows import merge_rows, weighted_quantile
 
 rng = np.random.RandomState
 

@@ -22,8 +22,8 @@ pytestmark = [
 
 ESTIMATORS = [GNRegressor, GNClassifier]
 
-#: Beside the defaults, but for four of six members, every way through the code on one network small enough for the
-#: checks to take seconds.
+#: Beside the defaults, but for four of six members and most iterations, every way through the code on one network
+#: small enough for the checks to take seconds.
 SMALL = {
     "hidden_layer_sizes": (4,),
     "prior_groups": "layer",
@@ -32,14 +32,12 @@ SMALL = {
     "max_iter": 10,
 }
 CONFIGURATIONS = [
-    {"n_estimators": 2},
-    {**SMALL, "solver": "dual"},
+    {"n_estimators": 2, "max_iter": 20},
+    {**SMALL, "solver": "dual", "hidden_layer_sizes": (8, 4), "max_iter": 5},
     {**SMALL, "solver": "cg", "l2_regularization": 1e-4},
     # One check sets alpha=0.01, against which this damping is strong: 10 iterations would not do.
-    {**SMALL, "damping": 1e-2, "max_iter": 100},
     # Surer of classes, float32 rounds a probability to 1 whose logarithm is not 0.
-    {**SMALL, "hidden_layer_sizes": (), "prior_groups": "unit"},
-    {**SMALL, "hidden_layer_sizes": (8, 4)},
+    {**SMALL, "damping": 1e-2, "max_iter": 100, "hidden_layer_sizes": (), "prior_groups": "unit"},
     {"l2_regularization": 1e-3, "n_estimators": 1, "max_iter": 10},
     {**SMALL, "dtype": "float32"},
 ]

@@ -15,9 +15,9 @@ from sklearn.preprocessing import OneHotEncoder, TargetEncoder
 
 from skgn import GNClassifier, GNRegressor, diagnose
 from skgn.estimator import network_on
-from skgn.preprocessing import merge_rows
 from skgn.status import Status
 from skgn.tables import MOST_LEVELS, TableReader, column_features
+from skgn.weighted_rows import merge_rows
 
 pd = pytest.importorskip("pandas")
 

@@ -275,7 +275,8 @@ def test_torch_modules_have_the_weights(case, weights):
         np.testing.assert_allclose(a.numpy(), b, rtol=0, atol=1e-10 * abs(b).max())
 
 
-@pytest.mark.parametrize("case", ["two outputs", "poisson", "binary", "multiclass"])
+# tests/test_export.py has other cases, whose members count by the weights of a fit.
+@pytest.mark.parametrize("case", ["poisson", "multiclass"])
 def test_onnx_files_have_the_weights(case, tmp_path):
     model = spoiled(case, [0.0, 0.25, 0.75] if case == "poisson" else WEIGHTS)
     to_onnx(model, tmp_path / "model.onnx")

@@ -22,7 +22,8 @@ from sklearn.exceptions import ConvergenceWarning
 from skgn import GNRegressor
 from skgn.damping import GainRatio
 from skgn.feedforward import FeedForward
-from skgn.jacobian import Jacobian, gram_flops
+from skgn.jacobian import Jacobian
+from skgn.jacobian_cost import gram_flops
 
 #: Passes through the network an iteration, in multiply-adds of n P each: trial, gradient, re-estimates.
 PASSES = 6

@@ -55,9 +55,9 @@ def _sensitivity(
     n = rows.count_until(until)
     if n == 0:
         return None
-    inputs = {name: values[:n] for name, values in rows.inputs.items()}
+    scaled = {name: values[:n] for name, values in rows.scaled.items()}
     weight = rows.weight[:n]
-    found = feature_sensitivity(ensemble, inputs, features, weight)
+    found = feature_sensitivity(ensemble, scaled, features, weight)
     return np.concatenate([[weight.sum()], weight.sum() * found.squares, found.evidence])
 
 

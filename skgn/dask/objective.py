@@ -52,7 +52,7 @@ class _View:
     """
 
     network: Network
-    inputs: str
+    scaling: str
     dtype: torch.dtype
     last_hash: int | None
     anchor: Tensor | None = None
@@ -65,7 +65,7 @@ class _View:
             return None
         X, Y, weight = (
             torch.from_numpy(np.require(values[:n], requirements="W")).to(self.dtype)
-            for values in (rows.inputs[self.inputs], rows.Y, rows.weight)
+            for values in (rows.scaled[self.scaling], rows.Y, rows.weight)
         )
         objective = Objective(self.network, loss, X, Y, weight).for_member(self.anchor)
         return objective if self.hidden is None else objective.readout(objective.evaluate(self.hidden))[0]
@@ -217,7 +217,9 @@ class DistributedProblem(Problem):
     def _last_hashes(self) -> dict[int, int | None]:
         return {self.n_samples: None}
 
-    def objective(self, network: Network, inputs: str, rows: int) -> Objective:
+    def objective(self, network: Network, scaling: str, rows: int) -> Objective:
         if rows not in self._last_hashes:
             self._last_hashes[rows] = last_hash(self.shards, rows)
-        return DistributedObjective(self.shards, _View(network, inputs, self.dtype, self._last_hashes[rows]), self.loss)
+        return DistributedObjective(
+            self.shards, _View(network, scaling, self.dtype, self._last_hashes[rows]), self.loss
+        )

@@ -107,7 +107,7 @@ class PlacedRows(TrainingRows):
         _check_memory(largest.n_weights, len(starts), choices.parameters.n_jobs)
         nothing = np.empty((0, k))
         problem = DistributedProblem(
-            inputs={},
+            scaled={},
             Y=nothing,
             sample_weight=nothing,
             validation=None,

@@ -19,6 +19,7 @@ from distributed import Client, wait
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_array
 
+from ..inputs import transform_inputs
 from ..preprocessing import (
     QUARTILES,
     InputScaler,
@@ -26,12 +27,10 @@ from ..preprocessing import (
     StraightScaler,
     TargetScaler,
     TwoPathScaler,
-    magnitude,
-    row_hashes,
-    transform_inputs,
 )
 from ..rows import Raw
 from ..targets import Target
+from ..weighted_rows import magnitude, row_hashes
 from .shards import Blocks, Shards
 
 __all__ = [
@@ -64,9 +63,9 @@ class Merged(NamedTuple):
 
 
 class Scaled(NamedTuple):
-    """Merged rows in training units, the inputs in each of their scalings."""
+    """Merged rows in training units; ``scaled`` has their columns in each of the scalings."""
 
-    inputs: dict[str, np.ndarray]
+    scaled: dict[str, np.ndarray]
     Y: np.ndarray
     weight: np.ndarray
     hashes: np.ndarray
@@ -200,8 +199,8 @@ def merge(rows: Raw, target: Target, class_totals: np.ndarray | None) -> Merged:
 
 def scale(rows: Merged, scalers: dict[str, Scaler | None], encode: Callable[[np.ndarray], np.ndarray]) -> Scaled:
     """Scale merged rows to training units."""
-    inputs = {name: np.empty((0, 0)) for name in scalers} if len(rows.X) == 0 else transform_inputs(scalers, rows.X)
-    return Scaled(inputs, np.ascontiguousarray(encode(rows.Y)), rows.weight, rows.hashes)
+    scaled = {name: np.empty((0, 0)) for name in scalers} if len(rows.X) == 0 else transform_inputs(scalers, rows.X)
+    return Scaled(scaled, np.ascontiguousarray(encode(rows.Y)), rows.weight, rows.hashes)
 
 
 def last_hash(shards: Shards, rows: int) -> int | None:
@@ -234,7 +233,7 @@ def fit_target_scaler(shards: Shards) -> TargetScaler:
 
 
 def _moments(shards: Shards, name: str, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Compute :func:`~skgn.preprocessing.moments` of the columns of X or Y, by ``name``, in units of ``unit``."""
+    """Compute :func:`~skgn.weighted_rows.moments` of the columns of X or Y, by ``name``, in units of ``unit``."""
     power_sum = partial(_power_sum, name=name, unit=unit)
     zero = np.zeros_like(unit)
     weight = shards.sum(partial(power_sum, mean=zero, power=0))
@@ -303,7 +302,7 @@ def _weight_until(columns: _Sorted, pivots: np.ndarray) -> np.ndarray:
 
 
 def _quantiles(shards: Shards, unit: np.ndarray, lowest: np.ndarray, highest: np.ndarray) -> list[np.ndarray]:
-    """Compute :func:`~skgn.preprocessing.weighted_quantile` of the columns, in units of ``unit``, for each quartile.
+    """Compute :func:`~skgn.weighted_rows.weighted_quantile` of the columns, in units of ``unit``, for each quartile.
 
     A quantile is the mean of two values. Up to the first one there is at least the asked part of the weight, and it is
     the least such value. Up to the second one there is more than that part, and it is the least such value. Both are

@@ -45,7 +45,7 @@ class _Member(nn.Module):
 
     def __init__(self, member: Member, posterior: Posterior | None) -> None:
         super().__init__()
-        self.network, self.inputs = member.network, member.inputs
+        self.network, self.scaling = member.network, member.inputs
         self.weights = nn.Parameter(torch.tensor(member.weights))
         self.register_buffer("anchor", None if member.anchor is None else torch.tensor(member.anchor))
         self.posterior = None if posterior is None else _Posterior(posterior, member)
@@ -118,7 +118,7 @@ class _Ensemble(nn.Module):
             raise TypeError(f"An exported module computes in float64, but its weights were converted to {dtype}.")
         X = self.encoder(X.to(dtype))
         scaled = {name: scaling(X) for name, scaling in self.scalings.items()}
-        return [member(scaled[str(member.inputs)]) for member in self.members]
+        return [member(scaled[str(member.scaling)]) for member in self.members]
 
 
 class RegressorModule(_Ensemble):

@@ -110,16 +110,20 @@ def to_onnx(
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(f"to_onnx needs {' and '.join(missing)}: pip install 'skgn[onnx]'")
+    _check_size(module)
+    model = _translate(module, _DTYPES[dtype])
+    if labels is not None and isinstance(module, ClassifierModule):
+        _add_labels(model, labels, module.multilabel)
+    _write(model, _metadata(estimator), path)
+
+
+def _check_size(module: RegressorModule | ClassifierModule) -> None:
     size = sum(values.numel() * values.element_size() for values in module.state_dict().values())
     if size > _LARGEST_FILE:
         raise ValueError(
             f"The model would take {size / 2**30:.1f} GB, and an ONNX file holds 2 GB; return_std=False leaves the "
             "posterior out, which is the most of it."
         )
-    model = _translate(module, _DTYPES[dtype])
-    if labels is not None and isinstance(module, ClassifierModule):
-        _add_labels(model, labels, module.multilabel)
-    _write(model, _metadata(estimator), path)
 
 
 def _wants_std(estimator: GNRegressor | GNClassifier, return_std: bool | None) -> bool:

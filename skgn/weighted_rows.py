@@ -1,0 +1,84 @@
+"""Rows with weights: equal rows merged, and the quantiles, means and variances of their columns.
+
+A weight is that many repetitions of its row, in the merging as in every statistic. Statistics are computed from rows
+that `merge_rows` has merged and sorted. So a fit depends on the weighted set of rows only, bit for bit. The order of
+the rows does not matter. Nor does it matter whether a row came twice or once with weight 2.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["magnitude", "merge_rows", "moments", "row_hashes", "weighted_quantile"]
+
+
+def merge_rows(X: np.ndarray, Y: np.ndarray, sample_weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Drop rows of weight 0, merge equal rows (adding their weights), and sort them in an order of their own.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+        Inputs. Missing cells, nan, are equal to each other.
+    Y : ndarray of shape (n, k)
+    sample_weight : ndarray of shape (n,)
+
+    Returns
+    -------
+    X, Y, sample_weight : ndarrays with m <= n rows
+    """
+    kept = sample_weight > 0
+    # Adding 0 turns -0.0 into 0.0, which compares equal and must hash equal.
+    rows = np.column_stack([X[kept], Y[kept]]).astype(np.float64) + 0.0
+    # A missing cell, nan, comes in many bit patterns.
+    rows[np.isnan(rows)] = np.nan
+    weight = sample_weight[kept].astype(np.float64)
+    # Sort equal rows by their weights: the rounding of the sum must not depend on the order of the rows.
+    order = np.lexsort((weight, row_hashes(rows)))
+    rows, weight = rows[order], weight[order]
+    new = np.ones(len(rows), dtype=bool)
+    # Equal rows have equal hashes and stand together, but for collisions of different rows (odds of n^2 / 2^64).
+    # Bits, because nan is not equal to nan.
+    bits = rows.view(np.uint64)
+    new[1:] = (bits[1:] != bits[:-1]).any(axis=1)
+    first = np.flatnonzero(new)
+    weight = np.add.reduceat(weight, first) if len(first) else weight
+    rows = rows[first]
+    return np.ascontiguousarray(rows[:, : X.shape[1]]), np.ascontiguousarray(rows[:, X.shape[1] :]), weight
+
+
+def row_hashes(rows: np.ndarray) -> np.ndarray:
+    """Hash each row to a 64-bit integer, by multiply-and-shift mixing of the float bits, column by column."""
+    hashes = np.zeros(len(rows), dtype=np.uint64)
+    for column in rows.T:
+        hashes ^= np.ascontiguousarray(column).view(np.uint64)
+        hashes *= np.uint64(0x9E3779B97F4A7C15)
+        hashes ^= hashes >> np.uint64(32)
+    return hashes
+
+
+def magnitude(largest: np.ndarray) -> np.ndarray:
+    """Unit of a column, in which its largest absolute value is at most 1."""
+    return np.where(largest > 0, largest, 1.0)
+
+
+def weighted_quantile(values: np.ndarray, weight: np.ndarray, q: float) -> np.ndarray:
+    """Compute a quantile of each column of ``values`` (n, d).
+
+    It is the averaged inverse of the weighted distribution function.
+    """
+    order = np.argsort(values, axis=0, kind="stable")
+    sorted_values = np.take_along_axis(values, order, axis=0)
+    cumulative = np.cumsum(weight[order], axis=0)
+    target = q * cumulative[-1]
+    # Sums of weights such as 1 / n are rounded; sums are equal if they differ by no more than that.
+    slack = len(values) * np.finfo(float).eps * cumulative[-1]
+    low = np.minimum((cumulative < target - slack).sum(axis=0), len(values) - 1)
+    high = np.minimum((cumulative <= target + slack).sum(axis=0), len(values) - 1)
+    columns = np.arange(values.shape[1])
+    return sorted_values[low, columns] / 2 + sorted_values[high, columns] / 2
+
+
+def moments(V: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the weighted mean and variance of each column."""
+    mean = np.average(V, axis=0, weights=weight)
+    return mean, np.average(np.square(V - mean), axis=0, weights=weight)
