@@ -58,16 +58,15 @@ class GNClassifier(ClassifierMixin, BaseGN):
     damping : "adaptive", float or damping rule, default="adaptive"
         Damping of the Gauss-Newton system. "adaptive" adapts the damping to the gain ratio. A float keeps it constant,
         as in the Levenberg-Marquardt flow. 0 is pure Gauss-Newton; where the system is singular, it takes the shortest
-        step. A rule is an object of :mod:`skgn.damping`, or one of your own with the same methods. A step that does not
+        step. A rule is an object of :mod:`skgn.damping`, or one of your own with the same methods. Its ``step_size`` is
+        the part of the Gauss-Newton step that is taken: 1, or less to follow the continuous flow. A step that does not
         lower the objective is retried with more damping if the damping adapts, and is shortened otherwise.
 
         "adaptive" also takes two short cuts to the minimum where the objective is fixed: with a float
-        ``l2_regularization``, ``step_size=1`` and no warm start. First, the fit solves the readout for the hidden
+        ``l2_regularization`` and no warm start. First, the fit solves the readout for the hidden
         layers (variable projection) after every step. Second, training begins on a part of the samples where there are
         at least 16 for each weight, and at least 1,000. In mini-batches it starts with more damping and lowers it more
         slowly. ``skgn.damping.GainRatio()`` is the same rule without any of this.
-    step_size : float in (0, 1], default=1.0
-        Fraction of the Gauss-Newton step that is taken. Small values follow the continuous flow.
     l2_regularization : "evidence" or float >= 0, default="evidence"
         "evidence" estimates one precision for each prior group while training, without a validation set. A float is the
         l2 of the objective ``mean loss + l2 / 2 * ||w||^2``, where w holds all weights, biases included.
@@ -275,7 +274,6 @@ class GNClassifier(ClassifierMixin, BaseGN):
         alpha: float = 1.0,
         init: str = "random",
         damping: str | float | DampingRule = "adaptive",
-        step_size: float = 1.0,
         l2_regularization: str | float = "evidence",
         prior_groups: str = "auto",
         n_estimators: int | str = "auto",
@@ -306,7 +304,6 @@ class GNClassifier(ClassifierMixin, BaseGN):
             alpha=alpha,
             init=init,
             damping=damping,
-            step_size=step_size,
             l2_regularization=l2_regularization,
             prior_groups=prior_groups,
             n_estimators=n_estimators,

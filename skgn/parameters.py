@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
 from .activations import ACTIVATIONS
@@ -38,12 +38,7 @@ class Parameters(BaseEstimator):
         "network": [nn.Module, None],
         "alpha": [Interval(Real, 0, None, closed="neither")],
         "init": [StrOptions({"random", "symmetric", "centered"})],
-        "damping": [
-            StrOptions({"adaptive"}),
-            Interval(Real, 0, None, closed="left"),
-            HasMethods(["initial", "accepted", "rejected"]),
-        ],
-        "step_size": [Interval(Real, 0, 1, closed="right")],
+        "damping": [StrOptions({"adaptive"}), Interval(Real, 0, None, closed="left"), DampingRule],
         "l2_regularization": [StrOptions({"evidence"}), Interval(Real, 0, None, closed="left")],
         "prior_groups": [StrOptions({"auto", "feature", "layer", "shared", "unit"})],
         "n_estimators": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
@@ -75,7 +70,6 @@ class Parameters(BaseEstimator):
         alpha: float,
         init: str,
         damping: str | float | DampingRule,
-        step_size: float,
         l2_regularization: str | float,
         prior_groups: str,
         n_estimators: int | str,
@@ -104,7 +98,6 @@ class Parameters(BaseEstimator):
         self.alpha = alpha
         self.init = init
         self.damping = damping
-        self.step_size = step_size
         self.l2_regularization = l2_regularization
         self.prior_groups = prior_groups
         self.n_estimators = n_estimators

@@ -17,7 +17,6 @@ class Settings:
     the first steps overfit. A classifier that begins with a readout fitted to random features moves these too little.
     """
 
-    step_size: float = 1.0
     max_iter: int = 100
     tol: float = 1e-4
     n_iter_no_change: int = 10

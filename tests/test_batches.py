@@ -22,7 +22,6 @@ from skgn.evidence import FixedPrior
 from skgn.feedforward import FeedForward
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.objective import Objective
-from skgn.settings import Settings
 from skgn.state import Linearisation, State
 from skgn.training import Training
 
@@ -68,7 +67,7 @@ def dense_jacobian(whole, w):
 
 
 def batch_steps(rule, rows, solver, whole):
-    return BatchSteps(rule, Batches(rows, solver), Settings(), np.random.RandomState(0), whole, whole.total_weight)
+    return BatchSteps(rule, Batches(rows, solver), np.random.RandomState(0), whole, whole.total_weight)
 
 
 LOSSES = [(SquaredError(), 2), (LogLoss(), 1), (SoftmaxLoss(), 3)]
@@ -223,6 +222,7 @@ class OwnRule:
 
     def __init__(self, rule):
         self.initial, self.accepted, self.rejected = rule.initial, rule.accepted, rule.rejected
+        self.step_size = rule.step_size
 
 
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])

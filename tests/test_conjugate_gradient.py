@@ -14,6 +14,7 @@ import skgn.conjugate_gradient
 import skgn.directions
 from skgn import GNClassifier, GNRegressor
 from skgn.conjugate_gradient import ConjugateGradient, forcing_term
+from skgn.damping import Adaptive
 from skgn.direction import spectrum
 from skgn.directions import DIRECTIONS, choose
 from skgn.dual import Dual
@@ -302,7 +303,7 @@ def test_no_hidden_layer_is_logistic_regression():
         (GNRegressor, "", {}),
         # Of the two minima a start may end in the solvers find the same.
         (GNRegressor, "two outputs", {"hidden_layer_sizes": (6, 4), "random_state": 2}),
-        (GNRegressor, "", {"alpha": 5.0, "init": "centered", "step_size": 0.7}),
+        (GNRegressor, "", {"alpha": 5.0, "init": "centered", "damping": Adaptive(step_size=0.7)}),
         (GNRegressor, "", {"loss": "student_t"}),
         (GNRegressor, "", {"dtype": "float32", "tol": 1e-5}),
         (GNRegressor, "", {"damping": 1e-2}),

@@ -160,7 +160,7 @@ def test_training_is_eulers_method_for_the_flow(data):
     flow = levenberg_marquardt_flow(estimator, X, y, 1.0, t_eval=[1.0])
     errors = []
     for steps in (20, 40, 80):
-        estimator.set_params(step_size=1 / steps, max_iter=steps)
+        estimator.set_params(damping=Constant(0.1, step_size=1 / steps), max_iter=steps)
         with pytest.warns(ConvergenceWarning):
             estimator.fit(X, y)
         errors.append(np.linalg.norm(estimator.predict(X) - flow.outputs[-1, :, 0]))

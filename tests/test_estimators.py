@@ -18,7 +18,7 @@ import skgn.candidates
 import skgn.estimator
 import skgn.plan
 from skgn import GNClassifier, GNRegressor
-from skgn.damping import GainRatio
+from skgn.damping import Adaptive, Constant, GainRatio
 from skgn.estimator import table_and_target
 from skgn.search import train_members
 from skgn.status import Status
@@ -184,7 +184,9 @@ def test_step_size_takes_that_fraction_of_the_gauss_newton_step(solver):
     X, y = data(GNRegressor)
     least_squares = np.linalg.lstsq(with_ones(X), y, rcond=None)[0]
     for t in (1, 2, 3):
-        model = GNRegressor(**LINEAR, damping=0, l2_regularization=0.0, step_size=0.4, max_iter=t, solver=solver)
+        model = GNRegressor(
+            **LINEAR, damping=Constant(0, step_size=0.4), l2_regularization=0.0, max_iter=t, solver=solver
+        )
         weights = stacked(model.fit(X, y))[:, 0]
         np.testing.assert_allclose(weights, (1 - 0.6**t) * least_squares, rtol=1e-8, atol=1e-10)
 
@@ -814,7 +816,7 @@ def test_verbose_lines_of_a_stream_say_which_member_they_are_about(capsys):
 @pytest.mark.parametrize(
     "change",
     [
-        {"step_size": 0.3},
+        {"damping": GainRatio(step_size=0.3)},
         {"damping": 1e-3},
         {"damping": 1.0},
         {"alpha": 3.0},
@@ -846,6 +848,13 @@ def test_solvers_train_to_the_same_network(estimator):
 
 # --- Bad input
 
+
+class NoStepSize:
+    """A damping rule that does not say how much of a step to take."""
+
+    initial = accepted = rejected = lambda *_: 1.0
+
+
 BAD_PARAMETERS = [
     ("batch_size", 0),
     ("batch_size", "all"),
@@ -864,9 +873,7 @@ BAD_PARAMETERS = [
     ("alpha", -1.0),
     ("alpha", float("nan")),
     ("alpha", float("inf")),
-    ("step_size", 0.0),
-    ("step_size", 1.5),
-    ("step_size", float("nan")),
+    ("damping", NoStepSize()),
     ("l2_regularization", -1.0),
     ("l2_regularization", float("nan")),
     ("l2_regularization", float("inf")),
@@ -1348,7 +1355,7 @@ def test_start_on_a_sample_treats_weights_as_repetitions(estimator):
     [
         {"damping": GainRatio()},
         {"damping": 1.0},
-        {"step_size": 0.5},
+        {"damping": Adaptive(step_size=0.5)},
         # Both members go on from where they start; of candidates for one, another may be the best after an iteration.
         {"l2_regularization": "evidence", "n_estimators": 2},
     ],
