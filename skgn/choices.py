@@ -173,7 +173,6 @@ class Choices:
             tol=float(parameters.tol),
             n_iter_no_change=parameters.n_iter_no_change,
             project_readout=self._projects_readout,
-            record_spectrum=parameters.record_spectrum,
             report=_print_line if parameters.verbose else None,
         )
         return {

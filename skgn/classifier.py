@@ -36,8 +36,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
     activation : str, default="auto"
         "tanh", "logistic", "softplus", "silu", "gelu", "identity" or "relu". "relu" works but is outside the theory,
         which asks for smooth functions. "auto" is "tanh", with one exception: for two classes on up to 2,000 rows, with
-        ``prior_groups="auto"`` and the evidence, one member in three has "relu" and the prior "unit". If
-        ``hidden_layer_sizes`` is "auto" as well, such a member has (20,).
+        ``prior_groups="auto"`` and the evidence, one member in three has "relu" and the precision 1 for every weight.
+        If ``hidden_layer_sizes`` is "auto" as well, such a member has (20,).
     linear_path : bool, default=True
         Connect the inputs directly to the readout, beside the hidden layers, so that the network can represent any
         linear model.
@@ -70,12 +70,12 @@ class GNClassifier(ClassifierMixin, BaseGN):
     l2_regularization : "evidence" or float >= 0, default="evidence"
         "evidence" estimates one precision for each prior group while training, without a validation set. A float is the
         l2 of the objective ``mean loss + l2 / 2 * ||w||^2``, where w holds all weights, biases included.
-    prior_groups : {"auto", "feature", "layer", "shared", "unit"}, default="auto"
+    prior_groups : {"auto", "feature", "layer", "shared"}, default="auto"
         Which weights share an estimated precision. "feature" gives the first-layer weights of each feature a precision
         of their own (automatic relevance determination). Periodic inputs and categories then have a precision for each
         of their columns. "layer" gives all first-layer weights one precision, "shared" all weights of the network.
-        "unit" estimates no precision and sets each to 1. "auto" trains members of both "feature" and "layer", and of
-        "layer" only where nothing is compared (a float ``l2_regularization``, :meth:`partial_fit`).
+        "auto" trains members of both "feature" and "layer", and of "layer" only where nothing is compared (a float
+        ``l2_regularization``, :meth:`partial_fit`).
     n_estimators : int or "auto", default="auto"
         Number of networks whose predictions are averaged with ``weights_``. What the parameters leave open comes in all
         kinds, so that members complement each other. That is the scaling of the inputs with its hidden layers, the
@@ -104,15 +104,15 @@ class GNClassifier(ClassifierMixin, BaseGN):
         ``status_`` is then "max_time". Members share the time; a member that has hardly begun is left out. The
         posterior and the left-out samples take further time after the training, about two iterations a member.
     tol : float, default=1e-3
-        Tolerance of the tests of convergence. With a float ``l2_regularization``, training has converged when actual
-        and predicted decrease stay below tol for ``n_iter_no_change`` iterations, relative to the objective. It has
-        also converged when the gradient falls below tol^2 in relative terms. With evidence, training has converged when
-        the log evidence has not risen by tol per sample for twice as many iterations. If the evidence has fallen since
-        its peak, the fit keeps the weights of the peak.
+        Training stops after ``n_iter_no_change`` iterations without progress of more than ``tol``, relative to the
+        scale of what gets better. With a float ``l2_regularization`` the objective gets better, relative to its value.
+        With early stopping it is the validation loss, relative to its lowest value. With evidence it is the log
+        evidence, relative to a nat a sample (without a noise level to at most 20 sqrt(n) nats for n samples). It has up
+        to twice as many iterations. If the evidence has fallen since its peak, the fit keeps the weights of the peak.
     early_stopping : bool, default=False
-        Stop each member when its loss on a validation set has not fallen by ``tol``, in relative terms, for
-        ``n_iter_no_change`` iterations. The member then goes back to the weights where that loss was lowest. This is
-        useful with a float ``l2_regularization`` above all: the evidence needs no validation set.
+        Stop each member when its loss on a validation set makes no more progress (see ``tol``). The member then goes
+        back to the weights where that loss was lowest. This is useful with a float ``l2_regularization`` above all: the
+        evidence needs no validation set.
     validation_fraction : float, default=0.1
         Part of the rows that ``early_stopping=True`` keeps for validation, stratified by class, unless ``fit`` is given
         a validation set. Equal rows stay together.
@@ -124,7 +124,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         and clips them at two ranges beyond the values seen. "rank" replaces the values by the normal scores z of their
         ranks. "periodic" takes these scores and adds sin 2z and cos 2z for features of three values or more. True is
         "robust". A part of the members then has "periodic", where hidden layers have up to 1,000 weights and
-        ``l2_regularization`` is no float.
+        ``l2_regularization`` is no float. With False the inputs stay as they are.
     categorical_features : "from_dtype", array-like of int, bool or str, or None, default="from_dtype"
         The features that are categories: by position, as a mask, or by name in a data frame (pandas, polars, pyarrow).
         "from_dtype" takes the columns of a data frame that hold categories, enumerations, strings, or objects other
@@ -147,8 +147,6 @@ class GNClassifier(ClassifierMixin, BaseGN):
     dtype : {"float64", "float32"}, default="float64"
         Precision of network outputs and Jacobian products in training. Linear systems and predictions are always
         float64.
-    record_spectrum : bool, default=False
-        Add the extreme eigenvalues of the smaller of Gram matrix and kernel to ``history_``.
     n_jobs : int, default=None
         Number of candidates that train at once, under any backend of joblib. Each candidate trains in a thread of its
         own, with one torch thread.
@@ -290,7 +288,6 @@ class GNClassifier(ClassifierMixin, BaseGN):
         warm_start: bool = False,
         device: str = "auto",
         dtype: str = "float64",
-        record_spectrum: bool = False,
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int | bool = 0,
@@ -320,7 +317,6 @@ class GNClassifier(ClassifierMixin, BaseGN):
             warm_start=warm_start,
             device=device,
             dtype=dtype,
-            record_spectrum=record_spectrum,
             n_jobs=n_jobs,
             random_state=random_state,
             verbose=verbose,

@@ -86,8 +86,8 @@ class Trajectory:
     times : ndarray of shape (m,)
         A step of Gauss-Newton training takes the time ``step_size`` of its damping rule.
     outputs : ndarray of shape (m, n, k)
-        Network outputs on the rows of positive weight, in their order. For a regressor that standardises they are in
-        units of the standardised target; for a classifier they are logits.
+        Network outputs on the rows of positive weight, in their order. For a regressor they are in units of the
+        standardised target; for a classifier they are logits.
     loss : ndarray of shape (m,)
         Weighted mean data loss; for a regressor half the squared error.
     excess_loss : ndarray of shape (m,)

@@ -40,7 +40,7 @@ class Parameters(BaseEstimator):
         "init": [StrOptions({"random", "symmetric", "centered"})],
         "damping": [StrOptions({"adaptive"}), Interval(Real, 0, None, closed="left"), DampingRule],
         "l2_regularization": [StrOptions({"evidence"}), Interval(Real, 0, None, closed="left")],
-        "prior_groups": [StrOptions({"auto", "feature", "layer", "shared", "unit"})],
+        "prior_groups": [StrOptions({"auto", "feature", "layer", "shared"})],
         "n_estimators": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "solver": [StrOptions({"auto", *DIRECTIONS})],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
@@ -55,7 +55,6 @@ class Parameters(BaseEstimator):
         "warm_start": ["boolean"],
         "device": [str],
         "dtype": [StrOptions(set(DTYPES))],
-        "record_spectrum": ["boolean"],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -86,7 +85,6 @@ class Parameters(BaseEstimator):
         warm_start: bool,
         device: str,
         dtype: str,
-        record_spectrum: bool,
         n_jobs: int | None,
         random_state: int | np.random.RandomState | None,
         verbose: int | bool,
@@ -114,7 +112,6 @@ class Parameters(BaseEstimator):
         self.warm_start = warm_start
         self.device = device
         self.dtype = dtype
-        self.record_spectrum = record_spectrum
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -152,5 +149,5 @@ def _check_beside_network(parameters: Parameters) -> None:
     if parameters.prior_groups == "feature":
         raise ValueError(
             "prior_groups='feature' needs to know which weights belong to a feature; with network= use 'layer' "
-            "(a precision for each parameter of the module), 'shared', 'unit' or 'auto'."
+            "(a precision for each parameter of the module), 'shared' or 'auto'."
         )

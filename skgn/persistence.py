@@ -67,7 +67,7 @@ SKOPS_TRUSTED = [
 _STAMP = "_skgn_version"
 
 #: Parameters that earlier versions had, with their defaults.
-_REMOVED = {"step_size": 1.0}
+_REMOVED = {"record_spectrum": False, "step_size": 1.0}
 
 
 class OtherVersionWarning(InconsistentVersionWarning):
@@ -98,15 +98,14 @@ class Persistent(BaseEstimator):
         if stored_by != _version():
             versions = {"original_sklearn_version": stored_by, "current_sklearn_version": _version()}
             warnings.warn(OtherVersionWarning(estimator_name=name, **versions), stacklevel=2)
-        meaningless = [
-            f"{key}={state[key]!r}" for key, default in _REMOVED.items() if state.get(key, default) != default
-        ]
-        if meaningless:
+        removed = {key: state.pop(key) for key in _REMOVED.keys() & state.keys()}
+        refused = ", ".join(f"{key}={value!r}" for key, value in sorted(removed.items()) if value != _REMOVED[key])
+        if refused:
             raise ValueError(
-                f"This {name} was stored by skgn {stored_by} with {', '.join(meaningless)}, which is no parameter of skgn "
+                f"This {name} was stored by skgn {stored_by} with {refused}, which is no parameter of skgn "
                 f"{_version()}. Load it with the version it was stored by, or fit it anew."
             )
-        state = parameter_defaults(type(self)) | {key: value for key, value in state.items() if key not in _REMOVED}
+        state = parameter_defaults(type(self)) | state
         _gather_parts(state)
         if "estimators_" in state:
             # Versions without weights predicted plain means.

@@ -1,4 +1,4 @@
-"""Settings that the trainings of a fit share: how long and how strictly to train, and what to record."""
+"""Settings that the trainings of a fit share: how long and how strictly to train, and what to report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ class Settings:
     tol: float = 1e-4
     n_iter_no_change: int = 10
     project_readout: bool = False
-    record_spectrum: bool = False
     report: Callable[[str], None] | None = None
 
     def named(self, kind: str, number: int, count: int) -> Settings:

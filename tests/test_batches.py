@@ -412,16 +412,6 @@ def test_a_stream_goes_on_from_a_pickle_bit_for_bit_and_holds_no_tensor(paramete
     assert np.diff(kept.history_["time"]).min() > 0
 
 
-def test_figures_of_a_stream_may_come_later_and_go():
-    X, y = regression(600)
-    model = GNRegressor(**PLAIN).partial_fit(X[:200], y[:200])
-    model.set_params(record_spectrum=True).partial_fit(X[200:400], y[200:400])
-    lowest = model.history_["min_eigenvalue"]
-    assert np.isnan(lowest[:-1]).all() and np.isfinite(lowest[-1])
-    history = model.set_params(record_spectrum=False).partial_fit(X[400:], y[400:]).history_
-    assert {len(values) for values in history.values()} == {4} and "min_eigenvalue" not in history
-
-
 def test_a_memory_map_is_read_block_by_block(tmp_path):
     X, y = regression(2000)
     on_disk = np.memmap(tmp_path / "X", dtype=np.float64, mode="w+", shape=X.shape)

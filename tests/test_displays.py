@@ -20,6 +20,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skgn import GNClassifier, GNRegressor
 from skgn.displays import ConvergenceDisplay, GridDisplay, RelevanceDisplay, SpectrumDisplay, UncertaintyDisplay
+from skgn.spectrum import SpectrumMonitor
 
 matplotlib.use("Agg")
 
@@ -52,7 +53,7 @@ def models():
     """One fit of every kind that the displays are drawn from."""
     plain = make_pipeline(StandardScaler(), GNRegressor(**PLAIN))
     return SimpleNamespace(
-        fixed=GNRegressor(**PLAIN, record_spectrum=True).fit(X, Y),
+        fixed=GNRegressor(**PLAIN).fit(X, Y),
         evidence=GNRegressor(**LINEAR).fit(X, Y),
         classifier=GNClassifier(**PLAIN, early_stopping=True).fit(X, Y > 0),
         pipeline=make_pipeline(StandardScaler(), GNRegressor(**LINEAR)).fit(X, Y),
@@ -263,11 +264,17 @@ class TestConvergence:
             ConvergenceDisplay.from_estimator(estimators, name=name)
 
 
+@pytest.fixture(scope="module")
+def recorded():
+    pytest.importorskip("sklearn.callback", reason="sklearn.callback comes with scikit-learn 1.9")
+    return GNRegressor(**PLAIN).set_callbacks(SpectrumMonitor()).fit(X, Y)
+
+
 class TestSpectrum:
     @pytest.mark.parametrize("x", ["iteration", "time"])
-    def test_lines_are_the_history(self, x, models):
-        history = models.fixed.history_
-        display = SpectrumDisplay.from_estimator(models.fixed, x=x)
+    def test_lines_are_the_history(self, x, recorded):
+        history = recorded.history_
+        display = SpectrumDisplay.from_estimator(recorded, x=x)
         assert_drawn(display.max_line_.get_ydata(), history["max_eigenvalue"])
         assert_drawn(display.damping_line_.get_ydata(), history["damping"])
         rounding = 2.0**-52 * history["max_eigenvalue"]
@@ -283,12 +290,12 @@ class TestSpectrum:
         assert "damping (0)" in [text.get_text() for text in display.ax_.get_legend().get_texts()]
 
     def test_without_a_recorded_spectrum_the_error_says_how_to_get_one(self, models):
-        with pytest.raises(ValueError, match=r"record_spectrum=False.*fit it again with record_spectrum=True"):
+        with pytest.raises(ValueError, match=r"fitted without skgn\.spectrum\.SpectrumMonitor.*fit it again with"):
             SpectrumDisplay.from_estimator(models.evidence)
 
-    def test_x_is_checked(self, models):
+    def test_x_is_checked(self, recorded):
         with pytest.raises(ValueError, match="x must be 'iteration' or 'time'"):
-            SpectrumDisplay.from_estimator(models.fixed, x="epoch")
+            SpectrumDisplay.from_estimator(recorded, x="epoch")
 
 
 class TestRelevance:

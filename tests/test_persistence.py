@@ -245,7 +245,7 @@ def test_what_is_absent_is_named_or_not_needed(case, monkeypatch):
 
 
 #: Parameters of that version that there are no more, with their defaults.
-REMOVED = {"step_size": 1.0}
+REMOVED = {"record_spectrum": False, "step_size": 1.0}
 
 
 def in_the_layout_of_0_1_0_dev0(model):
@@ -284,7 +284,7 @@ def test_a_model_of_the_first_version_without_a_part_is_refused(name):
         GNRegressor.__new__(GNRegressor).__setstate__(state)
 
 
-@pytest.mark.parametrize(("name", "value"), [("step_size", 0.5)])
+@pytest.mark.parametrize(("name", "value"), [("step_size", 0.5), ("record_spectrum", True)])
 def test_a_model_with_a_parameter_that_there_is_no_more_is_refused_unless_it_had_the_default(name, value):
     state = in_the_layout_of_0_1_0_dev0(trained("default")[0]) | {name: value}
     with pytest.raises(ValueError, match=f"with {name}={value}, which is no parameter of skgn {skgn.__version__}"):

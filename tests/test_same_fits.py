@@ -27,6 +27,7 @@ from skgn.damping import (
     ProportionalToGradient,
     ProportionalToLoss,
 )
+from skgn.spectrum import SpectrumMonitor
 
 STORED = Path(__file__).parent / "data" / "fits.json"
 
@@ -104,6 +105,11 @@ def in_a_cluster(name, target, n=60, **parameters):
     options = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
     with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
         return from_dask(getattr(dask, name)(**parameters, client=client), target, n).to_local()
+
+
+def with_spectrum(model):
+    pytest.importorskip("sklearn.callback", reason="sklearn.callback comes with scikit-learn 1.9")
+    return model.set_callbacks(SpectrumMonitor())
 
 
 class Follows:
@@ -216,10 +222,10 @@ CASES = {
     "batches, gain ratio": lambda: fit(
         GNRegressor(**ONE | {"max_iter": 3}, batch_size=30, damping=GainRatio(1.0)), "numbers", 150
     ),
-    "spectrum": lambda: fit(GNRegressor(**ONE, record_spectrum=True), "numbers"),
+    "spectrum": lambda: fit(with_spectrum(GNRegressor(**ONE)), "numbers"),
     "quantile": lambda: fit(GNRegressor(**TWO, loss="quantile", quantile=0.8), "numbers"),
     "cauchy": lambda: fit(GNRegressor(**ONE, loss="cauchy"), "heavy tails"),
-    "raw targets": lambda: fit(GNRegressor(**ONE, standardize=False), "numbers"),
+    "raw inputs": lambda: fit(GNRegressor(**ONE, standardize=False), "numbers"),
     "l2, twice": lambda: twice(GNClassifier(**ONE | L2), "classes"),
     "no hidden layer": lambda: fit(GNRegressor(**ONE | {"hidden_layer_sizes": ()}), "numbers"),
     "watched": lambda: watched(GNRegressor(**ONE), "numbers"),

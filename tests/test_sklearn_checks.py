@@ -38,7 +38,7 @@ CONFIGURATIONS = [
     # One check sets alpha=0.01, against which this damping is strong: 10 iterations would not do.
     {**SMALL, "damping": 1e-2, "max_iter": 100},
     # Surer of classes, float32 rounds a probability to 1 whose logarithm is not 0.
-    {**SMALL, "hidden_layer_sizes": (), "prior_groups": "unit"},
+    {**SMALL, "hidden_layer_sizes": (), "l2_regularization": 1e-2},
     {**SMALL, "hidden_layer_sizes": (8, 4)},
     {"l2_regularization": 1e-3, "n_estimators": 1, "max_iter": 10},
     {**SMALL, "dtype": "float32"},

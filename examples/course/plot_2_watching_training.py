@@ -15,6 +15,7 @@ from sklearn.model_selection import GridSearchCV, train_test_split
 
 from skgn import GNRegressor, diagnose
 from skgn.displays import ConvergenceDisplay, GridDisplay, SpectrumDisplay
+from skgn.spectrum import SpectrumMonitor
 
 # %%
 # Gauss-Newton in one step
@@ -75,13 +76,13 @@ display = ConvergenceDisplay.from_estimator(models)
 # How much is damped
 # ------------------
 # Damping is added to the eigenvalues of G. Directions whose eigenvalue is far above it move as in an undamped step,
-# those far below hardly at all. ``record_spectrum=True`` records the extremes. The smallest eigenvalue ends at rounding
-# error: there are directions in which the weights do not matter to these data. Damping and penalty are what makes the
-# system solvable there.
+# those far below hardly at all. The callback ``SpectrumMonitor`` records the extremes (scikit-learn 1.9 or later). The
+# smallest eigenvalue ends at rounding error: there are directions in which the weights do not matter to these data.
+# Damping and penalty are what makes the system solvable there.
 
-recorded = GNRegressor(**plain, record_spectrum=True).fit(X_train, y_train)
+recorded = GNRegressor(**plain).set_callbacks(SpectrumMonitor()).fit(X_train, y_train)
 display = SpectrumDisplay.from_estimator(recorded)
-low, high = (max(recorded.history_[f"{end}_eigenvalue"][-1], 0.0) for end in ("min", "max"))
+low, high = (recorded.history_[f"{end}_eigenvalue"][-1] for end in ("min", "max"))
 print(f"eigenvalues at the end: {low:.1e} to {high:.1e}, damping {recorded.damping_:.1e}")
 
 # %%
