@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.datasets import load_diabetes, make_friedman1
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.preprocessing import scale
 
 from skgn import GNRegressor, diagnose
 from skgn.displays import ConvergenceDisplay, GridDisplay, SpectrumDisplay
@@ -31,6 +32,7 @@ from skgn.spectrum import SpectrumMonitor
 # layers, regularisation and damping it arrives at the solution of ``numpy.linalg.lstsq``.
 
 X_linear, y_linear = load_diabetes(return_X_y=True)
+y_linear = scale(y_linear)  # as the network sees it
 linear = GNRegressor((), l2_regularization=0.0, damping=0.0, n_estimators=1, standardize=False).fit(X_linear, y_linear)
 A = np.column_stack([X_linear, np.ones(len(X_linear))])
 solution = np.linalg.lstsq(A, y_linear, rcond=None)[0]
