@@ -53,7 +53,6 @@ from .memory import Extent
 from .network import Network
 from .objective import Evaluation, Objective
 from .primal import Primal
-from .settings import Settings
 from .state import Linearisation, State, Step
 
 __all__ = ["BatchPass", "BatchSteps", "Batches", "Pass", "plan_batches"]
@@ -134,11 +133,11 @@ class Learned(NamedTuple):
         larger = rule.rejected(self.damping, iterate)
         return self._replace(length=0.5 * self.length) if larger is None else self._replace(damping=larger)
 
-    def accepted(self, rule: DampingRule, gain_ratio: float, iterate: Iterate, longest: float) -> Learned:
+    def accepted(self, rule: DampingRule, gain_ratio: float, iterate: Iterate) -> Learned:
         """Return what is known after a good step."""
         assert self.damping is not None
         damping = rule.accepted(self.damping, gain_ratio, iterate)
-        return self._replace(damping=damping, length=min(longest, 2 * self.length))
+        return self._replace(damping=damping, length=min(rule.step_size, 2 * self.length))
 
     def compared(self, slope: float, curvature: float, most_memory: float) -> Learned:
         """Move kappa towards steps of the best length on held-back batches."""
@@ -180,7 +179,6 @@ class BatchSteps:
     ----------
     rule : DampingRule
     plan : Batches
-    settings : Settings
     random_state : RandomState
     objective : Objective
         All rows, or those of a block.
@@ -192,17 +190,16 @@ class BatchSteps:
         self,
         rule: DampingRule,
         plan: Batches,
-        settings: Settings,
         random_state: np.random.RandomState,
         objective: Objective,
         total_weight: float,
     ) -> None:
         self.memory = DIRECTIONS[plan.solver].remembered()
         self._rule = rule.for_batches() if isinstance(rule, Adaptive) else rule
-        self._batch_size, self._step_size, self._random_state = plan.rows, settings.step_size, random_state
+        self._batch_size, self._random_state = plan.rows, random_state
         # The batches of a pass over all rows seen.
         self.most_memory = _MOST_MEMORY * len(self.batches(objective)) * (total_weight / objective.total_weight)
-        self.learned = Learned(None, _FIRST_MEMORY, self._step_size, 0.0, 0.0, 0)
+        self.learned = Learned(None, _FIRST_MEMORY, rule.step_size, 0.0, 0.0, 0)
 
     def arrays(self) -> dict[str, Any]:
         """Return memory and what has been learned, as NumPy arrays and plain values."""
@@ -299,7 +296,7 @@ class BatchSteps:
         if not good:
             self.learned = self.learned.rejected(self._rule, iterate)
             return here, gain, predicted
-        self.learned = self.learned.accepted(self._rule, gain, iterate, self._step_size)
+        self.learned = self.learned.accepted(self._rule, gain, iterate)
         return there, gain, predicted
 
     def _solve(self, gradient: Tensor, state: State) -> Tensor:

@@ -196,8 +196,8 @@ def _skill_finding(
     if gain > 0 and data.total < _FEW_ROWS:
         return Finding("skill", "unknown", numbers, text + "; too few rows to tell")
     if not data.model.standardize:
-        # Before all else: priors and the noise start from a unit scale.
-        advice = "standardize=True, as priors and noise start from inputs and a target of unit scale"
+        # Before all else: priors start from a unit scale.
+        advice = "standardize=True, as priors start from inputs of unit scale"
         return Finding("skill", f"no better than the {constant}", numbers, text, advice)
     advice = more_regularisation(data.model) or "check that the rows of X and y belong together, or find other features"
     return Finding("skill", f"no better than the {constant}", numbers, text, advice)

@@ -172,12 +172,10 @@ class Choices:
         """Fields of a :class:`~skgn.problem.Problem` that depend on the loss and the parameters, but on no data."""
         parameters = self.parameters
         settings = Settings(
-            step_size=float(parameters.step_size),
             max_iter=parameters.max_iter,
             tol=float(parameters.tol),
             n_iter_no_change=parameters.n_iter_no_change,
             project_readout=self._projects_readout,
-            record_spectrum=parameters.record_spectrum,
             report=_print_line if parameters.verbose else None,
         )
         return {
@@ -194,8 +192,7 @@ class Choices:
 
         The objective must be fixed. A warm start goes on from where it is.
         """
-        free = isinstance(self.parameters.damping, str) and self.parameters.step_size == 1
-        return self.fixed_l2 and free and not self.members
+        return self.fixed_l2 and isinstance(self.parameters.damping, str) and not self.members
 
 
 def _print_line(line: str) -> None:

@@ -29,11 +29,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .backend import available_memory, gigabytes, linear_algebra_device
 from .direction import Direction, RememberedDiagonal
 from .jacobian import Jacobian
 from .linear_algebra import to_solver
-from .memory import Extent, system_memory
+from .memory import Extent
 
 __all__ = ["ConjugateGradient", "forcing_term"]
 
@@ -115,16 +114,6 @@ class ConjugateGradient(Direction):
         scale = torch.where(self._diagonal > 0, self._diagonal, 1.0)
         x = _solve(self._product, gradient, scale, 0.0, _NORM_PRODUCTS)
         return math.sqrt(max(0.0, float(gradient @ x)))
-
-    def spectrum_matrix(self, jacobian: Jacobian, total_weight: float) -> Tensor:
-        need = system_memory(min(jacobian.shape))
-        available = available_memory(linear_algebra_device(jacobian.w.device))
-        if need > available:
-            raise ValueError(
-                f"Eigenvalues, for record_spectrum=True or by a damping rule, need {gigabytes(need)}, but "
-                f"{gigabytes(available)} are available; solver={self.name!r} does without both."
-            )
-        return super().spectrum_matrix(jacobian, total_weight)
 
     def _product(self, v: Tensor) -> Tensor:
         """Compute G v."""

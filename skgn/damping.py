@@ -4,7 +4,8 @@
 Levenberg-Marquardt flow, whose damping does not depend on single steps. A step fails if it does not lower the
 objective; the schedules then shorten it.
 
-A rule is a frozen description. Training hands it everything that changes, so that one rule may serve many fits.
+A rule is a frozen description. Training hands it everything that changes, so that one rule may serve many fits. Every
+rule also says which part of the Gauss-Newton step is taken, its ``step_size``.
 """
 
 from __future__ import annotations
@@ -49,7 +50,12 @@ class Iterate(NamedTuple):
 
 @runtime_checkable
 class DampingRule(Protocol):
-    """Methods that training calls on a damping rule."""
+    """Attribute and methods that training asks of a damping rule."""
+
+    @property
+    def step_size(self) -> float:
+        """Part of the Gauss-Newton step that is tried first, in (0, 1]."""
+        ...
 
     def initial(self, at: Iterate) -> float:
         """Return the damping of the first step."""
@@ -64,8 +70,19 @@ class DampingRule(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Rule:
+    """Base of the rules of this module."""
+
+    step_size: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.step_size, Real) or not 0 < self.step_size <= 1:
+            raise ValueError(f"step_size must be a finite number in (0, 1], got {self.step_size!r}.")
+
+
 @dataclass(frozen=True)
-class GainRatio:
+class GainRatio(_Rule):
     """Adapt the damping to the gain ratio, the actual over the predicted decrease of the objective.
 
     Parameters
@@ -76,6 +93,8 @@ class GainRatio:
         Factor on the damping after a rejected step.
     largest_decrease : float, default=0.2
         Smallest factor on the damping after an accepted step. The factor is ``1 - (2 gain - 1)^3`` in between.
+    step_size : float in (0, 1], default=1.0
+        Part of the Gauss-Newton step that is taken.
 
     References
     ----------
@@ -90,6 +109,7 @@ class GainRatio:
     _FLOOR = 1e-10
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _require("initial_fraction", self.initial_fraction, 0)
         _require("increase", self.increase, 1 + 1e-6)
         _require("largest_decrease", self.largest_decrease, 0, 1)
@@ -107,17 +127,20 @@ class GainRatio:
 
 @dataclass(frozen=True)
 class Adaptive(GainRatio):
-    """The rule that ``damping="adaptive"`` stands for: :class:`GainRatio`, with more damping for mini-batches."""
+    """The rule that ``damping="adaptive"`` stands for: :class:`GainRatio`, with more damping for mini-batches.
+
+    The parameters are those of :class:`GainRatio`. In mini-batches only ``step_size`` counts.
+    """
 
     def for_batches(self) -> GainRatio:
         """The rule for steps on mini-batches, which approaches the damping from above.
 
         A rejected step has cost its batch.
         """
-        return GainRatio(initial_fraction=1.0, largest_decrease=0.7)
+        return GainRatio(initial_fraction=1.0, largest_decrease=0.7, step_size=self.step_size)
 
 
-class _FollowsSchedule(ABC):
+class _FollowsSchedule(_Rule, ABC):
     """Base of the rules whose damping depends on the iterate only."""
 
     @abstractmethod
@@ -141,11 +164,20 @@ def _require(name: str, value: float, low: float, high: float = np.inf) -> None:
 
 @dataclass(frozen=True)
 class Constant(_FollowsSchedule):
-    """Keep the same damping at every step, as in the Levenberg-Marquardt flow; 0 is pure Gauss-Newton."""
+    """Keep the same damping at every step, as in the Levenberg-Marquardt flow.
+
+    Parameters
+    ----------
+    damping : float
+        0 is pure Gauss-Newton.
+    step_size : float in (0, 1], default=1.0
+        Part of the Gauss-Newton step that is taken. With small parts the weights follow the flow.
+    """
 
     damping: float
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _require("damping", self.damping, 0)
 
     def value(self, at: Iterate) -> float:
@@ -161,6 +193,8 @@ class GeometricDecay(_FollowsSchedule):
     start : float, default=1.0
     decay : float in [0, 1], default=0.5
     minimum : float, default=0.0
+    step_size : float in (0, 1], default=1.0
+        Part of the Gauss-Newton step that is taken.
     """
 
     start: float = 1.0
@@ -168,6 +202,7 @@ class GeometricDecay(_FollowsSchedule):
     minimum: float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _require("start", self.start, 0)
         _require("decay", self.decay, 0, 1)
         _require("minimum", self.minimum, 0)
@@ -180,12 +215,14 @@ class GeometricDecay(_FollowsSchedule):
 class ProportionalToLoss(_FollowsSchedule):
     """Set the damping to ``factor`` times the mean data loss.
 
-    The damping is large far from the optimum and vanishes as the network fits the data.
+    The damping is large far from the optimum and vanishes as the network fits the data. ``step_size`` in (0, 1] is the
+    part of the Gauss-Newton step that is taken.
     """
 
     factor: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _require("factor", self.factor, 0)
 
     def value(self, at: Iterate) -> float:
@@ -194,11 +231,15 @@ class ProportionalToLoss(_FollowsSchedule):
 
 @dataclass(frozen=True)
 class ProportionalToGradient(_FollowsSchedule):
-    """Set the damping to ``factor`` times the Euclidean norm of the objective's gradient."""
+    """Set the damping to ``factor`` times the Euclidean norm of the objective's gradient.
+
+    ``step_size`` in (0, 1] is the part of the Gauss-Newton step that is taken.
+    """
 
     factor: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _require("factor", self.factor, 0)
 
     def value(self, at: Iterate) -> float:
@@ -211,7 +252,8 @@ class ProportionalToCurvature(_FollowsSchedule):
 
     This is the curvature-aware rule. If e is the smallest eigenvalue, the slowest output mode of the flow decays at the
     rate e / (e + damping). A damping proportional to e makes that rate ``1 / (1 + factor)``, however small e is. Each
-    iteration costs an eigendecomposition of the system.
+    iteration costs an eigendecomposition of the system. ``step_size`` in (0, 1] is the part of the Gauss-Newton step
+    that is taken.
 
     References
     ----------
@@ -222,6 +264,7 @@ class ProportionalToCurvature(_FollowsSchedule):
     factor: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _require("factor", self.factor, 0)
 
     def value(self, at: Iterate) -> float:

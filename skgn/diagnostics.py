@@ -16,17 +16,17 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length
 
-from .backend import DTYPES, memory_budget, torch_threads
+from .backend import DTYPES, memory_budget
 from .calibration import more_regularisation, probability_findings, residual_findings
 from .classifier import GNClassifier
-from .direction import spectrum
 from .directions import lacking
 from .ensemble import Member
-from .estimator import fitted_likelihood, network_on
+from .estimator import fitted_likelihood
 from .fitted import best_of_search, feature_names, fitted_network
 from .memory import system_memory
 from .regressor import GNRegressor
 from .report import SHOWN, Finding, Report, counted
+from .spectrum import extreme_eigenvalues
 from .status import Status
 from .tables import column_features
 
@@ -84,8 +84,7 @@ def diagnose(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, verbo
         - from the fit: "convergence", "left_out" (``left_out_score_``), "weights" (the numbers of weights and
           of observations), "effective" (the weights that the data determine), "conditioning", and "features" (which
           are switched off). The eigenvalues belong to the smaller of the best member's Gram matrix and
-          kernel. With ``record_spectrum=True`` they are the last eigenvalues of the training. Otherwise they are
-          computed at the final weights on at most 2,000 rows of X.
+          kernel, at the final weights on at most 2,000 rows of X.
         - from X and y: "skill" (against a constant prediction), "noise" (regression), "outliers" and "calibration".
           The residuals of a regression are divided by their predicted standard deviations. The confidence of a
           classifier is the probability of the class that it predicts.
@@ -296,7 +295,7 @@ def _effective(case: _Case) -> Finding:
 
 def _conditioning(case: _Case) -> Finding:
     model, member = case.model, case.member
-    lowest, highest, source = _extreme_eigenvalues(case)
+    lowest, highest, n_rows = _extreme_eigenvalues(case)
     # The weakest prior precision; a float l2 gives it to every weight. A fit without iterations has no damping.
     shift = min(float(a.min()) for a in member.precision) + (model.damping_ if math.isfinite(model.damping_) else 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -309,11 +308,12 @@ def _conditioning(case: _Case) -> Finding:
         "shift": shift,
         "condition": condition,
         "damped_condition": damped,
-        "source": source,
+        "n_rows": n_rows,
     }
-    if source == "none":
-        text = "unknown: the system is large, record_spectrum=True would tell"
+    if n_rows == 0:
+        text = "unknown: the system is large, skgn.spectrum.extreme_eigenvalues would tell"
         return Finding("conditioning", "unknown", numbers, text)
+    source = f"{counted(n_rows, 'row')} of X"
     eps = float(torch.finfo(DTYPES[model.dtype]).eps)
     text = f"eigenvalues {lowest:.2g} to {highest:.2g} ({source}); condition with prior + damping {damped:.0e}"
     if model.damping_ > highest and (not isinstance(model.damping, str) or not Status(model.status_).converged):
@@ -334,25 +334,14 @@ def _less_damping(model: GNRegressor | GNClassifier, highest: float) -> str | No
     return None if model.standardize else "standardize=True"
 
 
-def _extreme_eigenvalues(case: _Case) -> tuple[float, float, str]:
-    """Extreme eigenvalues of the smaller of G and kernel of the best member, and the data that they come from."""
-    model, member = case.model, case.member
-    history = model.history_
-    if "max_eigenvalue" in history:
-        # The weights are not the last ones if the evidence or the validation loss was better before.
-        kept = [-1, *np.flatnonzero(history["loss"] == model.loss_)][-1]
-        lowest, highest = (float(history[name][kept]) for name in ("min_eigenvalue", "max_eigenvalue"))
-        return max(lowest, 0.0), highest, "training"
+def _extreme_eigenvalues(case: _Case) -> tuple[float, float, int]:
+    """Extreme eigenvalues of the best member on at most so many rows of X, and their number; nan and 0 if unknown."""
     some = np.unique(np.linspace(0, len(case.y) - 1, min(len(case.y), _SPECTRUM_ROWS)).astype(int))
-    size = min(member.network.n_weights, len(some) * case.columns)
+    size = min(case.member.network.n_weights, len(some) * case.columns)
     if size > _SPECTRUM_SIZE or system_memory(size) > memory_budget():
-        return math.nan, math.nan, "none"
+        return math.nan, math.nan, 0
     X = _safe_indexing(case.X, some)
-    with torch_threads(0.0), torch.no_grad():
-        objective, w = network_on(model, X, case.y[some], case.weight[some], fitted_likelihood(model))
-        jacobian = objective.jacobian(objective.evaluate(w))
-        lowest, highest = spectrum(jacobian, None, objective.total_weight)
-    return max(lowest, 0.0), highest, f"{counted(len(some), 'row')} of X"
+    return *extreme_eigenvalues(case.model, X, case.y[some], case.weight[some]), len(some)
 
 
 def _features(case: _Case, others: tuple[Finding, ...]) -> Finding:

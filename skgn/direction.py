@@ -19,9 +19,10 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from .backend import available_memory, gigabytes, linear_algebra_device
 from .jacobian import Jacobian
 from .linear_algebra import to_solver
-from .memory import Extent
+from .memory import Extent, system_memory
 from .network import Network
 
 __all__ = ["Direction", "Remembered", "RememberedDiagonal", "smallest_eigenvalue", "spectrum", "unit_precision"]
@@ -211,7 +212,7 @@ def spectrum(jacobian: Jacobian, direction: Direction | None, total_weight: floa
     Raises
     ------
     ValueError
-        If this matrix exceeds the available memory, as it may with conjugate gradients.
+        If this matrix exceeds the available memory.
     """
     rows, P = jacobian.shape
     if direction is None:
@@ -237,5 +238,11 @@ def unit_precision(network: Network, like: Tensor) -> list[Tensor]:
 
 def _smaller_system(jacobian: Jacobian, total_weight: float) -> Tensor:
     rows, P = jacobian.shape
+    need, available = system_memory(min(rows, P)), available_memory(linear_algebra_device(jacobian.w.device))
+    if need > available:
+        raise ValueError(
+            f"Eigenvalues of a matrix of {min(rows, P)} rows need {gigabytes(need)}, but {gigabytes(available)} are "
+            "available: take fewer samples or weights, or a damping rule that asks for no eigenvalue."
+        )
     matrix = jacobian.kernel(unit_precision(jacobian.network, jacobian.w)) if rows < P else jacobian.gram()
     return to_solver(matrix) / total_weight

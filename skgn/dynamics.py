@@ -5,9 +5,9 @@
     Levenberg-Marquardt flow    dw/dt = -(G(w) + damping I)^-1 grad F(w)
 
 With a float ``l2_regularization``, F contains l2/2 ||w||^2, and G + l2 I replaces G. `GNRegressor` and `GNClassifier`
-train by Euler's method for the last two flows, with step length 1 (``step_size``). In the space of network outputs the
-Gauss-Newton flow follows the gradient of the loss, projected onto what the network can reach. It is a Riemannian
-gradient flow, whose rate does not depend on the conditioning of G.
+train by Euler's method for the last two flows. The ``step_size`` of the damping rule is the step length. In the space
+of network outputs the Gauss-Newton flow follows the gradient of the loss, projected onto what the network can reach. It
+is a Riemannian gradient flow, whose rate does not depend on the conditioning of G.
 
 The flows follow the theory: they use all rows and do not re-estimate precisions. They are meant for small networks
 whose every move is to be looked at.
@@ -70,10 +70,10 @@ class Trajectory:
     Attributes
     ----------
     times : ndarray of shape (m,)
-        A step of Gauss-Newton training with ``step_size=h`` takes time h.
+        A step of Gauss-Newton training takes the time ``step_size`` of its damping rule.
     outputs : ndarray of shape (m, n, k)
-        Network outputs on the rows of positive weight, in their order. For a regressor that standardises they are in
-        units of the standardised target; for a classifier they are logits.
+        Network outputs on the rows of positive weight, in their order. For a regressor they are in units of the
+        standardised target; for a classifier they are logits.
     loss : ndarray of shape (m,)
         Weighted mean data loss; for a regressor half the squared error.
     excess_loss : ndarray of shape (m,)

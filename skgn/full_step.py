@@ -55,7 +55,7 @@ class FullStep:
                 return step
         iterate, gradient = linearisation.iterate(state), linearisation.gradient(state)
         noise = state.objective.rounding_error(iterate.objective)
-        damping, length = state.damping, self.settings.step_size
+        damping, length = state.damping, self.rule.step_size
         assert damping is not None
         solved: Tensor | None = None
         for _ in range(_MAX_TRIES):

@@ -9,20 +9,18 @@ import numpy as np
 from torch import Tensor
 
 from .damping import Iterate
-from .direction import spectrum
-from .settings import Settings
 from .state import Linearisation, State
 
 __all__ = ["as_arrays", "as_rows", "figures", "line"]
 
 
 def figures(
-    state: State, linearisation: Linearisation, iterate: Iterate, first: Tensor, seconds: float, settings: Settings
+    state: State, linearisation: Linearisation, iterate: Iterate, first: Tensor, seconds: float
 ) -> dict[str, float]:
     """Make the row of a state; what is not known is nan. ``first`` are the weights that training began with."""
     step, noise = state.step, state.noise_variance
     damping, gain_ratio, norm = (None, None, None) if step is None else (step.damping, step.gain_ratio, step.norm)
-    row = {
+    return {
         "objective": iterate.objective,
         "loss": iterate.loss,
         "gradient_norm": iterate.gradient_norm,
@@ -36,11 +34,6 @@ def figures(
         "noise_std": math.nan if noise is None else math.sqrt(float(noise.mean())),
         "time": seconds,
     }
-    if settings.record_spectrum:
-        row["min_eigenvalue"], row["max_eigenvalue"] = spectrum(
-            linearisation.jacobian, linearisation.direction, linearisation.total_weight
-        )
-    return row
 
 
 def _known(value: float | None) -> float:
@@ -58,9 +51,9 @@ def line(n_iter: int, row: Mapping[str, float]) -> str:
 def as_arrays(rows: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
     """Return a history as arrays of equal length, by name.
 
-    Entry 0 is the starting point, whose step figures are nan. Figures that an earlier row lacks are nan too.
+    Entry 0 is the starting point, whose step figures are nan.
     """
-    return {name: np.array([row.get(name, math.nan) for row in rows]) for name in rows[-1]}
+    return {name: np.array([row[name] for row in rows]) for name in rows[-1]}
 
 
 def as_rows(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, float], ...]:

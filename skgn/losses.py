@@ -16,7 +16,8 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from .target_scalers import FitScaler, TargetScaling, count_scaler, log_scaler, standard_scaler
+from .preprocessing import TargetScaler
+from .target_scalers import FitScaler, TargetScaling, count_scaler, log_scaler
 
 __all__ = [
     "REGRESSION",
@@ -53,7 +54,7 @@ class Loss(ABC):
     target_kind: ClassVar[str] = "values"
 
     #: Finds the scaler of the targets of a fit.
-    fit_scaler: ClassVar[FitScaler] = staticmethod(standard_scaler)
+    fit_scaler: ClassVar[FitScaler] = staticmethod(TargetScaler.fit)
 
     #: Whether the noise has a scale, which is estimated. Without one, ``exp(-value)`` is a likelihood.
     has_scale: ClassVar[bool] = False

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
 from .activations import ACTIVATIONS
@@ -38,14 +38,9 @@ class Parameters(BaseEstimator):
         "network": [nn.Module, None],
         "alpha": [Interval(Real, 0, None, closed="neither")],
         "init": [StrOptions({"random", "symmetric", "centered"})],
-        "damping": [
-            StrOptions({"adaptive"}),
-            Interval(Real, 0, None, closed="left"),
-            HasMethods(["initial", "accepted", "rejected"]),
-        ],
-        "step_size": [Interval(Real, 0, 1, closed="right")],
+        "damping": [StrOptions({"adaptive"}), Interval(Real, 0, None, closed="left"), DampingRule],
         "l2_regularization": [StrOptions({"evidence"}), Interval(Real, 0, None, closed="left")],
-        "prior_groups": [StrOptions({"auto", "feature", "layer", "shared", "unit"})],
+        "prior_groups": [StrOptions({"auto", "feature", "layer", "shared"})],
         "n_estimators": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "solver": [StrOptions({"auto", *DIRECTIONS})],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
@@ -60,7 +55,6 @@ class Parameters(BaseEstimator):
         "warm_start": ["boolean"],
         "device": [str],
         "dtype": [StrOptions(set(DTYPES))],
-        "record_spectrum": ["boolean"],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -75,7 +69,6 @@ class Parameters(BaseEstimator):
         alpha: float,
         init: str,
         damping: str | float | DampingRule,
-        step_size: float,
         l2_regularization: str | float,
         prior_groups: str,
         n_estimators: int | str,
@@ -92,7 +85,6 @@ class Parameters(BaseEstimator):
         warm_start: bool,
         device: str,
         dtype: str,
-        record_spectrum: bool,
         n_jobs: int | None,
         random_state: int | np.random.RandomState | None,
         verbose: int | bool,
@@ -104,7 +96,6 @@ class Parameters(BaseEstimator):
         self.alpha = alpha
         self.init = init
         self.damping = damping
-        self.step_size = step_size
         self.l2_regularization = l2_regularization
         self.prior_groups = prior_groups
         self.n_estimators = n_estimators
@@ -121,7 +112,6 @@ class Parameters(BaseEstimator):
         self.warm_start = warm_start
         self.device = device
         self.dtype = dtype
-        self.record_spectrum = record_spectrum
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -159,5 +149,5 @@ def _check_beside_network(parameters: Parameters) -> None:
     if parameters.prior_groups == "feature":
         raise ValueError(
             "prior_groups='feature' needs to know which weights belong to a feature; with network= use 'layer' "
-            "(a precision for each parameter of the module), 'shared', 'unit' or 'auto'."
+            "(a precision for each parameter of the module), 'shared' or 'auto'."
         )

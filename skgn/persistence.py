@@ -2,8 +2,9 @@
 
 Pickle, joblib, skops and :mod:`copy` all ask an estimator for its state and hand the state to a new one. So this module
 serves each of them. Old models are loaded where that is sound. Parameters that the older version did not have take
-their defaults; members without weights get equal weights. If anything else is missing, an error names it at once, not
-at the first prediction.
+their defaults; members without weights get equal weights. Parameters that the older version had in addition are dropped
+if they had their defaults. If anything else is missing, or of no meaning any more, an error names it at once, not at
+the first prediction.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ SKOPS_TRUSTED = [
     "sklearn.model_selection._split.KFold",
     "skgn.candidates.Start",
     "skgn.classifier.GNClassifier",
+    "skgn.damping.Adaptive",
     "skgn.damping.Constant",
     "skgn.damping.GainRatio",
     "skgn.damping.GeometricDecay",
@@ -64,6 +66,9 @@ SKOPS_TRUSTED = [
 
 _STAMP = "_skgn_version"
 
+#: Parameters that earlier versions had, with their defaults.
+_REMOVED = {"record_spectrum": False, "step_size": 1.0}
+
 
 class OtherVersionWarning(InconsistentVersionWarning):
     """Warning that another version of skgn stored the model.
@@ -93,6 +98,13 @@ class Persistent(BaseEstimator):
         if stored_by != _version():
             versions = {"original_sklearn_version": stored_by, "current_sklearn_version": _version()}
             warnings.warn(OtherVersionWarning(estimator_name=name, **versions), stacklevel=2)
+        removed = {key: state.pop(key) for key in _REMOVED.keys() & state.keys()}
+        refused = ", ".join(f"{key}={value!r}" for key, value in sorted(removed.items()) if value != _REMOVED[key])
+        if refused:
+            raise ValueError(
+                f"This {name} was stored by skgn {stored_by} with {refused}, which is no parameter of skgn "
+                f"{_version()}. Load it with the version it was stored by, or fit it anew."
+            )
         state = parameter_defaults(type(self)) | state
         _gather_parts(state)
         if "estimators_" in state:

@@ -62,7 +62,11 @@ class GNRegressor(RegressorMixin, BaseGN):
 
         "poisson" is for counts (``y >= 0``), "gamma" for positive y with constant relative noise (``y > 0``). Both are
         half the deviance of the distribution, with a log link. The network's output is the logarithm of the mean of y,
-        relative to the mean of all y; with ``standardize=False`` it is relative to 1. Predictions are means.
+        relative to the mean of all y. Predictions are means.
+
+        Every loss scales the target: by its mean and standard deviation, but "huber", "cauchy" and "quantile" by its
+        median and interquartile range. "gamma" divides it by its mean. Counts ("poisson") stay as they are: their mean
+        is an offset of the output.
     quantile : float in (0, 1), default=0.5
         The quantile that ``loss="quantile"`` predicts. This part of the observations lies below the prediction.
     alpha : float, default=1.0
@@ -75,26 +79,25 @@ class GNRegressor(RegressorMixin, BaseGN):
     damping : "adaptive", float or damping rule, default="adaptive"
         Damping of the Gauss-Newton system. "adaptive" adapts the damping to the gain ratio. A float keeps it constant,
         as in the Levenberg-Marquardt flow. 0 is pure Gauss-Newton; where the system is singular, it takes the shortest
-        step. A rule is an object of :mod:`skgn.damping`, or one of your own with the same methods. A step that does not
+        step. A rule is an object of :mod:`skgn.damping`, or one of your own with the same methods. Its ``step_size`` is
+        the part of the Gauss-Newton step that is taken: 1, or less to follow the continuous flow. A step that does not
         lower the objective is retried with more damping if the damping adapts, and is shortened otherwise.
 
         "adaptive" also takes two short cuts to the minimum where the objective is fixed: with a float
-        ``l2_regularization``, ``step_size=1`` and no warm start. First, the fit solves the readout for the hidden
+        ``l2_regularization`` and no warm start. First, the fit solves the readout for the hidden
         layers (variable projection) at the start and after every step. Second, training begins on a part of the samples
         where there are at least 16 for each weight, and at least 1,000. In mini-batches it starts with more damping and
         lowers it more slowly. ``skgn.damping.GainRatio()`` is the same rule without any of this.
-    step_size : float in (0, 1], default=1.0
-        Fraction of the Gauss-Newton step that is taken. Small values follow the continuous flow.
     l2_regularization : "evidence" or float >= 0, default="evidence"
         "evidence" estimates one precision for each prior group and the noise level while training, without a validation
         set. A float is the l2 of the objective ``mean loss + l2 / 2 * ||w||^2``, where w holds all weights, biases
         included.
-    prior_groups : {"auto", "feature", "layer", "shared", "unit"}, default="auto"
+    prior_groups : {"auto", "feature", "layer", "shared"}, default="auto"
         Which weights share an estimated precision. "feature" gives the first-layer weights of each feature a precision
         of their own (automatic relevance determination). Periodic inputs and categories then have a precision for each
         of their columns. "layer" gives all first-layer weights one precision, "shared" all weights of the network.
-        "unit" estimates no precision and sets each to 1. "auto" trains members of both "feature" and "layer", and of
-        "layer" only where nothing is compared (a float ``l2_regularization``, :meth:`partial_fit`).
+        "auto" trains members of both "feature" and "layer", and of "layer" only where nothing is compared (a float
+        ``l2_regularization``, :meth:`partial_fit`).
     n_estimators : int or "auto", default="auto"
         Number of networks whose predictions are averaged with ``weights_``. What the parameters leave open comes in all
         kinds, so that members complement each other. That is the scaling of the inputs with its hidden layers, the
@@ -128,15 +131,15 @@ class GNRegressor(RegressorMixin, BaseGN):
         ``status_`` is then "max_time". Members share the time; a member that has hardly begun is left out. The
         posterior and the left-out samples take further time after the training, about two iterations a member.
     tol : float, default=1e-3
-        Tolerance of the tests of convergence. With a float ``l2_regularization``, training has converged when actual
-        and predicted decrease stay below tol for ``n_iter_no_change`` iterations, relative to the objective. It has
-        also converged when the gradient falls below tol^2 in relative terms. With evidence, training has converged when
-        the log evidence has not risen by tol per sample for twice as many iterations. If the evidence has fallen since
-        its peak, the fit keeps the weights of the peak.
+        Training stops after ``n_iter_no_change`` iterations without progress of more than ``tol``, relative to the
+        scale of what gets better. With a float ``l2_regularization`` the objective gets better, relative to its value.
+        With early stopping it is the validation loss, relative to its lowest value. With evidence it is the log
+        evidence, relative to a nat a sample (without a noise level to at most 20 sqrt(n) nats for n samples). It has up
+        to twice as many iterations. If the evidence has fallen since its peak, the fit keeps the weights of the peak.
     early_stopping : bool, default=False
-        Stop each member when its loss on a validation set has not fallen by ``tol``, in relative terms, for
-        ``n_iter_no_change`` iterations. The member then goes back to the weights where that loss was lowest. This is
-        useful with a float ``l2_regularization`` above all: the evidence needs no validation set.
+        Stop each member when its loss on a validation set makes no more progress (see ``tol``). The member then goes
+        back to the weights where that loss was lowest. This is useful with a float ``l2_regularization`` above all: the
+        evidence needs no validation set.
     validation_fraction : float, default=0.1
         Part of the rows that ``early_stopping=True`` keeps for validation, unless ``fit`` is given a validation set.
         Equal rows stay together.
@@ -148,9 +151,7 @@ class GNRegressor(RegressorMixin, BaseGN):
         and clips them at two ranges beyond the values seen. "rank" replaces the values by the normal scores z of their
         ranks. "periodic" takes these scores and adds sin 2z and cos 2z for features of three values or more. True is
         "robust". A part of the members then has "periodic", where hidden layers have up to 1,000 weights and
-        ``l2_regularization`` is no float. Unless ``standardize`` is False, the target is scaled too: by its mean and
-        standard deviation. The losses "huber", "cauchy" and "quantile" scale it by its median and interquartile range;
-        "gamma" divides it by its mean. Counts ("poisson") stay as they are: their mean is an offset of the output.
+        ``l2_regularization`` is no float. With False the inputs stay as they are.
     categorical_features : "from_dtype", array-like of int, bool or str, or None, default="from_dtype"
         The features that are categories: by position, as a mask, or by name in a data frame (pandas, polars, pyarrow).
         "from_dtype" takes the columns of a data frame that hold categories, enumerations, strings, or objects other
@@ -173,8 +174,6 @@ class GNRegressor(RegressorMixin, BaseGN):
     dtype : {"float64", "float32"}, default="float64"
         Precision of network outputs and Jacobian products in training. Linear systems and predictions are always
         float64.
-    record_spectrum : bool, default=False
-        Add the extreme eigenvalues of the smaller of Gram matrix and kernel to ``history_``.
     n_jobs : int, default=None
         Number of candidates that train at once, under any backend of joblib. Each candidate trains in a thread of its
         own, with one torch thread.
@@ -303,7 +302,6 @@ class GNRegressor(RegressorMixin, BaseGN):
         alpha: float = 1.0,
         init: str = "random",
         damping: str | float | DampingRule = "adaptive",
-        step_size: float = 1.0,
         l2_regularization: str | float = "evidence",
         prior_groups: str = "auto",
         n_estimators: int | str = "auto",
@@ -320,7 +318,6 @@ class GNRegressor(RegressorMixin, BaseGN):
         warm_start: bool = False,
         device: str = "auto",
         dtype: str = "float64",
-        record_spectrum: bool = False,
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int | bool = 0,
@@ -333,7 +330,6 @@ class GNRegressor(RegressorMixin, BaseGN):
             alpha=alpha,
             init=init,
             damping=damping,
-            step_size=step_size,
             l2_regularization=l2_regularization,
             prior_groups=prior_groups,
             n_estimators=n_estimators,
@@ -350,7 +346,6 @@ class GNRegressor(RegressorMixin, BaseGN):
             warm_start=warm_start,
             device=device,
             dtype=dtype,
-            record_spectrum=record_spectrum,
             n_jobs=n_jobs,
             random_state=random_state,
             verbose=verbose,

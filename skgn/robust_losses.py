@@ -15,7 +15,8 @@ from scipy.stats import norm, t
 from torch import Tensor
 
 from .losses import Loss, NoiseLoss, geometric_mean, relative
-from .target_scalers import FitScaler, TargetScaling, robust_scaler, standard_scaler
+from .preprocessing import TargetScaler
+from .target_scalers import FitScaler, TargetScaling, robust_scaler
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -95,7 +96,7 @@ class StudentTLoss(_Reweighted):
     """
 
     name, distribution, label = "student_t", "student_t", "Student-t"
-    fit_scaler: ClassVar[FitScaler] = staticmethod(standard_scaler)
+    fit_scaler: ClassVar[FitScaler] = staticmethod(TargetScaler.fit)
     # Of 8 degrees of freedom, weights change little with the scale.
     renews_gradient = False
 

@@ -152,9 +152,7 @@ class Rows(TrainingRows):
         # each part of the rows has another code for it, and the spread of these codes is noise.
         later = self.encoded(table) if table.is_cross_fitted else rows
         table = table.with_scalings(choices.scalings, later.X, later.weight, choices.paths)
-        standardize = bool(choices.parameters.standardize)
-        target = target.with_scaler(lambda loss: loss.fit_scaler(rows.Y, rows.weight, standardize))
-        return table, target, rows
+        return table, target.with_scaler(lambda loss: loss.fit_scaler(rows.Y, rows.weight)), rows
 
     def problem(
         self, table: Table, target: Target, starts: Sequence[Start], choices: Choices, held_out: Rows | None = None

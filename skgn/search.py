@@ -331,7 +331,6 @@ class Search:
         steps = BatchSteps(
             rule,
             plan.batches[start.network],
-            settings,
             np.random.RandomState(start.seed),
             state.objective,
             state.objective.total_weight,

@@ -1,4 +1,4 @@
-"""Settings that the trainings of a fit share: how long and how strictly to train, and what to record."""
+"""Settings that the trainings of a fit share: how long and how strictly to train, and what to report."""
 
 from __future__ import annotations
 
@@ -17,12 +17,10 @@ class Settings:
     the first steps overfit. A classifier that begins with a readout fitted to random features moves these too little.
     """
 
-    step_size: float = 1.0
     max_iter: int = 100
     tol: float = 1e-4
     n_iter_no_change: int = 10
     project_readout: bool = False
-    record_spectrum: bool = False
     report: Callable[[str], None] | None = None
 
     def named(self, kind: str, number: int, count: int) -> Settings:

@@ -11,7 +11,11 @@ class Status(str, Enum):
     """Status of a training; its value is the plain word that estimators and stored models hold."""
 
     RUNNING = "running", False, "Training has not ended."
-    GRADIENT = "gradient", True, "Converged: the gradient vanishes to within tol^2, relative to the objective."
+    GRADIENT = (
+        "gradient",
+        True,
+        "Converged: the gradient promises no decrease above the rounding error of the objective.",
+    )
     DECREASE = (
         "decrease",
         True,

@@ -1,9 +1,12 @@
 """When a training ends by itself: it has converged, or its validation loss or evidence no longer gets better.
 
-The objective of a fixed prior stays the same, and its gradient and decrease tell. With a validation set training stops
-early. It ends once the validation loss no longer falls, at the weights where that loss was lowest. Without one, but
-with evidence, it ends at the weights of the highest evidence, if the evidence has fallen since. The evidence of
-flexible networks falls while they go on to fit the noise.
+Each rule asks for progress that counts: more than ``tol``, relative to a scale. The objective of a fixed prior stays
+the same, and its decrease is the progress. With a validation set training stops early. It ends once the validation loss
+no longer falls, at the weights where that loss was lowest. Without one, but with evidence, it ends at the weights of
+the highest evidence, if the evidence has fallen since. The evidence of flexible networks falls while they go on to fit
+the noise.
+
+Where rounding errors leave nothing to gain, training with a fixed prior ends at once, whatever ``tol`` is.
 """
 
 from __future__ import annotations
@@ -55,25 +58,25 @@ def to_go_back_to(state: State) -> State | None:
 
 
 def _judged_by_objective(state: State, iterate: Iterate, settings: Settings) -> State:
-    """Judge by gradient and decrease, where the objective stays the same, and by the number of iterations."""
-    tol, F, step, quiet = settings.tol, abs(iterate.objective), state.step, state.quiet
+    """Judge by the decrease, where the objective stays the same, and by the number of iterations."""
+    F, step, quiet = abs(iterate.objective), state.step, state.quiet
     status = Status.MAX_ITER if state.n_iter >= settings.max_iter else Status.RUNNING
     if not state.prior.has_evidence:
-        scale = max(1.0, float(state.at.w.norm()))
-        if iterate.gradient_norm * scale <= tol**2 * F:
+        noise = state.objective.rounding_error(F)
+        # With a curvature of F / ||w||^2, the decrease that the gradient promises is the square over F.
+        if (iterate.gradient_norm * max(1.0, float(state.at.w.norm()))) ** 2 <= noise * F:
             status = Status.GRADIENT
-        elif step is not None and step.predicted <= state.objective.rounding_error(F):
+        elif step is not None and step.predicted <= noise:
             status = Status.PRECISION
         elif step is not None:
-            quiet = quiet + 1 if step.possible <= tol * F else 0
+            quiet = 0 if _counts(step.possible, F, settings) else quiet + 1
             status = Status.DECREASE if quiet >= settings.n_iter_no_change else status
     return replace(state, status=status, quiet=quiet)
 
 
 def _judged_by_validation(state: State, settings: Settings) -> State:
     """Keep the state of the lowest validation loss; stop if it has not fallen for long."""
-    lowest = math.inf if state.best is None else _criterion(state.best)
-    better = _criterion(state) < (1 - settings.tol) * lowest
+    better = state.best is None or _counts(_gain(state, state.best), abs(_criterion(state.best)), settings)
     return _with_patience(_with_best(state), better, Status.VALIDATION, settings.n_iter_no_change)
 
 
@@ -82,14 +85,18 @@ def _judged_by_evidence(state: State, settings: Settings) -> State:
 
     If the noise level is not the most likely one, the last weights are kept once the evidence has settled.
     """
-    tolerance = settings.tol * _evidence_scale(state)
+    scale = _evidence_scale(state)
     if not state.objective.data_loss.most_likely_scale:
         moved = abs(state.history[-1]["log_evidence"] - state.history[-2]["log_evidence"])
-        return _with_patience(state, not moved <= tolerance, Status.EVIDENCE, settings.n_iter_no_change)
-    lowest = math.inf if state.best is None else _criterion(state.best)
-    better = _criterion(state) < lowest - tolerance
+        return _with_patience(state, _counts(moved, scale, settings), Status.EVIDENCE, settings.n_iter_no_change)
+    better = state.best is None or _counts(_gain(state, state.best), scale, settings)
     patience = _EVIDENCE_PATIENCE * settings.n_iter_no_change
     return _with_patience(_with_best(state), better, Status.EVIDENCE, patience)
+
+
+def _counts(progress: float, scale: float, settings: Settings) -> bool:
+    """Whether progress counts: more than the part ``tol`` of its scale."""
+    return progress > settings.tol * scale
 
 
 def _is_validated(state: State) -> bool:
@@ -100,6 +107,11 @@ def _criterion(state: State) -> float:
     """What decides on the best state, the lowest: the validation loss, or else minus the log evidence."""
     row = state.history[-1]
     return row["validation_loss"] if _is_validated(state) else -row["log_evidence"]
+
+
+def _gain(state: State, best: State) -> float:
+    """By how much a state is better than the best one before."""
+    return _criterion(best) - _criterion(state)
 
 
 def _with_best(state: State) -> State:
@@ -116,7 +128,7 @@ def _with_patience(state: State, better: bool, reason: Status, patience: int) ->
 
 
 def _evidence_scale(state: State) -> float:
-    """Nats of log evidence that ``tol`` is relative to: one for each sample.
+    """Scale of the log evidence, in nats: one for each sample.
 
     Many samples of a log loss count less, like the standard deviation of the log likelihood. There a network of
     some hundred weights goes on learning while the mean hardly moves (docs/benchmarks.md).

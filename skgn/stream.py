@@ -91,7 +91,7 @@ def _begin(problem: Problem, plan: Plan, stream: Stream, settings: Settings) -> 
     start, state = stream.start, _state(problem, plan.rows, stream)
     random_state = np.random.RandomState([start.seed, stream.n_blocks])
     batches, total_weight = plan.batches[start.network], state.estimates.total_weight
-    steps = BatchSteps(problem.rule, batches, settings, random_state, state.objective, total_weight)
+    steps = BatchSteps(problem.rule, batches, random_state, state.objective, total_weight)
     if stream.steps is not None:
         steps.restore(stream.steps, state.at.w)
     seconds = state.history[-1]["time"] if state.history else 0.0

@@ -25,30 +25,23 @@ __all__ = [
     "count_scaler",
     "log_scaler",
     "robust_scaler",
-    "standard_scaler",
 ]
 
 #: Interquartile range of the standard normal distribution.
 _NORMAL_RANGE = 1.349
-
-#: Spreads beyond these have no squares in float64.
-_LEAST_SPREAD, _MOST_SPREAD = 1e-100, 1e100
 
 
 @dataclass
 class RobustTargetScaler(TargetScaler):
     """Each target less its weighted median, over its interquartile range in that of the standard normal distribution.
 
-    Where more than half of the targets are one value, by mean and standard deviation. ``spread`` (k,) is the range of
-    the transformed targets: 1, or where they are left as they are their own.
+    Where more than half of the targets are one value, by mean and standard deviation.
     """
-
-    spread: np.ndarray
 
     @property
     def initial_scale(self) -> np.ndarray:
-        """The spread, where the noise begins."""
-        return self.spread
+        """The spread of the transformed targets, where the noise begins."""
+        return np.ones_like(self.scale)
 
 
 @dataclass
@@ -97,41 +90,32 @@ class LogTargetScaler:
 #: What turns targets (n, k) into those of a network, and outputs of members into means and variances of the target.
 TargetScaling = TargetScaler | LogTargetScaler
 
-#: From targets (n, k), their weights (n,) and ``standardize`` to the scaler of a fit.
-FitScaler = Callable[[np.ndarray, np.ndarray, bool], TargetScaling]
+#: From targets (n, k) and their weights (n,) to the scaler of a fit.
+FitScaler = Callable[[np.ndarray, np.ndarray], TargetScaling]
 
 
-def standard_scaler(Y: np.ndarray, weight: np.ndarray, standardize: bool) -> TargetScaler:
-    """Fit to (n, k) targets by mean and standard deviation, or without ``standardize`` leave them as they are."""
-    return TargetScaler.fit(Y, weight) if standardize else TargetScaler.identity(Y.shape[1])
-
-
-def robust_scaler(Y: np.ndarray, weight: np.ndarray, standardize: bool) -> RobustTargetScaler:
-    """Fit to (n, k) targets by median and interquartile range; without ``standardize`` find their spread only."""
+def robust_scaler(Y: np.ndarray, weight: np.ndarray) -> RobustTargetScaler:
+    """Fit to (n, k) targets by median and interquartile range."""
     low, median, high = (weighted_quantile(Y, weight, q) for q in (0.25, 0.5, 0.75))
     plain = TargetScaler.fit(Y, weight)
     spread = (high - low) / _NORMAL_RANGE
     wide = spread > 0
-    centre, scale = np.where(wide, median, plain.mean), np.where(wide, spread, plain.scale)
-    ones = np.ones_like(scale)
-    if standardize:
-        return RobustTargetScaler(centre, scale, ones)
-    return RobustTargetScaler(0 * ones, ones, scale.clip(_LEAST_SPREAD, _MOST_SPREAD))
+    return RobustTargetScaler(np.where(wide, median, plain.mean), np.where(wide, spread, plain.scale))
 
 
-def count_scaler(Y: np.ndarray, weight: np.ndarray, standardize: bool) -> LogTargetScaler:
+def count_scaler(Y: np.ndarray, weight: np.ndarray) -> LogTargetScaler:
     """Fit to (n, k) counts."""
-    return LogTargetScaler(_mean_scale(Y, weight, standardize), counts=True)
+    return LogTargetScaler(_mean_scale(Y, weight), counts=True)
 
 
-def log_scaler(Y: np.ndarray, weight: np.ndarray, standardize: bool) -> LogTargetScaler:
+def log_scaler(Y: np.ndarray, weight: np.ndarray) -> LogTargetScaler:
     """Fit to (n, k) positive targets, which become logarithms."""
-    return LogTargetScaler(_mean_scale(Y, weight, standardize), counts=False)
+    return LogTargetScaler(_mean_scale(Y, weight), counts=False)
 
 
-def _mean_scale(Y: np.ndarray, weight: np.ndarray, standardize: bool) -> np.ndarray:
-    """The weighted mean (k,) of targets that are not negative, or without ``standardize`` 1."""
+def _mean_scale(Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """The weighted mean (k,) of targets that are not negative."""
     mean: np.ndarray = np.average(Y, axis=0, weights=weight)
     if not (mean > 0).all():
         raise ValueError("loss='poisson' needs a positive y in every column, got nothing but zeros.")
-    return mean if standardize else np.ones_like(mean)
+    return mean

@@ -162,9 +162,8 @@ class Training:
                 self.linearisation = self.linearisation.renewed(state)
         iterate = self.linearisation.iterate(state)
         state = replace(state, damping=self._damping(state, iterate))
-        row = figures(
-            state, self.linearisation, iterate, self._initial_weights, time.perf_counter() - began, self.settings
-        )
+        seconds = time.perf_counter() - began
+        row = figures(state, self.linearisation, iterate, self._initial_weights, seconds)
         if self.settings.report is not None:
             self.settings.report(line(state.n_iter, row))
         if self.validation is not None:

@@ -264,7 +264,6 @@ CASES = {
     "cg": (GNRegressor, {"l2_regularization": 1e-2, "solver": "cg", "n_estimators": 1}, load_diabetes),
     "validation": (GNRegressor, {"early_stopping": True, "n_estimators": 2}, load_diabetes),
     "batches": (GNRegressor, {"batch_size": 100, "n_estimators": 1}, load_diabetes),
-    "spectrum": (GNClassifier, {"record_spectrum": True, "n_estimators": 1}, load_breast_cancer),
 }
 
 

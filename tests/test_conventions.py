@@ -191,8 +191,8 @@ DIFFERENCES = {
         'default="tanh"': 'default="auto"',
         "smooth functions.": "smooth functions. "
         '"auto" is "tanh", with one exception: for two classes on up to 2,000 rows, with ``prior_groups="auto"`` and '
-        'the evidence, one member in three has "relu" and the prior "unit". If ``hidden_layer_sizes`` is "auto" as '
-        "well, such a member has (20,).",
+        'the evidence, one member in three has "relu" and the precision 1 for every weight. If ``hidden_layer_sizes`` '
+        'is "auto" as well, such a member has (20,).',
     },
     # What the outputs mean.
     "network": {
@@ -212,12 +212,6 @@ DIFFERENCES = {
         '"cg" if neither fits.': '"cg" if neither fits. With many classes "cg" may be ten times as fast.',
     },
     "validation_fraction": {"for validation,": "for validation, stratified by class,"},
-    # Classes are not scaled.
-    "standardize": {
-        " Unless ``standardize`` is False, the target is scaled too: by its mean and standard deviation. The losses "
-        '"huber", "cauchy" and "quantile" scale it by its median and interquartile range; "gamma" divides it by its '
-        'mean. Counts ("poisson") stay as they are: their mean is an offset of the output.': ""
-    },
     "loss_": {
         ", in units of the standardised target. A squared error counts half. For other noise the loss is minus the log "
         "density over the noise precision, shifted to 0 at residual 0. A pinball loss is multiplied by its mean. "

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from skgn.damping import (
+    Adaptive,
     Constant,
     DampingRule,
     GainRatio,
@@ -104,6 +105,8 @@ BAD = [
     (ProportionalToGradient, {"factor": float("nan")}, "factor"),
     (ProportionalToCurvature, {"factor": None}, "factor"),
 ]
+BAD += [(GainRatio, {"step_size": size}, "step_size") for size in (0.0, 1.5, float("nan"), "half")]
+BAD += [(GeometricDecay, {"step_size": 0.0}, "step_size")]
 
 
 @pytest.mark.parametrize(("cls", "arguments", "name"), BAD, ids=[f"{c.__name__}-{a}" for c, a, _ in BAD])
@@ -111,6 +114,23 @@ def test_bad_arguments_are_named(cls, arguments, name):
     given = next(iter(arguments.values()))
     with pytest.raises(ValueError, match=rf"^{name} must be a finite number in .*got {given!r}"):
         cls(**arguments)
+
+
+RULES = [Adaptive, GainRatio, Constant, GeometricDecay, ProportionalToLoss, ProportionalToGradient]
+RULES += [ProportionalToCurvature]
+
+
+@pytest.mark.parametrize("cls", RULES)
+def test_every_rule_has_a_step_size(cls):
+    arguments = {"damping": 0.1} if cls is Constant else {}
+    assert cls(**arguments).step_size == 1
+    rule = cls(**arguments, step_size=0.5)
+    assert rule.step_size == 0.5 and isinstance(rule, DampingRule)
+    assert isinstance(rule, GainRatio) or rule.value(iterate()) == cls(**arguments).value(iterate())
+
+
+def test_adaptive_damping_keeps_its_step_size_in_batches():
+    assert Adaptive(step_size=0.5).for_batches().step_size == 0.5
 
 
 def test_rule_of_the_damping_parameter():

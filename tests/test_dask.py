@@ -89,7 +89,7 @@ REGRESSIONS = {
     "student_t": {"loss": "student_t"},
     "two layers, raw inputs": {"hidden_layer_sizes": (2, 2), "standardize": False, "linear_path": False},
     "l2": {"l2_regularization": 1e-2, "damping": GainRatio()},
-    "l2, constant damping": {"l2_regularization": 1e-2, "damping": 0.1, "record_spectrum": True},
+    "l2, constant damping": {"l2_regularization": 1e-2, "damping": 0.1},
     "l2, projected": {"l2_regularization": 1e-2, "n_estimators": 2},
 }
 

@@ -74,7 +74,7 @@ def fits():
         "float": (GNRegressor(**fast, l2_regularization=1e-3), X, y),
         "undetermined": (GNRegressor(20, random_state=0, n_estimators=1, l2_regularization=0.0), X[:60], y[:60]),
         "linear": (GNRegressor((), random_state=0, n_estimators=1), X, y),
-        "dual": (GNRegressor(**fast, solver="dual", record_spectrum=True), X, y),
+        "dual": (GNRegressor(**fast, solver="dual"), X, y),
         "centered": (GNRegressor(**fast, init="centered", alpha=5.0), X, y),
         "early": (GNRegressor(**fast, early_stopping=True, l2_regularization=1e-6), X, y),
         "untrained": (GNRegressor(**fast, max_iter=0), X, y),
@@ -208,7 +208,7 @@ def test_eigenvalues_and_condition_are_those_of_a_dense_gram_matrix(kind, n):
         p = model.predict_proba(X)[:, 1]
         curvature *= (p * (1 - p))[:, None]
     if kind == "two outputs":
-        beta = 1 / np.square(model.noise_std_)
+        beta = 1 / np.square(model.noise_std_ / y.std(axis=0))
         curvature *= beta / np.exp(np.log(beta).mean())
     if kind in REWEIGHTED:
         factor, weight = REWEIGHTED[kind]
@@ -221,17 +221,6 @@ def test_eigenvalues_and_condition_are_those_of_a_dense_gram_matrix(kind, n):
     if kind != "two outputs" and n == 300:
         system = J.T @ J / n + (0.01 + model.damping_) * np.eye(J.shape[1])
         assert numbers["damped_condition"] == pytest.approx(np.linalg.cond(system))
-
-
-def test_a_recorded_spectrum_is_that_of_the_training_data():
-    X, y = regression(300)
-    recorded = GNRegressor(**ONE, record_spectrum=True).fit(X, y)
-    there = quiet(recorded, X[:50], y[:50])["conditioning"].numbers
-    kept = list(recorded.history_["log_evidence"]).index(recorded.log_evidence_)
-    assert there["max_eigenvalue"] == recorded.history_["max_eigenvalue"][kept]
-    here = quiet(GNRegressor(**ONE).fit(X, y), X, y)["conditioning"].numbers
-    assert here["max_eigenvalue"] == pytest.approx(there["max_eigenvalue"])
-    assert (there["source"], here["source"]) == ("training", "300 rows of X")
 
 
 @unconverged
@@ -336,8 +325,9 @@ def test_intervals_of_a_dozen_rows_are_not_to_be_trusted():
 
 def test_far_from_unit_scale_standardising_is_the_first_advice():
     X, y = regression()
-    model = GNRegressor(**ONE, standardize=False).fit(X[:300], 1e4 * (y[:300] + 3))
-    report = quiet(model, X[300:], 1e4 * (y[300:] + 3))
+    X = 1e-6 * X
+    model = GNRegressor(**ONE, standardize=False).fit(X[:300], y[:300])
+    report = quiet(model, X[300:], y[300:])
     assert report["skill"].numbers["r2"] < 0 and report.advice[0].startswith("standardize=True")
 
 

@@ -244,12 +244,16 @@ def test_what_is_absent_is_named_or_not_needed(case, monkeypatch):
     assert {"_table", "_target"} < refused and not {"history_", "loss_curve_"} & refused
 
 
+#: Parameters of that version that there are no more, with their defaults.
+REMOVED = {"record_spectrum": False, "step_size": 1.0}
+
+
 def in_the_layout_of_0_1_0_dev0(model):
     """The state of a model as that version stored it: parts of table and target one by one."""
     state = model.__getstate__() | {"_skgn_version": "0.1.0.dev0"}
     table, target = state.pop("_table"), state.pop("_target")
     state |= {"_reader": table.reader, "preprocessor_": table.preprocessor, "_input_scalers": dict(table.scalings)}
-    state |= {"_medians": table.medians}
+    state |= {"_medians": table.medians, **REMOVED}
     if isinstance(model, GNClassifier):
         return state | {"classes_": target.classes, "_multilabel": target.multilabel}
     state |= {"_target_scaler": target.scaler, "_y_ndim": target.ndim, "_n_targets": target.n_columns}
@@ -277,6 +281,13 @@ def test_a_model_of_the_first_version_without_a_part_is_refused(name):
     state = in_the_layout_of_0_1_0_dev0(trained("default")[0])
     del state[name]
     with pytest.raises(ValueError, match=f"needs: _{'table' if name == '_reader' else 'target'}. Load it with"):
+        GNRegressor.__new__(GNRegressor).__setstate__(state)
+
+
+@pytest.mark.parametrize(("name", "value"), [("step_size", 0.5), ("record_spectrum", True)])
+def test_a_model_with_a_parameter_that_there_is_no_more_is_refused_unless_it_had_the_default(name, value):
+    state = in_the_layout_of_0_1_0_dev0(trained("default")[0]) | {name: value}
+    with pytest.raises(ValueError, match=f"with {name}={value}, which is no parameter of skgn {skgn.__version__}"):
         GNRegressor.__new__(GNRegressor).__setstate__(state)
 
 
@@ -312,6 +323,7 @@ def test_models_of_this_and_earlier_versions_load_and_predict_as_they_did(path):
     other_version = path.name != f"models-{skgn.__version__}.pkl.gz"
     assert {warning.category for warning in caught} == ({OtherVersionWarning} if other_version else set())
     for name, (model, X, expected) in stored.items():
+        assert not vars(model).keys() & REMOVED.keys()
         for value, known in zip(predictions(model, X), expected, strict=True):
             if known.dtype.kind == "f":
                 np.testing.assert_allclose(value, known, rtol=1e-11, atol=1e-13, err_msg=name)

@@ -1,5 +1,3 @@
-import warnings
-
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -53,8 +51,7 @@ def data(loss, n=200, shape=5.0):
 
 
 @pytest.mark.parametrize("loss", ["poisson", "gamma"])
-@pytest.mark.parametrize("standardize", [False, True])
-def test_linear_log_links_are_those_of_sklearn(loss, standardize):
+def test_linear_log_links_are_those_of_sklearn(loss):
     X, y, _ = data(loss)
     X = X / np.abs(X).max(axis=0)
     weight = np.random.default_rng(1).uniform(0.5, 2, len(y))
@@ -62,12 +59,9 @@ def test_linear_log_links_are_those_of_sklearn(loss, standardize):
     expected = reference.fit(X, y, sample_weight=weight).predict(X)
     model = GNRegressor(loss=loss, **LINEAR).fit(X, y, sample_weight=weight)
     np.testing.assert_allclose(model.predict(X), expected, rtol=1e-5)
-    if standardize:
-        # Other units of the target are the same model of it: its mean is where the outputs are 0.
-        scaled = GNRegressor(loss=loss, **(LINEAR | {"standardize": "rank"})).fit(X, y, sample_weight=weight)
-        far = GNRegressor(loss=loss, **(LINEAR | {"standardize": "rank"})).fit(X, 1e4 * y, sample_weight=weight)
-        np.testing.assert_allclose(far.predict(X), 1e4 * scaled.predict(X), rtol=1e-5)
-        assert np.average(scaled.predict(X), weights=weight) == pytest.approx(np.average(y, weights=weight), rel=0.2)
+    # Other units of the target are the same model of it: its mean is where the outputs are 0.
+    far = clone(model).fit(X, 1e4 * y, sample_weight=weight)
+    np.testing.assert_allclose(far.predict(X), 1e4 * model.predict(X), rtol=1e-5)
 
 
 @pytest.mark.parametrize("loss", ["poisson", "gamma"])
@@ -75,9 +69,14 @@ def test_penalised_log_links_minimise_half_the_deviance_and_the_penalty(loss):
     X, y, _ = data(loss)
     l2, U = 0.1, np.column_stack([X, np.ones(len(X))])
     deviance = {"poisson": mean_poisson_deviance, "gamma": mean_gamma_deviance}[loss]
-    best = minimize(lambda w: deviance(y, np.exp(U @ w)) / 2 + l2 / 2 * w @ w, np.zeros(4), tol=1e-12)
+
+    def mean(w):
+        """Relative to that of all targets."""
+        return y.mean() * np.exp(U @ w)
+
+    best = minimize(lambda w: deviance(y, mean(w)) / 2 + l2 / 2 * w @ w, np.zeros(4), tol=1e-12)
     model = GNRegressor(loss=loss, **(LINEAR | {"l2_regularization": l2})).fit(X, y)
-    np.testing.assert_allclose(model.predict(X), np.exp(U @ best.x), rtol=1e-5)
+    np.testing.assert_allclose(model.predict(X), mean(best.x), rtol=1e-5)
     assert model.loss_ == pytest.approx(deviance(y, model.predict(X)) / 2)
 
 
@@ -207,18 +206,12 @@ def test_variances_of_linear_log_links_are_those_of_the_information_matrix(loss,
 
 
 @pytest.mark.parametrize("loss", ROBUST)
-@pytest.mark.parametrize("standardize", [False, "robust"])
 @pytest.mark.parametrize("factor", [1e-150, 1e150])
-def test_targets_of_any_magnitude_are_fitted_or_stay_finite(loss, standardize, factor):
+def test_targets_of_any_magnitude_are_fitted(loss, factor):
     X, y, mean = data(loss)
-    model = GNRegressor(loss=loss, standardize=standardize, **(SMALL | {"l2_regularization": "evidence", "tol": 1e-3}))
-    with warnings.catch_warnings():
-        # In units of their own the bounds of the noise level are far away.
-        warnings.simplefilter("ignore" if not standardize else "error", ConvergenceWarning)
-        predicted = model.fit(X, factor * y).predict(X) / factor
-    assert np.isfinite(predicted).all()
-    if standardize:
-        assert np.corrcoef(predicted, mean)[0, 1] > 0.9
+    model = GNRegressor(loss=loss, **(SMALL | {"l2_regularization": "evidence", "tol": 1e-3}))
+    predicted = model.fit(X, factor * y).predict(X) / factor
+    assert np.corrcoef(predicted, mean)[0, 1] > 0.9
 
 
 @pytest.mark.parametrize("loss", LOSSES)

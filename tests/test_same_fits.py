@@ -27,6 +27,7 @@ from skgn.damping import (
     ProportionalToGradient,
     ProportionalToLoss,
 )
+from skgn.spectrum import SpectrumMonitor
 
 STORED = Path(__file__).parent / "data" / "fits.json"
 
@@ -104,6 +105,11 @@ def in_a_cluster(name, target, n=60, **parameters):
     options = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
     with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
         return from_dask(getattr(dask, name)(**parameters, client=client), target, n).to_local()
+
+
+def with_spectrum(model):
+    pytest.importorskip("sklearn.callback", reason="sklearn.callback comes with scikit-learn 1.9")
+    return model.set_callbacks(SpectrumMonitor())
 
 
 class Follows:
@@ -206,8 +212,8 @@ CASES = {
     "batches, l2, cg": lambda: fit(GNRegressor(**ONE | L2 | {"max_iter": 4}, batch_size=20, solver="cg"), "numbers"),
     "batches, l2, primal": lambda: fit(GNRegressor(**ONE | L2 | {"max_iter": 4}, batch_size=30), "two", 150),
     "stream, dual": lambda: stream(GNRegressor(**ONE | L2, batch_size=5, solver="dual"), "numbers"),
-    "constant damping": lambda: fit(GNRegressor(**ONE | L2, damping=Constant(1e-2), step_size=0.5), "numbers"),
-    "number as damping": lambda: fit(GNRegressor(**ONE, damping=1e-2, step_size=0.7), "numbers"),
+    "constant damping": lambda: fit(GNRegressor(**ONE | L2, damping=Constant(1e-2, step_size=0.5)), "numbers"),
+    "number as damping": lambda: fit(GNRegressor(**ONE, damping=Constant(1e-2, step_size=0.7)), "numbers"),
     "gain ratio": lambda: fit(GNRegressor(**ONE | L2, damping=GainRatio(1.0)), "numbers"),
     "decay": lambda: fit(GNClassifier(**ONE | L2, damping=GeometricDecay(0.1, 0.5)), "binary"),
     "damping by curvature": lambda: fit(GNRegressor(**ONE | L2, damping=ProportionalToCurvature(0.5)), "numbers", 12),
@@ -216,10 +222,10 @@ CASES = {
     "batches, gain ratio": lambda: fit(
         GNRegressor(**ONE | {"max_iter": 3}, batch_size=30, damping=GainRatio(1.0)), "numbers", 150
     ),
-    "spectrum": lambda: fit(GNRegressor(**ONE, record_spectrum=True), "numbers"),
+    "spectrum": lambda: fit(with_spectrum(GNRegressor(**ONE)), "numbers"),
     "quantile": lambda: fit(GNRegressor(**TWO, loss="quantile", quantile=0.8), "numbers"),
     "cauchy": lambda: fit(GNRegressor(**ONE, loss="cauchy"), "heavy tails"),
-    "raw targets": lambda: fit(GNRegressor(**ONE, standardize=False), "numbers"),
+    "raw inputs": lambda: fit(GNRegressor(**ONE, standardize=False), "numbers"),
     "l2, twice": lambda: twice(GNClassifier(**ONE | L2), "classes"),
     "no hidden layer": lambda: fit(GNRegressor(**ONE | {"hidden_layer_sizes": ()}), "numbers"),
     "watched": lambda: watched(GNRegressor(**ONE), "numbers"),

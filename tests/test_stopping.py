@@ -57,6 +57,22 @@ def test_early_stopping_helps_a_network_that_overfits(estimator):
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("tol", [1e-3, 3e-2])
+@pytest.mark.parametrize("early_stopping", [True, False])
+def test_training_ends_after_so_many_iterations_without_progress_of_tol(estimator, tol, early_stopping):
+    """Relative to the value: of the objective, or of the lowest validation loss before. Evidence: test_evidence.py."""
+    X, y = data(estimator)
+    settings = {"l2_regularization": 1e-2, "n_estimators": 1, "damping": GainRatio(), "random_state": 0}
+    model = estimator((5,), **settings, tol=tol, n_iter_no_change=3, early_stopping=early_stopping).fit(X, y)
+    values = model.history_["validation_loss" if early_stopping else "objective"]
+    lowest = np.minimum.accumulate(values)[:-1]
+    progress = (lowest - values[1:]) > tol * (lowest if early_stopping else values[1:])
+    assert model.status_ == ("validation" if early_stopping else "decrease")
+    assert not progress[-3:].any()
+    assert progress[:-3].any()
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_validation_curve_is_that_of_the_callers_own_validation_set_and_its_lowest_point_is_kept(estimator):
     X, y = data(estimator)
     X, X_val, y, y_val = train_test_split(X, y, random_state=0)

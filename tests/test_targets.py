@@ -90,7 +90,7 @@ def test_a_stream_of_labels_takes_no_class_weights_later_either():
 def test_a_standardised_target_is_that_of_scikit_learn_and_back(y):
     target = RegressionTarget.of(y, "squared_error", 0.5)
     Y = target.encode(y)
-    fitted = target.with_scaler(lambda loss: loss.fit_scaler(Y, np.ones(len(Y)), True))
+    fitted = target.with_scaler(lambda loss: loss.fit_scaler(Y, np.ones(len(Y))))
     standard = StandardScaler().fit(Y)
     np.testing.assert_allclose(fitted.transform(Y), standard.transform(Y), rtol=1e-12, atol=1e-12)
     outputs = RANDOM.normal(size=(1, 5, Y.shape[1]))

@@ -52,7 +52,7 @@ def training(state, rule=None, direction=Primal, settings=SETTINGS):
 
 def in_batches(state):
     steps = BatchSteps(
-        GainRatio(), Batches(10, "primal"), SETTINGS, np.random.RandomState(0), state.objective,
+        GainRatio(), Batches(10, "primal"), np.random.RandomState(0), state.objective,
         state.objective.total_weight,
     )  # fmt: skip
     return Training(state, BatchPass(GainRatio(), Primal, steps), SETTINGS)
@@ -118,6 +118,8 @@ def start_row(state):
 
 class Interrupting:
     """Adaptive damping that raises KeyboardInterrupt in a method, after some iterations."""
+
+    step_size = 1.0
 
     def __init__(self, method, at=3):
         self.rule, self.method, self.at = GainRatio(initial_fraction=1e-9), method, at

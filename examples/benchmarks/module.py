@@ -21,6 +21,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from skgn import GNClassifier, GNRegressor
+from skgn.damping import GainRatio
 
 ITERATIONS = 10
 FIELDS = ["case", "n", "weights", "solver", "built_in", "module", "ratio", "least", "most"]
@@ -63,7 +64,7 @@ def measure(n: int, d: int, hidden: tuple[int, ...], classes: int, solver: str, 
         "l2_regularization": 1e-3,
         "tol": 0,
         "solver": solver,
-        "step_size": 0.5,
+        "damping": GainRatio(step_size=0.5),
         "random_state": 0,
     }
     built_in = estimator(hidden, linear_path=False, **common)

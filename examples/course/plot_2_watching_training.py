@@ -12,9 +12,11 @@ import numpy as np
 from sklearn.datasets import load_diabetes, make_friedman1
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.preprocessing import scale
 
 from skgn import GNRegressor, diagnose
 from skgn.displays import ConvergenceDisplay, GridDisplay, SpectrumDisplay
+from skgn.spectrum import SpectrumMonitor
 
 # %%
 # Gauss-Newton in one step
@@ -30,6 +32,7 @@ from skgn.displays import ConvergenceDisplay, GridDisplay, SpectrumDisplay
 # layers, regularisation and damping it arrives at the solution of ``numpy.linalg.lstsq``.
 
 X_linear, y_linear = load_diabetes(return_X_y=True)
+y_linear = scale(y_linear)  # as the network sees it
 linear = GNRegressor((), l2_regularization=0.0, damping=0.0, n_estimators=1, standardize=False).fit(X_linear, y_linear)
 A = np.column_stack([X_linear, np.ones(len(X_linear))])
 solution = np.linalg.lstsq(A, y_linear, rcond=None)[0]
@@ -75,13 +78,13 @@ display = ConvergenceDisplay.from_estimator(models)
 # How much is damped
 # ------------------
 # Damping is added to the eigenvalues of G. Directions whose eigenvalue is far above it move as in an undamped step,
-# those far below hardly at all. ``record_spectrum=True`` records the extremes. The smallest eigenvalue ends at rounding
-# error: there are directions in which the weights do not matter to these data. Damping and penalty are what makes the
-# system solvable there.
+# those far below hardly at all. The callback ``SpectrumMonitor`` records the extremes (scikit-learn 1.9 or later). The
+# smallest eigenvalue ends at rounding error: there are directions in which the weights do not matter to these data.
+# Damping and penalty are what makes the system solvable there.
 
-recorded = GNRegressor(**plain, record_spectrum=True).fit(X_train, y_train)
+recorded = GNRegressor(**plain).set_callbacks(SpectrumMonitor()).fit(X_train, y_train)
 display = SpectrumDisplay.from_estimator(recorded)
-low, high = (max(recorded.history_[f"{end}_eigenvalue"][-1], 0.0) for end in ("min", "max"))
+low, high = (recorded.history_[f"{end}_eigenvalue"][-1] for end in ("min", "max"))
 print(f"eigenvalues at the end: {low:.1e} to {high:.1e}, damping {recorded.damping_:.1e}")
 
 # %%

@@ -3,8 +3,8 @@ What mini-batches leave of the rate
 ===================================
 
 **The question.** The theory is for full batches. Here the network of :ref:`the first page
-<sphx_glr_theory_gallery_plot_1_conditioning.py>` is trained by :class:`skgn.GNRegressor` itself with ``step_size=0.1``,
-Euler's method for the flow, on all of the rows and on batches of a quarter and a sixteenth of them: 27 rows for 23
+<sphx_glr_theory_gallery_plot_1_conditioning.py>` is trained by :class:`skgn.GNRegressor` itself with a step size of
+0.1, Euler's method for the flow, on all of the rows and on batches of a quarter and a sixteenth of them: 27 rows for 23
 weights. A step of length h takes time h, whatever the batch.
 """
 
@@ -18,6 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import scale
 
 from skgn import GNRegressor
+from skgn.damping import Constant
 from skgn.dynamics import gauss_newton_flow
 
 X, y = load_diabetes(return_X_y=True)
@@ -28,8 +29,8 @@ n, step, passes = len(y), 0.1, 40
 def network(parts, seed=18):
     """Trained on all rows or on one of so many parts at a time, never to convergence."""
     return GNRegressor(
-        (3,), alpha=100, init="centered", damping=0.0, l2_regularization=0.0, n_estimators=1, standardize=False,
-        batch_size=None if parts == 1 else n // parts, step_size=step, max_iter=passes, tol=0.0, random_state=seed,
+        (3,), alpha=100, init="centered", damping=Constant(0.0, step_size=step), l2_regularization=0.0, n_estimators=1,
+        batch_size=None if parts == 1 else n // parts, standardize=False, max_iter=passes, tol=0.0, random_state=seed,
     )  # fmt: skip
 
 

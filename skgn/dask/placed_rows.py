@@ -15,10 +15,8 @@ from ..inputs import Table
 from ..losses import Loss
 from ..memory import system_memory
 from ..network import Network
-from ..preprocessing import TargetScaler
 from ..primal import Primal
 from ..rows import Raw, Rows, TrainingRows
-from ..target_scalers import TargetScaling
 from ..targets import Target
 from .objective import DistributedProblem, numbers_per_iteration
 from .rows import Merged, Summary, fit_input_scaler, fit_target_scaler, merge, scale
@@ -90,14 +88,11 @@ class PlacedRows(TrainingRows):
     def fit(
         self, table: Table, target: Target, choices: Choices, encoder_type: str | None
     ) -> tuple[Table, Target, PlacedRows]:
-        standardize = bool(choices.parameters.standardize)
-
-        def fit_scaler(loss: type[Loss]) -> TargetScaling:
-            return fit_target_scaler(self.shards) if standardize else TargetScaler.identity(target.n_outputs)
-
+        target = target.with_scaler(lambda loss: fit_target_scaler(self.shards))
+        if not choices.parameters.standardize:
+            return replace(table, scalings={"raw": None}), target, self
         # Ranks, which "auto" would compare, need all rows in one place.
-        scalings = {"robust": fit_input_scaler(self.shards, choices.paths)} if standardize else {"raw": None}
-        return replace(table, scalings=scalings), target.with_scaler(fit_scaler), self
+        return replace(table, scalings={"robust": fit_input_scaler(self.shards, choices.paths)}), target, self
 
     def problem(
         self, table: Table, target: Target, starts: Sequence[Start], choices: Choices, held_out: Rows | None = None

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from ..preprocessing import TargetScaler
 from ..regressor import GNRegressor, posteriors
-from ..target_scalers import standard_scaler
 from ..targets import LOSSES
 from .estimator import CLIENT, DaskGN, with_client
 
 __all__ = ["DaskGNRegressor"]
 
 #: Losses whose targets are transformed by statistics that are sums over the rows.
-_LOSSES = [name for name, loss in LOSSES.items() if loss.fit_scaler is standard_scaler]
+_LOSSES = [name for name, loss in LOSSES.items() if loss.fit_scaler == TargetScaler.fit]
 
 
 def _squares(prediction: np.ndarray, y: Any, weight: Any = None, *, centre: np.ndarray) -> np.ndarray:

@@ -37,8 +37,8 @@ _LINEAR = ("gain_ratio", "log_evidence")
 #: Quantities that a history holds on demand only.
 _HINTS = {
     "validation_loss": " (it needs early_stopping=True)",
-    "min_eigenvalue": " (it needs record_spectrum=True)",
-    "max_eigenvalue": " (it needs record_spectrum=True)",
+    "min_eigenvalue": " (it needs the callback skgn.spectrum.SpectrumMonitor)",
+    "max_eigenvalue": " (it needs the callback skgn.spectrum.SpectrumMonitor)",
 }
 
 #: Text in a panel without values.

@@ -59,8 +59,9 @@ class SpectrumDisplay:
     >>> from skgn import GNRegressor
     >>> from skgn.displays import SpectrumDisplay
     >>> X, y = load_diabetes(return_X_y=True)
-    >>> model = GNRegressor((5,), l2_regularization=1e-2, n_estimators=1, record_spectrum=True, random_state=0)
-    >>> display = SpectrumDisplay.from_estimator(model.fit(X, y))
+    >>> from skgn.spectrum import SpectrumMonitor
+    >>> model = GNRegressor((5,), l2_regularization=1e-2, n_estimators=1, random_state=0)
+    >>> display = SpectrumDisplay.from_estimator(model.set_callbacks(SpectrumMonitor()).fit(X, y))
     >>> display.ax_.get_yscale()
     'log'
     """
@@ -89,7 +90,8 @@ class SpectrumDisplay:
         Parameters
         ----------
         estimator : fitted GNRegressor or GNClassifier
-            An estimator fitted with ``record_spectrum=True``, a pipeline that ends with one, or a search over one.
+            An estimator fitted with the callback :class:`~skgn.spectrum.SpectrumMonitor`, a pipeline that ends with
+            one, or a search over one.
         x : {"iteration", "time"}, default="iteration"
             The horizontal axis; time is in seconds.
         name : str, default=None
@@ -110,14 +112,14 @@ class SpectrumDisplay:
         TypeError
             If the estimator is none of these.
         ValueError
-            If the estimator was fitted with ``record_spectrum=False``, or x is not as described.
+            If the estimator was fitted without that callback, or x is not as described.
         """
         network = fitted_network(estimator)
         history = network.history_
         if "min_eigenvalue" not in history:
             raise ValueError(
-                f"estimator was fitted with record_spectrum={network.record_spectrum}, so that its history_ has no "
-                "eigenvalues: fit it again with record_spectrum=True."
+                "estimator was fitted without skgn.spectrum.SpectrumMonitor, so that its history_ has no eigenvalues: "
+                "fit it again with set_callbacks(SpectrumMonitor()), which needs scikit-learn >= 1.9."
             )
         display = cls(
             history["time"] if x == "time" else np.arange(len(history["damping"])),

@@ -112,7 +112,7 @@ to_onnx(classifier, Path("model.onnx"))
 
 rules: list[DampingRule] = [
     GainRatio(),
-    Constant(0.1),
+    Constant(0.1, step_size=0.5),
     GeometricDecay(1.0, decay=0.5),
     ProportionalToCurvature(0.1),
     ProportionalToGradient(0.1),
@@ -122,6 +122,8 @@ rules: list[DampingRule] = [
 
 class Halving:
     """A rule of one's own, that inherits from nothing."""
+
+    step_size = 1.0
 
     def initial(self, at: Iterate) -> float:
         return at.curvature
