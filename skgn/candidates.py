@@ -274,11 +274,17 @@ def narrowed_starts(starts: Sequence[Start], columns: Mapping[str, np.ndarray]) 
 
 
 def _narrowable(starts: Sequence[Start]) -> list[Start]:
-    """The last third, if it has columns that can be switched off."""
+    """Those of the last third whose precisions are estimated, if they have columns that can be switched off.
+
+    Rectified networks stay as they are. They see what columns tell together, which a test of each column does not.
+    """
     return [
         start
         for start in starts[len(starts) - len(starts) // _NARROWED_OF :]
-        if isinstance(start.prior, str) and isinstance(start.network, FeedForward) and start.network.hidden_layer_sizes
+        if isinstance(start.prior, str)
+        and start.prior != "unit"
+        and isinstance(start.network, FeedForward)
+        and start.network.hidden_layer_sizes
     ]
 
 

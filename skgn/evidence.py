@@ -45,6 +45,7 @@ __all__ = [
     "GroupEstimates",
     "Groups",
     "Prior",
+    "log_ways",
     "make_prior",
     "prior_groups",
 ]
@@ -107,10 +108,12 @@ class Prior(Protocol):
     """Rule that learns a prior from data: methods from estimates to estimates. A rule itself never changes.
 
     ``has_evidence`` tells whether it computes the log evidence, and ``n_precisions`` how many precisions it estimates.
+    ``log_choices`` is the logarithm of the number of ways to choose as many columns of the inputs as it leaves in use.
     """
 
     has_evidence: bool
     n_precisions: int
+    log_choices: float
 
     def initial(self, total_weight: float) -> Estimates:
         """Return the estimates of a training that begins on so many samples."""
@@ -148,6 +151,7 @@ class FixedPrior:
 
     has_evidence = False
     n_precisions = 0
+    log_choices = 0.0
 
     def __init__(self, network: Network, l2: float, has_noise: bool, like: Tensor) -> None:
         self._l2, self._has_noise = l2, has_noise
@@ -291,6 +295,8 @@ class EvidencePrior:
         self._groups, self._network = groups, network
         self._has_noise, self._unit = noise_precision is not None, unit
         self.n_precisions = 0 if unit else groups.count - off
+        columns = groups.index[0][:-1]
+        self.log_choices = log_ways(len(columns), int((columns == groups.count - 1).sum())) if off else 0.0
         self._size = groups.sum([like.new_full((into,), float(out)) for out, into in network.shapes])
         # Fan-in: the prior dominates at first and the data earn each effective parameter.
         start = [network.fan_in(layer).to(like) for layer in range(len(network.shapes))]
@@ -396,6 +402,11 @@ class EvidencePrior:
 def _known(estimates: Estimates) -> GroupEstimates:
     assert estimates.groups is not None
     return estimates.groups
+
+
+def log_ways(m: int, k: int) -> float:
+    """Logarithm of the number of ways to choose k of m."""
+    return math.lgamma(m + 1) - math.lgamma(k + 1) - math.lgamma(m - k + 1)
 
 
 def make_prior(

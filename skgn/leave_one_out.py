@@ -29,6 +29,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
+from .evidence import log_ways
 from .jacobian import Jacobian
 from .losses import Loss, geometric_mean
 from .mixture import voters
@@ -123,11 +124,11 @@ def allowance(state: State) -> float:
     """Nats per sample by which the left-out log density is too high, because all samples have estimated the precisions.
 
     There are half a nat for each of the k precisions in use, and the logarithm of the number of ways to choose these
-    among all m. Of many features of noise, the evidence keeps those that fit the noise best.
+    among all m. Of many features of noise, the evidence keeps those that fit the noise best. The same samples may also
+    have chosen the columns of the inputs.
     """
     m, k = state.prior.n_precisions, state.estimates.n_in_use
-    ways = math.lgamma(m + 1) - math.lgamma(k + 1) - math.lgamma(m - k + 1)
-    return (_NATS_PER_PRECISION * k + ways) / state.objective.total_weight
+    return (_NATS_PER_PRECISION * k + log_ways(m, k) + state.prior.log_choices) / state.objective.total_weight
 
 
 def _squared_scale(left_out: LeftOut, noise: Tensor) -> Tensor:
