@@ -30,7 +30,7 @@ def objective(loss, X, Y, weight):
 def p_value(z, r, degree):
     """F test of a polynomial in z against a constant."""
     n, A = len(z), np.vander(z, degree + 1)
-    left = ((r - A @ np.linalg.lstsq(A, r)[0]) ** 2).sum()
+    left = ((r - A @ np.linalg.lstsq(A, r, rcond=None)[0]) ** 2).sum()
     explained = ((r - r.mean()) ** 2).sum() - left
     return f.sf(explained / degree / (left / (n - 1 - degree)), degree, n - 1 - degree)
 
