@@ -100,7 +100,7 @@ class Start:
     ``inputs`` names one of the scalings of the inputs; ``prior`` is a kind of :func:`~skgn.evidence.prior_groups` or a
     fixed l2; ``anchor`` holds the initial weights whose outputs ``init="centered"`` subtracts, else None. ``seed`` has
     drawn the weights and orders the rows of mini-batches. ``steepest`` is the network of a candidate with the steepest
-    units in its place. ``columns`` are those of the inputs that the first layer reads, all if None.
+    units in its place. ``columns`` (inputs of the first layer,) tells which of them are read, all if None.
     """
 
     network: Network
@@ -264,13 +264,13 @@ def narrowed_count(starts: Sequence[Start]) -> int:
 
 
 def narrowed_starts(starts: Sequence[Start], columns: Mapping[str, np.ndarray]) -> list[Start]:
-    """Candidates that read the columns of use alone, of each scaling, where few are of use.
+    """Candidates that read the columns of use alone, where few are of use; ``columns`` tells which, by scaling.
 
-    Of several columns a feature, few are of use where all features are. So none of the scalings may need many.
+    Of several columns a feature, few are of use where all features are. So few of every scaling have to be.
     """
-    chosen = [start for start in _narrowable(starts) if start.inputs in columns]
-    few = all(0 < len(columns[start.inputs]) <= _FEW_COLUMNS * (start.network.shapes[0][1] - 1) for start in chosen)
-    return [_narrowed(start, columns[start.inputs]) for start in chosen] if few else []
+    if not all(0 < use.mean() <= _FEW_COLUMNS for use in columns.values()):
+        return []
+    return [_narrowed(start, columns[start.inputs]) for start in _narrowable(starts) if start.inputs in columns]
 
 
 def _narrowable(starts: Sequence[Start]) -> list[Start]:
@@ -294,9 +294,9 @@ def _narrowed(start: Start, columns: np.ndarray) -> Start:
     weights = network.initial_weights(np.random.RandomState(start.seed), steepness=_STEEP.steepness)
     units, into = network.shapes[0]
     first = weights[: units * into].reshape(units, into)
-    first[:, np.setdiff1d(np.arange(into - 1), columns)] = 0
-    # The variance that the weights of all columns give to a unit.
-    first *= math.sqrt(into / (len(columns) + 1))
+    # The bias stays, and a unit has the variance that the weights of all columns give to it.
+    read = np.append(columns, True)
+    first *= np.where(read, math.sqrt(into / read.sum()), 0.0)
     noise = None if start.noise_precision is None else _STEEP.noise_precision
     anchor = weights if network.init == "centered" else None
     return replace(start, noise_precision=noise, weights=weights, anchor=anchor, columns=columns)

@@ -242,8 +242,8 @@ def prior_groups(kind: str, network: Network, device: torch.device, columns: np.
         same with all features in one group. "shared" has one group.
     network : Network
     device : torch.device
-    columns : ndarray of int, optional
-        Columns of the first layer's inputs that are of use. All others are one more group, the last.
+    columns : ndarray of bool, optional
+        Which inputs of the first layer are read. All others are one more group, the last.
     """
     index, count = [], 0
     for layer, (_, into) in enumerate(network.shapes):
@@ -257,7 +257,7 @@ def prior_groups(kind: str, network: Network, device: torch.device, columns: np.
             count += len(sizes)
         index.append(groups)
     if columns is not None:
-        index[0][np.setdiff1d(np.arange(len(index[0]) - 1), columns)] = count
+        index[0][:-1][~torch.from_numpy(columns)] = count
         # Features that are in no group of their own any more have left their numbers free.
         numbers = np.unique(torch.cat(index).numpy(), return_inverse=True)[1].ravel()
         index = list(torch.split(torch.from_numpy(numbers), [len(groups) for groups in index]))
@@ -305,12 +305,11 @@ class EvidencePrior:
             # The output scale multiplies the readout: in its units every precision grows with alpha^2.
             first *= network.output_scale(layer) ** 2
             one *= network.output_scale(layer) ** 2
-        self._ones = self._group_mean(ones)
-        self._lowest, self._highest = _SMALLEST_PRECISION * self._ones, _LARGEST_PRECISION * self._ones
+        # What the precisions of a unit prior go to, and the bounds of those that are estimated.
+        self._given = self._group_mean(ones)
+        self._lowest, self._highest = _SMALLEST_PRECISION * self._given, _LARGEST_PRECISION * self._given
         beta = like.new_full((network.n_outputs,), 1.0 if noise_precision is None else noise_precision)
         alpha = self._group_mean(start)
-        # What the precisions of a unit prior go to.
-        self._given = self._ones.clone()
         if off:
             alpha[-1] = self._given[-1] = self._lowest[-1] = self._highest[-1]
         self._initial = GroupEstimates(alpha, beta, torch.zeros_like(alpha))
@@ -347,7 +346,7 @@ class EvidencePrior:
         return {name: value.cpu().numpy().copy() for name, value in _known(estimates)._asdict().items()}
 
     def from_arrays(self, arrays: Mapping[str, np.ndarray], total_weight: float) -> Estimates:
-        device = self._ones.device
+        device = self._given.device
         groups = GroupEstimates(**{name: torch.tensor(value, device=device) for name, value in arrays.items()})
         return self._estimates(groups, total_weight, None)
 

@@ -36,14 +36,16 @@ _SMALLEST_EIGENVALUE = 1e-8
 
 
 def useful_columns(state: State, left_out: LeftOut) -> np.ndarray:
-    """Indices of the columns of the first layer's inputs that are of use, beside those in use by a fit."""
+    """Tell for each input of the first layer whether it is of use; what a fit has in use is."""
     objective = state.objective
     columns = objective.network.shapes[0][1] - 1
-    use = np.minimum(significance(objective, columns), significance(objective, columns, left_out)) < _SIGNIFICANT
+    use: np.ndarray = (
+        np.minimum(significance(objective, columns), significance(objective, columns, left_out)) < _SIGNIFICANT
+    )
     in_use = state.prior.columns_in_use(state.estimates)
     if in_use is not None:
         use |= in_use
-    return np.flatnonzero(use)
+    return use
 
 
 def significance(objective: Objective, columns: int, left_out: LeftOut | None = None) -> np.ndarray:

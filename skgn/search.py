@@ -181,7 +181,7 @@ class Search:
                     columns[best.start.inputs] = useful_columns(best.state, best.left_out)
         starts = narrowed_starts(self._starts, columns)
         for start in starts:
-            used = len(columns[start.inputs])
+            used = columns[start.inputs].sum()
             self._report(f"{used} columns of {start.inputs} inputs are of use: a candidate for them is drawn")
         return self._candidates(enumerate(starts, len(self._starts)))
 

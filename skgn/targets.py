@@ -67,8 +67,8 @@ class Target(ABC):
         return weight
 
     def class_totals(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """Sum the sample weights of each class; these sums can be added up."""
-        raise NotImplementedError(f"{type(self).__name__} has no class weights.")
+        """Sum the sample weights of each class, if there are classes; these sums can be added up."""
+        return np.zeros(0)
 
     def strata(self, Y: np.ndarray) -> np.ndarray | None:
         """Labels (n,) that a validation set contains in equal parts; None if there are none."""

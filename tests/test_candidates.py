@@ -187,7 +187,8 @@ def test_one_of_three_is_of_the_kind_beside_the_others(balanced):
 def test_narrowed_starts_read_few_columns_from_steep_units(noise, init):
     network = FeedForward(9, 1, (20,), init=init)
     found = starts([Kind(("robust", network), Level(noise), "layer")], 6)
-    narrow = narrowed_starts(found, {"robust": np.array([0, 7])})
+    use = np.isin(np.arange(9), [0, 7])
+    narrow = narrowed_starts(found, {"robust": use})
     assert narrowed_count(found) == len(narrow) == 2
     for start, few in zip(found[4:], narrow, strict=True):
         assert (few.network, few.inputs, few.prior, few.seed) == (network, "robust", "layer", start.seed)
@@ -213,13 +214,17 @@ def test_narrowed_starts_read_few_columns_from_steep_units(noise, init):
 def test_all_scalings_need_few_columns(robust, periodic, expected):
     found = starts(EIGHT, 8)[-6:]
     columns = {"robust": robust, "periodic": periodic}
-    columns = {name: np.arange(count) for name, count in columns.items() if count is not None}
+    n_inputs = {"robust": 3, "periodic": 7}
+    columns = {name: np.arange(n_inputs[name]) < count for name, count in columns.items() if count is not None}
     assert sorted(s.inputs for s in narrowed_starts(found, columns)) == sorted(expected)
+    # A scaling counts of which none of the last starts is.
+    of_one = [s for s in found if s.inputs == "robust"] * 2
+    assert bool(narrowed_starts(of_one, columns)) == bool(expected)
 
 
-def test_there_are_no_narrowed_starts_of_few_members_of_lines_and_of_a_fixed_prior():
+def test_there_are_no_narrowed_starts_of_few_members_of_lines_and_of_given_precisions():
     assert narrowed_count(starts(EIGHT, 2)) == 0
-    for network, prior in (((20,), 1e-3), ((), "feature")):
+    for network, prior in (((20,), 1e-3), ((20,), "unit"), ((), "feature")):
         assert narrowed_count(starts([Kind(("robust", FeedForward(3, 1, network)), SMOOTH, prior)], 4)) == 0
 
 
