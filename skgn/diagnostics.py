@@ -20,6 +20,7 @@ from .backend import DTYPES, memory_budget
 from .calibration import more_regularisation, probability_findings, residual_findings
 from .classifier import GNClassifier
 from .directions import lacking
+from .encoders import column_features
 from .ensemble import Member
 from .estimator import fitted_likelihood
 from .fitted import best_of_search, feature_names, fitted_network
@@ -28,7 +29,6 @@ from .regressor import GNRegressor
 from .report import SHOWN, Finding, Report, counted
 from .spectrum import extreme_eigenvalues
 from .status import Status
-from .tables import column_features
 
 __all__ = ["diagnose"]
 

@@ -11,17 +11,9 @@ from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.utils.validation import validate_data
 
+from .encoders import column_features, columns_of_steps, encode_training_rows, fill_missing, make_encoder, medians
 from .preprocessing import ROBUST, PeriodicEmbedding, RankScaler, Scaler
-from .tables import (
-    TablePreprocessor,
-    TableReader,
-    column_features,
-    columns_of_steps,
-    encode_training_rows,
-    fill_missing,
-    make_encoder,
-    medians,
-)
+from .tables import TablePreprocessor, TableReader
 
 __all__ = ["Table", "fit_scalers", "transform_inputs"]
 

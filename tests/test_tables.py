@@ -14,9 +14,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, TargetEncoder
 
 from skgn import GNClassifier, GNRegressor, diagnose
+from skgn.encoders import MOST_LEVELS, column_features
 from skgn.estimator import network_on
 from skgn.status import Status
-from skgn.tables import MOST_LEVELS, TableReader, column_features
+from skgn.tables import TableReader
 from skgn.weighted_rows import merge_rows
 
 pd = pytest.importorskip("pandas")

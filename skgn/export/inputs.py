@@ -10,6 +10,7 @@ import torch
 from sklearn.compose import ColumnTransformer
 from torch import Tensor, nn
 
+from ..encoders import column_features
 from ..inputs import Table
 from ..preprocessing import (
     InputScaler,
@@ -24,7 +25,6 @@ from ..preprocessing import (
     standardise,
     straight,
 )
-from ..tables import column_features
 
 __all__ = ["Encoder", "make_scaling"]
 

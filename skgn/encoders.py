@@ -1,0 +1,133 @@
+"""From rows as read to columns of numbers: codes of levels, missing cells, and which feature a column comes from."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.model_selection import KFold
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder, TargetEncoder
+
+from .tables import TableReader, level_namer
+
+__all__ = [
+    "MOST_LEVELS",
+    "column_features",
+    "columns_of_steps",
+    "encode_training_rows",
+    "fill_missing",
+    "make_encoder",
+    "medians",
+]
+
+#: Levels up to which a category has an indicator for each, and how many indicators there may be where there are target
+#: codes instead: the time of a fit grows with the cube of the columns (docs/guide/tables.md has what this is worth).
+MOST_LEVELS, _MOST_INDICATORS = 10, 250
+
+#: Number of parts of the training rows; each part gets target codes from the others.
+_FOLDS = 5
+
+
+def make_encoder(reader: TableReader, X: np.ndarray, y: np.ndarray, target_type: str | None) -> ColumnTransformer:
+    """Make the encoder of rows X (n, d), as read, with targets y (n,), into columns to be scaled. It is not fitted yet.
+
+    Missing numbers become the median. A feature with missing numbers has an indicator of them. A category of up to
+    :data:`MOST_LEVELS` levels has an indicator for each level; a missing cell is a level. All indicators are 0 for a
+    level not seen.
+
+    A category of more levels has the mean target of the level, smoothed towards the mean of all rows
+    (:class:`~sklearn.preprocessing.TargetEncoder`). The mean of all rows is the code of levels not seen. Three and more
+    classes have a code each. If there would be more than 250 indicators, the other categories have such codes too,
+    where these take fewer columns.
+
+    Without a ``target_type``, a category of more levels has indicators for its most frequent levels, and one for all
+    others.
+    """
+    numeric = [j for j in range(X.shape[1]) if j not in reader.levels_]
+    n_levels = {j: len(np.unique(X[:, j])) for j in reader.levels_}
+    limit = MOST_LEVELS
+    if target_type is not None and sum(n for n in n_levels.values() if n <= limit) > _MOST_INDICATORS:
+        limit = min(limit, len(np.unique(y)) if target_type == "multiclass" else 1)
+    few = [j for j, n in n_levels.items() if n <= limit]
+    many = [j for j in reader.levels_ if j not in few]
+    one_hot = {"sparse_output": False, "feature_name_combiner": level_namer(reader)}
+    imputer = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
+    steps: list[tuple[str, Any, list[int]]] = [
+        ("numeric", imputer, numeric),
+        ("one_hot", OneHotEncoder(handle_unknown="ignore", **one_hot), few),
+    ]
+    if target_type == "multiclass" and len(np.unique(y)) == 2:
+        # Classes of weight 0 have no rows, and scikit-learn has no multiclass codes for the two that are left.
+        target_type = "binary"
+    if target_type is None:
+        frequent = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=MOST_LEVELS, **one_hot)
+        steps.append(("frequent", frequent, many))
+    else:
+        steps.append(("target", _target_encoder(target_type), many))
+    encoder = ColumnTransformer(
+        [step for step in steps if step[2]], sparse_threshold=0, verbose_feature_names_out=False
+    )
+    return encoder.set_output(transform="default")
+
+
+def _target_encoder(target_type: str) -> TargetEncoder:
+    """Make a target encoder, cross-fitted on consecutive parts.
+
+    It needs no seed, because merged rows come in random order.
+    """
+    # scikit-learn 1.9 takes a splitter, and no longer the parameter that versions before it have.
+    if TargetEncoder().shuffle == "deprecated":
+        return TargetEncoder(target_type=target_type, cv=KFold(_FOLDS))
+    return TargetEncoder(target_type=target_type, cv=_FOLDS, shuffle=False)
+
+
+def encode_training_rows(encoder: ColumnTransformer, X: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Fit the encoder on rows X and targets y (n,), and return their columns.
+
+    The target code of a row comes from other rows (cross-fitting).
+    """
+    with warnings.catch_warnings():
+        # Classes with fewer rows than folds do no harm here.
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        return np.asarray(encoder.fit_transform(X, y), dtype=np.float64)
+
+
+def column_features(encoder: ColumnTransformer) -> np.ndarray:
+    """Return the feature that each column of a fitted encoder comes from."""
+    features = []
+    for name, step, columns in encoder.transformers_:
+        if name == "numeric":
+            features += [*columns, *np.asarray(columns)[step.indicator_.features_].tolist()]
+        elif name == "one_hot":
+            features += np.repeat(columns, [len(levels) for levels in step.categories_]).tolist()
+        elif name in ("frequent", "target"):
+            where = encoder.output_indices_[name]
+            features += np.repeat(columns, (where.stop - where.start) // len(columns)).tolist()
+    return np.array(features, dtype=int)
+
+
+def columns_of_steps(preprocessor: Pipeline) -> dict[str, list[str]]:
+    """Return the names of the columns that each step of a fitted reader and encoder makes."""
+    names = preprocessor.get_feature_names_out()
+    return {step: names[where].tolist() for step, where in preprocessor[-1].output_indices_.items()}
+
+
+def medians(X: np.ndarray) -> np.ndarray:
+    """Return the median of each column of complete (n, d) numbers of any magnitude."""
+    low, high = (len(X) - 1) // 2, len(X) // 2
+    X = np.partition(X, (low, high), axis=0)
+    return X[low] / 2 + X[high] / 2
+
+
+def fill_missing(X: np.ndarray, values: np.ndarray | None) -> np.ndarray:
+    """Replace nan in X by the value of its column. Without nan, return X itself."""
+    missing = np.isnan(X)
+    if not missing.any():
+        return X
+    if values is None:
+        raise ValueError("X contains NaN, and the medians of the training data are not known: fill them in before.")
+    return np.where(missing, values.astype(X.dtype), X)
