@@ -58,7 +58,10 @@ class TrainingRows(ABC):
         """Sum of the weights."""
 
     def split(self, target: Target, choices: Choices) -> tuple[TrainingRows, Rows]:
-        """Split rows as read into training and validation rows; no row is in both parts."""
+        """Split rows as read into training and validation rows; no row is in both parts.
+
+        Estimators whose rows cannot be split refuse early stopping before they have any.
+        """
         raise NotImplementedError(f"{type(self).__name__} cannot be split.")
 
     @abstractmethod

@@ -60,6 +60,7 @@ def extreme_eigenvalues(estimator: BaseGN, X: Any, y: Any, sample_weight: Any = 
     return max(smallest, 0.0), largest
 
 
+# Each hook has all of its arguments in its signature, because scikit-learn hands it those that are named there.
 class SpectrumMonitor:
     """Callback that adds the extreme eigenvalues of each iterate to the history of a fit, with scikit-learn >= 1.9.
 
