@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -296,6 +297,22 @@ def test_workers_lost_again_and_again_are_an_error(client, monkeypatch):
     shards = Shards(client, identity, blocks, [min(client.nthreads()), GONE], blocks)
     with pytest.raises(RuntimeError, match="ran out of memory"):
         shards.sum(column_sums)
+
+
+def refuse_or_dawdle(rows):
+    if rows.X[0, 0] == 0:
+        raise ValueError("a shard refuses")
+    time.sleep(1)
+    return rows.X.sum(axis=0)
+
+
+def test_the_error_of_a_shard_is_raised_while_another_one_still_works(client, monkeypatch):
+    """An error is found after a while, when the sum is not complete."""
+    monkeypatch.setattr("skgn.dask.shards._PATIENCE", 0.2)
+    blocks = [[(np.full((2, 1), number),) * 4] for number in (0.0, 1.0)]
+    places = sorted(client.nthreads())[:2]
+    with pytest.raises(ValueError, match="a shard refuses"):
+        Shards(client, identity, blocks, places, blocks).collect(refuse_or_dawdle)
 
 
 def torch_threads_there(rows):

@@ -162,8 +162,9 @@ class Shards:
                     patience *= 2
                     return [future.result(timeout=patience) for future in futures]
                 except TimeoutError:
-                    if any(future.status == "error" for future in futures):
-                        raise
+                    for future in futures:
+                        if future.status == "error":
+                            future.result()  # raises what the task has raised
                     for holder in holders:
                         holder._replace_lost()
                     # Another thread may have replaced what this one waits for.
