@@ -99,6 +99,8 @@ class Jacobian:
         Number of columns of a root.
     tapes : sequence of Tape, default=()
         Tapes of a forward pass at w, one for each of :func:`row_chunks`; by default they are made when needed.
+    gram_dtype : torch.dtype, optional
+        Precision of the products of :meth:`gram`; by default that of the data.
 
     Attributes
     ----------
@@ -114,7 +116,9 @@ class Jacobian:
         root: Callable[[slice], Tensor],
         c: int,
         tapes: Sequence[Tape] = (),
+        gram_dtype: torch.dtype | None = None,
     ) -> None:
+        self.gram_dtype = w.dtype if gram_dtype is None else gram_dtype
         self.network, self.w, self.U, self.root, self.c = network, w, U, root, c
         self.shape = (len(U) * c, network.n_weights)
         self.factored = takes_factored(network, len(U), c)
@@ -186,17 +190,17 @@ class Jacobian:
             out += self.network.vjp(tape, self.w, (R @ (R.mT @ tangent))[:, :, 0])
         return out
 
-    def _gram_parts(self) -> Iterable[tuple[list[Tensor], list[Tensor]]]:
+    def _gram_parts(self, dtype: torch.dtype) -> Iterable[tuple[list[Tensor], list[Tensor]]]:
         """Yield input rows and back-propagated rows of parts of the samples; the gram of each part fits the budget."""
         size = self.w.element_size()
         largest, values = gram_entries(self.network, self.c, self.factored)
         most = max(1, REUSED_BYTES // (largest * size))
         for _, tape, D in self._linearised():
             for part in chunks(len(D[0]), values * size, self.w.device, most):
-                yield [u[part] for u in tape.inputs], [d[part] for d in D]
+                yield [u[part].to(dtype) for u in tape.inputs], [d[part].to(dtype) for d in D]
 
     def gram(self) -> Tensor:
-        """Compute J'J, shape (P, P)."""
+        """Compute J'J, shape (P, P), in ``gram_dtype``."""
         if self.factored:
             return self._factored_gram()
         return self._explicit_gram()
@@ -204,10 +208,10 @@ class Jacobian:
     def _explicit_gram(self) -> Tensor:
         """Compute J'J from chunks of J that stay in cache, by upper blocks."""
         P = self.network.n_weights
-        G = self.w.new_zeros(P, P)
+        G = self.w.new_zeros(P, P, dtype=self.gram_dtype)
         count = max(1, min(_MOST_BLOCKS, P // _BLOCK_ROWS))
         edges = [P * i // count for i in range(count + 1)]
-        for inputs, D in self._gram_parts():
+        for inputs, D in self._gram_parts(self.gram_dtype):
             J = self._transpose(inputs, D).flatten(1)
             for a, b in itertools.pairwise(edges):
                 G[a:b, a:].addmm_(J[a:b], J[a:].T)
@@ -218,7 +222,7 @@ class Jacobian:
 
         Samples come last so that the products are of contiguous rows.
         """
-        J = self.w.new_empty(self.network.n_weights, self.c, len(inputs[0]))
+        J = inputs[0].new_empty(self.network.n_weights, self.c, len(inputs[0]))
         parts = torch.split(J, [out * into for out, into in self.network.shapes])
         for part, d, u in zip(parts, D, inputs, strict=True):
             d, u = d.permute(2, 1, 0).contiguous(), u.T.contiguous()
@@ -233,7 +237,7 @@ class Jacobian:
         shapes = self.network.shapes
         L = len(shapes)
         products: dict[tuple[int, int], Tensor] = {}
-        for inputs, rows in self._gram_parts():
+        for inputs, rows in self._gram_parts(self.gram_dtype):
             # Features first, samples last: products of features are then products of contiguous rows.
             D = [d.permute(1, 2, 0).contiguous() for d in rows]
             U = [u.T.contiguous() for u in inputs]
@@ -242,7 +246,7 @@ class Jacobian:
                 for b in range(a + 1, L):
                     _accumulate(products, (a, b), _all_products(D[a], D[b]), _all_products(U[a][None], U[b][None]))
         P = self.network.n_weights
-        G = self.w.new_empty(P, P)
+        G = self.w.new_empty(P, P, dtype=self.gram_dtype)
         start = [0]
         for out, into in shapes:
             start.append(start[-1] + out * into)
@@ -310,7 +314,7 @@ class Jacobian:
         if self.factored:
             return self._factored_blocks(B)
         total = []
-        for inputs, D in self._gram_parts():
+        for inputs, D in self._gram_parts(self.w.dtype):
             J = self._transpose(inputs, D)
             total.append(torch.einsum("pcn,pen->nce", J, (B @ J.flatten(1)).view_as(J)))
         return torch.cat(total)

@@ -21,9 +21,6 @@ from .status import Status
 
 __all__ = ["judged", "to_go_back_to"]
 
-#: The evidence may fall and rise again within so many times n_iter_no_change iterations (docs/benchmarks.md).
-_EVIDENCE_PATIENCE = 2
-
 #: Nats per sample by which the evidence must fall before training goes back to its peak (docs/benchmarks.md).
 _FALLEN = 0.03
 
@@ -90,8 +87,7 @@ def _judged_by_evidence(state: State, settings: Settings) -> State:
         moved = abs(state.history[-1]["log_evidence"] - state.history[-2]["log_evidence"])
         return _with_patience(state, _counts(moved, scale, settings), Status.EVIDENCE, settings.n_iter_no_change)
     better = state.best is None or _counts(_gain(state, state.best), scale, settings)
-    patience = _EVIDENCE_PATIENCE * settings.n_iter_no_change
-    return _with_patience(_with_best(state), better, Status.EVIDENCE, patience)
+    return _with_patience(_with_best(state), better, Status.EVIDENCE, settings.n_iter_no_change)
 
 
 def _counts(progress: float, scale: float, settings: Settings) -> bool:

@@ -96,9 +96,9 @@ def _gradient(objective: Objective, at: Evaluation, jacobian: Jacobian | None = 
     return objective.gradient(at, jacobian) * objective.total_weight
 
 
-def _linearisation(objective: Objective, at: Evaluation) -> Tensor:
+def _linearisation(objective: Objective, at: Evaluation, gram_dtype: torch.dtype | None) -> Tensor:
     """Return the upper triangle of the Gram matrix, row by row, and the gradient."""
-    jacobian = objective.jacobian(at)
+    jacobian = objective.jacobian(at, gram_dtype)
     G = jacobian.gram().double()
     triangle = [row[i:] for i, row in enumerate(G)]
     return torch.cat([*triangle, _gradient(objective, at, jacobian)])
@@ -111,10 +111,12 @@ def _weighted_squares(objective: Objective, at: Evaluation) -> Tensor:
 class DistributedJacobian(Jacobian):
     """The part of a Jacobian that a primal direction needs; its rows are on the workers."""
 
-    def __init__(self, objective: DistributedObjective, at: Evaluation) -> None:
+    def __init__(
+        self, objective: DistributedObjective, at: Evaluation, gram_dtype: torch.dtype | None = None
+    ) -> None:
         self.network, self.w, self.c = objective.network, at.w.to(objective.dtype), objective.n_columns
         self.shape = (objective.n_samples * self.c, self.network.n_weights)
-        self._sums = objective.sum_at(_linearisation, at.w)
+        self._sums = objective.sum_at(partial(_linearisation, gram_dtype=gram_dtype), at.w)
 
     def gram(self) -> Tensor:
         P = self.network.n_weights
@@ -185,8 +187,8 @@ class DistributedObjective(Objective):
         linear.network = readout
         return linear, at._replace(w=at.w[-linear.network.n_weights :])
 
-    def jacobian(self, at: Evaluation) -> DistributedJacobian:
-        return DistributedJacobian(self, at)
+    def jacobian(self, at: Evaluation, gram_dtype: torch.dtype | None = None) -> DistributedJacobian:
+        return DistributedJacobian(self, at, gram_dtype)
 
     def gradient(self, at: Evaluation, jacobian: Jacobian | None = None) -> Tensor:
         if isinstance(jacobian, DistributedJacobian):
