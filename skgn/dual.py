@@ -42,6 +42,7 @@ class Dual(Direction):
 
     def __init__(self, jacobian: Jacobian, total_weight: float) -> None:
         self._J, self._S, self._eps = jacobian, total_weight, rounding_unit(jacobian.w)
+        self._dtype = jacobian.system_dtype
         self._scale: list[Tensor] = []
         self._K = torch.empty(0)
 
@@ -68,23 +69,33 @@ class Dual(Direction):
         return RememberedDiagonal(cls, ConjugateGradient)
 
     def kernel(self, inverse_scale: list[Tensor]) -> Tensor:
-        """Compute K = J M^-1 J' in float64; a multiple of the last one is not computed again."""
+        """Compute K = J M^-1 J'; a multiple of the last one is not computed again."""
         if self._scale:
             ratio = torch.cat(inverse_scale) / torch.cat(self._scale)
             if float(ratio.max() - ratio.min()) <= 1e-15 * float(ratio.max()):
                 return self._K * ratio[0]
         self._scale, self._K = inverse_scale, torch.empty(0)  # two kernels at once would be one too many
-        self._K = to_solver(self._J.kernel([m.to(self._J.w) for m in inverse_scale]))
+        self._K = to_solver(self._J.kernel([m.to(self._J.w) for m in inverse_scale], self._dtype), self._dtype)
         return self._K
+
+    def _factor(self, precision: list[Tensor]) -> Tensor | None:
+        """Compute the lower Cholesky factor of S I + K for M = diag(precision), which are positive."""
+        L = shifted_cholesky(self.kernel([1 / a for a in precision]), self._S)
+        return self.posterior_factor(precision) if L is None and self._dtype is not None else L
+
+    def _take_float64(self) -> None:
+        if self._dtype is not None:
+            self._dtype, self._scale, self._K = None, [], torch.empty(0)
 
     def solve(self, gradient: Tensor, precision: list[Tensor], damping: float) -> Tensor:
         M = [a + damping for a in precision]
         if max(float(m.max()) for m in M) <= 0:
             # G^+ g = S J' (J J')^+ (J J')^+ J g
+            self._take_float64()
             K = self.kernel([torch.ones_like(a) for a in precision])
             return -self._S * self._rmatvec(minimum_norm(K, self._matvec(gradient), self._eps, power=2))
         inverse = self._J.network.expand([1 / m for m in M])
-        L = shifted_cholesky(self.kernel([1 / m for m in M]), self._S)
+        L = self._factor(M)
         if L is None:
             return torch.full_like(gradient, torch.nan)
 
@@ -101,6 +112,7 @@ class Dual(Direction):
         return float(self._J.trace()) / self._S
 
     def riemannian_norm(self, gradient: Tensor) -> float:
+        self._take_float64()
         if not self._scale:
             self.kernel(unit_precision(self._J.network, gradient))
         # For the residual r in root space S g = J'r; then K^+ J M^-1 J' r is the projection of r.
@@ -111,10 +123,11 @@ class Dual(Direction):
         rows, P = jacobian.shape
         if rows >= P:
             return super().spectrum_matrix(jacobian, total_weight)
+        self._take_float64()
         return self.kernel(unit_precision(jacobian.network, jacobian.w)) / total_weight
 
     def inverse_traces(self, precision: list[Tensor]) -> tuple[list[Tensor], float]:
-        L = self.posterior_factor(precision)
+        L = None if min(float(a.min()) for a in precision) <= 0 else self._factor(precision)
         if L is None:
             return super().inverse_traces(precision)
         traces = self._J.inverse_traces(torch.cholesky_inverse(L), [1 / a for a in precision])
@@ -139,6 +152,7 @@ class Dual(Direction):
     def posterior_factor(self, precision: list[Tensor]) -> Tensor | None:
         if min(float(a.min()) for a in precision) <= 0:
             return None
+        self._take_float64()
         return shifted_cholesky(self.kernel([1 / a for a in precision]), self._S)
 
     def _matvec(self, v: Tensor) -> Tensor:

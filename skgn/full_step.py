@@ -17,7 +17,6 @@ from .backend import memory_budget
 from .damping import DampingRule, Iterate
 from .direction import Direction
 from .jacobian import Jacobian
-from .jacobian_cost import gram_flops
 from .memory import readout_memory
 from .objective import Evaluation, Objective
 from .primal import Primal
@@ -30,9 +29,9 @@ __all__ = ["FullStep"]
 #: A step must gain this fraction of the predicted decrease (the usual constant of Armijo's condition).
 _SUFFICIENT_GAIN = 1e-4
 
-#: A Gram matrix of fewer multiply-adds is as fast in float64. Of others the rounding errors in float32 may change the log
-#: likelihood by so many nats, in units of standardised inputs and weights of 1 (docs/benchmarks.md).
-_MANY_FLOPS, _ROUNDING_NATS = 1e8, 0.02
+#: Systems of fewer rows are as fast in float64. In others, the rounding errors of float32 may change the log likelihood
+#: by so many nats, in units of standardised inputs and weights of 1 (docs/benchmarks.md).
+_LARGE_SYSTEM, _ROUNDING_NATS = 200, 0.02
 
 #: Dampings or step lengths tried from one iterate before giving up; 4^30 and 2^-30 leave nothing to try.
 _MAX_TRIES = 30
@@ -47,7 +46,7 @@ class FullStep:
     settings: Settings
 
     def linearise(self, state: State) -> Linearisation:
-        return Linearisation(state.objective, state.at, self.make_direction, gram_dtype=_gram_dtype(state))
+        return Linearisation(state.objective, state.at, self.make_direction, system_dtype=_system_dtype(state))
 
     def conclude(self, state: State, linearisation: Linearisation) -> Linearisation:
         return linearisation
@@ -121,11 +120,11 @@ class FullStep:
         return cheap and readout_memory(readout, n, objective.item_size) <= memory_budget()
 
 
-def _gram_dtype(state: State) -> torch.dtype | None:
-    """float32 where that is faster and its rounding errors are small beside the noise; None for the data's own."""
+def _system_dtype(state: State) -> torch.dtype | None:
+    """float32 for large systems where its rounding errors are small beside the noise; None for float64."""
     objective, scale = state.objective, state.estimates.squared_scale
-    many = gram_flops(objective.network, objective.n_samples, objective.n_columns) >= _MANY_FLOPS
-    if not many or not state.prior.has_evidence:
+    size = min(objective.network.n_weights, objective.n_samples * objective.n_columns)
+    if size < _LARGE_SYSTEM or not state.prior.has_evidence:
         return None
     precision = 1.0 if scale is None else 1 / float(scale.min())
     nats = precision * objective.total_weight * torch.finfo(torch.float32).eps

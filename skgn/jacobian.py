@@ -99,8 +99,9 @@ class Jacobian:
         Number of columns of a root.
     tapes : sequence of Tape, default=()
         Tapes of a forward pass at w, one for each of :func:`row_chunks`; by default they are made when needed.
-    gram_dtype : torch.dtype, optional
-        Precision of the products of :meth:`gram`; by default that of the data.
+    system_dtype : torch.dtype, optional
+        Precision in which directions may form and factorise their systems. By default products have that of the data,
+        and systems are float64.
 
     Attributes
     ----------
@@ -116,9 +117,9 @@ class Jacobian:
         root: Callable[[slice], Tensor],
         c: int,
         tapes: Sequence[Tape] = (),
-        gram_dtype: torch.dtype | None = None,
+        system_dtype: torch.dtype | None = None,
     ) -> None:
-        self.gram_dtype = w.dtype if gram_dtype is None else gram_dtype
+        self.system_dtype = system_dtype
         self.network, self.w, self.U, self.root, self.c = network, w, U, root, c
         self.shape = (len(U) * c, network.n_weights)
         self.factored = takes_factored(network, len(U), c)
@@ -199,19 +200,18 @@ class Jacobian:
             for part in chunks(len(D[0]), values * size, self.w.device, most):
                 yield [u[part].to(dtype) for u in tape.inputs], [d[part].to(dtype) for d in D]
 
-    def gram(self) -> Tensor:
-        """Compute J'J, shape (P, P), in ``gram_dtype``."""
-        if self.factored:
-            return self._factored_gram()
-        return self._explicit_gram()
+    def gram(self, dtype: torch.dtype | None = None) -> Tensor:
+        """Compute J'J, shape (P, P), from products in a dtype, by default in that of the data."""
+        dtype = dtype or self.w.dtype
+        return self._factored_gram(dtype) if self.factored else self._explicit_gram(dtype)
 
-    def _explicit_gram(self) -> Tensor:
+    def _explicit_gram(self, dtype: torch.dtype) -> Tensor:
         """Compute J'J from chunks of J that stay in cache, by upper blocks."""
         P = self.network.n_weights
-        G = self.w.new_zeros(P, P, dtype=self.gram_dtype)
+        G = self.w.new_zeros(P, P, dtype=dtype)
         count = max(1, min(_MOST_BLOCKS, P // _BLOCK_ROWS))
         edges = [P * i // count for i in range(count + 1)]
-        for inputs, D in self._gram_parts(self.gram_dtype):
+        for inputs, D in self._gram_parts(dtype):
             J = self._transpose(inputs, D).flatten(1)
             for a, b in itertools.pairwise(edges):
                 G[a:b, a:].addmm_(J[a:b], J[a:].T)
@@ -229,7 +229,7 @@ class Jacobian:
             torch.mul(d[:, None], u[None, :, None], out=part.view(len(d), len(u), *part.shape[1:]))
         return J
 
-    def _factored_gram(self) -> Tensor:
+    def _factored_gram(self, dtype: torch.dtype) -> Tensor:
         """Compute J'J by one GEMM for each pair of layers.
 
         D is already summed over the columns; equal layers use triangles.
@@ -237,7 +237,7 @@ class Jacobian:
         shapes = self.network.shapes
         L = len(shapes)
         products: dict[tuple[int, int], Tensor] = {}
-        for inputs, rows in self._gram_parts(self.gram_dtype):
+        for inputs, rows in self._gram_parts(dtype):
             # Features first, samples last: products of features are then products of contiguous rows.
             D = [d.permute(1, 2, 0).contiguous() for d in rows]
             U = [u.T.contiguous() for u in inputs]
@@ -246,7 +246,7 @@ class Jacobian:
                 for b in range(a + 1, L):
                     _accumulate(products, (a, b), _all_products(D[a], D[b]), _all_products(U[a][None], U[b][None]))
         P = self.network.n_weights
-        G = self.w.new_empty(P, P, dtype=self.gram_dtype)
+        G = self.w.new_empty(P, P, dtype=dtype)
         start = [0]
         for out, into in shapes:
             start.append(start[-1] + out * into)
@@ -286,26 +286,27 @@ class Jacobian:
         D = [torch.cat([d[layer] for _, _, d in chunks_]) for layer in layers]
         return Factors(D, [torch.cat([tape.inputs[layer] for _, tape, _ in chunks_]) for layer in layers])
 
-    def _flat_factors(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Yield back-propagated rows (n c, out) and input rows (n, in + 1)."""
+    def _flat_factors(self, dtype: torch.dtype) -> tuple[list[Tensor], list[Tensor]]:
+        """Return back-propagated rows (n c, out) and input rows (n, in + 1)."""
         D, U = self.factors()
-        return [d.flatten(0, 1) for d in D], U
+        return [d.flatten(0, 1).to(dtype) for d in D], [u.to(dtype) for u in U]
 
-    def kernel(self, inverse_scale: list[Tensor]) -> Tensor:
-        """Compute J M^-1 J', shape (n c, n c).
+    def kernel(self, inverse_scale: list[Tensor], dtype: torch.dtype | None = None) -> Tensor:
+        """Compute J M^-1 J', shape (n c, n c), from products in a dtype, by default in that of the data.
 
         M^-1 is given per (layer, input), as one vector (in + 1,) for each layer.
         """
+        dtype = dtype or self.w.dtype
         n, c = len(self.U), self.c
-        D, U = self._flat_factors()
-        K = self.w.new_empty(n * c, n * c)
+        D, U = self._flat_factors(dtype)
+        K = self.w.new_empty(n * c, n * c, dtype=dtype)
         blocks = chunks(n, 3 * c * n * c * K.element_size(), K.device, KERNEL_ROWS)
         for rows in blocks:
             first = rows.start
             block = K[first * c : rows.stop * c, first * c :].view(-1, c, n - first, c)
             for layer, (d, u, m) in enumerate(zip(D, U, inverse_scale, strict=True)):
                 part = (d[first * c : rows.stop * c] @ d[first * c :].T).view(block.shape)
-                part *= ((u[rows] * m) @ u[first:].T)[:, None, :, None]
+                part *= ((u[rows] * m.to(u)) @ u[first:].T)[:, None, :, None]
                 block.copy_(part) if layer == 0 else block.add_(part)
         return _mirror_upper(K, [rows.start * c for rows in blocks] + [n * c])
 
@@ -352,15 +353,14 @@ class Jacobian:
         input j of a layer with h units is ``h / m_j - u_j' B u_j / m_j^2``.
         """
         n, c = len(self.U), self.c
-        D, U = self._flat_factors()
+        D, U = self._flat_factors(inverse.dtype)
         traces = [m * out for m, (out, _) in zip(inverse_scale, self.network.shapes, strict=True)]
         for rows in chunks(n, 3 * c * n * c * inverse.element_size(), inverse.device, KERNEL_ROWS):
             first, end = rows.start, rows.stop
             block, rest = slice(first * c, end * c), slice(first * c, n * c)
             for layer, (d, u) in enumerate(zip(D, U, strict=True)):
-                B = (d[block] @ d[rest].T).to(inverse).mul_(inverse[block, rest]).view(-1, c, n - first, c).sum((1, 3))
+                B = (d[block] @ d[rest].T).mul_(inverse[block, rest]).view(-1, c, n - first, c).sum((1, 3))
                 B[:, end - first :] *= 2  # B is symmetric: what is right of the block stands for what is below
-                u = u.to(inverse)
                 traces[layer] = traces[layer] - ((B @ u[first:]) * u[rows]).sum(0) * inverse_scale[layer].square()
         return traces
 

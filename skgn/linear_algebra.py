@@ -20,9 +20,9 @@ __all__ = [
 ]
 
 
-def to_solver(values: Tensor) -> Tensor:
-    """Move values to where systems are solved, in float64."""
-    return values.to(device=linear_algebra_device(values.device)).to(torch.float64)
+def to_solver(values: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Move values to where systems are solved, in float64 unless another precision is given."""
+    return values.to(device=linear_algebra_device(values.device)).to(dtype or torch.float64)
 
 
 def shifted_cholesky(A: Tensor, shift: Tensor | float) -> Tensor | None:
@@ -31,19 +31,19 @@ def shifted_cholesky(A: Tensor, shift: Tensor | float) -> Tensor | None:
     A's own diagonal changes for the moment, so that A is not copied.
     """
     diagonal = A.diagonal().clone()
-    A.diagonal().add_(shift)
+    A.diagonal().add_(shift.to(A) if isinstance(shift, Tensor) else shift)
     L, info = torch.linalg.cholesky_ex(A)
     A.diagonal().copy_(diagonal)
     return L if int(info) == 0 and math.isfinite(float(L.trace())) else None
 
 
 def cholesky_solve(L: Tensor, b: Tensor) -> Tensor:
-    """Compute (L L')^-1 b.
+    """Compute (L L')^-1 b, in the precision of L; the result has that of b.
 
     Unlike ``torch.cholesky_solve``, it does not copy L; the copy takes longer than the solution.
     """
-    half = torch.linalg.solve_triangular(L, b[:, None], upper=False)
-    return torch.linalg.solve_triangular(L.mT, half, upper=True)[:, 0]
+    half = torch.linalg.solve_triangular(L, b[:, None].to(L), upper=False)
+    return torch.linalg.solve_triangular(L.mT, half, upper=True)[:, 0].to(b)
 
 
 def rounding_unit(summands: Tensor) -> float:

@@ -178,14 +178,14 @@ class Objective:
         jacobian = self.jacobian(at) if jacobian is None else jacobian
         return jacobian.network_vjp(g).to(at.w) / self.total_weight
 
-    def jacobian(self, at: Evaluation, gram_dtype: torch.dtype | None = None) -> Jacobian:
+    def jacobian(self, at: Evaluation, system_dtype: torch.dtype | None = None) -> Jacobian:
         """Make the Jacobian at w with the roots of the loss curvature and of the sample weights."""
 
         def root(rows: slice) -> Tensor:
             R = self.data_loss.curvature_root(at.outputs[rows], self.Y[rows])
             return R * self._root_weight[rows, None, None]
 
-        return Jacobian(self.network, at.w.to(self.U), self.U, root, self.n_columns, at.tapes, gram_dtype)
+        return Jacobian(self.network, at.w.to(self.U), self.U, root, self.n_columns, at.tapes, system_dtype)
 
     def output_jacobian(self, at: Evaluation) -> Jacobian:
         """Make the Jacobian of the outputs themselves, without roots."""

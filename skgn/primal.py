@@ -1,4 +1,7 @@
-"""The direction of the weights' own system: a Cholesky factorisation of G + diag(a) + damping I, P x P."""
+"""The direction of the weights' own system: a Cholesky factorisation of G + diag(a) + damping I, P x P.
+
+A system in float32 that is not definite is one of float64 from then on; the posterior always is.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,9 @@ class Primal(Direction):
 
     def __init__(self, jacobian: Jacobian, total_weight: float, gram: Tensor | None = None) -> None:
         """Compute G; another matrix may replace it."""
-        self.G = to_solver(jacobian.gram()).div_(total_weight) if gram is None else gram
+        if gram is None:
+            gram = to_solver(jacobian.gram(jacobian.system_dtype), jacobian.system_dtype).div_(total_weight)
+        self.G = gram
         self._network, self._eps = jacobian.network, rounding_unit(jacobian.w)
 
     @classmethod
@@ -64,10 +69,18 @@ class Primal(Direction):
 
     def solve(self, gradient: Tensor, precision: list[Tensor], damping: float) -> Tensor:
         shift = self._network.expand(precision) + damping
-        L = shifted_cholesky(self.G, shift)
+        L = self._factor(shift)
         if L is None or (float(shift.min()) <= 0 and self._is_singular(L, shift)):
-            return -minimum_norm(self.G + torch.diag(shift), gradient, self._eps, power=1)
+            return -minimum_norm(self._double() + torch.diag(shift), gradient, self._eps, power=1)
         return -cholesky_solve(L, gradient)
+
+    def _factor(self, shift: Tensor) -> Tensor | None:
+        L = shifted_cholesky(self.G, shift)
+        return shifted_cholesky(self._double(), shift) if L is None and self.G.dtype != torch.float64 else L
+
+    def _double(self) -> Tensor:
+        self.G = self.G.double()
+        return self.G
 
     def _is_singular(self, L: Tensor, shift: Tensor) -> bool:
         return float(L.diagonal().square().min()) <= cutoff(self.G.diagonal() + shift, self._eps)
@@ -76,16 +89,16 @@ class Primal(Direction):
         return float(self.G.trace())
 
     def riemannian_norm(self, gradient: Tensor) -> float:
-        return math.sqrt(max(0.0, float(gradient @ solve_in_range(self.G, gradient, self._eps))))
+        return math.sqrt(max(0.0, float(gradient @ solve_in_range(self._double(), gradient, self._eps))))
 
     def spectrum_matrix(self, jacobian: Jacobian, total_weight: float) -> Tensor:
-        return self.G
+        return self._double()
 
     def inverse_traces(self, precision: list[Tensor]) -> tuple[list[Tensor], float]:
-        L = self.posterior_factor(precision)
+        L = self._factor(self._network.expand(precision))
         if L is None:
             return super().inverse_traces(precision)
-        traces = [part.sum(0) for part in self._network.split(_inverse_diagonal(L))]
+        traces = [part.sum(0) for part in self._network.split(_inverse_diagonal(L).double())]
         return traces, 2 * float(L.diagonal().log().sum())
 
     def output_blocks(self, precision: list[Tensor]) -> Callable[[Jacobian], Tensor] | None:
@@ -94,7 +107,7 @@ class Primal(Direction):
         return None if L is None else partial(_inverse_blocks, torch.cholesky_inverse(L))
 
     def posterior_factor(self, precision: list[Tensor]) -> Tensor | None:
-        return shifted_cholesky(self.G, self._network.expand(precision))
+        return shifted_cholesky(self._double(), self._network.expand(precision))
 
 
 class RememberedGram(Remembered[Primal]):

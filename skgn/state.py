@@ -137,7 +137,7 @@ class Linearisation:
     """A network linearised at an evaluation. Its parts are made when they are asked for, and kept.
 
     ``loss`` is the data loss of the system, with the noise level before the last estimates. ``solver`` is the
-    direction's name, unless another one is given. ``gram_dtype`` is the precision of the products of its Gram matrix.
+    direction's name, unless another one is given. ``system_dtype`` is the precision of the products of its Gram matrix.
     """
 
     # Not cached properties: before Python 3.12 these have one lock for all, and members train in threads.
@@ -152,16 +152,16 @@ class Linearisation:
         at: Evaluation,
         make_direction: Callable[[Jacobian, float], Direction],
         solver: str | None = None,
-        gram_dtype: torch.dtype | None = None,
+        system_dtype: torch.dtype | None = None,
     ) -> None:
         self.loss, self.total_weight = objective.data_loss, objective.total_weight
         self._objective, self._at = objective, at
-        self._make_direction, self._solver, self._gram_dtype = make_direction, solver, gram_dtype
+        self._make_direction, self._solver, self._system_dtype = make_direction, solver, system_dtype
 
     @property
     def jacobian(self) -> Jacobian:
         if self._jacobian is None:
-            self._jacobian = self._objective.jacobian(self._at, self._gram_dtype)
+            self._jacobian = self._objective.jacobian(self._at, self._system_dtype)
         return self._jacobian
 
     @property

@@ -96,9 +96,9 @@ def _gradient(objective: Objective, at: Evaluation, jacobian: Jacobian | None = 
     return objective.gradient(at, jacobian) * objective.total_weight
 
 
-def _linearisation(objective: Objective, at: Evaluation, gram_dtype: torch.dtype | None) -> Tensor:
+def _linearisation(objective: Objective, at: Evaluation, system_dtype: torch.dtype | None) -> Tensor:
     """Return the upper triangle of the Gram matrix, row by row, and the gradient."""
-    jacobian = objective.jacobian(at, gram_dtype)
+    jacobian = objective.jacobian(at, system_dtype)
     G = jacobian.gram().double()
     triangle = [row[i:] for i, row in enumerate(G)]
     return torch.cat([*triangle, _gradient(objective, at, jacobian)])
@@ -112,13 +112,14 @@ class DistributedJacobian(Jacobian):
     """The part of a Jacobian that a primal direction needs; its rows are on the workers."""
 
     def __init__(
-        self, objective: DistributedObjective, at: Evaluation, gram_dtype: torch.dtype | None = None
+        self, objective: DistributedObjective, at: Evaluation, system_dtype: torch.dtype | None = None
     ) -> None:
         self.network, self.w, self.c = objective.network, at.w.to(objective.dtype), objective.n_columns
         self.shape = (objective.n_samples * self.c, self.network.n_weights)
-        self._sums = objective.sum_at(partial(_linearisation, gram_dtype=gram_dtype), at.w)
+        self.system_dtype = system_dtype
+        self._sums = objective.sum_at(partial(_linearisation, system_dtype=system_dtype), at.w)
 
-    def gram(self) -> Tensor:
+    def gram(self, dtype: torch.dtype | None = None) -> Tensor:
         P = self.network.n_weights
         G, position = self.w.new_empty(P, P, dtype=torch.float64), 0
         for i in range(P):
@@ -187,8 +188,8 @@ class DistributedObjective(Objective):
         linear.network = readout
         return linear, at._replace(w=at.w[-linear.network.n_weights :])
 
-    def jacobian(self, at: Evaluation, gram_dtype: torch.dtype | None = None) -> DistributedJacobian:
-        return DistributedJacobian(self, at, gram_dtype)
+    def jacobian(self, at: Evaluation, system_dtype: torch.dtype | None = None) -> DistributedJacobian:
+        return DistributedJacobian(self, at, system_dtype)
 
     def gradient(self, at: Evaluation, jacobian: Jacobian | None = None) -> Tensor:
         if isinstance(jacobian, DistributedJacobian):
