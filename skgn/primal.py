@@ -1,6 +1,6 @@
 """The direction of the weights' own system: a Cholesky factorisation of G + diag(a) + damping I, P x P.
 
-A system in float32 that is not definite is one of float64 from then on; the posterior always is.
+A system in float32 that is not definite is computed again in float64. The posterior is factorised in float64 always.
 """
 
 from __future__ import annotations
@@ -46,9 +46,8 @@ class Primal(Direction):
 
     def __init__(self, jacobian: Jacobian, total_weight: float, gram: Tensor | None = None) -> None:
         """Compute G; another matrix may replace it."""
-        if gram is None:
-            gram = to_solver(jacobian.gram(jacobian.system_dtype), jacobian.system_dtype).div_(total_weight)
-        self.G = gram
+        self._J, self._S = jacobian, total_weight
+        self.G = self._gram(jacobian.system_dtype) if gram is None else gram
         self._network, self._eps = jacobian.network, rounding_unit(jacobian.w)
 
     @classmethod
@@ -71,16 +70,18 @@ class Primal(Direction):
         shift = self._network.expand(precision) + damping
         L = self._factor(shift)
         if L is None or (float(shift.min()) <= 0 and self._is_singular(L, shift)):
-            return -minimum_norm(self._double() + torch.diag(shift), gradient, self._eps, power=1)
+            return -minimum_norm(self.G.double() + torch.diag(shift), gradient, self._eps, power=1)
         return -cholesky_solve(L, gradient)
+
+    def _gram(self, dtype: torch.dtype | None) -> Tensor:
+        return to_solver(self._J.gram(dtype), dtype).div_(self._S)
 
     def _factor(self, shift: Tensor) -> Tensor | None:
         L = shifted_cholesky(self.G, shift)
-        return shifted_cholesky(self._double(), shift) if L is None and self.G.dtype != torch.float64 else L
-
-    def _double(self) -> Tensor:
-        self.G = self.G.double()
-        return self.G
+        if L is None and self.G.dtype != torch.float64:
+            self.G = self._gram(None)
+            L = shifted_cholesky(self.G, shift)
+        return L
 
     def _is_singular(self, L: Tensor, shift: Tensor) -> bool:
         return float(L.diagonal().square().min()) <= cutoff(self.G.diagonal() + shift, self._eps)
@@ -89,10 +90,10 @@ class Primal(Direction):
         return float(self.G.trace())
 
     def riemannian_norm(self, gradient: Tensor) -> float:
-        return math.sqrt(max(0.0, float(gradient @ solve_in_range(self._double(), gradient, self._eps))))
+        return math.sqrt(max(0.0, float(gradient @ solve_in_range(self.G.double(), gradient, self._eps))))
 
     def spectrum_matrix(self, jacobian: Jacobian, total_weight: float) -> Tensor:
-        return self._double()
+        return self.G.double()
 
     def inverse_traces(self, precision: list[Tensor]) -> tuple[list[Tensor], float]:
         L = self._factor(self._network.expand(precision))
@@ -107,7 +108,7 @@ class Primal(Direction):
         return None if L is None else partial(_inverse_blocks, torch.cholesky_inverse(L))
 
     def posterior_factor(self, precision: list[Tensor]) -> Tensor | None:
-        return shifted_cholesky(self._double(), self._network.expand(precision))
+        return shifted_cholesky(self.G.double(), self._network.expand(precision))
 
 
 class RememberedGram(Remembered[Primal]):

@@ -282,7 +282,7 @@ def test_passes_end_when_their_evidence_no_longer_rises():
     model.fit(X, y)
     evidence = model.history_["log_evidence"][1:]
     assert model.status_ == "evidence"
-    assert len(evidence) - 1 - evidence.argmax() >= 4 and len(evidence) < 200
+    assert len(evidence) - 1 - evidence.argmax() >= 2 and len(evidence) < 200
     # It has not fallen so far that the weights of the highest would be kept.
     assert model.log_evidence_ == evidence[-1] > evidence.max() - 0.03 * len(y)
 

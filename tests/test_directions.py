@@ -37,6 +37,7 @@ class Linearisation:
         at = objective.evaluate(self.w)
         self.network, self.S, self.X = network, objective.total_weight, X
         self.operator, self.gradient = objective.jacobian(at), objective.gradient(at)
+        self.in_float32 = objective.jacobian(at, torch.float32)
 
         f = dense.forward(network, self.w, X)
         R = loss.curvature_root(f, Y) * s.sqrt()[:, None, None]
@@ -202,6 +203,39 @@ def test_output_blocks_match_the_dense_inverse(direction, budget, problem, monke
         blocks = solver.output_blocks(precision)(outputs)
         expected = J @ inverse @ J.mT
         torch.testing.assert_close(blocks, expected, rtol=1e-7, atol=1e-9 * float(expected.abs().max()))
+
+
+@each_case
+@pytest.mark.parametrize("direction", WITH_TRACES)
+def test_a_system_in_float32_is_that_of_float64_but_for_rounding(direction, problem):
+    """The posterior of the same rows has the digits of float64 from either."""
+    precision, damping = problem.precision(), 1e-2
+    single, double = (direction(jacobian, problem.S) for jacobian in (problem.in_float32, problem.operator))
+    assert relative(*(d.solve(problem.gradient, precision, damping) for d in (single, double))) < 1e-3
+    (traces, log_determinant), (exact, exact_log_determinant) = (d.inverse_traces(precision) for d in (single, double))
+    for a, trace, expected in zip(precision, traces, exact, strict=True):
+        assert trace.dtype == torch.float64
+        # Their part of the effective parameters.
+        torch.testing.assert_close(a * trace, a * expected, rtol=1e-3, atol=1e-4)
+    assert log_determinant == pytest.approx(exact_log_determinant, rel=1e-4, abs=1e-2)
+    factor = single.posterior_factor(precision)
+    assert factor.dtype == torch.float64
+    assert relative(factor, double.posterior_factor(precision)) < 1e-4
+
+
+@pytest.mark.parametrize("direction", WITH_TRACES)
+def test_a_system_that_float32_cannot_factorise_is_one_of_float64(direction):
+    """Two samples that are nearly the same leave nothing of their difference in float32."""
+    network = FeedForward(1, 1, ())
+    X = torch.tensor([[1.0], [1.0 + 1e-6]], dtype=torch.float64)
+    objective = Objective(network, SquaredError(), X, X, torch.full((2,), 1e-13, dtype=torch.float64))
+    at = objective.evaluate(torch.zeros(2, dtype=torch.float64))
+    single, double = (direction(objective.jacobian(at, dtype), 1e-13) for dtype in (torch.float32, None))
+    precision = [torch.full((2,), 1e-14, dtype=torch.float64)]
+    for damping in (0.0, 1e-13):
+        step, expected = (d.solve(torch.ones(2, dtype=torch.float64), precision, damping) for d in (single, double))
+        assert relative(step, expected) < 1e-3
+    assert single.inverse_traces(precision)[1] == pytest.approx(double.inverse_traces(precision)[1], rel=1e-3)
 
 
 @pytest.mark.parametrize("direction", WITH_TRACES)

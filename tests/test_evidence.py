@@ -368,7 +368,7 @@ def test_training_ends_when_the_evidence_has_not_risen_for_long(estimator):
     y = np.sin(2 * X[:, 0]) + X[:, 1] + 0.5 * rng.standard_normal(n)
     y = y if estimator is GNRegressor else (y > 0).astype(int)
     choice = {"prior_groups": "layer", "standardize": "robust", "n_estimators": 1, "random_state": 0}
-    model = estimator((6,), tol=tol, n_iter_no_change=patience // 2, **choice).fit(X, y)
+    model = estimator((6,), tol=tol, n_iter_no_change=patience, **choice).fit(X, y)
     assert model.status_ == "evidence"
     # The evidence at the start is not known.
     evidence = model.history_["log_evidence"][1:]
@@ -383,7 +383,8 @@ def test_where_the_evidence_has_fallen_the_weights_of_its_peak_are_kept():
     rng = np.random.RandomState(0)
     X = rng.standard_normal((40, 6))
     y = X[:, 0] + rng.standard_normal(40)
-    model = GNRegressor((8,), prior_groups="feature", standardize="robust", n_estimators=2, random_state=0).fit(X, y)
+    choice = {"prior_groups": "feature", "standardize": "robust", "n_iter_no_change": 10}
+    model = GNRegressor((8,), **choice, n_estimators=2, random_state=0).fit(X, y)
     goes_back = set()
     for member in model.estimators_:
         evidence = member.history["log_evidence"]

@@ -62,6 +62,8 @@ def test_products_match_the_dense_jacobian(network, c, budget):
 def test_gram_matches_the_dense_jacobian(network, c, factored, budget):
     J, expected = operator(network, c, factored=factored)
     torch.testing.assert_close(J.gram(), expected.T @ expected, rtol=1e-10, atol=1e-11)
+    torch.testing.assert_close(J.gram(torch.float32).double(), J.gram(), rtol=1e-4, atol=1e-4)
+    assert J.gram(torch.float32).dtype == torch.float32
 
 
 @pytest.mark.parametrize("factored", [False, True], ids=["explicit", "factored"])

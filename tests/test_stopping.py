@@ -157,7 +157,8 @@ def test_bad_validation_sets_are_refused():
 @pytest.mark.parametrize("parameters", [{"l2_regularization": 1e-6, "damping": 10.0}, {}], ids=["fixed", "evidence"])
 def test_a_fit_out_of_time_says_so_and_predicts(clock, parameters):
     X, y = load_diabetes(return_X_y=True)
-    model = GNRegressor(hidden_layer_sizes=(30,), max_time=0.3, max_iter=10**6, tol=0, random_state=0, **parameters)
+    endless = {"max_iter": 10**6, "tol": 0, "n_iter_no_change": 10**6}
+    model = GNRegressor(hidden_layer_sizes=(30,), max_time=0.3, **endless, random_state=0, **parameters)
     with pytest.warns(ConvergenceWarning, match="max_time"):
         model.fit(X, y)
     assert model.status_ == "max_time"
