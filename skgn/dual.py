@@ -19,7 +19,7 @@ from .backend import chunks
 from .conjugate_gradient import ConjugateGradient
 from .direction import Direction, RememberedDiagonal, unit_precision
 from .jacobian import KERNEL_ROWS, Factors, Jacobian
-from .linear_algebra import cholesky_solve, minimum_norm, rounding_unit, shifted_cholesky, solve_in_range, to_solver
+from .linear_algebra import cholesky_solve, minimum_norm, rounding_unit, shifted_cholesky, to_solver
 from .memory import Extent, chunk_memory
 
 __all__ = ["Dual", "woodbury_blocks"]
@@ -42,8 +42,7 @@ class Dual(Direction):
 
     def __init__(self, jacobian: Jacobian, total_weight: float) -> None:
         self._J, self._S, self._eps = jacobian, total_weight, rounding_unit(jacobian.w)
-        self._scale: list[Tensor] = []
-        self._K = torch.empty(0)
+        self._scale, self._K = unit_precision(jacobian.network, to_solver(jacobian.w)), torch.empty(0)
 
     @classmethod
     def system_size(cls, extent: Extent) -> int:
@@ -68,14 +67,18 @@ class Dual(Direction):
         return RememberedDiagonal(cls, ConjugateGradient)
 
     def kernel(self, inverse_scale: list[Tensor]) -> Tensor:
-        """Compute K = J M^-1 J' in float64; a multiple of the last one is not computed again."""
-        if self._scale:
-            ratio = torch.cat(inverse_scale) / torch.cat(self._scale)
-            if float(ratio.max() - ratio.min()) <= 1e-15 * float(ratio.max()):
-                return self._K * ratio[0]
+        """Compute K = J M^-1 J' in float64; a multiple of the last one, at first of J J', is not computed again."""
+        ratio = torch.cat(inverse_scale) / torch.cat(self._scale)
+        if float(ratio.max() - ratio.min()) <= 1e-15 * float(ratio.max()):
+            if len(self._K) == 0:
+                self._K = self._computed(self._scale)
+            return self._K * ratio[0]
         self._scale, self._K = inverse_scale, torch.empty(0)  # two kernels at once would be one too many
-        self._K = to_solver(self._J.kernel([m.to(self._J.w) for m in inverse_scale]))
+        self._K = self._computed(inverse_scale)
         return self._K
+
+    def _computed(self, inverse_scale: list[Tensor]) -> Tensor:
+        return to_solver(self._J.kernel([m.to(self._J.w) for m in inverse_scale]))
 
     def solve(self, gradient: Tensor, precision: list[Tensor], damping: float) -> Tensor:
         M = [a + damping for a in precision]
@@ -99,13 +102,6 @@ class Dual(Direction):
 
     def trace(self) -> float:
         return float(self._J.trace()) / self._S
-
-    def riemannian_norm(self, gradient: Tensor) -> float:
-        if not self._scale:
-            self.kernel(unit_precision(self._J.network, gradient))
-        # For the residual r in root space S g = J'r; then K^+ J M^-1 J' r is the projection of r.
-        v = self._matvec(self._J.network.expand(self._scale) * gradient) * self._S
-        return float(solve_in_range(self._K, v, self._eps).norm()) / math.sqrt(self._S)
 
     def spectrum_matrix(self, jacobian: Jacobian, total_weight: float) -> Tensor:
         rows, P = jacobian.shape

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
@@ -19,7 +18,6 @@ from .linear_algebra import (
     minimum_norm,
     rounding_unit,
     shifted_cholesky,
-    solve_in_range,
     to_solver,
 )
 from .memory import Extent
@@ -74,9 +72,6 @@ class Primal(Direction):
 
     def trace(self) -> float:
         return float(self.G.trace())
-
-    def riemannian_norm(self, gradient: Tensor) -> float:
-        return math.sqrt(max(0.0, float(gradient @ solve_in_range(self.G, gradient, self._eps))))
 
     def spectrum_matrix(self, jacobian: Jacobian, total_weight: float) -> Tensor:
         return self.G
