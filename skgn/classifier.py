@@ -194,11 +194,10 @@ class GNClassifier(ClassifierMixin, BaseGN):
     history_ : dict of ndarray
         Values at the starting point and after each iteration of the best member. If training began on a part of the
         samples (with a float ``l2_regularization``), the history begins where all samples take part. The keys are
-        "objective", "loss", "gradient_norm", "riemannian_gradient_norm", "damping", "gain_ratio", "step_norm",
-        "distance_from_init", "n_effective_parameters", "log_evidence", "noise_std", "time" (seconds), and
-        "validation_loss" with early stopping. "riemannian_gradient_norm" belongs to the output-space gradient,
-        projected onto the range of the Jacobian. Its norm is that of the mean over samples and of the loss curvature.
-        With ``solver_`` "cg" the value is a lower bound.
+        "objective", "loss", "gradient_norm", "damping", "gain_ratio", "step_norm", "distance_from_init",
+        "n_effective_parameters", "log_evidence", "noise_std", "time" (seconds), and "validation_loss" with early
+        stopping. The callback :class:`~skgn.spectrum.SpectrumMonitor` adds "min_eigenvalue", "max_eigenvalue" and
+        "riemannian_gradient_norm".
     status_, status_message_ : str
         The reason why training stopped, in a word and in a sentence.
     solver_ : {"primal", "dual", "cg"}

@@ -40,9 +40,6 @@ __all__ = ["ConjugateGradient", "forcing_term"]
 #: Hessian-free optimization, ICML 2010, has the same number).
 _MOST_PRODUCTS = 250
 
-#: Number of products with G for the Riemannian norm, which is for the history and must not cost as much as a step.
-_NORM_PRODUCTS = 3
-
 
 def forcing_term(gradient_norm: float) -> float:
     """Residual at which to stop, relative to the gradient: min(1/2, sqrt(||gradient||)).
@@ -108,12 +105,6 @@ class ConjugateGradient(Direction):
 
     def trace(self) -> float:
         return float(self._diagonal.sum())
-
-    def riemannian_norm(self, gradient: Tensor) -> float:
-        """Lower bound of sqrt(g' G^+ g) that a few products find."""
-        scale = torch.where(self._diagonal > 0, self._diagonal, 1.0)
-        x = _solve(self._product, gradient, scale, 0.0, _NORM_PRODUCTS)
-        return math.sqrt(max(0.0, float(gradient @ x)))
 
     def _product(self, v: Tensor) -> Tensor:
         """Compute G v."""

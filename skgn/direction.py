@@ -25,7 +25,16 @@ from .linear_algebra import to_solver
 from .memory import Extent, system_memory
 from .network import Network
 
-__all__ = ["Direction", "Remembered", "RememberedDiagonal", "smallest_eigenvalue", "spectrum", "unit_precision"]
+__all__ = [
+    "Direction",
+    "Remembered",
+    "RememberedDiagonal",
+    "largest_rank",
+    "smaller_system",
+    "smallest_eigenvalue",
+    "spectrum",
+    "unit_precision",
+]
 
 
 class Direction(ABC):
@@ -84,10 +93,6 @@ class Direction(ABC):
     def trace(self) -> float:
         """Trace of G."""
 
-    @abstractmethod
-    def riemannian_norm(self, gradient: Tensor) -> float:
-        """Norm of the output-space gradient, projected onto the range of the Jacobian: sqrt(g' G^+ g)."""
-
     def spectrum_matrix(self, jacobian: Jacobian, total_weight: float) -> Tensor:
         """Compute a matrix with the nonzero eigenvalues of G: G itself or the kernel J J' / S, by default the smaller.
 
@@ -96,7 +101,7 @@ class Direction(ABC):
         ValueError
             If this matrix may exceed the available memory, and does.
         """
-        return _smaller_system(jacobian, total_weight)
+        return smaller_system(jacobian, total_weight)
 
     def inverse_traces(self, precision: list[Tensor]) -> tuple[list[Tensor], float]:
         """Traces of (G + diag(a))^-1 per (layer, input), and log|G + diag(a)|; nan if unknown or not definite."""
@@ -205,24 +210,19 @@ class RememberedDiagonal(Remembered[Direction]):
 def spectrum(jacobian: Jacobian, direction: Direction | None, total_weight: float) -> tuple[float, float]:
     """Compute the extreme eigenvalues of the smaller of G (P x P) and the kernel J J' / S (n c x n c).
 
-    A softmax has fewer columns than outputs, because it does not see a constant added to all outputs. G is then 0 in as
-    many directions as the readout has inputs. These eigenvalues are left out. A ``direction`` may have the matrix
-    already.
+    Those are left out that :func:`largest_rank` does not count. A ``direction`` may have the matrix already.
 
     Raises
     ------
     ValueError
         If this matrix exceeds the available memory.
     """
-    rows, P = jacobian.shape
     if direction is None:
-        matrix = _smaller_system(jacobian, total_weight)
+        matrix = smaller_system(jacobian, total_weight)
     else:
         matrix = direction.spectrum_matrix(jacobian, total_weight)
-    network = jacobian.network
-    unseen = (network.n_outputs - jacobian.c) * network.shapes[-1][1]
     # Both have the same nonzero eigenvalues; the larger matrix also has zeros.
-    eigenvalues = torch.linalg.eigvalsh(matrix)[-min(rows, P - unseen) :]
+    eigenvalues = torch.linalg.eigvalsh(matrix)[-largest_rank(jacobian) :]
     return float(eigenvalues[0]), float(eigenvalues[-1])
 
 
@@ -231,12 +231,29 @@ def smallest_eigenvalue(jacobian: Jacobian, direction: Direction, total_weight: 
     return spectrum(jacobian, direction, total_weight)[0]
 
 
+def largest_rank(jacobian: Jacobian) -> int:
+    """Return the largest rank that J may have.
+
+    A softmax has fewer columns than outputs, because it does not see a constant added to all outputs. G is then 0 in as
+    many directions as the readout has inputs.
+    """
+    (rows, P), network = jacobian.shape, jacobian.network
+    return min(rows, P - (network.n_outputs - jacobian.c) * network.shapes[-1][1])
+
+
 def unit_precision(network: Network, like: Tensor) -> list[Tensor]:
     """Ones per (layer, input), in the dtype and on the device of ``like``."""
     return [like.new_ones(into) for _, into in network.shapes]
 
 
-def _smaller_system(jacobian: Jacobian, total_weight: float) -> Tensor:
+def smaller_system(jacobian: Jacobian, total_weight: float) -> Tensor:
+    """Compute the smaller of G (P x P) and the kernel J J' / S (n c x n c).
+
+    Raises
+    ------
+    ValueError
+        If this matrix exceeds the available memory.
+    """
     rows, P = jacobian.shape
     need, available = system_memory(min(rows, P)), available_memory(linear_algebra_device(jacobian.w.device))
     if need > available:

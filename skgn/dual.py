@@ -19,7 +19,7 @@ from .backend import chunks
 from .conjugate_gradient import ConjugateGradient
 from .direction import Direction, RememberedDiagonal, unit_precision
 from .jacobian import KERNEL_ROWS, Factors, Jacobian
-from .linear_algebra import cholesky_solve, minimum_norm, rounding_unit, shifted_cholesky, solve_in_range, to_solver
+from .linear_algebra import cholesky_solve, minimum_norm, rounding_unit, shifted_cholesky, to_solver
 from .memory import Extent, chunk_memory
 
 __all__ = ["Dual", "woodbury_blocks"]
@@ -110,14 +110,6 @@ class Dual(Direction):
 
     def trace(self) -> float:
         return float(self._J.trace()) / self._S
-
-    def riemannian_norm(self, gradient: Tensor) -> float:
-        self._take_float64()
-        if not self._scale:
-            self.kernel(unit_precision(self._J.network, gradient))
-        # For the residual r in root space S g = J'r; then K^+ J M^-1 J' r is the projection of r.
-        v = self._matvec(self._J.network.expand(self._scale) * gradient) * self._S
-        return float(solve_in_range(self._K, v, self._eps).norm()) / math.sqrt(self._S)
 
     def spectrum_matrix(self, jacobian: Jacobian, total_weight: float) -> Tensor:
         rows, P = jacobian.shape

@@ -9,14 +9,12 @@ import numpy as np
 from torch import Tensor
 
 from .damping import Iterate
-from .state import Linearisation, State
+from .state import State
 
 __all__ = ["as_arrays", "as_rows", "figures", "line"]
 
 
-def figures(
-    state: State, linearisation: Linearisation, iterate: Iterate, first: Tensor, seconds: float
-) -> dict[str, float]:
+def figures(state: State, iterate: Iterate, first: Tensor, seconds: float) -> dict[str, float]:
     """Make the row of a state; what is not known is nan. ``first`` are the weights that training began with."""
     step, noise = state.step, state.noise_variance
     damping, gain_ratio, norm = (None, None, None) if step is None else (step.damping, step.gain_ratio, step.norm)
@@ -24,7 +22,6 @@ def figures(
         "objective": iterate.objective,
         "loss": iterate.loss,
         "gradient_norm": iterate.gradient_norm,
-        "riemannian_gradient_norm": linearisation.direction.riemannian_norm(linearisation.data_gradient),
         "damping": _known(damping),
         "gain_ratio": _known(gain_ratio),
         "step_norm": _known(norm),

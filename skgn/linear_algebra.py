@@ -15,7 +15,6 @@ __all__ = [
     "minimum_norm",
     "rounding_unit",
     "shifted_cholesky",
-    "solve_in_range",
     "to_solver",
 ]
 
@@ -67,9 +66,3 @@ def minimum_norm(A: Tensor, b: Tensor, eps: float, power: int) -> Tensor:
     keep = values > cutoff(values, eps)
     inverse = torch.where(keep, values, torch.inf).reciprocal() ** power
     return V @ (inverse * (V.T @ b))
-
-
-def solve_in_range(A: Tensor, b: Tensor, eps: float) -> Tensor:
-    """Compute A^+ b for b in the range of A, which may be singular; a shift at rounding level makes it definite."""
-    L = shifted_cholesky(A, 10 * cutoff(A.diagonal(), eps))
-    return torch.full_like(b, torch.nan) if L is None else cholesky_solve(L, b)

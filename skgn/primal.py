@@ -5,7 +5,6 @@ A system in float32 that is not definite is computed again in float64. The poste
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
@@ -22,7 +21,6 @@ from .linear_algebra import (
     minimum_norm,
     rounding_unit,
     shifted_cholesky,
-    solve_in_range,
     to_solver,
 )
 from .memory import Extent
@@ -88,9 +86,6 @@ class Primal(Direction):
 
     def trace(self) -> float:
         return float(self.G.trace())
-
-    def riemannian_norm(self, gradient: Tensor) -> float:
-        return math.sqrt(max(0.0, float(gradient @ solve_in_range(self.G.double(), gradient, self._eps))))
 
     def spectrum_matrix(self, jacobian: Jacobian, total_weight: float) -> Tensor:
         return self.G.double()

@@ -163,7 +163,7 @@ class Training:
         iterate = self.linearisation.iterate(state)
         state = replace(state, damping=self._damping(state, iterate))
         seconds = time.perf_counter() - began
-        row = figures(state, self.linearisation, iterate, self._initial_weights, seconds)
+        row = figures(state, iterate, self._initial_weights, seconds)
         if self.settings.report is not None:
             self.settings.report(line(state.n_iter, row))
         if self.validation is not None:

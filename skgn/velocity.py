@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .damping import DampingRule, GainRatio, Iterate
-from .direction import Direction, smallest_eigenvalue, spectrum
+from .direction import Direction, smallest_eigenvalue
 from .directions import choose
 from .evidence import make_prior
 from .full_step import FullStep
@@ -24,6 +24,7 @@ from .memory import Extent
 from .objective import Evaluation, Objective
 from .primal import Primal
 from .settings import Settings
+from .spectrum import decompose
 from .state import State
 from .training import Training
 
@@ -87,17 +88,17 @@ class Velocity:
     def look(self, t: float, w: Tensor) -> Point:
         """Compute everything that a trajectory records at w."""
         here = self._linearise(w)
-        direction = self._direction(here)
-        smallest, largest = spectrum(here.jacobian, direction, self._objective.total_weight)
+        found = decompose(here.jacobian, here.data_gradient, self._objective.total_weight)
+        damping = math.nan
+        if self._rule is not None:
+            damping = self._damping(t, here, self._direction(here), lambda: found.min_eigenvalue)
         return Point(
             objective=self._value(here),
             outputs=here.at.outputs.numpy(),
             loss=here.at.loss,
             gradient_norm=float(here.gradient.norm()),
-            riemannian_gradient_norm=direction.riemannian_norm(here.data_gradient),
-            min_eigenvalue=smallest,
-            max_eigenvalue=largest,
-            damping=math.nan if self._rule is None else self._damping(t, here, direction, lambda: smallest),
+            damping=damping,
+            **found._asdict(),
         )
 
     def lowest(self, w: Tensor) -> float:

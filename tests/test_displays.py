@@ -248,6 +248,7 @@ class TestConvergence:
         [
             ({"x": "epoch"}, "x must be 'iteration' or 'time', got 'epoch'"),
             ({"quantities": ["accuracy"]}, r"'accuracy', which is not in history_; it has \['damping'"),
+            ({"quantities": ["riemannian_gradient_norm"]}, r"it needs the callback skgn\.spectrum\.SpectrumMonitor"),
             ({"quantities": ["validation_loss"]}, "needs early_stopping=True"),
             ({"quantities": []}, "quantities is empty"),
         ],

@@ -37,7 +37,6 @@ HISTORY = {
     "objective",
     "loss",
     "gradient_norm",
-    "riemannian_gradient_norm",
     "damping",
     "gain_ratio",
     "step_norm",

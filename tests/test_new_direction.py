@@ -57,9 +57,6 @@ class LeastSquares(Direction):
     def trace(self):
         return float((self.J**2).sum())
 
-    def riemannian_norm(self, gradient):
-        return float(np.sqrt(gradient.numpy() @ scipy.linalg.lstsq(self.J.T @ self.J, gradient.numpy())[0]))
-
 
 @pytest.fixture
 def toy(monkeypatch):

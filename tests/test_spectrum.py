@@ -1,4 +1,4 @@
-"""Extreme eigenvalues: of a fitted estimator, and of every iterate of a fit that a callback has followed."""
+"""Eigenvalues and Riemannian gradient: of a fitted estimator, and of every iterate that a callback has followed."""
 
 import warnings
 
@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 import skgn.direction
 from skgn import GNClassifier, GNRegressor
 from skgn.damping import ProportionalToCurvature
-from skgn.spectrum import SpectrumMonitor, extreme_eigenvalues
+from skgn.spectrum import SpectrumMonitor, extreme_eigenvalues, riemannian_gradient_norm
 
 ONE = {"hidden_layer_sizes": (3,), "n_estimators": 1, "random_state": 0}
 
@@ -44,6 +44,17 @@ def test_eigenvalues_of_a_linear_model_are_those_of_its_gram_matrix(weighted):
     np.testing.assert_allclose(
         extreme_eigenvalues(model, X[:3], y[:3]), np.linalg.eigvalsh(U[:3] @ U[:3].T / 3)[[0, -1]], rtol=1e-9
     )
+
+
+@pytest.mark.parametrize("n", [3, 100])
+def test_riemannian_norm_of_a_linear_model_is_that_of_the_residual_that_it_can_still_take_away(n):
+    X, y = data(GNRegressor)
+    model = GNRegressor((), l2_regularization=1e-1, n_estimators=1, standardize=False).fit(X, y)
+    X, y = X[:n], y[:n]
+    U, residual = np.column_stack([X, np.ones(n)]), y - model.predict(X)
+    reachable = U @ np.linalg.lstsq(U, residual, rcond=None)[0] / data(GNRegressor)[1].std()
+    expected = np.sqrt(np.mean(reachable**2))
+    assert riemannian_gradient_norm(model, X, y) == pytest.approx(expected, rel=1e-6)
 
 
 def test_directions_that_change_no_probability_are_left_out():
@@ -86,8 +97,13 @@ def test_a_monitor_adds_the_eigenvalues_of_every_iterate_and_changes_nothing_els
         smallest, largest = member.history["min_eigenvalue"], member.history["max_eigenvalue"]
         assert len(smallest) == len(largest) == member.n_iter + 1
         assert (smallest >= 0).all() and (smallest < largest).all()
+        assert (member.history["riemannian_gradient_norm"] > 0).all()
     assert watched.history_ is watched.estimators_[0].history
-    assert watched.history_.keys() - alone.history_.keys() == {"min_eigenvalue", "max_eigenvalue"}
+    assert watched.history_.keys() - alone.history_.keys() == {
+        "min_eigenvalue",
+        "max_eigenvalue",
+        "riemannian_gradient_norm",
+    }
     # No fit is remembered.
     assert not monitor._found
 
@@ -102,6 +118,8 @@ def test_the_eigenvalues_are_those_of_the_weights_at_each_iterate(monitor):
         smallest, largest = extreme_eigenvalues(short, X, y)
         assert history["min_eigenvalue"][i] == pytest.approx(smallest, rel=1e-6, abs=1e-12)
         assert history["max_eigenvalue"][i] == pytest.approx(largest, rel=1e-9)
+        norm = riemannian_gradient_norm(short, X, y)
+        assert history["riemannian_gradient_norm"][i] == pytest.approx(norm, rel=1e-6)
 
 
 @unconverged

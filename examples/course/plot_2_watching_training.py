@@ -67,8 +67,8 @@ with warnings.catch_warnings():
 # ``history_`` holds what happened, a number for each iteration. Look for three things:
 #
 # - the **objective** falls and then is flat: done. Still falling at the end: cut short.
-# - the **Riemannian gradient norm** is what the network could still change in its outputs to fit the data better. It
-#   falls fast, and levels off where the penalty does not let it go on.
+# - the **gradient norm** falls to 0 where the weights are at a minimum. Its scale depends on the network, so its fall
+#   counts, not its value.
 # - the **gain ratio**: often near 0 means that the tangent is a bad guide. Always 1 with a damping that stays the same,
 #   as for ``damping=1.0``, means that the steps are too timid.
 

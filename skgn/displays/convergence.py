@@ -34,11 +34,14 @@ _LABELS = {
 #: Quantities whose ratios mean nothing, or that are to be compared with 1.
 _LINEAR = ("gain_ratio", "log_evidence")
 
+_MONITOR = " (it needs the callback skgn.spectrum.SpectrumMonitor)"
+
 #: Quantities that a history holds on demand only.
 _HINTS = {
     "validation_loss": " (it needs early_stopping=True)",
-    "min_eigenvalue": " (it needs the callback skgn.spectrum.SpectrumMonitor)",
-    "max_eigenvalue": " (it needs the callback skgn.spectrum.SpectrumMonitor)",
+    "min_eigenvalue": _MONITOR,
+    "max_eigenvalue": _MONITOR,
+    "riemannian_gradient_norm": _MONITOR,
 }
 
 #: Text in a panel without values.
@@ -120,7 +123,7 @@ class ConvergenceDisplay:
         cls,
         estimator: Any,
         *,
-        quantities: Sequence[str] = ("objective", "riemannian_gradient_norm", "damping", "gain_ratio"),
+        quantities: Sequence[str] = ("objective", "gradient_norm", "damping", "gain_ratio"),
         x: str = "iteration",
         name: str | None = None,
         ax: Any = None,
@@ -133,7 +136,7 @@ class ConvergenceDisplay:
         estimator : fitted estimator, dict of str to fitted estimator, or list of fitted estimators
             GNRegressor or GNClassifier, a pipeline that ends with one, or a search over one. In a dict the keys name
             the estimators; in a list numbers do.
-        quantities : sequence of str, default=("objective", "riemannian_gradient_norm", "damping", "gain_ratio")
+        quantities : sequence of str, default=("objective", "gradient_norm", "damping", "gain_ratio")
             Keys of ``history_``. Each quantity has a panel.
         x : {"iteration", "time"}, default="iteration"
             The horizontal axis.
