@@ -149,8 +149,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         "auto", "cpu", "cuda", "cuda:1" or "mps". "auto" takes CUDA where it is available and the problem is large
         enough to gain.
     dtype : {"float64", "float32"}, default="float64"
-        Precision of network outputs and Jacobian products in training. Linear systems and predictions are always
-        float64.
+        Precision of network outputs and Jacobian products in training. Posterior and predictions are always float64.
+        Where precisions are estimated and the noise is large, systems of 250 rows and more are float32 in any case.
     n_jobs : int, default=None
         Number of candidates that train at once, under any backend of joblib. Each candidate trains in a thread of its
         own, with one torch thread.
