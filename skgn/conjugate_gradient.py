@@ -42,7 +42,7 @@ __all__ = ["ConjugateGradient", "forcing_term"]
 _MOST_PRODUCTS = 250
 
 #: Products with G that an iteration is expected to take, for the choice of a direction. Networks for classes take 12 to
-#: 60, and more without a prior (docs/benchmarks.md): a factorisation must lose by a margin.
+#: 90, and 250 without a prior (docs/benchmarks.md): a factorisation must lose by a margin.
 _EXPECTED_PRODUCTS = 50
 
 #: Number of products with G for the Riemannian norm, which is for the history and must not cost as much as a step.

@@ -261,7 +261,7 @@ def test_evidence_never_takes_conjugate_gradients_but_hears_of_them(monkeypatch)
 # --- The estimators
 
 
-@pytest.mark.parametrize(("units", "solver"), [(60, "cg"), (3, "primal")])
+@pytest.mark.parametrize(("units", "solver"), [(120, "cg"), (3, "primal")])
 def test_a_classifier_takes_the_cheapest_solver_and_a_regressor_keeps_its_standard_deviation(units, solver):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(1000, 10))
