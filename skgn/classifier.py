@@ -93,7 +93,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         "primal" factorises the system of the weights (P x P), "dual" the system of samples times outputs (n k x n k).
         "cg" solves the system by conjugate gradients, without a factorisation. It needs no more memory than some
         vectors of P. It gives no posterior, so that ``l2_regularization`` must be a float. "auto" takes the cheaper
-        factorisation that fits in memory, and "cg" if neither fits. With many classes "cg" may be ten times as fast.
+        factorisation that fits in memory, and "cg" if neither fits. With a float ``l2_regularization`` it also takes
+        "cg" where a factorisation would take longer, as with wide networks and many classes.
     batch_size : int, "auto" or None, default=None
         Number of rows in a mini-batch, for long tables. An iteration is then a pass over all rows. With None every
         iteration uses all rows at once. The damped system of each batch is solved exactly, except with ``solver="cg"``,

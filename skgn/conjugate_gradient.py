@@ -3,8 +3,8 @@
     (G + diag(a) + damping I) step = -gradient,        G = J'J / S
 
 The method needs only products with J and J', and some vectors of the size of the weights. It serves where neither P^2
-nor (n c)^2 numbers fit in memory. The preconditioner is the diagonal of the system. The factored Jacobian computes it
-as sum_i D_i^2 (x) u_i^2 in one pass.
+nor (n c)^2 numbers fit in memory, or where a factorisation takes longer. The preconditioner is the diagonal of the
+system. The factored Jacobian computes it as sum_i D_i^2 (x) u_i^2 in one pass.
 
 The iteration starts from 0, and each iterate minimises the quadratic model over a Krylov space. So, however early the
 iteration ends,
@@ -31,6 +31,7 @@ from torch import Tensor
 
 from .direction import Direction, RememberedDiagonal
 from .jacobian import Jacobian
+from .jacobian_cost import product_flops
 from .linear_algebra import to_solver
 from .memory import Extent
 
@@ -39,6 +40,10 @@ __all__ = ["ConjugateGradient", "forcing_term"]
 #: Largest number of products with G for a step: one cut short still lowers the model (Martens, Deep learning via
 #: Hessian-free optimization, ICML 2010, has the same number).
 _MOST_PRODUCTS = 250
+
+#: Products with G that an iteration is expected to take, for the choice of a direction. Networks for classes take 12 to
+#: 90, and 250 without a prior (docs/benchmarks.md): a factorisation must lose by a margin.
+_EXPECTED_PRODUCTS = 50
 
 
 def forcing_term(gradient_norm: float) -> float:
@@ -90,7 +95,7 @@ class ConjugateGradient(Direction):
 
     @classmethod
     def flops(cls, extent: Extent) -> float:
-        return math.inf
+        return _EXPECTED_PRODUCTS * product_flops(extent.network, extent.n)
 
     @classmethod
     def remembered(cls) -> RememberedDiagonal:

@@ -78,7 +78,7 @@ class Direction(ABC):
     @classmethod
     @abstractmethod
     def flops(cls, extent: Extent) -> float:
-        """Multiply-adds of an iteration with evidence; infinite if unknown, so that "auto" takes it last."""
+        """Multiply-adds of an iteration, with evidence if possible; infinite if unknown: "auto" then takes it last."""
 
     @classmethod
     @abstractmethod

@@ -1,8 +1,8 @@
 """All directions by name, and the choice among them.
 
 A direction solves the damped system (:mod:`skgn.direction`): :mod:`primal <skgn.primal>` and :mod:`dual <skgn.dual>` by
-one Cholesky factorisation in one of two spaces, :mod:`conjugate gradients <skgn.conjugate_gradient>` where neither fits
-in memory. A new one is a class in a file of its own, and an entry of `DIRECTIONS`.
+one Cholesky factorisation in one of two spaces, :mod:`conjugate gradients <skgn.conjugate_gradient>` without one. A new
+one is a class in a file of its own, and an entry of `DIRECTIONS`.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ DIRECTIONS: dict[str, type[Direction]] = {
 }
 
 
-def choose(solver: str, extent: Extent, evidence: bool = False) -> type[Direction]:
-    """Choose the direction: the cheaper factorisation that fits in memory, or else conjugate gradients.
+def choose(solver: str, extent: Extent, evidence: bool = False, posterior: bool = True) -> type[Direction]:
+    """Choose the direction: the cheapest one that fits in memory.
 
     Parameters
     ----------
@@ -41,6 +41,8 @@ def choose(solver: str, extent: Extent, evidence: bool = False) -> type[Directio
     extent : Extent
     evidence : bool, default=False
         Whether traces and determinants are needed, which only a factorisation gives.
+    posterior : bool, default=True
+        Whether a posterior of the weights is of use. A direction without one is then taken only where no other fits.
 
     Raises
     ------
@@ -59,6 +61,8 @@ def choose(solver: str, extent: Extent, evidence: bool = False) -> type[Directio
     fitting = [direction for name, direction in wanted.items() if need[name] <= available]
     if not fitting:
         raise ValueError(_too_large(min(wanted, key=need.__getitem__), need, available, evidence, extent))
+    if posterior:
+        fitting = [direction for direction in fitting if not direction.lacks] or fitting
     return min(fitting, key=lambda direction: direction.flops(extent))
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "gram_workspace",
     "keeps_linearisation",
     "linearised_values",
+    "product_flops",
     "row_chunks",
     "takes_factored",
     "triangle_size",
@@ -29,6 +30,9 @@ _FLOPS_PER_FACTOR_ENTRY = 20
 
 #: Least time of a tensor operation, in the same unit; measured.
 _FLOPS_PER_OPERATION = 1e5
+
+#: Of a product with J'J: time for each value of a unit, in the same unit, and operations for each layer; measured.
+_FLOPS_PER_UNIT, _OPERATIONS_PER_LAYER = 140, 30
 
 #: Part of the full product J'J that its upper blocks make up.
 _EXPLICIT_PART = 0.6
@@ -73,6 +77,13 @@ def takes_factored(network: Network, n: int, c: int) -> bool:
 def gram_flops(network: Network, n: int, c: int) -> float:
     """Count multiply-adds of :meth:`~skgn.jacobian.Jacobian.gram` by the cheaper of its two ways."""
     return min(_factored_flops(network, n, c), _explicit_flops(network, n, c))
+
+
+def product_flops(network: Network, n: int) -> float:
+    """Count multiply-adds of :meth:`~skgn.jacobian.Jacobian.normal_product` on a kept tape."""
+    units = sum(out for out, _ in network.shapes)
+    operations = _OPERATIONS_PER_LAYER * len(network.shapes)
+    return n * (3.0 * network.n_weights + _FLOPS_PER_UNIT * units) + _FLOPS_PER_OPERATION * operations
 
 
 def gram_entries(network: Network, c: int, factored: bool) -> tuple[int, int]:

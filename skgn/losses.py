@@ -90,6 +90,11 @@ class Loss(ABC):
     #: Whether each output predicts a label of its own, which counts as a sample.
     independent_labels: ClassVar[bool] = False
 
+    @property
+    def has_posterior(self) -> bool:
+        """Whether a fit keeps the posterior of its weights, for the standard deviation of predictions."""
+        return self.has_scale or self.unit_scale
+
     @classmethod
     def for_scaler(cls, scaler: TargetScaling, quantile: float) -> Loss:
         """The loss that a fit of `GNRegressor` begins with, for the scaler of its target and a ``quantile``."""

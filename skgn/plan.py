@@ -83,7 +83,7 @@ class Plan:
                 workers=n_workers,
             )
             solver = problem.solver if in_batches is None else in_batches.solver
-            return choose(solver, extent, _estimates_priors(starts))
+            return choose(solver, extent, _estimates_priors(starts), problem.loss.has_posterior)
 
         # Candidates may be drawn later, from the steepest units.
         networks = _networks(starts) | dict.fromkeys(start.steepest for start in starts if start.steepest is not None)

@@ -244,6 +244,21 @@ def test_evidence_never_takes_conjugate_gradients_but_hears_of_them(monkeypatch)
 # --- The estimators
 
 
+@pytest.mark.parametrize(("units", "solver"), [(120, "cg"), (3, "primal")])
+def test_a_classifier_takes_the_cheapest_solver_and_a_regressor_keeps_its_standard_deviation(units, solver):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1000, 10))
+    y = (X[:, 0] + 0.3 * rng.normal(size=len(X)) > 0).astype(int)
+    settings = {"hidden_layer_sizes": (units,), "n_estimators": 1, "random_state": 0, "l2_regularization": 0.1}
+    classifier = GNClassifier(**settings).fit(X, y)
+    assert classifier.solver_ == solver
+    assert classifier.score(X, y) > 0.85
+    assert np.isnan(classifier.n_effective_parameters_) == (solver == "cg")
+    regressor = GNRegressor(**settings).fit(X, y)
+    assert regressor.solver_ in ("primal", "dual")
+    assert (regressor.predict(X[:5], return_std=True)[1] > 0).all()
+
+
 def data(estimator, kind="", n=60):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(n, 3))

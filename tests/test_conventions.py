@@ -207,9 +207,10 @@ DIFFERENCES = {
         " the noise level at the start,": "",
         " If half of the members fail, or the best leaves half of the variance, others have steeper units.": "",
     },
-    # Many outputs that share their curvature are usual with classes only.
+    # A classifier keeps no posterior that a cheaper solver would lose.
     "solver": {
-        '"cg" if neither fits.': '"cg" if neither fits. With many classes "cg" may be ten times as fast.',
+        '"cg" if neither fits.': '"cg" if neither fits. With a float ``l2_regularization`` it also takes "cg" where a '
+        "factorisation would take longer, as with wide networks and many classes.",
     },
     "validation_fraction": {"for validation,": "for validation, stratified by class,"},
     "loss_": {

@@ -362,6 +362,23 @@ def test_auto_takes_the_cheaper_space(network, n, expected):
     assert choose("dual", Extent(network, n, network.n_outputs)) is Dual
 
 
+@pytest.mark.parametrize(
+    ("network", "n", "c", "expected"),
+    [
+        (FeedForward(61, 10, (100,)), 1437, 9, ConjugateGradient),
+        (FeedForward(20, 1, (100,)), 5000, 1, ConjugateGradient),
+        (FeedForward(20, 1, (20,)), 5000, 1, Primal),
+        (FeedForward(64, 3, (100,)), 150, 2, Dual),
+    ],
+)
+def test_auto_takes_conjugate_gradients_for_their_cost_where_no_posterior_is_lost(network, n, c, expected):
+    extent = Extent(network, n, c)
+    assert choose("auto", extent, posterior=False) is expected
+    assert expected.flops(extent) == min(direction.flops(extent) for direction in DIRECTIONS.values())
+    assert not choose("auto", extent).lacks
+    assert not choose("auto", extent, evidence=True, posterior=False).lacks
+
+
 def test_auto_gives_way_to_the_space_that_fits(monkeypatch):
     network, n = FeedForward(5, 1, (300,)), 1000
     assert choose("auto", Extent(network, 20_000, 1)) is Primal
