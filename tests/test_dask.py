@@ -345,7 +345,10 @@ def test_what_travels_is_what_is_stated(client, capsys):
     P = model.estimators_[0].network.n_weights
     assert model.bytes_per_iteration_ == 8 * (P * (P + 1) // 2 + P + 1)
     assert f"{P * (P + 1) // 2 + P + 1} numbers, {model.bytes_per_iteration_} bytes" in capsys.readouterr().out
-    for worker, (sums, others) in totals[6].items():
+    # On a busy machine the scheduler may leave a worker without rows.
+    at_work = {worker: sent for worker, sent in totals[6].items() if sent[0]}
+    assert at_work
+    for worker, (sums, others) in at_work.items():
         # A rejected step adds a number.
         measured = (sum(sums) - sum(totals[2][worker][0])) / 4
         assert measured == pytest.approx(model.bytes_per_iteration_, abs=4 * 8)
