@@ -31,8 +31,8 @@ __all__ = ["Primal", "RememberedGram"]
 #: factorisations and inverse.
 _CUBIC = 1.3
 
-#: Number of columns of an inverse factor in a step: few skip its zeros, many make large products.
-_INVERSE_COLUMNS = 96
+#: Steps in which an inverse factor is made, and the least columns of one: few skip its zeros, many make large products.
+_INVERSE_STEPS, _INVERSE_COLUMNS = 12, 96
 
 
 class Primal(Direction):
@@ -130,11 +130,11 @@ class RememberedGram(Remembered[Primal]):
 def _inverse_diagonal(L: Tensor) -> Tensor:
     """Diagonal of (L L')^-1 from the squared columns of L^-1, at half the cost of the inverse itself."""
     P = len(L)
-    diagonal = L.new_empty(P)
-    for a in range(0, P, _INVERSE_COLUMNS):
-        unit = torch.eye(P - a, min(_INVERSE_COLUMNS, P - a), dtype=L.dtype, device=L.device)
+    diagonal, width = L.new_empty(P), max(_INVERSE_COLUMNS, P // _INVERSE_STEPS)
+    for a in range(0, P, width):
+        unit = torch.eye(P - a, min(width, P - a), dtype=L.dtype, device=L.device)
         columns = torch.linalg.solve_triangular(L[a:, a:], unit, upper=False)
-        diagonal[a : a + _INVERSE_COLUMNS] = columns.square().sum(0)
+        diagonal[a : a + width] = columns.square().sum(0)
     return diagonal
 
 
