@@ -112,8 +112,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Training stops after ``n_iter_no_change`` iterations without progress of more than ``tol``, relative to the
         scale of what gets better. With a float ``l2_regularization`` the objective gets better, relative to its value.
         With early stopping it is the validation loss, relative to its lowest value. With evidence it is the log
-        evidence, relative to a nat a sample (without a noise level to at most 20 sqrt(n) nats for n samples). It has up
-        to twice as many iterations. If the evidence has fallen since its peak, the fit keeps the weights of the peak.
+        evidence, relative to a nat a sample (without a noise level to at most 20 sqrt(n) nats for n samples). If the
+        evidence has fallen since its peak, the fit keeps the weights of the peak.
     early_stopping : bool, default=False
         Stop each member when its loss on a validation set makes no more progress (see ``tol``). The member then goes
         back to the weights where that loss was lowest. This is useful with a float ``l2_regularization`` above all: the
@@ -121,7 +121,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
     validation_fraction : float, default=0.1
         Part of the rows that ``early_stopping=True`` keeps for validation, stratified by class, unless ``fit`` is given
         a validation set. Equal rows stay together.
-    n_iter_no_change : int, default=5
+    n_iter_no_change : int, default=7
         Number of iterations without progress before training stops; see ``tol`` and ``early_stopping``.
     standardize : bool, "robust", "rank" or "periodic", default=True
         How the inputs are scaled. "robust" scales the inputs of the hidden layers by median and interquartile range,
@@ -286,7 +286,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         tol: float = 1e-3,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
-        n_iter_no_change: int = 5,
+        n_iter_no_change: int = 7,
         standardize: bool | str = True,
         categorical_features: str | Sequence[Any] | None = "from_dtype",
         warm_start: bool = False,

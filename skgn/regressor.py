@@ -134,8 +134,8 @@ class GNRegressor(RegressorMixin, BaseGN):
         Training stops after ``n_iter_no_change`` iterations without progress of more than ``tol``, relative to the
         scale of what gets better. With a float ``l2_regularization`` the objective gets better, relative to its value.
         With early stopping it is the validation loss, relative to its lowest value. With evidence it is the log
-        evidence, relative to a nat a sample (without a noise level to at most 20 sqrt(n) nats for n samples). It has up
-        to twice as many iterations. If the evidence has fallen since its peak, the fit keeps the weights of the peak.
+        evidence, relative to a nat a sample (without a noise level to at most 20 sqrt(n) nats for n samples). If the
+        evidence has fallen since its peak, the fit keeps the weights of the peak.
     early_stopping : bool, default=False
         Stop each member when its loss on a validation set makes no more progress (see ``tol``). The member then goes
         back to the weights where that loss was lowest. This is useful with a float ``l2_regularization`` above all: the
