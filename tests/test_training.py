@@ -198,3 +198,23 @@ def test_each_status_is_its_word_and_what_a_model_holds_is_plain():
     model = GNRegressor((), n_estimators=1).fit(X, X[:, 0])
     assert type(model.status_) is str and type(model.estimators_[0].status) is str
     assert b"skgn.status" not in pickle.dumps(model)
+
+
+# --- Precision
+
+
+@pytest.mark.parametrize(
+    ("hidden", "evidence", "noise_precision", "expected"),
+    [(40, True, 1.0, torch.float32), (40, True, 1e9, None), (40, False, None, None), (4, True, 1.0, None)],
+    ids=["noise", "little noise", "fixed l2", "small system"],
+)
+def test_only_large_systems_of_noisy_data_are_float32(hidden, evidence, noise_precision, expected):
+    network = FeedForward(10, 1, (hidden,))
+    X, w = draw(300, 10), torch.from_numpy(network.initial_weights(np.random.RandomState(0)))
+    objective = Objective(network, SquaredError(), X, X[:, :1], torch.ones(300, dtype=torch.float64))
+    groups = prior_groups("layer", network, w.device)
+    prior = EvidencePrior(network, groups, noise_precision, w) if evidence else FixedPrior(network, 1e-2, True, w)
+    state = State.at_weights(w, objective, prior, prior.initial(objective.total_weight))
+    linearisation = FullStep(GainRatio(), Primal, SETTINGS).linearise(state)
+    assert linearisation.jacobian.system_dtype is expected
+    assert linearisation.direction.G.dtype is (expected or torch.float64)
