@@ -143,7 +143,7 @@ class GNRegressor(RegressorMixin, BaseGN):
     validation_fraction : float, default=0.1
         Part of the rows that ``early_stopping=True`` keeps for validation, unless ``fit`` is given a validation set.
         Equal rows stay together.
-    n_iter_no_change : int, default=5
+    n_iter_no_change : int, default=7
         Number of iterations without progress before training stops; see ``tol`` and ``early_stopping``.
     standardize : bool, "robust", "rank" or "periodic", default=True
         How the inputs are scaled. "robust" scales the inputs of the hidden layers by median and interquartile range,
@@ -311,7 +311,7 @@ class GNRegressor(RegressorMixin, BaseGN):
         tol: float = 1e-3,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
-        n_iter_no_change: int = 5,
+        n_iter_no_change: int = 7,
         standardize: bool | str = True,
         categorical_features: str | Sequence[Any] | None = "from_dtype",
         warm_start: bool = False,

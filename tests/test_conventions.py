@@ -212,8 +212,6 @@ DIFFERENCES = {
         '"cg" if neither fits.': '"cg" if neither fits. With a float ``l2_regularization`` it also takes "cg" where a '
         "factorisation would take longer, as with wide networks and many classes.",
     },
-    # A log loss gains late (docs/benchmarks.md).
-    "n_iter_no_change": {"default=5": "default=7"},
     "validation_fraction": {"for validation,": "for validation, stratified by class,"},
     "loss_": {
         ", in units of the standardised target. A squared error counts half. For other noise the loss is minus the log "

@@ -62,12 +62,15 @@ def test_early_stopping_helps_a_network_that_overfits(estimator):
 def test_training_ends_after_so_many_iterations_without_progress_of_tol(estimator, tol, early_stopping):
     """Relative to the value: of the objective, or of the lowest validation loss before. Evidence: test_evidence.py."""
     X, y = data(estimator)
+    expected = "validation" if early_stopping else "decrease"
     settings = {"l2_regularization": 1e-2, "n_estimators": 1, "damping": GainRatio(), "random_state": 0}
     model = estimator((5,), **settings, tol=tol, n_iter_no_change=3, early_stopping=early_stopping).fit(X, y)
-    values = model.history_["validation_loss" if early_stopping else "objective"]
+    # With a large tolerance the objective of the training rows may be the first to stand still.
+    assert model.status_ in ({"validation", "decrease"} if early_stopping and tol > 1e-2 else {expected})
+    validated = model.status_ == "validation"
+    values = model.history_["validation_loss" if validated else "objective"]
     lowest = np.minimum.accumulate(values)[:-1]
-    progress = (lowest - values[1:]) > tol * (lowest if early_stopping else values[1:])
-    assert model.status_ == ("validation" if early_stopping else "decrease")
+    progress = (lowest - values[1:]) > tol * (lowest if validated else values[1:])
     assert not progress[-3:].any()
     assert progress[:-3].any()
 
