@@ -79,9 +79,15 @@ class Dual(Direction):
         return self._K
 
     def _factor(self, precision: list[Tensor]) -> Tensor | None:
-        """Compute the lower Cholesky factor of S I + K for M = diag(precision), which are positive."""
-        L = shifted_cholesky(self.kernel([1 / a for a in precision]), self._S)
-        return self.posterior_factor(precision) if L is None and self._dtype is not None else L
+        """Compute the lower Cholesky factor of S I + K for M = diag(precision); None unless all are positive."""
+        if min(float(a.min()) for a in precision) <= 0:
+            return None
+        inverse_scale = [1 / a for a in precision]
+        L = shifted_cholesky(self.kernel(inverse_scale), self._S)
+        if L is None and self._dtype is not None:
+            self._take_float64()
+            L = shifted_cholesky(self.kernel(inverse_scale), self._S)
+        return L
 
     def _take_float64(self) -> None:
         if self._dtype is not None:
@@ -119,7 +125,7 @@ class Dual(Direction):
         return self.kernel(unit_precision(jacobian.network, jacobian.w)) / total_weight
 
     def inverse_traces(self, precision: list[Tensor]) -> tuple[list[Tensor], float]:
-        L = None if min(float(a.min()) for a in precision) <= 0 else self._factor(precision)
+        L = self._factor(precision)
         if L is None:
             return super().inverse_traces(precision)
         traces = self._J.inverse_traces(torch.cholesky_inverse(L), [1 / a for a in precision])
@@ -142,10 +148,8 @@ class Dual(Direction):
         return blocks
 
     def posterior_factor(self, precision: list[Tensor]) -> Tensor | None:
-        if min(float(a.min()) for a in precision) <= 0:
-            return None
         self._take_float64()
-        return shifted_cholesky(self.kernel([1 / a for a in precision]), self._S)
+        return self._factor(precision)
 
     def _matvec(self, v: Tensor) -> Tensor:
         return to_solver(self._J.matvec(v.to(self._J.w)).flatten())

@@ -46,7 +46,7 @@ class Primal(Direction):
         """Compute G; another matrix may replace it."""
         self._J, self._S = jacobian, total_weight
         self.G = self._gram(jacobian.system_dtype) if gram is None else gram
-        self._network, self._eps = jacobian.network, rounding_unit(jacobian.w)
+        self._eps = rounding_unit(jacobian.w)
 
     @classmethod
     def system_size(cls, extent: Extent) -> int:
@@ -65,7 +65,7 @@ class Primal(Direction):
         return RememberedGram(cls)
 
     def solve(self, gradient: Tensor, precision: list[Tensor], damping: float) -> Tensor:
-        shift = self._network.expand(precision) + damping
+        shift = self._J.network.expand(precision) + damping
         L = self._factor(shift)
         if L is None or (float(shift.min()) <= 0 and self._is_singular(L, shift)):
             return -minimum_norm(self.G.double() + torch.diag(shift), gradient, self._eps, power=1)
@@ -75,6 +75,7 @@ class Primal(Direction):
         return to_solver(self._J.gram(dtype), dtype).div_(self._S)
 
     def _factor(self, shift: Tensor) -> Tensor | None:
+        """Compute the lower Cholesky factor of G + diag(shift); None if it is not definite in float64."""
         L = shifted_cholesky(self.G, shift)
         if L is None and self.G.dtype != torch.float64:
             self.G = self._gram(None)
@@ -91,10 +92,10 @@ class Primal(Direction):
         return self.G.double()
 
     def inverse_traces(self, precision: list[Tensor]) -> tuple[list[Tensor], float]:
-        L = self._factor(self._network.expand(precision))
+        L = self._factor(self._J.network.expand(precision))
         if L is None:
             return super().inverse_traces(precision)
-        traces = [part.sum(0) for part in self._network.split(_inverse_diagonal(L).double())]
+        traces = [part.sum(0) for part in self._J.network.split(_inverse_diagonal(L).double())]
         return traces, 2 * float(L.diagonal().log().sum())
 
     def output_blocks(self, precision: list[Tensor]) -> Callable[[Jacobian], Tensor] | None:
@@ -103,7 +104,7 @@ class Primal(Direction):
         return None if L is None else partial(_inverse_blocks, torch.cholesky_inverse(L))
 
     def posterior_factor(self, precision: list[Tensor]) -> Tensor | None:
-        return shifted_cholesky(self.G.double(), self._network.expand(precision))
+        return shifted_cholesky(self.G.double(), self._J.network.expand(precision))
 
 
 class RememberedGram(Remembered[Primal]):
