@@ -45,7 +45,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .damping import Adaptive, DampingRule, Iterate
+from .damping import DampingRule, Iterate
 from .direction import Direction, spectrum
 from .directions import DIRECTIONS, choose_for_batches
 from .jacobian import Jacobian
@@ -195,8 +195,7 @@ class BatchSteps:
         total_weight: float,
     ) -> None:
         self.memory = DIRECTIONS[plan.solver].remembered()
-        self._rule = rule.for_batches() if isinstance(rule, Adaptive) else rule
-        self._batch_size, self._random_state = plan.rows, random_state
+        self._rule, self._batch_size, self._random_state = rule, plan.rows, random_state
         # The batches of a pass over all rows seen.
         self.most_memory = _MOST_MEMORY * len(self.batches(objective)) * (total_weight / objective.total_weight)
         self.learned = Learned(None, _FIRST_MEMORY, rule.step_size, 0.0, 0.0, 0)
@@ -282,6 +281,7 @@ class BatchSteps:
             float(gradient.norm()),
             memory.trace() / len(w),
             lambda: spectrum(jacobian, Primal(jacobian, S), S)[0],
+            in_batches=True,
         )
         if self.learned.damping is None:
             self.learned = self.learned._replace(damping=self._rule.initial(iterate))

@@ -37,7 +37,8 @@ class Iterate(NamedTuple):
 
     ``iteration`` counts iterations. In a flow (:mod:`skgn.dynamics`) it is the time; a step of length 1 takes time 1.
     ``curvature`` is the mean diagonal entry of G. ``smallest_eigenvalue()`` computes the smallest eigenvalue of the
-    smaller of G and the kernel, at the cost of an eigendecomposition.
+    smaller of G and the kernel, at the cost of an eigendecomposition. ``in_batches`` tells whether steps are those of
+    mini-batches.
     """
 
     iteration: float
@@ -46,6 +47,7 @@ class Iterate(NamedTuple):
     gradient_norm: float
     curvature: float
     smallest_eigenvalue: Callable[[], float]
+    in_batches: bool = False
 
 
 @runtime_checkable
@@ -68,6 +70,11 @@ class DampingRule(Protocol):
     def rejected(self, damping: float, at: Iterate) -> float | None:
         """Return a larger damping to try from the same iterate, or None to shorten the step instead."""
         ...
+
+
+def _require(name: str, value: float, low: float, high: float = np.inf) -> None:
+    if not isinstance(value, Real) or not low <= value <= high or not np.isfinite(value):
+        raise ValueError(f"{name} must be a finite number in [{low:g}, {high:g}], got {value!r}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,15 +136,23 @@ class GainRatio(_Rule):
 class Adaptive(GainRatio):
     """The rule that ``damping="adaptive"`` stands for: :class:`GainRatio`, with more damping for mini-batches.
 
-    The parameters are those of :class:`GainRatio`. In mini-batches only ``step_size`` counts.
+    The parameters are those of :class:`GainRatio`. In mini-batches only ``step_size`` counts: there the rule approaches
+    the damping from above, as a rejected step has cost its batch.
     """
 
-    def for_batches(self) -> GainRatio:
-        """The rule for steps on mini-batches, which approaches the damping from above.
+    #: The rule in mini-batches.
+    _IN_BATCHES = GainRatio(initial_fraction=1.0, largest_decrease=0.7)
 
-        A rejected step has cost its batch.
-        """
-        return GainRatio(initial_fraction=1.0, largest_decrease=0.7, step_size=self.step_size)
+    def initial(self, at: Iterate) -> float:
+        return self._IN_BATCHES.initial(at) if at.in_batches else super().initial(at)
+
+    def accepted(self, damping: float, gain_ratio: float, at: Iterate) -> float:
+        if at.in_batches:
+            return self._IN_BATCHES.accepted(damping, gain_ratio, at)
+        return super().accepted(damping, gain_ratio, at)
+
+    def rejected(self, damping: float, at: Iterate) -> float | None:
+        return self._IN_BATCHES.rejected(damping, at) if at.in_batches else super().rejected(damping, at)
 
 
 class _FollowsSchedule(_Rule, ABC):
@@ -155,11 +170,6 @@ class _FollowsSchedule(_Rule, ABC):
 
     def rejected(self, damping: float, at: Iterate) -> float | None:
         return None
-
-
-def _require(name: str, value: float, low: float, high: float = np.inf) -> None:
-    if not isinstance(value, Real) or not low <= value <= high or not np.isfinite(value):
-        raise ValueError(f"{name} must be a finite number in [{low:g}, {high:g}], got {value!r}.")
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from scipy.integrate import solve_ivp
 from scipy.stats import linregress
 
 from .backend import torch_threads
-from .damping import Constant, DampingRule, GainRatio, as_rule
+from .damping import Constant, DampingRule, Iterate, as_rule
 from .estimator import BaseGN, network_on
 from .jacobian_cost import gram_flops
 from .velocity import Budget, Point, Velocity
@@ -254,12 +254,17 @@ def levenberg_marquardt_flow(estimator: BaseGN, X: Any, y: Any, t_end: float, **
     """
     _check_estimator(estimator)
     rule = as_rule(estimator.damping)
-    if isinstance(rule, GainRatio):
+    if _adapts(rule):
         raise ValueError(
             f"damping={estimator.damping!r} adapts to steps, and a flow has none: give the estimator a float or a "
             "schedule of skgn.damping."
         )
     return _flow(estimator, X, y, t_end, rule, **options)
+
+
+def _adapts(rule: DampingRule) -> bool:
+    """Whether a rule learns from single steps: asked anywhere, it answers a failed step by more damping."""
+    return rule.rejected(1.0, Iterate(0.0, 1.0, 1.0, 1.0, 1.0, lambda: 1.0)) is not None
 
 
 def gradient_flow(estimator: BaseGN, X: Any, y: Any, t_end: float, **options: Any) -> Trajectory:

@@ -129,8 +129,16 @@ def test_every_rule_has_a_step_size(cls):
     assert isinstance(rule, GainRatio) or rule.value(iterate()) == cls(**arguments).value(iterate())
 
 
-def test_adaptive_damping_keeps_its_step_size_in_batches():
-    assert Adaptive(step_size=0.5).for_batches().step_size == 0.5
+@pytest.mark.parametrize("rule", [Adaptive(), Adaptive(step_size=0.5), Adaptive(initial_fraction=0.5, increase=9.0)])
+def test_adaptive_damping_comes_from_above_in_batches(rule):
+    here, in_batches = iterate(), iterate()._replace(in_batches=True)
+    assert rule.initial(in_batches) == here.curvature
+    assert rule.initial(here) == rule.initial_fraction * here.curvature
+    # The factor is 1 - (2 gain - 1)^3, but at least 0.7.
+    for gain, factor in ((0.4, 1.008), (0.6, 0.992), (1.0, 0.7)):
+        assert rule.accepted(2.0, gain, in_batches) == pytest.approx(2 * factor)
+    assert rule.accepted(2.0, 1.0, here) == pytest.approx(0.4)
+    assert rule.rejected(2.0, in_batches) == 8 and rule.rejected(2.0, here) == 2 * rule.increase
 
 
 def test_rule_of_the_damping_parameter():

@@ -300,12 +300,28 @@ def test_rates_that_cannot_be_told(data):
     assert isinstance(flow, Trajectory) and flow.weights is None
 
 
+class Halving:
+    """A user's own rule, which adapts to steps."""
+
+    step_size = 1.0
+
+    def initial(self, at):
+        return at.curvature
+
+    def accepted(self, damping, gain_ratio, at):
+        return damping / 2
+
+    def rejected(self, damping, at):
+        return 10 * damping
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
         ({"estimator": object()}, TypeError, "estimator must be a GNRegressor or GNClassifier"),
         ({"estimator": regressor(damping="adaptive")}, ValueError, "adapts to steps"),
         ({"estimator": regressor(damping=GainRatio())}, ValueError, "adapts to steps"),
+        ({"estimator": regressor(damping=Halving())}, ValueError, "adapts to steps"),
         ({"estimator": regressor(damping=-1.0)}, ValueError, "damping must be a finite number"),
         ({"estimator": regressor(damping=1.0, solver="cg")}, ValueError, "exact steps"),
         ({"t_end": 0.0}, ValueError, "t_end must be a positive"),
