@@ -17,6 +17,7 @@ import numpy as np
 
 from .feedforward import FeedForward
 from .network import Network
+from .prior_groups import PriorKind
 
 __all__ = [
     "COMPARED_ROWS",
@@ -97,15 +98,15 @@ _SMOOTH, _STEEP, _STEEPEST = Level(1.0), Level(30.0, 4.0), Level(30.0, 16.0)
 class Start:
     """Where a candidate starts.
 
-    ``inputs`` names one of the scalings of the inputs; ``prior`` is a kind of :func:`~skgn.evidence.prior_groups` or a
-    fixed l2; ``anchor`` holds the initial weights whose outputs ``init="centered"`` subtracts, else None. ``seed`` has
-    drawn the weights and orders the rows of mini-batches. ``steepest`` is the network of a candidate with the steepest
-    units in its place. ``columns`` (inputs of the first layer,) tells which of them are read, all if None.
+    ``scaling`` names the scaling of the inputs. ``anchor`` holds the initial weights whose outputs ``init="centered"``
+    subtracts, else None. ``seed`` has drawn the weights and orders the rows of mini-batches. ``steepest`` is the
+    network of a candidate with the steepest units in its place. ``columns`` (inputs of the first layer,) tells which of
+    them are read, all if None.
     """
 
     network: Network
-    inputs: str
-    prior: str | float
+    scaling: str
+    prior_kind: PriorKind
     noise_precision: float | None
     weights: np.ndarray
     anchor: np.ndarray | None
@@ -117,9 +118,9 @@ class Start:
 class Kind(NamedTuple):
     """What a candidate is: a scaling of the inputs and the network that reads it, a level to start from, a prior."""
 
-    network: tuple[str, Network]
+    scaled_network: tuple[str, Network]
     level: Level
-    prior: str | float
+    prior_kind: PriorKind
 
 
 def layer_choices(
@@ -169,12 +170,12 @@ def layer_choices(
     return choices
 
 
-def prior_choices(compared: bool, features: bool = True) -> tuple[str, ...]:
+def prior_choices(compared: bool, features: bool = True) -> tuple[PriorKind, ...]:
     """Priors that "auto" stands for; where nothing is compared, the one that is never far behind.
 
     ``features`` tells whether the network's weights can be told apart by feature.
     """
-    return (("feature",) if compared and features else ()) + ("layer",)
+    return tuple(map(PriorKind, ("feature", "layer") if compared and features else ("layer",)))
 
 
 def level_choices(has_noise: bool, compared: bool, steep: bool = True) -> tuple[Level, ...]:
@@ -185,10 +186,10 @@ def level_choices(has_noise: bool, compared: bool, steep: bool = True) -> tuple[
     return tuple(dict.fromkeys(level if steep else level._replace(steepness=1.0) for level in levels))
 
 
-def rectified_kind(inputs: str, other: FeedForward, level: Level, given: tuple[int, ...] | None = None) -> Kind:
-    """A network of rectified units, of the hidden layers given or one of twenty, to go with others on these inputs."""
+def rectified_kind(scaling: str, other: FeedForward, level: Level, given: tuple[int, ...] | None = None) -> Kind:
+    """A network of rectified units, of the hidden layers given or one of twenty, to go with others on this scaling."""
     network = replace(other, hidden_layer_sizes=given or _SMALL[0], activation=_RECTIFIED)
-    return Kind((inputs, network), level, "unit")
+    return Kind((scaling, network), level, PriorKind("layer", unit=True))
 
 
 def member_count(n_estimators: int | str, n_rows: int, networks: Iterable[Network], compared: bool) -> int:
@@ -245,7 +246,7 @@ def draw_starts(
 def steepest_starts(starts: Sequence[Start], n_candidates: int) -> list[Start]:
     """Candidates in the place of failed ones: of the networks and priors of these ``starts``, from steeper units."""
     kinds = dict.fromkeys(
-        Kind((start.inputs, start.steepest or start.network), _STEEPEST, start.prior) for start in starts
+        Kind((start.scaling, start.steepest or start.network), _STEEPEST, start.prior_kind) for start in starts
     )
     return _draw(list(kinds), n_candidates, np.random.RandomState([start.seed for start in starts]))
 
@@ -270,7 +271,7 @@ def narrowed_starts(starts: Sequence[Start], columns: Mapping[str, np.ndarray]) 
     """
     if not all(0 < use.mean() <= _FEW_COLUMNS for use in columns.values()):
         return []
-    return [_narrowed(start, columns[start.inputs]) for start in _narrowable(starts) if start.inputs in columns]
+    return [_narrowed(start, columns[start.scaling]) for start in _narrowable(starts) if start.scaling in columns]
 
 
 def _narrowable(starts: Sequence[Start]) -> list[Start]:
@@ -281,10 +282,7 @@ def _narrowable(starts: Sequence[Start]) -> list[Start]:
     return [
         start
         for start in starts[len(starts) - len(starts) // _NARROWED_OF :]
-        if isinstance(start.prior, str)
-        and start.prior != "unit"
-        and isinstance(start.network, FeedForward)
-        and start.network.hidden_layer_sizes
+        if start.prior_kind.switches_off and isinstance(start.network, FeedForward) and start.network.hidden_layer_sizes
     ]
 
 
@@ -305,9 +303,9 @@ def _narrowed(start: Start, columns: np.ndarray) -> Start:
 def _draw(order: Sequence[Kind], n_candidates: int, random_state: np.random.RandomState) -> list[Start]:
     seeds = random_state.randint(np.iinfo(np.int32).max, size=n_candidates).tolist()
     starts = []
-    for number, (seed, ((name, network), level, prior)) in enumerate(zip(seeds, itertools.cycle(order))):
+    for number, (seed, ((scaling, network), level, prior_kind)) in enumerate(zip(seeds, itertools.cycle(order))):
         draw = np.random.RandomState(seed)
         weights = network.initial_weights(draw, own=number < len(order), steepness=level.steepness)
         anchor = weights if network.init == "centered" else None
-        starts.append(Start(network, name, prior, level.noise_precision, weights, anchor, seed))
+        starts.append(Start(network, scaling, prior_kind, level.noise_precision, weights, anchor, seed))
     return starts

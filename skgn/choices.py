@@ -34,6 +34,7 @@ from .module import ModuleNetwork
 from .network import Network
 from .parameters import Parameters, hidden_layers
 from .preprocessing import SCALINGS
+from .prior_groups import PriorKind
 from .settings import Settings
 from .targets import Target
 
@@ -106,11 +107,11 @@ class Choices:
         if not self.members:
             return fresh
         kept = [
-            Start(m.network, m.inputs, m.prior, levels[0].noise_precision, m.weights, m.anchor, start.seed)
+            Start(m.network, m.scaling, m.prior_kind, levels[0].noise_precision, m.weights, m.anchor, start.seed)
             for m, start in zip(self.members[:n], fresh, strict=False)
-            if m.inputs in table.scalings and m.prior in {kind.prior for kind in every}
+            if m.scaling in table.scalings and m.prior_kind in {kind.prior_kind for kind in every}
         ]
-        if any((start.inputs, start.network) not in {kind.network for kind in every} for start in kept):
+        if any((start.scaling, start.network) not in {kind.scaled_network for kind in every} for start in kept):
             raise ValueError(
                 "warm_start=True needs the network of the previous fit: the same number of features, outputs and "
                 f"classes, hidden_layer_sizes, activation, linear_path, network, alpha and init. It was "
@@ -128,13 +129,13 @@ class Choices:
         return level_choices(has_noise and not self.fixed_l2, self.compares, steep)
 
     @property
-    def _priors(self) -> Sequence[str | float]:
+    def _priors(self) -> Sequence[PriorKind]:
         parameters = self.parameters
         if not isinstance(parameters.l2_regularization, str):
-            return (float(parameters.l2_regularization),)
+            return (PriorKind.fixed(float(parameters.l2_regularization)),)
         if parameters.prior_groups == "auto":
             return prior_choices(self.compares, features=parameters.network is None)
-        return (parameters.prior_groups,)
+        return (PriorKind(parameters.prior_groups),)
 
     def _networks(self, table: Table, k: int, n_observations: float) -> list[tuple[str, Network]]:
         """Networks to choose from, each with the name of its input scaling."""
@@ -156,17 +157,17 @@ class Choices:
             for name, sizes in (choices if self.compares else choices[:1])
         ]
 
-    def _beside(self, inputs: str, network: Network, level: Level) -> Kind | None:
+    def _beside(self, scaling: str, network: Network, level: Level) -> Kind | None:
         """Choose the kind beside the others for two classes on few rows, if activation and prior are left to the fit.
 
         On periodic inputs, networks of rectified units are surer than they should be.
         """
         left_to_fit = self.parameters.activation == self.parameters.prior_groups == "auto"
-        if not left_to_fit or self.hidden == () or inputs == "periodic":
+        if not left_to_fit or self.hidden == () or scaling == "periodic":
             return None
         if not isinstance(network, FeedForward) or network.n_outputs > 1:
             return None
-        return rectified_kind(inputs, network, level, self.hidden)
+        return rectified_kind(scaling, network, level, self.hidden)
 
     def how_to_train(self, loss: Loss) -> dict[str, Any]:
         """Fields of a :class:`~skgn.problem.Problem` that depend on the loss and the parameters, but on no data."""

@@ -172,7 +172,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Weights of the best member by layer, (inputs, outputs) and (outputs,). With ``linear_path`` the readout's inputs
         are the units of the last hidden layer, followed by the inputs of the linear path. The linear path has an input
         for each feature, or for each column of ``preprocessor_`` if there is one. For robust inputs
-        (``estimators_[0].inputs``) these are the straight columns. For periodic inputs they are all scores, then all
+        (``estimators_[0].scaling``) these are the straight columns. For periodic inputs they are all scores, then all
         sines, then all cosines. With ``network=`` the list has the module's parameters, in order, and there are no
         intercepts.
     network_ : torch.nn.Module

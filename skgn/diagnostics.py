@@ -1,6 +1,7 @@
 """Examination of a fitted estimator: each line answers one question, with the number that the answer follows from.
 
-This module makes the findings about the fit itself. :mod:`skgn.calibration` makes the findings about its predictions.
+This module makes the findings about the fit itself. :mod:`skgn.residuals` and :mod:`skgn.probabilities` make those
+about its predictions.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length
 
 from .backend import DTYPES, memory_budget
-from .calibration import more_regularisation, probability_findings, residual_findings
+from .calibration import more_regularisation
 from .classifier import GNClassifier
 from .directions import lacking
 from .encoders import column_features
@@ -25,8 +26,11 @@ from .ensemble import Member
 from .estimator import fitted_likelihood
 from .fitted import best_of_search, feature_names, fitted_network
 from .memory import system_memory
+from .prior_groups import PriorKind
+from .probabilities import probability_findings
 from .regressor import GNRegressor
 from .report import SHOWN, Finding, Report, counted
+from .residuals import residual_findings
 from .spectrum import extreme_eigenvalues
 from .status import Status
 
@@ -151,7 +155,7 @@ class _Case:
     @property
     def fixed_l2(self) -> float | None:
         """The l2 if it was given as a float, else None."""
-        return None if isinstance(self.member.prior, str) else float(self.member.prior)
+        return self.member.prior_kind.l2
 
 
 def _case(estimator: Any, X: Any, y: Any, sample_weight: Any) -> _Case:
@@ -234,9 +238,10 @@ def _left_out(case: _Case) -> Finding:
     text = f"D2 {score:.2g} of training rows, each predicted without itself"
     if model.status_ != "no_skill":
         return Finding("left_out", "better than a constant" if score > 0 else "like a constant", numbers, text)
-    if case.member.prior != "layer":
+    advice = more_regularisation(model)
+    if advice is None and case.member.prior_kind != PriorKind("layer"):
         advice = 'prior_groups="layer"'
-    else:
+    elif advice is None:
         advice = "hidden_layer_sizes=()" if case.member.network.hidden_layer_sizes else "fewer features"
     return Finding("left_out", "worse than a constant", numbers, text + ": worse than a constant", advice)
 

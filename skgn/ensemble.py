@@ -15,6 +15,7 @@ from .history import as_arrays
 from .losses import Loss
 from .network import Network
 from .posterior import Posterior, laplace
+from .prior_groups import PriorKind
 from .skill import UNKNOWN, Skill
 from .state import Linearisation, State
 
@@ -25,15 +26,16 @@ __all__ = ["Ensemble", "Member", "make_member", "member_outputs"]
 class Member:
     """One trained network as NumPy arrays and plain values.
 
-    ``total_weight`` is the number of samples that it was trained on. ``precision`` is the prior's addition to the
+    ``scaling`` names the scaling of its inputs. ``total_weight`` is the number of samples that it was trained on.
+    ``precision`` is the prior's addition to the
     diagonal of G, one vector (inputs + 1,) for each layer.
     """
 
     network: Network
     weights: np.ndarray = field(repr=False)
     anchor: np.ndarray | None = field(repr=False)
-    inputs: str
-    prior: str | float
+    scaling: str
+    prior_kind: PriorKind
     status: str
     n_iter: int
     loss: float
@@ -70,13 +72,13 @@ def make_member(state: State, linearisation: Linearisation, start: Start) -> Mem
         network=state.objective.network,
         weights=state.at.w.cpu().numpy().copy(),
         anchor=start.anchor,
-        inputs=start.inputs,
-        prior=start.prior,
+        scaling=start.scaling,
+        prior_kind=start.prior_kind,
         status=state.status.value,
         n_iter=state.n_iter,
         loss=state.at.loss,
         damping=math.nan if state.damping is None else state.damping,
-        log_evidence=state.log_evidence,
+        log_evidence=estimates.log_evidence,
         n_effective_parameters=math.nan if n_effective is None else n_effective,
         posterior=laplace(state, linearisation),
         total_weight=estimates.total_weight,

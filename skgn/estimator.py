@@ -191,7 +191,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         if choices.members:
             table.check_columns(self._table)
         starts = choices.starts(table, target, rows.n_rows, rows.total_weight)
-        self._table, self._target = table.only({start.inputs for start in starts}), target
+        self._table, self._target = table.only({start.scaling for start in starts}), target
         return rows, starts
 
     @with_callbacks  # type: ignore[untyped-decorator]
@@ -252,7 +252,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         noise = choices.levels(self._target.training_loss().has_scale)[0].noise_precision
         seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=len(self.estimators_))
         return [
-            Stream(Start(m.network, m.inputs, m.prior, noise, m.weights, m.anchor, seed))
+            Stream(Start(m.network, m.scaling, m.prior_kind, noise, m.weights, m.anchor, seed))
             for m, seed in zip(self.estimators_, seeds.tolist(), strict=True)
         ]
 
@@ -275,7 +275,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
     def _store(self, ensemble: Ensemble) -> None:
         members, best = ensemble.members, ensemble.members[0]
         self.estimators_, self.weights_ = members, ensemble.weights
-        self._table = self._table.only({member.inputs for member in members})
+        self._table = self._table.only({member.scaling for member in members})
         self.coefs_, self.intercepts_ = best.network.arrays(best.weights)
         self.n_outputs_ = best.network.n_outputs
         self.n_iter_ = best.n_iter
@@ -326,7 +326,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         flops = 2.0 * len(next(iter(scaled.values()))) * self.estimators_[0].network.n_weights
         device = linear_algebra_device(resolve_device(self.device, flops))
         members, weights = voters(self.estimators_, self.weights_)
-        return np.stack([member_outputs(member, scaled[member.inputs], device) for member in members]), weights
+        return np.stack([member_outputs(member, scaled[member.scaling], device) for member in members]), weights
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -375,7 +375,7 @@ def network_on(
     if viewer is estimator:
         table, raw = read_rows(viewer, X, y, sample_weight, viewer._table)
         best = viewer.estimators_[0]
-        start = Start(best.network, best.inputs, best.prior, None, best.weights, best.anchor, 0)
+        start = Start(best.network, best.scaling, best.prior_kind, None, best.weights, best.anchor, 0)
     else:
         table, raw = read_rows(viewer, X, y, sample_weight)
         target = viewer._new_target(raw.y)

@@ -26,7 +26,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -37,17 +36,16 @@ from .direction import Direction
 from .losses import Loss, geometric_mean
 from .network import Network
 from .objective import Evaluation, Objective
+from .prior_groups import Groups, PriorKind
 
 __all__ = [
     "Estimates",
     "EvidencePrior",
     "FixedPrior",
     "GroupEstimates",
-    "Groups",
     "Prior",
     "log_ways",
     "make_prior",
-    "prior_groups",
 ]
 
 #: Bounds of a precision, in units in which a standardised input and a standardised output have variance 1. Weights of
@@ -203,67 +201,6 @@ def _squared_scale(objective: Objective, at: Evaluation, gamma: float, total_wei
     return errors.clamp(min=_SMALLEST_NOISE * S) / max(1.0, S - gamma / k)
 
 
-@dataclass(frozen=True)
-class Groups:
-    """Prior group of the weights of each (layer, input): numbers 0, 1, ..., one vector for each layer."""
-
-    index: list[Tensor]
-
-    def sum(self, per_input: list[Tensor]) -> Tensor:
-        """Sum over the members of each group."""
-        total = per_input[0].new_zeros(self.count)
-        for index, values in zip(self.index, per_input, strict=True):
-            total.index_add_(0, index, values)
-        return total
-
-    def spread(self, per_group: Tensor) -> list[Tensor]:
-        """Give each member of a group the value of the group."""
-        return [per_group[index] for index in self.index]
-
-    @property
-    def columns(self) -> Tensor | None:
-        """Group of each column of the first layer's inputs; None if any share one."""
-        columns = self.index[0][:-1]
-        return columns if len(set(columns.tolist())) == len(columns) else None
-
-    @cached_property
-    def count(self) -> int:
-        return 1 + max(int(index.max()) for index in self.index)
-
-
-def prior_groups(kind: str, network: Network, device: torch.device, columns: np.ndarray | None = None) -> Groups:
-    """Make prior groups by name.
-
-    Parameters
-    ----------
-    kind : {"feature", "layer", "shared"}
-        "feature" has a group for the first-layer weights of each input feature. It also has groups for the biases of
-        each hidden layer, the weights of each later layer, the linear path, and the readout's bias. "layer" is the
-        same with all features in one group. "shared" has one group.
-    network : Network
-    device : torch.device
-    columns : ndarray of bool, optional
-        Which inputs of the first layer are read. All others are one more group, the last.
-    """
-    index, count = [], 0
-    for layer, (_, into) in enumerate(network.shapes):
-        if kind == "shared":
-            groups = torch.zeros(into, dtype=torch.long)
-        else:
-            first, *others = network.input_blocks(layer)
-            sizes = [1] * first if kind == "feature" and layer == 0 else [first]
-            sizes += others
-            groups = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)) + count
-            count += len(sizes)
-        index.append(groups)
-    if columns is not None:
-        index[0][:-1][~torch.from_numpy(columns)] = count
-        # Features that are in no group of their own any more have left their numbers free.
-        numbers = np.unique(torch.cat(index).numpy(), return_inverse=True)[1].ravel()
-        index = list(torch.split(torch.from_numpy(numbers), [len(groups) for groups in index]))
-    return Groups([groups.to(device) for groups in index])
-
-
 class EvidencePrior:
     """Prior whose group precisions and noise precision are re-estimated by MacKay's fixed-point iteration.
 
@@ -409,15 +346,15 @@ def log_ways(m: int, k: int) -> float:
 
 
 def make_prior(
-    kind: str | float,
+    kind: PriorKind,
     network: Network,
     loss: Loss,
     noise_precision: float | None,
     like: Tensor,
     columns: np.ndarray | None = None,
 ) -> Prior:
-    """Make a prior of a kind of :func:`prior_groups`, of which some ``columns`` may be in use, or with a fixed l2."""
-    if not isinstance(kind, str):
-        return FixedPrior(network, kind, loss.has_scale, like)
-    groups = prior_groups(kind, network, like.device, columns)
-    return EvidencePrior(network, groups, noise_precision, like, kind == "unit", columns is not None)
+    """Make a prior of a kind for a network and a loss. If ``columns`` are given, no others are in use."""
+    if kind.l2 is not None:
+        return FixedPrior(network, kind.l2, loss.has_scale, like)
+    groups = Groups.of(kind.groups, network, like.device, columns)
+    return EvidencePrior(network, groups, noise_precision, like, kind.unit, columns is not None)

@@ -27,7 +27,7 @@ def figures(state: State, iterate: Iterate, first: Tensor, seconds: float) -> di
         "step_norm": _known(norm),
         "distance_from_init": float((state.at.w - first).norm()),
         "n_effective_parameters": _known(state.estimates.n_effective_parameters),
-        "log_evidence": _known(state.log_evidence),
+        "log_evidence": _known(state.estimates.log_evidence),
         "noise_std": math.nan if noise is None else math.sqrt(float(noise.mean())),
         "time": seconds,
     }

@@ -2,9 +2,9 @@
 
 Pickle, joblib, skops and :mod:`copy` all ask an estimator for its state and hand the state to a new one. So this module
 serves each of them. Old models are loaded where that is sound. Parameters that the older version did not have take
-their defaults; members without weights get equal weights. Parameters that the older version had in addition are dropped
-if they had their defaults. If anything else is missing, or of no meaning any more, an error names it at once, not at
-the first prediction.
+their defaults; members without weights get equal weights, and fields the names of now. Parameters that the older
+version had in addition are dropped if they had their defaults. If anything else is missing, or of no meaning any more,
+an error names it at once, not at the first prediction.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ from typing import Any, ClassVar
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 
+from .candidates import Start
+from .ensemble import Member
 from .inputs import Table
 from .mixture import equal_weights
 from .parameters import parameter_defaults
+from .prior_groups import PriorKind
 from .targets import LOSSES, ClassificationTarget, RegressionTarget
 
 __all__ = ["SKOPS_TRUSTED", "OtherVersionWarning", "Persistent"]
@@ -51,6 +54,7 @@ SKOPS_TRUSTED = [
     "skgn.preprocessing.StraightScaler",
     "skgn.preprocessing.TargetScaler",
     "skgn.preprocessing.TwoPathScaler",
+    "skgn.prior_groups.PriorKind",
     "skgn.regressor.GNRegressor",
     "skgn.stream.Stream",
     "skgn.tables.TablePreprocessor",
@@ -107,6 +111,7 @@ class Persistent(BaseEstimator):
             )
         state = parameter_defaults(type(self)) | state
         _gather_parts(state)
+        _rename_fields(state.values())
         if "estimators_" in state:
             # Versions without weights predicted plain means.
             state.setdefault("weights_", equal_weights(len(state["estimators_"])))
@@ -135,6 +140,25 @@ def _gather_parts(state: dict[str, Any]) -> None:
         state["_target"] = ClassificationTarget(classes, multilabel, state["class_weight"])
 
 
+def _rename_fields(values: Iterable[Any]) -> None:
+    """Give all members and starts of 0.1.0.dev0 the names of now. Their ``inputs`` name a scaling, ``prior`` a kind."""
+    for part in _dataclasses(values):
+        fields = vars(part)
+        if isinstance(part, (Member, Start)):
+            if "inputs" in fields:
+                fields["scaling"] = fields.pop("inputs")
+            if "prior" in fields:
+                fields["prior_kind"] = _prior_kind(fields.pop("prior"))
+        _rename_fields(fields.values())
+
+
+def _prior_kind(prior: str | float) -> PriorKind:
+    """Return the kind of prior that 0.1.0.dev0 stored as the name of its groups, "unit" or an l2."""
+    if not isinstance(prior, str):
+        return PriorKind.fixed(prior)
+    return PriorKind("layer", unit=True) if prior == "unit" else PriorKind(prior)
+
+
 def _version() -> str:
     # The version exists only once the package is imported.
     from . import __version__
@@ -145,8 +169,13 @@ def _version() -> str:
 def _lacking(state: Mapping[str, Any], needed: Iterable[str]) -> Iterator[str]:
     """Yield missing names: needed attributes, and fields of all dataclasses within the state."""
     yield from (name for name in needed if name not in state)
-    for value in state.values():
+    for part in _dataclasses(state.values()):
+        fields = [field.name for field in dataclasses.fields(part) if not hasattr(type(part), field.name)]
+        yield from (f"{type(part).__name__}.{name}" for name in _lacking(vars(part), fields))
+
+
+def _dataclasses(values: Iterable[Any]) -> Iterator[Any]:
+    """Yield the dataclasses among the values, and in dicts and lists among them."""
+    for value in values:
         parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
-        for part in filter(dataclasses.is_dataclass, parts):
-            fields = [field.name for field in dataclasses.fields(part) if not hasattr(type(part), field.name)]
-            yield from (f"{type(part).__name__}.{name}" for name in _lacking(vars(part), fields))
+        yield from filter(dataclasses.is_dataclass, parts)

@@ -104,7 +104,7 @@ def _networks(starts: Sequence[Start]) -> dict[Network, None]:
 
 
 def _estimates_priors(starts: Sequence[Start]) -> bool:
-    return any(isinstance(start.prior, str) for start in starts)
+    return any(start.prior_kind.has_evidence for start in starts)
 
 
 def _batches(problem: Problem, starts: Sequence[Start], size: int | str) -> dict[Network, Batches]:

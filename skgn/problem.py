@@ -80,11 +80,11 @@ class Problem:
     def prior_from(self, start: Start) -> Prior:
         """Make the prior of a member."""
         like = self.weights_from(start)
-        return make_prior(start.prior, start.network, self.loss, start.noise_precision, like, start.columns)
+        return make_prior(start.prior_kind, start.network, self.loss, start.noise_precision, like, start.columns)
 
     def objective_from(self, start: Start, rows: int) -> Objective:
         """Make a member's own objective on the first rows; members of the same network share the data."""
-        key = start.network, start.inputs, rows
+        key = start.network, start.scaling, rows
         if key not in self._objectives:
             self._objectives[key] = self.objective(*key)
         return self._objectives[key].for_member(self._anchor(start))
@@ -94,7 +94,7 @@ class Problem:
         if self.validation is None:
             return None
         data = self.validation
-        X, Y, weight = map(self.tensor, (data.scaled[start.inputs], data.Y, data.sample_weight))
+        X, Y, weight = map(self.tensor, (data.scaled[start.scaling], data.Y, data.sample_weight))
         return Objective(start.network, self.loss, X, Y, weight).for_member(self._anchor(start))
 
     def objective(self, network: Network, scaling: str, rows: int) -> Objective:

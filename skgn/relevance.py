@@ -52,8 +52,8 @@ def feature_sensitivity(
     mean = np.zeros(change.shape[1:])
     with torch_threads(0.0), torch.no_grad():
         for member, vote in zip(members, votes, strict=True):
-            blocks = [torch.from_numpy(np.flatnonzero(features[member.inputs] == j)) for j in range(d)]
-            U = Network.with_bias(torch.from_numpy(scaled[member.inputs][:SENSITIVITY_ROWS]))
+            blocks = [torch.from_numpy(np.flatnonzero(features[member.scaling] == j)) for j in range(d)]
+            U = Network.with_bias(torch.from_numpy(scaled[member.scaling][:SENSITIVITY_ROWS]))
             partner = U.roll(-(len(U) // 2), 0)
             for factor, values in ((vote, member.weights), (-vote, member.anchor)):
                 if values is not None:

@@ -119,7 +119,7 @@ class Search:
         self._n_workers, self._limits, self._tasks = n_workers, limits, tasks
         self._parallel = Parallel(n_jobs=n_workers, require="sharedmem")
         self._kind = "candidate" if self.plan.searches else "member"
-        estimated = all(isinstance(start.prior, str) for start in starts)
+        estimated = all(start.prior_kind.has_evidence for start in starts)
         self._tempered = estimated and problem.loss.has_temperature
         # Members of one objective are alike: telling them apart is not worth an iteration of each, or ten with classes.
         self._judged = estimated and (n_members > 1 or self._tempered or redrawn_count(starts, n_members) > 0)
@@ -177,12 +177,12 @@ class Search:
         columns: dict[str, np.ndarray] = {}
         with self.plan.arithmetic():
             for best in sorted(candidates, key=lambda candidate: candidate.rank):
-                if best.start.inputs not in columns and best.left_out is not None:
-                    columns[best.start.inputs] = useful_columns(best.state, best.left_out)
+                if best.start.scaling not in columns and best.left_out is not None:
+                    columns[best.start.scaling] = useful_columns(best.state, best.left_out)
         starts = narrowed_starts(self._starts, columns)
         for start in starts:
-            used = columns[start.inputs].sum()
-            self._report(f"{used} columns of {start.inputs} inputs are of use: a candidate for them is drawn")
+            used = columns[start.scaling].sum()
+            self._report(f"{used} columns of {start.scaling} inputs are of use: a candidate for them is drawn")
         return self._candidates(enumerate(starts, len(self._starts)))
 
     def best_of(self, candidates: list[Candidate]) -> list[Candidate]:

@@ -8,7 +8,6 @@ two at a time.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -89,12 +88,6 @@ class State:
         """Variance of the noise of each output (k,); None for log losses, and before it is known."""
         scale = self.estimates.squared_scale
         return None if scale is None else scale * self.objective.data_loss.variance_factor
-
-    @property
-    def log_evidence(self) -> float | None:
-        """Log evidence: None where the prior has none, and minus infinity before the first estimate."""
-        known = self.estimates.log_evidence
-        return -math.inf if known is None and self.prior.has_evidence else known
 
     def after(self, step: Step) -> State:
         """The state at the weights of a step, where training has not yet arrived."""

@@ -100,9 +100,14 @@ def _is_validated(state: State) -> bool:
 
 
 def _criterion(state: State) -> float:
-    """What decides on the best state, the lowest: the validation loss, or else minus the log evidence."""
+    """What decides on the best state, the lowest: the validation loss, or else minus the log evidence.
+
+    A state of unknown evidence is worse than any other.
+    """
     row = state.history[-1]
-    return row["validation_loss"] if _is_validated(state) else -row["log_evidence"]
+    if _is_validated(state):
+        return row["validation_loss"]
+    return math.inf if math.isnan(row["log_evidence"]) else -row["log_evidence"]
 
 
 def _gain(state: State, best: State) -> float:

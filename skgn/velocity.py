@@ -17,7 +17,7 @@ from torch import Tensor
 from .damping import DampingRule, GainRatio, Iterate
 from .direction import Direction, smallest_eigenvalue
 from .directions import choose
-from .evidence import make_prior
+from .evidence import FixedPrior
 from .full_step import FullStep
 from .jacobian import Jacobian
 from .memory import Extent
@@ -61,7 +61,7 @@ class Velocity:
         network = objective.network
         self.n_evaluations = 0
         self._objective, self._l2, self._rule = objective, l2, rule
-        self._prior = make_prior(l2, network, objective.data_loss, None, w0)
+        self._prior = FixedPrior(network, l2, objective.data_loss.has_scale, w0)
         self._estimates = self._prior.initial(objective.total_weight)
         self._make_direction = choose(solver, Extent(network, objective.n_samples, objective.n_columns))
         if not self._make_direction.exact:

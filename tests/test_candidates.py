@@ -26,6 +26,7 @@ from skgn.candidates import (
     steepest_starts,
 )
 from skgn.feedforward import FeedForward
+from skgn.prior_groups import PriorKind
 
 NETWORKS = [("robust", FeedForward(3, 1, (20,))), ("periodic", FeedForward(7, 1, (10,)))]
 SMOOTH, STEEP = LEVELS = level_choices(has_noise=True, compared=True)
@@ -48,7 +49,9 @@ def steepness(start):
 
 
 def choices(found):
-    return [(s.inputs, s.network.hidden_layer_sizes, s.prior, s.noise_precision, steepness(s)) for s in found]
+    return [
+        (s.scaling, s.network.hidden_layer_sizes, str(s.prior_kind), s.noise_precision, steepness(s)) for s in found
+    ]
 
 
 def test_the_kinds_are_those_of_the_documentation():
@@ -58,20 +61,24 @@ def test_the_kinds_are_those_of_the_documentation():
 
 @pytest.mark.parametrize("n", [4, 8, 12])
 def test_every_pair_of_choices_is_as_frequent_in_the_first_half_of_the_kinds(n):
-    found = [(inputs, prior, precision) for inputs, _, prior, precision, _ in choices(starts(EIGHT, n))]
+    found = [(scaling, prior, precision) for scaling, _, prior, precision, _ in choices(starts(EIGHT, n))]
     assert len(set(found)) == min(n, 8)
     for i, j in itertools.combinations(range(3), 2):
         assert Counter((choice[i], choice[j]) for choice in found).most_common()[-1][1] == n // 4
 
 
 def test_of_two_open_choices_both_are_balanced_in_the_first_half():
-    first, second = choices(starts([kind for kind in EIGHT if kind.network == NETWORKS[0]], 2))
+    first, second = choices(starts([kind for kind in EIGHT if kind.scaled_network == NETWORKS[0]], 2))
     assert all(a != b for a, b in zip(first[2:], second[2:], strict=True))
 
 
 def test_a_single_network_is_compared_in_the_order_of_the_kinds():
     found = starts(EIGHT[:4], 3, balanced=False)
-    assert [(s.prior, s.noise_precision) for s in found] == [("feature", 1.0), ("layer", 1.0), ("feature", 30.0)]
+    assert [(str(s.prior_kind), s.noise_precision) for s in found] == [
+        ("feature", 1.0),
+        ("layer", 1.0),
+        ("feature", 30.0),
+    ]
 
 
 @pytest.mark.parametrize("n", [1, 4, 7, 20])
@@ -129,8 +136,8 @@ def test_levels():
 
 
 def test_priors():
-    assert PRIORS == ("feature", "layer")
-    assert prior_choices(compared=False) == prior_choices(compared=True, features=False) == ("layer",)
+    assert PRIORS == (PriorKind("feature"), PriorKind("layer"))
+    assert prior_choices(compared=False) == prior_choices(compared=True, features=False) == (PriorKind("layer"),)
 
 
 @pytest.mark.parametrize(
@@ -170,14 +177,14 @@ def test_hidden_layers_of_rectified_units(given, expected):
     other = FeedForward(200, 1, (10, 10), alpha=2.0, n_straight=100)
     kind = rectified_kind("robust", other, SMOOTH, given)
     network = FeedForward(200, 1, expected, "relu", alpha=2.0, n_straight=100)
-    assert kind == Kind(("robust", network), SMOOTH, "unit")
+    assert kind == Kind(("robust", network), SMOOTH, PriorKind("layer", unit=True))
 
 
 @pytest.mark.parametrize("balanced", [True, False])
 def test_one_of_three_is_of_the_kind_beside_the_others(balanced):
     beside = rectified_kind(*NETWORKS[0], SMOOTH)
     found = draw_starts(EIGHT, 13, balanced, np.random.RandomState(0), beside)
-    assert [s.prior == "unit" for s in found] == [False, False, True] * 4 + [False]
+    assert [s.prior_kind.unit for s in found] == [False, False, True] * 4 + [False]
     others = [choice for choice in choices(found) if choice[2] != "unit"]
     assert others[:8] == choices(starts(EIGHT, 8, balanced))
     assert len({s.seed for s in found}) == 13
@@ -186,12 +193,12 @@ def test_one_of_three_is_of_the_kind_beside_the_others(balanced):
 @pytest.mark.parametrize(("noise", "init"), [(1.0, "random"), (None, "centered")])
 def test_narrowed_starts_read_few_columns_from_steep_units(noise, init):
     network = FeedForward(9, 1, (20,), init=init)
-    found = starts([Kind(("robust", network), Level(noise), "layer")], 6)
+    found = starts([Kind(("robust", network), Level(noise), PriorKind("layer"))], 6)
     use = np.isin(np.arange(9), [0, 7])
     narrow = narrowed_starts(found, {"robust": use})
     assert narrowed_count(found) == len(narrow) == 2
     for start, few in zip(found[4:], narrow, strict=True):
-        assert (few.network, few.inputs, few.prior, few.seed) == (network, "robust", "layer", start.seed)
+        assert (few.network, few.scaling, str(few.prior_kind), few.seed) == (network, "robust", "layer", start.seed)
         assert few.noise_precision == (None if noise is None else STEEP.noise_precision)
         weights = network.arrays(few.weights)[0][0]
         assert np.flatnonzero(weights.any(1)).tolist() == [0, 7]
@@ -216,16 +223,17 @@ def test_all_scalings_need_few_columns(robust, periodic, expected):
     columns = {"robust": robust, "periodic": periodic}
     n_inputs = {"robust": 3, "periodic": 7}
     columns = {name: np.arange(n_inputs[name]) < count for name, count in columns.items() if count is not None}
-    assert sorted(s.inputs for s in narrowed_starts(found, columns)) == sorted(expected)
+    assert sorted(s.scaling for s in narrowed_starts(found, columns)) == sorted(expected)
     # A scaling counts of which none of the last starts is.
-    of_one = [s for s in found if s.inputs == "robust"] * 2
+    of_one = [s for s in found if s.scaling == "robust"] * 2
     assert bool(narrowed_starts(of_one, columns)) == bool(expected)
 
 
 def test_there_are_no_narrowed_starts_of_few_members_of_lines_and_of_given_precisions():
     assert narrowed_count(starts(EIGHT, 2)) == 0
-    for network, prior in (((20,), 1e-3), ((20,), "unit"), ((), "feature")):
-        assert narrowed_count(starts([Kind(("robust", FeedForward(3, 1, network)), SMOOTH, prior)], 4)) == 0
+    fixed, unit = PriorKind.fixed(1e-3), PriorKind("layer", unit=True)
+    for network, kind in (((20,), fixed), ((20,), unit), ((), PriorKind("feature"))):
+        assert narrowed_count(starts([Kind(("robust", FeedForward(3, 1, network)), SMOOTH, kind)], 4)) == 0
 
 
 def test_the_steepest_networks_are_wide_where_inputs_are_few():
@@ -244,7 +252,9 @@ SHORT = {"max_iter": 2, "tol": 1e9, "random_state": 0}
 
 
 def members(model):
-    return len(model.estimators_), {(m.inputs, m.network.hidden_layer_sizes, m.prior) for m in model.estimators_}
+    return len(model.estimators_), {
+        (m.scaling, m.network.hidden_layer_sizes, str(m.prior_kind)) for m in model.estimators_
+    }
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -253,7 +263,8 @@ def test_members_of_small_tables_are_of_all_networks_and_priors(estimator):
     X = np.random.RandomState(0).standard_normal((60, 1)).repeat(2, axis=1)
     model = estimator(**SHORT).fit(X, np.sign(X.sum(1)))
     kinds = {
-        (*network, prior) for network, prior in itertools.product([("robust", (20,)), ("periodic", (10,))], PRIORS)
+        (*network, prior)
+        for network, prior in itertools.product([("robust", (20,)), ("periodic", (10,))], map(str, PRIORS))
     }
     assert members(model) == (6, kinds if estimator is GNRegressor else kinds | {("robust", (20,), "unit")})
 
@@ -280,7 +291,7 @@ def test_rectified_members_of_a_classifier(parameters, rectified):
     model = GNClassifier(**SHORT, **parameters).fit(X, X.sum(1) > 0)
     found = [m for m in model.estimators_ if getattr(m.network, "activation", None) == "relu"]
     assert [m.network.hidden_layer_sizes for m in found] == rectified
-    assert {m.prior for m in found} <= {"unit"}
+    assert all(m.prior_kind.unit for m in found)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -74,7 +74,13 @@ def assert_same_fit(distributed, single, rtol=1e-8):
     np.testing.assert_allclose(distributed.weights_, single.weights_, rtol=rtol, atol=rtol)
     np.testing.assert_allclose(distributed.left_out_score_, single.left_out_score_, rtol=rtol, atol=rtol)
     for a, b in zip(distributed.estimators_, single.estimators_, strict=True):
-        assert (a.network, a.inputs, a.prior, a.n_iter, a.status) == (b.network, b.inputs, b.prior, b.n_iter, b.status)
+        assert (a.network, a.scaling, a.prior_kind, a.n_iter, a.status) == (
+            b.network,
+            b.scaling,
+            b.prior_kind,
+            b.n_iter,
+            b.status,
+        )
         np.testing.assert_allclose(a.weights, b.weights, rtol=rtol, atol=rtol)
         if b.log_evidence is not None:
             assert a.log_evidence == pytest.approx(b.log_evidence, rel=rtol)

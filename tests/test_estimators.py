@@ -1119,8 +1119,8 @@ def test_members_have_the_documented_scalings_and_priors(estimator, standardize)
     X, y = data(estimator)
     model = estimator(**SEARCH, n_estimators=3, standardize=standardize).fit(X, y)
     assert len(model.estimators_) == 3
-    assert {member.prior for member in model.estimators_} == {"feature", "layer"}
-    used = {member.inputs for member in model.estimators_}
+    assert {str(member.prior_kind) for member in model.estimators_} == {"feature", "layer"}
+    used = {member.scaling for member in model.estimators_}
     assert used == ({"robust", "periodic"} if standardize else {"raw"})
     # No more scalers are kept than there are members that need them.
     assert set(table_and_target(model)[0].scalings) == used
@@ -1145,7 +1145,7 @@ def test_scalings_are_a_choice_of_small_nonlinear_models_with_evidence(estimator
     tried = set()
 
     def train(problem, starts, *args):
-        tried.update(start.inputs for start in starts)
+        tried.update(start.scaling for start in starts)
         return train_members(problem, starts, *args)
 
     monkeypatch.setattr(skgn.estimator, "train_members", train)
@@ -1224,7 +1224,7 @@ def test_a_search_is_the_same_with_any_number_of_jobs(estimator, monkeypatch):
     X, y = data(estimator)
     first, second = (estimator(**SEARCH, n_estimators=3, n_jobs=jobs).fit(X, y) for jobs in (1, 2))
     for a, b in zip(first.estimators_, second.estimators_, strict=True):
-        assert (a.inputs, a.prior, a.n_iter, a.status) == (b.inputs, b.prior, b.n_iter, b.status)
+        assert (a.scaling, a.prior_kind, a.n_iter, a.status) == (b.scaling, b.prior_kind, b.n_iter, b.status)
         np.testing.assert_array_equal(a.weights, b.weights)
     np.testing.assert_array_equal(outputs(first, X), outputs(second, X))
 
@@ -1236,10 +1236,10 @@ def test_warm_start_keeps_scalings_and_priors_of_the_members(estimator, n_estima
     compare_on(30, monkeypatch)
     X, y = data(estimator)
     model = estimator(**SEARCH, n_estimators=n_estimators, warm_start=True).fit(X, y)
-    kinds = sorted((member.inputs, member.prior) for member in model.estimators_)
+    kinds = sorted((member.scaling, str(member.prior_kind)) for member in model.estimators_)
     before = model.loss_
     model.fit(X, y)
-    assert sorted((member.inputs, member.prior) for member in model.estimators_) == kinds
+    assert sorted((member.scaling, str(member.prior_kind)) for member in model.estimators_) == kinds
     assert model.loss_ < 1.5 * before
     # More members: the old ones and new ones compete.
     model.set_params(n_estimators=n_estimators + 1).fit(X, y)

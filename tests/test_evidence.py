@@ -13,11 +13,12 @@ from sklearn.preprocessing import scale
 
 from skgn import GNClassifier, GNRegressor
 from skgn.ensemble import Ensemble
-from skgn.evidence import EvidencePrior, prior_groups
+from skgn.evidence import EvidencePrior
 from skgn.feedforward import FeedForward
 from skgn.losses import SquaredError
 from skgn.objective import Objective
 from skgn.primal import Primal
+from skgn.prior_groups import Groups
 from skgn.relevance import feature_sensitivity
 
 LINEAR = {
@@ -190,7 +191,7 @@ def test_estimates_stand_while_the_system_is_singular():
     w = torch.ones(network.n_weights, dtype=torch.float64)
     X, y, s = torch.ones(4, 2).double(), torch.ones(4, 1).double(), torch.ones(4).double()
     objective = Objective(network, SquaredError(), X, y, s)
-    groups = prior_groups("feature", network, w.device)
+    groups = Groups.of("feature", network, w.device)
     prior = EvidencePrior(network, groups, 1.0, w)
     estimates = prior.initial(4.0)
 
@@ -224,7 +225,7 @@ def test_every_precision_of_a_rectified_member_is_one(alpha):
     X, y = load_breast_cancer(return_X_y=True)
     X, y = X[:100, :5], y[:100]
     model = GNClassifier((4,), alpha=alpha, n_estimators=3, tol=1e-6, max_iter=300, random_state=0).fit(X, y)
-    (member,) = [member for member in model.estimators_ if member.prior == "unit"]
+    (member,) = [member for member in model.estimators_ if member.prior_kind.unit]
     weights = member.weights * np.concatenate([np.full(4 * 6, 1.0), np.full(len(member.weights) - 4 * 6, alpha)])
     # The mean-form objective of the weights that are kept: loss + sum of squares / (2 S).
     kept = list(member.history["log_evidence"]).index(member.log_evidence)
@@ -240,7 +241,7 @@ def test_estimates_hold_for_any_number_of_samples():
     y = X[:, :1] + 0.1
     few = Objective(network, SquaredError(), X[:4], y[:4], torch.ones(4).double())
     many = Objective(network, SquaredError(), X, y, torch.ones(40).double())
-    prior = EvidencePrior(network, prior_groups("feature", network, w.device), 30.0, w)
+    prior = EvidencePrior(network, Groups.of("feature", network, w.device), 30.0, w)
     at, initial = few.evaluate(w), prior.initial(few.total_weight)
     before, _ = prior.update(initial, few, at, Primal(few.jacobian(at), 4.0))
     # What was learned is a value of its own.
@@ -258,7 +259,7 @@ def test_number_of_estimated_precisions(kind, unit, count):
     """Feature: 3 features, bias of the hidden layer, its outgoing weights, linear path, readout's bias."""
     network = FeedForward(3, 1, (4,))
     like = torch.zeros(1, dtype=torch.float64)
-    prior = EvidencePrior(network, prior_groups(kind, network, like.device), 1.0, like, unit)
+    prior = EvidencePrior(network, Groups.of(kind, network, like.device), 1.0, like, unit)
     assert prior.n_precisions == count
 
 

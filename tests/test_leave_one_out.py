@@ -16,7 +16,7 @@ from sklearn.metrics import log_loss
 from skgn import GNClassifier
 from skgn.damping import GainRatio, as_rule
 from skgn.dual import Dual
-from skgn.evidence import EvidencePrior, FixedPrior, prior_groups
+from skgn.evidence import EvidencePrior, FixedPrior
 from skgn.feedforward import FeedForward
 from skgn.full_step import FullStep
 from skgn.leave_one_out import LeftOut, leave_one_out, log_likelihood, predictive_score, temperature
@@ -24,6 +24,7 @@ from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.mixture import equal_weights
 from skgn.objective import Objective
 from skgn.primal import Primal
+from skgn.prior_groups import Groups
 from skgn.settings import Settings
 from skgn.state import State
 from skgn.training import Training
@@ -141,7 +142,8 @@ def test_score_with_estimated_precisions_and_noise_levels(direction, groups):
     Y = X[:, :k] * 2 + draw(n, k, seed=1) * torch.tensor([0.3, 1.0])
     network = FeedForward(d, k, ())
     w = torch.zeros(network.n_weights, dtype=torch.float64)
-    prior = EvidencePrior(network, prior_groups(groups, network, w.device), 1.0, w, groups == "unit")
+    unit = groups == "unit"
+    prior = EvidencePrior(network, Groups.of("layer" if unit else groups, network, w.device), 1.0, w, unit)
     settings = Settings(max_iter=200, tol=0.0)
     fit = run(Objective(network, SquaredError(), X, Y, s), w, prior, GainRatio(), direction, settings)
     estimates = fit[0].estimates
@@ -273,7 +275,7 @@ def test_no_sample_has_more_than_all_leverage_while_noise_levels_change(directio
     X, s = draw(n, 3), torch.ones(n, dtype=torch.float64)
     Y = torch.cat([X[:, :1] ** 2, torch.zeros(n, 1)], 1)
     w = torch.from_numpy(network.initial_weights(np.random.RandomState(0)))
-    prior = EvidencePrior(network, prior_groups("layer", network, w.device), 1.0, w)
+    prior = EvidencePrior(network, Groups.of("layer", network, w.device), 1.0, w)
     objective = Objective(network, SquaredError(), X, Y, s)
     settings = Settings(max_iter=iterations, tol=0.0)
     state, linearisation = run(objective, w, prior, GainRatio(), direction, settings)

@@ -252,6 +252,13 @@ def in_the_layout_of_0_1_0_dev0(model):
     """The state of a model as that version stored it: parts of table and target one by one."""
     state = model.__getstate__() | {"_skgn_version": "0.1.0.dev0"}
     table, target = state.pop("_table"), state.pop("_target")
+    state["estimators_"], streams = copy.deepcopy((state["estimators_"], state.get("_streams", [])))
+    if streams:
+        state["_streams"] = streams
+    for part in [*state["estimators_"], *(stream.start for stream in streams)]:
+        fields, kind = vars(part), part.prior_kind
+        fields |= {"inputs": fields.pop("scaling"), "prior": str(kind) if kind.l2 is None else kind.l2}
+        del fields["prior_kind"]
     state |= {"_reader": table.reader, "preprocessor_": table.preprocessor, "_input_scalers": dict(table.scalings)}
     state |= {"_medians": table.medians, **REMOVED}
     if isinstance(model, GNClassifier):
@@ -270,6 +277,7 @@ def test_models_in_the_layout_of_the_first_version_predict_the_same_and_train_on
         warnings.simplefilter("ignore", OtherVersionWarning)
         loaded.__setstate__(state)
     assert vars(loaded).keys() == vars(model).keys()
+    assert [repr(member) for member in loaded.estimators_] == [repr(member) for member in model.estimators_]
     assert_same(predictions(loaded, X), predictions(model, X))
     if not model.early_stopping:
         y, copied = draw(CASES[case][1])[1], copy.deepcopy(model)

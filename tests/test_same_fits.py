@@ -251,7 +251,7 @@ def outputs(model, *seen):
     else:
         known = all(member.posterior is not None for member in model.estimators_) and model.loss not in WITHOUT_STD
         parts = model.predict(X, return_std=True) if known else [model.predict(X)]
-    members = [f"{m.inputs} {m.prior} {m.n_iter} {m.status}" for m in model.estimators_]
+    members = [f"{m.scaling} {m.prior_kind} {m.n_iter} {m.status}" for m in model.estimators_]
     return np.concatenate([np.ravel(part) for part in (*seen, *parts)]), members
 
 

@@ -14,8 +14,11 @@ from skgn.feedforward import FeedForward
 from skgn.leave_one_out import LeftOut, allowance
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.objective import Objective
+from skgn.prior_groups import PriorKind
 from skgn.screening import significance, useful_columns
 from skgn.state import State
+
+FEATURE, LAYER = PriorKind("feature"), PriorKind("layer")
 
 N = 40
 
@@ -99,14 +102,14 @@ def test_nothing_is_found_in_noise():
     assert np.mean(np.array(least) < 0.05) < 0.15
 
 
-@pytest.mark.parametrize(("kind", "use"), [("feature", [0, 1]), ("layer", [0]), (1e-3, [0])])
+@pytest.mark.parametrize(("kind", "use"), [(FEATURE, [0, 1]), (LAYER, [0]), (PriorKind.fixed(1e-3), [0])])
 def test_columns_in_use_are_of_use(case, kind, use):
     X, *_, weight = case
     data, X = objective(SquaredError(), X[:, :2], X[:, :1] ** 2, weight), X[:, :2]
     w = tensor(data.network.initial_weights(np.random.RandomState(0)))
     prior = make_prior(kind, data.network, data.data_loss, 1.0, w)
     estimates = prior.initial(data.total_weight)
-    if kind == "feature":
+    if kind == FEATURE:
         arrays = prior.arrays(estimates)
         # The groups of the two columns come first.
         arrays["gamma"][:2] = [0.4, 0.6]
@@ -115,7 +118,7 @@ def test_columns_in_use_are_of_use(case, kind, use):
     assert useful_columns(state, LeftOut(tensor(X[:, :1] ** 2), torch.empty(0))).tolist() == [True, 1 in use]
 
 
-@pytest.mark.parametrize("kind", ["feature", "layer", "unit"])
+@pytest.mark.parametrize("kind", [FEATURE, LAYER, PriorKind("layer", unit=True)], ids=str)
 def test_other_columns_are_switched_off(kind):
     network, like = FeedForward(3, 1, (4,)), torch.zeros(0, dtype=torch.float64)
     prior = make_prior(kind, network, SquaredError(), 1.0, like, np.array([False, True, False]))
@@ -125,7 +128,7 @@ def test_other_columns_are_switched_off(kind):
     assert narrowed[0][[1, 3]].tolist() == all_columns[0][[1, 3]].tolist()
     assert narrowed[1].tolist() == all_columns[1].tolist()
     # Those of column, biases, readout, linear path and its bias.
-    assert prior.n_precisions == (0 if kind == "unit" else 5)
+    assert prior.n_precisions == (0 if kind.unit else 5)
     # One of three columns; without a choice of columns there is nothing to allow for.
     assert prior.log_choices == pytest.approx(math.log(math.comb(3, 1)))
     assert make_prior(kind, network, SquaredError(), 1.0, like).log_choices == 0
@@ -135,7 +138,7 @@ def test_a_choice_of_columns_counts_in_the_allowance(case):
     X, y, _, weight = case
     data = objective(SquaredError(), X, y, weight)
     w = tensor(data.network.initial_weights(np.random.RandomState(0)))
-    priors = [make_prior("layer", data.network, data.data_loss, 1.0, w, use) for use in (np.arange(4) < 2, None)]
+    priors = [make_prior(LAYER, data.network, data.data_loss, 1.0, w, use) for use in (np.arange(4) < 2, None)]
     chosen, free = (allowance(State.at_weights(w, data, prior, prior.initial(data.total_weight))) for prior in priors)
     assert chosen - free == pytest.approx(math.log(math.comb(4, 2)) / weight.sum())
 
@@ -158,7 +161,7 @@ def test_more_members_read_the_columns_of_use_alone(estimator, capsys):
     model.fit(X, z if estimator is GNRegressor else z > 0)
     assert "2 columns of robust inputs are of use" in capsys.readouterr().out
     # No other member of this prior could leave columns out.
-    assert [3, 5] in [columns_read(member) for member in model.estimators_ if member.prior == "layer"]
+    assert [3, 5] in [columns_read(member) for member in model.estimators_ if member.prior_kind == LAYER]
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

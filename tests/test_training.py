@@ -14,12 +14,13 @@ from skgn import GNRegressor
 from skgn.batches import Batches, BatchPass, BatchSteps
 from skgn.damping import GainRatio
 from skgn.dual import Dual
-from skgn.evidence import Estimates, EvidencePrior, FixedPrior, prior_groups
+from skgn.evidence import Estimates, EvidencePrior, FixedPrior
 from skgn.feedforward import FeedForward
 from skgn.full_step import FullStep
 from skgn.losses import SoftmaxLoss, SquaredError
 from skgn.objective import Objective
 from skgn.primal import Primal
+from skgn.prior_groups import Groups
 from skgn.robust_losses import StudentTLoss
 from skgn.settings import Settings
 from skgn.state import State
@@ -40,7 +41,7 @@ def start(n=30, loss=None, evidence=True, rows=slice(None)):
     objective = Objective(NETWORK, loss, X[rows], Y[rows], torch.arange(1.0, n + 1)[rows].double() / n)
     if evidence:
         noise = 1.0 if loss.has_scale else None
-        prior = EvidencePrior(NETWORK, prior_groups("layer", NETWORK, w.device), noise, w)
+        prior = EvidencePrior(NETWORK, Groups.of("layer", NETWORK, w.device), noise, w)
     else:
         prior = FixedPrior(NETWORK, 1e-2, loss.has_scale, w)
     return State.at_weights(w, objective, prior, prior.initial(objective.total_weight))
@@ -212,7 +213,7 @@ def test_only_large_systems_of_noisy_data_are_float32(hidden, evidence, noise_pr
     network = FeedForward(10, 1, (hidden,))
     X, w = draw(300, 10), torch.from_numpy(network.initial_weights(np.random.RandomState(0)))
     objective = Objective(network, SquaredError(), X, X[:, :1], torch.ones(300, dtype=torch.float64))
-    groups = prior_groups("layer", network, w.device)
+    groups = Groups.of("layer", network, w.device)
     prior = EvidencePrior(network, groups, noise_precision, w) if evidence else FixedPrior(network, 1e-2, True, w)
     state = State.at_weights(w, objective, prior, prior.initial(objective.total_weight))
     linearisation = FullStep(GainRatio(), Primal, SETTINGS).linearise(state)

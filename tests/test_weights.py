@@ -118,7 +118,7 @@ def test_a_network_written_out_by_hand_has_its_weight():
     model = weighted("normal", WEIGHTS)
     (table, target), expected = table_and_target(model), 0
     for weight, member in zip(WEIGHTS, model.estimators_, strict=True):
-        Z = table.scalings[member.inputs].transform(NEW)
+        Z = table.scalings[member.scaling].transform(NEW)
         (W, V), (b, c) = member.network.arrays(member.weights)
         # Either both paths read all columns, or the linear path those that the hidden layer does not.
         straight = Z[:, len(W) :] if member.network.n_straight else Z

@@ -175,9 +175,7 @@ class DaskGN(BaseGN):
     def _store(self, ensemble: Ensemble) -> None:
         super()._store(ensemble)
         best = ensemble.members[0]
-        # A fixed l2 is a number.
-        estimates_noise = isinstance(best.prior, str)
-        self.bytes_per_iteration_ = bytes_per_iteration(best.network, ensemble.loss, estimates_noise)
+        self.bytes_per_iteration_ = bytes_per_iteration(best.network, ensemble.loss, best.prior_kind.has_evidence)
 
     def to_local(self) -> Any:
         """Return the fitted estimator of a single machine.

@@ -45,7 +45,7 @@ class _Member(nn.Module):
 
     def __init__(self, member: Member, posterior: Posterior | None) -> None:
         super().__init__()
-        self.network, self.scaling = member.network, member.inputs
+        self.network, self.scaling = member.network, member.scaling
         self.weights = nn.Parameter(torch.tensor(member.weights))
         self.register_buffer("anchor", None if member.anchor is None else torch.tensor(member.anchor))
         self.posterior = None if posterior is None else _Posterior(posterior, member)

@@ -1,0 +1,150 @@
+"""Probabilities of a classification: its skill, surprises, and whether its confidence is as often right."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .calibration import (
+    MATERIAL,
+    RARE,
+    STANDARD_ERRORS,
+    Predictions,
+    in_errors,
+    named_rows,
+    skill_finding,
+    too_many,
+    worst_rows,
+)
+from .classifier import GNClassifier
+from .report import Finding
+
+__all__ = ["probability_findings"]
+
+#: A class (or label) that was given less probability and came true is called a surprise.
+_SURPRISE = 0.01
+
+#: Number of bins of the calibration error.
+_BINS = 10
+
+
+class _Probabilities(Predictions):
+    """Those of a classifier; ``y`` (n, 1) are classes, or (n, k) labels when ``multilabel``."""
+
+    @property
+    def multilabel(self) -> bool:
+        return self.model.predict(self.X).ndim == 2
+
+    @cached_property
+    def proba(self) -> np.ndarray:
+        return np.asarray(self.model.predict_proba(self.X), dtype=float)
+
+    @cached_property
+    def codes(self) -> np.ndarray:
+        """Columns of ``proba`` that came true (n, 1); the labels themselves (n, k)."""
+        return self.y if self.multilabel else np.searchsorted(self.model.classes_, self.y)
+
+    def of_truth(self, p: np.ndarray) -> np.ndarray:
+        """Of the probabilities of classes or labels (n, k) those given to what came true, (n, 1) or (n, k)."""
+        return np.where(self.codes == 1, p, 1 - p) if self.multilabel else np.take_along_axis(p, self.codes, 1)
+
+    @cached_property
+    def rate(self) -> np.ndarray:
+        """How often each class or label came true, (k,)."""
+        k = self.proba.shape[1]
+        return self.mean(self.y if self.multilabel else np.eye(k)[self.codes[:, 0]])
+
+    @cached_property
+    def confidence(self) -> np.ndarray:
+        """Probability of what is predicted."""
+        return np.maximum(self.proba, 1 - self.proba) if self.multilabel else self.proba.max(axis=1, keepdims=True)
+
+    @cached_property
+    def correct(self) -> np.ndarray:
+        return np.reshape(self.model.predict(self.X), self.y.shape) == self.y
+
+
+def probability_findings(
+    model: GNClassifier, X: Any, y: np.ndarray, weight: np.ndarray, rows: np.ndarray
+) -> tuple[Finding, ...]:
+    """Skill, outliers and calibration of a classifier on X and y, rows of positive weight."""
+    data = _Probabilities(model, X, y.reshape(len(y), -1), weight, rows)
+    return _log_loss(data), _surprises(data), _confidence(data)
+
+
+def _log_loss(data: _Probabilities) -> Finding:
+    tiny = np.finfo(float).tiny
+    ours = -np.log(np.maximum(data.of_truth(data.proba), tiny)).sum(axis=1)
+    base = -np.log(data.of_truth(np.broadcast_to(data.rate, data.proba.shape))).sum(axis=1)
+    gain, error = data.gain(ours, base)
+    numbers = {
+        "log_loss": float(data.mean(ours)),
+        "base_log_loss": float(data.mean(base)),
+        "standard_error": error,
+        "accuracy": float(data.mean(data.correct).mean()),
+    }
+    text, accuracy = f"log loss {numbers['log_loss']:.3f}", f"accuracy {numbers['accuracy']:.1%}"
+    if not base.any():
+        return Finding("skill", "unknown", numbers, f"{text}, {accuracy}; y is constant here")
+    text += f", class frequencies {numbers['base_log_loss']:.3f} ({in_errors(gain, error)} standard errors); {accuracy}"
+    return skill_finding(data, "base rate", gain, error, numbers, text)
+
+
+def _surprises(data: _Probabilities) -> Finding:
+    possible = np.hstack([data.proba, 1 - data.proba]) if data.multilabel else data.proba
+    expected = float(data.weight @ np.where(possible < _SURPRISE, possible, 0.0).sum(axis=1))
+    given = data.of_truth(data.proba)
+    count, lowest = float(data.weight @ (given < _SURPRISE).sum(axis=1)), given.min(axis=1)
+    # Expected number of events that are given at most so little: rarely is there one by chance.
+    order = np.argsort(possible, axis=None)
+    events = np.append(0.0, np.cumsum((data.weight[:, None] * possible).ravel()[order]))
+    alone = events[np.searchsorted(possible.ravel()[order], lowest, side="right")] < RARE
+    many = too_many(count, expected)
+    rows = worst_rows(data, -lowest, lowest < _SURPRISE if many else alone)
+    numbers = {"count": count, "expected": expected, "rows": rows, "lowest": float(lowest.min())}
+    text = f"{count:g} came true at a probability below {_SURPRISE:.0%}, {expected:.2g} expected"
+    text += f"; lowest {lowest.min():.2g}"
+    if not many and not alone.any():
+        return Finding("outliers", "as expected", numbers, text)
+    verdict, shown = "many" if many else "far out", named_rows(rows)
+    return Finding("outliers", verdict, numbers, f"{text}; {shown}", f"check the labels of {shown}")
+
+
+def _confidence(data: _Probabilities) -> Finding:
+    c = data.confidence
+    # The labels of a row may go wrong together.
+    error = math.sqrt(float(data.mean(c * (1 - c)).mean()) / data.total)
+    confidence, accuracy = float(data.mean(c).mean()), float(data.mean(data.correct).mean())
+    numbers = {
+        "confidence": confidence,
+        "accuracy": accuracy,
+        "gap": confidence - accuracy,
+        "standard_error": error,
+        "expected_calibration_error": _calibration_error(data),
+    }
+    text = (
+        f"mean confidence {confidence:.1%}, accuracy {accuracy:.1%} +- {error:.1%}; "
+        f"calibration error {numbers['expected_calibration_error']:.1%}"
+    )
+    gap = numbers["gap"]
+    if abs(gap) <= max(MATERIAL, STANDARD_ERRORS * error):
+        return Finding("calibration", "good", numbers, text)
+    verdict = "overconfident" if gap > 0 else "underconfident"
+    if getattr(data.model, "class_weight", None) is not None:
+        advice = "class_weight=None where probabilities matter"
+    elif gap > 0:
+        advice = data.narrow_advice
+    else:
+        advice = "CalibratedClassifierCV(FrozenEstimator(model)) on rows kept for it"
+    return Finding("calibration", verdict, numbers, f"{text}: {verdict}", advice)
+
+
+def _calibration_error(data: _Probabilities) -> float:
+    """Distance of confidence and accuracy within equal bins of confidence, mean over all predictions."""
+    weight = np.repeat(data.weight, data.confidence.shape[1])
+    bins = np.minimum((data.confidence.ravel() * _BINS).astype(int), _BINS - 1)
+    gaps = np.bincount(bins, weights=weight * (data.confidence - data.correct).ravel())
+    return float(np.abs(gaps).sum() / weight.sum())

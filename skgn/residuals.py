@@ -1,0 +1,242 @@
+"""Residuals of a regression: its skill and noise, outliers, and whether stated intervals hold what they should.
+
+Residuals are standardised by their predicted standard deviations and held against the distribution of the noise.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy.stats import binom, norm
+
+from .calibration import (
+    MATERIAL,
+    RARE,
+    STANDARD_ERRORS,
+    Predictions,
+    in_errors,
+    named_rows,
+    skill_finding,
+    too_many,
+    worst_rows,
+)
+from .directions import lacking
+from .estimator import fitted_likelihood
+from .losses import Loss
+from .mixture import voters
+from .regressor import GNRegressor
+from .report import SHOWN, Finding
+from .weighted_rows import weighted_quantile
+
+__all__ = ["residual_findings"]
+
+#: Intervals that are too wide do less harm than those that are too narrow.
+_MATERIAL_WIDE = 0.1
+
+#: Residuals are typically this many times the predicted standard deviations before these are called too small.
+_TOO_NARROW = 1.25
+
+#: And this many times the noise before a fit is called overfitted or out of its range: twice the noise variance.
+_ABOVE_NOISE = math.sqrt(2)
+
+#: Residuals are typically this part of the noise or less where outliers in the training data have inflated it.
+_INFLATED = 0.8
+
+#: Estimates of the noise end at about this part of the standard deviation of y, where its size says nothing.
+_LEAST_NOISE = 2e-6
+
+#: A residual is called an outlier beyond so many standard deviations: normal noise has one in 16,000 there.
+_OUTLIER = 4.0
+
+#: Central intervals whose coverage is counted.
+_INTERVALS = (0.5, 0.9)
+
+#: Standard error of the median of absolute normal values, relative to that median, times sqrt(n).
+_MEDIAN_ERROR = 1.17
+
+
+class _Residuals(Predictions):
+    """Those of a regressor; arrays are (n, k)."""
+
+    @cached_property
+    def _prediction(self) -> tuple[np.ndarray, np.ndarray | None]:
+        known = all(member.posterior is not None for member in voters(self.model.estimators_, self.model.weights_)[0])
+        known = known and not self.likelihood.without_std
+        mean, std = self.model.predict(self.X, return_std=True) if known else (self.model.predict(self.X), None)
+        shape = self.y.shape
+        return np.reshape(mean, shape).astype(float), None if std is None else np.reshape(std, shape).astype(float)
+
+    @cached_property
+    def residual(self) -> np.ndarray:
+        return self.y - self._prediction[0]
+
+    @property
+    def std(self) -> np.ndarray | None:
+        """Standard deviations, None where the fit left no posterior."""
+        return self._prediction[1]
+
+    @cached_property
+    def typical(self) -> np.ndarray:
+        """Size of the residuals (k,), robustly: the standard deviation of normal ones with the same median."""
+        return weighted_quantile(np.abs(self.residual), self.weight, 0.5) / norm.ppf(0.75)
+
+    @cached_property
+    def z(self) -> np.ndarray:
+        """Standardised residuals; without standard deviations in units of their typical size."""
+        return self.residual / np.maximum(self.typical if self.std is None else self.std, np.finfo(float).tiny)
+
+    @cached_property
+    def constant(self) -> bool:
+        """Whether all rows have the same y."""
+        return len(self.y) > 1 and bool((np.ptp(self.y, axis=0) == 0).all())
+
+    @cached_property
+    def noisy(self) -> np.ndarray:
+        """Whether the estimated noise of each output (k,) is above where estimates end; True where it is unknown."""
+        scale = np.sqrt(self.mean(np.square(self.y - self.mean(self.y))))
+        return ~(np.atleast_1d(self.model.noise_std_) <= _LEAST_NOISE * scale)
+
+    @cached_property
+    def likelihood(self) -> Loss:
+        loss: Loss = fitted_likelihood(self.model)
+        return loss
+
+    @cached_property
+    def noise(self) -> Any:
+        """The distribution of the noise, of variance 1."""
+        return self.likelihood.standard_noise()
+
+    @cached_property
+    def spread(self) -> float:
+        """Typical size of the standardised residuals in units of that of the noise; of the output where it is most."""
+        return float(weighted_quantile(np.abs(self.z), self.weight, 0.5).max() / self.noise.ppf(0.75))
+
+    @property
+    def too_narrow(self) -> bool:
+        """Whether the residuals are typically larger than their standard deviations."""
+        error = _MEDIAN_ERROR * self.spread / math.sqrt(self.total)
+        return self.std is not None and self.spread > max(_TOO_NARROW, 1 + STANDARD_ERRORS * error)
+
+
+def residual_findings(
+    model: GNRegressor, X: Any, y: np.ndarray, weight: np.ndarray, rows: np.ndarray
+) -> tuple[Finding, ...]:
+    """Skill, noise, outliers and calibration of a regressor on X and y, rows of positive weight."""
+    data = _Residuals(model, X, y.reshape(len(y), -1), weight, rows)
+    return _skill(data), _noise(data), _outliers(data), _coverage(data)
+
+
+def _skill(data: _Residuals) -> Finding:
+    about_mean, squares = np.square(data.y - data.mean(data.y)), np.square(data.residual)
+    variance, error = data.mean(about_mean), data.mean(squares)
+    numbers: dict[str, Any] = {"rmse": np.sqrt(error), "y_std": np.sqrt(variance)}
+    rmse = f"rmse {_listed(numbers['rmse'])}"
+    if not (variance > 0).all():
+        return Finding("skill", "unknown", numbers, f"{rmse}; y is constant here: nothing to explain")
+    r2, r2_error = data.gain((squares / variance).mean(axis=1), (about_mean / variance).mean(axis=1))
+    numbers |= {"r2": r2, "standard_error": r2_error}
+    text = (
+        f"R2 {r2:.2f} ({in_errors(r2, r2_error)} standard errors); {rmse} where y has std {_listed(numbers['y_std'])}"
+    )
+    return skill_finding(data, "mean", r2, r2_error, numbers, text)
+
+
+def _listed(values: np.ndarray) -> str:
+    return ", ".join(f"{value:.3g}" for value in values[:SHOWN]) + (", ..." if len(values) > SHOWN else "")
+
+
+def _noise(data: _Residuals) -> Finding:
+    noise = np.atleast_1d(data.model.noise_std_)
+    kind = data.likelihood.label
+    if data.likelihood.target_kind != "values":
+        numbers = {"noise_std": noise, "residual_std": data.typical, "spread": data.spread}
+        text = f"{kind}, growing with the mean; residuals {data.spread:.3g} times "
+        return Finding(
+            "noise", "as assumed", numbers, text + ("their typical size" if data.std is None else "the predicted std")
+        )
+    if not np.isfinite(noise).all():
+        text = f"unknown, without a posterior; residuals are typically {_listed(data.typical)}"
+        return Finding("noise", "unknown", {"noise_std": noise, "residual_std": data.typical}, text)
+    ratio = float((data.typical / np.maximum(noise, np.finfo(float).tiny)).max())
+    numbers = {"noise_std": noise, "residual_std": data.typical, "ratio": ratio, "spread": data.spread}
+    text = f"{kind}, std {_listed(noise)}; residuals {ratio:.3g} times that, {data.spread:.3g} times the predicted std"
+    if data.too_narrow and ratio > _ABOVE_NOISE:
+        return Finding("noise", "overfitted or shifted", numbers, text, data.narrow_advice)
+    if ratio > _ABOVE_NOISE:
+        return Finding("noise", "few rows", numbers, text + ": more rows would help")
+    return Finding("noise", "as estimated", numbers, text)
+
+
+def _outliers(data: _Residuals) -> Finding:
+    if data.constant or not data.noisy.any():
+        why = "y is constant here" if data.constant else "without noise there are no sizes to compare with"
+        return Finding("outliers", "unknown", {}, f"unknown: {why}")
+    far, size = np.abs(data.z), np.abs(data.z).max(axis=1)
+    count = float(data.weight @ (far > _OUTLIER).sum(axis=1))
+    expected = data.total * far.shape[1] * 2 * float(data.noise.sf(_OUTLIER))
+    # So large a residual is expected less than once in a thousand such data sets.
+    alone = data.total * far.shape[1] * 2 * data.noise.sf(size) < RARE
+    many = too_many(count, expected)
+    rows = worst_rows(data, size, size > _OUTLIER if many else alone)
+    numbers = {"count": count, "expected": expected, "rows": rows, "largest": float(size.max())}
+    unit = "std" if data.std is not None else "typical residuals"
+    text = f"{count:g} beyond {_OUTLIER:g} {unit}, {expected:.2g} expected; largest {size.max():.3g}"
+    if not many and not alone.any():
+        return Finding("outliers", "as expected", numbers, text)
+    text += f"; {named_rows(rows)}"
+    if not many:
+        return Finding("outliers", "far out", numbers, text, f"look at {named_rows(rows)}")
+    if data.too_narrow:
+        # All are too far away, not some.
+        return Finding("outliers", "many", numbers, text, data.narrow_advice)
+    advice = f"look at {named_rows(rows)}"
+    if data.likelihood.robust_alternative:
+        advice += f', use loss="{data.likelihood.robust_alternative}" if the training data have such'
+    return Finding("outliers", "many", numbers, text, advice)
+
+
+def _coverage(data: _Residuals) -> Finding:
+    if data.constant:
+        return Finding("calibration", "unknown", {}, "unknown: y is constant here")
+    if data.std is None:
+        if data.likelihood.without_std:
+            return Finding("calibration", "unknown", {}, f"unknown: no std with {data.likelihood.label} noise")
+        solver = data.model.solver_
+        unknown = lacking(solver, data.model.batch_size is not None)
+        why = f"solver {solver} has none" if unknown else "l2 leaves weights free"
+        return Finding("calibration", "unknown", {}, f"unknown: no std without a posterior ({why})")
+    numbers: dict[str, float] = {}
+    parts, furthest = [], 0.0
+    for level in _INTERVALS:
+        inside = data.mean(np.abs(data.z) <= data.noise.ppf(0.5 + level / 2))
+        worst = int(np.argmax(np.abs(inside - level)))
+        error = math.sqrt(level * (1 - level) / data.total)
+        # Each output is another chance to be far off.
+        by_chance = _two_sided(float(inside[worst]), level, data.total) * len(inside)
+        off = float(inside[worst]) - level
+        material = MATERIAL if off < 0 else _MATERIAL_WIDE
+        alarm = by_chance < RARE and abs(off) > max(material, abs(furthest))
+        furthest = off if alarm else furthest
+        numbers |= {f"coverage_{100 * level:.0f}": float(inside[worst]), f"error_{100 * level:.0f}": error}
+        output = f" (output {worst})" if len(inside) > 1 else ""
+        parts.append(f"{level:.0%} intervals hold {inside[worst]:.0%} +- {error:.0%}{output}")
+    text = ", ".join(parts)
+    if furthest < 0:
+        return Finding("calibration", "too narrow", numbers, text + ": too narrow", data.narrow_advice)
+    if furthest > 0:
+        typical, noise = data.typical, np.atleast_1d(data.model.noise_std_)
+        inflated = data.noisy & (typical > 0) & (typical < _INFLATED * noise)
+        robust, advice = data.likelihood.robust_alternative, None
+        if robust and inflated.any():
+            advice = f'loss="{robust}", as outliers in the training data may have inflated the noise'
+        return Finding("calibration", "too wide", numbers, text + ": too wide", advice)
+    return Finding("calibration", "good", numbers, text)
+
+
+def _two_sided(part: float, level: float, total: float) -> float:
+    """Probability that of so many rows a part at least as far from ``level`` lies inside, by the binomial law."""
+    n, k = round(total), round(part * total)
+    return 2 * min(float(binom.cdf(k, n, level)), float(binom.sf(k - 1, n, level)))
