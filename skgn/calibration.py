@@ -44,7 +44,7 @@ _SKILL_ERRORS, _FEW_ROWS = 2.0, 100
 
 
 def more_regularisation(model: GNRegressor | GNClassifier) -> str | None:
-    """Advice for a float l2 that is too small; None where the evidence has found the precisions."""
+    """Advise where a float l2 is too small; None where the evidence has found the precisions."""
     l2 = model.estimators_[0].prior_kind.l2
     if l2 is None:
         return None
@@ -72,14 +72,14 @@ class Predictions:
         return np.average(values, axis=0, weights=self.weight)
 
     def gain(self, better: np.ndarray, worse: np.ndarray) -> tuple[float, float]:
-        """Mean (of losses (n,)) by which one is lower than the other, and its standard error."""
+        """Return by how much the better losses (n,) are lower than the worse ones: mean and its standard error."""
         difference = worse - better
         mean = float(self.mean(difference))
         return mean, math.sqrt(float(self.mean(np.square(difference - mean))) / max(self.total - 1, 1))
 
     @property
     def narrow_advice(self) -> str:
-        """What to try where the predictions are surer than they should be."""
+        """Advice where the predictions are surer than they should be."""
         drift = "compare the rows of X, y with the training rows (overfitting or drift), refit on both"
         return more_regularisation(self.model) or drift
 

@@ -47,8 +47,8 @@ _LARGE, _OBSERVATIONS_PER_WEIGHT = (16, 16), 8
 #: Both for inputs of several columns a feature, which bend by themselves: fewer units do.
 _SMALL_PERIODIC, _LARGE_PERIODIC = ((10,),), (12, 12)
 
-#: The hidden layer for many columns of which at most the part ``_BENT`` has more than two values: a function of an
-#: indicator is a line, which the linear path draws, and units are left for what indicators do together.
+#: The hidden layer for many columns of which at most the part ``_BENT`` has more than two values. A function of an
+#: indicator is a line, which the linear path draws. Units are left for what indicators do together.
 _NARROW, _BENT = (5,), 1 / 4
 
 #: Above so many weights an iteration is slow: only the network of the fewest weights is taken.
@@ -71,8 +71,8 @@ _NARROWED_OF = 3
 #: Columns of use are few if they are at most this part of all.
 _FEW_COLUMNS = 1 / 2
 
-#: Hidden layer of the steepest candidates, where there are so few inputs that its weights are at most so many: what
-#: varies fast has many bends, and each takes a unit.
+#: Hidden layer of the steepest candidates, where inputs are so few that its weights are at most so many. A function
+#: that varies fast has many bends, and each bend takes a unit.
 _WIDE, _WIDE_WEIGHTS = (60,), 400
 
 #: Candidates for a single network, and the fewest that are drawn again.
@@ -134,7 +134,7 @@ def layer_choices(
     Parameters
     ----------
     n_inputs : dict of str to int
-        Columns of each scaling that there is a choice of, those that hidden layers read: the linear path has as many.
+        Columns that hidden layers read in each scaling to choose from. The linear path has as many.
         "periodic" has two more for each of more than two values.
     n_outputs : int
     n_observations : float
@@ -186,10 +186,13 @@ def level_choices(has_noise: bool, compared: bool, steep: bool = True) -> tuple[
     return tuple(dict.fromkeys(level if steep else level._replace(steepness=1.0) for level in levels))
 
 
-def rectified_kind(scaling: str, other: FeedForward, level: Level, given: tuple[int, ...] | None = None) -> Kind:
-    """A network of rectified units, of the hidden layers given or one of twenty, to go with others on this scaling."""
-    network = replace(other, hidden_layer_sizes=given or _SMALL[0], activation=_RECTIFIED)
-    return Kind((scaling, network), level, PriorKind("layer", unit=True))
+def rectified_kind(scaling: str, other: Network, level: Level, given: tuple[int, ...] | None = None) -> Kind | None:
+    """Choose a network of rectified units to go with others on this scaling: of the layers given, or one of twenty.
+
+    There is none beside a network whose layers are not known.
+    """
+    network = other.with_layers(given or _SMALL[0], activation=_RECTIFIED)
+    return None if network is None else Kind((scaling, network), level, PriorKind("layer", unit=True))
 
 
 def member_count(n_estimators: int | str, n_rows: int, networks: Iterable[Network], compared: bool) -> int:
@@ -225,7 +228,7 @@ def draw_starts(
     random_state: np.random.RandomState,
     beside: Kind | None = None,
 ) -> list[Start]:
-    """One kind after the other, each time with new weights, until there are enough.
+    """Draw a candidate of one kind after the other, each time with new weights, until there are enough.
 
     A ``balanced`` order begins with the half fraction of the factorial design, in which each pair of choices comes
     about as often; the first of the priors leads in either half. A kind ``beside`` them comes after every two.
@@ -253,10 +256,8 @@ def steepest_starts(starts: Sequence[Start], n_candidates: int) -> list[Start]:
 
 def steepest_network(network: Network) -> Network:
     """Choose the network of the steepest candidates where hidden layers are left to the fit: a wide one if small."""
-    if not isinstance(network, FeedForward) or not network.hidden_layer_sizes:
-        return network
-    wide = replace(network, hidden_layer_sizes=_WIDE)
-    return wide if wide.n_weights <= _WIDE_WEIGHTS else network
+    wide = network.with_layers(_WIDE) if network.hidden_layer_sizes else None
+    return network if wide is None or wide.n_weights > _WIDE_WEIGHTS else wide
 
 
 def narrowed_count(starts: Sequence[Start]) -> int:
@@ -275,19 +276,19 @@ def narrowed_starts(starts: Sequence[Start], columns: Mapping[str, np.ndarray]) 
 
 
 def _narrowable(starts: Sequence[Start]) -> list[Start]:
-    """Those of the last third whose precisions are estimated, if they have columns that can be switched off.
+    """Return the starts of the last third that estimate precisions and have columns that can be switched off.
 
     Rectified networks stay as they are. They see what columns tell together, which a test of each column does not.
     """
     return [
         start
         for start in starts[len(starts) - len(starts) // _NARROWED_OF :]
-        if start.prior_kind.switches_off and isinstance(start.network, FeedForward) and start.network.hidden_layer_sizes
+        if start.prior_kind.switches_off and start.network.hidden_layer_sizes
     ]
 
 
 def _narrowed(start: Start, columns: np.ndarray) -> Start:
-    """The start from steep units whose first layer reads these columns alone."""
+    """Make the start from steep units whose first layer reads these columns alone."""
     network = start.network
     weights = network.initial_weights(np.random.RandomState(start.seed), steepness=_STEEP.steepness)
     units, into = network.shapes[0]

@@ -163,9 +163,7 @@ class Choices:
         On periodic inputs, networks of rectified units are surer than they should be.
         """
         left_to_fit = self.parameters.activation == self.parameters.prior_groups == "auto"
-        if not left_to_fit or self.hidden == () or scaling == "periodic":
-            return None
-        if not isinstance(network, FeedForward) or network.n_outputs > 1:
+        if not left_to_fit or self.hidden == () or scaling == "periodic" or network.n_outputs > 1:
             return None
         return rectified_kind(scaling, network, level, self.hidden)
 

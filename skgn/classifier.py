@@ -35,9 +35,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
         well and most columns are indicators of categories, it chooses (5,).
     activation : str, default="auto"
         "tanh", "logistic", "softplus", "silu", "gelu", "identity" or "relu". "relu" works but is outside the theory,
-        which asks for smooth functions. "auto" is "tanh", with one exception: for two classes on up to 2,000 rows, with
-        ``prior_groups="auto"`` and the evidence, one member in three has "relu" and the precision 1 for every weight.
-        If ``hidden_layer_sizes`` is "auto" as well, such a member has (20,).
+        which asks for smooth functions. "auto" is "tanh", with one exception: one member in three of a fit of two
+        classes on up to 2,000 rows has "relu" and the precision 1 for every weight. This needs ``prior_groups="auto"``
+        and the evidence. If ``hidden_layer_sizes`` is "auto" as well, such a member has (20,).
     linear_path : bool, default=True
         Connect the inputs directly to the readout, beside the hidden layers, so that the network can represent any
         linear model.
@@ -112,8 +112,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Training stops after ``n_iter_no_change`` iterations without progress of more than ``tol``, relative to the
         scale of what gets better. With a float ``l2_regularization`` the objective gets better, relative to its value.
         With early stopping it is the validation loss, relative to its lowest value. With evidence it is the log
-        evidence, relative to a nat a sample (without a noise level to at most 20 sqrt(n) nats for n samples). If the
-        evidence has fallen since its peak, the fit keeps the weights of the peak.
+        evidence, relative to a nat a sample. Without a noise level that is at most 20 sqrt(n) nats for n samples. If
+        the evidence has fallen since its peak, the fit keeps the weights of the peak.
     early_stopping : bool, default=False
         Stop each member when its loss on a validation set makes no more progress (see ``tol``). The member then goes
         back to the weights where that loss was lowest. This is useful with a float ``l2_regularization`` above all: the

@@ -37,8 +37,8 @@ from .memory import Extent
 
 __all__ = ["ConjugateGradient", "forcing_term"]
 
-#: Largest number of products with G for a step: one cut short still lowers the model (Martens, Deep learning via
-#: Hessian-free optimization, ICML 2010, has the same number).
+#: Largest number of products with G for a step. A step cut short still lowers the model. Martens, Deep learning via
+#: Hessian-free optimization, ICML 2010, has the same number.
 _MOST_PRODUCTS = 250
 
 #: Products with G that an iteration is expected to take, for the choice of a direction. Networks for classes take 12 to

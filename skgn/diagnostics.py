@@ -42,12 +42,12 @@ _STEP_ERROR = 1e-3
 #: If the data determine more than this part of the weights, the network may be too small.
 _SATURATED = 0.9
 
-#: Part of the observations that the weights use up, above which a float l2 is too small to keep noise out of them, and
-#: a fit with evidence follows the noise, if there is any.
+#: Part of the observations that the weights may use up. Above it a float l2 is too small to keep noise out of them. A
+#: fit with evidence then follows the noise, if there is any.
 _USED_UP = 0.5
 
-#: Part of the features switched off, from which dropping them is worth while; and observations for each weight, from
-#: which these could have been seen to matter: with fewer, half of the features that do are switched off at times.
+#: Part of the features switched off, from which dropping them is worth while. And observations for each weight that
+#: show whether a feature matters: with fewer, half of the features that matter are switched off at times.
 _MANY_SWITCHED_OFF, _OBSERVATIONS_PER_WEIGHT = 1 / 3, 3
 
 #: Least sum of sample weights; weights that sum to less cannot be repetitions.
@@ -85,10 +85,10 @@ def diagnose(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, verbo
         The findings, to iterate over. ``report[topic]`` is one finding, with its ``numbers``, ``verdict`` and
         ``advice``; ``report.advice`` is the advice of all findings. The topics are
 
-        - from the fit: "convergence", "left_out" (``left_out_score_``), "weights" (the numbers of weights and
-          of observations), "effective" (the weights that the data determine), "conditioning", and "features" (which
-          are switched off). The eigenvalues belong to the smaller of the best member's Gram matrix and
-          kernel, at the final weights on at most 2,000 rows of X.
+        - from the fit: "convergence", "left_out" (``left_out_score_``), "weights" and "effective", "conditioning", and
+          "features" (which are switched off). "weights" has the numbers of weights and of observations, "effective"
+          the number of weights that the data determine. "conditioning" has eigenvalues of the smaller of the best
+          member's Gram matrix and kernel, at the final weights on at most 2,000 rows of X.
         - from X and y: "skill" (against a constant prediction), "noise" (regression), "outliers" and "calibration".
           The residuals of a regression are divided by their predicted standard deviations. The confidence of a
           classifier is the probability of the class that it predicts.

@@ -15,8 +15,8 @@ from .backend import available_memory, gigabytes, linear_algebra_device
 from .conjugate_gradient import ConjugateGradient
 from .direction import Direction
 from .dual import Dual
-from .feedforward import FeedForward
 from .memory import Extent
+from .network import Network
 from .primal import Primal
 
 __all__ = ["DIRECTIONS", "choose", "choose_for_batches", "lacking", "serves_evidence"]
@@ -85,7 +85,7 @@ def serves_evidence(solver: str) -> bool:
 
 
 def lacking(solver: str, in_batches: bool) -> str:
-    """What a fitted network lacks for a posterior because of its solver; empty if nothing."""
+    """Say what a fitted network lacks for a posterior because of its solver; empty if nothing."""
     direction = DIRECTIONS[solver]
     return direction.lacks_in_batches if in_batches else direction.lacks
 
@@ -95,7 +95,7 @@ def _meant_by(solver: str) -> Mapping[str, type[Direction]]:
 
 
 def _too_large(solver: str, need: Mapping[str, float], available: float, evidence: bool, extent: Extent) -> str:
-    """Message that says what does not fit, and what would."""
+    """Write the message that says what does not fit, and what would."""
     network = extent.network
     message = (
         f"Training with solver={solver!r} needs {gigabytes(need[solver])} ({network.n_weights} weights), "
@@ -111,15 +111,18 @@ def _too_large(solver: str, need: Mapping[str, float], available: float, evidenc
 
 
 def _smaller_network(available: float, extent: Extent) -> str:
-    """Sentence that says with which network the system of the weights would fit."""
-    network = extent.network
-    if not isinstance(network, FeedForward):
+    """Write the sentence that says with which network the system of the weights would fit."""
+
+    def of_width(width: int) -> Network | None:
+        # Symmetric units come in pairs.
+        return extent.network.with_layers((width,), init="random")
+
+    if of_width(1) is None:
         return " A smaller network, or fewer rows, would fit."
 
     def fits(width: int) -> bool:
-        # Symmetric units come in pairs.
-        one_layer = replace(network, hidden_layer_sizes=(width,), init="random")
-        return Primal.memory(replace(extent, network=one_layer)) <= available
+        network = of_width(width)
+        return network is not None and Primal.memory(replace(extent, network=network)) <= available
 
     too_wide = 2
     while fits(too_wide):

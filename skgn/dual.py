@@ -24,8 +24,8 @@ from .memory import Extent, chunk_memory
 
 __all__ = ["Dual", "woodbury_blocks"]
 
-#: Cost of an iteration with evidence, rejected steps included, in multiply-adds of a matrix product (measured):
-#: factorisations and inverse per (n c)^3, kernels and traces per entry and feature.
+#: Measured cost of an iteration with evidence, rejected steps included, in multiply-adds of a matrix product.
+#: Factorisations and inverse take the first number per (n c)^3, kernels and traces the second per entry and feature.
 _CUBIC, _ENTRIES = 1.6, 5.0
 
 

@@ -24,8 +24,8 @@ __all__ = [
     "medians",
 ]
 
-#: Levels up to which a category has an indicator for each, and how many indicators there may be where there are target
-#: codes instead: the time of a fit grows with the cube of the columns (docs/guide/tables.md has what this is worth).
+#: Levels up to which a category has an indicator for each, and the most indicators before all categories have target
+#: codes. The time of a fit grows with the cube of the columns (docs/guide/tables.md has what this is worth).
 MOST_LEVELS, _MOST_INDICATORS = 10, 250
 
 #: Number of parts of the training rows; each part gets target codes from the others.

@@ -26,7 +26,6 @@ from .ensemble import Ensemble, Member, make_member, member_outputs
 from .inputs import Table
 from .losses import Loss
 from .mixture import equal_weights, voters
-from .module import ModuleNetwork
 from .objective import Objective
 from .parameters import Parameters
 from .persistence import Persistent
@@ -311,9 +310,10 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         """
         check_is_fitted(self)
         best = self.estimators_[0]
-        if not isinstance(best.network, ModuleNetwork):
+        module = best.network.trained(best.weights)
+        if module is None:
             raise AttributeError("network_ is there for a fit with network= only; coefs_ and intercepts_ have weights.")
-        return best.network.trained(best.weights)
+        return module
 
     def _scale_inputs(self, X: Any) -> tuple[dict[str, np.ndarray], np.dtype]:
         """Scale X to the units of the members' networks; also return the dtype of predictions."""

@@ -49,8 +49,8 @@ __all__ = [
 ]
 
 #: Bounds of a precision, in units in which a standardised input and a standardised output have variance 1. Weights of
-#: two layers that only matter by their product go to opposite bounds, whose product has to switch it off all the same:
-#: with 1e6 a linear path of that kind was as good as free (docs/benchmarks.md).
+#: two layers that only matter by their product go to opposite bounds. The product of the bounds has to switch these
+#: weights off all the same. With 1e6 such a linear path was as good as free (docs/benchmarks.md).
 _SMALLEST_PRECISION, _LARGEST_PRECISION = 1e-4, 1e10
 
 #: A smaller noise variance, in units of the standardised target, counts as rounding error.
@@ -85,10 +85,10 @@ class GroupEstimates(NamedTuple):
 class Estimates:
     """What a prior has learned from ``total_weight`` samples; what is not known is None.
 
-    ``precision`` holds a per (layer, input), in one vector (in + 1,) for each layer, and ``a`` per weight (P,), as it
-    is added to the diagonal of G. ``squared_scale`` is that of the noise of each output, 1 / beta (k,). ``n_in_use``
-    counts the estimated precisions whose groups have at least half an effective parameter. ``settled`` tells whether
-    the prior is as asked for, and no longer on the way to it.
+    ``precision`` holds a per (layer, input), in one vector (in + 1,) for each layer. ``a`` holds the same per weight
+    (P,), as it is added to the diagonal of G. ``squared_scale`` is that of the noise of each output, 1 / beta (k,).
+    ``n_in_use`` counts the estimated precisions whose groups have at least half an effective parameter. ``settled``
+    tells whether the prior is as asked for, and no longer on the way to it.
     """
 
     total_weight: float

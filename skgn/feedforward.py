@@ -9,8 +9,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,6 +63,9 @@ class FeedForward(Network):
         """Number of inputs that the readout reads directly; these are the last inputs."""
         linear = self.linear_path or not self.hidden_layer_sizes
         return (self.n_straight or self.n_inputs) if linear else 0
+
+    def with_layers(self, sizes: tuple[int, ...], **changes: Any) -> FeedForward:
+        return replace(self, hidden_layer_sizes=sizes, **changes)
 
     @cached_property
     def readout(self) -> FeedForward:

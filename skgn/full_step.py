@@ -29,8 +29,8 @@ __all__ = ["FullStep"]
 #: A step must gain this fraction of the predicted decrease (the usual constant of Armijo's condition).
 _SUFFICIENT_GAIN = 1e-4
 
-#: Systems of fewer rows are as fast in float64. In others, the rounding errors of float32 may change the log likelihood
-#: by so many nats, in units of standardised inputs and weights of 1 (docs/benchmarks.md).
+#: Systems of fewer rows are as fast in float64. In larger systems, rounding errors of float32 may change the log
+#: likelihood by so many nats, for standardised inputs and weights of 1 (docs/benchmarks.md).
 _LARGE_SYSTEM, _ROUNDING_NATS = 250, 0.02
 
 #: Dampings or step lengths tried from one iterate before giving up; 4^30 and 2^-30 leave nothing to try.

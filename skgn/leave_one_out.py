@@ -123,9 +123,9 @@ def predictive_score(state: State, left_out: LeftOut | None) -> float:
 def allowance(state: State) -> float:
     """Nats per sample by which the left-out log density is too high, because all samples have estimated the precisions.
 
-    There are half a nat for each of the k precisions in use, and the logarithm of the number of ways to choose these
-    among all m. Of many features of noise, the evidence keeps those that fit the noise best. The same samples may also
-    have chosen the columns of the inputs.
+    Each of the k precisions in use counts half a nat. The choice of these k among all m counts the logarithm of the
+    number of ways to choose: the evidence keeps those features of noise that fit the noise best. The same samples may
+    also have chosen the columns of the inputs.
     """
     m, k = state.prior.n_precisions, state.estimates.n_in_use
     return (_NATS_PER_PRECISION * k + log_ways(m, k) + state.prior.log_choices) / state.objective.total_weight

@@ -46,7 +46,7 @@ def cholesky_solve(L: Tensor, b: Tensor) -> Tensor:
 
 
 def rounding_unit(summands: Tensor) -> float:
-    """Relative error of a system's entries: it was summed in their dtype, even if solved in float64."""
+    """Return the relative error of a system's entries, which their dtype sets even if float64 solves the system."""
     return float(torch.finfo(summands.dtype).eps)
 
 

@@ -1,8 +1,8 @@
 """Losses l(f, y): value, gradient, curvature root and link in output space, and what else is asked of a likelihood.
 
-The curvature root R (k x c per sample) satisfies ``R R' = d2l / df2``. It is written down directly for each loss; the
-square root of the loss itself is never taken: its Jacobian is 0/0 at a well-fitted sample and its curvature is not the
-generalised Gauss-Newton matrix.
+The curvature root R (k x c per sample) satisfies ``R R' = d2l / df2``. It is written down directly for each loss.
+The square root of the loss itself is never taken. Its Jacobian is 0/0 at a well-fitted sample, and its curvature is not
+the generalised Gauss-Newton matrix.
 """
 
 from __future__ import annotations
@@ -164,8 +164,8 @@ class Loss(ABC):
 class NoiseLoss(Loss):
     """The loss of a noise model with a precision beta_k for each output.
 
-    It is minus the log density over the geometric mean of the precisions, up to a constant: half the squared error near
-    residual 0, for equal precisions. The noise of an output has the variance ``variance_factor / beta_k``.
+    The loss is minus the log density over the geometric mean of the precisions, up to a constant. For equal precisions
+    it is half the squared error near residual 0. The noise of an output has the variance ``variance_factor / beta_k``.
     """
 
     has_scale = True
@@ -237,8 +237,8 @@ class SquaredError(_Relative):
 class GammaLoss(_Relative):
     """Half the gamma deviance with log link: ``sum_k r_k (exp(t_k - f_k) - 1 - (t_k - f_k))``, where t is log y.
 
-    Gamma distributed y of mean exp(f) and shape beta_k: on the scale of its logarithm the noise has one density
-    everywhere, and its precision is beta_k, as 1 / beta_k is the squared coefficient of variation of y, estimated by
+    y has a gamma distribution of mean exp(f) and shape beta_k. On the scale of its logarithm the noise has one density
+    everywhere, of precision beta_k. The inverse of beta_k is the squared coefficient of variation of y, estimated by
     Pearson's statistic. R = diag(sqrt(r exp(t - f))).
 
     Parameters
@@ -317,7 +317,7 @@ class SoftmaxLoss(Loss):
     """Multinomial log loss on k logits, y one-hot; R is the Cholesky factor of diag(p) - p p', whose last column is 0.
 
     With the tail sums ``q_i = p_i + ... + p_k`` it is ``R_ii = sqrt(p_i q_i+1 / q_i)`` and, below the diagonal,
-    ``R_ji = -(p_j / q_i+1) R_ii``: no differences, so no digit is lost for a class of probability near 1.
+    ``R_ji = -(p_j / q_i+1) R_ii``. Without differences no digit is lost for a class of probability near 1.
 
     References
     ----------

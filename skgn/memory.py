@@ -2,8 +2,8 @@
 
 It has four parts; examples/benchmarks/memory.py compares their sum with the real use of processes:
 
-- the system: three matrices at once (G or K, its factor, and an inverse or a copy of the factor), and one for every
-  other candidate that waits for its turn; none for conjugate gradients
+- the system: three matrices at once (G or K, its factor, and an inverse or a copy of the factor), none for conjugate
+  gradients; and one matrix for every other candidate that waits for its turn
 - vectors of the size of the weights
 - the data in training units
 - linearisations and other temporaries, which the memory budget limits

@@ -13,7 +13,7 @@ import math
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -51,6 +51,7 @@ class ModuleNetwork(Network):
     shapes: tuple[tuple[int, int], ...] = field(init=False, repr=False)
     hidden_layer_sizes: tuple[int, ...] = field(init=False, repr=False, default=())
     n_saved: int = field(init=False, repr=False, compare=False)
+    exports_jacobian: ClassVar[bool] = False
     _threads: threading.local = field(init=False, repr=False, compare=False, default_factory=threading.local)
 
     def __post_init__(self) -> None:

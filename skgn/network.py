@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 __all__ = ["Network", "Tape"]
 
@@ -47,6 +47,8 @@ class Network(ABC):
         Numbers of units of the hidden layers; empty if there are none, or if they are not known.
     n_saved : int
         Numbers per row that a backward pass needs, beyond those that ``shapes`` tell.
+    exports_jacobian : bool
+        Whether torch translates the network's Jacobian to ONNX.
     """
 
     n_inputs: int
@@ -56,6 +58,7 @@ class Network(ABC):
     shapes: tuple[tuple[int, int], ...]
     hidden_layer_sizes: tuple[int, ...]
     n_saved: int = 0
+    exports_jacobian: ClassVar[bool] = True
 
     @property
     def n_weights(self) -> int:
@@ -65,6 +68,14 @@ class Network(ABC):
     @property
     def readout(self) -> Network | None:
         """The last layer as a linear model, whose weights are the last weights of w; None if it is not known."""
+        return None
+
+    def with_layers(self, sizes: tuple[int, ...], **changes: Any) -> Network | None:
+        """Make the same network with other hidden layers and other changes; None if its layers are not known."""
+        return None
+
+    def trained(self, weights: np.ndarray) -> nn.Module | None:
+        """Make a copy of the user's module that has these weights (P,), in float64; None for the built-in network."""
         return None
 
     def split(self, w: Tensor) -> list[Tensor]:

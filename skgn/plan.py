@@ -20,8 +20,8 @@ from .problem import Problem
 
 __all__ = ["Plan"]
 
-#: Without a search, rows to begin on where the objective stays the same and there are ``_WORTHWHILE`` times as many:
-#: at least so many, and so many for each weight.
+#: Rows to begin on without a search, where the objective stays the same: at least so many, and so many for each weight.
+#: The fit begins on them if it has ``_WORTHWHILE`` times as many.
 _SAMPLE_ROWS, _ROWS_PER_WEIGHT, _WORTHWHILE = 500, 8, 2
 
 

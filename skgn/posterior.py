@@ -2,9 +2,9 @@
 
     cov(w) = (G + diag(a))^-1 / (beta S),        var f(x) = J(x) cov(w) J(x)'
 
-evaluated in whichever space the training system was solved: with the Cholesky factor L of G + diag(a) (P x P), or with
-that of S I + K (n c x n c), K = J M^-1 J' and M = diag(a), by Woodbury's identity.
-Everything here is float64, in chunks, and NumPy when it is kept.
+The variance is evaluated in the space in which the training system was solved. The primal has the Cholesky factor L of
+G + diag(a) (P x P). The dual has the factor of S I + K (n c x n c), where K = J M^-1 J' and M = diag(a). It
+takes Woodbury's identity. Everything here is float64, in chunks, and NumPy when it is kept.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Posterior:
         return out
 
     def training_factors(self, network: Network, w: Tensor) -> Factors | None:
-        """Those of the training data at weights w, for the dual; None for the primal."""
+        """Make the factors of the training data at weights w, for the dual; None for the primal."""
         if self.inputs is None or self.roots is None:
             return None
         U, R = torch.tensor(self.inputs, device=w.device), torch.tensor(self.roots, device=w.device)

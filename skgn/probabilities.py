@@ -32,7 +32,7 @@ _BINS = 10
 
 
 class _Probabilities(Predictions):
-    """Those of a classifier; ``y`` (n, 1) are classes, or (n, k) labels when ``multilabel``."""
+    """Predictions of a classifier; ``y`` (n, 1) are classes, or (n, k) labels when ``multilabel``."""
 
     @property
     def multilabel(self) -> bool:
@@ -48,12 +48,12 @@ class _Probabilities(Predictions):
         return self.y if self.multilabel else np.searchsorted(self.model.classes_, self.y)
 
     def of_truth(self, p: np.ndarray) -> np.ndarray:
-        """Of the probabilities of classes or labels (n, k) those given to what came true, (n, 1) or (n, k)."""
+        """Return the probabilities (n, 1) or (n, k) that p (n, k) gives to the classes or labels that came true."""
         return np.where(self.codes == 1, p, 1 - p) if self.multilabel else np.take_along_axis(p, self.codes, 1)
 
     @cached_property
     def rate(self) -> np.ndarray:
-        """How often each class or label came true, (k,)."""
+        """Frequency (k,) with which each class or label came true."""
         k = self.proba.shape[1]
         return self.mean(self.y if self.multilabel else np.eye(k)[self.codes[:, 0]])
 

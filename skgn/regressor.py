@@ -134,8 +134,8 @@ class GNRegressor(RegressorMixin, BaseGN):
         Training stops after ``n_iter_no_change`` iterations without progress of more than ``tol``, relative to the
         scale of what gets better. With a float ``l2_regularization`` the objective gets better, relative to its value.
         With early stopping it is the validation loss, relative to its lowest value. With evidence it is the log
-        evidence, relative to a nat a sample (without a noise level to at most 20 sqrt(n) nats for n samples). If the
-        evidence has fallen since its peak, the fit keeps the weights of the peak.
+        evidence, relative to a nat a sample. Without a noise level that is at most 20 sqrt(n) nats for n samples. If
+        the evidence has fallen since its peak, the fit keeps the weights of the peak.
     early_stopping : bool, default=False
         Stop each member when its loss on a validation set makes no more progress (see ``tol``). The member then goes
         back to the weights where that loss was lowest. This is useful with a float ``l2_regularization`` above all: the
@@ -370,8 +370,8 @@ class GNRegressor(RegressorMixin, BaseGN):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Best some thousand rows, in random order: it is parted into batches of ``batch_size`` rows ("auto" if
-            None), at least two.
+            Best some thousand rows, in random order. The block is parted into batches of ``batch_size`` rows ("auto"
+            if None), at least two.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         sample_weight : array-like of shape (n_samples,), default=None
 
@@ -424,10 +424,9 @@ class GNRegressor(RegressorMixin, BaseGN):
         Raises
         ------
         ValueError
-            If ``return_std=True`` and the loss is "cauchy" (whose noise has no variance) or "quantile" (which is no
-            mean), or the fit left the weights undetermined (``l2_regularization=0`` and fewer
-            informative samples than weights), or was without a factorisation of all rows (``solver_`` "cg", batches
-            with ``solver_`` "dual").
+            If ``return_std=True`` and there is no standard deviation. The noise of "cauchy" has no variance, and
+            "quantile" is no mean. A fit with ``l2_regularization=0`` and fewer informative samples than weights leaves
+            the weights undetermined. ``solver_`` "cg", and "dual" in batches, have no factorisation of all rows.
         """
         scaled, dtype = self._scale_inputs(X)
         known = posteriors(self) if return_std else []
@@ -463,7 +462,7 @@ def posteriors(regressor: GNRegressor) -> list[Posterior]:
 
 
 def _what_lacks(regressor: GNRegressor, member: Member) -> str:
-    """What a member without a posterior lacks, and how to have it."""
+    """Say what a member without a posterior lacks, and how to have it."""
     return lacking(member.solver, in_batches=regressor.batch_size is not None) or (
         "weights determined by data and prior; this fit had "
         f"l2_regularization={regressor.l2_regularization!r}: refit with a positive one or 'evidence'"

@@ -59,7 +59,7 @@ _MEDIAN_ERROR = 1.17
 
 
 class _Residuals(Predictions):
-    """Those of a regressor; arrays are (n, k)."""
+    """Predictions of a regressor; arrays are (n, k)."""
 
     @cached_property
     def _prediction(self) -> tuple[np.ndarray, np.ndarray | None]:

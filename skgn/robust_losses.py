@@ -26,12 +26,13 @@ __all__ = ["REGRESSION", "CauchyLoss", "HuberLoss", "QuantileLoss", "StudentTLos
 #: Tails that forgive an outlier at little loss where the noise is normal.
 _DEGREES_OF_FREEDOM = 8.0
 
-#: Scales beyond which a residual counts linearly: 95 % efficient where the noise is normal (Holland and Welsch, Robust
-#: regression using iteratively reweighted least-squares, Communications in Statistics A6, 1977).
+#: Scales beyond which a residual counts linearly. The estimate is 95 % efficient where the noise is normal. Source:
+#: Holland and Welsch, Robust regression using iteratively reweighted least-squares, Communications in Statistics A6,
+#: 1977.
 _HUBER_THRESHOLD = 1.345
 
-#: Half width of the parabola in the kink of the pinball loss, in units of the mean pinball loss: of normal noise, a
-#: fifth of its standard deviation for the median, a tenth for a quantile of 0.9.
+#: Half width of the parabola in the kink of the pinball loss, in units of the mean pinball loss. Under normal noise it
+#: is a fifth of the standard deviation for the median, and a tenth for a quantile of 0.9.
 _SMOOTHING = 0.5
 
 
@@ -175,9 +176,9 @@ class HuberLoss(_Scaled):
     """Normal noise with exponential tails: with ``z_k = sqrt(beta_k) |f_k - y_k|`` it is ``1 / beta sum_k rho(z_k)``.
 
     ``rho(z) = z^2 / 2`` up to the threshold t, ``t z - t^2 / 2`` beyond, and the weights are ``u = t / max(z, t)``. The
-    scale is not that of greatest likelihood, which far outliers would drag along without limit, but that of Huber's
-    proposal 2, at which ``min(z, t)^2`` has the mean that it has under normal noise: of clean normal noise it is the
-    standard deviation.
+    scale is that of Huber's proposal 2: there ``min(z, t)^2`` has the mean that it has under normal noise. The scale of
+    clean normal noise is its standard deviation. Far outliers would drag the scale of greatest likelihood along without
+    limit.
 
     Parameters
     ----------

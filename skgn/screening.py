@@ -2,8 +2,8 @@
 
 The evidence switches a column off for good, and it does so early. A column whose effect has no slope, such as a
 parabola, may go before any unit has bent. And of many columns of noise some stay. So each column is tested by itself,
-with a cubic in it as the model: an F test of the negative gradients of the loss at given outputs (a score test). At
-outputs of 0 these are the targets, at predictions of left-out samples what these leave over.
+with a cubic in it as the model. The test is an F test of the negative gradients of the loss at given outputs (a score
+test). At outputs of 0 the gradients are the targets. At predictions of left-out samples they are what these leave over.
 
 References
 ----------

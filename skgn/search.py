@@ -82,7 +82,7 @@ class Candidate:
 
     @property
     def state(self) -> State:
-        """Where the training is."""
+        """Present state of the training."""
         return self.training.state
 
 
@@ -144,9 +144,9 @@ class Search:
         return self.conclude(candidates)
 
     def draw_again(self, candidates: list[Candidate]) -> list[Candidate]:
-        """More candidates, from steeper units, where most members have failed or none has found much.
+        """Draw more candidates, from steeper units, where most members have failed or none has found much.
 
-        In the place of failed ones they are of the kind of the best; where none is good, of all kinds.
+        Candidates in the place of failed ones are of the kind of the best. Where none is good, they are of all kinds.
         """
         count = redrawn_count(self._starts, self._n_members)
         if count == 0 or self._limits.over or not self._problem.loss.has_scale:
@@ -168,7 +168,7 @@ class Search:
         return self._candidates(enumerate(steepest_starts(like, count), first))
 
     def narrow(self, candidates: list[Candidate]) -> list[Candidate]:
-        """More candidates, which read the columns of use alone, where few are of use.
+        """Draw more candidates, which read the columns of use alone, where few are of use.
 
         The best candidate of each scaling tells which columns these are.
         """
@@ -186,13 +186,13 @@ class Search:
         return self._candidates(enumerate(starts, len(self._starts)))
 
     def best_of(self, candidates: list[Candidate]) -> list[Candidate]:
-        """As many as there are to be members; the others are dropped."""
+        """Keep the best candidates, as many as there are to be members, and drop the others."""
         best = sorted(candidates, key=lambda candidate: candidate.rank)[: self._n_members]
         self._drop(candidate for candidate in candidates if candidate not in best)
         return best
 
     def conclude(self, candidates: list[Candidate]) -> Ensemble:
-        """The ensemble of the candidates that are left, those that count the most first."""
+        """Make the ensemble of the candidates that are left, those that count the most first."""
         with self.plan.arithmetic():
             weights = stacking_weights(*self._left_out(candidates))
             # Of members that count alike the objective decides.
@@ -205,7 +205,7 @@ class Search:
         return Ensemble(members, weights, self._problem.loss, T, skill)
 
     def _left_out(self, candidates: list[Candidate]) -> tuple[Objective, Loss, list[LeftOut | None], list[float]]:
-        """What candidates predict of left-out samples, and the loss to judge them by: that of the best."""
+        """Return what candidates predict of left-out samples, and the loss of the best to judge them by."""
         best = max(candidates, key=lambda c: c.score).state.objective
         return best, best.data_loss, [c.left_out for c in candidates], [allowance(c.state) for c in candidates]
 
@@ -219,7 +219,7 @@ class Search:
         return temperature(lambda T: float(objective.sum(partial(likelihood, T=T), *left_out)))
 
     def begin(self) -> list[Candidate]:
-        """The candidates at their starts."""
+        """Make the candidates at their starts."""
         return self._candidates(enumerate(self._starts))
 
     def _candidates(self, starts: Iterable[tuple[int, Start]]) -> list[Candidate]:
@@ -227,7 +227,7 @@ class Search:
             return [Candidate(number, start, self._training(number, start)) for number, start in starts]
 
     def compare(self, candidates: list[Candidate], until: int, last: bool = False) -> list[Candidate]:
-        """Those to be kept, best first, after all have trained for up to ``until`` iterations."""
+        """Train all for up to ``until`` iterations, and return the candidates to be kept, best first."""
         until = min(until, self._max_iter)
         planned = len(candidates) * (until - max(c.state.n_iter for c in candidates))
         later = 0 if last else self._n_members * min(self._max_iter - until, _USUAL_ITERATIONS)
@@ -271,7 +271,7 @@ class Search:
                 limits.interrupt()
 
     def judge(self, candidate: Candidate, last: bool) -> None:
-        """What a candidate predicts of left-out samples, where anything depends on it."""
+        """Find what a candidate predicts of left-out samples, where anything depends on it."""
         training = candidate.training
         with self.plan.arithmetic():
             if last or self._limits.over:
@@ -284,7 +284,7 @@ class Search:
                 candidate.left_out = None
 
     def _training(self, number: int, start: Start) -> Training:
-        """The training of a candidate from its start, on the first rows."""
+        """Make the training of a candidate from its start, on the first rows."""
         problem, rows = self._problem, self.plan.first_rows
         return Training(
             problem.at_start(start, rows),

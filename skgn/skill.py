@@ -1,7 +1,7 @@
 """How well an ensemble predicts samples left out of its training, against the best constant.
 
 The score is D^2, the part of the constant's loss that the ensemble takes away: R^2 under a squared error, McFadden's
-under a log loss. Each member predicts each sample without it (:mod:`skgn.leave_one_out`), and left-out losses are
+under a log loss. Each member predicts each sample without it (:mod:`skgn.leave_one_out`). The left-out losses are
 corrected for the precisions estimated from the same samples, as for the weights (:mod:`skgn.stacking`).
 
 References

@@ -224,5 +224,5 @@ class SpectrumMonitor:
 
 
 def _keys(history: Mapping[str, np.ndarray]) -> list[tuple[float, float]]:
-    """What tells the iterates of all candidates apart: the time since their start, and the objective."""
+    """Return what tells the iterates of all candidates apart: the time since their start, and the objective."""
     return list(zip(history["time"].tolist(), history["objective"].tolist(), strict=True))

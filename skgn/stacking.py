@@ -4,13 +4,13 @@ The weights v of the mixture minimise, over v >= 0 that sum to 1,
 
     L(v) / L_best + c m sum_m (v_m - 1/m)^2
 
-where L is the mean loss of the mixture on the samples left out, L_best the least of a member alone, and m the number of
-members. The second term draws members that are nearly as good to equal weights: on a few hundred samples their
-differences are mostly chance. A member that has failed has many times the least loss, and no weight.
+L is the mean loss of the mixture on the samples left out, L_best the least of a member alone. There are m members. The
+second term draws members that are nearly as good to equal weights: on a few hundred samples their differences are
+mostly chance. A member that has failed has many times the least loss, and no weight.
 
 The mixture of members with a noise level has the mean of their outputs, that of others the mean of their likelihoods.
 Precisions estimated from the same samples make left-out losses too small, by :func:`~skgn.leave_one_out.allowance` nats
-a sample: these are added to log losses, and residuals are enlarged as much.
+a sample. Log losses are raised by these nats, and residuals are enlarged as much.
 
 References
 ----------

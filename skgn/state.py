@@ -186,7 +186,7 @@ class Linearisation:
         return self.data_gradient + state.estimates.a * state.at.w
 
     def iterate(self, state: State) -> Iterate:
-        """What a damping rule is told at the state of these weights."""
+        """Make what a damping rule is told at the state of these weights."""
         return Iterate(
             state.n_iter,
             state.value(state.at),

@@ -100,7 +100,7 @@ def _is_validated(state: State) -> bool:
 
 
 def _criterion(state: State) -> float:
-    """What decides on the best state, the lowest: the validation loss, or else minus the log evidence.
+    """Return the figure that is lowest in the best state: the validation loss, or else minus the log evidence.
 
     A state of unknown evidence is worse than any other.
     """
@@ -111,7 +111,7 @@ def _criterion(state: State) -> float:
 
 
 def _gain(state: State, best: State) -> float:
-    """By how much a state is better than the best one before."""
+    """Return by how much a state is better than the best one before."""
     return _criterion(best) - _criterion(state)
 
 

@@ -38,7 +38,7 @@ LogTarget, RobustTarget = LogTargetScaler, RobustTargetScaler
 
 
 class Target(ABC):
-    """What is learned of y: encodes it, says what networks are trained on, and turns their outputs into predictions."""
+    """What a fit learns of y: how to encode y, what networks are trained on, how outputs become predictions."""
 
     @property
     def weighs_classes(self) -> bool:

@@ -190,9 +190,9 @@ DIFFERENCES = {
     "activation": {
         'default="tanh"': 'default="auto"',
         "smooth functions.": "smooth functions. "
-        '"auto" is "tanh", with one exception: for two classes on up to 2,000 rows, with ``prior_groups="auto"`` and '
-        'the evidence, one member in three has "relu" and the precision 1 for every weight. If ``hidden_layer_sizes`` '
-        'is "auto" as well, such a member has (20,).',
+        '"auto" is "tanh", with one exception: one member in three of a fit of two classes on up to 2,000 rows has '
+        '"relu" and the precision 1 for every weight. This needs ``prior_groups="auto"`` and the evidence. If '
+        '``hidden_layer_sizes`` is "auto" as well, such a member has (20,).',
     },
     # What the outputs mean.
     "network": {

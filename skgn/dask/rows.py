@@ -306,8 +306,8 @@ def _quantiles(shards: Shards, unit: np.ndarray, lowest: np.ndarray, highest: np
 
     A quantile is the mean of two values. Up to the first one there is at least the asked part of the weight, and it is
     the least such value. Up to the second one there is more than that part, and it is the least such value. Both are
-    sought for all quartiles and columns at once, within bounds (low, high]: there is enough weight up to high, but not
-    up to low.
+    sought for all quartiles and columns at once, within bounds (low, high]. The weight up to high is enough, and the
+    weight up to low is not.
     """
     columns = shards.map(partial(_sort, unit=unit))
     d = len(unit)

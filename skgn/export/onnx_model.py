@@ -21,7 +21,6 @@ import numpy as np
 import torch
 
 from ..classifier import GNClassifier
-from ..module import ModuleNetwork
 from ..regressor import GNRegressor, posteriors
 from .modules import ClassifierModule, RegressorModule, check_exportable, to_torch
 
@@ -128,7 +127,7 @@ def _check_size(module: RegressorModule | ClassifierModule) -> None:
 
 def _wants_std(estimator: GNRegressor | GNClassifier, return_std: bool | None) -> bool:
     """Whether to write "y_std". For None: whether there is a standard deviation that ONNX can have."""
-    if isinstance(estimator.estimators_[0].network, ModuleNetwork):
+    if not estimator.estimators_[0].network.exports_jacobian:
         if return_std:
             raise ValueError(
                 "return_std=True needs the Jacobian, and that of network= is found in a way that torch does not "
