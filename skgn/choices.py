@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -49,12 +50,13 @@ class Choices:
     """Choose what the checked parameters of a fit leave open.
 
     Without ``may_compare``, nothing is compared: a stream and a single network for inspection. A warm start goes on
-    from ``members``.
+    from ``members``. The time of a fit counts from when it ``began``.
     """
 
     parameters: Parameters
     may_compare: bool = True
     members: Sequence[Member] = ()
+    began: float = field(default_factory=time.perf_counter)
 
     @property
     def fixed_l2(self) -> bool:
@@ -170,6 +172,7 @@ class Choices:
     def how_to_train(self, loss: Loss) -> dict[str, Any]:
         """Fields of a :class:`~skgn.problem.Problem` that depend on the loss and the parameters, but on no data."""
         parameters = self.parameters
+        limit = np.inf if parameters.max_time is None else float(parameters.max_time)
         settings = Settings(
             max_iter=parameters.max_iter,
             tol=float(parameters.tol),
@@ -181,7 +184,7 @@ class Choices:
             "loss": loss,
             "rule": as_rule(parameters.damping),
             "settings": settings,
-            "max_time": np.inf if parameters.max_time is None else float(parameters.max_time),
+            "max_time": limit - (time.perf_counter() - self.began),
             "dtype": DTYPES[parameters.dtype],
         }
 

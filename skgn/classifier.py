@@ -105,9 +105,11 @@ class GNClassifier(ClassifierMixin, BaseGN):
     max_iter : int, default=100
         Largest number of iterations; 0 keeps the initial network.
     max_time : float, default=None
-        Seconds after which training ends with the best weights so far. It ends between two iterations or batches, and
-        ``status_`` is then "max_time". Members share the time; a member that has hardly begun is left out. The
-        posterior and the left-out samples take further time after the training, about two iterations a member.
+        Seconds for the whole fit. Training ends between two iterations or batches with the best weights so far, and
+        ``status_`` is then "max_time". Before each step, its time is estimated from the steps before. Members share the
+        time; a member that has hardly begun is left out. With little time a fit takes fewer rows, members and
+        candidates from the outset, and the warning says how many. Without time for a single step, the prediction is a
+        constant.
     tol : float, default=1e-3
         Training stops after ``n_iter_no_change`` iterations without progress of more than ``tol``, relative to the
         scale of what gets better. With a float ``l2_regularization`` the objective gets better, relative to its value.

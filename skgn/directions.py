@@ -19,7 +19,7 @@ from .memory import Extent
 from .network import Network
 from .primal import Primal
 
-__all__ = ["DIRECTIONS", "choose", "choose_for_batches", "lacking", "serves_evidence"]
+__all__ = ["DIRECTIONS", "UNTRAINED", "choose", "choose_for_batches", "lacking", "serves_evidence"]
 
 #: Values of the parameter ``solver`` but for "auto". Where "auto" finds two equally good, it takes the first.
 DIRECTIONS: dict[str, type[Direction]] = {
@@ -30,6 +30,10 @@ DIRECTIONS: dict[str, type[Direction]] = {
         ConjugateGradient,
     )
 }
+
+
+#: In the place of a solver, for a network that nothing has trained.
+UNTRAINED = "none"
 
 
 def choose(solver: str, extent: Extent, evidence: bool = False, posterior: bool = True) -> type[Direction]:
@@ -86,6 +90,8 @@ def serves_evidence(solver: str) -> bool:
 
 def lacking(solver: str, in_batches: bool) -> str:
     """Say what a fitted network lacks for a posterior because of its solver; empty if nothing."""
+    if solver == UNTRAINED:
+        return "a trained network, for which max_time left no time"
     direction = DIRECTIONS[solver]
     return direction.lacks_in_batches if in_batches else direction.lacks
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,15 +11,20 @@ import torch
 
 from .backend import chunks, solver_tensor, torch_threads
 from .candidates import Start
-from .history import as_arrays
+from .damping import Iterate
+from .directions import UNTRAINED
+from .history import as_arrays, figures
 from .losses import Loss
+from .mixture import equal_weights
 from .network import Network
 from .posterior import Posterior, laplace
 from .prior_groups import PriorKind
-from .skill import UNKNOWN, Skill
+from .problem import Problem
+from .skill import UNKNOWN, Skill, best_constant
 from .state import Linearisation, State
+from .status import Status
 
-__all__ = ["Ensemble", "Member", "make_member", "member_outputs"]
+__all__ = ["Ensemble", "Member", "make_member", "member_outputs", "untrained"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Ensemble(NamedTuple):
 
     The ``weights`` (n_members,) are the members' parts of a prediction; they are not negative and sum to 1. The
     ``temperature`` divides the outputs; it is 1 if there is none. ``skill`` tells how well the ensemble predicts
-    left-out samples.
+    left-out samples. ``shortened`` says what was left out for want of time.
     """
 
     members: list[Member]
@@ -62,11 +67,32 @@ class Ensemble(NamedTuple):
     loss: Loss
     temperature: float
     skill: Skill = UNKNOWN
+    shortened: str = ""
 
 
 def make_member(state: State, linearisation: Linearisation, start: Start) -> Member:
     """Make a member of a state of a training and the linearisation there."""
     state = state.concluded(linearisation.direction)
+    return _member(state, start, laplace(state, linearisation), linearisation.solver)
+
+
+def untrained(problem: Problem, start: Start, reason: Status) -> Ensemble:
+    """Make an ensemble of one network that predicts the best constant, where there was no time to train.
+
+    Its weights are those of the start, whose outputs are subtracted.
+    """
+    start = replace(start, anchor=start.weights)
+    with torch_threads(0.0), torch.no_grad():
+        state = problem.at_start(start, problem.n_samples)
+        w = start.network.with_constant(state.at.w, best_constant(state.objective, problem.loss))
+        state = replace(state, at=state.objective.evaluate(w), status=reason)
+    iterate = Iterate(0, state.value(state.at), state.at.loss, math.nan, math.nan, lambda: math.nan)
+    state = replace(state, history=(figures(state, iterate, w, 0.0),))
+    note = " Nothing was trained: the prediction is a constant."
+    return Ensemble([_member(state, start, None, UNTRAINED)], equal_weights(1), problem.loss, 1.0, shortened=note)
+
+
+def _member(state: State, start: Start, posterior: Posterior | None, solver: str) -> Member:
     estimates, n_effective = state.estimates, state.estimates.n_effective_parameters
     return Member(
         network=state.objective.network,
@@ -80,10 +106,10 @@ def make_member(state: State, linearisation: Linearisation, start: Start) -> Mem
         damping=math.nan if state.damping is None else state.damping,
         log_evidence=estimates.log_evidence,
         n_effective_parameters=math.nan if n_effective is None else n_effective,
-        posterior=laplace(state, linearisation),
+        posterior=posterior,
         total_weight=estimates.total_weight,
         precision=[a.cpu().numpy().copy() for a in estimates.precision],
-        solver=linearisation.solver,
+        solver=solver,
         history=as_arrays(state.history),
     )
 

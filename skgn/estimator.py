@@ -285,8 +285,11 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         self.damping_ = best.damping
         self.left_out_score_ = ensemble.skill.score
         status = Status(best.status)
-        status = Status.NO_SKILL if status.converged and ensemble.skill.failed else status
-        self.status_, self.status_message_ = status.value, status.sentence
+        if ensemble.shortened:
+            status = status if best.status == Status.INTERRUPTED else Status.MAX_TIME
+        elif status.converged and ensemble.skill.failed:
+            status = Status.NO_SKILL
+        self.status_, self.status_message_ = status.value, status.sentence + ensemble.shortened
         self.log_evidence_ = best.log_evidence
         self.n_effective_parameters_ = best.n_effective_parameters
 

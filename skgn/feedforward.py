@@ -71,6 +71,11 @@ class FeedForward(Network):
     def readout(self) -> FeedForward:
         return FeedForward(self.shapes[-1][1] - 1, self.n_outputs, (), alpha=self.alpha)
 
+    def with_constant(self, w: Tensor, constant: Tensor) -> Tensor:
+        w = w.clone()
+        self.split(w)[-1][:, -1] += constant / self.alpha
+        return w
+
     def input_blocks(self, layer: int) -> list[int]:
         """Sizes of the inputs or units of the layer below, of the linear path, and of the bias."""
         into = self.shapes[layer][1]

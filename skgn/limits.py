@@ -1,4 +1,8 @@
-"""Limits that end a fit before it has converged: its time, an interrupt by the user, or a callback."""
+"""Limits that end a fit before it has converged: its time, an interrupt by the user, or a callback.
+
+What a step will take is estimated from its multiply-adds. Their pace is first that of a product of matrices, and then
+that of the last iterations.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,15 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+import torch
+
+from .backend import torch_threads
 from .status import Status
 
 __all__ = ["Limits"]
+
+#: Rows of the square matrices whose products set the first pace, and how many of them: the fastest counts.
+_PRODUCT_ROWS, _PRODUCTS = 300, 5
 
 
 class Limits:
@@ -27,37 +37,56 @@ class Limits:
     """
 
     def __init__(self, max_time: float, n_workers: int) -> None:
-        self._end, self._n_workers = time.perf_counter() + max_time, n_workers
-        self._round_end, self._waiting = self._end, 1
+        self._end, self.n_workers = time.perf_counter() + max_time, n_workers
+        self._round_end, self._waiting, self._kept = self._end, 1, 0.0
         self._ended_by: Status | None = None
         self._lock = threading.Lock()
+        self._pace = 0.0 if math.isinf(max_time) else _pace_of_products()
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left for training."""
+        return self._end - self._kept - time.perf_counter()
 
     @property
     def over(self) -> bool:
         """Whether the fit has to end now."""
-        return self._ended_by is not None or time.perf_counter() >= self._end
+        return self._ended_by is not None or self.left <= 0
 
     @property
     def reason(self) -> Status:
         """Status of a training that was cut short."""
         return self._ended_by or Status.MAX_TIME
 
+    def allow(self, flops: float) -> bool:
+        """Whether there is time for so many multiply-adds."""
+        return self._pace * flops <= self.left
+
+    def keep(self, flops: float) -> None:
+        """Keep the time of so many multiply-adds for what follows the training."""
+        self._kept = self._pace * flops / self.n_workers
+
+    def took(self, seconds: float, flops: float) -> None:
+        """Learn the pace from work that was done; an unlimited fit needs none."""
+        if self._pace > 0 and flops > 0:
+            self._pace = seconds / flops
+
     def begin_round(self, n_trainings: int, part: float) -> None:
         """Give the fraction ``part`` of the remaining time to the next ``n_trainings``."""
         now = time.perf_counter()
-        self._round_end, self._waiting = now + part * (self._end - now), n_trainings
+        self._round_end, self._waiting = now + part * (self._end - self._kept - now), n_trainings
 
-    def begin_training(self) -> Callable[[], bool]:
-        """Function that tells whether a training that begins now has to pause.
+    def begin_training(self) -> Callable[[float], bool]:
+        """Function that tells whether a training that begins now has to pause before its next multiply-adds.
 
         Trainings that are still to come get as much time as this one.
         """
         with self._lock:
-            turns = math.ceil(max(1, self._waiting) / self._n_workers)
+            turns = math.ceil(max(1, self._waiting) / self.n_workers)
             self._waiting -= 1
         now = time.perf_counter()
         end = now + (self._round_end - now) / turns
-        return lambda: self._ended_by is not None or time.perf_counter() >= end
+        return lambda flops: self._ended_by is not None or time.perf_counter() + self._pace * flops >= end
 
     def interrupt(self) -> None:
         """End the fit as soon as every training is between two iterations."""
@@ -88,3 +117,14 @@ class Limits:
             yield
         finally:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _pace_of_products() -> float:
+    """Seconds of a multiply-add in a product of matrices, on one thread."""
+    A, seconds = torch.ones(_PRODUCT_ROWS, _PRODUCT_ROWS, dtype=torch.float64), []
+    with torch_threads(0.0):
+        for _ in range(_PRODUCTS):
+            began = time.perf_counter()
+            A @ A
+            seconds.append(time.perf_counter() - began)
+    return min(seconds) / _PRODUCT_ROWS**3

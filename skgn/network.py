@@ -78,6 +78,10 @@ class Network(ABC):
         """Make a copy of the user's module that has these weights (P,), in float64; None for the built-in network."""
         return None
 
+    def with_constant(self, w: Tensor, constant: Tensor) -> Tensor:
+        """Return weights whose outputs are larger by a constant (k,); w itself if the readout is not known."""
+        return w
+
     def split(self, w: Tensor) -> list[Tensor]:
         """Split the flat weights into views: one matrix (out, in + 1) for each layer."""
         parts = torch.split(w, [out * into for out, into in self.shapes])

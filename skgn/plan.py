@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 
@@ -14,15 +15,53 @@ from .candidates import COMPARED_ROWS, Start
 from .direction import Direction
 from .directions import choose
 from .jacobian_cost import gram_flops
+from .limits import Limits
 from .memory import Extent
 from .network import Network
 from .problem import Problem
 
-__all__ = ["Plan"]
+__all__ = ["COMPARED_AFTER", "Plan"]
+
+#: Candidates are compared after so many iterations (docs/benchmarks.md).
+COMPARED_AFTER = 16
 
 #: Rows to begin on without a search, where the objective stays the same: at least so many, and so many for each weight.
 #: The fit begins on them if it has ``_WORTHWHILE`` times as many.
 _SAMPLE_ROWS, _ROWS_PER_WEIGHT, _WORTHWHILE = 500, 8, 2
+
+#: An iteration takes as long as so many products of matrices with the multiply-adds of its direction; and a left-out
+#: prediction as so many with those of its solution. Measured at 2,000 and 50,000 rows.
+_PRODUCTS_PER_ITERATION, _PRODUCTS_PER_SOLUTION = 10, 2
+
+#: A fit with little time is made smaller until each member can have so many iterations, on so many rows at the least;
+#: members are given up where there are no longer so many rows.
+_FEWEST_ITERATIONS, _FEWEST_ROWS, _MANY_ROWS = 5, 20, 4 * COMPARED_ROWS
+
+
+class Cost(NamedTuple):
+    """Time of an iteration, of the least part of one between two looks at the time, and of what follows.
+
+    The unit is a multiply-add in a product of matrices. At the end of a training its left-out samples are predicted,
+    and its posterior is stored.
+    """
+
+    iteration: float
+    part: float
+    end: float
+
+    @property
+    def least(self) -> float:
+        """Multiply-adds of the shortest training that is worth while: the fewest iterations, or one pass of batches."""
+        return (1 if self.part < self.iteration else _FEWEST_ITERATIONS) * self.iteration + self.end
+
+    @classmethod
+    def of(cls, direction: type[Direction], extent: Extent, rows: int) -> Cost:
+        """Cost of a training on so many ``rows``, taken by an ``extent`` at a time: all of them, or a batch."""
+        whole = replace(extent, n=rows)
+        part, end = (_PRODUCTS_PER_ITERATION * direction.flops(each) for each in (extent, whole))
+        end += _PRODUCTS_PER_SOLUTION * whole.rows * float(direction.system_size(whole)) ** 2
+        in_batches = extent.n < rows
+        return cls(part * rows / extent.n, part, 0.0 if in_batches and direction.lacks_in_batches else end)
 
 
 @dataclass(frozen=True)
@@ -30,8 +69,8 @@ class Plan:
     """Plan of a training, made before anything is allocated; it refuses what cannot fit in memory.
 
     Training begins on ``first_rows``, on which a search compares candidates, and ends on all ``rows``. ``batches``
-    belong to the networks that end in batches. ``directions`` make the solver of a network for a number of rows.
-    ``flops`` are the multiply-adds of an iteration.
+    belong to the networks that end in batches. ``directions`` make the solver of a network for a number of rows, and
+    ``costs`` tell what that takes. ``flops`` are the multiply-adds of a Gram matrix of all rows.
     """
 
     rows: int
@@ -39,25 +78,48 @@ class Plan:
     searches: bool
     batches: Mapping[Network, Batches]
     directions: Mapping[tuple[Network, int], type[Direction]]
+    costs: Mapping[tuple[Network, int], Cost]
     flops: float
 
     @classmethod
-    def of_fit(cls, problem: Problem, starts: Sequence[Start], n_members: int, n_workers: int) -> Plan:
-        """Plan a fit of all rows that keeps ``n_members`` members.
+    def of_fit(
+        cls, problem: Problem, starts: Sequence[Start], n_members: int, n_workers: int, rows: int | None = None
+    ) -> Plan:
+        """Plan a fit that keeps ``n_members`` members, of all rows or of the first ones.
 
         There may be more candidates than members, or as many.
         """
-        n, size, batches = problem.n_samples, problem.batch_size, {}
+        n, size, batches = problem.n_samples if rows is None else rows, problem.batch_size, {}
         if size is not None:
             chosen = not isinstance(size, str)
             batches = {net: plan for net, plan in _batches(problem, starts, size).items() if plan.worthwhile(n, chosen)}
-        return cls._settle(problem, starts, n_members, n_workers, _first_rows(problem, starts, n_members), batches)
+        return cls._settle(
+            problem, starts, n_members, n_workers, (_first_rows(problem, starts, n_members, n), n), batches
+        )
+
+    @classmethod
+    def in_time(
+        cls, problem: Problem, starts: Sequence[Start], n_members: int, limits: Limits
+    ) -> tuple[Plan, list[Start], int] | None:
+        """Plan the largest fit that can be worth while in the time left, with its starts and its number of members.
+
+        None if there is no time for any.
+        """
+        for n_candidates, count, rows in _sizes(len(starts), n_members, problem.n_samples):
+            if limits.left <= 0:
+                break
+            fewer = list(starts[:n_candidates])
+            plan = cls.of_fit(problem, fewer, count, limits.n_workers, rows)
+            if limits.allow(plan.least_flops(fewer, count) / min(limits.n_workers, count)):
+                return plan, fewer, count
+        return None
 
     @classmethod
     def of_block(cls, problem: Problem, starts: Sequence[Start], n_workers: int) -> Plan:
         """Plan the training on a block of a stream, which always comes in batches."""
         batches = _batches(problem, starts, problem.batch_size or "auto")
-        return cls._settle(problem, starts, len(starts), n_workers, problem.n_samples, batches)
+        n = problem.n_samples
+        return cls._settle(problem, starts, len(starts), n_workers, (n, n), batches)
 
     @classmethod
     def _settle(
@@ -66,16 +128,17 @@ class Plan:
         starts: Sequence[Start],
         n_members: int,
         n_workers: int,
-        first_rows: int,
+        first_and_all: tuple[int, int],
         batches: Mapping[Network, Batches],
     ) -> Plan:
-        n, c = problem.n_samples, problem.n_columns
+        (first_rows, n), c = first_and_all, problem.n_columns
 
-        def direction(network: Network, rows: int) -> type[Direction]:
+        def settled(network: Network, rows: int) -> tuple[type[Direction], Cost]:
             in_batches = batches.get(network) if rows == n else None
+            at_once = rows if in_batches is None else min(rows, in_batches.rows)
             extent = Extent(
                 network,
-                problem.rows_in_memory(rows) if in_batches is None else min(rows, in_batches.rows),
+                at_once,
                 c,
                 problem.dtype,
                 problem.device,
@@ -83,19 +146,50 @@ class Plan:
                 workers=n_workers,
             )
             solver = problem.solver if in_batches is None else in_batches.solver
-            return choose(solver, extent, _estimates_priors(starts), problem.loss.has_posterior)
+            here = replace(extent, n=problem.rows_in_memory(at_once))
+            direction = choose(solver, here, _estimates_priors(starts), problem.loss.has_posterior)
+            return direction, Cost.of(direction, extent, rows)
 
         # Candidates may be drawn later, from the steepest units.
         networks = _networks(starts) | dict.fromkeys(start.steepest for start in starts if start.steepest is not None)
-        directions = {(network, rows): direction(network, rows) for network in networks for rows in (first_rows, n)}
+        chosen = {(network, rows): settled(network, rows) for network in networks for rows in (first_rows, n)}
+        directions = {key: direction for key, (direction, _) in chosen.items()}
+        costs = {key: cost for key, (_, cost) in chosen.items()}
         flops = max(gram_flops(network, n, c) for network in networks)
-        return cls(n, first_rows, len(starts) > n_members, batches, directions, flops)
+        return cls(n, first_rows, len(starts) > n_members, batches, directions, costs, flops)
+
+    def least_flops(self, starts: Sequence[Start], n_members: int) -> float:
+        """Multiply-adds of the shortest fit that is worth while."""
+        members = n_members * max(self.costs[start.network, self.rows].least for start in starts)
+        if not self.searches:
+            return members
+        compared = [self.costs[start.network, self.first_rows] for start in starts]
+        return members + sum(COMPARED_AFTER * cost.iteration + cost.end for cost in compared)
 
     @contextlib.contextmanager
     def arithmetic(self) -> Iterator[None]:
         """Set torch up for training: threads according to the work, no gradients."""
         with torch_threads(self.flops), torch.no_grad():
             yield
+
+
+def _sizes(n_candidates: int, n_members: int, n_rows: int) -> Iterator[tuple[int, int, int]]:
+    """Numbers of candidates, members and rows of smaller and smaller fits.
+
+    Of many rows a part will do. A mean of members is worth more than many rows, and many rows more than a comparison.
+    """
+    ratio = max(1, n_candidates // n_members)
+    yield n_candidates, n_members, n_rows
+    while n_rows > _MANY_ROWS:
+        n_rows //= 2
+        yield n_candidates, n_members, n_rows
+    while n_members > 1:
+        n_members //= 2
+        yield ratio * n_members, n_members, n_rows
+    while n_rows >= 2 * _FEWEST_ROWS:
+        n_rows //= 2
+        yield ratio, 1, n_rows
+    yield 1, 1, n_rows
 
 
 def _networks(starts: Sequence[Start]) -> dict[Network, None]:
@@ -115,12 +209,11 @@ def _batches(problem: Problem, starts: Sequence[Start], size: int | str) -> dict
     }
 
 
-def _first_rows(problem: Problem, starts: Sequence[Start], n_members: int) -> int:
+def _first_rows(problem: Problem, starts: Sequence[Start], n_members: int, n: int) -> int:
     """Number of rows that a fit begins on.
 
     These are the rows of a search, or a sample if an approach on a sample pays, or else all rows.
     """
-    n = problem.n_samples
     if len(starts) > n_members:
         return min(n, COMPARED_ROWS)
     sample = max(_SAMPLE_ROWS, max(_ROWS_PER_WEIGHT * network.n_weights for network in _networks(starts)))

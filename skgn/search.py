@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -16,13 +16,13 @@ from .backend import members_at_once
 from .batches import BatchPass, BatchSteps
 from .callbacks import FitTasks
 from .candidates import Start, narrowed_count, narrowed_starts, redrawn_count, steepest_starts
-from .ensemble import Ensemble, Member, make_member
+from .ensemble import Ensemble, Member, make_member, untrained
 from .full_step import FullStep
 from .leave_one_out import LeftOut, allowance, leave_one_out, log_likelihood, predictive_score, temperature
 from .limits import Limits
 from .losses import Loss
 from .objective import Objective
-from .plan import Plan
+from .plan import COMPARED_AFTER, Cost, Plan
 from .problem import Problem
 from .screening import useful_columns
 from .skill import left_out_skill
@@ -32,9 +32,6 @@ from .status import Status
 from .training import Training, Watch
 
 __all__ = ["Candidate", "Search", "train_members"]
-
-#: Candidates are compared after so many iterations (docs/benchmarks.md).
-_COMPARED_AFTER = 16
 
 #: Little is found where so large a part of the loss of a constant is left: others may find more. Nearly nothing is
 #: found where so much is left.
@@ -53,27 +50,46 @@ _HARDLY_BEGUN = 0.5
 def train_members(
     problem: Problem, starts: list[Start], n_members: int, n_jobs: int | None, tasks: FitTasks | None = None
 ) -> Ensemble:
-    """Train candidates in threads and keep ``n_members``, or fewer where the fit was cut short: see :class:`Search`."""
-    n_workers = members_at_once(n_jobs)
-    limits = Limits(problem.max_time, n_workers)
+    """Train candidates in threads and keep ``n_members``, or fewer where the fit was cut short: see :class:`Search`.
+
+    With little time there are fewer of them from the outset, or no training at all.
+    """
+    limits = Limits(problem.max_time, members_at_once(n_jobs))
     with limits.interruptible():
         try:
-            return Search(problem, starts, n_members, n_workers, limits, tasks).run()
+            found = Plan.in_time(problem, starts, n_members, limits)
+            ensemble = None if found is None else Search(problem, *found, limits, tasks).run()
+            if found is None or ensemble is None:
+                return untrained(problem, starts[0], limits.reason)
         except BaseException:
             # joblib does not wait for the other threads: they end after their iteration.
             limits.interrupt()
             raise
+    shortened = _shortened(len(starts), n_members, problem.n_samples, *found)
+    return ensemble._replace(shortened=shortened)
 
 
 @dataclass(eq=False)
 class Candidate:
-    """A start and its training; after a round, how it predicts the samples left out, and its score for that."""
+    """A start and its training; after a round, how it predicts the samples left out, and its score for that.
+
+    The training has ``begun`` once there has been an iteration.
+    """
 
     number: int
     start: Start
     training: Training
     left_out: LeftOut | None = None
     score: float = 0.0
+    begun: bool = False
+
+    def run(self, until: int, decrease: float = 0.0, pause: Callable[[], bool] | None = None) -> None:
+        """Train on; afterwards the training has begun, if there was time for an iteration."""
+        before = self.state.n_iter
+        try:
+            self.training.run(until, decrease, pause)
+        finally:
+            self.begun = self.begun or self.state.n_iter > before or self.state.status is not Status.RUNNING
 
     @property
     def rank(self) -> tuple[float, float]:
@@ -94,11 +110,10 @@ class Search:
     Parameters
     ----------
     problem : Problem
+    plan : Plan
     starts : list of Start
         One for each candidate.
     n_members : int
-    n_workers : int
-        Candidates that train at a time.
     limits : Limits
         Of the whole fit.
     tasks : FitTasks or None
@@ -108,24 +123,23 @@ class Search:
     def __init__(
         self,
         problem: Problem,
+        plan: Plan,
         starts: list[Start],
         n_members: int,
-        n_workers: int,
         limits: Limits,
         tasks: FitTasks | None,
     ) -> None:
-        self.plan = Plan.of_fit(problem, starts, n_members, n_workers)
-        self._problem, self._starts, self._n_members = problem, starts, n_members
-        self._n_workers, self._limits, self._tasks = n_workers, limits, tasks
-        self._parallel = Parallel(n_jobs=n_workers, require="sharedmem")
+        self._problem, self.plan, self._starts, self._n_members = problem, plan, starts, n_members
+        self._limits, self._tasks = limits, tasks
+        self._parallel = Parallel(n_jobs=limits.n_workers, require="sharedmem")
         self._kind = "candidate" if self.plan.searches else "member"
         estimated = all(start.prior_kind.has_evidence for start in starts)
         self._tempered = estimated and problem.loss.has_temperature
         # Members of one objective are alike: telling them apart is not worth an iteration of each, or ten with classes.
         self._judged = estimated and (n_members > 1 or self._tempered or redrawn_count(starts, n_members) > 0)
 
-    def run(self) -> Ensemble:
-        """The recipe.
+    def run(self) -> Ensemble | None:
+        """The recipe; None if it was cut short before anything was trained.
 
         All members are trained to the end, and left-out samples tell how much each of them counts. Of more candidates
         than members the better ones, by :func:`~skgn.leave_one_out.predictive_score`, go on after some iterations on
@@ -135,8 +149,11 @@ class Search:
         candidates = self.begin()
         with self._parallel:
             if self.plan.searches:
-                candidates = self.compare(candidates, _COMPARED_AFTER)
-            candidates = self.compare(candidates, self._max_iter, last=True)
+                candidates = self.compare(candidates, COMPARED_AFTER)
+            if candidates:
+                candidates = self.compare(candidates, self._max_iter, last=True)
+            if not candidates:
+                return None
             for draw in (self.narrow, self.draw_again):
                 more = draw(candidates)
                 if more:
@@ -227,13 +244,18 @@ class Search:
             return [Candidate(number, start, self._training(number, start)) for number, start in starts]
 
     def compare(self, candidates: list[Candidate], until: int, last: bool = False) -> list[Candidate]:
-        """Train all for up to ``until`` iterations, and return the candidates to be kept, best first."""
+        """Train all for up to ``until`` iterations, and return the candidates to be kept, best first.
+
+        There are none if the fit is cut short before any of them has trained.
+        """
         until = min(until, self._max_iter)
         planned = len(candidates) * (until - max(c.state.n_iter for c in candidates))
         later = 0 if last else self._n_members * min(self._max_iter - until, _USUAL_ITERATIONS)
+        self._limits.keep(sum(self._cost(candidate, last).end for candidate in candidates))
         self._limits.begin_round(len(candidates), planned / max(planned + later, 1))
-        self._parallel(delayed(self.advance)(candidate, until, last) for candidate in candidates)
-        begun = _well_begun(candidates) if self._limits.over else candidates
+        had_time = self._parallel(delayed(self.advance)(candidate, until, last) for candidate in candidates)
+        begun = candidates if all(had_time) and not self._limits.over else _well_begun(candidates)
+        self._limits.keep(0.0)
         self._parallel(delayed(self.judge)(candidate, last) for candidate in begun)
         self._drop(candidate for candidate in candidates if candidate not in begun)
         best = self.best_of(begun)
@@ -242,33 +264,41 @@ class Search:
             self._report(f"search: candidates {numbers} of {len(self._starts)} go on")
         return best
 
-    def advance(self, candidate: Candidate, until: int, last: bool) -> None:
-        """Train for up to ``until`` iterations or as long as there is time; the last ones are on all rows."""
+    def advance(self, candidate: Candidate, until: int, last: bool) -> bool:
+        """Train for up to ``until`` iterations or as long as there is time; the last ones are on all rows.
+
+        Return whether there was time for any.
+        """
         limits, turn_is_over = self._limits, self._limits.begin_training()
-        if limits.over:
-            return
+        cost = self._cost(candidate, last)
+        if limits.over or not limits.allow(cost.part):
+            return False
         candidate.training.watch.begin()
         done = candidate.state.n_iter
 
         def pause() -> bool:
             # Nobody is served by a linearisation without a step.
-            return limits.over or (candidate.state.n_iter > done and turn_is_over())
+            return limits.over or (candidate.state.n_iter > done and turn_is_over(cost.part))
 
         with self.plan.arithmetic():
             try:
                 if not self.plan.searches and candidate.state.objective.n_samples < self.plan.rows:
-                    candidate.training.run(until, _APPROACHED, pause)
+                    candidate.run(until, _APPROACHED, pause)
                 # Out of time, on all rows there is nothing to be had but the cost of one linearisation.
                 if not pause():
                     if last:
                         done = 0
                         self._go_to_all_rows(candidate)
-                    candidate.training.run(until, pause=pause)
+                    began, before = limits.left, candidate.state.n_iter
+                    candidate.run(until, pause=pause)
+                    if cost.part == cost.iteration:
+                        limits.took(began - limits.left, (candidate.state.n_iter - before) * cost.iteration)
                 if last and (candidate.state.status is not Status.RUNNING or candidate.training.watch.stopped):
                     self._finish(candidate.training)
             except KeyboardInterrupt:
                 # Where the signal was not ours to handle.
                 limits.interrupt()
+        return True
 
     def judge(self, candidate: Candidate, last: bool) -> None:
         """Find what a candidate predicts of left-out samples, where anything depends on it."""
@@ -294,6 +324,10 @@ class Search:
             self._watch(number, start),
         )
 
+    def _cost(self, candidate: Candidate, last: bool) -> Cost:
+        """Cost of a training in its last round, or before it."""
+        return self.plan.costs[candidate.start.network, self.plan.rows if last else self.plan.first_rows]
+
     def _full_step(self, start: Start, rows: int) -> FullStep:
         problem = self._problem
         return FullStep(problem.rule, self.plan.directions[start.network, rows], problem.settings)
@@ -306,7 +340,7 @@ class Search:
         warms_up = start.network in plan.batches or (plan.first_rows < plan.rows and not plan.searches)
         # An iteration that finds no step on some rows may find one on all.
         at_once = plan.first_rows == plan.rows and not plan.batches
-        before = 0 if at_once else (_COMPARED_AFTER if plan.searches else max_iter) + 1
+        before = 0 if at_once else (COMPARED_AFTER if plan.searches else max_iter) + 1
         return self._tasks.candidate(self._kind, number, before + max_iter, warms_up, start, self._problem.loss)
 
     def _go_to_all_rows(self, candidate: Candidate) -> None:
@@ -367,10 +401,22 @@ def _well_begun(candidates: list[Candidate]) -> list[Candidate]:
 
     Those on the most rows have come the furthest, and on these those of the most iterations.
     """
-    rows = max(c.state.objective.n_samples for c in candidates)
+    candidates = [c for c in candidates if c.begun]
+    rows = max((c.state.objective.n_samples for c in candidates), default=0)
     candidates = [c for c in candidates if c.state.objective.n_samples == rows]
-    longest = max(c.state.n_iter for c in candidates)
+    longest = max((c.state.n_iter for c in candidates), default=0)
     return [c for c in candidates if c.state.status.converged or c.state.n_iter >= _HARDLY_BEGUN * longest]
+
+
+def _shortened(n_candidates: int, n_members: int, n_rows: int, plan: Plan, starts: list[Start], members: int) -> str:
+    """Sentence that says what a plan has left out for want of time; empty if nothing."""
+    parts = {
+        "networks": (members, n_members),
+        "candidates": (len(starts), n_candidates),
+        "rows": (plan.rows, n_rows),
+    }
+    fewer = [f"{few} of {all_of_them} {name}" for name, (few, all_of_them) in parts.items() if few < all_of_them]
+    return f" Time allowed for {', '.join(fewer)}." if fewer else ""
 
 
 def _member(candidate: Candidate) -> Member:

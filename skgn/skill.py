@@ -26,7 +26,7 @@ from .mixture import mixture_mean, voters
 from .objective import Objective
 from .stacking import corrected_log_probabilities, corrected_outputs
 
-__all__ = ["UNKNOWN", "Skill", "left_out_skill"]
+__all__ = ["UNKNOWN", "Skill", "best_constant", "left_out_skill"]
 
 #: Mean loss of a constant that is never wrong.
 _NEVER_WRONG = 1e-9
@@ -81,7 +81,7 @@ def left_out_skill(
         weights=votes,
         allowances=[nats for _, nats in counted],
         loss=loss,
-        constant=loss.best_constant(objective.sum(_summed_targets) / objective.total_weight),
+        constant=best_constant(objective, loss),
         T=T,
     )
     own, least, *products = objective.sum(partial(_moments, losses=losses), *known).tolist()
@@ -91,6 +91,11 @@ def left_out_skill(
     variance = products[0] - 2 * ratio * products[1] + ratio**2 * products[2]
     few = objective.total_weight < _FEWEST
     return Skill(1 - ratio, math.inf if few else math.sqrt(max(variance, 0.0)) / least)
+
+
+def best_constant(objective: Objective, loss: Loss) -> Tensor:
+    """Outputs (k,) of the constant that predicts the samples best."""
+    return loss.best_constant(objective.sum(_summed_targets) / objective.total_weight)
 
 
 def _summed_targets(objective: Objective) -> Tensor:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pickle
 import signal
 import threading
 import time
@@ -9,12 +10,12 @@ import time
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, make_friedman1
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss, mean_squared_error
 from sklearn.model_selection import train_test_split
 
-from skgn import GNClassifier, GNRegressor
+from skgn import GNClassifier, GNRegressor, diagnose
 from skgn.damping import GainRatio
 from skgn.limits import Limits
 from skgn.search import train_members
@@ -186,10 +187,95 @@ def test_trainings_share_the_time_that_is_left():
     limits.begin_round(4, part=0.5)
     now = time.perf_counter()
     pauses = [limits.begin_training() for _ in range(4)]
-    assert not any(pause() for pause in pauses)
+    assert not any(pause(0.0) for pause in pauses)
     # Two at a time: a pair has half of the round's 500 seconds.
-    ends = [pause.__closure__[0].cell_contents - now for pause in pauses]
+    ends = [next(cell.cell_contents for cell in pause.__closure__ if isinstance(cell.cell_contents, float)) - now
+            for pause in pauses]  # fmt: skip
     np.testing.assert_allclose(ends, [250, 250, 500, 500], rtol=0.01)
+
+
+def test_time_is_allowed_by_the_pace_of_the_last_work():
+    limits = Limits(100.0, n_workers=2)
+    limits.took(seconds=1.0, flops=1e9)
+    assert limits.allow(9e10) and not limits.allow(11e10)
+    limits.keep(6e10)  # 30 seconds with two at a time
+    assert limits.allow(6e10) and not limits.allow(8e10)
+    limits.begin_round(1, part=1.0)
+    pause = limits.begin_training()
+    assert pause(8e10) and not pause(6e10)
+    # Without a limit there is nothing to estimate.
+    endless = Limits(float("inf"), n_workers=1)
+    endless.took(seconds=1.0, flops=1.0)
+    assert endless.allow(1e300)
+
+
+def test_with_little_time_rows_members_and_candidates_get_fewer(monkeypatch):
+    X, y = make_friedman1(9000, 5, random_state=0)
+    model = GNRegressor((4,), max_time=1000.0, max_iter=3, random_state=0)
+    rows = []
+
+    def allow(limits, flops):
+        rows.append(flops)
+        return len(rows) >= 3
+
+    monkeypatch.setattr(Limits, "allow", allow)
+    with pytest.warns(ConvergenceWarning, match=r"2 of 4 networks, 4 of 8 candidates, 4500 of 9000 rows"):
+        model.fit(X, y)
+    # Each plan is smaller than the one before.
+    assert rows[:3] == sorted(rows[:3], reverse=True)
+    assert model.status_ == "max_time" and len(model.estimators_) <= 2
+    assert all(member.total_weight == 4500 for member in model.estimators_ if member.n_iter)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"l2_regularization": 1e-3, "batch_size": 10, "damping": 1e-2, "n_estimators": 1},
+        {"l2_regularization": 1e-3},
+        {},
+    ],
+    ids=["batches", "fixed", "evidence"],
+)
+@pytest.mark.parametrize("target", ["mean", "two outputs", "classes", "labels", "poisson", "gamma"])
+def test_a_fit_without_time_predicts_the_best_constant(target, parameters):
+    X, y = load_diabetes(return_X_y=True)
+    y = {
+        "two outputs": np.column_stack([y, -y]),
+        "classes": np.digitize(y, [100, 120, 250]),
+        "labels": np.column_stack([y > 100, y > 200]).astype(int),
+    }.get(target, y)
+    estimator = GNClassifier if target in ("classes", "labels") else GNRegressor
+    loss = {"loss": target} if target in ("poisson", "gamma") else {}
+    model = estimator(max_time=1e-9, random_state=0, **parameters, **loss)
+    with pytest.warns(ConvergenceWarning, match="Nothing was trained"):
+        model.fit(X, y)
+    assert (model.status_, model.n_iter_, len(model.estimators_)) == ("max_time", 0, 1)
+    assert "constant" in model.status_message_
+    if target == "classes":
+        frequencies = np.bincount(y) / len(y)
+        np.testing.assert_allclose(model.predict_proba(X[:3]), np.tile(frequencies, (3, 1)), rtol=1e-9)
+    elif target == "labels":
+        positive = model.predict_proba(X[:3])
+        np.testing.assert_allclose(positive, np.tile(y.mean(0), (3, 1)), rtol=1e-9)
+    else:
+        np.testing.assert_allclose(model.predict(X[:3]), np.stack([y.mean(axis=0)] * 3), rtol=1e-9)
+
+
+def test_what_needs_training_is_refused_after_a_fit_without_time():
+    X, y = load_diabetes(return_X_y=True)
+    with pytest.warns(ConvergenceWarning):
+        model = GNRegressor(max_time=1e-9).fit(X, y)
+    with pytest.raises(ValueError, match="max_time left no time"):
+        model.predict(X, return_std=True)
+    assert np.isnan(model.left_out_score_)
+    np.testing.assert_allclose(model.feature_relevance_.sum(), 1)
+    assert "max_time" in str(diagnose(model, X, y))
+    loaded = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
+    # More time goes on from there.
+    model.set_params(max_time=None, warm_start=True, n_estimators=1, max_iter=5)
+    with pytest.warns(ConvergenceWarning, match="max_iter"):
+        assert model.fit(X, y).score(X, y) > 0.3
 
 
 # --- Interrupts
