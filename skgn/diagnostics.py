@@ -162,6 +162,8 @@ def _case(estimator: Any, X: Any, y: Any, sample_weight: Any) -> _Case:
     model, step = fitted_network(estimator), best_of_search(estimator)
     if not isinstance(model, (GNRegressor, GNClassifier)):
         raise TypeError(f"diagnose takes a GNRegressor or a GNClassifier, got {type(model).__name__}.")
+    if isinstance(model, GNRegressor) and model.predicts_several_quantiles:
+        raise ValueError("diagnose cannot judge several quantiles together: pass a fit of one quantile, or of a mean.")
     names = feature_names(estimator)
     while isinstance(step, Pipeline):
         X, step = step[:-1].transform(X) if len(step) > 1 else X, step[-1]

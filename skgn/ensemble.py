@@ -11,6 +11,7 @@ import torch
 
 from .backend import chunks, solver_tensor, torch_threads
 from .candidates import Start
+from .conformal import Residuals
 from .damping import Iterate
 from .directions import UNTRAINED
 from .history import as_arrays, figures
@@ -59,7 +60,8 @@ class Ensemble(NamedTuple):
 
     The ``weights`` (n_members,) are the members' parts of a prediction; they are not negative and sum to 1. The
     ``temperature`` divides the outputs; it is 1 if there is none. ``skill`` tells how well the ensemble predicts
-    left-out samples. ``shortened`` says what was left out for want of time.
+    left-out samples, and ``residuals`` by how much it misses each of them, if that is known. ``shortened`` says what was
+    left out for want of time.
     """
 
     members: list[Member]
@@ -68,6 +70,7 @@ class Ensemble(NamedTuple):
     temperature: float
     skill: Skill = UNKNOWN
     shortened: str = ""
+    residuals: Residuals | None = None
 
 
 def make_member(state: State, linearisation: Linearisation, start: Start) -> Member:

@@ -22,6 +22,8 @@ from .backend import linear_algebra_device, resolve_device
 from .callbacks import CallbackSupportMixin, begin_fit, with_callbacks
 from .candidates import Start, narrowed_count, redrawn_count
 from .choices import Choices
+from .conformal import Residuals
+from .directions import lacking
 from .ensemble import Ensemble, Member, make_member, member_outputs
 from .inputs import Table
 from .losses import Loss
@@ -29,6 +31,7 @@ from .mixture import equal_weights, voters
 from .objective import Objective
 from .parameters import Parameters
 from .persistence import Persistent
+from .posterior import Posterior
 from .problem import Problem
 from .relevance import feature_sensitivity, relevance
 from .rows import RawRows, TrainingRows, read_rows, read_validation_rows
@@ -42,7 +45,7 @@ from .targets import Target
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["BaseGN", "fitted_likelihood", "network_on", "table_and_target"]
+__all__ = ["BaseGN", "fitted_likelihood", "known_posteriors", "network_on", "table_and_target"]
 
 #: Least mean of sample weights; weights with a smaller mean were probably not meant as repetitions.
 _SMALL_WEIGHT = 0.1
@@ -79,6 +82,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
     _table: Table
     _target: Target
     _streams: list[Stream]
+    _residuals: Residuals | None
 
     _needed: ClassVar[tuple[str, ...]] = ("n_features_in_", "_table", "_target")
 
@@ -283,7 +287,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         self.loss_curve_ = best.history["loss"][1:].tolist()
         self.solver_ = best.solver
         self.damping_ = best.damping
-        self.left_out_score_ = ensemble.skill.score
+        self.left_out_score_, self._residuals = ensemble.skill.score, ensemble.residuals
         status = Status(best.status)
         if ensemble.shortened:
             status = status if best.status == Status.INTERRUPTED else Status.MAX_TIME
@@ -357,6 +361,19 @@ def table_and_target(estimator: BaseGN) -> tuple[Table, Target]:
     """Return what a fitted estimator has learned of X and y, around its members."""
     check_is_fitted(estimator)
     return estimator._table, estimator._target
+
+
+def known_posteriors(estimator: BaseGN, asked: str) -> list[Posterior]:
+    """Return the posteriors of the members that count; a ValueError says what is lacking for what was ``asked``."""
+    members = voters(estimator.estimators_, estimator.weights_)[0]
+    for member in members:
+        if member.posterior is None:
+            lacks = lacking(member.solver, in_batches=estimator.batch_size is not None) or (
+                "weights determined by data and prior; this fit had "
+                f"l2_regularization={estimator.l2_regularization!r}: refit with a positive one or 'evidence'"
+            )
+            raise ValueError(f"{asked} needs {lacks}.")
+    return [member.posterior for member in members if member.posterior is not None]
 
 
 def fitted_likelihood(estimator: BaseGN) -> Loss:

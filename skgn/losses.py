@@ -16,6 +16,7 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
+from .observation import CountObservation, LogGammaObservation, NormalObservation, Observation
 from .preprocessing import TargetScaler
 from .target_scalers import FitScaler, TargetScaling, count_scaler, log_scaler
 
@@ -62,8 +63,8 @@ class Loss(ABC):
     #: Whether the scale is known to be 1, so that the mean of an observation tells its variance.
     unit_scale: ClassVar[bool] = False
 
-    #: Variance of the noise in squared scales, beside what the mean tells.
-    variance_factor: float = 0.0
+    #: Variance of the noise in squared scales, beside what the mean tells; of quantiles one number for each output.
+    variance_factor: float | np.ndarray = 0.0
 
     #: Whether the best weights depend on the scale, beyond how much each output counts. Then it is estimated while
     #: training also under a fixed prior.
@@ -81,6 +82,9 @@ class Loss(ABC):
     #: Why a new observation has no standard deviation; empty where it has one.
     without_std: ClassVar[str] = ""
 
+    #: Whether each output is a quantile of its target, so that one target may have several.
+    predicts_quantiles: ClassVar[bool] = False
+
     #: The loss to try where the training data have outliers.
     robust_alternative: ClassVar[str] = ""
 
@@ -92,12 +96,15 @@ class Loss(ABC):
 
     @property
     def has_posterior(self) -> bool:
-        """Whether a fit keeps the posterior of its weights, for the standard deviation of predictions."""
+        """Whether predictions have a standard deviation, so that a solver without a posterior would lose much."""
         return self.has_scale or self.unit_scale
 
     @classmethod
-    def for_scaler(cls, scaler: TargetScaling, quantile: float) -> Loss:
-        """The loss that a fit of `GNRegressor` begins with, for the scaler of its target and a ``quantile``."""
+    def for_scaler(cls, scaler: TargetScaling, quantile: float | np.ndarray) -> Loss:
+        """The loss that a fit of `GNRegressor` begins with, for the scaler of its target.
+
+        ``quantile`` is the one that all outputs predict, or holds one for each output.
+        """
         return cls().at_initial_scale(scaler)
 
     @classmethod
@@ -159,6 +166,14 @@ class Loss(ABC):
     def standard_noise(self) -> Any:
         """Distribution of the noise at variance 1, of :mod:`scipy.stats`."""
         return norm()
+
+    def observation(self) -> Observation | None:
+        """Distribution of a new observation around an uncertain output; None where the loss describes none."""
+        return None
+
+    def of_observation(self, f: np.ndarray) -> np.ndarray:
+        """Outputs (n, k) as the observation takes them."""
+        return f
 
 
 class NoiseLoss(Loss):
@@ -233,6 +248,9 @@ class SquaredError(_Relative):
     def log_density(self, residual: Tensor, squared_scale: Tensor) -> Tensor:
         return -0.5 * (residual.square() / squared_scale + (2 * math.pi * squared_scale).log()).sum(1)
 
+    def observation(self) -> Observation:
+        return NormalObservation()
+
 
 class GammaLoss(_Relative):
     """Half the gamma deviance with log link: ``sum_k r_k (exp(t_k - f_k) - 1 - (t_k - f_k))``, where t is log y.
@@ -275,6 +293,9 @@ class GammaLoss(_Relative):
         shape = 1 / squared_scale
         constant = shape * (shape.log() - 1) - torch.lgamma(shape)
         return (constant - shape * _half_deviance(residual)).sum(1)
+
+    def observation(self) -> Observation:
+        return LogGammaObservation()
 
 
 def _half_deviance(residual: Tensor) -> Tensor:
@@ -371,7 +392,7 @@ class PoissonLoss(Loss):
         self._offset = offset
 
     @classmethod
-    def for_scaler(cls, scaler: TargetScaling, quantile: float) -> PoissonLoss:
+    def for_scaler(cls, scaler: TargetScaling, quantile: float | np.ndarray) -> PoissonLoss:
         return cls(torch.from_numpy(np.log(scaler.scale)))
 
     def _log_mean(self, f: Tensor) -> Tensor:
@@ -389,6 +410,12 @@ class PoissonLoss(Loss):
 
     def inverse_link(self, f: Tensor) -> Tensor:
         return self._log_mean(f).exp()
+
+    def observation(self) -> Observation:
+        return CountObservation()
+
+    def of_observation(self, f: np.ndarray) -> np.ndarray:
+        return f if self._offset is None else f + self._offset.cpu().numpy()
 
 
 #: Losses of this file for `GNRegressor`.

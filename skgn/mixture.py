@@ -10,14 +10,17 @@ from itertools import compress
 from typing import Any, TypeVar
 
 import numpy as np
-from scipy.special import logsumexp
+from scipy.special import entr, logsumexp
 
 from .target_scalers import TargetScaling
 
 __all__ = [
+    "epistemic_covariance",
+    "epistemic_variance",
     "equal_weights",
     "mixture_log_probability",
     "mixture_mean",
+    "mutual_information",
     "predictive_mean",
     "predictive_variance",
     "voters",
@@ -60,6 +63,42 @@ def predictive_variance(
     mean = mixture_mean(means, weights)
     variances = map(scaler.variance_of, means, output_variances, noise)
     return mixture_mean([variance + (m - mean) ** 2 for m, variance in zip(means, variances, strict=True)], weights)
+
+
+def epistemic_variance(
+    scaler: TargetScaling, outputs: Iterable[np.ndarray], output_variances: Iterable[np.ndarray], weights: np.ndarray
+) -> np.ndarray:
+    """Variance (n, k) of the mean of new observations: what :func:`predictive_variance` is without the noise."""
+    means = [scaler.mean_of(f) for f in outputs]
+    mean = mixture_mean(means, weights)
+    variances = [scaler.slope(m) ** 2 * v for m, v in zip(means, output_variances, strict=True)]
+    return mixture_mean([v + (m - mean) ** 2 for m, v in zip(means, variances, strict=True)], weights)
+
+
+def epistemic_covariance(
+    scaler: TargetScaling, outputs: Iterable[np.ndarray], output_covariances: Iterable[np.ndarray], weights: np.ndarray
+) -> np.ndarray:
+    """Covariance (k, n, n) of the means of new observations.
+
+    Each member has outputs (n, k) and their covariances (k, n, n).
+    """
+    means = [scaler.mean_of(f).T for f in outputs]
+    mean = mixture_mean(means, weights)
+    parts = []
+    for m, C in zip(means, output_covariances, strict=True):
+        slope, apart = scaler.slope(m), m - mean
+        parts.append(slope[:, :, None] * C * slope[:, None] + apart[:, :, None] * apart[:, None])
+    return mixture_mean(parts, weights)
+
+
+def mutual_information(probabilities: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """Information (n, ...) in nats of a label about the weights, for probabilities (n, ..., classes, draws) of members.
+
+    It is the entropy of the mean probabilities less the mean of the entropies, which rounding must not take below 0.
+    """
+    of_mean = entr(mixture_mean([p.mean(axis=-1) for p in probabilities], weights)).sum(axis=-1)
+    mean = mixture_mean([entr(p).sum(axis=-2).mean(axis=-1) for p in probabilities], weights)
+    return np.maximum(of_mean - mean, 0.0)
 
 
 def mixture_log_probability(log_p: np.ndarray, weights: np.ndarray) -> np.ndarray:

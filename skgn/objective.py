@@ -140,6 +140,10 @@ class Objective:
         """Compute ``function(objective, *args)``, a sum over samples; ``args`` may hold a result of :meth:`apply`."""
         return function(self, *args)
 
+    def gather(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Compute ``function(objective, *args)``, one value a sample, in this process. If distributed, it is None."""
+        return function(self, *args)
+
     def change(self, before: Evaluation, after: Evaluation) -> tuple[float, float]:
         """Estimate the change of the mean data loss between two evaluations; return its standard error too."""
         loss, S = self.data_loss, self.total_weight

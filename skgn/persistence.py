@@ -35,6 +35,7 @@ SKOPS_TRUSTED = [
     "sklearn.model_selection._split.KFold",
     "skgn.candidates.Start",
     "skgn.classifier.GNClassifier",
+    "skgn.conformal.Residuals",
     "skgn.damping.Adaptive",
     "skgn.damping.Constant",
     "skgn.damping.GainRatio",
@@ -116,6 +117,7 @@ class Persistent(BaseEstimator):
             # Versions without weights predicted plain means.
             state.setdefault("weights_", equal_weights(len(state["estimators_"])))
             state.setdefault("left_out_score_", math.nan)
+            state.setdefault("_residuals", None)
         lacking = sorted(set(_lacking(state, self._needed if "estimators_" in state else ())))
         if lacking:
             raise ValueError(

@@ -24,7 +24,7 @@ from .losses import geometric_mean
 from .network import Network
 from .state import Linearisation, State
 
-__all__ = ["Posterior", "laplace", "output_variance"]
+__all__ = ["Posterior", "laplace", "output_covariance", "output_variance", "outputs_of_draws"]
 
 
 def output_variance(
@@ -43,6 +43,22 @@ def output_variance(
     else:
         variance = woodbury_blocks(solve, training, outputs, precision).diagonal(dim1=1, dim2=2)
     return variance.clamp(min=0) / scale
+
+
+def output_covariance(
+    outputs: Factors,
+    solve: Callable[[Tensor], Tensor],
+    scale: float | Tensor,
+    training: Factors | None = None,
+    precision: Sequence[Tensor] = (),
+) -> Tensor:
+    """Covariance of all outputs at all samples, (n k, n k), of which :func:`output_variance` is the diagonal."""
+    if training is None:
+        half = solve(outputs.dense().T)
+        return half.mT @ half / scale
+    inverse = [1 / a for a in precision]
+    half = solve(training.cross_kernel(outputs, inverse))
+    return (outputs.cross_kernel(outputs, inverse) - half.mT @ half) / scale
 
 
 @dataclass(frozen=True)
@@ -65,34 +81,90 @@ class Posterior:
         """Variance of the outputs at scaled inputs X (n, d), noise not included: shape (n, k)."""
         k, P = network.n_outputs, network.n_weights
         with torch_threads(float(len(X)) * k * len(self.factor) ** 2), torch.no_grad():
-            # torch.tensor copies: a memory-mapped model is read-only, and warned of if shared.
-            w, L = (torch.tensor(v, device=device) for v in (weights, self.factor))
+            w, L, precision = self._tensors(weights, device)
             solve = partial(torch.linalg.solve_triangular, L, upper=False)
-            precision = [torch.tensor(a, device=device) for a in self.precision]
             training = self.training_factors(network, w)
             out = np.empty((len(X), k))
             for rows in chunks(len(X), 8 * 3 * k * (P if training is None else len(L)), device):
-                U = network.with_bias(torch.tensor(X[rows], device=device))
-                outputs = Jacobian.of_outputs(network, w, U).factors()
+                outputs = _factors_at(X[rows], network, w)
                 out[rows] = output_variance(outputs, solve, self.scale, training, precision).cpu().numpy()
         return out
 
+    def covariance(self, network: Network, weights: np.ndarray, X: np.ndarray, device: torch.device) -> np.ndarray:
+        """Covariance of each output at all scaled inputs X (n, d), noise not included: shape (k, n, n)."""
+        n, k = len(X), network.n_outputs
+        with torch_threads(float(n) * k * len(self.factor) ** 2), torch.no_grad():
+            w, L, precision = self._tensors(weights, device)
+            solve = partial(torch.linalg.solve_triangular, L, upper=False)
+            outputs, training = _factors_at(X, network, w), self.training_factors(network, w)
+            joint = output_covariance(outputs, solve, self.scale, training, precision)
+            return joint.view(n, k, n, k).diagonal(dim1=1, dim2=3).permute(2, 0, 1).cpu().numpy()
+
+    def draw(
+        self, network: Network, weights: np.ndarray, total_weight: float, n_draws: int, rng: np.random.RandomState
+    ) -> np.ndarray:
+        """Draw weights less their mean, (P, n_draws), for training samples of that total weight S.
+
+        In the primal they are L^-T e. In the dual a draw of the prior, u with variances 1 / a, is corrected by what it
+        misses of a draw of the data (Matheron's rule): ``u + M^-1 J' (S I + K)^-1 (sqrt(S) e - J u)``.
+        """
+        with torch_threads(float(n_draws) * len(self.factor) ** 2), torch.no_grad():
+            w, L, precision = self._tensors(weights, torch.device("cpu"))
+            normal = torch.from_numpy(rng.standard_normal((len(L), n_draws)))
+            jacobian = self._training_jacobian(network, w)
+            if jacobian is None:
+                deviations = torch.linalg.solve_triangular(L.mT, normal, upper=True)
+            else:
+                inverse = 1 / network.expand(precision)[:, None]
+                prior = inverse.sqrt() * torch.from_numpy(rng.standard_normal((len(w), n_draws)))
+                rows = chunks(len(jacobian.U), 8 * 3 * jacobian.c * len(w), w.device)
+                products = torch.cat([jacobian.at(part).factors().dense() @ prior for part in rows])
+                missed = torch.cholesky_solve(total_weight**0.5 * normal - products, L).view(-1, jacobian.c, n_draws)
+                back = [jacobian.at(part).factors().dense().T @ missed[part].flatten(0, 1) for part in rows]
+                deviations = prior + inverse * torch.stack(back).sum(0)
+            return (deviations / self.scale**0.5).numpy()
+
+    def _tensors(self, weights: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Weights, factor and precision; copies, as a memory-mapped model is read-only, and warned of if shared."""
+        w, L, *precision = (torch.tensor(v, device=device) for v in (weights, self.factor, *self.precision))
+        return w, L, precision
+
     def training_factors(self, network: Network, w: Tensor) -> Factors | None:
         """Make the factors of the training data at weights w, for the dual; None for the primal."""
+        jacobian = self._training_jacobian(network, w)
+        return None if jacobian is None else jacobian.factors()
+
+    def _training_jacobian(self, network: Network, w: Tensor) -> Jacobian | None:
         if self.inputs is None or self.roots is None:
             return None
         U, R = torch.tensor(self.inputs, device=w.device), torch.tensor(self.roots, device=w.device)
-        return Jacobian(network, w, U, lambda rows: R[rows], R.shape[2]).factors()
+        return Jacobian(network, w, U, lambda rows: R[rows], R.shape[2])
+
+
+def _factors_at(X: np.ndarray, network: Network, w: Tensor) -> Factors:
+    """Factors of the Jacobian of the outputs at scaled inputs (n, d)."""
+    return Jacobian.of_outputs(network, w, network.with_bias(torch.tensor(X, device=w.device))).factors()
+
+
+def outputs_of_draws(network: Network, weights: np.ndarray, draws: np.ndarray, X: np.ndarray) -> np.ndarray:
+    """Outputs of a linearised network less its own, (n, k, n_draws), for draws (P, n_draws) of weights less these."""
+    k, P = network.n_outputs, network.n_weights
+    w, D, cpu = torch.tensor(weights), torch.from_numpy(draws), torch.device("cpu")
+    out = np.empty((len(X), k, D.shape[1]))
+    with torch_threads(float(out.size) * P), torch.no_grad():
+        for rows in chunks(len(X), 8 * 3 * k * P, cpu):
+            out[rows] = (_factors_at(X[rows], network, w).dense() @ D).view(-1, k, D.shape[1]).numpy()
+    return out
 
 
 def laplace(state: State, linearisation: Linearisation) -> Posterior | None:
-    """The posterior at the end of training; None for log losses and where data and prior leave weights undetermined.
+    """The posterior at the end of training; None where data and prior leave weights undetermined.
 
-    Counts have no noise beside the variance of their distribution: ``noise_variance`` is 0.
+    Counts and labels have no noise beside the variance of their distribution: ``noise_variance`` is 0.
     """
     objective, estimates = state.objective, state.estimates
     loss, scale = objective.data_loss, estimates.squared_scale
-    if loss.unit_scale and estimates.n_effective_parameters is not None:
+    if not loss.has_scale and estimates.n_effective_parameters is not None:
         scale = state.at.w.new_ones(objective.network.n_outputs)
     if scale is None:
         return None
@@ -104,7 +176,7 @@ def laplace(state: State, linearisation: Linearisation) -> Posterior | None:
         factor=factor.cpu().numpy(),
         precision=[a.cpu().numpy().copy() for a in estimates.precision],
         scale=estimates.total_weight / float(geometric_mean(scale)),
-        noise_variance=(loss.variance_factor * scale).cpu().numpy().copy(),
+        noise_variance=loss.variance_factor * scale.cpu().numpy(),
         inputs=objective.U.double().cpu().numpy() if of_rows else None,
         roots=linearisation.jacobian.root(slice(0, len(objective.U))).double().cpu().numpy() if of_rows else None,
     )

@@ -392,9 +392,17 @@ class TargetScaler:
         """Variance of a new observation, in standard units."""
         return output_variance + noise_variance
 
+    def slope(self, mean: Any) -> Any:
+        """Derivative of the mean by the output."""
+        return np.ones_like(mean)
+
     def inverse_transform(self, Y: Any) -> Any:
         """Transform targets back to their own units."""
         return Y * self.scale + self.mean
+
+    def targets_of(self, Z: np.ndarray) -> np.ndarray:
+        """Targets in their own units, of those of the network."""
+        return Z * self.scale + self.mean
 
     def rescale(self, deviation: Any) -> Any:
         """Standard deviations in the units of the target."""

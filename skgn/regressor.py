@@ -4,30 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Real
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from sklearn.base import RegressorMixin
+from sklearn.metrics import d2_pinball_score
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from .backend import linear_algebra_device, resolve_device
 from .damping import DampingRule
-from .directions import lacking
-from .ensemble import Ensemble, Member
+from .ensemble import Ensemble
 from .estimator import BaseGN
-from .mixture import voters
-from .posterior import Posterior
+from .predictions import Predictions
 from .targets import LOSSES, RegressionTarget
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["GNRegressor", "posteriors"]
+__all__ = ["GNRegressor"]
 
 
-class GNRegressor(RegressorMixin, BaseGN):
+class GNRegressor(Predictions):
     """Regression by a small neural network, trained by damped Gauss-Newton and regularised by its evidence.
 
     Parameters
@@ -67,8 +64,10 @@ class GNRegressor(RegressorMixin, BaseGN):
         Every loss scales the target: by its mean and standard deviation, but "huber", "cauchy" and "quantile" by its
         median and interquartile range. "gamma" divides it by its mean. Counts ("poisson") stay as they are: their mean
         is an offset of the output.
-    quantile : float in (0, 1), default=0.5
-        The quantile that ``loss="quantile"`` predicts. This part of the observations lies below the prediction.
+    quantile : float in (0, 1) or array-like of shape (n_quantiles,), default=0.5
+        The quantile that ``loss="quantile"`` predicts. This part of the observations lies below the prediction. Several
+        quantiles, in increasing order, are predicted by one fit, side by side. They are sorted, so that they never
+        cross.
     alpha : float, default=1.0
         Factor on the output of the network, ``f(x) = alpha * net(x)``. It is **not** the L2 penalty that scikit-learn's
         ``MLPRegressor`` and ``MLPClassifier`` call alpha; that penalty is ``l2_regularization``. A large alpha keeps
@@ -239,11 +238,11 @@ class GNRegressor(RegressorMixin, BaseGN):
     noise_distribution_ : str
         Distribution of the noise that the members were trained with: "normal", "student_t", "huber", "cauchy",
         "asymmetric_laplace" (``loss="quantile"``), "poisson" or "gamma".
-    noise_std_ : float or ndarray of shape (n_outputs,)
-        Standard deviation of the noise, in the units of y; nan with ``solver_`` "cg" and with "poisson". With "huber"
-        it describes the observations that are no outliers. With "cauchy" and "quantile" it belongs to normal noise that
-        has the same Fisher information about the prediction. With "gamma" it is divided by the mean (the coefficient of
-        variation of y).
+    noise_std_ : float or ndarray
+        Standard deviation of the noise, in the units of y; an array if y has several columns or the fit several
+        quantiles. It is nan with ``solver_`` "cg" and with "poisson". With "huber" it describes the observations that
+        are no outliers. With "cauchy" and "quantile" it belongs to normal noise that has the same Fisher information
+        about the prediction. With "gamma" it is divided by the mean (the coefficient of variation of y).
     feature_relevance_, feature_importances_ : ndarray of shape (n_features,)
         Share of each feature in what the predictions react to; the shares are non-negative and sum to 1. They are total
         Sobol indices by exchange of values between rows, in all columns of a category together. A feature of share 0 is
@@ -284,7 +283,7 @@ class GNRegressor(RegressorMixin, BaseGN):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseGN._parameter_constraints,
         "loss": [StrOptions(set(LOSSES))],
-        "quantile": [Interval(Real, 0, 1, closed="neither")],
+        "quantile": [Interval(Real, 0, 1, closed="neither"), "array-like"],
     }
 
     noise_std_: float | np.ndarray
@@ -299,7 +298,7 @@ class GNRegressor(RegressorMixin, BaseGN):
         linear_path: bool = True,
         network: nn.Module | None = None,
         loss: str = "squared_error",
-        quantile: float = 0.5,
+        quantile: float | Sequence[float] = 0.5,
         alpha: float = 1.0,
         init: str = "random",
         damping: str | float | DampingRule = "adaptive",
@@ -355,11 +354,24 @@ class GNRegressor(RegressorMixin, BaseGN):
         self.quantile = quantile
 
     def _new_target(self, y: np.ndarray) -> RegressionTarget:
-        return RegressionTarget.of(y, self.loss, float(self.quantile))
+        return RegressionTarget.of(y, self.loss, self._levels)
 
     def _next_target(self, y: np.ndarray, classes: Any) -> RegressionTarget:
         goes_on = hasattr(self, "estimators_")
-        return self._target.under(self.loss, float(self.quantile)) if goes_on else self._new_target(y)
+        return self._target.under(self.loss, self._levels) if goes_on else self._new_target(y)
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        levels = np.atleast_1d(self._levels)
+        if not len(levels) or not ((levels > 0) & (levels < 1)).all() or (np.diff(levels) <= 0).any():
+            raise ValueError(f"quantile must hold increasing numbers between 0 and 1, got {self.quantile!r}.")
+
+    @property
+    def _levels(self) -> float | tuple[float, ...]:
+        """The parameter ``quantile`` as a number or a tuple of numbers."""
+        if isinstance(self.quantile, Real):
+            return float(self.quantile)
+        return tuple(np.asarray(self.quantile, dtype=np.float64).ravel().tolist())
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train in one pass on a block of rows, going on from the blocks before, or from a fit.
@@ -398,74 +410,34 @@ class GNRegressor(RegressorMixin, BaseGN):
         check_is_fitted(self)
         return self._target.loss_class.distribution
 
-    @overload
-    def predict(self, X: Any, return_std: Literal[False] = False) -> np.ndarray: ...
-    @overload
-    def predict(self, X: Any, return_std: Literal[True]) -> tuple[np.ndarray, np.ndarray]: ...
-    @overload
-    def predict(self, X: Any, return_std: bool) -> np.ndarray | tuple[np.ndarray, np.ndarray]: ...
-    def predict(self, X: Any, return_std: bool = False) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """Predict the mean of the target and, if asked, the standard deviation of a new observation.
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Coefficient of determination of the prediction, the mean over the outputs.
+
+        Of several quantiles in one fit it is the mean over them of D2, the part of the pinball loss of a constant that
+        they take away.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-        return_std : bool, default=False
-            The standard deviation contains the noise, the uncertainty of the weights (Laplace approximation) and the
-            spread of the members. With ``loss="huber"`` it is that of an observation that is no outlier. With "poisson"
-            and "gamma" the noise is that of these distributions around the predicted mean.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
 
         Returns
         -------
-        y_mean : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            In the units of y and the float type of X. The centre of the noise with the losses "student_t", "huber" and
-            "cauchy", and the quantile with "quantile".
-        y_std : ndarray of the same shape
-            Only with ``return_std=True``.
-
-        Raises
-        ------
-        ValueError
-            If ``return_std=True`` and there is no standard deviation. The noise of "cauchy" has no variance, and
-            "quantile" is no mean. A fit with ``l2_regularization=0`` and fewer informative samples than weights leaves
-            the weights undetermined. ``solver_`` "cg", and "dual" in batches, have no factorisation of all rows.
+        score : float
+            At most 1.
         """
-        scaled, dtype = self._scale_inputs(X)
-        known = posteriors(self) if return_std else []
-        outputs, weights = self._outputs(scaled)
-        y_mean = self._target.mean(outputs, weights).astype(dtype, copy=False)
-        if not return_std:
-            return y_mean
-        members, device = voters(self.estimators_, self.weights_)[0], linear_algebra_device(resolve_device(self.device))
-        variances = [
-            posterior.variance(member.network, member.weights, scaled[member.scaling], device)
-            for member, posterior in zip(members, known, strict=True)
+        check_is_fitted(self)
+        if self._target.levels is None:
+            return super().score(X, y, sample_weight)
+        predicted = self.predict(X)
+        scores = [
+            d2_pinball_score(y, predicted[:, i], sample_weight=sample_weight, alpha=level)
+            for i, level in enumerate(self._target.levels)
         ]
-        noise = [posterior.noise_variance for posterior in known]
-        return y_mean, self._target.std(outputs, variances, noise, weights).astype(dtype, copy=False)
+        return float(np.mean(scores))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.positive_only = any(loss.support for name, loss in LOSSES.items() if name == self.loss)
         return tags
-
-
-def posteriors(regressor: GNRegressor) -> list[Posterior]:
-    """Return the posteriors of the members that count; a ValueError says why, if there is no standard deviation."""
-    without_std = regressor._target.loss_class.without_std
-    if without_std:
-        raise ValueError(f"return_std=True has no meaning here: {without_std}.")
-    found = []
-    for member in voters(regressor.estimators_, regressor.weights_)[0]:
-        if member.posterior is None:
-            raise ValueError(f"return_std=True needs {_what_lacks(regressor, member)}.")
-        found.append(member.posterior)
-    return found
-
-
-def _what_lacks(regressor: GNRegressor, member: Member) -> str:
-    """Say what a member without a posterior lacks, and how to have it."""
-    return lacking(member.solver, in_batches=regressor.batch_size is not None) or (
-        "weights determined by data and prior; this fit had "
-        f"l2_regularization={regressor.l2_regularization!r}: refit with a positive one or 'evidence'"
-    )

@@ -10,11 +10,13 @@ import math
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from scipy.stats import norm, t
 from torch import Tensor
 
 from .losses import Loss, NoiseLoss, geometric_mean, relative
+from .observation import NormalObservation, Observation, StudentTObservation
 from .preprocessing import TargetScaler
 from .target_scalers import FitScaler, TargetScaling, robust_scaler
 
@@ -125,6 +127,9 @@ class StudentTLoss(_Reweighted):
     def standard_noise(self) -> Any:
         return t(self._nu, scale=self.variance_factor**-0.5)
 
+    def observation(self) -> Observation:
+        return StudentTObservation(self._nu)
+
 
 class CauchyLoss(StudentTLoss):
     """Cauchy noise: ``1 / beta sum_k log(1 + beta_k (f_k - y_k)^2)``, Student-t noise of one degree of freedom.
@@ -155,8 +160,8 @@ class CauchyLoss(StudentTLoss):
 class _Scaled(_Reweighted):
     """Noise whose loss is ``1 / beta sum_k rho(z_k)`` of residuals in scales, ``z_k = sqrt(beta_k) (f_k - y_k)``."""
 
-    #: Integral of exp(-rho).
-    _normaliser: float
+    #: Logarithm of the integral of exp(-rho), one or one for each output.
+    _log_normaliser: float | Tensor
 
     @abstractmethod
     def _rho(self, z: Tensor) -> Tensor: ...
@@ -169,7 +174,7 @@ class _Scaled(_Reweighted):
 
     def log_density(self, residual: Tensor, squared_scale: Tensor) -> Tensor:
         rho = self._rho(residual / squared_scale.sqrt())
-        return -(rho + 0.5 * squared_scale.log() + math.log(self._normaliser)).sum(1)
+        return -(rho + 0.5 * squared_scale.log() + _like(self._log_normaliser, rho)).sum(1)
 
 
 class HuberLoss(_Scaled):
@@ -201,7 +206,11 @@ class HuberLoss(_Scaled):
         self._t = threshold
         density, above = math.exp(-0.5 * threshold**2) / math.sqrt(2 * math.pi), math.erfc(threshold / math.sqrt(2))
         self._clipped = 1 - above - 2 * threshold * density + threshold**2 * above
-        self._normaliser = math.sqrt(2 * math.pi) * (1 - above + 2 * density / threshold)
+        self._log_normaliser = math.log(math.sqrt(2 * math.pi) * (1 - above + 2 * density / threshold))
+
+    def observation(self) -> Observation:
+        """Normal, as an observation that is no outlier."""
+        return NormalObservation()
 
     def _weight(self, f: Tensor, y: Tensor) -> Tensor:
         return self._t / self._scaled(f, y).abs().clamp(min=self._t)
@@ -230,8 +239,8 @@ class QuantileLoss(_Scaled):
     ----------
     beta : Tensor of shape (k,), optional
         Precisions; all 1 by default. In the formula beta is their geometric mean.
-    quantile : float in (0, 1), default=0.5
-        q.
+    quantile : float in (0, 1) or ndarray of shape (k,), default=0.5
+        q, of all outputs or of each.
     smoothing : float, default=0.5
         h, in scales.
 
@@ -242,27 +251,35 @@ class QuantileLoss(_Scaled):
     """
 
     name, distribution, label = "quantile", "asymmetric_laplace", "asymmetric Laplace"
-    without_std = "a quantile is no mean that observations deviate from; fit two quantiles for an interval"
+    predicts_quantiles = True
+    without_std = (
+        "a quantile is no mean that observations deviate from; fit several, such as quantile=[0.05, 0.95], for an "
+        "interval"
+    )
 
-    def __init__(self, beta: Tensor | None = None, quantile: float = 0.5, smoothing: float = _SMOOTHING) -> None:
+    def __init__(
+        self, beta: Tensor | None = None, quantile: float | np.ndarray = 0.5, smoothing: float = _SMOOTHING
+    ) -> None:
         super().__init__(beta)
-        q, h = self._q, self._h = quantile, smoothing
-        self.variance_factor = 1 / (q * (1 - q))
-        # The parabola between -h and h, completed to a square around h (1 - 2 q), and the exponential tails beyond.
-        root = math.sqrt(h)
-        inner = math.exp(-h * q * (1 - q)) * math.sqrt(math.pi * h) * (math.erf(root * q) + math.erf(root * (1 - q)))
-        self._normaliser = inner + math.exp(-q * h) / q + math.exp(-(1 - q) * h) / (1 - q)
+        self._h = smoothing
+        self.variance_factor = 1 / (quantile * (1 - quantile))
+        self._q: float | Tensor
+        if isinstance(quantile, np.ndarray):
+            self._q = torch.from_numpy(quantile)
+            self._log_normaliser = self._q.new_tensor([_log_integral(q, smoothing) for q in quantile.tolist()])
+        else:
+            self._q, self._log_normaliser = quantile, _log_integral(quantile, smoothing)
 
     @classmethod
-    def for_scaler(cls, scaler: TargetScaling, quantile: float) -> Loss:
+    def for_scaler(cls, scaler: TargetScaling, quantile: float | np.ndarray) -> Loss:
         return cls(quantile=quantile).at_initial_scale(scaler)
 
     def _rho(self, z: Tensor) -> Tensor:
         width = z.abs().clamp(min=self._h)
-        return z.square() / (4 * width) + width / 4 + (0.5 - self._q) * z
+        return z.square() / (4 * width) + width / 4 + (0.5 - _like(self._q, z)) * z
 
     def _slope(self, z: Tensor) -> Tensor:
-        return z / (2 * z.abs().clamp(min=self._h)) + (0.5 - self._q)
+        return z / (2 * z.abs().clamp(min=self._h)) + (0.5 - _like(self._q, z))
 
     def _weight(self, f: Tensor, y: Tensor) -> Tensor:
         return 0.5 / self._scaled(f, y).abs().clamp(min=self._h)
@@ -275,6 +292,21 @@ class QuantileLoss(_Scaled):
         # z rho'(z) has mean 1 at the scale of greatest likelihood.
         z = self._scaled(f, y)
         return z * self._slope(z) / self._precision(f)
+
+
+def _like(values: float | Tensor, other: Tensor) -> float | Tensor:
+    """One number for all outputs as it is, one for each in the dtype and on the device of another tensor."""
+    return values.to(other) if isinstance(values, Tensor) else values
+
+
+def _log_integral(q: float, h: float) -> float:
+    """Logarithm of the integral of exp(-rho) of a quantile.
+
+    It is that of the parabola between -h and h, completed to a square around h (1 - 2 q), and of the exponential tails.
+    """
+    root = math.sqrt(h)
+    inner = math.exp(-h * q * (1 - q)) * math.sqrt(math.pi * h) * (math.erf(root * q) + math.erf(root * (1 - q)))
+    return math.log(inner + math.exp(-q * h) / q + math.exp(-(1 - q) * h) / (1 - q))
 
 
 #: Losses of this file for `GNRegressor`.

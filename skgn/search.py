@@ -16,6 +16,7 @@ from .backend import members_at_once
 from .batches import BatchPass, BatchSteps
 from .callbacks import FitTasks
 from .candidates import Start, narrowed_count, narrowed_starts, redrawn_count, steepest_starts
+from .conformal import left_out_residuals
 from .ensemble import Ensemble, Member, make_member, untrained
 from .full_step import FullStep
 from .leave_one_out import LeftOut, allowance, leave_one_out, log_likelihood, predictive_score, temperature
@@ -218,8 +219,10 @@ class Search:
             candidates, weights = [candidates[number] for number in order], weights[order]
             T = self._temperature(candidates, weights) if self._tempered else 1.0
             skill = left_out_skill(*self._left_out(candidates), weights, T)
+            scales = [candidate.state.estimates.squared_scale for candidate in candidates]
+            residuals = left_out_residuals(*self._left_out(candidates), scales, weights)
             members = [_member(candidate) for candidate in candidates]
-        return Ensemble(members, weights, self._problem.loss, T, skill)
+        return Ensemble(members, weights, self._problem.loss, T, skill, residuals)
 
     def _left_out(self, candidates: list[Candidate]) -> tuple[Objective, Loss, list[LeftOut | None], list[float]]:
         """Return what candidates predict of left-out samples, and the loss of the best to judge them by."""

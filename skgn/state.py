@@ -87,7 +87,7 @@ class State:
     def noise_variance(self) -> Tensor | None:
         """Variance of the noise of each output (k,); None for log losses, and before it is known."""
         scale = self.estimates.squared_scale
-        return None if scale is None else scale * self.objective.data_loss.variance_factor
+        return None if scale is None else scale * scale.new_tensor(self.objective.data_loss.variance_factor)
 
     def after(self, step: Step) -> State:
         """The state at the weights of a step, where training has not yet arrived."""

@@ -78,6 +78,14 @@ class LogTargetScaler:
         noise = mean if self.counts else noise_variance * mean**2
         return noise + output_variance * mean**2
 
+    def slope(self, mean: Any) -> Any:
+        """Derivative of the mean by the output."""
+        return mean
+
+    def targets_of(self, Z: np.ndarray) -> np.ndarray:
+        """Targets in their own units, of those of the network."""
+        return Z if self.counts else np.exp(Z) * self.scale
+
     def inverse_transform(self, mean: Any) -> Any:
         """The means as they are, as they have the units of the target."""
         return mean

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import log_expit, log_softmax
+from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.utils import check_array
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 from sklearn.utils.validation import column_or_1d
 
 from . import losses, robust_losses
 from .losses import LogLoss, Loss, SoftmaxLoss
-from .mixture import mixture_log_probability, predictive_mean, predictive_variance
+from .mixture import epistemic_variance, mixture_log_probability, predictive_mean, predictive_variance
 from .posterior import Posterior
 from .preprocessing import TargetScaler
 from .target_scalers import LogTargetScaler, RobustTargetScaler, TargetScaling
@@ -32,6 +32,9 @@ LOSSES: dict[str, type[Loss]] = {loss.name: loss for loss in (*losses.REGRESSION
 
 #: The parameter ``class_weight`` of a classifier.
 ClassWeight = str | Mapping[Any, float] | None
+
+#: Quantiles are the same up to this.
+_SAME_LEVEL = 1e-9
 
 #: What models of version 0.1.0.dev0 call these classes.
 LogTarget, RobustTarget = LogTargetScaler, RobustTargetScaler
@@ -95,32 +98,45 @@ class Target(ABC):
 class RegressionTarget(Target):
     """Numbers y (n,), or (n, k) if ``ndim`` is 2, under a loss by its name.
 
-    ``quantile`` is that of ``loss="quantile"``. The scaler changes nothing before :meth:`with_scaler`.
+    ``quantile`` is that of ``loss="quantile"``, or there are several, in increasing order. Then each column of y is
+    encoded once for each quantile, the columns for the first one before those for the second. The scaler changes
+    nothing before :meth:`with_scaler`.
     """
 
     loss: str
-    quantile: float
+    quantile: float | tuple[float, ...]
     ndim: int
     n_columns: int
     scaler: TargetScaling
 
     @classmethod
-    def of(cls, y: np.ndarray, loss: str, quantile: float) -> RegressionTarget:
+    def of(cls, y: np.ndarray, loss: str, quantile: float | tuple[float, ...]) -> RegressionTarget:
         """Learn the shape of y."""
         k = 1 if y.ndim == 1 else y.shape[1]
         return cls(loss, quantile, y.ndim, k, TargetScaler.identity(k))
 
-    def under(self, loss: str, quantile: float) -> RegressionTarget:
+    def under(self, loss: str, quantile: float | tuple[float, ...]) -> RegressionTarget:
         """Return the same target under another loss, whose outputs must be of the same kind."""
         if LOSSES[loss].target_kind != self.scaler.kind:
             raise ValueError(
                 f"loss={loss!r} has outputs of another kind than the loss that was trained before; begin with fit."
             )
-        return replace(self, loss=loss, quantile=quantile)
+        under = replace(self, loss=loss, quantile=quantile)
+        if under.n_outputs != self.n_outputs:
+            raise ValueError(
+                f"quantile={quantile!r} needs {under.n_outputs} outputs, but the networks that were trained before "
+                f"have {self.n_outputs}; begin with fit."
+            )
+        return under
+
+    @property
+    def levels(self) -> tuple[float, ...] | None:
+        """The quantiles that outputs predict, if there are several for each column of y."""
+        return self.quantile if self.loss_class.predicts_quantiles and isinstance(self.quantile, tuple) else None
 
     @property
     def n_outputs(self) -> int:
-        return self.n_columns
+        return self.n_columns * len(self.levels or (0,))
 
     @property
     def encoder_type(self) -> str | None:
@@ -138,7 +154,11 @@ class RegressionTarget(Target):
             raise ValueError(f"y has shape {y.shape}; it must have {self.n_columns} column(s) as in training.")
         Y: np.ndarray = y.reshape(len(y), -1)
         self.loss_class.check_support(Y)
-        return Y
+        return Y if self.levels is None else np.tile(Y, (1, len(self.levels)))
+
+    def weigh(self, Y: np.ndarray, weight: np.ndarray, totals: np.ndarray | None = None) -> np.ndarray:
+        """Divide the weights by the number of quantiles, so that each observation counts once in all of them."""
+        return weight if self.levels is None else weight / len(self.levels)
 
     def with_scaler(self, fit_scaler: Callable[[type[Loss]], TargetScaling]) -> RegressionTarget:
         return replace(self, scaler=fit_scaler(self.loss_class))
@@ -147,7 +167,8 @@ class RegressionTarget(Target):
         return self.scaler.transform(Y)
 
     def training_loss(self) -> Loss:
-        return self.loss_class.for_scaler(self.scaler, self.quantile)
+        each = self.quantile if isinstance(self.quantile, float) else np.repeat(self.quantile, self.n_columns)
+        return self.loss_class.for_scaler(self.scaler, each)
 
     def likelihood(self, posterior: Posterior | None) -> Loss:
         loss = self.training_loss()
@@ -157,15 +178,25 @@ class RegressionTarget(Target):
 
     def noise_std(self, posterior: Posterior | None) -> float | np.ndarray:
         """Standard deviation of the noise by a member's posterior, in the units of y; nan if it is unknown."""
-        variance = np.full(self.n_columns, np.nan)
+        variance = np.full(self.n_outputs, np.nan)
         if posterior is not None and self.loss_class.has_scale:
             variance = posterior.noise_variance
-        noise = self.scaler.rescale(np.sqrt(variance))
-        return float(noise[0]) if self.ndim == 1 else noise
+        noise = self.in_shape_of_y(self.scaler.rescale(np.sqrt(variance))[None])[0]
+        return noise if np.ndim(noise) else float(noise)
+
+    def squared_scale(self, posterior: Posterior) -> np.ndarray:
+        """Squared scale of the noise by a member's posterior, in the units of the network."""
+        loss = self.training_loss()
+        return posterior.noise_variance / loss.variance_factor if loss.has_scale else posterior.noise_variance
 
     def mean(self, outputs: Iterable[np.ndarray], weights: np.ndarray) -> np.ndarray:
-        """Predicted mean in the shape of y, for outputs (n, k) of each member."""
-        return self._in_shape_of_y(predictive_mean(self.scaler, outputs, weights))
+        """Predicted mean in the shape of y, for outputs (n, k) of each member.
+
+        Several quantiles are (n, q) or (n, q, n_columns). Sorted, they never cross, and are closer to the true ones
+        (Chernozhukov, Fernandez-Val and Galichon, Quantile and probability curves without crossing, Econometrica 2010).
+        """
+        mean = self.in_shape_of_y(predictive_mean(self.scaler, outputs, weights))
+        return mean if self.levels is None else np.sort(mean, axis=1)
 
     def std(
         self,
@@ -179,10 +210,37 @@ class RegressionTarget(Target):
         Each member has outputs and their variances (n, k), and the variance of its noise (k,).
         """
         std = np.sqrt(predictive_variance(self.scaler, outputs, variances, noise, weights))
-        return self._in_shape_of_y(self.scaler.rescale(std))
+        return self.in_shape_of_y(self.scaler.rescale(std))
 
-    def _in_shape_of_y(self, values: np.ndarray) -> np.ndarray:
-        return values[:, 0] if self.ndim == 1 else values
+    def epistemic_std(
+        self, outputs: Iterable[np.ndarray], variances: Iterable[np.ndarray], weights: np.ndarray
+    ) -> np.ndarray:
+        """Standard deviation of the predicted mean in the shape of y, for outputs (n, k) and their variances."""
+        std = np.sqrt(epistemic_variance(self.scaler, outputs, variances, weights))
+        return self.in_shape_of_y(self.scaler.rescale(std))
+
+    def in_units_of_y(self, Z: np.ndarray) -> np.ndarray:
+        """Several targets (q, n, k) of the network for each row as values of y, (n, q) or (n, q, k)."""
+        values = np.moveaxis(self.scaler.targets_of(Z), 0, 1)
+        return values[..., 0] if self.ndim == 1 else values
+
+    def positions(self, levels: np.ndarray) -> list[int]:
+        """Find the given quantiles among those that the networks predict."""
+        known = np.atleast_1d(self.quantile)
+        apart = np.abs(known - levels[:, None])
+        if not (apart.min(axis=1) < _SAME_LEVEL).all():
+            both = np.union1d(known.round(9), levels.round(9)).tolist()
+            raise ValueError(
+                f"loss='quantile' was fitted with quantile={self.quantile}, and predicts no other; got "
+                f"{levels.round(9).tolist()}: fit with quantile={both}."
+            )
+        return apart.argmin(axis=1).tolist()
+
+    def in_shape_of_y(self, values: np.ndarray) -> np.ndarray:
+        """Values (n, n_outputs) in the shape of y, with the quantiles as an axis before its columns."""
+        if self.levels is not None:
+            values = values.reshape(len(values), len(self.levels), self.n_columns)
+        return values[..., 0] if self.ndim == 1 else values
 
 
 @dataclass(frozen=True)
@@ -304,6 +362,15 @@ class ClassificationTarget(Target):
         if negative is None or self.multilabel:
             return positive
         return np.zeros_like(positive) if len(self.classes) == 1 else np.hstack([negative, positive])
+
+    def probabilities(self, f: np.ndarray) -> np.ndarray:
+        """Probabilities (n, n_classes, draws) for draws of outputs (n, k, draws); of labels (n, k, 2, draws)."""
+        if self.is_multiclass:
+            return softmax(f, axis=1)
+        both = expit(np.stack([-f, f], axis=2))
+        if self.multilabel:
+            return both
+        return np.ones_like(f) if len(self.classes) == 1 else both[:, 0]
 
     def scores(self, outputs: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Log odds, or of more than two classes log probabilities, of the same mean probabilities."""

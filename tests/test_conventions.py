@@ -158,7 +158,7 @@ def _effective(n_jobs):
 def test_metadata_can_be_requested():
     fit = {"sample_weight", "X_val", "y_val", "sample_weight_val"}
     expected = {
-        GNRegressor: {"fit": fit, "partial_fit": {"sample_weight"}, "predict": {"return_std"}},
+        GNRegressor: {"fit": fit, "partial_fit": {"sample_weight"}, "predict": {"return_std", "return_cov"}},
         GNClassifier: {"fit": fit, "partial_fit": {"classes", "sample_weight"}},
     }
     with sklearn.config_context(enable_metadata_routing=True):

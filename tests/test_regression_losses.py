@@ -304,7 +304,7 @@ def test_bad_targets_and_parameters_are_refused_and_an_earlier_fit_is_kept(param
     ("loss", "message", "name"),
     [
         ("cauchy", "Cauchy noise has no variance", "Cauchy"),
-        ("quantile", "fit two quantiles", "asymmetric Laplace"),
+        ("quantile", "fit several, such as", "asymmetric Laplace"),
     ],
 )
 def test_there_is_no_standard_deviation_without_a_mean(loss, message, name):

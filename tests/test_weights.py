@@ -22,7 +22,7 @@ from skgn.leave_one_out import LeftOut, log_likelihood
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.mixture import equal_weights, mixture_log_probability, mixture_mean
 from skgn.persistence import SKOPS_TRUSTED
-from skgn.regressor import posteriors
+from skgn.predictions import posteriors
 from skgn.relevance import feature_sensitivity
 
 # Few iterations, so that the members differ.

@@ -169,6 +169,9 @@ class DistributedObjective(Objective):
         (at,) = args
         return self._shards.map(self._task(function, at.w))
 
+    def gather(self, function: Callable[..., Any], *args: Shards) -> None:
+        return None
+
     def evaluate(self, w: Tensor) -> Evaluation:
         return Evaluation(w, w.new_empty(0, self.network.n_outputs), self._mean_loss_at(w), [])
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from ..predictions import checked_levels, interval_levels, posteriors
 from ..preprocessing import TargetScaler
-from ..regressor import GNRegressor, posteriors
+from ..regressor import GNRegressor
 from ..targets import LOSSES
 from .estimator import CLIENT, DaskGN, with_client
 
@@ -92,7 +93,8 @@ class DaskGNRegressor(DaskGN, GNRegressor):
         check_is_fitted(self)
         return () if self._target.ndim == 1 else (self.n_outputs_,)
 
-    def predict(self, X: Any, return_std: bool = False) -> Any:
+    # Rows of different blocks are never in one place, which a covariance would need.
+    def predict(self, X: Any, return_std: bool = False) -> Any:  # type: ignore[override]
         """Predict the mean of the target and, if asked, the standard deviation of a new observation.
 
         Parameters
@@ -115,6 +117,59 @@ class DaskGNRegressor(DaskGN, GNRegressor):
         posteriors(self)
         both = self._map("predict", X, (*width, 2), return_std=True)
         return both[..., 0], both[..., 1]
+
+    def predict_quantiles(self, X: Any, quantiles: Any) -> Any:
+        """Predict quantiles of new observations.
+
+        Parameters
+        ----------
+        X : dask array or dataframe of shape (n_samples, n_features)
+        quantiles : float or array-like of shape (n_quantiles,)
+            As in :meth:`skgn.GNRegressor.predict_quantiles`.
+
+        Returns
+        -------
+        y_quantiles : dask array of shape (n_samples, n_quantiles) or (n_samples, n_quantiles, n_outputs)
+        """
+        width = self._y_width
+        levels = checked_levels(quantiles)
+        posteriors(self, "predict_quantiles")
+        return self._map("predict_quantiles", X, (len(levels), *width), quantiles=levels)
+
+    def predict_interval(self, X: Any, coverage: float = 0.9) -> Any:  # type: ignore[override]
+        """Predict central intervals of new observations; they cannot be calibrated.
+
+        Parameters
+        ----------
+        X : dask array or dataframe of shape (n_samples, n_features)
+        coverage : float in (0, 1), default=0.9
+            Probability that a new observation lies in its interval.
+
+        Returns
+        -------
+        y_interval : dask array of shape (n_samples, 2) or (n_samples, 2, n_outputs)
+        """
+        return self.predict_quantiles(X, interval_levels(coverage))
+
+    def epistemic_std(self, X: Any) -> Any:
+        """Predict the standard deviation of the predicted mean, without the noise.
+
+        Parameters
+        ----------
+        X : dask array or dataframe of shape (n_samples, n_features)
+
+        Returns
+        -------
+        std : dask array of the shape of the predictions
+        """
+        width = self._y_width
+        posteriors(self, "epistemic_std")
+        return self._map("epistemic_std", X, width)
+
+    @property
+    def sample_y(self) -> Any:
+        """Raise an AttributeError: a sample is one function of all rows."""
+        raise AttributeError(f"{type(self).__name__} has no sample_y; that of to_local() draws for rows in memory.")
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Coefficient of determination of the prediction, the mean over the outputs.

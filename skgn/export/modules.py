@@ -22,7 +22,8 @@ from ..estimator import BaseGN, fitted_likelihood, table_and_target
 from ..jacobian import Factors
 from ..mixture import mixture_mean, predictive_mean, predictive_variance, voters
 from ..posterior import Posterior, output_variance
-from ..regressor import GNRegressor, posteriors
+from ..predictions import posteriors
+from ..regressor import GNRegressor
 from ..targets import ClassificationTarget, RegressionTarget
 from .inputs import Encoder, make_scaling
 

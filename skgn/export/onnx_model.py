@@ -21,7 +21,8 @@ import numpy as np
 import torch
 
 from ..classifier import GNClassifier
-from ..regressor import GNRegressor, posteriors
+from ..predictions import posteriors
+from ..regressor import GNRegressor
 from .modules import ClassifierModule, RegressorModule, check_exportable, to_torch
 
 __all__ = ["to_onnx"]

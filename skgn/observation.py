@@ -1,0 +1,184 @@
+"""Distributions of a new observation: noise around an output that is itself known up to a variance only.
+
+An output is normal, with mean f and variance v. The noise has the squared scale s2, one number for each output or for
+each row and output. All arguments broadcast. Each distribution is one on the real line: that of values as they are, of
+the logarithms of positive targets, and of log(1 + c) for counts c. A mixture of them is inverted there.
+
+Noise and uncertainty of the output are integrated by quadrature where no closed form is known. Sums over noise and
+output have the smoother integrand where the narrower of the two is the variable: few nodes give four digits.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import gammainc, gammaincinv, ndtr, polygamma
+from scipy.stats import chi2
+
+__all__ = [
+    "CountObservation",
+    "LogGammaObservation",
+    "Moments",
+    "NormalObservation",
+    "Observation",
+    "StudentTObservation",
+]
+
+#: Nodes and weights of the Gauss-Hermite rules for a normal variable. The first is for uncertain outputs. The second is
+#: for noise whose variance is less than a part of that uncertainty.
+_OUTPUT_RULE, _NOISE_RULE = (np.polynomial.hermite_e.hermegauss(n) for n in (16, 8))
+_NARROWER = 0.5
+
+#: Step of the trapezoidal rule for the logarithm of a chi-squared variable, and the probability that it leaves out.
+_STEP, _LEFT_OUT = 0.4, 1e-9
+
+#: Poisson distributions with a larger mean are normal ones to six digits; generators do not draw from the largest.
+_LARGE_MEAN = 1e12
+
+
+class Moments(NamedTuple):
+    """Where a distribution on the line is, and the square of how wide it is: arrays (n, k)."""
+
+    location: np.ndarray
+    spread2: np.ndarray
+
+
+class Observation(ABC):
+    """Distribution of the network's target of a new observation, on the real line."""
+
+    #: Whether the targets are whole numbers.
+    discrete = False
+
+    def on_line(self, Y: np.ndarray) -> np.ndarray:
+        """Map targets of the network to the line."""
+        return Y
+
+    def off_line(self, z: np.ndarray) -> np.ndarray:
+        """Map points of the line to the least target that is not below them."""
+        return z
+
+    def within(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Map intervals on the line to the least and the greatest target in them, (2, ...)."""
+        return np.stack([low, high])
+
+    def moments(self, f: np.ndarray, v: np.ndarray, s2: np.ndarray) -> Moments:
+        """Location and squared width on the line; of normal noise, mean and variance."""
+        return Moments(f, v + s2)
+
+    @abstractmethod
+    def cdf(self, z: np.ndarray, f: np.ndarray, v: np.ndarray, s2: np.ndarray) -> np.ndarray:
+        """Probability that the observation is at most z on the line."""
+
+    @abstractmethod
+    def sample(self, f: np.ndarray, s2: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
+        """Draw targets of the network for outputs that are known."""
+
+
+class NormalObservation(Observation):
+    """Normal noise: the sum of two normal variables."""
+
+    def cdf(self, z: np.ndarray, f: np.ndarray, v: np.ndarray, s2: np.ndarray) -> np.ndarray:
+        return ndtr((z - f) / np.sqrt(v + s2))
+
+    def sample(self, f: np.ndarray, s2: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
+        return f + np.sqrt(s2) * rng.standard_normal(f.shape)
+
+
+class StudentTObservation(Observation):
+    """Student-t noise: normal noise whose variance is ``nu / x`` times s2, where x has a chi-squared distribution.
+
+    Around an uncertain output it is the same mixture of wider normal distributions. The trapezoidal rule for log x is
+    exact to eight digits, tails included.
+
+    Parameters
+    ----------
+    degrees_of_freedom : float
+        nu; 1 is the Cauchy distribution.
+    """
+
+    def __init__(self, degrees_of_freedom: float) -> None:
+        self._nu = degrees_of_freedom
+
+    @cached_property
+    def _mixture(self) -> tuple[np.ndarray, np.ndarray]:
+        """Factors on s2, and their probabilities."""
+        x = chi2(self._nu)
+        log_x = np.arange(np.log(x.ppf(_LEFT_OUT)), np.log(x.isf(_LEFT_OUT)) + _STEP, _STEP)
+        density = np.exp(x.logpdf(np.exp(log_x)) + log_x)
+        return self._nu * np.exp(-log_x), density / density.sum()
+
+    def moments(self, f: np.ndarray, v: np.ndarray, s2: np.ndarray) -> Moments:
+        return Moments(f, v + s2 * (self._nu / (self._nu - 2) if self._nu > 2 else 1.0))
+
+    def cdf(self, z: np.ndarray, f: np.ndarray, v: np.ndarray, s2: np.ndarray) -> np.ndarray:
+        return sum(p * ndtr((z - f) / np.sqrt(v + s2 * factor)) for factor, p in zip(*self._mixture, strict=True))
+
+    def sample(self, f: np.ndarray, s2: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
+        return f + np.sqrt(s2) * rng.standard_t(self._nu, f.shape)
+
+
+def _log_gamma_cdf(x: np.ndarray, a: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Probability that log G + sqrt(v) T is at most x, for G of a gamma distribution of shape a, and normal T."""
+    x, a, v = np.broadcast_arrays(x, a, v)
+    out, deviation = np.zeros(x.shape), np.sqrt(v)
+    noise = polygamma(1, a) < _NARROWER * v
+    output = ~noise
+    # Exponentials that overflow belong to probability 1, gammas that underflow to a logarithm of minus infinity.
+    with np.errstate(over="ignore", divide="ignore"):
+        for t, p in zip(*_OUTPUT_RULE, strict=True):
+            out[output] += p * gammainc(a[output], np.exp(x[output] - deviation[output] * t))
+        for t, p in zip(*_NOISE_RULE, strict=True):
+            out[noise] += p * ndtr((x[noise] - np.log(gammaincinv(a[noise], ndtr(t)))) / deviation[noise])
+    return out / np.sqrt(2 * np.pi)
+
+
+class LogGammaObservation(Observation):
+    """The logarithm of a gamma variable of mean exp(f) and squared coefficient of variation s2."""
+
+    def cdf(self, z: np.ndarray, f: np.ndarray, v: np.ndarray, s2: np.ndarray) -> np.ndarray:
+        return _log_gamma_cdf(z - f - np.log(s2), 1 / s2, v)
+
+    def sample(self, f: np.ndarray, s2: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
+        shape = np.broadcast_to(1 / s2, f.shape)
+        # A gamma of shape a is one of shape a + 1 times U^(1 / a). Of small shapes its logarithm does not underflow.
+        log_gamma = np.log(rng.standard_gamma(shape + 1)) + np.log1p(-rng.random_sample(f.shape)) / shape
+        return f + log_gamma - np.log(shape)
+
+
+class CountObservation(Observation):
+    """Poisson counts of mean exp(f), as log(1 + c).
+
+    A count is at most c where a gamma variable of shape c + 1 is above the mean: that is the distribution function also
+    between the whole numbers.
+    """
+
+    discrete = True
+
+    def on_line(self, Y: np.ndarray) -> np.ndarray:
+        return np.log1p(Y)
+
+    def off_line(self, z: np.ndarray) -> np.ndarray:
+        # A root may be above a whole number by its rounding error.
+        return np.maximum(np.ceil(np.expm1(z) * (1 - 1e-9) - 1e-9), 0.0) + 0.0
+
+    def within(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        ends = self.off_line(low), np.floor(np.expm1(high) * (1 + 1e-9) + 1e-9)
+        # Between two neighbours there is none: these are taken.
+        return np.sort(np.maximum(np.stack(ends), 0.0), axis=0)
+
+    def moments(self, f: np.ndarray, v: np.ndarray, s2: np.ndarray) -> Moments:
+        mean = np.exp(f)
+        # Derivative of log(1 + c) at the mean, which is at most 1 / mean.
+        slope = 1 / (1 + mean)
+        return Moments(np.log1p(mean), slope * mean * slope + v * (slope * mean) ** 2)
+
+    def cdf(self, z: np.ndarray, f: np.ndarray, v: np.ndarray, s2: np.ndarray) -> np.ndarray:
+        return 1 - _log_gamma_cdf(f, np.exp(z), v)
+
+    def sample(self, f: np.ndarray, s2: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
+        mean = np.exp(f)
+        counts = rng.poisson(np.minimum(mean, _LARGE_MEAN)).astype(np.float64)
+        return np.where(mean <= _LARGE_MEAN, counts, np.rint(mean + np.sqrt(mean) * rng.standard_normal(mean.shape)))

@@ -1,0 +1,353 @@
+"""What `GNRegressor` predicts: means, and the distribution of new observations around them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any, Literal, overload
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils.validation import check_is_fitted
+
+from .backend import available_memory, gigabytes, linear_algebra_device, resolve_device
+from .estimator import BaseGN, known_posteriors
+from .mixture import epistemic_covariance, mixture_mean, voters
+from .posterior import Posterior, outputs_of_draws
+from .predictive import Predictive
+from .targets import RegressionTarget
+
+__all__ = ["Predictions", "checked_levels", "interval_levels", "posteriors"]
+
+
+class _Pair(tuple[np.ndarray, np.ndarray]):
+    """Means, and their standard deviations or covariances.
+
+    Estimators around a regressor that expect an array say at least what to do.
+    """
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"predict gives a pair with return_std=True or return_cov=True, which has no {name!r}. An estimator around "
+            "the regressor, such as TransformedTargetRegressor, cannot pass it on. Call predict of the regressor "
+            "within, such as model.regressor_: the result is in its units. Quantiles, by its predict_quantiles, may be "
+            "transformed back."
+        )
+
+
+class Predictions(RegressorMixin, BaseGN):
+    """Prediction methods of a regressor."""
+
+    _target: RegressionTarget
+
+    @overload
+    def predict(self, X: Any, return_std: Literal[False] = False, return_cov: Literal[False] = False) -> np.ndarray: ...
+    @overload
+    def predict(
+        self, X: Any, return_std: Literal[True], return_cov: Literal[False] = False
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+    @overload
+    def predict(
+        self, X: Any, return_std: Literal[False] = False, *, return_cov: Literal[True]
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+    @overload
+    def predict(
+        self, X: Any, return_std: bool, return_cov: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]: ...
+    def predict(
+        self, X: Any, return_std: bool = False, return_cov: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Predict the mean of the target and, if asked, the standard deviation of a new observation.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        return_std : bool, default=False
+            The standard deviation contains the noise, the uncertainty of the weights (Laplace approximation) and the
+            spread of the members. With ``loss="huber"`` it is that of an observation that is no outlier. With "poisson"
+            and "gamma" the noise is that of these distributions around the predicted mean.
+        return_cov : bool, default=False
+            Covariance of new observations at all rows of X, whose diagonal is the square of the standard deviation.
+
+        Returns
+        -------
+        y_mean : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            In the units of y and the float type of X. The centre of the noise with the losses "student_t", "huber" and
+            "cauchy", and the quantile with "quantile". Several quantiles have the shape (n_samples, n_quantiles) or
+            (n_samples, n_quantiles, n_outputs).
+        y_std : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Only with ``return_std=True``.
+        y_cov : ndarray of shape (n_samples, n_samples) or (n_samples, n_samples, n_outputs)
+            Only with ``return_cov=True``.
+
+        Raises
+        ------
+        ValueError
+            If ``return_std=True`` or ``return_cov=True`` and the loss is "cauchy" (whose noise has no variance) or
+            "quantile" (which is no mean), or the fit left the weights undetermined (``l2_regularization=0`` and fewer
+            informative samples than weights), or was without a factorisation of all rows (``solver_`` "cg", batches
+            with ``solver_`` "dual"). Also if the covariance does not fit in memory.
+        RuntimeError
+            If both are asked for, as :class:`~sklearn.gaussian_process.GaussianProcessRegressor` has it.
+        """
+        if return_std and return_cov:
+            raise RuntimeError("At most one of return_std or return_cov can be requested.")
+        scaled, dtype = self._scale_inputs(X)
+        asked = "return_std=True" if return_std else "return_cov=True"
+        known = posteriors(self, asked) if return_std or return_cov else []
+        outputs, weights = self._outputs(scaled)
+        y_mean = self._target.mean(outputs, weights).astype(dtype, copy=False)
+        if not known:
+            return y_mean
+        noise = [posterior.noise_variance for posterior in known]
+        if return_cov:
+            return _Pair((y_mean, self._covariance(scaled, outputs, known, noise, weights).astype(dtype, copy=False)))
+        std = self._target.std(outputs, self._variances(scaled, known), noise, weights)
+        return _Pair((y_mean, std.astype(dtype, copy=False)))
+
+    def predict_quantiles(self, X: Any, quantiles: Any) -> np.ndarray:
+        """Predict quantiles of new observations.
+
+        Their distribution is the mixture of those of the members, weighted by ``weights_``. Each contains the noise and
+        the uncertainty of the weights (Laplace approximation), as the standard deviation of :meth:`predict` does. A
+        quantile is exact for this mixture, without normal approximation. With ``loss="huber"`` it is that of
+        observations that are no outliers.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        quantiles : float or array-like of shape (n_quantiles,)
+            Probabilities between 0 and 1 that the observation is not above the prediction. A number counts as a list of
+            one. With ``loss="quantile"`` they must be among those of the fit.
+
+        Returns
+        -------
+        y_quantiles : ndarray of shape (n_samples, n_quantiles) or (n_samples, n_quantiles, n_outputs)
+            In the units of y and the float type of X, in the order of ``quantiles``. With ``loss="poisson"`` they are
+            whole numbers and not negative, with "gamma" they are positive.
+
+        Raises
+        ------
+        ValueError
+            If ``quantiles`` are no such numbers, or the loss is "quantile" and was not fitted with them. Also where
+            :meth:`predict` has no standard deviation, but for the loss "cauchy".
+        """
+        levels = checked_levels(quantiles)
+        scaled, dtype = self._scale_inputs(X)
+        if self._target.loss_class.predicts_quantiles:
+            values = self._fitted_quantiles(scaled, levels)
+        else:
+            predictive = self._predictive(scaled, "predict_quantiles")
+            values = self._target.in_units_of_y(predictive.quantiles(levels))
+        return values.astype(dtype, copy=False)
+
+    def predict_interval(self, X: Any, coverage: float = 0.9, calibrate: bool = False) -> np.ndarray:
+        """Predict central intervals of new observations.
+
+        Below the lower end and above the upper end lies the same part of the distribution.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        coverage : float in (0, 1), default=0.9
+            Probability that a new observation lies in its interval, ends included.
+        calibrate : bool, default=False
+            False takes the quantiles of :meth:`predict_quantiles`, which are right if the noise is as the loss says.
+            True takes the residuals of the training rows, each predicted without itself, in units of their predicted
+            widths (the jackknife). It asks less of the noise, which may have any distribution: new rows that are
+            exchangeable with those of the training are covered as promised, in the mean over all rows, if no single row
+            moves the predictions much. Where it does, coverage is lower by at most twice the square root of the
+            probability of that [1]_.
+
+        Returns
+        -------
+        y_interval : ndarray of shape (n_samples, 2) or (n_samples, 2, n_outputs)
+            Lower and upper ends, in the units of y and the float type of X.
+
+        Raises
+        ------
+        ValueError
+            If ``coverage`` is no such number, and where :meth:`predict_quantiles` has no quantiles. With
+            ``calibrate=True`` also if the loss is "quantile", or the fit knows no residuals of left-out rows
+            (``left_out_score_`` is nan) or too few for this coverage.
+
+        References
+        ----------
+        .. [1] R. F. Barber, E. J. Candes, A. Ramdas and R. J. Tibshirani, "Predictive inference with the jackknife+",
+           Annals of Statistics 49, 2021.
+        """
+        levels = interval_levels(coverage)
+        check_is_fitted(self)
+        if not calibrate:
+            return self.predict_quantiles(X, levels)
+        if self._target.loss_class.predicts_quantiles:
+            raise ValueError(
+                "calibrate=True has no meaning for loss='quantile': its kinks leave no curvature that would tell what "
+                "is predicted of a left-out row. Take the intervals as fitted, or those of another loss."
+            )
+        if self._residuals is None:
+            raise ValueError(
+                "calibrate=True needs residuals of left-out rows, which this fit does not know: fit with "
+                "l2_regularization='evidence' and several members, and neither on dask nor by partial_fit."
+            )
+        low, high = (self._residuals.beyond(levels[0], upper) for upper in (False, True))
+        scaled, dtype = self._scale_inputs(X)
+        predictive = self._predictive(scaled, "calibrate=True")
+        location, spread2 = predictive.moments()
+        ends = location + np.sqrt(spread2) * np.stack([low, high])[:, None]
+        return self._target.in_units_of_y(predictive.observation.within(*ends)).astype(dtype, copy=False)
+
+    def sample_y(self, X: Any, n_samples: int = 1, random_state: int | np.random.RandomState | None = 0) -> np.ndarray:
+        """Draw new observations.
+
+        Each sample is one function: a member drawn by ``weights_`` with weights drawn from their posterior, as a linear
+        model around the trained ones. The noise of each row is independent.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples_X, n_features)
+        n_samples : int, default=1
+            Number of samples.
+        random_state : int, RandomState instance or None, default=0
+            An int makes the samples reproducible.
+
+        Returns
+        -------
+        y_samples : ndarray of shape (n_samples_X, n_samples) or (n_samples_X, n_outputs, n_samples)
+            In the units of y and the float type of X.
+
+        Raises
+        ------
+        ValueError
+            If the loss is "quantile", and where :meth:`predict_quantiles` has no quantiles.
+        """
+        check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        rng = check_random_state(random_state)
+        scaled, dtype = self._scale_inputs(X)
+        predictive, known = self._predictive(scaled, "sample_y"), posteriors(self, "sample_y", of_mean=False)
+        members, weights = voters(self.estimators_, self.weights_)
+        drawn = rng.choice(len(members), size=int(n_samples), p=weights / weights.sum())
+        Z = np.empty((len(drawn), *predictive.outputs[0].shape))
+        for number in np.unique(drawn):
+            member, posterior, samples = members[number], known[number], np.flatnonzero(drawn == number)
+            draws = posterior.draw(member.network, member.weights, member.total_weight, len(samples), rng)
+            apart = outputs_of_draws(member.network, member.weights, draws, scaled[member.scaling])
+            f = predictive.outputs[number] + np.moveaxis(apart, 2, 0)
+            Z[samples] = predictive.observation.sample(f, predictive.squared_scales[number], rng)
+        return np.moveaxis(self._target.in_units_of_y(Z), 1, -1).astype(dtype, copy=False)
+
+    def epistemic_std(self, X: Any) -> np.ndarray:
+        """Standard deviation of the predicted mean: the part of the uncertainty that more data would take away.
+
+        It contains the uncertainty of the weights (Laplace approximation) and the spread of the members, but no noise.
+        Active learning asks for observations where it is large.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        std : ndarray of the shape of the predictions
+            In the units of y and the float type of X.
+
+        Raises
+        ------
+        ValueError
+            Where :meth:`predict` has no standard deviation, but for the losses "cauchy" and "quantile".
+        """
+        scaled, dtype = self._scale_inputs(X)
+        known = posteriors(self, "epistemic_std", of_mean=False)
+        outputs, weights = self._outputs(scaled)
+        std = self._target.epistemic_std(outputs, self._variances(scaled, known), weights)
+        return std.astype(dtype, copy=False)
+
+    @property
+    def predicts_several_quantiles(self) -> bool:
+        """Whether each target has several predictions."""
+        return self._target.levels is not None
+
+    def _variances(self, scaled: dict[str, np.ndarray], known: Sequence[Posterior]) -> list[np.ndarray]:
+        """Variances (n, k) of the outputs of the members that count."""
+        members, device = voters(self.estimators_, self.weights_)[0], linear_algebra_device(resolve_device(self.device))
+        return [
+            posterior.variance(member.network, member.weights, scaled[member.scaling], device)
+            for member, posterior in zip(members, known, strict=True)
+        ]
+
+    def _covariance(
+        self,
+        scaled: dict[str, np.ndarray],
+        outputs: np.ndarray,
+        known: Sequence[Posterior],
+        noise: Sequence[np.ndarray],
+        weights: np.ndarray,
+    ) -> np.ndarray:
+        """Covariance (n, n) or (n, n, k) of new observations."""
+        scaler, (n, k) = self._target.scaler, outputs.shape[1:]
+        members, device = voters(self.estimators_, self.weights_)[0], linear_algebra_device(resolve_device(self.device))
+        # Kernel, product and result of a member beside those of the mixture.
+        need, available = 8.0 * n**2 * k * (2 * k + len(members) + 2), available_memory(device)
+        if need > available:
+            raise ValueError(
+                f"return_cov=True for {n} rows needs {gigabytes(need)}, but {gigabytes(available)} are available: "
+                "predict fewer rows at a time, or their standard deviations."
+            )
+        covariances = [
+            posterior.covariance(member.network, member.weights, scaled[member.scaling], device)
+            for member, posterior in zip(members, known, strict=True)
+        ]
+        covariance = epistemic_covariance(scaler, outputs, covariances, weights)
+        of_noise = [scaler.variance_of(scaler.mean_of(f), 0.0, each) for f, each in zip(outputs, noise, strict=True)]
+        diagonal = np.arange(n)
+        covariance[:, diagonal, diagonal] += np.broadcast_to(mixture_mean(of_noise, weights), (n, k)).T
+        unit = scaler.rescale(np.ones(k)) ** 2
+        covariance = np.moveaxis(covariance, 0, -1) * unit
+        return covariance[..., 0] if self._target.ndim == 1 else covariance
+
+    def _predictive(self, scaled: dict[str, np.ndarray], asked: str) -> Predictive:
+        """Distribution of new observations; a ValueError says why there is none."""
+        target = self._target
+        loss = target.training_loss()
+        observation = loss.observation()
+        if observation is None:
+            raise ValueError(f"{asked} has no meaning here: {loss.without_std}.")
+        known = posteriors(self, asked, of_mean=False)
+        given, weights = self._outputs(scaled)
+        outputs = [loss.of_observation(f) for f in given]
+        scales = [target.squared_scale(posterior) for posterior in known]
+        return Predictive(observation, outputs, self._variances(scaled, known), scales, weights)
+
+    def _fitted_quantiles(self, scaled: dict[str, np.ndarray], levels: np.ndarray) -> np.ndarray:
+        at = self._target.positions(levels)
+        predicted = self._target.mean(*self._outputs(scaled))
+        return predicted[:, None] if self._target.levels is None else predicted[:, at]
+
+
+def checked_levels(quantiles: Any) -> np.ndarray:
+    """Check quantiles and return them as an array (q,); a number is a list of one."""
+    levels = np.atleast_1d(np.asarray(quantiles, dtype=np.float64))
+    if levels.ndim != 1 or not len(levels) or not ((levels > 0) & (levels < 1)).all():
+        raise ValueError(f"quantiles must be numbers between 0 and 1, got {quantiles!r}.")
+    return levels
+
+
+def interval_levels(coverage: float) -> np.ndarray:
+    """Check the coverage of a central interval and return the quantiles that are its ends."""
+    if not isinstance(coverage, Real) or not 0 < coverage < 1:
+        raise ValueError(f"coverage must be a number between 0 and 1, got {coverage!r}.")
+    return np.array([0.5 - coverage / 2, 0.5 + coverage / 2])
+
+
+def posteriors(regressor: Predictions, asked: str = "return_std=True", of_mean: bool = True) -> list[Posterior]:
+    """Return the posteriors of the members that count; a ValueError says why, if one has none.
+
+    ``of_mean`` is whether the observation must have a variance around its mean, for what was ``asked``.
+    """
+    without_std = regressor._target.loss_class.without_std
+    if of_mean and without_std:
+        raise ValueError(f"{asked} has no meaning here: {without_std}.")
+    return known_posteriors(regressor, asked)

@@ -1,0 +1,125 @@
+"""Distributions of new observations against quadrature and scipy.stats, and mixtures of them against sampling."""
+
+import numpy as np
+import pytest
+from scipy import integrate, stats
+
+from skgn.observation import CountObservation, LogGammaObservation, NormalObservation, StudentTObservation
+from skgn.predictive import Predictive, increasing_roots
+
+#: Variances of the output beside noise of scale 1: none, about as much as the noise, and much more.
+VARIANCES = [0.0, 0.02, 0.7, 1.9, 2.1, 30.0]
+
+
+def convolved(cdf, at, v):
+    """Probability that a variable plus normal noise of variance v is at most ``at``, by SciPy's quadrature."""
+    if v == 0:
+        return cdf(at)
+    slope = np.sqrt(v)
+    return integrate.quad(lambda t: stats.norm.pdf(t) * cdf(at - slope * t), -9, 9, limit=500)[0]
+
+
+@pytest.mark.parametrize("v", VARIANCES)
+@pytest.mark.parametrize("nu", [1, 3, 8])
+def test_student_t_noise_around_an_uncertain_output(nu, v):
+    for z in (-40.0, -5.0, -1.0, 0.0, 2.0):
+        found = StudentTObservation(nu).cdf(np.array([z]), 0.0, v, 1.0)[0]
+        assert found == pytest.approx(convolved(stats.t(nu).cdf, z, v), abs=2e-7)
+
+
+@pytest.mark.parametrize("ratio", VARIANCES)
+@pytest.mark.parametrize("s2", [2.0, 0.5, 0.01])
+def test_gamma_noise_around_an_uncertain_logarithm(s2, ratio):
+    shape, v = 1 / s2, ratio * s2
+    noise = stats.gamma(shape, scale=s2)
+    for z in np.sqrt(v + s2) * np.array([-3.0, -1.0, 0.0, 1.0, 2.0]):
+        found = LogGammaObservation().cdf(np.array([z + 0.3]), 0.3, v, np.float64(s2))[0]
+        assert found == pytest.approx(convolved(lambda x: noise.cdf(np.exp(x)), z, v), abs=5e-4)
+
+
+@pytest.mark.parametrize("v", VARIANCES)
+@pytest.mark.parametrize("mean", [0.2, 5.0, 1e4])
+def test_counts_around_an_uncertain_logarithm(mean, v):
+    counts = np.unique(np.rint(mean * np.array([0.0, 0.5, 1.0, 1.5, 4.0])))
+    observation = CountObservation()
+    found = observation.cdf(observation.on_line(counts), np.log(mean), v, 0.0)
+    slope = np.sqrt(v)
+    for count, p in zip(counts, found, strict=True):
+        expected = integrate.quad(
+            lambda t, count=count: stats.norm.pdf(t) * stats.poisson(mean * np.exp(slope * t)).cdf(count),
+            *(-9, 9),
+            limit=500,
+            # Where the mean is the count.
+            points=[np.clip(np.log(max(count, 0.5) / mean) / slope, -8.9, 8.9)] if v else None,
+        )[0]
+        assert p == pytest.approx(expected, abs=2e-4)
+
+
+#: An observation, outputs, variances and squared scales of three members at two rows, and what draws one member's rows.
+MEMBERS = {
+    "normal": (NormalObservation(), 1.0),
+    "student_t": (StudentTObservation(8), 0.5),
+    "cauchy": (StudentTObservation(1), 0.1),
+    "gamma": (LogGammaObservation(), 0.3),
+    "poisson": (CountObservation(), 0.0),
+}
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+@pytest.mark.parametrize("by_row", [False, True], ids=["one scale", "a scale for each row"])
+def test_quantiles_of_a_mixture_are_those_of_its_samples(name, by_row):
+    observation, s2 = MEMBERS[name]
+    rng, n_draws = np.random.RandomState(0), 100_000
+    outputs = [np.array([[0.0], [1.0]]), np.array([[2.0], [1.1]]), np.array([[0.3], [-1.0]])]
+    variances = [np.array([[0.01], [2.0]]), np.array([[0.5], [0.1]]), np.array([[0.1], [0.1]])]
+    scales = [s2 * factor * (np.array([[1.0], [0.2]]) if by_row else np.ones(1)) for factor in (1.0, 0.5, 2.0)]
+    weights = np.array([0.5, 0.2, 0.3])
+    draws = []
+    for f, v, scale, weight in zip(outputs, variances, scales, weights, strict=True):
+        uncertain = f + np.sqrt(v) * rng.standard_normal((int(weight * n_draws), *f.shape))
+        draws.append(observation.sample(uncertain, scale, rng))
+    Y, levels = np.concatenate(draws), np.array([0.02, 0.3, 0.5, 0.9, 0.99])
+    mixture = Predictive(observation, outputs, variances, scales, weights)
+    found = mixture.quantiles(levels)
+    # So much of the sample lies at or below the quantiles, and so much is allowed below them.
+    at_most, below = (np.stack([side(Y, q).mean(axis=0) for q in found]) for side in (np.less_equal, np.less))
+    slack = 4 * np.sqrt(levels * (1 - levels) / n_draws)[:, None, None]
+    assert (at_most >= levels[:, None, None] - slack).all() and (below <= levels[:, None, None] + slack).all()
+    u = mixture.probabilities(Y[:: n_draws // 1000])
+    assert u.min() >= 0 and u.max() <= 1
+    assert observation.discrete or stats.kstest(u.ravel(), "uniform").pvalue > 1e-4
+
+
+def test_one_normal_member_has_the_quantiles_of_scipy():
+    f, v = np.array([[0.0, 5.0], [1e6, -3.0]]), np.array([[1.0, 0.0], [1e-8, 3.0]])
+    scales = np.array([2.0, 1e-6])
+    levels = np.array([1e-12, 0.05, 0.5, 0.95, 1 - 1e-9])
+    found = Predictive(NormalObservation(), [f], [v], [scales], np.ones(1)).quantiles(levels)
+    expected = stats.norm(f, np.sqrt(v + scales)).ppf(levels[:, None, None])
+    assert np.abs((found - expected) / np.sqrt(v + scales)).max() < 1e-7
+
+
+def test_quantiles_of_counts_without_uncertainty_are_those_of_the_poisson_distribution():
+    mean = np.array([0.001, 0.2, 1.0, 7.3, 400.0])[:, None]
+    levels = np.array([0.001, 0.05, 0.5, stats.poisson(1.0).cdf(2), 0.95, 0.999])
+    member = np.log(mean), np.zeros_like(mean), np.zeros(1)
+    found = Predictive(CountObservation(), *([each] for each in member), np.ones(1)).quantiles(levels)
+    np.testing.assert_array_equal(found, stats.poisson(mean).ppf(levels[:, None, None] * (1 - 1e-7)))
+
+
+def test_counts_of_huge_means_are_drawn():
+    rng = np.random.RandomState(0)
+    drawn = CountObservation().sample(np.full((1000, 1), np.log(1e20)), np.zeros(1), rng)
+    assert np.std(drawn) == pytest.approx(1e10, rel=0.1) and (drawn == np.rint(drawn)).all()
+
+
+def test_roots_of_any_increasing_functions():
+    roots = np.array([-1e8, -3.0, 0.0, 1e-3, 5e5])
+    for function in (
+        lambda x, i: x - roots[i],
+        lambda x, i: np.arctan(x - roots[i]) ** 3,
+        lambda x, i: np.sign(x - roots[i]),
+    ):
+        np.testing.assert_allclose(increasing_roots(function, np.zeros(5)), roots, rtol=1e-7, atol=2e-3)
+    with pytest.raises(RuntimeError, match="does not change its sign"):
+        increasing_roots(lambda x, i: np.full(len(x), np.nan), np.zeros(2))
