@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length
 
@@ -24,7 +23,7 @@ from .directions import lacking
 from .encoders import column_features
 from .ensemble import Member
 from .estimator import fitted_likelihood
-from .fitted import best_of_search, feature_names, fitted_network
+from .fitted import feature_names, fitted_network, rows_of_network
 from .memory import system_memory
 from .prior_groups import PriorKind
 from .probabilities import probability_findings
@@ -159,14 +158,13 @@ class _Case:
 
 
 def _case(estimator: Any, X: Any, y: Any, sample_weight: Any) -> _Case:
-    model, step = fitted_network(estimator), best_of_search(estimator)
+    model = fitted_network(estimator)
     if not isinstance(model, (GNRegressor, GNClassifier)):
         raise TypeError(f"diagnose takes a GNRegressor or a GNClassifier, got {type(model).__name__}.")
     if isinstance(model, GNRegressor) and model.predicts_several_quantiles:
         raise ValueError("diagnose cannot judge several quantiles together: pass a fit of one quantile, or of a mean.")
     names = feature_names(estimator)
-    while isinstance(step, Pipeline):
-        X, step = step[:-1].transform(X) if len(step) > 1 else X, step[-1]
+    X = rows_of_network(estimator, X)
     check_consistent_length(X, y, sample_weight)
     expected = np.asarray(model.predict(X)).shape
     regression = isinstance(model, GNRegressor)

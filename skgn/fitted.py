@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .estimator import BaseGN
 
-__all__ = ["best_of_search", "feature_names", "fitted_network"]
+__all__ = ["best_of_search", "feature_names", "fitted_network", "rows_of_network"]
 
 
 def best_of_search(estimator: Any) -> Any:
@@ -42,6 +42,14 @@ def fitted_network(estimator: Any) -> BaseGN:
         )
     check_is_fitted(network)
     return network
+
+
+def rows_of_network(estimator: Any, X: Any) -> Any:
+    """Return rows as the network in ``estimator`` takes them: what the steps of a pipeline before it make of X."""
+    step = best_of_search(estimator)
+    while isinstance(step, Pipeline):
+        X, step = step[:-1].transform(X) if len(step) > 1 else X, step[-1]
+    return X
 
 
 def feature_names(estimator: Any) -> list[str]:

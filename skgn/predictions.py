@@ -18,7 +18,7 @@ from .posterior import Posterior, outputs_of_draws
 from .predictive import Predictive
 from .targets import RegressionTarget
 
-__all__ = ["Predictions", "checked_levels", "interval_levels", "posteriors"]
+__all__ = ["Predictions", "checked_levels", "interval_levels", "observed_probabilities", "posteriors"]
 
 
 class _Pair(tuple[np.ndarray, np.ndarray]):
@@ -325,6 +325,18 @@ class Predictions(RegressorMixin, BaseGN):
         at = self._target.positions(levels)
         predicted = self._target.mean(*self._outputs(scaled))
         return predicted[:, None] if self._target.levels is None else predicted[:, at]
+
+
+def observed_probabilities(regressor: Predictions, X: Any, y: np.ndarray) -> np.ndarray:
+    """Predicted probabilities that observations are not above those that came true, in the shape of y.
+
+    Counts are taken as half below and half above themselves.
+    """
+    target = regressor._target
+    scaled, _ = regressor._scale_inputs(X)
+    predictive = regressor._predictive(scaled, "a predicted distribution")
+    Y = target.transform(target.encode(np.reshape(y, (-1, target.n_columns) if target.ndim == 2 else y.shape)))
+    return target.in_shape_of_y(predictive.probabilities(Y))
 
 
 def checked_levels(quantiles: Any) -> np.ndarray:

@@ -78,7 +78,7 @@ DRAW = {
     "ConvergenceDisplay": (4, lambda m, **kw: ConvergenceDisplay.from_estimator(m.fixed, **kw)),
     "SpectrumDisplay": (1, lambda m, **kw: SpectrumDisplay.from_estimator(m.recorded, **kw)),
     "RelevanceDisplay": (1, lambda m, **kw: RelevanceDisplay.from_estimator(m.evidence, **kw)),
-    "UncertaintyDisplay": (2, lambda m, **kw: UncertaintyDisplay.from_estimator(m.evidence, X, Y, **kw)),
+    "UncertaintyDisplay": (4, lambda m, **kw: UncertaintyDisplay.from_estimator(m.evidence, X, Y, **kw)),
     "GridDisplay": (1, lambda m, **kw: GridDisplay.from_search(m.search, **kw)),
 }
 
@@ -400,17 +400,64 @@ class TestUncertainty:
     def test_a_search_predicts_by_its_best_estimator(self):
         search = GridSearchCV(GNRegressor(**LINEAR), {"alpha": [1.0]}, cv=2).fit(X, Y)
         display = UncertaintyDisplay.from_estimator(search, X, Y)
-        np.testing.assert_array_equal(display.y_std, search.best_estimator_.predict(X, return_std=True)[1])
+        np.testing.assert_array_equal(display.interval, search.best_estimator_.predict_interval(X))
 
     def test_classifiers_are_referred_to_scikit_learn(self, models):
         with pytest.raises(TypeError, match=r"use sklearn\.calibration\.CalibrationDisplay"):
             UncertaintyDisplay.from_estimator(models.classifier, X, Y > 0)
 
-    def test_several_outputs_are_refused(self):
-        Y2 = np.column_stack([Y, Y])
+    def test_each_output_has_its_own_panels(self):
+        Y2 = np.column_stack([Y, 1 - 3 * Y**2])
         model = GNRegressor(**LINEAR).fit(X, Y2)
-        with pytest.raises(ValueError, match=r"predicts 2 outputs.*from_predictions, one at a time"):
-            UncertaintyDisplay.from_estimator(model, X, Y2)
+        both = UncertaintyDisplay.from_estimator(model, X, Y2)
+        assert both.axes_.shape == (2, 4) and both.by_width_.shape == (3, 2)
+        for i in range(2):
+            mean, std = (values[:, i] for values in model.predict(X, return_std=True))
+            alone = UncertaintyDisplay.from_predictions(Y2[:, i], mean, std)
+            np.testing.assert_allclose(both.observed_[:, i], alone.observed_)
+            np.testing.assert_allclose(both.by_width_[:, i], alone.by_width_)
+            np.testing.assert_allclose(
+                [bar.get_height() for bar in both.histogram_[i]], [bar.get_height() for bar in alone.histogram_]
+            )
+            assert both.axes_[i, 0].get_xlabel() == f"predicted y {i}"
+
+    def test_widths_and_histogram_tell_which_noise_is_not_the_same_everywhere(self):
+        rng = np.random.default_rng(0)
+        scale = np.repeat([0.5, 1.0, 2.0], 3000)
+        display = UncertaintyDisplay.from_predictions(scale * rng.normal(size=9000), np.zeros(9000), np.sqrt(scale))
+        expected = [
+            math.erf(NormalDist().inv_cdf(0.95) * w / s / math.sqrt(2))
+            for w, s in ((0.5**0.5, 0.5), (1, 1), (2**0.5, 2))
+        ]
+        np.testing.assert_allclose(display.by_width_, expected, atol=0.03)
+        np.testing.assert_array_equal(display.width_line_.get_ydata(), display.by_width_)
+        # Of normal observations with twice the predicted deviation, tenths by the normal distribution.
+        wide = UncertaintyDisplay.from_predictions(2 * scale * rng.normal(size=9000), np.zeros(9000), scale)
+        tenths = np.diff([NormalDist().cdf(NormalDist().inv_cdf(p) / 2) for p in np.arange(1, 10) / 10])
+        np.testing.assert_allclose([bar.get_height() / 10 for bar in wide.histogram_][1:-1], tenths, atol=0.015)
+
+    @pytest.mark.parametrize("loss", ["poisson", "gamma", "cauchy"])
+    def test_every_distribution_has_a_picture(self, loss):
+        rng = np.random.default_rng(0)
+        x = rng.uniform(-1, 1, (600, 1))
+        rate = np.exp(1 + x[:, 0])
+        draw = {"poisson": rng.poisson, "gamma": lambda m: m * rng.gamma(4, size=600) / 4}
+        y = draw.get(loss, lambda m: m + rng.standard_cauchy(600))(rate).astype(float)
+        model = GNRegressor((), loss=loss, n_estimators=1, random_state=0).fit(x[:300], y[:300])
+        display = UncertaintyDisplay.from_estimator(model, x[300:], y[300:])
+        assert np.abs(display.observed_ - display.nominal_).max() < 0.11
+        assert np.ptp([bar.get_height() for bar in display.histogram_]) < 1.1
+
+    def test_without_a_deviation_only_what_is_equal_is_inside(self):
+        display = UncertaintyDisplay.from_predictions([1.0, 2.0, 3.0], [1.0, 2.5, 2.5], [0.0, 0.0, 0.0])
+        assert display.inside.tolist() == [True, False, False] and display.probability.tolist() == [0.5, 0, 1]
+
+    def test_what_has_no_distribution_is_refused(self):
+        model = GNRegressor((), loss="quantile", n_estimators=1, max_iter=500, random_state=0).fit(X, Y)
+        with pytest.raises(ValueError, match=r"fitted with quantile=0\.5"):
+            UncertaintyDisplay.from_estimator(model, X, Y)
+        with pytest.raises(ValueError, match=r"y has shape .*; predictions for X have"):
+            UncertaintyDisplay.from_estimator(GNRegressor(**LINEAR).fit(X, Y), X, Y[1:])
 
     @pytest.mark.parametrize(
         ("arrays", "options", "message"),
@@ -421,7 +468,7 @@ class TestUncertainty:
             (([1, np.nan], [1, 2], [1, 1]), {}, "y_true contains nan"),
             (([1, 2], [1, 2, 3], [1, 1]), {}, "inconsistent numbers of samples"),
             (([], [], []), {}, "y_true is empty"),
-            ((np.ones((2, 2)), [1, 2], [1, 1]), {}, "y_true has 2 columns"),
+            ((np.ones((2, 2)), [1, 2], [1, 1]), {}, r"have shapes \(2, 2\), \(2,\) and \(2,\)"),
         ],
     )
     def test_bad_data_are_refused(self, arrays, options, message):
