@@ -60,8 +60,8 @@ class Ensemble(NamedTuple):
 
     The ``weights`` (n_members,) are the members' parts of a prediction; they are not negative and sum to 1. The
     ``temperature`` divides the outputs; it is 1 if there is none. ``skill`` tells how well the ensemble predicts
-    left-out samples, and ``residuals`` by how much it misses each of them, if that is known. ``shortened`` says what was
-    left out for want of time.
+    left-out samples, and ``residuals`` by how much it misses each of them, if that is known. ``shortened`` says what
+    was left out for want of time.
     """
 
     members: list[Member]

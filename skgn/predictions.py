@@ -159,8 +159,8 @@ class Predictions(RegressorMixin, BaseGN):
             True takes the residuals of the training rows, each predicted without itself, in units of their predicted
             widths (the jackknife). It asks less of the noise, which may have any distribution: new rows that are
             exchangeable with those of the training are covered as promised, in the mean over all rows, if no single row
-            moves the predictions much. Where it does, coverage is lower by at most twice the square root of the
-            probability of that [1]_.
+            moves the predictions. If leaving one out moves a prediction by more than e with probability p, ends that
+            are wider by e cover at least this less twice the square root of p [1]_.
 
         Returns
         -------

@@ -222,7 +222,7 @@ class Search:
             scales = [candidate.state.estimates.squared_scale for candidate in candidates]
             residuals = left_out_residuals(*self._left_out(candidates), scales, weights)
             members = [_member(candidate) for candidate in candidates]
-        return Ensemble(members, weights, self._problem.loss, T, skill, residuals)
+        return Ensemble(members, weights, self._problem.loss, T, skill, residuals=residuals)
 
     def _left_out(self, candidates: list[Candidate]) -> tuple[Objective, Loss, list[LeftOut | None], list[float]]:
         """Return what candidates predict of left-out samples, and the loss of the best to judge them by."""

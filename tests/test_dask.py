@@ -117,6 +117,36 @@ def test_regression_is_that_of_a_single_machine(client, options):
     assert model.score(dX, dy) == pytest.approx(single.score(X, y), rel=1e-8)
 
 
+@pytest.mark.parametrize("k", [1, 2])
+def test_distributions_are_those_of_a_single_machine(client, k):
+    X, y = draw(k=k)
+    dX, dy = spread(client, X, y)
+    model = DaskGNRegressor(**SMALL).fit(dX, dy)
+    local = model.to_local()
+    for method, options in {
+        "predict_quantiles": {"quantiles": [0.1, 0.7]},
+        "predict_interval": {"coverage": 0.8},
+        "epistemic_std": {},
+    }.items():
+        found, expected = (getattr(each, method)(rows, **options) for each, rows in ((model, dX), (local, X)))
+        assert isinstance(found, da.Array) and found.shape == expected.shape
+        np.testing.assert_allclose(found.compute(), expected, rtol=1e-10)
+    with pytest.raises(AttributeError, match=r"to_local\(\) draws for rows in memory"):
+        model.sample_y(dX)
+    with pytest.raises(ValueError, match="neither on dask nor by partial_fit"):
+        local.predict_interval(X, calibrate=True)
+    with pytest.raises(ValueError, match="quantiles must be numbers between 0 and 1"):
+        model.predict_quantiles(dX, 2)
+
+
+def test_mutual_information_is_that_of_a_single_machine(client):
+    X, y = draw()
+    dX, dy = spread(client, X, y > 0)
+    model = DaskGNClassifier(**SMALL).fit(dX, dy)
+    found, expected = model.mutual_information(dX, 20), model.to_local().mutual_information(X, 20)
+    np.testing.assert_allclose(found.compute(), expected, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("loss", ["squared_error", "student_t"])
 def test_several_outputs_with_weights_and_duplicates_over_partitions(client, loss):
     X, Y = draw(k=2)

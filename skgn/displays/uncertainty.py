@@ -191,10 +191,9 @@ class UncertaintyDisplay:
             )
         _check_level(level)
         X, y = rows_of_network(estimator, X), _finite("y_true", y)
-        mean = network.predict(X)
-        if np.squeeze(y).shape != np.squeeze(mean).shape:
-            raise ValueError(f"y has shape {y.shape}; predictions for X have {mean.shape}.")
-        interval, probability = network.predict_interval(X, level), observed_probabilities(network, X, y)
+        check_consistent_length(X, y)
+        probability = observed_probabilities(network, X, y)
+        mean, interval = network.predict(X), network.predict_interval(X, level)
         return cls(y, mean, interval, probability, level=level, name=name).plot(ax, **kw)
 
     @classmethod
@@ -353,7 +352,7 @@ def _draw_coverage(
         ylim=(-0.02, 1.02),
         xticks=[0, 0.5, 1],
         xlabel="nominal level of interval",
-        ylabel=f"observations inside (of {n:,})",
+        ylabel=f"inside (of {n:,})",
     )
     return {"coverage_line_": line, "chance_": chance}
 
