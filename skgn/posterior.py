@@ -105,8 +105,8 @@ class Posterior:
     ) -> np.ndarray:
         """Draw weights less their mean, (P, n_draws), for training samples of that total weight S.
 
-        In the primal they are L^-T e. In the dual a draw of the prior, u with variances 1 / a, is corrected by what it
-        misses of a draw of the data (Matheron's rule): ``u + M^-1 J' (S I + K)^-1 (sqrt(S) e - J u)``.
+        In the primal they are L^-T e. The dual draws u from the prior, with variances 1 / a, and corrects by what it
+        misses of a draw of the data: ``u + M^-1 J' (S I + K)^-1 (sqrt(S) e - J u)`` (Matheron's rule).
         """
         with torch_threads(float(n_draws) * len(self.factor) ** 2), torch.no_grad():
             w, L, precision = self._tensors(weights, torch.device("cpu"))

@@ -86,10 +86,10 @@ class Predictions(RegressorMixin, BaseGN):
         Raises
         ------
         ValueError
-            If ``return_std=True`` or ``return_cov=True`` and the loss is "cauchy" (whose noise has no variance) or
-            "quantile" (which is no mean), or the fit left the weights undetermined (``l2_regularization=0`` and fewer
-            informative samples than weights), or was without a factorisation of all rows (``solver_`` "cg", batches
-            with ``solver_`` "dual"). Also if the covariance does not fit in memory.
+            If ``return_std=True`` or ``return_cov=True`` and there is no standard deviation. The noise of "cauchy" has
+            no variance, and "quantile" is no mean. A fit with ``l2_regularization=0`` and fewer informative samples
+            than weights leaves the weights undetermined. ``solver_`` "cg", and "dual" in batches, have no factorisation
+            of all rows. Also if the covariance does not fit in memory.
         RuntimeError
             If both are asked for, as :class:`~sklearn.gaussian_process.GaussianProcessRegressor` has it.
         """
@@ -156,11 +156,11 @@ class Predictions(RegressorMixin, BaseGN):
             Probability that a new observation lies in its interval, ends included.
         calibrate : bool, default=False
             False takes the quantiles of :meth:`predict_quantiles`, which are right if the noise is as the loss says.
-            True takes the residuals of the training rows, each predicted without itself, in units of their predicted
-            widths (the jackknife). It asks less of the noise, which may have any distribution: new rows that are
-            exchangeable with those of the training are covered as promised, in the mean over all rows, if no single row
-            moves the predictions. If leaving one out moves a prediction by more than e with probability p, ends that
-            are wider by e cover at least this less twice the square root of p [1]_.
+            True takes the residuals of the training rows in units of their predicted widths, each row predicted without
+            itself (the jackknife). The noise may then have any distribution. New rows exchangeable with the training
+            rows are covered as promised, in the mean over all rows, if no single row moves the predictions.
+            Let leaving one out move a prediction by more than e with probability p. Then intervals that are wider by e
+            on either side hold at least ``coverage`` less twice the square root of p [1]_.
 
         Returns
         -------
@@ -171,8 +171,8 @@ class Predictions(RegressorMixin, BaseGN):
         ------
         ValueError
             If ``coverage`` is no such number, and where :meth:`predict_quantiles` has no quantiles. With
-            ``calibrate=True`` also if the loss is "quantile", or the fit knows no residuals of left-out rows
-            (``left_out_score_`` is nan) or too few for this coverage.
+            ``calibrate=True`` also if the loss is "quantile". The same if the fit knows no residuals of left-out rows
+            (``left_out_score_`` is nan), or too few for this coverage.
 
         References
         ----------

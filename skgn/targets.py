@@ -236,10 +236,10 @@ class RegressionTarget(Target):
             )
         return apart.argmin(axis=1).tolist()
 
-    def in_shape_of_y(self, values: np.ndarray) -> np.ndarray:
-        """Values (n, n_outputs) in the shape of y, with the quantiles as an axis before its columns."""
+    def in_shape_of_y(self, values: Any) -> Any:
+        """Values (n, n_outputs), an array or a tensor, in the shape of y; quantiles are an axis before its columns."""
         if self.levels is not None:
-            values = values.reshape(len(values), len(self.levels), self.n_columns)
+            values = values.reshape(-1, len(self.levels), self.n_columns)
         return values[..., 0] if self.ndim == 1 else values
 
 

@@ -130,9 +130,10 @@ class RegressorModule(_Ensemble):
 
     def __init__(self, estimator: GNRegressor, return_std: bool) -> None:
         super().__init__(estimator, posteriors(estimator) if return_std else ())
-        self.return_std, self.one_dimensional = return_std, np.ndim(estimator.noise_std_) == 0
+        self.return_std = return_std
         _, target = table_and_target(estimator)
         assert isinstance(target, RegressionTarget)
+        self._target = target
         self._fitted_scaler: Any = target.scaler
         self._statistics = [name for name, value in vars(self._fitted_scaler).items() if isinstance(value, np.ndarray)]
         for name in self._statistics:
@@ -143,6 +144,8 @@ class RegressorModule(_Ensemble):
         members, scaler = self._outputs(X), self._scaler()
         outputs, weights = [member.f for member in members], self.member_weights
         mean = self._finish(predictive_mean(scaler, outputs, weights), X)
+        if self._target.levels is not None:
+            mean = mean.sort(1).values
         if not self.return_std:
             return mean
         variances, noise = ([getattr(member, name) for member in members] for name in ("variance", "noise"))
@@ -154,7 +157,7 @@ class RegressorModule(_Ensemble):
         return replace(self._fitted_scaler, **{name: getattr(self, f"target_{name}") for name in self._statistics})
 
     def _finish(self, values: Tensor, X: Tensor) -> Tensor:
-        return _in_dtype_of(X, values[:, 0] if self.one_dimensional else values)
+        return _in_dtype_of(X, self._target.in_shape_of_y(values))
 
 
 class ClassifierModule(_Ensemble):
