@@ -363,7 +363,12 @@ class GNRegressor(Predictions):
     def _check_parameters(self) -> None:
         super()._check_parameters()
         levels = np.atleast_1d(self._levels)
-        if not len(levels) or not ((levels > 0) & (levels < 1)).all() or (np.diff(levels) <= 0).any():
+        if (
+            np.ndim(self.quantile) > 1
+            or not len(levels)
+            or not ((levels > 0) & (levels < 1)).all()
+            or (np.diff(levels) <= 0).any()
+        ):
             raise ValueError(f"quantile must hold increasing numbers between 0 and 1, got {self.quantile!r}.")
 
     @property

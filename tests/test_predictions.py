@@ -199,7 +199,7 @@ class TestSeveralQuantiles:
             model.set_params(quantile=LEVELS).partial_fit(X, y)
         np.testing.assert_array_equal(model.predict(NEW), before)
 
-    @pytest.mark.parametrize("quantile", [[], [0.5, 0.5], [0.9, 0.1], [0.0, 0.5], [0.5, np.nan], 1.0])
+    @pytest.mark.parametrize("quantile", [[], [[0.1, 0.9]], [0.5, 0.5], [0.9, 0.1], [0.0, 0.5], [0.5, np.nan], 1.0])
     def test_what_is_no_set_of_quantiles_is_refused(self, quantile):
         with pytest.raises(ValueError, match="quantile"):
             GNRegressor(loss="quantile", quantile=quantile).fit(X, TARGETS["huber"])

@@ -11,7 +11,6 @@ the next page.
 
 import matplotlib.pyplot as plt
 import numpy as np
-from scipy.stats import norm
 from sklearn.datasets import load_diabetes, load_wine
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.metrics import log_loss, root_mean_squared_error
@@ -67,11 +66,13 @@ for i in range(4):
 print(f"of which scatter: {network.noise_std_:.0f}")
 
 # %%
-# Is it right to be that sure? 90 % intervals should hold 90 % of the patients who were put aside. Left, each of them
-# against the prediction, with the interval; right, for intervals of every size how many of the patients they hold. In
-# the grey band are the deviations that chance makes with so few.
+# Is it right to be that sure? 90 % intervals should hold 90 % of the patients who were put aside. Above: each of them
+# against the prediction, with the interval; and for intervals of every size how many of the patients they hold. Below:
+# how many 90 % intervals hold of the patients with narrow and with wide ones; and in which part of the predicted
+# distributions the patients are. In the grey bands are the deviations that chance makes with so few.
 
-inside = np.abs(y_test - mean) <= norm.ppf(0.95) * std
+low, high = network.predict_interval(X_test, coverage=0.9).T
+inside = (low <= y_test) & (y_test <= high)
 print(f"90 % intervals hold {inside.mean():.0%} of {len(y_test)} patients")
 display = UncertaintyDisplay.from_estimator(network, X_test, y_test)
 
