@@ -34,6 +34,9 @@ _DEGREE = 3
 #: Eigenvalues of a covariance below this part of the largest are 0: an indicator has one power.
 _SMALLEST_EIGENVALUE = 1e-8
 
+#: A variance below this part of the mean square is the rounding of a constant.
+_ROUNDING = 1e-14
+
 
 def useful_columns(state: State, left_out: LeftOut) -> np.ndarray:
     """Tell for each input of the first layer whether it is of use; what a fit has in use is."""
@@ -70,10 +73,12 @@ def significance(objective: Objective, columns: int, left_out: LeftOut | None = 
     inverse = np.linalg.pinv(covariance, rcond=_SMALLEST_EIGENVALUE, hermitian=True)
     rank = np.linalg.matrix_rank(inverse, hermitian=True)[:, None]
     explained = (slopes * (inverse @ slopes)).sum(1)
-    left = np.maximum(square - mean**2 - explained, np.finfo(float).tiny)
+    spread, least = square - mean**2, np.maximum(_ROUNDING * square, np.finfo(float).tiny)
+    left = np.maximum(spread - explained, least)
     freedom = np.maximum(S - 1 - rank, 1)
     statistic = explained / np.maximum(rank, 1) / (left / freedom)
-    tests: np.ndarray = np.where(rank > 0, f.sf(statistic, np.maximum(rank, 1), freedom), 1.0)
+    tells = (rank > 0) & (spread > least)
+    tests: np.ndarray = np.where(tells, f.sf(statistic, np.maximum(rank, 1), freedom), 1.0)
     return tests.min(1) * tests.size
 
 

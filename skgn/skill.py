@@ -124,5 +124,5 @@ def _losses(
     else:
         log_p, _ = corrected_log_probabilities(objective, left_out, loss, allowances, T)
         # Of labels counted one by one, the sum is the sample's.
-        own = -log_mixture(log_p, weights).reshape(len(Y), -1).sum(1)
+        own = -log_mixture(log_p, weights).reshape(len(Y), Y.shape[1] if loss.independent_labels else 1).sum(1)
     return own, loss.value(constant.to(Y).expand_as(Y), Y), sample_weight

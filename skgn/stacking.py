@@ -108,7 +108,8 @@ def _mean_loss(
 
 def _minimise(mean_loss: Callable[[np.ndarray], tuple[float, np.ndarray]], alone: np.ndarray) -> np.ndarray:
     """The weights (m,) that minimise the criterion; equal ones of members without any loss."""
-    good = alone <= FAILED * alone.min(initial=np.inf)
+    # A loss of 0 may be rounded to less.
+    good = alone <= max(FAILED * alone.min(initial=np.inf), 0.0)
     start = good / max(good.sum(), 1)
     if good.sum() < 2 or not alone.min() > 0:
         return start

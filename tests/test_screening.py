@@ -91,6 +91,15 @@ def test_samples_without_an_output_do_not_count(case):
     np.testing.assert_allclose(found, expected(X[known], (y - outputs)[known], weight[known]), rtol=1e-6)
 
 
+def test_what_is_left_over_without_noise_or_without_variation():
+    """Two points on a curve in a column, of many repetitions, and residuals that are the same everywhere."""
+    y = np.zeros((2, 1))
+    data = objective(LogLoss(), np.array([[0.0], [1.0]]), y, np.full(2, 1e6))
+    for outputs in np.random.default_rng(0).normal(size=(50, 2, 1)):
+        assert significance(data, 1, LeftOut(tensor(outputs), torch.empty(0))) == 0
+    assert significance(data, 1, LeftOut(tensor([[0.3], [0.3]]), torch.empty(0))) == 1
+
+
 def test_nothing_is_found_in_noise():
     rng = np.random.default_rng(0)
     least = []

@@ -14,7 +14,7 @@ from sklearn.model_selection import cross_val_score
 from skgn import GNClassifier, GNRegressor, diagnose
 from skgn.feedforward import FeedForward
 from skgn.leave_one_out import LeftOut
-from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
+from skgn.losses import LogLoss, PoissonLoss, SoftmaxLoss, SquaredError
 from skgn.objective import Objective
 from skgn.skill import UNKNOWN, Skill, left_out_skill
 
@@ -133,6 +133,12 @@ def test_expects_what_cross_validation_finds():
 def test_of_a_classifier():
     X, y = load_iris(return_X_y=True)
     assert 0.8 < GNClassifier(random_state=0).fit(X, y).left_out_score_ < 0.97
+
+
+def test_not_known_where_no_row_is_predicted_without_itself():
+    for loss, k in ((PoissonLoss(), 1), (LogLoss(), 2), (SoftmaxLoss(), 3)):
+        outputs = np.full((2, 4, k), np.nan)
+        assert skill(loss, outputs, np.eye(4)[:, :k], torch.ones(4, dtype=torch.float64)) == UNKNOWN
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

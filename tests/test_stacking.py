@@ -185,6 +185,12 @@ def test_members_without_any_loss_share_the_weight(case):
     np.testing.assert_array_equal(weights_of(CASES[case][0], Y, [f[0], Y, Y], weight), [0, 0.5, 0.5])
 
 
+def test_losses_rounded_to_less_than_nothing_are_no_failure():
+    """A deviance of 0 at outputs of 1e-18."""
+    found = weights_of(PoissonLoss(), np.ones((1, 1)), [np.full((1, 1), f) for f in (1e-16, 4e-7, 1e-5)], np.ones(1))
+    assert found.sum() == 1 and (found >= 0).all()
+
+
 def test_likelihoods_of_0_and_1_have_finite_weights():
     Y = np.array([[1.0], [0.0], [1.0]])
     sure = 2000 * (2 * Y - 1)
