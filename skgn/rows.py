@@ -90,14 +90,18 @@ class Raw(NamedTuple):
         return len(weight), float(weight.sum())
 
     def merge(self, target: Target, class_totals: np.ndarray | None = None) -> Rows:
-        """Encode the target, weigh classes, by their totals over all rows, and merge equal rows."""
-        rows = self.encode(target, class_totals)
-        return Rows(*merge_rows(rows.X, rows.Y, rows.weight))
+        """Encode the target, merge equal rows, and weigh classes, by their totals over all rows.
 
-    def encode(self, target: Target, class_totals: np.ndarray | None = None) -> Rows:
+        Classes come last: sums of class weights would be rounded where sums of repetitions are not.
+        """
+        X, Y, weight = merge_rows(self.X, target.encode(self.y), self.weight)
+        rows = Rows(X, Y, target.weigh(Y, weight, class_totals))
+        return rows.present() if target.weighs_classes else rows
+
+    def encode(self, target: Target) -> Rows:
         """Encode the target and weigh classes; all rows stay, in their order."""
         Y = target.encode(self.y)
-        return Rows(self.X, Y, target.weigh(Y, self.weight, class_totals))
+        return Rows(self.X, Y, target.weigh(Y, self.weight))
 
 
 @dataclass(frozen=True)
