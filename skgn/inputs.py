@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,10 +12,10 @@ from sklearn.compose import ColumnTransformer
 from sklearn.utils.validation import validate_data
 
 from .encoders import column_features, columns_of_steps, encode_training_rows, fill_missing, make_encoder, medians
-from .preprocessing import ROBUST, PeriodicEmbedding, RankScaler, Scaler
+from .preprocessing import LARGEST, ROBUST, PeriodicEmbedding, RankScaler, Scaler
 from .tables import TablePreprocessor, TableReader
 
-__all__ = ["Table", "fit_scalers", "transform_inputs"]
+__all__ = ["Table", "fit_scalers", "name_scalers", "transform_inputs"]
 
 #: Rows scaled at a time.
 _BLOCK = 2048
@@ -111,22 +111,50 @@ class Table:
 def fit_scalers(
     names: Sequence[str], X: np.ndarray, weight: np.ndarray, paths: str = "both"
 ) -> dict[str, Scaler | None]:
-    """Fit some of :data:`~skgn.preprocessing.SCALINGS`, in that order, or "raw", which is None.
+    """Fit the scalings with these names, as :func:`name_scalers`, to encoded X and weights (n,).
 
-    Scalings by ranks share these. ``paths`` is one of :data:`~skgn.preprocessing.ROBUST`.
+    ``paths`` is one of :data:`~skgn.preprocessing.ROBUST`.
+    """
+    return name_scalers(
+        names,
+        largest=lambda: np.abs(X).max(),
+        robust=lambda: ROBUST[paths].fit(X, weight),
+        ranks=lambda: RankScaler.fit(X, weight),
+    )
+
+
+def name_scalers(
+    names: Sequence[str],
+    largest: Callable[[], float],
+    robust: Callable[[], Scaler],
+    ranks: Callable[[], RankScaler],
+) -> dict[str, Scaler | None]:
+    """Make some of :data:`~skgn.preprocessing.SCALINGS`, in that order, or "raw", which is None.
+
+    The functions tell the largest size of a value, and fit scalings to all rows. Scalings by ranks share these.
     """
     scalers: dict[str, Scaler | None] = {}
     if "raw" in names:
+        _check_raw(largest())
         scalers["raw"] = None
     if "robust" in names:
-        scalers["robust"] = ROBUST[paths].fit(X, weight)
+        scalers["robust"] = robust()
     if "rank" in names or "periodic" in names:
-        ranks = RankScaler.fit(X, weight)
+        scores = ranks()
         if "rank" in names:
-            scalers["rank"] = ranks
+            scalers["rank"] = scores
         if "periodic" in names:
-            scalers["periodic"] = PeriodicEmbedding.of_ranks(ranks)
+            scalers["periodic"] = PeriodicEmbedding.of_ranks(scores)
     return scalers
+
+
+def _check_raw(largest: float) -> None:
+    """Refuse inputs that are not scaled and too large to compute with."""
+    if largest > LARGEST:
+        raise ValueError(
+            f"standardize=False takes X as it is, and its values must be at most {LARGEST:g} in size, got "
+            f"{largest:g}: rescale X, or use standardize=True."
+        )
 
 
 def transform_inputs(scalers: Mapping[str, Scaler | None], X: np.ndarray) -> dict[str, np.ndarray]:

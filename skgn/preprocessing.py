@@ -5,16 +5,17 @@ Each is fitted to rows with weights (see :mod:`skgn.weighted_rows`), and transfo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from scipy.special import ndtri
 
-from .weighted_rows import magnitude, moments, weighted_quantile
+from .weighted_rows import distinct, magnitude, moments, weighted_quantile
 
 __all__ = [
+    "LARGEST",
     "QUARTILES",
     "ROBUST",
     "SCALINGS",
@@ -60,19 +61,19 @@ _KNOTS = 1000
 _FREQUENCY = 2.0
 
 #: Far below this the clip is flat; far beyond, its square would overflow. Within float32, as constants in ONNX are.
-_LARGEST = 1e30
+LARGEST = 1e30
 
 
 def in_units(X: Any, unit: Any, xp: Any = np) -> Any:
     """Divide X by the units of its columns; ``xp`` is the namespace of NumPy arrays or of tensors."""
-    return xp.clip(X / unit, -_LARGEST, _LARGEST)
+    return xp.clip(X / unit, -LARGEST, LARGEST)
 
 
 def standardise(X: Any, unit: Any, centre: Any, inverse_scale: Any, xp: Any = np) -> Any:
     """Apply the formula of :class:`InputScaler`."""
     # Clip before the product too: infinity times the 0 of a constant column is nan.
     V = in_units(X, unit, xp)
-    return _squeeze(xp.clip((V - centre) * inverse_scale, -_LARGEST, _LARGEST), xp)
+    return _squeeze(xp.clip((V - centre) * inverse_scale, -LARGEST, LARGEST), xp)
 
 
 def straight(X: Any, unit: Any, mean: Any, inverse_scale: Any, lowest: Any, highest: Any, xp: Any = np) -> Any:
@@ -85,7 +86,7 @@ def beyond_knots(V: Any, inside: Any, width: Any, rise: Any, xp: Any = np) -> An
 
     ``inside`` is V clipped to the knots of :class:`RankScaler`.
     """
-    return _squeeze(xp.clip((V - inside) / width * rise, -_LARGEST, _LARGEST), xp)
+    return _squeeze(xp.clip((V - inside) / width * rise, -LARGEST, LARGEST), xp)
 
 
 def periodic(z: Any, bent: Any, xp: Any = np) -> Any:
@@ -265,11 +266,14 @@ class RankScaler:
     @classmethod
     def fit(cls, X: np.ndarray, weight: np.ndarray) -> RankScaler:
         """Estimate from (n, d) inputs. Columns of any magnitude are first brought to at most 1."""
-        values, scores = [], []
         unit = magnitude(np.abs(X).max(axis=0))
-        for column in (X / unit).T:
-            x, inverse = np.unique(column, return_inverse=True)
-            mass = np.bincount(inverse, weights=weight)
+        return cls.of_distributions(unit, [distinct(column, weight) for column in (X / unit).T])
+
+    @classmethod
+    def of_distributions(cls, unit: np.ndarray, columns: Iterable[tuple[np.ndarray, np.ndarray]]) -> RankScaler:
+        """Make a scaler from the distinct values of each column in that unit, in order, and the weight of each."""
+        values, scores = [], []
+        for x, mass in columns:
             share = (np.cumsum(mass) - mass / 2) / mass.sum()
             z = ndtri(np.clip(share, _RAREST, 1 - _RAREST))
             z = z - np.average(z, weights=mass)

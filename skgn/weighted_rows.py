@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["magnitude", "merge_rows", "moments", "row_hashes", "weighted_quantile"]
+__all__ = ["distinct", "magnitude", "merge_rows", "moments", "row_hashes", "weighted_quantile"]
 
 
 def merge_rows(X: np.ndarray, Y: np.ndarray, sample_weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -59,6 +59,12 @@ def row_hashes(rows: np.ndarray) -> np.ndarray:
 def magnitude(largest: np.ndarray) -> np.ndarray:
     """Unit of a column, in which its largest absolute value is at most 1."""
     return np.where(largest > 0, largest, 1.0)
+
+
+def distinct(values: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct ones of values (n,), in order, and the weight of each."""
+    x, inverse = np.unique(values, return_inverse=True)
+    return x, np.bincount(inverse, weights=weight)
 
 
 def weighted_quantile(values: np.ndarray, weight: np.ndarray, q: float) -> np.ndarray:

@@ -8,9 +8,11 @@ Each worker reduces its own rows to a Gram matrix, a gradient and a loss. Dask a
 | `regressor`, `classifier` | the two estimators: prediction methods |
 | `estimator` | what both share: reading collections, lazy predictions |
 | `placed_rows` | rows on the workers, as the steps of a fit see them |
+| `statistics` | statistics of the columns, and the scalings that are made of them |
 | `objective` | the objective of a network on rows that stay on their workers |
-| `rows` | collections to rows on the workers, and the statistics of their columns |
+| `rows` | collections to rows on the workers |
 | `shards` | functions of every worker's rows, and their sums, whatever becomes of a worker |
+| `cluster` | the workers, how long a fit waits for one, and what is said where the scheduler is gone |
 """
 
 try:

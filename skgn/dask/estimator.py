@@ -23,6 +23,7 @@ from ..primal import Primal
 from ..problem import Problem
 from ..relevance import SENSITIVITY_ROWS, Sensitivity, feature_sensitivity, relevance
 from ..tables import TableReader, categorical_columns
+from .cluster import Cluster, connected
 from .objective import DistributedProblem
 from .placed_rows import PlacedRaw, bytes_per_iteration
 from .rows import Scaled, Summary, assemble, is_frame, last_hash, place, row_blocks, summarise
@@ -91,8 +92,18 @@ class DaskGN(BaseGN):
         ValueError, TypeError
             If a parameter or the data are not as described, or the linear system does not fit in the memory of this
             process. An earlier fit is kept.
+        RuntimeError
+            If the client or its cluster is closed, or there is no worker for longer than ``max_time``, or for longer
+            than dask's setting ``distributed.scheduler.no-workers-timeout`` (5 minutes if that is not set). An earlier
+            fit is kept.
+
+        Warns
+        -----
+        UserWarning
+            If there is no worker, and the fit waits for one.
         """
-        return self._fit_or_restore(X, y, sample_weight)
+        with connected(self._client()):
+            return self._fit_or_restore(X, y, sample_weight)
 
     @property
     def partial_fit(self) -> Any:
@@ -102,7 +113,8 @@ class DaskGN(BaseGN):
     def _read(self, X: Any, y: Any, sample_weight: Any) -> tuple[Table, PlacedRaw]:
         self._check_columns(X)
         blocks = row_blocks(X, y, sample_weight)
-        shards = place(self._client(), blocks, partial(assemble, is_classifier=is_classifier(self)))
+        cluster = Cluster(self._client(), self.max_time)
+        shards = place(cluster, blocks, partial(assemble, is_classifier=is_classifier(self)))
         summaries = shards.collect(partial(summarise, is_classifier=is_classifier(self)))
         _check_summaries(summaries)
         # Check only the names and the number of the columns; the workers have checked the values.
@@ -117,10 +129,6 @@ class DaskGN(BaseGN):
             raise ValueError(
                 f"solver={self.solver!r} needs all rows in one place; on dask use {Primal.name!r}, or 'auto', which is "
                 "that."
-            )
-        if isinstance(self.standardize, str) and self.standardize != "robust":
-            raise ValueError(
-                f"standardize={self.standardize!r} needs the ranks of all rows; on dask use True ('robust')."
             )
         if self.batch_size is not None:
             raise ValueError(f"batch_size={self.batch_size!r} has no distributed form; on dask use None: all rows.")
@@ -140,14 +148,9 @@ class DaskGN(BaseGN):
             )
 
     def _client(self) -> distributed.Client:
-        client = self.client
+        client = self.client or _default_client()
         if client is None:
-            try:
-                client = distributed.default_client()
-            except ValueError as error:
-                raise ValueError(
-                    "There is no dask client: create a distributed.Client before, or pass client=."
-                ) from error
+            raise ValueError("There is no dask client: create a distributed.Client before, or pass client=.")
         if client.asynchronous:
             raise ValueError("An asynchronous client cannot fit; pass one made with asynchronous=False.")
         return client
@@ -235,9 +238,13 @@ class DaskGN(BaseGN):
         """Sum a function of the blocks of a prediction, the target and the weights."""
         blocks = row_blocks(predicted, y, sample_weight)
         parts = [dask.delayed(function, pure=False)(*block) for block in blocks]
-        if self.client is None:
+        client = self.client or _default_client()
+        if client is None:
             return np.sum(dask.compute(*parts), axis=0)
-        return np.sum(self.client.gather(self.client.compute(parts)), axis=0)
+        with connected(client):
+            futures = client.compute(parts)
+            Cluster(client).wait(futures)
+            return np.sum(client.gather(futures), axis=0)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -255,6 +262,13 @@ class DaskGN(BaseGN):
         client = parameters.pop("client")
         make: Any = type(self)
         return make(**{name: clone(value, safe=False) for name, value in parameters.items()}, client=client)
+
+
+def _default_client() -> distributed.Client | None:
+    try:
+        return distributed.default_client()
+    except ValueError:
+        return None
 
 
 def _predict_block(

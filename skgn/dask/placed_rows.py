@@ -19,8 +19,9 @@ from ..primal import Primal
 from ..rows import Raw, Rows, TrainingRows
 from ..targets import Target
 from .objective import DistributedProblem, numbers_per_iteration
-from .rows import Merged, Summary, fit_input_scaler, fit_target_scaler, merge, scale
+from .rows import Merged, Summary, merge, scale
 from .shards import Shards
+from .statistics import fit_scalers, fit_target_scaler
 
 __all__ = ["PlacedRaw", "PlacedRows", "bytes_per_iteration"]
 
@@ -89,10 +90,8 @@ class PlacedRows(TrainingRows):
         self, table: Table, target: Target, choices: Choices, encoder_type: str | None
     ) -> tuple[Table, Target, PlacedRows]:
         target = target.with_scaler(lambda loss: fit_target_scaler(self.shards))
-        if not choices.parameters.standardize:
-            return replace(table, scalings={"raw": None}), target, self
-        # Ranks, which "auto" would compare, need all rows in one place.
-        return replace(table, scalings={"robust": fit_input_scaler(self.shards, choices.paths)}), target, self
+        scalings = fit_scalers(self.shards, choices.scalings, choices.paths)
+        return replace(table, scalings=scalings), target, self
 
     def problem(
         self, table: Table, target: Target, starts: Sequence[Start], choices: Choices, held_out: Rows | None = None

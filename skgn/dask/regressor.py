@@ -37,9 +37,10 @@ class DaskGNRegressor(DaskGN, GNRegressor):
     rounding. For P weights, a worker sends ``P (P + 1) / 2 + P + 1`` numbers in an iteration. It sends one more for
     each output with an estimated noise level; see ``bytes_per_iteration_``.
 
-    The parameters are those of :class:`~skgn.GNRegressor`, with four differences. ``standardize=True`` is "robust" even
-    where candidates are compared; "rank" and "periodic" are refused. Losses other than "squared_error" and "student_t"
-    are refused. The solver is "primal". The device is the CPU of the workers.
+    The parameters are those of :class:`~skgn.GNRegressor`, with four differences. Losses other than "squared_error" and
+    "student_t" are refused. There are no mini-batches and no early stopping. The solver is "primal". The device is the
+    CPU of the workers. What is left to the fit is chosen among the same candidates. Ranks of more than 5,000 distinct
+    values of a column are approximate.
 
     Parameters
     ----------

@@ -1,13 +1,11 @@
-"""Dask collections as rows on the workers, and the statistics of their columns for preprocessing.
+"""Dask collections as rows on the workers.
 
 A shard holds the partitions of one thread of a worker; these were on this worker already. Blocks of y and of sample
-weights move to the worker of their block of X. After that nothing of the size of the rows travels. Quantiles are exact
-and found by counting: the driver asks how much weight is at or below some values, and narrows them down.
+weights move to the worker of their block of X. After that nothing of the size of the rows travels.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,22 +13,16 @@ from typing import Any, NamedTuple
 import dask
 import dask.array as da
 import numpy as np
-from distributed import Client, wait
+from dask.utils import is_dataframe_like, is_index_like, is_series_like
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_array
 
 from ..inputs import transform_inputs
-from ..preprocessing import (
-    QUARTILES,
-    InputScaler,
-    Scaler,
-    StraightScaler,
-    TargetScaler,
-    TwoPathScaler,
-)
+from ..preprocessing import Scaler
 from ..rows import Raw
 from ..targets import Target
-from ..weighted_rows import magnitude, row_hashes
+from ..weighted_rows import row_hashes
+from .cluster import Cluster
 from .shards import Blocks, Shards
 
 __all__ = [
@@ -38,8 +30,6 @@ __all__ = [
     "Scaled",
     "Summary",
     "assemble",
-    "fit_input_scaler",
-    "fit_target_scaler",
     "is_frame",
     "last_hash",
     "merge",
@@ -48,9 +38,6 @@ __all__ = [
     "scale",
     "summarise",
 ]
-
-#: Number of values between which a round narrows a quantile down: 8 bits of 64.
-_PIVOTS = 255
 
 
 class Merged(NamedTuple):
@@ -76,8 +63,9 @@ class Scaled(NamedTuple):
 
 
 def is_frame(collection: Any) -> bool:
-    """Whether ``values`` is a dask dataframe or series."""
-    return dask.is_dask_collection(collection) and hasattr(collection, "map_partitions")
+    """Whether the collection is a dask dataframe, series or index."""
+    kinds = is_dataframe_like, is_series_like, is_index_like
+    return dask.is_dask_collection(collection) and any(is_kind(collection) for is_kind in kinds)
 
 
 def _blocks(name: str, collection: Any, like: Any = None) -> list[Any]:
@@ -87,7 +75,7 @@ def _blocks(name: str, collection: Any, like: Any = None) -> list[Any]:
     if not isinstance(collection, da.Array):
         raise TypeError(
             f"{name} must be a dask array or dataframe, got {type(collection).__name__}: use GNRegressor or "
-            "GNClassifier for data in memory, or dask.array.from_array."
+            "GNClassifier for data in memory, dask.array.from_array, or dask.array.from_delayed."
         )
     if collection.ndim not in (1, 2):
         raise ValueError(f"{name} must have one or two dimensions, got {collection.ndim}.")
@@ -113,17 +101,16 @@ def row_blocks(X: Any, y: Any, sample_weight: Any = None) -> list[tuple[Any, ...
     return list(zip(*columns, strict=True))
 
 
-def place(client: Client, blocks: Blocks, make: Callable[[Blocks], Any]) -> Shards:
+def place(cluster: Cluster, blocks: Blocks, make: Callable[[Blocks], Any]) -> Shards:
     """Let dask compute the blocks on the workers of its choice; on each thread of a worker, put them into a shard."""
-    flat = client.compute([block for row in blocks for block in row])
-    wait(flat)
+    flat = cluster.client.compute([block for row in blocks for block in row])
+    cluster.wait(flat)
     width = len(blocks[0])
     computed = [tuple(flat[i : i + width]) for i in range(0, len(flat), width)]
     failed = next((future for future in flat if future.status == "error"), None)
     if failed is not None:
         failed.result()
-    holders = client.who_has([row[0] for row in computed])
-    threads = client.nthreads()
+    threads, holders = cluster.workers(), cluster.client.who_has([row[0] for row in computed])
     by_worker: dict[str, list[int]] = {}
     for i, row in enumerate(computed):
         # A block that was lost just now is made again with its shard.
@@ -137,7 +124,7 @@ def place(client: Client, blocks: Blocks, make: Callable[[Blocks], Any]) -> Shar
     ]
     places = [worker for worker, _ in members]
     sources, parts = ([[of[i] for i in part] for _, part in members] for of in (blocks, computed))
-    return Shards(client, make, sources, places, parts)
+    return Shards(cluster, make, sources, places, parts)
 
 
 def assemble(blocks: Blocks, is_classifier: bool) -> Raw:
@@ -211,120 +198,3 @@ def last_hash(shards: Shards, rows: int) -> int | None:
 
 def _first_hashes(scaled: Scaled, rows: int) -> np.ndarray:
     return scaled.hashes[:rows]
-
-
-def _extremes(rows: Merged) -> np.ndarray | None:
-    """Largest inputs and largest negated inputs of the columns, (2, d)."""
-    return np.stack([rows.X.max(axis=0), (-rows.X).max(axis=0)]) if len(rows.X) else None
-
-
-def _largest_targets(rows: Merged) -> np.ndarray | None:
-    return np.abs(rows.Y).max(axis=0) if len(rows.Y) else None
-
-
-def _largest(shards: Shards, function: Callable[[Merged], np.ndarray | None]) -> np.ndarray:
-    return np.max([value for value in shards.collect(function) if value is not None], axis=0)
-
-
-def fit_target_scaler(shards: Shards) -> TargetScaler:
-    """Fit a target scaler to all rows, as :meth:`~skgn.preprocessing.TargetScaler.fit` does."""
-    unit = magnitude(_largest(shards, _largest_targets))
-    return TargetScaler.of_statistics(unit, *_moments(shards, "Y", unit))
-
-
-def _moments(shards: Shards, name: str, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Compute :func:`~skgn.weighted_rows.moments` of the columns of X or Y, by ``name``, in units of ``unit``."""
-    power_sum = partial(_power_sum, name=name, unit=unit)
-    zero = np.zeros_like(unit)
-    weight = shards.sum(partial(power_sum, mean=zero, power=0))
-    mean = shards.sum(partial(power_sum, mean=zero, power=1)) / weight
-    return mean, shards.sum(partial(power_sum, mean=mean, power=2)) / weight
-
-
-def _power_sum(rows: Merged, name: str, unit: np.ndarray, mean: np.ndarray, power: int) -> np.ndarray:
-    return rows.weight @ (getattr(rows, name) / unit - mean) ** power
-
-
-def fit_input_scaler(shards: Shards, paths: str) -> Scaler:
-    """Fit the scaling with this name in :data:`~skgn.preprocessing.ROBUST` to all rows."""
-    highest, negated = _largest(shards, _extremes)
-    unit = magnitude(np.maximum(np.abs(highest), np.abs(negated)))
-    highest, lowest = highest / unit, -negated / unit
-
-    def squashed() -> InputScaler:
-        return InputScaler.of_statistics(unit, _quantiles(shards, unit, lowest, highest), lowest, highest)
-
-    def straight() -> StraightScaler:
-        return StraightScaler.of_statistics(unit, *_moments(shards, "X", unit), lowest, highest)
-
-    if paths == "both":
-        return TwoPathScaler(squashed(), straight())
-    return squashed() if paths == "hidden" else straight()
-
-
-class _Sorted(NamedTuple):
-    """Sorted values of each column, as ordered integers (d, n), and the weight up to each value (d, n + 1)."""
-
-    values: np.ndarray
-    cumulative: np.ndarray
-
-
-def _ordered(values: np.ndarray) -> np.ndarray:
-    """Map floats to unsigned integers in the same order; neighbouring floats of one sign become neighbours."""
-    # Adding 0 turns -0.0 into 0.0, which is equal.
-    bits = np.ascontiguousarray(values + 0.0).view(np.uint64)
-    sign = np.uint64(1 << 63)
-    return np.where(bits & sign, ~bits, bits | sign)
-
-
-def _floats(ordered: np.ndarray) -> np.ndarray:
-    """Invert :func:`_ordered`."""
-    sign = np.uint64(1 << 63)
-    return np.where(ordered & sign, ordered & ~sign, ~ordered).view(np.float64)
-
-
-def _sort(rows: Merged, unit: np.ndarray) -> _Sorted:
-    values = _ordered((rows.X / unit).T)
-    order = np.argsort(values, axis=1, kind="stable")
-    cumulative = np.zeros((len(unit), len(rows.X) + 1))
-    np.cumsum(rows.weight[order], axis=1, out=cumulative[:, 1:])
-    return _Sorted(np.take_along_axis(values, order, axis=1), cumulative)
-
-
-def _weight_until(columns: _Sorted, pivots: np.ndarray) -> np.ndarray:
-    """Sum the weight of the values at or below each of the pivots (d, m)."""
-    return np.stack(
-        [
-            cumulative[np.searchsorted(values, pivot, side="right")]
-            for values, cumulative, pivot in zip(*columns, pivots, strict=True)
-        ]
-    )
-
-
-def _quantiles(shards: Shards, unit: np.ndarray, lowest: np.ndarray, highest: np.ndarray) -> list[np.ndarray]:
-    """Compute :func:`~skgn.weighted_rows.weighted_quantile` of the columns, in units of ``unit``, for each quartile.
-
-    A quantile is the mean of two values. Up to the first one there is at least the asked part of the weight, and it is
-    the least such value. Up to the second one there is more than that part, and it is the least such value. Both are
-    sought for all quartiles and columns at once, within bounds (low, high]. The weight up to high is enough, and the
-    weight up to low is not.
-    """
-    columns = shards.map(partial(_sort, unit=unit))
-    d = len(unit)
-    high = np.repeat(_ordered(highest)[:, None], 2 * len(QUARTILES), axis=1)
-    low = np.repeat(_ordered(lowest)[:, None], 2 * len(QUARTILES), axis=1) - np.uint64(1)
-    total = columns.sum(partial(_weight_until, pivots=high[:, :1]))
-    target = total * np.array(list(itertools.chain(*zip(QUARTILES, QUARTILES, strict=True))))
-    step = np.arange(1, _PIVOTS + 1, dtype=np.uint64)
-    while (high - low > 1).any():
-        width = (high - low) // np.uint64(_PIVOTS + 1) + np.uint64(1)
-        pivots = np.minimum(low[..., None] + width[..., None] * step, high[..., None])
-        weight = columns.sum(partial(_weight_until, pivots=pivots.reshape(d, -1))).reshape(pivots.shape)
-        enough = weight >= target[..., None]
-        enough[:, 1::2] = weight[:, 1::2] > target[:, 1::2, None]
-        first = np.where(enough.any(axis=2), enough.argmax(axis=2), _PIVOTS)
-        bounds = np.concatenate([low[..., None], pivots, high[..., None]], axis=2)
-        low = np.take_along_axis(bounds, first[..., None], axis=2)[..., 0]
-        high = np.take_along_axis(bounds, first[..., None] + 1, axis=2)[..., 0]
-    values = _floats(high)
-    return [values[:, i] / 2 + values[:, i + 1] / 2 for i in range(0, 2 * len(QUARTILES), 2)]

@@ -12,7 +12,6 @@ import functools
 import itertools
 import operator
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,11 +21,9 @@ import torch
 from distributed import Client, Future, TimeoutError, wait
 
 from ..backend import torch_threads
+from .cluster import PATIENCE, Cluster
 
 __all__ = ["Blocks", "Shards"]
-
-#: Seconds after which a round that has not ended asks whether its workers are still there.
-_PATIENCE = 0.5
 
 #: Attempts at one round, each ended by the loss of a worker.
 _MOST_REPEATS = 10
@@ -67,7 +64,7 @@ class Shards:
 
     Parameters
     ----------
-    client : distributed.Client
+    cluster : Cluster
     make : callable
         Turns the blocks of a shard into its value.
     sources : sequence of Blocks
@@ -80,13 +77,13 @@ class Shards:
 
     def __init__(
         self,
-        client: Client,
+        cluster: Cluster,
         make: Callable[[Blocks], Any],
         sources: Sequence[Blocks],
         places: Sequence[str],
         blocks: Sequence[Blocks],
     ) -> None:
-        self.client, self._make, self._sources, self._places = client, make, sources, list(places)
+        self._cluster, self._make, self._sources, self._places = cluster, make, sources, list(places)
         self._recipe: tuple[Callable[..., Any], ...] = ()
         self._losses, self._lock = 0, threading.Lock()
         self._teams = [list(team) for _, team in itertools.groupby(range(len(places)), places.__getitem__)]
@@ -95,13 +92,17 @@ class Shards:
             self._values.append(self._submit(i, _assemble, make, len(parts[0]), *itertools.chain(*parts)))
 
     @property
+    def _client(self) -> Client:
+        return self._cluster.client
+
+    @property
     def n_workers(self) -> int:
         """Number of workers that the shards were first placed on."""
         return len(self._teams)
 
     def map(self, function: Callable[[Any], Any]) -> Shards:
         """Compute the function's value for each shard on its worker, and keep it there."""
-        result = Shards(self.client, self._make, self._sources, self._places, [])
+        result = Shards(self._cluster, self._make, self._sources, self._places, [])
         result._teams, result._recipe = self._teams, (*self._recipe, function)
         message = self._send(function)
         result._values = [result._submit(i, _call, message, value) for i, value in enumerate(self._values)]
@@ -134,13 +135,13 @@ class Shards:
             ]
             while len(level) > 1:
                 pairs = [level[i : i + 2] for i in range(0, len(level), 2)]
-                level = [self.client.submit(_add, *pair, pure=False) if len(pair) > 1 else pair[0] for pair in pairs]
+                level = [self._client.submit(_add, *pair, pure=False) if len(pair) > 1 else pair[0] for pair in pairs]
             return level
 
         return self._finish(submit, self, *others)[0]
 
     def _submit(self, i: int, function: Callable[..., Any], *arguments: Any) -> Future:
-        return self.client.submit(function, *arguments, workers=[self._places[i]], pure=False)
+        return self._client.submit(function, *arguments, workers=[self._places[i]], pure=False)
 
     def _send(self, function: Callable[..., Any]) -> Future:
         """Send once to one worker, from which the others fetch.
@@ -148,16 +149,16 @@ class Shards:
         Dask's warning, which is silenced, is about data that are sent with every task.
         """
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
-            return self.client.submit(_hand_on, _Message(function), pure=False)
+            return self._client.submit(_hand_on, _Message(function), pure=False)
 
     def _finish(self, submit: Callable[[], list[Future]], *holders: Shards) -> list[Any]:
         """Return the results of the submitted tasks. If a worker is lost, make its shards again and submit again."""
         for _ in range(_MOST_REPEATS):
-            patience, losses = _PATIENCE, [holder._losses for holder in holders]
+            patience, losses = PATIENCE, [holder._losses for holder in holders]
             futures = submit()
             while True:
                 try:
-                    wait(futures, timeout=_PATIENCE)
+                    wait(futures, timeout=PATIENCE)
                     # Longer each time: a large result must not be interrupted for ever.
                     patience *= 2
                     return [future.result(timeout=patience) for future in futures]
@@ -178,11 +179,8 @@ class Shards:
     def _replace_lost(self) -> None:
         """Make the shards of lost workers again on other workers."""
         with self._lock:
-            present = self.client.nthreads()
+            present = self._cluster.workers()
             lost = [i for i, place in enumerate(self._places) if place not in present]
-            while lost and not present:
-                time.sleep(_PATIENCE)
-                present = self.client.nthreads()
             for i in lost:
                 kept = [place for place in self._places if place in present]
                 self._places[i] = min(present, key=lambda place: (kept.count(place), place))
@@ -192,7 +190,7 @@ class Shards:
     def _make_again(self, i: int) -> Future:
         parts = self._sources[i]
         task = dask.delayed(_assemble, pure=False)(self._make, len(parts[0]), *itertools.chain(*parts))
-        value = self.client.compute(task, workers=[self._places[i]])
+        value = self._client.compute(task, workers=[self._places[i]])
         for function in self._recipe:
             value = self._submit(i, _call, self._send(function), value)
         return value
