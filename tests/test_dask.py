@@ -214,7 +214,7 @@ def test_candidates_are_those_of_a_single_machine(client, options, chunks):
     options = {"n_estimators": 2, "max_iter": 2, "random_state": 0} | options
     single = GNRegressor(**options).fit(X, y)
     model = DaskGNRegressor(**options).fit(*spread(client, X, y, chunks=chunks))
-    assert {member.inputs for member in single.estimators_} >= {options.get("standardize", "periodic")}
+    assert {member.scaling for member in single.estimators_} >= {options.get("standardize", "periodic")}
     assert_same_fit(model, single, rtol=1e-6)
     (found, _), (expected, _) = map(table_and_target, (model, single))
     assert found.scalings.keys() == expected.scalings.keys()
@@ -233,7 +233,7 @@ def test_classes_have_candidates_of_every_kind(client):
     options = {"n_estimators": 4, "max_iter": 2, "random_state": 0}
     single = GNClassifier(**options).fit(X, y)
     model = DaskGNClassifier(**options).fit(*spread(client, X, y))
-    assert {(m.inputs, m.network.activation) for m in single.estimators_} >= {("robust", "relu"), ("periodic", "tanh")}
+    assert {(m.scaling, m.network.activation) for m in single.estimators_} >= {("robust", "relu"), ("periodic", "tanh")}
     assert_same_fit(model, single, rtol=1e-6)
 
 

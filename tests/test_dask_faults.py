@@ -1,6 +1,6 @@
 """A cluster that is lost in the midst of a fit: the fit goes on, or says why not, within the time that it has.
 
-Workers are processes of their own, which nobody starts again. Every call has three minutes, so that a hang is a failure.
+Workers are processes of their own, which nobody starts again. A call of more than three minutes has failed.
 """
 
 import os
