@@ -20,6 +20,7 @@ from .damping import DampingRule
 from .ensemble import Ensemble
 from .estimator import BaseGN, known_posteriors
 from .mixture import mutual_information, voters
+from .noise import InputNoise
 from .posterior import outputs_of_draws
 from .targets import ClassificationTarget
 
@@ -383,8 +384,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         """
         return self._partial_fit(X, y, sample_weight, classes)
 
-    def _store(self, ensemble: Ensemble) -> None:
-        super()._store(ensemble)
+    def _store(self, ensemble: Ensemble, noise: InputNoise | None = None) -> None:
+        super()._store(ensemble, noise)
         self.temperature_ = ensemble.temperature
 
     def _tempered_outputs(self, X: Any) -> tuple[np.ndarray, np.ndarray, np.dtype]:

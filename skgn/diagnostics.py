@@ -115,7 +115,7 @@ def diagnose(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, verbo
     """
     case = _case(estimator, X, y, sample_weight)
     if isinstance(case.model, GNRegressor):
-        on_data = residual_findings(case.model, case.X, case.y, case.weight, case.rows)
+        on_data = residual_findings(case.model, case.X, case.y, case.weight, case.rows, case.names)
     else:
         on_data = probability_findings(case.model, case.X, case.y, case.weight, case.rows)
     on_fit = tuple(check(case) for check in (_convergence, _left_out, _weights, _effective, _conditioning))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -15,9 +16,11 @@ from .conformal import Residuals
 from .damping import Iterate
 from .directions import UNTRAINED
 from .history import as_arrays, figures
+from .leave_one_out import LeftOut
 from .losses import Loss
 from .mixture import equal_weights
 from .network import Network
+from .objective import Objective
 from .posterior import Posterior, laplace
 from .prior_groups import PriorKind
 from .problem import Problem
@@ -25,7 +28,7 @@ from .skill import UNKNOWN, Skill, best_constant
 from .state import Linearisation, State
 from .status import Status
 
-__all__ = ["Ensemble", "Member", "make_member", "member_outputs", "untrained"]
+__all__ = ["Ensemble", "LeftOutSamples", "Member", "make_member", "member_outputs", "untrained"]
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,25 @@ class Member:
     history: dict[str, np.ndarray] = field(repr=False)
 
 
+class LeftOutSamples(NamedTuple):
+    """What each member predicts of each sample without it, None where that is not known.
+
+    ``allowances`` are the nats a sample by which each member's left-out log density is too high. The objective has the
+    samples; it may be that of any member.
+    """
+
+    objective: Objective
+    outputs: Sequence[LeftOut | None]
+    allowances: Sequence[float]
+
+
 class Ensemble(NamedTuple):
     """Members, best first, with their weights, loss and temperature.
 
     The ``weights`` (n_members,) are the members' parts of a prediction; they are not negative and sum to 1. The
     ``temperature`` divides the outputs; it is 1 if there is none. ``skill`` tells how well the ensemble predicts
-    left-out samples, and ``residuals`` by how much it misses each of them, if that is known. ``shortened`` says what
-    was left out for want of time.
+    left-out samples, ``residuals`` by how much it misses each of them, if that is known, and ``left_out`` what its
+    members predict of them. ``shortened`` says what was left out for want of time.
     """
 
     members: list[Member]
@@ -71,6 +86,7 @@ class Ensemble(NamedTuple):
     skill: Skill = UNKNOWN
     shortened: str = ""
     residuals: Residuals | None = None
+    left_out: LeftOutSamples | None = None
 
 
 def make_member(state: State, linearisation: Linearisation, start: Start) -> Member:

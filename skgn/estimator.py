@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import time
 import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from .ensemble import Ensemble, Member, make_member, member_outputs
 from .inputs import Table
 from .losses import Loss
 from .mixture import equal_weights, voters
+from .noise import InputNoise
 from .objective import Objective
 from .parameters import Parameters
 from .persistence import Persistent
@@ -209,8 +211,10 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         at_most = len(starts) + narrowed_count(starts) + redrawn_count(starts, n_members)
         tasks = begin_fit(self, X, y, sample_weight, self._attributes, at_most)
         try:
+            began = time.perf_counter()
             ensemble = train_members(problem, starts, n_members, self.n_jobs, tasks)
-            self._store(ensemble)
+            rest = dataclasses.replace(problem, max_time=problem.max_time - (time.perf_counter() - began))
+            self._store(ensemble, self._input_noise(rest, starts, ensemble))
             self.feature_relevance_ = self._relevance(ensemble, problem)
             if tasks is not None:
                 tasks.end()
@@ -275,10 +279,14 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         sensitivity = feature_sensitivity(ensemble, problem.scaled, self._table.features, problem.sample_weight)
         return relevance(sensitivity, problem.n_outputs)
 
-    def _store(self, ensemble: Ensemble) -> None:
+    def _input_noise(self, problem: Problem, starts: list[Start], ensemble: Ensemble) -> InputNoise | None:
+        """How the noise depends on the inputs; None where it does not, and where there is no noise level."""
+        return None
+
+    def _store(self, ensemble: Ensemble, noise: InputNoise | None = None) -> None:
         members, best = ensemble.members, ensemble.members[0]
         self.estimators_, self.weights_ = members, ensemble.weights
-        self._table = self._table.only({member.scaling for member in members})
+        self._table = self._table.only({member.scaling for member in members} | (noise.scalings if noise else set()))
         self.coefs_, self.intercepts_ = best.network.arrays(best.weights)
         self.n_outputs_ = best.network.n_outputs
         self.n_iter_ = best.n_iter

@@ -43,6 +43,7 @@ __all__ = [
     "log_likelihood",
     "log_mixture",
     "log_probabilities",
+    "predicted",
     "predicted_rows",
     "predictive_score",
     "temperature",
@@ -144,14 +145,18 @@ def _log_density(objective: Objective, left_out: LeftOut, loss: Loss, noise: Ten
     return -loss.value(outputs, Y) @ weight
 
 
+def predicted(left_out: Sequence[LeftOut]) -> Tensor:
+    """Tell of each sample (n,) whether all members can predict it without it."""
+    return torch.stack([torch.isfinite(member.outputs).all(1) for member in left_out]).all(0)
+
+
 def predicted_rows(objective: Objective, left_out: Sequence[LeftOut]) -> tuple[Tensor, Tensor, Tensor]:
     """Keep the samples that all members can predict without them: outputs (members, n, k), targets and weights.
 
     A sample that alone determines a weight has no prediction without itself.
     """
-    f = torch.stack([member.outputs for member in left_out])
-    predicted = torch.isfinite(f).all(2).all(0)
-    return f[:, predicted], objective.Y.to(f)[predicted], objective.sample_weight.to(f)[predicted]
+    f, rows = torch.stack([member.outputs for member in left_out]), predicted(left_out)
+    return f[:, rows], objective.Y.to(f)[rows], objective.sample_weight.to(f)[rows]
 
 
 def log_probabilities(

@@ -79,6 +79,10 @@ class Loss(ABC):
     #: Whether the first step may solve the readout alone.
     readout_first: ClassVar[bool] = False
 
+    #: Whether the scale may depend on the input (``noise="input"``): it is that of the variance, and the same for all
+    #: means.
+    may_depend_on_input: ClassVar[bool] = False
+
     #: Why a new observation has no standard deviation; empty where it has one.
     without_std: ClassVar[str] = ""
 
@@ -226,6 +230,7 @@ class SquaredError(_Relative):
     """
 
     name, distribution, label = "squared_error", "normal", "normal"
+    may_depend_on_input = True
     robust_alternative = "student_t"
 
     def value(self, f: Tensor, y: Tensor) -> Tensor:

@@ -48,6 +48,7 @@ SKOPS_TRUSTED = [
     "skgn.ensemble.Member",
     "skgn.feedforward.FeedForward",
     "skgn.inputs.Table",
+    "skgn.noise.InputNoise",
     "skgn.posterior.Posterior",
     "skgn.preprocessing.InputScaler",
     "skgn.preprocessing.PeriodicEmbedding",

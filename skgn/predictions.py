@@ -14,11 +14,12 @@ from sklearn.utils.validation import check_is_fitted
 from .backend import available_memory, gigabytes, linear_algebra_device, resolve_device
 from .estimator import BaseGN, known_posteriors
 from .mixture import epistemic_covariance, mixture_mean, voters
+from .noise import InputNoise
 from .posterior import Posterior, outputs_of_draws
 from .predictive import Predictive
 from .targets import RegressionTarget
 
-__all__ = ["Predictions", "checked_levels", "interval_levels", "observed_probabilities", "posteriors"]
+__all__ = ["Predictions", "checked_levels", "input_noise", "interval_levels", "observed_probabilities", "posteriors"]
 
 
 class _Pair(tuple[np.ndarray, np.ndarray]):
@@ -42,6 +43,9 @@ class Predictions(RegressorMixin, BaseGN):
     """Prediction methods of a regressor."""
 
     _target: RegressionTarget
+
+    # Versions before had no other noise than a constant one.
+    _noise: InputNoise | None = None
 
     @overload
     def predict(self, X: Any, return_std: Literal[False] = False, return_cov: Literal[False] = False) -> np.ndarray: ...
@@ -67,8 +71,9 @@ class Predictions(RegressorMixin, BaseGN):
         X : array-like of shape (n_samples, n_features)
         return_std : bool, default=False
             The standard deviation contains the noise, the uncertainty of the weights (Laplace approximation) and the
-            spread of the members. With ``loss="huber"`` it is that of an observation that is no outlier. With "poisson"
-            and "gamma" the noise is that of these distributions around the predicted mean.
+            spread of the members. Where the noise depends on the input (``noise_``), it is that at X. With
+            ``loss="huber"`` it is that of an observation that is no outlier. With "poisson" and "gamma" the noise is
+            that of these distributions around the predicted mean.
         return_cov : bool, default=False
             Covariance of new observations at all rows of X, whose diagonal is the square of the standard deviation.
 
@@ -105,7 +110,7 @@ class Predictions(RegressorMixin, BaseGN):
         noise = [posterior.noise_variance for posterior in known]
         if return_cov:
             return _Pair((y_mean, self._covariance(scaled, outputs, known, noise, weights).astype(dtype, copy=False)))
-        std = self._target.std(outputs, self._variances(scaled, known), noise, weights)
+        std = self._stretched(self._target.std(outputs, self._variances(scaled, known), noise, weights), scaled)
         return _Pair((y_mean, std.astype(dtype, copy=False)))
 
     def predict_quantiles(self, X: Any, quantiles: Any) -> np.ndarray:
@@ -231,10 +236,11 @@ class Predictions(RegressorMixin, BaseGN):
         members, weights = voters(self.estimators_, self.weights_)
         drawn = rng.choice(len(members), size=int(n_samples), p=weights / weights.sum())
         Z = np.empty((len(drawn), *predictive.outputs[0].shape))
+        stretch = np.ones((1, 1)) if self._noise is None else self._stretch(scaled)
         for number in np.unique(drawn):
             member, posterior, samples = members[number], known[number], np.flatnonzero(drawn == number)
             draws = posterior.draw(member.network, member.weights, member.total_weight, len(samples), rng)
-            apart = outputs_of_draws(member.network, member.weights, draws, scaled[member.scaling])
+            apart = stretch[..., None] * outputs_of_draws(member.network, member.weights, draws, scaled[member.scaling])
             f = predictive.outputs[number] + np.moveaxis(apart, 2, 0)
             Z[samples] = predictive.observation.sample(f, predictive.squared_scales[number], rng)
         return np.moveaxis(self._target.in_units_of_y(Z), 1, -1).astype(dtype, copy=False)
@@ -262,7 +268,7 @@ class Predictions(RegressorMixin, BaseGN):
         scaled, dtype = self._scale_inputs(X)
         known = posteriors(self, "epistemic_std", of_mean=False)
         outputs, weights = self._outputs(scaled)
-        std = self._target.epistemic_std(outputs, self._variances(scaled, known), weights)
+        std = self._stretched(self._target.epistemic_std(outputs, self._variances(scaled, known), weights), scaled)
         return std.astype(dtype, copy=False)
 
     @property
@@ -306,6 +312,9 @@ class Predictions(RegressorMixin, BaseGN):
         covariance[:, diagonal, diagonal] += np.broadcast_to(mixture_mean(of_noise, weights), (n, k)).T
         unit = scaler.rescale(np.ones(k)) ** 2
         covariance = np.moveaxis(covariance, 0, -1) * unit
+        if self._noise is not None:
+            stretch = self._stretch(scaled)
+            covariance *= stretch[:, None] * stretch
         return covariance[..., 0] if self._target.ndim == 1 else covariance
 
     def _predictive(self, scaled: dict[str, np.ndarray], asked: str) -> Predictive:
@@ -319,7 +328,17 @@ class Predictions(RegressorMixin, BaseGN):
         given, weights = self._outputs(scaled)
         outputs = [loss.of_observation(f) for f in given]
         scales = [target.squared_scale(posterior) for posterior in known]
-        return Predictive(observation, outputs, self._variances(scaled, known), scales, weights)
+        predictive = Predictive(observation, outputs, self._variances(scaled, known), scales, weights)
+        return predictive if self._noise is None else predictive.stretched(self._stretch(scaled))
+
+    def _stretch(self, scaled: dict[str, np.ndarray]) -> np.ndarray:
+        """Factor (n, k) on distances from the predicted mean where the noise depends on the inputs."""
+        assert self._noise is not None
+        return np.sqrt(self._noise.factor(scaled, linear_algebra_device(resolve_device(self.device))))
+
+    def _stretched(self, std: np.ndarray, scaled: dict[str, np.ndarray]) -> np.ndarray:
+        """Standard deviations in the shape of y under noise that may depend on the inputs."""
+        return std if self._noise is None else std * self._target.in_shape_of_y(self._stretch(scaled))
 
     def _fitted_quantiles(self, scaled: dict[str, np.ndarray], levels: np.ndarray) -> np.ndarray:
         at = self._target.positions(levels)
@@ -352,6 +371,12 @@ def interval_levels(coverage: float) -> np.ndarray:
     if not isinstance(coverage, Real) or not 0 < coverage < 1:
         raise ValueError(f"coverage must be a number between 0 and 1, got {coverage!r}.")
     return np.array([0.5 - coverage / 2, 0.5 + coverage / 2])
+
+
+def input_noise(regressor: Predictions) -> InputNoise | None:
+    """Return how the noise of a fitted regressor depends on the inputs; None where it is constant."""
+    check_is_fitted(regressor)
+    return regressor._noise
 
 
 def posteriors(regressor: Predictions, asked: str = "return_std=True", of_mean: bool = True) -> list[Posterior]:

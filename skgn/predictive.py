@@ -46,6 +46,19 @@ class Predictive:
         apart = [moments.spread2 + (moments.location - location) ** 2 for moments in each]
         return Moments(location, mixture_mean(apart, self.weights))
 
+    def stretched(self, stretch: np.ndarray) -> Predictive:
+        """Move all of the mixture away from its location by factors (n, k): outputs, their deviations, and the noise.
+
+        The observation must be one on the line itself.
+        """
+        location, square = mixture_mean(self.outputs, self.weights), np.square(stretch)
+        return replace(
+            self,
+            outputs=[location + stretch * (f - location) for f in self.outputs],
+            variances=[square * v for v in self.variances],
+            squared_scales=[square * s2 for s2 in self.squared_scales],
+        )
+
     def cdf(self, z: np.ndarray) -> np.ndarray:
         """Probability that an observation is at most z (..., n, k) on the line."""
         return mixture_mean([self.observation.cdf(z, *member) for member in self._members()], self.weights)

@@ -12,10 +12,14 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from .candidates import Start
 from .damping import DampingRule
+from .directions import serves_evidence
 from .ensemble import Ensemble
 from .estimator import BaseGN
+from .noise import NOISE, InputNoise, fit_input_noise
 from .predictions import Predictions
+from .problem import Problem
 from .targets import LOSSES, RegressionTarget
 
 if TYPE_CHECKING:
@@ -64,6 +68,17 @@ class GNRegressor(Predictions):
         Every loss scales the target: by its mean and standard deviation, but "huber", "cauchy" and "quantile" by its
         median and interquartile range. "gamma" divides it by its mean. Counts ("poisson") stay as they are: their mean
         is an offset of the output.
+    noise : {"auto", "constant", "input"}, default="auto"
+        Whether the noise has the same standard deviation everywhere ("constant") or depends on the input ("input").
+        "input" trains two more small networks on the squared residuals of training rows that are each predicted without
+        themselves. They multiply the predicted variance by a factor that depends on the input. The predicted means stay
+        the same. "auto" is "input" where a score test finds a column that moves the squared residuals, and where the
+        factor predicts left-out samples better than a constant does, by two standard errors. Otherwise it is
+        "constant".
+
+        "input" needs ``loss="squared_error"`` or ``"student_t"``, ``l2_regularization="evidence"`` and a ``solver``
+        that factorises. "auto" is "constant" without these, in :meth:`partial_fit`, and where ``max_time``, Ctrl-C or a
+        callback cut the training short.
     quantile : float in (0, 1) or array-like of shape (n_quantiles,), default=0.5
         The quantile that ``loss="quantile"`` predicts. This part of the observations lies below the prediction. Several
         quantiles, in increasing order, are predicted by one fit, side by side. They are sorted, so that they never
@@ -238,11 +253,14 @@ class GNRegressor(Predictions):
     noise_distribution_ : str
         Distribution of the noise that the members were trained with: "normal", "student_t", "huber", "cauchy",
         "asymmetric_laplace" (``loss="quantile"``), "poisson" or "gamma".
+    noise_ : {"constant", "input"}
+        Whether the noise depends on the input.
     noise_std_ : float or ndarray
         Standard deviation of the noise, in the units of y; an array if y has several columns or the fit several
-        quantiles. It is nan with ``solver_`` "cg" and with "poisson". With "huber" it describes the observations that
-        are no outliers. With "cauchy" and "quantile" it belongs to normal noise that has the same Fisher information
-        about the prediction. With "gamma" it is divided by the mean (the coefficient of variation of y).
+        quantiles. It is nan with ``solver_`` "cg" and with "poisson". Where the noise depends on the input, it is the
+        level that the factor multiplies. With "huber" it describes the observations that are no outliers. With "cauchy"
+        and "quantile" it belongs to normal noise that has the same Fisher information about the prediction. With
+        "gamma" it is divided by the mean (the coefficient of variation of y).
     feature_relevance_, feature_importances_ : ndarray of shape (n_features,)
         Share of each feature in what the predictions react to; the shares are non-negative and sum to 1. They are total
         Sobol indices by exchange of values between rows, in all columns of a category together. A feature of share 0 is
@@ -283,6 +301,7 @@ class GNRegressor(Predictions):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseGN._parameter_constraints,
         "loss": [StrOptions(set(LOSSES))],
+        "noise": [StrOptions(set(NOISE))],
         "quantile": [Interval(Real, 0, 1, closed="neither"), "array-like"],
     }
 
@@ -298,6 +317,7 @@ class GNRegressor(Predictions):
         linear_path: bool = True,
         network: nn.Module | None = None,
         loss: str = "squared_error",
+        noise: str = "auto",
         quantile: float | Sequence[float] = 0.5,
         alpha: float = 1.0,
         init: str = "random",
@@ -351,6 +371,7 @@ class GNRegressor(Predictions):
             verbose=verbose,
         )
         self.loss = loss
+        self.noise = noise
         self.quantile = quantile
 
     def _new_target(self, y: np.ndarray) -> RegressionTarget:
@@ -370,6 +391,19 @@ class GNRegressor(Predictions):
             or (np.diff(levels) <= 0).any()
         ):
             raise ValueError(f"quantile must hold increasing numbers between 0 and 1, got {self.quantile!r}.")
+        if self.noise != "input":
+            return
+        needed = {
+            f"loss={self.loss!r}": LOSSES[self.loss].may_depend_on_input,
+            f"l2_regularization={self.l2_regularization!r}": isinstance(self.l2_regularization, str),
+            f"solver={self.solver!r}": serves_evidence(self.solver),
+        }
+        refused = [name for name, serves in needed.items() if not serves]
+        if refused:
+            raise ValueError(
+                f"noise='input' does not go with {refused[0]}: it needs loss='squared_error' or 'student_t', "
+                "l2_regularization='evidence' and a solver that factorises. Use noise='auto' or 'constant'."
+            )
 
     @property
     def _levels(self) -> float | tuple[float, ...]:
@@ -405,9 +439,39 @@ class GNRegressor(Predictions):
         """
         return self._partial_fit(X, y, sample_weight)
 
-    def _store(self, ensemble: Ensemble) -> None:
-        super()._store(ensemble)
+    def _take_block(self, X: Any, y: Any, sample_weight: Any, classes: Any) -> None:
+        if self.noise == "input":
+            raise ValueError(
+                "partial_fit does not support noise='input': it sees each row once, and none without itself. Use "
+                "noise='auto' or 'constant'."
+            )
+        super()._take_block(X, y, sample_weight, classes)
+
+    def _input_noise(self, problem: Problem, starts: list[Start], ensemble: Ensemble) -> InputNoise | None:
+        estimated = isinstance(self.l2_regularization, str)
+        if self.noise == "constant" or not (estimated and LOSSES[self.loss].may_depend_on_input):
+            return None
+        return fit_input_noise(problem, starts, ensemble, self.n_jobs, asked=self.noise == "input")
+
+    @property
+    def _unfulfilled(self) -> str:
+        if self.noise != "input" or self._noise is not None:
+            return ""
+        return (
+            "noise='input' could not be learned: either there was no time left, or the members cannot predict training "
+            "rows without themselves. The noise is constant."
+        )
+
+    def _store(self, ensemble: Ensemble, noise: InputNoise | None = None) -> None:
+        super()._store(ensemble, noise)
+        self._noise = noise
         self.noise_std_ = self._target.noise_std(ensemble.members[0].posterior)
+
+    @property
+    def noise_(self) -> str:
+        """Whether the noise depends on the input."""
+        check_is_fitted(self)
+        return "constant" if self._noise is None else "input"
 
     @property
     def noise_distribution_(self) -> str:

@@ -6,6 +6,7 @@ Residuals are standardised by their predicted standard deviations and held again
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -24,11 +25,12 @@ from .calibration import (
     worst_rows,
 )
 from .directions import lacking
-from .estimator import fitted_likelihood
+from .estimator import fitted_likelihood, table_and_target
 from .losses import Loss
 from .mixture import voters
 from .regressor import GNRegressor
 from .report import SHOWN, Finding
+from .screening import column_tests
 from .weighted_rows import weighted_quantile
 
 __all__ = ["residual_findings"]
@@ -54,12 +56,18 @@ _OUTLIER = 4.0
 #: Central intervals whose coverage is counted.
 _INTERVALS = (0.5, 0.9)
 
+#: Where a column tells more of the residuals than this part of their variance, the fit lacks something.
+_POOR_FIT = 0.1
+
 #: Standard error of the median of absolute normal values, relative to that median, times sqrt(n).
 _MEDIAN_ERROR = 1.17
 
 
+@dataclass(frozen=True)
 class _Residuals(Predictions):
-    """Predictions of a regressor; arrays are (n, k)."""
+    """Predictions of a regressor; arrays are (n, k), and features have ``names``."""
+
+    names: list[str]
 
     @cached_property
     def _prediction(self) -> tuple[np.ndarray, np.ndarray | None]:
@@ -114,6 +122,34 @@ class _Residuals(Predictions):
         """Typical size of the standardised residuals in units of that of the noise; of the output where it is most."""
         return float(weighted_quantile(np.abs(self.z), self.weight, 0.5).max() / self.noise.ppf(0.75))
 
+    @cached_property
+    def varying(self) -> str:
+        """What the size of the residuals depends on: a feature, or the prediction; empty if nothing is found.
+
+        Where the residuals themselves depend on a feature, it is the fit that lacks something, not the noise.
+        """
+        if self.std is None or self.constant or not self.noisy.any():
+            return ""
+        table, _ = table_and_target(self.model)
+        encoded = table.encode(table.read(self.model, self.X))
+        name, scaled = next(iter(table.scale(encoded).items()))
+        columns = np.column_stack([scaled, self._prediction[0]])
+        residual, size = (column_tests(columns, values, self.weight) for values in (self.z, np.abs(self.z)))
+        if size.p.min() >= RARE or residual.share.max() > _POOR_FIT:
+            return ""
+        found = int(np.argmin(size.p))
+        return self.names[table.features[name][found]] if found < scaled.shape[1] else "the prediction"
+
+    @property
+    def noise_advice(self) -> str:
+        """How to fit noise that depends on the inputs."""
+        changes = ['noise="input"']
+        if not self.likelihood.may_depend_on_input:
+            changes.append('loss="student_t"')
+        if not isinstance(self.model.l2_regularization, str):
+            changes.append('l2_regularization="evidence"')
+        return " and ".join(changes)
+
     @property
     def too_narrow(self) -> bool:
         """Whether the residuals are typically larger than their standard deviations."""
@@ -122,10 +158,13 @@ class _Residuals(Predictions):
 
 
 def residual_findings(
-    model: GNRegressor, X: Any, y: np.ndarray, weight: np.ndarray, rows: np.ndarray
+    model: GNRegressor, X: Any, y: np.ndarray, weight: np.ndarray, rows: np.ndarray, names: list[str]
 ) -> tuple[Finding, ...]:
-    """Skill, noise, outliers and calibration of a regressor on X and y, rows of positive weight."""
-    data = _Residuals(model, X, y.reshape(len(y), -1), weight, rows)
+    """Skill, noise, outliers and calibration of a regressor on X and y, rows of positive weight.
+
+    Features have ``names``.
+    """
+    data = _Residuals(model, X, y.reshape(len(y), -1), weight, rows, names)
     return _skill(data), _noise(data), _outliers(data), _coverage(data)
 
 
@@ -163,6 +202,10 @@ def _noise(data: _Residuals) -> Finding:
     ratio = float((data.typical / np.maximum(noise, np.finfo(float).tiny)).max())
     numbers = {"noise_std": noise, "residual_std": data.typical, "ratio": ratio, "spread": data.spread}
     text = f"{kind}, std {_listed(noise)}; residuals {ratio:.3g} times that, {data.spread:.3g} times the predicted std"
+    if data.varying:
+        numbers |= {"varies_with": data.varying}
+        text += f"; their size depends on {data.varying}"
+        return Finding("noise", "depends on the input", numbers, text, data.noise_advice)
     if data.too_narrow and ratio > _ABOVE_NOISE:
         return Finding("noise", "overfitted or shifted", numbers, text, data.narrow_advice)
     if ratio > _ABOVE_NOISE:
@@ -192,6 +235,9 @@ def _outliers(data: _Residuals) -> Finding:
     if data.too_narrow:
         # All are too far away, not some.
         return Finding("outliers", "many", numbers, text, data.narrow_advice)
+    if data.varying:
+        text += f": the noise depends on {data.varying}"
+        return Finding("outliers", "louder noise", numbers, text, data.noise_advice)
     advice = f"look at {named_rows(rows)}"
     if data.likelihood.robust_alternative:
         advice += f', use loss="{data.likelihood.robust_alternative}" if the training data have such'
@@ -230,7 +276,9 @@ def _coverage(data: _Residuals) -> Finding:
         typical, noise = data.typical, np.atleast_1d(data.model.noise_std_)
         inflated = data.noisy & (typical > 0) & (typical < _INFLATED * noise)
         robust, advice = data.likelihood.robust_alternative, None
-        if robust and inflated.any():
+        if data.varying:
+            advice = data.noise_advice
+        elif robust and inflated.any():
             advice = f'loss="{robust}", as outliers in the training data may have inflated the noise'
         return Finding("calibration", "too wide", numbers, text + ": too wide", advice)
     return Finding("calibration", "good", numbers, text)

@@ -100,6 +100,7 @@ class StudentTLoss(_Reweighted):
 
     name, distribution, label = "student_t", "student_t", "Student-t"
     fit_scaler: ClassVar[FitScaler] = staticmethod(TargetScaler.fit)
+    may_depend_on_input = True
     # Of 8 degrees of freedom, weights change little with the scale.
     renews_gradient = False
 
@@ -145,7 +146,7 @@ class CauchyLoss(StudentTLoss):
 
     name, distribution, label = "cauchy", "cauchy", "Cauchy"
     fit_scaler: ClassVar[FitScaler] = staticmethod(robust_scaler)
-    renews_gradient = True
+    renews_gradient, may_depend_on_input = True, False
     without_std = "Cauchy noise has no variance; loss='student_t' or 'huber' forgive outliers too"
 
     def __init__(self, beta: Tensor | None = None) -> None:

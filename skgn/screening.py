@@ -13,17 +13,19 @@ C. R. Rao, Large sample tests of statistical hypotheses concerning several param
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.stats import f
 from torch import Tensor
 
+from .backend import chunks
 from .leave_one_out import LeftOut
 from .objective import Objective
 from .state import State
 
-__all__ = ["significance", "useful_columns"]
+__all__ = ["ColumnTests", "column_tests", "significance", "useful_columns"]
 
 #: A column is of use where chance explains its test at most so often, of all columns and outputs together.
 _SIGNIFICANT = 1e-3
@@ -62,9 +64,38 @@ def significance(objective: Objective, columns: int, left_out: LeftOut | None = 
         Outputs at which the gradients are taken; 0 by default. Samples without an output do not count.
     """
     given = () if left_out is None else (left_out,)
-    sums = objective.sum(partial(_sums, columns=columns), *given).cpu().numpy()
+    sums = objective.sum(partial(_sums_of_gradients, columns=columns), *given)
+    return _tests(sums, columns, objective.network.n_outputs).p
+
+
+class ColumnTests(NamedTuple):
+    """Of each column (d,) the p value, times the number of tests (Bonferroni), and the ``share`` of variance explained.
+
+    Of several values a sample, both are those of the value that the column explains best.
+    """
+
+    p: np.ndarray
+    share: np.ndarray
+
+
+def column_tests(Z: np.ndarray, values: np.ndarray, weight: np.ndarray) -> ColumnTests:
+    """Test what the columns Z (n, d) tell of values (n, k).
+
+    Columns are of any size, and the ``weight`` (n,) of a row is its number of repetitions.
+    """
+    centred = Z - np.average(Z, axis=0, weights=weight)
+    spread = np.sqrt(np.average(np.square(centred), axis=0, weights=weight))
+    standardised = np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 0)
+    parts = [torch.from_numpy(np.ascontiguousarray(part)) for part in (standardised, values, weight)]
+    d, k = Z.shape[1], values.shape[1]
+    blocks = chunks(len(Z), 8 * 2 * _DEGREE * d * (1 + k), torch.device("cpu"))
+    return _tests(torch.stack([_sums(*(part[rows] for part in parts)) for rows in blocks]).sum(0), d, k)
+
+
+def _tests(of_samples: Tensor, columns: int, k: int) -> ColumnTests:
+    """Tests of the columns, from the sums of :func:`_sums` for k values a sample."""
+    sums, powers = of_samples.cpu().numpy(), 2 * _DEGREE
     S, sums = sums[0], sums[1:] / sums[0]
-    k, powers = objective.network.n_outputs, 2 * _DEGREE
     m, sums = sums[: powers * columns].reshape(powers, columns), sums[powers * columns :]
     mean, square, cross = sums[:k], sums[k : 2 * k], sums[2 * k :].reshape(_DEGREE, columns, k)
     p = np.arange(_DEGREE)
@@ -79,23 +110,26 @@ def significance(objective: Objective, columns: int, left_out: LeftOut | None = 
     statistic = explained / np.maximum(rank, 1) / (left / freedom)
     tells = (rank > 0) & (spread > least)
     tests: np.ndarray = np.where(tells, f.sf(statistic, np.maximum(rank, 1), freedom), 1.0)
-    return tests.min(1) * tests.size
+    return ColumnTests(tests.min(1) * tests.size, (explained / (explained + left)).max(1))
 
 
-def _sums(objective: Objective, left_out: LeftOut | None = None, *, columns: int) -> Tensor:
-    """Sum over samples: 1, powers of the columns, gradients, their squares, and their products with the powers."""
+def _sums_of_gradients(objective: Objective, left_out: LeftOut | None = None, *, columns: int) -> Tensor:
+    """Sums for the negative gradients at given outputs, and the first columns of the inputs."""
     Y = objective.Y
     outputs = torch.zeros_like(Y) if left_out is None else left_out.outputs.to(Y)
     gradient = -objective.data_loss.gradient(outputs, Y).double()
     known = gradient.isfinite().all(1)
-    weight, gradient = objective.sample_weight.double()[known], gradient[known]
-    Z = objective.U[known, :columns].double()
+    return _sums(objective.U[known, :columns].double(), gradient[known], objective.sample_weight.double()[known])
+
+
+def _sums(Z: Tensor, values: Tensor, weight: Tensor) -> Tensor:
+    """Sum over samples: 1, powers of the columns, values, their squares, and their products with the powers."""
     powers = torch.stack([Z**degree for degree in range(1, 2 * _DEGREE + 1)])
     parts = [
         weight.sum()[None],
         torch.einsum("n,pnd->pd", weight, powers).flatten(),
-        weight @ gradient,
-        weight @ gradient.square(),
-        torch.einsum("n,pnd,nk->pdk", weight, powers[:_DEGREE], gradient).flatten(),
+        weight @ values,
+        weight @ values.square(),
+        torch.einsum("n,pnd,nk->pdk", weight, powers[:_DEGREE], values).flatten(),
     ]
     return torch.cat(parts)

@@ -17,7 +17,7 @@ from .batches import BatchPass, BatchSteps
 from .callbacks import FitTasks
 from .candidates import Start, narrowed_count, narrowed_starts, redrawn_count, steepest_starts
 from .conformal import left_out_residuals
-from .ensemble import Ensemble, Member, make_member, untrained
+from .ensemble import Ensemble, LeftOutSamples, Member, make_member, untrained
 from .full_step import FullStep
 from .leave_one_out import LeftOut, allowance, leave_one_out, log_likelihood, predictive_score, temperature
 from .limits import Limits
@@ -218,11 +218,13 @@ class Search:
             order = np.lexsort((objectives, -weights))
             candidates, weights = [candidates[number] for number in order], weights[order]
             T = self._temperature(candidates, weights) if self._tempered else 1.0
-            skill = left_out_skill(*self._left_out(candidates), weights, T)
+            objective, loss, left_out, allowances = self._left_out(candidates)
+            skill = left_out_skill(objective, loss, left_out, allowances, weights, T)
             scales = [candidate.state.estimates.squared_scale for candidate in candidates]
-            residuals = left_out_residuals(*self._left_out(candidates), scales, weights)
+            residuals = left_out_residuals(objective, loss, left_out, allowances, scales, weights)
             members = [_member(candidate) for candidate in candidates]
-        return Ensemble(members, weights, self._problem.loss, T, skill, residuals=residuals)
+        samples = LeftOutSamples(objective, left_out, allowances)
+        return Ensemble(members, weights, self._problem.loss, T, skill, residuals=residuals, left_out=samples)
 
     def _left_out(self, candidates: list[Candidate]) -> tuple[Objective, Loss, list[LeftOut | None], list[float]]:
         """Return what candidates predict of left-out samples, and the loss of the best to judge them by."""

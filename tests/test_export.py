@@ -73,6 +73,8 @@ CASES = {
     "no linear path": (regressor(linear_path=False, activation="silu", hidden_layer_sizes=(4, 3)), X, SIGNAL),
     "linear": (regressor(hidden_layer_sizes=()), X, SIGNAL),
     "column": (regressor(), X, SIGNAL[:, None]),
+    "noise at x": (regressor(noise="input", n_estimators=2), X, SIGNAL),
+    "noise at x, two outputs": (regressor(noise="input", solver="dual", standardize="rank"), X, TWO_OUTPUTS),
     "primal, two outputs": (regressor(solver="primal"), X, TWO_OUTPUTS),
     "dual, two outputs": (regressor(solver="dual"), X, TWO_OUTPUTS),
     "dual, huber": (regressor(solver="dual", loss="huber", init="centered"), X, SIGNAL),
@@ -106,7 +108,10 @@ CASES["own network"] = (regressor(network=Branches(), hidden_layer_sizes="auto",
 
 #: Translation takes seconds: what the graphs of these consist of, those of the others do. Other tests translate
 #: "linear", and a mean alone.
-IN_ONNX = ["robust", "no linear path", "rank", "periodic", "dual, two outputs", "poisson", "quantiles", "own network"]
+IN_ONNX = [
+    "robust", "noise at x", "no linear path", "rank", "periodic", "dual, two outputs", "poisson", "quantiles",
+    "own network",
+]  # fmt: skip
 CLASSES_IN_ONNX = ["binary", "three classes", "labels", "one class"]
 
 

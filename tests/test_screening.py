@@ -15,7 +15,7 @@ from skgn.leave_one_out import LeftOut, allowance
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.objective import Objective
 from skgn.prior_groups import PriorKind
-from skgn.screening import significance, useful_columns
+from skgn.screening import column_tests, significance, useful_columns
 from skgn.state import State
 
 FEATURE, LAYER = PriorKind("feature"), PriorKind("layer")
@@ -54,6 +54,17 @@ def expected(X, R, weight):
     tests = np.array([[p_value(X[:, j], r, 1 if j == 2 else 3) for r in R.T] for j in range(3)])
     # A constant tells nothing.
     return np.append(tests.min(1), 1.0) * 4 * R.shape[1]
+
+
+def test_columns_of_any_size_and_of_many_rows(case, monkeypatch):
+    monkeypatch.setenv("SKGN_MEMORY_BUDGET_MB", "0.001")
+    X, y, _, weight = case
+    tests = column_tests(1e6 * (X + 5), np.hstack([y, y[::-1]]), weight.astype(float))
+    np.testing.assert_allclose(tests.p, expected(X, np.hstack([y, y[::-1]]), weight), rtol=1e-6)
+    z, r = (np.repeat(values, weight) for values in (X[:, 0], y[:, 0]))
+    left = r - np.polyval(np.polyfit(z, r, 3), z)
+    assert tests.share[0] == pytest.approx(1 - left.var() / r.var())
+    assert tests.share[3] == 0
 
 
 def test_of_targets_and_of_what_is_left_over(case):

@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ..ensemble import Ensemble
 from ..estimator import BaseGN
 from ..inputs import Table
+from ..noise import InputNoise
 from ..primal import Primal
 from ..problem import Problem
 from ..relevance import SENSITIVITY_ROWS, Sensitivity, feature_sensitivity, relevance
@@ -161,22 +162,25 @@ class DaskGN(BaseGN):
         shards = problem.shards
         until = last_hash(shards, SENSITIVITY_ROWS)
         members = [
-            # The workers have no use for the covariance.
+            # The workers have no use for the covariance, nor for what is predicted of left-out samples.
             member
             if member.posterior is None
             else replace(member, posterior=replace(member.posterior, factor=np.empty((0, 0))))
             for member in ensemble.members
         ]
         task = partial(
-            _sensitivity, ensemble=ensemble._replace(members=members), features=self._table.features, until=until
+            _sensitivity,
+            ensemble=ensemble._replace(members=members, left_out=None),
+            features=self._table.features,
+            until=until,
         )
         weight, *sums = shards.sum(task).tolist()
         squares, evidence = np.array(sums[: len(sums) // 2]), np.array(sums[len(sums) // 2 :])
         sensitivity = Sensitivity(squares / weight, evidence * problem.total_weight / weight)
         return relevance(sensitivity, problem.n_outputs)
 
-    def _store(self, ensemble: Ensemble) -> None:
-        super()._store(ensemble)
+    def _store(self, ensemble: Ensemble, noise: InputNoise | None = None) -> None:
+        super()._store(ensemble, noise)
         best = ensemble.members[0]
         self.bytes_per_iteration_ = bytes_per_iteration(best.network, ensemble.loss, best.prior_kind.has_evidence)
 

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from ..candidates import Start
+from ..ensemble import Ensemble
+from ..noise import InputNoise
 from ..predictions import checked_levels, interval_levels, posteriors
 from ..preprocessing import TargetScaler
+from ..problem import Problem
 from ..regressor import GNRegressor
 from ..targets import LOSSES
 from .estimator import CLIENT, DaskGN, with_client
@@ -38,9 +42,9 @@ class DaskGNRegressor(DaskGN, GNRegressor):
     each output with an estimated noise level; see ``bytes_per_iteration_``.
 
     The parameters are those of :class:`~skgn.GNRegressor`, with four differences. Losses other than "squared_error" and
-    "student_t" are refused. There are no mini-batches and no early stopping. The solver is "primal". The device is the
-    CPU of the workers. What is left to the fit is chosen among the same candidates. Ranks of more than 5,000 distinct
-    values of a column are approximate.
+    "student_t" are refused, and so is ``noise="input"``. There are no mini-batches and no early stopping. The solver is
+    "primal". The device is the CPU of the workers. What is left to the fit is chosen among the same candidates. Ranks
+    of more than 5,000 distinct values of a column are approximate.
 
     Parameters
     ----------
@@ -88,6 +92,12 @@ class DaskGNRegressor(DaskGN, GNRegressor):
         super()._check_parameters()
         if self.loss not in _LOSSES:
             raise ValueError(f"loss={self.loss!r} has no distributed form; on dask use one of {', '.join(_LOSSES)}.")
+        if self.noise == "input":
+            raise ValueError("noise='input' has no distributed form; on dask use 'auto', which is 'constant'.")
+
+    def _input_noise(self, problem: Problem, starts: list[Start], ensemble: Ensemble) -> InputNoise | None:
+        """None: what members predict of left-out samples stays on the workers."""
+        return None
 
     @property
     def _y_width(self) -> tuple[int, ...]:

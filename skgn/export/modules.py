@@ -21,8 +21,9 @@ from ..ensemble import Member
 from ..estimator import BaseGN, fitted_likelihood, table_and_target
 from ..jacobian import Factors
 from ..mixture import mixture_mean, predictive_mean, predictive_variance, voters
+from ..noise import InputNoise, log_factor
 from ..posterior import Posterior, output_variance
-from ..predictions import posteriors
+from ..predictions import input_noise, posteriors
 from ..regressor import GNRegressor
 from ..targets import ClassificationTarget, RegressionTarget
 from .inputs import Encoder, make_scaling
@@ -95,6 +96,25 @@ class _Posterior(nn.Module):
         return output_variance(outputs, self.inverse_factor.__matmul__, self.scale, training, precision)
 
 
+class _Noise(nn.Module):
+    """Logarithm (n, k) of the factor on the variance where the noise depends on the inputs."""
+
+    weights: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, noise: InputNoise) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(_Member(member, None) for member in noise.members)
+        for name in ("weights", "low", "high"):
+            self.register_buffer(name, torch.tensor(getattr(noise, name)))
+
+    def forward(self, scaled: dict[str, Tensor]) -> Tensor:
+        outputs = [member(scaled[str(member.scaling)]).f for member in self.members]
+        factor: Tensor = log_factor(outputs, self.weights, self.low, self.high)
+        return factor
+
+
 class _Ensemble(nn.Module):
     """What both modules share: rows (n, d) to the outputs of the members that count."""
 
@@ -111,14 +131,16 @@ class _Ensemble(nn.Module):
         pairs = itertools.zip_longest(members, posteriors)
         self.members = nn.ModuleList(_Member(member, posterior) for member, posterior in pairs)
 
-    def _outputs(self, X: Tensor) -> list[_Output]:
+    def _scaled(self, X: Tensor) -> dict[str, Tensor]:
         if X.ndim != 2 or X.shape[1] != self.n_features_in_:
             raise ValueError(f"X must have shape (n_samples, {self.n_features_in_}), got {tuple(X.shape)}.")
         dtype = next(self.parameters()).dtype
         if dtype != torch.float64:
             raise TypeError(f"An exported module computes in float64, but its weights were converted to {dtype}.")
         X = self.encoder(X.to(dtype))
-        scaled = {name: scaling(X) for name, scaling in self.scalings.items()}
+        return {name: scaling(X) for name, scaling in self.scalings.items()}
+
+    def _outputs(self, scaled: dict[str, Tensor]) -> list[_Output]:
         return [member(scaled[str(member.scaling)]) for member in self.members]
 
 
@@ -131,6 +153,8 @@ class RegressorModule(_Ensemble):
     def __init__(self, estimator: GNRegressor, return_std: bool) -> None:
         super().__init__(estimator, posteriors(estimator) if return_std else ())
         self.return_std = return_std
+        noise = input_noise(estimator) if return_std else None
+        self.noise = None if noise is None else _Noise(noise)
         _, target = table_and_target(estimator)
         assert isinstance(target, RegressionTarget)
         self._target = target
@@ -141,7 +165,8 @@ class RegressorModule(_Ensemble):
 
     def forward(self, X: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Predictions for rows X (n, n_features), in its dtype."""
-        members, scaler = self._outputs(X), self._scaler()
+        scaled, scaler = self._scaled(X), self._scaler()
+        members = self._outputs(scaled)
         outputs, weights = [member.f for member in members], self.member_weights
         mean = self._finish(predictive_mean(scaler, outputs, weights), X)
         if self._target.levels is not None:
@@ -150,6 +175,8 @@ class RegressorModule(_Ensemble):
             return mean
         variances, noise = ([getattr(member, name) for member in members] for name in ("variance", "noise"))
         std = predictive_variance(scaler, outputs, variances, noise, weights).sqrt()
+        if self.noise is not None:
+            std = std * (self.noise(scaled) / 2).exp()
         return mean, self._finish(scaler.rescale(std), X)
 
     def _scaler(self) -> Any:
@@ -178,7 +205,7 @@ class ClassifierModule(_Ensemble):
 
     def forward(self, X: Tensor) -> Tensor:
         """Probabilities (n, n_classes) for rows X (n, n_features), in its dtype."""
-        outputs = [output.f / self.temperature for output in self._outputs(X)]
+        outputs = [output.f / self.temperature for output in self._outputs(self._scaled(X))]
         p = self._mean(outputs)
         if not self.multilabel and len(self.classes_) == 1:
             p = torch.ones_like(p)

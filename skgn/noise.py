@@ -1,0 +1,259 @@
+"""Noise that depends on the inputs: how far samples are from what is predicted of them, learned by a second ensemble.
+
+A fit with constant noise predicts each sample without it. Its squared residual over the predicted variance is z^2, or
+where the mean of all is below 1, relative to that mean. Where the noise depends on the inputs, the mean of z^2 at x is
+a function exp(g(x)), and the variance at x is exp(g(x)) times that of constant noise. Half the gamma deviance of z^2
+with a log link,
+
+    (z^2 exp(-g) + g) / 2 + constant,
+
+is minus the log likelihood of normal residuals in g, the logarithm of the variance. Its Fisher information about g is
+1/2. So g is an ordinary fit of :class:`~skgn.losses.GammaLoss`, its precisions found by the evidence, and its skill on
+left-out samples is what it adds to the likelihood of these. The means, and all else of the first ensemble, stay as they
+are: a joint fit of means and scales moves both by outliers of either.
+
+References
+----------
+M. Davidian and R. J. Carroll, Variance function estimation, JASA 82 (1987).
+T. S. Breusch and A. R. Pagan, A simple test for heteroscedasticity and random coefficient variation, Econometrica 47
+(1979).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .backend import linear_algebra_device
+from .candidates import Kind, Level, Start, draw_starts
+from .damping import as_rule
+from .ensemble import Ensemble, Member, member_outputs
+from .feedforward import FeedForward
+from .leave_one_out import LeftOut, predicted
+from .losses import GammaLoss, Loss
+from .mixture import mixture_mean, predictive_variance, voters
+from .objective import Objective
+from .preprocessing import TargetScaler
+from .prior_groups import PriorKind
+from .problem import Problem
+from .screening import column_tests
+from .search import train_members
+from .settings import Settings
+from .stacking import corrected_outputs
+from .status import Status
+from .weighted_rows import moments, weighted_quantile
+
+__all__ = ["NOISE", "InputNoise", "fit_input_noise", "log_factor"]
+
+#: Values of the parameter ``noise``.
+NOISE = ("auto", "constant", "input")
+
+#: Units of the members' hidden layer, and their priors (docs/benchmarks.md).
+_UNITS, _PRIORS = 5, (PriorKind("layer"), PriorKind("feature"))
+
+#: Training begins at the precision of the logarithm of squared normal residuals, by their Fisher information.
+_LEVEL = Level(0.5)
+
+#: Unless it is asked for, noise depends on the inputs where chance explains a test of some column, cubic in it, at most
+#: so often, and where the skill on left-out samples is above so many standard errors.
+_SIGNIFICANT, _STANDARD_ERRORS = 0.01, 2.0
+
+#: Squared residuals below this part of their mean tell nothing more: their logarithm has no end.
+_SMALLEST = 1e-6
+
+#: Factors of new rows stay between these quantiles of those of the training rows.
+_BOUNDS = 0.02, 0.98
+
+
+@dataclass(frozen=True)
+class InputNoise:
+    """Members whose mean output is the logarithm of a factor on the predicted variance.
+
+    The logarithm stays within ``low`` and ``high`` (k,).
+    """
+
+    members: list[Member] = field(repr=False)
+    weights: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    @property
+    def scalings(self) -> set[str]:
+        """Names of the scalings that the members read."""
+        return {member.scaling for member in self.members}
+
+    def factor(self, scaled: Mapping[str, np.ndarray], device: torch.device) -> np.ndarray:
+        """Compute the factor (n, k) on the variance at scaled inputs."""
+        outputs = [member_outputs(member, scaled[member.scaling], device) for member in self.members]
+        return np.exp(log_factor(outputs, self.weights, self.low, self.high))
+
+
+def log_factor(outputs: Sequence[Any], weights: Any, low: Any, high: Any) -> Any:
+    """Logarithm (n, k) of the factor on the variance, for outputs (n, k) of the members; arrays or tensors."""
+    return mixture_mean(outputs, weights).clip(low, high)
+
+
+def fit_input_noise(
+    problem: Problem, starts: Sequence[Start], ensemble: Ensemble, n_jobs: int | None, asked: bool
+) -> InputNoise | None:
+    """Fit the dependence of the noise on the inputs to what an ensemble predicts of left-out samples.
+
+    Parameters
+    ----------
+    problem : Problem
+        That of the ensemble, with the time that is left.
+    starts : sequence of Start
+        Those of the ensemble: of these are the network's inputs, and its random numbers.
+    ensemble : Ensemble
+    n_jobs : int or None
+        Members that train at a time.
+    asked : bool
+        Whether the noise is to depend on the inputs in any case; otherwise only where that predicts left-out samples
+        better, and where the ensemble was not cut short.
+
+    Returns
+    -------
+    noise : InputNoise or None
+        None where the noise is constant, where left-out samples cannot be predicted, and where there is no time.
+    """
+    if problem.max_time <= 0 or (not asked and _cut_short(ensemble)):
+        return None
+    known = _standardised_squares(ensemble)
+    if known is None:
+        return None
+    # The first of the scalings, as its networks have the fewest weights.
+    name, columns = next(iter(problem.scaled.items()))
+    of_squares = replace(
+        problem,
+        loss=GammaLoss(),
+        scaled={name: np.ascontiguousarray(columns[: len(known.rows)][known.rows])},
+        Y=np.log(np.maximum(known.squares, _SMALLEST)),
+        sample_weight=known.weight,
+        validation=None,
+        rule=as_rule("adaptive"),
+        solver="auto",
+        batch_size=None,
+        settings=Settings(tol=1e-3, n_iter_no_change=7),
+    )
+    own = _starts(of_squares, starts)
+    read = of_squares.scaled[name][:, : own[0].network.shapes[0][1] - 1]
+    # The score test: gradients of the loss at g = 0 are 1 - z^2.
+    if not asked and column_tests(read, known.squares, known.weight).p.min() > _SIGNIFICANT:
+        return None
+    fitted = train_members(of_squares, own, len(own), n_jobs)
+    if _cut_short(fitted):
+        return None
+    noise = _within_bounds(fitted, of_squares)
+    return noise if asked or _predicts_better(noise, fitted, known, problem.loss) else None
+
+
+def _cut_short(ensemble: Ensemble) -> bool:
+    """Whether an ensemble is not what it would be with more time."""
+    reasons = {Status.INTERRUPTED.value, Status.CALLBACK.value, Status.MAX_TIME.value}
+    return bool(ensemble.shortened) or any(member.status in reasons for member in ensemble.members)
+
+
+class _Squares(NamedTuple):
+    """Squared residuals (m, k) of left-out samples over their predicted variances, with a mean of at least 1.
+
+    The ``weight`` (m,) is that of the samples; ``rows`` (n,) tells which of the rows they are.
+    """
+
+    rows: np.ndarray
+    squares: np.ndarray
+    weight: np.ndarray
+
+
+class _LeftOut(NamedTuple):
+    """What the members that count predict of left-out samples, and their weights.
+
+    ``rows`` (n,) tells which rows of the objective these samples are.
+    """
+
+    objective: Objective
+    rows: Tensor
+    outputs: Sequence[LeftOut]
+    allowances: Sequence[float]
+    members: Sequence[Member]
+    weights: np.ndarray
+
+
+def _of_voters(ensemble: Ensemble) -> _LeftOut | None:
+    """None if any member that counts cannot predict left-out samples."""
+    if ensemble.left_out is None:
+        return None
+    objective, *of_members = ensemble.left_out
+    counted, weights = voters(list(zip(ensemble.members, *of_members, strict=True)), ensemble.weights)
+    outputs = [outputs for _, outputs, _ in counted if outputs is not None]
+    if len(outputs) < len(counted):
+        return None
+    members, _, allowances = zip(*counted, strict=True)
+    return _LeftOut(objective, predicted(outputs), outputs, allowances, members, weights)
+
+
+def _standardised_squares(ensemble: Ensemble) -> _Squares | None:
+    """None where left-out samples are not predicted, or without any error."""
+    known = _of_voters(ensemble)
+    if known is None:
+        return None
+    posteriors = [member.posterior for member in known.members if member.posterior is not None]
+    if len(posteriors) < len(known.members):
+        return None
+    f, Y, weight = corrected_outputs(known.objective, known.outputs, known.allowances)
+    spread = [each.covariance.diagonal(dim1=1, dim2=2)[known.rows].clamp(min=0) for each in known.outputs]
+    noise = [f.new_tensor(posterior.noise_variance) for posterior in posteriors]
+    variance = predictive_variance(TargetScaler.identity(Y.shape[1]), f, spread, noise, known.weights)
+    squares = (mixture_mean(f, known.weights) - Y).square() / variance
+    level = squares.T @ weight / weight.sum()
+    if not bool((level > 0).all()):
+        return None
+    # Of flexible networks, left-out residuals are a little too small: on the whole, no variance is to fall.
+    relative = squares / level.clamp(max=1)
+    return _Squares(*(values.cpu().numpy() for values in (known.rows, relative.double(), weight.double())))
+
+
+def _starts(problem: Problem, starts: Sequence[Start]) -> list[Start]:
+    """Draw the members: of a small network that reads the scaling of the problem."""
+    (name,) = problem.scaled
+    network = next(start.network for start in starts if start.scaling == name)
+    if isinstance(network, FeedForward):
+        # No more weights than the members have.
+        hidden = tuple(min(_UNITS, width) for width in network.hidden_layer_sizes[:1])
+        network = replace(network, hidden_layer_sizes=hidden, linear_path=True, alpha=1.0, init="random")
+    else:
+        network = FeedForward(problem.scaled[name].shape[1], problem.n_outputs, (_UNITS,))
+    kinds = [Kind((name, network), _LEVEL, prior) for prior in _PRIORS]
+    return draw_starts(kinds, len(kinds), False, np.random.RandomState([start.seed for start in starts]))
+
+
+def _predicts_better(noise: InputNoise, fitted: Ensemble, known: _Squares, loss: Loss) -> bool:
+    """Whether left-out samples are denser under the factor than without it, by so many standard errors."""
+    own = _of_voters(fitted)
+    if own is None:
+        return False
+    predicted_rows = own.rows.cpu().numpy()
+    outputs = [each.outputs[own.rows].double().cpu().numpy() for each in own.outputs]
+    factor = torch.from_numpy(log_factor(outputs, own.weights, noise.low, noise.high)).exp()
+    residual, weight = torch.from_numpy(known.squares[predicted_rows]).sqrt(), known.weight[predicted_rows]
+    densities = [
+        loss.log_density(residual, scale / loss.variance_factor) for scale in (factor, torch.ones_like(factor))
+    ]
+    gain = (densities[0] - densities[1]).numpy()
+    mean, variance = moments(gain[:, None], weight)
+    error = np.sqrt(variance / weight.sum())
+    return bool(mean - own.weights @ own.allowances > _STANDARD_ERRORS * error)
+
+
+def _within_bounds(fitted: Ensemble, problem: Problem) -> InputNoise:
+    """The members that count, as predictions need them, with the bounds of their factor."""
+    members, weights = voters(fitted.members, fitted.weights)
+    without_posterior = [replace(member, posterior=None, history={}) for member in members]
+    unbounded = InputNoise(without_posterior, weights, np.full(1, -np.inf), np.full(1, np.inf))
+    factor = unbounded.factor(problem.scaled, linear_algebra_device(problem.device))
+    low, high = (weighted_quantile(np.log(factor), problem.sample_weight, q) for q in _BOUNDS)
+    return replace(unbounded, low=low, high=high)
