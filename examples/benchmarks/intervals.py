@@ -1,0 +1,230 @@
+"""What standard deviations and intervals are worth on test rows, with constant noise and noise that depends on x.
+
+    python examples/benchmarks/intervals.py OUT.csv DATA_DIR [DATA_DIR ...] [--models "auto;constant;gp;quantiles"]
+        [--names yacht,energy] [--splits 3] [--max-n 2000]
+
+Each DATA_DIR holds one NAME.npz for each data set with arrays X (n, d) and y (n,). For each split, 80 % of the rows are
+drawn for training. The models are "auto", "constant" and "input" (`GNRegressor` with this ``noise``), "gp"
+(`GaussianProcessRegressor` with a kernel of one length scale a feature, up to 1,000 training rows), "quantiles" (a pair
+of `HistGradientBoostingRegressor` for 5 % and 95 %, one for the median), and "catboost" (``RMSEWithUncertainty``) and
+"ngboost", where these packages are installed.
+
+One row of OUT.csv for each split and model, in units of the standard deviation of the test targets: root mean squared
+error, negative log likelihood and continuous ranked probability score of a normal distribution, and the interval score
+of the central 90 % interval. Then the coverage of this interval, on all rows and in each third of the predicted widths,
+and wall and processor seconds of the fit. Quantiles stand for the normal distribution of the same interval and median.
+Rows that are there already are kept, so that a run can be resumed. Set OMP_NUM_THREADS=1 for one thread.
+
+References
+----------
+T. Gneiting and A. E. Raftery, Strictly proper scoring rules, prediction, and estimation, JASA 102 (2007).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib.util
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import norm
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+from sklearn.model_selection import ShuffleSplit
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skgn import GNRegressor
+
+#: Standard deviations from the centre of a normal distribution to the ends of its central 90 % interval.
+REACH = norm.ppf(0.95)
+
+#: Training rows up to which a Gaussian process is fitted.
+GP_ROWS = 1000
+
+Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+SCORES = ["rmse", "nll", "crps", "interval_score", "coverage", "narrow", "middle", "wide"]
+FIELDS = ["set", "split", "model", "n", "d", *SCORES, "seconds", "cpu"]
+
+
+def ours(noise: str) -> Callable[[np.ndarray, np.ndarray], Predict]:
+    """Our regressor with this ``noise``."""
+
+    def fit(X: np.ndarray, y: np.ndarray) -> Predict:
+        model = GNRegressor(noise=noise, random_state=0).fit(X, y)
+        return lambda new: model.predict(new, return_std=True)
+
+    return fit
+
+
+def gaussian_process(X: np.ndarray, y: np.ndarray) -> Predict:
+    """A Gaussian process of scikit-learn with noise."""
+    kernel = ConstantKernel() * RBF(np.ones(X.shape[1])) + WhiteKernel()
+    model = make_pipeline(StandardScaler(), GaussianProcessRegressor(kernel, normalize_y=True, random_state=0))
+    model.fit(X, y)
+    return lambda new: model.predict(new, return_std=True)
+
+
+def quantiles(X: np.ndarray, y: np.ndarray) -> Predict:
+    """Boosted trees for three quantiles."""
+    low, middle, high = (
+        HistGradientBoostingRegressor(loss="quantile", quantile=q, random_state=0).fit(X, y) for q in (0.05, 0.5, 0.95)
+    )
+
+    def predict(new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        # Quantiles of separate fits may cross.
+        width = np.maximum(high.predict(new) - low.predict(new), 1e-3 * y.std())
+        return middle.predict(new), width / (2 * REACH)
+
+    return predict
+
+
+def catboost(X: np.ndarray, y: np.ndarray) -> Predict:
+    """CatBoost with the likelihood of a normal distribution."""
+    from catboost import CatBoostRegressor
+
+    options = {"verbose": 0, "thread_count": 1, "random_state": 0, "allow_writing_files": False}
+    model = CatBoostRegressor(loss_function="RMSEWithUncertainty", **options).fit(X, y)
+
+    def predict(new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mean, variance = model.predict(new).T
+        return mean, np.sqrt(variance)
+
+    return predict
+
+
+def ngboost(X: np.ndarray, y: np.ndarray) -> Predict:
+    """NGBoost with its defaults, which are a normal distribution."""
+    from ngboost import NGBRegressor
+
+    model = NGBRegressor(verbose=False, random_state=0).fit(X, y)
+
+    def predict(new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = model.pred_dist(new)
+        return found.loc, found.scale
+
+    return predict
+
+
+MODELS: dict[str, Callable[[np.ndarray, np.ndarray], Predict]] = {
+    **{noise: ours(noise) for noise in ("auto", "constant", "input")},
+    "gp": gaussian_process,
+    "quantiles": quantiles,
+    **{fit.__name__: fit for fit in (catboost, ngboost) if importlib.util.find_spec(fit.__name__)},
+}
+
+
+def scores(y: np.ndarray, mean: np.ndarray, std: np.ndarray) -> dict[str, float]:
+    """Scores of normal distributions, in units of the standard deviation of y."""
+    unit = y.std()
+    residual, std = (y - mean) / unit, std / unit
+    z = residual / std
+    crps = std * (z * (2 * norm.cdf(z) - 1) + 2 * norm.pdf(z) - 1 / np.sqrt(np.pi))
+    outside = np.maximum(np.abs(residual) - REACH * std, 0)
+    inside = outside == 0
+    thirds = np.array_split(inside[np.argsort(std, kind="stable")], 3)
+    return {
+        "rmse": float(np.sqrt(np.mean(residual**2))),
+        "nll": float(-norm.logpdf(residual, scale=std).mean()),
+        "crps": float(crps.mean()),
+        "interval_score": float(np.mean(2 * REACH * std + 2 / 0.1 * outside)),
+        "coverage": float(inside.mean()),
+        **{name: float(third.mean()) for name, third in zip(("narrow", "middle", "wide"), thirds, strict=True)},
+    }
+
+
+def splits(path: Path, count: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Training and test parts of a data set."""
+    with np.load(path) as data:
+        X, y = data["X"], data["y"].astype(float)
+    for train, test in ShuffleSplit(count, test_size=0.2, random_state=0).split(X):
+        yield X[train], y[train], X[test], y[test]
+
+
+def evaluate(model: str, X: np.ndarray, y: np.ndarray, new: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+    """Fit on one split and score on its test part."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    with warnings.catch_warnings():
+        # Some members may use up max_iter, and length scales reach their bounds; the scores show what that costs.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        predict = MODELS[model](X, y)
+    seconds = {"seconds": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+    return {"n": len(X), "d": X.shape[1], **scores(truth, *predict(new)), **seconds}
+
+
+def summarise(rows: list[dict[str, str]]) -> None:
+    """Print for each model the mean over the sets, and its scores against those of the first model."""
+    models, sets = (list(dict.fromkeys(row[key] for row in rows)) for key in ("model", "set"))
+    fields = [*SCORES, "seconds", "cpu"]
+
+    def mean_of(model: str, name: str) -> np.ndarray:
+        of_both = [row for row in rows if (row["model"], row["set"]) == (model, name)]
+        values = [[float(row[field]) for field in fields] for row in of_both]
+        return np.mean(values, axis=0) if values else np.full(len(fields), np.nan)
+
+    table = {model: np.array([mean_of(model, name) for name in sets]) for model in models}
+    print(f"{len(sets)} sets " + " ".join(f"{field:>14s}" for field in fields))
+    for model, values in table.items():
+        print(f"{model:9s}" + " ".join(f"{value:14.4f}" for value in np.nanmean(values, axis=0)))
+    first, rng = models[0], np.random.default_rng(0)
+    for model in models[1:]:
+        both = np.isfinite(table[first]).all(1) & np.isfinite(table[model]).all(1)
+        a, b = table[first][both], table[model][both]
+        for field in ("rmse", "nll", "crps", "interval_score", "cpu"):
+            column = fields.index(field)
+            # A difference of log likelihoods is already the logarithm of a ratio.
+            x, y = (v[:, column] if field == "nll" else np.log(v[:, column]) for v in (a, b))
+            ratio = x - y
+            draws = ratio[rng.integers(len(ratio), size=(10_000, len(ratio)))].mean(1)
+            low, high = np.exp(np.quantile(draws, [0.025, 0.975]))
+            print(
+                f"{first} over {model}, {len(ratio)} sets, {field}: {np.exp(ratio.mean()):.3f} "
+                f"[{low:.3f}, {high:.3f}], "
+                f"median {np.exp(np.median(ratio)):.3f}, better on {(ratio < -0.01).sum()}, "
+                f"worse on {(ratio > 0.01).sum()}"
+            )
+
+
+def main() -> None:
+    """Run what is missing from the results file and print the summary."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("data", type=Path, nargs="+")
+    parser.add_argument("--models", default="auto;constant", help=f"some of {';'.join(MODELS)}")
+    parser.add_argument("--names")
+    parser.add_argument("--splits", type=int, default=3)
+    parser.add_argument("--max-n", type=int, default=2000, help="largest number of rows of a set")
+    arguments = parser.parse_args()
+    paths = [path for folder in arguments.data for path in sorted(folder.glob("*.npz"))]
+    chosen = arguments.names.split(",") if arguments.names else [path.stem for path in paths]
+    if not arguments.out.exists():
+        with arguments.out.open("w", newline="") as file:
+            csv.DictWriter(file, FIELDS).writeheader()
+    with arguments.out.open() as file:
+        done = {(row["set"], row["split"], row["model"]) for row in csv.DictReader(file)}
+    for path in paths:
+        with np.load(path) as data:
+            n = len(data["y"])
+        if path.stem not in chosen or n > arguments.max_n:
+            continue
+        for number, split in enumerate(splits(path, arguments.splits)):
+            for model in arguments.models.split(";"):
+                if (path.stem, str(number), model) in done or (model == "gp" and len(split[0]) > GP_ROWS):
+                    continue
+                result = evaluate(model, *split)
+                with arguments.out.open("a", newline="") as file:
+                    csv.DictWriter(file, FIELDS).writerow({"set": path.stem, "split": number, "model": model, **result})
+    with arguments.out.open() as file:
+        summarise(list(csv.DictReader(file)))
+
+
+if __name__ == "__main__":
+    main()
