@@ -144,7 +144,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             If ``max_iter``, ``max_time`` or Ctrl-C cut training short. Ctrl-C ends training with the best weights so
             far. Also if no damping and no step length lowers the objective (``status_`` "no_descent").
         UserWarning
-            If the fit predicts left-out samples worse than a constant does (``status_`` "no_skill").
+            If the fit predicts left-out samples worse than a constant does (``status_`` "no_skill"). Also if
+            ``noise="input"`` could not be learned.
         """
         return self._fit_or_restore(X, y, sample_weight, X_val, y_val, sample_weight_val)
 
@@ -159,7 +160,14 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             limits = f"max_iter={self.max_iter}, max_time={self.max_time}, tol={self.tol:g}"
             message = f"{self.status_message_} ({limits})"
             warnings.warn(message, ConvergenceWarning, stacklevel=3)
+        if self._unfulfilled:
+            warnings.warn(self._unfulfilled, UserWarning, stacklevel=3)
         return self
+
+    @property
+    def _unfulfilled(self) -> str:
+        """Sentence on what was asked for and could not be had; empty if nothing."""
+        return ""
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, *validation: Any) -> None:
         """Check the parameters, read the table and the target, merge rows, learn from them, and train."""

@@ -175,8 +175,9 @@ def test_a_fit_that_cannot_leave_samples_out_says_so(monkeypatch):
     # As for networks that interpolate.
     monkeypatch.setattr("skgn.search.leave_one_out", lambda *at: None)
     X = np.arange(20.0)[:, None]
-    with pytest.warns(UserWarning, match="noise='input' could not be learned"):
+    with pytest.warns(UserWarning, match="noise='input' could not be learned") as told:
         model = GNRegressor(**SMALL, noise="input").fit(X, np.sin(X[:, 0]))
+    assert told[0].filename == __file__
     assert model.noise_ == "constant"
 
 
