@@ -420,6 +420,11 @@ class GNClassifier(ClassifierMixin, BaseGN):
         p : ndarray of shape (n_samples, n_classes)
             The columns are in the order of ``classes_``, and each row sums to 1. For a multilabel y each column holds
             the probability of a label.
+
+        Warns
+        -----
+        UnfamiliarDataWarning
+            If rows are far beyond those of training, or levels of a category do not match (docs/guide/tables.md).
         """
         return np.exp(self.predict_log_proba(X))
 
@@ -448,6 +453,11 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_labels)
+
+        Warns
+        -----
+        UnfamiliarDataWarning
+            As for :meth:`predict_proba`.
         """
         scores = self.decision_function(X)
         return self._target.labels(scores)

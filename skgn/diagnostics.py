@@ -32,6 +32,7 @@ from .report import SHOWN, Finding, Report, counted
 from .residuals import residual_findings
 from .spectrum import extreme_eigenvalues
 from .status import Status
+from .unfamiliar import unwatched
 
 __all__ = ["diagnose"]
 
@@ -113,12 +114,13 @@ def diagnose(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, verbo
     >>> print(f"R2 {report['skill'].numbers['r2']:.1f}: {report['skill'].verdict}")
     R2 0.5: better than the mean
     """
-    case = _case(estimator, X, y, sample_weight)
-    if isinstance(case.model, GNRegressor):
-        on_data = residual_findings(case.model, case.X, case.y, case.weight, case.rows, case.names)
-    else:
-        on_data = probability_findings(case.model, case.X, case.y, case.weight, case.rows)
-    on_fit = tuple(check(case) for check in (_convergence, _left_out, _weights, _effective, _conditioning))
+    with unwatched():
+        case = _case(estimator, X, y, sample_weight)
+        if isinstance(case.model, GNRegressor):
+            on_data = residual_findings(case.model, case.X, case.y, case.weight, case.rows, case.names)
+        else:
+            on_data = probability_findings(case.model, case.X, case.y, case.weight, case.rows)
+        on_fit = tuple(check(case) for check in (_convergence, _left_out, _weights, _effective, _conditioning))
     on_fit += (_features(case, on_fit + on_data),)
     report = Report(type(case.model).__name__, on_fit, on_data, len(case.rows))
     if verbose:

@@ -11,9 +11,11 @@ from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.utils.validation import validate_data
 
+from .cells import holds_objects
 from .encoders import column_features, columns_of_steps, encode_training_rows, fill_missing, make_encoder, medians
 from .preprocessing import LARGEST, ROBUST, PeriodicEmbedding, RankScaler, Scaler
 from .tables import TablePreprocessor, TableReader
+from .unfamiliar import Bounds
 
 __all__ = ["Table", "fit_scalers", "name_scalers", "transform_inputs"]
 
@@ -27,20 +29,27 @@ class Table:
 
     X has four forms: as given, as read (floats), encoded (columns of the encoder), and scaled. Without a
     ``preprocessor``, all features are taken as they are; ``medians`` then replace missing numbers, of which training
-    had none. They are None if they are unknown. ``scalings`` have names; the scaler None changes nothing.
+    had none. They are None if they are unknown. ``scalings`` have names; the scaler None changes nothing. ``bounds``
+    (None if unknown) tell which numbers are like those of the fit.
     """
 
     reader: TableReader
     preprocessor: TablePreprocessor | None = None
     medians: np.ndarray | None = None
     scalings: Mapping[str, Scaler | None] = field(default_factory=dict)
+    bounds: Bounds | None = None
 
     def read(self, estimator: BaseEstimator, X: Any) -> np.ndarray:
-        """Read X, which must be a table like that of the fit of ``estimator``."""
-        if self.reader.categorical:
+        """Read X, which must be a table like that of the fit of ``estimator``. Warn of what is unlike it."""
+        if self.reader.categorical or holds_objects(X):
             validate_data(estimator, X, skip_check_array=True, reset=False)
-            return self.reader.transform(X)
-        return validate_data(estimator, X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", reset=False)
+            X = self.reader.transform(X)
+        else:
+            options = {"dtype": [np.float64, np.float32], "ensure_all_finite": "allow-nan"}
+            X = validate_data(estimator, X, reset=False, **options)
+        if self.bounds is not None:
+            self.bounds.warn(X, self.reader.get_feature_names_out())
+        return X
 
     def encode(self, X: np.ndarray) -> np.ndarray:
         """Turn rows as read into the columns that are scaled."""
@@ -70,12 +79,13 @@ class Table:
         Returns the table and the columns of the rows, or None for columns that are X itself: all cells are numbers, and
         none is missing.
         """
+        bounds = Bounds.fit(X, self.reader.categorical)
         if not self.reader.categorical and not np.isnan(X).any():
-            return replace(self, preprocessor=None, medians=medians(X)), None
+            return replace(self, preprocessor=None, medians=medians(X), bounds=bounds), None
         encoder = make_encoder(self.reader, X, y, target_type)
         columns = encode_training_rows(encoder, X, y)
         preprocessor = TablePreprocessor([("read", self.reader), ("encode", encoder)])
-        return replace(self, preprocessor=preprocessor, medians=None), columns
+        return replace(self, preprocessor=preprocessor, medians=None, bounds=bounds), columns
 
     @property
     def is_cross_fitted(self) -> bool:

@@ -68,6 +68,7 @@ SKOPS_TRUSTED = [
     "skgn.targets.LogTarget",  # of models of 0.1.0.dev0, as the next but one
     "skgn.targets.RegressionTarget",
     "skgn.targets.RobustTarget",
+    "skgn.unfamiliar.Bounds",
 ]
 
 _STAMP = "_skgn_version"

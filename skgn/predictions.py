@@ -97,6 +97,12 @@ class Predictions(RegressorMixin, BaseGN):
             of all rows. Also if the covariance does not fit in memory.
         RuntimeError
             If both are asked for, as :class:`~sklearn.gaussian_process.GaussianProcessRegressor` has it.
+
+        Warns
+        -----
+        UnfamiliarDataWarning
+            If rows are far beyond those of training, or levels of a category do not match (docs/guide/tables.md). For
+            rows far away the standard deviation is larger, up to where the scaling of the inputs ends.
         """
         if return_std and return_cov:
             raise RuntimeError("At most one of return_std or return_cov can be requested.")

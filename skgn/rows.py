@@ -16,6 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, check_consistent_leng
 
 from .backend import resolve_device
 from .candidates import Start
+from .cells import holds_objects
 from .choices import Choices
 from .inputs import Table
 from .jacobian_cost import gram_flops
@@ -195,7 +196,7 @@ def read_rows(
     options["y_numeric"] = is_regressor(estimator)
     reset = table is None
     categorical = categorical_columns(X, estimator.categorical_features) if table is None else table.reader.categorical
-    if not categorical:
+    if not categorical and not holds_objects(X):
         checked, y = validate_data(estimator, X, y, reset=reset, **options)
         weight = _checked_weight(sample_weight, checked)
         return table or Table(TableReader().fit(X)), Raw(checked, y, weight)

@@ -8,11 +8,10 @@ split in this form. Then an encoder, of :mod:`skgn.encoders`, makes the columns 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+import warnings
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from datetime import date, time, timedelta
-from decimal import Decimal
-from numbers import Integral, Real
+from numbers import Complex, Integral, Real
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,22 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
+
+from .cells import (
+    abbreviated,
+    cells_of,
+    column_of,
+    columns_of,
+    holds_objects,
+    is_frame,
+    is_neither,
+    is_number,
+    kind_of,
+    names_of,
+    numbers_of,
+    refusal,
+)
+from .unfamiliar import UnfamiliarDataWarning, outside, warn_of_levels
 
 __all__ = [
     "TablePreprocessor",
@@ -34,80 +49,6 @@ _CATEGORY = re.compile(r"(category|categorical|enum|dictionary|str|string|string
 _NEITHER = re.compile(
     r"datetime|timedelta|date|time|duration|period|interval|list|large_list|struct|array|binary|map|complex"
 )
-
-
-def _is_frame(X: Any) -> bool:
-    """Whether X is a table of pandas, polars or pyarrow."""
-    return (hasattr(X, "dtypes") and hasattr(X, "columns")) or hasattr(X, "column_names")
-
-
-def _names(X: Any) -> list[Any]:
-    return list(X.column_names if hasattr(X, "column_names") else X.columns)
-
-
-def _column(X: Any, j: int) -> Any:
-    """Return column j of a table or an array, in its own type."""
-    if hasattr(X, "iloc"):
-        return X.iloc[:, j]
-    if hasattr(X, "get_column"):
-        return X.get_column(X.columns[j])
-    return X.column(j) if hasattr(X, "column_names") else X[:, j]
-
-
-def _kind(column: Any) -> str:
-    """Name of a column's type in small letters."""
-    return str(column.dtype if hasattr(column, "dtype") else column.type).lower()
-
-
-def _is_missing(value: Any) -> bool:
-    if isinstance(value, (float, np.floating)):
-        return bool(np.isnan(value))
-    # Recognise pandas.NA and NaT without importing pandas.
-    return value is None or type(value).__name__ in ("NAType", "NaTType")
-
-
-def _values(column: Any) -> list[Any]:
-    """Return the cells; missing cells are None."""
-    if hasattr(column, "isna"):
-        values = np.array(column.to_numpy(dtype=object))
-        values[column.isna().to_numpy()] = None
-        return values.tolist()
-    # Of pyarrow, NumPy and polars.
-    name = next(name for name in ("to_pylist", "tolist", "to_list") if hasattr(column, name))
-    return [None if _is_missing(value) else value for value in getattr(column, name)()]
-
-
-def _numbers(column: Any, name: Any) -> np.ndarray:
-    """Return the cells as float64; missing cells are nan."""
-    try:
-        if hasattr(column, "isna"):
-            return column.to_numpy(dtype=np.float64, na_value=np.nan)
-        values = column.to_numpy() if hasattr(column, "to_numpy") else column
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"Column {name!r} of X has cells that are no numbers ({error}); name it in categorical_features, or use "
-            "'from_dtype' and a data frame."
-        ) from error
-
-
-def _holds_numbers(cells: list[Any]) -> bool:
-    """Whether all cells of a column of Python objects are numbers or truth values."""
-    return all(value is None or isinstance(value, (Real, Decimal, np.bool_)) for value in cells)
-
-
-def _is_neither(cell: Any) -> bool:
-    """Whether a Python object has one of the types that :data:`_NEITHER` lists for whole columns."""
-    if isinstance(cell, (date, time, timedelta, np.datetime64, np.timedelta64)):
-        return True
-    return isinstance(cell, Collection) and not isinstance(cell, (str, bytes))
-
-
-def _refusal(subject: str, kind: Any) -> TypeError:
-    return TypeError(
-        f"{subject} has the type {kind}, which is neither a number nor a category: make numbers of it (the days since "
-        "a date, for example), or leave it out."
-    )
 
 
 def categorical_columns(X: Any, categorical_features: Any) -> list[int]:
@@ -130,28 +71,45 @@ def categorical_columns(X: Any, categorical_features: Any) -> list[int]:
         raise TypeError(f"X is a {type(X).__name__}, whose rows are not in memory: pass X.collect().")
     given = not (categorical_features is None or isinstance(categorical_features, str))
     chosen = _given_columns(X, categorical_features) if given else []
-    if not _is_frame(X):
+    if not is_frame(X):
         if isinstance(X, np.ndarray) and X.dtype.kind in "mM":
-            raise _refusal("X", X.dtype)
+            raise refusal("X", X.dtype)
         return chosen
-    for j, name in enumerate(_names(X)):
+    for j, name in enumerate(names_of(X)):
         if j in chosen:
             continue
-        kind = _kind(_column(X, j))
-        cells = _values(_column(X, j)) if kind == "object" else []
+        kind = kind_of(column_of(X, j))
+        cells = cells_of(column_of(X, j)) if kind == "object" else []
         if _NEITHER.match(kind):
-            raise _refusal(f"Column {name!r} of X", kind)
-        for cell in filter(_is_neither, cells):
-            raise _refusal(f"Column {name!r} of X", type(cell).__name__)
+            raise refusal(f"Column {name!r} of X", kind)
+        for row, cell in enumerate(cells):
+            if is_neither(cell):
+                raise refusal(f"Column {name!r} of X", type(cell).__name__, row)
         if isinstance(categorical_features, str):
-            if _CATEGORY.match(kind) or not _holds_numbers(cells):
+            others = [row for row, cell in enumerate(cells) if cell is not None and not is_number(cell)]
+            if others and all(isinstance(cells[row], str) for row in others):
+                _warn_of_mixture(name, cells, others[0])
+            if others or _CATEGORY.match(kind):
                 chosen.append(j)
     return chosen
 
 
+def _warn_of_mixture(name: Any, cells: list[Any], row: int) -> None:
+    """Warn of a column that is taken as a category, but has numbers too; the cell in this ``row`` is none."""
+    number = next((cell for cell in cells if is_number(cell)), None)
+    if number is not None:
+        warnings.warn(
+            f"Column {name!r} of X is taken as a category, of which {abbreviated(number)} is a level, as row {row} has "
+            f"{abbreviated(cells[row])}, which is no number. If the column has numbers, make one of that cell "
+            "(pandas.to_numeric), or leave it empty (None). If not, name the column in categorical_features.",
+            UnfamiliarDataWarning,
+            stacklevel=outside(),
+        )
+
+
 def _given_columns(X: Any, categorical_features: Any) -> list[int]:
     """Turn names, positions or a mask into positions."""
-    n_features = len(_names(X)) if _is_frame(X) else np.shape(X)[1] if np.ndim(X) == 2 else 0
+    n_features = len(names_of(X)) if is_frame(X) else np.shape(X)[1] if np.ndim(X) == 2 else 0
     values = np.asarray(categorical_features, dtype=object).ravel().tolist()
     shown = f"categorical_features={categorical_features!r}"
     if values and all(isinstance(value, (bool, np.bool_)) for value in values):
@@ -165,9 +123,9 @@ def _given_columns(X: Any, categorical_features: Any) -> list[int]:
         return sorted({int(value) for value in values})
     if not all(isinstance(value, str) for value in values):
         raise ValueError(f"{shown} must be 'from_dtype', None, or all names, all positions or a mask of features.")
-    if not _is_frame(X):
+    if not is_frame(X):
         raise ValueError(f"{shown} names features, but X is a {type(X).__name__} without names: use positions.")
-    names = _names(X)
+    names = names_of(X)
     unknown = [value for value in values if value not in names]
     if unknown:
         raise ValueError(f"{shown} names {unknown}, which are not among the columns of X.")
@@ -207,43 +165,59 @@ class TableReader(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
     def fit(self, X: Any, y: Any = None, sample_weight: np.ndarray | None = None) -> TableReader:
         """Learn the names of the features, and the levels in rows of positive weight."""
         validate_data(self, X, skip_check_array=True)
-        X = X if _is_frame(X) or not self.categorical else np.asarray(X, dtype=object)
+        X = columns_of(X) if self.categorical else X
         kept = None if sample_weight is None else np.flatnonzero(sample_weight > 0).tolist()
         self.levels_ = {}
         for j in self.categorical:
-            values = _values(_column(X, j))
-            levels = self._levels(j, values if kept is None else [values[i] for i in kept])
+            values = cells_of(column_of(X, j))
+            levels = self._levels(j, dict(enumerate(values)) if kept is None else {i: values[i] for i in kept})
             if any(isinstance(level, (float, np.floating)) and np.isinf(level) for level in levels):
                 raise ValueError(f"Input X contains infinity in column {self.get_feature_names_out()[j]!r}.")
             self.levels_[j] = levels
         return self
 
-    def _levels(self, j: int, cells: list[Any]) -> list[Any]:
-        """Return the different cells of category j, sorted."""
+    def _levels(self, j: int, cells: dict[int, Any]) -> list[Any]:
+        """Return the different cells of category j, by their rows, sorted."""
         try:
+            if any(isinstance(cell, Complex) and not isinstance(cell, Real) for cell in cells.values()):
+                raise TypeError("complex numbers have no order")
             # Numbers and strings, which do not compare, stand side by side.
-            return sorted(set(cells) - {None}, key=lambda level: (isinstance(level, str), level))
+            return sorted(set(cells.values()) - {None}, key=lambda level: (isinstance(level, str), level))
         except TypeError as error:
             name = self.get_feature_names_out()[j]
-            raise TypeError(f"Column {name!r} of X has cells that are no levels of a category: {error}.") from error
+            odd = (
+                i
+                for i, cell in cells.items()
+                if is_neither(cell) or not (is_number(cell) or cell is None or isinstance(cell, str))
+            )
+            row = next(odd, next(iter(cells)))
+            raise TypeError(
+                f"Column {name!r} of X has cells that are no levels of a category, such as {abbreviated(cells[row])} "
+                f"in row {row} ({error}): make strings or numbers of them, or leave them empty (None)."
+            ) from error
 
     def transform(self, X: Any) -> np.ndarray:
         """Return floats of shape (n_samples, n_features)."""
         check_is_fitted(self)
         validate_data(self, X, skip_check_array=True, reset=False)
-        if not self.categorical:
+        if not self.categorical and not holds_objects(X):
             return check_array(X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", input_name="X")
-        X = X if _is_frame(X) else np.asarray(X, dtype=object)
-        names = self.get_feature_names_out()
+        X = columns_of(X)
         columns = []
-        for j, name in enumerate(names):
+        for j, name in enumerate(self.get_feature_names_out()):
             if j in self.levels_:
-                codes: dict[Any, float] = {level: float(code) for code, level in enumerate(self.levels_[j])}
-                codes[None] = np.nan
-                columns.append(np.array([codes.get(value, -1.0) for value in _values(_column(X, j))], dtype=np.float64))
+                columns.append(self._codes(j, name, cells_of(column_of(X, j))))
             else:
-                columns.append(_numbers(_column(X, j), name))
+                columns.append(numbers_of(column_of(X, j), name))
         return check_array(np.column_stack(columns), ensure_all_finite="allow-nan", input_name="X")
+
+    def _codes(self, j: int, name: str, cells: list[Any]) -> np.ndarray:
+        """Return the codes of cells of category j."""
+        codes: dict[Any, float] = {level: float(code) for code, level in enumerate(self.levels_[j])}
+        codes[None] = np.nan
+        found = np.array([codes.get(cell, -1.0) if isinstance(cell, Hashable) else -1.0 for cell in cells])
+        warn_of_levels(name, self.levels_[j], cells, found < 0)
+        return found
 
     def set_output(self, *, transform: Any = None) -> TableReader:
         """Do nothing: this step always returns arrays, and the next step names its columns."""
@@ -284,6 +258,32 @@ class TablePreprocessor(Pipeline, TransformerMixin):
         The steps are not changed.
         """
         return TransformerMixin.set_output(self, transform=transform)
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return a different name for each column: those of the features, and names made of these and of levels.
+
+        A name that is made gets "(level)" or "(missing)" behind it if a feature, or a column before it, has that name.
+        """
+        features, encoder = self[0].get_feature_names_out(), self[-1]
+        own: dict[int, Any] = {}
+        made: dict[int, tuple[Any, str]] = {}
+        for step, transformer, columns in encoder.transformers_:
+            where = encoder.output_indices_[step]
+            if where.start == where.stop:
+                continue
+            names = transformer.get_feature_names_out(features[columns])
+            # Numbers come first in their step, and a category may be one column of target codes.
+            n_own = {"numeric": len(columns), "target": len(columns) if len(names) == len(columns) else 0}.get(step, 0)
+            own |= dict(zip(range(where.start, where.start + n_own), names, strict=False))
+            origin = "missing" if step == "numeric" else "level"
+            made |= {where.start + i: (name, origin) for i, name in enumerate(names) if i >= n_own}
+        taken = set(features.tolist())
+        for position, (name, origin) in made.items():
+            while name in taken:
+                name = f"{name} ({origin})"
+            taken.add(name)
+            own[position] = name
+        return np.array([own[position] for position in range(len(own))], dtype=object)
 
 
 #: Names of the columns of missing cells, and of levels without a column of their own.

@@ -25,6 +25,7 @@ pd = pytest.importorskip("pandas")
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 ESTIMATORS = [GNRegressor, GNClassifier]
+UNSEEN = pytest.mark.filterwarnings("ignore:No cell of column")
 SMALL = {"hidden_layer_sizes": (3,), "n_estimators": 1, "max_iter": 8, "random_state": 0}
 #: A convex problem, trained to the end: what it predicts does not depend on where it starts.
 LINEAR = SMALL | {"hidden_layer_sizes": (), "l2_regularization": 1e-2, "max_iter": 100, "tol": 1e-8}
@@ -146,6 +147,7 @@ def test_names_of_levels_mean_nothing(estimator):
     np.testing.assert_allclose(outputs(model, X), outputs(other, renamed), rtol=1e-5)
 
 
+@UNSEEN
 def test_a_level_not_seen_is_none_of_those_seen():
     X, rent = rooms()
     model = GNRegressor(**SMALL).fit(X, rent)
@@ -196,6 +198,7 @@ def crowded(n=300, seed=0):
     return X, effect[street] + 0.1 * rng.normal(size=n)
 
 
+@UNSEEN
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_many_levels_are_the_smoothed_mean_target(estimator):
     X, y = crowded()
@@ -255,6 +258,7 @@ def test_two_classes_with_rows_of_three_have_one_target_code(absent):
     assert model.predict_proba(X).shape == (300, 3) and (model.predict(X) != absent).mean() > 0.9
 
 
+@UNSEEN
 def test_where_there_is_no_target_code_frequent_levels_have_columns():
     X, y = crowded()
     pair = GNRegressor(**SMALL).fit(X, np.column_stack([y, -y]))
@@ -268,6 +272,7 @@ def test_where_there_is_no_target_code_frequent_levels_have_columns():
         assert stranger[0, -1] == 1 and not stranger[0, 1:-1].any()
 
 
+@UNSEEN
 def test_blocks_go_through_the_preprocessor_of_the_first():
     X, rent = rooms()
     model = GNRegressor(**SMALL).partial_fit(X[:80], rent[:80])
@@ -328,6 +333,7 @@ def test_missing_cells_are_equal_when_rows_are_merged():
     assert len(Xm) == 2 and sorted(weight) == [4.0, 11.0]
 
 
+@UNSEEN
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_a_validation_set_goes_the_same_way(estimator):
     X, rent = rooms()
@@ -350,8 +356,13 @@ REFUSED = {
     "infinite": ({}, {"size": np.inf}, ValueError, "X contains infinity"),
     "infinite level": ({"categorical_features": [0, 1, 3]}, {"size": np.inf}, ValueError, "X contains infinity.*size"),
     "date": ({}, {"size": pd.Timestamp("2026-01-01")}, TypeError, "size.*datetime.*neither a number nor a category"),
-    "date among objects": ({}, {"town": 60 * ["Bonn", date(2026, 1, 1)]}, TypeError, "town.*type date.*neither"),
-    "list": ({}, {"town": 120 * [[1, 2]]}, TypeError, "town.*type list.*neither"),
+    "date among objects": (
+        {},
+        {"town": 60 * ["Bonn", date(2026, 1, 1)]},
+        TypeError,
+        "town.*type date in row 1,.*neither",
+    ),
+    "list": ({}, {"town": 120 * [[1, 2]]}, TypeError, "town.*type list in row 0,.*neither"),
     "list as a category": (
         {"categorical_features": ["town", "heating"]},
         {"town": 120 * [[1, 2]]},
@@ -460,6 +471,7 @@ def test_the_preprocessor_tells_what_it_has_learned():
     assert encoder.named_transformers_["numeric"].statistics_.tolist() == X[["size", "storey"]].median().tolist()
 
 
+@pytest.mark.filterwarnings("ignore:Column 'code' of X is taken as a category")
 def test_levels_that_are_called_alike_have_names_of_their_own():
     rng = np.random.default_rng(0)
     X = pd.DataFrame({"code": rng.choice(np.array([1, "1", "missing", "2", None], dtype=object), 100)})
@@ -484,6 +496,7 @@ def test_dask_refuses_categories_before_any_work():
         DaskGNRegressor(categorical_features=[0]).fit(table[["size", "storey"]], y)
 
 
+@UNSEEN
 def test_a_reader_is_a_transformer_with_names():
     X, _ = rooms()
     reader = TableReader([1, 3]).fit(X)
@@ -510,3 +523,32 @@ def test_so_many_indicators_and_no_more():
     # A code for each of four classes is no less than indicators for four levels.
     names = columns(GNClassifier(**SMALL), X, rng.integers(0, 4, 200))
     assert len(names) == 5 * (2 + 3 + 4) + 11 * 2 + (40 - 15) * 4 and names[:3] == ["k0_a", "k0_b", "k1_a"]
+
+
+#: Tables in which a name that is made would be that of a column, or of another name that is made.
+CLASHES = {
+    "level": ({"town": list("ABC") * 20, "town_A": range(60)}, ["town_A", "town_A (level)", "town_B", "town_C"]),
+    "indicator": (
+        {"a": [np.nan, 1.0, 2.0] * 20, "missingindicator_a": range(60)},
+        ["a", "missingindicator_a", "missingindicator_a (missing)"],
+    ),
+    "missing": ({"town": ["A", "B", None] * 20, "town_missing": range(60)}, ["town_missing", "town_A", "town_B"]),
+    "levels": ({"a": ["b_c", "d"] * 30, "a_b": ["c", "e"] * 30}, ["a_b_c", "a_d", "a_b_c (level)", "a_b_e"]),
+    "own": ({"a": list("xy") * 30, "a_x": range(60), "a_x (level)": range(60)}, ["a_x", "a_x (level)"]),
+    "no clash": ({"town": list("ABC") * 20, "size": range(60)}, ["size", "town_A", "town_B", "town_C"]),
+}
+
+
+@pytest.mark.parametrize("case", CLASHES)
+def test_names_of_columns_never_clash(case):
+    cells, names = CLASHES[case]
+    X, y = pd.DataFrame(cells), np.arange(60.0) % 7
+    model = GNRegressor(**SMALL, warm_start=True).fit(X, y).fit(X, y)
+    found = model.preprocessor_.get_feature_names_out().tolist()
+    assert len(set(found)) == len(found) and found[: len(names)] == names
+    table = model.preprocessor_.set_output(transform="pandas").transform(X)
+    assert table.columns.tolist() == found
+    # Every column under its own name: features as they are, levels as indicators.
+    for name in set(found) & set(X.columns):
+        if X[name].dtype.kind in "if":
+            np.testing.assert_array_equal(table[name], X[name].fillna(X[name].median()))

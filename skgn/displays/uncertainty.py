@@ -12,6 +12,7 @@ from sklearn.utils import check_consistent_length
 
 from ..fitted import fitted_network, rows_of_network
 from ..predictions import observed_probabilities
+from ..unfamiliar import unwatched
 from .panels import BLACK, BLUE, GREY, VERMILLION, in_percent, legend_above, panels, properties, shortened
 
 if TYPE_CHECKING:
@@ -192,8 +193,9 @@ class UncertaintyDisplay:
         _check_level(level)
         X, y = rows_of_network(estimator, X), _finite("y_true", y)
         check_consistent_length(X, y)
-        probability = observed_probabilities(network, X, y)
-        mean, interval = network.predict(X), network.predict_interval(X, level)
+        with unwatched():
+            probability = observed_probabilities(network, X, y)
+            mean, interval = network.predict(X), network.predict_interval(X, level)
         return cls(y, mean, interval, probability, level=level, name=name).plot(ax, **kw)
 
     @classmethod

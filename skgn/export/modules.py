@@ -246,10 +246,11 @@ def to_torch(estimator: GNRegressor | GNClassifier, *, return_std: bool = False)
     -------
     module : torch.nn.Module
         Takes X (n, n_features), floats with nan for missing cells; categories as codes, as
-        ``estimator.preprocessor_[0].transform(table)`` gives them. Gives what ``predict`` does, of a classifier what
-        ``predict_proba`` does; ``module.classes_`` are its classes. Results have the dtype of X, and all is computed in
-        float64. The networks' weights are its parameters, the rest are buffers. The module can be trained further; the
-        posterior behind the standard deviation stays that of the fit. The module is independent of the estimator.
+        ``estimator.preprocessor_[0].transform(table)`` gives them. That step warns of levels that do not match; the
+        module does not. Gives what ``predict`` does, of a classifier what ``predict_proba`` does; ``module.classes_``
+        are its classes. Results have the dtype of X, and all is computed in float64. The networks' weights are its
+        parameters, the rest are buffers. The module can be trained further; the posterior behind the standard deviation
+        stays that of the fit. The module is independent of the estimator.
 
     Raises
     ------

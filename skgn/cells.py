@@ -1,0 +1,165 @@
+"""Columns of tables, and their cells: which are missing, which are numbers, and which can be neither number nor level.
+
+Frames of pandas, polars and pyarrow, and arrays, are all read by the functions of this file.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Collection
+from datetime import date, time, timedelta
+from decimal import Decimal
+from numbers import Number, Real
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "abbreviated",
+    "cells_of",
+    "column_of",
+    "columns_of",
+    "holds_objects",
+    "is_frame",
+    "is_neither",
+    "is_number",
+    "kind_of",
+    "names_of",
+    "numbers_of",
+    "refusal",
+]
+
+#: Bits up to which an integer is written out; float64 has no larger ones.
+_LONGEST_INTEGER = 1024
+
+_CURE = "make a number of it, or leave the cell empty (None)"
+
+
+def is_frame(X: Any) -> bool:
+    """Whether X is a table of pandas, polars or pyarrow."""
+    return (hasattr(X, "dtypes") and hasattr(X, "columns")) or hasattr(X, "column_names")
+
+
+def names_of(X: Any) -> list[Any]:
+    """Names of the columns of a table."""
+    return list(X.column_names if hasattr(X, "column_names") else X.columns)
+
+
+def column_of(X: Any, j: int) -> Any:
+    """Return column j of a table or an array, in its own type."""
+    if hasattr(X, "iloc"):
+        return X.iloc[:, j]
+    if hasattr(X, "get_column"):
+        return X.get_column(X.columns[j])
+    return X.column(j) if hasattr(X, "column_names") else X[:, j]
+
+
+def columns_of(X: Any) -> Any:
+    """Return X itself if it has columns to be read one by one; anything else becomes an array of Python objects."""
+    return X if is_frame(X) else np.asarray(X, dtype=object)
+
+
+def kind_of(column: Any) -> str:
+    """Name of a column's type in small letters."""
+    return str(column.dtype if hasattr(column, "dtype") else column.type).lower()
+
+
+def holds_objects(X: Any) -> bool:
+    """Whether cells of X are Python objects, strings or decimals, which are read one by one."""
+    if is_frame(X):
+        return any(_of_objects(column_of(X, j)) for j in range(len(names_of(X))))
+    if isinstance(X, np.ndarray):
+        return X.ndim == 2 and X.dtype.kind in "OUS"
+    try:
+        return isinstance(X, (list, tuple)) and np.ndim(X) == 2 and np.asarray(X).dtype.kind in "OUSc"
+    except ValueError:
+        return False  # Rows of different lengths are no table, as scikit-learn says.
+
+
+def _of_objects(column: Any) -> bool:
+    return kind_of(column).startswith(("object", "decimal"))
+
+
+def _is_missing(value: Any) -> bool:
+    if isinstance(value, (float, np.floating)):
+        return bool(np.isnan(value))
+    if isinstance(value, Decimal):
+        return value.is_nan()
+    # Recognise pandas.NA and NaT without importing pandas.
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
+
+
+def cells_of(column: Any) -> list[Any]:
+    """Return the cells; missing cells are None."""
+    if hasattr(column, "isna") and kind_of(column) != "object":
+        values = np.array(column.to_numpy(dtype=object))
+        values[column.isna().to_numpy()] = None
+        return values.tolist()
+    # Of pyarrow, NumPy, polars, and of pandas' Python objects.
+    name = next(name for name in ("to_pylist", "tolist", "to_list") if hasattr(column, name))
+    return [None if _is_missing(value) else value for value in getattr(column, name)()]
+
+
+def is_number(cell: Any) -> bool:
+    """Whether a cell is a real number or a truth value."""
+    return isinstance(cell, (Real, Decimal, np.bool_))
+
+
+def is_neither(cell: Any) -> bool:
+    """Whether a cell can be neither a number nor a level of a category: a time, a collection, a complex number."""
+    if isinstance(cell, (date, time, timedelta, np.datetime64, np.timedelta64)):
+        return True
+    if isinstance(cell, Number) and not is_number(cell):
+        return True
+    return isinstance(cell, Collection) and not isinstance(cell, (str, bytes))
+
+
+def abbreviated(cell: Any) -> str:
+    """Write a cell in few characters."""
+    if isinstance(cell, int) and cell.bit_length() > _LONGEST_INTEGER:
+        return f"an integer of {cell.bit_length()} bits"
+    return reprlib.repr(cell)
+
+
+def refusal(subject: str, kind: Any, row: int | None = None) -> TypeError:
+    """Make the error for what is neither a number nor a category."""
+    where = "" if row is None else f" in row {row}"
+    return TypeError(
+        f"{subject} has the type {kind}{where}, which is neither a number nor a category: make numbers of it (the days "
+        "since a date, for example), or leave it out."
+    )
+
+
+def numbers_of(column: Any, name: Any) -> np.ndarray:
+    """Return the cells as float64; missing cells are nan. An error names the column and the cell."""
+    if not _of_objects(column):
+        try:
+            if hasattr(column, "isna"):
+                return column.to_numpy(dtype=np.float64, na_value=np.nan)
+            return np.asarray(column.to_numpy() if hasattr(column, "to_numpy") else column, dtype=np.float64)
+        except (TypeError, ValueError):
+            pass  # Cell by cell, for an error that names the first wrong one.
+    return np.array([_number(cell, name, row) for row, cell in enumerate(cells_of(column))], dtype=np.float64)
+
+
+def _number(cell: Any, name: Any, row: int) -> float:
+    if cell is None:
+        return np.nan
+    subject = f"Column {name!r} of X has {abbreviated(cell)} in row {row}"
+    if is_neither(cell):
+        kind = type(cell).__name__
+        raise TypeError(
+            f"{subject}, which is no number (an argument must be a string or a real number, not a {kind}): {_CURE}."
+        )
+    try:
+        number = float(cell)
+    except OverflowError as error:
+        raise ValueError(f"{subject}, which is too large for float64: rescale the column; {_CURE}.") from error
+    except (TypeError, ValueError) as error:
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(
+            f"{subject}, among cells that are no numbers ({error}): {_CURE}; or name the column in "
+            "categorical_features (for 'from_dtype', in a data frame)."
+        ) from error
+    if np.isinf(number):
+        raise ValueError(f"Input X contains infinity. {subject}, which is beyond float64: rescale the column; {_CURE}.")
+    return number
