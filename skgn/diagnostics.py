@@ -114,7 +114,8 @@ def diagnose(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, verbo
     >>> print(f"R2 {report['skill'].numbers['r2']:.1f}: {report['skill'].verdict}")
     R2 0.5: better than the mean
     """
-    with unwatched():
+    # What overflows is infinite or nan, and the findings show it.
+    with unwatched(), np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         case = _case(estimator, X, y, sample_weight)
         if isinstance(case.model, GNRegressor):
             on_data = residual_findings(case.model, case.X, case.y, case.weight, case.rows, case.names)
@@ -305,9 +306,8 @@ def _conditioning(case: _Case) -> Finding:
     lowest, highest, n_rows = _extreme_eigenvalues(case)
     # The weakest prior precision; a float l2 gives it to every weight. A fit without iterations has no damping.
     shift = min(float(a.min()) for a in member.precision) + (model.damping_ if math.isfinite(model.damping_) else 0.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        condition = float(np.divide(highest, lowest))
-        damped = float(np.divide(highest + shift, lowest + shift))
+    condition = float(np.divide(highest, lowest))
+    damped = float(np.divide(highest + shift, lowest + shift))
     numbers = {
         "min_eigenvalue": lowest,
         "max_eigenvalue": highest,
@@ -321,6 +321,10 @@ def _conditioning(case: _Case) -> Finding:
         text = "unknown: the system is large, skgn.spectrum.extreme_eigenvalues would tell"
         return Finding("conditioning", "unknown", numbers, text)
     source = f"{counted(n_rows, 'row')} of X"
+    if not math.isfinite(highest):
+        text = f"unknown: derivatives by the weights overflow ({source})"
+        advice = None if model.standardize else "standardize=True, or rescale the columns of X"
+        return Finding("conditioning", "unknown", numbers, text, advice)
     eps = float(torch.finfo(DTYPES[model.dtype]).eps)
     text = f"eigenvalues {lowest:.2g} to {highest:.2g} ({source}); condition with prior + damping {damped:.0e}"
     if model.damping_ > highest and (not isinstance(model.damping, str) or not Status(model.status_).converged):

@@ -210,7 +210,8 @@ class RememberedDiagonal(Remembered[Direction]):
 def spectrum(jacobian: Jacobian, direction: Direction | None, total_weight: float) -> tuple[float, float]:
     """Compute the extreme eigenvalues of the smaller of G (P x P) and the kernel J J' / S (n c x n c).
 
-    Those are left out that :func:`largest_rank` does not count. A ``direction`` may have the matrix already.
+    Those are left out that :func:`largest_rank` does not count. A ``direction`` may have the matrix already. Both are
+    nan if the matrix overflows.
 
     Raises
     ------
@@ -221,6 +222,8 @@ def spectrum(jacobian: Jacobian, direction: Direction | None, total_weight: floa
         matrix = smaller_system(jacobian, total_weight)
     else:
         matrix = direction.spectrum_matrix(jacobian, total_weight)
+    if not bool(torch.isfinite(matrix).all()):
+        return math.nan, math.nan
     # Both have the same nonzero eigenvalues; the larger matrix also has zeros.
     eigenvalues = torch.linalg.eigvalsh(matrix)[-largest_rank(jacobian) :]
     return float(eigenvalues[0]), float(eigenvalues[-1])

@@ -31,7 +31,7 @@ from .mixture import voters
 from .regressor import GNRegressor
 from .report import SHOWN, Finding
 from .screening import column_tests
-from .weighted_rows import weighted_quantile
+from .weighted_rows import magnitude, weighted_quantile
 
 __all__ = ["residual_findings"]
 
@@ -97,6 +97,17 @@ class _Residuals(Predictions):
         return self.residual / np.maximum(self.typical if self.std is None else self.std, np.finfo(float).tiny)
 
     @cached_property
+    def unit(self) -> np.ndarray:
+        """Powers of 2 (k,), in units of which no square of y or of a residual overflows, and which round nothing."""
+        largest = np.maximum(np.abs(self.y), np.abs(self.residual)).max(axis=0)
+        return np.exp2(np.frexp(magnitude(largest))[1].clip(max=1023))
+
+    @cached_property
+    def about_mean(self) -> np.ndarray:
+        """The targets less their mean, in those units."""
+        return self.y / self.unit - self.mean(self.y / self.unit)
+
+    @cached_property
     def constant(self) -> bool:
         """Whether all rows have the same y."""
         return len(self.y) > 1 and bool((np.ptp(self.y, axis=0) == 0).all())
@@ -104,7 +115,7 @@ class _Residuals(Predictions):
     @cached_property
     def noisy(self) -> np.ndarray:
         """Whether the estimated noise of each output (k,) is above where estimates end; True where it is unknown."""
-        scale = np.sqrt(self.mean(np.square(self.y - self.mean(self.y))))
+        scale = self.unit * np.sqrt(self.mean(np.square(self.about_mean)))
         return ~(np.atleast_1d(self.model.noise_std_) <= _LEAST_NOISE * scale)
 
     @cached_property
@@ -169,16 +180,17 @@ def residual_findings(
 
 
 def _skill(data: _Residuals) -> Finding:
-    about_mean, squares = np.square(data.y - data.mean(data.y)), np.square(data.residual)
+    about_mean, squares = np.square(data.about_mean), np.square(data.residual / data.unit)
     variance, error = data.mean(about_mean), data.mean(squares)
-    numbers: dict[str, Any] = {"rmse": np.sqrt(error), "y_std": np.sqrt(variance)}
+    numbers: dict[str, Any] = {"rmse": data.unit * np.sqrt(error), "y_std": data.unit * np.sqrt(variance)}
     rmse = f"rmse {_listed(numbers['rmse'])}"
     if not (variance > 0).all():
         return Finding("skill", "unknown", numbers, f"{rmse}; y is constant here: nothing to explain")
     r2, r2_error = data.gain((squares / variance).mean(axis=1), (about_mean / variance).mean(axis=1))
     numbers |= {"r2": r2, "standard_error": r2_error}
+    written = f"{r2:.2f}" if abs(r2) < 1e4 else f"{r2:.2g}"
     text = (
-        f"R2 {r2:.2f} ({in_errors(r2, r2_error)} standard errors); {rmse} where y has std {_listed(numbers['y_std'])}"
+        f"R2 {written} ({in_errors(r2, r2_error)} standard errors); {rmse} where y has std {_listed(numbers['y_std'])}"
     )
     return skill_finding(data, "mean", r2, r2_error, numbers, text)
 

@@ -1,6 +1,7 @@
 """diagnose: what it says follows from numbers that an independent computation also finds."""
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 import torch
 from dense import forward
 from sklearn.compose import TransformedTargetRegressor
-from sklearn.datasets import make_classification, make_friedman1, make_multilabel_classification
+from sklearn.datasets import load_diabetes, make_classification, make_friedman1, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import Ridge
 from sklearn.metrics import accuracy_score, log_loss, r2_score, root_mean_squared_error
@@ -18,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 import skgn
 from skgn import GNClassifier, GNRegressor, diagnose
+from skgn.spectrum import extreme_eigenvalues
 
 unconverged = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -417,6 +419,7 @@ def test_one_gross_outlier_is_found_by_its_row(regressor):
     assert alarms == [None] * 30
 
 
+@pytest.mark.filterwarnings("ignore::skgn.unfamiliar.UnfamiliarDataWarning")
 def test_one_event_that_was_given_next_to_no_probability_is_found_by_its_row():
     n_classes = 3
     X, y = make_classification(600, 4, n_informative=4, n_redundant=0, n_classes=n_classes, random_state=0)
@@ -531,3 +534,34 @@ def test_data_that_do_not_fit_are_refused(regressor, classifier):
     for weight in (np.zeros(50), -np.ones(50)):
         with pytest.raises(ValueError, match=r"(?i)sample.weight"):
             diagnose(regressor, X, y, sample_weight=weight)
+
+
+@pytest.mark.parametrize("l2", ["evidence", 1e-3])
+@pytest.mark.parametrize("kind", [GNRegressor, GNClassifier])
+@pytest.mark.parametrize("scale", [1e-300, 1e160, 1e300])
+def test_columns_of_any_scale_that_are_not_scaled_leave_a_report(scale, kind, l2):
+    """Where derivatives overflow there are no eigenvalues, and where the evidence is -inf it has not moved."""
+    rng = np.random.default_rng(0)
+    X = scale * np.clip(rng.standard_cauchy((40, 2)), -1e5, 1e5)
+    y = rng.normal(size=40)
+    model = kind((2,), n_estimators=1, max_iter=5, standardize=False, l2_regularization=l2, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # The fit itself may fail.
+        model.fit(X, y if kind is GNRegressor else y > 0)
+    report = diagnose(model, X, y if kind is GNRegressor else y > 0, verbose=False)
+    conditioning = report["conditioning"]
+    if scale > 1:
+        assert conditioning.verdict == "unknown" and conditioning.advice.startswith("standardize=True")
+        assert np.isnan(extreme_eigenvalues(model, X, y if kind is GNRegressor else y > 0)).all()
+    assert max(map(len, str(report).splitlines())) < 160
+
+
+@pytest.mark.parametrize("power", [-900, 600, 1000])
+def test_targets_of_any_unit_have_the_same_skill(power):
+    X, y = load_diabetes(return_X_y=True)
+    y = (y - y.mean()) / 256
+    expected = diagnose(GNRegressor((), n_estimators=1).fit(X, y), X, y, verbose=False)["skill"].numbers
+    scaled = 2.0**power * y
+    found = diagnose(GNRegressor((), n_estimators=1).fit(X, scaled), X, scaled, verbose=False)["skill"].numbers
+    assert found["r2"] == pytest.approx(expected["r2"]) and 0.4 < found["r2"] < 0.6
+    np.testing.assert_allclose(found["rmse"], 2.0**power * expected["rmse"])
