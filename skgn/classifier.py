@@ -358,10 +358,11 @@ class GNClassifier(ClassifierMixin, BaseGN):
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train in one pass on a block of rows. Training goes on from the blocks before, or from a fit.
 
-        Damping, scalings, the remembered curvature and the estimated precisions are kept from block to block. All
-        scalings and ``preprocessor_`` are those of the first block. No candidates are compared: "auto" means what it
-        means for a single network. ``max_iter``, ``max_time`` and ``tol`` have no effect. An interrupted call leaves
-        the model as it was before. The temperature is 1.
+        Damping, scalings, the remembered curvature and the estimated precisions are kept from block to block. Where the
+        rows have outgrown the scalings of the first block, columns are scaled anew, and the weights are re-expressed
+        (docs/guide/batches.md). The levels and indicators of ``preprocessor_`` are those of the first block. No
+        candidates are compared: "auto" means what it means for a single network. ``max_iter``, ``max_time`` and ``tol``
+        have no effect. An interrupted call leaves the model as it was before. The temperature is 1.
 
         Parameters
         ----------
@@ -381,6 +382,12 @@ class GNClassifier(ClassifierMixin, BaseGN):
         ------
         ValueError, TypeError
             As for :meth:`fit`. The model then keeps what it has learned before.
+
+        Warns
+        -----
+        UnfamiliarDataWarning
+            If no cell of a category has a level of the first block. If rows have outgrown the scalings and the weights
+            cannot follow: those of ``network``, and after a fit, of which no rows are kept.
         """
         return self._partial_fit(X, y, sample_weight, classes)
 

@@ -323,8 +323,8 @@ def _conditioning(case: _Case) -> Finding:
     source = f"{counted(n_rows, 'row')} of X"
     if not math.isfinite(highest):
         text = f"unknown: derivatives by the weights overflow ({source})"
-        advice = None if model.standardize else "standardize=True, or rescale the columns of X"
-        return Finding("conditioning", "unknown", numbers, text, advice)
+        cure = None if model.standardize else "standardize=True, or rescale the columns of X"
+        return Finding("conditioning", "unknown", numbers, text, cure)
     eps = float(torch.finfo(DTYPES[model.dtype]).eps)
     text = f"eigenvalues {lowest:.2g} to {highest:.2g} ({source}); condition with prior + damping {damped:.0e}"
     if model.damping_ > highest and (not isinstance(model.damping, str) or not Status(model.status_).converged):

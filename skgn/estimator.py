@@ -43,6 +43,7 @@ from .status import Status
 from .stream import Stream, train_block
 from .tables import TablePreprocessor
 from .targets import Target
+from .units import Seen, follow, warn_of_far_rows
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -85,6 +86,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
     _target: Target
     _streams: list[Stream]
     _residuals: Residuals | None
+    _seen: Seen
 
     _needed: ClassVar[tuple[str, ...]] = ("n_features_in_", "_table", "_target")
 
@@ -213,7 +215,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
     ) -> None:
         """Train on a problem; X, y and weights are given as the user gave them."""
         # Callbacks do not see what an earlier fit has learned.
-        for name in ("_streams", "feature_relevance_"):
+        for name in ("_streams", "_seen", "feature_relevance_"):
             self.__dict__.pop(name, None)
         n_members = choices.n_members(problem.n_samples, [start.network for start in starts])
         at_most = len(starts) + narrowed_count(starts) + redrawn_count(starts, n_members)
@@ -253,10 +255,16 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         if first:
             # Target codes of one block would rest on few rows.
             rows, starts = self._begin(table, target, merged, choices, encoder_type=None)
-            streams = [Stream(start) for start in starts]
+            streams, seen = [Stream(start) for start in starts], Seen.nothing(merged, whole=True)
         else:
-            self._target, rows = target, merged.encoded(table)
             streams = getattr(self, "_streams", None) or self._streams_of_members(choices)
+            # Of a fit, and of streams of earlier versions, no rows are known.
+            seen = getattr(self, "_seen", None) or Seen.nothing(merged, whole=False)
+            if not seen.whole:
+                warn_of_far_rows(table, raw.X)
+            self._table, self._target, streams = follow(table, target, streams, seen, merged)
+            rows = merged.encoded(self._table)
+        self._seen = seen.and_then(merged)
         problem = rows.problem(self._table, self._target, [stream.start for stream in streams], choices)
         ensemble, self._streams = train_block(problem, streams, self.n_jobs)
         self._store(ensemble)

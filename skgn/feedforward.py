@@ -97,6 +97,20 @@ class FeedForward(Network):
     def _is_readout(self, layer: int) -> bool:
         return layer == len(self.shapes) - 1
 
+    def input_maps(self, scale: np.ndarray, shift: np.ndarray) -> list[np.ndarray]:
+        maps = [np.eye(into) for _, into in self.shapes]
+        hidden = self.n_inputs - self.n_straight if self.hidden_layer_sizes else 0
+        # The readout reads units, then the last inputs.
+        for T, first, inputs in ((maps[0], 0, slice(0, hidden)), (maps[-1], self._last_width, self._direct_inputs)):
+            n = len(scale[inputs])
+            T[range(first, first + n), range(first, first + n)] = scale[inputs]
+            T[first : first + n, -1] = shift[inputs]
+        return maps
+
+    @property
+    def _direct_inputs(self) -> slice:
+        return slice(self.n_inputs - self._n_direct, self.n_inputs)
+
     def arrays(self, weights: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         ends = np.cumsum([out * into for out, into in self.shapes])
         layers = [part.reshape(shape) for part, shape in zip(np.split(weights, ends[:-1]), self.shapes, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,7 +14,7 @@ from sklearn.utils.validation import validate_data
 
 from .cells import holds_objects
 from .encoders import column_features, columns_of_steps, encode_training_rows, fill_missing, make_encoder, medians
-from .preprocessing import LARGEST, ROBUST, PeriodicEmbedding, RankScaler, Scaler
+from .preprocessing import LARGEST, ROBUST, PeriodicEmbedding, RankScaler, Scaler, replaced_columns
 from .tables import TablePreprocessor, TableReader
 from .unfamiliar import Bounds
 
@@ -47,9 +48,18 @@ class Table:
         else:
             options = {"dtype": [np.float64, np.float32], "ensure_all_finite": "allow-nan"}
             X = validate_data(estimator, X, reset=False, **options)
+        self.warn_of_far_rows(X)
+        return X
+
+    def warn_of_far_rows(self, X: np.ndarray) -> None:
+        """Warn of rows, as read, that are far beyond those of training."""
         if self.bounds is not None:
             self.bounds.warn(X, self.reader.get_feature_names_out())
-        return X
+
+    def seeing(self, X: np.ndarray) -> Table:
+        """Return the table of training rows that were these too, as read."""
+        bounds = Bounds.fit(X, self.reader.categorical)
+        return replace(self, bounds=bounds if self.bounds is None else self.bounds.with_rows_of(bounds))
 
     def encode(self, X: np.ndarray) -> np.ndarray:
         """Turn rows as read into the columns that are scaled."""
@@ -70,7 +80,7 @@ class Table:
     @property
     def features(self) -> dict[str, np.ndarray]:
         """Features that the columns of each scaling come from."""
-        encoded = np.arange(self.reader.n_features_in_) if self.encoder is None else column_features(self.encoder)
+        encoded = self.encoded_features
         return {name: encoded if scaler is None else encoded[scaler.features] for name, scaler in self.scalings.items()}
 
     def with_encoder(self, X: np.ndarray, y: np.ndarray, target_type: str | None) -> tuple[Table, np.ndarray | None]:
@@ -95,6 +105,50 @@ class Table:
     def with_scalings(self, names: Sequence[str], X: np.ndarray, weight: np.ndarray, paths: str) -> Table:
         """Fit scalings by their names to encoded X and weights (n,), for the ``paths`` of the networks."""
         return replace(self, scalings=fit_scalers(names, X, weight, paths))
+
+    def scaled_anew(self, X: np.ndarray, weight: np.ndarray) -> Table:
+        """Fit the same scalings, of as many columns, to other encoded X and weights (n,)."""
+        robust = self.scalings.get("robust")
+        paths = next((paths for paths, kind in ROBUST.items() if isinstance(robust, kind)), "both")
+        fitted = self.with_scalings(list(self.scalings), X, weight, paths)
+        return self.scaled_like(fitted, np.ones(X.shape[1], dtype=bool))
+
+    def scaled_like(self, other: Table, changed: np.ndarray) -> Table:
+        """Return the table with the scalings of another one for the encoded columns that have ``changed`` (mask)."""
+        scalings: dict[str, Scaler | None] = {}
+        for name, old in self.scalings.items():
+            new = other.scalings[name]
+            scalings[name] = None if old is None or new is None else replaced_columns(old, new, changed)
+        return replace(self, scalings=scalings)
+
+    def refilled(self, X: np.ndarray, columns: np.ndarray) -> Table:
+        """Return the table with medians of X, as read, for missing numbers in some of the encoded ``columns`` (mask).
+
+        Columns without any number stay as they are.
+        """
+        numeric = np.arange(X.shape[1])
+        if self.encoder is not None:
+            steps = {name: columns for name, _, columns in self.encoder.transformers_}
+            numeric = np.array(steps.get("numeric", []), dtype=int)
+        known = ~np.isnan(X[:, numeric]).all(axis=0) & columns[: len(numeric)]
+        if not known.any():
+            return self
+        found = np.nanmedian(X[:, numeric[known]], axis=0)
+        table = copy.deepcopy(self)
+        fill = table.medians if table.encoder is None else table.encoder.named_transformers_["numeric"].statistics_
+        if fill is not None:
+            fill[known] = found
+        return table
+
+    @property
+    def encoded_features(self) -> np.ndarray:
+        """Features that the encoded columns come from."""
+        return np.arange(self.reader.n_features_in_) if self.encoder is None else column_features(self.encoder)
+
+    @property
+    def column_names(self) -> np.ndarray:
+        """Names of the columns that are scaled."""
+        return (self.reader if self.preprocessor is None else self.preprocessor).get_feature_names_out()
 
     def only(self, used: set[str]) -> Table:
         """Return the table with these of its scalings."""

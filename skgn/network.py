@@ -114,6 +114,13 @@ class Network(ABC):
     def output_scale(self, layer: int) -> float:
         """Factor on the layer's outputs on their own way to f."""
 
+    def input_maps(self, scale: np.ndarray, shift: np.ndarray) -> list[np.ndarray] | None:
+        """Matrices T (in + 1, in + 1), one for each layer, so that weights W T see inputs z as W sees scale z + shift.
+
+        ``scale`` and ``shift`` have shape (n_inputs,). None if the weights cannot be expressed for other inputs.
+        """
+        return None
+
     @abstractmethod
     def initial_weights(
         self, random_state: np.random.RandomState, own: bool = False, steepness: float = 1.0

@@ -69,6 +69,7 @@ SKOPS_TRUSTED = [
     "skgn.targets.RegressionTarget",
     "skgn.targets.RobustTarget",
     "skgn.unfamiliar.Bounds",
+    "skgn.units.Seen",
 ]
 
 _STAMP = "_skgn_version"

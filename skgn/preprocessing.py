@@ -6,7 +6,7 @@ Each is fitted to rows with weights (see :mod:`skgn.weighted_rows`), and transfo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -19,6 +19,8 @@ __all__ = [
     "QUARTILES",
     "ROBUST",
     "SCALINGS",
+    "UNIT_FACTOR",
+    "UNIT_SHIFT",
     "InputScaler",
     "PeriodicEmbedding",
     "RankScaler",
@@ -44,6 +46,10 @@ _RANGES_BEYOND = 2.0
 
 #: Interquartile range of the standard normal distribution.
 _NORMAL_IQR = 1.3489795003921634
+
+#: Units of a stream stay while the spread of a column in them is within this factor of that in its own units, and while
+#: its mean is within so many of these.
+UNIT_FACTOR, UNIT_SHIFT = 2.0, 1.0
 
 #: Quantiles of the robust scaling.
 QUARTILES = (0.25, 0.5, 0.75)
@@ -350,6 +356,25 @@ class PeriodicEmbedding:
         return periodic(z, self.bent)
 
 
+def replaced_columns(old: Scaler, new: Scaler, changed: np.ndarray) -> Scaler:
+    """Return a scaler that scales the columns that have ``changed`` (d,) as ``new`` does, and the others as ``old``."""
+    if isinstance(old, PeriodicEmbedding) and isinstance(new, PeriodicEmbedding):
+        # A network has inputs for the bends that there were.
+        ranks = replaced_columns(old.ranks, new.ranks, changed)
+        assert isinstance(ranks, RankScaler)
+        return replace(old, ranks=ranks)
+
+    def chosen(was: Any, now: Any) -> Any:
+        if isinstance(was, np.ndarray):
+            return np.where(changed, now, was)
+        if isinstance(was, list):
+            return [b if other else a for a, b, other in zip(was, now, changed, strict=True)]
+        return replaced_columns(was, now, changed)
+
+    parts = {field.name: chosen(getattr(old, field.name), getattr(new, field.name)) for field in fields(old)}  # type: ignore[arg-type]
+    return type(old)(**parts)
+
+
 @dataclass
 class TargetScaler:
     """Standardise each target to weighted mean 0 and standard deviation 1; a constant target is only centred."""
@@ -383,6 +408,15 @@ class TargetScaler:
     def identity(cls, n_outputs: int) -> TargetScaler:
         """Make the scaler that changes nothing."""
         return cls(np.zeros(n_outputs), np.ones(n_outputs))
+
+    def units_of(self, other: TargetScaler) -> tuple[np.ndarray, np.ndarray]:
+        """Return r and q (k,) by which outputs f become r f + q in the units of another scaler."""
+        return self.scale / other.scale, (self.mean - other.mean) / other.scale
+
+    def suits(self, other: TargetScaler) -> bool:
+        """Whether targets are well scaled that another scaler was fitted to."""
+        r, q = self.units_of(other)
+        return bool(((np.abs(np.log(r)) <= np.log(UNIT_FACTOR)) & (np.abs(q) <= UNIT_SHIFT)).all())
 
     def transform(self, Y: np.ndarray) -> np.ndarray:
         """Transform targets to standard units."""

@@ -415,10 +415,11 @@ class GNRegressor(Predictions):
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train in one pass on a block of rows, going on from the blocks before, or from a fit.
 
-        Damping, scalings, the remembered curvature and the estimated precisions are kept from block to block; all
-        scalings and ``preprocessor_`` are those of the first block. Nothing is compared: what is "auto" is chosen as
-        for a single network. ``max_iter``, ``max_time`` and ``tol`` have no part in it; an interrupted call leaves what
-        there was before.
+        Damping, scalings, the remembered curvature and the estimated precisions are kept from block to block. Where the
+        rows have outgrown the scalings of the first block, columns and target are scaled anew, and the weights are re-
+        expressed (docs/guide/batches.md). The levels and indicators of ``preprocessor_`` are those of the first block.
+        Nothing is compared: what is "auto" is chosen as for a single network. ``max_iter``, ``max_time`` and ``tol``
+        have no part in it; an interrupted call leaves what there was before.
 
         Parameters
         ----------
@@ -436,6 +437,12 @@ class GNRegressor(Predictions):
         ------
         ValueError, TypeError
             As :meth:`fit`; what was learned before is kept.
+
+        Warns
+        -----
+        UnfamiliarDataWarning
+            If no cell of a category has a level of the first block. If rows have outgrown the scalings and the weights
+            cannot follow: those of ``network``, and after a fit, of which no rows are kept.
         """
         return self._partial_fit(X, y, sample_weight)
 

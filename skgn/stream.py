@@ -111,7 +111,8 @@ def _state(problem: Problem, rows: int, stream: Stream) -> State:
     return State(
         objective,
         prior,
-        prior.from_arrays(stream.estimates, total_weight),
+        # After a change of units there are no estimates.
+        prior.from_arrays(stream.estimates, total_weight) if stream.estimates else prior.initial(total_weight),
         objective.evaluate(w),
         n_iter=stream.n_blocks,
         arrived=True,

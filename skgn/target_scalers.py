@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .preprocessing import TargetScaler
+from .preprocessing import UNIT_SHIFT, TargetScaler
 from .weighted_rows import weighted_quantile
 
 __all__ = [
@@ -61,6 +61,17 @@ class LogTargetScaler:
     def kind(self) -> str:
         """What the network's targets are."""
         return "counts" if self.counts else "logarithms"
+
+    def units_of(self, other: LogTargetScaler) -> tuple[np.ndarray, np.ndarray]:
+        """Return r = 1 and q = 0: outputs are relative to the mean, and predictions go along with it.
+
+        From rates far below those of a block, steps would lead up slowly, as the curvature is the rate.
+        """
+        return np.ones_like(self.scale), np.zeros_like(self.scale)
+
+    def suits(self, other: LogTargetScaler) -> bool:
+        """Whether means of targets are near those that another scaler was fitted to."""
+        return bool((np.abs(np.log(self.scale) - np.log(other.scale)) <= UNIT_SHIFT).all())
 
     def transform(self, Y: np.ndarray) -> np.ndarray:
         """Targets (n, k) of the network."""

@@ -81,6 +81,17 @@ class Target(ABC):
     def with_scaler(self, fit_scaler: Callable[[type[Loss]], TargetScaling]) -> Target:
         """Return the target with the scaler that the function finds for the loss, if the target has a scaler."""
 
+    def same_units(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the r and q (k,) of :meth:`in_units_of` for units that stay."""
+        return np.ones(self.n_outputs), np.zeros(self.n_outputs)
+
+    def in_units_of(self, Y: np.ndarray, weight: np.ndarray) -> tuple[Target, np.ndarray, np.ndarray]:
+        """Return the target in units that suit encoded targets (n, m), and r and q: outputs f become r f + q.
+
+        The target stays as it is where its units suit them, or where it has none.
+        """
+        return self, *self.same_units()
+
     @abstractmethod
     def transform(self, Y: np.ndarray) -> np.ndarray:
         """Transform encoded targets (n, m) into targets of the network (n, k)."""
@@ -162,6 +173,13 @@ class RegressionTarget(Target):
 
     def with_scaler(self, fit_scaler: Callable[[type[Loss]], TargetScaling]) -> RegressionTarget:
         return replace(self, scaler=fit_scaler(self.loss_class))
+
+    def in_units_of(self, Y: np.ndarray, weight: np.ndarray) -> tuple[Target, np.ndarray, np.ndarray]:
+        other = self.with_scaler(lambda loss: loss.fit_scaler(Y, weight))
+        scaler: Any = self.scaler
+        if scaler.suits(other.scaler):
+            return self, *self.same_units()
+        return other, *scaler.units_of(other.scaler)
 
     def transform(self, Y: np.ndarray) -> np.ndarray:
         return self.scaler.transform(Y)

@@ -18,7 +18,7 @@ import numpy as np
 
 from .cells import abbreviated
 
-__all__ = ["Bounds", "UnfamiliarDataWarning", "outside", "unwatched", "warn_of_levels"]
+__all__ = ["Bounds", "UnfamiliarDataWarning", "outside", "unwatched", "warn_of_levels", "warn_of_units"]
 
 #: Numbers are far beyond those seen if they are more than this many ranges beyond them, where straight inputs end.
 _RANGES_BEYOND = 2.0
@@ -88,6 +88,17 @@ def warn_of_levels(name: Any, levels: Sequence[Any], cells: Sequence[Any], unkno
     )
 
 
+def warn_of_units(names: Sequence[Any] | np.ndarray, target: bool) -> None:
+    """Warn of columns of a stream, and of its target, that have outgrown units that cannot be changed."""
+    what = [f"{name!r}" for name in names[:_NAMED]] + ["..."] * (len(names) > _NAMED) + ["y"] * target
+    warnings.warn(
+        f"Rows of this block have outgrown the units of the first block in {', '.join(what)}. Weights of network= "
+        "cannot follow: begin the stream with a block of rows like all others, or fit anew.",
+        UnfamiliarDataWarning,
+        stacklevel=outside(),
+    )
+
+
 def _plain(level: Any) -> Any:
     """Level without what may differ in writing: its type, case and outer blanks."""
     text = str(level).strip().casefold()
@@ -117,7 +128,12 @@ class Bounds:
 
     def with_rows_of(self, other: Bounds) -> Bounds:
         """Return the bounds of all rows that either knows."""
-        return Bounds(np.minimum(self.lowest, other.lowest), np.maximum(self.highest, other.highest))
+        # Where one of them can say nothing, the other does.
+        lowest = np.where(np.isinf(self.lowest), other.lowest, np.fmin(self.lowest, _unless_infinite(other.lowest)))
+        highest = np.where(
+            np.isinf(self.highest), other.highest, np.fmax(self.highest, _unless_infinite(other.highest))
+        )
+        return Bounds(lowest, highest)
 
     def warn(self, X: np.ndarray, names: Sequence[Any] | np.ndarray) -> None:
         """Warn of rows of X (n, d), with missing cells nan, that are far beyond those seen."""
@@ -141,6 +157,10 @@ class Bounds:
             UnfamiliarDataWarning,
             stacklevel=outside(),
         )
+
+
+def _unless_infinite(values: np.ndarray) -> np.ndarray:
+    return np.where(np.isinf(values), np.nan, values)
 
 
 def _bounds(values: np.ndarray) -> tuple[float, float]:
