@@ -168,16 +168,16 @@ def _lines(before: np.ndarray, after: np.ndarray, weight: np.ndarray, n_seen: in
     Where the old columns would be steep in the new ones, units would saturate on the rows of the block. They are then
     fitted to all rows.
     """
-    n = n_seen or len(before)
-    back, forth = (_line(x[:n], y[:n], weight[:n]) for x, y in ((after, before), (before, after)))
-    steep = np.abs(back[0]) > _STEEPEST
-    a, t = (
-        np.where(steep, of_all, of_seen) for of_all, of_seen in zip(_line(after, before, weight), back, strict=True)
-    )
-    same = (before == after).all(axis=0)
-    one, zero = np.ones(len(same)), np.zeros(len(same))
-    a, t, m, k = (np.where(same, unit, v) for unit, v in zip((one, zero, one, zero), (a, t, *forth), strict=True))
-    return _Lines((a, t), (m, k))
+    other = (before != after).any(axis=0)
+    lines = _Lines(*((np.ones(len(other)), np.zeros(len(other))) for _ in range(2)))
+    n, before, after = n_seen or len(before), before[:, other], after[:, other]
+    all_rows, seen = _line(after, before, weight), _line(after[:n], before[:n], weight[:n])
+    steep = np.abs(seen[0]) > _STEEPEST
+    back = [np.where(steep, of_all, of_seen) for of_all, of_seen in zip(all_rows, seen, strict=True)]
+    forth = _line(before[:n], after[:n], weight[:n])
+    for values, fitted in zip((*lines.back, *lines.forth), (*back, *forth), strict=True):
+        values[other] = fitted
+    return lines
 
 
 def _line(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> _Line:

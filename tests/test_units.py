@@ -156,7 +156,7 @@ def streamed(X, y, **parameters):
     model = GNRegressor(**ONE | parameters).partial_fit(X, y)
 
     def rows(X, y):
-        return Rows(np.asarray(X, dtype=float), np.reshape(y, (len(y), -1)), np.ones(len(X)))
+        return Rows(np.asarray(X, dtype=float), model._target.encode(y), np.ones(len(X)))
 
     return model, rows
 
