@@ -40,7 +40,7 @@ from .rows import RawRows, TrainingRows, read_rows, read_validation_rows
 from .search import train_members
 from .state import Linearisation, State
 from .status import Status
-from .stream import Stream, train_block
+from .stream import Stream, streams_of, train_block
 from .tables import TablePreprocessor
 from .targets import Target
 from .units import Seen, follow, warn_of_far_rows
@@ -177,7 +177,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         table, raw = self._read(X, y, sample_weight)
         target = self._new_target(raw.y)
         held_out = read_validation_rows(self, table, target, *validation)
-        self._warn_of_few_observations(*raw.observations)
+        _warn_of_few_observations(self, *raw.observations)
         rows = raw.merge(target)
         del raw  # Rows that are on workers take memory there.
         if self.early_stopping and held_out is None:
@@ -257,7 +257,11 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             rows, starts = self._begin(table, target, merged, choices, encoder_type=None)
             streams, seen = [Stream(start) for start in starts], Seen.nothing(merged, whole=True)
         else:
-            streams = getattr(self, "_streams", None) or self._streams_of_members(choices)
+            streams = getattr(self, "_streams", None) or streams_of(
+                self.estimators_,
+                choices.levels(self._target.training_loss().has_scale)[0].noise_precision,
+                check_random_state(self.random_state),
+            )
             # Of a fit, and of streams of earlier versions, no rows are known.
             seen = getattr(self, "_seen", None) or Seen.nothing(merged, whole=False)
             if not seen.whole:
@@ -269,26 +273,6 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         ensemble, self._streams = train_block(problem, streams, self.n_jobs)
         self._store(ensemble)
         self.feature_relevance_ = self._relevance(ensemble, problem)
-
-    def _streams_of_members(self, choices: Choices) -> list[Stream]:
-        """Turn the members of a fit into streams that begin with their weights; nothing else is known of their data."""
-        noise = choices.levels(self._target.training_loss().has_scale)[0].noise_precision
-        seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=len(self.estimators_))
-        return [
-            Stream(Start(m.network, m.scaling, m.prior_kind, noise, m.weights, m.anchor, seed))
-            for m, seed in zip(self.estimators_, seeds.tolist(), strict=True)
-        ]
-
-    def _warn_of_few_observations(self, n_rows: int, total_weight: float) -> None:
-        """Warn if weights seem normalised to a sum of 1: the evidence would see a single observation."""
-        if isinstance(self.l2_regularization, str) and total_weight < _SMALL_WEIGHT * n_rows:
-            warnings.warn(
-                f"sample_weight has a mean of {total_weight / n_rows:.2g} over {n_rows} rows. Weights are "
-                f"repetitions, so the evidence sees {total_weight:.3g} observation(s) and regularises accordingly: "
-                "rescale them to a mean of 1, or set a float l2_regularization.",
-                UserWarning,
-                stacklevel=5,
-            )
 
     def _relevance(self, ensemble: Ensemble, problem: Problem) -> np.ndarray:
         """Share of each feature in what the predictions react to."""
@@ -364,6 +348,18 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         tags.target_tags.multi_output = True
         tags.input_tags.allow_nan = True
         return tags
+
+
+def _warn_of_few_observations(estimator: BaseGN, n_rows: int, total_weight: float) -> None:
+    """Warn if weights seem normalised to a sum of 1: the evidence would see a single observation."""
+    if isinstance(estimator.l2_regularization, str) and total_weight < _SMALL_WEIGHT * n_rows:
+        warnings.warn(
+            f"sample_weight has a mean of {total_weight / n_rows:.2g} over {n_rows} rows. Weights are "
+            f"repetitions, so the evidence sees {total_weight:.3g} observation(s) and regularises accordingly: "
+            "rescale them to a mean of 1, or set a float l2_regularization.",
+            UserWarning,
+            stacklevel=5,
+        )
 
 
 @contextmanager

@@ -238,11 +238,10 @@ def _predicts_better(noise: InputNoise, fitted: Ensemble, known: _Squares, loss:
         return False
     predicted_rows = own.rows.cpu().numpy()
     outputs = [each.outputs[own.rows].double().cpu().numpy() for each in own.outputs]
-    factor = torch.from_numpy(log_factor(outputs, own.weights, noise.low, noise.high)).exp()
+    factor = torch.from_numpy(np.exp(log_factor(outputs, own.weights, noise.low, noise.high)))
     residual, weight = torch.from_numpy(known.squares[predicted_rows]).sqrt(), known.weight[predicted_rows]
-    densities = [
-        loss.log_density(residual, scale / loss.variance_factor) for scale in (factor, torch.ones_like(factor))
-    ]
+    squared_scale = 1 / torch.as_tensor(loss.variance_factor)
+    densities = [loss.log_density(residual, each * squared_scale) for each in (factor, torch.ones_like(factor))]
     gain = (densities[0] - densities[1]).numpy()
     mean, variance = moments(gain[:, None], weight)
     error = np.sqrt(variance / weight.sum())

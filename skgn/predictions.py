@@ -115,7 +115,7 @@ class Predictions(RegressorMixin, BaseGN):
             return y_mean
         noise = [posterior.noise_variance for posterior in known]
         if return_cov:
-            return _Pair((y_mean, self._covariance(scaled, outputs, known, noise, weights).astype(dtype, copy=False)))
+            return _Pair((y_mean, _covariance(self, scaled, outputs, known, noise, weights).astype(dtype, copy=False)))
         std = self._stretched(self._target.std(outputs, self._variances(scaled, known), noise, weights), scaled)
         return _Pair((y_mean, std.astype(dtype, copy=False)))
 
@@ -290,39 +290,6 @@ class Predictions(RegressorMixin, BaseGN):
             for member, posterior in zip(members, known, strict=True)
         ]
 
-    def _covariance(
-        self,
-        scaled: dict[str, np.ndarray],
-        outputs: np.ndarray,
-        known: Sequence[Posterior],
-        noise: Sequence[np.ndarray],
-        weights: np.ndarray,
-    ) -> np.ndarray:
-        """Covariance (n, n) or (n, n, k) of new observations."""
-        scaler, (n, k) = self._target.scaler, outputs.shape[1:]
-        members, device = voters(self.estimators_, self.weights_)[0], linear_algebra_device(resolve_device(self.device))
-        # Kernel, product and result of a member beside those of the mixture.
-        need, available = 8.0 * n**2 * k * (2 * k + len(members) + 2), available_memory(device)
-        if need > available:
-            raise ValueError(
-                f"return_cov=True for {n} rows needs {gigabytes(need)}, but {gigabytes(available)} are available: "
-                "predict fewer rows at a time, or their standard deviations."
-            )
-        covariances = [
-            posterior.covariance(member.network, member.weights, scaled[member.scaling], device)
-            for member, posterior in zip(members, known, strict=True)
-        ]
-        covariance = epistemic_covariance(scaler, outputs, covariances, weights)
-        of_noise = [scaler.variance_of(scaler.mean_of(f), 0.0, each) for f, each in zip(outputs, noise, strict=True)]
-        diagonal = np.arange(n)
-        covariance[:, diagonal, diagonal] += np.broadcast_to(mixture_mean(of_noise, weights), (n, k)).T
-        unit = scaler.rescale(np.ones(k)) ** 2
-        covariance = np.moveaxis(covariance, 0, -1) * unit
-        if self._noise is not None:
-            stretch = self._stretch(scaled)
-            covariance *= stretch[:, None] * stretch
-        return covariance[..., 0] if self._target.ndim == 1 else covariance
-
     def _predictive(self, scaled: dict[str, np.ndarray], asked: str) -> Predictive:
         """Distribution of new observations; a ValueError says why there is none."""
         target = self._target
@@ -350,6 +317,43 @@ class Predictions(RegressorMixin, BaseGN):
         at = self._target.positions(levels)
         predicted = self._target.mean(*self._outputs(scaled))
         return predicted[:, None] if self._target.levels is None else predicted[:, at]
+
+
+def _covariance(
+    regressor: Predictions,
+    scaled: dict[str, np.ndarray],
+    outputs: np.ndarray,
+    known: Sequence[Posterior],
+    noise: Sequence[np.ndarray],
+    weights: np.ndarray,
+) -> np.ndarray:
+    """Covariance (n, n) or (n, n, k) of new observations."""
+    scaler, (n, k) = regressor._target.scaler, outputs.shape[1:]
+    members, device = (
+        voters(regressor.estimators_, regressor.weights_)[0],
+        linear_algebra_device(resolve_device(regressor.device)),
+    )
+    # Kernel, product and result of a member beside those of the mixture.
+    need, available = 8.0 * n**2 * k * (2 * k + len(members) + 2), available_memory(device)
+    if need > available:
+        raise ValueError(
+            f"return_cov=True for {n} rows needs {gigabytes(need)}, but {gigabytes(available)} are available: "
+            "predict fewer rows at a time, or their standard deviations."
+        )
+    covariances = [
+        posterior.covariance(member.network, member.weights, scaled[member.scaling], device)
+        for member, posterior in zip(members, known, strict=True)
+    ]
+    covariance = epistemic_covariance(scaler, outputs, covariances, weights)
+    of_noise = [scaler.variance_of(scaler.mean_of(f), 0.0, each) for f, each in zip(outputs, noise, strict=True)]
+    diagonal = np.arange(n)
+    covariance[:, diagonal, diagonal] += np.broadcast_to(mixture_mean(of_noise, weights), (n, k)).T
+    unit = scaler.rescale(np.ones(k)) ** 2
+    covariance = np.moveaxis(covariance, 0, -1) * unit
+    if regressor._noise is not None:
+        stretch = regressor._stretch(scaled)
+        covariance *= stretch[:, None] * stretch
+    return covariance[..., 0] if regressor._target.ndim == 1 else covariance
 
 
 def observed_probabilities(regressor: Predictions, X: Any, y: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ held-back batches test its steps, and the pass ends at its last weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,7 +30,7 @@ from .state import Linearisation, State, Step
 from .status import Status
 from .training import Training
 
-__all__ = ["BlockPass", "Stream", "train_block"]
+__all__ = ["BlockPass", "Stream", "streams_of", "train_block"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,17 @@ class BlockPass:
 def _one_pass(state: State, iterate: Iterate, settings: Settings) -> State:
     """Return the state with its status: training ends after its pass."""
     return state if state.step is None else replace(state, status=Status.STREAM)
+
+
+def streams_of(
+    members: Sequence[Member], noise_precision: float | None, random_state: np.random.RandomState
+) -> list[Stream]:
+    """Turn the members of a fit into streams that begin with their weights; nothing else is known of their data."""
+    seeds = random_state.randint(np.iinfo(np.int32).max, size=len(members))
+    return [
+        Stream(Start(m.network, m.scaling, m.prior_kind, noise_precision, m.weights, m.anchor, seed))
+        for m, seed in zip(members, seeds.tolist(), strict=True)
+    ]
 
 
 def train_block(problem: Problem, streams: list[Stream], n_jobs: int | None) -> tuple[Ensemble, list[Stream]]:

@@ -121,6 +121,7 @@ def test_tables_and_networks_of_ones_own_have_such_noise_too():
         assert np.corrcoef(np.log(predicted), np.log(std))[0, 1] > 0.7
 
 
+@pytest.mark.filterwarnings("ignore::skgn.unfamiliar.UnfamiliarDataWarning")
 def test_far_from_the_training_rows_the_noise_is_that_at_their_edge(model):
     _, std = model.predict([[2.0], [20.0]], return_std=True)
     _, constant = (

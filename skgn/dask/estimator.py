@@ -103,6 +103,7 @@ class DaskGN(BaseGN):
         UserWarning
             If there is no worker, and the fit waits for one.
         """
+        self._check_parameters()
         with connected(self._client()):
             return self._fit_or_restore(X, y, sample_weight)
 
