@@ -29,7 +29,7 @@ from .ensemble import Ensemble, Member, make_member, member_outputs
 from .inputs import Table
 from .losses import Loss
 from .mixture import equal_weights, voters
-from .noise import InputNoise
+from .noise import InputNoise, beside_noise
 from .objective import Objective
 from .parameters import Parameters
 from .persistence import Persistent
@@ -224,7 +224,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             began = time.perf_counter()
             ensemble = train_members(problem, starts, n_members, self.n_jobs, tasks)
             rest = dataclasses.replace(problem, max_time=problem.max_time - (time.perf_counter() - began))
-            self._store(ensemble, self._input_noise(rest, starts, ensemble))
+            noise = self._input_noise(rest, starts, ensemble)
+            self._store(ensemble if noise is None else beside_noise(ensemble, noise, rest), noise)
             self.feature_relevance_ = self._relevance(ensemble, problem)
             if tasks is not None:
                 tasks.end()

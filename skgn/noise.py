@@ -48,7 +48,7 @@ from .stacking import corrected_outputs
 from .status import Status
 from .weighted_rows import moments, weighted_quantile
 
-__all__ = ["NOISE", "InputNoise", "fit_input_noise", "log_factor"]
+__all__ = ["NOISE", "InputNoise", "beside_noise", "fit_input_noise", "log_factor"]
 
 #: Values of the parameter ``noise``.
 NOISE = ("auto", "constant", "input")
@@ -152,6 +152,18 @@ def fit_input_noise(
     return noise if asked or _predicts_better(noise, fitted, known, problem.loss) else None
 
 
+def beside_noise(ensemble: Ensemble, noise: InputNoise, problem: Problem) -> Ensemble:
+    """Make the same ensemble with its left-out residuals in the widths that this noise predicts."""
+    known = _of_voters(ensemble)
+    if known is None or ensemble.residuals is None:
+        return ensemble
+    rows = known.rows.cpu().numpy()
+    scaled = {name: np.ascontiguousarray(problem.scaled[name][: len(rows)][rows]) for name in noise.scalings}
+    factor = noise.factor(scaled, linear_algebra_device(problem.device))
+    values = ensemble.residuals.values / np.sqrt(factor)
+    return ensemble._replace(residuals=replace(ensemble.residuals, values=values))
+
+
 def _cut_short(ensemble: Ensemble) -> bool:
     """Whether an ensemble is not what it would be with more time."""
     reasons = {Status.INTERRUPTED.value, Status.CALLBACK.value, Status.MAX_TIME.value}
@@ -240,8 +252,9 @@ def _predicts_better(noise: InputNoise, fitted: Ensemble, known: _Squares, loss:
     outputs = [each.outputs[own.rows].double().cpu().numpy() for each in own.outputs]
     factor = torch.from_numpy(np.exp(log_factor(outputs, own.weights, noise.low, noise.high)))
     residual, weight = torch.from_numpy(known.squares[predicted_rows]).sqrt(), known.weight[predicted_rows]
-    squared_scale = 1 / torch.as_tensor(loss.variance_factor)
-    densities = [loss.log_density(residual, each * squared_scale) for each in (factor, torch.ones_like(factor))]
+    densities = [
+        loss.log_density(residual, scale / float(loss.variance_factor)) for scale in (factor, torch.ones_like(factor))
+    ]
     gain = (densities[0] - densities[1]).numpy()
     mean, variance = moments(gain[:, None], weight)
     error = np.sqrt(variance / weight.sum())

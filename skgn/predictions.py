@@ -43,9 +43,7 @@ class Predictions(RegressorMixin, BaseGN):
     """Prediction methods of a regressor."""
 
     _target: RegressionTarget
-
-    # Versions before had no other noise than a constant one.
-    _noise: InputNoise | None = None
+    _noise: InputNoise | None = None  # That of versions which had no other.
 
     @overload
     def predict(self, X: Any, return_std: Literal[False] = False, return_cov: Literal[False] = False) -> np.ndarray: ...
@@ -116,7 +114,7 @@ class Predictions(RegressorMixin, BaseGN):
         noise = [posterior.noise_variance for posterior in known]
         if return_cov:
             return _Pair((y_mean, _covariance(self, scaled, outputs, known, noise, weights).astype(dtype, copy=False)))
-        std = self._stretched(self._target.std(outputs, self._variances(scaled, known), noise, weights), scaled)
+        std = self._target.std(outputs, self._variances(scaled, known), noise, weights) * self._stretch_of_y(scaled)
         return _Pair((y_mean, std.astype(dtype, copy=False)))
 
     def predict_quantiles(self, X: Any, quantiles: Any) -> np.ndarray:
@@ -241,8 +239,7 @@ class Predictions(RegressorMixin, BaseGN):
         predictive, known = self._predictive(scaled, "sample_y"), posteriors(self, "sample_y", of_mean=False)
         members, weights = voters(self.estimators_, self.weights_)
         drawn = rng.choice(len(members), size=int(n_samples), p=weights / weights.sum())
-        Z = np.empty((len(drawn), *predictive.outputs[0].shape))
-        stretch = np.ones((1, 1)) if self._noise is None else self._stretch(scaled)
+        Z, stretch = np.empty((len(drawn), *predictive.outputs[0].shape)), self._stretch(scaled)
         for number in np.unique(drawn):
             member, posterior, samples = members[number], known[number], np.flatnonzero(drawn == number)
             draws = posterior.draw(member.network, member.weights, member.total_weight, len(samples), rng)
@@ -274,7 +271,7 @@ class Predictions(RegressorMixin, BaseGN):
         scaled, dtype = self._scale_inputs(X)
         known = posteriors(self, "epistemic_std", of_mean=False)
         outputs, weights = self._outputs(scaled)
-        std = self._stretched(self._target.epistemic_std(outputs, self._variances(scaled, known), weights), scaled)
+        std = self._target.epistemic_std(outputs, self._variances(scaled, known), weights) * self._stretch_of_y(scaled)
         return std.astype(dtype, copy=False)
 
     @property
@@ -305,13 +302,13 @@ class Predictions(RegressorMixin, BaseGN):
         return predictive if self._noise is None else predictive.stretched(self._stretch(scaled))
 
     def _stretch(self, scaled: dict[str, np.ndarray]) -> np.ndarray:
-        """Factor (n, k) on distances from the predicted mean where the noise depends on the inputs."""
-        assert self._noise is not None
+        """Factor (n, k) on distances from the predicted mean, or (1, k) where the noise is constant."""
+        if self._noise is None:
+            return np.ones((1, self._target.n_outputs))
         return np.sqrt(self._noise.factor(scaled, linear_algebra_device(resolve_device(self.device))))
 
-    def _stretched(self, std: np.ndarray, scaled: dict[str, np.ndarray]) -> np.ndarray:
-        """Standard deviations in the shape of y under noise that may depend on the inputs."""
-        return std if self._noise is None else std * self._target.in_shape_of_y(self._stretch(scaled))
+    def _stretch_of_y(self, scaled: dict[str, np.ndarray]) -> np.ndarray:
+        return self._target.in_shape_of_y(self._stretch(scaled))
 
     def _fitted_quantiles(self, scaled: dict[str, np.ndarray], levels: np.ndarray) -> np.ndarray:
         at = self._target.positions(levels)
@@ -350,9 +347,8 @@ def _covariance(
     covariance[:, diagonal, diagonal] += np.broadcast_to(mixture_mean(of_noise, weights), (n, k)).T
     unit = scaler.rescale(np.ones(k)) ** 2
     covariance = np.moveaxis(covariance, 0, -1) * unit
-    if regressor._noise is not None:
-        stretch = regressor._stretch(scaled)
-        covariance *= stretch[:, None] * stretch
+    stretch = regressor._stretch(scaled)
+    covariance *= stretch[:, None] * stretch
     return covariance[..., 0] if regressor._target.ndim == 1 else covariance
 
 

@@ -58,6 +58,28 @@ def test_means_are_those_of_constant_noise_bit_for_bit(model):
     assert not np.allclose(model.predict(X, return_std=True)[1], constant.predict(X, return_std=True)[1])
 
 
+def test_quantiles_samples_and_covariances_are_those_of_the_noise_at_x(model):
+    X = np.array([[-1.5], [0.0], [1.5]])
+    mean, std = model.predict(X, return_std=True)
+    ends = model.predict_quantiles(X, [0.05, 0.5, 0.95])
+    # Members agree so well here that their mixture is nearly normal.
+    np.testing.assert_allclose(
+        (ends - mean[:, None]) / std[:, None], np.tile(norm.ppf([0.05, 0.5, 0.95]), (3, 1)), atol=0.03
+    )
+    samples = model.sample_y(X, 4000, random_state=0)
+    np.testing.assert_allclose(samples.std(axis=1), std, rtol=0.05)
+    np.testing.assert_allclose(np.sqrt(np.diag(model.predict(X, return_cov=True)[1])), std, rtol=1e-10)
+    assert (model.epistemic_std(X) < std).all()
+
+
+def test_calibrated_intervals_hold_as_much_where_noise_is_loud(model):
+    X, y, _ = loud(20_000, seed=2)
+    low, high = model.predict_interval(X, 0.9, calibrate=True).T
+    inside = (low <= y) & (y <= high)
+    for quarter in np.array_split(np.argsort(X[:, 0]), 4):
+        assert 0.85 < inside[quarter].mean() < 0.95
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_even_noise_stays_constant_and_changes_no_bit(seed):
     X, y = even(250, seed)
