@@ -1,4 +1,4 @@
-"""Four intervals for the same skewed data, whose noise grows with their mean.
+"""Six intervals for the same skewed data, whose noise grows with their mean.
 
 Each panel has the intervals that 90 % of new observations should fall into, and how many do: in all, and in the third
 of x where the noise is smallest and that where it is largest.
@@ -23,20 +23,23 @@ def draw(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def main() -> None:
-    """Fit three models and draw their intervals, of the first one twice."""
+    """Fit four models and draw their intervals, of the first two twice."""
     rng = np.random.default_rng(0)
     (x, y), (new, truth) = draw(600, rng), draw(6000, rng)
-    normal = GNRegressor(random_state=0).fit(x, y)
+    constant = GNRegressor(noise="constant", random_state=0).fit(x, y)
+    varying = GNRegressor(random_state=0).fit(x, y)
     quantiles = GNRegressor(loss="quantile", quantile=[0.05, 0.5, 0.95], max_iter=200, random_state=0).fit(x, y)
     gamma = GNRegressor(loss="gamma", random_state=0).fit(x, y)
     kinds = {
-        "normal noise": (normal, {}),
-        "the same, calibrated": (normal, {"calibrate": True}),
+        "constant normal noise": (constant, {}),
+        "constant, calibrated": (constant, {"calibrate": True}),
+        "normal noise at x": (varying, {}),
+        "at x, calibrated": (varying, {"calibrate": True}),
         "quantiles in one fit": (quantiles, {}),
         "gamma distribution": (gamma, {}),
     }
     grid, thirds = np.linspace(-2, 2, 300)[:, None], np.quantile(new, [1 / 3, 2 / 3])
-    figure, axes = plt.subplots(2, 2, figsize=(10, 7), sharex=True, sharey=True, layout="constrained")
+    figure, axes = plt.subplots(3, 2, figsize=(10, 10), sharex=True, sharey=True, layout="constrained")
     for ax, (title, (model, options)) in zip(axes.flat, kinds.items(), strict=True):
         low, high = model.predict_interval(new, 0.9, **options).T
         inside = (low <= truth) & (truth <= high)
