@@ -42,9 +42,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
         well and most columns are indicators of categories, it chooses (5,).
     activation : str, default="auto"
         "tanh", "logistic", "softplus", "silu", "gelu", "identity" or "relu". "relu" works but is outside the theory,
-        which asks for smooth functions. "auto" is "tanh", with one exception: one member in three of a fit of two
-        classes on up to 2,000 rows has "relu" and the precision 1 for every weight. This needs ``prior_groups="auto"``
-        and the evidence. If ``hidden_layer_sizes`` is "auto" as well, such a member has (20,).
+        which asks for smooth functions. "auto" is "tanh", but of a fit of two classes on up to 2,000 rows one member in
+        three has "relu". The precision of all its weights is 1. This needs ``prior_groups="auto"`` and the evidence. If
+        ``hidden_layer_sizes`` is "auto" as well, such a member has (20,).
     linear_path : bool, default=True
         Connect the inputs directly to the readout, beside the hidden layers, so that the network can represent any
         linear model.

@@ -193,8 +193,8 @@ DIFFERENCES = {
     "activation": {
         'default="tanh"': 'default="auto"',
         "smooth functions.": "smooth functions. "
-        '"auto" is "tanh", with one exception: one member in three of a fit of two classes on up to 2,000 rows has '
-        '"relu" and the precision 1 for every weight. This needs ``prior_groups="auto"`` and the evidence. If '
+        '"auto" is "tanh", but of a fit of two classes on up to 2,000 rows one member in three has "relu". The '
+        'precision of all its weights is 1. This needs ``prior_groups="auto"`` and the evidence. If '
         '``hidden_layer_sizes`` is "auto" as well, such a member has (20,).',
     },
     # What the outputs mean.

@@ -47,7 +47,9 @@ def backend(request):
     """A backend with two workers, processes but for "threading"."""
     if request.param == "dask":
         request.getfixturevalue("two_dask_processes")
-    return functools.partial(joblib.parallel_config, request.param, n_jobs=2)
+    # Two torch threads for each worker of loky in all tests: another number would start other workers.
+    options = {"inner_max_num_threads": 2} if request.param == "loky" else {}
+    return functools.partial(joblib.parallel_config, request.param, n_jobs=2, **options)
 
 
 @pytest.mark.parametrize(("estimator", "load"), [(GNRegressor, load_diabetes), (GNClassifier, load_iris)])
@@ -130,18 +132,18 @@ def two_torch_threads():
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2], ids=["members in turn", "members side by side"])
-def test_fits_side_by_side_use_one_torch_thread_each(backend, two_torch_threads, n_jobs):
-    # Two where loky leaves two to a worker, to see that members in its threads do not take as many each.
-    inner = {"inner_max_num_threads": n_jobs or 1} if backend.args == ("loky",) else {}
-    with backend(**inner):
+def test_fits_side_by_side_use_the_torch_threads_that_are_theirs(backend, two_torch_threads, n_jobs):
+    with backend():
         fits = observe_two_fits(n_jobs)
+    # Loky leaves two to a worker: a fit takes both, and members in its threads do not take as many each.
+    theirs = 2 if backend.args == ("loky",) and n_jobs is None else 1
     for seen in fits:
         processes, threads, torch_threads_each = (set(values) for values in zip(*seen, strict=True))
         # Members stay in the process of their fit, also where another worker is free.
         assert len(processes) == 1
         assert (os.getpid() in processes) == (backend.args == ("threading",))
         assert len(threads) <= (n_jobs or 1)
-        assert torch_threads_each == {1}
+        assert torch_threads_each == {theirs}
 
 
 def test_fits_in_the_threads_of_one_dask_worker_use_one_torch_thread_each(two_dask_threads, two_torch_threads):

@@ -32,7 +32,7 @@ SMALL = {
     "max_iter": 10,
 }
 CONFIGURATIONS = [
-    {"n_estimators": 2, "max_iter": 20},
+    {"n_estimators": 2, "max_iter": 12},
     {**SMALL, "solver": "dual", "hidden_layer_sizes": (8, 4), "max_iter": 5},
     {**SMALL, "solver": "cg", "l2_regularization": 1e-4},
     # One check sets alpha=0.01, against which this damping is strong: 10 iterations would not do.

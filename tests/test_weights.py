@@ -7,7 +7,6 @@ from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
-import onnxruntime
 import pytest
 import skops.io
 import torch
@@ -17,7 +16,7 @@ from sklearn.metrics import log_loss
 from skgn import GNClassifier, GNRegressor, diagnose
 from skgn.ensemble import Ensemble, member_outputs
 from skgn.estimator import table_and_target
-from skgn.export import to_onnx, to_torch
+from skgn.export import to_torch
 from skgn.leave_one_out import LeftOut, log_likelihood
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.mixture import equal_weights, mixture_log_probability, mixture_mean
@@ -266,6 +265,7 @@ def test_relevance_is_that_of_the_weighted_mean_output(loss, weights):
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("weights", [WEIGHTS, [0.0, 0.25, 0.75]])
 def test_torch_modules_have_the_weights(case, weights):
+    """ONNX files are translated from these modules; tests/test_export.py has files with unequal weights."""
     model = spoiled(case, weights)
     std = case in REGRESSIONS
     with torch.no_grad():
@@ -273,21 +273,6 @@ def test_torch_modules_have_the_weights(case, weights):
     expected = model.predict(NEW, return_std=True) if std else [model.predict_proba(NEW)]
     for a, b in zip(found if std else [found], expected, strict=True):
         np.testing.assert_allclose(a.numpy(), b, rtol=0, atol=1e-10 * abs(b).max())
-
-
-# tests/test_export.py has other cases, whose members count by the weights of a fit.
-@pytest.mark.parametrize("case", ["poisson", "multiclass"])
-def test_onnx_files_have_the_weights(case, tmp_path):
-    model = spoiled(case, [0.0, 0.25, 0.75] if case == "poisson" else WEIGHTS)
-    to_onnx(model, tmp_path / "model.onnx")
-    found = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(None, {"X": NEW})
-    if case in REGRESSIONS:
-        expected = model.predict(NEW, return_std=True)
-    else:
-        np.testing.assert_array_equal(found[0], model.predict(NEW))
-        found, expected = found[1:], [model.predict_proba(NEW)]
-    for a, b in zip(found, expected, strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * abs(b).max())
 
 
 @pytest.mark.parametrize("case", ["normal", "multiclass"])

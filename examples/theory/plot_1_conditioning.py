@@ -100,7 +100,7 @@ def told(flow):
 far = {}
 for alpha in (10, 3):
     for factor in factors:
-        options = {"max_evaluations": 1500, "t_eval": np.linspace(0, t_end, 41)}
+        options = {"max_evaluations": 500, "t_eval": np.linspace(0, t_end, 41)}
         undamped = gauss_newton_flow(network(alpha), ill(factor), y, t_end, **options)
         damped = levenberg_marquardt_flow(network(alpha, 1e-4 * alpha**2), ill(factor), y, t_end, **options)
         far[alpha, factor] = undamped, damped

@@ -6,7 +6,7 @@ What alpha does: distance from the start, features, test error
 same change of the outputs: the distance from the start falls like 1 / alpha, and training becomes that of the network
 linearised at its start (*lazy* training). With a small alpha the hidden units move: the network learns features.
 
-**The experiment.** Half of the diabetes patients, four features, three tanh units, alpha from 0.1 to 100, on the
+**The experiment.** Half of the diabetes patients, four features, three tanh units, alpha from 0.3 to 100, on the
 Levenberg-Marquardt flow with a damping of 1e-4 alpha^2, the same in proportion to the eigenvalues, which grow with
 alpha^2. The test error is measured on the other half, for the data as they are and for a relation that no linear model
 can see: y = sin(2 x1) x2 with a tenth of noise, where features must be learned.
@@ -26,7 +26,7 @@ X, y = scale(X[:, [1, 2, 3, 8]]), scale(y)
 noise = np.random.RandomState(0).normal(scale=0.1, size=len(y))
 targets = {"diabetes": y, "sin(2 x1) x2": scale(np.sin(2 * X[:, 1]) * X[:, 2] + noise)}
 train, test = np.arange(len(y)) % 2 == 0, np.arange(len(y)) % 2 == 1
-alphas = np.array([0.1, 0.3, 1, 3, 10, 30, 100])
+alphas = np.array([0.3, 1, 3, 10, 30, 100])
 t_end = 20.0
 
 
@@ -37,7 +37,8 @@ def flow_and_test_error(alpha, target, seed):
         (3,), alpha=alpha, init="centered", damping=damping, standardize=False, random_state=seed
     )  # fmt: skip
     weight = np.where(train, 1.0, 1e-12)
-    flow = levenberg_marquardt_flow(network, X, target, t_end, sample_weight=weight, t_eval=[0.0, t_end], best_loss=0.0)
+    options = {"t_eval": [0.0, t_end], "best_loss": 0.0, "rtol": 1e-4}
+    flow = levenberg_marquardt_flow(network, X, target, t_end, sample_weight=weight, **options)
     residual = target[test] - flow.outputs[-1, test, 0]
     return flow, 1 - np.mean(residual**2) / np.var(target[test])
 
@@ -69,7 +70,7 @@ fig, axes = plt.subplots(1, 2, figsize=(7, 3.5), layout="constrained")
 for name, colour, marker in zip(targets, ("#0072B2", "#D55E00"), "os", strict=True):
     axes[0].loglog(alphas, distances[name], marker=marker, color=colour, label=name)
     axes[1].semilogx(alphas, scores[name], marker=marker, color=colour, label=name)
-axes[0].loglog(alphas[3:], distances["diabetes"][-1] * 100 / alphas[3:], ":", color="black", label="1 / alpha")
+axes[0].loglog(alphas[2:], distances["diabetes"][-1] * 100 / alphas[2:], ":", color="black", label="1 / alpha")
 axes[0].set(xlabel="alpha", ylabel="distance of the weights from their start")
 axes[1].set(xlabel="alpha", ylabel="R2 of the other half")
 axes[0].legend()
@@ -77,9 +78,9 @@ axes[1].legend()
 plt.show()
 
 # %%
-# **As the paper says?** The distance does fall like 1 / alpha, roughly and over three decades: the weights of a network
-# have many ways to the same outputs, and those taken for a small alpha are not straight. The smallest eigenvalue keeps
-# its size for large alpha and loses up to two digits for small ones.
+# **As the paper says?** The distance does fall like 1 / alpha, roughly and over two and a half decades: the weights of
+# a network have many ways to the same outputs, and those taken for a small alpha are not straight. The smallest
+# eigenvalue keeps its size for large alpha and loses up to two digits for small ones.
 #
 # The test error depends on what there is to learn. The diabetes data are nearly linear and noisy, and a lazy network,
 # which can only combine the features that it was born with, has less to overfit with. For sin(2 x1) x2 the features
