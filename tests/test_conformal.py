@@ -86,3 +86,21 @@ def test_of_the_pinball_loss_there_are_none():
     model = GNRegressor((), loss="quantile", quantile=[0.05, 0.95], n_estimators=2, max_iter=500, random_state=0)
     with pytest.raises(ValueError, match="calibrate=True has no meaning for loss='quantile'"):
         model.fit(x, x[:, 0]).predict_interval(x, calibrate=True)
+
+
+def test_widths_of_noise_that_depends_on_the_input_are_those_of_the_residuals():
+    """In units of its own width each residual has about the size 1, wherever the noise is loud."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-2, 2, (2400, 1))
+    y = x[:, 0] + np.exp(x[:, 0]) * rng.normal(size=2400)
+    model = GNRegressor((), noise="input", n_estimators=2, random_state=0).fit(x[:400], y[:400])
+    low, high = model.predict_interval(x[400:], 0.9, calibrate=True).T
+    inside = (low <= y[400:]) & (y[400:] <= high)
+    assert inside.mean() == pytest.approx(0.9, abs=0.03)
+    for part in (x[400:, 0] < -0.7, x[400:, 0] > 0.7):
+        assert inside[part].mean() == pytest.approx(0.9, abs=0.08)
+    # Those of constant widths have heavy tails, and would make all intervals a third too wide at this coverage.
+    low, high = model.predict_interval(x[400:], 0.98, calibrate=True).T
+    assert np.mean((low <= y[400:]) & (y[400:] <= high)) == pytest.approx(0.98, abs=0.012)
+    plain = np.diff(model.predict_interval(x[400:], 0.98), axis=1)[:, 0]
+    assert np.median((high - low) / plain) == pytest.approx(1, abs=0.2)
