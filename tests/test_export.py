@@ -20,7 +20,11 @@ from skgn.export import to_onnx, to_torch
 N = 50
 
 # Few iterations: exporting is tested, not training.
-pytestmark = pytest.mark.filterwarnings(f"ignore::{ConvergenceWarning.__module__}.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore::{ConvergenceWarning.__module__}.ConvergenceWarning"),
+    # Some rows are far beyond all that was seen, on purpose.
+    pytest.mark.filterwarnings("ignore::skgn.unfamiliar.UnfamiliarDataWarning"),
+]
 
 
 def rows(n, seed=0):
