@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from sklearn.base import ClassifierMixin
-from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from .activations import ACTIVATIONS
-from .backend import chunks
 from .damping import DampingRule
 from .ensemble import Ensemble
-from .estimator import BaseGN, known_posteriors
-from .mixture import mutual_information, voters
+from .estimator import BaseGN
+from .mixture import mutual_information
 from .noise import InputNoise
-from .posterior import outputs_of_draws
 from .targets import ClassificationTarget
 
 if TYPE_CHECKING:
@@ -469,20 +464,17 @@ class GNClassifier(ClassifierMixin, BaseGN):
         scores = self.decision_function(X)
         return self._target.labels(scores)
 
-    def mutual_information(self, X: Any, n_samples: int = 200, random_state: Any = 0) -> np.ndarray:
-        """Mutual information of the label and the weights: how much an observation there would tell of the weights.
+    def mutual_information(self, X: Any) -> np.ndarray:
+        """Mutual information of the label and the member that predicts it: what the members disagree about.
 
-        It is the entropy of the predicted probabilities less the mean entropy of those for weights drawn from their
-        posterior (Laplace approximation), of members drawn by ``weights_``. Active learning asks for labels where it is
-        large (BALD [1]_). Where classes overlap, probabilities near one half are certain and it is small.
+        It is the entropy of the predicted probabilities less the mean entropy of those of the members, by ``weights_``.
+        The members stand for weights drawn from their posterior, as in deep ensembles [2]_. Active learning asks for
+        labels where it is large (BALD [1]_). Where classes overlap, probabilities near one half are certain and it is
+        small.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-        n_samples : int, default=200
-            Number of draws of the weights of each member.
-        random_state : int, RandomState instance or None, default=0
-            An int makes the draws reproducible.
 
         Returns
         -------
@@ -492,32 +484,22 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Raises
         ------
         ValueError
-            If the fit left the weights undetermined, or was without a factorisation of all rows (``solver_`` "cg").
+            If fewer than two members have a weight: one alone cannot disagree.
 
         References
         ----------
         .. [1] N. Houlsby, F. Huszar, Z. Ghahramani and M. Lengyel, "Bayesian active learning for classification and
            preference learning", arXiv:1112.5745.
+        .. [2] B. Lakshminarayanan, A. Pritzel and C. Blundell, "Simple and scalable predictive uncertainty estimation
+           using deep ensembles", NIPS 2017.
         """
-        check_scalar(n_samples, "n_samples", Integral, min_val=1)
-        scaled, dtype = self._scale_inputs(X)
-        known = known_posteriors(self, "mutual_information")
-        outputs, weights = self._outputs(scaled)
-        members = voters(self.estimators_, self.weights_)[0]
-        rng = check_random_state(random_state)
-        draws = [
-            posterior.draw(member.network, member.weights, member.total_weight, n_samples, rng)
-            for member, posterior in zip(members, known, strict=True)
-        ]
-        parts = []
-        for rows in chunks(len(outputs[0]), 32 * n_samples * self.n_outputs_ * len(members), torch.device("cpu")):
-            apart = [
-                outputs_of_draws(member.network, member.weights, drawn, scaled[member.scaling][rows])
-                for member, drawn in zip(members, draws, strict=True)
-            ]
-            tempered = [(f[rows, :, None] + each) / self.temperature_ for f, each in zip(outputs, apart, strict=True)]
-            parts.append(mutual_information([self._target.probabilities(f) for f in tempered], weights))
-        return np.concatenate(parts).astype(dtype, copy=False)
+        outputs, weights, dtype = self._tempered_outputs(X)
+        if len(weights) < 2:
+            raise ValueError(
+                "mutual_information needs two members with a weight, and this fit has one: refit with a larger "
+                f"n_estimators than {self.n_estimators!r}, or another random_state."
+            )
+        return mutual_information(self._target.probabilities(outputs), weights).astype(dtype, copy=False)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

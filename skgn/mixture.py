@@ -91,14 +91,13 @@ def epistemic_covariance(
     return mixture_mean(parts, weights)
 
 
-def mutual_information(probabilities: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
-    """Information (n, ...) in nats of a label about the weights, for probabilities (n, ..., classes, draws) of members.
+def mutual_information(probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Information (n, ...) in nats of a label about the member, for probabilities (members, n, ..., classes).
 
     It is the entropy of the mean probabilities less the mean of the entropies, which rounding must not take below 0.
     """
-    of_mean = entr(mixture_mean([p.mean(axis=-1) for p in probabilities], weights)).sum(axis=-1)
-    mean = mixture_mean([entr(p).sum(axis=-2).mean(axis=-1) for p in probabilities], weights)
-    return np.maximum(of_mean - mean, 0.0)
+    of_mean = entr(mixture_mean(probabilities, weights)).sum(axis=-1)
+    return np.maximum(of_mean - mixture_mean(entr(probabilities).sum(axis=-1), weights), 0.0)
 
 
 def mixture_log_probability(log_p: np.ndarray, weights: np.ndarray) -> np.ndarray:

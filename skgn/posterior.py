@@ -158,13 +158,13 @@ def outputs_of_draws(network: Network, weights: np.ndarray, draws: np.ndarray, X
 
 
 def laplace(state: State, linearisation: Linearisation) -> Posterior | None:
-    """The posterior at the end of training; None where data and prior leave weights undetermined.
+    """The posterior at the end of training; None for log losses and where data and prior leave weights undetermined.
 
-    Counts and labels have no noise beside the variance of their distribution: ``noise_variance`` is 0.
+    Counts have no noise beside the variance of their distribution: ``noise_variance`` is 0.
     """
     objective, estimates = state.objective, state.estimates
     loss, scale = objective.data_loss, estimates.squared_scale
-    if not loss.has_scale and estimates.n_effective_parameters is not None:
+    if loss.unit_scale and estimates.n_effective_parameters is not None:
         scale = state.at.w.new_ones(objective.network.n_outputs)
     if scale is None:
         return None

@@ -381,14 +381,14 @@ class ClassificationTarget(Target):
             return positive
         return np.zeros_like(positive) if len(self.classes) == 1 else np.hstack([negative, positive])
 
-    def probabilities(self, f: np.ndarray) -> np.ndarray:
-        """Probabilities (n, n_classes, draws) for draws of outputs (n, k, draws); of labels (n, k, 2, draws)."""
+    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Probabilities (members, n, n_classes) for outputs (members, n, k); of labels (members, n, k, 2)."""
         if self.is_multiclass:
-            return softmax(f, axis=1)
-        both = expit(np.stack([-f, f], axis=2))
+            return softmax(outputs, axis=2)
+        both = expit(np.stack([-outputs, outputs], axis=3))
         if self.multilabel:
             return both
-        return np.ones_like(f) if len(self.classes) == 1 else both[:, 0]
+        return np.ones_like(outputs) if len(self.classes) == 1 else both[:, :, 0]
 
     def scores(self, outputs: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Log odds, or of more than two classes log probabilities, of the same mean probabilities."""

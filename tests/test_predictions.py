@@ -1,8 +1,9 @@
 """Quantiles, intervals, samples and covariances of regressors, and the information of classifiers."""
 
+import copy
+
 import numpy as np
 import pytest
-import torch
 from scipy import stats
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
@@ -284,19 +285,20 @@ class TestInformation:
         assert information.shape == ((31, 2) if kind == "multilabel" else (31,))
         most = {"single": 0.0, "multiclass": np.log(3)}.get(kind, np.log(2))
         assert information.min() >= 0 and information.max() <= most + 1e-12
-        np.testing.assert_array_equal(information, model.mutual_information(NEW, random_state=0))
 
-    def test_of_one_linear_member_it_is_the_integral_over_the_logit(self):
-        model = GNClassifier((), n_estimators=1, random_state=0).fit(X, X[:, 0] + RNG.logistic(size=150) > 0)
-        (member,) = model.estimators_
-        scaled, _ = model._scale_inputs(NEW)
-        variance = member.posterior.variance(member.network, member.weights, scaled["robust"], torch.device("cpu"))
-        t, w = np.polynomial.hermite_e.hermegauss(60)
-        logit = model.decision_function(NEW)[:, None] + np.sqrt(variance) * t / model.temperature_
-        p = stats.logistic.cdf(logit)
-        w = w / w.sum()
-        expected = stats.bernoulli.entropy(p @ w) - stats.bernoulli.entropy(p) @ w
-        np.testing.assert_allclose(model.mutual_information(NEW, 4000), expected, rtol=0.1, atol=1e-3)
+    def test_it_is_what_the_members_disagree_about(self):
+        model = GNClassifier((4,), n_estimators=3, random_state=0).fit(X, np.digitize(X[:, 0], [-0.7, 0.7]))
+        model.weights_ = np.array([0.5, 0.3, 0.2])
+        # Each member alone, with all of the weight.
+        alone = []
+        for weights in np.eye(3):
+            single = copy.copy(model)
+            single.weights_ = weights
+            alone.append(single.predict_proba(NEW))
+        entropies = [stats.entropy(p, axis=1) for p in alone]
+        expected = stats.entropy(np.average(alone, axis=0, weights=model.weights_), axis=1)
+        expected -= np.average(entropies, axis=0, weights=model.weights_)
+        np.testing.assert_allclose(model.mutual_information(NEW), expected, atol=1e-12)
 
     def test_it_is_small_where_classes_overlap_and_large_where_nothing_is_known(self):
         rng = np.random.default_rng(0)
@@ -307,7 +309,7 @@ class TestInformation:
         middle, far = model.mutual_information([[0.0], [6.0]])
         assert middle < 0.02 and far > 3 * middle
 
-    def test_without_a_posterior_it_is_refused(self):
-        model = GNClassifier((4,), solver="cg", l2_regularization=1e-2, n_estimators=1, random_state=0)
-        with pytest.raises(ValueError, match="mutual_information needs a factorisation"):
-            model.fit(X, X[:, 0] > 0).mutual_information(NEW)
+    def test_one_member_is_refused_as_it_cannot_disagree(self):
+        model = GNClassifier((4,), n_estimators=1, random_state=0).fit(X, X[:, 0] > 0)
+        with pytest.raises(ValueError, match="needs two members"):
+            model.mutual_information(NEW)

@@ -8,7 +8,6 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ..classifier import GNClassifier
-from ..estimator import known_posteriors
 from .estimator import CLIENT, DaskGN, with_client
 
 __all__ = ["DaskGNClassifier"]
@@ -107,27 +106,21 @@ class DaskGNClassifier(DaskGN, GNClassifier):
         one_score = len(self.classes_) <= 2 and not self._target.multilabel
         return self._map("decision_function", X, () if one_score else self._proba_width)
 
-    def mutual_information(self, X: Any, n_samples: int = 200, random_state: Any = 0) -> Any:
-        """Mutual information of the label and the weights, as a lazy dask array.
+    def mutual_information(self, X: Any) -> Any:
+        """Mutual information of the label and the member that predicts it, as a lazy dask array.
 
         See :meth:`skgn.GNClassifier.mutual_information`.
 
         Parameters
         ----------
         X : dask array or dataframe of shape (n_samples, n_features)
-        n_samples : int, default=200
-            Number of draws of the weights of each member.
-        random_state : int, default=0
-            Source of the draws, the same for all blocks.
 
         Returns
         -------
         information : dask array of shape (n_samples,) or (n_samples, n_labels)
         """
         check_is_fitted(self)
-        width = self._proba_width if self._target.multilabel else ()
-        known_posteriors(self, "mutual_information")
-        return self._map("mutual_information", X, width, n_samples=n_samples, random_state=random_state)
+        return self._map("mutual_information", X, self._proba_width if self._target.multilabel else ())
 
     def predict(self, X: Any) -> Any:
         """Predict the most probable class, as a lazy dask array.
