@@ -160,6 +160,7 @@ def test_a_line_is_found_as_a_line_by_networks_with_hidden_layers_too():
     np.testing.assert_allclose(model.predict(2 * new), 2 * new @ [1.0, -2.0, 3.0], atol=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore::skgn.unfamiliar.UnfamiliarDataWarning")
 def test_a_line_goes_on_beyond_the_data_and_an_outlier_does_not_run_away():
     x = np.linspace(-3, 3, 50)[:, None]
     noise = 0.1 * np.random.default_rng(0).normal(size=50)
