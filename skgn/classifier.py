@@ -467,10 +467,10 @@ class GNClassifier(ClassifierMixin, BaseGN):
     def mutual_information(self, X: Any) -> np.ndarray:
         """Mutual information of the label and the member that predicts it: what the members disagree about.
 
-        It is the entropy of the predicted probabilities less the mean entropy of those of the members, by ``weights_``.
-        The members stand for weights drawn from their posterior, as in deep ensembles [2]_. Active learning asks for
-        labels where it is large (BALD [1]_). Where classes overlap, probabilities near one half are certain and it is
-        small.
+        It is the entropy of the members' mean probabilities less their mean entropy. The members stand for weights
+        drawn from their posterior, as in deep ensembles [2]_. So all count alike, whatever ``weights_`` are. Active
+        learning asks for labels where it is large (BALD [1]_). Where classes overlap, probabilities near one half are
+        certain and it is small.
 
         Parameters
         ----------
@@ -484,7 +484,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Raises
         ------
         ValueError
-            If fewer than two members have a weight: one alone cannot disagree.
+            If the fit has a single member, which cannot disagree.
 
         References
         ----------
@@ -493,13 +493,15 @@ class GNClassifier(ClassifierMixin, BaseGN):
         .. [2] B. Lakshminarayanan, A. Pritzel and C. Blundell, "Simple and scalable predictive uncertainty estimation
            using deep ensembles", NIPS 2017.
         """
-        outputs, weights, dtype = self._tempered_outputs(X)
-        if len(weights) < 2:
+        scaled, dtype = self._scale_inputs(X)
+        if len(self.estimators_) < 2:
             raise ValueError(
-                "mutual_information needs two members with a weight, and this fit has one: refit with a larger "
-                f"n_estimators than {self.n_estimators!r}, or another random_state."
+                "mutual_information needs two members at least, which may disagree, and this fit has one: refit with "
+                "n_estimators='auto' or more than 1."
             )
-        return mutual_information(self._target.probabilities(outputs), weights).astype(dtype, copy=False)
+        outputs, weights = self._outputs(scaled, all_members=True)
+        probabilities = self._target.probabilities(outputs / self.temperature_)
+        return mutual_information(probabilities, weights).astype(dtype, copy=False)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -337,11 +337,15 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         X = self._table.read(self, X)
         return self._table.scale(self._table.encode(X)), X.dtype
 
-    def _outputs(self, scaled: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Outputs at scaled inputs of every member that counts, (members, n, k) in float64, and their weights."""
+    def _outputs(self, scaled: dict[str, np.ndarray], all_members: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Outputs at scaled inputs of every member that counts, (members, n, k) in float64, and their weights.
+
+        With ``all_members`` those of all, with equal weights.
+        """
         flops = 2.0 * len(next(iter(scaled.values()))) * self.estimators_[0].network.n_weights
         device = linear_algebra_device(resolve_device(self.device, flops))
-        members, weights = voters(self.estimators_, self.weights_)
+        weights = equal_weights(len(self.estimators_)) if all_members else self.weights_
+        members, weights = voters(self.estimators_, weights)
         return np.stack([member_outputs(member, scaled[member.scaling], device) for member in members]), weights
 
     def __sklearn_tags__(self) -> Any:
