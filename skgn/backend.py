@@ -8,7 +8,6 @@ import os
 import threading
 from collections.abc import Iterator
 
-import joblib.parallel
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,7 +19,6 @@ __all__ = [
     "chunks",
     "gigabytes",
     "linear_algebra_device",
-    "members_at_once",
     "memory_budget",
     "resolve_device",
     "solver_tensor",
@@ -160,15 +158,6 @@ def torch_threads(flops: float) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def members_at_once(n_jobs: int | None) -> int:
-    """Number of members that train at once for ``n_jobs``, in threads, whatever joblib backend is around the fit.
-
-    ``joblib.effective_n_jobs`` would ask the backend; within dask it counts all cores of the cluster.
-    """
-    backend, default = joblib.parallel.get_active_backend(require="sharedmem")
-    return int(backend.effective_n_jobs(default if n_jobs is None else n_jobs))
 
 
 def linear_algebra_device(device: torch.device) -> torch.device:

@@ -10,9 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from joblib import Parallel, delayed
 
-from .backend import members_at_once
 from .batches import BatchPass, BatchSteps
 from .callbacks import FitTasks
 from .candidates import Start, narrowed_count, narrowed_starts, redrawn_count, steepest_starts
@@ -31,6 +29,7 @@ from .stacking import FAILED, left_out_losses, stacking_weights
 from .state import State
 from .status import Status
 from .training import Training, Watch
+from .workers import Workers, members_at_once
 
 __all__ = ["Candidate", "Search", "train_members"]
 
@@ -57,15 +56,10 @@ def train_members(
     """
     limits = Limits(problem.max_time, members_at_once(n_jobs))
     with limits.interruptible():
-        try:
-            found = Plan.in_time(problem, starts, n_members, limits)
-            ensemble = None if found is None else Search(problem, *found, limits, tasks).run()
-            if found is None or ensemble is None:
-                return untrained(problem, starts[0], limits.reason)
-        except BaseException:
-            # joblib does not wait for the other threads: they end after their iteration.
-            limits.interrupt()
-            raise
+        found = Plan.in_time(problem, starts, n_members, limits)
+        ensemble = None if found is None else Search(problem, *found, limits, tasks).run()
+        if found is None or ensemble is None:
+            return untrained(problem, starts[0], limits.reason)
     shortened = _shortened(len(starts), n_members, problem.n_samples, *found)
     return ensemble._replace(shortened=shortened)
 
@@ -132,7 +126,8 @@ class Search:
     ) -> None:
         self._problem, self.plan, self._starts, self._n_members = problem, plan, starts, n_members
         self._limits, self._tasks = limits, tasks
-        self._parallel = Parallel(n_jobs=limits.n_workers, require="sharedmem")
+        # After an error the other trainings end after their iteration.
+        self._workers = Workers(limits.n_workers, limits.interrupt)
         self._kind = "candidate" if self.plan.searches else "member"
         estimated = all(start.prior_kind.has_evidence for start in starts)
         self._tempered = estimated and problem.loss.has_temperature
@@ -148,7 +143,7 @@ class Search:
         evidence regularises a log loss, left-out samples set the temperature.
         """
         candidates = self.begin()
-        with self._parallel:
+        with self._workers:
             if self.plan.searches:
                 candidates = self.compare(candidates, COMPARED_AFTER)
             if candidates:
@@ -258,10 +253,10 @@ class Search:
         later = 0 if last else self._n_members * min(self._max_iter - until, _USUAL_ITERATIONS)
         self._limits.keep(sum(self._cost(candidate, last).end for candidate in candidates))
         self._limits.begin_round(len(candidates), planned / max(planned + later, 1))
-        had_time = self._parallel(delayed(self.advance)(candidate, until, last) for candidate in candidates)
+        had_time = self._workers.map(partial(self.advance, until=until, last=last), candidates)
         begun = candidates if all(had_time) and not self._limits.over else _well_begun(candidates)
         self._limits.keep(0.0)
-        self._parallel(delayed(self.judge)(candidate, last) for candidate in begun)
+        self._workers.map(partial(self.judge, last=last), begun)
         self._drop(candidate for candidate in candidates if candidate not in begun)
         best = self.best_of(begun)
         if not last:

@@ -8,15 +8,14 @@ held-back batches test its steps, and the pass ends at its last weights.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
 
-from .backend import members_at_once
 from .batches import BatchSteps
 from .candidates import Start
 from .damping import DampingRule, Iterate
@@ -29,6 +28,7 @@ from .settings import Settings
 from .state import Linearisation, State, Step
 from .status import Status
 from .training import Training
+from .workers import Workers, members_at_once
 
 __all__ = ["BlockPass", "Stream", "streams_of", "train_block"]
 
@@ -83,16 +83,19 @@ def streams_of(
 
 def train_block(problem: Problem, streams: list[Stream], n_jobs: int | None) -> tuple[Ensemble, list[Stream]]:
     """Train every member of a stream on one block of rows, in threads."""
-    plan = Plan.of_block(problem, [stream.start for stream in streams], members_at_once(n_jobs))
+    n_workers, stopped = members_at_once(n_jobs), threading.Event()
+    plan = Plan.of_block(problem, [stream.start for stream in streams], n_workers)
 
-    def advance(number: int, stream: Stream) -> tuple[Member, Stream]:
+    def advance(item: tuple[int, Stream]) -> tuple[Member, Stream]:
+        number, stream = item
         with plan.arithmetic():
             training, steps = _begin(problem, plan, stream, problem.settings.named("member", number, len(streams)))
-            training.run(until=stream.n_blocks + 1)
+            training.run(until=stream.n_blocks + 1, pause=stopped.is_set)
             member = make_member(training.state, training.linearisation, stream.start)
         return member, _after(stream, training.state, steps, member)
 
-    results = Parallel(n_jobs=n_jobs, require="sharedmem")(delayed(advance)(*item) for item in enumerate(streams))
+    with Workers(n_workers, stopped.set) as workers:
+        results = workers.map(advance, enumerate(streams))
     members, streams = (list(part) for part in zip(*results, strict=True))
     return Ensemble(members, equal_weights(len(members)), problem.loss, 1.0), streams
 

@@ -17,8 +17,8 @@ from sklearn.utils.fixes import parse_version
 from sklearn.utils.validation import check_is_fitted
 
 from skgn import GNClassifier, GNRegressor
-from skgn.backend import members_at_once
 from skgn.damping import GainRatio
+from skgn.workers import members_at_once
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

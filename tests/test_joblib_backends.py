@@ -15,8 +15,9 @@ from sklearn.datasets import load_diabetes, load_iris
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 
 from skgn import GNClassifier, GNRegressor
-from skgn.backend import members_at_once, torch_threads
+from skgn.backend import torch_threads
 from skgn.damping import GainRatio
+from skgn.workers import members_at_once
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

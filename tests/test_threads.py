@@ -1,5 +1,6 @@
 import dataclasses
 import threading
+import time
 
 import joblib
 import numpy as np
@@ -84,6 +85,31 @@ def test_members_in_joblib_threads_use_one_torch_thread_each():
     model.set_params(n_estimators=4, n_jobs=2).fit(X, y)
     assert {threads for _, threads in observed} == {1}
     assert len({thread for thread, _ in observed}) <= 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Failing(GainRatio):
+    """The adaptive damping of two members; the one that comes first fails while the other one is at work."""
+
+    both: threading.Barrier = dataclasses.field(default_factory=lambda: threading.Barrier(2))
+    ended: list = dataclasses.field(default_factory=list)
+
+    def initial(self, at):
+        if self.both.wait(timeout=30) == 0:
+            raise ZeroDivisionError("in a thread")
+        time.sleep(0.3)
+        self.ended.append(threading.get_ident())
+        return super().initial(at)
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_no_thread_is_at_work_after_an_error(method):
+    model, X, y = large_problem()
+    rule, before = Failing(), set(threading.enumerate())
+    with pytest.raises(ZeroDivisionError, match="in a thread"):
+        getattr(model.set_params(damping=rule, n_jobs=2), method)(X, y)
+    assert len(rule.ended) == 1
+    assert set(threading.enumerate()) <= before
 
 
 @pytest.mark.parametrize("parameters", [{"l2_regularization": 1e-3}, {}], ids=["fixed l2", "default l2"])

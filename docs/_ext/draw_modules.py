@@ -22,7 +22,7 @@ LAYERS = {
     "memory": "memory and objective",
     "feedforward": "networks and losses",
     "target_scalers": "tables and scalings",
-    "status": "below all",
+    "workers": "below all",
 }
 
 WIDTH, LEFT, RIGHT, HEIGHT, GAP = 920, 172, 874, 30, 8

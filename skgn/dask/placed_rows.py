@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from ..backend import available_memory, gigabytes, members_at_once, resolve_device
+from ..backend import available_memory, gigabytes, resolve_device
 from ..candidates import Start
 from ..choices import Choices
 from ..inputs import Table
@@ -18,6 +18,7 @@ from ..network import Network
 from ..primal import Primal
 from ..rows import Raw, Rows, TrainingRows
 from ..targets import Target
+from ..workers import members_at_once
 from .objective import DistributedProblem, numbers_per_iteration
 from .rows import Merged, Summary, merge, scale
 from .shards import Shards
