@@ -27,6 +27,7 @@ from .conformal import Residuals
 from .directions import lacking
 from .ensemble import Ensemble, Member, make_member, member_outputs
 from .inputs import Table
+from .limits import Limits
 from .losses import Loss
 from .mixture import equal_weights, voters
 from .noise import InputNoise, beside_noise
@@ -44,6 +45,7 @@ from .stream import Stream, streams_of, train_block
 from .tables import TablePreprocessor
 from .targets import Target
 from .units import Seen, follow, warn_of_far_rows
+from .workers import members_at_once
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -140,11 +142,16 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             If a parameter or the data are not as described, or if the linear system does not fit in memory. The error
             comes before any work, and an earlier fit is kept.
 
+        KeyboardInterrupt
+            If Ctrl-C is pressed. While networks train, the first Ctrl-C ends training, and the error comes after the
+            best weights so far are stored: the estimator is fitted. A second Ctrl-C, or one before training, keeps an
+            earlier fit.
+
         Warns
         -----
         ConvergenceWarning
-            If ``max_iter``, ``max_time`` or Ctrl-C cut training short. Ctrl-C ends training with the best weights so
-            far. Also if no damping and no step length lowers the objective (``status_`` "no_descent").
+            If ``max_iter`` or ``max_time`` cut training short. Also if no damping and no step length lowers the
+            objective (``status_`` "no_descent").
         UserWarning
             If the fit predicts left-out samples worse than a constant does (``status_`` "no_skill"). Also if
             ``noise="input"`` could not be learned.
@@ -152,9 +159,11 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         return self._fit_or_restore(X, y, sample_weight, X_val, y_val, sample_weight_val)
 
     def _fit_or_restore(self, *data: Any) -> Self:
-        """Fit and warn, on behalf of :meth:`fit`."""
+        """Fit and warn, or go on with an interrupt once the weights are stored, on behalf of :meth:`fit`."""
         with _restored_on_error(self):
-            self._fit(*data)
+            interrupted = self._fit(*data)
+        if interrupted:
+            raise KeyboardInterrupt("The fit was interrupted; the estimator has the best weights so far.")
         if self.status_ == Status.NO_SKILL:
             message = f"{self.status_message_} Their D2, left_out_score_, is {self.left_out_score_:.2g}; see diagnose."
             warnings.warn(message, UserWarning, stacklevel=3)
@@ -171,8 +180,11 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         """Sentence on what was asked for and could not be had; empty if nothing."""
         return ""
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, *validation: Any) -> None:
-        """Check the parameters, read the table and the target, merge rows, learn from them, and train."""
+    def _fit(self, X: Any, y: Any, sample_weight: Any, *validation: Any) -> bool:
+        """Check the parameters, read the table and the target, merge rows, learn from them, and train.
+
+        Return whether the user has interrupted the training.
+        """
         choices = self._choices()
         table, raw = self._read(X, y, sample_weight)
         target = self._new_target(raw.y)
@@ -186,7 +198,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         rows, starts = self._begin(table, target, rows, choices, target.encoder_type)
         problem = rows.problem(self._table, self._target, starts, choices, held_out)
         del rows
-        self._train(problem, starts, choices, X, y, sample_weight)
+        return self._train(problem, starts, choices, X, y, sample_weight)
 
     def _choices(self, may_compare: bool = True) -> Choices:
         """Check the parameters; return what they leave open, and the members that a warm start goes on from."""
@@ -212,26 +224,30 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
     @with_callbacks  # type: ignore[untyped-decorator]
     def _train(
         self, problem: Problem, starts: list[Start], choices: Choices, X: Any, y: Any, sample_weight: Any
-    ) -> None:
-        """Train on a problem; X, y and weights are given as the user gave them."""
+    ) -> bool:
+        """Train on a problem, and store; X, y and weights are given as the user gave them."""
         # Callbacks do not see what an earlier fit has learned.
         for name in ("_streams", "_seen", "feature_relevance_"):
             self.__dict__.pop(name, None)
         n_members = choices.n_members(problem.n_samples, [start.network for start in starts])
         at_most = len(starts) + narrowed_count(starts) + redrawn_count(starts, n_members)
         tasks = begin_fit(self, X, y, sample_weight, self._attributes, at_most)
+        limits = Limits(problem.max_time, members_at_once(self.n_jobs))
         try:
-            began = time.perf_counter()
-            ensemble = train_members(problem, starts, n_members, self.n_jobs, tasks)
-            rest = dataclasses.replace(problem, max_time=problem.max_time - (time.perf_counter() - began))
-            noise = self._input_noise(rest, starts, ensemble)
-            self._store(ensemble if noise is None else beside_noise(ensemble, noise, rest), noise)
-            self.feature_relevance_ = self._relevance(ensemble, problem)
-            if tasks is not None:
-                tasks.end()
+            with limits.interruptible():
+                began = time.perf_counter()
+                ensemble = train_members(problem, starts, n_members, limits, tasks)
+                rest = dataclasses.replace(problem, max_time=problem.max_time - (time.perf_counter() - began))
+                limits.go_on()
+                noise = self._input_noise(rest, starts, ensemble, limits)
+                self._store(ensemble if noise is None else beside_noise(ensemble, noise, rest), noise)
+                self.feature_relevance_ = self._relevance(ensemble, problem)
+                if tasks is not None:
+                    tasks.end()
         finally:
             if tasks is not None:
                 tasks.close()
+        return limits.interrupted
 
     def _attributes(self, state: State, linearisation: Linearisation, start: Start, loss: Loss) -> dict[str, Any]:
         """Fitted attributes of an estimator whose only member is a training that ended at this state."""
@@ -280,7 +296,9 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         sensitivity = feature_sensitivity(ensemble, problem.scaled, self._table.features, problem.sample_weight)
         return relevance(sensitivity, problem.n_outputs)
 
-    def _input_noise(self, problem: Problem, starts: list[Start], ensemble: Ensemble) -> InputNoise | None:
+    def _input_noise(
+        self, problem: Problem, starts: list[Start], ensemble: Ensemble, limits: Limits
+    ) -> InputNoise | None:
         """How the noise depends on the inputs; None where it does not, and where there is no noise level."""
         return None
 

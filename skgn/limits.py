@@ -54,6 +54,11 @@ class Limits:
         return self._ended_by is not None or self.left <= 0
 
     @property
+    def interrupted(self) -> bool:
+        """Whether the user has interrupted the fit."""
+        return self._ended_by is Status.INTERRUPTED
+
+    @property
     def reason(self) -> Status:
         """Status of a training that was cut short."""
         return self._ended_by or Status.MAX_TIME
@@ -92,15 +97,21 @@ class Limits:
         """End the fit as soon as every training is between two iterations."""
         self._ended_by = Status.INTERRUPTED
 
+    def go_on(self) -> None:
+        """Train for another purpose, with the time that is left, though a callback has ended the training before."""
+        if self._ended_by is Status.CALLBACK:
+            self._ended_by = None
+
     def stop(self) -> None:
         """End the fit in the same way, because a callback asks for it."""
         self._ended_by = self._ended_by or Status.CALLBACK
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Let the first Ctrl-C end the fit and keep its results; a second Ctrl-C is an ordinary KeyboardInterrupt.
+        """Let the first Ctrl-C end the trainings; a second Ctrl-C is an ordinary KeyboardInterrupt.
 
-        This needs Python's own handler and the main thread, because signals arrive nowhere else.
+        Whoever keeps the results then raises the first one. This needs Python's own handler and the main thread,
+        because signals arrive nowhere else.
         """
         main = threading.current_thread() is threading.main_thread()
         if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
@@ -108,7 +119,7 @@ class Limits:
             return
 
         def handle(number: int, frame: FrameType | None) -> None:
-            if self._ended_by is Status.INTERRUPTED:
+            if self.interrupted:
                 signal.default_int_handler(number, frame)
             self.interrupt()
 

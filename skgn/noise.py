@@ -35,6 +35,7 @@ from .damping import as_rule
 from .ensemble import Ensemble, Member, member_outputs
 from .feedforward import FeedForward
 from .leave_one_out import LeftOut, predicted
+from .limits import Limits
 from .losses import GammaLoss, Loss
 from .mixture import mixture_mean, predictive_variance, voters
 from .objective import Objective
@@ -99,7 +100,7 @@ def log_factor(outputs: Sequence[Any], weights: Any, low: Any, high: Any) -> Any
 
 
 def fit_input_noise(
-    problem: Problem, starts: Sequence[Start], ensemble: Ensemble, n_jobs: int | None, asked: bool
+    problem: Problem, starts: Sequence[Start], ensemble: Ensemble, limits: Limits, asked: bool
 ) -> InputNoise | None:
     """Fit the dependence of the noise on the inputs to what an ensemble predicts of left-out samples.
 
@@ -110,8 +111,8 @@ def fit_input_noise(
     starts : sequence of Start
         Those of the ensemble: of these are the network's inputs, and its random numbers.
     ensemble : Ensemble
-    n_jobs : int or None
-        Members that train at a time.
+    limits : Limits
+        Of the whole fit.
     asked : bool
         Whether the noise is to depend on the inputs in any case; otherwise only where that predicts left-out samples
         better, and where the ensemble was not cut short.
@@ -145,7 +146,7 @@ def fit_input_noise(
     # The score test: gradients of the loss at g = 0 are 1 - z^2.
     if not asked and column_tests(read, known.squares, known.weight).p.min() > _SIGNIFICANT:
         return None
-    fitted = train_members(of_squares, own, len(own), n_jobs)
+    fitted = train_members(of_squares, own, len(own), limits)
     if _cut_short(fitted):
         return None
     noise = _within_bounds(fitted, of_squares)

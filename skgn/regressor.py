@@ -17,6 +17,7 @@ from .damping import DampingRule
 from .directions import serves_evidence
 from .ensemble import Ensemble
 from .estimator import BaseGN
+from .limits import Limits
 from .noise import NOISE, InputNoise, fit_input_noise
 from .predictions import Predictions
 from .problem import Problem
@@ -454,11 +455,13 @@ class GNRegressor(Predictions):
             )
         super()._take_block(X, y, sample_weight, classes)
 
-    def _input_noise(self, problem: Problem, starts: list[Start], ensemble: Ensemble) -> InputNoise | None:
+    def _input_noise(
+        self, problem: Problem, starts: list[Start], ensemble: Ensemble, limits: Limits
+    ) -> InputNoise | None:
         estimated = isinstance(self.l2_regularization, str)
         if self.noise == "constant" or not (estimated and LOSSES[self.loss].may_depend_on_input):
             return None
-        return fit_input_noise(problem, starts, ensemble, self.n_jobs, asked=self.noise == "input")
+        return fit_input_noise(problem, starts, ensemble, limits, asked=self.noise == "input")
 
     @property
     def _unfulfilled(self) -> str:

@@ -29,7 +29,7 @@ from .stacking import FAILED, left_out_losses, stacking_weights
 from .state import State
 from .status import Status
 from .training import Training, Watch
-from .workers import Workers, members_at_once
+from .workers import Workers
 
 __all__ = ["Candidate", "Search", "train_members"]
 
@@ -48,18 +48,16 @@ _HARDLY_BEGUN = 0.5
 
 
 def train_members(
-    problem: Problem, starts: list[Start], n_members: int, n_jobs: int | None, tasks: FitTasks | None = None
+    problem: Problem, starts: list[Start], n_members: int, limits: Limits, tasks: FitTasks | None = None
 ) -> Ensemble:
     """Train candidates in threads and keep ``n_members``, or fewer where the fit was cut short: see :class:`Search`.
 
     With little time there are fewer of them from the outset, or no training at all.
     """
-    limits = Limits(problem.max_time, members_at_once(n_jobs))
-    with limits.interruptible():
-        found = Plan.in_time(problem, starts, n_members, limits)
-        ensemble = None if found is None else Search(problem, *found, limits, tasks).run()
-        if found is None or ensemble is None:
-            return untrained(problem, starts[0], limits.reason)
+    found = Plan.in_time(problem, starts, n_members, limits)
+    ensemble = None if found is None else Search(problem, *found, limits, tasks).run()
+    if found is None or ensemble is None:
+        return untrained(problem, starts[0], limits.reason)
     shortened = _shortened(len(starts), n_members, problem.n_samples, *found)
     return ensemble._replace(shortened=shortened)
 
@@ -110,7 +108,7 @@ class Search:
         One for each candidate.
     n_members : int
     limits : Limits
-        Of the whole fit.
+        Of the whole fit, with the number of candidates that train at a time.
     tasks : FitTasks or None
         What callbacks are told; None without any.
     """

@@ -1,10 +1,17 @@
 """What comes from outside: signals, limits of memory, forks. Each in a process of its own, with a limit of time."""
 
+import os
+import re
+import select
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
+
+pty = pytest.importorskip("pty")
 
 #: Seconds after which a process that hangs is a failure.
 LIMIT = 120
@@ -15,6 +22,8 @@ def run(code, *arguments, **options):
     command = [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False, **options)
 
+
+# --- Threads
 
 #: Two members in threads with enough work that a process which ends is likely to find one of them within torch.
 TWO_THREADS = """
@@ -54,3 +63,121 @@ def test_a_process_ends_as_usual_after_an_error_in_a_thread(method):
     """.replace("METHOD", method)
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "in a thread\n", "")
+
+
+def test_a_second_ctrl_c_ends_the_process_as_usual():
+    ended = run(
+        TWO_THREADS
+        + """
+    import os, signal, time
+    def end():
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.02)
+    model.fit(X, y)
+    """
+    )
+    assert ended.returncode == -signal.SIGINT and ended.stderr.endswith("\nKeyboardInterrupt\n"), ended.stderr
+
+
+# --- Ctrl-C
+
+#: The child makes the pseudo-terminal its own, so that Ctrl-C there is a signal to it. A fit takes seconds.
+SLOW_FITS = """
+    import fcntl, termios
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    import time
+    import numpy as np
+    from sklearn.datasets import load_diabetes
+    from sklearn.model_selection import GridSearchCV, cross_val_score
+    from skgn import GNRegressor
+    from skgn.damping import GainRatio
+
+    class Slow(GainRatio):
+        def accepted(self, damping, gain_ratio, at):
+            if at.iteration == 2:
+                print("a fit has begun", flush=True)
+            time.sleep(0.1)
+            return super().accepted(damping, gain_ratio, at)
+
+    X, y = load_diabetes(return_X_y=True)
+    model = GNRegressor(5, damping=Slow(), l2_regularization=1e-3, n_estimators=2, max_iter=50, tol=0, random_state=0)
+"""
+
+
+class Terminal:
+    """A Python process in a pseudo-terminal: what it prints is read, and keys are pressed."""
+
+    def __init__(self, code, *options):
+        self.ours, theirs = pty.openpty()
+        command = [sys.executable, *options, "-c", textwrap.dedent(SLOW_FITS) + textwrap.dedent(code)]
+        environment = os.environ | {"PYTHON_BASIC_REPL": "1"}
+        self.process = subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, env=environment
+        )
+        os.close(theirs)
+        self.printed, self.end = "", time.monotonic() + LIMIT
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.process.kill()
+        self.process.wait()
+        os.close(self.ours)
+
+    def press(self, keys):
+        os.write(self.ours, keys.encode())
+
+    def read(self):
+        """Wait for more to read; return whether there was any before the process ended."""
+        left = self.end - time.monotonic()
+        assert left > 0 and select.select([self.ours], [], [], left)[0], self.printed
+        try:
+            read = os.read(self.ours, 4096).decode()
+        except OSError:  # all of the other end is closed
+            return False
+        self.printed += read
+        return read != ""
+
+    def wait_for(self, pattern):
+        while not re.search(pattern, self.printed):
+            assert self.read(), self.printed
+
+    def ended_by(self):
+        while self.read():
+            pass
+        return self.process.wait(timeout=LIMIT)
+
+
+CTRL_C = "\x03"
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        "cross_val_score(model, X, y, cv=3)",
+        "GridSearchCV(model, {'alpha': [0.5, 1.0]}, cv=2, n_jobs=1).fit(X, y)",
+    ],
+    ids=["cross_val_score", "GridSearchCV"],
+)
+def test_one_ctrl_c_ends_a_search(search):
+    with Terminal(search) as terminal:
+        terminal.wait_for("a fit has begun")
+        terminal.press(CTRL_C)
+        assert terminal.ended_by() == -signal.SIGINT
+    assert terminal.printed.count("a fit has begun") == 1
+    assert "KeyboardInterrupt: The fit was interrupted" in terminal.printed
+
+
+def test_ctrl_c_at_the_prompt_keeps_the_best_weights():
+    with Terminal("", "-i", "-q") as terminal:
+        terminal.wait_for(">>> ")
+        terminal.press("model.fit(X, y)\n")
+        terminal.wait_for("a fit has begun")
+        terminal.press(CTRL_C)
+        terminal.wait_for("KeyboardInterrupt: .* the estimator has the best weights so far")
+        terminal.press("print(f'{model.status_}, R2 {model.score(X, y):.1f}')\n")
+        terminal.wait_for(r"interrupted, R2 0\.[5-9]")
+        terminal.press("exit()\n")
+        assert terminal.ended_by() == 0

@@ -14,6 +14,8 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, make_
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss, mean_squared_error
 from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skgn import GNClassifier, GNRegressor, diagnose
 from skgn.damping import GainRatio
@@ -307,7 +309,7 @@ def test_ctrl_c_keeps_the_weights_so_far_and_warns(estimator, n_jobs):
         hidden_layer_sizes=(5,), damping=Interrupting(), l2_regularization=1e-3, n_estimators=2, n_jobs=n_jobs,
         tol=0, max_iter=1000, random_state=0,
     )  # fmt: skip
-    with pytest.warns(ConvergenceWarning, match="interrupted"):
+    with pytest.raises(KeyboardInterrupt, match="has the best weights so far"):
         model.fit(X, y)
     assert model.status_ == "interrupted"
     assert model.n_iter_ < 1000
@@ -318,7 +320,7 @@ def test_ctrl_c_keeps_the_weights_so_far_and_warns(estimator, n_jobs):
 def test_an_interrupt_in_the_search_keeps_the_best_so_far():
     X, y = load_diabetes(return_X_y=True)
     model = GNRegressor(hidden_layer_sizes=(5,), damping=Interrupting(at=3), random_state=0)
-    with pytest.warns(ConvergenceWarning, match="interrupted"):
+    with pytest.raises(KeyboardInterrupt):
         model.fit(X, y)
     assert model.score(X, y) > 0.4
 
@@ -331,7 +333,7 @@ def test_an_interrupt_that_arrives_as_an_exception_is_one_too():
     caught = []
 
     def fit():
-        with pytest.warns(ConvergenceWarning, match="interrupted"):
+        with pytest.raises(KeyboardInterrupt):
             model.fit(X, y)
         caught.append(model.status_)
 
@@ -343,11 +345,35 @@ def test_an_interrupt_that_arrives_as_an_exception_is_one_too():
     assert len(model.history_["objective"]) == model.n_iter_ + 1
 
 
+def test_an_interrupt_after_the_trainings_is_not_lost(monkeypatch):
+    """All members have converged, and the status is theirs."""
+    X, y = load_diabetes(return_X_y=True)
+    relevance = GNRegressor._relevance
+
+    def interrupted(*args):
+        os.kill(os.getpid(), signal.SIGINT)
+        return relevance(*args)
+
+    monkeypatch.setattr(GNRegressor, "_relevance", interrupted)
+    model = GNRegressor(hidden_layer_sizes=(5,), l2_regularization=1e-2, n_estimators=1, random_state=0)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, y)
+    assert model.status_ == "decrease" and model.score(X, y) > 0.4
+
+
+def test_an_interrupt_ends_a_pipeline_whose_last_step_is_fitted():
+    X, y = load_diabetes(return_X_y=True)
+    pipeline = make_pipeline(StandardScaler(), GNRegressor(5, damping=Interrupting(), n_estimators=1, random_state=0))
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.fit(X, y)
+    assert pipeline.score(X, y) > 0.4
+
+
 def test_a_second_ctrl_c_is_not_held_back():
     limits = Limits(float("inf"), n_workers=1)
     with limits.interruptible():
         os.kill(os.getpid(), signal.SIGINT)
-        assert limits.over and limits.reason == "interrupted"
+        assert limits.over and limits.interrupted and limits.reason == "interrupted"
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
 

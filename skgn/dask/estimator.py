@@ -97,6 +97,8 @@ class DaskGN(BaseGN):
             If the client or its cluster is closed, or there is no worker for longer than ``max_time``, or for longer
             than dask's setting ``distributed.scheduler.no-workers-timeout`` (5 minutes if that is not set). An earlier
             fit is kept.
+        KeyboardInterrupt
+            If Ctrl-C is pressed. While networks train, the error comes after the best weights so far are stored.
 
         Warns
         -----
