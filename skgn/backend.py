@@ -18,6 +18,7 @@ __all__ = [
     "available_memory",
     "chunks",
     "gigabytes",
+    "in_dtype",
     "linear_algebra_device",
     "memory_budget",
     "resolve_device",
@@ -175,6 +176,14 @@ def sum_float64(values: Tensor) -> Tensor:
     if values.device.type == "mps":
         values = values.cpu()
     return values.sum(dtype=torch.float64)
+
+
+def in_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Convert to a float type, or leave values as they are where the largest of them is beyond its range."""
+    largest = np.abs(values).max(initial=0.0)
+    if largest > np.finfo(dtype).max or 0 < largest < np.finfo(dtype).tiny:
+        return values
+    return values.astype(dtype, copy=False)
 
 
 def gigabytes(size: float) -> str:

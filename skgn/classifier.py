@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from .activations import ACTIVATIONS
+from .backend import in_dtype
 from .damping import DampingRule
 from .ensemble import Ensemble
 from .estimator import BaseGN
@@ -53,7 +54,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
     alpha : float, default=1.0
         Factor on the output of the network, ``f(x) = alpha * net(x)``. It is **not** the L2 penalty that scikit-learn's
         ``MLPRegressor`` and ``MLPClassifier`` call alpha; that penalty is ``l2_regularization``. A large alpha keeps
-        training near its initial point; a small alpha lets the hidden features move.
+        training near its initial point; a small alpha lets the hidden features move. It lies between 1e-20 and 1e20.
     init : {"random", "symmetric", "centered"}, default="random"
         "random" draws the weights. "symmetric" pairs units whose outputs cancel (even widths only). "centered"
         subtracts the initial network. "symmetric" and "centered" make the output exactly 0 at the start.
@@ -408,7 +409,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         log_p : ndarray of shape (n_samples, n_classes)
         """
         outputs, weights, dtype = self._tempered_outputs(X)
-        return self._target.log_proba(outputs, weights).astype(dtype, copy=False)
+        return in_dtype(self._target.log_proba(outputs, weights), dtype)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Predict class probabilities: the mean over the members, weighted by ``weights_``.
@@ -443,7 +444,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
             ``predict`` takes the class with the largest score. For two classes and for labels it takes scores above 0.
         """
         outputs, weights, dtype = self._tempered_outputs(X)
-        return self._target.scores(outputs, weights).astype(dtype, copy=False)
+        return in_dtype(self._target.scores(outputs, weights), dtype)
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict the most probable class or, for a multilabel y, all labels with a probability above one half.

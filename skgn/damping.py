@@ -115,6 +115,9 @@ class GainRatio(_Rule):
     #: Damping stays above this fraction of the curvature, so that it can rise again within a few tries.
     _FLOOR = 1e-10
 
+    #: Size of a gain ratio beyond which larger ones mean the same.
+    _LARGEST_GAIN = 1e100
+
     def __post_init__(self) -> None:
         super().__post_init__()
         _require("initial_fraction", self.initial_fraction, 0)
@@ -125,7 +128,9 @@ class GainRatio(_Rule):
         return max(self.initial_fraction * at.curvature, float(np.finfo(float).tiny))
 
     def accepted(self, damping: float, gain_ratio: float, at: Iterate) -> float:
-        factor = min(self.increase, max(self.largest_decrease, 1 - (2 * gain_ratio - 1) ** 3))
+        # Python's power of floats is an error where it overflows.
+        gain = min(max(gain_ratio, -self._LARGEST_GAIN), self._LARGEST_GAIN)
+        factor = min(self.increase, max(self.largest_decrease, 1 - (2 * gain - 1) ** 3))
         return max(damping * factor, self._FLOOR * at.curvature, float(np.finfo(float).tiny))
 
     def rejected(self, damping: float, at: Iterate) -> float | None:

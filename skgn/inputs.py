@@ -17,6 +17,7 @@ from .encoders import column_features, columns_of_steps, encode_training_rows, f
 from .preprocessing import LARGEST, ROBUST, PeriodicEmbedding, RankScaler, Scaler, replaced_columns
 from .tables import TablePreprocessor, TableReader
 from .unfamiliar import Bounds
+from .weighted_rows import unlimited_sums
 
 __all__ = ["Table", "fit_scalers", "name_scalers", "transform_inputs"]
 
@@ -47,7 +48,8 @@ class Table:
             X = self.reader.transform(X)
         else:
             options = {"dtype": [np.float64, np.float32], "ensure_all_finite": "allow-nan"}
-            X = validate_data(estimator, X, reset=False, **options)
+            with unlimited_sums():
+                X = validate_data(estimator, X, reset=False, **options)
         self.warn_of_far_rows(X)
         return X
 

@@ -36,7 +36,8 @@ class Parameters(BaseEstimator):
         "activation": [StrOptions(set(ACTIVATIONS))],
         "linear_path": ["boolean"],
         "network": [nn.Module, None],
-        "alpha": [Interval(Real, 0, None, closed="neither")],
+        # Its powers stay within the floats.
+        "alpha": [Interval(Real, 1e-20, 1e20, closed="both")],
         "init": [StrOptions({"random", "symmetric", "centered"})],
         "damping": [StrOptions({"adaptive"}), Interval(Real, 0, None, closed="left"), DampingRule],
         "l2_regularization": [StrOptions({"evidence"}), Interval(Real, 0, None, closed="left")],

@@ -11,7 +11,7 @@ from sklearn.base import RegressorMixin
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
-from .backend import available_memory, gigabytes, linear_algebra_device, resolve_device
+from .backend import available_memory, gigabytes, in_dtype, linear_algebra_device, resolve_device
 from .estimator import BaseGN, known_posteriors
 from .mixture import epistemic_covariance, mixture_mean, voters
 from .noise import InputNoise
@@ -78,9 +78,9 @@ class Predictions(RegressorMixin, BaseGN):
         Returns
         -------
         y_mean : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            In the units of y and the float type of X. The centre of the noise with the losses "student_t", "huber" and
-            "cauchy", and the quantile with "quantile". Several quantiles have the shape (n_samples, n_quantiles) or
-            (n_samples, n_quantiles, n_outputs).
+            In the units of y and the float type of X; float64 where float32 does not reach. The centre of the noise
+            with the losses "student_t", "huber" and "cauchy", and the quantile with "quantile". Several quantiles have
+            the shape (n_samples, n_quantiles) or (n_samples, n_quantiles, n_outputs).
         y_std : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Only with ``return_std=True``.
         y_cov : ndarray of shape (n_samples, n_samples) or (n_samples, n_samples, n_outputs)
@@ -108,14 +108,14 @@ class Predictions(RegressorMixin, BaseGN):
         asked = "return_std=True" if return_std else "return_cov=True"
         known = posteriors(self, asked) if return_std or return_cov else []
         outputs, weights = self._outputs(scaled)
-        y_mean = self._target.mean(outputs, weights).astype(dtype, copy=False)
+        y_mean = in_dtype(self._target.mean(outputs, weights), dtype)
         if not known:
             return y_mean
         noise = [posterior.noise_variance for posterior in known]
         if return_cov:
-            return _Pair((y_mean, _covariance(self, scaled, outputs, known, noise, weights).astype(dtype, copy=False)))
+            return _Pair((y_mean, in_dtype(_covariance(self, scaled, outputs, known, noise, weights), dtype)))
         std = self._target.std(outputs, self._variances(scaled, known), noise, weights) * self._stretch_of_y(scaled)
-        return _Pair((y_mean, std.astype(dtype, copy=False)))
+        return _Pair((y_mean, in_dtype(std, dtype)))
 
     def predict_quantiles(self, X: Any, quantiles: Any) -> np.ndarray:
         """Predict quantiles of new observations.
@@ -151,7 +151,7 @@ class Predictions(RegressorMixin, BaseGN):
         else:
             predictive = self._predictive(scaled, "predict_quantiles")
             values = self._target.in_units_of_y(predictive.quantiles(levels))
-        return values.astype(dtype, copy=False)
+        return in_dtype(values, dtype)
 
     def predict_interval(self, X: Any, coverage: float = 0.9, calibrate: bool = False) -> np.ndarray:
         """Predict central intervals of new observations.
@@ -207,7 +207,7 @@ class Predictions(RegressorMixin, BaseGN):
         predictive = self._predictive(scaled, "calibrate=True")
         location, spread2 = predictive.moments()
         ends = location + np.sqrt(spread2) * np.stack([low, high])[:, None]
-        return self._target.in_units_of_y(predictive.observation.within(*ends)).astype(dtype, copy=False)
+        return in_dtype(self._target.in_units_of_y(predictive.observation.within(*ends)), dtype)
 
     def sample_y(self, X: Any, n_samples: int = 1, random_state: int | np.random.RandomState | None = 0) -> np.ndarray:
         """Draw new observations.
@@ -246,7 +246,7 @@ class Predictions(RegressorMixin, BaseGN):
             apart = stretch[..., None] * outputs_of_draws(member.network, member.weights, draws, scaled[member.scaling])
             f = predictive.outputs[number] + np.moveaxis(apart, 2, 0)
             Z[samples] = predictive.observation.sample(f, predictive.squared_scales[number], rng)
-        return np.moveaxis(self._target.in_units_of_y(Z), 1, -1).astype(dtype, copy=False)
+        return in_dtype(np.moveaxis(self._target.in_units_of_y(Z), 1, -1), dtype)
 
     def epistemic_std(self, X: Any) -> np.ndarray:
         """Standard deviation of the predicted mean: the part of the uncertainty that more data would take away.
@@ -272,7 +272,7 @@ class Predictions(RegressorMixin, BaseGN):
         known = posteriors(self, "epistemic_std", of_mean=False)
         outputs, weights = self._outputs(scaled)
         std = self._target.epistemic_std(outputs, self._variances(scaled, known), weights) * self._stretch_of_y(scaled)
-        return std.astype(dtype, copy=False)
+        return in_dtype(std, dtype)
 
     @property
     def predicts_several_quantiles(self) -> bool:

@@ -402,7 +402,9 @@ class TargetScaler:
         deviation = np.sqrt(variance)
         # A constant column leaves a rounding error of its mean.
         constant = deviation <= 8 * np.finfo(float).eps * np.abs(mean)
-        return cls(mean * unit, np.where(constant, 1.0, deviation) * np.where(constant, 1.0, unit))
+        scale = np.where(constant, 1.0, deviation) * np.where(constant, 1.0, unit)
+        # A subnormal scale has no reciprocal.
+        return cls(mean * unit, np.maximum(scale, np.finfo(float).tiny))
 
     @classmethod
     def identity(cls, n_outputs: int) -> TargetScaler:

@@ -87,7 +87,7 @@ class GNRegressor(Predictions):
     alpha : float, default=1.0
         Factor on the output of the network, ``f(x) = alpha * net(x)``. It is **not** the L2 penalty that scikit-learn's
         ``MLPRegressor`` and ``MLPClassifier`` call alpha; that penalty is ``l2_regularization``. A large alpha keeps
-        training near its initial point; a small alpha lets the hidden features move.
+        training near its initial point; a small alpha lets the hidden features move. It lies between 1e-20 and 1e20.
     init : {"random", "symmetric", "centered"}, default="random"
         "random" draws the weights. "symmetric" pairs units whose outputs cancel (even widths only). "centered"
         subtracts the initial network. "symmetric" and "centered" make the output exactly 0 at the start.

@@ -62,6 +62,8 @@ def feature_sensitivity(
                     mean += factor * base.numpy()
                     for j, exchanged in enumerate(member.network.forward_exchanged(U, partner, w, blocks)):
                         change[j] += factor * (exchanged - base).numpy()
+    # Outputs may run away beyond the rows of the fit: squares are then infinite.
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         squares = np.square(change)
         if ensemble.loss.has_scale:
             posterior = members[0].posterior
@@ -69,8 +71,8 @@ def feature_sensitivity(
         else:
             f = torch.from_numpy(mean)
             curvature = ensemble.loss.curvature_root(f, f).square().sum(2).numpy()
-    evidence = (squares * curvature).sum(axis=2) @ weight * (sample_weight.sum() / weight.sum()) / 2
-    return Sensitivity(squares.sum(axis=2) @ weight / weight.sum(), evidence)
+        evidence = (squares * curvature).sum(axis=2) @ weight * (sample_weight.sum() / weight.sum()) / 2
+        return Sensitivity(squares.sum(axis=2) @ weight / weight.sum(), evidence)
 
 
 def relevance(sensitivity: Sensitivity, n_outputs: int) -> np.ndarray:
@@ -78,10 +80,13 @@ def relevance(sensitivity: Sensitivity, n_outputs: int) -> np.ndarray:
 
     If chance explains all of them, none is switched off, because there is nothing to compare them with.
     """
-    total = sensitivity.squares.sum()
+    squares = sensitivity.squares
+    if np.isinf(squares).any():
+        squares = np.isinf(squares).astype(np.float64)
+    total = squares.sum()
     if not total > 0:
-        return np.full(len(sensitivity.squares), 1 / len(sensitivity.squares))
-    share = sensitivity.squares / total
+        return np.full(len(squares), 1 / len(squares))
+    share = squares / total
     # Unknown evidence (nan) switches nothing off.
     chance = sensitivity.evidence < chi2.isf(_CHANCE, n_outputs)
     off = (share < _SWITCHED_OFF / len(share)) | chance

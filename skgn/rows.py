@@ -24,7 +24,7 @@ from .parameters import Parameters
 from .problem import Problem, Validation
 from .tables import TableReader, categorical_columns
 from .targets import Target
-from .weighted_rows import merge_rows
+from .weighted_rows import check_weights, merge_rows, unlimited_sums, without_negligible
 
 __all__ = ["Raw", "RawRows", "Rows", "TrainingRows", "read_rows", "read_validation_rows"]
 
@@ -197,13 +197,15 @@ def read_rows(
     reset = table is None
     categorical = categorical_columns(X, estimator.categorical_features) if table is None else table.reader.categorical
     if not categorical and not holds_objects(X):
-        checked, y = validate_data(estimator, X, y, reset=reset, **options)
+        with unlimited_sums():
+            checked, y = validate_data(estimator, X, y, reset=reset, **options)
         weight = _checked_weight(sample_weight, checked)
         return table or Table(TableReader().fit(X)), Raw(checked, y, weight)
     validate_data(estimator, X, skip_check_array=True, reset=reset)
     weight = _checked_weight(sample_weight, X)
     table = table or Table(TableReader(categorical).fit(X, sample_weight=weight))
-    checked, y = check_X_y(table.reader.transform(X), y, estimator=estimator, **options)
+    with unlimited_sums():
+        checked, y = check_X_y(table.reader.transform(X), y, estimator=estimator, **options)
     return table, Raw(checked, y, weight)
 
 
@@ -226,8 +228,6 @@ def read_validation_rows(
 
 def _checked_weight(sample_weight: Any, X: Any) -> np.ndarray:
     weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
-    if weight.min() < 0:
-        raise ValueError(f"sample_weight must not be negative, got a minimum of {weight.min():g}.")
-    if weight.max() == 0:
-        raise ValueError("sample_weight is zero for every sample; at least one must be positive.")
-    return weight
+    with np.errstate(over="ignore"):
+        check_weights(weight.min(), weight.sum())
+    return without_negligible(weight)

@@ -88,7 +88,7 @@ def left_out_skill(
     if not least > _NEVER_WRONG * objective.total_weight:
         return UNKNOWN
     ratio = own / least
-    variance = products[0] - 2 * ratio * products[1] + ratio**2 * products[2]
+    variance = products[0] - 2 * ratio * products[1] + ratio * ratio * products[2]
     few = objective.total_weight < _FEWEST
     return Skill(1 - ratio, math.inf if few else math.sqrt(max(variance, 0.0)) / least)
 

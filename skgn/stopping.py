@@ -61,7 +61,8 @@ def _judged_by_objective(state: State, iterate: Iterate, settings: Settings) -> 
     if not state.prior.has_evidence:
         noise = state.objective.rounding_error(F)
         # With a curvature of F / ||w||^2, the decrease that the gradient promises is the square over F.
-        if (iterate.gradient_norm * max(1.0, float(state.at.w.norm()))) ** 2 <= noise * F:
+        promised = iterate.gradient_norm * max(1.0, float(state.at.w.norm()))
+        if promised * promised <= noise * F:
             status = Status.GRADIENT
         elif step is not None and step.predicted <= noise:
             status = Status.PRECISION

@@ -27,6 +27,12 @@ __all__ = [
     "robust_scaler",
 ]
 
+#: Least and largest mean of targets that are not standardised; their squares stay within the floats.
+_LEAST_MEAN, _LARGEST_MEAN = 1e-100, 1e100
+
+#: Part of the standard deviation below which an interquartile range is no unit: far targets would not be floats.
+_LEAST_SPREAD = 1e-100
+
 #: Interquartile range of the standard normal distribution.
 _NORMAL_RANGE = 1.349
 
@@ -35,7 +41,7 @@ _NORMAL_RANGE = 1.349
 class RobustTargetScaler(TargetScaler):
     """Each target less its weighted median, over its interquartile range in that of the standard normal distribution.
 
-    Where more than half of the targets are one value, by mean and standard deviation.
+    By mean and standard deviation, where more than half of the targets are one value, or nearly.
     """
 
     @property
@@ -118,23 +124,29 @@ def robust_scaler(Y: np.ndarray, weight: np.ndarray) -> RobustTargetScaler:
     low, median, high = (weighted_quantile(Y, weight, q) for q in (0.25, 0.5, 0.75))
     plain = TargetScaler.fit(Y, weight)
     spread = (high - low) / _NORMAL_RANGE
-    wide = spread > 0
+    wide = spread > _LEAST_SPREAD * plain.scale
     return RobustTargetScaler(np.where(wide, median, plain.mean), np.where(wide, spread, plain.scale))
 
 
 def count_scaler(Y: np.ndarray, weight: np.ndarray) -> LogTargetScaler:
     """Fit to (n, k) counts."""
-    return LogTargetScaler(_mean_scale(Y, weight), counts=True)
+    return LogTargetScaler(_mean_scale(Y, weight, "poisson"), counts=True)
 
 
 def log_scaler(Y: np.ndarray, weight: np.ndarray) -> LogTargetScaler:
     """Fit to (n, k) positive targets, which become logarithms."""
-    return LogTargetScaler(_mean_scale(Y, weight), counts=False)
+    return LogTargetScaler(_mean_scale(Y, weight, "gamma"), counts=False)
 
 
-def _mean_scale(Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """The weighted mean (k,) of targets that are not negative."""
-    mean: np.ndarray = np.average(Y, axis=0, weights=weight)
+def _mean_scale(Y: np.ndarray, weight: np.ndarray, loss: str) -> np.ndarray:
+    """The weighted mean (k,) of targets that are not negative, for the ``loss`` of that name."""
+    with np.errstate(over="ignore"):
+        mean: np.ndarray = np.average(Y, axis=0, weights=weight)
     if not (mean > 0).all():
-        raise ValueError("loss='poisson' needs a positive y in every column, got nothing but zeros.")
+        raise ValueError(f"loss={loss!r} needs a positive y in every column, got nothing but zeros.")
+    if not ((mean >= _LEAST_MEAN) & (mean <= _LARGEST_MEAN)).all():
+        raise ValueError(
+            f"loss={loss!r} needs a y whose mean lies between {_LEAST_MEAN:g} and {_LARGEST_MEAN:g}, got {mean}: "
+            "scale it."
+        )
     return mean

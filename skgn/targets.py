@@ -24,11 +24,15 @@ from .mixture import epistemic_variance, mixture_log_probability, predictive_mea
 from .posterior import Posterior
 from .preprocessing import TargetScaler
 from .target_scalers import LogTargetScaler, RobustTargetScaler, TargetScaling
+from .weighted_rows import check_total, unlimited_sums
 
 __all__ = ["LOSSES", "ClassificationTarget", "RegressionTarget", "Target"]
 
 #: Losses of a regression by name.
 LOSSES: dict[str, type[Loss]] = {loss.name: loss for loss in (*losses.REGRESSION, *robust_losses.REGRESSION)}
+
+#: Largest size of a target; differences and predictions beyond the targets stay within the floats.
+_LARGEST_TARGET = 1e300
 
 #: The parameter ``class_weight`` of a classifier.
 ClassWeight = str | Mapping[Any, float] | None
@@ -160,10 +164,14 @@ class RegressionTarget(Target):
 
     def encode(self, y: Any) -> np.ndarray:
         # Rows on a worker may be none; those of a single machine were counted before.
-        y = check_array(y, dtype=np.float64, ensure_2d=False, ensure_min_samples=0, input_name="y")
+        with unlimited_sums():
+            y = check_array(y, dtype=np.float64, ensure_2d=False, ensure_min_samples=0, input_name="y")
         if y.ndim != self.ndim or (y.ndim == 2 and y.shape[1] != self.n_columns):
             raise ValueError(f"y has shape {y.shape}; it must have {self.n_columns} column(s) as in training.")
         Y: np.ndarray = y.reshape(len(y), -1)
+        largest = np.abs(Y).max(initial=0.0)
+        if largest > _LARGEST_TARGET:
+            raise ValueError(f"y has values of {largest:g} in size; scale it to at most {_LARGEST_TARGET:g}.")
         self.loss_class.check_support(Y)
         return Y if self.levels is None else np.tile(Y, (1, len(self.levels)))
 
@@ -352,6 +360,8 @@ class ClassificationTarget(Target):
             factors = np.array([float(self.class_weight.get(label, 1.0)) for label in self.classes.tolist()])
             if not (np.isfinite(factors).all() and (factors >= 0).all() and (factors[totals > 0] > 0).any()):
                 raise ValueError(f"class_weight must be non-negative and not all zero, got {self.class_weight}.")
+            with np.errstate(over="ignore"):
+                check_total("class_weight", float(factors @ totals))
             return factors
         # scikit-learn's formula n / (k n_c) for "balanced", with weights counted as repetitions.
         present = totals > 0

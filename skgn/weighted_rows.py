@@ -9,7 +9,50 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["distinct", "magnitude", "merge_rows", "moments", "row_hashes", "weighted_quantile"]
+__all__ = [
+    "check_total",
+    "check_weights",
+    "distinct",
+    "magnitude",
+    "merge_rows",
+    "moments",
+    "row_hashes",
+    "unlimited_sums",
+    "weighted_quantile",
+    "without_negligible",
+]
+
+#: Least and largest sum of weights, and the part of the largest weight below which one is lost in any sum: what is
+#: left stays within float32, whatever rows make a batch.
+_LEAST_TOTAL, _MOST_TOTAL, _NEGLIGIBLE = 1e-15, 1e15, 1e-18
+
+
+def unlimited_sums() -> np.errstate:
+    """Context for checks of values that scikit-learn adds up to see whether they are finite."""
+    return np.errstate(over="ignore", invalid="ignore")
+
+
+def check_weights(lowest: float, total: float) -> None:
+    """Refuse sample weights with this minimum and this sum."""
+    if lowest < 0:
+        raise ValueError(f"sample_weight must not be negative, got a minimum of {lowest:g}.")
+    if total == 0:
+        raise ValueError("sample_weight is zero for every sample; at least one must be positive.")
+    check_total("sample_weight", total)
+
+
+def without_negligible(weight: np.ndarray) -> np.ndarray:
+    """Set weights to 0 that rounding loses beside the largest."""
+    return np.where(weight < _NEGLIGIBLE * weight.max(), 0.0, weight)
+
+
+def check_total(name: str, total: float) -> None:
+    """Refuse a sum of weights that is not usable; ``name`` says where it comes from."""
+    if not _LEAST_TOTAL <= total <= _MOST_TOTAL:
+        raise ValueError(
+            f"{name} makes the weights of all samples add up to {total:g}. They are repetitions: scale them so that "
+            f"their sum lies between {_LEAST_TOTAL:g} and {_MOST_TOTAL:g}."
+        )
 
 
 def merge_rows(X: np.ndarray, Y: np.ndarray, sample_weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -24,6 +24,7 @@ from ..primal import Primal
 from ..problem import Problem
 from ..relevance import SENSITIVITY_ROWS, Sensitivity, feature_sensitivity, relevance
 from ..tables import TableReader, categorical_columns
+from ..weighted_rows import check_weights
 from .cluster import Cluster, connected
 from .objective import DistributedProblem
 from .placed_rows import PlacedRaw, bytes_per_iteration
@@ -296,7 +297,4 @@ def _check_summaries(summaries: list[Summary]) -> None:
     if len(shapes) > 1:
         raise ValueError(f"All partitions must have the same columns, got {sorted(shapes)} of X and y.")
     lowest = min(summary.smallest_weight for summary in summaries)
-    if lowest < 0:
-        raise ValueError(f"sample_weight must not be negative, got a minimum of {lowest:g}.")
-    if not sum(summary.total_weight for summary in summaries) > 0:
-        raise ValueError("sample_weight is zero for every sample; at least one must be positive.")
+    check_weights(lowest, sum(summary.total_weight for summary in summaries))

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..candidates import Start
 from ..ensemble import Ensemble
+from ..limits import Limits
 from ..noise import InputNoise
 from ..predictions import checked_levels, interval_levels, posteriors
 from ..preprocessing import TargetScaler
@@ -95,7 +96,9 @@ class DaskGNRegressor(DaskGN, GNRegressor):
         if self.noise == "input":
             raise ValueError("noise='input' has no distributed form; on dask use 'auto', which is 'constant'.")
 
-    def _input_noise(self, problem: Problem, starts: list[Start], ensemble: Ensemble) -> InputNoise | None:
+    def _input_noise(
+        self, problem: Problem, starts: list[Start], ensemble: Ensemble, limits: Limits
+    ) -> InputNoise | None:
         """None: what members predict of left-out samples stays on the workers."""
         return None
 

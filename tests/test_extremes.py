@@ -1,0 +1,215 @@
+"""Values at the ends of the floats: a fit of them is finite, or refused with what to change."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.utils._param_validation import InvalidParameterError
+
+from skgn import GNClassifier, GNRegressor
+from skgn.damping import (
+    GainRatio,
+    GeometricDecay,
+    Iterate,
+    ProportionalToCurvature,
+    ProportionalToGradient,
+    ProportionalToLoss,
+)
+from skgn.direction import spectrum
+from skgn.relevance import Sensitivity, relevance
+from skgn.targets import LOSSES
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::sklearn.exceptions.ConvergenceWarning", "ignore:sample_weight has a mean:UserWarning"
+)
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(30, 2))
+Y = np.abs(X[:, 0]) + 0.1
+SMALL = {"hidden_layer_sizes": (3,), "n_estimators": 2, "max_iter": 5, "random_state": 0}
+
+HUGE, TINY = 1.7e308, 5e-324
+SIZES = [TINY, 1e-310, 1e-200, 1e-100, 1e-30, 1e-8, 1.0, 1.0, 1.0, 1e8, 1e30, 1e100, 1e154, 1e200, 1e300, HUGE]
+
+
+# --- At random
+
+
+def draw(seed):
+    """An estimator, X, y and weights of a random kind, and whether they come as a stream."""
+    random = np.random.default_rng(seed)
+
+    def pick(*choices):
+        return choices[random.integers(len(choices))]
+
+    def size(likely=0.5):
+        return float(pick(*SIZES)) if random.random() < likely else 1.0
+
+    n, d = pick(1, 2, 3, 5, 12, 30, 60), pick(1, 2)
+    with np.errstate(over="ignore"):
+        rows = np.nan_to_num(random.normal(size=(n, d)) * [size(0.3) for _ in range(d)], posinf=HUGE, neginf=-HUGE)
+        kinds = [np.ones(n), np.zeros(n), random.normal(size=n), 10.0 ** random.integers(-300, 300, n)]
+        y = np.nan_to_num(pick(*kinds) * size(0.4), posinf=HUGE, neginf=-HUGE)
+    l2 = pick("evidence", "evidence", 0.0, 1e-3, size())
+    rules = [
+        factory(factor=size()) for factory in (ProportionalToLoss, ProportionalToGradient, ProportionalToCurvature)
+    ]
+    parameters = {
+        "hidden_layer_sizes": pick((), (3,)),
+        "l2_regularization": l2,
+        "n_estimators": pick(1, 2),
+        "max_iter": pick(0, 1, 4),
+        "tol": pick(1e-4, 0.0, size()),
+        "batch_size": pick(None, 1, 3, 20),
+        "solver": pick("auto", "primal", "dual", "auto" if l2 == "evidence" else "cg"),
+        "alpha": pick(1.0, 1.0, 1e-6, 1e6),
+        "damping": pick("adaptive", "adaptive", 0.0, size(), GeometricDecay(size(), 0.5), *rules),
+        "dtype": pick("float64", "float32"),
+        "standardize": pick(True, False, "rank", "periodic"),
+        "random_state": 0,
+    }
+    weights = [np.full(n, size()), 10.0 ** random.integers(-300, 300, n), (np.arange(n) == 0).astype(float)]
+    weight, stream = pick(None, None, *weights), random.random() < 0.3
+    if random.random() < 0.2:
+        return GNClassifier(**parameters), rows, np.arange(n) % 2, weight, stream
+    loss = pick(*LOSSES)
+    if LOSSES[loss].support:
+        # Of outputs that are logarithms, the means of a wide network are no floats.
+        y, parameters["alpha"] = np.where(y == 0, 1.0, np.abs(y)), min(parameters["alpha"], 1.0)
+    return GNRegressor(**parameters, loss=loss, quantile=pick(0.5, 1e-3)), rows, y, weight, stream
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_anything_is_fitted_or_refused(seed):
+    """Longer runs by hand: other seeds."""
+    model, rows, y, weight, stream = draw(seed)
+    probable = isinstance(model, GNClassifier)
+    try:
+        if stream:
+            known = {"classes": [0, 1]} if probable else {}
+            for part in np.array_split(np.arange(len(y)), min(len(y), 3)):
+                model.partial_fit(rows[part], y[part], sample_weight=None if weight is None else weight[part], **known)
+        else:
+            model.fit(rows, y, weight)
+    except np.linalg.LinAlgError:
+        raise
+    except ValueError as error:
+        # Weights, sizes of y, and classes of which there is only one.
+        assert any(word in str(error) for word in ("eight", "scale it", "positive y", "class")), error
+        return
+    predicted = model.predict_proba(rows) if probable else model.predict(rows)
+    assert np.isfinite(predicted).all() and np.isfinite(model.feature_relevance_).all()
+    if not probable and all(member.posterior is not None for member in model.estimators_):
+        if LOSSES[model.loss].without_std == "":
+            assert (model.predict(rows, return_std=True)[1] >= 0).all()
+
+
+# --- One by one
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_batches_of_a_zero_gradient(loss):
+    y = np.ones(30) if LOSSES[loss].support else np.zeros(30)
+    model = GNRegressor((), loss=loss).partial_fit(X, y)
+    np.testing.assert_allclose(model.predict(X), y, atol=1e-9)
+    alone = GNRegressor((), loss=loss).partial_fit(X[:1], [1.0]).partial_fit(X, Y)
+    assert np.isfinite(alone.predict(X)).all()
+
+
+@pytest.mark.parametrize("gain, damping", [(-1e200, 4.0), (1e200, 0.2), (-np.inf, 4.0), (0.5, 1.0)])
+def test_a_gain_ratio_of_any_size_means_a_damping(gain, damping):
+    at = Iterate(1, 1.0, 1.0, 1.0, 1.0, lambda: 1.0)
+    assert GainRatio().accepted(1.0, gain, at) == pytest.approx(damping)
+
+
+@pytest.mark.parametrize("weight", [TINY, 1e-300, 1e100, HUGE])
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_weights_that_add_up_to_nothing_or_more_than_any_are_refused(method, weight):
+    model = GNRegressor(**SMALL).fit(X, Y)
+    expected = model.predict(X)
+    with pytest.raises(ValueError, match=r"sample_weight makes the weights .* between 1e-15 and 1e\+15"):
+        getattr(model, method)(X, Y, sample_weight=np.full(30, weight))
+    np.testing.assert_array_equal(model.predict(X), expected)
+    with pytest.raises(ValueError, match="class_weight makes the weights"):
+        GNClassifier(**SMALL, class_weight={0: weight, 1: weight}).fit(X, Y > 1)
+
+
+def test_a_negligible_weight_is_none():
+    weight = np.where(np.arange(30) < 10, 1e-30, 1.0)
+    for parameters in ({}, {"batch_size": 5, "dtype": "float32"}):
+        model = GNRegressor(**SMALL | parameters)
+        without = model.fit(X[10:], Y[10:]).predict(X)
+        np.testing.assert_array_equal(model.fit(X, Y, weight).predict(X), without)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_targets_of_any_size_are_fitted_alike_or_refused(loss):
+    model = GNRegressor(**SMALL, loss=loss)
+    expected = model.fit(X, Y).predict(X)
+    for size in (2.0**-900, 2.0**900):
+        if LOSSES[loss].support:
+            with pytest.raises(ValueError, match=f"loss='{loss}' needs a y whose mean lies between 1e-100 and 1e"):
+                model.fit(X, size * Y)
+        else:
+            np.testing.assert_allclose(model.fit(X, size * Y).predict(X) / size, expected, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"y has values of 1\.7e\+308 in size; scale it to at most 1e\+300"):
+        model.fit(X, np.where(Y > 1, HUGE, 1.0))
+
+
+def test_targets_whose_spread_is_subnormal():
+    model = GNRegressor(**SMALL).fit(X, 1e-310 * Y)
+    np.testing.assert_allclose(model.predict(X), 1e-310 * Y, rtol=0, atol=5e-310)
+
+
+def test_targets_of_which_few_are_far_beyond_the_others():
+    y = np.where(np.arange(30) == 0, 1e300, 1e-300 * Y)
+    for loss in ("huber", "cauchy", "quantile", "student_t"):
+        assert np.isfinite(GNRegressor(**SMALL, loss=loss).fit(X, y).predict(X)).all()
+
+
+def test_predictions_beyond_float32_are_float64():
+    for size in (1e39, 1e-60):
+        model = GNRegressor(**SMALL).fit(X, size * Y)
+        mean, std = model.predict(X.astype(np.float32), return_std=True)
+        assert mean.dtype == np.float64 and std.dtype == np.float64
+        np.testing.assert_allclose(mean, model.predict(X), rtol=1e-4)
+    assert GNRegressor(**SMALL).fit(X, Y).predict(X.astype(np.float32)).dtype == np.float32
+
+
+@pytest.mark.parametrize("alpha", [TINY, 1e-200, 1e154, HUGE])
+def test_an_alpha_whose_powers_are_no_floats_is_refused(alpha):
+    with pytest.raises(InvalidParameterError, match="'alpha'"):
+        GNRegressor(alpha=alpha).fit(X, Y)
+
+
+@pytest.mark.parametrize("tol", [TINY, 1e200, HUGE])
+@pytest.mark.parametrize("parameters", [{}, {"l2_regularization": 1e-3}, {"batch_size": 5}, {"early_stopping": True}])
+def test_a_tolerance_of_any_size(tol, parameters):
+    assert np.isfinite(GNRegressor(**SMALL | parameters, tol=tol).fit(X, Y).predict(X)).all()
+
+
+def test_inputs_of_any_size_are_read_without_a_word():
+    model = GNRegressor(**SMALL).fit(np.where(X > 0, HUGE, -HUGE), Y)
+    assert np.isfinite(model.predict(np.where(X > 0, HUGE, -HUGE))).all()
+
+
+def test_few_counts_that_are_left_out_are_judged():
+    """The left-out loss of one row is a rounding error below 0; of two there is none left after validation."""
+    one = GNRegressor((4, 2), loss="poisson", batch_size=3, n_estimators=2, max_iter=4, standardize="rank")
+    for seed in range(5):
+        one.set_params(random_state=seed, dtype="float32", solver="dual").fit(X[:1], [1.0])
+        assert np.isfinite(one.predict(X)).all()
+    two = GNRegressor(**SMALL, loss="poisson", early_stopping=True, standardize=False, init="centered")
+    assert np.isfinite(two.set_params(batch_size="auto").fit(X[:2], [0.7, 0.8]).predict(X)).all()
+
+
+def test_relevance_where_outputs_run_away():
+    squares, evidence = np.array([np.inf, 1.0, np.inf]), np.array([np.inf, np.nan, np.nan])
+    np.testing.assert_array_equal(relevance(Sensitivity(squares, evidence), 1), [0.5, 0.0, 0.5])
+
+
+def test_a_matrix_that_is_not_finite_has_no_spectrum():
+    class Direction:
+        def spectrum_matrix(self, jacobian, total_weight):
+            return torch.full((2, 2), torch.inf, dtype=torch.float64)
+
+    assert np.isnan(spectrum(None, Direction(), 1.0)).all()
