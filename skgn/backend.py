@@ -15,7 +15,6 @@ from torch import Tensor
 __all__ = [
     "CPU_CHUNK_ROWS",
     "DTYPES",
-    "available_memory",
     "chunks",
     "gigabytes",
     "in_dtype",
@@ -68,20 +67,6 @@ def chunks(n: int, bytes_per_row: int, device: torch.device, most: int = CPU_CHU
     count = max(1, -(-n // rows))
     edges = [n * i // count for i in range(count + 1)]
     return [slice(a, b) for a, b in itertools.pairwise(edges)]
-
-
-def available_memory(device: torch.device) -> float:
-    """Bytes that can still be allocated on ``device``; infinite if the platform does not tell."""
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    if os.path.exists("/proc/meminfo"):
-        with open("/proc/meminfo") as lines:
-            for line in lines:
-                if line.startswith("MemAvailable:"):
-                    return float(line.split()[1]) * 1024
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    return float("inf")
 
 
 def resolve_device(device: str, flops: float = 0.0) -> torch.device:

@@ -260,7 +260,7 @@ class BatchSteps:
                 mean = at.w if count == 1 else mean + (at.w - mean) / count
         if not gains:
             return Pass(w, w, math.nan, 0.0, self.learned.damping)
-        with np.errstate(over="ignore"):  # after steps of nearly no predicted decrease
+        with np.errstate(over="ignore", invalid="ignore"):  # after steps of nearly no predicted decrease
             gain_ratio, predicted = float(np.mean(gains)), float(np.mean(predictions))
         return Pass(at.w, mean if count else at.w, gain_ratio, predicted, self.learned.damping)
 

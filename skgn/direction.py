@@ -19,7 +19,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from .backend import available_memory, gigabytes, linear_algebra_device
+from .backend import gigabytes, linear_algebra_device
+from .free_memory import available_memory
 from .jacobian import Jacobian
 from .linear_algebra import to_solver
 from .memory import Extent, system_memory

@@ -11,10 +11,11 @@ import bisect
 from collections.abc import Mapping
 from dataclasses import replace
 
-from .backend import available_memory, gigabytes, linear_algebra_device
+from .backend import gigabytes, linear_algebra_device
 from .conjugate_gradient import ConjugateGradient
 from .direction import Direction
 from .dual import Dual
+from .free_memory import available_memory
 from .memory import Extent
 from .network import Network
 from .primal import Primal

@@ -11,8 +11,9 @@ from sklearn.base import RegressorMixin
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
-from .backend import available_memory, gigabytes, in_dtype, linear_algebra_device, resolve_device
+from .backend import gigabytes, in_dtype, linear_algebra_device, resolve_device
 from .estimator import BaseGN, known_posteriors
+from .free_memory import available_memory
 from .mixture import epistemic_covariance, mixture_mean, voters
 from .noise import InputNoise
 from .posterior import Posterior, outputs_of_draws

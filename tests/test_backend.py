@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from skgn.backend import (
-    available_memory,
     chunks,
     gigabytes,
     linear_algebra_device,
@@ -59,10 +58,6 @@ def test_chunks_cover_every_row_once_within_the_budget(n, bytes_per_row, device,
         assert max(sizes) <= 700
     elif bytes_per_row == 8:
         assert len(slices) == 1
-
-
-def test_available_memory_is_that_of_a_computer():
-    assert 2**24 < available_memory(CPU) < 2**50
 
 
 def test_sizes_are_told_in_gigabytes():

@@ -8,9 +8,10 @@ from functools import partial
 
 import numpy as np
 
-from ..backend import available_memory, gigabytes, resolve_device
+from ..backend import gigabytes, resolve_device
 from ..candidates import Start
 from ..choices import Choices
+from ..free_memory import available_memory
 from ..inputs import Table
 from ..losses import Loss
 from ..memory import system_memory
