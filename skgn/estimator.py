@@ -90,7 +90,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
     _residuals: Residuals | None
     _seen: Seen
 
-    _needed: ClassVar[tuple[str, ...]] = ("n_features_in_", "_table", "_target")
+    _needed: ClassVar[tuple[str, ...]] = ("estimators_", "weights_", "n_features_in_", "_table", "_target")
 
     if TYPE_CHECKING:
         # scikit-learn's own attributes have no types.

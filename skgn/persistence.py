@@ -3,8 +3,8 @@
 Pickle, joblib, skops and :mod:`copy` all ask an estimator for its state and hand the state to a new one. So this module
 serves each of them. Old models are loaded where that is sound. Parameters that the older version did not have take
 their defaults; members without weights get equal weights, and fields the names of now. Parameters that the older
-version had in addition are dropped if they had their defaults. If anything else is missing, or of no meaning any more,
-an error names it at once, not at the first prediction.
+version had in addition are dropped if they had their defaults. If anything else is missing, damaged, or of no meaning
+any more, an error names it at once, not at the first prediction (:mod:`skgn.integrity`).
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
+import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 
 from .candidates import Start
 from .ensemble import Member
 from .inputs import Table
+from .integrity import flaws
 from .mixture import equal_weights
 from .parameters import parameter_defaults
 from .prior_groups import PriorKind
@@ -117,14 +119,15 @@ class Persistent(BaseEstimator):
         _gather_parts(state)
         _rename_fields(state.values())
         if "estimators_" in state:
-            # Versions without weights predicted plain means.
-            state.setdefault("weights_", equal_weights(len(state["estimators_"])))
+            if "left_out_score_" not in state:
+                # Versions without either predicted plain means.
+                state.setdefault("weights_", equal_weights(np.size(state["estimators_"]) or 1))
             state.setdefault("left_out_score_", math.nan)
             state.setdefault("_residuals", None)
-        lacking = sorted(set(_lacking(state, self._needed if "estimators_" in state else ())))
+        lacking = flaws(state, type(self), self._needed)
         if lacking:
             raise ValueError(
-                f"This {name} was stored by skgn {stored_by} and lacks what skgn {_version()} needs: "
+                f"This {name} was stored by skgn {stored_by} and lacks, or has damaged, what skgn {_version()} needs: "
                 f"{', '.join(lacking)}. Load it with the version it was stored by, or fit it anew."
             )
         super().__setstate__(state)
@@ -169,14 +172,6 @@ def _version() -> str:
     from . import __version__
 
     return __version__
-
-
-def _lacking(state: Mapping[str, Any], needed: Iterable[str]) -> Iterator[str]:
-    """Yield missing names: needed attributes, and fields of all dataclasses within the state."""
-    yield from (name for name in needed if name not in state)
-    for part in _dataclasses(state.values()):
-        fields = [field.name for field in dataclasses.fields(part) if not hasattr(type(part), field.name)]
-        yield from (f"{type(part).__name__}.{name}" for name in _lacking(vars(part), fields))
 
 
 def _dataclasses(values: Iterable[Any]) -> Iterator[Any]:

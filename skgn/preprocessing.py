@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from scipy.special import ndtri
@@ -105,6 +105,7 @@ def _squeeze(z: Any, xp: Any) -> Any:
     return z / xp.sqrt(1 + xp.square(z / _CLIP))
 
 
+@runtime_checkable
 class Scaler(Protocol):
     """A scaling of the inputs. For each of its columns, ``features`` names the feature that it comes from.
 

@@ -5,6 +5,8 @@ anything of torch is what lets those load without one; `test_gpu.py` has the res
 """
 
 import copy
+import dataclasses
+import functools
 import gzip
 import io
 import pickle
@@ -27,6 +29,7 @@ import skgn
 from skgn import GNClassifier, GNRegressor, diagnose
 from skgn.damping import GeometricDecay, ProportionalToCurvature
 from skgn.persistence import SKOPS_TRUSTED, OtherVersionWarning
+from skgn.tables import TableReader
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -297,6 +300,79 @@ def test_a_model_of_the_first_version_without_a_part_is_refused(name):
 def test_a_model_with_a_parameter_that_there_is_no_more_is_refused_unless_it_had_the_default(name, value):
     state = in_the_layout_of_0_1_0_dev0(trained("default")[0]) | {name: value}
     with pytest.raises(ValueError, match=f"with {name}={value}, which is no parameter of skgn {skgn.__version__}"):
+        GNRegressor.__new__(GNRegressor).__setstate__(state)
+
+
+def parts(value, path=()):
+    """Paths to all parts of a state, by the keys that lead there; one member is enough."""
+    if dataclasses.is_dataclass(value) or isinstance(value, TableReader):
+        keys = list(vars(value))
+    elif isinstance(value, (list, dict)):
+        keys = list(range(min(len(value), 1)) if isinstance(value, list) else value)
+    else:
+        return
+    for key in keys:
+        yield (*path, key)
+        if key not in ("history", "history_", "loss_curve_"):
+            yield from parts(part_of(value, key), (*path, key))
+
+
+def part_of(value, key):
+    return value[key] if isinstance(value, (list, dict)) else vars(value)[key]
+
+
+def damaged(state, path, damage):
+    """The state with one part less, or with another value in its place; None where that is no damage."""
+    state = copy.deepcopy(state)
+    *way, last = path
+    holder = functools.reduce(part_of, way, state)
+    values, value = (vars(holder) if hasattr(holder, "__dict__") else holder), part_of(holder, last)
+    if damage == "absent":
+        del values[last]
+    elif damage == "of another type":
+        values[last] = object()
+    elif damage == "cut short" and isinstance(value, (list, np.ndarray)) and len(value):
+        values[last] = value[:-1]
+    else:
+        return None
+    return state
+
+
+@pytest.mark.parametrize("damage", ["absent", "of another type", "cut short"])
+@pytest.mark.parametrize("case", ["default", "primal", "table of labels", "stream"])
+def test_each_part_of_a_state_that_is_damaged_is_named_or_not_needed(case, damage):
+    model, X = trained(case)
+    expected, state = predictions(model, X), model.__getstate__()
+    # Names of the features are scikit-learn's to check. Names of levels, and how many classes there are of which there
+    # is one output, are written in one place only.
+    known, refused = {*model.get_params(), "feature_names_in_"}, set()
+    known_once = {
+        "absent": [("_table", "reader", "feature_names_in_")],
+        "of another type": [("_table", "reader", "feature_names_in_"), ("_table", "reader", "levels_", 2, 0)],
+        "cut short": [("_table", "reader", "feature_names_in_"), ("_target", "classes")],
+    }[damage]
+    for path in parts({name: value for name, value in state.items() if name not in known}):
+        other = damaged(state, path, damage)
+        if path == ("_skgn_version",) or other is None or path in known_once:
+            continue
+        try:
+            loaded = type(model).__new__(type(model))
+            loaded.__setstate__(other)
+        except ValueError as error:
+            assert "needs: " in str(error), path
+            named = str(error).partition("needs: ")[2]
+            # By its own name, or by that of what it is a part of.
+            assert any(str(key) in named for key in path), (path, named)
+            refused.add(path[0])
+        else:
+            assert_same(predictions(loaded, X), expected)
+    assert {"estimators_", "_table"} <= refused
+
+
+@pytest.mark.parametrize("empty", [[], None, ()])
+def test_a_model_without_members_is_refused(empty):
+    state = trained("default")[0].__getstate__() | {"estimators_": empty}
+    with pytest.raises(ValueError, match=r"needs: estimators_\. Load"):
         GNRegressor.__new__(GNRegressor).__setstate__(state)
 
 

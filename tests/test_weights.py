@@ -324,6 +324,9 @@ def test_weights_are_stored(case):
 def test_members_stored_without_weights_count_alike():
     model = weighted("normal", WEIGHTS)
     del model.weights_
+    with pytest.raises(ValueError, match=r"needs: weights_\. Load"):
+        copy.copy(model)
+    del model.left_out_score_  # versions without weights had none either
     loaded = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(loaded.weights_, np.full(3, 1 / 3))
     assert_all_equal(predictions(loaded), predictions(weighted("normal", equal_weights(3))))
