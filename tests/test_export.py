@@ -2,7 +2,10 @@
 
 import importlib.util
 import json
+import os
+import stat
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -348,3 +351,41 @@ def test_failed_export_leaves_the_earlier_file(tmp_path, monkeypatch):
             to_onnx(estimator, path)
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
     assert path.read_text() == "earlier"
+
+
+def test_a_file_keeps_its_mode_and_links_lead_to_it(tmp_path):
+    estimator, target, link = fitted("linear"), tmp_path / "there" / "model.onnx", tmp_path / "link.onnx"
+    target.parent.mkdir()
+    target.write_text("earlier")
+    target.chmod(0o640)
+    link.symlink_to(Path("there") / "model.onnx")
+    to_onnx(estimator, link)
+    assert link.is_symlink() and stat.S_IMODE(target.stat().st_mode) == 0o640
+    run, expected = session(target), estimator.predict(NEW, return_std=True)
+    assert_equal(run.run(None, {"X": NEW}), expected, 1e-5)
+    # The longest name there is, of a file that is not there yet, by a link.
+    longest = target.with_name("m" * 250 + ".onnx")
+    dangling = tmp_path / "dangling.onnx"
+    dangling.symlink_to(longest)
+    to_onnx(estimator, dangling)
+    assert dangling.is_symlink() and longest.read_bytes() == target.read_bytes()
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert longest.stat().st_mode == plain.stat().st_mode
+    assert sorted(file.name for file in target.parent.iterdir()) == [longest.name, "model.onnx"]
+
+
+def test_a_path_that_is_no_file_is_refused_before_any_work(tmp_path):
+    estimator = fitted("linear")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "pipe", "/dev/null"):
+        with pytest.raises(OSError, match="is no regular file, and is left as it is"):
+            to_onnx(estimator, path)
+    for path in (tmp_path / ("m" * 300), tmp_path / "circle", tmp_path / "file" / "model.onnx"):
+        with pytest.raises(OSError, match="path cannot be written to"):
+            to_onnx(estimator, path)
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        to_onnx(estimator, tmp_path / "nowhere" / "model.onnx")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["circle", "file", "pipe"]

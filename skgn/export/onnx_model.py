@@ -9,6 +9,8 @@ import importlib.util
 import json
 import logging
 import os
+import shutil
+import stat
 import string
 import uuid
 import warnings
@@ -59,7 +61,8 @@ def to_onnx(
     estimator : GNRegressor or GNClassifier
         A fitted estimator, also of ``skgn.dask``.
     path : str or path-like
-        Name of the file. An earlier file is replaced once the new one is complete.
+        Name of the file. An earlier file is replaced once the new one is complete; its mode is kept, and of a link the
+        file that it leads to is replaced.
     return_std : bool, default=None
         Whether a regressor has the output "y_std". None writes it if ``predict`` has a standard deviation, except with
         ``network=``. For each member it takes 8 bytes for each pair of weights. With ``solver_`` "dual" it takes 8
@@ -76,8 +79,9 @@ def to_onnx(
         If the estimator is not fitted.
     ImportError
         If the packages onnx and onnxscript are missing.
-    FileNotFoundError
-        If the folder of ``path`` does not exist.
+    OSError
+        If the folder of ``path`` does not exist (FileNotFoundError), the name is too long, or something else than a
+        regular file is there, such as a folder.
     ValueError
         If ``return_std=True`` and there is no standard deviation, or the network is your own. If ``dtype`` is not one
         of the two. If the model exceeds the 2 GB that such a file can have. All errors come before anything is written,
@@ -102,9 +106,7 @@ def to_onnx(
     check_exportable(estimator)
     if dtype not in _DTYPES:
         raise ValueError(f"dtype must be one of {sorted(_DTYPES)}, got {dtype!r}.")
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"The folder of path={str(path)!r} does not exist.")
+    target = _regular_file(path)
     labels = _labels(estimator)
     module = to_torch(estimator, return_std=_wants_std(estimator, return_std))
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
@@ -114,7 +116,24 @@ def to_onnx(
     model = _translate(module, _DTYPES[dtype])
     if labels is not None and isinstance(module, ClassifierModule):
         _add_labels(model, labels, module.multilabel)
-    _write(model, _metadata(estimator), path)
+    _write(model, _metadata(estimator), target)
+
+
+def _regular_file(path: str | os.PathLike[str]) -> Path:
+    """Return the file that ``path`` leads to, over links; it is a regular file, or not there yet."""
+    target = Path(os.path.realpath(path))
+    try:
+        regular = stat.S_ISREG(target.stat().st_mode)
+    except FileNotFoundError:
+        regular = True
+    except OSError as error:
+        # Too long a name, links in a circle, a file in the place of a folder.
+        raise OSError(error.errno, f"{error.strerror}: path cannot be written to", os.fspath(path)) from error
+    if not regular:
+        raise OSError(f"path={os.fspath(path)!r} is no regular file, and is left as it is.")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"The folder of path={os.fspath(path)!r} does not exist.")
+    return target
 
 
 def _check_size(module: RegressorModule | ClassifierModule) -> None:
@@ -283,9 +302,12 @@ def _write(model: Any, metadata: dict[str, str], path: Path) -> None:
 
     onnx.helper.set_model_props(model, metadata)
     onnx.checker.check_model(model)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    # A name of its own: with that of the file it could be too long.
+    partial = path.with_name(f".{uuid.uuid4().hex}")
     try:
         partial.write_bytes(model.SerializeToString())
+        if path.exists():
+            shutil.copymode(path, partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
