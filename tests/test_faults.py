@@ -181,3 +181,36 @@ def test_ctrl_c_at_the_prompt_keeps_the_best_weights():
         terminal.wait_for(r"interrupted, R2 0\.[5-9]")
         terminal.press("exit()\n")
         assert terminal.ended_by() == 0
+
+
+# --- Processes
+
+AFTER_A_FIT = """
+import multiprocessing
+import numpy as np
+import torch
+from skgn import GNRegressor
+
+X = np.random.default_rng(0).normal(size=(3000, 10))
+y = X[:, 0] * X[:, 1]
+
+def predictions(model):
+    return model.fit(X, y).predict(X[:5]).tolist()
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    model = GNRegressor(20, l2_regularization=1e-3, n_estimators=1, solver="primal", tol=0.1, random_state=0)
+    here = predictions(model)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        np.testing.assert_allclose(pool.apply_async(predictions, [model]).get(LIMIT), here)
+    print("the same")
+""".replace("LIMIT", str(LIMIT))
+
+
+def test_a_process_started_after_a_fit_with_several_threads_fits_too(tmp_path):
+    """By "spawn"; by "fork" it hangs, as with torch alone: docs/guide/devices.md."""
+    (tmp_path / "script.py").write_text(AFTER_A_FIT)
+    command = [sys.executable, str(tmp_path / "script.py")]
+    # The limit of the test itself is larger, so that the pool may end its process.
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=2 * LIMIT, check=False)
+    assert ended.stdout == "the same\n", ended.stderr
