@@ -165,6 +165,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             interrupted = self._fit(*data)
         if interrupted:
             raise KeyboardInterrupt("The fit was interrupted; the estimator has the best weights so far.")
+<<<<<<< HEAD
         if self.status_ == Status.NO_SKILL:
             message = f"{self.status_message_} Their D2, left_out_score_, is {self.left_out_score_:.2g}; see diagnose."
             warnings.warn(message, UserWarning, stacklevel=3)
@@ -174,6 +175,9 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             warnings.warn(message, ConvergenceWarning, stacklevel=3)
         if self._unfulfilled:
             warnings.warn(self._unfulfilled, UserWarning, stacklevel=3)
+=======
+        _warn_of_failure(self)
+>>>>>>> 2bc9398 (Estimator: what a fit warns of stands by itself; limits of iterations in the place where they are looked for)
         return self
 
     @property
@@ -374,6 +378,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         return tags
 
 
+<<<<<<< HEAD
 def _warn_of_few_observations(estimator: BaseGN, n_rows: int, total_weight: float) -> None:
     """Warn if weights seem normalised to a sum of 1: the evidence would see a single observation."""
     if isinstance(estimator.l2_regularization, str) and total_weight < _SMALL_WEIGHT * n_rows:
@@ -384,6 +389,16 @@ def _warn_of_few_observations(estimator: BaseGN, n_rows: int, total_weight: floa
             UserWarning,
             stacklevel=5,
         )
+=======
+def _warn_of_failure(estimator: BaseGN) -> None:
+    """Warn, on behalf of ``fit``, if it has not converged or has failed."""
+    if estimator.status_ == Status.NO_SKILL:
+        score = f"Their D2, left_out_score_, is {estimator.left_out_score_:.2g}; see diagnose."
+        warnings.warn(f"{estimator.status_message_} {score}", UserWarning, stacklevel=4)
+    elif not Status(estimator.status_).converged and estimator.status_ != Status.CALLBACK:
+        limits = f"max_iter={estimator.max_iter}, max_time={estimator.max_time}, tol={estimator.tol:g}"
+        warnings.warn(f"{estimator.status_message_} ({limits})", ConvergenceWarning, stacklevel=4)
+>>>>>>> 2bc9398 (Estimator: what a fit warns of stands by itself; limits of iterations in the place where they are looked for)
 
 
 @contextmanager
