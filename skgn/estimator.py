@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import time
-import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
@@ -32,6 +30,7 @@ from .losses import Loss
 from .mixture import equal_weights, voters
 from .noise import InputNoise, beside_noise
 from .objective import Objective
+from .outcome import warn_of_failure, warn_of_few_observations
 from .parameters import Parameters
 from .persistence import Persistent
 from .posterior import Posterior
@@ -51,9 +50,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["BaseGN", "fitted_likelihood", "known_posteriors", "network_on", "table_and_target"]
-
-#: Least mean of sample weights; weights with a smaller mean were probably not meant as repetitions.
-_SMALL_WEIGHT = 0.1
 
 
 class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
@@ -144,9 +140,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             comes before any work, and an earlier fit is kept.
 
         KeyboardInterrupt
-            If Ctrl-C is pressed. While networks train, the first Ctrl-C ends training, and the error comes after the
-            best weights so far are stored: the estimator is fitted. A second Ctrl-C, or one before training, keeps an
-            earlier fit.
+            If Ctrl-C is pressed. While networks train, it comes once the best weights so far are stored: the estimator
+            is fitted. A second Ctrl-C, or one before training, keeps an earlier fit.
 
         Warns
         -----
@@ -165,19 +160,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             interrupted = self._fit(*data)
         if interrupted:
             raise KeyboardInterrupt("The fit was interrupted; the estimator has the best weights so far.")
-<<<<<<< HEAD
-        if self.status_ == Status.NO_SKILL:
-            message = f"{self.status_message_} Their D2, left_out_score_, is {self.left_out_score_:.2g}; see diagnose."
-            warnings.warn(message, UserWarning, stacklevel=3)
-        elif not Status(self.status_).converged and self.status_ != Status.CALLBACK:
-            limits = f"max_iter={self.max_iter}, max_time={self.max_time}, tol={self.tol:g}"
-            message = f"{self.status_message_} ({limits})"
-            warnings.warn(message, ConvergenceWarning, stacklevel=3)
-        if self._unfulfilled:
-            warnings.warn(self._unfulfilled, UserWarning, stacklevel=3)
-=======
-        _warn_of_failure(self)
->>>>>>> 2bc9398 (Estimator: what a fit warns of stands by itself; limits of iterations in the place where they are looked for)
+        warn_of_failure(self)
         return self
 
     @property
@@ -186,15 +169,12 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         return ""
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, *validation: Any) -> bool:
-        """Check the parameters, read the table and the target, merge rows, learn from them, and train.
-
-        Return whether the user has interrupted the training.
-        """
+        """Check parameters, read and merge rows, learn from them, and train; return whether the user interrupted that."""
         choices = self._choices()
         table, raw = self._read(X, y, sample_weight)
         target = self._new_target(raw.y)
         held_out = read_validation_rows(self, table, target, *validation)
-        _warn_of_few_observations(self, *raw.observations)
+        warn_of_few_observations(self, *raw.observations)
         rows = raw.merge(target)
         del raw  # Rows that are on workers take memory there.
         if self.early_stopping and held_out is None:
@@ -232,8 +212,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
     ) -> bool:
         """Train on a problem, and store; X, y and weights are given as the user gave them."""
         # Callbacks do not see what an earlier fit has learned.
-        for name in ("_streams", "_seen", "feature_relevance_"):
-            self.__dict__.pop(name, None)
+        for name in [name for name in vars(self) if name in ("_streams", "_seen") or _is_learned(name)]:
+            del self.__dict__[name]
         n_members = choices.n_members(problem.n_samples, [start.network for start in starts])
         at_most = len(starts) + narrowed_count(starts) + redrawn_count(starts, n_members)
         tasks = begin_fit(self, X, y, sample_weight, self._attributes, at_most)
@@ -378,27 +358,9 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         return tags
 
 
-<<<<<<< HEAD
-def _warn_of_few_observations(estimator: BaseGN, n_rows: int, total_weight: float) -> None:
-    """Warn if weights seem normalised to a sum of 1: the evidence would see a single observation."""
-    if isinstance(estimator.l2_regularization, str) and total_weight < _SMALL_WEIGHT * n_rows:
-        warnings.warn(
-            f"sample_weight has a mean of {total_weight / n_rows:.2g} over {n_rows} rows. Weights are "
-            f"repetitions, so the evidence sees {total_weight:.3g} observation(s) and regularises accordingly: "
-            "rescale them to a mean of 1, or set a float l2_regularization.",
-            UserWarning,
-            stacklevel=5,
-        )
-=======
-def _warn_of_failure(estimator: BaseGN) -> None:
-    """Warn, on behalf of ``fit``, if it has not converged or has failed."""
-    if estimator.status_ == Status.NO_SKILL:
-        score = f"Their D2, left_out_score_, is {estimator.left_out_score_:.2g}; see diagnose."
-        warnings.warn(f"{estimator.status_message_} {score}", UserWarning, stacklevel=4)
-    elif not Status(estimator.status_).converged and estimator.status_ != Status.CALLBACK:
-        limits = f"max_iter={estimator.max_iter}, max_time={estimator.max_time}, tol={estimator.tol:g}"
-        warnings.warn(f"{estimator.status_message_} ({limits})", ConvergenceWarning, stacklevel=4)
->>>>>>> 2bc9398 (Estimator: what a fit warns of stands by itself; limits of iterations in the place where they are looked for)
+def _is_learned(name: str) -> bool:
+    """Whether an attribute of this name is stored at the end of a fit."""
+    return name.endswith("_") and name not in ("n_features_in_", "feature_names_in_")
 
 
 @contextmanager

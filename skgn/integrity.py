@@ -42,6 +42,8 @@ def flaws(state: Mapping[str, Any], estimator: type, needed: Iterable[str]) -> l
     # A subclass of the user's may have annotations that cannot be read here.
     kinds = _hints(next(kind for kind in estimator.__mro__ if _is_ours(kind)))
     found = [name for name in needed if fitted and not (name in state and _is_of(state[name], kinds[name]))]
+    private = [name for name in kinds if name.startswith("_") and name in state]
+    found += [name for name in private if not _is_of(state[name], kinds[name])]
     found += [name for value in state.values() for name in _flaws_within(value)]
     if fitted and not found:
         found = list(_misfits(state))
@@ -96,6 +98,8 @@ def _misfits(state: Mapping[str, Any]) -> Iterator[str]:
         yield "estimators_"
     elif getattr(table.reader, "n_features_in_", None) != state["n_features_in_"]:
         yield "n_features_in_"
+    elif table.bounds is not None and not _has_columns(table.bounds, state["n_features_in_"]):
+        yield "Table.bounds"
     elif not _knows_levels(table):
         yield "Table.TableReader.levels_ (of the features in categorical)"
     elif not (widths := _widths(table)):
@@ -128,6 +132,11 @@ def _is_whole(target: Target) -> bool:
         return True
     values = [value for value in vars(target.scaler).values() if isinstance(value, np.ndarray)]
     return target.loss in LOSSES and all(value.shape == (target.n_outputs,) for value in values)
+
+
+def _has_columns(part: Any, n_columns: int) -> bool:
+    """Whether all arrays of a dataclass have a value for each column."""
+    return all(len(value) == n_columns for value in vars(part).values() if isinstance(value, np.ndarray))
 
 
 def _knows_levels(table: Table) -> bool:

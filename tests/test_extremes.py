@@ -94,7 +94,7 @@ def test_anything_is_fitted_or_refused(seed):
         raise
     except ValueError as error:
         # Weights, sizes of y, and classes of which there is only one.
-        assert any(word in str(error) for word in ("eight", "scale it", "positive y", "class")), error
+        assert any(word in str(error) for word in ("eight", "scale it", "rescale X", "positive y", "class")), error
         return
     predicted = model.predict_proba(rows) if probable else model.predict(rows)
     assert np.isfinite(predicted).all() and np.isfinite(model.feature_relevance_).all()

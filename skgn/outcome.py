@@ -1,0 +1,39 @@
+"""What a fit warns of: weights that are few observations, and an end short of success."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from sklearn.exceptions import ConvergenceWarning
+
+from .status import Status
+
+__all__ = ["warn_of_failure", "warn_of_few_observations"]
+
+#: Least mean of sample weights; weights with a smaller mean were probably not meant as repetitions.
+_SMALL_WEIGHT = 0.1
+
+
+def warn_of_few_observations(estimator: Any, n_rows: int, total_weight: float) -> None:
+    """Warn if weights seem normalised to a sum of 1: the evidence would see a single observation."""
+    if isinstance(estimator.l2_regularization, str) and total_weight < _SMALL_WEIGHT * n_rows:
+        warnings.warn(
+            f"sample_weight has a mean of {total_weight / n_rows:.2g} over {n_rows} rows. Weights are "
+            f"repetitions, so the evidence sees {total_weight:.3g} observation(s) and regularises accordingly: "
+            "rescale them to a mean of 1, or set a float l2_regularization.",
+            UserWarning,
+            stacklevel=5,
+        )
+
+
+def warn_of_failure(estimator: Any) -> None:
+    """Warn, on behalf of ``fit``, if it has not converged or has failed."""
+    if estimator.status_ == Status.NO_SKILL:
+        score = f"Their D2, left_out_score_, is {estimator.left_out_score_:.2g}; see diagnose."
+        warnings.warn(f"{estimator.status_message_} {score}", UserWarning, stacklevel=4)
+    elif not Status(estimator.status_).converged and estimator.status_ != Status.CALLBACK:
+        limits = f"max_iter={estimator.max_iter}, max_time={estimator.max_time}, tol={estimator.tol:g}"
+        warnings.warn(f"{estimator.status_message_} ({limits})", ConvergenceWarning, stacklevel=4)
+    if estimator._unfulfilled:
+        warnings.warn(estimator._unfulfilled, UserWarning, stacklevel=4)
