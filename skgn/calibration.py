@@ -21,7 +21,7 @@ __all__ = [
     "MATERIAL",
     "RARE",
     "STANDARD_ERRORS",
-    "Predictions",
+    "Comparison",
     "in_errors",
     "more_regularisation",
     "named_rows",
@@ -54,7 +54,7 @@ def more_regularisation(model: GNRegressor | GNClassifier) -> str | None:
 
 
 @dataclass(frozen=True)
-class Predictions:
+class Comparison:
     """A model and targets (n, k), for rows X of positive weights; ``rows`` is where these were."""
 
     model: Any
@@ -85,7 +85,7 @@ class Predictions:
 
 
 def skill_finding(
-    data: Predictions, constant: str, gain: float, error: float, numbers: dict[str, Any], text: str
+    data: Comparison, constant: str, gain: float, error: float, numbers: dict[str, Any], text: str
 ) -> Finding:
     """Make the finding on the skill: by how much predictions gain on the best constant, and the error of that."""
     if gain > _SKILL_ERRORS * error:
@@ -110,7 +110,7 @@ def too_many(count: float, expected: float) -> bool:
     return bool(poisson.sf(math.ceil(count) - 1, expected) < RARE)
 
 
-def worst_rows(data: Predictions, size: np.ndarray, counted: np.ndarray) -> list[int]:
+def worst_rows(data: Comparison, size: np.ndarray, counted: np.ndarray) -> list[int]:
     """Return where the rows of the largest sizes among those that are counted were, the largest first."""
     order = np.argsort(-size, kind="stable")[:SHOWN]
     return data.rows[order[counted[order]]].tolist()

@@ -502,7 +502,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
             )
         outputs, weights = self._outputs(scaled, all_members=True)
         probabilities = self._target.probabilities(outputs / self.temperature_)
-        return mutual_information(probabilities, weights).astype(dtype, copy=False)
+        return in_dtype(mutual_information(probabilities, weights), dtype)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

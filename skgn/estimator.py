@@ -169,7 +169,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         return ""
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, *validation: Any) -> bool:
-        """Check parameters, read and merge rows, learn from them, and train; return whether the user interrupted that."""
+        """Check parameters, read and merge rows, learn from them, train; return whether the user interrupted that."""
         choices = self._choices()
         table, raw = self._read(X, y, sample_weight)
         target = self._new_target(raw.y)

@@ -12,7 +12,7 @@ from .calibration import (
     MATERIAL,
     RARE,
     STANDARD_ERRORS,
-    Predictions,
+    Comparison,
     in_errors,
     named_rows,
     skill_finding,
@@ -31,7 +31,7 @@ _SURPRISE = 0.01
 _BINS = 10
 
 
-class _Probabilities(Predictions):
+class _Probabilities(Comparison):
     """Predictions of a classifier; ``y`` (n, 1) are classes, or (n, k) labels when ``multilabel``."""
 
     @property

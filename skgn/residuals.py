@@ -17,7 +17,7 @@ from .calibration import (
     MATERIAL,
     RARE,
     STANDARD_ERRORS,
-    Predictions,
+    Comparison,
     in_errors,
     named_rows,
     skill_finding,
@@ -64,7 +64,7 @@ _MEDIAN_ERROR = 1.17
 
 
 @dataclass(frozen=True)
-class _Residuals(Predictions):
+class _Residuals(Comparison):
     """Predictions of a regressor; arrays are (n, k), and features have ``names``."""
 
     names: list[str]
