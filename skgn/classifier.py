@@ -14,9 +14,9 @@ from torch import nn
 from .activations import ACTIVATIONS
 from .backend import in_dtype
 from .damping import DampingRule
-from .ensemble import Ensemble
+from .ensemble import Ensemble, stacked_outputs
 from .estimator import BaseGN
-from .mixture import mutual_information
+from .mixture import equal_weights, mutual_information
 from .noise import InputNoise
 from .targets import ClassificationTarget
 
@@ -500,9 +500,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
                 "mutual_information needs two members at least, which may disagree, and this fit has one: refit with "
                 "n_estimators='auto' or more than 1."
             )
-        outputs, weights = self._outputs(scaled, all_members=True)
+        outputs = stacked_outputs(self.estimators_, scaled, self.device)
         probabilities = self._target.probabilities(outputs / self.temperature_)
-        return in_dtype(mutual_information(probabilities, weights), dtype)
+        return in_dtype(mutual_information(probabilities, equal_weights(len(outputs))), dtype)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from .backend import chunks, solver_tensor, torch_threads
+from .backend import chunks, linear_algebra_device, resolve_device, solver_tensor, torch_threads
 from .candidates import Start
 from .conformal import Residuals
 from .damping import Iterate
@@ -28,7 +28,7 @@ from .skill import UNKNOWN, Skill, best_constant
 from .state import Linearisation, State
 from .status import Status
 
-__all__ = ["Ensemble", "LeftOutSamples", "Member", "make_member", "member_outputs", "untrained"]
+__all__ = ["Ensemble", "LeftOutSamples", "Member", "make_member", "member_outputs", "stacked_outputs", "untrained"]
 
 
 @dataclass(frozen=True)
@@ -148,3 +148,10 @@ def member_outputs(member: Member, X: np.ndarray, device: torch.device) -> np.nd
                 f = f - network.forward(U, anchor, with_slopes=False)[0]
             out[rows] = f.cpu().numpy()
     return out
+
+
+def stacked_outputs(members: Sequence[Member], scaled: Mapping[str, np.ndarray], device: str) -> np.ndarray:
+    """Compute outputs of several members on inputs in their scalings: a float64 array (members, n, k)."""
+    flops = 2.0 * len(next(iter(scaled.values()))) * members[0].network.n_weights
+    at = linear_algebra_device(resolve_device(device, flops))
+    return np.stack([member_outputs(member, scaled[member.scaling], at) for member in members])

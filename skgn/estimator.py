@@ -17,13 +17,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from .backend import linear_algebra_device, resolve_device
 from .callbacks import CallbackSupportMixin, begin_fit, with_callbacks
 from .candidates import Start, narrowed_count, redrawn_count
 from .choices import Choices
 from .conformal import Residuals
 from .directions import lacking
-from .ensemble import Ensemble, Member, make_member, member_outputs
+from .ensemble import Ensemble, Member, make_member, stacked_outputs
 from .inputs import Table
 from .limits import Limits
 from .losses import Loss
@@ -340,16 +339,10 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         X = self._table.read(self, X)
         return self._table.scale(self._table.encode(X)), X.dtype
 
-    def _outputs(self, scaled: dict[str, np.ndarray], all_members: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Outputs at scaled inputs of every member that counts, (members, n, k) in float64, and their weights.
-
-        With ``all_members`` those of all, with equal weights.
-        """
-        flops = 2.0 * len(next(iter(scaled.values()))) * self.estimators_[0].network.n_weights
-        device = linear_algebra_device(resolve_device(self.device, flops))
-        weights = equal_weights(len(self.estimators_)) if all_members else self.weights_
-        members, weights = voters(self.estimators_, weights)
-        return np.stack([member_outputs(member, scaled[member.scaling], device) for member in members]), weights
+    def _outputs(self, scaled: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Outputs at scaled inputs of every member that counts, (members, n, k) in float64, and their weights."""
+        members, weights = voters(self.estimators_, self.weights_)
+        return stacked_outputs(members, scaled, self.device), weights
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

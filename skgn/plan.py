@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -58,7 +59,9 @@ class Cost(NamedTuple):
     def of(cls, direction: type[Direction], extent: Extent, rows: int) -> Cost:
         """Cost of a training on so many ``rows``, taken by an ``extent`` at a time: all of them, or a batch."""
         whole = replace(extent, n=rows)
-        part, end = (_PRODUCTS_PER_ITERATION * direction.flops(each) for each in (extent, whole))
+        flops = (direction.flops(each) for each in (extent, whole))
+        # What is not known counts as nothing.
+        part, end = (_PRODUCTS_PER_ITERATION * each if math.isfinite(each) else 0.0 for each in flops)
         end += _PRODUCTS_PER_SOLUTION * whole.rows * float(direction.system_size(whole)) ** 2
         in_batches = extent.n < rows
         return cls(part * rows / extent.n, part, 0.0 if in_batches and direction.lacks_in_batches else end)

@@ -531,6 +531,7 @@ def draw_precision_and_recall(X, y):
     ],
     ids=lambda draw: draw.__name__,
 )
+@pytest.mark.filterwarnings("ignore::skgn.unfamiliar.UnfamiliarDataWarning")
 def test_displays_of_scikit_learn_draw(draw, cancer):
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("agg")

@@ -1,5 +1,6 @@
 """Data in every form that people have them in: the same fit from each, or an error that says what is wrong."""
 
+import re
 from decimal import Decimal
 
 import numpy as np
@@ -203,6 +204,10 @@ WORDS_OF_SCIKIT_LEARN = {
 }
 
 
+#: In these a cell is refused, which scikit-learn does not name.
+NAMED_CELLS = ("words", "words among numbers")
+
+
 def outcome(estimator, X, y):
     """What happens: nothing, or an error in these words."""
     try:
@@ -218,7 +223,12 @@ def outcome(estimator, X, y):
 def test_what_scikit_learn_refuses_is_refused_in_its_words(ours, theirs, case):
     make = WORDS_OF_SCIKIT_LEARN[case]
     expected = outcome(theirs(max_iter=1), *make(*data(ours)))
-    assert outcome(ours(**SMALL), *make(*data(ours))) == expected
+    found = outcome(ours(**SMALL), *make(*data(ours)))
+    if case in NAMED_CELLS:
+        # The message says the same, and where the cell is.
+        assert found[0] is expected[0] and re.sub(r"np\.str_\((.*?)\)", r"\1", expected[1]) in found[1]
+        return
+    assert found == expected
     assert expected is not None or case == "names twice"  # older versions of scikit-learn take them
 
 
@@ -244,7 +254,8 @@ def test_what_is_refused_at_predict_is_refused_in_the_same_words(ours, theirs):
             with pytest.raises((ValueError, TypeError)) as refusal:
                 estimator.fit(on, y).predict(case)
             words.append(str(refusal.value).replace(type(estimator).__name__, "it"))
-        assert words[0] == words[1]
+        # A cell that is no number is named beside.
+        assert words[0] == words[1] or f"({words[1]})" in words[0]
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)

@@ -43,6 +43,7 @@ SETS = {
 
 
 @pytest.mark.parametrize("name", SETS)
+@pytest.mark.filterwarnings("ignore::skgn.unfamiliar.UnfamiliarDataWarning")
 def test_scores_at_least_as_well_as_scikit_learns_mlp(name):
     load, ours, mlp = SETS[name]
     X, y = load(return_X_y=True)

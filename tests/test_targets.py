@@ -133,6 +133,7 @@ def test_tables_and_targets_do_not_change(estimator):
 
 @pytest.mark.parametrize("warm_start", [False, True])
 @pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
+@pytest.mark.filterwarnings("ignore::skgn.unfamiliar.UnfamiliarDataWarning")
 def test_a_fit_that_fails_at_its_end_leaves_the_one_before(estimator, warm_start, monkeypatch):
     """Also if table and target of the new one were known already."""
     y, other = kinds(estimator)[:2]

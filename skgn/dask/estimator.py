@@ -107,6 +107,7 @@ class DaskGN(BaseGN):
             If there is no worker, and the fit waits for one.
         """
         self._check_parameters()
+        self._check_columns(X)
         with connected(self._client()):
             return self._fit_or_restore(X, y, sample_weight)
 
@@ -116,7 +117,6 @@ class DaskGN(BaseGN):
         raise AttributeError(f"{type(self).__name__} has no partial_fit; that of to_local() takes blocks in memory.")
 
     def _read(self, X: Any, y: Any, sample_weight: Any) -> tuple[Table, PlacedRaw]:
-        self._check_columns(X)
         blocks = row_blocks(X, y, sample_weight)
         cluster = Cluster(self._client(), self.max_time)
         shards = place(cluster, blocks, partial(assemble, is_classifier=is_classifier(self)))
