@@ -17,6 +17,7 @@ import numpy as np
 __all__ = [
     "abbreviated",
     "cells_of",
+    "check_finite",
     "column_of",
     "columns_of",
     "holds_objects",
@@ -71,7 +72,7 @@ def holds_objects(X: Any) -> bool:
     if isinstance(X, np.ndarray):
         return X.ndim == 2 and X.dtype.kind in "OUS"
     try:
-        return isinstance(X, (list, tuple)) and np.ndim(X) == 2 and np.asarray(X).dtype.kind in "OUSc"
+        return isinstance(X, (list, tuple)) and np.ndim(X) == 2 and np.asarray(X).dtype.kind in "OUScmM"
     except ValueError:
         return False  # Rows of different lengths are no table, as scikit-learn says.
 
@@ -130,6 +131,25 @@ def refusal(subject: str, kind: Any, row: int | None = None) -> TypeError:
     )
 
 
+def check_finite(X: np.ndarray, names: np.ndarray, rows_of: str = "") -> None:
+    """Refuse infinite cells of floats (n, d); the error names column and row of the first, and what its rows are of."""
+    infinite = np.isinf(X)
+    if infinite.any():
+        row, j = np.argwhere(infinite)[0].tolist()
+        raise _infinity(X[row, j].item(), names[j], f"{row}{rows_of}")
+
+
+def _infinity(cell: Any, name: Any, row: int | str) -> ValueError:
+    """Make the error for a number that is not finite."""
+    return ValueError(
+        f"Input X contains infinity. {_found(cell, name, row)}, which is beyond float64: rescale the column; {_CURE}."
+    )
+
+
+def _found(cell: Any, name: Any, row: int | str) -> str:
+    return f"Column {name!r} of X has {abbreviated(cell)} in row {row}"
+
+
 def numbers_of(column: Any, name: Any) -> np.ndarray:
     """Return the cells as float64; missing cells are nan. An error names the column and the cell."""
     if not _of_objects(column):
@@ -145,7 +165,7 @@ def numbers_of(column: Any, name: Any) -> np.ndarray:
 def _number(cell: Any, name: Any, row: int) -> float:
     if cell is None:
         return np.nan
-    subject = f"Column {name!r} of X has {abbreviated(cell)} in row {row}"
+    subject = _found(cell, name, row)
     if is_neither(cell):
         kind = type(cell).__name__
         raise TypeError(
@@ -161,5 +181,5 @@ def _number(cell: Any, name: Any, row: int) -> float:
             "categorical_features (for 'from_dtype', in a data frame)."
         ) from error
     if np.isinf(number):
-        raise ValueError(f"Input X contains infinity. {subject}, which is beyond float64: rescale the column; {_CURE}.")
+        raise _infinity(cell, name, row)
     return number

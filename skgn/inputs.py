@@ -12,12 +12,11 @@ from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.utils.validation import validate_data
 
-from .cells import holds_objects
+from .cells import check_finite, holds_objects
 from .encoders import column_features, columns_of_steps, encode_training_rows, fill_missing, make_encoder, medians
 from .preprocessing import LARGEST, ROBUST, PeriodicEmbedding, RankScaler, Scaler, replaced_columns
-from .tables import TablePreprocessor, TableReader
+from .tables import TablePreprocessor, TableReader, check_types
 from .unfamiliar import Bounds
-from .weighted_rows import unlimited_sums
 
 __all__ = ["Table", "fit_scalers", "name_scalers", "transform_inputs"]
 
@@ -47,9 +46,9 @@ class Table:
             validate_data(estimator, X, skip_check_array=True, reset=False)
             X = self.reader.transform(X)
         else:
-            options = {"dtype": [np.float64, np.float32], "ensure_all_finite": "allow-nan"}
-            with unlimited_sums():
-                X = validate_data(estimator, X, reset=False, **options)
+            check_types(X)
+            X = validate_data(estimator, X, reset=False, dtype=[np.float64, np.float32], ensure_all_finite=False)
+            check_finite(X, self.reader.get_feature_names_out())
         self.warn_of_far_rows(X)
         return X
 

@@ -16,13 +16,13 @@ from sklearn.utils.validation import _check_sample_weight, check_consistent_leng
 
 from .backend import resolve_device
 from .candidates import Start
-from .cells import holds_objects
+from .cells import check_finite, holds_objects
 from .choices import Choices
 from .inputs import Table
 from .jacobian_cost import gram_flops
 from .parameters import Parameters
 from .problem import Problem, Validation
-from .tables import TableReader, categorical_columns
+from .tables import TableReader, categorical_columns, check_types
 from .targets import Target
 from .weighted_rows import check_weights, merge_rows, unlimited_sums, without_negligible
 
@@ -192,15 +192,21 @@ def read_rows(
     """
     if issparse(y):
         raise TypeError("Sparse data was passed for y, but dense data is required. Use '.toarray()' to convert it.")
-    options = {"dtype": [np.float64, np.float32], "multi_output": True, "ensure_all_finite": "allow-nan"}
+    options = {"dtype": [np.float64, np.float32], "multi_output": True, "ensure_all_finite": False}
     options["y_numeric"] = is_regressor(estimator)
     reset = table is None
-    categorical = categorical_columns(X, estimator.categorical_features) if table is None else table.reader.categorical
+    categorical: Sequence[int]
+    if table is None:
+        categorical = categorical_columns(X, estimator.categorical_features)
+    else:
+        categorical = table.reader.categorical
+        check_types(X, categorical)
     if not categorical and not holds_objects(X):
         with unlimited_sums():
             checked, y = validate_data(estimator, X, y, reset=reset, **options)
-        weight = _checked_weight(sample_weight, checked)
-        return table or Table(TableReader().fit(X)), Raw(checked, y, weight)
+        table = table or Table(TableReader().fit(X))
+        check_finite(checked, table.reader.get_feature_names_out())
+        return table, Raw(checked, y, _checked_weight(sample_weight, checked))
     validate_data(estimator, X, skip_check_array=True, reset=reset)
     weight = _checked_weight(sample_weight, X)
     table = table or Table(TableReader(categorical).fit(X, sample_weight=weight))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from numbers import Complex, Integral, Real
 from typing import Any
@@ -23,6 +23,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from .cells import (
     abbreviated,
     cells_of,
+    check_finite,
     column_of,
     columns_of,
     holds_objects,
@@ -40,6 +41,7 @@ __all__ = [
     "TablePreprocessor",
     "TableReader",
     "categorical_columns",
+    "check_types",
     "level_namer",
 ]
 
@@ -71,27 +73,35 @@ def categorical_columns(X: Any, categorical_features: Any) -> list[int]:
         raise TypeError(f"X is a {type(X).__name__}, whose rows are not in memory: pass X.collect().")
     given = not (categorical_features is None or isinstance(categorical_features, str))
     chosen = _given_columns(X, categorical_features) if given else []
-    if not is_frame(X):
-        if isinstance(X, np.ndarray) and X.dtype.kind in "mM":
-            raise refusal("X", X.dtype)
+    check_types(X, chosen)
+    if not (is_frame(X) and isinstance(categorical_features, str)):
         return chosen
     for j, name in enumerate(names_of(X)):
-        if j in chosen:
-            continue
         kind = kind_of(column_of(X, j))
         cells = cells_of(column_of(X, j)) if kind == "object" else []
+        others = [row for row, cell in enumerate(cells) if cell is not None and not is_number(cell)]
+        if others and all(isinstance(cells[row], str) for row in others):
+            _warn_of_mixture(name, cells, others[0])
+        if others or _CATEGORY.match(kind):
+            chosen.append(j)
+    return chosen
+
+
+def check_types(X: Any, categorical: Collection[int] = ()) -> None:
+    """Refuse what is neither numbers nor categories, but for example times, in columns other than ``categorical``."""
+    if not is_frame(X):
+        if getattr(getattr(X, "dtype", None), "kind", None) in ("m", "M"):
+            raise refusal("X", X.dtype)
+        return
+    for j, name in enumerate(names_of(X)):
+        if j in categorical:
+            continue
+        kind = kind_of(column_of(X, j))
         if _NEITHER.match(kind):
             raise refusal(f"Column {name!r} of X", kind)
-        for row, cell in enumerate(cells):
+        for row, cell in enumerate(cells_of(column_of(X, j)) if kind == "object" else []):
             if is_neither(cell):
                 raise refusal(f"Column {name!r} of X", type(cell).__name__, row)
-        if isinstance(categorical_features, str):
-            others = [row for row, cell in enumerate(cells) if cell is not None and not is_number(cell)]
-            if others and all(isinstance(cells[row], str) for row in others):
-                _warn_of_mixture(name, cells, others[0])
-            if others or _CATEGORY.match(kind):
-                chosen.append(j)
-    return chosen
 
 
 def _warn_of_mixture(name: Any, cells: list[Any], row: int) -> None:
@@ -200,8 +210,11 @@ class TableReader(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
         """Return floats of shape (n_samples, n_features)."""
         check_is_fitted(self)
         validate_data(self, X, skip_check_array=True, reset=False)
+        check_types(X, self.categorical)
         if not self.categorical and not holds_objects(X):
-            return check_array(X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", input_name="X")
+            numbers = check_array(X, dtype=[np.float64, np.float32], ensure_all_finite=False, input_name="X")
+            check_finite(numbers, self.get_feature_names_out())
+            return numbers
         X = columns_of(X)
         columns = []
         for j, name in enumerate(self.get_feature_names_out()):
@@ -209,7 +222,9 @@ class TableReader(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
                 columns.append(self._codes(j, name, cells_of(column_of(X, j))))
             else:
                 columns.append(numbers_of(column_of(X, j), name))
-        return check_array(np.column_stack(columns), ensure_all_finite="allow-nan", input_name="X")
+        numbers = np.column_stack(columns)
+        check_finite(numbers, self.get_feature_names_out())
+        return check_array(numbers, ensure_all_finite="allow-nan", input_name="X")
 
     def _codes(self, j: int, name: str, cells: list[Any]) -> np.ndarray:
         """Return the codes of cells of category j."""

@@ -10,6 +10,7 @@ from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 from skgn import GNClassifier, GNRegressor
+from skgn.tables import TableReader
 
 pd = pytest.importorskip("pandas")
 
@@ -281,6 +282,71 @@ def test_dates_are_refused():
     for given, subject in [(frame(days), "Column 'a' of X"), (days, "X")]:
         with pytest.raises(TypeError, match=f"^{subject} has the type datetime64.*neither a number nor a category"):
             GNRegressor(**SMALL).fit(given, y)
+
+
+TIMES = {
+    "dates": lambda shape: np.full(shape, np.datetime64("2020-01-01")),
+    "durations": lambda shape: np.full(shape, np.timedelta64(3, "D")),
+    "a frame of dates": lambda shape: frame(np.full(shape, np.datetime64("2020-01-01"))),
+    "a frame of durations": lambda shape: frame(np.full(shape, np.timedelta64(3, "D"))),
+    "a frame of dates with a zone": lambda shape: frame(np.full(shape, np.datetime64("2020-01-01"))).apply(
+        lambda column: column.dt.tz_localize("UTC")
+    ),
+    "a list of dates": lambda shape: [shape[1] * [np.datetime64("2020-01-01")]] * shape[0],
+}
+
+
+@pytest.mark.parametrize("case", TIMES)
+def test_times_after_a_fit_on_floats_are_refused_in_the_words_of_fit(case):
+    X, y = data(GNRegressor)
+    times, X = TIMES[case](X.shape), frame(X) if "frame" in case else X
+    model = GNRegressor(**SMALL).fit(X, y)
+    predicted = model.predict(X)
+    messages = set()
+    for call in (
+        lambda: GNRegressor(**SMALL).fit(times, y),
+        lambda: model.fit(times, y),
+        lambda: model.partial_fit(times, y),
+        lambda: model.predict(times),
+        lambda: model.score(times, y),
+        lambda: clone(model).set_params(early_stopping=True).fit(X, y, X_val=times, y_val=y),
+    ):
+        with pytest.raises(TypeError, match=r"neither a number nor a category|no number") as caught:
+            call()
+        messages.add(str(caught.value))
+    assert len(messages) == 1, messages
+    np.testing.assert_array_equal(model.predict(X), predicted)
+
+
+@pytest.mark.parametrize(
+    "given", ["array", "frame", "float32", "pandas' Float64", "missing cells", "beside categories"]
+)
+@pytest.mark.parametrize("size", [np.inf, -np.inf])
+def test_an_infinite_cell_is_named_with_its_column_and_row(given, size):
+    X, y = data(GNRegressor)
+    if given == "float32":
+        X = X.astype(np.float32)
+    if given == "missing cells":
+        X[5, 0] = np.nan
+    table, name = X if given in ("array", "float32", "missing cells") else frame(X), "x1"
+    if hasattr(table, "columns"):
+        table, name = table.astype("Float64" if given.startswith("pandas") else "float64"), str(table.columns[1])
+    if given == "beside categories":
+        table = table.assign(level="one")
+    model = GNRegressor(**SMALL).fit(table, y)
+    bad = table.copy()
+    if hasattr(bad, "columns"):
+        bad.iloc[3, 1] = size
+    else:
+        bad[3, 1] = size
+    for call in (
+        lambda: GNRegressor(**SMALL).fit(bad, y),
+        lambda: model.partial_fit(bad, y),
+        lambda: model.predict(bad),
+        lambda: TableReader([len(bad.columns) - 1] if given == "beside categories" else []).fit(table).transform(bad),
+    ):
+        with pytest.raises(ValueError, match=f"^Input X contains infinity. Column '{name}' of X has {size} in row 3,"):
+            call()
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)

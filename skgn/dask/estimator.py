@@ -23,7 +23,7 @@ from ..noise import InputNoise
 from ..primal import Primal
 from ..problem import Problem
 from ..relevance import SENSITIVITY_ROWS, Sensitivity, feature_sensitivity, relevance
-from ..tables import TableReader, categorical_columns
+from ..tables import TableReader, categorical_columns, check_types
 from ..weighted_rows import check_weights
 from .cluster import Cluster, connected
 from .objective import DistributedProblem
@@ -143,7 +143,9 @@ class DaskGN(BaseGN):
             raise ValueError(f"device={self.device!r} is not available on dask workers; use 'auto' or 'cpu'.")
 
     def _check_columns(self, X: Any) -> None:
-        """Refuse categories, because their levels are spread over all of the rows."""
+        """Refuse times, and categories, because their levels are spread over all of the rows."""
+        if isinstance(X, da.Array):  # What is no collection is refused with y and the weights.
+            check_types(X._meta)
         chosen = categorical_columns(X._meta, self.categorical_features) if is_frame(X) else []
         if chosen or not (self.categorical_features is None or isinstance(self.categorical_features, str)):
             names = [X.columns[j] for j in chosen] or self.categorical_features
@@ -205,9 +207,11 @@ class DaskGN(BaseGN):
         check_is_fitted(self)
         local = self.to_local()
         if is_frame(X):
+            check_types(X._meta)
             validate_data(self, X._meta, skip_check_array=True, reset=False)
             blocks, columns = X.to_dask_array(), len(X.columns)
         elif isinstance(X, da.Array) and X.ndim == 2:
+            check_types(X._meta)
             blocks, columns = X, X.shape[1]
         else:
             raise TypeError(

@@ -17,6 +17,7 @@ from dask.utils import is_dataframe_like, is_index_like, is_series_like
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_array
 
+from ..cells import check_finite, names_of
 from ..inputs import transform_inputs
 from ..preprocessing import Scaler
 from ..rows import Raw
@@ -137,7 +138,11 @@ def assemble(blocks: Blocks, is_classifier: bool) -> Raw:
 
 
 def _check(X: Any, y: Any, weight: Any = None, *, is_classifier: bool) -> Raw:
-    X = check_array(X, dtype=[np.float64, np.float32], ensure_min_samples=0, input_name="X")
+    options: dict[str, Any] = {"dtype": [np.float64, np.float32], "ensure_min_samples": 0, "input_name": "X"}
+    numbers = check_array(X, ensure_all_finite=False, **options)
+    names = names_of(X) if hasattr(X, "columns") else [f"x{j}" for j in range(numbers.shape[1])]
+    check_finite(numbers, np.array(names, dtype=object), " of its partition")
+    X = check_array(numbers, **options)
     numeric = None if is_classifier else "numeric"
     y = check_array(y, dtype=numeric, ensure_2d=False, ensure_min_samples=0, input_name="y")
     weight = np.ones(len(X)) if weight is None else weight
