@@ -19,6 +19,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import column_or_1d
 
 from . import losses, robust_losses
+from .cells import cells_of
 from .losses import LogLoss, Loss, SoftmaxLoss
 from .mixture import epistemic_variance, mixture_log_probability, predictive_mean, predictive_variance
 from .posterior import Posterior
@@ -286,7 +287,7 @@ class ClassificationTarget(Target):
         check_classification_targets(y)
         if type_of_target(y, input_name="y") == "multilabel-indicator":
             return cls(np.arange(y.shape[1]), True).under(class_weight)
-        known = np.unique(column_or_1d(y, warn=True)) if classes is None else unique_labels(classes)
+        known = np.unique(column_or_1d(y, warn=True)) if classes is None else _checked_classes(classes)
         return cls(known, False).under(class_weight)
 
     @classmethod
@@ -309,7 +310,7 @@ class ClassificationTarget(Target):
 
     def check_classes(self, classes: Any) -> None:
         """Refuse ``classes`` of a later block of a stream if they are others than before; None is none."""
-        if classes is not None and not np.array_equal(self.classes, unique_labels(classes)):
+        if classes is not None and not np.array_equal(self.classes, _checked_classes(classes)):
             raise ValueError(
                 f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {self.classes!r}"
             )
@@ -420,3 +421,14 @@ class ClassificationTarget(Target):
             return mixture_log_probability(log_softmax(outputs, axis=2), weights), None
         positive, negative = (mixture_log_probability(log_expit(f), weights) for f in (outputs, -outputs))
         return positive, negative
+
+
+def _checked_classes(classes: Any) -> np.ndarray:
+    """Return the sorted ``classes`` of a stream; refuse what can be no label of a row."""
+    for position, cell in enumerate(cells_of(np.ravel(np.asarray(classes, dtype=object)))):
+        if cell is None or (isinstance(cell, (float, np.floating)) and np.isinf(cell)):
+            found = "a missing value" if cell is None else f"{cell:g}"
+            raise ValueError(
+                f"classes has {found} at position {position}, which is no label that y may have: leave it out."
+            )
+    return unique_labels(classes)

@@ -517,3 +517,23 @@ def test_bad_blocks_are_refused_and_leave_what_was_learned():
     regressor = GNRegressor(**PLAIN).partial_fit(X, X[:, 0])
     with pytest.raises(ValueError, match="column"):
         regressor.partial_fit(X, X[:, :2])
+
+
+@pytest.mark.parametrize(
+    ("classes", "what"),
+    [
+        ([0, 1, np.nan], "a missing value at position 2"),
+        (np.array([np.nan, 0, 1]), "a missing value at position 0"),
+        ([0, None], "a missing value at position 1"),
+        (["a", np.nan], "a missing value at position 1"),
+        (np.array(["NaT", "2020"], dtype="datetime64[D]"), "a missing value at position 0"),
+        ([0, 1, -np.inf], "-inf at position 2"),
+    ],
+)
+def test_classes_that_no_row_may_have_are_refused_by_their_position(classes, what):
+    X, y = classification(n=20, n_classes=2)
+    model = GNClassifier(**PLAIN)
+    for _ in range(2):  # As the first block, and as a later one.
+        with pytest.raises(ValueError, match=f"^classes has {what}, which is no label"):
+            model.partial_fit(X, y, classes=classes)
+        model.partial_fit(X, y, classes=[0, 1])
