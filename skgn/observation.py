@@ -38,6 +38,9 @@ _STEP, _LEFT_OUT = 0.4, 1e-9
 #: Poisson distributions with a larger mean are normal ones to six digits; generators do not draw from the largest.
 _LARGE_MEAN = 1e12
 
+#: Logarithm of a mean up to which the mean and its reciprocal are floats.
+_LARGEST_LOGARITHM = 700.0
+
 
 class Moments(NamedTuple):
     """Where a distribution on the line is, and the square of how wide it is: arrays (n, k)."""
@@ -162,23 +165,34 @@ class CountObservation(Observation):
 
     def off_line(self, z: np.ndarray) -> np.ndarray:
         # A root may be above a whole number by its rounding error.
-        return np.maximum(np.ceil(np.expm1(z) * (1 - 1e-9) - 1e-9), 0.0) + 0.0
+        with np.errstate(over="ignore"):
+            return np.maximum(np.ceil(np.expm1(z) * (1 - 1e-9) - 1e-9), 0.0) + 0.0
 
     def within(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        ends = self.off_line(low), np.floor(np.expm1(high) * (1 + 1e-9) + 1e-9)
+        with np.errstate(over="ignore"):
+            ends = self.off_line(low), np.floor(np.expm1(high) * (1 + 1e-9) + 1e-9)
         # Between two neighbours there is none: these are taken.
         return np.sort(np.maximum(np.stack(ends), 0.0), axis=0)
 
     def moments(self, f: np.ndarray, v: np.ndarray, s2: np.ndarray) -> Moments:
-        mean = np.exp(f)
+        mean = np.exp(np.clip(f, -_LARGEST_LOGARITHM, _LARGEST_LOGARITHM))
         # Derivative of log(1 + c) at the mean, which is at most 1 / mean.
         slope = 1 / (1 + mean)
-        return Moments(np.log1p(mean), slope * mean * slope + v * (slope * mean) ** 2)
+        location = np.where(f > _LARGEST_LOGARITHM, f, np.log1p(mean))
+        return Moments(location, slope * mean * slope + v * (slope * mean) ** 2)
 
     def cdf(self, z: np.ndarray, f: np.ndarray, v: np.ndarray, s2: np.ndarray) -> np.ndarray:
-        return 1 - _log_gamma_cdf(f, np.exp(z), v)
+        within = np.minimum(z, _LARGEST_LOGARITHM)
+        p = 1 - _log_gamma_cdf(f, np.exp(within), v)
+        # The logarithm of a gamma variable of large shape is normal.
+        return np.where(z > within, ndtr((z - f) / np.sqrt(v + np.exp(-within))), p)
 
     def sample(self, f: np.ndarray, s2: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
-        mean = np.exp(f)
+        with np.errstate(over="ignore"):
+            mean = np.exp(f)
         counts = rng.poisson(np.minimum(mean, _LARGE_MEAN)).astype(np.float64)
-        return np.where(mean <= _LARGE_MEAN, counts, np.rint(mean + np.sqrt(mean) * rng.standard_normal(mean.shape)))
+        return np.where(
+            mean <= _LARGE_MEAN,
+            counts,
+            np.rint(mean * (1 + rng.standard_normal(mean.shape) / np.sqrt(np.maximum(mean, 1)))),
+        )

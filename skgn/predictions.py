@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, Literal, overload
@@ -19,6 +20,7 @@ from .noise import InputNoise
 from .posterior import Posterior, outputs_of_draws
 from .predictive import Predictive
 from .targets import RegressionTarget
+from .unfamiliar import outside
 
 __all__ = ["Predictions", "checked_levels", "input_noise", "interval_levels", "observed_probabilities", "posteriors"]
 
@@ -102,6 +104,9 @@ class Predictions(RegressorMixin, BaseGN):
         UnfamiliarDataWarning
             If rows are far beyond those of training, or levels of a category do not match (docs/guide/tables.md). For
             rows far away the standard deviation is larger, up to where the scaling of the inputs ends.
+        UserWarning
+            If numbers are infinite, as a mean beyond the floats is with the losses "poisson" and "gamma", or a standard
+            deviation whose square is.
         """
         if return_std and return_cov:
             raise RuntimeError("At most one of return_std or return_cov can be requested.")
@@ -109,14 +114,14 @@ class Predictions(RegressorMixin, BaseGN):
         asked = "return_std=True" if return_std else "return_cov=True"
         known = posteriors(self, asked) if return_std or return_cov else []
         outputs, weights = self._outputs(scaled)
-        y_mean = in_dtype(self._target.mean(outputs, weights), dtype)
+        y_mean = self._target.mean(outputs, weights)
         if not known:
-            return y_mean
+            return _finished(dtype, y_mean)[0]
         noise = [posterior.noise_variance for posterior in known]
         if return_cov:
-            return _Pair((y_mean, in_dtype(_covariance(self, scaled, outputs, known, noise, weights), dtype)))
+            return _Pair(_finished(dtype, y_mean, _covariance(self, scaled, outputs, known, noise, weights)))
         std = self._target.std(outputs, self._variances(scaled, known), noise, weights) * self._stretch_of_y(scaled)
-        return _Pair((y_mean, in_dtype(std, dtype)))
+        return _Pair(_finished(dtype, y_mean, std))
 
     def predict_quantiles(self, X: Any, quantiles: Any) -> np.ndarray:
         """Predict quantiles of new observations.
@@ -152,7 +157,7 @@ class Predictions(RegressorMixin, BaseGN):
         else:
             predictive = self._predictive(scaled, "predict_quantiles")
             values = self._target.in_units_of_y(predictive.quantiles(levels))
-        return in_dtype(values, dtype)
+        return _finished(dtype, values)[0]
 
     def predict_interval(self, X: Any, coverage: float = 0.9, calibrate: bool = False) -> np.ndarray:
         """Predict central intervals of new observations.
@@ -208,7 +213,7 @@ class Predictions(RegressorMixin, BaseGN):
         predictive = self._predictive(scaled, "calibrate=True")
         location, spread2 = predictive.moments()
         ends = location + np.sqrt(spread2) * np.stack([low, high])[:, None]
-        return in_dtype(self._target.in_units_of_y(predictive.observation.within(*ends)), dtype)
+        return _finished(dtype, self._target.in_units_of_y(predictive.observation.within(*ends)))[0]
 
     def sample_y(self, X: Any, n_samples: int = 1, random_state: int | np.random.RandomState | None = 0) -> np.ndarray:
         """Draw new observations.
@@ -247,7 +252,7 @@ class Predictions(RegressorMixin, BaseGN):
             apart = stretch[..., None] * outputs_of_draws(member.network, member.weights, draws, scaled[member.scaling])
             f = predictive.outputs[number] + np.moveaxis(apart, 2, 0)
             Z[samples] = predictive.observation.sample(f, predictive.squared_scales[number], rng)
-        return in_dtype(np.moveaxis(self._target.in_units_of_y(Z), 1, -1), dtype)
+        return _finished(dtype, np.moveaxis(self._target.in_units_of_y(Z), 1, -1))[0]
 
     def epistemic_std(self, X: Any) -> np.ndarray:
         """Standard deviation of the predicted mean: the part of the uncertainty that more data would take away.
@@ -273,7 +278,7 @@ class Predictions(RegressorMixin, BaseGN):
         known = posteriors(self, "epistemic_std", of_mean=False)
         outputs, weights = self._outputs(scaled)
         std = self._target.epistemic_std(outputs, self._variances(scaled, known), weights) * self._stretch_of_y(scaled)
-        return in_dtype(std, dtype)
+        return _finished(dtype, std)[0]
 
     @property
     def predicts_several_quantiles(self) -> bool:
@@ -317,6 +322,20 @@ class Predictions(RegressorMixin, BaseGN):
         return predicted[:, None] if self._target.levels is None else predicted[:, at]
 
 
+def _finished(dtype: np.dtype, *values: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Convert predictions to a float type, and warn once if some of them are beyond the floats, and so infinite."""
+    infinite = sum(int(np.isinf(each).sum()) for each in values)
+    if infinite:
+        warnings.warn(
+            f"{infinite} of {sum(each.size for each in values)} predicted numbers are infinite, as they, or their "
+            f"squares, are beyond the largest float ({np.finfo(float).max:.2g}): compare X with the training data, and "
+            "the fit with diagnose.",
+            UserWarning,
+            stacklevel=outside(),
+        )
+    return tuple(in_dtype(each, dtype) for each in values)
+
+
 def _covariance(
     regressor: Predictions,
     scaled: dict[str, np.ndarray],
@@ -342,10 +361,13 @@ def _covariance(
         posterior.covariance(member.network, member.weights, scaled[member.scaling], device)
         for member, posterior in zip(members, known, strict=True)
     ]
-    covariance = epistemic_covariance(scaler, outputs, covariances, weights)
-    of_noise = [scaler.variance_of(scaler.mean_of(f), 0.0, each) for f, each in zip(outputs, noise, strict=True)]
+    with np.errstate(over="ignore", invalid="ignore"):  # What is beyond the floats is infinite.
+        covariance = epistemic_covariance(scaler, outputs, covariances, weights)
+        of_noise = [scaler.variance_of(scaler.mean_of(f), 0.0, each) for f, each in zip(outputs, noise, strict=True)]
     diagonal = np.arange(n)
-    covariance[:, diagonal, diagonal] += np.broadcast_to(mixture_mean(of_noise, weights), (n, k)).T
+    covariance[np.isnan(covariance)] = np.inf  # Differences of infinite means are nan.
+    of_mixture = mixture_mean(of_noise, weights)
+    covariance[:, diagonal, diagonal] += np.broadcast_to(np.where(np.isnan(of_mixture), np.inf, of_mixture), (n, k)).T
     unit = scaler.rescale(np.ones(k)) ** 2
     covariance = np.moveaxis(covariance, 0, -1) * unit
     stretch = regressor._stretch(scaled)

@@ -222,7 +222,8 @@ class RegressionTarget(Target):
         Several quantiles are (n, q) or (n, q, n_columns). Sorted, they never cross, and are closer to the true ones
         (Chernozhukov, Fernandez-Val and Galichon, Quantile and probability curves without crossing, Econometrica 2010).
         """
-        mean = self.in_shape_of_y(predictive_mean(self.scaler, outputs, weights))
+        with _unlimited():
+            mean = self.in_shape_of_y(predictive_mean(self.scaler, outputs, weights))
         return mean if self.levels is None else np.sort(mean, axis=1)
 
     def std(
@@ -236,19 +237,25 @@ class RegressionTarget(Target):
 
         Each member has outputs and their variances (n, k), and the variance of its noise (k,).
         """
-        std = np.sqrt(predictive_variance(self.scaler, outputs, variances, noise, weights))
-        return self.in_shape_of_y(self.scaler.rescale(std))
+        with _unlimited():
+            return self._deviation(predictive_variance(self.scaler, outputs, variances, noise, weights))
 
     def epistemic_std(
         self, outputs: Iterable[np.ndarray], variances: Iterable[np.ndarray], weights: np.ndarray
     ) -> np.ndarray:
         """Standard deviation of the predicted mean in the shape of y, for outputs (n, k) and their variances."""
-        std = np.sqrt(epistemic_variance(self.scaler, outputs, variances, weights))
+        with _unlimited():
+            return self._deviation(epistemic_variance(self.scaler, outputs, variances, weights))
+
+    def _deviation(self, variance: np.ndarray) -> np.ndarray:
+        # Differences of infinite means are nan.
+        std = np.sqrt(np.where(np.isnan(variance), np.inf, variance))
         return self.in_shape_of_y(self.scaler.rescale(std))
 
     def in_units_of_y(self, Z: np.ndarray) -> np.ndarray:
         """Several targets (q, n, k) of the network for each row as values of y, (n, q) or (n, q, k)."""
-        values = np.moveaxis(self.scaler.targets_of(Z), 0, 1)
+        with _unlimited():
+            values = np.moveaxis(self.scaler.targets_of(Z), 0, 1)
         return values[..., 0] if self.ndim == 1 else values
 
     def positions(self, levels: np.ndarray) -> list[int]:
@@ -421,6 +428,11 @@ class ClassificationTarget(Target):
             return mixture_log_probability(log_softmax(outputs, axis=2), weights), None
         positive, negative = (mixture_log_probability(log_expit(f), weights) for f in (outputs, -outputs))
         return positive, negative
+
+
+def _unlimited() -> np.errstate:
+    """Context for predictions that may be beyond the floats, as exponentials of outputs are; these are infinite."""
+    return np.errstate(over="ignore", invalid="ignore")
 
 
 def _checked_classes(classes: Any) -> np.ndarray:

@@ -213,3 +213,37 @@ def test_a_matrix_that_is_not_finite_has_no_spectrum():
             return torch.full((2, 2), torch.inf, dtype=torch.float64)
 
     assert np.isnan(spectrum(None, Direction(), 1.0)).all()
+
+
+@pytest.mark.parametrize("loss", ["poisson", "gamma"])
+@pytest.mark.parametrize(
+    ("x", "finite", "infinite"),
+    # The mean is exp(x); what squares it is beyond the floats from 1e154, or x = 355, on.
+    [
+        (300.0, ["mean", "std", "quantiles", "interval", "samples", "epistemic"], []),
+        (500.0, ["mean", "quantiles", "interval", "samples"], ["std", "covariance", "epistemic"]),
+        (5000.0, [], ["mean", "std", "covariance", "quantiles", "interval", "samples", "epistemic"]),
+    ],
+)
+def test_predictions_beyond_the_floats_are_infinite_with_one_warning(loss, x, finite, infinite):
+    X = np.linspace(-3, 3, 10)[:, None]
+    model = GNRegressor((), loss=loss, standardize=False, n_estimators=1, random_state=0)
+    model.fit(X, np.round(np.exp(X[:, 0])) + (loss == "gamma"))
+    slope = float(np.log(model.predict([[3.0]]) / model.predict([[2.0]]))[0])
+    predicted = {
+        "mean": lambda X: model.predict(X),
+        "std": lambda X: model.predict(X, return_std=True)[1],
+        "covariance": lambda X: model.predict(X, return_cov=True)[1],
+        "quantiles": lambda X: model.predict_quantiles(X, [0.4, 0.6]),
+        "interval": lambda X: model.predict_interval(X, 0.2),
+        "samples": lambda X: model.sample_y(X, 3),
+        "epistemic": lambda X: model.epistemic_std(X),
+    }
+    rows = np.array([[x / slope], [1.01 * x / slope]])
+    for name in infinite:
+        with pytest.warns(UserWarning, match="predicted numbers are infinite") as caught:
+            values = predicted[name](rows)
+        assert [str(each.filename) for each in caught] == [__file__], name
+        assert np.isposinf(values).all(), (name, values)
+    for name in finite:
+        assert np.isfinite(predicted[name](rows)).all(), name
