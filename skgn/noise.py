@@ -256,6 +256,8 @@ def _predicts_better(noise: InputNoise, fitted: Ensemble, known: _Squares, loss:
     densities = [
         loss.log_density(residual, scale / float(loss.variance_factor)) for scale in (factor, torch.ones_like(factor))
     ]
+    if not weight.any():
+        return False
     gain = (densities[0] - densities[1]).numpy()
     mean, variance = moments(gain[:, None], weight)
     error = np.sqrt(variance / weight.sum())

@@ -38,8 +38,8 @@ _STEP, _LEFT_OUT = 0.4, 1e-9
 #: Poisson distributions with a larger mean are normal ones to six digits; generators do not draw from the largest.
 _LARGE_MEAN = 1e12
 
-#: Logarithm of a mean up to which the mean and its reciprocal are floats.
-_LARGEST_LOGARITHM = 700.0
+#: Logarithms of means: below the least every count is 0, up to the largest the mean and its reciprocal are floats.
+_LEAST_LOGARITHM, _LARGEST_LOGARITHM = -200.0, 700.0
 
 
 class Moments(NamedTuple):
@@ -175,14 +175,14 @@ class CountObservation(Observation):
         return np.sort(np.maximum(np.stack(ends), 0.0), axis=0)
 
     def moments(self, f: np.ndarray, v: np.ndarray, s2: np.ndarray) -> Moments:
-        mean = np.exp(np.clip(f, -_LARGEST_LOGARITHM, _LARGEST_LOGARITHM))
+        mean = np.exp(np.clip(f, _LEAST_LOGARITHM, _LARGEST_LOGARITHM))
         # Derivative of log(1 + c) at the mean, which is at most 1 / mean.
         slope = 1 / (1 + mean)
         location = np.where(f > _LARGEST_LOGARITHM, f, np.log1p(mean))
         return Moments(location, slope * mean * slope + v * (slope * mean) ** 2)
 
     def cdf(self, z: np.ndarray, f: np.ndarray, v: np.ndarray, s2: np.ndarray) -> np.ndarray:
-        within = np.minimum(z, _LARGEST_LOGARITHM)
+        f, within = np.maximum(f, _LEAST_LOGARITHM), np.minimum(z, _LARGEST_LOGARITHM)
         p = 1 - _log_gamma_cdf(f, np.exp(within), v)
         # The logarithm of a gamma variable of large shape is normal.
         return np.where(z > within, ndtr((z - f) / np.sqrt(v + np.exp(-within))), p)

@@ -247,3 +247,16 @@ def test_predictions_beyond_the_floats_are_infinite_with_one_warning(loss, x, fi
         assert np.isposinf(values).all(), (name, values)
     for name in finite:
         assert np.isfinite(predicted[name](rows)).all(), name
+
+
+def test_noise_is_constant_where_no_left_out_row_is_predicted():
+    """Nothing then tells whether noise that depends on the input would be better."""
+    second = np.array([-1.2707151, 2.3256845, -0.3415501, -0.78731567, -0.03190022])
+    x = np.column_stack([np.full(5, 0.2259142), second]).astype(np.float32)
+    y = np.array(
+        [2.0918965955784885, 0.7130036001271264, -0.42764328851843253, -0.19863242873063483, 1.8626485642163308]
+    )
+    model = GNRegressor((3,), alpha=1e6, damping=ProportionalToGradient(1.0), dtype="float32", loss="student_t")
+    model.set_params(max_iter=1, n_estimators=2, tol=0.0, prior_groups="layer", random_state=21)
+    model.fit(x, y, [1, 2, 0, 0, 1])
+    assert np.isfinite(model.predict(x)).all()

@@ -123,3 +123,19 @@ def test_roots_of_any_increasing_functions():
         np.testing.assert_allclose(increasing_roots(function, np.zeros(5)), roots, rtol=1e-7, atol=2e-3)
     with pytest.raises(RuntimeError, match="does not change its sign"):
         increasing_roots(lambda x, i: np.full(len(x), np.nan), np.zeros(2))
+
+
+@pytest.mark.parametrize("variance", [1e-4, 1e-2, 1.0])
+@pytest.mark.parametrize("location", [-5000.0, -800.0, -300.0, 690.0, 699.5, 705.0, 5000.0])
+def test_quantiles_of_counts_at_the_ends_of_the_floats_are_those_of_their_mean(location, variance):
+    """The noise of such counts is nothing beside the uncertainty of the mean, or every count is 0."""
+    levels = np.array([0.05, 0.5, 0.95])
+    predictive = Predictive(
+        CountObservation(), [np.full((1, 1), location)], [np.full((1, 1), variance)], [np.ones(1)], np.ones(1)
+    )
+    with np.errstate(over="ignore"):
+        expected = np.exp(location + np.sqrt(variance) * stats.norm.ppf(levels))
+    expected[expected < 1e-3] = 0
+    np.testing.assert_allclose(predictive.quantiles(levels).ravel(), expected, rtol=1e-5)
+    location2, spread2 = predictive.moments()
+    assert np.isfinite(location2).all() and (spread2 > 0).all()
