@@ -31,8 +31,9 @@ COMPARED_AFTER = 16
 _SAMPLE_ROWS, _ROWS_PER_WEIGHT, _WORTHWHILE = 500, 8, 2
 
 #: An iteration takes as long as so many products of matrices with the multiply-adds of its direction; and a left-out
-#: prediction as so many with those of its solution. Measured at 2,000 and 50,000 rows.
-_PRODUCTS_PER_ITERATION, _PRODUCTS_PER_SOLUTION = 10, 2
+#: prediction as so many with those of its solution. Measured: 2 to 4 where classes are many, 14 for a single output,
+#: which the first iterations tell.
+_PRODUCTS_PER_ITERATION, _PRODUCTS_PER_SOLUTION = 4, 1
 
 #: A fit with little time is made smaller until each member can have so many iterations, on so many rows at the least;
 #: members are given up where there are no longer so many rows.
