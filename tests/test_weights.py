@@ -179,7 +179,7 @@ def test_nothing_is_computed_for_a_weight_of_0(monkeypatch):
         asked.append(member)
         return member_outputs(member, *args)
 
-    monkeypatch.setattr("skgn.estimator.member_outputs", outputs)
+    monkeypatch.setattr("skgn.ensemble.member_outputs", outputs)
     model = weighted("normal", [0.5, 0.0, 0.5])
     model.predict(NEW)
     assert [id(member) for member in asked] == [id(model.estimators_[i]) for i in (0, 2)]
