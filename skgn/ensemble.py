@@ -36,8 +36,7 @@ class Member:
     """One trained network as NumPy arrays and plain values.
 
     ``scaling`` names the scaling of its inputs. ``total_weight`` is the number of samples that it was trained on.
-    ``precision`` is the prior's addition to the
-    diagonal of G, one vector (inputs + 1,) for each layer.
+    ``precision`` is the prior's addition to the diagonal of G, one vector (inputs + 1,) for each layer.
     """
 
     network: Network
