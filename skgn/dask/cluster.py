@@ -88,7 +88,10 @@ _LOST = (
 
 @contextlib.contextmanager
 def connected(client: Client) -> Iterator[None]:
-    """Explain what goes wrong in the block where the client has no scheduler."""
+    """Explain what goes wrong in the block where the client has no scheduler.
+
+    dask then raises errors of many types, even AttributeError. All others go on as they are.
+    """
     try:
         yield
     except (ValueError, TypeError):
