@@ -203,6 +203,9 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--max-n", type=int, default=2000, help="largest number of rows of a set")
     arguments = parser.parse_args()
+    unknown = [model for model in arguments.models.split(";") if model not in MODELS]
+    if unknown:
+        parser.error(f"--models has {', '.join(unknown)}; {', '.join(MODELS)} are there.")
     paths = [path for folder in arguments.data for path in sorted(folder.glob("*.npz"))]
     chosen = arguments.names.split(",") if arguments.names else [path.stem for path in paths]
     if not arguments.out.exists():
