@@ -23,7 +23,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from .leave_one_out import LeftOut, predicted_rows
 from .losses import Loss
@@ -71,7 +70,7 @@ def left_out_residuals(
     loss: Loss,
     left_out: Sequence[LeftOut | None],
     allowances: Sequence[float],
-    squared_scales: Sequence[Tensor | None],
+    squared_scales: Sequence[np.ndarray | None],
     weights: np.ndarray,
 ) -> Residuals | None:
     """Residuals of a mixture of members; None if one that counts has none, or the loss describes no observations.
@@ -80,8 +79,8 @@ def left_out_residuals(
     ----------
     objective, loss, left_out, allowances
         As :func:`~skgn.stacking.stacking_weights` takes them.
-    squared_scales : sequence of Tensor (k,) or None
-        Of the noise of each member.
+    squared_scales : sequence of ndarray (k,) or None
+        Of the noise of each member, as it counts in the mixture.
     weights : ndarray of shape (n_members,)
         Of the members in the mixture.
     """
@@ -108,7 +107,7 @@ def _residuals(
     loss: Loss,
     observation: Observation,
     allowances: Sequence[float],
-    squared_scales: Sequence[Tensor | None],
+    squared_scales: Sequence[np.ndarray | None],
     weights: np.ndarray,
 ) -> Residuals:
     if loss.has_scale:
@@ -117,7 +116,7 @@ def _residuals(
         f, Y, weight = (each.cpu().numpy() for each in predicted_rows(objective, left_out))
     predicted = torch.isfinite(torch.stack([each.outputs for each in left_out])).all(2).all(0)
     variances = [each.covariance[predicted].diagonal(dim1=1, dim2=2).clamp(min=0).cpu().numpy() for each in left_out]
-    scales = [np.zeros(Y.shape[1]) if scale is None else scale.cpu().numpy() for scale in squared_scales]
+    scales = [np.zeros(Y.shape[1]) if scale is None else scale for scale in squared_scales]
     outputs = [loss.of_observation(member) for member in f]
     location, spread2 = Predictive(observation, outputs, variances, scales, weights).moments()
     return Residuals((observation.on_line(Y) - location) / np.sqrt(spread2), weight)

@@ -88,10 +88,15 @@ class Ensemble(NamedTuple):
     left_out: LeftOutSamples | None = None
 
 
-def make_member(state: State, linearisation: Linearisation, start: Start) -> Member:
-    """Make a member of a state of a training and the linearisation there."""
+def make_member(
+    state: State, linearisation: Linearisation, start: Start, noise_share: np.ndarray | float = 1.0
+) -> Member:
+    """Make a member of a state of a training and the linearisation there; a part of its noise counts in a mixture."""
     state = state.concluded(linearisation.direction)
-    return _member(state, start, laplace(state, linearisation), linearisation.solver)
+    posterior = laplace(state, linearisation)
+    if posterior is not None:
+        posterior = replace(posterior, noise_share=noise_share)
+    return _member(state, start, posterior, linearisation.solver)
 
 
 def untrained(problem: Problem, start: Start, reason: Status) -> Ensemble:

@@ -21,6 +21,7 @@ __all__ = [
     "mixture_log_probability",
     "mixture_mean",
     "mutual_information",
+    "noise_share",
     "predictive_mean",
     "predictive_variance",
     "voters",
@@ -63,6 +64,17 @@ def predictive_variance(
     mean = mixture_mean(means, weights)
     variances = map(scaler.variance_of, means, output_variances, noise)
     return mixture_mean([variance + (m - mean) ** 2 for m, variance in zip(means, variances, strict=True)], weights)
+
+
+def noise_share(noise: np.ndarray, apart: np.ndarray) -> np.ndarray:
+    """Part (k,) of the members' noise variance (k,) that is left in their mixture.
+
+    ``apart`` (k,) is the mean squared distance of the members from their mean. A member's residuals, from which its
+    noise is estimated, are larger than those of the mean: by ``apart`` on average (Krogh and Vedelsby, Neural network
+    ensembles, cross validation, and active learning, NIPS 1994). :func:`predictive_variance` counts the same distance
+    once more. So twice of it leaves the noise, to first order.
+    """
+    return noise / (noise + 2 * apart)
 
 
 def epistemic_variance(

@@ -67,7 +67,7 @@ class Posterior:
 
     ``factor`` is the lower Cholesky factor of the system of the primal or dual; ``inputs`` (n, d + 1) and ``roots``
     (n, k, c) are those of the training data for the dual, else None. ``noise_variance`` (k,) is in units of the
-    network's outputs.
+    network's outputs, and ``noise_share`` the part of it that counts in a mixture of members.
     """
 
     factor: np.ndarray
@@ -76,6 +76,12 @@ class Posterior:
     noise_variance: np.ndarray
     inputs: np.ndarray | None = None
     roots: np.ndarray | None = None
+    noise_share: np.ndarray | float = 1.0
+
+    @property
+    def noise_in_mixture(self) -> np.ndarray:
+        """Variance (k,) of the noise around the outputs, where the spread of the members counts beside it."""
+        return self.noise_variance * self.noise_share
 
     def variance(self, network: Network, weights: np.ndarray, X: np.ndarray, device: torch.device) -> np.ndarray:
         """Variance of the outputs at scaled inputs X (n, d), noise not included: shape (n, k)."""

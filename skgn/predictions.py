@@ -117,7 +117,7 @@ class Predictions(RegressorMixin, BaseGN):
         y_mean = self._target.mean(outputs, weights)
         if not known:
             return _finished(dtype, y_mean)[0]
-        noise = [posterior.noise_variance for posterior in known]
+        noise = [posterior.noise_in_mixture for posterior in known]
         if return_cov:
             return _Pair(_finished(dtype, y_mean, _covariance(self, scaled, outputs, known, noise, weights)))
         std = self._target.std(outputs, self._variances(scaled, known), noise, weights) * self._stretch_of_y(scaled)

@@ -20,12 +20,13 @@ from .full_step import FullStep
 from .leave_one_out import LeftOut, allowance, leave_one_out, log_likelihood, predictive_score, temperature
 from .limits import Limits
 from .losses import Loss
+from .mixture import mixture_mean, noise_share, voters
 from .objective import Objective
 from .plan import COMPARED_AFTER, Cost, Plan
 from .problem import Problem
 from .screening import useful_columns
 from .skill import left_out_skill
-from .stacking import FAILED, left_out_losses, stacking_weights
+from .stacking import FAILED, left_out_losses, left_out_spread, stacking_weights
 from .state import State
 from .status import Status
 from .training import Training, Watch
@@ -213,11 +214,23 @@ class Search:
             T = self._temperature(candidates, weights) if self._tempered else 1.0
             objective, loss, left_out, allowances = self._left_out(candidates)
             skill = left_out_skill(objective, loss, left_out, allowances, weights, T)
-            scales = [candidate.state.estimates.squared_scale for candidate in candidates]
+            share = self._noise_share(candidates, weights)
+            estimated = [candidate.state.estimates.squared_scale for candidate in candidates]
+            scales = [None if scale is None else share * scale.cpu().numpy() for scale in estimated]
             residuals = left_out_residuals(objective, loss, left_out, allowances, scales, weights)
-            members = [_member(candidate) for candidate in candidates]
+            members = [_member(candidate, share) for candidate in candidates]
         samples = LeftOutSamples(objective, left_out, allowances)
         return Ensemble(members, weights, self._problem.loss, T, skill, residuals=residuals, left_out=samples)
+
+    def _noise_share(self, candidates: list[Candidate], weights: np.ndarray) -> np.ndarray | float:
+        """Part of the noise variances of the members that is left in their mixture."""
+        objective, loss, left_out, _ = self._left_out(candidates)
+        counted, votes = voters([candidate.state.estimates.squared_scale for candidate in candidates], weights)
+        scales = [scale.cpu().numpy() for scale in counted if scale is not None]
+        apart = left_out_spread(objective, left_out, weights)
+        if apart is None or not loss.has_scale or len(scales) < len(counted):
+            return 1.0
+        return noise_share(loss.variance_factor * mixture_mean(scales, votes), apart)
 
     def _left_out(self, candidates: list[Candidate]) -> tuple[Objective, Loss, list[LeftOut | None], list[float]]:
         """Return what candidates predict of left-out samples, and the loss of the best to judge them by."""
@@ -417,9 +430,9 @@ def _shortened(n_candidates: int, n_members: int, n_rows: int, plan: Plan, start
     return f" Time allowed for {', '.join(fewer)}." if fewer else ""
 
 
-def _member(candidate: Candidate) -> Member:
+def _member(candidate: Candidate, noise_share: np.ndarray | float) -> Member:
     training = candidate.training
-    member = make_member(training.state, training.linearisation, candidate.start)
+    member = make_member(training.state, training.linearisation, candidate.start, noise_share)
     # The member has a factor: the system must not stay in memory beside it.
     training.forget()
     return member

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from .leave_one_out import LeftOut, log_mixture, log_probabilities, predicted_rows
 from .losses import Loss
-from .mixture import equal_weights
+from .mixture import equal_weights, voters
 from .objective import Objective
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "corrected_log_probabilities",
     "corrected_outputs",
     "left_out_losses",
+    "left_out_spread",
     "stacking_weights",
 ]
 
@@ -89,6 +90,24 @@ def left_out_losses(
         mean_loss = _mean_loss(objective, loss, left_out, allowances)
         losses[known] = [mean_loss(alone)[0] for alone in np.eye(len(known))]
     return losses
+
+
+def left_out_spread(objective: Objective, left_out: Sequence[LeftOut | None], weights: np.ndarray) -> np.ndarray | None:
+    """Mean squared distance (k,) of the members that count from their mean; None where it is not known."""
+    counted, votes = voters(left_out, weights)
+    known = [each for each in counted if each is not None]
+    if len(known) < len(counted):
+        return None
+    *squares, total = objective.sum(partial(_squared_distances, weights=votes), *known).tolist()
+    return np.array(squares) / total if total > 0 else None
+
+
+def _squared_distances(objective: Objective, *left_out: LeftOut, weights: np.ndarray) -> Tensor:
+    """Summed squared distances of the members from their mean, and the weight of the samples, (k + 1,)."""
+    f, _, sample_weight = predicted_rows(objective, left_out)
+    v = f.new_tensor(weights / weights.sum())
+    squares = torch.tensordot(v, (f - torch.tensordot(v, f, 1)).square(), 1)
+    return torch.cat([squares.T @ sample_weight, sample_weight.sum()[None]])
 
 
 def _mean_loss(

@@ -212,9 +212,9 @@ class RegressionTarget(Target):
         return noise if np.ndim(noise) else float(noise)
 
     def squared_scale(self, posterior: Posterior) -> np.ndarray:
-        """Squared scale of the noise by a member's posterior, in the units of the network."""
-        loss = self.training_loss()
-        return posterior.noise_variance / loss.variance_factor if loss.has_scale else posterior.noise_variance
+        """Squared scale of the noise by a member's posterior in a mixture, in the units of the network."""
+        loss, variance = self.training_loss(), posterior.noise_in_mixture
+        return variance / loss.variance_factor if loss.has_scale else variance
 
     def mean(self, outputs: Iterable[np.ndarray], weights: np.ndarray) -> np.ndarray:
         """Predicted mean in the shape of y, for outputs (n, k) of each member.

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, make_classification
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, make_classification, make_friedman1
 from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold, cross_validate
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
@@ -112,6 +112,20 @@ def test_a_linear_model_is_exact_without_noise(relations, name):
     model = GNRegressor((), random_state=SEED)
     exact = 0.99 if name == "linear lognormal" else 0.9999
     assert relations["measure"](model, relations["CASES"][name], SEED)["score"] > exact
+
+
+def test_the_standard_deviation_is_as_large_as_the_errors():
+    # Members differ from their mean, and each has estimated its noise from its own residuals.
+    ratios, estimated = [], []
+    for seed in range(3):
+        X, y = make_friedman1(300, 8, noise=1.0, random_state=seed)
+        X_new, y_new = make_friedman1(4000, 8, noise=1.0, random_state=100 + seed)
+        model = GNRegressor(random_state=0).fit(X, y)
+        mean, std = model.predict(X_new, return_std=True)
+        ratios.append(np.sqrt(np.mean((y_new - mean) ** 2) / np.mean(std**2)))
+        estimated.append(model.noise_std_)
+    assert 0.93 < np.mean(ratios) < 1.05
+    np.testing.assert_allclose(np.mean(estimated), 1.0, atol=0.1)
 
 
 def test_few_rows_of_many_columns_are_classified_as_well_as_by_a_support_vector_machine():

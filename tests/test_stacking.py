@@ -14,7 +14,7 @@ from skgn import GNClassifier, GNRegressor
 from skgn.leave_one_out import LeftOut
 from skgn.losses import LogLoss, PoissonLoss, SoftmaxLoss, SquaredError
 from skgn.robust_losses import StudentTLoss
-from skgn.stacking import stacking_weights
+from skgn.stacking import left_out_spread, stacking_weights
 
 N = 80
 
@@ -79,11 +79,19 @@ def draw(case, n_members, seed=0, noise=(1.0, 0.8, 0.9)):
     return Y, np.stack([(z + e)[:, : Y.shape[1]] for e in errors]), random.randint(1, 4, N).astype(float)
 
 
-def weights_of(loss, Y, left_out, weight, allowances=None):
+def objective_of(Y, weight):
     objective = SimpleNamespace(Y=tensor(Y), sample_weight=tensor(weight), total_weight=weight.sum())
     objective.sum = lambda function, *args: function(objective, *args)
-    left_out = [None if f is None else LeftOut(tensor(f), None) for f in left_out]
-    return stacking_weights(objective, loss, left_out, allowances or [0.0] * len(left_out))
+    return objective
+
+
+def left_out_of(outputs):
+    return [None if f is None else LeftOut(tensor(f), None) for f in outputs]
+
+
+def weights_of(loss, Y, left_out, weight, allowances=None):
+    allowances = allowances or [0.0] * len(left_out)
+    return stacking_weights(objective_of(Y, weight), loss, left_out_of(left_out), allowances)
 
 
 def criterion(case, Y, f, weight, allowances):
@@ -120,6 +128,18 @@ def test_weights_are_those_of_a_search_over_a_grid(case, n_members, allowances):
     assert at(found) <= min(values) + 1e-7
     # The members do differ.
     assert abs(found - 1 / n_members).max() > 0.01
+
+
+def test_spread_is_the_weighted_variance_of_the_members_that_count():
+    Y, f, weight = draw("two outputs", 3)
+    f[1, 4] = np.nan  # A sample that this member cannot predict without it.
+    v, rest = np.array([0.3, 0.7, 0.0]), np.arange(N) != 4
+    of_samples = np.cov(f[:2, rest].reshape(2, -1).T, aweights=v[:2], ddof=0).diagonal().reshape(-1, 2)
+    expected = np.average(of_samples, axis=0, weights=weight[rest])
+    objective = objective_of(Y, weight)
+    np.testing.assert_allclose(left_out_spread(objective, left_out_of(f), v), expected)
+    np.testing.assert_allclose(left_out_spread(objective, left_out_of([*f[:2], None]), v), expected)
+    assert left_out_spread(objective, left_out_of([f[0], None, f[2]]), v) is None
 
 
 @pytest.mark.parametrize("case", CASES)

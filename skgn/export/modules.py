@@ -73,7 +73,7 @@ class _Posterior(nn.Module):
     def __init__(self, posterior: Posterior, member: Member) -> None:
         super().__init__()
         self.register_buffer("scale", torch.tensor(posterior.scale, dtype=torch.float64))
-        self.register_buffer("noise", torch.tensor(posterior.noise_variance))
+        self.register_buffer("noise", torch.tensor(posterior.noise_in_mixture))
         L = torch.tensor(posterior.factor)
         # Inverted once, as ONNX cannot solve triangular systems.
         inverse = torch.linalg.solve_triangular(L, torch.eye(len(L), dtype=L.dtype), upper=False)
