@@ -144,7 +144,9 @@ class Remembered(ABC, Generic[_Batch]):
         """Set up the system of a batch; the first one also stands for those before it."""
         self._jacobian, self._S = jacobian, total_weight
         self._batch = self._solver(jacobian, total_weight)
-        self._curvature = self._curvature_of_batch()
+        curvature = self._curvature_of_batch()
+        # What is beyond the floats would stay in the mean for ever.
+        self._curvature = curvature if bool(torch.isfinite(curvature).all()) else torch.zeros_like(curvature)
         if self.mean is None:
             self.mean = self._curvature.clone()
 

@@ -118,6 +118,11 @@ class Loss(ABC):
         if (cls.support == "y >= 0" and lowest < 0) or (cls.support == "y > 0" and lowest <= 0):
             raise ValueError(f"loss={cls.name!r} needs {cls.support}, got a minimum of {lowest:g}.")
 
+    @staticmethod
+    def sizes(Y: np.ndarray) -> np.ndarray:
+        """Sizes of the network's targets (n, k) that the loss or its derivatives square."""
+        return np.abs(Y)
+
     @abstractmethod
     def value(self, f: Tensor, y: Tensor) -> Tensor:
         """Loss of each sample, shape (n,)."""
@@ -277,6 +282,11 @@ class GammaLoss(_Relative):
     name = distribution = label = "gamma"
     support, target_kind = "y > 0", "logarithms"
     fit_scaler: ClassVar[FitScaler] = staticmethod(log_scaler)
+
+    @staticmethod
+    def sizes(Y: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            return np.exp(Y)
 
     def value(self, f: Tensor, y: Tensor) -> Tensor:
         return self._weigh(_half_deviance(f - y)).sum(1)

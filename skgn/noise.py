@@ -64,8 +64,8 @@ _LEVEL = Level(0.5)
 #: so often, and where the skill on left-out samples is above so many standard errors.
 _SIGNIFICANT, _STANDARD_ERRORS = 0.01, 2.0
 
-#: Squared residuals below this part of their mean tell nothing more: their logarithm has no end.
-_SMALLEST = 1e-6
+#: Squared residuals below and above these parts of their mean tell nothing more: logarithms have no end.
+_SMALLEST, _LARGEST = 1e-6, 1e12
 
 #: Factors of new rows stay between these quantiles of those of the training rows.
 _BOUNDS = 0.02, 0.98
@@ -133,7 +133,7 @@ def fit_input_noise(
         problem,
         loss=GammaLoss(),
         scaled={name: np.ascontiguousarray(columns[: len(known.rows)][known.rows])},
-        Y=np.log(np.maximum(known.squares, _SMALLEST)),
+        Y=np.log(np.clip(known.squares, _SMALLEST, _LARGEST)),
         sample_weight=known.weight,
         validation=None,
         rule=as_rule("adaptive"),

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import gammainc, gammaincinv, ndtr, polygamma
+from scipy.special import gammainc, gammaincinv, gammaln, ndtr, polygamma
 from scipy.stats import chi2
 
 __all__ = [
@@ -40,6 +40,9 @@ _LARGE_MEAN = 1e12
 
 #: Logarithms of means: below the least every count is 0, up to the largest the mean and its reciprocal are floats.
 _LEAST_LOGARITHM, _LARGEST_LOGARITHM = -200.0, 700.0
+
+#: Logarithms of gamma variables below which their distribution function is its leading term; exponentials underflow.
+_LEADING_TERM = -700.0
 
 
 class Moments(NamedTuple):
@@ -123,18 +126,30 @@ class StudentTObservation(Observation):
         return f + np.sqrt(s2) * rng.standard_t(self._nu, f.shape)
 
 
+def _log_gamma_probability(y: np.ndarray, a: np.ndarray) -> np.ndarray:
+    """Probability that the logarithm of a gamma variable of shape a is at most y."""
+    leading = np.exp(a * np.minimum(y, _LEADING_TERM) - gammaln(a + 1))
+    return np.where(y < _LEADING_TERM, leading, gammainc(a, np.exp(y)))
+
+
+def _log_gamma_quantile(p: float, a: np.ndarray) -> np.ndarray:
+    """Inverse of :func:`_log_gamma_probability`."""
+    leading = (np.log(p) + gammaln(a + 1)) / a
+    return np.where(leading < _LEADING_TERM, leading, np.log(gammaincinv(a, p)))
+
+
 def _log_gamma_cdf(x: np.ndarray, a: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Probability that log G + sqrt(v) T is at most x, for G of a gamma distribution of shape a, and normal T."""
     x, a, v = np.broadcast_arrays(x, a, v)
     out, deviation = np.zeros(x.shape), np.sqrt(v)
     noise = polygamma(1, a) < _NARROWER * v
     output = ~noise
-    # Exponentials that overflow belong to probability 1, gammas that underflow to a logarithm of minus infinity.
+    # Exponentials that overflow belong to probability 1; of gammas that underflow the other branch is taken.
     with np.errstate(over="ignore", divide="ignore"):
         for t, p in zip(*_OUTPUT_RULE, strict=True):
-            out[output] += p * gammainc(a[output], np.exp(x[output] - deviation[output] * t))
+            out[output] += p * _log_gamma_probability(x[output] - deviation[output] * t, a[output])
         for t, p in zip(*_NOISE_RULE, strict=True):
-            out[noise] += p * ndtr((x[noise] - np.log(gammaincinv(a[noise], ndtr(t)))) / deviation[noise])
+            out[noise] += p * ndtr((x[noise] - _log_gamma_quantile(ndtr(t), a[noise])) / deviation[noise])
     return out / np.sqrt(2 * np.pi)
 
 

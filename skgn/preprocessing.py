@@ -419,7 +419,7 @@ class TargetScaler:
     def suits(self, other: TargetScaler) -> bool:
         """Whether targets are well scaled that another scaler was fitted to."""
         r, q = self.units_of(other)
-        return bool(((np.abs(np.log(r)) <= np.log(UNIT_FACTOR)) & (np.abs(q) <= UNIT_SHIFT)).all())
+        return bool(((r >= 1 / UNIT_FACTOR) & (r <= UNIT_FACTOR) & (np.abs(q) <= UNIT_SHIFT)).all())
 
     def transform(self, Y: np.ndarray) -> np.ndarray:
         """Transform targets to standard units."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -21,6 +22,9 @@ from .state import State
 
 __all__ = ["Problem", "Validation"]
 
+#: Factor below the largest float for squares of targets, whose sums are floats too.
+_ROOM = 1e4
+
 
 class Validation(NamedTuple):
     """Validation data of early stopping in training units; ``scaled`` has the columns in each of the scalings."""
@@ -36,6 +40,11 @@ class Problem:
 
     ``scaled`` has the columns in each of the scalings. With ``validation`` data the members stop early. A fit that
     takes ``max_time`` seconds ends with what it has.
+
+    Raises
+    ------
+    ValueError
+        If targets are so large in training units that their squares are no floats of the ``dtype``.
     """
 
     loss: Loss
@@ -50,6 +59,17 @@ class Problem:
     max_time: float
     device: torch.device
     dtype: torch.dtype
+
+    def __post_init__(self) -> None:
+        limit = math.sqrt(torch.finfo(self.dtype).max / _ROOM)
+        of_rows = [self.Y] if self.validation is None else [self.Y, self.validation.Y]
+        largest = max(self.loss.sizes(Y).max(initial=0.0) for Y in of_rows)
+        if not largest <= limit:
+            raise ValueError(
+                f"y has values of {largest:.3g} in size, in units of the fit, whose squares are beyond "
+                f"{str(self.dtype).removeprefix('torch.')}: scale it, leave out what is far beyond all other values, "
+                "or take dtype='float64'. After a fit, and in a stream with network=, units stay as they are: fit anew."
+            )
 
     @property
     def n_samples(self) -> int:

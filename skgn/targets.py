@@ -186,12 +186,14 @@ class RegressionTarget(Target):
     def in_units_of(self, Y: np.ndarray, weight: np.ndarray) -> tuple[Target, np.ndarray, np.ndarray]:
         other = self.with_scaler(lambda loss: loss.fit_scaler(Y, weight))
         scaler: Any = self.scaler
-        if scaler.suits(other.scaler):
-            return self, *self.same_units()
-        return other, *scaler.units_of(other.scaler)
+        with _unlimited():
+            if scaler.suits(other.scaler):
+                return self, *self.same_units()
+            return other, *scaler.units_of(other.scaler)
 
     def transform(self, Y: np.ndarray) -> np.ndarray:
-        return self.scaler.transform(Y)
+        with _unlimited():
+            return self.scaler.transform(Y)
 
     def training_loss(self) -> Loss:
         each = self.quantile if isinstance(self.quantile, float) else np.repeat(self.quantile, self.n_columns)

@@ -9,7 +9,8 @@ re-expressed: an input that a network has read becomes a line of the new one,
 and the outputs follow by r and q in f_new = r f_old + q. This is exact for the target, and for straight inputs unless
 they were clipped. For squashed ones and ranks it is the line of least squares for the rows before. A column that has
 been constant gives a = t = 0: its weights begin at 0, and no prediction changes. Remembered curvature goes the same
-way, by the line of z_new for z_old. Precisions of the prior are estimated anew.
+way, by the line of z_new for z_old. Precisions of the prior are estimated anew. Where r or q is so large that f is a
+rounding error, or no float, both are 0: outputs begin again.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ _KEPT = 1000
 
 #: Slope of old columns in the new ones up to which units stay within their reach.
 _STEEPEST = 5.0
+
+#: Largest r and q; their squares are within float32.
+_LARGEST_FACTOR = 1e12
 
 #: Inputs so large are beyond every clip.
 _BEYOND = 1e300
@@ -107,6 +111,8 @@ def follow(
     own = refilled.scaled_anew(X, rows.weight)
     changed = _changed(table, own, X, rows.weight) if seen.whole else flat & (np.ptp(X, axis=0) > 0)
     new_target, r, q = target.in_units_of(rows.Y, rows.weight) if seen.whole else (target, *target.same_units())
+    expressible = np.maximum(r, np.abs(q)) <= _LARGEST_FACTOR
+    r, q = np.where(expressible, r, 0.0), np.where(expressible, q, 0.0)
     if not changed.any() and new_target is target:
         return table, target, list(streams)
     if any(stream.start.network.input_maps(*_identity(stream.start.network)) is None for stream in streams):
@@ -201,7 +207,11 @@ def _restated(stream: Stream, lines: _Lines, r: np.ndarray, q: np.ndarray) -> St
         anchor = _moved(network, anchor, lines.back, r, np.zeros_like(q))
     steps = stream.steps
     if steps is not None:
-        steps = steps | {"mean": _curvature(steps["mean"], network, lines.forth, r)}
+        # Of outputs that begin again, neither damping nor curvature is known.
+        known = steps["mean"] is not None and (r > 0).all()
+        steps = steps | (
+            {"mean": _curvature(steps["mean"], network, lines.forth, r)} if known else {"mean": None, "damping": None}
+        )
     start = replace(start, weights=weights, anchor=anchor)
     return replace(stream, start=start, steps=steps, estimates={}, loss_precision=None)
 

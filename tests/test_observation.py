@@ -37,6 +37,17 @@ def test_gamma_noise_around_an_uncertain_logarithm(s2, ratio):
         assert found == pytest.approx(convolved(lambda x: noise.cdf(np.exp(x)), z, v), abs=5e-4)
 
 
+@pytest.mark.parametrize("v", [0.0, 1e4, 1e8, 1e12, 1e20])
+@pytest.mark.parametrize("s2", [500.0, 1e4, 1e10])
+def test_quantiles_of_gamma_noise_that_underflows(s2, v):
+    """The logarithm of a gamma variable of small shape a is log(U) / a, so that a G^a is uniform, but for order a."""
+    rng, levels = np.random.default_rng(0), np.array([0.2, 0.5, 0.8])
+    outputs, variance = np.zeros((1, 1)), np.full((1, 1), v)
+    found = Predictive(LogGammaObservation(), [outputs], [variance], [np.array([s2])], np.ones(1)).quantiles(levels)
+    drawn = s2 * np.log(rng.random(200_000)) + np.sqrt(v) * rng.standard_normal(200_000)
+    np.testing.assert_allclose(found[:, 0, 0], np.quantile(drawn, levels), atol=0.03 * np.std(drawn))
+
+
 @pytest.mark.parametrize("v", VARIANCES)
 @pytest.mark.parametrize("mean", [0.2, 5.0, 1e4])
 def test_counts_around_an_uncertain_logarithm(mean, v):

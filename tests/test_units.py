@@ -12,7 +12,11 @@ from skgn import GNClassifier, GNRegressor
 from skgn.ensemble import member_outputs
 from skgn.estimator import network_on
 from skgn.feedforward import FeedForward
+from skgn.losses import SquaredError
+from skgn.objective import Objective
+from skgn.primal import Primal
 from skgn.rows import Rows
+from skgn.targets import LOSSES
 from skgn.unfamiliar import UnfamiliarDataWarning
 from skgn.units import Seen, follow
 
@@ -331,3 +335,64 @@ def test_a_stream_can_be_looked_at_after_a_change_of_units():
     scale = model._target.scaler.scale[0]
     expected = np.square((y - model.predict(X)) / scale).mean() / 2
     assert float(objective.evaluate(w).loss) == pytest.approx(expected)
+
+
+#: Standard deviations of the target in two halves of a stream; 0 is a constant target.
+LEAPS = [(1e200, 1e-200), (1e-200, 1e200), (1e-300, 1e299), (0.0, 1e-200), (0.0, 1e200)]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("loss", ["squared_error", "huber", "student_t", "cauchy", "quantile"])
+@pytest.mark.parametrize("leap", LEAPS)
+def test_a_target_that_leaps_over_the_floats_is_followed(leap, loss, dtype):
+    rng, model = np.random.default_rng(0), GNRegressor((), loss=loss, dtype=dtype, **ONE)
+    for size in (leap[0], *3 * [leap[1]]):
+        X = rng.normal(size=(200, 1))
+        model.partial_fit(X, size * (X[:, 0] + 0.01 * rng.normal(size=200)))
+        predicted = model.predict(X)
+        assert np.isfinite(predicted).all() and np.isfinite(model.noise_std_)
+        if not LOSSES[loss].without_std:
+            std = model.predict(X, return_std=True)[1]
+            assert np.isfinite(std).all() and (std > 0).all()
+    if leap[1] > leap[0]:
+        np.testing.assert_allclose(predicted / leap[1], X[:, 0], atol=0.1)
+
+
+@pytest.mark.parametrize("hidden", [(), (3,)])
+def test_what_was_learned_of_a_far_target_that_the_sample_has_lost_begins_again(hidden):
+    """A sample of 1,000 rows of 3,000, without the one row far away: there are other units, 1e200 times as small."""
+    rng, model = np.random.default_rng(2), GNRegressor(hidden, **ONE)
+    lost = False
+    for number in range(6):
+        X = rng.normal(size=(1500, 1))
+        y = X[:, 0] + 0.01 * rng.normal(size=1500)
+        if number == 0:
+            y[0] = 1e200
+        model.partial_fit(X, y)
+        assert np.isfinite(model.predict(X)).all()
+        lost |= number > 0 and model._target.scaler.scale[0] < 2
+    assert lost and model.score(X, y) > 0.99
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "huber", "student_t", "cauchy", "quantile", "poisson", "gamma"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_target_beyond_the_units_of_a_fit_is_refused_and_nothing_is_lost(loss, dtype):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(100, 2)), rng.exponential(size=100)
+    model = GNRegressor((), loss=loss, dtype=dtype, n_estimators=1, l2_regularization=1e-3).fit(X, y)
+    before = pickle.dumps(model.__getstate__())
+    with pytest.raises(ValueError, match=f"in units of the fit, whose squares are beyond {dtype}: scale it"):
+        model.partial_fit(X, 1e200 * y)
+    assert pickle.dumps(model.__getstate__()) == before
+    model.partial_fit(X, y)
+
+
+def test_a_batch_whose_curvature_is_beyond_the_floats_is_not_remembered():
+    memory = Primal.remembered()
+    network = FeedForward(2, 1, ())
+    X, w = torch.ones(4, 2, dtype=torch.float64), torch.zeros(network.n_weights, dtype=torch.float64)
+    for size in (1.0, 1e200, 1.0):
+        objective = Objective(network, SquaredError(), size * X, torch.ones(4, 1).double(), torch.ones(4).double())
+        memory.linearise(objective.jacobian(objective.evaluate(w)), 4.0)
+        memory.remember(0.5)
+    assert bool(torch.isfinite(memory.mean).all()) and float(memory.mean.trace()) > 0
