@@ -5,11 +5,12 @@ Frames of pandas, polars and pyarrow, and arrays, are all read by the functions 
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Collection
 from datetime import date, time, timedelta
 from decimal import Decimal
-from numbers import Number, Real
+from numbers import Complex, Number, Real
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,11 @@ __all__ = [
     "abbreviated",
     "cells_of",
     "check_finite",
+    "check_kind",
+    "check_target",
     "column_of",
     "columns_of",
+    "has_neither",
     "holds_objects",
     "is_frame",
     "is_neither",
@@ -29,6 +33,15 @@ __all__ = [
     "numbers_of",
     "refusal",
 ]
+
+#: Types of columns, as pandas, polars and pyarrow print them, that hold neither numbers nor categories.
+_NEITHER = re.compile(
+    r"datetime|timedelta|date|time|duration|period|interval|list|large_list|struct|array|binary|map|complex|"
+    r"\[\(|\|?v\d"  # records of NumPy
+)
+
+#: Types of columns of numbers.
+_NUMBERS = re.compile(r"float|double|halffloat|u?int|bool")
 
 #: Bits up to which an integer is written out; float64 has no larger ones.
 _LONGEST_INTEGER = 1024
@@ -63,6 +76,11 @@ def columns_of(X: Any) -> Any:
 def kind_of(column: Any) -> str:
     """Name of a column's type in small letters."""
     return str(column.dtype if hasattr(column, "dtype") else column.type).lower()
+
+
+def has_neither(kind: str) -> bool:
+    """Whether a column of this :func:`kind_of` holds neither numbers nor categories, but for example times."""
+    return _NEITHER.match(kind) is not None
 
 
 def holds_objects(X: Any) -> bool:
@@ -129,6 +147,54 @@ def refusal(subject: str, kind: Any, row: int | None = None) -> TypeError:
         f"{subject} has the type {kind}{where}, which is neither a number nor a category: make numbers of it (the days "
         "since a date, for example), or leave it out."
     )
+
+
+def check_kind(subject: str, column: Any, numeric: bool = True) -> None:
+    """Refuse a column or array of complex numbers and, where it is to be ``numeric``, of times or records."""
+    kind = kind_of(column)
+    if "complex" in kind:
+        raise _complex(f"{subject} has the type {kind}")
+    if numeric and has_neither(kind):
+        raise refusal(subject, kind)
+
+
+def _complex(found: str) -> ValueError:
+    # The first words are those of scikit-learn.
+    return ValueError(f"Complex data not supported: {found}. Make real numbers of it, such as its real part.")
+
+
+def check_target(y: Any, numeric: bool) -> None:
+    """Refuse a y with complex or missing cells and, where it is to be ``numeric``, with cells that are no numbers.
+
+    Errors name the row. What is missing in columns of numbers, and what has no rows, is left to scikit-learn.
+    """
+    for column in [column_of(y, j) for j in range(len(names_of(y)))] if is_frame(y) else [y]:
+        if not (hasattr(column, "dtype") or hasattr(column, "type")):
+            try:
+                column = np.asarray(column)
+            except ValueError:
+                continue  # Rows of different lengths.
+        check_kind("y", column, numeric)
+        if not _NUMBERS.match(kind_of(column)) and getattr(column, "ndim", 1) in (1, 2):
+            _check_target_cells(column, numeric)
+
+
+def _check_target_cells(column: Any, numeric: bool) -> None:
+    flat, width = (column.ravel(), column.shape[1]) if getattr(column, "ndim", 1) == 2 else (column, 1)
+    for position, cell in enumerate(cells_of(flat)):
+        row = position // width
+        if cell is None:
+            raise ValueError(f"Input y contains NaN, or another missing value, in row {row}: leave the row out.")
+        found = f"y has {abbreviated(cell)} in row {row}"
+        if isinstance(cell, Complex) and not isinstance(cell, Real):
+            raise _complex(found)
+        if numeric:
+            try:
+                float(cell)
+            except (TypeError, ValueError, OverflowError) as error:
+                raise (TypeError if isinstance(error, TypeError) else ValueError)(
+                    f"{found}, where a regression needs a number of float64 ({error})."
+                ) from error
 
 
 def check_finite(X: np.ndarray, names: np.ndarray, rows_of: str = "") -> None:

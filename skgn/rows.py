@@ -16,7 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, check_consistent_leng
 
 from .backend import resolve_device
 from .candidates import Start
-from .cells import check_finite, holds_objects
+from .cells import check_finite, check_target, holds_objects
 from .choices import Choices
 from .inputs import Table
 from .jacobian_cost import gram_flops
@@ -192,6 +192,7 @@ def read_rows(
     """
     if issparse(y):
         raise TypeError("Sparse data was passed for y, but dense data is required. Use '.toarray()' to convert it.")
+    check_target(y, numeric=is_regressor(estimator))
     options = {"dtype": [np.float64, np.float32], "multi_output": True, "ensure_all_finite": False}
     options["y_numeric"] = is_regressor(estimator)
     reset = table is None
@@ -227,6 +228,7 @@ def read_validation_rows(
         raise ValueError("X_val and y_val have no use with early_stopping=False; set it to True.")
     X = table.read(estimator, X)
     check_consistent_length(X, y)
+    check_target(y, numeric=is_regressor(estimator))
     raw = Raw(X, y, _checked_weight(sample_weight, X))
     rows, kept = raw.encode(target), raw.weight > 0
     return Rows(rows.X[kept], rows.Y[kept], rows.weight[kept])

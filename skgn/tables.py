@@ -24,8 +24,10 @@ from .cells import (
     abbreviated,
     cells_of,
     check_finite,
+    check_kind,
     column_of,
     columns_of,
+    has_neither,
     holds_objects,
     is_frame,
     is_neither,
@@ -45,12 +47,8 @@ __all__ = [
     "level_namer",
 ]
 
-#: Types of columns, as pandas, polars and pyarrow print them: those of categories, and those that are neither
-#: categories nor numbers.
+#: Types of columns of categories, as pandas, polars and pyarrow print them.
 _CATEGORY = re.compile(r"(category|categorical|enum|dictionary|str|string|string_view|large_string|utf8|large_utf8)\b")
-_NEITHER = re.compile(
-    r"datetime|timedelta|date|time|duration|period|interval|list|large_list|struct|array|binary|map|complex"
-)
 
 
 def categorical_columns(X: Any, categorical_features: Any) -> list[int]:
@@ -90,14 +88,14 @@ def categorical_columns(X: Any, categorical_features: Any) -> list[int]:
 def check_types(X: Any, categorical: Collection[int] = ()) -> None:
     """Refuse what is neither numbers nor categories, but for example times, in columns other than ``categorical``."""
     if not is_frame(X):
-        if getattr(getattr(X, "dtype", None), "kind", None) in ("m", "M"):
-            raise refusal("X", X.dtype)
+        if hasattr(X, "dtype"):
+            check_kind("X", X)
         return
     for j, name in enumerate(names_of(X)):
         if j in categorical:
             continue
         kind = kind_of(column_of(X, j))
-        if _NEITHER.match(kind):
+        if has_neither(kind):
             raise refusal(f"Column {name!r} of X", kind)
         for row, cell in enumerate(cells_of(column_of(X, j)) if kind == "object" else []):
             if is_neither(cell):

@@ -17,7 +17,7 @@ from dask.utils import is_dataframe_like, is_index_like, is_series_like
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_array
 
-from ..cells import check_finite, names_of
+from ..cells import check_finite, check_target, names_of
 from ..inputs import transform_inputs
 from ..preprocessing import Scaler
 from ..rows import Raw
@@ -144,6 +144,7 @@ def _check(X: Any, y: Any, weight: Any = None, *, is_classifier: bool) -> Raw:
     check_finite(numbers, np.array(names, dtype=object), " of its partition")
     X = check_array(numbers, **options)
     numeric = None if is_classifier else "numeric"
+    check_target(y, numeric=not is_classifier)
     y = check_array(y, dtype=numeric, ensure_2d=False, ensure_min_samples=0, input_name="y")
     weight = np.ones(len(X)) if weight is None else weight
     weight = check_array(weight, dtype=np.float64, ensure_2d=False, ensure_min_samples=0, input_name="sample_weight")

@@ -1,0 +1,99 @@
+"""Cells of y: what is missing, complex or no number is refused before any work, and the error names y and the row."""
+
+from datetime import date
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+from skgn import GNClassifier, GNRegressor
+
+pd = pytest.importorskip("pandas")
+pytest.importorskip("pyarrow")
+
+ROWS = np.random.default_rng(0).normal(size=(40, 2))
+NUMBERS = ROWS[:, 0]
+
+
+def with_one(cell):
+    """Numbers as Python objects, with another cell in row 3."""
+    y = NUMBERS.astype(object)
+    y[3] = cell
+    return y
+
+
+#: Targets that no regression has, by what the error says.
+NO_NUMBERS = {
+    "the type complex128": NUMBERS + 0j,
+    r"y has 1j in row 3": with_one(1j),
+    r"the type timedelta64\[s\]": np.arange(40).astype("m8[s]"),
+    r"the type datetime64\[ns\]": pd.Series(np.arange(40).astype("M8[ns]")),
+    r"the type datetime64\[d\]": np.arange(40).astype("M8[D]")[:, None],
+    r"the type period\[d\]": pd.Series(pd.period_range("2020", periods=40, freq="D")),
+    r"the type \[\('a', '<f8'\)\]": np.zeros(40, dtype=[("a", "f8")]),
+    r"y has b'a' in row 0": np.array([b"a", b"b"] * 20),
+    r"y has 'a' in row 0": ["a", "b"] * 20,
+    r"an integer of \d+ bits in row 3": with_one(10**400),
+    r"y has datetime.date\(.* in row 3": with_one(date(2020, 1, 1)),
+}
+
+#: Missing cells, with the row where a column of Python objects or strings has them.
+MISSING = {
+    "NA": with_one(pd.NA),
+    "None": with_one(None),
+    "NaT": with_one(pd.NaT),
+    "Decimal": with_one(Decimal("nan")),
+    "string": pd.Series(["1", "2", "1", None] * 10, dtype="string"),
+    "category": pd.Series(["1", "2", "1", None] * 10, dtype="category"),
+    "two columns": pd.DataFrame({"a": NUMBERS, "b": with_one(pd.NA)}),
+}
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("words", NO_NUMBERS)
+def test_a_target_that_is_no_number_is_refused_by_name_and_an_earlier_fit_kept(words, method):
+    model = GNRegressor((), n_estimators=1).fit(ROWS, NUMBERS)
+    members = model.estimators_
+    with pytest.raises((TypeError, ValueError), match=words):
+        getattr(model, method)(ROWS, NO_NUMBERS[words])
+    with pytest.raises((TypeError, ValueError), match=words):
+        GNRegressor(early_stopping=True).fit(ROWS, NUMBERS, X_val=ROWS, y_val=NO_NUMBERS[words])
+    assert model.estimators_ is members
+
+
+@pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
+@pytest.mark.parametrize("case", MISSING)
+def test_a_missing_cell_of_a_target_of_objects_is_refused_with_its_row(case, estimator):
+    with pytest.raises(ValueError, match="Input y contains NaN, or another missing value, in row 3"):
+        estimator((), n_estimators=1).fit(ROWS, MISSING[case])
+
+
+@pytest.mark.parametrize("kind", ["Int64", "Float64", "boolean", "float64[pyarrow]"])
+@pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
+def test_targets_of_nullable_types(estimator, kind):
+    y = pd.Series([1, 0] * 20, dtype=kind)
+    plain = estimator((), n_estimators=1).fit(ROWS, y.to_numpy(dtype=float)).predict(ROWS)
+    np.testing.assert_array_equal(estimator((), n_estimators=1).fit(ROWS, y).predict(ROWS), plain)
+    y[3] = pd.NA
+    with pytest.raises(ValueError, match="Input y contains NaN"):
+        estimator((), n_estimators=1).fit(ROWS, y)
+
+
+@pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
+def test_complex_inputs_are_refused_by_name(estimator):
+    y = (NUMBERS > 0).astype(int)
+    model = estimator((), n_estimators=1).fit(ROWS, y)
+    for call in (model.fit, model.partial_fit, lambda X, y: model.predict(X)):
+        with pytest.raises(ValueError, match="Complex data not supported: X has the type complex128"):
+            call(ROWS + 1j, y)
+    with pytest.raises(ValueError, match="Complex data not supported: y has the type complex128"):
+        model.fit(ROWS, y + 1j)
+
+
+def test_an_infinite_float32_cell_is_named():
+    X = ROWS.astype(np.float32)
+    X[3, 1] = np.inf
+    model = GNRegressor((), n_estimators=1).fit(ROWS, NUMBERS)
+    for call in (lambda: GNRegressor().fit(X, NUMBERS), lambda: model.predict(X)):
+        with pytest.raises(ValueError, match="Column 'x1' of X has inf in row 3"):
+            call()
