@@ -1,6 +1,6 @@
 """Whether a stored state is whole: what it lacks, what is of another type, and what does not belong together.
 
-Sizes and types tell, and one row that goes through the table. Values are not read: a state may be mapped into memory.
+Sizes and types tell, one row that goes through the table, and whether numbers that predictions rest on are finite.
 """
 
 from __future__ import annotations
@@ -17,17 +17,30 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from .activations import ACTIVATIONS
+from .candidates import Start
+from .conformal import Residuals
 from .ensemble import Member
 from .feedforward import FeedForward
 from .inputs import Table
 from .network import Network
+from .noise import InputNoise
 from .posterior import Posterior
+from .preprocessing import InputScaler, RankScaler, StraightScaler, TargetScaler
+from .stream import Stream
+from .target_scalers import LogTargetScaler
 from .targets import LOSSES, RegressionTarget, Target
 
 __all__ = ["flaws"]
 
 #: What a fit stores at its end, all at once: a state with any of it was fitted.
 _STORED_LAST = frozenset({"estimators_", "coefs_", "intercepts_", "history_", "loss_curve_", "status_message_"})
+
+#: Classes whose arrays hold no nan but in the history, and no infinite number but in these fields.
+_NUMBERS = (
+    *(Member, Start, Stream, Posterior, InputNoise, Residuals),
+    *(Table, InputScaler, StraightScaler, RankScaler, TargetScaler, LogTargetScaler),
+)
+_MAY_BE_INFINITE = frozenset({"noise_variance", "precision", "values", "loss_precision", "estimates", "steps"})
 
 #: The types of a class's annotations by their names.
 _hints: Callable[[Any], dict[str, Any]] = functools.cache(typing.get_type_hints)
@@ -66,6 +79,8 @@ def _flaws_within(value: Any) -> Iterator[str]:
                 yield from inner
                 if not inner and not _is_of(getattr(part, field.name), hints.get(field.name, Any)):
                     yield f"{name}.{field.name}"
+                elif isinstance(part, _NUMBERS) and not _is_finite(getattr(part, field.name), field.name):
+                    yield f"{name}.{field.name} (not finite)"
 
 
 def _is_ours(kind: type) -> bool:
@@ -91,6 +106,15 @@ def _is_of(value: Any, hint: Any) -> bool:
     return isinstance(value, kind) if isinstance(kind, (type, tuple)) else True
 
 
+def _is_finite(value: Any, name: str) -> bool:
+    """Whether the arrays of a field of this name, or those it holds, have no number that they may not have."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+    numbers = [part for part in parts if isinstance(part, np.ndarray) and part.dtype.kind == "f"]
+    return name == "history" or not any(
+        np.isnan(x).any() if name in _MAY_BE_INFINITE else not np.isfinite(x).all() for x in numbers
+    )
+
+
 def _misfits(state: Mapping[str, Any]) -> Iterator[str]:
     """Names of what is of another size than the rest of a fitted state asks for."""
     members, table, target = state["estimators_"], state["_table"], state["_target"]
@@ -112,6 +136,8 @@ def _misfits(state: Mapping[str, Any]) -> Iterator[str]:
         )
         if np.shape(state["weights_"]) != (len(members),):
             yield "weights_ (one for each of estimators_)"
+        elif not np.isfinite(state["weights_"]).all():
+            yield "weights_ (not finite)"
         for member in members:
             network = member.network
             if isinstance(network, FeedForward) and network.activation not in ACTIVATIONS:

@@ -369,6 +369,43 @@ def test_each_part_of_a_state_that_is_damaged_is_named_or_not_needed(case, damag
     assert {"estimators_", "_table"} <= refused
 
 
+def arrays(value, path=()):
+    """Paths to all arrays of floats of a state, of all members, in lists too."""
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size:
+        yield path
+    elif dataclasses.is_dataclass(value) or isinstance(value, (list, dict)):
+        for key in range(len(value)) if isinstance(value, list) else value if isinstance(value, dict) else vars(value):
+            yield from arrays(part_of(value, key), (*path, key))
+
+
+#: Arrays that may hold nan or infinite numbers, or that predictions do not rest on.
+_REPORTS = {"history", "history_", "bounds", "feature_relevance_", "coefs_", "intercepts_", "_seen", "noise_std_"}
+
+#: Those that may hold infinite numbers, but no nan.
+_MAY_BE_INFINITE = {"noise_variance", "precision", "values", "steps", "estimates", "loss_precision"}
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("case", [*CASES])
+def test_an_array_that_is_not_finite_is_named(case, number):
+    model, _ = trained(case)
+    state, seen = copy.deepcopy(model.__getstate__()), set()
+    for path in arrays({name: value for name, value in state.items() if name not in model.get_params()}):
+        if _REPORTS.intersection(path):
+            continue
+        if not np.isnan(number) and _MAY_BE_INFINITE.intersection(path[-2:]):
+            continue
+        values = functools.reduce(part_of, path, state)
+        before, values.flat[-1] = values.flat[-1], number
+        with pytest.raises(ValueError, match=r"needs: .*\(not finite\)\. Load") as caught:
+            type(model).__new__(type(model)).__setstate__(dict(state))
+        values.flat[-1] = before
+        # What is in a list or a dict has its name.
+        assert any(str(key) in str(caught.value) for key in path[-2:])
+        seen.add(path[-1])
+    assert "weights" in seen
+
+
 @pytest.mark.parametrize("empty", [[], None, ()])
 def test_a_model_without_members_is_refused(empty):
     state = trained("default")[0].__getstate__() | {"estimators_": empty}
