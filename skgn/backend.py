@@ -164,9 +164,9 @@ def sum_float64(values: Tensor) -> Tensor:
 
 
 def in_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Convert to a float type, or leave values as they are where the largest of them is beyond its range."""
-    largest = np.abs(values).max(initial=0.0)
-    if largest > np.finfo(dtype).max or 0 < largest < np.finfo(dtype).tiny:
+    """Convert to a float type, or leave values (n, ...) as they are where the largest of a column is out of range."""
+    largest = np.abs(values).max(axis=0, initial=0.0)
+    if ((largest > np.finfo(dtype).max) | ((0 < largest) & (largest < np.finfo(dtype).tiny))).any():
         return values
     return values.astype(dtype, copy=False)
 

@@ -58,7 +58,11 @@ def output_covariance(
         return half.mT @ half / scale
     inverse = [1 / a for a in precision]
     half = solve(training.cross_kernel(outputs, inverse))
-    return (outputs.cross_kernel(outputs, inverse) - half.mT @ half) / scale
+    covariance = outputs.cross_kernel(outputs, inverse) - half.mT @ half
+    # What is left of a difference may be its rounding error.
+    deviation = covariance.diagonal().clamp(min=0).sqrt()
+    largest = torch.outer(deviation, deviation)
+    return covariance.clamp(-largest, largest) / scale
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,9 @@ from .unfamiliar import outside
 
 __all__ = ["Predictions", "checked_levels", "input_noise", "interval_levels", "observed_probabilities", "posteriors"]
 
+#: Least spread of y, and inverse of the largest one, whose square leaves room for covariances among the floats.
+_LEAST_UNIT = 1e-140
+
 
 class _Pair(tuple[np.ndarray, np.ndarray]):
     """Means, and their standard deviations or covariances.
@@ -95,7 +98,7 @@ class Predictions(RegressorMixin, BaseGN):
             If ``return_std=True`` or ``return_cov=True`` and there is no standard deviation. The noise of "cauchy" has
             no variance, and "quantile" is no mean. A fit with ``l2_regularization=0`` and fewer informative samples
             than weights leaves the weights undetermined. ``solver_`` "cg", and "dual" in batches, have no factorisation
-            of all rows. Also if the covariance does not fit in memory.
+            of all rows. Also if the covariance does not fit in memory, or is beyond the floats (y of 1e-140 or 1e140).
         RuntimeError
             If both are asked for, as :class:`~sklearn.gaussian_process.GaussianProcessRegressor` has it.
 
@@ -350,6 +353,12 @@ def _covariance(
         voters(regressor.estimators_, regressor.weights_)[0],
         linear_algebra_device(resolve_device(regressor.device)),
     )
+    unit = scaler.rescale(np.ones(k))
+    if not ((unit > _LEAST_UNIT) & (unit < 1 / _LEAST_UNIT)).all():
+        raise ValueError(
+            f"return_cov=True needs squares of y, and the spread of y is {', '.join(f'{each:.3g}' for each in unit)}: "
+            "predict standard deviations (return_std=True), or fit with a y that you scale."
+        )
     # Kernel, product and result of a member beside those of the mixture.
     need, available = 8.0 * n**2 * k * (2 * k + len(members) + 2), available_memory(device)
     if need > available:
@@ -368,8 +377,7 @@ def _covariance(
     covariance[np.isnan(covariance)] = np.inf  # Differences of infinite means are nan.
     of_mixture = mixture_mean(of_noise, weights)
     covariance[:, diagonal, diagonal] += np.broadcast_to(np.where(np.isnan(of_mixture), np.inf, of_mixture), (n, k)).T
-    unit = scaler.rescale(np.ones(k)) ** 2
-    covariance = np.moveaxis(covariance, 0, -1) * unit
+    covariance = np.moveaxis(covariance, 0, -1) * unit**2
     stretch = regressor._stretch(scaled)
     covariance *= stretch[:, None] * stretch
     return covariance[..., 0] if regressor._target.ndim == 1 else covariance

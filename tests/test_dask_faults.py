@@ -136,6 +136,19 @@ def test_a_fit_without_workers_ends_in_time_and_keeps_the_earlier_one(workers, o
     assert earlier.estimators_ is before
 
 
+def test_a_worker_that_hangs_does_not_outlast_max_time(workers, monkeypatch):
+    monkeypatch.setattr("skgn.dask.cluster._SILENCE", 2.0)
+    workers.start(1)
+    model = DaskGNRegressor(**SMALL, client=workers.client).fit(*rows())
+    before = model.estimators_
+    rule = CallAt(function=lambda: os.kill(workers.processes[0].pid, signal.SIGSTOP))
+    model.set_params(damping=rule, max_iter=10_000, tol=0.0, max_time=4.0)
+    error = ended(lambda: model.fit(*rows()))
+    assert rule.called and model.estimators_ is before
+    with pytest.raises(RuntimeError, match=r"have not been heard of for \d+ s, and max_time=4 is over"):
+        raise error
+
+
 def test_a_cluster_that_has_no_worker_yet_is_waited_for(client):
     model = DaskGNRegressor(**SMALL, client=client, max_time=1.0)
     with pytest.warns(UserWarning, match="waiting up to .* s for one"):

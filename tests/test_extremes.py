@@ -260,3 +260,36 @@ def test_noise_is_constant_where_no_left_out_row_is_predicted():
     model.set_params(max_iter=1, n_estimators=2, tol=0.0, prior_groups="layer", random_state=21)
     model.fit(x, y, [1, 2, 0, 0, 1])
     assert np.isfinite(model.predict(x)).all()
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e200, 1e299])
+def test_a_covariance_that_is_no_float_is_refused(size):
+    model = GNRegressor(**SMALL).fit(X, size * Y)
+    with pytest.raises(ValueError, match="return_cov=True needs squares of y, and the spread of y is"):
+        model.predict(X, return_cov=True)
+    std = model.predict(X, return_std=True)[1]
+    assert np.isfinite(std).all() and (std > 0).all()
+
+
+def test_each_column_of_predictions_is_within_its_float_type():
+    model = GNRegressor(**SMALL).fit(X, np.column_stack([Y, 1e-130 * Y]))
+    mean, std = model.predict(X.astype(np.float32), return_std=True)
+    assert mean.dtype == np.float64 and (std > 0).all()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_variances_of_a_covariance_are_those_of_the_deviations(seed):
+    """One row counts so much that little is left of its prior variance."""
+    x = np.random.default_rng(seed).normal(size=(5, 1))
+    model = GNRegressor((3,), n_estimators=1, max_iter=2, dtype="float32", standardize="rank", random_state=0)
+    model.fit(x, np.zeros(5), [1e10, 1, 1, 1, 1])
+    std, covariance = model.predict(x, return_std=True)[1], model.predict(x, return_cov=True)[1]
+    np.testing.assert_allclose(np.diag(covariance), std**2, rtol=1e-3)
+
+
+@pytest.mark.parametrize("loss", ["huber", "quantile", "cauchy", "poisson"])
+def test_targets_whose_squares_are_beyond_float32_are_refused_there(loss):
+    y = np.where(np.arange(30) == 0, 1e30, np.rint(10 * Y) + 1)
+    with pytest.raises(ValueError, match="in units of the fit, whose squares are beyond float32: scale it"):
+        GNRegressor(**SMALL, loss=loss, dtype="float32").fit(X, y)
+    assert np.isfinite(GNRegressor(**SMALL, loss=loss).fit(X, y).predict(X)).all()

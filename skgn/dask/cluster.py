@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import dask
 from dask.utils import parse_timedelta
@@ -17,6 +18,9 @@ __all__ = ["PATIENCE", "Cluster", "connected"]
 
 #: Seconds after which a wait for results asks whether there are workers.
 PATIENCE = 0.5
+
+#: Seconds without a heartbeat after which a worker hangs, if the time of the fit is over too.
+_SILENCE = 30.0
 
 #: Seconds that a fit waits for a first worker, unless dask's setting says another time.
 _ABSENCE, _ABSENCE_SETTING = 300.0, "distributed.scheduler.no-workers-timeout"
@@ -32,7 +36,7 @@ class Cluster:
     ----------
     client : distributed.Client
     max_time : float, default=None
-        Seconds from now on after which the fit does not wait for a worker where there is none.
+        Seconds from now on after which the fit does not wait for a worker where there is none, or one that hangs.
     """
 
     def __init__(self, client: Client, max_time: float | None = None) -> None:
@@ -47,6 +51,7 @@ class Cluster:
             if self.client.status != _CONNECTED:
                 raise RuntimeError(_LOST)
             present: dict[str, int] = self.client.nthreads()
+            self._check_heartbeats()
             with self._lock:
                 if present:
                     self._patient_until = math.inf
@@ -63,6 +68,17 @@ class Cluster:
             except TimeoutError:
                 self.workers()
 
+    def _check_heartbeats(self) -> None:
+        """Raise an error when time is over and a worker hangs. Before, it may come back, or the scheduler drops it."""
+        if time.monotonic() < self._end:
+            return
+        silent = {place: since for place, since in self.client.run_on_scheduler(_silence).items() if since > _SILENCE}
+        if silent:
+            raise RuntimeError(
+                f"The dask workers {', '.join(sorted(silent))} have not been heard of for {max(silent.values()):.0f} "
+                f"s, and max_time={self._max_time:g} is over: look into their logs, and start others in their place."
+            )
+
     def _lose_patience(self) -> None:
         """Warn when there has just been a worker, and raise an error when there has not been one for too long."""
         now, absence = time.monotonic(), parse_timedelta(dask.config.get(_ABSENCE_SETTING, None)) or _ABSENCE
@@ -78,6 +94,11 @@ class Cluster:
                 f"The dask cluster has no worker, and none has come in time ({limit}): start workers, for example by "
                 "cluster.scale, and look into the logs of those that are gone."
             )
+
+
+def _silence(dask_scheduler: Any) -> dict[str, float]:
+    """Seconds since the last heartbeat of each worker, as the scheduler knows it."""
+    return {place: time.time() - worker.last_seen for place, worker in dask_scheduler.workers.items()}
 
 
 _LOST = (

@@ -96,8 +96,8 @@ class DaskGN(BaseGN):
             process. An earlier fit is kept.
         RuntimeError
             If the client or its cluster is closed, or there is no worker for longer than ``max_time``, or for longer
-            than dask's setting ``distributed.scheduler.no-workers-timeout`` (5 minutes if that is not set). An earlier
-            fit is kept.
+            than dask's setting ``distributed.scheduler.no-workers-timeout`` (5 minutes if that is not set). Also if
+            ``max_time`` is over and a worker has given no sign of life for half a minute. An earlier fit is kept.
         KeyboardInterrupt
             If Ctrl-C is pressed. While networks train, the error comes after the best weights so far are stored.
 
