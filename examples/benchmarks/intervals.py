@@ -6,8 +6,8 @@
 Each DATA_DIR holds one NAME.npz for each data set with arrays X (n, d) and y (n,). For each split, 80 % of the rows are
 drawn for training. The models are "auto", "constant" and "input" (`GNRegressor` with this ``noise``), "gp"
 (`GaussianProcessRegressor` with a kernel of one length scale a feature, up to 1,000 training rows), "quantiles" (a pair
-of `HistGradientBoostingRegressor` for 5 % and 95 %, one for the median), and "catboost" (``RMSEWithUncertainty``) and
-"ngboost", where these packages are installed.
+of `HistGradientBoostingRegressor` for 5 % and 95 %, one for the median), and where these packages are installed,
+"catboost" (``RMSEWithUncertainty``), "ngboost" and "mapie" (CV+ around `HistGradientBoostingRegressor`).
 
 One row of OUT.csv for each split and model, in units of the standard deviation of the test targets: root mean squared
 error, negative log likelihood and continuous ranked probability score of a normal distribution, and the interval score
@@ -114,11 +114,25 @@ def ngboost(X: np.ndarray, y: np.ndarray) -> Predict:
     return predict
 
 
+def mapie(X: np.ndarray, y: np.ndarray) -> Predict:
+    """MAPIE's CV+ with ten folds around boosted trees."""
+    from mapie.regression import CrossConformalRegressor
+
+    model = CrossConformalRegressor(HistGradientBoostingRegressor(random_state=0), cv=10, random_state=0)
+    model.fit_conformalize(X, y)
+
+    def predict(new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mean, ends = model.predict_interval(new)
+        return mean, (ends[:, 1, 0] - ends[:, 0, 0]) / (2 * REACH)
+
+    return predict
+
+
 MODELS: dict[str, Callable[[np.ndarray, np.ndarray], Predict]] = {
     **{noise: ours(noise) for noise in ("auto", "constant", "input")},
     "gp": gaussian_process,
     "quantiles": quantiles,
-    **{fit.__name__: fit for fit in (catboost, ngboost) if importlib.util.find_spec(fit.__name__)},
+    **{fit.__name__: fit for fit in (catboost, ngboost, mapie) if importlib.util.find_spec(fit.__name__)},
 }
 
 
