@@ -69,12 +69,12 @@ def predictive_variance(
 def noise_share(noise: np.ndarray, apart: np.ndarray) -> np.ndarray:
     """Part (k,) of the members' noise variance (k,) that is left in their mixture.
 
-    ``apart`` (k,) is the mean squared distance of the members from their mean. A member's residuals, from which its
-    noise is estimated, are larger than those of the mean: by ``apart`` on average (Krogh and Vedelsby, Neural network
-    ensembles, cross validation, and active learning, NIPS 1994). :func:`predictive_variance` counts the same distance
-    once more. So twice of it leaves the noise, to first order.
+    ``apart`` (k,) is the mean squared distance of the members from their mean. A member's squared residuals, from which
+    its noise is estimated, are larger than those of the mean, on average by ``apart`` (Krogh and Vedelsby, Neural
+    network ensembles, cross validation, and active learning, NIPS 1994). As :func:`predictive_variance` counts this
+    distance itself, it is taken out of the noise, to first order.
     """
-    return noise / (noise + 2 * apart)
+    return noise / (noise + apart)
 
 
 def epistemic_variance(
