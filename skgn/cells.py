@@ -192,8 +192,9 @@ def _check_target_cells(column: Any, numeric: bool) -> None:
             try:
                 float(cell)
             except (TypeError, ValueError, OverflowError) as error:
+                cure = ": use GNClassifier for labels of classes" if isinstance(cell, (str, bytes)) else ""
                 raise (TypeError if isinstance(error, TypeError) else ValueError)(
-                    f"{found}, where a regression needs a number of float64 ({error})."
+                    f"{found}, where a regression needs a number of float64 ({error}){cure}."
                 ) from error
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.base import ClassifierMixin
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
@@ -18,6 +17,7 @@ from .ensemble import Ensemble, stacked_outputs
 from .estimator import BaseGN
 from .mixture import equal_weights, mutual_information
 from .noise import InputNoise
+from .parameters import one_of
 from .targets import ClassificationTarget
 
 if TYPE_CHECKING:
@@ -261,8 +261,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseGN._parameter_constraints,
-        "activation": [StrOptions({"auto", *ACTIVATIONS})],
-        "class_weight": [StrOptions({"balanced"}), dict, None],
+        "activation": [one_of(*ACTIVATIONS, "auto")],
+        "class_weight": [one_of("balanced"), dict, None],
     }
 
     temperature_: float

@@ -29,7 +29,7 @@ from .losses import Loss
 from .mixture import equal_weights, voters
 from .noise import InputNoise, beside_noise
 from .objective import Objective
-from .outcome import warn_of_failure, warn_of_few_observations
+from .outcome import warn_of_failure, warn_of_few_observations, warn_of_penalty
 from .parameters import Parameters
 from .persistence import Persistent
 from .posterior import Posterior
@@ -149,7 +149,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             objective (``status_`` "no_descent").
         UserWarning
             If the fit predicts left-out samples worse than a constant does (``status_`` "no_skill"). Also if
-            ``noise="input"`` could not be learned.
+            ``noise="input"`` could not be learned, and if ``alpha`` looks like the penalty of scikit-learn's networks:
+            below 0.1, with ``l2_regularization="evidence"``.
         """
         return self._fit_or_restore(X, y, sample_weight, X_val, y_val, sample_weight_val)
 
@@ -173,6 +174,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         table, raw = self._read(X, y, sample_weight)
         target = self._new_target(raw.y)
         held_out = read_validation_rows(self, table, target, *validation)
+        warn_of_penalty(self)
         warn_of_few_observations(self, *raw.observations)
         rows = raw.merge(target)
         del raw  # Rows that are on workers take memory there.
@@ -254,6 +256,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         target = self._next_target(raw.y, classes)
         merged = raw.merge(target)
         if first:
+            warn_of_penalty(self)
             # Target codes of one block would rest on few rows.
             rows, starts = self._begin(table, target, merged, choices, encoder_type=None)
             streams, seen = [Stream(start) for start in starts], Seen.nothing(merged, whole=True)

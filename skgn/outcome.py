@@ -1,4 +1,4 @@
-"""What a fit warns of: weights that are few observations, and an end short of success."""
+"""What a fit warns of: an alpha meant as a penalty, weights that are few observations, and an end short of success."""
 
 from __future__ import annotations
 
@@ -8,11 +8,27 @@ from typing import Any
 from sklearn.exceptions import ConvergenceWarning
 
 from .status import Status
+from .unfamiliar import outside
 
-__all__ = ["warn_of_failure", "warn_of_few_observations"]
+__all__ = ["warn_of_failure", "warn_of_few_observations", "warn_of_penalty"]
+
+#: Penalties of ``MLPRegressor`` are smaller than this; few output scales are.
+_LARGEST_PENALTY = 0.1
 
 #: Least mean of sample weights; weights with a smaller mean were probably not meant as repetitions.
 _SMALL_WEIGHT = 0.1
+
+
+def warn_of_penalty(estimator: Any) -> None:
+    """Warn of an alpha that looks like the L2 penalty of scikit-learn's networks, unless there is a penalty beside."""
+    if isinstance(estimator.l2_regularization, str) and estimator.alpha < _LARGEST_PENALTY:
+        warnings.warn(
+            f"alpha={estimator.alpha:g} is a factor on the output of the network. The L2 penalty, which MLPRegressor "
+            "and MLPClassifier call alpha, is l2_regularization here; its default, 'evidence', estimates the penalty. "
+            "Leave alpha at 1, or set a float l2_regularization.",
+            UserWarning,
+            stacklevel=outside(),
+        )
 
 
 def warn_of_few_observations(estimator: Any, n_rows: int, total_weight: float) -> None:

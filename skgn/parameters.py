@@ -19,7 +19,7 @@ from .directions import DIRECTIONS
 from .feedforward import FeedForward
 from .preprocessing import SCALINGS
 
-__all__ = ["Parameters", "hidden_layers", "parameter_defaults"]
+__all__ = ["Parameters", "hidden_layers", "one_of", "parameter_defaults"]
 
 
 def parameter_defaults(estimator: type) -> dict[str, Any]:
@@ -28,34 +28,40 @@ def parameter_defaults(estimator: type) -> dict[str, Any]:
     return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
 
 
+def one_of(*options: str) -> StrOptions:
+    """Make the constraint of a parameter that is one of these strings; its message lists them in this order."""
+    # The order of a set of strings differs from process to process.
+    return StrOptions(dict.fromkeys(options).keys())
+
+
 class Parameters(BaseEstimator):
     """Store and check the parameters. The docstrings of the two estimators explain them."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "hidden_layer_sizes": ["array-like", StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions(set(ACTIVATIONS))],
+        "hidden_layer_sizes": ["array-like", one_of("auto"), Interval(Integral, 1, None, closed="left")],
+        "activation": [one_of(*ACTIVATIONS)],
         "linear_path": ["boolean"],
         "network": [nn.Module, None],
         # Its powers stay within the floats.
         "alpha": [Interval(Real, 1e-20, 1e20, closed="both")],
-        "init": [StrOptions({"random", "symmetric", "centered"})],
-        "damping": [StrOptions({"adaptive"}), Interval(Real, 0, None, closed="left"), DampingRule],
-        "l2_regularization": [StrOptions({"evidence"}), Interval(Real, 0, None, closed="left")],
-        "prior_groups": [StrOptions({"auto", "feature", "layer", "shared"})],
-        "n_estimators": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "solver": [StrOptions({"auto", *DIRECTIONS})],
-        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
+        "init": [one_of("random", "symmetric", "centered")],
+        "damping": [one_of("adaptive"), Interval(Real, 0, None, closed="left"), DampingRule],
+        "l2_regularization": [one_of("evidence"), Interval(Real, 0, None, closed="left")],
+        "prior_groups": [one_of("auto", "feature", "layer", "shared")],
+        "n_estimators": [Interval(Integral, 1, None, closed="left"), one_of("auto")],
+        "solver": [one_of("auto", *DIRECTIONS)],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), one_of("auto"), None],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "max_time": [Interval(Real, 0, None, closed="neither"), None],
         "tol": [Interval(Real, 0, None, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "standardize": ["boolean", StrOptions(set(SCALINGS))],
-        "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
+        "standardize": ["boolean", one_of(*SCALINGS)],
+        "categorical_features": ["array-like", one_of("from_dtype"), None],
         "warm_start": ["boolean"],
         "device": [str],
-        "dtype": [StrOptions(set(DTYPES))],
+        "dtype": [one_of(*DTYPES)],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.metrics import d2_pinball_score
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
@@ -19,6 +19,7 @@ from .ensemble import Ensemble
 from .estimator import BaseGN
 from .limits import Limits
 from .noise import NOISE, InputNoise, fit_input_noise
+from .parameters import one_of, parameter_defaults
 from .predictions import Predictions
 from .problem import Problem
 from .targets import LOSSES, RegressionTarget
@@ -52,7 +53,7 @@ class GNRegressor(Predictions):
         mode. :mod:`torch.func` computes the Jacobian, which takes more time than for the built-in network
         (docs/guide/network.md). The first member starts from the module's own weights. Other members start from weights
         that ``reset_parameters`` of its parts draws.
-    loss : {"squared_error", "student_t", "huber", "cauchy", "quantile", "poisson", "gamma"}, default="squared_error"
+    loss : {"squared_error", "poisson", "gamma", "student_t", "huber", "cauchy", "quantile"}, default="squared_error"
         "squared_error" is half the squared error and assumes normal noise. "student_t" assumes the heavier tails of a
         Student-t distribution with 8 degrees of freedom, which forgives outliers in y. It predicts the centre of the
         noise, which is not the mean if the noise is skewed.
@@ -81,9 +82,9 @@ class GNRegressor(Predictions):
         that factorises. "auto" is "constant" without these, in :meth:`partial_fit`, and where ``max_time``, Ctrl-C or a
         callback cut the training short.
     quantile : float in (0, 1) or array-like of shape (n_quantiles,), default=0.5
-        The quantile that ``loss="quantile"`` predicts. This part of the observations lies below the prediction. Several
-        quantiles, in increasing order, are predicted by one fit, side by side. They are sorted, so that they never
-        cross.
+        The quantile that ``loss="quantile"`` predicts; other losses refuse the parameter. This part of the observations
+        lies below the prediction. Several quantiles, in increasing order, are predicted by one fit, side by side. They
+        are sorted, so that they never cross.
     alpha : float, default=1.0
         Factor on the output of the network, ``f(x) = alpha * net(x)``. It is **not** the L2 penalty that scikit-learn's
         ``MLPRegressor`` and ``MLPClassifier`` call alpha; that penalty is ``l2_regularization``. A large alpha keeps
@@ -301,8 +302,8 @@ class GNRegressor(Predictions):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseGN._parameter_constraints,
-        "loss": [StrOptions(set(LOSSES))],
-        "noise": [StrOptions(set(NOISE))],
+        "loss": [one_of(*LOSSES)],
+        "noise": [one_of(*NOISE)],
         "quantile": [Interval(Real, 0, 1, closed="neither"), "array-like"],
     }
 
@@ -392,6 +393,12 @@ class GNRegressor(Predictions):
             or (np.diff(levels) <= 0).any()
         ):
             raise ValueError(f"quantile must hold increasing numbers between 0 and 1, got {self.quantile!r}.")
+        given = self._levels != parameter_defaults(GNRegressor)["quantile"]
+        if given and not LOSSES[self.loss].predicts_quantiles:
+            raise ValueError(
+                f"quantile={self.quantile!r} has no meaning for loss={self.loss!r}: set loss='quantile', or leave "
+                "quantile out, as predict_quantiles gives quantiles after a fit with any other loss."
+            )
         if self.noise != "input":
             return
         needed = {

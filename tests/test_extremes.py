@@ -19,7 +19,9 @@ from skgn.relevance import Sensitivity, relevance
 from skgn.targets import LOSSES
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore::sklearn.exceptions.ConvergenceWarning", "ignore:sample_weight has a mean:UserWarning"
+    "ignore::sklearn.exceptions.ConvergenceWarning",
+    "ignore:sample_weight has a mean:UserWarning",
+    "ignore:alpha=1e-06 is a factor on the output:UserWarning",
 )
 
 RNG = np.random.default_rng(0)
@@ -75,7 +77,8 @@ def draw(seed):
     if LOSSES[loss].support:
         # Of outputs that are logarithms, the means of a wide network are no floats.
         y, parameters["alpha"] = np.where(y == 0, 1.0, np.abs(y)), min(parameters["alpha"], 1.0)
-    return GNRegressor(**parameters, loss=loss, quantile=pick(0.5, 1e-3)), rows, y, weight, stream
+    quantile = {"quantile": pick(0.5, 1e-3)}
+    return GNRegressor(**parameters, loss=loss, **quantile if loss == "quantile" else {}), rows, y, weight, stream
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -18,6 +18,8 @@ from skgn import GNClassifier, GNRegressor
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
     pytest.mark.filterwarnings("ignore:Failed. samples left out:UserWarning"),
+    # One check sets alpha=0.01, which is a penalty elsewhere.
+    pytest.mark.filterwarnings("ignore:alpha=0.01 is a factor on the output:UserWarning"),
 ]
 
 ESTIMATORS = [GNRegressor, GNClassifier]
@@ -35,7 +37,7 @@ CONFIGURATIONS = [
     {"n_estimators": 2, "max_iter": 12},
     {**SMALL, "solver": "dual", "hidden_layer_sizes": (8, 4), "max_iter": 5},
     {**SMALL, "solver": "cg", "l2_regularization": 1e-4},
-    # One check sets alpha=0.01, against which this damping is strong: 10 iterations would not do.
+    # Against alpha=0.01 this damping is strong: 10 iterations would not do.
     {**SMALL, "damping": 1e-2, "max_iter": 100},
     {"l2_regularization": 1e-3, "n_estimators": 1, "max_iter": 10},
     {**SMALL, "dtype": "float32"},

@@ -1,0 +1,109 @@
+"""What habits from other estimators of scikit-learn meet: errors and warnings that name what was meant."""
+
+import re
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.utils._param_validation import Options
+
+from skgn import GNClassifier, GNRegressor
+
+ESTIMATORS = [GNRegressor, GNClassifier]
+SMALL = {"hidden_layer_sizes": (3,), "n_estimators": 1, "max_iter": 2, "random_state": 0}
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(30, 2))
+WORDS = np.where(X[:, 0] > 0, "yes", "no")
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+def target(estimator):
+    return X[:, 0] if estimator is GNRegressor else WORDS
+
+
+def warned(fit):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit()
+    return [str(warning.message) for warning in caught if "alpha" in str(warning.message)]
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("alpha", [1e-5, 1e-4, 1e-3, 0.01])
+def test_an_alpha_that_looks_like_a_penalty_is_warned_of(estimator, alpha):
+    model, y = estimator(**SMALL, alpha=alpha), target(estimator)
+    (message,) = warned(lambda: model.fit(X, y))
+    assert message.startswith(f"alpha={alpha:g} is a factor on the output") and "is l2_regularization here" in message
+    options = {} if estimator is GNRegressor else {"classes": ["no", "yes"]}
+    stream = clone(model)
+    assert warned(lambda: stream.partial_fit(X, y, **options)) == [message]
+    assert warned(lambda: stream.partial_fit(X, y)) == []  # Once a stream.
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("given", [{"alpha": 0.1}, {"alpha": 1e-4, "l2_regularization": 1e-4}, {"alpha": 10}])
+def test_an_alpha_that_is_meant_is_not(estimator, given):
+    assert warned(lambda: estimator(**SMALL, **given).fit(X, target(estimator))) == []
+
+
+#: Targets of words in every form, and the first of the words that are no numbers.
+WORDS_AS_TARGETS = {
+    "strings": (lambda y: y, "'(yes|no)' in row 0"),
+    "list": (lambda y: y.tolist(), "'(yes|no)' in row 0"),
+    "objects": (lambda y: y.astype(object), "'(yes|no)' in row 0"),
+    "column": (lambda y: y[:, None], "'(yes|no)' in row 0"),
+    "bytes": (lambda y: y.astype("S"), "b'(yes|no)' in row 0"),
+    "a word among numbers": (lambda y: [1.5, 2.5, "three", *range(len(y) - 3)], "'three' in row 2"),
+    "a word among numbers as strings": (lambda y: np.array(["1.5", "2", "x"] * (len(y) // 3)), "'x' in row 2"),
+    "series": (lambda y: pytest.importorskip("pandas").Series(y), "'(yes|no)' in row 0"),
+    "categories": (lambda y: pytest.importorskip("pandas").Series(y, dtype="category"), "'(yes|no)' in row 0"),
+    "polars": (lambda y: pytest.importorskip("polars").Series(y), "'(yes|no)' in row 0"),
+    "pyarrow": (lambda y: pytest.importorskip("pyarrow").array(y.tolist()), "'(yes|no)' in row 0"),
+}
+
+
+@pytest.mark.parametrize("case", WORDS_AS_TARGETS)
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_a_regression_of_words_names_the_classifier(case, method):
+    make, found = WORDS_AS_TARGETS[case]
+    with pytest.raises(ValueError, match=rf"y has {found}, where.*could not convert string to float.*use GNClassifier"):
+        getattr(GNRegressor(**SMALL), method)(X, make(WORDS))
+
+
+def test_numbers_written_as_strings_are_numbers():
+    y = np.round(X[:, 0], 6)
+    expected = GNRegressor(**SMALL).fit(X, y).predict(X)
+    np.testing.assert_array_equal(GNRegressor(**SMALL).fit(X, y.astype(str)).predict(X), expected)
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "student_t", "huber", "cauchy", "poisson", "gamma"])
+@pytest.mark.parametrize("quantile", [0.9, [0.1, 0.9], [0.5]])
+def test_a_quantile_without_its_loss_is_refused_before_any_work(loss, quantile, monkeypatch):
+    monkeypatch.setattr("skgn.estimator.read_rows", lambda *_: pytest.fail("work was done"))
+    model = GNRegressor(**SMALL, loss=loss, quantile=quantile)
+    for method in (model.fit, model.partial_fit):
+        with pytest.raises(ValueError, match=rf"^quantile={re.escape(str(quantile))} has no meaning for loss='{loss}'"):
+            method(X, np.exp(X[:, 0]))
+
+
+def test_the_default_quantile_goes_with_every_loss():
+    for loss in ("squared_error", "quantile"):
+        GNRegressor(**SMALL, loss=loss, quantile=np.float64(0.5)).fit(X, X[:, 0])
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_messages_list_options_in_the_order_of_the_documentation(estimator):
+    """A set of strings would have another order in each process."""
+    compared = 0
+    for name, constraints in estimator._parameter_constraints.items():
+        for constraint in constraints:
+            if not isinstance(constraint, Options) or len(constraint.options) == 1:
+                continue
+            text = re.search(rf"^    {name} : .*?(?=^    \w+ :|^    Attributes)", estimator.__doc__, re.M | re.S)[0]
+            text = re.sub(r'default="\w+"', "", text)
+            positions = [text.index(f'"{option}"') for option in re.findall(r"'(\w+)'", str(constraint))]
+            assert positions == sorted(positions) and len(positions) >= 2
+            compared += 1
+    assert compared >= 6
