@@ -32,6 +32,7 @@ from .report import SHOWN, Finding, Report, counted
 from .residuals import residual_findings
 from .spectrum import extreme_eigenvalues
 from .status import Status
+from .tables import dense
 from .unfamiliar import unwatched
 
 __all__ = ["diagnose"]
@@ -167,7 +168,7 @@ def _case(estimator: Any, X: Any, y: Any, sample_weight: Any) -> _Case:
     if isinstance(model, GNRegressor) and model.predicts_several_quantiles:
         raise ValueError("diagnose cannot judge several quantiles together: pass a fit of one quantile, or of a mean.")
     names = feature_names(estimator)
-    X = rows_of_network(estimator, X)
+    X = dense(rows_of_network(estimator, X))
     check_consistent_length(X, y, sample_weight)
     expected = np.asarray(model.predict(X)).shape
     regression = isinstance(model, GNRegressor)

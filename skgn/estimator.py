@@ -117,7 +117,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         ----------
         X : array-like or data frame of shape (n_samples, n_features)
             Numbers and, with ``categorical_features``, categories. Missing cells are nan, None or null; infinite
-            numbers are an error. Float32 and float64 are taken as they are; other types are converted.
+            numbers are an error. Float32 and float64 are taken as they are; other types are converted. A sparse matrix
+            is read as a dense array, if that fits in memory.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -135,8 +136,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         Raises
         ------
         ValueError, TypeError
-            If a parameter or the data are not as described, or if the linear system does not fit in memory. The error
-            comes before any work, and an earlier fit is kept.
+            If a parameter or the data are not as described, or if the linear system or a sparse X, as a dense array,
+            does not fit in memory. The error comes before any work, and an earlier fit is kept.
 
         KeyboardInterrupt
             If Ctrl-C is pressed. While networks train, it comes once the best weights so far are stored: the estimator
@@ -350,7 +351,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
-        tags.input_tags.allow_nan = True
+        tags.input_tags.allow_nan = tags.input_tags.sparse = True
         return tags
 
 

@@ -15,7 +15,7 @@ from sklearn.utils.validation import validate_data
 from .cells import check_finite, holds_objects
 from .encoders import column_features, columns_of_steps, encode_training_rows, fill_missing, make_encoder, medians
 from .preprocessing import LARGEST, ROBUST, PeriodicEmbedding, RankScaler, Scaler, replaced_columns
-from .tables import TablePreprocessor, TableReader, check_types
+from .tables import TablePreprocessor, TableReader, check_types, dense
 from .unfamiliar import Bounds
 
 __all__ = ["Table", "fit_scalers", "name_scalers", "transform_inputs"]
@@ -42,6 +42,7 @@ class Table:
 
     def read(self, estimator: BaseEstimator, X: Any) -> np.ndarray:
         """Read X, which must be a table like that of the fit of ``estimator``. Warn of what is unlike it."""
+        X = dense(X)
         if self.reader.categorical or holds_objects(X):
             validate_data(estimator, X, skip_check_array=True, reset=False)
             X = self.reader.transform(X)

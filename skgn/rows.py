@@ -22,7 +22,7 @@ from .inputs import Table
 from .jacobian_cost import gram_flops
 from .parameters import Parameters
 from .problem import Problem, Validation
-from .tables import TableReader, categorical_columns, check_types
+from .tables import TableReader, categorical_columns, check_types, dense
 from .targets import Target
 from .weighted_rows import check_weights, merge_rows, unlimited_sums, without_negligible
 
@@ -196,6 +196,7 @@ def read_rows(
     options = {"dtype": [np.float64, np.float32], "multi_output": True, "ensure_all_finite": False}
     options["y_numeric"] = is_regressor(estimator)
     reset = table is None
+    X = dense(X)
     categorical: Sequence[int]
     if table is None:
         categorical = categorical_columns(X, estimator.categorical_features)

@@ -7,6 +7,7 @@ split in this form. Then an encoder, of :mod:`skgn.encoders`, makes the columns 
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Callable, Collection, Hashable, Sequence
@@ -15,11 +16,14 @@ from numbers import Complex, Integral, Real
 from typing import Any
 
 import numpy as np
+import torch
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from .backend import gigabytes
 from .cells import (
     abbreviated,
     cells_of,
@@ -37,6 +41,7 @@ from .cells import (
     numbers_of,
     refusal,
 )
+from .free_memory import available_memory
 from .unfamiliar import UnfamiliarDataWarning, outside, warn_of_levels
 
 __all__ = [
@@ -44,11 +49,43 @@ __all__ = [
     "TableReader",
     "categorical_columns",
     "check_types",
+    "dense",
     "level_namer",
 ]
 
+#: A fit takes so many times the memory of a large dense table: measured, for one scaling of its columns.
+_COPIES = 4
+
 #: Types of columns of categories, as pandas, polars and pyarrow print them.
 _CATEGORY = re.compile(r"(category|categorical|enum|dictionary|str|string|string_view|large_string|utf8|large_utf8)\b")
+
+
+def dense(X: Any) -> Any:
+    """Return a sparse X as an array of floats, if that fits in memory; anything else as it is.
+
+    Scalings and networks read all cells. X may be sparse in any format of SciPy, or a frame of sparse columns.
+    """
+    is_matrix = issparse(X)
+    if not is_matrix and not _is_sparse_frame(X):
+        return X
+    kept = is_matrix and X.dtype.kind in "fc"
+    size = math.prod(X.shape) * (X.dtype.itemsize if kept else np.dtype(np.float64).itemsize)
+    need, available = _COPIES * size, available_memory(torch.device("cpu"))
+    if need > available:
+        raise ValueError(
+            f"X is sparse, and the networks read all of its cells: as a dense array it takes {gigabytes(size)}, and "
+            f"the work on it {gigabytes(need)}, but {gigabytes(available)} are available. Pass fewer rows at a "
+            "time (to partial_fit and predict) or fewer columns; categories need no encoder before the estimator."
+        )
+    if not is_matrix:
+        return X.sparse.to_dense()
+    return (X if kept else X.astype(np.float64)).toarray(order="C")
+
+
+def _is_sparse_frame(X: Any) -> bool:
+    """Whether X is a frame of pandas whose columns are all sparse."""
+    kinds = [kind_of(column_of(X, j)) for j in range(len(names_of(X)))] if hasattr(X, "iloc") and is_frame(X) else []
+    return bool(kinds) and all(kind.startswith("sparse") for kind in kinds)
 
 
 def categorical_columns(X: Any, categorical_features: Any) -> list[int]:
@@ -172,6 +209,7 @@ class TableReader(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
 
     def fit(self, X: Any, y: Any = None, sample_weight: np.ndarray | None = None) -> TableReader:
         """Learn the names of the features, and the levels in rows of positive weight."""
+        X = dense(X)
         validate_data(self, X, skip_check_array=True)
         X = columns_of(X) if self.categorical else X
         kept = None if sample_weight is None else np.flatnonzero(sample_weight > 0).tolist()
@@ -207,6 +245,7 @@ class TableReader(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
     def transform(self, X: Any) -> np.ndarray:
         """Return floats of shape (n_samples, n_features)."""
         check_is_fitted(self)
+        X = dense(X)
         validate_data(self, X, skip_check_array=True, reset=False)
         check_types(X, self.categorical)
         if not self.categorical and not holds_objects(X):
@@ -246,6 +285,7 @@ class TableReader(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
+        tags.input_tags.sparse = True
         return tags
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import skops.io
 import torch
+from scipy import sparse
 from sklearn.base import clone
 
 from skgn import GNClassifier, GNRegressor
@@ -522,6 +523,7 @@ ERRORS = {
     "batches": (ValueError, "batch_size=100", lambda X, y: (X, y), {"batch_size": 100}),
     "early stopping": (ValueError, "early_stopping", lambda X, y: (X, y), {"early_stopping": True}),
     "parameter": (ValueError, "'tol' parameter", lambda X, y: (X, y), {"tol": -1}),
+    "sparse": (TypeError, "sparse blocks.*toarray", lambda X, y: (X.map_blocks(sparse.csr_matrix), y), {}),
 }
 
 
@@ -551,6 +553,8 @@ REFUSED = {
         {"hidden_layer_sizes": "auto", "network": torch.nn.Linear(6, 1), "prior_groups": "feature"},
     ),
     "quantile": ({}, {"quantile": 2.0}),
+    "quantile without its loss": ({}, {"quantile": 0.9}),
+    "words": ({"y": lambda y: np.where(y > 0, "yes", "no")}, {}),
     "negative weight": ({"weight": lambda w: w - 2}, {}),
     "missing target": ({"y": lambda y: np.where(y > 1, np.nan, y)}, {}),
     "infinite number": ({"X": lambda X: np.where(X == X[7, 1], np.inf, X)}, {}),

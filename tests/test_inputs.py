@@ -190,7 +190,6 @@ WORDS_OF_SCIKIT_LEARN = {
     "words": lambda X, y: (np.full(X.shape, "a"), y),
     "words among numbers": lambda X, y: (np.where(X > 3, "a", X.astype(object)), y),
     "complex": lambda X, y: (1j * X, y),
-    "sparse": lambda X, y: (pd.DataFrame.sparse.from_spmatrix(library("scipy.sparse").csr_matrix(X)), y),
     "gradients": lambda X, y: (library("torch").from_numpy(X).requires_grad_(), y),
     "no rows": lambda X, y: (frame(X)[:0], y[:0]),
     "no columns": lambda X, y: (frame(X)[[]], y),
@@ -250,7 +249,6 @@ def test_what_is_refused_at_predict_is_refused_in_the_same_words(ours, theirs):
         X[0],
         X[:, :2],
         [["x", "y", "z"]],
-        library("scipy.sparse").csr_matrix(X),
     ]
     for case in cases:
         words = []

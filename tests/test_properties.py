@@ -345,7 +345,7 @@ BAD_DATA = {
     "infinite y": lambda X, y, w: (X, np.where(np.arange(len(y)) == 0, -np.inf, y.T).T, w),
     "complex": lambda X, y, w: (X + 1j, y, w),
     "words": lambda X, y, w: (np.full(X.shape, "word"), y, w),
-    "sparse": lambda X, y, w: (sparse.csr_array(np.nan_to_num(X)), y, w),
+    "sparse y": lambda X, y, w: (X, sparse.csr_array(np.reshape(y, (len(y), -1))), w),
     "negative weight": lambda X, y, w: (X, y, -np.ones(len(y))),
     "no weight": lambda X, y, w: (X, y, np.zeros(len(y))),
     "missing weight": lambda X, y, w: (X, y, np.full(len(y), np.nan)),

@@ -85,6 +85,6 @@ def test_tags_say_what_targets_are_accepted(estimator):
     tags = get_tags(estimator())
     assert tags.target_tags.multi_output and tags.target_tags.single_output
     assert tags.target_tags.required
-    assert not tags.input_tags.sparse and tags.input_tags.allow_nan
+    assert tags.input_tags.sparse and tags.input_tags.allow_nan
     if estimator is GNClassifier:
         assert tags.classifier_tags.multi_label and tags.classifier_tags.multi_class

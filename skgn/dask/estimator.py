@@ -12,6 +12,7 @@ import dask
 import dask.array as da
 import distributed
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import clone, is_classifier
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -78,7 +79,7 @@ class DaskGN(BaseGN):
         Parameters
         ----------
         X : dask array or dataframe of shape (n_samples, n_features)
-            Finite numbers; chunk sizes need not be known.
+            Finite numbers, in blocks that are not sparse; chunk sizes need not be known.
         y : dask array, series or dataframe of shape (n_samples,) or (n_samples, n_outputs)
             Targets, partitioned like X. Arrays of known chunk sizes are cut like X.
         sample_weight : dask array or series of shape (n_samples,), default=None
@@ -143,9 +144,9 @@ class DaskGN(BaseGN):
             raise ValueError(f"device={self.device!r} is not available on dask workers; use 'auto' or 'cpu'.")
 
     def _check_columns(self, X: Any) -> None:
-        """Refuse times, and categories, because their levels are spread over all of the rows."""
+        """Refuse sparse blocks, times, and categories, because their levels are spread over all of the rows."""
         if isinstance(X, da.Array):  # What is no collection is refused with y and the weights.
-            check_types(X._meta)
+            _check_blocks(X)
         chosen = categorical_columns(X._meta, self.categorical_features) if is_frame(X) else []
         if chosen or not (self.categorical_features is None or isinstance(self.categorical_features, str)):
             names = [X.columns[j] for j in chosen] or self.categorical_features
@@ -211,7 +212,7 @@ class DaskGN(BaseGN):
             validate_data(self, X._meta, skip_check_array=True, reset=False)
             blocks, columns = X.to_dask_array(), len(X.columns)
         elif isinstance(X, da.Array) and X.ndim == 2:
-            check_types(X._meta)
+            _check_blocks(X)
             blocks, columns = X, X.shape[1]
         else:
             raise TypeError(
@@ -260,7 +261,7 @@ class DaskGN(BaseGN):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = False
+        tags.input_tags.allow_nan = tags.input_tags.sparse = False
         return tags
 
     def __getstate__(self) -> Any:
@@ -274,6 +275,15 @@ class DaskGN(BaseGN):
         client = parameters.pop("client")
         make: Any = type(self)
         return make(**{name: clone(value, safe=False) for name, value in parameters.items()}, client=client)
+
+
+def _check_blocks(X: da.Array) -> None:
+    """Refuse blocks of other types than numbers in arrays."""
+    if issparse(X._meta):
+        raise TypeError(
+            "X has sparse blocks, which workers do not read: pass X.map_blocks(lambda block: block.toarray())."
+        )
+    check_types(X._meta)
 
 
 def _default_client() -> distributed.Client | None:
