@@ -5,15 +5,21 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from scipy.stats import poisson
 
+from .baselines import BOOSTING, FEWEST_ROWS, compared_rows
 from .classifier import GNClassifier
 from .directions import serves_evidence
+from .estimator import table_and_target
+from .mixture import voters
+from .parameters import parameter_defaults
 from .regressor import GNRegressor
 from .report import SHOWN, Finding
 
@@ -22,7 +28,10 @@ __all__ = [
     "RARE",
     "STANDARD_ERRORS",
     "Comparison",
+    "baseline_finding",
     "in_errors",
+    "member_finding",
+    "more_flexible",
     "more_regularisation",
     "named_rows",
     "skill_finding",
@@ -39,6 +48,26 @@ RARE = 1e-3
 #: Coverage or confidence off by less makes no practical difference, however many rows show it.
 MATERIAL = 0.05
 
+#: A gain of less than this part of a constant's loss makes no difference.
+_MATERIAL_GAIN = 0.02
+
+#: A fit whose left-out rows give up less than this part of a constant's loss has learned next to nothing.
+_LEARNED = 0.1
+
+#: Members disagree where averaging takes away more than this part of the loss of one alone.
+_DISAGREE = 0.2
+
+#: Parameters that leave most to the fit by default.
+_FREE = (
+    "l2_regularization",
+    "hidden_layer_sizes",
+    "n_estimators",
+    "activation",
+    "linear_path",
+    "prior_groups",
+    "standardize",
+)
+
 #: A skill counts from so many standard errors on; fewer rows than this cannot show one that is there.
 _SKILL_ERRORS, _FEW_ROWS = 2.0, 100
 
@@ -53,6 +82,18 @@ def more_regularisation(model: GNRegressor | GNClassifier) -> str | None:
     return f'{solver}l2_regularization="evidence", or {larger}'
 
 
+def more_flexible(model: GNRegressor | GNClassifier) -> str:
+    """Advise where a fit does not find what there is: more freedom, and wider layers where nothing is restricted."""
+    defaults = parameter_defaults(type(model))
+    given = [name for name in _FREE if getattr(model, name) is not defaults[name]]
+    freed = [f"{name}={defaults[name]!r}" for name in given if getattr(model, name) != defaults[name]]
+    if freed:
+        return " and ".join(freed).replace("'", '"')
+    largest = max((member.network for member in model.estimators_), key=lambda network: network.n_weights)
+    sizes = largest.hidden_layer_sizes
+    return f"hidden_layer_sizes={tuple(2 * size for size in sizes)}, a wider network" if sizes else "a larger network="
+
+
 @dataclass(frozen=True)
 class Comparison:
     """A model and targets (n, k), for rows X of positive weights; ``rows`` is where these were."""
@@ -62,6 +103,68 @@ class Comparison:
     y: np.ndarray
     weight: np.ndarray
     rows: np.ndarray
+
+    @property
+    def losses(self) -> tuple[np.ndarray, np.ndarray]:
+        """Losses (n,) of the model and of the best constant."""
+        raise NotImplementedError
+
+    def simple_losses(self, columns: np.ndarray) -> dict[str, np.ndarray]:
+        """Losses (m,) of simple models at the compared rows, of which there are ``columns``; none if not comparable."""
+        raise NotImplementedError
+
+    @cached_property
+    def compared(self) -> np.ndarray:
+        """Positions (m,) of the rows at which the model is compared with simple ones."""
+        return compared_rows(len(self.y))
+
+    @cached_property
+    def simple(self) -> dict[str, np.ndarray]:
+        """Losses (m,) of simple models at these rows, by their names."""
+        return self.simple_losses(self.columns) if self.comparable else {}
+
+    @property
+    def comparable(self) -> bool:
+        """Whether there is anything to learn, and rows enough to learn from."""
+        return len(self.y) >= FEWEST_ROWS and bool(self.losses[1].any())
+
+    @cached_property
+    def columns(self) -> np.ndarray:
+        """Columns of numbers (m, d) at the compared rows."""
+        table, _ = table_and_target(self.model)
+        return table.encode(table.read(self.model, self.X))[self.compared]
+
+    @property
+    def flat(self) -> bool:
+        """Whether the predictions are worth about as much as a constant."""
+        gain, _ = self.gain(*self.losses)
+        return abs(gain) < _LEARNED * float(self.mean(self.losses[1]))
+
+    @property
+    def underfit(self) -> bool:
+        """Whether the fit leaves over what another one finds."""
+        return self.better == BOOSTING
+
+    def gain_at(self, better: np.ndarray, worse: np.ndarray) -> tuple[float, float]:
+        """Gain as :meth:`gain`, of losses (m,) at the compared rows."""
+        at = self.compared
+        return Comparison(self.model, None, self.y[at], self.weight[at], at).gain(better, worse)
+
+    @cached_property
+    def found(self) -> bool:
+        """Whether a simple model finds something in these rows."""
+        constant = self.losses[1][self.compared]
+        gains = [self.gain_at(loss, constant) for loss in self.simple.values()]
+        return any(gain > STANDARD_ERRORS * error for gain, error in gains)
+
+    @cached_property
+    def better(self) -> str:
+        """Name of the simple model that is better than this one by more than chance; empty if there is none."""
+        ours, constant = (loss[self.compared] for loss in self.losses)
+        least = _MATERIAL_GAIN * float(np.mean(constant))
+        gains = {name: self.gain_at(loss, ours) for name, loss in self.simple.items()}
+        found = {name: gain for name, (gain, error) in gains.items() if gain > max(STANDARD_ERRORS * error, least)}
+        return max(found, key=lambda name: found[name], default="")
 
     @property
     def total(self) -> float:
@@ -80,14 +183,15 @@ class Comparison:
     @property
     def narrow_advice(self) -> str:
         """Advice where the predictions are surer than they should be."""
-        drift = "compare the rows of X, y with the training rows (overfitting or drift), refit on both"
-        return more_regularisation(self.model) or drift
+        regularised = more_regularisation(self.model)
+        if self.underfit and (self.flat or not regularised):
+            return more_flexible(self.model)
+        return regularised or "compare the rows of X, y with the training rows (overfitting or drift), refit on both"
 
 
-def skill_finding(
-    data: Comparison, constant: str, gain: float, error: float, numbers: dict[str, Any], text: str
-) -> Finding:
-    """Make the finding on the skill: by how much predictions gain on the best constant, and the error of that."""
+def skill_finding(data: Comparison, constant: str, numbers: dict[str, Any], text: str) -> Finding:
+    """Make the finding on the skill: by how much predictions gain on the best constant."""
+    gain, error = data.gain(*data.losses)
     if gain > _SKILL_ERRORS * error:
         return Finding("skill", f"better than the {constant}", numbers, text)
     if gain > 0 and data.total < _FEW_ROWS:
@@ -95,9 +199,85 @@ def skill_finding(
     if not data.model.standardize:
         # Before all else: priors start from a unit scale.
         advice = "standardize=True, as priors start from inputs of unit scale"
-        return Finding("skill", f"no better than the {constant}", numbers, text, advice)
-    advice = more_regularisation(data.model) or "check that the rows of X and y belong together, or find other features"
+    else:
+        regularised = more_regularisation(data.model)
+        advice = regularised if regularised and not (data.found and data.flat) else _when_without_skill(data)
     return Finding("skill", f"no better than the {constant}", numbers, text, advice)
+
+
+def _when_without_skill(data: Comparison) -> str:
+    """Advise where predictions are worth nothing: by what the fit expected, and what simple models find."""
+    expected = data.model.left_out_score_
+    if expected < _LEARNED or (data.flat and data.found):
+        # The training rows taught it nothing, so that nothing is wrong with these.
+        return more_flexible(data.model) + ("" if data.found else ", more rows, or other features")
+    if data.found:
+        return "compare the rows of X, y with the training rows: another relation holds here"
+    return "check that the rows of X and y belong together, or find other features"
+
+
+def baseline_finding(data: Comparison, score: str) -> Finding:
+    """Compare the fit with simple models that learn from a part of the same rows; ``score`` names the measure."""
+    if not data.simple:
+        few = len(data.y) < FEWEST_ROWS
+        why = "too few rows for others to learn from" if few else "nothing simple to compare with"
+        return Finding("baselines", "unknown", {}, f"unknown: {why}")
+    ours, constant = (loss[data.compared] for loss in data.losses)
+    weight = data.weight[data.compared]
+
+    def written(loss: np.ndarray) -> float:
+        return 1 - float(np.average(loss, weights=weight) / np.average(constant, weights=weight))
+
+    numbers = {"model": written(ours), **{name: written(loss) for name, loss in data.simple.items()}}
+    others = ", ".join(f"{name} {value:.2f}" for name, value in list(numbers.items())[1:])
+    text = f"{score} {numbers['model']:.2f}; of others that learn from a part of these rows: {others}"
+    if data.better:
+        linear = data.better != BOOSTING
+        bent = linear and data.model.estimators_[0].network.hidden_layer_sizes
+        advice = "hidden_layer_sizes=(), a linear model" if bent else more_flexible(data.model)
+        return Finding("baselines", f"worse than {data.better}", numbers, f"{text}: {data.better} is better", advice)
+    gains = [data.gain_at(ours, loss) for name, loss in data.simple.items() if name != BOOSTING]
+    if not gains or any(gain > _SKILL_ERRORS * error for gain, error in gains):
+        return Finding("baselines", "no worse", numbers, text)
+    if numbers["model"] > _LEARNED and data.model.estimators_[0].network.hidden_layer_sizes:
+        text += "; no better than linear: hidden_layer_sizes=() is simpler, other features may tell more"
+    return Finding("baselines", "like linear", numbers, text)
+
+
+def member_finding(data: Comparison, score: str) -> Finding:
+    """Compare members alone with their mixture, whose loss is less by what they disagree about.
+
+    That part of a member's loss is a matter of chance, and more members make it less (A. Krogh and J. Vedelsby, Neural
+    network ensembles, cross validation, and active learning, NIPS 1994).
+    """
+    members, weights = voters(data.model.estimators_, data.model.weights_)
+    if len(members) < 2 or not data.losses[1].any():
+        why = "y is constant here" if len(members) > 1 else "one, and none to compare it with"
+        return Finding("members", "unknown" if len(members) > 1 else "single", {"count": len(members)}, why)
+    losses, constant = (data.mean(np.array(loss).T) for loss in (_alone(data, members), data.losses))
+    together, constant = constant
+    alone = float(np.average(losses, weights=weights))
+    share = max(0.0, 1 - together / alone) if alone > 0 else 0.0
+    skills = 1 - losses / constant
+    numbers = {"count": len(members), "best": float(skills.max()), "worst": float(skills.min()), "share": share}
+    text = (
+        f"{len(members)}, with {score} {numbers['worst']:.2f} to {numbers['best']:.2f} alone and "
+        f"{1 - together / constant:.2f} together, which takes {share:.0%} of a member's loss away"
+    )
+    if share <= _DISAGREE:
+        return Finding("members", "agree", numbers, text)
+    advice = f"n_estimators={2 * len(members)}, as the members disagree"
+    return Finding("members", "disagree", numbers, text + ": they disagree", advice)
+
+
+def _alone(data: Comparison, members: list[Any]) -> list[np.ndarray]:
+    """Losses (n,) of each member as a model of its own."""
+    losses = []
+    for member in members:
+        model = copy.copy(data.model)
+        model.estimators_, model.weights_ = [member], np.ones(1)
+        losses.append(replace(data, model=model).losses[0])
+    return losses
 
 
 def in_errors(gain: float, error: float) -> str:

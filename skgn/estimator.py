@@ -117,8 +117,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         ----------
         X : array-like or data frame of shape (n_samples, n_features)
             Numbers and, with ``categorical_features``, categories. Missing cells are nan, None or null; infinite
-            numbers are an error. Float32 and float64 are taken as they are; other types are converted. A sparse matrix
-            is read as a dense array, if that fits in memory.
+            numbers are an error. Float32 and float64 are taken as they are. Other types are converted, and sparse X is.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -150,8 +149,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             objective (``status_`` "no_descent").
         UserWarning
             If the fit predicts left-out samples worse than a constant does (``status_`` "no_skill"). Also if
-            ``noise="input"`` could not be learned, and if ``alpha`` looks like the penalty of scikit-learn's networks:
-            below 0.1, with ``l2_regularization="evidence"``.
+            ``noise="input"`` could not be learned, and if ``alpha`` is below 0.1, as penalties are, without an l2.
         """
         return self._fit_or_restore(X, y, sample_weight, X_val, y_val, sample_weight_val)
 
@@ -347,12 +345,6 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         """Outputs at scaled inputs of every member that counts, (members, n, k) in float64, and their weights."""
         members, weights = voters(self.estimators_, self.weights_)
         return stacked_outputs(members, scaled, self.device), weights
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        tags.input_tags.allow_nan = tags.input_tags.sparse = True
-        return tags
 
 
 def _is_learned(name: str) -> bool:

@@ -35,7 +35,10 @@ def one_of(*options: str) -> StrOptions:
 
 
 class Parameters(BaseEstimator):
-    """Store and check the parameters. The docstrings of the two estimators explain them."""
+    """Store and check the parameters, and tell what data go with them.
+
+    The docstrings of the two estimators explain the parameters.
+    """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "hidden_layer_sizes": ["array-like", one_of("auto"), Interval(Integral, 1, None, closed="left")],
@@ -122,6 +125,12 @@ class Parameters(BaseEstimator):
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        tags.input_tags.allow_nan = tags.input_tags.sparse = True
+        return tags
 
     def _check_parameters(self) -> None:
         """Refuse parameters that no data can be fitted with."""

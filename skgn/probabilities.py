@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from .baselines import classifications
 from .calibration import (
     MATERIAL,
     RARE,
     STANDARD_ERRORS,
     Comparison,
+    baseline_finding,
     in_errors,
+    member_finding,
     named_rows,
     skill_finding,
     too_many,
@@ -51,6 +54,22 @@ class _Probabilities(Comparison):
         """Return the probabilities (n, 1) or (n, k) that p (n, k) gives to the classes or labels that came true."""
         return np.where(self.codes == 1, p, 1 - p) if self.multilabel else np.take_along_axis(p, self.codes, 1)
 
+    def loss_of(self, p: np.ndarray) -> np.ndarray:
+        """Log losses (n,) of probabilities (n, k)."""
+        return -np.log(np.maximum(self.of_truth(p), np.finfo(float).tiny)).sum(axis=1)
+
+    @cached_property
+    def losses(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.loss_of(self.proba), self.loss_of(np.broadcast_to(self.rate, self.proba.shape))
+
+    def simple_losses(self, columns: np.ndarray) -> dict[str, np.ndarray]:
+        if self.multilabel:
+            return {}
+        at = self.compared
+        codes = self.codes[at]
+        found = classifications(columns, codes[:, 0], self.weight[at], self.proba.shape[1])
+        return {name: -np.log(np.take_along_axis(p, codes, 1)[:, 0]) for name, p in found.items()}
+
     @cached_property
     def rate(self) -> np.ndarray:
         """Frequency (k,) with which each class or label came true."""
@@ -72,13 +91,17 @@ def probability_findings(
 ) -> tuple[Finding, ...]:
     """Skill, outliers and calibration of a classifier on X and y, rows of positive weight."""
     data = _Probabilities(model, X, y.reshape(len(y), -1), weight, rows)
-    return _log_loss(data), _surprises(data), _confidence(data)
+    return (
+        _log_loss(data),
+        baseline_finding(data, "D2"),
+        member_finding(data, "D2"),
+        _surprises(data),
+        _confidence(data),
+    )
 
 
 def _log_loss(data: _Probabilities) -> Finding:
-    tiny = np.finfo(float).tiny
-    ours = -np.log(np.maximum(data.of_truth(data.proba), tiny)).sum(axis=1)
-    base = -np.log(data.of_truth(np.broadcast_to(data.rate, data.proba.shape))).sum(axis=1)
+    ours, base = data.losses
     gain, error = data.gain(ours, base)
     numbers = {
         "log_loss": float(data.mean(ours)),
@@ -90,7 +113,7 @@ def _log_loss(data: _Probabilities) -> Finding:
     if not base.any():
         return Finding("skill", "unknown", numbers, f"{text}, {accuracy}; y is constant here")
     text += f", class frequencies {numbers['base_log_loss']:.3f} ({in_errors(gain, error)} standard errors); {accuracy}"
-    return skill_finding(data, "base rate", gain, error, numbers, text)
+    return skill_finding(data, "base rate", numbers, text)
 
 
 def _surprises(data: _Probabilities) -> Finding:

@@ -8,17 +8,21 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import binom, norm
 
+from .baselines import BOOSTING, regressions
 from .calibration import (
     MATERIAL,
     RARE,
     STANDARD_ERRORS,
     Comparison,
+    baseline_finding,
     in_errors,
+    member_finding,
+    more_flexible,
     named_rows,
     skill_finding,
     too_many,
@@ -30,7 +34,7 @@ from .losses import Loss
 from .mixture import voters
 from .regressor import GNRegressor
 from .report import SHOWN, Finding
-from .screening import column_tests
+from .screening import ColumnTests, column_tests
 from .weighted_rows import magnitude, weighted_quantile
 
 __all__ = ["residual_findings"]
@@ -59,8 +63,24 @@ _INTERVALS = (0.5, 0.9)
 #: Where a column tells more of the residuals than this part of their variance, the fit lacks something.
 _POOR_FIT = 0.1
 
+#: What residuals may depend on, beside a feature.
+_PREDICTION = "the prediction"
+
 #: Standard error of the median of absolute normal values, relative to that median, times sqrt(n).
 _MEDIAN_ERROR = 1.17
+
+
+class _Far(NamedTuple):
+    """Residuals far out: sizes of rows (n,), how many outliers are ``found`` and ``expected``, and if they are many.
+
+    ``alone`` (n,) is whether a row is so far out that it hardly comes by chance, even as the only one.
+    """
+
+    size: np.ndarray
+    found: float
+    expected: float
+    many: bool
+    alone: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -134,22 +154,93 @@ class _Residuals(Comparison):
         return float(weighted_quantile(np.abs(self.z), self.weight, 0.5).max() / self.noise.ppf(0.75))
 
     @cached_property
+    def losses(self) -> tuple[np.ndarray, np.ndarray]:
+        squares, about_mean = np.square(self.residual / self.unit), np.square(self.about_mean)
+        variance = self.mean(about_mean)
+        safe = np.where(variance > 0, variance, 1)
+        return (squares / safe).mean(axis=1), (about_mean / safe).mean(axis=1)
+
+    def simple_losses(self, columns: np.ndarray) -> dict[str, np.ndarray]:
+        if self.likelihood.predicts_quantiles:
+            return {}
+        scale = np.sqrt(self.mean(np.square(self.about_mean)))
+        Y = (self.about_mean / np.where(scale > 0, scale, 1))[self.compared]
+        found = regressions(columns, Y, self.weight[self.compared])
+        return {name: np.square(Y - predicted).mean(axis=1) for name, predicted in found.items()}
+
+    @cached_property
+    def tests(self) -> tuple[list[str], ColumnTests, ColumnTests]:
+        """What residuals are tested against, by name, and the tests of the residuals and of their sizes."""
+        table, _ = table_and_target(self.model)
+        name, scaled = next(iter(table.scale(table.encode(table.read(self.model, self.X))).items()))
+        columns = np.column_stack([scaled, self._prediction[0]])
+        names = [self.names[j] for j in table.features[name]] + [_PREDICTION] * self.y.shape[1]
+        residual, size = (column_tests(columns, values, self.weight) for values in (self.z, np.abs(self.z)))
+        return names, residual, size
+
+    @cached_property
+    def far(self) -> _Far:
+        """Which residuals are far out."""
+        far, size = np.abs(self.z), np.abs(self.z).max(axis=1)
+        count = float(self.weight @ (far > _OUTLIER).sum(axis=1))
+        expected = self.total * far.shape[1] * 2 * float(self.noise.sf(_OUTLIER))
+        # So large a residual is expected less than once in a thousand such data sets.
+        alone = self.total * far.shape[1] * 2 * self.noise.sf(size) < RARE
+        return _Far(size, count, expected, too_many(count, expected), alone)
+
+    @cached_property
+    def lacking(self) -> str:
+        """What the residuals depend on: a feature, or the prediction; empty if nothing is found.
+
+        Then it is the fit that lacks something, whatever the residuals look like.
+        """
+        if self.constant or not self.noisy.any():
+            return ""
+        names, residual, _ = self.tests
+        found = (residual.p < RARE) & (residual.share > _POOR_FIT)
+        return names[int(np.argmax(np.where(found, residual.share, 0)))] if found.any() else ""
+
+    @cached_property
+    def overshooting(self) -> bool:
+        """Whether the residuals depend on the prediction as it is too far from the mean: they fall where it rises."""
+        prediction = self._prediction[0] / self.unit
+        slope = self.mean((prediction - self.mean(prediction)) * self.residual / self.unit)
+        return self.lacking == _PREDICTION and float(slope.min()) < 0
+
+    @cached_property
+    def left_over(self) -> float:
+        """Part of the residuals' variance that boosting finds in rows that it has not seen; 0 if it may be chance."""
+        if not self.comparable or not self.noisy.any():
+            return 0.0
+        residual = (self.residual / self.unit)[self.compared]
+        residual -= np.average(residual, axis=0, weights=self.weight[self.compared])
+        variance = np.average(np.square(residual), axis=0, weights=self.weight[self.compared])
+        Y = residual / np.sqrt(np.maximum(variance, np.finfo(float).tiny))
+        found = regressions(self.columns, Y, self.weight[self.compared])
+        if BOOSTING not in found:
+            return 0.0
+        gain, error = self.gain_at(np.square(Y - found[BOOSTING])[:, 0], np.square(Y)[:, 0])
+        return gain if gain > max(STANDARD_ERRORS * error, _POOR_FIT) else 0.0
+
+    @property
+    def unbent(self) -> bool:
+        """Whether the fit lacks what the residuals tell."""
+        return bool(self.lacking or self.left_over) and not self.overshooting
+
+    @property
+    def underfit(self) -> bool:
+        return self.unbent or super().underfit
+
+    @cached_property
     def varying(self) -> str:
         """What the size of the residuals depends on: a feature, or the prediction; empty if nothing is found.
 
         Where the residuals themselves depend on a feature, it is the fit that lacks something, not the noise.
         """
-        if self.std is None or self.constant or not self.noisy.any():
+        if self.std is None or self.constant or not self.noisy.any() or self.underfit:
             return ""
-        table, _ = table_and_target(self.model)
-        encoded = table.encode(table.read(self.model, self.X))
-        name, scaled = next(iter(table.scale(encoded).items()))
-        columns = np.column_stack([scaled, self._prediction[0]])
-        residual, size = (column_tests(columns, values, self.weight) for values in (self.z, np.abs(self.z)))
-        if size.p.min() >= RARE or residual.share.max() > _POOR_FIT:
-            return ""
-        found = int(np.argmin(size.p))
-        return self.names[table.features[name][found]] if found < scaled.shape[1] else "the prediction"
+        names, _, size = self.tests
+        return names[int(np.argmin(size.p))] if size.p.min() < RARE else ""
 
     @property
     def noise_advice(self) -> str:
@@ -176,7 +267,8 @@ def residual_findings(
     Features have ``names``.
     """
     data = _Residuals(model, X, y.reshape(len(y), -1), weight, rows, names)
-    return _skill(data), _noise(data), _outliers(data), _coverage(data)
+    beside = baseline_finding(data, "R2"), member_finding(data, "R2")
+    return _skill(data), *beside, _left_over(data), _noise(data), _outliers(data), _coverage(data)
 
 
 def _skill(data: _Residuals) -> Finding:
@@ -186,13 +278,34 @@ def _skill(data: _Residuals) -> Finding:
     rmse = f"rmse {_listed(numbers['rmse'])}"
     if not (variance > 0).all():
         return Finding("skill", "unknown", numbers, f"{rmse}; y is constant here: nothing to explain")
-    r2, r2_error = data.gain((squares / variance).mean(axis=1), (about_mean / variance).mean(axis=1))
+    r2, r2_error = data.gain(*data.losses)
     numbers |= {"r2": r2, "standard_error": r2_error}
     written = f"{r2:.2f}" if abs(r2) < 1e4 else f"{r2:.2g}"
     text = (
         f"R2 {written} ({in_errors(r2, r2_error)} standard errors); {rmse} where y has std {_listed(numbers['y_std'])}"
     )
-    return skill_finding(data, "mean", r2, r2_error, numbers, text)
+    return skill_finding(data, "mean", numbers, text)
+
+
+def _left_over(data: _Residuals) -> Finding:
+    if data.constant or not data.noisy.any():
+        return Finding("residuals", "unknown", {}, "unknown: nothing is left over to look at")
+    names, residual, _ = data.tests
+    found = int(np.argmax(residual.share))
+    numbers = {"depends_on": data.lacking, "share": float(residual.share[found]), "p": float(residual.p[found])}
+    if not data.lacking and not data.left_over:
+        return Finding("residuals", "nothing found", numbers, "no feature, nor the prediction, tells much of them")
+    if not data.lacking:
+        numbers["share"] = data.left_over
+        text = f"boosting finds {data.left_over:.0%} of their variance: the fit lacks that"
+        return Finding("residuals", "depend", numbers, text, more_flexible(data.model))
+    share = float(residual.share[names.index(data.lacking)])
+    text = f"their mean depends on {data.lacking}, which tells {share:.0%} of their variance"
+    if data.overshooting:
+        text += ": predictions are too far from the mean"
+        return Finding("residuals", "overshooting", numbers, text, data.narrow_advice)
+    text += ": the fit lacks that"
+    return Finding("residuals", "depend", numbers, text, more_flexible(data.model))
 
 
 def _listed(values: np.ndarray) -> str:
@@ -229,12 +342,7 @@ def _outliers(data: _Residuals) -> Finding:
     if data.constant or not data.noisy.any():
         why = "y is constant here" if data.constant else "without noise there are no sizes to compare with"
         return Finding("outliers", "unknown", {}, f"unknown: {why}")
-    far, size = np.abs(data.z), np.abs(data.z).max(axis=1)
-    count = float(data.weight @ (far > _OUTLIER).sum(axis=1))
-    expected = data.total * far.shape[1] * 2 * float(data.noise.sf(_OUTLIER))
-    # So large a residual is expected less than once in a thousand such data sets.
-    alone = data.total * far.shape[1] * 2 * data.noise.sf(size) < RARE
-    many = too_many(count, expected)
+    size, count, expected, many, alone = data.far
     rows = worst_rows(data, size, size > _OUTLIER if many else alone)
     numbers = {"count": count, "expected": expected, "rows": rows, "largest": float(size.max())}
     unit = "std" if data.std is not None else "typical residuals"
@@ -247,6 +355,9 @@ def _outliers(data: _Residuals) -> Finding:
     if data.too_narrow:
         # All are too far away, not some.
         return Finding("outliers", "many", numbers, text, data.narrow_advice)
+    if data.underfit:
+        text += ": of a fit that lacks something, not of the noise"
+        return Finding("outliers", "poor fit", numbers, text, more_flexible(data.model))
     if data.varying:
         text += f": the noise depends on {data.varying}"
         return Finding("outliers", "louder noise", numbers, text, data.noise_advice)
@@ -286,12 +397,16 @@ def _coverage(data: _Residuals) -> Finding:
         return Finding("calibration", "too narrow", numbers, text + ": too narrow", data.narrow_advice)
     if furthest > 0:
         typical, noise = data.typical, np.atleast_1d(data.model.noise_std_)
-        inflated = data.noisy & (typical > 0) & (typical < _INFLATED * noise)
+        # By their median and by their squares: residuals of a poor fit are small in the median only.
+        rms = np.sqrt(data.mean(np.square(data.residual / data.unit))) * data.unit
+        inflated = data.noisy & (typical > 0) & (np.maximum(typical, rms) < _INFLATED * noise)
         robust, advice = data.likelihood.robust_alternative, None
         if data.varying:
             advice = data.noise_advice
         elif robust and inflated.any():
             advice = f'loss="{robust}", as outliers in the training data may have inflated the noise'
+        elif data.unbent:
+            advice = more_flexible(data.model)
         return Finding("calibration", "too wide", numbers, text + ": too wide", advice)
     return Finding("calibration", "good", numbers, text)
 

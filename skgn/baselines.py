@@ -1,0 +1,101 @@
+"""Simple models beside a fit: a linear one and gradient boosting, cross-validated on the rows that a report is about.
+
+They learn from fewer rows than most fits have seen. Where one of them is better all the same, the fit lacks something.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.model_selection import KFold
+from threadpoolctl import threadpool_limits
+
+__all__ = ["BOOSTING", "FEWEST_ROWS", "classifications", "compared_rows", "regressions"]
+
+BOOSTING = "boosting"
+
+#: Fewer rows than this teach a model too little; more than so many take too long.
+FEWEST_ROWS, _MOST_ROWS = 50, 1000
+
+#: Columns of a linear model, and cells of a table times outputs for boosting, above which they take too long.
+_MOST_COLUMNS, _MOST_CELLS = 500, 30_000
+
+_FOLDS = KFold(3, shuffle=True, random_state=0)
+
+#: Number of bins of a column for boosting.
+_BINS = 64
+
+#: Smaller leaves and fewer trees than by default: the rows are few, and the report is to be quick.
+_TREES = {
+    "max_bins": _BINS,
+    "max_iter": 40,
+    "max_leaf_nodes": 15,
+    "min_samples_leaf": 5,
+    "early_stopping": False,
+    "random_state": 0,
+}
+
+_PENALTIES = np.logspace(-2, 4, 13)
+
+
+def compared_rows(n: int) -> np.ndarray:
+    """Return the positions of the rows that are compared, at most 1,000 and evenly spread."""
+    return np.unique(np.linspace(0, n - 1, min(n, _MOST_ROWS)).astype(int))
+
+
+def regressions(X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> dict[str, np.ndarray]:
+    """Predict targets (n, k) of unit scale from columns (n, d), each row by models that have not seen it."""
+    tables: dict[str, tuple[np.ndarray, Callable[[], Any]]] = {}
+    if X.shape[1] <= _MOST_COLUMNS:
+        tables["ridge"] = _standardised(X), lambda: RidgeCV(_PENALTIES)
+    if X.size <= _MOST_CELLS and Y.shape[1] == 1:
+        tables[BOOSTING] = _binned(X), lambda: HistGradientBoostingRegressor(learning_rate=0.2, **_TREES)
+    target = Y[:, 0] if Y.shape[1] == 1 else Y
+    predicted = {name: np.empty_like(Y) for name in tables}
+    for train, test in _FOLDS.split(X):
+        for name, (Z, make) in tables.items():
+            with threadpool_limits(1):  # Threads that wait for one another take longer than the trees.
+                model = make().fit(Z[train], target[train], sample_weight=weight[train])
+                predicted[name][test] = model.predict(Z[test]).reshape(-1, Y.shape[1])
+    return predicted
+
+
+def classifications(X: np.ndarray, codes: np.ndarray, weight: np.ndarray, k: int) -> dict[str, np.ndarray]:
+    """Predict probabilities (n, k) of codes (n,) below k, as :func:`regressions`; none if a part has a single class."""
+    tables: dict[str, tuple[np.ndarray, Callable[[], Any]]] = {}
+    if any(len(np.unique(codes[train])) < 2 for train, _ in _FOLDS.split(X)):
+        return {}
+    if X.shape[1] <= _MOST_COLUMNS:
+        tables["logistic regression"] = _standardised(X), lambda: LogisticRegression(tol=1e-3, max_iter=300)
+    if X.size * (k if k > 2 else 1) <= _MOST_CELLS:
+        tables[BOOSTING] = _binned(X), lambda: HistGradientBoostingClassifier(**_TREES)
+    predicted = {name: np.zeros((len(X), k)) for name in tables}
+    rate = np.bincount(codes, weights=weight, minlength=k) / weight.sum()
+    for train, test in _FOLDS.split(X):
+        for name, (Z, make) in tables.items():
+            with threadpool_limits(1), warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                model = make().fit(Z[train], codes[train], sample_weight=weight[train])
+                predicted[name][np.ix_(test, model.classes_)] = model.predict_proba(Z[test])
+    # A class that one part has not seen is not impossible.
+    return {name: (len(X) * p + rate) / (len(X) + 1) for name, p in predicted.items()}
+
+
+def _standardised(X: np.ndarray) -> np.ndarray:
+    """Standardise columns, in units in which no square overflows."""
+    unit = np.abs(X).max(axis=0)
+    Z = X / np.where(unit > 0, unit, 1)
+    spread = Z.std(axis=0)
+    return (Z - Z.mean(axis=0)) / np.where(spread > 0, spread, 1)
+
+
+def _binned(X: np.ndarray) -> np.ndarray:
+    """Return the number of the bin of each cell: boosting's own quantiles of rows with weights take seconds."""
+    edges = np.quantile(X, np.linspace(0, 1, _BINS + 1)[1:-1], axis=0).T
+    return np.column_stack([np.searchsorted(np.unique(e), x, side="right") for e, x in zip(edges, X.T, strict=True)])

@@ -1,0 +1,261 @@
+"""What diagnose says of a fit that has missed something, beside simple models and member by member."""
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import log_loss, r2_score
+from sklearn.model_selection import cross_val_predict
+
+from skgn import GNClassifier, GNRegressor, diagnose
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore:Failed. samples left out:UserWarning"),
+]
+
+ONE = {"n_estimators": 1, "random_state": 0}
+
+
+def quiet(model, X, y, **options):
+    return diagnose(model, X, y, verbose=False, **options)
+
+
+def parabola(n=600):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, 40))
+    return X, X[:, 0] + X[:, 1] ** 2 + 0.1 * rng.normal(size=n)
+
+
+def sine(n=100):
+    rng = np.random.default_rng(0)
+    x = np.linspace(-3, 3, 100)[:, None]
+    new = rng.uniform(-3, 3, (n, 1))
+    noise = 0.1 * rng.normal(size=100 + n)
+    X = np.vstack([x, new])
+    return X, np.sin(6 * X[:, 0]) + noise
+
+
+# --- Cases in which the report said nothing, or the wrong thing
+
+
+@pytest.mark.parametrize("options", [{"hidden_layer_sizes": ()}, {"max_iter": 5, **ONE}])
+def test_curvature_in_one_of_many_columns_is_no_matter_of_outliers(options):
+    X, y = parabola()
+    report = quiet(GNRegressor(**{"random_state": 0, **options}).fit(X[:300], y[:300]), X[300:], y[300:])
+    assert report["residuals"].verdict == "depend" and report["residuals"].numbers["depends_on"] == "x1"
+    assert report["outliers"].verdict == "poor fit" and report["outliers"].numbers["count"] > 0
+    assert not any("student_t" in advice or "row" in advice for advice in report.advice)
+    freed = 'hidden_layer_sizes="auto"' if options.get("hidden_layer_sizes") == () else 'n_estimators="auto"'
+    assert freed in report.advice
+
+
+def test_curvature_that_is_found_raises_no_alarm():
+    X, y = parabola()
+    report = quiet(GNRegressor(**ONE).fit(X[:300], y[:300]), X[300:], y[300:])
+    assert report.advice == [] and report["residuals"].verdict == "nothing found"
+
+
+@pytest.mark.parametrize("options", [{"max_iter": 5}, {"hidden_layer_sizes": (3,)}])
+def test_a_sine_that_was_missed_is_there_to_be_found(options):
+    X, y = sine()
+    report = quiet(GNRegressor(**ONE, **options).fit(X[:100], y[:100]), X[100:], y[100:])
+    assert report["skill"].numbers["r2"] < 0.2
+    assert report["baselines"].verdict == "worse than boosting"
+    # The slope of x tells nothing of it, nor does its cube.
+    assert report["baselines"].numbers["ridge"] < 0.1 < 0.5 < report["baselines"].numbers["boosting"]
+    assert any('n_estimators="auto"' in advice for advice in report.advice)
+    assert not any(word in advice for advice in report.advice for word in ("belong", "drift", "other features"))
+
+
+@pytest.mark.parametrize("options", [{}, {"standardize": "periodic"}])
+def test_a_sine_that_is_found_in_part_is_seen_in_what_is_left_over(options):
+    X, y = sine()
+    model = GNRegressor((4,) if options else (10,), **ONE, **options).fit(X[:100], y[:100])
+    finding = quiet(model, X[100:], y[100:])["residuals"]
+    residual = y[100:] - model.predict(X[100:])
+    assert model.score(X[100:], y[100:]) < 0.9 and residual.std() > 0.2
+    assert finding.verdict == "depend" and 0.1 < finding.numbers["share"] < 1 - 0.1**2 / residual.var()
+    assert finding.advice.startswith('hidden_layer_sizes="auto" and n_estimators="auto"')
+    assert quiet(model, X[100:], y[100:]).advice == [finding.advice]
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_a_network_that_has_collapsed_does_not_throw_doubt_on_the_rows(seed):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(200, 10))
+    y = np.sin(3 * X[:, 0]) * X[:, 1] + 0.1 * rng.normal(size=200)
+    model = GNRegressor((5,), n_estimators=1, random_state=seed).fit(X[:150], y[:150])
+    assert model.left_out_score_ < 0.1
+    report = quiet(model, X[150:], y[150:])
+    assert report["skill"].verdict == "no better than the mean"
+    assert "belong" not in " ".join(report.advice) and 'n_estimators="auto"' in report["skill"].advice
+
+
+@pytest.mark.parametrize("options", [{}, ONE])
+def test_noise_that_depends_on_x_is_no_matter_of_outliers(options):
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-2, 2, (600, 3))
+    y = np.sin(2 * X[:, 0]) + np.where(X[:, 1] > 1.5, 3, 0.1) * rng.normal(size=600)
+    model = GNRegressor(**{"random_state": 0, **options}, noise="constant").fit(X[:300], y[:300])
+    report = quiet(model, X[300:], y[300:])
+    assert report["noise"].numbers["varies_with"] == "x1"
+    assert report["outliers"].verdict in ("louder noise", "as expected")
+    assert report["calibration"].verdict == "too wide" and 'noise="input"' in report.advice
+    assert not any("student_t" in advice for advice in report.advice)
+
+
+# --- Where the rows are to blame
+
+
+def test_rows_that_do_not_belong_together_are_told_from_another_relation():
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(600, 3))
+    y = X[:, 0] + np.sin(2 * X[:, 1]) + 0.1 * rng.normal(size=600)
+    model = GNRegressor(**ONE).fit(X[:300], y[:300])
+    shuffled = quiet(model, X[300:], rng.permutation(y[300:]))
+    assert "belong together" in shuffled["skill"].advice
+    other = quiet(model, X[300:], -y[300:])
+    assert "another relation" in other["skill"].advice and "belong" not in other["skill"].advice
+
+
+def test_a_float_l2_is_too_large_or_too_small():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 4))
+    y, loud = (np.sin(X[:, 0]) + noise * rng.normal(size=300) for noise in (0.1, 2.0))
+    large = quiet(GNRegressor((50,), **ONE, l2_regularization=100.0).fit(X[:100], y[:100]), X[100:], y[100:])
+    assert any(advice.startswith('l2_regularization="evidence" and') for advice in large.advice)
+    small = quiet(GNRegressor((50,), **ONE, l2_regularization=1e-9).fit(X[:100], loud[:100]), X[100:], loud[100:])
+    assert small["skill"].verdict == "no better than the mean" and "a float above 1e-09" in small["skill"].advice
+    assert not any("above" in advice for advice in large.advice)
+
+
+# --- Baselines
+
+
+def test_baselines_are_near_those_of_scikit_learn():
+    X, y = parabola()
+    model = GNRegressor(()).fit(X[:300], y[:300])
+    numbers = quiet(model, X[300:], y[300:])["baselines"].numbers
+    assert numbers["model"] == pytest.approx(r2_score(y[300:], model.predict(X[300:])))
+    for name, other in (("ridge", Ridge(20)), ("boosting", HistGradientBoostingRegressor(min_samples_leaf=5))):
+        expected = r2_score(y[300:], cross_val_predict(other, X[300:], y[300:], cv=3))
+        assert numbers[name] == pytest.approx(expected, abs=0.1)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_so_are_those_of_classes(n_classes):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(700, 4))
+    score = 3 * X[:, 0] * X[:, 1] + 0.5 * X[:, 2] + 0.5 * rng.normal(size=700)
+    y = np.array(["a", "b", "c"])[np.digitize(score, [0.0] if n_classes == 2 else [-1.0, 1.0])]
+    model = GNClassifier((), random_state=0).fit(X[:400], y[:400])
+    report = quiet(model, X[400:], y[400:])
+    numbers, base = (
+        report["baselines"].numbers,
+        log_loss(y[400:], np.tile(np.unique(y[400:], return_counts=True)[1] / 300, (300, 1))),
+    )
+    assert numbers["model"] == pytest.approx(1 - log_loss(y[400:], model.predict_proba(X[400:])) / base)
+    others = {
+        "logistic regression": LogisticRegression(),
+        "boosting": HistGradientBoostingClassifier(min_samples_leaf=5, max_iter=40, max_leaf_nodes=15),
+    }
+    for name, other in others.items():
+        p = cross_val_predict(other, X[400:], y[400:], cv=3, method="predict_proba")
+        assert numbers[name] == pytest.approx(1 - log_loss(y[400:], p) / base, abs=0.1)
+    assert report["baselines"].verdict == "worse than boosting" and 'hidden_layer_sizes="auto"' in report.advice
+    bent = quiet(GNClassifier(random_state=0).fit(X[:400], y[:400]), X[400:], y[400:])
+    assert bent["baselines"].verdict == "no worse"
+
+
+def test_a_fit_that_is_no_better_than_linear_says_so():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(500, 4))
+    y = X @ [1.0, 0.5, 0.0, 0.0] + rng.normal(size=500)
+    finding = quiet(GNRegressor(**ONE).fit(X[:250], y[:250]), X[250:], y[250:])["baselines"]
+    assert finding.verdict == "like linear" and finding.advice is None
+    assert "hidden_layer_sizes=() is simpler" in finding.text
+    straight = quiet(GNRegressor((), **ONE).fit(X[:250], y[:250]), X[250:], y[250:])["baselines"]
+    assert straight.verdict == "like linear" and "simpler" not in straight.text
+
+
+UNKNOWN = {
+    "few rows": (GNRegressor(**ONE), lambda X: X[:, 0], 40, "too few rows"),
+    "a constant": (GNRegressor(**ONE), lambda X: np.ones(len(X)), 80, "nothing simple"),
+    "a quantile": (GNRegressor((2,), loss="quantile", quantile=0.9, **ONE), lambda X: X[:, 0], 80, "nothing simple"),
+    "labels": (GNClassifier((2,), **ONE), lambda X: (X > 0).astype(int), 80, "nothing simple"),
+    "a single label": (GNClassifier((2,), **ONE), lambda X: np.zeros(len(X)), 80, "nothing simple"),
+}
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_where_nothing_is_to_be_compared_the_line_says_why(case):
+    model, target, n, why = UNKNOWN[case]
+    X = np.random.default_rng(0).normal(size=(n, 2))
+    finding = quiet(model.fit(X, target(X)), X, target(X))["baselines"]
+    assert finding.verdict == "unknown" and why in finding.text and finding.advice is None
+
+
+def test_tables_of_any_kind_can_be_compared():
+    """Several targets, categories, missing cells, weights, columns of any size, and more rows than are compared."""
+    pd = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    n = 2500
+    X = pd.DataFrame(
+        {"town": rng.choice(list("abc"), n), "size": 1e200 * rng.normal(size=n), "few": rng.normal(size=n)}
+    )
+    X.loc[::7, "few"] = np.nan
+    y = (X["town"] == "a") + X["size"] / 1e200
+    Y = np.column_stack([y, -2 * y]) + 0.1 * rng.normal(size=(n, 2))
+    model = GNRegressor((4,), **ONE, max_iter=10).fit(X[:300], Y[:300])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        finding = quiet(model, X, Y, sample_weight=rng.integers(0, 3, n))["baselines"]
+    # Boosting learns one target.
+    assert finding.numbers.keys() == {"model", "ridge"} and finding.numbers["ridge"] > 0.9
+
+
+# --- Members
+
+
+def test_members_are_measured_alone_and_together():
+    X, y = sine()
+    model = GNRegressor((8,), n_estimators=4, random_state=0, max_iter=20).fit(X[:100], y[:100])
+    finding = quiet(model, X[100:], y[100:])["members"]
+    numbers, test = finding.numbers, (X[100:], y[100:])
+    alone = []
+    for member in model.estimators_:
+        single = GNRegressor((8,), n_estimators=4, random_state=0, max_iter=20).fit(X[:100], y[:100])
+        single.estimators_, single.weights_ = [member], np.ones(1)
+        alone.append(single.score(*test))
+    voting = model.weights_ > 0
+    assert numbers["count"] == voting.sum()
+    assert numbers["best"] == pytest.approx(np.max(np.array(alone)[voting]))
+    assert numbers["worst"] == pytest.approx(np.min(np.array(alone)[voting]))
+    mean = np.average(np.array(alone), weights=model.weights_)
+    assert numbers["share"] == pytest.approx(max(0, 1 - (1 - model.score(*test)) / (1 - mean)))
+
+
+@pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
+def test_members_that_disagree_ask_for_more_of_them(estimator):
+    """Each member has learned noise of its own."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 5))
+    f = np.sin(2 * X[:, 0]) + X[:, 1]
+
+    def target(rows, noise):
+        y = f[rows] + noise * rng.normal(size=len(f[rows]))
+        return y if estimator is GNRegressor else (y > 0).astype(int)
+
+    train, test = slice(80), slice(80, None)
+    free = [estimator((20,), **ONE, l2_regularization=1e-4).fit(X[train], target(train, 1.5)) for _ in range(4)]
+    model = free[0]
+    model.estimators_, model.weights_ = [each.estimators_[0] for each in free], np.full(4, 0.25)
+    finding = quiet(model, X[test], target(test, 0))["members"]
+    assert finding.verdict == "disagree" and "n_estimators=8" in finding.advice
+    same = estimator((), l2_regularization=1e-2, n_estimators=3, random_state=0).fit(X[train], target(train, 0.1))
+    assert quiet(same, X[test], target(test, 0.1))["members"].verdict == "agree"
+    single = estimator((), **ONE).fit(X[train], target(train, 0.1))
+    assert quiet(single, X[test], target(test, 0.1))["members"].verdict == "single"
