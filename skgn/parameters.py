@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from importlib.metadata import metadata
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -39,6 +40,18 @@ class Parameters(BaseEstimator):
 
     The docstrings of the two estimators explain the parameters.
     """
+
+    # For the tooltips of scikit-learn's tables of parameters, which it shows only where there is a page to link to.
+    _doc_link_module = "skgn"
+
+    @property
+    def _doc_link_template(self) -> str:
+        address = _documentation()
+        return f"{address}/generated/{{page}}.html" if address else ""
+
+    def _doc_link_url_param_generator(self) -> dict[str, str]:
+        package = type(self).__module__.rpartition(".")[0]
+        return {"page": f"{package}.{type(self).__name__}"}
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "hidden_layer_sizes": ["array-like", one_of("auto"), Interval(Integral, 1, None, closed="left")],
@@ -139,6 +152,13 @@ class Parameters(BaseEstimator):
         if self.network is not None:
             _check_beside_network(self)
         hidden_layers(self)
+
+
+def _documentation() -> str:
+    """Return the address of the documentation, as the metadata of the package give it; empty if they give none."""
+    entries = metadata("skgn").get_all("Project-URL") or []
+    addresses = {label.lower(): address for label, _, address in (entry.partition(", ") for entry in entries)}
+    return addresses.get("documentation", "").rstrip("/")
 
 
 def hidden_layers(parameters: Parameters) -> tuple[int, ...] | None:

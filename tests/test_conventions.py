@@ -2,6 +2,8 @@
 
 import inspect
 import re
+from email.message import Message
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -25,6 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 SMALL = {"hidden_layer_sizes": (4,), "n_estimators": 2, "l2_regularization": 1e-2, "max_iter": 5, "random_state": 0}
 ESTIMATORS = [GNRegressor, GNClassifier]
 VERSION = parse_version(sklearn.__version__)
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 def data(estimator):
@@ -111,14 +114,34 @@ def test_notebooks_show_parameters_and_whether_it_is_fitted(estimator):
     assert model._repr_mimebundle_()["text/plain"] == repr(model)
     fitted = model.fit(X, y)._repr_html_()
     assert "<span>Fitted</span>" in fitted and "Not fitted" not in fitted
-    # There is no documentation on the network to link to.
-    assert not re.search(rf'href="[^"]*{estimator.__name__}', fitted)
     parameters, _, attributes = fitted.partition("Fitted attributes")
     if VERSION >= parse_version("1.7"):
         assert set(parameters_in(parameters, "user-set")) == {"alpha", *SMALL}
         assert set(parameters_in(parameters, "default")) == model.get_params().keys() - {"alpha", *SMALL}
     if VERSION >= parse_version("1.9"):
         assert all(name in attributes for name in ("status_message_", "n_features_in_"))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("address", ["", "https://skgn.example/docs/"])
+def test_notebooks_explain_parameters_where_the_package_names_its_documentation(estimator, address, monkeypatch):
+    named = Message()
+    named["Project-URL"] = "source, https://skgn.example/code"
+    if address:
+        named["Project-URL"] = f"Documentation, {address}"
+    monkeypatch.setattr("skgn.parameters.metadata", lambda package: named)
+    html, page = estimator()._repr_html_(), f"skgn.{estimator.__name__}.html"
+    assert (f'href="{address}generated/{page}' in html) == bool(address) == (page in html)
+    if VERSION >= parse_version("1.9"):
+        # The text of the docstring, as a tooltip.
+        assert ("Number of units of each hidden layer" in html) == bool(address)
+    if address:
+        assert (DOCS / "api" / "estimators.rst").read_text(encoding="utf-8").count(f"   {estimator.__name__}\n") == 1
+
+    class Mine(estimator):
+        pass
+
+    assert page not in Mine()._repr_html_()
 
 
 def test_large_members_are_shown_in_a_line():
