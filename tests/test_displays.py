@@ -312,6 +312,30 @@ class TestRelevance:
         assert "1 of 4 features switched off" in display.ax_.get_title()
         assert [text.get_text() for text in display.ax_.texts][-1] == "switched off"
 
+    @pytest.mark.parametrize("on", [1, 5, 30])
+    def test_switched_off_features_share_a_line(self, on):
+        relevance = np.zeros(60)
+        relevance[10 : 10 + on] = np.arange(1, on + 1) / np.arange(1, on + 1).sum()
+        display = RelevanceDisplay(relevance, [f"column {j}" for j in range(60)]).plot()
+        ax, bars = display.ax_, min(on, 20)
+        assert len(display.bars_) == len(display.order_) == bars
+        assert [bar.get_width() for bar in display.bars_] == sorted(relevance[relevance > 0])[::-1][:bars]
+        labels = [label.get_text() for label in ax.get_yticklabels()]
+        assert len(labels) == bars + 1 and labels[-1] == f"{60 - on} features"
+        text = ax.texts[-1].get_text()
+        assert text == "switched off: " + ", ".join(f"column {j}" for j in range(5)) + ", ..."
+        assert ax.get_title().startswith(f"{60 - on} of 60 features switched off")
+        assert ("20 of 60 shown, the others have" in ax.get_title()) == (on > 20)
+        # The line is inside of the picture.
+        display.figure_.canvas.draw()
+        box, frame = ax.texts[-1].get_window_extent(), ax.get_window_extent()
+        assert frame.x0 <= box.x0 < box.x1 <= frame.x1 and frame.y0 <= box.y0 < box.y1 <= frame.y1
+
+    def test_all_switched_off_names_are_given_where_they_are_few(self):
+        display = RelevanceDisplay(np.array([0.0, 1.0, 0.0]), ["a", "b", "a name that goes on and on"]).plot()
+        assert [label.get_text() for label in display.ax_.get_yticklabels()] == ["b", "2 features"]
+        assert display.ax_.texts[-1].get_text().startswith("switched off: a, a nam")
+
     def test_what_is_left_out_is_summed_up(self, models):
         display = RelevanceDisplay.from_estimator(models.evidence, max_features=1, name="diabetes")
         rest = 1 - models.evidence.feature_relevance_.max()

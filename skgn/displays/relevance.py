@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 __all__ = ["RelevanceDisplay"]
 
-#: Largest number of letters in a feature's name.
-_NAME_LENGTH = 30
+#: Largest number of letters in a feature's name, and in the names of features that share a line; these are so many.
+_NAME_LENGTH, _SHORT_LENGTH, _NAMED = 30, 12, 5
 
 
 class RelevanceDisplay:
-    """Bars of ``feature_relevance_``, the longest first. The picture marks features that are switched off.
+    """Bars of ``feature_relevance_``, the longest first. A line below them names the features that are switched off.
 
-    Use :meth:`from_estimator` to create one. If there are more features than bars, the title says how many, and what
-    share the others have together. Names of more than 30 letters lose their middle. A new figure makes room for names
-    and bars. Your own Axes have that room in a figure with ``layout="constrained"``.
+    Use :meth:`from_estimator` to create one. If more features are in use than there are bars, the title says how many,
+    and what share the others have together. Names of more than 30 letters lose their middle. A new figure makes room
+    for names and bars. Your own Axes have that room in a figure with ``layout="constrained"``.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class RelevanceDisplay:
     Attributes
     ----------
     order_ : ndarray of int
-        The features drawn, from top to bottom.
+        The features that have bars, from top to bottom.
     bars_ : BarContainer
         Bars of these features.
     ax_ : matplotlib Axes
@@ -134,43 +134,53 @@ class RelevanceDisplay:
         -------
         self : RelevanceDisplay
         """
-        self.order_ = np.argsort(-self.relevance, kind="stable")[: self.max_features]
+        off = np.flatnonzero(self.relevance == 0)
+        # One alone has a line of its own.
+        folded = off if len(off) > 1 else off[:0]
+        in_use = np.argsort(-self.relevance, kind="stable")[: len(self.relevance) - len(folded)]
+        self.order_ = in_use[: self.max_features]
         shown = self.relevance[self.order_]
+        lines = len(shown) + bool(len(folded))
         # In rows of panels: eleven bars each.
-        self.ax_ = ax = panels("RelevanceDisplay.plot", ax, len(shown) // 11, 1, 1)[1][0]
+        self.ax_ = ax = panels("RelevanceDisplay.plot", ax, lines // 11, 1, 1)[1][0]
         self.figure_ = figure = ax.figure
         from matplotlib.font_manager import FontProperties
 
-        position = np.arange(len(shown))
-        self.bars_ = ax.barh(position, shown, **({"color": BLUE} | properties(kw, "Rectangle")))
-        points = 72 * ax.get_window_extent().height / figure.dpi / max(len(shown), 4)
+        self.bars_ = ax.barh(np.arange(len(shown)), shown, **({"color": BLUE} | properties(kw, "Rectangle")))
+        points = 72 * ax.get_window_extent().height / figure.dpi / max(lines, 4)
         size = min(FontProperties(size="medium").get_size_in_points(), 0.85 * points)
         labels = [shortened(self.names[j], _NAME_LENGTH) for j in self.order_]
-        ax.set_yticks(position, labels, fontsize=size)
-        for y, label, value in zip(position, ax.get_yticklabels(), shown, strict=True):
-            text, colour = ("switched off", GREY) if value == 0 else (_percent(value), "black")
+        texts = [_percent(value) if value else "switched off" for value in shown]
+        ends = shown.tolist()
+        if len(folded):
+            named = ", ".join(shortened(self.names[j], _SHORT_LENGTH) for j in folded[:_NAMED])
+            labels.append(f"{len(folded)} features")
+            texts.append(f"switched off: {named}{', ...' if len(folded) > _NAMED else ''}")
+            ends.append(0.0)
+        ax.set_yticks(np.arange(lines), labels, fontsize=size)
+        for y, (label, text, end) in enumerate(zip(ax.get_yticklabels(), texts, ends, strict=True)):
+            colour, style = (GREY, {"style": "italic"}) if end == 0 else ("black", {})
             label.set_color(colour)
-            style = {"style": "italic"} if value == 0 else {}
             ax.annotate(
-                text, (value, y), (3, 0), textcoords="offset points", va="center", fontsize=size, color=colour, **style
+                text, (end, y), (3, 0), textcoords="offset points", va="center", fontsize=size, color=colour, **style
             )
-        ax.set_ylim(max(len(shown), 4) / 2 + len(shown) / 2 - 0.4, min(0, len(shown) - 4) / 2 - 0.6)
+        ax.set_ylim(max(lines, 4) / 2 + lines / 2 - 0.4, min(0, lines - 4) / 2 - 0.6)
         # Room for the number at the longest bar.
         ax.set_xlim(0, 1.18 * shown.max())
         in_percent(ax.xaxis)
         ax.set(xlabel="relevance (share in what predictions react to)", ylabel="feature")
-        title = "\n".join(filter(None, [self.name and shortened(self.name, 60), self._summary(shown)]))
+        title = "\n".join(filter(None, [self.name and shortened(self.name, 60), self._summary(shown, len(in_use))]))
         if title:
             ax.set_title(title, fontsize="medium")
         return self
 
-    def _summary(self, shown: np.ndarray) -> str:
-        """Summarise what the bars do not show; empty if they show everything."""
+    def _summary(self, shown: np.ndarray, n_bars: int) -> str:
+        """Summarise what the bars do not show, of ``n_bars`` that there might be; empty if they show everything."""
         n, off = len(self.relevance), int((self.relevance == 0).sum())
         parts = []
         if off:
             parts.append(f"{off} of {n} features switched off")
-        if len(shown) < n:
+        if len(shown) < n_bars:
             rest = 1 - shown.sum()
             others = f", the others have {_percent(rest)} together" if rest > 1e-9 else ""
             parts.append(f"{len(shown)} of {n} shown{others}")
