@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -85,8 +84,8 @@ def more_regularisation(model: GNRegressor | GNClassifier) -> str | None:
 def more_flexible(model: GNRegressor | GNClassifier) -> str:
     """Advise where a fit does not find what there is: more freedom, and wider layers where nothing is restricted."""
     defaults = parameter_defaults(type(model))
-    given = [name for name in _FREE if getattr(model, name) is not defaults[name]]
-    freed = [f"{name}={defaults[name]!r}" for name in given if getattr(model, name) != defaults[name]]
+    given = [name for name in _FREE if not np.array_equal(getattr(model, name), defaults[name])]
+    freed = [f"{name}={defaults[name]!r}" for name in given]
     if freed:
         return " and ".join(freed).replace("'", '"')
     largest = max((member.network for member in model.estimators_), key=lambda network: network.n_weights)
@@ -274,8 +273,8 @@ def _alone(data: Comparison, members: list[Any]) -> list[np.ndarray]:
     """Losses (n,) of each member as a model of its own."""
     losses = []
     for member in members:
-        model = copy.copy(data.model)
-        model.estimators_, model.weights_ = [member], np.ones(1)
+        model = object.__new__(type(data.model))  # A copy would check the state, as of a stored model.
+        model.__dict__.update(vars(data.model), estimators_=[member], weights_=np.ones(1))
         losses.append(replace(data, model=model).losses[0])
     return losses
 

@@ -127,7 +127,7 @@ class Choices:
 
     def levels(self, has_noise: bool) -> tuple[Level, ...]:
         """Levels that training starts from."""
-        steep = self.parameters.network is None and self.parameters.hidden_layer_sizes != ()
+        steep = self.parameters.network is None and self.hidden != ()
         return level_choices(has_noise and not self.fixed_l2, self.compares, steep)
 
     @property

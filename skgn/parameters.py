@@ -180,7 +180,7 @@ def _check_beside_network(parameters: Parameters) -> None:
     defaults = parameter_defaults(type(parameters))
     for name in ("hidden_layer_sizes", "activation", "linear_path"):
         given = getattr(parameters, name)
-        if given is not defaults[name] and given != defaults[name]:
+        if not np.array_equal(given, defaults[name]):
             raise ValueError(f"{name}={given!r} has no meaning for network=; leave it at its default.")
     if parameters.prior_groups == "feature":
         raise ValueError(

@@ -93,6 +93,15 @@ def test_the_default_quantile_goes_with_every_loss():
         GNRegressor(**SMALL, loss=loss, quantile=np.float64(0.5)).fit(X, X[:, 0])
 
 
+@pytest.mark.parametrize("sizes", [(), (3,), (3, 2)])
+@pytest.mark.parametrize("form", [list, lambda sizes: np.array(sizes, dtype=int)])
+def test_layers_may_be_any_sequence(sizes, form):
+    """As the parameter's constraint says: array-like."""
+    options = {"max_iter": 3, "n_estimators": 2, "random_state": 0}
+    expected = GNRegressor(sizes, **options).fit(X, X[:, 0]).predict(X)
+    np.testing.assert_array_equal(GNRegressor(form(sizes), **options).fit(X, X[:, 0]).predict(X), expected)
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_messages_list_options_in_the_order_of_the_documentation(estimator):
     """A set of strings would have another order in each process."""
