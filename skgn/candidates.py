@@ -25,6 +25,7 @@ __all__ = [
     "Level",
     "Start",
     "candidate_count",
+    "described",
     "draw_starts",
     "layer_choices",
     "level_choices",
@@ -101,7 +102,8 @@ class Start:
     ``scaling`` names the scaling of the inputs. ``anchor`` holds the initial weights whose outputs ``init="centered"``
     subtracts, else None. ``seed`` has drawn the weights and orders the rows of mini-batches. ``steepest`` is the
     network of a candidate with the steepest units in its place. ``columns`` (inputs of the first layer,) tells which of
-    them are read, all if None.
+    them are read, all if None. First-layer weights are ``steepness`` times as large as those that keep the variance of
+    their inputs.
     """
 
     network: Network
@@ -113,6 +115,19 @@ class Start:
     seed: int
     steepest: Network | None = None
     columns: np.ndarray | None = None
+    steepness: float = 1.0
+
+    @property
+    def words(self) -> str:
+        """What the candidate is, in words."""
+        steep = "" if self.steepness == 1 else f", steep {self.steepness:g}"
+        columns = "" if self.columns is None else f", {self.columns.sum()} columns"
+        return described(self.network, self.scaling, self.prior_kind) + steep + columns
+
+
+def described(network: Network, scaling: str, prior_kind: PriorKind) -> str:
+    """What a network is, in words: its layers, the scaling of its inputs, and its prior."""
+    return f"{network}, {scaling}, {prior_kind.words}"
 
 
 class Kind(NamedTuple):
@@ -298,7 +313,8 @@ def _narrowed(start: Start, columns: np.ndarray) -> Start:
     first *= np.where(read, math.sqrt(into / read.sum()), 0.0)
     noise = None if start.noise_precision is None else _STEEP.noise_precision
     anchor = weights if network.init == "centered" else None
-    return replace(start, noise_precision=noise, weights=weights, anchor=anchor, columns=columns)
+    level = Level(noise, _STEEP.steepness)
+    return replace(start, weights=weights, anchor=anchor, columns=columns, **level._asdict())
 
 
 def _draw(order: Sequence[Kind], n_candidates: int, random_state: np.random.RandomState) -> list[Start]:
@@ -308,5 +324,6 @@ def _draw(order: Sequence[Kind], n_candidates: int, random_state: np.random.Rand
         draw = np.random.RandomState(seed)
         weights = network.initial_weights(draw, own=number < len(order), steepness=level.steepness)
         anchor = weights if network.init == "centered" else None
-        starts.append(Start(network, scaling, prior_kind, level.noise_precision, weights, anchor, seed))
+        given = network, scaling, prior_kind, level.noise_precision, weights, anchor, seed
+        starts.append(Start(*given, steepness=level.steepness))
     return starts

@@ -178,7 +178,7 @@ class Choices:
             tol=float(parameters.tol),
             n_iter_no_change=parameters.n_iter_no_change,
             project_readout=self._projects_readout,
-            report=_print_line if parameters.verbose else None,
+            verbose=int(parameters.verbose),
         )
         return {
             "loss": loss,
@@ -195,8 +195,3 @@ class Choices:
         The objective must be fixed. A warm start goes on from where it is.
         """
         return self.fixed_l2 and isinstance(self.parameters.damping, str) and not self.members
-
-
-def _print_line(line: str) -> None:
-    """Print the line and its end in one call, because several threads print."""
-    print(line + "\n", end="")

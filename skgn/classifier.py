@@ -163,8 +163,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
     random_state : int, RandomState instance or None, default=None
         Source of the initial weights; an int makes fits reproducible.
     verbose : int or bool, default=0
-        Print a line for each iteration. If there are several networks, each line names its network. For a progress bar
-        see :meth:`set_callbacks`, with scikit-learn 1.9 or later.
+        1 prints a line for each candidate: what it is, its iterations, D2 of the samples left out and seconds, and why
+        it is kept or dropped. A line for the whole fit follows. 2 prints a line for each iteration as well. For a
+        progress bar see :meth:`set_callbacks`, with scikit-learn 1.9 or later.
     class_weight : "balanced", dict or None, default=None
         Weights of the classes, multiplied with ``sample_weight``. "balanced" gives each class the weight
         ``n / (n_classes * n_in_class)``.

@@ -27,8 +27,9 @@ from .fitted import feature_names, fitted_network, rows_of_network
 from .memory import system_memory
 from .prior_groups import PriorKind
 from .probabilities import probability_findings
+from .progress import counted
 from .regressor import GNRegressor
-from .report import SHOWN, Finding, Report, counted
+from .report import SHOWN, Finding, Report
 from .residuals import residual_findings
 from .spectrum import extreme_eigenvalues
 from .status import Status

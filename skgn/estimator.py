@@ -34,6 +34,7 @@ from .parameters import Parameters
 from .persistence import Persistent
 from .posterior import Posterior
 from .problem import Problem
+from .progress import end_line
 from .relevance import feature_sensitivity, relevance
 from .rows import RawRows, TrainingRows, read_rows, read_validation_rows
 from .search import train_members
@@ -227,6 +228,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
                 noise = self._input_noise(rest, starts, ensemble, limits)
                 self._store(ensemble if noise is None else beside_noise(ensemble, noise, rest), noise)
                 self.feature_relevance_ = self._relevance(ensemble, problem)
+                problem.settings.report(end_line(self, time.perf_counter() - began))
                 if tasks is not None:
                     tasks.end()
         finally:

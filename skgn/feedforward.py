@@ -53,6 +53,10 @@ class FeedForward(Network):
         shapes.append((self.n_outputs, self._last_width + self._n_direct + 1))
         object.__setattr__(self, "shapes", tuple(shapes))
 
+    def __str__(self) -> str:
+        sizes = "-".join(map(str, self.hidden_layer_sizes))
+        return f"{sizes} {self.activation}" if sizes else "linear"
+
     @property
     def _last_width(self) -> int:
         """Number of units of the last hidden layer."""

@@ -38,10 +38,10 @@ def _known(value: float | None) -> float:
 
 
 def line(n_iter: int, row: Mapping[str, float]) -> str:
-    """Return the line that reports a row."""
+    """Return the line that reports a row; numbers stand below those of the rows before."""
     return (
-        f"iteration {n_iter:4d}  objective {row['objective']:.6g}  loss {row['loss']:.6g}  "
-        f"gradient {row['gradient_norm']:.2e}  damping {row['damping']:.2e}"
+        f"iteration {n_iter:4d}  objective {row['objective']:12.6g}  loss {row['loss']:12.6g}  "
+        f"gradient {row['gradient_norm']:8.2e}  damping {row['damping']:8.2e}"
     )
 
 

@@ -67,6 +67,9 @@ class ModuleNetwork(Network):
         object.__setattr__(self, "shapes", tuple((math.prod(shape), 1) for shape in trainable.values()))
         self._try_backward()
 
+    def __str__(self) -> str:
+        return type(self.module).__name__
+
     @staticmethod
     def _trainable(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
         return [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]

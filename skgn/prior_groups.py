@@ -47,6 +47,10 @@ class PriorKind:
             return str(self.l2)
         return "unit" if self.unit else self.groups
 
+    @property
+    def words(self) -> str:
+        return f"{self} prior" if self.l2 is None else f"l2 {self.l2:g}"
+
 
 @dataclass(frozen=True)
 class Groups:

@@ -198,8 +198,9 @@ class GNRegressor(Predictions):
     random_state : int, RandomState instance or None, default=None
         Source of the initial weights; an int makes fits reproducible.
     verbose : int or bool, default=0
-        Print a line for each iteration. If there are several networks, each line names its network. For a progress bar
-        see :meth:`set_callbacks`, with scikit-learn 1.9 or later.
+        1 prints a line for each candidate: what it is, its iterations, D2 of the samples left out and seconds, and why
+        it is kept or dropped. A line for the whole fit follows. 2 prints a line for each iteration as well. For a
+        progress bar see :meth:`set_callbacks`, with scikit-learn 1.9 or later.
 
     Attributes
     ----------

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["SHOWN", "Finding", "Report", "counted"]
+from .progress import counted
+
+__all__ = ["SHOWN", "Finding", "Report"]
 
 #: Largest number of rows or names in a line.
 SHOWN = 5
@@ -85,12 +87,6 @@ class Report:
         steps = "; ".join(self.advice) or "nothing, no number above asks for a change"
         lines.append(textwrap.fill(f"Try next: {steps}.", _WIDTH, subsequent_indent="  ", break_long_words=False))
         return "\n".join(lines)
-
-
-def counted(n: float, what: str) -> str:
-    """Format a number with the noun that it counts."""
-    shown = f"{n:.10g}"
-    return f"{shown} {what}" if shown == "1" else f"{shown} {what}s"
 
 
 def _line(finding: Finding) -> str:

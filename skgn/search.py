@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,10 +22,11 @@ from .full_step import FullStep
 from .leave_one_out import LeftOut, allowance, leave_one_out, log_likelihood, predictive_score, temperature
 from .limits import Limits
 from .losses import Loss
-from .mixture import mixture_mean, noise_share, voters
+from .mixture import equal_weights, mixture_mean, noise_share, voters
 from .objective import Objective
 from .plan import COMPARED_AFTER, Cost, Plan
 from .problem import Problem
+from .progress import begin_lines, candidate_line, counted, dropped, kept
 from .screening import useful_columns
 from .skill import left_out_skill
 from .stacking import FAILED, left_out_losses, left_out_spread, stacking_weights
@@ -67,7 +70,7 @@ def train_members(
 class Candidate:
     """A start and its training; after a round, how it predicts the samples left out, and its score for that.
 
-    The training has ``begun`` once there has been an iteration.
+    The training has ``begun`` once there has been an iteration; it has taken so many ``seconds``.
     """
 
     number: int
@@ -76,14 +79,22 @@ class Candidate:
     left_out: LeftOut | None = None
     score: float = 0.0
     begun: bool = False
+    seconds: float = 0.0
 
     def run(self, until: int, decrease: float = 0.0, pause: Callable[[], bool] | None = None) -> None:
         """Train on; afterwards the training has begun, if there was time for an iteration."""
-        before = self.state.n_iter
+        before, began = self.state.n_iter, time.perf_counter()
         try:
             self.training.run(until, decrease, pause)
         finally:
+            self.seconds += time.perf_counter() - began
             self.begun = self.begun or self.state.n_iter > before or self.state.status is not Status.RUNNING
+
+    def line(self, outcome: str) -> str:
+        """Return the line that says what it is, how far it has come, and what has become of it."""
+        of_state = self.state.objective, self.state.objective.data_loss
+        skill = left_out_skill(*of_state, [self.left_out], [allowance(self.state)], equal_weights(1))
+        return candidate_line(self.number, self.start.words, self.state.n_iter, skill.score, self.seconds, outcome)
 
     @property
     def rank(self) -> tuple[float, float]:
@@ -115,16 +126,11 @@ class Search:
     """
 
     def __init__(
-        self,
-        problem: Problem,
-        plan: Plan,
-        starts: list[Start],
-        n_members: int,
-        limits: Limits,
-        tasks: FitTasks | None,
+        self, problem: Problem, plan: Plan, starts: list[Start], n_members: int, limits: Limits, tasks: FitTasks | None
     ) -> None:
         self._problem, self.plan, self._starts, self._n_members = problem, plan, starts, n_members
         self._limits, self._tasks = limits, tasks
+        self._settings, self._max_iter = problem.settings, problem.settings.max_iter
         # After an error the other trainings end after their iteration.
         self._workers = Workers(limits.n_workers, limits.interrupt)
         self._kind = "candidate" if self.plan.searches else "member"
@@ -141,6 +147,7 @@ class Search:
         some of the rows. More candidates are drawn where few columns are of use, or most members have failed. Where the
         evidence regularises a log loss, left-out samples set the temperature.
         """
+        self._settings.report(begin_lines(self._problem.n_samples, len(self._starts), self._n_members))
         candidates = self.begin()
         with self._workers:
             if self.plan.searches:
@@ -175,7 +182,8 @@ class Search:
             like = [best.start]
         else:
             return []
-        self._report(f"{int(failed.sum())} of {len(candidates)} members failed: {count} more are drawn")
+        found = f"{int(failed.sum())} of {len(candidates)} members failed" if failed.any() else "little is found"
+        self._settings.report(f"{found}: {counted(count, 'more candidate')} of steeper units")
         first = len(self._starts) + narrowed_count(self._starts)
         return self._candidates(enumerate(steepest_starts(like, count), first))
 
@@ -192,15 +200,17 @@ class Search:
                 if best.start.scaling not in columns and best.left_out is not None:
                     columns[best.start.scaling] = useful_columns(best.state, best.left_out)
         starts = narrowed_starts(self._starts, columns)
-        for start in starts:
-            used = columns[start.scaling].sum()
-            self._report(f"{used} columns of {start.scaling} inputs are of use: a candidate for them is drawn")
+        for name, count in Counter(start.scaling for start in starts).items():
+            drawn = counted(count, "more candidate")
+            self._settings.report(f"{columns[name].sum()} columns of {name} inputs are of use: {drawn} for these")
         return self._candidates(enumerate(starts, len(self._starts)))
 
     def best_of(self, candidates: list[Candidate]) -> list[Candidate]:
         """Keep the best candidates, as many as there are to be members, and drop the others."""
-        best = sorted(candidates, key=lambda candidate: candidate.rank)[: self._n_members]
-        self._drop(candidate for candidate in candidates if candidate not in best)
+        ordered = sorted(candidates, key=lambda candidate: candidate.rank)
+        best, others = ordered[: self._n_members], ordered[self._n_members :]
+        for candidate in others:
+            self._drop(candidate, dropped(candidate.rank, best[-1].rank))
         return best
 
     def conclude(self, candidates: list[Candidate]) -> Ensemble:
@@ -218,6 +228,8 @@ class Search:
             estimated = [candidate.state.estimates.squared_scale for candidate in candidates]
             scales = [None if scale is None else share * scale.cpu().numpy() for scale in estimated]
             residuals = left_out_residuals(objective, loss, left_out, allowances, scales, weights)
+            for candidate, weight in zip(candidates, weights, strict=True):
+                self._tell(candidate, kept(weight, candidate.state.status))
             members = [_member(candidate, share) for candidate in candidates]
         samples = LeftOutSamples(objective, left_out, allowances)
         return Ensemble(members, weights, self._problem.loss, T, skill, residuals=residuals, left_out=samples)
@@ -268,11 +280,12 @@ class Search:
         begun = candidates if all(had_time) and not self._limits.over else _well_begun(candidates)
         self._limits.keep(0.0)
         self._workers.map(partial(self.judge, last=last), begun)
-        self._drop(candidate for candidate in candidates if candidate not in begun)
+        for candidate in (candidate for candidate in candidates if candidate not in begun):
+            self._drop(candidate, "dropped, cut short")
         best = self.best_of(begun)
         if not last:
             numbers = ", ".join(str(number + 1) for number in sorted(c.number for c in best))
-            self._report(f"search: candidates {numbers} of {len(self._starts)} go on")
+            self._settings.report(f"search: candidates {numbers} of {len(self._starts)} go on")
         return best
 
     def advance(self, candidate: Candidate, until: int, last: bool) -> bool:
@@ -280,6 +293,8 @@ class Search:
 
         Return whether there was time for any.
         """
+        # What it has predicted of left-out samples is not what it will.
+        candidate.left_out = None
         limits, turn_is_over = self._limits, self._limits.begin_training()
         cost = self._cost(candidate, last)
         if limits.over or not limits.allow(cost.part):
@@ -389,22 +404,19 @@ class Search:
             training.finish(self._limits.reason)
         self._end_task(training)
 
-    def _drop(self, candidates: Iterable[Candidate]) -> None:
+    def _drop(self, candidate: Candidate, why: str) -> None:
         with self.plan.arithmetic():
-            for candidate in candidates:
-                self._end_task(candidate.training)
+            self._tell(candidate, why)
+            self._end_task(candidate.training)
 
     def _end_task(self, training: Training) -> None:
         if training.watch.end(training):
             self._limits.stop()
 
-    def _report(self, line: str) -> None:
-        if self._problem.settings.report is not None:
-            self._problem.settings.report(line)
-
-    @property
-    def _max_iter(self) -> int:
-        return self._problem.settings.max_iter
+    def _tell(self, candidate: Candidate, outcome: str) -> None:
+        """Print the line of a candidate, if lines are asked for."""
+        if self._settings.verbose:
+            self._settings.report(candidate.line(outcome))
 
 
 def _well_begun(candidates: list[Candidate]) -> list[Candidate]:

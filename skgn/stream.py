@@ -8,7 +8,9 @@ held-back batches test its steps, and the pass ends at its last weights.
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -24,6 +26,7 @@ from .history import as_rows
 from .mixture import equal_weights
 from .plan import Plan
 from .problem import Problem
+from .progress import begin_block, candidate_line, end_block
 from .settings import Settings
 from .state import Linearisation, State, Step
 from .status import Status
@@ -90,13 +93,20 @@ def train_block(problem: Problem, streams: list[Stream], n_jobs: int | None) -> 
         number, stream = item
         with plan.arithmetic():
             training, steps = _begin(problem, plan, stream, problem.settings.named("member", number, len(streams)))
+            began = time.perf_counter()
             training.run(until=stream.n_blocks + 1, pause=stopped.is_set)
             member = make_member(training.state, training.linearisation, stream.start)
+            outcome = f"kept, loss {member.loss:.4g} after its pass"
+            took = time.perf_counter() - began
+            problem.settings.report(candidate_line(number, stream.start.words, member.n_iter, math.nan, took, outcome))
         return member, _after(stream, training.state, steps, member)
 
+    began, n_blocks = time.perf_counter(), streams[0].n_blocks
+    problem.settings.report(begin_block(problem.n_samples, n_blocks))
     with Workers(n_workers, stopped.set) as workers:
         results = workers.map(advance, enumerate(streams))
     members, streams = (list(part) for part in zip(*results, strict=True))
+    problem.settings.report(end_block(len(members), n_blocks, time.perf_counter() - began))
     return Ensemble(members, equal_weights(len(members)), problem.loss, 1.0), streams
 
 

@@ -15,7 +15,7 @@ from typing import Protocol
 from .damping import DampingRule, Iterate
 from .history import figures, line
 from .objective import Objective
-from .settings import Settings
+from .settings import ITERATIONS, Settings
 from .state import Linearisation, State, Step
 from .status import Status
 from .stopping import judged, to_go_back_to
@@ -164,8 +164,8 @@ class Training:
         state = replace(state, damping=self._damping(state, iterate))
         seconds = time.perf_counter() - began
         row = figures(state, iterate, self._initial_weights, seconds)
-        if self.settings.report is not None:
-            self.settings.report(line(state.n_iter, row))
+        if self.settings.verbose >= ITERATIONS:
+            self.settings.report(self.settings.name + line(state.n_iter, row), at=ITERATIONS)
         if self.validation is not None:
             row["validation_loss"] = self.validation.evaluate(state.at.w).loss
         state = self._judge(replace(state, history=(*state.history, row)), iterate, self.settings)

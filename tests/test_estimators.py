@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import sparse
 from sklearn.base import clone
-from sklearn.datasets import load_diabetes
+from sklearn.datasets import load_diabetes, make_regression
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss
@@ -20,7 +20,7 @@ import skgn.plan
 from skgn import GNClassifier, GNRegressor
 from skgn.damping import Adaptive, Constant, GainRatio
 from skgn.estimator import table_and_target
-from skgn.search import train_members
+from skgn.search import Search, train_members
 from skgn.status import Status
 
 ESTIMATORS = [GNRegressor, GNClassifier]
@@ -780,10 +780,11 @@ def test_loss_is_the_mean_data_loss_of_the_predictions(weighted):
 @unconverged
 def test_verbose_prints_a_line_an_iterate_and_silence_nothing(estimator, capsys):
     X, y = data(estimator)
-    model = estimator(**PLAIN, max_iter=3, verbose=1).fit(X, y)
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) >= model.n_iter_ + 1
-    assert all(re.search("objective", line) for line in lines[: model.n_iter_ + 1])
+    model = estimator(**PLAIN, max_iter=3, verbose=2).fit(X, y)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("iteration")]
+    assert len(lines) == model.n_iter_ + 1
+    # Aligned: each name has its place, and lines are of one length.
+    assert len({(len(line), *(m.start() for m in re.finditer("[a-z]+ ", line))) for line in lines}) == 1
     model.set_params(verbose=0).fit(X, y)
     assert capsys.readouterr() == ("", "")
 
@@ -792,15 +793,13 @@ def test_verbose_prints_a_line_an_iterate_and_silence_nothing(estimator, capsys)
 @unconverged
 def test_verbose_lines_say_which_candidate_they_are_about_and_which_go_on(capsys, n_jobs):
     X, y = data(GNRegressor)
-    model = GNRegressor(hidden_layer_sizes=(4,), n_estimators=1, n_jobs=n_jobs, max_iter=25, random_state=0, verbose=1)
+    model = GNRegressor(hidden_layer_sizes=(4,), n_estimators=1, n_jobs=n_jobs, max_iter=25, random_state=0, verbose=2)
     model.fit(X, y)
     lines = capsys.readouterr().out.splitlines()
     numbers = {}
     for line in lines:
-        if found := re.fullmatch(r"candidate (\d+)/(\d+)  iteration +(\d+)  objective .*", line):
-            numbers.setdefault(int(found[1]), []).append(int(found[3]))
-        else:
-            assert re.fullmatch(r"search: candidates [\d, ]+ of \d+ go on", line)
+        if found := re.fullmatch(r"candidate +(\d+)  iteration +(\d+)  objective .*", line):
+            numbers.setdefault(int(found[1]), []).append(int(found[2]))
     # Each one's iterations are in order, side by side or not.
     assert all(found == list(range(len(found))) for found in numbers.values())
     assert len(numbers) == 3
@@ -809,11 +808,92 @@ def test_verbose_lines_say_which_candidate_they_are_about_and_which_go_on(capsys
     assert len(numbers[best]) - 1 == model.n_iter_
 
 
-def test_verbose_lines_of_a_stream_say_which_member_they_are_about(capsys):
-    X, y = data(GNRegressor)
-    GNRegressor(hidden_layer_sizes=(4,), n_estimators=2, random_state=0, verbose=1).partial_fit(X, y)
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_verbose_lines_of_a_stream_say_which_member_they_are_about(estimator, capsys):
+    X, y = data(estimator)
+    classes = {} if estimator is GNRegressor else {"classes": [0, 1, 2]}
+    model = estimator(hidden_layer_sizes=(4,), n_estimators=2, random_state=0, verbose=2).partial_fit(X, y, **classes)
     lines = capsys.readouterr().out.splitlines()
-    assert [line[:10] for line in lines] == ["member 1/2"] * 2 + ["member 2/2"] * 2
+    iterations = ["member  1"] * 2 + ["member  2"] * 2
+    assert [line[:9] for line in lines if line.startswith("member")] == iterations
+    model.set_params(verbose=1).partial_fit(X, y)
+    begin, names, *members, end = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in members] == ["1", "2"]
+    assert column(names, "iterations", members) == ["2", "2"]
+    rows = len(np.unique(np.column_stack([X, y]), axis=0))
+    assert begin == f"block 2: {rows} distinct rows" and re.fullmatch(r"block 2: 2 networks, [\d.]+ s", end)
+
+
+def column(names, name, lines):
+    """What lines have below a name that ends where they do."""
+    end = names.index(name) + len(name)
+    return [line[:end].split()[-1] for line in lines]
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_verbose_1_prints_a_line_a_member_and_one_for_the_fit(estimator, capsys):
+    X, y = data(estimator)
+    model = estimator(hidden_layer_sizes=(4,), random_state=0, n_estimators=3, verbose=1).fit(X, y)
+    begin, names, *lines, end = capsys.readouterr().out.splitlines()
+    rows = len(np.unique(np.column_stack([X, y]), axis=0))
+    assert begin == f"{rows} distinct rows, 3 candidates for 3 networks"
+    kept = [line for line in lines if "kept" in line]
+    assert column(names, "iterations", kept) == [str(member.n_iter) for member in model.estimators_]
+    outcomes = [f"kept, weight {weight:.2f}" for weight in model.weights_]
+    assert [line[names.index("outcome") :] for line in kept] == outcomes
+    others = [line for line in lines if line not in kept and not line.endswith((" for these", " of steeper units"))]
+    assert all(line[names.index("outcome") :].startswith("dropped, ") for line in others)
+    assert all(member.network.activation in line for member, line in zip(model.estimators_, kept, strict=True))
+    found = re.fullmatch(rf"{estimator.__name__}: 3 networks, D2 ([\d.]+), [\d.]+ s, converged \(evidence\)", end)
+    assert float(found[1]) == round(model.left_out_score_, 3)
+
+
+def test_verbose_1_of_a_search_says_why_candidates_are_dropped(capsys):
+    X, y = data(GNRegressor)
+    GNRegressor(hidden_layer_sizes=(4,), random_state=0, n_estimators=1, verbose=1).fit(X, y)
+    _, names, *lines, _ = capsys.readouterr().out.splitlines()
+    outcomes = [line[names.index("outcome") :] for line in lines if re.match(r" +\d+  4 tanh", line)]
+    dropped = [float(re.fullmatch(r"dropped, ([\de.-]+) nats a row behind", line)[1]) for line in outcomes[:2]]
+    # The best of what is dropped comes first.
+    assert 0 < dropped[0] <= dropped[1]
+    assert outcomes[-1] == "kept, weight 1.00"
+
+
+def test_verbose_1_knows_no_left_out_score_of_what_was_cut_short(capsys, monkeypatch):
+    """The one of the search was of other rows."""
+    X, y = make_regression(2500, 3, n_informative=3, noise=5.0, random_state=0)
+    options = {"hidden_layer_sizes": (4,), "random_state": 0, "n_estimators": 2, "tol": 0.0, "n_iter_no_change": 50}
+    go, went = Search._go_to_all_rows, []
+
+    def interrupted(self, candidate):
+        go(self, candidate)
+        went.append(candidate.number + 1)
+        if len(went) == 2:
+            self._limits.interrupt()
+
+    monkeypatch.setattr(Search, "_go_to_all_rows", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        GNRegressor(**options, verbose=1).fit(X, y)
+    _, names, *lines, _ = capsys.readouterr().out.splitlines()
+    (cut,) = [line for line in lines if line.endswith("dropped, cut short")]
+    assert cut.split()[0] == str(went[1]) and column(names, "D2", [cut]) == ["-"]
+
+
+def test_verbose_1_is_of_one_network_whose_l2_is_given_as_well(capsys):
+    X, y = data(GNRegressor)
+    model = GNRegressor(**PLAIN, verbose=1).fit(X, y)
+    _, names, line, end = capsys.readouterr().out.splitlines()
+    # There is nothing to compare, so that no sample is left out.
+    assert column(names, "D2", [line]) == ["-"] and line.endswith("kept, weight 1.00")
+    assert end.startswith("GNRegressor: 1 network, D2 -, ") and end.endswith(f"({model.status_})")
+
+
+@unconverged
+def test_verbose_1_of_a_fit_that_is_cut_short_says_so(capsys):
+    X, y = data(GNRegressor)
+    GNRegressor(hidden_layer_sizes=(4,), random_state=0, n_estimators=2, max_iter=2, verbose=1).fit(X, y)
+    *_, line, end = capsys.readouterr().out.splitlines()
+    assert line.endswith(", max_iter") and end.endswith("stopped short of the tolerance (max_iter)")
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)

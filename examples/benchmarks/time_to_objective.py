@@ -106,14 +106,14 @@ def objective(problem: Problem, layers: list[tuple[np.ndarray, np.ndarray]]) -> 
 
 
 class Clock(io.TextIOBase):
-    """Notes when each line of progress is printed."""
+    """Notes when the line of each iteration is printed."""
 
     def __init__(self) -> None:
         self.start = time.perf_counter()
         self.seconds: list[float] = []
 
     def write(self, text: str) -> int:
-        if text.strip():
+        if text.startswith("iteration"):
             self.seconds.append(time.perf_counter() - self.start)
         return len(text)
 
@@ -124,7 +124,7 @@ def run_skgn(problem: Problem) -> list[Point]:
     fixed = {"linear_path": False, "standardize": False, "l2_regularization": problem.l2, "n_estimators": 1}
 
     def fit(max_iter: int) -> tuple[Any, list[float]]:
-        model = estimator(UNITS, **fixed, max_iter=max_iter, tol=0.0, verbose=1, random_state=problem.seed)
+        model = estimator(UNITS, **fixed, max_iter=max_iter, tol=0.0, verbose=2, random_state=problem.seed)
         clock = Clock()
         with contextlib.redirect_stdout(clock):
             model.fit(problem.X, problem.y)

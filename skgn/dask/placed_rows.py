@@ -115,7 +115,7 @@ class PlacedRows(TrainingRows):
             total_weight=self.total,
             **choices.how_to_train(loss),
         )
-        if problem.settings.report is not None:
+        if problem.settings.verbose:
             sent = bytes_per_iteration(largest, loss, not choices.fixed_l2)
             problem.settings.report(
                 f"{self.shards.n_workers} workers with {self.n} distinct rows in {len(starts)} fits of up to "

@@ -1,0 +1,75 @@
+"""Lines that ``verbose`` prints: what a fit begins with, what becomes of each candidate, and how the fit has ended."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .status import Status
+
+__all__ = ["begin_block", "begin_lines", "candidate_line", "counted", "dropped", "end_block", "end_line", "kept"]
+
+#: Width of the words for what a candidate is.
+_WORDS = 50
+
+#: Names of the figures in the lines of candidates.
+_NAMES = f" no  {'network, inputs, prior':{_WORDS}}  iterations      D2  seconds  outcome"
+
+
+def begin_lines(n_rows: int, n_candidates: int, n_members: int) -> str:
+    """Return the lines that begin a fit."""
+    candidates, networks = counted(n_candidates, "candidate"), counted(n_members, "network")
+    return f"{counted(n_rows, 'distinct row')}, {candidates} for {networks}\n{_NAMES}"
+
+
+def candidate_line(number: int, words: str, n_iter: int, score: float, seconds: float, outcome: str) -> str:
+    """Return the line of a candidate; ``score`` is D2 of left-out samples, nan where it is not known."""
+    return f"{number + 1:3d}  {words:{_WORDS}}  {n_iter:10d}  {_rounded(score):>6}  {seconds:7.2f}  {outcome}"
+
+
+def kept(weight: float, status: Status) -> str:
+    """Return the outcome of a candidate that is a member."""
+    return f"kept, weight {weight:.2f}" + ("" if status.converged else f", {status.value}")
+
+
+def dropped(rank: tuple[float, float], last: tuple[float, float]) -> str:
+    """Return the outcome of a candidate that is worse than the ``last`` one kept.
+
+    A rank is minus the mean log density of left-out samples and the objective, which decides where the former is equal.
+    """
+    (behind, objective), (ahead, other) = rank, last
+    if behind == ahead:
+        return f"dropped, objective {objective:.4g} above {other:.4g}"
+    if math.isinf(behind):
+        return "dropped, cannot predict left-out rows"
+    return f"dropped, {behind - ahead:.2g} nats a row behind"
+
+
+def end_line(estimator: Any, seconds: float) -> str:
+    """Return the line of the whole fit."""
+    # The beginning of the sentence: converged, stopped, or failed.
+    status, ended = Status(estimator.status_), Status(estimator.status_).sentence.partition(":")[0].lower()
+    noise = ", noise depends on the input" if getattr(estimator, "noise_", "constant") == "input" else ""
+    networks, D2 = counted(len(estimator.estimators_), "network"), _rounded(estimator.left_out_score_)
+    return f"{type(estimator).__name__}: {networks}, D2 {D2}, {seconds:.2f} s, {ended} ({status.value}){noise}"
+
+
+def _rounded(score: float) -> str:
+    """Format D2; no minus is left before zeros."""
+    return "-" if math.isnan(score) else f"{round(score, 3) + 0.0:.3f}"
+
+
+def begin_block(n_rows: int, n_blocks: int) -> str:
+    """Return the lines that begin a block of a stream after so many others."""
+    return f"block {n_blocks + 1}: {counted(n_rows, 'distinct row')}\n{_NAMES}"
+
+
+def end_block(n_members: int, n_blocks: int, seconds: float) -> str:
+    """Return the line of a whole block."""
+    return f"block {n_blocks + 1}: {counted(n_members, 'network')}, {seconds:.2f} s"
+
+
+def counted(n: float, what: str) -> str:
+    """Format a number with the noun that it counts."""
+    shown = f"{n:.10g}"
+    return f"{shown} {what}" if shown == "1" else f"{shown} {what}s"
