@@ -6,6 +6,7 @@ other::
     fit > candidate > iteration     a search among more candidates than members: of a single network, or a long table
     fit > member > iteration        as many candidates as members
 
+A candidate that is dropped before its training has ended has a last task, "dropped": a progress bar gives it a line.
 A "warm-up-iteration" is an iteration that ``n_iter_`` does not count. It runs on a part of the rows, or in a search
 before training in batches. Hooks are called one at a time, though candidates train in threads. What a hook can ask for
 is made when it asks. A fit without callbacks has no tasks at all.
@@ -74,6 +75,10 @@ class _Task:
         self._hooks, self._context = hooks, context
         self._began = self._ended = False
 
+    @property
+    def runs(self) -> bool:
+        return self._began and not self._ended
+
     def begin(self, attributes: Callable[[], dict[str, Any]] | None = None) -> None:
         if not self._began:
             self._began = True
@@ -81,7 +86,7 @@ class _Task:
 
     def end(self, attributes: Callable[[], dict[str, Any]] | None = None) -> bool:
         """End the task; return whether a callback asks to stop the task above it."""
-        if self._ended or not self._began:
+        if not self.runs:
             return False
         self._ended = True
         return self._hooks.call(self._context.call_on_fit_task_end, attributes)
@@ -115,6 +120,14 @@ class CandidateTask(Watch):
     def count_anew(self) -> None:
         self._name = "iteration"
 
+    def drop(self) -> None:
+        self.end_iteration(None)
+        if self._task.runs:
+            # As long as it has no subtasks, a progress bar does not show a task.
+            task = _Task(self._hooks, self._context.subcontext(task_name="dropped", max_subtasks=1))
+            task.begin()
+            task.end()
+
     def end(self, training: Training) -> bool:
         self.end_iteration(None)
         return self._task.end(self._attributes_of(training) if training.state.arrived else None)
@@ -138,7 +151,8 @@ class FitTasks:
 
         The first iterations may warm up.
         """
-        context = self._context.subcontext(task_name=name, task_id=number, max_subtasks=max_iter)
+        # One more, in case it is dropped.
+        context = self._context.subcontext(task_name=name, task_id=number, max_subtasks=max_iter + 1)
 
         def attributes(state: State, linearisation: Linearisation) -> dict[str, Any]:
             return self._attributes(state, linearisation, start, loss)

@@ -407,6 +407,7 @@ class Search:
     def _drop(self, candidate: Candidate, why: str) -> None:
         with self.plan.arithmetic():
             self._tell(candidate, why)
+            candidate.training.watch.drop()
             self._end_task(candidate.training)
 
     def _end_task(self, training: Training) -> None:

@@ -65,6 +65,9 @@ class Watch:
     def count_anew(self) -> None:
         """The iterations that count begin with the next one."""
 
+    def drop(self) -> None:
+        """The training does not go on: it is dropped."""
+
     def end(self, training: Training) -> bool:
         """The training has ended. Return whether the other trainings have to end too."""
         return False

@@ -2,9 +2,11 @@
 
 import os
 import pickle
+import re
 import signal
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -155,6 +157,45 @@ def test_a_search_has_a_task_for_each_candidate_and_each_of_its_iterations(estim
     assert [one.n_iter_ for one in shown] == list(range(1, model.n_iter_ + 1))
     np.testing.assert_array_equal([one.loss_ for one in shown], model.loss_curve_)
     assert recording.tasks("end", "fit")[0,].estimators_ is model.estimators_
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_candidate_that_is_dropped_on_the_way_has_a_last_task_that_says_so(n_jobs):
+    X, y = load_diabetes(return_X_y=True)
+    recording = Recording()
+    GNRegressor(**ONE, n_jobs=n_jobs).set_callbacks(recording).fit(X, y)
+    check_tree(recording)
+    dropped = recording.tasks("end", "dropped")
+    # One of three goes on; those that are drawn later are trained to the end.
+    assert len({path[:2] for path in dropped}) == len(dropped) == 2
+    for path, shown in dropped.items():
+        assert shown is None and path[2] == len(recording.tasks("end", "iteration", path[:2]))
+        events = [(event, where) for event, where, *_ in recording.events]
+        last = events.index(("end", path))
+        assert events[last - 1 : last + 2] == [("begin", path), ("end", path), ("end", path[:2])]
+
+
+def drawn(bar, capsys, **options):
+    """Names and parts of the bars that a fit leaves on the screen."""
+    X, y = load_diabetes(return_X_y=True)
+    GNRegressor(**SMALL, **options).set_callbacks(bar).fit(X, y)
+    return re.findall(r"GNRegressor - ([a-z]+(?: #\d+)?) .* (\d+)% ", capsys.readouterr().out)
+
+
+def test_a_progress_bar_has_a_line_below_a_candidate_that_is_dropped(capsys):
+    bars = drawn(ProgressBar(), capsys, n_estimators=1)
+    names = [name.split()[0] for name, _ in bars]
+    assert names[0] == "fit" and names.count("candidate") == 5 and names.count("dropped") == 2
+    assert all(names[i - 1] == "candidate" for i, name in enumerate(names) if name == "dropped")
+    assert {part for _, part in bars} == {"100"}
+
+
+@pytest.mark.parametrize("n_estimators", [1, 2])
+def test_the_bar_of_the_guide_is_one_for_the_whole_fit(capsys, n_estimators):
+    page = Path(__file__).parents[1] / "docs" / "guide" / "callbacks.md"
+    namespace = {"ProgressBar": ProgressBar}
+    exec(re.search(r"^class OneBar.*?\n\n\n", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)[0], namespace)
+    assert drawn(namespace["OneBar"](), capsys, n_estimators=n_estimators) == [("fit", "100")]
 
 
 def test_members_that_are_not_compared_are_called_so():
