@@ -3,7 +3,8 @@
 from .classifier import GNClassifier
 from .diagnostics import diagnose
 from .regressor import GNRegressor
+from .summary import summarize
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["GNClassifier", "GNRegressor", "__version__", "diagnose"]
+__all__ = ["GNClassifier", "GNRegressor", "__version__", "diagnose", "summarize"]

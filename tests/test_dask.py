@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import torch
 from scipy import sparse
 from sklearn.base import clone
 
-from skgn import GNClassifier, GNRegressor
+from skgn import GNClassifier, GNRegressor, summarize
 from skgn.damping import GainRatio
 from skgn.estimator import table_and_target
 from skgn.persistence import SKOPS_TRUSTED
@@ -189,6 +190,21 @@ def test_search_is_that_of_a_single_machine(client):
     model = DaskGNRegressor(**options).fit(*spread(client, X, y))
     assert_same_fit(model, single)
     np.testing.assert_allclose(model.weights_, single.weights_, rtol=1e-6)
+
+
+def test_lines_and_summary_are_those_of_a_single_machine(client, capsys):
+    X, y = draw()
+    options = {"hidden_layer_sizes": (3,), "random_state": 0, "max_iter": 20, "n_estimators": 1, "verbose": 1}
+    printed, summaries = [], []
+    for estimator, data in ((GNRegressor, (X, y)), (DaskGNRegressor, spread(client, X, y))):
+        summaries.append(str(summarize(estimator(**options).fit(*data))))
+        # The line about what travels is of dask alone, and seconds differ.
+        lines = [line for line in capsys.readouterr().out.splitlines() if "workers" not in line]
+        printed.append([re.sub(r"\d+\.\d\d(?=  [kd]| s)", "", line).replace("DaskGN", "GN") for line in lines])
+    assert printed[0] == printed[1] and len(printed[0]) >= 6
+    # The relevance is that of a sample of the rows.
+    single, distributed = (re.sub("(time|relevance) .*", "", text).replace("DaskGN", "GN") for text in summaries)
+    assert single == distributed
 
 
 def test_columns_of_use_are_those_of_a_single_machine(client):

@@ -11,7 +11,7 @@ import torch
 from typing_extensions import assert_type
 
 import skgn
-from skgn import GNClassifier, GNRegressor, diagnose
+from skgn import GNClassifier, GNRegressor, diagnose, summarize
 from skgn.damping import (
     Constant,
     DampingRule,
@@ -34,6 +34,7 @@ from skgn.dynamics import Rate, Trajectory, gauss_newton_flow, gradient_flow, le
 from skgn.export import to_onnx, to_torch
 from skgn.persistence import SKOPS_TRUSTED, OtherVersionWarning
 from skgn.report import Finding, Report
+from skgn.summary import Summary
 
 assert_type(skgn.__version__, str)
 
@@ -147,6 +148,8 @@ assert_type(GNRegressor(damping=Halving()), GNRegressor)
 
 # Diagnosis, pictures, theory
 
+assert_type(summarize(regressor), Summary)
+assert_type(summarize(regressor).members[0].weight, float)
 report = diagnose(regressor, X, y, verbose=False)
 assert_type(report, Report)
 assert_type(report.advice, list[str])
