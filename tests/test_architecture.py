@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+import skgn
 from skgn.directions import DIRECTIONS
 
 PACKAGE = Path(__file__).parents[1] / "skgn"
@@ -63,16 +66,56 @@ def test_imports_are_found():
     assert {"calibration", "status"} <= set(imported(PACKAGE / "diagnostics.py"))
 
 
-def test_importing_the_package_loads_nothing_that_draws():
-    """Nor does importing the displays load matplotlib."""
-    code = """
-import sys, skgn
-print([name for name in sys.modules if name.split(".")[0] == "matplotlib" or "displays" in name])
-import skgn.displays
-print("matplotlib" in sys.modules)
-"""
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert printed.split() == ["[]", "False"]
+def loaded_by(code):
+    """Names of the modules that a new process has loaded after some code."""
+    code += "\nimport sys; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    return set(run.stdout.split())
+
+
+def packages(modules):
+    return {name.partition(".")[0] for name in modules}
+
+
+def test_importing_the_package_loads_nothing_until_it_is_asked_for():
+    loaded = loaded_by("import skgn; skgn.__version__, dir(skgn)")
+    assert {name for name in loaded if name.startswith("skgn")} == {"skgn"}
+    assert not packages(loaded) & {"torch", "sklearn", "scipy", "numpy", "pandas"}
+
+
+def test_importing_an_estimator_loads_torch_and_what_scikit_learn_itself_loads():
+    """No package beside these: not matplotlib, dask nor onnx. pandas is loaded by scikit-learn, where it is there."""
+    loaded = loaded_by("from skgn import GNClassifier, GNRegressor")
+    assert packages(loaded) - packages(loaded_by("import torch, sklearn.neural_network")) == {"skgn"}
+    beside = ORDER[: ORDER.index("fitted") + 1]
+    assert not {module_of(name) for name in loaded} & set(beside)
+    assert not packages(loaded) & {"matplotlib", "dask", "distributed", "onnx", "onnxscript", "onnxruntime"}
+
+
+def test_importing_the_displays_does_not_load_matplotlib():
+    assert "matplotlib" not in packages(loaded_by("import skgn.displays"))
+
+
+@pytest.mark.parametrize("name", skgn.__all__)
+def test_names_are_handed_on(name):
+    assert name in dir(skgn)
+    assert getattr(skgn, name) is vars(skgn)[name]
+
+
+def test_modules_are_attributes_without_an_import_of_their_own():
+    names = [path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in FILES]
+    code = (
+        f"import skgn\nfor name in {sorted({*names} - {'dask'})}: assert getattr(skgn, name).__name__ == 'skgn.' + name"
+    )
+    assert {f"skgn.{name}" for name in names} - {"skgn.dask"} <= loaded_by(code)
+
+
+@pytest.mark.parametrize("name", ["nothing", "__nothing__", "_skl_callbacks"])
+def test_what_is_not_there_is_an_attribute_error(name):
+    with pytest.raises(AttributeError, match=f"module 'skgn' has no attribute '{name}'"):
+        getattr(skgn, name)
+    with pytest.raises(ImportError, match=name):
+        exec(f"from skgn import {name}")
 
 
 #: The files that know a solver by name: each direction's own, and their registry.
