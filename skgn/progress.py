@@ -5,9 +5,22 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from .status import Status
 
-__all__ = ["begin_block", "begin_lines", "candidate_line", "counted", "dropped", "end_block", "end_line", "kept"]
+__all__ = [
+    "begin_block",
+    "begin_lines",
+    "candidate_line",
+    "counted",
+    "dropped",
+    "end_block",
+    "end_line",
+    "kept",
+    "narrowed",
+    "redrawn",
+]
 
 #: Width of the words for what a candidate is.
 _WORDS = 50
@@ -43,6 +56,17 @@ def dropped(rank: tuple[float, float], last: tuple[float, float]) -> str:
     if math.isinf(behind):
         return "dropped, cannot predict left-out rows"
     return f"dropped, {behind - ahead:.2g} nats a row behind"
+
+
+def narrowed(scaling: str, columns: np.ndarray, count: int) -> str:
+    """Return the line about so many more candidates that read the ``columns`` of use alone."""
+    return f"{columns.sum()} columns of {scaling} inputs are of use: {counted(count, 'more candidate')} for these"
+
+
+def redrawn(failed: np.ndarray, count: int) -> str:
+    """Return the line about so many more candidates in the place of the members that ``failed``, or of all."""
+    why = f"{failed.sum()} of {len(failed)} members failed" if failed.any() else "little is found"
+    return f"{why}: {counted(count, 'more candidate')} of steeper units"
 
 
 def end_line(estimator: Any, seconds: float) -> str:

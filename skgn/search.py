@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,7 +25,7 @@ from .mixture import equal_weights, mixture_mean, noise_share, voters
 from .objective import Objective
 from .plan import COMPARED_AFTER, Cost, Plan
 from .problem import Problem
-from .progress import begin_lines, candidate_line, counted, dropped, kept
+from .progress import begin_lines, candidate_line, dropped, kept, narrowed, redrawn
 from .screening import useful_columns
 from .skill import left_out_skill
 from .stacking import FAILED, left_out_losses, left_out_spread, stacking_weights
@@ -92,8 +91,7 @@ class Candidate:
 
     def line(self, outcome: str) -> str:
         """Return the line that says what it is, how far it has come, and what has become of it."""
-        of_state = self.state.objective, self.state.objective.data_loss
-        skill = left_out_skill(*of_state, [self.left_out], [allowance(self.state)], equal_weights(1))
+        skill = left_out_skill(*_left_out([self]), equal_weights(1))
         return candidate_line(self.number, self.start.words, self.state.n_iter, skill.score, self.seconds, outcome)
 
     @property
@@ -148,7 +146,7 @@ class Search:
         evidence regularises a log loss, left-out samples set the temperature.
         """
         self._settings.report(begin_lines(self._problem.n_samples, len(self._starts), self._n_members))
-        candidates = self.begin()
+        candidates = self._candidates(enumerate(self._starts))
         with self._workers:
             if self.plan.searches:
                 candidates = self.compare(candidates, COMPARED_AFTER)
@@ -171,7 +169,7 @@ class Search:
         if count == 0 or self._limits.over or not self._problem.loss.has_scale:
             return []
         with self.plan.arithmetic():
-            losses = left_out_losses(*self._left_out(candidates))
+            losses = left_out_losses(*_left_out(candidates))
         best = candidates[int(losses.argmin())]
         unfitted = best.state.objective.unfitted_loss
         little = losses.min() > _FOUND_LITTLE * unfitted
@@ -182,8 +180,7 @@ class Search:
             like = [best.start]
         else:
             return []
-        found = f"{int(failed.sum())} of {len(candidates)} members failed" if failed.any() else "little is found"
-        self._settings.report(f"{found}: {counted(count, 'more candidate')} of steeper units")
+        self._settings.report(redrawn(failed, count))
         first = len(self._starts) + narrowed_count(self._starts)
         return self._candidates(enumerate(steepest_starts(like, count), first))
 
@@ -200,9 +197,8 @@ class Search:
                 if best.start.scaling not in columns and best.left_out is not None:
                     columns[best.start.scaling] = useful_columns(best.state, best.left_out)
         starts = narrowed_starts(self._starts, columns)
-        for name, count in Counter(start.scaling for start in starts).items():
-            drawn = counted(count, "more candidate")
-            self._settings.report(f"{columns[name].sum()} columns of {name} inputs are of use: {drawn} for these")
+        for name in dict.fromkeys(start.scaling for start in starts):
+            self._settings.report(narrowed(name, columns[name], sum(start.scaling == name for start in starts)))
         return self._candidates(enumerate(starts, len(self._starts)))
 
     def best_of(self, candidates: list[Candidate]) -> list[Candidate]:
@@ -216,15 +212,15 @@ class Search:
     def conclude(self, candidates: list[Candidate]) -> Ensemble:
         """Make the ensemble of the candidates that are left, those that count the most first."""
         with self.plan.arithmetic():
-            weights = stacking_weights(*self._left_out(candidates))
+            weights = stacking_weights(*_left_out(candidates))
             # Of members that count alike the objective decides.
             objectives = np.array([c.state.history[-1]["objective"] for c in candidates])
             order = np.lexsort((objectives, -weights))
             candidates, weights = [candidates[number] for number in order], weights[order]
             T = self._temperature(candidates, weights) if self._tempered else 1.0
-            objective, loss, left_out, allowances = self._left_out(candidates)
+            objective, loss, left_out, allowances = _left_out(candidates)
             skill = left_out_skill(objective, loss, left_out, allowances, weights, T)
-            share = self._noise_share(candidates, weights)
+            share = _noise_share(candidates, weights)
             estimated = [candidate.state.estimates.squared_scale for candidate in candidates]
             scales = [None if scale is None else share * scale.cpu().numpy() for scale in estimated]
             residuals = left_out_residuals(objective, loss, left_out, allowances, scales, weights)
@@ -234,21 +230,6 @@ class Search:
         samples = LeftOutSamples(objective, left_out, allowances)
         return Ensemble(members, weights, self._problem.loss, T, skill, residuals=residuals, left_out=samples)
 
-    def _noise_share(self, candidates: list[Candidate], weights: np.ndarray) -> np.ndarray | float:
-        """Part of the noise variances of the members that is left in their mixture."""
-        objective, loss, left_out, _ = self._left_out(candidates)
-        counted, votes = voters([candidate.state.estimates.squared_scale for candidate in candidates], weights)
-        scales = [scale.cpu().numpy() for scale in counted if scale is not None]
-        apart = left_out_spread(objective, left_out, weights)
-        if apart is None or not loss.has_scale or len(scales) < len(counted):
-            return 1.0
-        return noise_share(loss.variance_factor * mixture_mean(scales, votes), apart)
-
-    def _left_out(self, candidates: list[Candidate]) -> tuple[Objective, Loss, list[LeftOut | None], list[float]]:
-        """Return what candidates predict of left-out samples, and the loss of the best to judge them by."""
-        best = max(candidates, key=lambda c: c.score).state.objective
-        return best, best.data_loss, [c.left_out for c in candidates], [allowance(c.state) for c in candidates]
-
     def _temperature(self, candidates: list[Candidate], weights: np.ndarray) -> float:
         known = [(c.left_out, v) for c, v in zip(candidates, weights, strict=True) if c.left_out is not None]
         if not known:
@@ -257,10 +238,6 @@ class Search:
         objective = candidates[0].state.objective
         likelihood = partial(log_likelihood, weights=votes, loss=self._problem.loss)
         return temperature(lambda T: float(objective.sum(partial(likelihood, T=T), *left_out)))
-
-    def begin(self) -> list[Candidate]:
-        """Make the candidates at their starts."""
-        return self._candidates(enumerate(self._starts))
 
     def _candidates(self, starts: Iterable[tuple[int, Start]]) -> list[Candidate]:
         with self.plan.arithmetic():
@@ -441,6 +418,23 @@ def _shortened(n_candidates: int, n_members: int, n_rows: int, plan: Plan, start
     }
     fewer = [f"{few} of {all_of_them} {name}" for name, (few, all_of_them) in parts.items() if few < all_of_them]
     return f" Time allowed for {', '.join(fewer)}." if fewer else ""
+
+
+def _left_out(candidates: list[Candidate]) -> tuple[Objective, Loss, list[LeftOut | None], list[float]]:
+    """Return what candidates predict of left-out samples, and the loss of the best to judge them by."""
+    best = max(candidates, key=lambda c: c.score).state.objective
+    return best, best.data_loss, [c.left_out for c in candidates], [allowance(c.state) for c in candidates]
+
+
+def _noise_share(candidates: list[Candidate], weights: np.ndarray) -> np.ndarray | float:
+    """Part of the noise variances of the members that is left in their mixture."""
+    objective, loss, left_out, _ = _left_out(candidates)
+    counted, votes = voters([candidate.state.estimates.squared_scale for candidate in candidates], weights)
+    scales = [scale.cpu().numpy() for scale in counted if scale is not None]
+    apart = left_out_spread(objective, left_out, weights)
+    if apart is None or not loss.has_scale or len(scales) < len(counted):
+        return 1.0
+    return noise_share(loss.variance_factor * mixture_mean(scales, votes), apart)
 
 
 def _member(candidate: Candidate, noise_share: np.ndarray | float) -> Member:
