@@ -24,6 +24,8 @@ extensions = [
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.viewcode",
+    "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "mathml",
 ]
@@ -36,7 +38,7 @@ nitpick_ignore_regex = [("py:.*", r"(sklearn|numpy|np|torch|distributed|dask|mat
 nitpick_ignore = [("py:class", "object"), ("py:class", "optional")]
 
 # -- Markdown ----------------------------------------------------------------------------------------------------------
-myst_enable_extensions = ["dollarmath", "tasklist"]
+myst_enable_extensions = ["colon_fence", "dollarmath", "tasklist"]
 myst_heading_anchors = 4
 html_math_renderer = "mathml"
 
@@ -74,19 +76,24 @@ html_css_files = ["skgn.css"]
 html_context = {"default_mode": "auto"}
 html_title = "skgn"
 html_favicon = "_static/logo.svg"
-html_copy_source = html_show_sourcelink = False
 html_theme_options = {
     "logo": {"text": "skgn", "image_light": "_static/logo.svg", "image_dark": "_static/logo.svg"},
     "header_links_before_dropdown": 7,
     "navbar_persistent": ["search-button"],
     "navbar_end": ["theme-switcher"],
     "show_prev_next": True,
-    "secondary_sidebar_items": ["page-toc"],
+    "secondary_sidebar_items": ["page-toc", "edit-this-page", "sourcelink"],
     "footer_start": ["copyright"],
     "footer_end": [],
     "navigation_with_keys": False,
 }
-html_sidebars = {page: [] for page in ("index", "getting_started", "theory", "benchmarks")}
+html_sidebars = {page: [] for page in ("index", "getting_started", "theory")}
+
+#: Where the sources are published, if pyproject.toml says so: each page then has a link to edit it there.
+PUBLISHED = re.search(r'^Source = "(.*)"$', (HERE.parent / "pyproject.toml").read_text(encoding="utf-8"), re.M)
+if PUBLISHED:
+    html_theme_options["use_edit_page_button"] = True
+    html_context["edit_page_url_template"] = f"{PUBLISHED[1]}/edit/main/docs/{{{{ file_name }}}}"
 
 
 def _importable(name: str) -> bool:

@@ -139,7 +139,7 @@ class GainRatio(_Rule):
 
 @dataclass(frozen=True)
 class Adaptive(GainRatio):
-    """The rule that ``damping="adaptive"`` stands for: :class:`GainRatio`, with more damping for mini-batches.
+    """The rule of ``damping="adaptive"``: :class:`~skgn.damping.GainRatio`, with more damping for mini-batches.
 
     The parameters are those of :class:`GainRatio`. In mini-batches only ``step_size`` counts: there the rule approaches
     the damping from above, as a rejected step has cost its batch.

@@ -1,4 +1,4 @@
-"""The Python blocks of the documentation run, and print what is shown below them.
+"""The Python blocks of the README and the documentation run, and print what is shown below them.
 
 A block is marked ``python``; the blocks of a page run in one namespace, one after the other, as a reader would paste
 them. A ``text`` block right below holds what it prints. Blocks that cannot run here (a cluster, a GPU, your own files)
@@ -13,8 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 
-DOCS = Path(__file__).parents[1] / "docs"
-PAGES = [page for page in sorted(DOCS.rglob("*.md")) if "```python\n" in page.read_text(encoding="utf-8")]
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [
+    page
+    for page in [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+    if "```python\n" in page.read_text(encoding="utf-8")
+]
 
 BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\n*```text\n(?P<output>.*?)^```\n)?", re.DOTALL | re.MULTILINE)
 NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
@@ -40,10 +45,10 @@ def unlike(printed: str, shown: str) -> str:
 
 
 def test_there_are_pages_with_blocks():
-    assert {"getting_started.md", "evidence.md", "architecture.md"} <= {page.name for page in PAGES}
+    assert {"README.md", "getting_started.md", "evidence.md", "architecture.md"} <= {page.name for page in PAGES}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_blocks_run_and_print_what_is_shown(page, tmp_path, monkeypatch):
     if page.name in NEEDS:
         module, reason = NEEDS[page.name]
