@@ -4,7 +4,7 @@
 
 C is the curvature of the batches before, a running mean of their Gram matrices. It counts as much as kappa batches. (In
 recursive least squares kappa is the number of all earlier batches.) So a step moves the weights no further than the
-earlier batches allow. Without this memory each step fits the noise of its own batch (docs/benchmarks.md). If the
+earlier batches allow. Without this memory each step fits the noise of its own batch (docs/decisions.md). If the
 batch's system is solved in the dual or by conjugate gradients, the memory is the diagonal of C by (layer, input).
 
 If all data are at hand, the gradient of batch b is corrected from the second pass on (stochastic variance reduction).

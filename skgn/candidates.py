@@ -56,10 +56,10 @@ _NARROW, _BENT = (5,), 1 / 4
 _MANY_WEIGHTS = 1000
 
 #: For two classes there is one network of rectified units, under a prior of precision 1, for so many others. On few
-#: rows of many columns the evidence leaves of smooth units what is linear in the columns (docs/benchmarks.md).
+#: rows of many columns the evidence leaves of smooth units what is linear in the columns (docs/decisions.md).
 _RECTIFIED, _OTHERS = "relu", 2
 
-#: Members by default: eight kinds are no better than six of them, and four nearly as good (docs/benchmarks.md); these
+#: Members by default: eight kinds are no better than six of them, and four nearly as good (docs/decisions.md); these
 #: are enough where there are many rows or weights.
 _MEMBERS, _FEW_MEMBERS = 6, 4
 

@@ -41,7 +41,7 @@ from .targets import Target
 
 __all__ = ["Choices"]
 
-#: Scalings that a fit chooses among: normal scores alone were never missed (docs/benchmarks.md).
+#: Scalings that a fit chooses among: normal scores alone were never missed (docs/decisions.md).
 _COMPARED = ("robust", "periodic")
 
 

@@ -50,7 +50,7 @@ __all__ = [
 
 #: Bounds of a precision, in units in which a standardised input and a standardised output have variance 1. Weights of
 #: two layers that only matter by their product go to opposite bounds. The product of the bounds has to switch these
-#: weights off all the same. With 1e6 such a linear path was as good as free (docs/benchmarks.md).
+#: weights off all the same. With 1e6 such a linear path was as good as free (docs/decisions.md).
 _SMALLEST_PRECISION, _LARGEST_PRECISION = 1e-4, 1e10
 
 #: A smaller noise variance, in units of the standardised target, counts as rounding error.

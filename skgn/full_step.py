@@ -30,7 +30,7 @@ __all__ = ["FullStep"]
 _SUFFICIENT_GAIN = 1e-4
 
 #: Systems of fewer rows are as fast in float64. In larger systems, rounding errors of float32 may change the log
-#: likelihood by so many nats, for standardised inputs and weights of 1 (docs/benchmarks.md).
+#: likelihood by so many nats, for standardised inputs and weights of 1 (docs/decisions.md).
 _LARGE_SYSTEM, _ROUNDING_NATS = 250, 0.02
 
 #: Dampings or step lengths tried from one iterate before giving up; 4^30 and 2^-30 leave nothing to try.

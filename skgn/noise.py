@@ -54,7 +54,7 @@ __all__ = ["NOISE", "InputNoise", "beside_noise", "fit_input_noise", "log_factor
 #: Values of the parameter ``noise``.
 NOISE = ("auto", "constant", "input")
 
-#: Units of the members' hidden layer, and their priors (docs/benchmarks.md).
+#: Units of the members' hidden layer, and their priors (docs/decisions.md).
 _UNITS, _PRIORS = 5, (PriorKind("layer"), PriorKind("feature"))
 
 #: Training begins at the precision of the logarithm of squared normal residuals, by their Fisher information.

@@ -23,7 +23,7 @@ from .problem import Problem
 
 __all__ = ["COMPARED_AFTER", "Plan"]
 
-#: Candidates are compared after so many iterations (docs/benchmarks.md).
+#: Candidates are compared after so many iterations (docs/decisions.md).
 COMPARED_AFTER = 16
 
 #: Rows to begin on without a search, where the objective stays the same: at least so many, and so many for each weight.

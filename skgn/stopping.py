@@ -21,7 +21,7 @@ from .status import Status
 
 __all__ = ["judged", "to_go_back_to"]
 
-#: Nats per sample by which the evidence must fall before training goes back to its peak (docs/benchmarks.md).
+#: Nats per sample by which the evidence must fall before training goes back to its peak (docs/decisions.md).
 _FALLEN = 0.03
 
 #: Number of log-loss samples up to which the tolerance on the log evidence grows in proportion.
@@ -133,7 +133,7 @@ def _evidence_scale(state: State) -> float:
     """Scale of the log evidence, in nats: one for each sample.
 
     Many samples of a log loss count less, like the standard deviation of the log likelihood. There a network of
-    some hundred weights goes on learning while the mean hardly moves (docs/benchmarks.md).
+    some hundred weights goes on learning while the mean hardly moves (docs/decisions.md).
     """
     S = state.objective.total_weight
     return S if state.estimates.squared_scale is not None else min(S, math.sqrt(_FEW_SAMPLES * S))
