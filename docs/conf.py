@@ -66,6 +66,7 @@ sphinx_gallery_conf: dict[str, Any] = {
     "write_computation_times": False,
     "download_all_examples": False,
     "show_signature": False,
+    "thumbnail_size": (800, 560),
     "plot_gallery": os.environ.get("SKGN_DOCS_GALLERY", "1") == "1",
 }
 
@@ -148,8 +149,15 @@ def resolve_sklearn(app: Any, env: Any, node: Any, content: Any) -> Any:
     return content if node["reftype"] == "ref" and node["reftarget"] in SKLEARN_LABELS else None
 
 
+def edit_written_pages(app: Any, page: str, template: str, context: dict[str, Any], document: Any) -> None:
+    """Only pages that were written here, and not made from other files, have a link to edit them."""
+    if page.split("/")[0] in {"generated", *GALLERIES.values()} or f"{page}.md" in INCLUDED.values():
+        context["theme_use_edit_page_button"] = False
+
+
 def setup(app: Any) -> None:
     """Connect the hooks."""
+    app.connect("html-page-context", edit_written_pages)
     app.connect("source-read", link_to_included)
     app.connect("include-read", link_from_included)
     app.connect("autodoc-skip-member", skip_inherited)

@@ -5,32 +5,28 @@ Select it with ``html_math_renderer = "mathml"``. What the converter does not kn
 
 from __future__ import annotations
 
-import html
-import re
 from typing import Any
 
 from docutils import nodes
-from latex2mathml.converter import convert
+from math_core import LatexError, LatexToMathML
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
 
 _logger = logging.getLogger(__name__)
+_converter = LatexToMathML()
 
 
-def _mathml(node: nodes.Element, display: str) -> str:
-    # The converter knows the second by another name of the same.
-    text = convert(node.astext().replace("{aligned}", "{split}"), display=display)
-    # What is not understood comes through as it is.
-    shown = html.unescape(re.sub(r"<[^>]*>", " ", text))
-    unknown = re.findall(r"\\[A-Za-z]+|&", shown)
-    if unknown:
-        _logger.warning("unknown in a formula: %s", ", ".join(sorted(set(unknown))), location=node)
-    return text
+def _mathml(node: nodes.Element, block: bool) -> str:
+    try:
+        return _converter.convert_with_local_state(node.astext(), displaystyle=block)
+    except LatexError as error:
+        _logger.warning("no formula: %s\n%s", node.astext(), error, location=node)
+        return ""
 
 
 def _visit_inline(translator: Any, node: nodes.math) -> None:
-    translator.body.append(f'<span class="formula">{_mathml(node, "inline")}</span>')
+    translator.body.append(f'<span class="formula">{_mathml(node, block=False)}</span>')
     raise nodes.SkipNode
 
 
@@ -40,7 +36,7 @@ def _visit_block(translator: Any, node: nodes.math_block) -> None:
         translator.body.append(f'<span class="eqno">({get_node_equation_number(translator, node)})')
         translator.add_permalink_ref(node, "Link to this equation")
         translator.body.append("</span>")
-    translator.body.append(f"{_mathml(node, 'block')}</div>\n")
+    translator.body.append(f"{_mathml(node, block=True)}</div>\n")
     raise nodes.SkipNode
 
 
