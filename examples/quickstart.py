@@ -95,9 +95,14 @@ def classifiers(n_features: int) -> dict[str, BaseEstimator]:
     return models
 
 
+def has_progress_bar() -> bool:
+    """Whether scikit-learn's progress bar is there: since version 1.9, with rich."""
+    return all(map(importlib.util.find_spec, ("sklearn.callback", "rich")))
+
+
 def with_progress_bar(search: GridSearchCV) -> GridSearchCV:
-    """Return the search with scikit-learn's progress bar, one for all of its fits, where it can be had."""
-    if importlib.util.find_spec("sklearn.callback") and importlib.util.find_spec("rich"):
+    """Return the search with one progress bar for all of its fits, where there is one."""
+    if has_progress_bar():
         from sklearn.callback import ProgressBar
 
         search.set_callbacks(ProgressBar(max_propagation_depth=0))
@@ -119,10 +124,10 @@ def compare(X: np.ndarray, y: np.ndarray, models: dict[str, BaseEstimator], fold
 
 def print_comparison(compared: dict[str, dict[str, Any]], models: list[str]) -> None:
     """Print a line for each table: mean score over the folds and seconds a fit of each model."""
-    print(f"{'score, seconds a fit':<22}" + "".join(f"{name:<{WIDTH}}" for name in models))
+    print((f"{'score, seconds a fit':<22}" + "".join(f"{name:<{WIDTH}}" for name in models)).rstrip())
     for name, results in compared.items():
         cells = zip(results["mean_test_score"], results["mean_fit_time"], strict=True)
-        line = f"{name:<22}" + "".join(f"{f'{score:.3f}, {seconds:.1f} s':<{WIDTH}}" for score, seconds in cells)
+        line = f"{name:<22}" + "".join(f"{f'{score:.3f}, {seconds:.2f} s':<{WIDTH}}" for score, seconds in cells)
         print(line.rstrip())
 
 
@@ -177,6 +182,8 @@ def main(picture: str) -> None:
     # from those of another fold. The scores show what either costs.
     for category in (ConvergenceWarning, UnfamiliarDataWarning):
         warnings.filterwarnings("ignore", category=category)
+    if not has_progress_bar():
+        print("There is no progress bar: it needs scikit-learn 1.9 and rich.")
     print("Regressors:")
     print_settings(regressors(1))
     print("Classifiers:")

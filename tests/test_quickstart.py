@@ -32,7 +32,7 @@ def table(text, separator):
     rows = {}
     for line in text.splitlines():
         name, *cells = re.split(separator, line.strip().strip("|").strip())
-        numbers = [re.fullmatch(r"\**(-?\d\.\d{3})\**, (\d+\.\d) s", cell.strip()) for cell in cells]
+        numbers = [re.fullmatch(r"\**(-?\d\.\d{3})\**, (\d+\.\d\d) s", cell.strip()) for cell in cells]
         if numbers and all(numbers):
             rows[name] = [(float(number[1]), float(number[2])) for number in numbers]
     return rows
