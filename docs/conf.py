@@ -88,7 +88,7 @@ html_theme_options = {
     "footer_end": [],
     "navigation_with_keys": False,
 }
-html_sidebars = {page: [] for page in ("index", "getting_started", "theory")}
+html_sidebars = {page: [] for page in ("index", "getting_started", "theory", "benchmarks", "decisions")}
 
 #: Where the sources are published, if pyproject.toml says so: each page then has a link to edit it there.
 PUBLISHED = re.search(r'^Source = "(.*)"$', (HERE.parent / "pyproject.toml").read_text(encoding="utf-8"), re.M)
