@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import textwrap
 import time
 import warnings
 from collections.abc import Callable
@@ -137,7 +138,8 @@ def print_settings(models: dict[str, BaseEstimator]) -> None:
         steps = [step for _, step in model.steps] if isinstance(model, Pipeline) else [model]
         # CatBoost prints none of its settings.
         said = [f"{type(step).__name__}(**{CATBOOST})" if name == "CatBoost" else repr(step) for step in steps]
-        print(f"  {name}: {', then '.join(' '.join(words.split()) for words in said)}")
+        text = f"{name}: {', then '.join(' '.join(words.split()) for words in said)}"
+        print(textwrap.fill(text, 110, initial_indent="  ", subsequent_indent="      "))
 
 
 def print_grid_search() -> None:
@@ -168,7 +170,7 @@ def draw_band(path: str) -> None:
     ax.plot(grid[:, 0], model.predict(grid), color="tab:blue", linewidth=2, label="prediction")
     ax.plot(grid[:, 0], np.sin(2 * grid[:, 0]), "k--", linewidth=1, label="truth")
     ax.plot(x[:, 0], y, ".", color="0.35", markersize=4, label="300 training rows")
-    ax.set(xlabel="x", ylabel="y", ylim=(-3, 3.4), title="GNRegressor().fit(x, y): default settings")
+    ax.set(xlabel="x", ylabel="y", ylim=(-3, 3.4), title="GNRegressor(random_state=0).fit(x, y)")
     ax.legend(loc="upper left", fontsize="small", ncols=2)
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -68,3 +68,18 @@ def test_blocks_run_and_print_what_is_shown(page, tmp_path, monkeypatch):
             assert not difference, f"{page.name}, line {line + 1}: {difference}"
     finally:
         torch.set_num_threads(threads)
+
+
+def test_the_index_of_the_reference_names_every_entry_of_its_pages():
+    named = set(
+        re.findall(r":(?:class|func|data):`([\w.]+)`", (DOCS / "api" / "index.rst").read_text(encoding="utf-8"))
+    )
+    for page in sorted((DOCS / "api").glob("*.rst")):
+        text = page.read_text(encoding="utf-8")
+        module = ""
+        for line in text.splitlines():
+            if found := re.match(r"\.\. (?:current)?module:: ([\w.]+)", line):
+                module = found[1]
+            elif found := re.match(r"   (\w+)$|\.\. data:: (\w+)", line):
+                entry = f"{module}.{found[1] or found[2]}"
+                assert page.name == "index.rst" or entry in named, f"{entry} of {page.name} is missing in index.rst"
