@@ -93,10 +93,7 @@ def make_member(
 ) -> Member:
     """Make a member of a state of a training and the linearisation there; a part of its noise counts in a mixture."""
     state = state.concluded(linearisation.direction)
-    posterior = laplace(state, linearisation)
-    if posterior is not None:
-        posterior = replace(posterior, noise_share=noise_share)
-    return _member(state, start, posterior, linearisation.solver)
+    return _member(state, start, laplace(state, linearisation, noise_share), linearisation.solver)
 
 
 def untrained(problem: Problem, start: Start, reason: Status) -> Ensemble:

@@ -204,6 +204,8 @@ def _misfits_of(member: Member) -> Iterator[str]:
 def _misfits_of_posterior(posterior: Posterior, network: Network) -> Iterator[str]:
     if posterior.noise_variance.shape != (network.n_outputs,):
         yield "noise_variance"
+    if np.shape(posterior.noise_share) not in {(), (network.n_outputs,)}:
+        yield "noise_share"
     inputs, roots, size = posterior.inputs, posterior.roots, network.n_weights
     if inputs is not None and roots is not None and roots.ndim == 3:
         size = len(roots) * roots.shape[2]

@@ -155,6 +155,9 @@ def _rename_fields(values: Iterable[Any]) -> None:
         if isinstance(part, (Member, Start)):
             if "inputs" in fields:
                 fields["scaling"] = fields.pop("inputs")
+                if fields.get("posterior") is not None:
+                    # That version counted all of the noise.
+                    vars(fields["posterior"]).setdefault("noise_share", 1.0)
             if "prior" in fields:
                 fields["prior_kind"] = _prior_kind(fields.pop("prior"))
         _rename_fields(fields.values())

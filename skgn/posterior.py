@@ -78,9 +78,9 @@ class Posterior:
     precision: list[np.ndarray]
     scale: float
     noise_variance: np.ndarray
+    noise_share: np.ndarray | float
     inputs: np.ndarray | None = None
     roots: np.ndarray | None = None
-    noise_share: np.ndarray | float = 1.0
 
     @property
     def noise_in_mixture(self) -> np.ndarray:
@@ -167,10 +167,11 @@ def outputs_of_draws(network: Network, weights: np.ndarray, draws: np.ndarray, X
     return out
 
 
-def laplace(state: State, linearisation: Linearisation) -> Posterior | None:
+def laplace(state: State, linearisation: Linearisation, noise_share: np.ndarray | float) -> Posterior | None:
     """The posterior at the end of training; None for log losses and where data and prior leave weights undetermined.
 
-    Counts have no noise beside the variance of their distribution: ``noise_variance`` is 0.
+    Counts have no noise beside the variance of their distribution: ``noise_variance`` is 0. The ``noise_share`` is
+    stored with it.
     """
     objective, estimates = state.objective, state.estimates
     loss, scale = objective.data_loss, estimates.squared_scale
@@ -187,6 +188,7 @@ def laplace(state: State, linearisation: Linearisation) -> Posterior | None:
         precision=[a.cpu().numpy().copy() for a in estimates.precision],
         scale=estimates.total_weight / float(geometric_mean(scale)),
         noise_variance=loss.variance_factor * scale.cpu().numpy(),
+        noise_share=noise_share,
         inputs=objective.U.double().cpu().numpy() if of_rows else None,
         roots=linearisation.jacobian.root(slice(0, len(objective.U))).double().cpu().numpy() if of_rows else None,
     )
