@@ -155,8 +155,14 @@ def edit_written_pages(app: Any, page: str, template: str, context: dict[str, An
         context["theme_use_edit_page_button"] = False
 
 
+def without_source(app: Any, module: str, name: str) -> str | None:
+    """No source for `summarize`: viewcode leads back to one module, and those on its page are in two."""
+    return module if (module, name) == ("skgn", "summarize") else None
+
+
 def setup(app: Any) -> None:
     """Connect the hooks."""
+    app.connect("viewcode-follow-imported", without_source)
     app.connect("html-page-context", edit_written_pages)
     app.connect("source-read", link_to_included)
     app.connect("include-read", link_from_included)
