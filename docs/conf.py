@@ -90,8 +90,9 @@ html_theme_options = {
 }
 html_sidebars = {page: [] for page in ("index", "getting_started", "theory", "benchmarks", "decisions")}
 
-#: Where the sources are published, if pyproject.toml says so: each page then has a link to edit it there.
-PUBLISHED = re.search(r'^Source = "(.*)"$', (HERE.parent / "pyproject.toml").read_text(encoding="utf-8"), re.M)
+#: Where the sources are published, if pyproject.toml has more than an example: each page has a link to edit it there.
+_METADATA = (HERE.parent / "pyproject.toml").read_text(encoding="utf-8")
+PUBLISHED = re.search(r'^Source = "(?!https://[^/"]*\.example\b)(.*)"$', _METADATA, re.MULTILINE)
 if PUBLISHED:
     html_theme_options["use_edit_page_button"] = True
     html_context["edit_page_url_template"] = f"{PUBLISHED[1]}/edit/main/docs/{{{{ file_name }}}}"
