@@ -346,6 +346,10 @@ def test_failed_export_leaves_the_earlier_file(tmp_path, monkeypatch):
         with pytest.raises(ImportError, match=r"onnx and onnxscript: pip install 'skgn\[onnx\]'"):
             to_onnx(estimator, path)
     with monkeypatch.context() as patch:
+        patch.setattr(torch, "__version__", "2.7.1+cpu")
+        with pytest.raises(ImportError, match=r"torch 2\.9 or newer, got 2\.7\.1\+cpu"):
+            to_onnx(estimator, path)
+    with monkeypatch.context() as patch:
         patch.setattr("pathlib.Path.replace", lambda *args: (_ for _ in ()).throw(OSError("disk")))
         with pytest.raises(OSError, match="disk"):
             to_onnx(estimator, path)

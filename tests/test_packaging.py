@@ -56,6 +56,12 @@ def test_the_recipe_asks_for_what_the_wheel_asks_for():
     assert f">={value('.ci/conda/recipe.yaml', 'python_min')}" == PROJECT["project"]["requires-python"]
 
 
+def test_onnx_files_ask_for_the_torch_that_writes_them():
+    source = (ROOT / "skgn" / "export" / "onnx_model.py").read_text(encoding="utf-8")
+    (lowest,) = re.findall(r'^_LOWEST_TORCH = "(.*)"$', source, re.MULTILINE)
+    assert f"torch>={lowest}" in PROJECT["project"]["optional-dependencies"]["onnx"]
+
+
 def test_the_workflow_runs_each_python_that_is_claimed():
     (listed,) = re.findall(r"^ +python: \[(.*)\]$", (ROOT / ".github/workflows/ci.yml").read_text(), re.MULTILINE)
     prefix = "Programming Language :: Python :: "

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.utils.fixes import parse_version
 
 from ..classifier import GNClassifier
 from ..predictions import posteriors
@@ -28,6 +29,9 @@ from ..regressor import GNRegressor
 from .modules import ClassifierModule, RegressorModule, check_exportable, to_torch
 
 __all__ = ["to_onnx"]
+
+#: The oldest torch whose files pass the tests. Earlier ones want a fixed number of rows.
+_LOWEST_TORCH = "2.9"
 
 #: The oldest set of operators that torch's exporter makes, of 2022.
 _OPSET = 18
@@ -78,7 +82,7 @@ def to_onnx(
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
     ImportError
-        If the packages onnx and onnxscript are missing.
+        If the packages onnx and onnxscript are missing, or torch is older than 2.9.
     OSError
         If the folder of ``path`` does not exist (FileNotFoundError), the name is too long, or something else than a
         regular file is there, such as a folder.
@@ -112,6 +116,8 @@ def to_onnx(
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(f"to_onnx needs {' and '.join(missing)}: pip install 'skgn[onnx]'")
+    if parse_version(torch.__version__) < parse_version(_LOWEST_TORCH):
+        raise ImportError(f"to_onnx needs torch {_LOWEST_TORCH} or newer, got {torch.__version__}.")
     _check_size(module)
     model = _translate(module, _DTYPES[dtype])
     if labels is not None and isinstance(module, ClassifierModule):
