@@ -243,8 +243,10 @@ class _Residuals(Comparison):
         return names[int(np.argmin(size.p))] if size.p.min() < RARE else ""
 
     @property
-    def noise_advice(self) -> str:
-        """How to fit noise that depends on the inputs."""
+    def noise_advice(self) -> str | None:
+        """How to fit noise that depends on the inputs; None where the fit has done so as well as it can."""
+        if self.model.noise_ == "input":
+            return None
         changes = ['noise="input"']
         if not self.likelihood.may_depend_on_input:
             changes.append('loss="student_t"')

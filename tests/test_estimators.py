@@ -638,6 +638,7 @@ def test_classes_of_weight_zero_stay_known_and_are_never_predicted():
 @pytest.mark.parametrize("hidden", [(6,), (6, 4)])
 @unconverged
 @pytest.mark.filterwarnings("ignore::skgn.unfamiliar.UnfamiliarDataWarning")
+@pytest.mark.filterwarnings("ignore:alpha=0.01 is a factor:UserWarning")
 def test_networks_that_start_at_zero_predict_the_mean_everywhere(init, alpha, hidden):
     X, y = data(GNRegressor)
     s = np.arange(1.0, len(y) + 1)
