@@ -64,7 +64,7 @@ class RelevanceDisplay:
     >>> X, y = load_diabetes(return_X_y=True, as_frame=True)
     >>> model = GNRegressor((), n_estimators=1, random_state=0).fit(X, y)
     >>> display = RelevanceDisplay.from_estimator(model, max_features=3)
-    >>> [label.get_text() for label in display.ax_.get_yticklabels()]
+    >>> list(X.columns[display.order_])
     ['bmi', 's5', 'bp']
     """
 
