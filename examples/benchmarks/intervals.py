@@ -174,9 +174,9 @@ def evaluate(model: str, X: np.ndarray, y: np.ndarray, new: np.ndarray, truth: n
     return {"n": len(X), "d": X.shape[1], **scores(truth, *predict(new)), **seconds}
 
 
-def summarise(rows: list[dict[str, str]]) -> None:
+def summarise(rows: list[dict[str, str]], models: list[str]) -> None:
     """Print for each model the mean over the sets, and its scores against those of the first model."""
-    models, sets = (list(dict.fromkeys(row[key] for row in rows)) for key in ("model", "set"))
+    sets = list(dict.fromkeys(row["set"] for row in rows))
     fields = [*SCORES, "seconds", "cpu"]
 
     def mean_of(model: str, name: str) -> np.ndarray:
@@ -200,9 +200,9 @@ def summarise(rows: list[dict[str, str]]) -> None:
             draws = ratio[rng.integers(len(ratio), size=(10_000, len(ratio)))].mean(1)
             low, high = np.exp(np.quantile(draws, [0.025, 0.975]))
             print(
-                f"{first} over {model}, {len(ratio)} sets, {field}: {np.exp(ratio.mean()):.3f} "
-                f"[{low:.3f}, {high:.3f}], "
-                f"median {np.exp(np.median(ratio)):.3f}, better on {(ratio < -0.01).sum()}, "
+                f"{first} over {model}, {len(ratio)} sets, {field}: {np.exp(ratio.mean()):.3g} "
+                f"[{low:.3g}, {high:.3g}], "
+                f"median {np.exp(np.median(ratio)):.3g}, better on {(ratio < -0.01).sum()}, "
                 f"worse on {(ratio > 0.01).sum()}"
             )
 
@@ -240,7 +240,7 @@ def main() -> None:
                 with arguments.out.open("a", newline="") as file:
                     csv.DictWriter(file, FIELDS).writerow({"set": path.stem, "split": number, "model": model, **result})
     with arguments.out.open() as file:
-        summarise(list(csv.DictReader(file)))
+        summarise(list(csv.DictReader(file)), arguments.models.split(";"))
 
 
 if __name__ == "__main__":
