@@ -207,7 +207,7 @@ WORDS_OF_SCIKIT_LEARN = {
 #: In these a cell is refused, which scikit-learn does not name.
 NAMED_CELLS = ("words", "words among numbers", "words as targets")
 
-#: In these it says less of what is wrong, and in more lines.
+#: In these it says less of what is wrong, and in more lines; of labels, scikit-learn 1.6 says something else.
 SAME_WORDS = {"complex": "Complex data not supported", "missing label": "contains NaN"}
 
 
@@ -232,7 +232,7 @@ def test_what_scikit_learn_refuses_is_refused_in_its_words(ours, theirs, case):
         assert found[0] is expected[0] and re.sub(r"np\.str_\((.*?)\)", r"\1", expected[1]) in found[1]
         return
     if case in SAME_WORDS:
-        assert found[0] is expected[0] and all(SAME_WORDS[case] in message for message in (expected[1], found[1]))
+        assert found[0] is expected[0] and SAME_WORDS[case] in found[1]
         return
     assert found == expected
     assert expected is not None or case == "names twice"  # older versions of scikit-learn take them
