@@ -95,7 +95,8 @@ def column_tests(Z: np.ndarray, values: np.ndarray, weight: np.ndarray) -> Colum
 def _tests(of_samples: Tensor, columns: int, k: int) -> ColumnTests:
     """Tests of the columns, from the sums of :func:`_sums` for k values a sample."""
     sums, powers = of_samples.cpu().numpy(), 2 * _DEGREE
-    S, sums = sums[0], sums[1:] / sums[0]
+    # Without any sample, nothing tells of anything.
+    S, sums = sums[0], sums[1:] / (sums[0] or 1.0)
     m, sums = sums[: powers * columns].reshape(powers, columns), sums[powers * columns :]
     mean, square, cross = sums[:k], sums[k : 2 * k], sums[2 * k :].reshape(_DEGREE, columns, k)
     p = np.arange(_DEGREE)

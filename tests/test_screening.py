@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.special import expit, softmax
 from scipy.stats import f
+from sklearn.exceptions import ConvergenceWarning
 
 from skgn import GNClassifier, GNRegressor
 from skgn.evidence import make_prior
@@ -100,6 +101,17 @@ def test_samples_without_an_output_do_not_count(case):
     outputs[~known] = np.nan
     found = significance(objective(SquaredError(), X, y, weight), 4, LeftOut(tensor(outputs), torch.empty(0)))
     np.testing.assert_allclose(found, expected(X[known], (y - outputs)[known], weight[known]), rtol=1e-6)
+
+
+def test_without_any_output_nothing_is_found(case):
+    X, y, outputs, weight = case
+    unknown = LeftOut(tensor(np.full_like(outputs, np.nan)), torch.empty(0))
+    assert (significance(objective(SquaredError(), X, y, weight), 4, unknown) >= 1).all()
+    # The only sample of a fit is predicted by none.
+    model = GNRegressor(n_estimators=3, max_iter=3, dtype="float32", random_state=0)
+    with pytest.warns(ConvergenceWarning):
+        model.fit([[1.0, 2.0, 4.0, 8.0]], [55.0], [1e6])
+    np.testing.assert_allclose(model.predict([[1.0, 2.0, 4.0, 8.0]]), 55.0, rtol=1e-6)
 
 
 def test_what_is_left_over_without_noise_or_without_variation():
