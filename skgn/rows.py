@@ -22,7 +22,7 @@ from .inputs import Table
 from .jacobian_cost import gram_flops
 from .parameters import Parameters
 from .problem import Problem, Validation
-from .tables import TableReader, categorical_columns, check_types, dense
+from .tables import TableReader, categorical_columns, check_same_categories, check_types, dense
 from .targets import Target
 from .weighted_rows import check_weights, merge_rows, unlimited_sums, without_negligible
 
@@ -202,6 +202,7 @@ def read_rows(
         categorical = categorical_columns(X, estimator.categorical_features)
     else:
         categorical = table.reader.categorical
+        check_same_categories(X, estimator.categorical_features, categorical)
         check_types(X, categorical)
     if not categorical and not holds_objects(X):
         with unlimited_sums():

@@ -48,6 +48,7 @@ __all__ = [
     "TablePreprocessor",
     "TableReader",
     "categorical_columns",
+    "check_same_categories",
     "check_types",
     "dense",
     "level_namer",
@@ -120,6 +121,23 @@ def categorical_columns(X: Any, categorical_features: Any) -> list[int]:
         if others or _CATEGORY.match(kind):
             chosen.append(j)
     return chosen
+
+
+def check_same_categories(X: Any, categorical_features: Any, categorical: Collection[int]) -> None:
+    """Refuse categories that are given, if they are other columns of X than the ``categorical`` ones of the first rows.
+
+    Names say nothing of columns without names.
+    """
+    given = not (categorical_features is None or isinstance(categorical_features, str))
+    named = given and any(isinstance(value, str) for value in np.ravel(np.asarray(categorical_features, dtype=object)))
+    if not given or (named and not is_frame(X)) or not (is_frame(X) or np.ndim(X) == 2):
+        return
+    chosen = _given_columns(X, categorical_features)
+    if chosen != sorted(categorical):
+        raise ValueError(
+            f"categorical_features={categorical_features!r} are the columns {chosen}, but the rows so far had "
+            f"{sorted(categorical)}: set it as it was, or call fit."
+        )
 
 
 def check_types(X: Any, categorical: Collection[int] = ()) -> None:

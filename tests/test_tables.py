@@ -552,3 +552,17 @@ def test_names_of_columns_never_clash(case):
     for name in set(found) & set(X.columns):
         if X[name].dtype.kind in "if":
             np.testing.assert_array_equal(table[name], X[name].fillna(X[name].median()))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"), [([99], "has the positions"), ([0], "had \\[1\\]"), ([True, False], "had \\[1\\]")]
+)
+def test_a_stream_keeps_its_categories(given, message):
+    X = np.column_stack([np.arange(20.0), np.arange(20) % 3])
+    model = GNRegressor(**SMALL, categorical_features=[1]).fit(X, X[:, 0])
+    before = model.predict(X)
+    with pytest.raises(ValueError, match=message):
+        model.set_params(categorical_features=given).partial_fit(X, X[:, 0])
+    np.testing.assert_array_equal(model.predict(X), before)
+    for same in ([1], [False, True]):
+        model.set_params(categorical_features=same).partial_fit(X, X[:, 0])
