@@ -67,6 +67,9 @@ _SIGNIFICANT, _STANDARD_ERRORS = 0.01, 2.0
 #: Squared residuals below and above these parts of their mean tell nothing more: logarithms have no end.
 _SMALLEST, _LARGEST = 1e-6, 1e12
 
+#: Logarithms of factors that are floats, whatever inputs that are not scaled give.
+_LARGEST_LOG = 700.0
+
 #: Factors of new rows stay between these quantiles of those of the training rows.
 _BOUNDS = 0.02, 0.98
 
@@ -268,7 +271,7 @@ def _within_bounds(fitted: Ensemble, problem: Problem) -> InputNoise:
     """The members that count, as predictions need them, with the bounds of their factor."""
     members, weights = voters(fitted.members, fitted.weights)
     without_posterior = [replace(member, posterior=None, history={}) for member in members]
-    unbounded = InputNoise(without_posterior, weights, np.full(1, -np.inf), np.full(1, np.inf))
+    unbounded = InputNoise(without_posterior, weights, np.full(1, -_LARGEST_LOG), np.full(1, _LARGEST_LOG))
     factor = unbounded.factor(problem.scaled, linear_algebra_device(problem.device))
     low, high = (weighted_quantile(np.log(factor), problem.sample_weight, q) for q in _BOUNDS)
     return replace(unbounded, low=low, high=high)

@@ -36,6 +36,9 @@ _DEGREE = 3
 #: Eigenvalues of a covariance below this part of the largest are 0: an indicator has one power.
 _SMALLEST_EIGENVALUE = 1e-8
 
+#: A column whose powers have no covariance above this tells nothing.
+_SMALLEST_COVARIANCE = 1e-150
+
 #: A variance below this part of the mean square is the rounding of a constant.
 _ROUNDING = 1e-14
 
@@ -101,6 +104,8 @@ def _tests(of_samples: Tensor, columns: int, k: int) -> ColumnTests:
     mean, square, cross = sums[:k], sums[k : 2 * k], sums[2 * k :].reshape(_DEGREE, columns, k)
     p = np.arange(_DEGREE)
     covariance = (m[p[:, None] + p + 1] - m[p[:, None]] * m[p]).transpose(2, 0, 1)
+    # Of inputs that are not scaled the inverse would be beyond the floats.
+    covariance[np.abs(covariance).max((1, 2)) < _SMALLEST_COVARIANCE] = 0
     slopes = (cross - m[:_DEGREE, :, None] * mean).transpose(1, 0, 2)
     inverse = np.linalg.pinv(covariance, rcond=_SMALLEST_EIGENVALUE, hermitian=True)
     rank = np.linalg.matrix_rank(inverse, hermitian=True)[:, None]

@@ -114,6 +114,20 @@ def test_without_any_output_nothing_is_found(case):
     np.testing.assert_allclose(model.predict([[1.0, 2.0, 4.0, 8.0]]), 55.0, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("X", "y"),
+    [
+        ([[1e-150]] * 7, [1.0, 1.8, 1.2, 0.6, 1.5, 2.4, 2.1]),
+        ([[1.25730221e-01, 9.99999999e07], [1.25730221e-01, 1.00000001e08]], [2.14112, 2.14112001]),
+    ],
+    ids=["tiny", "large"],
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_raw_inputs_of_any_size(X, y):
+    model = GNRegressor(activation="gelu", max_iter=3, random_state=0, standardize=False).fit(X, y)
+    assert np.isfinite(model.predict(X)).all()
+
+
 def test_what_is_left_over_without_noise_or_without_variation():
     """Two points on a curve in a column, of many repetitions, and residuals that are the same everywhere."""
     y = np.zeros((2, 1))
