@@ -6,14 +6,13 @@ They learn from fewer rows than most fits have seen. Where one of them is better
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.model_selection import KFold
+from sklearn.model_selection import KFold, cross_val_predict
 from threadpoolctl import threadpool_limits
 
 __all__ = ["BOOSTING", "FEWEST_ROWS", "classifications", "compared_rows", "regressions"]
@@ -51,40 +50,45 @@ def compared_rows(n: int) -> np.ndarray:
 
 def regressions(X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> dict[str, np.ndarray]:
     """Predict targets (n, k) of unit scale from columns (n, d), each row by models that have not seen it."""
-    tables: dict[str, tuple[np.ndarray, Callable[[], Any]]] = {}
-    if X.shape[1] <= _MOST_COLUMNS:
-        tables["ridge"] = _standardised(X), lambda: RidgeCV(_PENALTIES)
-    if X.size <= _MOST_CELLS and Y.shape[1] == 1:
-        tables[BOOSTING] = _binned(X), lambda: HistGradientBoostingRegressor(learning_rate=0.2, **_TREES)
     target = Y[:, 0] if Y.shape[1] == 1 else Y
-    predicted = {name: np.empty_like(Y) for name in tables}
-    for train, test in _FOLDS.split(X):
-        for name, (Z, make) in tables.items():
-            with threadpool_limits(1):  # Threads that wait for one another take longer than the trees.
-                model = make().fit(Z[train], target[train], sample_weight=weight[train])
-                predicted[name][test] = model.predict(Z[test]).reshape(-1, Y.shape[1])
-    return predicted
+    predicted: dict[str, np.ndarray] = {}
+    if X.shape[1] <= _MOST_COLUMNS:
+        predicted["ridge"] = _predicted(RidgeCV(_PENALTIES), _standardised(X), target, weight)
+    if X.size <= _MOST_CELLS and Y.shape[1] == 1:
+        boosting = HistGradientBoostingRegressor(learning_rate=0.2, **_TREES)
+        predicted[BOOSTING] = _predicted(boosting, _binned(X), target, weight)
+    return {name: values.reshape(Y.shape) for name, values in predicted.items()}
 
 
 def classifications(X: np.ndarray, codes: np.ndarray, weight: np.ndarray, k: int) -> dict[str, np.ndarray]:
     """Predict probabilities (n, k) of codes (n,) below k, as :func:`regressions`; none if a part has a single class."""
-    tables: dict[str, tuple[np.ndarray, Callable[[], Any]]] = {}
     if any(len(np.unique(codes[train])) < 2 for train, _ in _FOLDS.split(X)):
         return {}
+    predicted: dict[str, np.ndarray] = {}
     if X.shape[1] <= _MOST_COLUMNS:
-        tables["logistic regression"] = _standardised(X), lambda: LogisticRegression(tol=1e-3, max_iter=300)
+        logistic = LogisticRegression(tol=1e-3, max_iter=300)
+        predicted["logistic regression"] = _predicted(logistic, _standardised(X), codes, weight, "predict_proba")
     if X.size * (k if k > 2 else 1) <= _MOST_CELLS:
-        tables[BOOSTING] = _binned(X), lambda: HistGradientBoostingClassifier(**_TREES)
-    predicted = {name: np.zeros((len(X), k)) for name in tables}
-    rate = np.bincount(codes, weights=weight, minlength=k) / weight.sum()
-    for train, test in _FOLDS.split(X):
-        for name, (Z, make) in tables.items():
-            with threadpool_limits(1), warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                model = make().fit(Z[train], codes[train], sample_weight=weight[train])
-                predicted[name][np.ix_(test, model.classes_)] = model.predict_proba(Z[test])
-    # A class that one part has not seen is not impossible.
-    return {name: (len(X) * p + rate) / (len(X) + 1) for name, p in predicted.items()}
+        boosting = HistGradientBoostingClassifier(**_TREES)
+        predicted[BOOSTING] = _predicted(boosting, _binned(X), codes, weight, "predict_proba")
+    rate, known = np.bincount(codes, weights=weight, minlength=k) / weight.sum(), np.unique(codes)
+    probabilities = {}
+    for name, p in predicted.items():
+        # A class that one part has not seen is not impossible.
+        probabilities[name] = np.tile(rate / (len(X) + 1), (len(X), 1))
+        probabilities[name][:, known] += len(X) / (len(X) + 1) * p
+    return probabilities
+
+
+def _predicted(
+    model: Any, Z: np.ndarray, target: np.ndarray, weight: np.ndarray, method: str = "predict"
+) -> np.ndarray:
+    # Threads that wait for one another take longer than the trees.
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", "Number of classes in training fold", RuntimeWarning)
+        given = {"sample_weight": weight}
+        return np.asarray(cross_val_predict(model, Z, target, cv=_FOLDS, method=method, params=given))
 
 
 def _standardised(X: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -94,7 +95,7 @@ def more_flexible(model: GNRegressor | GNClassifier) -> str:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(ABC):
     """A model and targets (n, k), for rows X of positive weights; ``rows`` is where these were."""
 
     model: Any
@@ -104,13 +105,13 @@ class Comparison:
     rows: np.ndarray
 
     @property
+    @abstractmethod
     def losses(self) -> tuple[np.ndarray, np.ndarray]:
         """Losses (n,) of the model and of the best constant."""
-        raise NotImplementedError
 
+    @abstractmethod
     def simple_losses(self, columns: np.ndarray) -> dict[str, np.ndarray]:
         """Losses (m,) of simple models at the compared rows, of which there are ``columns``; none if not comparable."""
-        raise NotImplementedError
 
     @cached_property
     def compared(self) -> np.ndarray:
@@ -146,8 +147,7 @@ class Comparison:
 
     def gain_at(self, better: np.ndarray, worse: np.ndarray) -> tuple[float, float]:
         """Gain as :meth:`gain`, of losses (m,) at the compared rows."""
-        at = self.compared
-        return Comparison(self.model, None, self.y[at], self.weight[at], at).gain(better, worse)
+        return _gain(better, worse, self.weight[self.compared])
 
     @cached_property
     def found(self) -> bool:
@@ -175,9 +175,7 @@ class Comparison:
 
     def gain(self, better: np.ndarray, worse: np.ndarray) -> tuple[float, float]:
         """Return by how much the better losses (n,) are lower than the worse ones: mean and its standard error."""
-        difference = worse - better
-        mean = float(self.mean(difference))
-        return mean, math.sqrt(float(self.mean(np.square(difference - mean))) / max(self.total - 1, 1))
+        return _gain(better, worse, self.weight)
 
     @property
     def narrow_advice(self) -> str:
@@ -186,6 +184,13 @@ class Comparison:
         if self.underfit and (self.flat or not regularised):
             return more_flexible(self.model)
         return regularised or "compare the rows of X, y with the training rows (overfitting or drift), refit on both"
+
+
+def _gain(better: np.ndarray, worse: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
+    difference = worse - better
+    mean = float(np.average(difference, weights=weight))
+    variance = float(np.average(np.square(difference - mean), weights=weight))
+    return mean, math.sqrt(variance / max(float(weight.sum()) - 1, 1))
 
 
 def skill_finding(data: Comparison, constant: str, numbers: dict[str, Any], text: str) -> Finding:
@@ -253,8 +258,8 @@ def member_finding(data: Comparison, score: str) -> Finding:
     if len(members) < 2 or not data.losses[1].any():
         why = "y is constant here" if len(members) > 1 else "one, and none to compare it with"
         return Finding("members", "unknown" if len(members) > 1 else "single", {"count": len(members)}, why)
-    losses, constant = (data.mean(np.array(loss).T) for loss in (_alone(data, members), data.losses))
-    together, constant = constant
+    losses = data.mean(np.array(_alone(data, members)).T)
+    together, constant = (float(data.mean(loss)) for loss in data.losses)
     alone = float(np.average(losses, weights=weights))
     share = max(0.0, 1 - together / alone) if alone > 0 else 0.0
     skills = 1 - losses / constant

@@ -67,7 +67,7 @@ _SIGNIFICANT, _STANDARD_ERRORS = 0.01, 2.0
 #: Squared residuals below and above these parts of their mean tell nothing more: logarithms have no end.
 _SMALLEST, _LARGEST = 1e-6, 1e12
 
-#: Logarithms of factors that are floats, whatever inputs that are not scaled give.
+#: The factor and its inverse stay floats, whatever inputs that are not scaled give.
 _LARGEST_LOG = 700.0
 
 #: Factors of new rows stay between these quantiles of those of the training rows.
@@ -93,8 +93,12 @@ class InputNoise:
 
     def factor(self, scaled: Mapping[str, np.ndarray], device: torch.device) -> np.ndarray:
         """Compute the factor (n, k) on the variance at scaled inputs."""
-        outputs = [member_outputs(member, scaled[member.scaling], device) for member in self.members]
+        outputs = _outputs(self.members, scaled, device)
         return np.exp(log_factor(outputs, self.weights, self.low, self.high))
+
+
+def _outputs(members: Sequence[Member], scaled: Mapping[str, np.ndarray], device: torch.device) -> list[np.ndarray]:
+    return [member_outputs(member, scaled[member.scaling], device) for member in members]
 
 
 def log_factor(outputs: Sequence[Any], weights: Any, low: Any, high: Any) -> Any:
@@ -271,7 +275,8 @@ def _within_bounds(fitted: Ensemble, problem: Problem) -> InputNoise:
     """The members that count, as predictions need them, with the bounds of their factor."""
     members, weights = voters(fitted.members, fitted.weights)
     without_posterior = [replace(member, posterior=None, history={}) for member in members]
-    unbounded = InputNoise(without_posterior, weights, np.full(1, -_LARGEST_LOG), np.full(1, _LARGEST_LOG))
-    factor = unbounded.factor(problem.scaled, linear_algebra_device(problem.device))
-    low, high = (weighted_quantile(np.log(factor), problem.sample_weight, q) for q in _BOUNDS)
-    return replace(unbounded, low=low, high=high)
+    outputs = _outputs(without_posterior, problem.scaled, linear_algebra_device(problem.device))
+    of_rows = log_factor(outputs, weights, -_LARGEST_LOG, _LARGEST_LOG)
+    return InputNoise(
+        without_posterior, weights, *(weighted_quantile(of_rows, problem.sample_weight, q) for q in _BOUNDS)
+    )

@@ -9,7 +9,7 @@ from typing import Any
 
 from .progress import counted
 
-__all__ = ["SHOWN", "Finding", "Report"]
+__all__ = ["SHOWN", "Finding", "Report", "filled"]
 
 #: Largest number of rows or names in a line.
 SHOWN = 5
@@ -90,5 +90,9 @@ class Report:
 
 
 def _line(finding: Finding) -> str:
-    head = ("! " if finding.advice else "  ") + finding.topic.ljust(_TOPIC_WIDTH)
-    return textwrap.fill(finding.text, _WIDTH, initial_indent=head, subsequent_indent=" " * len(head))
+    return filled(("! " if finding.advice else "  ") + finding.topic.ljust(_TOPIC_WIDTH), finding.text)
+
+
+def filled(head: str, text: str) -> str:
+    """Return the text in lines beside its head."""
+    return textwrap.fill(text, _WIDTH, initial_indent=head, subsequent_indent=" " * len(head))

@@ -220,10 +220,11 @@ class Search:
             T = self._temperature(candidates, weights) if self._tempered else 1.0
             objective, loss, left_out, allowances = _left_out(candidates)
             skill = left_out_skill(objective, loss, left_out, allowances, weights, T)
-            share = _noise_share(candidates, weights)
-            estimated = [candidate.state.estimates.squared_scale for candidate in candidates]
-            scales = [None if scale is None else share * scale.cpu().numpy() for scale in estimated]
-            residuals = left_out_residuals(objective, loss, left_out, allowances, scales, weights)
+            scales = [_squared_scale(candidate) for candidate in candidates]
+            apart = left_out_spread(objective, left_out, weights) if loss.has_scale else None
+            share = 1.0 if apart is None else _noise_share(scales, weights, loss, apart)
+            in_mixture = [None if scale is None else share * scale for scale in scales]
+            residuals = left_out_residuals(objective, loss, left_out, allowances, in_mixture, weights)
             for candidate, weight in zip(candidates, weights, strict=True):
                 self._tell(candidate, kept(weight, candidate.state.status))
             members = [_member(candidate, share) for candidate in candidates]
@@ -426,15 +427,19 @@ def _left_out(candidates: list[Candidate]) -> tuple[Objective, Loss, list[LeftOu
     return best, best.data_loss, [c.left_out for c in candidates], [allowance(c.state) for c in candidates]
 
 
-def _noise_share(candidates: list[Candidate], weights: np.ndarray) -> np.ndarray | float:
-    """Part of the noise variances of the members that is left in their mixture."""
-    objective, loss, left_out, _ = _left_out(candidates)
-    counted, votes = voters([candidate.state.estimates.squared_scale for candidate in candidates], weights)
-    scales = [scale.cpu().numpy() for scale in counted if scale is not None]
-    apart = left_out_spread(objective, left_out, weights)
-    if apart is None or not loss.has_scale or len(scales) < len(counted):
+def _squared_scale(candidate: Candidate) -> np.ndarray | None:
+    scale = candidate.state.estimates.squared_scale
+    return None if scale is None else scale.cpu().numpy()
+
+
+def _noise_share(
+    scales: list[np.ndarray | None], weights: np.ndarray, loss: Loss, apart: np.ndarray
+) -> np.ndarray | float:
+    """Part of the noise that is left in the mixture of members with these squared scales; all where one is unknown."""
+    counted, votes = voters(scales, weights)
+    if any(scale is None for scale in counted):
         return 1.0
-    return noise_share(loss.variance_factor * mixture_mean(scales, votes), apart)
+    return noise_share(loss.variance_factor * mixture_mean(counted, votes), apart)
 
 
 def _member(candidate: Candidate, noise_share: np.ndarray | float) -> Member:

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from .leave_one_out import LeftOut, log_mixture, log_probabilities, predicted_rows
 from .losses import Loss
-from .mixture import equal_weights, voters
+from .mixture import equal_weights, mixture_mean, voters
 from .objective import Objective
 
 __all__ = [
@@ -105,8 +105,7 @@ def left_out_spread(objective: Objective, left_out: Sequence[LeftOut | None], we
 def _squared_distances(objective: Objective, *left_out: LeftOut, weights: np.ndarray) -> Tensor:
     """Summed squared distances of the members from their mean, and the weight of the samples, (k + 1,)."""
     f, _, sample_weight = predicted_rows(objective, left_out)
-    v = f.new_tensor(weights / weights.sum())
-    squares = torch.tensordot(v, (f - torch.tensordot(v, f, 1)).square(), 1)
+    squares = mixture_mean((f - mixture_mean(f, weights)).square(), weights)
     return torch.cat([squares.T @ sample_weight, sample_weight.sum()[None]])
 
 

@@ -14,13 +14,13 @@ from .estimator import table_and_target
 from .fitted import feature_names, fitted_network
 from .progress import counted
 from .regressor import GNRegressor
-from .report import SHOWN
+from .report import SHOWN, filled
 from .targets import ClassificationTarget, RegressionTarget, Target
 
 __all__ = ["Summary", "SummaryOfMember", "summarize"]
 
-#: Letters of a line, and of the names of features and topics.
-_WIDTH, _NAME_WIDTH, _TOPIC_WIDTH = 100, 20, 11
+#: Letters of the names of features and topics.
+_NAME_WIDTH, _TOPIC_WIDTH = 20, 11
 
 #: Members that are listed.
 _MOST_MEMBERS = 12
@@ -217,4 +217,4 @@ def _noise(model: GNRegressor) -> str:
 
 
 def _line(topic: str, text: str) -> str:
-    return textwrap.fill(text, _WIDTH, initial_indent=topic.ljust(_TOPIC_WIDTH), subsequent_indent=" " * _TOPIC_WIDTH)
+    return filled(topic.ljust(_TOPIC_WIDTH), text)

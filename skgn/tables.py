@@ -107,8 +107,7 @@ def categorical_columns(X: Any, categorical_features: Any) -> list[int]:
     """
     if hasattr(X, "collect"):
         raise TypeError(f"X is a {type(X).__name__}, whose rows are not in memory: pass X.collect().")
-    given = not (categorical_features is None or isinstance(categorical_features, str))
-    chosen = _given_columns(X, categorical_features) if given else []
+    chosen = _given_columns(X, categorical_features) if _are_given(categorical_features) else []
     check_types(X, chosen)
     if not (is_frame(X) and isinstance(categorical_features, str)):
         return chosen
@@ -128,9 +127,10 @@ def check_same_categories(X: Any, categorical_features: Any, categorical: Collec
 
     Names say nothing of columns without names.
     """
-    given = not (categorical_features is None or isinstance(categorical_features, str))
-    named = given and any(isinstance(value, str) for value in np.ravel(np.asarray(categorical_features, dtype=object)))
-    if not given or (named and not is_frame(X)) or not (is_frame(X) or np.ndim(X) == 2):
+    if not _are_given(categorical_features):
+        return
+    named = any(isinstance(value, str) for value in np.ravel(np.asarray(categorical_features, dtype=object)))
+    if not is_frame(X) and (named or np.ndim(X) != 2):
         return
     chosen = _given_columns(X, categorical_features)
     if chosen != sorted(categorical):
@@ -168,6 +168,10 @@ def _warn_of_mixture(name: Any, cells: list[Any], row: int) -> None:
             UnfamiliarDataWarning,
             stacklevel=outside(),
         )
+
+
+def _are_given(categorical_features: Any) -> bool:
+    return not (categorical_features is None or isinstance(categorical_features, str))
 
 
 def _given_columns(X: Any, categorical_features: Any) -> list[int]:

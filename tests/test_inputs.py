@@ -5,9 +5,11 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
+import sklearn
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.utils.fixes import parse_version
 
 from skgn import GNClassifier, GNRegressor
 from skgn.tables import TableReader
@@ -16,6 +18,7 @@ pd = pytest.importorskip("pandas")
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
+VERSION = parse_version(sklearn.__version__)
 SMALL = {"hidden_layer_sizes": (3,), "n_estimators": 1, "max_iter": 5, "random_state": 0}
 PAIRS = [(GNRegressor, HistGradientBoostingRegressor), (GNClassifier, HistGradientBoostingClassifier)]
 ESTIMATORS = [ours for ours, _ in PAIRS]
@@ -233,6 +236,7 @@ def test_what_scikit_learn_refuses_is_refused_in_its_words(ours, theirs, case):
         return
     if case in SAME_WORDS:
         assert found[0] is expected[0] and SAME_WORDS[case] in found[1]
+        assert SAME_WORDS[case] in expected[1] or (case == "missing label" and VERSION < parse_version("1.7"))
         return
     assert found == expected
     assert expected is not None or case == "names twice"  # older versions of scikit-learn take them
