@@ -72,7 +72,7 @@ def spread(client, *arrays, chunks=50):
     """Persisted collections: a fit finds the rows where they are."""
     collections = [da.from_array(a, chunks=(chunks, *a.shape[1:])) for a in arrays]
     collections = client.persist(collections)
-    wait(collections)
+    wait(collections, timeout=300)
     return collections
 
 
@@ -663,7 +663,8 @@ try:
 except ImportError as error:
     print(error)
 """
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split("\n")
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
+    found = run.stdout.split("\n")
     assert found[0] == "False False"
     assert "skgn[dask]" in found[1]
 

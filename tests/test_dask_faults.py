@@ -23,6 +23,7 @@ import dask.array as da
 from distributed import Client, LocalCluster
 
 from skgn.dask import DaskGNRegressor
+from skgn.dask.cluster import Cluster
 
 pytestmark = [
     # Sockets of what was killed are closed by the garbage collector.
@@ -166,6 +167,24 @@ def test_a_score_does_not_wait_for_ever_either(workers):
     with dask.config.set(setting), pytest.warns(UserWarning, match="The dask cluster has no worker"):
         error = ended(lambda: model.score(*rows()))
     assert isinstance(error, RuntimeError)
+
+
+def test_a_result_that_is_lost_before_it_is_read_is_not_waited_for_either(workers):
+    workers.start(1)
+    cluster = Cluster(workers.client)
+    wait, waited = cluster.wait, []
+
+    def then_kill(futures):
+        wait(futures)
+        if not waited:
+            waited.append(True)
+            workers.kill()
+
+    cluster.wait = then_kill
+    setting = {"distributed.scheduler.no-workers-timeout": "1s"}
+    with dask.config.set(setting), pytest.warns(UserWarning, match="The dask cluster has no worker"):
+        error = ended(lambda: cluster.results([workers.client.submit(np.ones, 3, pure=False)]))
+    assert waited and isinstance(error, RuntimeError)
 
 
 def test_the_fit_goes_on_with_other_workers(workers):

@@ -1168,11 +1168,12 @@ def test_fitting_in_two_threads_gives_what_each_gives_alone():
     X, y = data(GNRegressor)
     models = [GNRegressor(**PLAIN | {"random_state": r}, max_iter=1000) for r in (0, 1)]
     alone = [clone(m).fit(X, y).predict(X) for m in models]
-    threads = [threading.Thread(target=m.fit, args=(X, y)) for m in models]
+    threads = [threading.Thread(target=m.fit, args=(X, y), daemon=True) for m in models]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(timeout=300)
+        assert not thread.is_alive(), "a fit hangs"
     for model, expected in zip(models, alone, strict=True):
         np.testing.assert_array_equal(model.predict(X), expected)
 

@@ -123,7 +123,7 @@ class Terminal:
 
     def __exit__(self, *exception):
         self.process.kill()
-        self.process.wait()
+        self.process.wait(timeout=LIMIT)
         os.close(self.ours)
 
     def press(self, keys):

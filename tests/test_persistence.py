@@ -166,7 +166,7 @@ def test_another_process_predicts_the_same_from_a_mapped_file(tmp_path):
         print(len(stored), "predict the same")
     """
     command = [sys.executable, "-W", "error", "-c", code, str(tmp_path / "models.joblib")]
-    printed = subprocess.run(command, capture_output=True, text=True, check=False)
+    printed = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert printed.stdout == f"{len(stored)} predict the same\n", printed.stderr
 
 

@@ -338,9 +338,9 @@ def test_an_interrupt_that_arrives_as_an_exception_is_one_too():
         caught.append(model.status_)
 
     # Outside the main thread no handler can be set.
-    thread = threading.Thread(target=fit)
+    thread = threading.Thread(target=fit, daemon=True)
     thread.start()
-    thread.join()
+    thread.join(timeout=300)
     assert caught == ["interrupted"]
     assert len(model.history_["objective"]) == model.n_iter_ + 1
 

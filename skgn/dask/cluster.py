@@ -68,6 +68,18 @@ class Cluster:
             except TimeoutError:
                 self.workers()
 
+    def results(self, futures: Sequence[Future]) -> list[Any]:
+        """Wait for the results, as long as there are workers. A result that is lost on its way here is made again."""
+        patience = PATIENCE
+        while True:
+            self.wait(futures)
+            # Longer each time: a large result must not be interrupted for ever.
+            patience *= 2
+            try:
+                return [future.result(timeout=patience) for future in futures]
+            except TimeoutError:
+                self.workers()
+
     def _check_heartbeats(self) -> None:
         """Raise an error when time is over and a worker hangs. Before, it may come back, or the scheduler drops it."""
         if time.monotonic() < self._end:

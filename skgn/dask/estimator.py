@@ -255,9 +255,7 @@ class DaskGN(BaseGN):
         if client is None:
             return np.sum(dask.compute(*parts), axis=0)
         with connected(client):
-            futures = client.compute(parts)
-            Cluster(client).wait(futures)
-            return np.sum(client.gather(futures), axis=0)
+            return np.sum(Cluster(client).results(client.compute(parts)), axis=0)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
