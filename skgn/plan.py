@@ -172,8 +172,8 @@ class Plan:
 
     @contextlib.contextmanager
     def arithmetic(self) -> Iterator[None]:
-        """Set torch up for training: threads according to the work, no gradients."""
-        with torch_threads(self.flops), torch.no_grad():
+        """Set torch up for training: threads according to the work, and no record of the operations for autograd."""
+        with torch_threads(self.flops), torch.inference_mode():
             yield
 
 

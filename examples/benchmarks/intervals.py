@@ -7,12 +7,14 @@ Each DATA_DIR holds one NAME.npz for each data set with arrays X (n, d) and y (n
 drawn for training. The models are "auto", "constant" and "input" (`GNRegressor` with this ``noise``), "gp"
 (`GaussianProcessRegressor` with a kernel of one length scale a feature, up to 1,000 training rows), "quantiles" (a pair
 of `HistGradientBoostingRegressor` for 5 % and 95 %, one for the median), and where these packages are installed,
-"catboost" (``RMSEWithUncertainty``), "ngboost" and "mapie" (CV+ around `HistGradientBoostingRegressor`).
+"catboost" (``RMSEWithUncertainty``), "ngboost" and "mapie" (conformalised quantile regression with
+`HistGradientBoostingRegressor`).
 
 One row of OUT.csv for each split and model, in units of the standard deviation of the test targets: root mean squared
 error, negative log likelihood and continuous ranked probability score of a normal distribution, and the interval score
 of the central 90 % interval. Then the coverage of this interval, on all rows and in each third of the predicted widths,
-and wall and processor seconds of the fit. Quantiles stand for the normal distribution of the same interval and median.
+and wall and processor seconds of the fit. Intervals are the model's own where it has some. Quantiles stand for the
+normal distribution of the same width and median.
 Rows that are there already are kept, so that a run can be resumed. Set OMP_NUM_THREADS=1 for one thread.
 
 References
@@ -25,11 +27,12 @@ from __future__ import annotations
 import argparse
 import csv
 import importlib.util
+import logging
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import norm
@@ -37,7 +40,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
-from sklearn.model_selection import ShuffleSplit
+from sklearn.model_selection import ShuffleSplit, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -49,10 +52,31 @@ REACH = norm.ppf(0.95)
 #: Training rows up to which a Gaussian process is fitted.
 GP_ROWS = 1000
 
-Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+class Predicted(NamedTuple):
+    """Means and standard deviations, and the ends of central 90 % intervals, each (n,)."""
+
+    mean: np.ndarray
+    std: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+Predict = Callable[[np.ndarray], Predicted]
 
 SCORES = ["rmse", "nll", "crps", "interval_score", "coverage", "narrow", "middle", "wide"]
 FIELDS = ["set", "split", "model", "n", "d", *SCORES, "seconds", "cpu"]
+
+
+def normal(mean: np.ndarray, std: np.ndarray) -> Predicted:
+    """A normal distribution, and its interval."""
+    return Predicted(mean, std, mean - REACH * std, mean + REACH * std)
+
+
+def between(median: np.ndarray, low: np.ndarray, high: np.ndarray, shortest: float) -> Predicted:
+    """An interval, and the normal distribution that is as wide, around the median. Quantiles may cross."""
+    middle, half = (low + high) / 2, np.maximum(high - low, shortest) / 2
+    return Predicted(median, half / REACH, middle - half, middle + half)
 
 
 def ours(noise: str) -> Callable[[np.ndarray, np.ndarray], Predict]:
@@ -60,7 +84,7 @@ def ours(noise: str) -> Callable[[np.ndarray, np.ndarray], Predict]:
 
     def fit(X: np.ndarray, y: np.ndarray) -> Predict:
         model = GNRegressor(noise=noise, random_state=0).fit(X, y)
-        return lambda new: model.predict(new, return_std=True)
+        return lambda new: Predicted(*model.predict(new, return_std=True), *model.predict_interval(new, coverage=0.9).T)
 
     return fit
 
@@ -70,7 +94,7 @@ def gaussian_process(X: np.ndarray, y: np.ndarray) -> Predict:
     kernel = ConstantKernel() * RBF(np.ones(X.shape[1])) + WhiteKernel()
     model = make_pipeline(StandardScaler(), GaussianProcessRegressor(kernel, normalize_y=True, random_state=0))
     model.fit(X, y)
-    return lambda new: model.predict(new, return_std=True)
+    return lambda new: normal(*model.predict(new, return_std=True))
 
 
 def quantiles(X: np.ndarray, y: np.ndarray) -> Predict:
@@ -79,12 +103,8 @@ def quantiles(X: np.ndarray, y: np.ndarray) -> Predict:
         HistGradientBoostingRegressor(loss="quantile", quantile=q, random_state=0).fit(X, y) for q in (0.05, 0.5, 0.95)
     )
 
-    def predict(new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        # Quantiles of separate fits may cross.
-        width = np.maximum(high.predict(new) - low.predict(new), 1e-3 * y.std())
-        return middle.predict(new), width / (2 * REACH)
-
-    return predict
+    shortest = 1e-3 * y.std()
+    return lambda new: between(middle.predict(new), low.predict(new), high.predict(new), shortest)
 
 
 def catboost(X: np.ndarray, y: np.ndarray) -> Predict:
@@ -94,9 +114,9 @@ def catboost(X: np.ndarray, y: np.ndarray) -> Predict:
     options = {"verbose": 0, "thread_count": 1, "random_state": 0, "allow_writing_files": False}
     model = CatBoostRegressor(loss_function="RMSEWithUncertainty", **options).fit(X, y)
 
-    def predict(new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def predict(new: np.ndarray) -> Predicted:
         mean, variance = model.predict(new).T
-        return mean, np.sqrt(variance)
+        return normal(mean, np.sqrt(variance))
 
     return predict
 
@@ -107,23 +127,29 @@ def ngboost(X: np.ndarray, y: np.ndarray) -> Predict:
 
     model = NGBRegressor(verbose=False, random_state=0).fit(X, y)
 
-    def predict(new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def predict(new: np.ndarray) -> Predicted:
         found = model.pred_dist(new)
-        return found.loc, found.scale
+        return normal(found.loc, found.scale)
 
     return predict
 
 
 def mapie(X: np.ndarray, y: np.ndarray) -> Predict:
-    """MAPIE's CV+ with ten folds around boosted trees."""
-    from mapie.regression import CrossConformalRegressor
+    """MAPIE's conformalised quantile regression with boosted trees; a fifth of the rows is left out for it."""
+    from mapie.regression import ConformalizedQuantileRegressor
 
-    model = CrossConformalRegressor(HistGradientBoostingRegressor(random_state=0), cv=10, random_state=0)
-    model.fit_conformalize(X, y)
+    trees = HistGradientBoostingRegressor(loss="quantile", quantile=0.5, random_state=0)
+    model = ConformalizedQuantileRegressor(trees, confidence_level=0.9)
+    train, left_out, y_train, y_left_out = train_test_split(X, y, test_size=0.2, random_state=0)
+    model.fit(train, y_train).conformalize(left_out, y_left_out)
+    # It says for each call that some quantiles cross.
+    logging.getLogger().setLevel(logging.WARNING)
 
-    def predict(new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        mean, ends = model.predict_interval(new)
-        return mean, (ends[:, 1, 0] - ends[:, 0, 0]) / (2 * REACH)
+    shortest = 1e-3 * y.std()
+
+    def predict(new: np.ndarray) -> Predicted:
+        median, ends = model.predict_interval(new)
+        return between(median, *ends[:, :, 0].T, shortest)
 
     return predict
 
@@ -136,20 +162,21 @@ MODELS: dict[str, Callable[[np.ndarray, np.ndarray], Predict]] = {
 }
 
 
-def scores(y: np.ndarray, mean: np.ndarray, std: np.ndarray) -> dict[str, float]:
-    """Scores of normal distributions, in units of the standard deviation of y."""
+def scores(y: np.ndarray, predicted: Predicted) -> dict[str, float]:
+    """Scores of predictions, in units of the standard deviation of y."""
     unit = y.std()
-    residual, std = (y - mean) / unit, std / unit
+    residual, std = (y - predicted.mean) / unit, predicted.std / unit
     z = residual / std
     crps = std * (z * (2 * norm.cdf(z) - 1) + 2 * norm.pdf(z) - 1 / np.sqrt(np.pi))
-    outside = np.maximum(np.abs(residual) - REACH * std, 0)
+    width = (predicted.high - predicted.low) / unit
+    outside = np.maximum(np.maximum(predicted.low - y, y - predicted.high), 0) / unit
     inside = outside == 0
-    thirds = np.array_split(inside[np.argsort(std, kind="stable")], 3)
+    thirds = np.array_split(inside[np.argsort(width, kind="stable")], 3)
     return {
         "rmse": float(np.sqrt(np.mean(residual**2))),
         "nll": float(-norm.logpdf(residual, scale=std).mean()),
         "crps": float(crps.mean()),
-        "interval_score": float(np.mean(2 * REACH * std + 2 / 0.1 * outside)),
+        "interval_score": float(np.mean(width + 2 / 0.1 * outside)),
         "coverage": float(inside.mean()),
         **{name: float(third.mean()) for name, third in zip(("narrow", "middle", "wide"), thirds, strict=True)},
     }
@@ -171,7 +198,7 @@ def evaluate(model: str, X: np.ndarray, y: np.ndarray, new: np.ndarray, truth: n
         warnings.simplefilter("ignore", ConvergenceWarning)
         predict = MODELS[model](X, y)
     seconds = {"seconds": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
-    return {"n": len(X), "d": X.shape[1], **scores(truth, *predict(new)), **seconds}
+    return {"n": len(X), "d": X.shape[1], **scores(truth, predict(new)), **seconds}
 
 
 def summarise(rows: list[dict[str, str]], models: list[str]) -> None:
