@@ -29,7 +29,7 @@ from .losses import Loss
 from .mixture import equal_weights, voters
 from .noise import InputNoise, beside_noise
 from .objective import Objective
-from .outcome import warn_of_failure, warn_of_few_observations, warn_of_penalty
+from .outcome import warn_of_failure, warn_of_few_observations, warn_of_penalty, warn_of_raw_inputs
 from .parameters import Parameters
 from .persistence import Persistent
 from .posterior import Posterior
@@ -43,7 +43,7 @@ from .status import Status
 from .stream import Stream, streams_of, train_block
 from .tables import TablePreprocessor
 from .targets import Target
-from .units import Seen, follow, warn_of_far_rows
+from .units import Seen, follow, warn_of_far_rows, warn_of_small_rows
 from .workers import members_at_once
 
 if TYPE_CHECKING:
@@ -203,6 +203,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         table, target, rows = rows.fit(table, target, choices, encoder_type)
         if choices.members:
             table.check_columns(self._table)
+        if "raw" in table.scalings and self.network is None:
+            warn_of_raw_inputs(rows.largest_inputs())
         starts = choices.starts(table, target, rows.n_rows, rows.total_weight)
         self._table, self._target = table.only({start.scaling for start in starts}), target
         return rows, starts
@@ -273,6 +275,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
                 warn_of_far_rows(table, raw.X)
             self._table, self._target, streams = follow(table, target, streams, seen, merged)
             rows = merged.encoded(self._table)
+            warn_of_small_rows(self._table, self._target, rows)
         self._seen = seen.and_then(merged)
         problem = rows.problem(self._table, self._target, [stream.start for stream in streams], choices)
         ensemble, self._streams = train_block(problem, streams, self.n_jobs)
@@ -381,11 +384,18 @@ def known_posteriors(estimator: BaseGN, asked: str) -> list[Posterior]:
     for member in members:
         if member.posterior is None:
             lacks = lacking(member.solver, in_batches=estimator.batch_size is not None) or (
-                "weights determined by data and prior; this fit had "
-                f"l2_regularization={estimator.l2_regularization!r}: refit with a positive one or 'evidence'"
+                f"weights determined by data and prior; this fit had {_undetermined(estimator)}"
             )
             raise ValueError(f"{asked} needs {lacks}.")
     return [member.posterior for member in members if member.posterior is not None]
+
+
+def _undetermined(estimator: BaseGN) -> str:
+    """Say why the weights of a fit are undetermined, and what helps."""
+    l2 = f"l2_regularization={estimator.l2_regularization!r}"
+    if estimator.l2_regularization == 0:
+        return f"{l2}: refit with a positive one or 'evidence'"
+    return f"{l2}, and inputs beside which the prior is a rounding error: rescale X, or try solver='primal'"
 
 
 def fitted_likelihood(estimator: BaseGN) -> Loss:

@@ -1,22 +1,26 @@
-"""What a fit warns of: an alpha meant as a penalty, weights that are few observations, and an end short of success."""
+"""What a fit warns of: inputs far from 1, a penalty as alpha, weights that are few observations, a poor end."""
 
 from __future__ import annotations
 
 import warnings
 from typing import Any
 
+import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from .status import Status
 from .unfamiliar import outside
 
-__all__ = ["warn_of_failure", "warn_of_few_observations", "warn_of_penalty"]
+__all__ = ["warn_of_failure", "warn_of_few_observations", "warn_of_penalty", "warn_of_raw_inputs"]
 
 #: Penalties of ``MLPRegressor`` are smaller than this; few output scales are.
 _LARGEST_PENALTY = 0.1
 
 #: Least mean of sample weights; weights with a smaller mean were probably not meant as repetitions.
 _SMALL_WEIGHT = 0.1
+
+#: Sizes between which the largest value of an unscaled column may be.
+_RAW_SIZES = 1e-2, 1e2
 
 
 def warn_of_penalty(estimator: Any) -> None:
@@ -26,6 +30,19 @@ def warn_of_penalty(estimator: Any) -> None:
             f"alpha={estimator.alpha:g} is a factor on the output of the network. The L2 penalty, which MLPRegressor "
             "and MLPClassifier call alpha, is l2_regularization here; its default, 'evidence', estimates the penalty. "
             "Leave alpha at 1, or set a float l2_regularization.",
+            UserWarning,
+            stacklevel=outside(),
+        )
+
+
+def warn_of_raw_inputs(largest: np.ndarray) -> None:
+    """Warn of unscaled inputs far from 1, given the ``largest`` size of a value in each column (d,)."""
+    sizes = largest[largest > 0]  # columns of zeros do no harm
+    if len(sizes) and (sizes.min() < _RAW_SIZES[0] or sizes.max() > _RAW_SIZES[1]):
+        warnings.warn(
+            "standardize=False takes X as it is, and the largest values of its columns are from "
+            f"{sizes.min():.2g} to {sizes.max():.2g}. Starts and priors are made for inputs near 1: here the fit may "
+            "be poor and its standard deviations wrong. Rescale the columns, or use standardize=True.",
             UserWarning,
             stacklevel=outside(),
         )

@@ -72,6 +72,10 @@ class TrainingRows(ABC):
         """Fit encoder, scalings and target to rows as read; return them, and the rows with encoded X."""
 
     @abstractmethod
+    def largest_inputs(self) -> np.ndarray:
+        """Size of the largest value in each encoded column (d,)."""
+
+    @abstractmethod
     def problem(
         self, table: Table, target: Target, starts: Sequence[Start], choices: Choices, held_out: Rows | None = None
     ) -> Problem:
@@ -161,6 +165,9 @@ class Rows(TrainingRows):
         later = self.encoded(table) if table.is_cross_fitted else rows
         table = table.with_scalings(choices.scalings, later.X, later.weight, choices.paths)
         return table, target.with_scaler(lambda loss: loss.fit_scaler(rows.Y, rows.weight)), rows
+
+    def largest_inputs(self) -> np.ndarray:
+        return np.abs(self.X).max(axis=0)
 
     def problem(
         self, table: Table, target: Target, starts: Sequence[Start], choices: Choices, held_out: Rows | None = None

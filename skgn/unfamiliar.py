@@ -18,7 +18,15 @@ import numpy as np
 
 from .cells import abbreviated
 
-__all__ = ["Bounds", "UnfamiliarDataWarning", "outside", "unwatched", "warn_of_levels", "warn_of_units"]
+__all__ = [
+    "Bounds",
+    "UnfamiliarDataWarning",
+    "outside",
+    "unwatched",
+    "warn_of_levels",
+    "warn_of_small_columns",
+    "warn_of_units",
+]
 
 #: Numbers are far beyond those seen if they are more than this many ranges beyond them, where straight inputs end.
 _RANGES_BEYOND = 2.0
@@ -90,13 +98,27 @@ def warn_of_levels(name: Any, levels: Sequence[Any], cells: Sequence[Any], unkno
 
 def warn_of_units(names: Sequence[Any] | np.ndarray, target: bool) -> None:
     """Warn of columns of a stream, and of its target, that have outgrown units that cannot be changed."""
-    what = [f"{name!r}" for name in names[:_NAMED]] + ["..."] * (len(names) > _NAMED) + ["y"] * target
+    what = _listed(names, target)
     warnings.warn(
-        f"Rows of this block have outgrown the units of the first block in {', '.join(what)}. Weights of network= "
+        f"Rows of this block have outgrown the units of the first block in {what}. Weights of network= "
         "cannot follow: begin the stream with a block of rows like all others, or fit anew.",
         UnfamiliarDataWarning,
         stacklevel=outside(),
     )
+
+
+def warn_of_small_columns(names: Sequence[Any] | np.ndarray, target: bool) -> None:
+    """Warn of columns of a block of a stream, and of its target, that are far smaller than those before."""
+    warnings.warn(
+        f"Rows of this block are less than a thousandth of those before in {_listed(names, target)}. They are learned "
+        "in the units of those, as if they were nearly 0. Rescale them as those before, or fit anew.",
+        UnfamiliarDataWarning,
+        stacklevel=outside(),
+    )
+
+
+def _listed(names: Sequence[Any] | np.ndarray, target: bool) -> str:
+    return ", ".join([f"{name!r}" for name in names[:_NAMED]] + ["..."] * (len(names) > _NAMED) + ["y"] * target)
 
 
 def _plain(level: Any) -> Any:

@@ -11,6 +11,8 @@ they were clipped. For squashed ones and ranks it is the line of least squares f
 been constant gives a = t = 0: its weights begin at 0, and no prediction changes. Remembered curvature goes the same
 way, by the line of z_new for z_old. Precisions of the prior are estimated anew. Where r or q is so large that f is a
 rounding error, or no float, both are 0: outputs begin again.
+
+Rows much smaller than all others leave the units as they are, until most rows are small. They are warned of.
 """
 
 from __future__ import annotations
@@ -28,10 +30,10 @@ from .preprocessing import UNIT_FACTOR, UNIT_SHIFT
 from .rows import Rows
 from .stream import Stream
 from .targets import Target
-from .unfamiliar import warn_of_units
+from .unfamiliar import warn_of_small_columns, warn_of_units
 from .weighted_rows import merge_rows
 
-__all__ = ["Seen", "follow", "warn_of_far_rows"]
+__all__ = ["Seen", "follow", "warn_of_far_rows", "warn_of_small_rows"]
 
 #: Distinct rows that stand for all rows of a stream, and for all of a block.
 _KEPT = 1000
@@ -41,6 +43,9 @@ _STEEPEST = 5.0
 
 #: Largest r and q; their squares are within float32.
 _LARGEST_FACTOR = 1e12
+
+#: Columns of so many distinct values are small if all of these are so near to 0 in the units of training.
+_FEWEST_VALUES, _SMALL = 12, 1e-3
 
 #: Inputs so large are beyond every clip.
 _BEYOND = 1e300
@@ -133,6 +138,27 @@ def warn_of_far_rows(table: Table, X: np.ndarray) -> None:
     flat, features = _flat(table), table.encoded_features
     followed = [flat[features == j].all() for j in range(X.shape[1])]
     table.warn_of_far_rows(np.where(followed, np.nan, X))
+
+
+def warn_of_small_rows(table: Table, target: Target, block: Rows) -> None:
+    """Warn of columns of a block, encoded, and of its target, that are as good as 0 in the units of training."""
+    scaled, at_zero = table.scale(block.X), table.scale(np.zeros_like(block.X[:1]))
+    small = _varies(block.X) & ~_flat(table)
+    for name, scaler in table.scalings.items():
+        if scaler is None:  # there are no units
+            small[:] = False
+        else:
+            small[scaler.features[np.abs(scaled[name] - at_zero[name]).max(axis=0) > _SMALL]] = False
+    with np.errstate(divide="ignore"):  # the logarithm of 0 is far from all others
+        y_at_zero = target.transform(np.zeros_like(block.Y[:1]))
+    y_small = _varies(block.Y) & (np.abs(target.transform(block.Y) - y_at_zero).max(axis=0) <= _SMALL)
+    if small.any() or y_small.any():
+        warn_of_small_columns(table.column_names[small], bool(y_small.any()))
+
+
+def _varies(values: np.ndarray) -> np.ndarray:
+    """Whether each column has enough distinct values to tell their size."""
+    return np.array([len(np.unique(column)) >= _FEWEST_VALUES for column in values.T])
 
 
 def _flat(table: Table) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Values at the ends of the floats: a fit of them is finite, or refused with what to change."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -22,6 +24,8 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::sklearn.exceptions.ConvergenceWarning",
     "ignore:sample_weight has a mean:UserWarning",
     "ignore:alpha=1e-06 is a factor on the output:UserWarning",
+    "ignore:standardize=False takes X as it is:UserWarning",
+    "ignore:The uncertainty of the weights at:UserWarning",
 )
 
 RNG = np.random.default_rng(0)
@@ -288,6 +292,53 @@ def test_variances_of_a_covariance_are_those_of_the_deviations(seed):
     model.fit(x, np.zeros(5), [1e10, 1, 1, 1, 1])
     std, covariance = model.predict(x, return_std=True)[1], model.predict(x, return_cov=True)[1]
     np.testing.assert_allclose(np.diag(covariance), std**2, rtol=1e-3)
+
+
+# --- Unscaled inputs
+
+
+@pytest.mark.filterwarnings("error", "ignore::sklearn.exceptions.ConvergenceWarning", "ignore:Failed:UserWarning")
+@pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
+@pytest.mark.parametrize("sizes", [(1e-4, 1e-4), (1.0, 1e-4), (1.0, 1e4), (1e6, 1e6), (1.0, 1.0), (0.1, 30.0)])
+def test_unscaled_inputs_far_from_1_are_warned_of(estimator, sizes):
+    model = estimator(**SMALL | {"max_iter": 100, "tol": 1e-1}, standardize=False)
+    y = Y > Y.mean() if estimator is GNClassifier else Y
+    if max(sizes) < 100 and min(sizes) > 1e-2:
+        model.fit(X * sizes, y)
+        return
+    with pytest.warns(UserWarning, match="largest values of its columns are from"):
+        model.fit(X * sizes, y)
+    model.set_params(standardize=True).fit(X * sizes, y)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_network_of_ones_own_may_take_inputs_of_any_size():
+    """It may scale them, or look them up."""
+    network = torch.nn.Sequential(torch.nn.BatchNorm1d(2, affine=False).eval(), torch.nn.Linear(2, 1)).double()
+    network[0].running_var.fill_(1e8)
+    GNRegressor(network=network, n_estimators=1, standardize=False, random_state=0).fit(1e4 * X, Y)
+
+
+@pytest.mark.filterwarnings("error:The uncertainty of the weights at:UserWarning")
+@pytest.mark.parametrize(("size", "lost"), [(1e2, False), (1e4, False), (1e6, True)])
+def test_deviations_of_the_dual_that_are_rounding_errors_are_warned_of(size, lost):
+    """The oracle is a QR factorisation of the weights' system, which columns of any size do no harm."""
+    rows = size * (X + 1)
+    model = GNRegressor((), l2_regularization=1e-3, solver="dual", standardize=False, n_estimators=1).fit(rows, Y)
+    for predict in (model.epistemic_std, lambda X: model.predict(X, return_cov=True)):
+        with pytest.warns(UserWarning, match=r"at \d+ row\(s\) has lost its digits") if lost else nullcontext():
+            found = predict(rows)
+    J = np.column_stack([rows, np.ones(30)])
+    R = np.linalg.qr(np.vstack([J / np.sqrt(30), np.sqrt(1e-3) * np.eye(3)]), mode="r")
+    expected = model.noise_std_ * np.linalg.norm(np.linalg.solve(R.T, J.T), axis=0) / np.sqrt(30)
+    found = np.sqrt(np.diag(found[1]) - model.noise_std_**2)
+    assert lost or np.allclose(found, expected, rtol=0.01)
+
+
+def test_a_prior_that_is_lost_beside_the_inputs_is_not_advised():
+    model = GNRegressor((10,), standardize=False, solver="dual", n_estimators=1, random_state=0).fit(1e12 * X, Y)
+    with pytest.raises(ValueError, match=r"beside which the prior is a rounding error: rescale X"):
+        model.predict(1e12 * X, return_std=True)
 
 
 @pytest.mark.parametrize("loss", ["huber", "quantile", "cauchy", "poisson"])

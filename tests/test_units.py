@@ -1,11 +1,14 @@
 """Streams whose rows outgrow the units of the first block: the model follows, and says so where it cannot."""
 
+import copy
 import pickle
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from skgn import GNClassifier, GNRegressor
@@ -120,6 +123,28 @@ def test_the_target_may_be_constant_small_or_elsewhere_at_first(case, loss):
     model = after_stream(rows, hidden_layer_sizes=(), loss=loss)
     X = np.random.default_rng(1).normal(size=(500, 2))
     assert model.score(X, line(X)) > 0.9
+
+
+@pytest.mark.parametrize("kind", [{"standardize": kind} for kind in ("robust", "rank", "periodic")], ids=str)
+@pytest.mark.parametrize("begin", ["fit", "partial_fit"])
+def test_rows_far_smaller_than_those_before_are_warned_of(begin, kind):
+    model, rows = GNRegressor(**ONE | kind, max_iter=20), blocks(lambda X: X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        getattr(model, begin)(*next(rows))
+    X, y = (values[:100] for values in next(rows))  # of half of all rows the units would be followed
+    # Neither rows like those before, nor a column that is constant, nor one of two values, are small.
+    for like in (X, X * [1, 0], np.column_stack([X[:, 0], 1e-6 * (X[:, 1] > 0)])):
+        copy.deepcopy(model).partial_fit(like, y)
+    for changed, y_changed, names in ((X * [1, 1e-6], y, "'x1'"), (1e-4 * X, 1e-4 * y, "'x0', 'x1', y")):
+        with pytest.warns(UnfamiliarDataWarning, match=f"less than a thousandth of those before in {names}. They"):
+            copy.deepcopy(model).partial_fit(changed, y_changed)
+
+
+def test_a_stream_of_small_rows_is_one_of_its_units():
+    rows = [(1e-6 * X, y) for X, y in blocks(lambda X: X, n_blocks=6)]
+    X, y = next(blocks(lambda X: X, seed=1))
+    assert after_stream(rows).score(1e-6 * X, y) > 0.99
 
 
 @pytest.mark.parametrize("loss", ["poisson", "gamma"])
@@ -341,6 +366,7 @@ def test_a_stream_can_be_looked_at_after_a_change_of_units():
 LEAPS = [(1e200, 1e-200), (1e-200, 1e200), (1e-300, 1e299), (0.0, 1e-200), (0.0, 1e200)]
 
 
+@pytest.mark.filterwarnings("ignore:Rows of this block are less than a thousandth")
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("loss", ["squared_error", "huber", "student_t", "cauchy", "quantile"])
 @pytest.mark.parametrize("leap", LEAPS)
@@ -358,6 +384,7 @@ def test_a_target_that_leaps_over_the_floats_is_followed(leap, loss, dtype):
         np.testing.assert_allclose(predicted / leap[1], X[:, 0], atol=0.1)
 
 
+@pytest.mark.filterwarnings("ignore:Rows of this block are less than a thousandth")
 @pytest.mark.parametrize("hidden", [(), (3,)])
 def test_what_was_learned_of_a_far_target_that_the_sample_has_lost_begins_again(hidden):
     """A sample of 1,000 rows of 3,000, without the one row far away: there are other units, 1e200 times as small."""

@@ -23,7 +23,7 @@ from ..workers import members_at_once
 from .objective import DistributedProblem, numbers_per_iteration
 from .rows import Merged, Summary, merge, scale
 from .shards import Shards
-from .statistics import fit_scalers, fit_target_scaler
+from .statistics import fit_scalers, fit_target_scaler, largest_inputs
 
 __all__ = ["PlacedRaw", "PlacedRows", "bytes_per_iteration"]
 
@@ -94,6 +94,9 @@ class PlacedRows(TrainingRows):
         target = target.with_scaler(lambda loss: fit_target_scaler(self.shards))
         scalings = fit_scalers(self.shards, choices.scalings, choices.paths)
         return replace(table, scalings=scalings), target, self
+
+    def largest_inputs(self) -> np.ndarray:
+        return largest_inputs(self.shards)
 
     def problem(
         self, table: Table, target: Target, starts: Sequence[Start], choices: Choices, held_out: Rows | None = None

@@ -28,7 +28,7 @@ from ..weighted_rows import distinct, magnitude
 from .rows import Merged
 from .shards import Shards
 
-__all__ = ["fit_input_scaler", "fit_rank_scaler", "fit_scalers", "fit_target_scaler"]
+__all__ = ["fit_input_scaler", "fit_rank_scaler", "fit_scalers", "fit_target_scaler", "largest_inputs"]
 
 #: Number of values between which a round narrows a quantile down: 8 bits of 64.
 _PIVOTS = 255
@@ -41,10 +41,15 @@ def fit_scalers(shards: Shards, names: Sequence[str], paths: str) -> dict[str, S
     """Fit the scalings with these names to all rows, as :func:`skgn.inputs.fit_scalers` does."""
     return name_scalers(
         names,
-        largest=lambda: float(np.abs(_largest(shards, _extremes)).max()),
+        largest=lambda: float(largest_inputs(shards).max()),
         robust=lambda: fit_input_scaler(shards, paths),
         ranks=lambda: fit_rank_scaler(shards),
     )
+
+
+def largest_inputs(shards: Shards) -> np.ndarray:
+    """Size of the largest input in each column (d,)."""
+    return np.abs(_largest(shards, _extremes)).max(axis=0)
 
 
 def _extremes(rows: Merged) -> np.ndarray | None:
