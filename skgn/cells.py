@@ -163,10 +163,11 @@ def _complex(found: str) -> ValueError:
     return ValueError(f"Complex data not supported: {found}. Make real numbers of it, such as its real part.")
 
 
-def check_target(y: Any, numeric: bool) -> None:
-    """Refuse a y with complex or missing cells and, where it is to be ``numeric``, with cells that are no numbers.
+def check_target(y: Any, numeric: bool, rows_of: str = "") -> None:
+    """Refuse a y of complex or missing cells, of no numbers if it is to be ``numeric``, or else of labels without order.
 
-    Errors name the row. What is missing in columns of numbers, and what has no rows, is left to scikit-learn.
+    Errors name the row, and what its rows are of. What is missing in columns of numbers, and what has no rows, is left
+    to scikit-learn.
     """
     for column in [column_of(y, j) for j in range(len(names_of(y)))] if is_frame(y) else [y]:
         if not (hasattr(column, "dtype") or hasattr(column, "type")):
@@ -176,13 +177,14 @@ def check_target(y: Any, numeric: bool) -> None:
                 continue  # Rows of different lengths.
         check_kind("y", column, numeric)
         if not _NUMBERS.match(kind_of(column)) and getattr(column, "ndim", 1) in (1, 2):
-            _check_target_cells(column, numeric)
+            _check_target_cells(column, numeric, rows_of)
 
 
-def _check_target_cells(column: Any, numeric: bool) -> None:
+def _check_target_cells(column: Any, numeric: bool, rows_of: str) -> None:
     flat, width = (column.ravel(), column.shape[1]) if getattr(column, "ndim", 1) == 2 else (column, 1)
-    for position, cell in enumerate(cells_of(flat)):
-        row = position // width
+    cells = cells_of(flat)
+    for position, cell in enumerate(cells):
+        row = f"{position // width}{rows_of}"
         if cell is None:
             raise ValueError(f"Input y contains NaN, or another missing value, in row {row}: leave the row out.")
         found = f"y has {abbreviated(cell)} in row {row}"
@@ -196,6 +198,18 @@ def _check_target_cells(column: Any, numeric: bool) -> None:
                 raise (TypeError if isinstance(error, TypeError) else ValueError)(
                     f"{found}, where a regression needs a number of float64 ({error}){cure}."
                 ) from error
+        else:
+            _check_order(cell, cells[0], found)
+
+
+def _check_order(label: Any, other: Any, found: str) -> None:
+    """Refuse a label that cannot be sorted among the others."""
+    try:
+        label < other  # noqa: B015
+    except TypeError as error:
+        raise TypeError(
+            f"{found} beside {abbreviated(other)}, and classes are sorted ({error}): make all labels of one type."
+        ) from error
 
 
 def check_finite(X: np.ndarray, names: np.ndarray, rows_of: str = "") -> None:
@@ -217,8 +231,8 @@ def _found(cell: Any, name: Any, row: int | str) -> str:
     return f"Column {name!r} of X has {abbreviated(cell)} in row {row}"
 
 
-def numbers_of(column: Any, name: Any) -> np.ndarray:
-    """Return the cells as float64; missing cells are nan. An error names the column and the cell."""
+def numbers_of(column: Any, name: Any, rows_of: str = "") -> np.ndarray:
+    """Return the cells as float64; missing cells are nan. An error names column and cell, and what its rows are of."""
     if not _of_objects(column):
         try:
             if hasattr(column, "isna"):
@@ -226,10 +240,12 @@ def numbers_of(column: Any, name: Any) -> np.ndarray:
             return np.asarray(column.to_numpy() if hasattr(column, "to_numpy") else column, dtype=np.float64)
         except (TypeError, ValueError):
             pass  # Cell by cell, for an error that names the first wrong one.
-    return np.array([_number(cell, name, row) for row, cell in enumerate(cells_of(column))], dtype=np.float64)
+    return np.array(
+        [_number(cell, name, f"{row}{rows_of}") for row, cell in enumerate(cells_of(column))], dtype=np.float64
+    )
 
 
-def _number(cell: Any, name: Any, row: int) -> float:
+def _number(cell: Any, name: Any, row: str) -> float:
     if cell is None:
         return np.nan
     subject = _found(cell, name, row)

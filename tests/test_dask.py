@@ -553,6 +553,13 @@ def test_errors_are_clear_and_keep_an_earlier_fit(client, error, message, change
     assert model.estimators_ == "earlier"
 
 
+def with_one(values, cell):
+    """Values as Python objects, with another cell in row 3."""
+    values = values.astype(object)
+    values[3] = cell
+    return values
+
+
 #: What a single machine refuses: changes of X, y and weight, and parameters; a classifier's have a class weight.
 REFUSED = {
     "tolerance": ({}, {"tol": -1.0}),
@@ -575,6 +582,12 @@ REFUSED = {
     "missing target": ({"y": lambda y: np.where(y > 1, np.nan, y)}, {}),
     "infinite number": ({"X": lambda X: np.where(X == X[7, 1], np.inf, X)}, {}),
     "dates": ({"X": lambda X: X.astype("datetime64[s]")}, {}),
+    "complex target": ({"y": lambda y: y + 1j}, {}),
+    "complex labels": ({"y": lambda y: y + 1j}, {"class_weight": None}),
+    "missing label": ({"y": lambda y: with_one(y > 0, None)}, {"class_weight": None}),
+    "labels of two types": ({"y": lambda y: with_one(np.where(y > 0, "yes", "no"), 1)}, {"class_weight": None}),
+    "word among numbers": ({"X": lambda X: np.where(X == X[3, 1], "word", X.astype(object))}, {}),
+    "complex cell": ({"X": lambda X: np.where(X == X[3, 1], 1j, X.astype(object))}, {}),
     "unknown class weight": ({"y": lambda y: (y > 0).astype(int)}, {"class_weight": {2: 1.0}}),
     "no class weight": ({"y": lambda y: (y > 0).astype(int)}, {"class_weight": {0: 0.0, 1: 0.0}}),
     "class weight of labels": (
@@ -602,8 +615,21 @@ def test_what_a_single_machine_refuses_is_refused_in_the_same_words(client, chan
     assert str(found.value).replace(f"Dask{name}", name).replace(" of its partition", "") == str(expected.value)
 
 
-#: What a single machine warns of: a change of y or weight, and parameters.
+def test_labels_of_two_types_in_two_partitions_are_refused(client):
+    X, y = draw()
+    labels = da.concatenate([da.from_array(y[:100] > 0, chunks=100), da.from_array(y[100:].astype(str), chunks=140)])
+    with pytest.raises(TypeError, match="make all labels of one type"):
+        DaskGNClassifier(**SMALL).fit(da.from_array(X, chunks=((100, 140), 3)), labels.map_blocks(_as_it_was))
+
+
+def _as_it_was(block):
+    """Truth values that were made words."""
+    return block == "True" if set(block) <= {"True", "False"} else block
+
+
+#: What a single machine warns of: a change of X, y or weight, and parameters.
 WARNED_OF = {
+    "unscaled inputs": ({"X": lambda X: 1e3 * X}, {"standardize": False}),
     "few observations": ({"weight": lambda w: np.where(np.arange(len(w)) % 3, w / len(w), 0)}, {}),
     "cut short": ({}, {"max_iter": 1}),
 }

@@ -68,6 +68,14 @@ def test_a_missing_cell_of_a_target_of_objects_is_refused_with_its_row(case, est
         estimator((), n_estimators=1).fit(ROWS, MISSING[case])
 
 
+@pytest.mark.parametrize("labels", [["a", "b", "a", 1], [1, 2, 1, "a"], [("a", 1), ("b", 1), ("a", 1), "a"]], ids=str)
+def test_labels_that_have_no_order_are_refused_with_the_row(labels):
+    y = np.empty(40, dtype=object)
+    y[:] = 10 * labels
+    with pytest.raises(TypeError, match=r"y has .* in row 3 beside .* make all labels of one type"):
+        GNClassifier((), n_estimators=1).fit(ROWS, y)
+
+
 @pytest.mark.parametrize("kind", ["Int64", "Float64", "boolean", "float64[pyarrow]"])
 @pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
 def test_targets_of_nullable_types(estimator, kind):

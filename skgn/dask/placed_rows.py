@@ -10,6 +10,7 @@ import numpy as np
 
 from ..backend import gigabytes, resolve_device
 from ..candidates import Start
+from ..cells import check_target
 from ..choices import Choices
 from ..free_memory import available_memory
 from ..inputs import Table
@@ -56,7 +57,10 @@ class PlacedRaw:
         shape = self.summaries[0].y_shape
         labels = [summary.labels for summary in self.summaries if summary.labels is not None]
         if labels:
-            return np.unique(np.concatenate([part for part in labels if len(part)]))
+            labels = [part for part in labels if len(part)]
+            # Partitions may have labels of other types.
+            check_target(np.concatenate([part.astype(object) for part in labels]), False, " of the labels")
+            return np.unique(np.concatenate(labels))
         return np.repeat([[0.0], [1.0]], shape[0], axis=1) if shape else np.zeros(1)
 
     @property

@@ -17,7 +17,7 @@ from dask.utils import is_dataframe_like, is_index_like, is_series_like
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_array
 
-from ..cells import check_finite, check_target, names_of
+from ..cells import check_finite, check_target, column_of, holds_objects, names_of, numbers_of
 from ..inputs import transform_inputs
 from ..preprocessing import Scaler
 from ..rows import Raw
@@ -39,6 +39,10 @@ __all__ = [
     "scale",
     "summarise",
 ]
+
+
+#: What errors say of the row that they name.
+_ROWS = " of its partition"
 
 
 class Merged(NamedTuple):
@@ -139,12 +143,14 @@ def assemble(blocks: Blocks, is_classifier: bool) -> Raw:
 
 def _check(X: Any, y: Any, weight: Any = None, *, is_classifier: bool) -> Raw:
     options: dict[str, Any] = {"dtype": [np.float64, np.float32], "ensure_min_samples": 0, "input_name": "X"}
+    names = names_of(X) if hasattr(X, "columns") else [f"x{j}" for j in range(np.shape(X)[-1])]
+    if holds_objects(X):
+        X = np.column_stack([numbers_of(column_of(X, j), name, _ROWS) for j, name in enumerate(names)])
     numbers = check_array(X, ensure_all_finite=False, **options)
-    names = names_of(X) if hasattr(X, "columns") else [f"x{j}" for j in range(numbers.shape[1])]
-    check_finite(numbers, np.array(names, dtype=object), " of its partition")
+    check_finite(numbers, np.array(names, dtype=object), _ROWS)
     X = check_array(numbers, **options)
     numeric = None if is_classifier else "numeric"
-    check_target(y, numeric=not is_classifier)
+    check_target(y, not is_classifier, _ROWS)
     y = check_array(y, dtype=numeric, ensure_2d=False, ensure_min_samples=0, input_name="y")
     weight = np.ones(len(X)) if weight is None else weight
     weight = check_array(weight, dtype=np.float64, ensure_2d=False, ensure_min_samples=0, input_name="sample_weight")
