@@ -66,11 +66,11 @@ def test_imports_are_found():
     assert {"calibration", "status"} <= set(imported(PACKAGE / "diagnostics.py"))
 
 
-def loaded_by(code):
-    """Names of the modules that a new process has loaded after some code."""
-    code += "\nimport sys; print(*sys.modules)"
+def loaded_by(*steps):
+    """Names of the modules that a new process has loaded after each of some steps of code."""
+    code = "import sys\n" + "".join(f"{step}\nprint(*sys.modules)\n" for step in steps)
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
-    return set(run.stdout.split())
+    return [set(line.split()) for line in run.stdout.splitlines()]
 
 
 def packages(modules):
@@ -78,23 +78,19 @@ def packages(modules):
 
 
 def test_importing_the_package_loads_nothing_until_it_is_asked_for():
-    loaded = loaded_by("import skgn; skgn.__version__, dir(skgn)")
+    (loaded,) = loaded_by("import skgn; skgn.__version__, dir(skgn)")
     assert {name for name in loaded if name.startswith("skgn")} == {"skgn"}
     assert not packages(loaded) & {"torch", "sklearn", "scipy", "numpy", "pandas"}
 
 
 def test_importing_an_estimator_loads_torch_and_what_scikit_learn_itself_loads():
     """No package beside these: not matplotlib, dask nor onnx. pandas is loaded by scikit-learn, where it is there."""
-    loaded = loaded_by("from skgn import GNClassifier, GNRegressor")
+    before, loaded = loaded_by("import torch, sklearn.neural_network", "from skgn import GNClassifier, GNRegressor")
     # A compiled module of scikit-learn 1.6 gives itself the name "_loss".
-    assert packages(loaded) - packages(loaded_by("import torch, sklearn.neural_network")) - {"_loss"} == {"skgn"}
+    assert packages(loaded) - packages(before) - {"_loss"} == {"skgn"}
     beside = ORDER[: ORDER.index("fitted") + 1]
     assert not {module_of(name) for name in loaded} & set(beside)
     assert not packages(loaded) & {"matplotlib", "dask", "distributed", "onnx", "onnxscript", "onnxruntime"}
-
-
-def test_importing_the_displays_does_not_load_matplotlib():
-    assert "matplotlib" not in packages(loaded_by("import skgn.displays"))
 
 
 @pytest.mark.parametrize("name", skgn.__all__)
@@ -104,10 +100,13 @@ def test_names_are_handed_on(name):
 
 
 def test_modules_are_attributes_without_an_import_of_their_own():
+    """None of them loads matplotlib, not even the displays."""
     # That of dask needs an extra.
     names = sorted({*ORDER} - {"dask"})
     code = f"import skgn\nfor name in {names}: assert getattr(skgn, name).__name__ == 'skgn.' + name"
-    assert {f"skgn.{name}" for name in names} <= loaded_by(code)
+    (loaded,) = loaded_by(code)
+    assert {f"skgn.{name}" for name in names} <= loaded
+    assert "matplotlib" not in packages(loaded)
 
 
 @pytest.mark.parametrize("name", ["nothing", "__nothing__", "_skl_callbacks"])

@@ -2,6 +2,7 @@
 
 import gc
 import pickle
+from functools import cache
 
 import numpy as np
 import pytest
@@ -196,21 +197,25 @@ def test_a_linear_classifier_in_batches_is_logistic_regression():
     np.testing.assert_allclose(p, expected, atol=1e-3)
 
 
+@cache
+def error_of_the_full_batch(estimator):
+    X, y = data(estimator, 3000)
+    return error(estimator(**PLAIN).fit(X[:2000], y[:2000]), X[2000:], y[2000:])
+
+
 @pytest.mark.parametrize("batch_size", [300, 500, 1000])
 @pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
 @unconverged
 def test_batches_reach_the_test_error_of_the_full_batch(estimator, batch_size):
     X, y = data(estimator, 3000)
-    X, X_test, y, y_test = X[:2000], X[2000:], y[:2000], y[2000:]
-    full = estimator(**PLAIN).fit(X, y)
-    batches = clone(full).set_params(batch_size=batch_size).fit(X, y)
-    assert error(batches, X_test, y_test) < 1.1 * error(full, X_test, y_test)
+    batches = estimator(**PLAIN, batch_size=batch_size).fit(X[:2000], y[:2000])
+    assert error(batches, X[2000:], y[2000:]) < 1.1 * error_of_the_full_batch(estimator)
 
 
 @pytest.mark.parametrize("solver", ["primal", "dual", "cg"])
 @unconverged
 def test_no_pass_raises_the_objective(solver):
-    X, y = regression()
+    X, y = regression(600)
     model = GNRegressor(**PLAIN, batch_size=40, solver=solver, damping=GainRatio(), max_iter=15).fit(X, y)
     assert model.solver_ == solver
     assert np.diff(model.history_["objective"]).max() <= 0
@@ -381,17 +386,18 @@ def blocks(X, y, n_blocks):
 
 @pytest.mark.parametrize("parameters", [{"l2_regularization": 1e-4}, {}], ids=["fixed", "evidence"])
 @pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
-def test_one_pass_over_a_stream_comes_close_to_a_fit_on_all_rows(estimator, parameters):
-    X, y = data(estimator, 44000)
+def test_one_pass_over_a_stream_comes_close_to_a_fit(estimator, parameters):
+    X, y = data(estimator, 42000)
     X, X_test, y, y_test = X[:40000], X[40000:], y[:40000], y[40000:]
     model = estimator(hidden_layer_sizes=(8,), n_estimators=1, random_state=0, **parameters)
-    # A stream has no choice of priors; the fit on all rows is the best of several starts.
-    fitted = clone(model).set_params(batch_size="auto", prior_groups="layer").fit(X, y)
+    # A stream has no choice of priors; the fit is the best of several starts. For so few weights a fifth of the rows
+    # tells nearly as much as all of them: errors are at most a tenth larger.
+    fitted = clone(model).set_params(batch_size="auto", prior_groups="layer").fit(X[:8000], y[:8000])
     options = {} if estimator is GNRegressor else {"classes": np.unique(y)}
     for X_block, y_block in blocks(X, y, 10):
         model.partial_fit(X_block, y_block, **options)
     assert model.status_ == "stream" and model.n_iter_ == 10
-    assert error(model, X_test, y_test) < 1.4 * error(fitted, X_test, y_test)
+    assert error(model, X_test, y_test) < 1.3 * error(fitted, X_test, y_test)
     if estimator is GNRegressor:
         mean, std = model.predict(X_test, return_std=True)
         assert 0.85 < np.mean(np.abs(y_test - mean) < 1.645 * std) < 0.95
@@ -466,7 +472,7 @@ def test_blocks_may_be_small(n):
 
 
 def test_classes_may_come_late():
-    X, y = load_digits(return_X_y=True)
+    X, y = (values[::3] for values in load_digits(return_X_y=True))
     order = np.argsort(y % 3, kind="stable")
     model = GNClassifier((10,), l2_regularization=1e-3, n_estimators=1, random_state=0)
     for _ in range(2):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from dense import draw
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import comb, expit, log_softmax, logsumexp
 from scipy.stats import norm
 from sklearn.metrics import log_loss
@@ -330,7 +330,7 @@ def best_temperature(outputs, loss, Y, weight):
 @pytest.mark.parametrize(("loss", "k"), [(SoftmaxLoss(), 3), (LogLoss(), 1), (LogLoss(), 3)])
 @pytest.mark.parametrize("confidence", [0.4, 1.0, 4.0])
 def test_temperature_predicts_what_was_left_out_best(loss, k, weighted, confidence):
-    """Against a grid search with scikit-learn's log loss; a normal density of log T is added."""
+    """Against SciPy's search with scikit-learn's log loss; a normal density of log T is added."""
     n = 100
     logits = [2 * draw(n, k, seed=seed) for seed in (0, 1)]
     noise = draw(n, k, seed=7)
@@ -349,9 +349,8 @@ def test_temperature_predicts_what_was_left_out_best(loss, k, weighted, confiden
             total = sum(log_loss(y[:, j], p[:, j], sample_weight=weight, normalize=False) for j in range(k))
         return total + log_T**2 / 2
 
-    grid = np.linspace(-2, 2, 161)
-    best = grid[np.argmin([objective(log_T) for log_T in grid])]
-    assert math.log(best_temperature(outputs, loss, Y, s)) == pytest.approx(best, abs=0.026)
+    best = minimize_scalar(objective, bounds=(-2, 2), method="bounded").x
+    assert math.log(best_temperature(outputs, loss, Y, s)) == pytest.approx(best, abs=0.001)
 
 
 def test_temperature_of_a_flawless_prediction_stays_within_its_bounds():
