@@ -164,7 +164,7 @@ def _complex(found: str) -> ValueError:
 
 
 def check_target(y: Any, numeric: bool, rows_of: str = "") -> None:
-    """Refuse a y of complex or missing cells, of no numbers if it is to be ``numeric``, or else of labels without order.
+    """Refuse a y of complex or missing cells, of no numbers where it is ``numeric``, or else of labels without order.
 
     Errors name the row, and what its rows are of. What is missing in columns of numbers, and what has no rows, is left
     to scikit-learn.
