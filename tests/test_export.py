@@ -160,6 +160,7 @@ def test_module_gives_the_predictions(case):
     assert std == (case not in ("cauchy", "cg") and "quantile" not in case and isinstance(estimator, GNRegressor))
 
 
+@pytest.mark.filterwarnings("ignore:standardize=False takes X as it is:UserWarning")
 def test_module_gives_the_predictions_without_any_scaling():
     estimator, batch = regressor(standardize=False).fit(rows(N) / 1e3, SIGNAL), rows(200, seed=2) / 1e3
     assert_equal(module_predictions(estimator, batch, True), estimator.predict(batch, return_std=True), 1e-10)
