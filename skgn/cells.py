@@ -23,6 +23,7 @@ __all__ = [
     "check_target",
     "column_of",
     "columns_of",
+    "has_categories",
     "has_neither",
     "holds_objects",
     "is_frame",
@@ -33,6 +34,9 @@ __all__ = [
     "numbers_of",
     "refusal",
 ]
+
+#: Types of columns of categories, as pandas, polars and pyarrow print them.
+_CATEGORY = re.compile(r"(category|categorical|enum|dictionary|str|string|string_view|large_string|utf8|large_utf8)\b")
 
 #: Types of columns, as pandas, polars and pyarrow print them, that hold neither numbers nor categories.
 _NEITHER = re.compile(
@@ -83,10 +87,16 @@ def has_neither(kind: str) -> bool:
     return _NEITHER.match(kind) is not None
 
 
+def has_categories(kind: str) -> bool:
+    """Whether a column of this :func:`kind_of` holds categories or strings."""
+    return _CATEGORY.match(kind) is not None
+
+
 def holds_objects(X: Any) -> bool:
-    """Whether cells of X are Python objects, strings or decimals, which are read one by one."""
+    """Whether cells of X are Python objects, strings, categories or decimals, which are read one by one."""
     if is_frame(X):
-        return any(_of_objects(column_of(X, j)) for j in range(len(names_of(X))))
+        columns = [column_of(X, j) for j in range(len(names_of(X)))]
+        return any(_of_objects(column) or has_categories(kind_of(column)) for column in columns)
     if isinstance(X, np.ndarray):
         return X.ndim == 2 and X.dtype.kind in "OUS"
     try:
@@ -152,6 +162,11 @@ def refusal(subject: str, kind: Any, row: int | None = None) -> TypeError:
 def check_kind(subject: str, column: Any, numeric: bool = True) -> None:
     """Refuse a column or array of complex numbers and, where it is to be ``numeric``, of times or records."""
     kind = kind_of(column)
+    if np.ma.is_masked(column):
+        raise ValueError(
+            f"{subject} is a masked array, and the values behind its mask would count: put nan there "
+            "(filled(numpy.nan)), or leave the rows out."
+        )
     if "complex" in kind:
         raise _complex(f"{subject} has the type {kind}")
     if numeric and has_neither(kind):

@@ -117,7 +117,7 @@ class Choices:
             raise ValueError(
                 "warm_start=True needs the network of the previous fit: the same number of features, outputs and "
                 f"classes, hidden_layer_sizes, activation, linear_path, network, alpha and init. It was "
-                f"{kept[0].network}, now it is {networks[0][1]}."
+                f"{_with_sizes(kept[0].network)}, now it is {_with_sizes(networks[0][1])}."
             )
         return kept if len(kept) == n else kept + fresh
 
@@ -195,3 +195,7 @@ class Choices:
         The objective must be fixed. A warm start goes on from where it is.
         """
         return self.fixed_l2 and isinstance(self.parameters.damping, str) and not self.members
+
+
+def _with_sizes(network: Network) -> str:
+    return f"{network} of {network.n_inputs} inputs and {network.n_outputs} outputs"

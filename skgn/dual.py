@@ -8,6 +8,7 @@ With M = diag(a) + damping I and the kernel K = J M^-1 J':
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import ClassVar
@@ -21,8 +22,9 @@ from .direction import Direction, RememberedDiagonal, unit_precision
 from .jacobian import KERNEL_ROWS, Factors, Jacobian
 from .linear_algebra import cholesky_solve, minimum_norm, rounding_unit, shifted_cholesky, to_solver
 from .memory import Extent, chunk_memory
+from .unfamiliar import outside
 
-__all__ = ["Dual", "woodbury_blocks"]
+__all__ = ["Dual", "warn_of_rounding", "woodbury_blocks"]
 
 #: Measured cost of an iteration with evidence, rejected steps included, in multiply-adds of a matrix product.
 #: Factorisations and inverse take the first number per (n c)^3, kernels and traces the second per entry and feature.
@@ -170,3 +172,15 @@ def woodbury_blocks(
     half = solve(to_solver(training.cross_kernel(outputs, inverse))).T
     half = half.reshape(*outputs.D[0].shape[:2], half.shape[1])
     return to_solver(outputs.kernel_blocks(inverse)) - half @ half.mT
+
+
+def warn_of_rounding(n_lost: int) -> None:
+    """Warn of rows at which rounding errors are all that is left of the difference of :func:`woodbury_blocks`."""
+    if n_lost:
+        warnings.warn(
+            f"The uncertainty of the weights at {n_lost} row(s) has lost its digits to rounding: with solver='dual' "
+            "it is a difference from the variance of the prior, which is far larger. Rescale X (standardize=True does "
+            "so), or refit with solver='primal'.",
+            UserWarning,
+            stacklevel=outside(),
+        )

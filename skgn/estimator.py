@@ -395,7 +395,7 @@ def _undetermined(estimator: BaseGN) -> str:
     l2 = f"l2_regularization={estimator.l2_regularization!r}"
     if estimator.l2_regularization == 0:
         return f"{l2}: refit with a positive one or 'evidence'"
-    return f"{l2}, and inputs beside which the prior is a rounding error: rescale X, or try solver='primal'"
+    return f"{l2}, and inputs beside which the prior is a rounding error: rescale X, or try another solver"
 
 
 def fitted_likelihood(estimator: BaseGN) -> Loss:

@@ -10,7 +10,6 @@ is left, there is a warning. Everything here is float64, in chunks, and NumPy wh
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,13 +19,12 @@ import torch
 from torch import Tensor
 
 from .backend import chunks, torch_threads
-from .dual import woodbury_blocks
+from .dual import warn_of_rounding, woodbury_blocks
 from .jacobian import Factors, Jacobian
 from .linear_algebra import rounding_unit
 from .losses import geometric_mean
 from .network import Network
 from .state import Linearisation, State
-from .unfamiliar import outside
 
 __all__ = ["Posterior", "laplace", "output_covariance", "output_variance", "outputs_of_draws"]
 
@@ -108,7 +106,7 @@ class Posterior:
                 variance = output_variance(outputs, solve, self.scale, training, precision)
                 n_lost += 0 if training is None else self._n_lost(outputs, precision, variance)
                 out[rows] = variance.cpu().numpy()
-        _warn_of_rounding(n_lost)
+        warn_of_rounding(n_lost)
         return out
 
     def covariance(self, network: Network, weights: np.ndarray, X: np.ndarray, device: torch.device) -> np.ndarray:
@@ -120,7 +118,7 @@ class Posterior:
             outputs, training = _factors_at(X, network, w), self.training_factors(network, w)
             joint = output_covariance(outputs, solve, self.scale, training, precision)
             if training is not None:
-                _warn_of_rounding(self._n_lost(outputs, precision, joint.diagonal().view(n, k)))
+                warn_of_rounding(self._n_lost(outputs, precision, joint.diagonal().view(n, k)))
             return joint.view(n, k, n, k).diagonal(dim1=1, dim2=3).permute(2, 0, 1).cpu().numpy()
 
     def draw(
@@ -168,17 +166,6 @@ class Posterior:
             return None
         U, R = torch.tensor(self.inputs, device=w.device), torch.tensor(self.roots, device=w.device)
         return Jacobian(network, w, U, lambda rows: R[rows], R.shape[2])
-
-
-def _warn_of_rounding(n_lost: int) -> None:
-    if n_lost:
-        warnings.warn(
-            f"The uncertainty of the weights at {n_lost} row(s) has lost its digits to rounding: with solver='dual' "
-            "it is a difference from the variance of the prior, which is far larger. Rescale X (standardize=True does "
-            "so), or refit with solver='primal'.",
-            UserWarning,
-            stacklevel=outside(),
-        )
 
 
 def _factors_at(X: np.ndarray, network: Network, w: Tensor) -> Factors:

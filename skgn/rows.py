@@ -16,7 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, check_consistent_leng
 
 from .backend import resolve_device
 from .candidates import Start
-from .cells import check_finite, check_target, holds_objects
+from .cells import check_finite, check_kind, check_target, holds_objects
 from .choices import Choices
 from .inputs import Table
 from .jacobian_cost import gram_flops
@@ -244,6 +244,8 @@ def read_validation_rows(
 
 
 def _checked_weight(sample_weight: Any, X: Any) -> np.ndarray:
+    if hasattr(sample_weight, "dtype"):
+        check_kind("sample_weight", sample_weight)
     weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
     with np.errstate(over="ignore"):
         check_weights(weight.min(), weight.sum())

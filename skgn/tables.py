@@ -8,7 +8,6 @@ split in this form. Then an encoder, of :mod:`skgn.encoders`, makes the columns 
 from __future__ import annotations
 
 import math
-import re
 import warnings
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from .cells import (
     check_kind,
     column_of,
     columns_of,
+    has_categories,
     has_neither,
     holds_objects,
     is_frame,
@@ -56,9 +56,6 @@ __all__ = [
 
 #: A fit takes so many times the memory of a large dense table: measured, for one scaling of its columns.
 _COPIES = 4
-
-#: Types of columns of categories, as pandas, polars and pyarrow print them.
-_CATEGORY = re.compile(r"(category|categorical|enum|dictionary|str|string|string_view|large_string|utf8|large_utf8)\b")
 
 
 def dense(X: Any) -> Any:
@@ -117,7 +114,7 @@ def categorical_columns(X: Any, categorical_features: Any) -> list[int]:
         others = [row for row, cell in enumerate(cells) if cell is not None and not is_number(cell)]
         if others and all(isinstance(cells[row], str) for row in others):
             _warn_of_mixture(name, cells, others[0])
-        if others or _CATEGORY.match(kind):
+        if others or has_categories(kind):
             chosen.append(j)
     return chosen
 

@@ -98,6 +98,32 @@ def test_complex_inputs_are_refused_by_name(estimator):
         model.fit(ROWS, y + 1j)
 
 
+@pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
+def test_masked_cells_are_refused_by_name_and_never_read(estimator):
+    y, mask = (NUMBERS > 0).astype(int), ROWS[:, 0] > 1
+    hidden = np.ma.masked_array(ROWS, mask=np.column_stack([mask, mask]))
+    model = estimator((), n_estimators=1).fit(np.ma.masked_array(ROWS), y)
+    for name, call in (
+        ("X", lambda: model.fit(hidden, y)),
+        ("X", lambda: model.predict(hidden)),
+        ("X", lambda: model.partial_fit(hidden, y)),
+        ("y", lambda: model.fit(ROWS, np.ma.masked_array(y, mask=mask))),
+        ("sample_weight", lambda: model.fit(ROWS, y, np.ma.masked_array(np.ones(40), mask=mask))),
+    ):
+        with pytest.raises(ValueError, match=f"{name} is a masked array, and the values behind its mask would count"):
+            call()
+
+
+@pytest.mark.parametrize("kind", ["category", "string", object])
+def test_words_in_a_column_that_had_numbers_are_named(kind):
+    X = pd.DataFrame(ROWS, columns=["a", "b"])
+    model = GNRegressor((), n_estimators=1).fit(X, NUMBERS)
+    words = X.assign(b=pd.Series(["one", "two"] * 20, dtype=kind))
+    for call in (lambda: model.predict(words), lambda: model.partial_fit(words, NUMBERS)):
+        with pytest.raises(ValueError, match="Column 'b' of X has 'one' in row 0, among cells that are no numbers"):
+            call()
+
+
 def test_an_infinite_float32_cell_is_named():
     X = ROWS.astype(np.float32)
     X[3, 1] = np.inf
