@@ -9,7 +9,8 @@ other::
 A candidate that is dropped before its training has ended has a last task, "dropped": a progress bar gives it a line.
 A "warm-up-iteration" is an iteration that ``n_iter_`` does not count. It runs on a part of the rows, or in a search
 before training in batches. Hooks are called one at a time, though candidates train in threads. What a hook can ask for
-is made when it asks. A fit without callbacks has no tasks at all.
+is made when it asks. A hook finds torch's modes as the caller of the fit has them. A fit without callbacks has no tasks
+at all.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from functools import partial
 from typing import Any
 
 import sklearn
+import torch
 from sklearn.base import BaseEstimator
 
 from .candidates import Start
@@ -57,15 +59,23 @@ class _Hooks:
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         self._arguments = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
         self._lock, self._closed = threading.Lock(), False
+        self._inference, self._grad = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
 
     def call(self, hook: Callable[..., Any], attributes: Callable[[], dict[str, Any]] | None) -> bool:
-        with self._lock:
+        if attributes is not None:
+            attributes = partial(_inferred, attributes)
+        with self._lock, torch.inference_mode(self._inference), torch.set_grad_enabled(self._grad):
             return not self._closed and bool(hook(**self._arguments, reconstruction_attributes=attributes))
 
     def close(self) -> None:
         """Call no hook from now on: a thread may go on for a while after another one has failed."""
         with self._lock:
             self._closed = True
+
+
+def _inferred(attributes: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    with torch.inference_mode():
+        return attributes()
 
 
 class _Task:

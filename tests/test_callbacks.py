@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, make_regression
 from sklearn.exceptions import ConvergenceWarning
@@ -107,6 +108,30 @@ class Blind:
 
     def on_fit_task_end(self, estimator, context):
         self.names.append(context.task_name)
+
+
+@unconverged
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_a_callback_may_differentiate_by_torch(n_jobs):
+    """Training runs in another mode, of which a callback sees nothing. What it asks for is made in that mode."""
+
+    class Differentiating(Recording):
+        slopes = ()
+
+        def stop(self, context):
+            x = torch.ones(2, requires_grad=True)
+            (x**2).sum().backward()
+            self.slopes = (*self.slopes, *x.grad.tolist())
+
+    X, y = data(GNRegressor)
+    callback, members = Differentiating(), {"n_estimators": 2, "n_jobs": n_jobs, "max_iter": 3}
+    model = GNRegressor(**SMALL | members).set_callbacks(callback).fit(X, y)
+    assert set(callback.slopes) == {2.0}
+    shown = [shown for *_, shown, _ in callback.events if shown is not None]
+    assert shown and all(np.isfinite(each.predict(X[:5], return_std=True)).all() for each in shown)
+    same_weights(model, GNRegressor(**SMALL | members).fit(X, y))
+    with torch.no_grad(), pytest.raises(RuntimeError, match="does not require grad"):
+        GNRegressor(**SMALL | members).set_callbacks(Differentiating()).fit(X, y)
 
 
 def check_tree(recording):
