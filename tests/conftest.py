@@ -1,4 +1,5 @@
 import itertools
+import multiprocessing
 import os
 from types import SimpleNamespace
 
@@ -20,3 +21,23 @@ def clock(monkeypatch):
 
     reads = itertools.count()
     monkeypatch.setattr(limits, "time", SimpleNamespace(perf_counter=lambda: next(reads) / 1000))
+
+
+@pytest.fixture(scope="session")
+def forked():
+    """How workers of dask are started: as copies of a process that has imported the package, which takes seconds.
+
+    Nor do they watch themselves, which takes a tenth of a processor.
+    """
+    config = pytest.importorskip("dask").config
+    start = pytest.importorskip("distributed.utils").get_mp_context
+    settings = {
+        "distributed.worker.multiprocessing-method": "forkserver",
+        "distributed.worker.profile.enabled": False,
+        "distributed.admin.system-monitor.interval": "10s",
+        "distributed.admin.tick.interval": "1s",
+    }
+    with config.set(settings):
+        start()  # sets what it imports itself, once
+        multiprocessing.set_forkserver_preload(["distributed", "dask.array", "dask.dataframe", "skgn.dask"])
+        yield multiprocessing.get_context("forkserver")

@@ -3,10 +3,10 @@
 Workers are processes of their own, which nobody starts again. A call of more than three minutes has failed.
 """
 
+import asyncio
+import logging
 import os
 import signal
-import subprocess
-import sys
 import threading
 from dataclasses import dataclass, field
 
@@ -20,7 +20,7 @@ pytest.importorskip("distributed", reason='needs pip install "skgn[dask]"')
 
 import dask
 import dask.array as da
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Worker
 
 from skgn.dask import DaskGNRegressor
 from skgn.dask.cluster import Cluster
@@ -36,23 +36,35 @@ SECONDS = 180
 SMALL = {"hidden_layer_sizes": (3,), "n_estimators": 1, "random_state": 0, "max_iter": 8, "standardize": "robust"}
 
 
+def work(scheduler):
+    """A worker, for as long as its process is there."""
+    logging.disable()
+
+    async def run():
+        async with Worker(scheduler, nthreads=1, dashboard=False) as worker:
+            await worker.finished()
+
+    asyncio.run(run())
+
+
 class Workers:
     """Processes of workers of a scheduler."""
 
-    def __init__(self, client):
-        self.client, self.processes = client, []
+    def __init__(self, client, context):
+        self.client, self.context, self.processes = client, context, []
 
     def start(self, number):
         address = self.client.scheduler.address
-        command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-nanny", "--nthreads", "1"]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.processes += [subprocess.Popen([*command, "--no-dashboard"], **quiet) for _ in range(number)]
+        started = [self.context.Process(target=work, args=(address,), daemon=True) for _ in range(number)]
+        for process in started:
+            process.start()
+        self.processes += started
         self.client.wait_for_workers(number, timeout=SECONDS)
 
     def kill(self):
         for process in self.processes:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait(SECONDS)
+            process.kill()
+            process.join(SECONDS)
         self.processes = []
 
 
@@ -70,8 +82,8 @@ def client(cluster):
 
 
 @pytest.fixture
-def workers(client):
-    workers = Workers(client)
+def workers(client, forked):
+    workers = Workers(client, forked)
     yield workers
     workers.kill()
 

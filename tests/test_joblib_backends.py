@@ -32,7 +32,7 @@ def dask_cluster(**shape):
 
 
 @pytest.fixture(scope="module")
-def two_dask_processes():
+def two_dask_processes(forked):
     with dask_cluster(n_workers=2, threads_per_worker=1):
         yield
 
@@ -53,23 +53,40 @@ def backend(request):
     return functools.partial(joblib.parallel_config, request.param, n_jobs=2, **options)
 
 
+def scores_of_folds(estimator, load):
+    model = estimator(5, n_estimators=2, max_iter=5, random_state=0)
+    return cross_val_score(model, *load(return_X_y=True), cv=FOLDS)
+
+
+@functools.cache
+def scores_of_folds_in_turn(estimator, load):
+    return scores_of_folds(estimator, load)
+
+
 @pytest.mark.parametrize(("estimator", "load"), [(GNRegressor, load_diabetes), (GNClassifier, load_iris)])
 def test_folds_side_by_side_score_what_folds_in_turn_score(backend, estimator, load):
-    X, y = load(return_X_y=True)
-    model = estimator(5, n_estimators=2, max_iter=5, random_state=0)
-    in_turn = cross_val_score(model, X, y, cv=FOLDS)
+    in_turn = scores_of_folds_in_turn(estimator, load)
     with backend():
-        np.testing.assert_array_equal(cross_val_score(model, X, y, cv=FOLDS), in_turn)
+        np.testing.assert_array_equal(scores_of_folds(estimator, load), in_turn)
+
+
+def grid_search(**parameters):
+    model = GNRegressor(5, n_estimators=2, max_iter=5, random_state=0, **parameters)
+    grid = {"l2_regularization": [1e-2, "evidence"], "alpha": [0.3, 1.0]}
+    return GridSearchCV(model, grid, cv=FOLDS).fit(*load_diabetes(return_X_y=True))
+
+
+@functools.cache
+def grid_search_in_turn():
+    return grid_search()
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2], ids=["members in turn", "members side by side"])
 def test_a_search_side_by_side_finds_what_a_search_in_turn_finds(backend, n_jobs):
-    X, y = load_diabetes(return_X_y=True)
-    model = GNRegressor(5, n_estimators=2, max_iter=5, random_state=0)
-    grid = {"l2_regularization": [1e-2, "evidence"], "alpha": [0.3, 1.0]}
-    in_turn = GridSearchCV(model, grid, cv=FOLDS).fit(X, y)
+    X, _ = load_diabetes(return_X_y=True)
+    in_turn = grid_search_in_turn()
     with backend():
-        side_by_side = GridSearchCV(model.set_params(n_jobs=n_jobs), grid, cv=FOLDS).fit(X, y)
+        side_by_side = grid_search(n_jobs=n_jobs)
     for fold in ("split0_test_score", "split1_test_score"):
         np.testing.assert_array_equal(side_by_side.cv_results_[fold], in_turn.cv_results_[fold])
     assert side_by_side.best_params_ == in_turn.best_params_
