@@ -89,15 +89,22 @@ CASES = {
     "symmetric layers": (regressor(init="symmetric", hidden_layer_sizes=(4, 6)), X, SIGNAL),
     "linear": (regressor(hidden_layer_sizes=()), X, SIGNAL),
     "column": (regressor(), X, SIGNAL[:, None]),
-    "noise at x": (regressor(noise="input", n_estimators=2), X, SIGNAL),
-    "noise at x, two outputs": (regressor(noise="input", solver="dual", standardize="rank"), X, TWO_OUTPUTS),
+    "noise at x": (regressor(noise="input", n_estimators=2, alpha=0.3), X, TWO_OUTPUTS),
+    "noise at x, dual": (regressor(noise="input", solver="dual", standardize="rank"), X, TWO_OUTPUTS),
     "primal, two outputs": (regressor(solver="primal"), X, TWO_OUTPUTS),
     "dual, two outputs": (regressor(solver="dual"), X, TWO_OUTPUTS),
     "dual, huber": (regressor(solver="dual", loss="huber", init="centered"), X, SIGNAL),
     "dual, poisson": (regressor(solver="dual", loss="poisson", hidden_layer_sizes=(3, 3)), X, LOSSES["poisson"]),
     "cg": (regressor(solver="cg", l2_regularization=1e-2, activation="logistic"), X, SIGNAL),
     **{loss: (regressor(loss=loss, n_estimators=2), X, y) for loss, y in LOSSES.items()},
-    "quantiles": (regressor(loss="quantile", quantile=[0.1, 0.5, 0.9], n_estimators=2), X, SIGNAL),
+    "quantiles": (
+        regressor(
+            **{"loss": "quantile", "quantile": [0.1, 0.5, 0.9], "n_estimators": 2},
+            **{"standardize": "rank", "init": "symmetric", "hidden_layer_sizes": (4,), "activation": "silu"},
+        ),
+        with_gaps(X),
+        SIGNAL,
+    ),
     "quantiles, two outputs": (regressor(loss="quantile", quantile=[0.1, 0.9]), X, TWO_OUTPUTS),
     "binary": (classifier(n_estimators=2), X, np.array(["no", "yes"])[(SIGNAL > 1).astype(int)]),
     "binary, float l2": (classifier(l2_regularization=1e-2, init="symmetric", hidden_layer_sizes=(4,)), X, SIGNAL > 1),
@@ -124,7 +131,7 @@ CASES["own network"] = (regressor(network=Branches(), hidden_layer_sizes="auto",
 
 #: Translation takes seconds. The graphs of these cases have all the parts that the others consist of. Another test
 #: translates "linear" and a mean alone.
-IN_ONNX = ["robust", "noise at x", "rank", "periodic", "dual, poisson", "quantiles", "own network"]
+IN_ONNX = ["noise at x", "periodic", "dual, poisson", "quantiles", "own network"]
 CLASSES_IN_ONNX = ["binary", "three classes", "labels", "one class"]
 
 
@@ -162,7 +169,8 @@ def test_module_gives_the_predictions(case):
 
 @pytest.mark.filterwarnings("ignore:standardize=False takes X as it is:UserWarning")
 def test_module_gives_the_predictions_without_any_scaling():
-    estimator, batch = regressor(standardize=False).fit(rows(N) / 1e3, SIGNAL), rows(200, seed=2) / 1e3
+    units = [10, 1e3, 1, 3]
+    estimator, batch = regressor(standardize=False).fit(rows(N) / units, SIGNAL), rows(200, seed=2) / units
     assert_equal(module_predictions(estimator, batch, True), estimator.predict(batch, return_std=True), 1e-10)
 
 
@@ -241,9 +249,9 @@ def test_tables_are_exported_as_they_are_read(table, streamed, tmp_path):
     expected = estimator.predict(new, return_std=True)
     assert_equal(module_predictions(estimator, codes, True), expected, 1e-10)
     if not streamed:
-        to_onnx(estimator, tmp_path / "model.onnx")
+        to_onnx(estimator, tmp_path / "model.onnx", return_std=False)
         run = session(tmp_path / "model.onnx")
-        assert_equal(run.run(None, {"X": codes}), expected, 1e-5)
+        assert_equal(run.run(None, {"X": codes}), expected[:1], 1e-5)
         known = {name: json.loads(text) for name, text in run.get_modelmeta().custom_metadata_map.items()}
         assert known["feature_names"] == list(table.columns)
         assert known["levels"] == {"few": ["green", "red"], "many": sorted(set(table.many))}
@@ -367,15 +375,14 @@ def test_a_file_keeps_its_mode_and_links_lead_to_it(tmp_path):
     target.write_text("earlier")
     target.chmod(0o640)
     link.symlink_to(Path("there") / "model.onnx")
-    to_onnx(estimator, link)
+    to_onnx(estimator, link, return_std=False)
     assert link.is_symlink() and stat.S_IMODE(target.stat().st_mode) == 0o640
-    run, expected = session(target), estimator.predict(NEW, return_std=True)
-    assert_equal(run.run(None, {"X": NEW}), expected, 1e-5)
+    assert_equal(session(target).run(None, {"X": NEW}), [estimator.predict(NEW)], 1e-5)
     # The longest name there is, of a file that is not there yet, by a link.
     longest = target.with_name("m" * 250 + ".onnx")
     dangling = tmp_path / "dangling.onnx"
     dangling.symlink_to(longest)
-    to_onnx(estimator, dangling)
+    to_onnx(estimator, dangling, return_std=False)
     assert dangling.is_symlink() and longest.read_bytes() == target.read_bytes()
     plain = tmp_path / "plain"
     plain.touch()
