@@ -111,12 +111,12 @@ class TestInitialisation:
     def test_symmetric_and_centred_start_at_0_and_one_of_them_is_regular(self):
         summary = page(self.name)["summary"]
         assert summary["symmetric"]["output"] == summary["centered"]["output"] == 0 < summary["random"]["output"]
-        assert summary["symmetric"]["singular"] == 5 and summary["centered"]["singular"] == 0
+        assert summary["symmetric"]["singular"] == 3 and summary["centered"]["singular"] == 0
 
     def test_the_undamped_flow_follows_the_centred_one_best_and_the_damped_flow_all(self):
         summary = page(self.name)["summary"]
         assert summary["centered"]["undamped"] > max(summary[init]["undamped"] for init in ("random", "symmetric"))
-        assert all(row["damped"] == 5 for row in summary.values())
+        assert all(row["damped"] == 3 for row in summary.values())
         assert summary["centered"]["distance"] < summary["random"]["distance"]
 
 

@@ -7,7 +7,7 @@ Random, symmetric and centred initialisation
 subtracts the outputs at the start, alpha (net(x; w) - net(x; w0)). ``init="random"``, the default of every library,
 starts anywhere.
 
-**The experiment.** Wine: the colour intensity from three other measurements, four tanh units, alpha 30, five seeds for
+**The experiment.** Wine: the colour intensity from three other measurements, four tanh units, alpha 30, three seeds for
 each, on the Gauss-Newton flow and on the Levenberg-Marquardt flow with damping 0.1.
 """
 
@@ -22,7 +22,7 @@ from skgn.dynamics import gauss_newton_flow, levenberg_marquardt_flow
 
 X = scale(load_wine().data)
 X, y = X[:, [0, 6, 10]], X[:, 9]  # alcohol, flavanoids, hue; colour intensity
-inits, seeds, t_end = ("random", "symmetric", "centered"), range(5), 6.0
+inits, seeds, t_end = ("random", "symmetric", "centered"), range(3), 6.0
 
 
 def network(init, seed, damping=0.0):
@@ -63,8 +63,8 @@ for init in inits:
 print("init        output     loss   singular   ended undamped   damped   distance     loss")
 for init, row in summary.items():
     print(
-        "{:10s} {output:7.2f}   {start:6.2f}     {singular} of 5           {undamped} of 5   "
-        "{damped} of 5   {distance:8.2f}   {end:6.3f}".format(init, **row)
+        "{:10s} {output:7.2f}   {start:6.2f}     {singular} of 3           {undamped} of 3   "
+        "{damped} of 3   {distance:8.2f}   {end:6.3f}".format(init, **row)
     )
 
 # %%
