@@ -12,7 +12,7 @@ from skgn.objective import Objective
 N = 23
 
 #: Memory budgets in MB for which the 23 rows take one chunk, a few, or one row each.
-BUDGETS = ["256", "0.02", "0.0001"]
+BUDGETS = {"one-chunk": "256", "chunks": "0.02", "single-rows": "0.0001"}
 
 
 def roots(n, k, c):
@@ -30,10 +30,19 @@ def operator(network, c, dtype=torch.float64, factored=None):
     return J, dense.weighted_jacobian(network, w, X, R)
 
 
-@pytest.fixture(params=BUDGETS, ids=["one-chunk", "chunks", "single-rows"])
+@pytest.fixture(params=BUDGETS)
 def budget(request, monkeypatch):
-    monkeypatch.setenv("SKGN_MEMORY_BUDGET_MB", request.param)
+    monkeypatch.setenv("SKGN_MEMORY_BUDGET_MB", BUDGETS[request.param])
     return request.param
+
+
+#: Systems explicit and factored with each budget but one.
+each_system = pytest.mark.parametrize(
+    ("factored", "budget"),
+    [(False, "one-chunk"), (False, "single-rows"), (True, "one-chunk"), (True, "chunks")],
+    ids=["explicit-one-chunk", "explicit-single-rows", "factored-one-chunk", "factored-chunks"],
+    indirect=["budget"],
+)
 
 
 #: Fewer columns than outputs too: a root need not be square.
@@ -58,7 +67,7 @@ def test_products_match_the_dense_jacobian(network, c, budget):
 
 
 @each_case
-@pytest.mark.parametrize("factored", [False, True], ids=["explicit", "factored"])
+@each_system
 def test_gram_matches_the_dense_jacobian(network, c, factored, budget):
     J, expected = operator(network, c, factored=factored)
     torch.testing.assert_close(J.gram(), expected.T @ expected, rtol=1e-10, atol=1e-11)
@@ -169,7 +178,7 @@ def symmetric(P):
 
 
 @each_case
-@pytest.mark.parametrize("factored", [False, True], ids=["explicit", "factored"])
+@each_system
 def test_diagonal_blocks_match_the_dense_jacobian(network, c, factored, budget):
     J, expected = operator(network, c, factored=factored)
     B, rows = symmetric(network.n_weights), expected.view(N, c, -1)
@@ -180,7 +189,17 @@ def test_diagonal_blocks_match_the_dense_jacobian(network, c, factored, budget):
 
 
 @each_case
-@pytest.mark.parametrize("rows", [slice(0, N), slice(0, 5), slice(5, 6), slice(9, N)])
+@pytest.mark.parametrize(
+    ("rows", "budget"),
+    [
+        (slice(0, N), "chunks"),
+        (slice(0, 5), "one-chunk"),
+        (slice(5, 6), "one-chunk"),
+        (slice(9, N), "chunks"),
+        (slice(9, N), "single-rows"),
+    ],
+    indirect=["budget"],
+)
 def test_part_of_an_operator_is_that_of_its_rows(network, c, rows, budget):
     J, expected = operator(network, c)
     part, expected = J.at(rows), expected.view(N, c, -1)[rows]
