@@ -1,11 +1,13 @@
 """scikit-learn's callbacks: what they are told of a fit, what they may ask of it, and that they leave it as it was."""
 
+import copy
 import os
 import pickle
 import re
 import signal
 import threading
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -475,6 +477,12 @@ class Failing(Recording):
             raise ZeroDivisionError("by the callback")
 
 
+@cache
+def earlier_fit(n_estimators):
+    X, y = load_diabetes(return_X_y=True)
+    return GNRegressor(**SMALL, n_estimators=n_estimators).fit(X[:100], y[:100])
+
+
 @pytest.mark.parametrize("n_jobs", [1, 2])
 @pytest.mark.parametrize(
     "name, hook",
@@ -493,12 +501,11 @@ class Failing(Recording):
 )
 def test_an_error_in_a_hook_ends_the_fit_and_the_earlier_one_is_kept(name, hook, n_jobs):
     X, y = load_diabetes(return_X_y=True)
-    n_estimators = 1 if name == "candidate" else 2
-    model = GNRegressor(**SMALL, n_estimators=n_estimators, n_jobs=n_jobs).fit(X, y)
+    model = copy.deepcopy(earlier_fit(1 if name == "candidate" else 2)).set_params(n_jobs=n_jobs)
     failing = Failing(name, hook)
     before = vars(model.set_callbacks(failing)).copy()
     with pytest.raises(ZeroDivisionError, match="by the callback"):
-        model.fit(X[:100], y[:100])
+        model.fit(X[100:200], y[100:200])
     assert vars(model) == before
     # A second thread would have gone on by now.
     time.sleep(0.05 * (n_jobs - 1))

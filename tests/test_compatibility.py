@@ -431,10 +431,10 @@ def test_features_are_selected(name, diabetes):
 def test_as_many_features_are_selected_as_predict_best(diabetes):
     X, y = diabetes
     network = regressor(l2_regularization="evidence")
-    selector = RFECV(network, step=2, cv=2).fit(with_noise(X), y)
+    selector = RFECV(network, step=3, cv=2).fit(with_noise(X), y)
     assert selector.get_support()[:2].all()
     best = selector.cv_results_["n_features"][np.argmax(selector.cv_results_["mean_test_score"])]
-    by_hand = RFE(network, step=2, n_features_to_select=best).fit(with_noise(X), y)
+    by_hand = RFE(network, step=3, n_features_to_select=best).fit(with_noise(X), y)
     np.testing.assert_array_equal(selector.get_support(), by_hand.get_support())
 
 

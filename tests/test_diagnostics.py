@@ -261,7 +261,7 @@ def test_injected_columns_of_noise_are_named():
     ("rows", "parameters"),
     [(20, {}), (40, {}), (60, {}), (40, {"stream": True}), (400, {"stream": True}), (400, {"damping": 1e4})],
 )
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_features_that_matter_are_never_to_be_dropped(rows, parameters, seed):
     # All five features matter; with few rows, or hardly trained, some are switched off all the same.
     X, y = make_friedman1(800, n_features=5, noise=1.0, random_state=seed)
@@ -329,7 +329,8 @@ def test_intervals_of_a_dozen_rows_are_not_to_be_trusted():
 def test_far_from_unit_scale_standardising_is_the_first_advice():
     X, y = regression()
     X = 1e-6 * X
-    model = GNRegressor(**ONE, standardize=False).fit(X[:300], y[:300])
+    with pytest.warns(UserWarning, match="standardize=False takes X as it is"):
+        model = GNRegressor(**ONE, standardize=False).fit(X[:300], y[:300])
     report = quiet(model, X[300:], y[300:])
     assert report["skill"].numbers["r2"] < 0 and report.advice[0].startswith("standardize=True")
 
@@ -416,8 +417,8 @@ def test_one_gross_outlier_is_found_by_its_row(regressor):
         finding = quiet(regressor, X, y)["outliers"]
         assert finding.numbers["rows"] == [7] and finding.advice == "look at row 7"
     # How often chance gives an alarm: once in a thousand sets of rows.
-    alarms = [quiet(regressor, *drawn(regressor, 300, 1.0, seed)[:2])["outliers"].advice for seed in range(30)]
-    assert alarms == [None] * 30
+    alarms = [quiet(regressor, *drawn(regressor, 300, 1.0, seed)[:2])["outliers"].advice for seed in range(10)]
+    assert alarms == [None] * 10
 
 
 @pytest.mark.filterwarnings("ignore::skgn.unfamiliar.UnfamiliarDataWarning")

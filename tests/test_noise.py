@@ -80,7 +80,7 @@ def test_calibrated_intervals_hold_as_much_where_noise_is_loud(model):
         assert 0.85 < inside[quarter].mean() < 0.95
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_even_noise_stays_constant_and_changes_no_bit(seed):
     X, y = even(250, seed)
     fits = [GNRegressor(**SMALL, noise=noise).fit(X, y) for noise in ("auto", "constant")]
@@ -235,7 +235,7 @@ def test_diagnose_tells_loud_noise_from_outliers(loss):
         assert report["noise"].advice is report["outliers"].advice is report["calibration"].advice is None
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_diagnose_does_not_see_such_noise_in_even_noise_outliers_or_a_poor_fit(seed):
     X, y = even(600, seed)
     outlying = y.copy()

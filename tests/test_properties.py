@@ -235,7 +235,7 @@ def fits_and_data(draw):
 # Properties.
 
 
-@examples(30)
+@examples(20)
 @given(st.data())
 def test_regressions_predict_finite_numbers(drawn):
     model = drawn.draw(models(GNRegressor))
@@ -244,14 +244,14 @@ def test_regressions_predict_finite_numbers(drawn):
         assert_sound(model, new_rows(data))
 
 
-@examples(20)
+@examples(14)
 @given(models(GNClassifier), classifications())
 def test_classifications_predict_probabilities(model, data):
     if attempt(lambda: model.fit(*data.all)) is not None:
         assert_sound(model, new_rows(data))
 
 
-@examples(12)
+@examples(8)
 @given(st.data())
 def test_the_order_of_rows_and_repetitions_as_weights_change_no_bit(drawn):
     kind, data = drawn.draw(fits_and_data())
@@ -268,7 +268,7 @@ def test_the_order_of_rows_and_repetitions_as_weights_change_no_bit(drawn):
         np.testing.assert_array_equal(outputs(weighted, data.X), outputs(repeated, data.X))
 
 
-@examples(12)
+@examples(8)
 @given(st.data())
 def test_names_of_classes_change_no_bit(drawn):
     data, model = drawn.draw(classifications()), drawn.draw(models(GNClassifier, exact=True))
@@ -284,7 +284,7 @@ def test_names_of_classes_change_no_bit(drawn):
         np.testing.assert_array_equal(named.predict_proba(data.X), plain.predict_proba(data.X))
 
 
-@examples(12)
+@examples(8)
 @given(st.data())
 def test_a_row_is_predicted_alone_as_among_others(drawn):
     kind, data = drawn.draw(fits_and_data())
@@ -297,7 +297,7 @@ def test_a_row_is_predicted_alone_as_among_others(drawn):
     np.testing.assert_allclose(alone, together, rtol=1e-7, atol=1e-9 * np.abs(together).max())
 
 
-@examples(12)
+@examples(8)
 @given(st.data())
 def test_streams_predict_finite_numbers_and_keep_what_they_have_after_a_bad_block(drawn):
     kind, data = drawn.draw(fits_and_data())
@@ -316,7 +316,7 @@ def test_streams_predict_finite_numbers_and_keep_what_they_have_after_a_bad_bloc
             sound = outputs(model, data.X)
 
 
-@examples(12)
+@examples(8)
 @given(st.data())
 def test_a_warm_start_goes_on_or_says_why_not(drawn):
     kind, first = drawn.draw(fits_and_data())
@@ -382,7 +382,7 @@ BAD_PARAMETERS = {
 }
 
 
-@examples(40)
+@examples(30)
 @given(st.data())
 def test_an_error_comes_before_work_and_keeps_the_earlier_fit(drawn):
     kind, data = drawn.draw(fits_and_data())
@@ -421,7 +421,7 @@ def frames(draw, rng, n):
     return frame
 
 
-@examples(15)
+@examples(10)
 @given(st.data())
 def test_frames_of_any_library_give_the_same_finite_predictions(drawn):
     rng = np.random.default_rng(drawn.draw(st.integers(0, 2**32 - 1)))

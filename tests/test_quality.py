@@ -16,8 +16,8 @@ from skgn import GNClassifier, GNRegressor
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 FOLDS = {
-    "regressor": KFold(3, shuffle=True, random_state=0),
-    "classifier": StratifiedKFold(3, shuffle=True, random_state=0),
+    "regressor": KFold(2, shuffle=True, random_state=0),
+    "classifier": StratifiedKFold(2, shuffle=True, random_state=0),
 }
 
 #: The defaults, except on digits: there the default takes minutes and scores below the MLP (docs/benchmarks.md).

@@ -40,9 +40,9 @@ def table(text, separator):
 
 def test_prints_scores_and_seconds_of_all_models_and_saves_a_picture(quickstart, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(quickstart, "FOLDS", 2)
-    regression = {"Friedman 1": lambda: make_friedman1(n_samples=240, noise=1.0, random_state=0)}
+    regression = {"Friedman 1": lambda: make_friedman1(n_samples=160, noise=1.0, random_state=0)}
     monkeypatch.setattr(quickstart, "REGRESSION", regression)
-    classification = {"two moons": lambda: make_moons(240, noise=0.25, random_state=0)}
+    classification = {"two moons": lambda: make_moons(160, noise=0.25, random_state=0)}
     monkeypatch.setattr(quickstart, "CLASSIFICATION", classification)
     for name in ("regressors", "classifiers"):
         there = getattr(quickstart, name)

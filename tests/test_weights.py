@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import skops.io
 import torch
 from scipy.special import expit, log_softmax, logsumexp
 from sklearn.metrics import log_loss
@@ -311,6 +310,8 @@ def test_diagnose_asks_for_the_posteriors_that_count():
 
 @pytest.mark.parametrize("case", ["normal", "multiclass"])
 def test_weights_are_stored(case):
+    import skops.io  # takes seconds
+
     model = weighted(case, WEIGHTS)
     for loaded in (
         pickle.loads(pickle.dumps(model)),
