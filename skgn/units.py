@@ -142,23 +142,30 @@ def warn_of_far_rows(table: Table, X: np.ndarray) -> None:
 
 def warn_of_small_rows(table: Table, target: Target, block: Rows) -> None:
     """Warn of columns of a block, encoded, and of its target, that are as good as 0 in the units of training."""
-    scaled, at_zero = table.scale(block.X), table.scale(np.zeros_like(block.X[:1]))
-    small = _varies(block.X) & ~_flat(table)
+    # Whatever scales a column, all its values are between the least and the greatest.
+    ends_and_zero = np.stack([block.X.min(axis=0), block.X.max(axis=0), np.zeros(block.X.shape[1])])
+    scaled, small = table.scale(ends_and_zero), ~_flat(table)
     for name, scaler in table.scalings.items():
         if scaler is None:  # there are no units
             small[:] = False
         else:
-            small[scaler.features[np.abs(scaled[name] - at_zero[name]).max(axis=0) > _SMALL]] = False
+            small[scaler.features[~_near(scaled[name][:2], scaled[name][2])]] = False
+    y = target.transform(block.Y)
     with np.errstate(divide="ignore"):  # the logarithm of 0 is far from all others
-        y_at_zero = target.transform(np.zeros_like(block.Y[:1]))
-    y_small = _varies(block.Y) & (np.abs(target.transform(block.Y) - y_at_zero).max(axis=0) <= _SMALL)
+        y_small = _near(y, target.transform(np.zeros_like(block.Y[:1])))
+    small, y_small = (mask & _varies(values, mask) for mask, values in ((small, block.X), (y_small, y)))
     if small.any() or y_small.any():
         warn_of_small_columns(table.column_names[small], bool(y_small.any()))
 
 
-def _varies(values: np.ndarray) -> np.ndarray:
-    """Whether each column has enough distinct values to tell their size."""
-    return np.array([len(np.unique(column)) >= _FEWEST_VALUES for column in values.T])
+def _near(scaled: np.ndarray, zero: np.ndarray) -> np.ndarray:
+    """Whether each column of scaled values is near to what 0 is scaled to."""
+    return np.abs(scaled - zero).max(axis=0) <= _SMALL
+
+
+def _varies(values: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """Whether each column of those ``asked`` (mask) has enough distinct values to tell their size."""
+    return np.array([a and len(np.unique(column)) >= _FEWEST_VALUES for a, column in zip(asked, values.T, strict=True)])
 
 
 def _flat(table: Table) -> np.ndarray:
