@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.utils import check_random_state
 
-from .backend import DTYPES
+from .backend import DTYPES, gigabytes
 from .candidates import (
     COMPARED_ROWS,
     Kind,
@@ -29,6 +30,7 @@ from .candidates import (
 from .damping import as_rule
 from .ensemble import Member
 from .feedforward import FeedForward
+from .free_memory import available_memory
 from .inputs import Table
 from .losses import Loss
 from .module import ModuleNetwork
@@ -103,6 +105,7 @@ class Choices:
         beside = self._beside(*networks[0], levels[0]) if self.compares and n_rows <= COMPARED_ROWS else None
         every = kinds if beside is None else [*kinds, beside]
         count = candidate_count(n, n_rows, len(every), self.compares)
+        _check_memory(count * min(network.n_weights for _, network in networks))
         fresh = draw_starts(kinds, count, n > 1, check_random_state(self.parameters.random_state), beside)
         if self.hidden is None:
             fresh = [replace(start, steepest=steepest_network(start.network)) for start in fresh]
@@ -195,6 +198,16 @@ class Choices:
         The objective must be fixed. A warm start goes on from where it is.
         """
         return self.fixed_l2 and isinstance(self.parameters.damping, str) and not self.members
+
+
+def _check_memory(n_weights: int) -> None:
+    """Refuse starts of so many weights in all, of which each is drawn before any is trained."""
+    need, available = 8.0 * n_weights, available_memory(torch.device("cpu"))
+    if need > available:
+        raise ValueError(
+            f"The weights of all starts need {gigabytes(need)}, but {gigabytes(available)} are available: choose a "
+            "smaller n_estimators."
+        )
 
 
 def _with_sizes(network: Network) -> str:

@@ -294,6 +294,11 @@ def test_variances_of_a_covariance_are_those_of_the_deviations(seed):
     np.testing.assert_allclose(np.diag(covariance), std**2, rtol=1e-3)
 
 
+def test_more_starts_than_memory_are_refused_before_any_is_drawn():
+    with pytest.raises(ValueError, match="choose a smaller n_estimators"):
+        GNRegressor((3,), n_estimators=10**12).fit(X, Y)
+
+
 # --- Unscaled inputs
 
 
