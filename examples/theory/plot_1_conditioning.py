@@ -14,6 +14,8 @@ one has the Gram matrix of the best conditioning to begin with.)
 """
 
 # %%
+import warnings
+
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_diabetes
@@ -21,6 +23,9 @@ from sklearn.preprocessing import scale
 
 from skgn import GNRegressor
 from skgn.dynamics import gauss_newton_flow, gradient_flow, levenberg_marquardt_flow
+
+# Inputs far from 1 are what is studied.
+warnings.filterwarnings("ignore", "standardize=False takes X as it is")
 
 X, y = load_diabetes(return_X_y=True)
 X, y = scale(X[:, [1, 2, 3, 8]]), scale(y)  # sex, body mass, blood pressure, s5

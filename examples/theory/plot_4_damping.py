@@ -13,6 +13,8 @@ loss, and with no damping at all.
 """
 
 # %%
+import warnings
+
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_diabetes
@@ -21,6 +23,9 @@ from sklearn.preprocessing import scale
 from skgn import GNRegressor
 from skgn.damping import ProportionalToCurvature, ProportionalToLoss
 from skgn.dynamics import levenberg_marquardt_flow
+
+# Inputs far from 1 are what is studied.
+warnings.filterwarnings("ignore", "standardize=False takes X as it is")
 
 X, y = load_diabetes(return_X_y=True)
 some = np.random.RandomState(0).permutation(len(y))[:40]
