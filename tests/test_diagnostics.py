@@ -325,7 +325,6 @@ def test_intervals_of_a_dozen_rows_are_not_to_be_trusted():
     assert "too narrow" in few and "too narrow" not in enough
 
 
-@pytest.mark.filterwarnings("ignore:standardize=False takes X as it is:UserWarning")
 def test_far_from_unit_scale_standardising_is_the_first_advice():
     X, y = regression()
     X = 1e-6 * X

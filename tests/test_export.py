@@ -167,7 +167,6 @@ def test_module_gives_the_predictions(case):
     assert std == (case not in ("cauchy", "cg") and "quantile" not in case and isinstance(estimator, GNRegressor))
 
 
-@pytest.mark.filterwarnings("ignore:standardize=False takes X as it is:UserWarning")
 def test_module_gives_the_predictions_without_any_scaling():
     units = [10, 1e3, 1, 3]
     estimator, batch = regressor(standardize=False).fit(rows(N) / units, SIGNAL), rows(200, seed=2) / units
