@@ -4,7 +4,8 @@
         [--names yacht,energy] [--splits 3] [--max-n 2000]
 
 Each DATA_DIR holds one NAME.npz for each data set with arrays X (n, d) and y (n,). For each split, 80 % of the rows are
-drawn for training. The models are "auto", "constant" and "input" (`GNRegressor` with this ``noise``), "gp"
+drawn for training. The models are "auto", "constant" and "input" (`GNRegressor` with this ``noise``), "calibrated"
+("auto" with calibrated intervals), "gp"
 (`GaussianProcessRegressor` with a kernel of one length scale a feature, up to 1,000 training rows), "quantiles" (a pair
 of `HistGradientBoostingRegressor` for 5 % and 95 %, one for the median), and where these packages are installed,
 "catboost" (``RMSEWithUncertainty``), "ngboost" and "mapie" (conformalised quantile regression with
@@ -79,12 +80,17 @@ def between(median: np.ndarray, low: np.ndarray, high: np.ndarray, shortest: flo
     return Predicted(median, half / REACH, middle - half, middle + half)
 
 
-def ours(noise: str) -> Callable[[np.ndarray, np.ndarray], Predict]:
-    """Our regressor with this ``noise``."""
+def ours(noise: str, calibrate: bool = False) -> Callable[[np.ndarray, np.ndarray], Predict]:
+    """Our regressor with this ``noise``, and its intervals as predicted or calibrated."""
 
     def fit(X: np.ndarray, y: np.ndarray) -> Predict:
         model = GNRegressor(noise=noise, random_state=0).fit(X, y)
-        return lambda new: Predicted(*model.predict(new, return_std=True), *model.predict_interval(new, coverage=0.9).T)
+
+        def predict(new: np.ndarray) -> Predicted:
+            interval = model.predict_interval(new, coverage=0.9, calibrate=calibrate)
+            return Predicted(*model.predict(new, return_std=True), *interval.T)
+
+        return predict
 
     return fit
 
@@ -156,6 +162,7 @@ def mapie(X: np.ndarray, y: np.ndarray) -> Predict:
 
 MODELS: dict[str, Callable[[np.ndarray, np.ndarray], Predict]] = {
     **{noise: ours(noise) for noise in ("auto", "constant", "input")},
+    "calibrated": ours("auto", calibrate=True),
     "gp": gaussian_process,
     "quantiles": quantiles,
     **{fit.__name__: fit for fit in (catboost, ngboost, mapie) if importlib.util.find_spec(fit.__name__)},
