@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .feedforward import FeedForward
+from .losses import Loss
 from .network import Network
 from .prior_groups import PriorKind
 
@@ -27,13 +28,13 @@ __all__ = [
     "candidate_count",
     "described",
     "draw_starts",
+    "kind_beside",
     "layer_choices",
     "level_choices",
     "member_count",
     "narrowed_count",
     "narrowed_starts",
     "prior_choices",
-    "rectified_kind",
     "redrawn_count",
     "steepest_network",
     "steepest_starts",
@@ -55,9 +56,13 @@ _NARROW, _BENT = (5,), 1 / 4
 #: Above so many weights an iteration is slow: only the network of the fewest weights is taken.
 _MANY_WEIGHTS = 1000
 
-#: For two classes there is one network of rectified units, under a prior of precision 1, for so many others. On few
-#: rows of many columns the evidence leaves of smooth units what is linear in the columns (docs/decisions.md).
-_RECTIFIED, _OTHERS = "relu", 2
+#: Where units of other kinds are of use, there is one network of such units for so many of tanh units.
+_OTHERS = 2
+
+#: For two classes these are rectified units, under a prior of precision 1. On few rows of many columns the evidence
+#: leaves of smooth units what is linear in the columns. For numbers, few rows tell a parabola or a product from units
+#: that do not saturate (docs/decisions.md).
+_OF_CLASSES, _OF_NUMBERS, _FEW_ROWS = "relu", "gelu", 200
 
 #: Members by default: eight kinds are no better than six of them, and four nearly as good (docs/decisions.md); these
 #: are enough where there are many rows or weights.
@@ -201,13 +206,23 @@ def level_choices(has_noise: bool, compared: bool, steep: bool = True) -> tuple[
     return tuple(dict.fromkeys(level if steep else level._replace(steepness=1.0) for level in levels))
 
 
-def rectified_kind(scaling: str, other: Network, level: Level, given: tuple[int, ...] | None = None) -> Kind | None:
-    """Choose a network of rectified units to go with others on this scaling: of the layers given, or one of twenty.
+def kind_beside(
+    scaling: str, other: Network, levels: Sequence[Level], n_rows: int, loss: Loss, given: tuple[int, ...] | None = None
+) -> Kind | None:
+    """Choose a network of other units to go with tanh units on this scaling: of the layers given, or one of twenty.
 
-    There is none beside a network whose layers are not known.
+    There is one for two classes on up to 2,000 rows, and for losses with a noise level on few rows. There is none
+    beside a network whose layers are not known.
     """
-    network = other.with_layers(given or _SMALL[0], activation=_RECTIFIED)
-    return None if network is None else Kind((scaling, network), level, PriorKind("layer", unit=True))
+    few_classes = loss.has_temperature and other.n_outputs == 1 and n_rows <= COMPARED_ROWS
+    if not (few_classes or (loss.has_scale and n_rows <= _FEW_ROWS)):
+        return None
+    network = other.with_layers(given or _SMALL[0], activation=_OF_CLASSES if few_classes else _OF_NUMBERS)
+    if network is None:
+        return None
+    if few_classes:
+        return Kind((scaling, network), levels[0], PriorKind("layer", unit=True))
+    return Kind((scaling, network), levels[-1], PriorKind("feature"))
 
 
 def member_count(n_estimators: int | str, n_rows: int, networks: Iterable[Network], compared: bool) -> int:
@@ -269,10 +284,17 @@ def steepest_starts(starts: Sequence[Start], n_candidates: int) -> list[Start]:
     return _draw(list(kinds), n_candidates, np.random.RandomState([start.seed for start in starts]))
 
 
-def steepest_network(network: Network) -> Network:
-    """Choose the network of the steepest candidates where hidden layers are left to the fit: a wide one if small."""
-    wide = network.with_layers(_WIDE) if network.hidden_layer_sizes else None
-    return network if wide is None or wide.n_weights > _WIDE_WEIGHTS else wide
+def steepest_network(network: Network, activation: str) -> Network:
+    """Choose the network of the steepest candidates where hidden layers are left to the fit: a wide one if small.
+
+    What varies fast takes units of this activation, whatever those of the network are.
+    """
+    sizes = network.hidden_layer_sizes
+    other = network.with_layers(sizes, activation=activation) if sizes else None
+    if other is None:
+        return network
+    wide = other.with_layers(_WIDE)
+    return other if wide is None or wide.n_weights > _WIDE_WEIGHTS else wide
 
 
 def narrowed_count(starts: Sequence[Start]) -> int:

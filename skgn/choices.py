@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,17 +15,16 @@ from sklearn.utils import check_random_state
 
 from .backend import DTYPES, gigabytes
 from .candidates import (
-    COMPARED_ROWS,
     Kind,
     Level,
     Start,
     candidate_count,
     draw_starts,
+    kind_beside,
     layer_choices,
     level_choices,
     member_count,
     prior_choices,
-    rectified_kind,
     steepest_network,
 )
 from .damping import as_rule
@@ -76,6 +76,11 @@ class Choices:
         return hidden_layers(self.parameters)
 
     @property
+    def activation(self) -> str:
+        """The activation of all networks but those of the kind beside the others."""
+        return "tanh" if self.parameters.activation == "auto" else self.parameters.activation
+
+    @property
     def scalings(self) -> tuple[str, ...]:
         """Names of the scalings that candidates may have. There is a choice for nonlinear models only."""
         standardize = self.parameters.standardize
@@ -97,18 +102,22 @@ class Choices:
 
     def starts(self, table: Table, target: Target, n_rows: int, total_weight: float) -> list[Start]:
         """Draw the candidates: of all kinds that are left to the fit, or as many members of one kind."""
-        k, levels = target.n_outputs, self.levels(target.training_loss().has_scale)
+        k, loss = target.n_outputs, target.training_loss()
+        levels = self.levels(loss.has_scale)
         networks = self._networks(table, k, total_weight * k)
         n = self.n_members(n_rows, [network for _, network in networks])
         # A single network is compared with others of its kind.
         kinds = [Kind(*each) for each in itertools.product(networks if n > 1 else networks[:1], levels, self._priors)]
-        beside = self._beside(*networks[0], levels[0]) if self.compares and n_rows <= COMPARED_ROWS else None
+        # The short starts of a single regression are of tanh units alone.
+        mixed = self.compares and (n > 1 or loss.has_temperature)
+        beside = self._beside(*networks[0], levels, n_rows, loss) if mixed else None
         every = kinds if beside is None else [*kinds, beside]
         count = candidate_count(n, n_rows, len(every), self.compares)
         _check_memory(count * min(network.n_weights for _, network in networks))
         fresh = draw_starts(kinds, count, n > 1, check_random_state(self.parameters.random_state), beside)
         if self.hidden is None:
-            fresh = [replace(start, steepest=steepest_network(start.network)) for start in fresh]
+            steepest = partial(steepest_network, activation=self.activation)
+            fresh = [replace(start, steepest=steepest(start.network)) for start in fresh]
         if not self.members:
             return fresh
         kept = [
@@ -155,22 +164,21 @@ class Choices:
             return [(name, networks[d]) for name, d in n_inputs.items()]
         bent = {name: n_inputs[name] - n_straight[name] for name in n_inputs}
         choices = layer_choices(bent, k, n_observations, self.hidden)
-        activation = "tanh" if parameters.activation == "auto" else parameters.activation
-        given = activation, parameters.linear_path, alpha, init
+        given = self.activation, parameters.linear_path, alpha, init
         return [
             (name, FeedForward(n_inputs[name], k, sizes, *given, n_straight[name]))
             for name, sizes in (choices if self.compares else choices[:1])
         ]
 
-    def _beside(self, scaling: str, network: Network, level: Level) -> Kind | None:
-        """Choose the kind beside the others for two classes on few rows, if activation and prior are left to the fit.
+    def _beside(self, scaling: str, network: Network, levels: Sequence[Level], n_rows: int, loss: Loss) -> Kind | None:
+        """Choose the kind beside the others on few rows, if activation and prior are left to the fit.
 
         On periodic inputs, networks of rectified units are surer than they should be.
         """
         left_to_fit = self.parameters.activation == self.parameters.prior_groups == "auto"
-        if not left_to_fit or self.hidden == () or scaling == "periodic" or network.n_outputs > 1:
+        if not left_to_fit or self.hidden == () or scaling == "periodic":
             return None
-        return rectified_kind(scaling, network, level, self.hidden)
+        return kind_beside(scaling, network, levels, n_rows, loss, self.hidden)
 
     def how_to_train(self, loss: Loss) -> dict[str, Any]:
         """Fields of a :class:`~skgn.problem.Problem` that depend on the loss and the parameters, but on no data."""

@@ -10,7 +10,6 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from .activations import ACTIVATIONS
 from .backend import in_dtype
 from .damping import DampingRule
 from .ensemble import Ensemble, stacked_outputs
@@ -263,7 +262,6 @@ class GNClassifier(ClassifierMixin, BaseGN):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseGN._parameter_constraints,
-        "activation": [one_of(*ACTIVATIONS, "auto")],
         "class_weight": [one_of("balanced"), dict, None],
     }
 

@@ -55,7 +55,7 @@ class Parameters(BaseEstimator):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "hidden_layer_sizes": ["array-like", one_of("auto"), Interval(Integral, 1, None, closed="left")],
-        "activation": [one_of(*ACTIVATIONS)],
+        "activation": [one_of(*ACTIVATIONS, "auto")],
         "linear_path": ["boolean"],
         "network": [nn.Module, None],
         # Its powers stay within the floats.

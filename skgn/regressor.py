@@ -40,9 +40,11 @@ class GNRegressor(Predictions):
         are 8 observations for each weight of that network. On periodic inputs (see ``standardize``) it chooses (10,),
         or (12, 12) by the same rule. If (20,) has more than 1,000 weights, it chooses (10, 10). If (10, 10) has more as
         well and most columns are indicators of categories, it chooses (5,).
-    activation : str, default="tanh"
+    activation : str, default="auto"
         "tanh", "logistic", "softplus", "silu", "gelu", "identity" or "relu". "relu" works but is outside the theory,
-        which asks for smooth functions.
+        which asks for smooth functions. "auto" is "tanh", but of a fit on up to 200 distinct rows one member in three
+        has "gelu". This needs ``prior_groups="auto"``, the evidence, and a loss with a noise level. If
+        ``hidden_layer_sizes`` is "auto" as well, such a member has (20,).
     linear_path : bool, default=True
         Connect the inputs directly to the readout, beside the hidden layers, so that the network can represent any
         linear model.
@@ -317,7 +319,7 @@ class GNRegressor(Predictions):
         self,
         hidden_layer_sizes: str | int | Sequence[int] = "auto",
         *,
-        activation: str = "tanh",
+        activation: str = "auto",
         linear_path: bool = True,
         network: nn.Module | None = None,
         loss: str = "squared_error",

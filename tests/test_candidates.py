@@ -15,17 +15,18 @@ from skgn.candidates import (
     Level,
     candidate_count,
     draw_starts,
+    kind_beside,
     layer_choices,
     level_choices,
     member_count,
     narrowed_count,
     narrowed_starts,
     prior_choices,
-    rectified_kind,
     steepest_network,
     steepest_starts,
 )
 from skgn.feedforward import FeedForward
+from skgn.losses import LogLoss, PoissonLoss, SoftmaxLoss, SquaredError
 from skgn.prior_groups import PriorKind
 
 NETWORKS = [("robust", FeedForward(3, 1, (20,))), ("periodic", FeedForward(7, 1, (10,)))]
@@ -175,14 +176,26 @@ def test_hidden_layers_of_auto(n_inputs, n_outputs, n_observations, given, expec
 @pytest.mark.parametrize(("given", "expected"), [(None, (20,)), ((7,), (7,))])
 def test_hidden_layers_of_rectified_units(given, expected):
     other = FeedForward(200, 1, (10, 10), alpha=2.0, n_straight=100)
-    kind = rectified_kind("robust", other, SMOOTH, given)
+    kind = kind_beside("robust", other, LEVELS, 2000, LogLoss(), given)
     network = FeedForward(200, 1, expected, "relu", alpha=2.0, n_straight=100)
     assert kind == Kind(("robust", network), SMOOTH, PriorKind("layer", unit=True))
+    assert kind_beside("robust", other, LEVELS, 2001, LogLoss(), given) is None
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, (20,)), ((7,), (7,))])
+def test_hidden_layers_of_units_that_do_not_saturate(given, expected):
+    other = FeedForward(200, 2, (10, 10), alpha=2.0, n_straight=100)
+    kind = kind_beside("robust", other, LEVELS, 200, SquaredError(), given)
+    network = FeedForward(200, 2, expected, "gelu", alpha=2.0, n_straight=100)
+    assert kind == Kind(("robust", network), STEEP, PriorKind("feature"))
+    assert kind_beside("robust", other, LEVELS, 201, SquaredError(), given) is None
+    assert kind_beside("robust", other, LEVELS, 200, PoissonLoss(), given) is None
+    assert kind_beside("robust", other, LEVELS, 200, SoftmaxLoss(), given) is None
 
 
 @pytest.mark.parametrize("balanced", [True, False])
 def test_one_of_three_is_of_the_kind_beside_the_others(balanced):
-    beside = rectified_kind(*NETWORKS[0], SMOOTH)
+    beside = kind_beside(*NETWORKS[0], LEVELS, 100, LogLoss())
     found = draw_starts(EIGHT, 13, balanced, np.random.RandomState(0), beside)
     assert [s.prior_kind.unit for s in found] == [False, False, True] * 4 + [False]
     others = [choice for choice in choices(found) if choice[2] != "unit"]
@@ -237,9 +250,14 @@ def test_there_are_no_narrowed_starts_of_few_members_of_lines_and_of_given_preci
 
 
 def test_the_steepest_networks_are_wide_where_inputs_are_few():
-    assert steepest_network(FeedForward(2, 1, (20,), n_straight=1)).hidden_layer_sizes == (60,)
-    assert steepest_network(FeedForward(20, 1, (20,))).hidden_layer_sizes == (20,)
-    assert steepest_network(FeedForward(2, 1, ())).hidden_layer_sizes == ()
+    assert steepest_network(FeedForward(2, 1, (20,), n_straight=1), "tanh").hidden_layer_sizes == (60,)
+    assert steepest_network(FeedForward(20, 1, (20,)), "tanh").hidden_layer_sizes == (20,)
+    assert steepest_network(FeedForward(2, 1, ()), "tanh").hidden_layer_sizes == ()
+
+
+@pytest.mark.parametrize("d", [2, 20])
+def test_the_steepest_networks_have_the_units_of_most(d):
+    assert steepest_network(FeedForward(d, 1, (20,), "gelu"), "tanh").activation == "tanh"
     assert all(
         s.network.hidden_layer_sizes == (60,)
         for s in steepest_starts([replace(s, steepest=FeedForward(2, 1, (60,))) for s in starts(EIGHT, 2)], 3)
@@ -292,6 +310,31 @@ def test_rectified_members_of_a_classifier(parameters, rectified):
     found = [m for m in model.estimators_ if getattr(m.network, "activation", None) == "relu"]
     assert [m.network.hidden_layer_sizes for m in found] == rectified
     assert all(m.prior_kind.unit for m in found)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(
+    ("parameters", "n", "found"),
+    [
+        ({}, 200, [(20,), (20,)]),
+        ({"hidden_layer_sizes": (3,)}, 60, [(3,), (3,)]),
+        ({}, 201, []),
+        ({"loss": "poisson"}, 60, []),
+        ({"hidden_layer_sizes": ()}, 60, []),
+        ({"activation": "tanh"}, 60, []),
+        ({"prior_groups": "feature"}, 60, []),
+        ({"standardize": "periodic"}, 60, []),
+        ({"l2_regularization": 1e-2}, 60, []),
+        ({"network": torch.nn.Linear(2, 1)}, 60, []),
+    ],
+    ids=str,
+)
+def test_members_of_a_regressor_on_few_rows_whose_units_do_not_saturate(parameters, n, found):
+    X = np.random.RandomState(0).standard_normal((n, 2))
+    model = GNRegressor(**SHORT, **parameters).fit(X, np.exp(np.round(X.sum(1))))
+    others = [m for m in model.estimators_ if getattr(m.network, "activation", "tanh") != "tanh"]
+    assert [m.network.hidden_layer_sizes for m in others] == found
+    assert {(m.network.activation, str(m.prior_kind)) for m in others} <= {("gelu", "feature")}
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -96,8 +96,7 @@ def test_only_what_was_changed_is_printed(estimator):
     assert repr(estimator(alpha=2.0, hidden_layer_sizes="auto")) == f"{name}(alpha=2.0)"
     with sklearn.config_context(print_changed_only=False):
         printed = repr(estimator())
-    activation = "tanh" if estimator is GNRegressor else "auto"
-    assert printed.startswith(f"{name}(activation={activation!r}, alpha=1.0")
+    assert printed.startswith(f"{name}(activation='auto', alpha=1.0")
 
 
 def parameters_in(html, kind):
@@ -212,13 +211,11 @@ OF_ONE = {
 
 #: Where shared descriptions differ, and why: what GNRegressor says, and what GNClassifier says in its place.
 DIFFERENCES = {
-    # Only a classifier has a kind of member with rectified units.
+    # Each has members of a kind of its own beside those of tanh units.
     "activation": {
-        'default="tanh"': 'default="auto"',
-        "smooth functions.": "smooth functions. "
-        '"auto" is "tanh", but of a fit of two classes on up to 2,000 rows one member in three has "relu". The '
-        'precision of all its weights is 1. This needs ``prior_groups="auto"`` and the evidence. If '
-        '``hidden_layer_sizes`` is "auto" as well, such a member has (20,).',
+        "of a fit on up to 200 distinct rows": "of a fit of two classes on up to 2,000 rows",
+        'has "gelu". This needs ``prior_groups="auto"``, the evidence, and a loss with a noise level.': 'has "relu". '
+        'The precision of all its weights is 1. This needs ``prior_groups="auto"`` and the evidence.',
     },
     # What the outputs mean.
     "network": {

@@ -1216,8 +1216,8 @@ def merged_loss(model, X, y):
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_members_have_the_documented_scalings_and_priors(estimator, standardize):
     X, y = data(estimator)
-    model = estimator(**SEARCH, n_estimators=3, standardize=standardize).fit(X, y)
-    assert len(model.estimators_) == 3
+    model = estimator(**SEARCH, n_estimators=4, standardize=standardize).fit(X, y)
+    assert len(model.estimators_) == 4
     assert {str(member.prior_kind) for member in model.estimators_} == {"feature", "layer"}
     used = {member.scaling for member in model.estimators_}
     assert used == ({"robust", "periodic"} if standardize else {"raw"})

@@ -77,6 +77,9 @@ RELATIONS = [
     ("sin(6x) n 100", "default", "gp"),
     ("sin(8x) n 100", "default", 0.95),
     ("|x1| + |x2|", "default", 0.93),
+    # Of few rows: units that do not saturate.
+    ("x0^2 + x1 x2 n 80", "default", 0.95),
+    ("sin(x0 x1) + x2 n 80", "default", "gp"),
     ("x1 x2", "one", "gp"),
     ("x0 + x1^2 d 40", "default", 0.997),
     ("x0 + x1^2 d 200", "default", 0.98),

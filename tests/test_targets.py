@@ -155,7 +155,7 @@ def test_a_fit_that_fails_at_its_end_leaves_the_one_before(estimator, warm_start
 
 @pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
 def test_columns_of_a_scaling_have_a_feature_each(estimator):
-    model = estimator(**SMALL | {"n_estimators": 4}).fit(X, kinds(estimator)[0])
+    model = estimator(**SMALL | {"n_estimators": 4}, activation="tanh").fit(X, kinds(estimator)[0])
     table, _ = table_and_target(model)
     assert len(table.scalings) == 2
     scaled = table.scale(table.encode(X))

@@ -226,6 +226,9 @@ CASES: dict[str, Case] = {
         )
         for extra in (0, 20)
     },
+    "x0^2 + x1 x2 n 80": Case(normal(lambda x: x[0] ** 2 + x[1] * x[2], 8, 0.1), 80, "0.1"),
+    "sin(x0 x1) + x2 n 80": Case(normal(lambda x: np.sin(x[0] * x[1]) + x[2], 8, 0.1), 80, "0.1"),
+    "exp(x0 + x1 + x2) n 40": Case(normal(lambda x: np.exp((x[0] + x[1] + x[2]) / np.sqrt(3)), 8, 0.1), 40, "0.1"),
     "exp(x)": Case(curve(np.exp, 0, 5, 1.0), 100, "1"),
     "exp(x) relative": Case(growth, 100, "10 %"),
     "sparse linear": Case(normal(five_of_many, 200, 0.5), 100, "0.5"),
