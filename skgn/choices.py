@@ -111,8 +111,7 @@ class Choices:
         # The short starts of a single regression are of tanh units alone.
         mixed = self.compares and (n > 1 or loss.has_temperature)
         beside = self._beside(*networks[0], levels, n_rows, loss) if mixed else None
-        every = kinds if beside is None else [*kinds, beside]
-        count = candidate_count(n, n_rows, len(every), self.compares)
+        count = candidate_count(n, n_rows, len(kinds) + (beside is not None), self.compares)
         _check_memory(count * min(network.n_weights for _, network in networks))
         fresh = draw_starts(kinds, count, n > 1, check_random_state(self.parameters.random_state), beside)
         if self.hidden is None:
@@ -120,6 +119,9 @@ class Choices:
             fresh = [replace(start, steepest=steepest(start.network)) for start in fresh]
         if not self.members:
             return fresh
+        # A member goes on although a fit of so many rows would not draw its kind.
+        of_few_rows = self._beside(*networks[0], levels, 1, loss) if self.compares else None
+        every = kinds if of_few_rows is None else [*kinds, of_few_rows]
         kept = [
             Start(m.network, m.scaling, m.prior_kind, levels[0].noise_precision, m.weights, m.anchor, start.seed)
             for m, start in zip(self.members[:n], fresh, strict=False)

@@ -347,6 +347,16 @@ def test_no_rectified_members_of_long_tables_and_many_classes(n, classes):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(("estimator", "few", "other"), [(GNRegressor, 200, "gelu"), (GNClassifier, 2000, "relu")])
+def test_a_warm_start_on_more_rows_goes_on_with_the_kind_of_few_rows(estimator, few, other):
+    X = np.random.RandomState(0).standard_normal((few + 1, 2))
+    y = X.sum(1) if estimator is GNRegressor else X[:, 0] > 0
+    model = estimator(**SHORT | {"n_estimators": 3}, hidden_layer_sizes=(2,), warm_start=True).fit(X[:few], y[:few])
+    assert other in {m.network.activation for m in model.estimators_}
+    assert other in {m.network.activation for m in model.fit(X, y).estimators_}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_warm_start_goes_on_with_rectified_members():
     X = np.random.RandomState(0).standard_normal((60, 2))
     model = GNClassifier(**SHORT, warm_start=True).fit(X, X[:, 0] > 0)
