@@ -216,3 +216,13 @@ def test_all_members_read_all_columns_where_most_are_of_use(capsys):
     X = np.random.default_rng(1).normal(size=(100, 3))
     GNRegressor((6,), standardize="robust", random_state=0, max_iter=5, verbose=1).fit(X, X.sum(1))
     assert "of use" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("size", [1e-140, 1e140, 1e200])
+def test_values_of_any_size_are_tested(size):
+    """Those whose squares are no floats tell nothing; of others the size does not count."""
+    Z = np.random.RandomState(0).standard_normal((50, 2))
+    weight = np.ones(50)
+    plain = column_tests(Z, Z[:, :1] + 1, weight)
+    found = column_tests(Z, size * (Z[:, :1] + 1), weight)
+    np.testing.assert_allclose(found.p, plain.p if size < 1e150 else np.ones(2) * plain.p.size, rtol=1e-6)
