@@ -1,6 +1,7 @@
 """Predictions held against what came true: what regression and classification share.
 
-:mod:`skgn.residuals` makes the findings about a regression, and :mod:`skgn.probabilities` those about a classification.
+:mod:`skgn.residual_findings` makes the findings about a regression, and :mod:`skgn.probabilities` those about a
+classification.
 """
 
 from __future__ import annotations

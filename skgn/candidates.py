@@ -56,13 +56,15 @@ _NARROW, _BENT = (5,), 1 / 4
 #: Above so many weights an iteration is slow: only the network of the fewest weights is taken.
 _MANY_WEIGHTS = 1000
 
-#: Where units of other kinds are of use, there is one network of such units for so many of tanh units.
+#: Where units of other kinds are of use, there is one network of such units for so many others (docs/decisions.md).
 _OTHERS = 2
 
 #: For two classes these are rectified units, under a prior of precision 1. On few rows of many columns the evidence
-#: leaves of smooth units what is linear in the columns. For numbers, few rows tell a parabola or a product from units
-#: that do not saturate (docs/decisions.md).
-_OF_CLASSES, _OF_NUMBERS, _FEW_ROWS = "relu", "gelu", 200
+#: leaves of smooth units what is linear in the columns.
+_OF_TWO_CLASSES = "relu"
+
+#: For numbers on so few rows these are units that do not saturate: a parabola or a product takes few of them.
+_OF_NUMBERS, _FEW_ROWS = "gelu", 200
 
 #: Members by default: eight kinds are no better than six of them, and four nearly as good (docs/decisions.md); these
 #: are enough where there are many rows or weights.
@@ -209,20 +211,19 @@ def level_choices(has_noise: bool, compared: bool, steep: bool = True) -> tuple[
 def kind_beside(
     scaling: str, other: Network, levels: Sequence[Level], n_rows: int, loss: Loss, given: tuple[int, ...] | None = None
 ) -> Kind | None:
-    """Choose a network of other units to go with tanh units on this scaling: of the layers given, or one of twenty.
+    """Choose a network of other units to go with others on this scaling: of the layers given, or one of twenty.
 
     There is one for two classes on up to 2,000 rows, and for losses with a noise level on few rows. There is none
     beside a network whose layers are not known.
     """
-    few_classes = loss.has_temperature and other.n_outputs == 1 and n_rows <= COMPARED_ROWS
-    if not (few_classes or (loss.has_scale and n_rows <= _FEW_ROWS)):
+    if loss.has_temperature and other.n_outputs == 1 and n_rows <= COMPARED_ROWS:
+        activation, level, prior = _OF_TWO_CLASSES, levels[0], PriorKind("layer", unit=True)
+    elif loss.has_scale and n_rows <= _FEW_ROWS:
+        activation, level, prior = _OF_NUMBERS, levels[-1], PriorKind("feature")
+    else:
         return None
-    network = other.with_layers(given or _SMALL[0], activation=_OF_CLASSES if few_classes else _OF_NUMBERS)
-    if network is None:
-        return None
-    if few_classes:
-        return Kind((scaling, network), levels[0], PriorKind("layer", unit=True))
-    return Kind((scaling, network), levels[-1], PriorKind("feature"))
+    network = other.with_layers(given or _SMALL[0], activation=activation)
+    return None if network is None else Kind((scaling, network), level, prior)
 
 
 def member_count(n_estimators: int | str, n_rows: int, networks: Iterable[Network], compared: bool) -> int:

@@ -108,8 +108,8 @@ class Choices:
         n = self.n_members(n_rows, [network for _, network in networks])
         # A single network is compared with others of its kind.
         kinds = [Kind(*each) for each in itertools.product(networks if n > 1 else networks[:1], levels, self._priors)]
-        # The short starts of a single regression are of tanh units alone.
-        mixed = self.compares and (n > 1 or loss.has_temperature)
+        # The short starts of a single regression are of one kind of units.
+        mixed = n > 1 or loss.has_temperature
         beside = self._beside(*networks[0], levels, n_rows, loss) if mixed else None
         count = candidate_count(n, n_rows, len(kinds) + (beside is not None), self.compares)
         _check_memory(count * min(network.n_weights for _, network in networks))
@@ -120,7 +120,7 @@ class Choices:
         if not self.members:
             return fresh
         # A member goes on although a fit of so many rows would not draw its kind.
-        of_few_rows = self._beside(*networks[0], levels, 1, loss) if self.compares else None
+        of_few_rows = self._beside(*networks[0], levels, 1, loss)
         every = kinds if of_few_rows is None else [*kinds, of_few_rows]
         kept = [
             Start(m.network, m.scaling, m.prior_kind, levels[0].noise_precision, m.weights, m.anchor, start.seed)
@@ -173,12 +173,12 @@ class Choices:
         ]
 
     def _beside(self, scaling: str, network: Network, levels: Sequence[Level], n_rows: int, loss: Loss) -> Kind | None:
-        """Choose the kind beside the others on few rows, if activation and prior are left to the fit.
+        """Choose the kind beside the others on so many rows, if activation and prior are left to the fit.
 
         On periodic inputs, networks of rectified units are surer than they should be.
         """
         left_to_fit = self.parameters.activation == self.parameters.prior_groups == "auto"
-        if not left_to_fit or self.hidden == () or scaling == "periodic":
+        if not (self.compares and left_to_fit) or self.hidden == () or scaling == "periodic":
             return None
         return kind_beside(scaling, network, levels, n_rows, loss, self.hidden)
 

@@ -133,8 +133,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         and clips them at two ranges beyond the values seen. "rank" replaces the values by the normal scores z of their
         ranks. "periodic" takes these scores and adds sin 2z and cos 2z for features of three values or more. True is
         "robust". A part of the members then has "periodic", where hidden layers have up to 1,000 weights and
-        ``l2_regularization`` is no float. With False the inputs stay as they are, and a fit
-        warns where they are far from 1.
+        ``l2_regularization`` is no float. With False the inputs stay as they are, and a fit warns
+        where they are far from 1.
     categorical_features : "from_dtype", array-like of int, bool or str, or None, default="from_dtype"
         The features that are categories: by position, as a mask, or by name in a data frame (pandas, polars, pyarrow).
         "from_dtype" takes the columns of a data frame that hold categories, enumerations, strings, or objects other
@@ -383,8 +383,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         -----
         UnfamiliarDataWarning
             If no cell of a category has a level of the first block. If rows have outgrown the scalings and the weights
-            cannot follow: those of ``network``, and after a fit, of which no rows are kept. If columns
-            are less than a thousandth of those before: they are learned in the earlier units, as nearly 0.
+            cannot follow: those of ``network``, and after a fit, of which no rows are kept. If columns are less
+            than a thousandth of those before: they are learned in the earlier units, as nearly 0.
         """
         return self._partial_fit(X, y, sample_weight, classes)
 

@@ -1,7 +1,7 @@
 """Examination of a fitted estimator: each line answers one question, with the number that the answer follows from.
 
-This module makes the findings about the fit itself. :mod:`skgn.residuals` and :mod:`skgn.probabilities` make those
-about its predictions.
+This module makes the findings about the fit itself. :mod:`skgn.residual_findings` and :mod:`skgn.probabilities` make
+those about its predictions.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .probabilities import probability_findings
 from .progress import counted
 from .regressor import GNRegressor
 from .report import SHOWN, Finding, Report
-from .residuals import residual_findings
+from .residual_findings import residual_findings
 from .spectrum import extreme_eigenvalues
 from .status import Status
 from .tables import dense

@@ -103,7 +103,8 @@ def _tests(of_samples: Tensor, columns: int, k: int) -> ColumnTests:
     m, sums = sums[: powers * columns].reshape(powers, columns), sums[powers * columns :]
     mean, square, cross = sums[:k], sums[k : 2 * k], sums[2 * k :].reshape(_DEGREE, columns, k)
     # Values whose squares are no floats tell nothing. Products of the others are taken in units that are powers of 2.
-    mean, square, cross = (np.where(np.isfinite(square), sums, 0.0) for sums in (mean, square, cross))
+    known = np.isfinite(square)
+    mean, square, cross = (np.where(known, part, 0.0) for part in (mean, square, cross))
     unit = np.ldexp(1.0, np.frexp(square)[1] // 2)
     mean, square, cross = mean / unit, square / unit / unit, cross / unit
     p = np.arange(_DEGREE)

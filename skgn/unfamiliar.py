@@ -68,6 +68,10 @@ def _within(filename: str) -> bool:
     return filename.startswith(_PACKAGE) or "sklearn" in Path(filename).parts
 
 
+def _warn(text: str) -> None:
+    warnings.warn(text, UnfamiliarDataWarning, stacklevel=outside())
+
+
 def warn_of_levels(name: Any, levels: Sequence[Any], cells: Sequence[Any], unknown: np.ndarray) -> None:
     """Warn where the levels of category ``name`` are not those seen, but for how they are written.
 
@@ -88,32 +92,25 @@ def warn_of_levels(name: Any, levels: Sequence[Any], cells: Sequence[Any], unkno
         text = f"No cell of column {name!r} of X has a level that training saw"
     else:
         text = f"{len(rows)} cells of column {name!r} of X have levels that training did not see"
-    warnings.warn(
+    _warn(
         f"{text}: row {row} has {abbreviated(cells[row])}, and training saw {abbreviated(seen)}. Write levels as in "
-        "training: type, case and blanks count.",
-        UnfamiliarDataWarning,
-        stacklevel=outside(),
+        "training: type, case and blanks count."
     )
 
 
 def warn_of_units(names: Sequence[Any] | np.ndarray, target: bool) -> None:
     """Warn of columns of a stream, and of its target, that have outgrown units that cannot be changed."""
-    what = _listed(names, target)
-    warnings.warn(
-        f"Rows of this block have outgrown the units of the first block in {what}. Weights of network= "
-        "cannot follow: begin the stream with a block of rows like all others, or fit anew.",
-        UnfamiliarDataWarning,
-        stacklevel=outside(),
+    _warn(
+        f"Rows of this block have outgrown the units of the first block in {_listed(names, target)}. Weights of "
+        "network= cannot follow: begin the stream with a block of rows like all others, or fit anew."
     )
 
 
 def warn_of_small_columns(names: Sequence[Any] | np.ndarray, target: bool) -> None:
     """Warn of columns of a block of a stream, and of its target, that are far smaller than those before."""
-    warnings.warn(
+    _warn(
         f"Rows of this block are less than a thousandth of those before in {_listed(names, target)}. They are learned "
-        "in the units of those, as if they were nearly 0. Rescale them as those before, or fit anew.",
-        UnfamiliarDataWarning,
-        stacklevel=outside(),
+        "in the units of those, as if they were nearly 0. Rescale them as those before, or fit anew."
     )
 
 
@@ -172,12 +169,10 @@ class Bounds:
         )
         j = columns[0]
         row = np.flatnonzero(far[:, j])[0]
-        warnings.warn(
+        _warn(
             f"{rows.sum()} of {len(X)} rows of X are far beyond what training saw, {shown}. "
             f"Row {row} has {X[row, j]:.4g} in {names[j]!r}, where values from {self.lowest[j]:.4g} to "
-            f"{self.highest[j]:.4g} would be near enough. Predictions for these rows rest on no data.",
-            UnfamiliarDataWarning,
-            stacklevel=outside(),
+            f"{self.highest[j]:.4g} would be near enough. Predictions for these rows rest on no data."
         )
 
 

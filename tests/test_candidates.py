@@ -253,15 +253,15 @@ def test_the_steepest_networks_are_wide_where_inputs_are_few():
     assert steepest_network(FeedForward(2, 1, (20,), n_straight=1), "tanh").hidden_layer_sizes == (60,)
     assert steepest_network(FeedForward(20, 1, (20,)), "tanh").hidden_layer_sizes == (20,)
     assert steepest_network(FeedForward(2, 1, ()), "tanh").hidden_layer_sizes == ()
+    assert all(
+        s.network.hidden_layer_sizes == (60,)
+        for s in steepest_starts([replace(s, steepest=FeedForward(2, 1, (60,))) for s in starts(EIGHT, 2)], 3)
+    )
 
 
 @pytest.mark.parametrize("d", [2, 20])
 def test_the_steepest_networks_have_the_units_of_most(d):
     assert steepest_network(FeedForward(d, 1, (20,), "gelu"), "tanh").activation == "tanh"
-    assert all(
-        s.network.hidden_layer_sizes == (60,)
-        for s in steepest_starts([replace(s, steepest=FeedForward(2, 1, (60,))) for s in starts(EIGHT, 2)], 3)
-    )
 
 
 # --- Of a fit

@@ -222,7 +222,13 @@ def test_all_members_read_all_columns_where_most_are_of_use(capsys):
 def test_values_of_any_size_are_tested(size):
     """Those whose squares are no floats tell nothing; of others the size does not count."""
     Z = np.random.RandomState(0).standard_normal((50, 2))
-    weight = np.ones(50)
-    plain = column_tests(Z, Z[:, :1] + 1, weight)
-    found = column_tests(Z, size * (Z[:, :1] + 1), weight)
+    plain, found = (column_tests(Z, unit * (Z[:, :1] + 1), np.ones(50)) for unit in (1.0, size))
     np.testing.assert_allclose(found.p, plain.p if size < 1e150 else np.ones(2) * plain.p.size, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_fit_whose_left_out_gradients_are_near_the_end_of_the_floats():
+    X = np.where(np.arange(8)[:, None] == 4, [1.0, np.nan], [1.0, 2.0])
+    model = GNRegressor(alpha=30.0, init="centered", loss="gamma", max_iter=3, random_state=0)
+    y = np.full(8, 40.44730436)
+    assert np.isfinite(model.fit(X, y).predict(X)).all()

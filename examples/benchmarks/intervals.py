@@ -5,18 +5,17 @@
 
 Each DATA_DIR holds one NAME.npz for each data set with arrays X (n, d) and y (n,). For each split, 80 % of the rows are
 drawn for training. The models are "auto", "constant" and "input" (`GNRegressor` with this ``noise``), "calibrated"
-("auto" with calibrated intervals), "gp"
-(`GaussianProcessRegressor` with a kernel of one length scale a feature, up to 1,000 training rows), "quantiles" (a pair
-of `HistGradientBoostingRegressor` for 5 % and 95 %, one for the median), and where these packages are installed,
-"catboost" (``RMSEWithUncertainty``), "ngboost" and "mapie" (conformalised quantile regression with
-`HistGradientBoostingRegressor`).
+("auto" with calibrated intervals), "gp" (`GaussianProcessRegressor` with a kernel of one length scale a feature, up to
+1,000 training rows) and "quantiles" (a pair of `HistGradientBoostingRegressor` for 5 % and 95 %, one for the median).
+Where these packages are installed, there are "catboost" (``RMSEWithUncertainty``), "ngboost" and "mapie" (conformalised
+quantile regression with `HistGradientBoostingRegressor`).
 
 One row of OUT.csv for each split and model, in units of the standard deviation of the test targets: root mean squared
 error, negative log likelihood and continuous ranked probability score of a normal distribution, and the interval score
 of the central 90 % interval. Then the coverage of this interval, on all rows and in each third of the predicted widths,
 and wall and processor seconds of the fit. Intervals are the model's own where it has some. Quantiles stand for the
-normal distribution of the same width and median.
-Rows that are there already are kept, so that a run can be resumed. Set OMP_NUM_THREADS=1 for one thread.
+normal distribution of the same width and median. Rows that are there already are kept, so that a run can be resumed.
+Set OMP_NUM_THREADS=1 for one thread.
 
 References
 ----------
@@ -144,13 +143,12 @@ def mapie(X: np.ndarray, y: np.ndarray) -> Predict:
     """MAPIE's conformalised quantile regression with boosted trees; a fifth of the rows is left out for it."""
     from mapie.regression import ConformalizedQuantileRegressor
 
+    # It says for each call that some quantiles cross.
+    logging.getLogger().setLevel(logging.WARNING)
     trees = HistGradientBoostingRegressor(loss="quantile", quantile=0.5, random_state=0)
     model = ConformalizedQuantileRegressor(trees, confidence_level=0.9)
     train, left_out, y_train, y_left_out = train_test_split(X, y, test_size=0.2, random_state=0)
     model.fit(train, y_train).conformalize(left_out, y_left_out)
-    # It says for each call that some quantiles cross.
-    logging.getLogger().setLevel(logging.WARNING)
-
     shortest = 1e-3 * y.std()
 
     def predict(new: np.ndarray) -> Predicted:

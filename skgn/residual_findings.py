@@ -1,0 +1,198 @@
+"""Findings about a regression: its skill and noise, outliers, and whether stated intervals hold what they should."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from scipy.stats import binom
+
+from .calibration import (
+    MATERIAL,
+    RARE,
+    baseline_finding,
+    in_errors,
+    member_finding,
+    more_flexible,
+    named_rows,
+    skill_finding,
+    worst_rows,
+)
+from .directions import lacking
+from .regressor import GNRegressor
+from .report import SHOWN, Finding
+from .residuals import OUTLIER, RegressionComparison
+
+__all__ = ["residual_findings"]
+
+#: Intervals that are too wide do less harm than those that are too narrow.
+_MATERIAL_WIDE = 0.1
+
+#: Residuals are typically this many times the noise before a fit is called overfitted or out of its range: their
+#: variance is twice that of the noise.
+_ABOVE_NOISE = math.sqrt(2)
+
+#: Residuals are typically this part of the noise or less where outliers in the training data have inflated it.
+_INFLATED = 0.8
+
+#: Central intervals whose coverage is counted.
+_INTERVALS = (0.5, 0.9)
+
+
+def residual_findings(
+    model: GNRegressor, X: Any, y: np.ndarray, weight: np.ndarray, rows: np.ndarray, names: list[str]
+) -> tuple[Finding, ...]:
+    """Skill, noise, outliers and calibration of a regressor on X and y, rows of positive weight.
+
+    Features have ``names``.
+    """
+    data = RegressionComparison(model, X, y.reshape(len(y), -1), weight, rows, names)
+    beside = baseline_finding(data, "R2"), member_finding(data, "R2")
+    return _skill(data), *beside, _left_over(data), _noise(data), _outliers(data), _coverage(data)
+
+
+def _skill(data: RegressionComparison) -> Finding:
+    about_mean, squares = np.square(data.about_mean), np.square(data.residual / data.unit)
+    variance, error = data.mean(about_mean), data.mean(squares)
+    numbers: dict[str, Any] = {"rmse": data.unit * np.sqrt(error), "y_std": data.unit * np.sqrt(variance)}
+    rmse = f"rmse {_listed(numbers['rmse'])}"
+    if not (variance > 0).all():
+        return Finding("skill", "unknown", numbers, f"{rmse}; y is constant here: nothing to explain")
+    r2, r2_error = data.gain(*data.losses)
+    numbers |= {"r2": r2, "standard_error": r2_error}
+    written = f"{r2:.2f}" if abs(r2) < 1e4 else f"{r2:.2g}"
+    text = (
+        f"R2 {written} ({in_errors(r2, r2_error)} standard errors); {rmse} where y has std {_listed(numbers['y_std'])}"
+    )
+    return skill_finding(data, "mean", numbers, text)
+
+
+def _left_over(data: RegressionComparison) -> Finding:
+    if data.constant or not data.noisy.any():
+        return Finding("residuals", "unknown", {}, "unknown: nothing is left over to look at")
+    names, residual, _ = data.tests
+    found = int(np.argmax(residual.share))
+    numbers = {"depends_on": data.lacking, "share": float(residual.share[found]), "p": float(residual.p[found])}
+    if not data.lacking and not data.left_over:
+        return Finding("residuals", "nothing found", numbers, "no feature, nor the prediction, tells much of them")
+    if not data.lacking:
+        numbers["share"] = data.left_over
+        text = f"boosting finds {data.left_over:.0%} of their variance: the fit lacks that"
+        return Finding("residuals", "depend", numbers, text, more_flexible(data.model))
+    share = float(residual.share[names.index(data.lacking)])
+    text = f"their mean depends on {data.lacking}, which tells {share:.0%} of their variance"
+    if data.overshooting:
+        text += ": predictions are too far from the mean"
+        return Finding("residuals", "overshooting", numbers, text, data.narrow_advice)
+    text += ": the fit lacks that"
+    return Finding("residuals", "depend", numbers, text, more_flexible(data.model))
+
+
+def _listed(values: np.ndarray) -> str:
+    return ", ".join(f"{value:.3g}" for value in values[:SHOWN]) + (", ..." if len(values) > SHOWN else "")
+
+
+def _noise(data: RegressionComparison) -> Finding:
+    noise = np.atleast_1d(data.model.noise_std_)
+    kind = data.likelihood.label
+    if data.likelihood.target_kind != "values":
+        numbers = {"noise_std": noise, "residual_std": data.typical, "spread": data.spread}
+        text = f"{kind}, growing with the mean; residuals {data.spread:.3g} times "
+        return Finding(
+            "noise", "as assumed", numbers, text + ("their typical size" if data.std is None else "the predicted std")
+        )
+    if not np.isfinite(noise).all():
+        text = f"unknown, without a posterior; residuals are typically {_listed(data.typical)}"
+        return Finding("noise", "unknown", {"noise_std": noise, "residual_std": data.typical}, text)
+    ratio = float((data.typical / np.maximum(noise, np.finfo(float).tiny)).max())
+    numbers = {"noise_std": noise, "residual_std": data.typical, "ratio": ratio, "spread": data.spread}
+    text = f"{kind}, std {_listed(noise)}; residuals {ratio:.3g} times that, {data.spread:.3g} times the predicted std"
+    if data.varying:
+        numbers |= {"varies_with": data.varying}
+        text += f"; their size depends on {data.varying}"
+        return Finding("noise", "depends on the input", numbers, text, data.noise_advice)
+    if data.too_narrow and ratio > _ABOVE_NOISE:
+        return Finding("noise", "overfitted or shifted", numbers, text, data.narrow_advice)
+    if ratio > _ABOVE_NOISE:
+        return Finding("noise", "few rows", numbers, text + ": more rows would help")
+    return Finding("noise", "as estimated", numbers, text)
+
+
+def _outliers(data: RegressionComparison) -> Finding:
+    if data.constant or not data.noisy.any():
+        why = "y is constant here" if data.constant else "without noise there are no sizes to compare with"
+        return Finding("outliers", "unknown", {}, f"unknown: {why}")
+    size, count, expected, many, alone = data.far
+    rows = worst_rows(data, size, size > OUTLIER if many else alone)
+    numbers = {"count": count, "expected": expected, "rows": rows, "largest": float(size.max())}
+    unit = "std" if data.std is not None else "typical residuals"
+    text = f"{count:g} beyond {OUTLIER:g} {unit}, {expected:.2g} expected; largest {size.max():.3g}"
+    if not many and not alone.any():
+        return Finding("outliers", "as expected", numbers, text)
+    text += f"; {named_rows(rows)}"
+    if not many:
+        return Finding("outliers", "far out", numbers, text, f"look at {named_rows(rows)}")
+    if data.too_narrow:
+        # All are too far away, not some.
+        return Finding("outliers", "many", numbers, text, data.narrow_advice)
+    if data.underfit:
+        text += ": of a fit that lacks something, not of the noise"
+        return Finding("outliers", "poor fit", numbers, text, more_flexible(data.model))
+    if data.varying:
+        text += f": the noise depends on {data.varying}"
+        return Finding("outliers", "louder noise", numbers, text, data.noise_advice)
+    advice = f"look at {named_rows(rows)}"
+    if data.likelihood.robust_alternative:
+        advice += f', use loss="{data.likelihood.robust_alternative}" if the training data have such'
+    return Finding("outliers", "many", numbers, text, advice)
+
+
+def _coverage(data: RegressionComparison) -> Finding:
+    if data.constant:
+        return Finding("calibration", "unknown", {}, "unknown: y is constant here")
+    if data.std is None:
+        if data.likelihood.without_std:
+            return Finding("calibration", "unknown", {}, f"unknown: no std with {data.likelihood.label} noise")
+        solver = data.model.solver_
+        unknown = lacking(solver, data.model.batch_size is not None)
+        why = f"solver {solver} has none" if unknown else "l2 leaves weights free"
+        return Finding("calibration", "unknown", {}, f"unknown: no std without a posterior ({why})")
+    numbers: dict[str, float] = {}
+    parts, furthest = [], 0.0
+    for level in _INTERVALS:
+        inside = data.mean(np.abs(data.z) <= data.noise.ppf(0.5 + level / 2))
+        worst = int(np.argmax(np.abs(inside - level)))
+        error = math.sqrt(level * (1 - level) / data.total)
+        # Each output is another chance to be far off.
+        by_chance = _two_sided(float(inside[worst]), level, data.total) * len(inside)
+        off = float(inside[worst]) - level
+        material = MATERIAL if off < 0 else _MATERIAL_WIDE
+        alarm = by_chance < RARE and abs(off) > max(material, abs(furthest))
+        furthest = off if alarm else furthest
+        numbers |= {f"coverage_{100 * level:.0f}": float(inside[worst]), f"error_{100 * level:.0f}": error}
+        output = f" (output {worst})" if len(inside) > 1 else ""
+        parts.append(f"{level:.0%} intervals hold {inside[worst]:.0%} +- {error:.0%}{output}")
+    text = ", ".join(parts)
+    if furthest < 0:
+        return Finding("calibration", "too narrow", numbers, text + ": too narrow", data.narrow_advice)
+    if furthest > 0:
+        typical, noise = data.typical, np.atleast_1d(data.model.noise_std_)
+        # By their median and by their squares: residuals of a poor fit are small in the median only.
+        rms = np.sqrt(data.mean(np.square(data.residual / data.unit))) * data.unit
+        inflated = data.noisy & (typical > 0) & (np.maximum(typical, rms) < _INFLATED * noise)
+        robust, advice = data.likelihood.robust_alternative, None
+        if data.varying:
+            advice = data.noise_advice
+        elif robust and inflated.any():
+            advice = f'loss="{robust}", as outliers in the training data may have inflated the noise'
+        elif data.unbent:
+            advice = more_flexible(data.model)
+        return Finding("calibration", "too wide", numbers, text + ": too wide", advice)
+    return Finding("calibration", "good", numbers, text)
+
+
+def _two_sided(part: float, level: float, total: float) -> float:
+    """Probability that of so many rows a part at least as far from ``level`` lies inside, by the binomial law."""
+    n, k = round(total), round(part * total)
+    return 2 * min(float(binom.cdf(k, n, level)), float(binom.sf(k - 1, n, level)))
