@@ -42,6 +42,7 @@ from .state import Linearisation, State
 from .status import Status
 from .stream import Stream, streams_of, train_block
 from .tables import TablePreprocessor
+from .tails import widened
 from .targets import Target
 from .units import Seen, follow, warn_of_far_rows, warn_of_small_rows
 from .workers import members_at_once
@@ -228,7 +229,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
                 rest = dataclasses.replace(problem, max_time=problem.max_time - (time.perf_counter() - began))
                 limits.go_on()
                 noise = self._input_noise(rest, starts, ensemble, limits)
-                self._store(ensemble if noise is None else beside_noise(ensemble, noise, rest), noise)
+                self._store(widened(ensemble) if noise is None else beside_noise(ensemble, noise, rest), noise)
                 self.feature_relevance_ = self._relevance(ensemble, problem)
                 problem.settings.report(end_line(self, time.perf_counter() - began))
                 if tasks is not None:

@@ -10,13 +10,14 @@ output have the smoother integrand where the narrower of the two is the variable
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import gammainc, gammaincinv, gammaln, ndtr, polygamma
-from scipy.stats import chi2
+from scipy.stats import chi2, t
 
 __all__ = [
     "CountObservation",
@@ -32,8 +33,9 @@ __all__ = [
 _OUTPUT_RULE, _NOISE_RULE = (np.polynomial.hermite_e.hermegauss(n) for n in (16, 8))
 _NARROWER = 0.5
 
-#: Step of the trapezoidal rule for the logarithm of a chi-squared variable, and the probability that it leaves out.
-_STEP, _LEFT_OUT = 0.4, 1e-9
+#: Step of the trapezoidal rule for the logarithm of a chi-squared variable, in its deviations for many degrees of
+#: freedom and absolute at the most, and the probability that the rule leaves out.
+_STEP, _LARGEST_STEP, _LEFT_OUT = 0.8, 0.4, 1e-9
 
 #: Poisson distributions with a larger mean are normal ones to six digits; generators do not draw from the largest.
 _LARGE_MEAN = 1e12
@@ -57,6 +59,9 @@ class Observation(ABC):
 
     #: Whether the targets are whole numbers.
     discrete = False
+
+    #: Degrees of freedom of Student-t noise, infinity where it is normal; nan for noise of another shape.
+    degrees_of_freedom = math.nan
 
     def on_line(self, Y: np.ndarray) -> np.ndarray:
         """Map targets of the network to the line."""
@@ -86,6 +91,8 @@ class Observation(ABC):
 class NormalObservation(Observation):
     """Normal noise: the sum of two normal variables."""
 
+    degrees_of_freedom = math.inf
+
     def cdf(self, z: np.ndarray, f: np.ndarray, v: np.ndarray, s2: np.ndarray) -> np.ndarray:
         return ndtr((z - f) / np.sqrt(v + s2))
 
@@ -106,24 +113,35 @@ class StudentTObservation(Observation):
     """
 
     def __init__(self, degrees_of_freedom: float) -> None:
-        self._nu = degrees_of_freedom
+        self.degrees_of_freedom = degrees_of_freedom
 
     @cached_property
     def _mixture(self) -> tuple[np.ndarray, np.ndarray]:
         """Factors on s2, and their probabilities."""
-        x = chi2(self._nu)
-        log_x = np.arange(np.log(x.ppf(_LEFT_OUT)), np.log(x.isf(_LEFT_OUT)) + _STEP, _STEP)
+        nu = self.degrees_of_freedom
+        x, step = chi2(nu), min(_LARGEST_STEP, _STEP * math.sqrt(2 / nu))
+        log_x = np.arange(np.log(x.ppf(_LEFT_OUT)), np.log(x.isf(_LEFT_OUT)) + step, step)
         density = np.exp(x.logpdf(np.exp(log_x)) + log_x)
-        return self._nu * np.exp(-log_x), density / density.sum()
+        return nu * np.exp(-log_x), density / density.sum()
+
+    @property
+    def variance_factor(self) -> float:
+        """Variance of the noise over its squared scale; 1 where there is no variance."""
+        nu = self.degrees_of_freedom
+        return nu / (nu - 2) if nu > 2 else 1.0
+
+    def standard(self) -> Any:
+        """Return the distribution of the noise, of variance 1 if it has one."""
+        return t(self.degrees_of_freedom, scale=self.variance_factor**-0.5)
 
     def moments(self, f: np.ndarray, v: np.ndarray, s2: np.ndarray) -> Moments:
-        return Moments(f, v + s2 * (self._nu / (self._nu - 2) if self._nu > 2 else 1.0))
+        return Moments(f, v + s2 * self.variance_factor)
 
     def cdf(self, z: np.ndarray, f: np.ndarray, v: np.ndarray, s2: np.ndarray) -> np.ndarray:
         return sum(p * ndtr((z - f) / np.sqrt(v + s2 * factor)) for factor, p in zip(*self._mixture, strict=True))
 
     def sample(self, f: np.ndarray, s2: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
-        return f + np.sqrt(s2) * rng.standard_t(self._nu, f.shape)
+        return f + np.sqrt(s2) * rng.standard_t(self.degrees_of_freedom, f.shape)
 
 
 def _log_gamma_probability(y: np.ndarray, a: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ is left, there is a warning. Everything here is float64, in chunks, and NumPy wh
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -77,7 +77,8 @@ class Posterior:
 
     ``factor`` is the lower Cholesky factor of the system of the primal or dual; ``inputs`` (n, d + 1) and ``roots``
     (n, k, c) are those of the training data for the dual, else None. ``noise_variance`` (k,) is in units of the
-    network's outputs, and ``noise_share`` the part of it that counts in a mixture of members.
+    network's outputs, and ``noise_share`` the factor with which it counts in predictions: less than 1 where the spread
+    of other members stands beside it, and more where left-out samples ask for wider predictions.
     """
 
     factor: np.ndarray
@@ -92,6 +93,10 @@ class Posterior:
     def noise_in_mixture(self) -> np.ndarray:
         """Variance (k,) of the noise around the outputs, where the spread of the members counts beside it."""
         return self.noise_variance * self.noise_share
+
+    def times(self, factor: float) -> Posterior:
+        """Return the posterior of so many times the variance in predictions: of weights and noise."""
+        return replace(self, scale=self.scale / factor, noise_share=self.noise_share * factor)
 
     def variance(self, network: Network, weights: np.ndarray, X: np.ndarray, device: torch.device) -> np.ndarray:
         """Variance of the outputs at scaled inputs X (n, d), noise not included: shape (n, k)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from numbers import Integral, Real
@@ -17,6 +18,7 @@ from .estimator import BaseGN, known_posteriors
 from .free_memory import available_memory
 from .mixture import epistemic_covariance, mixture_mean, voters
 from .noise import InputNoise
+from .observation import StudentTObservation
 from .posterior import Posterior, outputs_of_draws
 from .predictive import Predictive
 from .targets import RegressionTarget
@@ -49,7 +51,9 @@ class Predictions(RegressorMixin, BaseGN):
     """Prediction methods of a regressor."""
 
     _target: RegressionTarget
-    _noise: InputNoise | None = None  # That of versions which had no other.
+    # Those of versions which had no other.
+    _noise: InputNoise | None = None
+    _degrees_of_freedom: float = math.inf
 
     @overload
     def predict(self, X: Any, return_std: Literal[False] = False, return_cov: Literal[False] = False) -> np.ndarray: ...
@@ -307,6 +311,10 @@ class Predictions(RegressorMixin, BaseGN):
         given, weights = self._outputs(scaled)
         outputs = [loss.of_observation(f) for f in given]
         scales = [target.squared_scale(posterior) for posterior in known]
+        if math.isfinite(self._degrees_of_freedom):
+            # The noise keeps its variance.
+            observation = StudentTObservation(self._degrees_of_freedom)
+            scales = [variance / observation.variance_factor for variance in scales]
         predictive = Predictive(observation, outputs, self._variances(scaled, known), scales, weights)
         return predictive if self._noise is None else predictive.stretched(self._stretch(scaled))
 

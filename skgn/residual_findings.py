@@ -161,7 +161,7 @@ def _coverage(data: RegressionComparison) -> Finding:
     numbers: dict[str, float] = {}
     parts, furthest = [], 0.0
     for level in _INTERVALS:
-        inside = data.mean(np.abs(data.z) <= data.noise.ppf(0.5 + level / 2))
+        inside = data.mean(np.abs(data.z) <= data.predicted.ppf(0.5 + level / 2))
         worst = int(np.argmax(np.abs(inside - level)))
         error = math.sqrt(level * (1 - level) / data.total)
         # Each output is another chance to be far off.

@@ -18,6 +18,7 @@ from .calibration import RARE, STANDARD_ERRORS, Comparison, too_many
 from .estimator import fitted_likelihood, table_and_target
 from .losses import Loss
 from .mixture import voters
+from .observation import StudentTObservation
 from .screening import ColumnTests, column_tests
 from .weighted_rows import magnitude, weighted_quantile
 
@@ -119,6 +120,13 @@ class RegressionComparison(Comparison):
     def noise(self) -> Any:
         """The distribution of the noise, of variance 1."""
         return self.likelihood.standard_noise()
+
+    @cached_property
+    def predicted(self) -> Any:
+        """The distribution that predicted intervals are of, of variance 1: of normal noise it may have tails."""
+        nu = self.model.noise_degrees_of_freedom_
+        tails = self.likelihood.distribution == "normal" and math.isfinite(nu)
+        return StudentTObservation(nu).standard() if tails else self.noise
 
     @cached_property
     def spread(self) -> float:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from scipy.stats import norm, t
+from scipy.stats import norm
 from torch import Tensor
 
 from .losses import Loss, NoiseLoss, geometric_mean, relative
@@ -126,9 +126,9 @@ class StudentTLoss(_Reweighted):
         return (constant - 0.5 * (far + (math.pi * nu * squared_scale).log())).sum(1)
 
     def standard_noise(self) -> Any:
-        return t(self._nu, scale=self.variance_factor**-0.5)
+        return self.observation().standard()
 
-    def observation(self) -> Observation:
+    def observation(self) -> StudentTObservation:
         return StudentTObservation(self._nu)
 
 

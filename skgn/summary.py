@@ -213,7 +213,9 @@ def _noise(model: GNRegressor) -> str:
     known = np.ravel(model.noise_std_)
     std = ", ".join(f"{value:.3g}" for value in known[:SHOWN]) if np.isfinite(known).all() else "not known"
     depends = {"constant": "constant", "input": "depends on the input"}[model.noise_]
-    return f"{model.noise_distribution_}, std {std}, {depends}"
+    nu = model.noise_degrees_of_freedom_
+    tails = f", tails of {nu:.2g} degrees of freedom" if model.noise_distribution_ == "normal" and nu < np.inf else ""
+    return f"{model.noise_distribution_}, std {std}, {depends}{tails}"
 
 
 def _line(topic: str, text: str) -> str:

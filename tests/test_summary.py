@@ -84,7 +84,7 @@ def test_words_of_each_line():
     text = str(summarize(model))
     lines = {line.split("  ")[0]: line for line in text.splitlines()}
     assert re.search(r"squared_error$", lines["loss"])
-    assert re.search(rf"normal, std {model.noise_std_:.3g}, {model.noise_}$", lines["noise"])
+    assert re.search(rf"normal, std {model.noise_std_:.3g}, {model.noise_}, tails of \d+ degrees of freedom$", lines["noise"])
     assert f"D2 {model.left_out_score_:.3f} of" in lines["left out"]
     assert lines["relevance"].startswith("relevance  second 100%")
     assert model.status_message_ in lines["status"]
@@ -100,7 +100,7 @@ def test_noise_that_depends_on_the_input_is_said_to():
     rng = np.random.RandomState(0)
     X = rng.uniform(-1, 1, size=(300, 1))
     model = fit(X=X, y=X[:, 0] + np.exp(2 * X[:, 0]) * rng.normal(size=300), max_iter=50)
-    assert model.noise_ == "input" and summarize(model).noise.endswith("depends on the input")
+    assert model.noise_ == "input" and ", depends on the input, tails of " in summarize(model).noise
 
 
 @pytest.mark.parametrize(

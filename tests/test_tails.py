@@ -1,0 +1,173 @@
+"""Tails of the noise and the least width of predictions, by residuals of left-out samples."""
+
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import kstest, norm, t
+from sklearn.exceptions import ConvergenceWarning
+
+from skgn import GNRegressor
+from skgn.conformal import Residuals
+from skgn.ensemble import Ensemble
+from skgn.losses import SquaredError
+from skgn.tails import degrees_of_freedom, widened
+
+LINEAR = {"hidden_layer_sizes": (), "prior_groups": "shared", "n_estimators": 2, "random_state": 0}
+
+
+def residuals(values, weight=None):
+    values = np.asarray(values, dtype=float)
+    values = values if values.ndim == 2 else values[:, None]
+    return Residuals(values, np.ones(len(values)) if weight is None else np.asarray(weight, dtype=float))
+
+
+def by_grid(values):
+    """Mode of the posterior on a grid, by the formula of the density: Student-t of variance 1 under Gamma(2, 0.1)."""
+    z2 = np.square(values) / np.mean(np.square(values))
+
+    def log_posterior(nu):
+        constant = math.lgamma((nu + 1) / 2) - math.lgamma(nu / 2) - 0.5 * math.log(math.pi * (nu - 2))
+        return len(z2) * constant - (nu + 1) / 2 * np.log1p(z2 / (nu - 2)).sum() + math.log(nu) - 0.1 * nu
+
+    grid = 2 + np.geomspace(0.05, 198, 4000)
+    return grid[np.argmax([log_posterior(nu) for nu in grid])]
+
+
+@pytest.mark.parametrize("n", [5, 60, 3000])
+@pytest.mark.parametrize("nu", [2.5, 4, 12, 1e6])
+def test_degrees_of_freedom_are_the_mode_of_their_posterior(nu, n):
+    values = 3.0 * np.random.default_rng(n).standard_t(nu, n)
+    assert degrees_of_freedom(residuals(values)) == pytest.approx(by_grid(values), rel=5e-3)
+
+
+def test_degrees_of_freedom_of_many_residuals():
+    values = np.random.default_rng(0).standard_t(5, 50_000)
+    assert degrees_of_freedom(residuals(values)) == pytest.approx(5, rel=0.1)
+    # All outputs share them.
+    assert degrees_of_freedom(residuals(values.reshape(-1, 2))) == degrees_of_freedom(residuals(values))
+
+
+def test_weights_are_repetitions_and_infinite_residuals_do_not_count():
+    rng = np.random.default_rng(0)
+    values, weight = rng.standard_t(3, 200), rng.integers(0, 4, 200)
+    weighted = degrees_of_freedom(residuals(values, weight))
+    assert weighted == pytest.approx(degrees_of_freedom(residuals(np.repeat(values, weight))), rel=1e-6)
+    with_infinite = residuals(np.append(values, [np.inf, np.nan]), np.append(weight, [2, 1]))
+    assert degrees_of_freedom(with_infinite) == pytest.approx(weighted, rel=1e-6)
+
+
+@pytest.mark.parametrize("unknown", [None, residuals(np.zeros(5)), residuals(np.ones(3), np.zeros(3)), residuals([])])
+def test_noise_is_normal_where_residuals_tell_nothing(unknown):
+    assert degrees_of_freedom(unknown) == math.inf
+
+
+def drawn(n, noise, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.uniform(-2, 2, (n, 2))
+    return X, X @ [1.0, -1.0] + noise(rng, n)
+
+
+@pytest.fixture(scope="module")
+def heavy():
+    return GNRegressor(**LINEAR).fit(*drawn(2000, lambda rng, n: 0.5 * rng.standard_t(3, n)))
+
+
+def test_quantiles_are_those_of_student_t_noise_of_the_same_deviation(heavy):
+    nu = heavy.noise_degrees_of_freedom_
+    assert 2.5 < nu < 4
+    mean, std = heavy.predict([[0.5, 0.5]], return_std=True)
+    levels = [0.005, 0.05, 0.25, 0.5, 0.95]
+    expected = t.ppf(levels, nu) * math.sqrt((nu - 2) / nu)
+    # Two thousand rows leave the line nearly certain.
+    np.testing.assert_allclose((heavy.predict_quantiles([[0.5, 0.5]], levels) - mean)[0] / std[0], expected, atol=2e-3)
+
+
+def test_samples_are_those_of_the_quantiles(heavy):
+    mean, std = heavy.predict([[0.5, 0.5]], return_std=True)
+    draws = (heavy.sample_y([[0.5, 0.5]], 4000, random_state=1)[0] - mean) / std
+    nu = heavy.noise_degrees_of_freedom_
+    assert kstest(draws, t(nu, scale=math.sqrt((nu - 2) / nu)).cdf).pvalue > 0.01
+    assert kstest(draws, norm.cdf).pvalue < 1e-6
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [lambda rng, n: rng.standard_t(3, n), lambda rng, n: rng.normal(size=n), lambda rng, n: rng.laplace(size=n)],
+    ids=["student_t", "normal", "laplace"],
+)
+def test_intervals_of_any_coverage_hold_what_they_say(noise):
+    inside = {0.5: [], 0.9: [], 0.99: []}
+    for seed in range(15):
+        X, y = drawn(2300, noise, seed)
+        model = GNRegressor(**LINEAR).fit(X[:300], y[:300])
+        for coverage, found in inside.items():
+            low, high = model.predict_interval(X[300:], coverage).T
+            found.append(np.mean((low <= y[300:]) & (y[300:] <= high)))
+    assert np.mean(inside[0.5]) == pytest.approx(0.5, abs=0.04)
+    # Laplace noise has the tails of Student-t noise at 99 %, but wider shoulders.
+    assert np.mean(inside[0.9]) == pytest.approx(0.9, abs=0.03)
+    assert np.mean(inside[0.99]) == pytest.approx(0.99, abs=0.006)
+
+
+@pytest.mark.parametrize("loss", ["huber", "student_t", "cauchy", "gamma", "poisson", "quantile"])
+def test_other_losses_keep_their_own_noise(loss):
+    X, y = drawn(60, lambda rng, n: rng.normal(size=n))
+    y = np.floor(np.exp(y)) + 1 if loss in {"gamma", "poisson"} else y
+    model = GNRegressor(**LINEAR, loss=loss).fit(X, y)
+    own = {"huber": math.inf, "student_t": 8.0, "cauchy": 1.0}
+    np.testing.assert_equal(model.noise_degrees_of_freedom_, own.get(loss, math.nan))
+
+
+def test_noise_is_normal_without_left_out_residuals():
+    X, y = drawn(200, lambda rng, n: rng.standard_t(3, n))
+    model = GNRegressor((), l2_regularization=1e-3, n_estimators=2, random_state=0).fit(X, y)
+    assert model.noise_degrees_of_freedom_ == math.inf
+    mean, std = model.predict(X, return_std=True)
+    low = model.predict_quantiles(X, [0.05])[:, 0]
+    np.testing.assert_allclose((low - mean) / std, norm.ppf(0.05), atol=1e-6)
+
+
+def test_a_model_of_a_version_without_tails_predicts_as_it_did(heavy):
+    state = heavy.__getstate__()
+    del state["_degrees_of_freedom"]
+    old = GNRegressor()
+    old.__setstate__(state)
+    assert old.noise_degrees_of_freedom_ == math.inf
+    mean, std = old.predict([[0.0, 0.0]], return_std=True)
+    assert (old.predict_quantiles([[0.0, 0.0]], [0.95])[0, 0] - mean[0]) / std[0] == pytest.approx(
+        norm.ppf(0.95), abs=2e-3
+    )
+    assert pickle.loads(pickle.dumps(heavy)).noise_degrees_of_freedom_ == heavy.noise_degrees_of_freedom_
+
+
+def test_widths_grow_to_the_left_out_residuals_and_never_shrink(heavy):
+    ensemble = Ensemble(heavy.estimators_, heavy.weights_, SquaredError(), 1.0, residuals=heavy._residuals)
+    values = heavy._residuals.values
+    twice, half = (
+        ensemble._replace(residuals=residuals(factor * values / np.sqrt(np.mean(values**2)))) for factor in (2.0, 0.5)
+    )
+    assert widened(half) is half
+    wide = widened(twice)
+    assert np.mean(wide.residuals.values**2) == pytest.approx(1)
+    for member, before in zip(wide.members, ensemble.members, strict=True):
+        given = member.network, member.weights, np.array([[0.3, -0.1, 0.4, 0.2]])[:, : member.network.n_inputs]
+        device = torch.device("cpu")
+        np.testing.assert_allclose(
+            member.posterior.variance(*given, device), 4 * before.posterior.variance(*given, device), rtol=1e-12
+        )
+        np.testing.assert_allclose(member.posterior.noise_in_mixture, 4 * before.posterior.noise_in_mixture)
+
+
+def test_a_fit_of_too_few_rows_is_as_wide_as_its_left_out_residuals():
+    """Columns of noise: the residuals of training are too small, and those of left-out rows tell."""
+    rng = np.random.default_rng(3)
+    X, y = rng.normal(size=(60, 12)), rng.normal(size=60)
+    with pytest.warns(ConvergenceWarning):
+        model = GNRegressor((6,), prior_groups="feature", max_iter=3, n_estimators=2, random_state=0).fit(X, y)
+    new, truth = rng.normal(size=(4000, 12)), rng.normal(size=4000)
+    mean, std = model.predict(new, return_std=True)
+    assert np.mean(((truth - mean) / std) ** 2) < 1.3
+    assert np.mean(model._residuals.values**2) == pytest.approx(1)
