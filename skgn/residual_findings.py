@@ -116,6 +116,8 @@ def _noise(data: RegressionComparison) -> Finding:
         return Finding("noise", "overfitted or shifted", numbers, text, data.narrow_advice)
     if ratio > _ABOVE_NOISE:
         return Finding("noise", "few rows", numbers, text + ": more rows would help")
+    if _inflated(data):
+        return Finding("noise", "inflated", numbers, text, _robust(data))
     return Finding("noise", "as estimated", numbers, text)
 
 
@@ -177,19 +179,28 @@ def _coverage(data: RegressionComparison) -> Finding:
     if furthest < 0:
         return Finding("calibration", "too narrow", numbers, text + ": too narrow", data.narrow_advice)
     if furthest > 0:
-        typical, noise = data.typical, np.atleast_1d(data.model.noise_std_)
-        # By their median and by their squares: residuals of a poor fit are small in the median only.
-        rms = np.sqrt(data.mean(np.square(data.residual / data.unit))) * data.unit
-        inflated = data.noisy & (typical > 0) & (np.maximum(typical, rms) < _INFLATED * noise)
-        robust, advice = data.likelihood.robust_alternative, None
+        advice = None
         if data.varying:
             advice = data.noise_advice
-        elif robust and inflated.any():
-            advice = f'loss="{robust}", as outliers in the training data may have inflated the noise'
+        elif _inflated(data):
+            advice = _robust(data)
         elif data.unbent:
             advice = more_flexible(data.model)
         return Finding("calibration", "too wide", numbers, text + ": too wide", advice)
     return Finding("calibration", "good", numbers, text)
+
+
+def _inflated(data: RegressionComparison) -> bool:
+    """Whether outliers in training may have made the noise larger than residuals are here, and a loss ignores them."""
+    noise = np.atleast_1d(data.model.noise_std_)
+    # By their median and by their squares: residuals of a poor fit are small in the median only.
+    rms = np.sqrt(data.mean(np.square(data.residual / data.unit))) * data.unit
+    inflated = data.noisy & (data.typical > 0) & (np.maximum(data.typical, rms) < _INFLATED * noise)
+    return bool(data.likelihood.robust_alternative) and bool(inflated.any())
+
+
+def _robust(data: RegressionComparison) -> str:
+    return f'loss="{data.likelihood.robust_alternative}", as outliers in the training data may have inflated the noise'
 
 
 def _two_sided(part: float, level: float, total: float) -> float:

@@ -205,7 +205,7 @@ def test_tags_say_what_kind_of_estimator_it_is():
 
 #: What only one of the two estimators has.
 OF_ONE = {
-    *("loss", "quantile", "noise", "noise_", "noise_distribution_", "noise_std_"),
+    *("loss", "quantile", "noise", "noise_", "noise_distribution_", "noise_degrees_of_freedom_", "noise_std_"),
     *("class_weight", "classes_", "temperature_"),
 }
 

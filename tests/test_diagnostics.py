@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from dense import forward
+from scipy.stats import t
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import load_diabetes, make_classification, make_friedman1, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -374,8 +375,10 @@ def test_standard_deviations_of_the_wrong_size_are_noticed_and_right_ones_are_no
         report = quiet(regressor, X, y)
         finding = report["calibration"]
         assert finding.verdict == verdict
-        assert finding.numbers["coverage_90"] == pytest.approx(np.mean(np.abs(y - mean) <= 1.6448536 * std))
-        assert finding.numbers["coverage_50"] == pytest.approx(np.mean(np.abs(y - mean) <= 0.6744898 * std))
+        nu = regressor.noise_degrees_of_freedom_
+        for level, upper in ((50, 0.75), (90, 0.95)):
+            end = t.ppf(upper, nu) * np.sqrt((nu - 2) / nu) * std
+            assert finding.numbers[f"coverage_{level}"] == pytest.approx(np.mean(np.abs(y - mean) <= end))
         assert (report["noise"].verdict == "overfitted or shifted") == (verdict == "too narrow")
 
 
@@ -384,9 +387,11 @@ def test_noise_that_outliers_have_inflated_is_told_from_wide_intervals():
     dirty = y.copy()
     dirty[:300:15] += 5.0
     fitted = {loss: GNRegressor(**ONE, loss=loss).fit(X[:300], dirty[:300]) for loss in ("squared_error", "student_t")}
-    normal, student = (quiet(model, X[300:], y[300:])["calibration"] for model in fitted.values())
-    assert normal.verdict == "too wide" and "student_t" in normal.advice
-    assert student.advice is None
+    normal, student = (quiet(model, X[300:], y[300:]) for model in fitted.values())
+    assert normal["noise"].verdict == "inflated" and "student_t" in normal["noise"].advice
+    assert student["noise"].advice is None
+    # Intervals have the tails of the noise.
+    assert normal["calibration"].verdict == "good"
 
 
 def test_few_rows_do_not_cry_wolf(regressor):

@@ -84,7 +84,9 @@ def test_words_of_each_line():
     text = str(summarize(model))
     lines = {line.split("  ")[0]: line for line in text.splitlines()}
     assert re.search(r"squared_error$", lines["loss"])
-    assert re.search(rf"normal, std {model.noise_std_:.3g}, {model.noise_}, tails of \d+ degrees of freedom$", lines["noise"])
+    assert re.search(
+        rf"normal, std {model.noise_std_:.3g}, {model.noise_}, tails of \d+ degrees of freedom$", lines["noise"]
+    )
     assert f"D2 {model.left_out_score_:.3f} of" in lines["left out"]
     assert lines["relevance"].startswith("relevance  second 100%")
     assert model.status_message_ in lines["status"]
