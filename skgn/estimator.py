@@ -229,7 +229,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
                 rest = dataclasses.replace(problem, max_time=problem.max_time - (time.perf_counter() - began))
                 limits.go_on()
                 noise = self._input_noise(rest, starts, ensemble, limits)
-                self._store(widened(ensemble) if noise is None else beside_noise(ensemble, noise, rest), noise)
+                ensemble = ensemble if noise is None else beside_noise(ensemble, noise, rest)
+                self._store(widened(ensemble), noise)
                 self.feature_relevance_ = self._relevance(ensemble, problem)
                 problem.settings.report(end_line(self, time.perf_counter() - began))
                 if tasks is not None:

@@ -161,6 +161,19 @@ def test_widths_grow_to_the_left_out_residuals_and_never_shrink(heavy):
         np.testing.assert_allclose(member.posterior.noise_in_mixture, 4 * before.posterior.noise_in_mixture)
 
 
+def test_noise_that_depends_on_the_input_is_widened_after_its_factor():
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-2, 2, (60, 6))
+    y = X[:, 0] + np.exp(X[:, 0]) * rng.normal(size=60)
+    model = GNRegressor((10,), noise="input", prior_groups="feature", n_estimators=2, random_state=0).fit(X, y)
+    assert model.noise_ == "input"
+    assert np.mean(model._residuals.values**2) <= 1 + 1e-9
+    # A residual is in predicted widths, the factor included: the calibrated interval is made of the same.
+    mean, std = model.predict(X[:5], return_std=True)
+    low = model.predict_interval(X[:5], 0.8, calibrate=True)[:, 0]
+    np.testing.assert_allclose((low - mean) / std, np.sort(model._residuals.values[:, 0])[5], rtol=1e-6)
+
+
 def test_a_fit_of_too_few_rows_is_as_wide_as_its_left_out_residuals():
     """Columns of noise: the residuals of training are too small, and those of left-out rows tell."""
     rng = np.random.default_rng(3)
