@@ -162,12 +162,15 @@ def test_widths_grow_to_the_left_out_residuals_and_never_shrink(heavy):
 
 
 def test_noise_that_depends_on_the_input_is_widened_after_its_factor():
-    rng = np.random.default_rng(0)
+    # Cut short, and of a draw whose residuals are 1.2 % larger than the factor lets expect.
+    rng = np.random.default_rng(5)
     X = rng.uniform(-2, 2, (60, 6))
     y = X[:, 0] + np.exp(X[:, 0]) * rng.normal(size=60)
-    model = GNRegressor((10,), noise="input", prior_groups="feature", n_estimators=2, random_state=0).fit(X, y)
+    given = {"noise": "input", "prior_groups": "feature", "n_estimators": 2, "max_iter": 4, "random_state": 0}
+    with pytest.warns(ConvergenceWarning):
+        model = GNRegressor((10,), **given).fit(X, y)
     assert model.noise_ == "input"
-    assert np.mean(model._residuals.values**2) <= 1 + 1e-9
+    assert np.mean(model._residuals.values**2) == pytest.approx(1)
     # A residual is in predicted widths, the factor included: the calibrated interval is made of the same.
     mean, std = model.predict(X[:5], return_std=True)
     low = model.predict_interval(X[:5], 0.8, calibrate=True)[:, 0]
