@@ -9,10 +9,11 @@ the training rows are drawn. A y of floats is regression, any other classificati
 training targets of a regression gets a gross error: five standard deviations times a Student-t of 2 degrees of freedom.
 
 One row of OUT.csv for each split. Regression: root mean squared error in the units of y and relative to the standard
-deviation of the test targets; for skgn the mean log likelihood of a Gaussian with the predicted mean and standard
-deviation, and the coverage of its central 90 % interval. Classification: log loss, error rate, expected calibration
-error (15 bins of the largest probability). And seconds of fit and predict. Rows that are there already are kept, so
-that a run can be resumed. Set OMP_NUM_THREADS=1 for one thread.
+deviation of the test targets. For skgn, the mean log likelihood with the predicted mean and standard deviation, of
+Student-t noise with the degrees of freedom that the fit has found and of normal noise, and the coverage of the 90 %
+interval. Classification: log loss, error rate, expected calibration error (15 bins of the largest probability). And
+seconds of fit and predict. Rows that are there already are kept, so that a run can be resumed. Set OMP_NUM_THREADS=1
+for one thread.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import norm, t
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss
@@ -38,7 +39,7 @@ MODELS = {
     "hgb": (HistGradientBoostingRegressor, HistGradientBoostingClassifier),
 }
 Split = tuple[np.ndarray, np.ndarray]
-SCORES = ["rmse", "relative_rmse", "log_likelihood", "coverage", "log_loss", "error", "calibration_error"]
+SCORES = ["rmse", "relative_rmse", "log_likelihood", "normal_log_likelihood", "coverage", "log_loss", "error", "calibration_error"]
 FIELDS = ["set", "split", "n", "d", *SCORES, "fit_seconds", "predict_seconds"]
 
 
@@ -56,12 +57,17 @@ def score_regression(model: Any, X: np.ndarray, y: np.ndarray) -> dict[str, floa
         rmse = float(np.sqrt(np.mean((y - model.predict(X)) ** 2)))
         return {"rmse": rmse, "relative_rmse": rmse / float(y.std())}
     mean, std = model.predict(X, return_std=True)
-    rmse = float(np.sqrt(np.mean((y - mean) ** 2)))
+    rmse, nu = float(np.sqrt(np.mean((y - mean) ** 2))), model.noise_degrees_of_freedom_
+    low, high = model.predict_interval(X, coverage=0.9).T
+    normal = float(norm.logpdf(y, mean, std).mean())
+    # Noise of fewer than two degrees of freedom has no standard deviation.
+    has_tails = 2 < nu < np.inf
     return {
         "rmse": rmse,
         "relative_rmse": rmse / float(y.std()),
-        "log_likelihood": float(norm(mean, std).logpdf(y).mean()),
-        "coverage": float(np.mean(np.abs(y - mean) <= norm.ppf(0.95) * std)),
+        "log_likelihood": float(t.logpdf(y, nu, mean, std * np.sqrt((nu - 2) / nu)).mean()) if has_tails else normal,
+        "normal_log_likelihood": normal,
+        "coverage": float(np.mean((low <= y) & (y <= high))),
     }
 
 
