@@ -60,6 +60,17 @@ class Factors(NamedTuple):
         eye = torch.eye(k, dtype=w.dtype, device=w.device)
         return cls(network.backward(tape, w, eye.expand(n, k, k)), tape.inputs)
 
+    def in_basis(self, basis: Sequence[Tensor | None]) -> tuple[Factors, Factors]:
+        """Part input rows into those in the basis T of each layer, u T, and what is outside of it, u - u T T'.
+
+        The layers of None are their own basis, and nothing is outside.
+        """
+        inside = [u if T is None else u @ T for u, T in zip(self.U, basis, strict=True)]
+        outside = [
+            torch.zeros_like(u) if T is None else u - v @ T.T for u, v, T in zip(self.U, inside, basis, strict=True)
+        ]
+        return Factors(self.D, inside), Factors(self.D, outside)
+
     def dense(self) -> Tensor:
         """Compute J itself, (n c, P)."""
         rows = [(d[..., None] * u[:, None, None]).flatten(2) for d, u in zip(self.D, self.U, strict=True)]

@@ -57,6 +57,7 @@ def train_members(
 
     With little time there are fewer of them from the outset, or no training at all.
     """
+    problem = replace(problem, reduces=problem.batch_size is None)
     found = Plan.in_time(problem, starts, n_members, limits)
     ensemble = None if found is None else Search(problem, *found, limits, tasks).run()
     if found is None or ensemble is None:
@@ -195,11 +196,19 @@ class Search:
         with self.plan.arithmetic():
             for best in sorted(candidates, key=lambda candidate: candidate.rank):
                 if best.start.scaling not in columns and best.left_out is not None:
-                    columns[best.start.scaling] = useful_columns(best.state, best.left_out)
+                    columns[best.start.scaling] = useful_columns(best.state, best.left_out, self._on_columns(best))
         starts = narrowed_starts(self._starts, columns)
         for name in dict.fromkeys(start.scaling for start in starts):
             self._settings.report(narrowed(name, columns[name], sum(start.scaling == name for start in starts)))
         return self._candidates(enumerate(starts, len(self._starts)))
+
+    def _on_columns(self, candidate: Candidate) -> Objective:
+        """Return the objective of a candidate for the network that reads the columns themselves."""
+        start, objective = candidate.start, candidate.state.objective
+        if objective.network is start.network:
+            return objective
+        columns = self._problem.objective(start.network, start.scaling, objective.n_samples)
+        return columns.with_loss(objective.data_loss)
 
     def best_of(self, candidates: list[Candidate]) -> list[Candidate]:
         """Keep the best candidates, as many as there are to be members, and drop the others."""
@@ -330,11 +339,11 @@ class Search:
 
     def _cost(self, candidate: Candidate, last: bool) -> Cost:
         """Cost of a training in its last round, or before it."""
-        return self.plan.costs[candidate.start.network, self.plan.rows if last else self.plan.first_rows]
+        return self.plan.costs[candidate.state.objective.network, self.plan.rows if last else self.plan.first_rows]
 
     def _full_step(self, start: Start, rows: int) -> FullStep:
         problem = self._problem
-        return FullStep(problem.rule, self.plan.directions[start.network, rows], problem.settings)
+        return FullStep(problem.rule, self.plan.directions[problem.network(start), rows], problem.settings)
 
     def _watch(self, number: int, start: Start) -> Watch:
         if self._tasks is None:
