@@ -115,7 +115,8 @@ class Plan:
                 break
             fewer = list(starts[:n_candidates])
             plan = cls.of_fit(problem, fewer, count, limits.n_workers, rows)
-            if limits.allow(plan.least_flops([problem.network(start) for start in fewer], count) / min(limits.n_workers, count)):
+            least = plan.least_flops([problem.network(start) for start in fewer], count)
+            if limits.allow(least / min(limits.n_workers, count)):
                 return plan, fewer, count
         return None
 

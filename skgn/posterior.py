@@ -160,10 +160,10 @@ class Posterior:
         basis = self.basis_on(deviations.device)
         if basis is None:
             return deviations
-        n_draws = deviations.shape[1]
-        sizes = [out * (into if T is None else T.shape[1]) for (out, into), T in zip(network.shapes, basis, strict=True)]
-        parts = []
-        for part, (out, into), T, a in zip(deviations.split(sizes), network.shapes, basis, self.precision, strict=True):
+        n_draws, parts = deviations.shape[1], []
+        for (out, into), T, a in zip(network.shapes, basis, self.precision, strict=True):
+            size = out * (into if T is None else T.shape[1])
+            part, deviations = deviations[:size], deviations[size:]
             if T is not None:
                 normal = torch.from_numpy(rng.standard_normal((out, into, n_draws)))
                 prior = normal / torch.tensor(a).sqrt()[:, None]

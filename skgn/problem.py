@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -45,8 +45,8 @@ class Problem:
     """Data in training units, and everything else that members share.
 
     ``scaled`` has the columns in each of the scalings. With ``validation`` data the members stop early. A fit that
-    takes ``max_time`` seconds ends with what it has. Where it ``reduces`` networks, these are trained in a basis of their
-    inputs.
+    takes ``max_time`` seconds ends with what it has. ``reduces`` tells whether networks may be trained in a basis of
+    their inputs.
 
     Raises
     ------
@@ -66,7 +66,7 @@ class Problem:
     max_time: float
     device: torch.device
     dtype: torch.dtype
-    reduces: bool = False
+    reduces: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         limit = math.sqrt(torch.finfo(self.dtype).max / _ROOM)

@@ -13,7 +13,7 @@ direction is a direction too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -65,8 +65,8 @@ class Reduced(FeedForward):
         )
         given = units, network.activation, network.linear_path, network.alpha, network.init
         n_straight = n_direct if units else 0
-        bases = {"full": network, "hidden": hidden, "direct": direct}
-        return cls((n_hidden if units else 0) + n_direct, network.n_outputs, *given, n_straight, **bases)
+        n_inputs = (n_hidden if units else 0) + n_direct
+        return cls(n_inputs, network.n_outputs, *given, n_straight, full=network, hidden=hidden, direct=direct)
 
     @property
     def original(self) -> FeedForward:
@@ -113,7 +113,12 @@ class Reduced(FeedForward):
             values = _by_block(values, self.full.input_blocks(layer), self.input_blocks(layer))
         return torch.from_numpy(values)
 
-    def _by_layer(self, weights: np.ndarray, shapes: Sequence[tuple[int, int]], function) -> np.ndarray:
+    def _by_layer(
+        self,
+        weights: np.ndarray,
+        shapes: Sequence[tuple[int, int]],
+        function: Callable[[np.ndarray, np.ndarray | None], np.ndarray],
+    ) -> np.ndarray:
         ends = np.cumsum([out * into for out, into in shapes])[:-1]
         layers = [part.reshape(shape) for part, shape in zip(np.split(weights, ends), shapes, strict=True)]
         return np.concatenate([function(W, T).ravel() for W, T in zip(layers, self.basis, strict=True)])
@@ -122,10 +127,10 @@ class Reduced(FeedForward):
 def principal_directions(X: np.ndarray, weight: np.ndarray) -> np.ndarray | None:
     """Orthonormal basis (d, r) of what rows X (n, d) of these weights (n,) span; None if that is everything."""
     root = np.sqrt(weight / weight.sum())[:, None]
-    R = np.empty((0, X.shape[1]))
+    R: np.ndarray = np.empty((0, X.shape[1]))
     for start in range(0, len(X), _BLOCK):
         rows = slice(start, start + _BLOCK)
-        R = np.linalg.qr(np.concatenate([R, root[rows] * X[rows]]), mode="r")
+        R = np.asarray(np.linalg.qr(np.concatenate([R, root[rows] * X[rows]]), mode="r"))
     _, values, directions = np.linalg.svd(R, full_matrices=False)
     rank = max(1, int((values > _RANK * values[0]).sum()))
     return None if rank == X.shape[1] else directions[:rank].T.copy()
