@@ -49,10 +49,11 @@ def output_variance(
     if training is not None:
         variance = woodbury_blocks(solve, training, outputs, precision).diagonal(dim1=1, dim2=2)
         return variance.clamp(min=0) / scale
-    inside, outside = (outputs, None) if basis is None else outputs.in_basis(basis)
+    inside = outputs if basis is None else outputs.in_basis(basis)
     variance = solve(inside.dense().T).square().sum(0).view(outputs.D[0].shape[:2])
-    if outside is not None:
-        variance = variance + outside.kernel_blocks([1 / a for a in precision]).diagonal(dim1=1, dim2=2)
+    if basis is not None:
+        outside, inverse = outputs.outside(basis), _inverse_outside(basis, precision)
+        variance = variance + outside.kernel_blocks(inverse).diagonal(dim1=1, dim2=2)
     return variance.clamp(min=0) / scale
 
 
@@ -65,18 +66,25 @@ def output_covariance(
     basis: Sequence[Tensor | None] | None = None,
 ) -> Tensor:
     """Covariance of all outputs at all samples, (n k, n k), of which :func:`output_variance` is the diagonal."""
-    inverse = [1 / a for a in precision]
     if training is None:
-        inside, outside = (outputs, None) if basis is None else outputs.in_basis(basis)
-        half = solve(inside.dense().T)
+        half = solve((outputs if basis is None else outputs.in_basis(basis)).dense().T)
         covariance = half.mT @ half
-        return (covariance if outside is None else covariance + outside.cross_kernel(outside, inverse)) / scale
+        if basis is not None:
+            outside = outputs.outside(basis)
+            covariance += outside.cross_kernel(outside, _inverse_outside(basis, precision))
+        return covariance / scale
+    inverse = [1 / a for a in precision]
     half = solve(training.cross_kernel(outputs, inverse))
     covariance = outputs.cross_kernel(outputs, inverse) - half.mT @ half
     # What is left of a difference may be its rounding error.
     deviation = covariance.diagonal().clamp(min=0).sqrt()
     largest = torch.outer(deviation, deviation)
     return covariance.clamp(-largest, largest) / scale
+
+
+def _inverse_outside(basis: Sequence[Tensor | None], precision: Sequence[Tensor]) -> list[Tensor]:
+    """Variances of the weights in the units of the scale, outside of the bases of the layers that have one."""
+    return [1 / a for a, T in zip(precision, basis, strict=True) if T is not None]
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,11 @@ import torch
 from .backend import solver_tensor
 from .candidates import Start
 from .damping import DampingRule
+from .directions import least_flops
 from .evidence import Prior, make_prior
 from .feedforward import FeedForward
 from .losses import Loss
+from .memory import Extent
 from .network import Network
 from .objective import Objective
 from .reduced import Reduced
@@ -27,9 +29,9 @@ __all__ = ["Problem", "Validation"]
 #: Factor below the largest float for squares of targets, whose sums are floats too.
 _ROOM = 1e4
 
-#: A network of so many weights or more is trained in a basis of its inputs if that leaves at most this part of the
-#: smaller system, of its weights or of its observations.
-_MANY_WEIGHTS, _FEWER = 300, 0.85
+#: A network of so many weights or more is trained in a basis of its inputs if that leaves at most this part of the cost
+#: of an iteration.
+_MANY_WEIGHTS, _LESS = 300, 0.8
 
 
 class Validation(NamedTuple):
@@ -112,14 +114,18 @@ class Problem:
         # Inputs that are not scaled have no common unit; paired units must stay equal bit for bit.
         if not (may and isinstance(network, FeedForward)) or start.scaling == "raw" or network.init == "symmetric":
             return network
-        size = min(network.n_weights, self.n_samples * self.n_columns)
-        if size < _MANY_WEIGHTS:
+        if network.n_weights < _MANY_WEIGHTS:
             return network
         key = network, start.scaling, groups == "layer" and start.columns is None
         if key not in self._networks:
             smaller = Reduced.of(network, self.scaled[start.scaling], self.sample_weight, key[2])
-            self._networks[key] = smaller if smaller.n_weights <= _FEWER * size else network
+            self._networks[key] = smaller if self._flops(smaller) <= _LESS * self._flops(network) else network
         return self._networks[key]
+
+    def _flops(self, network: Network) -> float:
+        """Cost of an iteration of a network."""
+        extent = Extent(network, self.n_samples, self.n_columns, self.dtype, self.device)
+        return least_flops(self.solver, extent)
 
     def weights_from(self, start: Start) -> torch.Tensor:
         """Make the weights (P,) that a member starts with."""
