@@ -143,6 +143,13 @@ class Problem:
             self._objectives[key] = self.objective(*key)
         return self._objectives[key].for_member(self._anchor(start))
 
+    def on_columns(self, start: Start, state: State) -> Objective:
+        """Return the objective of a member's state, for the network that reads the columns themselves."""
+        objective = state.objective
+        if objective.network is start.network:
+            return objective
+        return self.objective(start.network, start.scaling, objective.n_samples).with_loss(objective.data_loss)
+
     def validation_from(self, start: Start) -> Objective | None:
         """Make the objective on the validation data; None if there are none."""
         if self.validation is None:

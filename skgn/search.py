@@ -196,19 +196,12 @@ class Search:
         with self.plan.arithmetic():
             for best in sorted(candidates, key=lambda candidate: candidate.rank):
                 if best.start.scaling not in columns and best.left_out is not None:
-                    columns[best.start.scaling] = useful_columns(best.state, best.left_out, self._on_columns(best))
+                    objective = self._problem.on_columns(best.start, best.state)
+                    columns[best.start.scaling] = useful_columns(best.state, best.left_out, objective)
         starts = narrowed_starts(self._starts, columns)
         for name in dict.fromkeys(start.scaling for start in starts):
             self._settings.report(narrowed(name, columns[name], sum(start.scaling == name for start in starts)))
         return self._candidates(enumerate(starts, len(self._starts)))
-
-    def _on_columns(self, candidate: Candidate) -> Objective:
-        """Return the objective of a candidate for the network that reads the columns themselves."""
-        start, objective = candidate.start, candidate.state.objective
-        if objective.network is start.network:
-            return objective
-        columns = self._problem.objective(start.network, start.scaling, objective.n_samples)
-        return columns.with_loss(objective.data_loss)
 
     def best_of(self, candidates: list[Candidate]) -> list[Candidate]:
         """Keep the best candidates, as many as there are to be members, and drop the others."""
@@ -375,13 +368,8 @@ class Search:
     def _in_batches(self, training: Training, start: Start, state: State) -> Training:
         """A training in batches that begins with weights, estimates and noise level of a state on all rows."""
         rule, plan, settings = self._problem.rule, self.plan, training.settings
-        steps = BatchSteps(
-            rule,
-            plan.batches[start.network],
-            np.random.RandomState(start.seed),
-            state.objective,
-            state.objective.total_weight,
-        )
+        batches, random_state = plan.batches[start.network], np.random.RandomState(start.seed)
+        steps = BatchSteps(rule, batches, random_state, state.objective, state.objective.total_weight)
         stepper = BatchPass(rule, plan.directions[start.network, plan.rows], steps)
         begun = State(state.objective, state.prior, state.estimates, state.at)
         return Training(begun, stepper, settings, training.validation, training.watch)
