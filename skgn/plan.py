@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .backend import denormals_flushed, torch_threads
+from .backend import torch_threads
 from .batches import Batches, plan_batches
 from .candidates import COMPARED_ROWS, Start
 from .direction import Direction
@@ -174,8 +174,8 @@ class Plan:
 
     @contextlib.contextmanager
     def arithmetic(self) -> Iterator[None]:
-        """Set torch up for training: threads according to the work, no denormals, and no record for autograd."""
-        with torch_threads(self.flops), denormals_flushed(), torch.inference_mode():
+        """Set torch up for training: threads according to the work, and no record of the operations for autograd."""
+        with torch_threads(self.flops), torch.inference_mode():
             yield
 
 
