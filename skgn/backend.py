@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ __all__ = [
     "CPU_CHUNK_ROWS",
     "DTYPES",
     "chunks",
+    "denormals_flushed",
+    "flushes_denormals",
     "gigabytes",
     "in_dtype",
     "linear_algebra_device",
@@ -174,3 +177,24 @@ def in_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
 def gigabytes(size: float) -> str:
     """Format a number of bytes for a message."""
     return f"{size / _GIGABYTE:.3g} GB"
+
+
+def flushes_denormals() -> bool:
+    """Whether this thread takes denormal numbers, those below the smallest normal one, for 0."""
+    denormal = math.ldexp(1.0, -1074)
+    return denormal + denormal == 0.0
+
+
+@contextlib.contextmanager
+def denormals_flushed(flushed: bool = True) -> Iterator[None]:
+    """Take denormal numbers for 0 on this thread, or take them as they are.
+
+    Processors take a hundred times as long for them. In float32 they begin at 1e-38. A hidden layer that the evidence
+    switches off has curvatures of 1e-24, and products of these would take most of the time of a factorisation.
+    """
+    before = flushes_denormals()
+    torch.set_flush_denormal(flushed)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)

@@ -24,6 +24,7 @@ import sklearn
 import torch
 from sklearn.base import BaseEstimator
 
+from .backend import denormals_flushed, flushes_denormals
 from .candidates import Start
 from .losses import Loss
 from .state import Linearisation, State
@@ -60,11 +61,17 @@ class _Hooks:
         self._arguments = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
         self._lock, self._closed = threading.Lock(), False
         self._inference, self._grad = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+        self._flushed = flushes_denormals()
 
     def call(self, hook: Callable[..., Any], attributes: Callable[[], dict[str, Any]] | None) -> bool:
         if attributes is not None:
             attributes = partial(_inferred, attributes)
-        with self._lock, torch.inference_mode(self._inference), torch.set_grad_enabled(self._grad):
+        with (
+            self._lock,
+            denormals_flushed(self._flushed),
+            torch.inference_mode(self._inference),
+            torch.set_grad_enabled(self._grad),
+        ):
             return not self._closed and bool(hook(**self._arguments, reconstruction_attributes=attributes))
 
     def close(self) -> None:

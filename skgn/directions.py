@@ -71,6 +71,11 @@ def choose(solver: str, extent: Extent, evidence: bool = False, posterior: bool 
     return min(fitting, key=lambda direction: direction.flops(extent))
 
 
+def least_flops(solver: str, extent: Extent) -> float:
+    """Multiply-adds of an iteration with evidence by the cheapest direction that ``solver`` may stand for."""
+    return min(direction.flops(extent) for direction in _meant_by(solver).values() if not direction.lacks)
+
+
 def choose_for_batches(solver: str, extent: Extent, evidence: bool) -> type[Direction]:
     """Choose the direction of batches: with "auto" the exact one with the smaller system.
 

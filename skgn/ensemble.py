@@ -104,7 +104,7 @@ def untrained(problem: Problem, start: Start, reason: Status) -> Ensemble:
     start = replace(start, anchor=start.weights)
     with torch_threads(0.0), torch.no_grad():
         state = problem.at_start(start, problem.n_samples)
-        w = start.network.with_constant(state.at.w, best_constant(state.objective, problem.loss))
+        w = state.objective.network.with_constant(state.at.w, best_constant(state.objective, problem.loss))
         state = replace(state, at=state.objective.evaluate(w), status=reason)
     iterate = Iterate(0, state.value(state.at), state.at.loss, math.nan, math.nan, lambda: math.nan)
     state = replace(state, history=(figures(state, iterate, w, 0.0),))
@@ -113,11 +113,13 @@ def untrained(problem: Problem, start: Start, reason: Status) -> Ensemble:
 
 
 def _member(state: State, start: Start, posterior: Posterior | None, solver: str) -> Member:
+    network = state.objective.network
     estimates, n_effective = state.estimates, state.estimates.n_effective_parameters
+    anchor = None if start.anchor is None else network.to_original(network.from_original(start.anchor))
     return Member(
-        network=state.objective.network,
-        weights=state.at.w.cpu().numpy().copy(),
-        anchor=start.anchor,
+        network=network.original,
+        weights=network.to_original(state.at.w.cpu().numpy().copy()),
+        anchor=anchor,
         scaling=start.scaling,
         prior_kind=start.prior_kind,
         status=state.status.value,
@@ -128,7 +130,7 @@ def _member(state: State, start: Start, posterior: Posterior | None, solver: str
         n_effective_parameters=math.nan if n_effective is None else n_effective,
         posterior=posterior,
         total_weight=estimates.total_weight,
-        precision=[a.cpu().numpy().copy() for a in estimates.precision],
+        precision=network.precision_of_original([a.cpu().numpy().copy() for a in estimates.precision]),
         solver=solver,
         history=as_arrays(state.history),
     )

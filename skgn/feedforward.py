@@ -105,14 +105,20 @@ class FeedForward(Network):
         maps = [np.eye(into) for _, into in self.shapes]
         hidden = self.n_inputs - self.n_straight if self.hidden_layer_sizes else 0
         # The readout reads units, then the last inputs.
-        for T, first, inputs in ((maps[0], 0, slice(0, hidden)), (maps[-1], self._last_width, self._direct_inputs)):
+        for T, first, inputs in ((maps[0], 0, slice(0, hidden)), (maps[-1], self._last_width, self.direct_inputs)):
             n = len(scale[inputs])
             T[range(first, first + n), range(first, first + n)] = scale[inputs]
             T[first : first + n, -1] = shift[inputs]
         return maps
 
     @property
-    def _direct_inputs(self) -> slice:
+    def hidden_inputs(self) -> slice:
+        """Inputs that the first hidden layer reads."""
+        return slice(0, self.n_inputs - self.n_straight)
+
+    @property
+    def direct_inputs(self) -> slice:
+        """Inputs that the readout reads directly."""
         return slice(self.n_inputs - self._n_direct, self.n_inputs)
 
     def arrays(self, weights: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -206,7 +206,14 @@ def _misfits_of_posterior(posterior: Posterior, network: Network) -> Iterator[st
         yield "noise_variance"
     if np.shape(posterior.noise_share) not in {(), (network.n_outputs,)}:
         yield "noise_share"
-    inputs, roots, size = posterior.inputs, posterior.roots, network.n_weights
+    inputs, roots = posterior.inputs, posterior.roots
+    widths = [into for _, into in network.shapes]
+    if posterior.basis is not None:
+        if [len(T) if T is not None else into for T, into in zip(posterior.basis, widths, strict=False)] != widths:
+            yield "basis"
+            return
+        widths = [into if T is None else T.shape[-1] for T, into in zip(posterior.basis, widths, strict=True)]
+    size = sum(out * into for (out, _), into in zip(network.shapes, widths, strict=True))
     if inputs is not None and roots is not None and roots.ndim == 3:
         size = len(roots) * roots.shape[2]
         if len(inputs) != len(roots) or inputs.shape[1:] != (network.n_inputs + 1,):

@@ -60,6 +60,15 @@ class Factors(NamedTuple):
         eye = torch.eye(k, dtype=w.dtype, device=w.device)
         return cls(network.backward(tape, w, eye.expand(n, k, k)), tape.inputs)
 
+    def in_basis(self, basis: Sequence[Tensor | None]) -> Factors:
+        """Express input rows in the basis T of each layer, u T, or leave them as they are for None."""
+        return Factors(self.D, [u if T is None else u @ T for u, T in zip(self.U, basis, strict=True)])
+
+    def outside(self, basis: Sequence[Tensor | None]) -> Factors:
+        """What is left of input rows beside the basis T, u - u T T'; only of the layers that have one."""
+        layers = [(d, u - u @ T @ T.T) for d, u, T in zip(*self, basis, strict=True) if T is not None]
+        return Factors([d for d, _ in layers], [u for _, u in layers])
+
     def dense(self) -> Tensor:
         """Compute J itself, (n c, P)."""
         rows = [(d[..., None] * u[:, None, None]).flatten(2) for d, u in zip(self.D, self.U, strict=True)]

@@ -96,7 +96,7 @@ class Extent:
         """Inputs, merged, scaled, and with a column of ones in the dtype of training; and arrays of outputs."""
         network, item = self.network, self.dtype.itemsize
         outputs = item * self.candidates * _OUTPUT_ARRAYS * network.n_outputs
-        return self.n * ((16 + item) * network.n_inputs + outputs)
+        return self.n * (16 * network.original.n_inputs + item * network.n_inputs + outputs)
 
     def _linearisations(self) -> float:
         if self.keeps_linearisation:

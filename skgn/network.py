@@ -66,6 +66,39 @@ class Network(ABC):
         return sum(out * into for out, into in self.shapes)
 
     @property
+    def original(self) -> Network:
+        """The network that this one stands for in training: itself, or one that reads more inputs."""
+        return self
+
+    @property
+    def basis(self) -> list[np.ndarray | None] | None:
+        """Matrices T (in + 1 of the original, in + 1), one for each layer, with orthonormal columns.
+
+        A layer reads u T where that of the original reads u; None stands for u itself, of a layer or of all.
+        """
+        return None
+
+    def read(self, X: np.ndarray) -> np.ndarray:
+        """Turn inputs of the original (n, d) into those of this network (n, n_inputs)."""
+        return X
+
+    def read_back(self, X: np.ndarray) -> np.ndarray:
+        """Turn inputs of this network, which come of :meth:`read`, into those of the original."""
+        return X
+
+    def from_original(self, weights: np.ndarray) -> np.ndarray:
+        """Turn weights of the original into those of this network, with which they share the basis."""
+        return weights
+
+    def to_original(self, weights: np.ndarray) -> np.ndarray:
+        """Turn weights (P,) into those of the original, with the same outputs."""
+        return weights
+
+    def precision_of_original(self, precision: list[np.ndarray]) -> list[np.ndarray]:
+        """Turn a value per (layer, input), one vector for each layer, into those of the original."""
+        return precision
+
+    @property
     def readout(self) -> Network | None:
         """The last layer as a linear model, whose weights are the last weights of w; None if it is not known."""
         return None

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from .backend import torch_threads
@@ -114,7 +115,8 @@ class Plan:
                 break
             fewer = list(starts[:n_candidates])
             plan = cls.of_fit(problem, fewer, count, limits.n_workers, rows)
-            if limits.allow(plan.least_flops(fewer, count) / min(limits.n_workers, count)):
+            least = plan.least_flops([problem.network(start) for start in fewer], count)
+            if limits.allow(least / min(limits.n_workers, count)):
                 return plan, fewer, count
         return None
 
@@ -155,19 +157,19 @@ class Plan:
             return direction, Cost.of(direction, extent, rows)
 
         # Candidates may be drawn later, from the steepest units.
-        networks = _networks(starts) | dict.fromkeys(start.steepest for start in starts if start.steepest is not None)
+        networks = _networks(problem, [*starts, *_later(starts)])
         chosen = {(network, rows): settled(network, rows) for network in networks for rows in (first_rows, n)}
         directions = {key: direction for key, (direction, _) in chosen.items()}
         costs = {key: cost for key, (_, cost) in chosen.items()}
         flops = max(gram_flops(network, n, c) for network in networks)
         return cls(n, first_rows, len(starts) > n_members, batches, directions, costs, flops)
 
-    def least_flops(self, starts: Sequence[Start], n_members: int) -> float:
+    def least_flops(self, networks: Sequence[Network], n_members: int) -> float:
         """Multiply-adds of the shortest fit that is worth while."""
-        members = n_members * max(self.costs[start.network, self.rows].least for start in starts)
+        members = n_members * max(self.costs[network, self.rows].least for network in networks)
         if not self.searches:
             return members
-        compared = [self.costs[start.network, self.first_rows] for start in starts]
+        compared = [self.costs[network, self.first_rows] for network in networks]
         return members + sum(COMPARED_AFTER * cost.iteration + cost.end for cost in compared)
 
     @contextlib.contextmanager
@@ -196,9 +198,15 @@ def _sizes(n_candidates: int, n_members: int, n_rows: int) -> Iterator[tuple[int
     yield 1, 1, n_rows
 
 
-def _networks(starts: Sequence[Start]) -> dict[Network, None]:
-    """Different networks, in their order."""
-    return dict.fromkeys(start.network for start in starts)
+def _networks(problem: Problem, starts: Sequence[Start]) -> dict[Network, None]:
+    """Different networks that are trained, in their order."""
+    return dict.fromkeys(problem.network(start) for start in starts)
+
+
+def _later(starts: Sequence[Start]) -> list[Start]:
+    """Starts of candidates that may be drawn later, by their networks and columns."""
+    steepest = [replace(start, network=start.steepest) for start in starts if start.steepest is not None]
+    return steepest + [replace(start, columns=np.ones(0, dtype=bool)) for start in starts]
 
 
 def _estimates_priors(starts: Sequence[Start]) -> bool:
@@ -209,7 +217,7 @@ def _batches(problem: Problem, starts: Sequence[Start], size: int | str) -> dict
     evidence = _estimates_priors(starts)
     return {
         network: plan_batches(size, problem.solver, network, problem.n_columns, evidence)
-        for network in _networks(starts)
+        for network in _networks(problem, starts)
     }
 
 
@@ -220,6 +228,6 @@ def _first_rows(problem: Problem, starts: Sequence[Start], n_members: int, n: in
     """
     if len(starts) > n_members:
         return min(n, COMPARED_ROWS)
-    sample = max(_SAMPLE_ROWS, max(_ROWS_PER_WEIGHT * network.n_weights for network in _networks(starts)))
+    sample = max(_SAMPLE_ROWS, max(_ROWS_PER_WEIGHT * network.n_weights for network in _networks(problem, starts)))
     approach = problem.settings.project_readout and problem.settings.max_iter > 0 and n >= _WORTHWHILE * sample
     return sample if approach else n

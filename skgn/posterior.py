@@ -39,15 +39,21 @@ def output_variance(
     scale: float | Tensor,
     training: Factors | None = None,
     precision: Sequence[Tensor] = (),
+    basis: Sequence[Tensor | None] | None = None,
 ) -> Tensor:
     """Variance of the outputs, (n, k), noise not included.
 
-    ``solve`` gives L^-1 B for the posterior's factor L. ``training`` data and ``precision`` are for that of the dual.
+    ``solve`` gives L^-1 B for the posterior's factor L. ``training`` data and ``precision`` are for that of the dual,
+    ``basis`` and ``precision`` for a factor in a basis of the inputs. Outside of it the variance is that of the prior.
     """
-    if training is None:
-        variance = solve(outputs.dense().T).square().sum(0).view(outputs.D[0].shape[:2])
-    else:
+    if training is not None:
         variance = woodbury_blocks(solve, training, outputs, precision).diagonal(dim1=1, dim2=2)
+        return variance.clamp(min=0) / scale
+    inside = outputs if basis is None else outputs.in_basis(basis)
+    variance = solve(inside.dense().T).square().sum(0).view(outputs.D[0].shape[:2])
+    if basis is not None:
+        outside, inverse = outputs.outside(basis), _inverse_outside(basis, precision)
+        variance = variance + outside.kernel_blocks(inverse).diagonal(dim1=1, dim2=2)
     return variance.clamp(min=0) / scale
 
 
@@ -57,11 +63,16 @@ def output_covariance(
     scale: float | Tensor,
     training: Factors | None = None,
     precision: Sequence[Tensor] = (),
+    basis: Sequence[Tensor | None] | None = None,
 ) -> Tensor:
     """Covariance of all outputs at all samples, (n k, n k), of which :func:`output_variance` is the diagonal."""
     if training is None:
-        half = solve(outputs.dense().T)
-        return half.mT @ half / scale
+        half = solve((outputs if basis is None else outputs.in_basis(basis)).dense().T)
+        covariance = half.mT @ half
+        if basis is not None:
+            outside = outputs.outside(basis)
+            covariance += outside.cross_kernel(outside, _inverse_outside(basis, precision))
+        return covariance / scale
     inverse = [1 / a for a in precision]
     half = solve(training.cross_kernel(outputs, inverse))
     covariance = outputs.cross_kernel(outputs, inverse) - half.mT @ half
@@ -71,6 +82,11 @@ def output_covariance(
     return covariance.clamp(-largest, largest) / scale
 
 
+def _inverse_outside(basis: Sequence[Tensor | None], precision: Sequence[Tensor]) -> list[Tensor]:
+    """Variances of the weights in the units of the scale, outside of the bases of the layers that have one."""
+    return [1 / a for a, T in zip(precision, basis, strict=True) if T is not None]
+
+
 @dataclass(frozen=True)
 class Posterior:
     """Covariance of the weights in factored form.
@@ -78,7 +94,9 @@ class Posterior:
     ``factor`` is the lower Cholesky factor of the system of the primal or dual; ``inputs`` (n, d + 1) and ``roots``
     (n, k, c) are those of the training data for the dual, else None. ``noise_variance`` (k,) is in units of the
     network's outputs, and ``noise_share`` the factor with which it counts in predictions: less than 1 where the spread
-    of other members stands beside it, and more where left-out samples ask for wider predictions.
+    of other members stands beside it, and more where left-out samples ask for wider predictions. The factor of the
+    primal may be that of weights in a ``basis`` of the inputs, as :attr:`Network.basis <skgn.network.Network.basis>`
+    has it.
     """
 
     factor: np.ndarray
@@ -88,6 +106,7 @@ class Posterior:
     noise_share: np.ndarray | float
     inputs: np.ndarray | None = None
     roots: np.ndarray | None = None
+    basis: list[np.ndarray | None] | None = None
 
     @property
     def noise_in_mixture(self) -> np.ndarray:
@@ -104,11 +123,11 @@ class Posterior:
         with torch_threads(float(len(X)) * k * len(self.factor) ** 2), torch.no_grad():
             w, L, precision = self._tensors(weights, device)
             solve = partial(torch.linalg.solve_triangular, L, upper=False)
-            training = self.training_factors(network, w)
+            training, basis = self.training_factors(network, w), self.basis_on(device)
             out, n_lost = np.empty((len(X), k)), 0
             for rows in chunks(len(X), 8 * 3 * k * (P if training is None else len(L)), device):
                 outputs = _factors_at(X[rows], network, w)
-                variance = output_variance(outputs, solve, self.scale, training, precision)
+                variance = output_variance(outputs, solve, self.scale, training, precision, basis)
                 n_lost += 0 if training is None else self._n_lost(outputs, precision, variance)
                 out[rows] = variance.cpu().numpy()
         warn_of_rounding(n_lost)
@@ -121,7 +140,7 @@ class Posterior:
             w, L, precision = self._tensors(weights, device)
             solve = partial(torch.linalg.solve_triangular, L, upper=False)
             outputs, training = _factors_at(X, network, w), self.training_factors(network, w)
-            joint = output_covariance(outputs, solve, self.scale, training, precision)
+            joint = output_covariance(outputs, solve, self.scale, training, precision, self.basis_on(device))
             if training is not None:
                 warn_of_rounding(self._n_lost(outputs, precision, joint.diagonal().view(n, k)))
             return joint.view(n, k, n, k).diagonal(dim1=1, dim2=3).permute(2, 0, 1).cpu().numpy()
@@ -139,7 +158,7 @@ class Posterior:
             normal = torch.from_numpy(rng.standard_normal((len(L), n_draws)))
             jacobian = self._training_jacobian(network, w)
             if jacobian is None:
-                deviations = torch.linalg.solve_triangular(L.mT, normal, upper=True)
+                deviations = self._out_of_basis(torch.linalg.solve_triangular(L.mT, normal, upper=True), network, rng)
             else:
                 inverse = 1 / network.expand(precision)[:, None]
                 prior = inverse.sqrt() * torch.from_numpy(rng.standard_normal((len(w), n_draws)))
@@ -149,6 +168,27 @@ class Posterior:
                 back = [jacobian.at(part).factors().dense().T @ missed[part].flatten(0, 1) for part in rows]
                 deviations = prior + inverse * torch.stack(back).sum(0)
             return (deviations / self.scale**0.5).numpy()
+
+    def _out_of_basis(self, deviations: Tensor, network: Network, rng: np.random.RandomState) -> Tensor:
+        """Make deviations of the network's weights of those in the basis, and of draws from the prior outside of it."""
+        basis = self.basis_on(deviations.device)
+        if basis is None:
+            return deviations
+        n_draws, parts = deviations.shape[1], []
+        for (out, into), T, a in zip(network.shapes, basis, self.precision, strict=True):
+            size = out * (into if T is None else T.shape[1])
+            part, deviations = deviations[:size], deviations[size:]
+            if T is not None:
+                normal = torch.from_numpy(rng.standard_normal((out, into, n_draws)))
+                prior = normal / torch.tensor(a).sqrt()[:, None]
+                part = T @ part.view(out, -1, n_draws) + prior - T @ (T.T @ prior)
+            parts.append(part.reshape(out * into, n_draws))
+        return torch.cat(parts)
+
+    def basis_on(self, device: torch.device) -> list[Tensor | None] | None:
+        """Basis as tensors, None if there is none."""
+        basis = self.basis
+        return None if basis is None else [None if T is None else torch.tensor(T, device=device) for T in basis]
 
     def _n_lost(self, outputs: Factors, precision: Sequence[Tensor], variance: Tensor) -> int:
         """Count the rows at which the dual's variances (n, k) are rounding errors, and the noise does not hide it."""
@@ -204,13 +244,17 @@ def laplace(state: State, linearisation: Linearisation, noise_share: np.ndarray 
     factor = linearisation.direction.posterior_factor(estimates.precision)
     if factor is None:
         return None
-    of_rows = linearisation.direction.posterior_of_rows
+    of_rows, network, inputs = linearisation.direction.posterior_of_rows, objective.network, None
+    if of_rows:
+        U = objective.U.double().cpu().numpy()
+        inputs = U if network.original is network else np.c_[network.read_back(U[:, :-1]), U[:, -1]]
     return Posterior(
         factor=factor.cpu().numpy(),
-        precision=[a.cpu().numpy().copy() for a in estimates.precision],
+        precision=network.precision_of_original([a.cpu().numpy().copy() for a in estimates.precision]),
         scale=estimates.total_weight / float(geometric_mean(scale)),
         noise_variance=loss.variance_factor * scale.cpu().numpy(),
         noise_share=noise_share,
-        inputs=objective.U.double().cpu().numpy() if of_rows else None,
+        inputs=inputs,
         roots=linearisation.jacobian.root(slice(0, len(objective.U))).double().cpu().numpy() if of_rows else None,
+        basis=None if of_rows else network.basis,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -13,10 +13,14 @@ import torch
 from .backend import solver_tensor
 from .candidates import Start
 from .damping import DampingRule
+from .directions import least_flops
 from .evidence import Prior, make_prior
+from .feedforward import FeedForward
 from .losses import Loss
+from .memory import Extent
 from .network import Network
 from .objective import Objective
+from .reduced import Reduced
 from .settings import Settings
 from .state import State
 
@@ -24,6 +28,10 @@ __all__ = ["Problem", "Validation"]
 
 #: Factor below the largest float for squares of targets, whose sums are floats too.
 _ROOM = 1e4
+
+#: A network of so many weights or more is trained in a basis of its inputs if that leaves at most this part of the cost
+#: of an iteration.
+_MANY_WEIGHTS, _LESS = 300, 0.8
 
 
 class Validation(NamedTuple):
@@ -39,7 +47,8 @@ class Problem:
     """Data in training units, and everything else that members share.
 
     ``scaled`` has the columns in each of the scalings. With ``validation`` data the members stop early. A fit that
-    takes ``max_time`` seconds ends with what it has.
+    takes ``max_time`` seconds ends with what it has. ``reduces`` tells whether networks may be trained in a basis of
+    their inputs.
 
     Raises
     ------
@@ -59,6 +68,7 @@ class Problem:
     max_time: float
     device: torch.device
     dtype: torch.dtype
+    reduces: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         limit = math.sqrt(torch.finfo(self.dtype).max / _ROOM)
@@ -93,42 +103,82 @@ class Problem:
         objective, prior = self.objective_from(start, rows), self.prior_from(start)
         return State.at_weights(self.weights_from(start), objective, prior, prior.initial(objective.total_weight))
 
+    def network(self, start: Start) -> Network:
+        """The network that is trained: that of the start, or one that stands for it with fewer weights.
+
+        Precisions of the linear path are one in the priors of features and layers, those of the first layer in the
+        latter.
+        """
+        network, groups = start.network, start.prior_kind.groups
+        may = self.reduces and start.prior_kind.has_evidence and groups in ("feature", "layer")
+        # Inputs that are not scaled have no common unit; paired units must stay equal bit for bit.
+        if not (may and isinstance(network, FeedForward)) or start.scaling == "raw" or network.init == "symmetric":
+            return network
+        if network.n_weights < _MANY_WEIGHTS:
+            return network
+        key = network, start.scaling, groups == "layer" and start.columns is None
+        if key not in self._networks:
+            smaller = Reduced.of(network, self.scaled[start.scaling], self.sample_weight, key[2])
+            self._networks[key] = smaller if self._flops(smaller) <= _LESS * self._flops(network) else network
+        return self._networks[key]
+
+    def _flops(self, network: Network) -> float:
+        """Cost of an iteration of a network."""
+        extent = Extent(network, self.n_samples, self.n_columns, self.dtype, self.device)
+        return least_flops(self.solver, extent)
+
     def weights_from(self, start: Start) -> torch.Tensor:
         """Make the weights (P,) that a member starts with."""
-        return solver_tensor(start.weights, self.device)
+        return solver_tensor(self.network(start).from_original(start.weights), self.device)
 
     def prior_from(self, start: Start) -> Prior:
         """Make the prior of a member."""
         like = self.weights_from(start)
-        return make_prior(start.prior_kind, start.network, self.loss, start.noise_precision, like, start.columns)
+        return make_prior(start.prior_kind, self.network(start), self.loss, start.noise_precision, like, start.columns)
 
     def objective_from(self, start: Start, rows: int) -> Objective:
         """Make a member's own objective on the first rows; members of the same network share the data."""
-        key = start.network, start.scaling, rows
+        key = self.network(start), start.scaling, rows
         if key not in self._objectives:
             self._objectives[key] = self.objective(*key)
         return self._objectives[key].for_member(self._anchor(start))
+
+    def on_columns(self, start: Start, state: State) -> Objective:
+        """Return the objective of a member's state, for the network that reads the columns themselves."""
+        objective = state.objective
+        if objective.network is start.network:
+            return objective
+        return self.objective(start.network, start.scaling, objective.n_samples).with_loss(objective.data_loss)
 
     def validation_from(self, start: Start) -> Objective | None:
         """Make the objective on the validation data; None if there are none."""
         if self.validation is None:
             return None
         data = self.validation
-        X, Y, weight = map(self.tensor, (data.scaled[start.scaling], data.Y, data.sample_weight))
-        return Objective(start.network, self.loss, X, Y, weight).for_member(self._anchor(start))
+        network = self.network(start)
+        X, Y, weight = map(self.tensor, (network.read(data.scaled[start.scaling]), data.Y, data.sample_weight))
+        return Objective(network, self.loss, X, Y, weight).for_member(self._anchor(start))
 
     def objective(self, network: Network, scaling: str, rows: int) -> Objective:
         """Make the objective on the first rows, in one of the scalings."""
         # Merged rows come in random order: the first ones are a random sample.
-        X, (Y, weight) = self._scaled[scaling], self._targets
+        reduced = network.original is not network
+        X = self.tensor(network.read(self.scaled[scaling][:rows])) if reduced else self._scaled[scaling]
+        Y, weight = self._targets
         return Objective(network, self.loss, X[:rows], Y[:rows], weight[:rows])
 
     def _anchor(self, start: Start) -> torch.Tensor | None:
-        return None if start.anchor is None else solver_tensor(start.anchor, self.device)
+        if start.anchor is None:
+            return None
+        return solver_tensor(self.network(start).from_original(start.anchor), self.device)
 
     # No reference to self: an object that keeps itself alive is freed late, and its data with it.
     @cached_property
     def _objectives(self) -> dict[tuple[Network, str, int], Objective]:
+        return {}
+
+    @cached_property
+    def _networks(self) -> dict[tuple[Network, str, bool], Network]:
         return {}
 
     @cached_property

@@ -43,9 +43,12 @@ _SMALLEST_COVARIANCE = 1e-150
 _ROUNDING = 1e-14
 
 
-def useful_columns(state: State, left_out: LeftOut) -> np.ndarray:
-    """Tell for each input of the first layer whether it is of use; what a fit has in use is."""
-    objective = state.objective
+def useful_columns(state: State, left_out: LeftOut, objective: Objective | None = None) -> np.ndarray:
+    """Tell for each input of the first layer whether it is of use; what a fit has in use is.
+
+    The objective is that of the state, or another one for a network that reads other columns.
+    """
+    objective = objective or state.objective
     columns = objective.network.shapes[0][1] - 1
     use: np.ndarray = (
         np.minimum(significance(objective, columns), significance(objective, columns, left_out)) < _SIGNIFICANT

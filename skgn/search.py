@@ -57,6 +57,7 @@ def train_members(
 
     With little time there are fewer of them from the outset, or no training at all.
     """
+    problem = replace(problem, reduces=problem.batch_size is None)
     found = Plan.in_time(problem, starts, n_members, limits)
     ensemble = None if found is None else Search(problem, *found, limits, tasks).run()
     if found is None or ensemble is None:
@@ -195,7 +196,8 @@ class Search:
         with self.plan.arithmetic():
             for best in sorted(candidates, key=lambda candidate: candidate.rank):
                 if best.start.scaling not in columns and best.left_out is not None:
-                    columns[best.start.scaling] = useful_columns(best.state, best.left_out)
+                    objective = self._problem.on_columns(best.start, best.state)
+                    columns[best.start.scaling] = useful_columns(best.state, best.left_out, objective)
         starts = narrowed_starts(self._starts, columns)
         for name in dict.fromkeys(start.scaling for start in starts):
             self._settings.report(narrowed(name, columns[name], sum(start.scaling == name for start in starts)))
@@ -330,11 +332,11 @@ class Search:
 
     def _cost(self, candidate: Candidate, last: bool) -> Cost:
         """Cost of a training in its last round, or before it."""
-        return self.plan.costs[candidate.start.network, self.plan.rows if last else self.plan.first_rows]
+        return self.plan.costs[candidate.state.objective.network, self.plan.rows if last else self.plan.first_rows]
 
     def _full_step(self, start: Start, rows: int) -> FullStep:
         problem = self._problem
-        return FullStep(problem.rule, self.plan.directions[start.network, rows], problem.settings)
+        return FullStep(problem.rule, self.plan.directions[problem.network(start), rows], problem.settings)
 
     def _watch(self, number: int, start: Start) -> Watch:
         if self._tasks is None:
@@ -366,13 +368,8 @@ class Search:
     def _in_batches(self, training: Training, start: Start, state: State) -> Training:
         """A training in batches that begins with weights, estimates and noise level of a state on all rows."""
         rule, plan, settings = self._problem.rule, self.plan, training.settings
-        steps = BatchSteps(
-            rule,
-            plan.batches[start.network],
-            np.random.RandomState(start.seed),
-            state.objective,
-            state.objective.total_weight,
-        )
+        batches, random_state = plan.batches[start.network], np.random.RandomState(start.seed)
+        steps = BatchSteps(rule, batches, random_state, state.objective, state.objective.total_weight)
         stepper = BatchPass(rule, plan.directions[start.network, plan.rows], steps)
         begun = State(state.objective, state.prior, state.estimates, state.at)
         return Training(begun, stepper, settings, training.validation, training.watch)

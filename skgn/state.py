@@ -174,7 +174,7 @@ class Linearisation:
     def curvature(self) -> float:
         """Mean diagonal entry of G."""
         if self._curvature is None:
-            self._curvature = self.direction.trace() / len(self._at.w)
+            self._curvature = self.direction.trace() / self._objective.network.original.n_weights
         return self._curvature
 
     @property

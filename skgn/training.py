@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
+from .backend import denormals_flushed
 from .damping import DampingRule, Iterate
 from .history import figures, line
 from .objective import Objective
@@ -124,6 +125,7 @@ class Training:
         """Give back the memory of the linearisation; it is made again if it is asked for."""
         self._move(self.state)
 
+    @denormals_flushed()
     def run(self, until: int, decrease: float = 0.0, pause: Callable[[], bool] | None = None) -> None:
         """Iterate until ``until`` iterations are done or training ends; the state's status tells which.
 
@@ -180,6 +182,7 @@ class Training:
             return rule.accepted(step.damping, step.gain_ratio, iterate)
         return rule.initial(iterate) if step is not None or state.damping is None else state.damping
 
+    @denormals_flushed()
     def finish(self, reason: Status) -> None:
         """End training, for ``reason`` if nothing else has ended it, at the best weights if these are worth it."""
         if not self.state.arrived:

@@ -3,8 +3,11 @@ import numpy as np
 import pytest
 import torch
 
+from skgn import GNRegressor
 from skgn.backend import (
     chunks,
+    denormals_flushed,
+    flushes_denormals,
     gigabytes,
     linear_algebra_device,
     memory_budget,
@@ -140,3 +143,87 @@ def test_result_of_small_work_does_not_depend_on_the_machine(two_threads):
     with torch_threads(SMALL):
         second = A @ A.T
     assert bool((first == second).all())
+
+
+# Denormals
+
+#: The smallest normal number of float32, and a half, whose product is denormal.
+TINY, HALF = torch.tensor([2.0**-126]), torch.tensor([0.5])
+
+
+def test_denormals_are_taken_for_0_within_only():
+    assert not flushes_denormals() and float(TINY * HALF) == 2.0**-127
+    with denormals_flushed():
+        assert flushes_denormals() and float(TINY * HALF) == 0 and float(TINY * 1) == 2.0**-126
+        with denormals_flushed(False):
+            assert not flushes_denormals() and float(TINY * HALF) == 2.0**-127
+        assert flushes_denormals()
+    assert not flushes_denormals()
+    with denormals_flushed(False):
+        assert not flushes_denormals()
+
+
+def test_denormals_are_as_before_after_an_error():
+    with pytest.raises(KeyError), denormals_flushed():
+        raise KeyError
+    assert not flushes_denormals()
+
+
+class Looks:
+    """A damping rule that looks whether denormals are flushed."""
+
+    step_size = 1.0
+
+    def __init__(self):
+        self.seen = set()
+
+    def initial(self, at):
+        self.seen.add(flushes_denormals())
+        return at.curvature
+
+    def accepted(self, damping, gain_ratio, at):
+        return self.initial(at)
+
+    def rejected(self, damping, at):
+        return 4 * damping
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_training_has_no_denormals(n_jobs):
+    looks, X = Looks(), np.random.RandomState(0).normal(size=(30, 2))
+    GNRegressor((3,), damping=looks, n_estimators=2, n_jobs=n_jobs, max_iter=5, random_state=0).fit(X, X[:, 0])
+    assert looks.seen == {True} and not flushes_denormals()
+
+
+class LooksToo:
+    """A callback that looks whether denormals are flushed."""
+
+    max_propagation_depth = None
+
+    def __init__(self):
+        self.seen = set()
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        self.seen.add(flushes_denormals())
+
+    def on_fit_task_end(self, estimator, context):
+        self.seen.add(flushes_denormals())
+
+
+def test_callbacks_find_denormals_as_the_caller_has_them():
+    pytest.importorskip("sklearn.callback", reason="sklearn.callback comes with scikit-learn 1.9")
+    looks, X = LooksToo(), np.random.RandomState(0).normal(size=(30, 2))
+    model = GNRegressor((3,), n_estimators=2, random_state=0).set_callbacks(looks)
+    model.fit(X, X[:, 0])
+    assert looks.seen == {False}
+    looks.seen.clear()
+    with denormals_flushed():
+        model.fit(X, X[:, 0])
+    assert looks.seen == {True}

@@ -39,7 +39,10 @@ MODELS = {
     "hgb": (HistGradientBoostingRegressor, HistGradientBoostingClassifier),
 }
 Split = tuple[np.ndarray, np.ndarray]
-SCORES = ["rmse", "relative_rmse", "log_likelihood", "normal_log_likelihood", "coverage", "log_loss", "error", "calibration_error"]
+SCORES = [
+    *("rmse", "relative_rmse", "log_likelihood", "normal_log_likelihood", "coverage"),
+    *("log_loss", "error", "calibration_error"),
+]
 FIELDS = ["set", "split", "n", "d", *SCORES, "fit_seconds", "predict_seconds"]
 
 

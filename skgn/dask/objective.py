@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..candidates import Start
 from ..jacobian import Jacobian
 from ..losses import Loss
 from ..network import Network
@@ -218,6 +219,10 @@ class DistributedProblem(Problem):
 
     def rows_in_memory(self, rows: int) -> int:
         return 1
+
+    def network(self, start: Start) -> Network:
+        """The network of the start: a basis of the inputs would take another pass over the shards."""
+        return start.network
 
     @cached_property
     def _last_hashes(self) -> dict[int, int | None]:

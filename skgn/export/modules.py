@@ -86,14 +86,22 @@ class _Posterior(nn.Module):
                 self.register_buffer(f"D{layer}", D)
                 self.register_buffer(f"U{layer}", U)
                 self.register_buffer(f"precision{layer}", torch.tensor(a))
+        basis = posterior.basis or []
+        self.in_basis = [T is not None for T in basis]
+        for layer, (T, a) in enumerate(zip(basis, posterior.precision, strict=False)):
+            self.register_buffer(f"basis{layer}", torch.tensor(np.zeros((0, 0)) if T is None else T))
+            self.register_buffer(f"precision{layer}", torch.tensor(a))
 
-    def _layers(self, name: str) -> list[Tensor]:
-        return [getattr(self, f"{name}{layer}") for layer in range(self.n_layers)]
+    def _layers(self, name: str, count: int) -> list[Tensor]:
+        return [getattr(self, f"{name}{layer}") for layer in range(count)]
 
     def forward(self, outputs: Factors) -> Tensor:
-        training = Factors(self._layers("D"), self._layers("U")) if self.n_layers else None
-        precision = self._layers("precision")
-        return output_variance(outputs, self.inverse_factor.__matmul__, self.scale, training, precision)
+        n, known = self.n_layers, self.in_basis
+        training = Factors(self._layers("D", n), self._layers("U", n)) if n else None
+        precision = self._layers("precision", n or len(known))
+        matrices = self._layers("basis", len(known))
+        basis = [T if here else None for T, here in zip(matrices, known, strict=True)] if known else None
+        return output_variance(outputs, self.inverse_factor.__matmul__, self.scale, training, precision, basis)
 
 
 class _Noise(nn.Module):

@@ -1,0 +1,150 @@
+"""A network that reads the principal directions of its inputs in training, and stands for one that reads the inputs.
+
+Weights that share a precision have an isotropic prior, which does not see a rotation of their inputs. Of a direction in
+which no row of the training has a component, the data tell nothing: its weight stays at the prior's mean, 0. So these
+weights are trained in an orthonormal basis V of what the rows span,
+
+    w' u = (V' w)' (V' u)        where u = V V' u,
+
+which leaves objective, evidence and predictions as they are. Columns of indicators, which sum to 1, and columns told
+twice make such a basis small. The basis is not centred: beside the bias, whose prior is another one, a constant
+direction is a direction too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from scipy.linalg import block_diag
+from torch import Tensor
+
+from .feedforward import FeedForward
+
+__all__ = ["Reduced", "principal_directions"]
+
+#: Rows span a direction where its singular value is above this part of the largest.
+_RANK = 1e-7
+
+#: Rows taken at a time.
+_BLOCK = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Reduced(FeedForward):
+    """The network that is trained in the place of a ``full`` one.
+
+    ``hidden`` (columns, directions) is a basis of the inputs that the first hidden layer reads, and ``direct`` one of
+    those that the readout reads; None stands for the inputs as they are.
+    """
+
+    full: FeedForward = field(kw_only=True, repr=False)
+    hidden: np.ndarray | None = field(kw_only=True, repr=False)
+    direct: np.ndarray | None = field(kw_only=True, repr=False)
+
+    __eq__, __hash__ = object.__eq__, object.__hash__
+
+    @classmethod
+    def of(cls, network: FeedForward, X: np.ndarray, weight: np.ndarray, first_layer: bool) -> FeedForward:
+        """Reduce a network to what inputs X (n, n_inputs) of these weights (n,) span.
+
+        ``first_layer`` tells whether the weights of the first hidden layer share a precision; those of the readout for
+        its direct inputs do. The result is the network itself where nothing can be left out.
+        """
+        units = network.hidden_layer_sizes
+        of_hidden, of_direct = network.hidden_inputs, network.direct_inputs
+        hidden = principal_directions(X[:, of_hidden], weight) if units and first_layer else None
+        direct = principal_directions(X[:, of_direct], weight) if of_direct.start < of_direct.stop else None
+        if hidden is None and direct is None:
+            return network
+        n_hidden, n_direct = (
+            columns.stop - columns.start if basis is None else basis.shape[1]
+            for columns, basis in ((of_hidden, hidden), (of_direct, direct))
+        )
+        given = units, network.activation, network.linear_path, network.alpha, network.init
+        n_straight = n_direct if units else 0
+        n_inputs = (n_hidden if units else 0) + n_direct
+        return cls(n_inputs, network.n_outputs, *given, n_straight, full=network, hidden=hidden, direct=direct)
+
+    @property
+    def original(self) -> FeedForward:
+        return self.full
+
+    @property
+    def basis(self) -> list[np.ndarray | None]:
+        maps: list[np.ndarray | None] = [None] * len(self.shapes)
+        if self.hidden is not None:
+            maps[0] = block_diag(self.hidden, 1.0)
+        if self.direct is not None:
+            maps[-1] = block_diag(np.eye(self._last_width), self.direct, 1.0)
+        return maps
+
+    def read(self, X: np.ndarray) -> np.ndarray:
+        parts = [_product(X[:, self.full.direct_inputs], self.direct)]
+        if self.hidden_layer_sizes:
+            parts.insert(0, _product(X[:, self.full.hidden_inputs], self.hidden))
+        return np.concatenate(parts, axis=1)
+
+    def read_back(self, X: np.ndarray) -> np.ndarray:
+        parts = [_expanded(X[:, self.direct_inputs], self.direct)]
+        if self.hidden_layer_sizes:
+            hidden = _expanded(X[:, self.hidden_inputs], self.hidden)
+            # Both paths of the original may read the same inputs.
+            parts = [hidden, *parts] if self.full.n_straight else [hidden]
+        return np.concatenate(parts, axis=1)
+
+    def from_original(self, weights: np.ndarray) -> np.ndarray:
+        return self._by_layer(weights, self.full.shapes, _product)
+
+    def to_original(self, weights: np.ndarray) -> np.ndarray:
+        return self._by_layer(weights, self.shapes, _expanded)
+
+    def precision_of_original(self, precision: list[np.ndarray]) -> list[np.ndarray]:
+        return [
+            a if T is None else _by_block(a, self.input_blocks(layer), self.full.input_blocks(layer))
+            for layer, (a, T) in enumerate(zip(precision, self.basis, strict=True))
+        ]
+
+    def fan_in(self, layer: int) -> Tensor:
+        values = self.full.fan_in(layer).numpy()
+        if self.basis[layer] is not None:
+            values = _by_block(values, self.full.input_blocks(layer), self.input_blocks(layer))
+        return torch.from_numpy(values)
+
+    def _by_layer(
+        self,
+        weights: np.ndarray,
+        shapes: Sequence[tuple[int, int]],
+        function: Callable[[np.ndarray, np.ndarray | None], np.ndarray],
+    ) -> np.ndarray:
+        ends = np.cumsum([out * into for out, into in shapes])[:-1]
+        layers = [part.reshape(shape) for part, shape in zip(np.split(weights, ends), shapes, strict=True)]
+        return np.concatenate([function(W, T).ravel() for W, T in zip(layers, self.basis, strict=True)])
+
+
+def principal_directions(X: np.ndarray, weight: np.ndarray) -> np.ndarray | None:
+    """Orthonormal basis (d, r) of what rows X (n, d) of these weights (n,) span; None if that is everything."""
+    root = np.sqrt(weight / weight.sum())[:, None]
+    R: np.ndarray = np.empty((0, X.shape[1]))
+    for start in range(0, len(X), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        R = np.asarray(np.linalg.qr(np.concatenate([R, root[rows] * X[rows]]), mode="r"))
+    _, values, directions = np.linalg.svd(R, full_matrices=False)
+    rank = max(1, int((values > _RANK * values[0]).sum()))
+    return None if rank == X.shape[1] else directions[:rank].T.copy()
+
+
+def _product(X: np.ndarray, basis: np.ndarray | None) -> np.ndarray:
+    return X if basis is None else X @ basis
+
+
+def _expanded(X: np.ndarray, basis: np.ndarray | None) -> np.ndarray:
+    return X if basis is None else X @ basis.T
+
+
+def _by_block(values: np.ndarray, blocks: Sequence[int], others: Sequence[int]) -> np.ndarray:
+    """Give values, which are equal within each block, to blocks of other sizes."""
+    firsts = np.cumsum([0, *blocks[:-1]])
+    return np.repeat(values[firsts], others)

@@ -1,0 +1,349 @@
+"""Fits of tables of lower rank are those of the network that reads all columns; that network is the oracle."""
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from skgn import GNClassifier, GNRegressor, full_step, search
+from skgn.export import to_torch
+from skgn.feedforward import FeedForward
+from skgn.integrity import flaws
+from skgn.objective import Objective
+from skgn.posterior import outputs_of_draws
+from skgn.problem import Problem
+from skgn.reduced import Reduced, principal_directions
+from skgn.search import Search
+
+pytestmark = pytest.mark.filterwarnings("ignore::skgn.unfamiliar.UnfamiliarDataWarning")
+
+N = 400
+
+
+def table(n=N, seed=0):
+    """Indicators of five features with four levels, all of them twice, and a number: 41 columns of rank 17."""
+    rng = np.random.default_rng(seed)
+    levels = rng.integers(0, 4, (n, 5))
+    indicators = np.concatenate([np.eye(4)[column] for column in levels.T], axis=1)
+    return np.column_stack([indicators, indicators, rng.normal(size=n)]), levels
+
+
+X, LEVELS = table()
+_NOISE = np.random.default_rng(1).normal(size=(N, 2))
+SIGNAL = np.sin(2 * X[:, -1]) + (LEVELS[:, 0] == LEVELS[:, 1]) + 0.3 * LEVELS[:, 2]
+TARGET = SIGNAL + 0.2 * _NOISE[:, 0]
+TWO = np.column_stack([TARGET, LEVELS[:, 3] - X[:, -1] + 0.2 * _NOISE[:, 1]])
+CLASSES = np.digitize(TARGET, [0.2, 0.8, 1.5])
+
+#: New rows like those of training, and rows that no combination of these makes: without a level, and with one of two.
+APART = table(40, seed=2)[0]
+APART[:20, :4] = 0
+APART[20:, 22] = 1 - APART[20:, 22]
+NEW = np.concatenate([table(40, seed=3)[0], APART])
+
+#: More columns than rows, which is where the dual solves.
+WIDE = np.random.default_rng(4).normal(size=(70, 400))
+
+
+def new_rows(model):
+    return NEW if model.n_features_in_ == X.shape[1] else WIDE[30:]
+
+
+ONE = {"hidden_layer_sizes": (10,), "n_estimators": 1, "random_state": 0, "prior_groups": "layer", "max_iter": 60}
+
+CASES = {
+    "layer": lambda: GNRegressor(**ONE).fit(X, TARGET),
+    "feature": lambda: GNRegressor(**ONE | {"prior_groups": "feature", "hidden_layer_sizes": (3,)}).fit(
+        X, np.column_stack([TWO] * 3)
+    ),
+    "two layers": lambda: GNRegressor(**ONE | {"hidden_layer_sizes": (8, 4)}).fit(X, TARGET),
+    "no hidden layer": lambda: GNRegressor(**ONE | {"hidden_layer_sizes": ()}).fit(X, np.column_stack([TWO] * 4)),
+    "no linear path": lambda: GNRegressor(**ONE, linear_path=False).fit(X, TARGET),
+    "centered": lambda: GNRegressor(**ONE, init="centered").fit(X, TARGET),
+    "ranks": lambda: GNRegressor(**ONE, standardize="rank").fit(X, TARGET),
+    "members": lambda: GNRegressor(**ONE | {"n_estimators": 4, "prior_groups": "auto"}).fit(X, TARGET),
+    "two outputs": lambda: GNRegressor(**ONE).fit(X, TWO),
+    "input noise": lambda: GNRegressor(**ONE | {"n_estimators": 2}, noise="input").fit(X, TARGET),
+    "student_t": lambda: GNRegressor(**ONE, loss="student_t").fit(X, TARGET),
+    "quantile": lambda: GNRegressor(**ONE, loss="quantile", quantile=[0.2, 0.8]).fit(X, TARGET),
+    "poisson": lambda: GNRegressor(**ONE, loss="poisson").fit(X, np.floor(np.exp(TARGET))),
+    "dual": lambda: GNRegressor(**ONE | {"hidden_layer_sizes": (2,)}).fit(WIDE[:40], WIDE[:40, 0]),
+    "early stopping": lambda: GNRegressor(**ONE, early_stopping=True).fit(X, TARGET),
+    "classes": lambda: GNClassifier(**ONE | {"n_estimators": 2}).fit(X, CLASSES),
+    "two classes": lambda: GNClassifier(**ONE | {"n_estimators": 3, "prior_groups": "auto"}).fit(X, CLASSES > 1),
+}
+
+
+@pytest.fixture(autouse=True)
+def double(monkeypatch):
+    """Systems of float64, whose rounding errors do not grow to what can be seen."""
+    monkeypatch.setattr(full_step, "_LARGE_SYSTEM", 10**9)
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Networks of all objectives made, to see which are trained."""
+    networks, init = [], Objective.__init__
+
+    def watched(self, network, *args):
+        networks.append(network)
+        init(self, network, *args)
+
+    monkeypatch.setattr(Objective, "__init__", watched)
+    return networks
+
+
+def in_full(fit, monkeypatch):
+    """Fit with networks that read all columns, from weights without what no row sees: that would decay unseen."""
+    smaller, candidates = Problem.network, Search._candidates
+
+    def seen(self, starts):
+        for number, start in starts:
+            network = smaller(self._problem, start)
+            known = {name: getattr(start, name) for name in ("weights", "anchor") if getattr(start, name) is not None}
+            changed = {name: network.to_original(network.from_original(w)) for name, w in known.items()}
+            yield number, replace(start, **changed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Problem, "network", lambda self, start: start.network)
+        patch.setattr(Search, "_candidates", lambda self, starts: candidates(self, seen(self, starts)))
+        return fit()
+
+
+def predicted(model):
+    """All that a model predicts, by name."""
+    rows = new_rows(model)
+    if isinstance(model, GNClassifier):
+        return {"proba": model.predict_proba(rows)}
+    found = {"mean": model.predict(rows), "epistemic": model.epistemic_std(rows)}
+    if model.loss != "quantile":
+        found["std"] = model.predict(rows, return_std=True)[1]
+        found["quantiles"] = model.predict_quantiles(rows, [0.1, 0.6])
+    if model.loss == "squared_error":
+        found["cov"] = model.predict(rows, return_cov=True)[1]
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_fit_is_that_of_the_network_that_reads_all_columns(case, trained, monkeypatch):
+    model = CASES[case]()
+    assert any(isinstance(network, Reduced) for network in trained)
+    assert case != "dual" or model.solver_ == "dual"
+    trained.clear()
+    full = in_full(CASES[case], monkeypatch)
+    assert not any(isinstance(network, Reduced) for network in trained)
+    for (name, values), expected in zip(predicted(model).items(), predicted(full).values(), strict=True):
+        np.testing.assert_allclose(values, expected, rtol=2e-5, atol=1e-5 * np.abs(expected).max(), err_msg=name)
+    for member, of_full in zip(model.estimators_, full.estimators_, strict=True):
+        assert member.network == of_full.network and type(member.network) is FeedForward
+        assert member.n_iter == of_full.n_iter
+        np.testing.assert_allclose(member.n_effective_parameters, of_full.n_effective_parameters, rtol=1e-5)
+        np.testing.assert_allclose(member.weights, of_full.weights, atol=1e-4)
+        for a, expected in zip(member.precision, of_full.precision, strict=True):
+            np.testing.assert_allclose(a, expected, rtol=1e-4)
+    if model.log_evidence_ is not None:
+        np.testing.assert_allclose(model.log_evidence_, full.log_evidence_, rtol=1e-6)
+    np.testing.assert_allclose(model.feature_relevance_, full.feature_relevance_, atol=1e-5)
+    assert [W.shape for W in model.coefs_] == [W.shape for W in full.coefs_]
+
+
+def test_directions_span_what_the_rows_span():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(50, 3)) @ rng.normal(size=(3, 7))
+    weight = rng.integers(1, 4, 50).astype(float)
+    V = principal_directions(rows, weight)
+    assert V.shape == (7, np.linalg.matrix_rank(rows))
+    np.testing.assert_allclose(V.T @ V, np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(rows @ V @ V.T, rows, atol=1e-12)
+    # A row in another direction counts, however little it weighs; columns that all are directions stay as they are.
+    other = np.concatenate([rows, np.eye(7)[:1]])
+    assert principal_directions(other, np.append(weight, 1e-3)).shape == (7, 4)
+    assert principal_directions(rng.normal(size=(50, 7)), weight) is None
+    # A constant column is a direction, although it has no variance; columns of zeros are none.
+    assert principal_directions(np.column_stack([np.ones(50), np.zeros(50)]), weight).shape == (2, 1)
+    # Rows in blocks are as good as all at once.
+    long = np.concatenate([rows] * 200)
+    assert principal_directions(long, np.ones(len(long))).shape == (7, 3)
+
+
+NETWORKS = {
+    "straight columns": FeedForward(7, 2, (5, 3), n_straight=4),
+    "the same columns": FeedForward(7, 2, (5,)),
+    "no hidden layer": FeedForward(7, 2, ()),
+    "no linear path": FeedForward(7, 2, (5,), linear_path=False),
+}
+
+
+@pytest.mark.parametrize("first_layer", [True, False])
+@pytest.mark.parametrize("case", NETWORKS)
+def test_outputs_and_expectations_are_those_of_the_original(case, first_layer):
+    network, rng = NETWORKS[case], np.random.default_rng(0)
+    rows = np.concatenate([rng.normal(size=(30, 2)) @ rng.normal(size=(2, 3)), rng.normal(size=(30, 2))], axis=1)
+    rows = np.concatenate([rows, rows[:, 3:]], axis=1)
+    smaller = Reduced.of(network, rows, np.ones(30), first_layer)
+    if case == "no linear path" and not first_layer:
+        assert smaller is network
+        return
+    assert smaller.n_weights < network.n_weights and smaller.original is network
+
+    def outputs(network, X, weights):
+        return network.forward(network.with_bias(torch.tensor(X)), torch.tensor(weights))[0]
+
+    weights = rng.normal(size=network.n_weights)
+    own, read = smaller.from_original(weights), smaller.read(rows)
+    torch.testing.assert_close(outputs(smaller, read, own), outputs(network, rows, weights))
+    torch.testing.assert_close(outputs(network, rows, smaller.to_original(own)), outputs(network, rows, weights))
+    np.testing.assert_allclose(smaller.from_original(smaller.to_original(own)), own, atol=1e-12)
+    np.testing.assert_allclose(smaller.read_back(read), rows, atol=1e-12)
+    for layer, (_, into) in enumerate(network.shapes):
+        # What is one number for a block of the original is the same number for its directions.
+        fan_in = smaller.fan_in(layer)
+        assert len(fan_in) == smaller.shapes[layer][1] and set(fan_in.tolist()) == set(network.fan_in(layer).tolist())
+        expected = np.repeat(np.arange(len(network.input_blocks(layer))), network.input_blocks(layer))
+        given = [np.zeros(i) for _, i in smaller.shapes]
+        given[layer] = np.repeat(np.arange(len(smaller.input_blocks(layer))), smaller.input_blocks(layer)).astype(float)
+        assert smaller.precision_of_original(given)[layer].tolist() == expected.tolist() and len(expected) == into
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"l2_regularization": 1e-2},
+        {"prior_groups": "shared"},
+        {"init": "symmetric"},
+        {"standardize": False},
+        {"batch_size": 100},
+        {"hidden_layer_sizes": (3,)},
+    ],
+    ids=lambda parameters: next(iter(parameters)),
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_what_has_no_basis_or_no_need_of_one_reads_all_columns(parameters, trained):
+    GNRegressor(**ONE | {"max_iter": 2} | parameters).fit(X, TARGET)
+    assert trained and not any(isinstance(network, Reduced) for network in trained)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_block_of_a_stream_reads_all_columns(trained):
+    GNRegressor(**ONE).partial_fit(X, TARGET).partial_fit(X, TARGET)
+    assert trained and not any(isinstance(network, Reduced) for network in trained)
+
+
+def test_outside_of_what_the_rows_span_weights_are_as_uncertain_as_before():
+    """Without data the variance of a linear model is the prior's: the sum of squared inputs over precisions."""
+    model = GNRegressor(**ONE | {"hidden_layer_sizes": ()}, standardize="robust").fit(X, np.column_stack([TARGET] * 8))
+    (member,) = model.estimators_
+    assert member.posterior.basis is not None
+    away = np.zeros((1, X.shape[1]))
+    away[0, [3, 23]] = 1, -1  # a level in one of two columns that are equal
+    scaled = model._table.scale(np.concatenate([X[:1], X[:1] + away]))[member.scaling]
+    cov = member.posterior.covariance(member.network, member.weights, scaled, torch.device("cpu"))[0]
+    # The step is between two columns of one scale, and so at right angles to all rows.
+    step = (scaled[1] - scaled[0])[-X.shape[1] :]
+    a = member.precision[0][0]
+    expected = step @ step / a / member.posterior.scale
+    np.testing.assert_allclose(cov[0, 0] + cov[1, 1] - 2 * cov[0, 1], expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("case", ["layer", "two outputs"])
+def test_samples_vary_as_the_deviation_says(case):
+    model = CASES[case]()
+    (member,), k = model.estimators_, np.ndim(model.predict(NEW[:1])) and model.n_outputs_
+    scaled = model._table.scale(NEW[[0, 1, 40, 41, 60, 61]])[member.scaling]
+    draws = member.posterior.draw(member.network, member.weights, N, 20000, np.random.RandomState(0))
+    assert draws.shape == (member.network.n_weights, 20000)
+    outputs = outputs_of_draws(member.network, member.weights, draws, scaled)
+    variance = member.posterior.variance(member.network, member.weights, scaled, torch.device("cpu"))
+    assert variance.shape == (6, k)
+    np.testing.assert_allclose(outputs.var(axis=2), variance, rtol=0.05)
+
+
+@pytest.mark.parametrize("case", ["layer", "feature", "input noise", "classes", "dual"])
+def test_exported_modules_predict_the_same(case):
+    model = CASES[case]()
+    rows = new_rows(model)
+    scores = to_torch(model)(torch.tensor(rows))
+    if isinstance(model, GNClassifier):
+        np.testing.assert_allclose(scores.detach().numpy(), model.predict_proba(rows), atol=1e-10)
+        return
+    module = to_torch(model, return_std=True)
+    for found, expected in zip(module(torch.tensor(rows)), model.predict(rows, return_std=True), strict=True):
+        np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-9, atol=1e-10)
+
+
+def test_states_are_whole_and_those_without_a_basis_are_too():
+    model, plain = CASES["layer"](), GNRegressor(**ONE).fit(X[:, -1:], TARGET)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict(NEW, return_std=True)[1], model.predict(NEW, return_std=True)[1])
+    for member in plain.estimators_:
+        del vars(member.posterior)["basis"]  # as stored before there was one
+    again = pickle.loads(pickle.dumps(plain))
+    np.testing.assert_array_equal(again.predict(NEW[:, -1:], return_std=True), plain.predict(NEW[:, -1:], True))
+    (member,) = model.estimators_
+    for basis in (None, [T[:, :-1] if T is not None else None for T in member.posterior.basis], [np.eye(3)] * 2):
+        damaged = replace(member, posterior=replace(member.posterior, basis=basis))
+        state = vars(model) | {"estimators_": [damaged]}
+        assert any("Posterior" in name for name in flaws(state, GNRegressor, ["estimators_"])), basis
+
+
+def test_weights_are_repetitions():
+    weight = np.random.default_rng(0).integers(0, 3, N)
+    weighted = GNRegressor(**ONE).fit(X, TARGET, sample_weight=weight)
+    repeated = GNRegressor(**ONE).fit(np.repeat(X, weight, axis=0), np.repeat(TARGET, weight))
+    assert weighted.estimators_[0].posterior.basis is not None
+    np.testing.assert_array_equal(weighted.predict(NEW, return_std=True), repeated.predict(NEW, return_std=True))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("init", ["random", "centered"])
+def test_a_fit_goes_on_from_the_weights_of_another(init):
+    model = GNRegressor(**ONE, init=init, warm_start=True).fit(X, TARGET)
+    before = model.predict(NEW)
+    np.testing.assert_allclose(model.set_params(max_iter=0).fit(X, TARGET).predict(NEW), before, rtol=1e-9)
+
+
+def test_columns_of_use_are_columns_of_the_table(trained, monkeypatch):
+    """Of a column and forty of noise, all told twice, the former is found; networks that read it alone are drawn."""
+    found = []
+    narrowed = search.narrowed_starts
+    monkeypatch.setattr(search, "narrowed_starts", lambda starts, use: found.append(use) or narrowed(starts, use))
+    noise = np.random.default_rng(3).normal(size=(N, 40))
+    columns = np.column_stack([noise, noise, X[:, -1], X[:, -1]])
+    y = X[:, -1] ** 2 + 0.2 * _NOISE[:, 0]
+    model = GNRegressor(**ONE | {"n_estimators": 6}, standardize="robust").fit(columns, y)
+    assert any(isinstance(network, Reduced) for network in trained)
+    (use,) = found
+    assert len(use["robust"]) == 82 and np.flatnonzero(use["robust"]).tolist() == [80, 81]
+    assert model.score(columns, y) > 0.9
+
+
+class Coefficients:
+    """A callback that looks at the network after each iteration."""
+
+    max_propagation_depth = None
+
+    def __init__(self):
+        self.shapes = set()
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+        if context.task_name == "iteration" and fitted_estimator is not None:
+            self.shapes.add(tuple(W.shape for W in fitted_estimator.coefs_))
+            assert np.isfinite(fitted_estimator.predict(NEW)).all()
+
+
+def test_callbacks_see_the_network_that_reads_all_columns():
+    pytest.importorskip("sklearn.callback", reason="sklearn.callback comes with scikit-learn 1.9")
+    looks = Coefficients()
+    GNRegressor(**ONE).set_callbacks(looks).fit(X, TARGET)
+    assert looks.shapes == {((41, 10), (51, 1))}
