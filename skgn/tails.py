@@ -41,9 +41,8 @@ def degrees_of_freedom(residuals: Residuals | None) -> float:
 
     All outputs share them. Infinite residuals, of predictions that ran away, do not count.
     """
-    values, weight = _finite(residuals)
-    total = weight.sum()
-    if not total > 0 or not (mean_square := float(weight @ np.square(values)) / total) > 0:
+    values, weight, mean_square = _known(residuals)
+    if not mean_square > 0:
         return math.inf
     z = values / math.sqrt(mean_square)
 
@@ -62,23 +61,21 @@ def widened(ensemble: Ensemble) -> Ensemble:
     The variances of weights and noise grow by the same factor. Only of normal noise, as robust losses are to see past
     the largest residuals.
     """
-    values, weight = _finite(ensemble.residuals)
-    total = weight.sum()
-    excess = float(weight @ np.square(values)) / total if total > 0 else 1.0
-    if ensemble.residuals is None or ensemble.loss.distribution != "normal" or excess <= 1:
+    residuals, (_, _, excess) = ensemble.residuals, _known(ensemble.residuals)
+    if residuals is None or ensemble.loss.distribution != "normal" or excess <= 1:
         return ensemble
     members = [
         member if member.posterior is None else replace(member, posterior=member.posterior.times(excess))
         for member in ensemble.members
     ]
-    residuals = replace(ensemble.residuals, values=ensemble.residuals.values / math.sqrt(excess))
-    return ensemble._replace(members=members, residuals=residuals)
+    return ensemble._replace(members=members, residuals=replace(residuals, values=residuals.values / math.sqrt(excess)))
 
 
-def _finite(residuals: Residuals | None) -> tuple[np.ndarray, np.ndarray]:
-    """Finite residuals of all outputs (m,), and their weights."""
+def _known(residuals: Residuals | None) -> tuple[np.ndarray, np.ndarray, float]:
+    """Finite residuals of all outputs (m,), their weights, and the mean of their squares; 0 without any."""
     if residuals is None:
-        return np.empty(0), np.empty(0)
-    known = np.isfinite(residuals.values)
-    weight = np.broadcast_to(residuals.weight[:, None], known.shape)
-    return residuals.values[known], weight[known]
+        return np.empty(0), np.empty(0), 0.0
+    finite = np.isfinite(residuals.values)
+    values, weight = residuals.values[finite], np.broadcast_to(residuals.weight[:, None], finite.shape)[finite]
+    total = float(weight.sum())
+    return values, weight, float(weight @ np.square(values)) / total if total > 0 else 0.0
