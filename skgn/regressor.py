@@ -267,8 +267,8 @@ class GNRegressor(Predictions):
         Degrees of freedom of the Student-t noise in quantiles, intervals and samples, at the same standard deviation.
         With ``loss="squared_error"`` they are estimated from the residuals of left-out training rows: 2.05 to 200. They
         are inf, and the noise is normal, where no such residuals are known (a float ``l2_regularization`` and several
-        members, ``solver_`` "cg", streams, dask). They are 8 with "student_t", 1 with "cauchy", inf with "huber" and
-        nan with other losses.
+        members, ``solver_`` "cg", streams, dask), or all are rounding errors. They are 8 with "student_t", 1 with
+        "cauchy", inf with "huber" and nan with other losses.
     noise_std_ : float or ndarray
         Standard deviation of the noise, in the units of y; an array if y has several columns or the fit several
         quantiles. It is nan with ``solver_`` "cg" and with "poisson". Where the noise depends on the input, it is the

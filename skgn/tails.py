@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -32,19 +33,23 @@ __all__ = ["degrees_of_freedom", "widened"]
 #: Degrees of freedom between which the posterior is searched: less have no variance, and more are as good as normal.
 _FEWEST, _MOST = 2.05, 200.0
 
+#: Where residuals are so small in predicted widths, these are the least that there are, and residuals have no shape.
+_ROUNDING = 1e-2
+
 #: Shape and rate of the prior.
 _SHAPE, _RATE = 2.0, 0.1
 
 
 def degrees_of_freedom(residuals: Residuals | None) -> float:
-    """Estimate those of Student-t noise with the variance of these residuals; infinity where none are known.
+    """Estimate those of Student-t noise with the variances of these residuals; infinity where none are known.
 
-    All outputs share them. Infinite residuals, of predictions that ran away, do not count.
+    All outputs share them.
     """
-    values, weight, mean_square = _known(residuals)
-    if not mean_square > 0:
+    outputs = _noisy_outputs(residuals)
+    if not outputs:
         return math.inf
-    z = values / math.sqrt(mean_square)
+    z = np.concatenate([output.values / math.sqrt(output.mean_square) for output in outputs])
+    weight = np.concatenate([output.weight for output in outputs])
 
     def minus_log_posterior(log_excess: float) -> float:
         nu = 2 + math.exp(log_excess)
@@ -61,8 +66,11 @@ def widened(ensemble: Ensemble) -> Ensemble:
     The variances of weights and noise grow by the same factor. Only of normal noise, as robust losses are to see past
     the largest residuals.
     """
-    residuals, (_, _, excess) = ensemble.residuals, _known(ensemble.residuals)
-    if residuals is None or ensemble.loss.distribution != "normal" or excess <= 1:
+    residuals, outputs = ensemble.residuals, _noisy_outputs(ensemble.residuals)
+    if residuals is None or not outputs or ensemble.loss.distribution != "normal":
+        return ensemble
+    excess = float(np.mean([output.mean_square for output in outputs]))
+    if excess <= 1:
         return ensemble
     members = [
         member if member.posterior is None else replace(member, posterior=member.posterior.times(excess))
@@ -71,11 +79,24 @@ def widened(ensemble: Ensemble) -> Ensemble:
     return ensemble._replace(members=members, residuals=replace(residuals, values=residuals.values / math.sqrt(excess)))
 
 
-def _known(residuals: Residuals | None) -> tuple[np.ndarray, np.ndarray, float]:
-    """Finite residuals of all outputs (m,), their weights, and the mean of their squares; 0 without any."""
+class _Output(NamedTuple):
+    """Finite residuals (m,) of one output, their weights, and the mean of their squares."""
+
+    values: np.ndarray
+    weight: np.ndarray
+    mean_square: float
+
+
+def _noisy_outputs(residuals: Residuals | None) -> list[_Output]:
+    """Outputs whose residuals are more than rounding errors. Predictions that ran away do not count."""
     if residuals is None:
-        return np.empty(0), np.empty(0), 0.0
-    finite = np.isfinite(residuals.values)
-    values, weight = residuals.values[finite], np.broadcast_to(residuals.weight[:, None], finite.shape)[finite]
-    total = float(weight.sum())
-    return values, weight, float(weight @ np.square(values)) / total if total > 0 else 0.0
+        return []
+    outputs = []
+    for values in residuals.values.T:
+        finite = np.isfinite(values)
+        z, weight = values[finite], residuals.weight[finite]
+        total = float(weight.sum())
+        mean_square = float(weight @ np.square(z)) / total if total > 0 else 0.0
+        if mean_square > _ROUNDING**2:
+            outputs.append(_Output(z, weight, mean_square))
+    return outputs

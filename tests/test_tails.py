@@ -46,8 +46,19 @@ def test_degrees_of_freedom_are_the_mode_of_their_posterior(nu, n):
 def test_degrees_of_freedom_of_many_residuals():
     values = np.random.default_rng(0).standard_t(5, 50_000)
     assert degrees_of_freedom(residuals(values)) == pytest.approx(5, rel=0.1)
-    # All outputs share them.
-    assert degrees_of_freedom(residuals(values.reshape(-1, 2))) == degrees_of_freedom(residuals(values))
+    # All outputs share them, each in its own unit.
+    both = residuals(values.reshape(-1, 2) * np.array([1.0, 0.3]))
+    assert degrees_of_freedom(both) == pytest.approx(degrees_of_freedom(residuals(values)), rel=0.02)
+
+
+def test_an_output_without_noise_tells_nothing_of_the_tails_of_another():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 3))
+    y = X[:, 0] + 0.1 * rng.normal(size=80)
+    alone = GNRegressor(**LINEAR).fit(X, y)
+    both = GNRegressor(**LINEAR).fit(X, np.stack([y, X[:, 1]], 1))
+    assert both.noise_degrees_of_freedom_ == pytest.approx(alone.noise_degrees_of_freedom_, rel=0.2)
+    assert GNRegressor(**LINEAR).fit(X, X[:, 1]).noise_degrees_of_freedom_ == math.inf
 
 
 def test_weights_are_repetitions_and_infinite_residuals_do_not_count():
@@ -59,7 +70,10 @@ def test_weights_are_repetitions_and_infinite_residuals_do_not_count():
     assert degrees_of_freedom(with_infinite) == pytest.approx(weighted, rel=1e-6)
 
 
-@pytest.mark.parametrize("unknown", [None, residuals(np.zeros(5)), residuals(np.ones(3), np.zeros(3)), residuals([])])
+@pytest.mark.parametrize(
+    "unknown",
+    [None, residuals(np.zeros(5)), residuals(np.full(5, 1e-3)), residuals(np.ones(3), np.zeros(3)), residuals([])],
+)
 def test_noise_is_normal_where_residuals_tell_nothing(unknown):
     assert degrees_of_freedom(unknown) == math.inf
 
