@@ -17,9 +17,10 @@ L. Steinberger and H. Leeb, Conditional predictive inference for stable algorith
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,8 +32,9 @@ from .objective import Objective
 from .observation import Observation
 from .predictive import Predictive
 from .stacking import corrected_outputs
+from .tails import NORMAL, Tails, tails_of
 
-__all__ = ["Residuals", "left_out_residuals"]
+__all__ = ["LeftOutResiduals", "Residuals", "left_out_residuals"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class Residuals:
 
     values: np.ndarray
     weight: np.ndarray
+
+    @property
+    def tails(self) -> Tails:
+        """Width and tails of the noise that these residuals are of."""
+        return tails_of(lambda function: function(self.values, self.weight))
 
     def beyond(self, probability: float, upper: bool) -> np.ndarray:
         """Residual (k,) that a new one exceeds on one side with at most this probability.
@@ -65,6 +72,13 @@ class Residuals:
         return np.take_along_axis(self.values, np.take_along_axis(order, position, axis=0), axis=0)[0]
 
 
+class LeftOutResiduals(NamedTuple):
+    """Residuals of a mixture, None where they are not known or stay on other machines, and the tails of its noise."""
+
+    residuals: Residuals | None
+    tails: Tails
+
+
 def left_out_residuals(
     objective: Objective,
     loss: Loss,
@@ -72,8 +86,10 @@ def left_out_residuals(
     allowances: Sequence[float],
     squared_scales: Sequence[np.ndarray | None],
     weights: np.ndarray,
-) -> Residuals | None:
+) -> LeftOutResiduals:
     """Residuals of a mixture of members; None if one that counts has none, or the loss describes no observations.
+
+    Only of normal noise there are tails: robust losses are to see past the largest residuals.
 
     Parameters
     ----------
@@ -88,7 +104,7 @@ def left_out_residuals(
     known = [each for each, _, _ in counted if each is not None]
     observation = loss.observation()
     if len(known) < len(counted) or observation is None:
-        return None
+        return LeftOutResiduals(None, NORMAL)
     residuals = partial(
         _residuals,
         loss=loss,
@@ -98,7 +114,25 @@ def left_out_residuals(
         weights=votes,
     )
     found: Residuals | None = objective.gather(residuals, *known)
-    return found
+    if loss.distribution != "normal":
+        return LeftOutResiduals(found, NORMAL)
+    if found is not None:
+        return LeftOutResiduals(found, found.tails)
+
+    def total(function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+        return objective.sum(partial(_summed, residuals=residuals, function=function), *known).numpy()
+
+    return LeftOutResiduals(None, tails_of(total))
+
+
+def _summed(
+    objective: Objective,
+    *left_out: LeftOut,
+    residuals: Callable[..., Residuals],
+    function: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> torch.Tensor:
+    found = residuals(objective, *left_out)
+    return torch.from_numpy(function(found.values, found.weight))
 
 
 def _residuals(

@@ -27,6 +27,7 @@ from .problem import Problem
 from .skill import UNKNOWN, Skill, best_constant
 from .state import Linearisation, State
 from .status import Status
+from .tails import NORMAL, Tails
 
 __all__ = ["Ensemble", "LeftOutSamples", "Member", "make_member", "member_outputs", "stacked_outputs", "untrained"]
 
@@ -74,8 +75,8 @@ class Ensemble(NamedTuple):
 
     The ``weights`` (n_members,) are the members' parts of a prediction; they are not negative and sum to 1. The
     ``temperature`` divides the outputs; it is 1 if there is none. ``skill`` tells how well the ensemble predicts
-    left-out samples, ``residuals`` by how much it misses each of them, if that is known, and ``left_out`` what its
-    members predict of them. ``shortened`` says what was left out for want of time.
+    left-out samples, ``residuals`` by how much it misses each of them, if that is known, ``tails`` how far they
+    lie, and ``left_out`` what its members predict of them. ``shortened`` says what was left out for want of time.
     """
 
     members: list[Member]
@@ -86,6 +87,21 @@ class Ensemble(NamedTuple):
     shortened: str = ""
     residuals: Residuals | None = None
     left_out: LeftOutSamples | None = None
+    tails: Tails = NORMAL
+
+    def widened(self) -> Ensemble:
+        """Make the ensemble whose widths are at least what left-out residuals are: of weights and noise alike."""
+        excess = self.tails.mean_square
+        if excess <= 1:
+            return self
+        members = [
+            member if member.posterior is None else replace(member, posterior=member.posterior.times(excess))
+            for member in self.members
+        ]
+        residuals = self.residuals
+        if residuals is not None:
+            residuals = replace(residuals, values=residuals.values / math.sqrt(excess))
+        return self._replace(members=members, residuals=residuals, tails=self.tails._replace(mean_square=1.0))
 
 
 def make_member(

@@ -42,7 +42,6 @@ from .state import Linearisation, State
 from .status import Status
 from .stream import Stream, streams_of, train_block
 from .tables import TablePreprocessor
-from .tails import widened
 from .targets import Target
 from .units import Seen, follow, warn_of_far_rows, warn_of_small_rows
 from .workers import members_at_once
@@ -230,7 +229,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
                 limits.go_on()
                 noise = self._input_noise(rest, starts, ensemble, limits)
                 ensemble = ensemble if noise is None else beside_noise(ensemble, noise, rest)
-                self._store(widened(ensemble), noise)
+                self._store(ensemble.widened(), noise)
                 self.feature_relevance_ = self._relevance(ensemble, problem)
                 problem.settings.report(end_line(self, time.perf_counter() - began))
                 if tasks is not None:

@@ -47,6 +47,7 @@ from .search import train_members
 from .settings import Settings
 from .stacking import corrected_outputs
 from .status import Status
+from .tails import NORMAL
 from .weighted_rows import moments, weighted_quantile
 
 __all__ = ["NOISE", "InputNoise", "beside_noise", "fit_input_noise", "log_factor"]
@@ -168,8 +169,9 @@ def beside_noise(ensemble: Ensemble, noise: InputNoise, problem: Problem) -> Ens
     rows = known.rows.cpu().numpy()
     scaled = {name: np.ascontiguousarray(problem.scaled[name][: len(rows)][rows]) for name in noise.scalings}
     factor = noise.factor(scaled, linear_algebra_device(problem.device))
-    values = ensemble.residuals.values / np.sqrt(factor)
-    return ensemble._replace(residuals=replace(ensemble.residuals, values=values))
+    residuals = replace(ensemble.residuals, values=ensemble.residuals.values / np.sqrt(factor))
+    tails = residuals.tails if ensemble.loss.distribution == "normal" else NORMAL
+    return ensemble._replace(residuals=residuals, tails=tails)
 
 
 def _cut_short(ensemble: Ensemble) -> bool:

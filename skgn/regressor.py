@@ -23,7 +23,6 @@ from .noise import NOISE, InputNoise, fit_input_noise
 from .parameters import one_of, parameter_defaults
 from .predictions import Predictions
 from .problem import Problem
-from .tails import degrees_of_freedom
 from .targets import LOSSES, RegressionTarget
 
 if TYPE_CHECKING:
@@ -267,7 +266,7 @@ class GNRegressor(Predictions):
         Degrees of freedom of the Student-t noise in quantiles, intervals and samples, at the same standard deviation.
         With ``loss="squared_error"`` they are estimated from the residuals of left-out training rows: 2.05 to 200. They
         are inf, and the noise is normal, where no such residuals are known (a float ``l2_regularization`` and several
-        members, ``solver_`` "cg", streams, dask), or all are rounding errors. They are 8 with "student_t", 1 with
+        members, ``solver_`` "cg", streams), or all are rounding errors. They are 8 with "student_t", 1 with
         "cauchy", inf with "huber" and nan with other losses.
     noise_std_ : float or ndarray
         Standard deviation of the noise, in the units of y; an array if y has several columns or the fit several
@@ -495,8 +494,7 @@ class GNRegressor(Predictions):
     def _store(self, ensemble: Ensemble, noise: InputNoise | None = None) -> None:
         super()._store(ensemble, noise)
         self._noise = noise
-        normal = self._target.loss_class.distribution == "normal"
-        self._degrees_of_freedom = degrees_of_freedom(self._residuals) if normal else math.inf
+        self._degrees_of_freedom = ensemble.tails.degrees_of_freedom
         self.noise_std_ = self._target.noise_std(ensemble.members[0].posterior)
 
     @property

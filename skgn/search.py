@@ -226,12 +226,12 @@ class Search:
             apart = left_out_spread(objective, left_out, weights) if loss.has_scale else None
             share = 1.0 if apart is None else _noise_share(scales, weights, loss, apart)
             in_mixture = [None if scale is None else share * scale for scale in scales]
-            residuals = left_out_residuals(objective, loss, left_out, allowances, in_mixture, weights)
+            residuals, tails = left_out_residuals(objective, loss, left_out, allowances, in_mixture, weights)
             for candidate, weight in zip(candidates, weights, strict=True):
                 self._tell(candidate, kept(weight, candidate.state.status))
             members = [_member(candidate, share) for candidate in candidates]
         samples = LeftOutSamples(objective, left_out, allowances)
-        return Ensemble(members, weights, self._problem.loss, T, skill, residuals=residuals, left_out=samples)
+        return Ensemble(members, weights, self._problem.loss, T, skill, "", residuals, samples, tails)
 
     def _temperature(self, candidates: list[Candidate], weights: np.ndarray) -> float:
         known = [(c.left_out, v) for c, v in zip(candidates, weights, strict=True) if c.left_out is not None]

@@ -18,20 +18,18 @@ Journal of Business and Economic Statistics 28 (2010).
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.special import gammaln
 
-from .conformal import Residuals
-from .ensemble import Ensemble
-from .observation import StudentTObservation
+__all__ = ["NORMAL", "Tails", "tails_of"]
 
-__all__ = ["degrees_of_freedom", "widened"]
-
-#: Degrees of freedom between which the posterior is searched: less have no variance, and more are as good as normal.
-_FEWEST, _MOST = 2.05, 200.0
+#: Degrees of freedom that are compared, 2 % apart in their excess over 2: fewer have no variance, and more are as good
+#: as normal. Of a grid, sums in another order find the same.
+_DEGREES = 2 + np.geomspace(0.05, 200.0, 420)
 
 #: Where residuals are so small in predicted widths, these are the least that there are, and residuals have no shape.
 _ROUNDING = 1e-2
@@ -40,63 +38,52 @@ _ROUNDING = 1e-2
 _SHAPE, _RATE = 2.0, 0.1
 
 
-def degrees_of_freedom(residuals: Residuals | None) -> float:
-    """Estimate those of Student-t noise with the variances of these residuals; infinity where none are known.
+class Tails(NamedTuple):
+    """Mean square of left-out residuals in predicted widths, and the degrees of freedom of Student-t noise like them.
 
-    All outputs share them.
+    The mean is over the outputs that have noise; all outputs share the degrees of freedom.
     """
-    outputs = _noisy_outputs(residuals)
-    if not outputs:
-        return math.inf
-    z = np.concatenate([output.values / math.sqrt(output.mean_square) for output in outputs])
-    weight = np.concatenate([output.weight for output in outputs])
 
-    def minus_log_posterior(log_excess: float) -> float:
-        nu = 2 + math.exp(log_excess)
-        log_prior = (_SHAPE - 1) * math.log(nu) - _RATE * nu
-        return -float(weight @ StudentTObservation(nu).standard().logpdf(z)) - log_prior
-
-    bounds = math.log(_FEWEST - 2), math.log(_MOST - 2)
-    return 2 + math.exp(minimize_scalar(minus_log_posterior, bounds=bounds, method="bounded").x)
-
-
-def widened(ensemble: Ensemble) -> Ensemble:
-    """Make the ensemble whose widths are at least what its left-out residuals are, on the mean of all outputs.
-
-    The variances of weights and noise grow by the same factor. Only of normal noise, as robust losses are to see past
-    the largest residuals.
-    """
-    residuals, outputs = ensemble.residuals, _noisy_outputs(ensemble.residuals)
-    if residuals is None or not outputs or ensemble.loss.distribution != "normal":
-        return ensemble
-    excess = float(np.mean([output.mean_square for output in outputs]))
-    if excess <= 1:
-        return ensemble
-    members = [
-        member if member.posterior is None else replace(member, posterior=member.posterior.times(excess))
-        for member in ensemble.members
-    ]
-    return ensemble._replace(members=members, residuals=replace(residuals, values=residuals.values / math.sqrt(excess)))
-
-
-class _Output(NamedTuple):
-    """Finite residuals (m,) of one output, their weights, and the mean of their squares."""
-
-    values: np.ndarray
-    weight: np.ndarray
     mean_square: float
+    degrees_of_freedom: float
 
 
-def _noisy_outputs(residuals: Residuals | None) -> list[_Output]:
-    """Outputs whose residuals are more than rounding errors. Predictions that ran away do not count."""
-    if residuals is None:
-        return []
-    outputs = []
-    for values in residuals.values.T:
-        finite = np.isfinite(values)
-        z, weight = values[finite], residuals.weight[finite]
-        total = float(weight.sum())
-        mean_square = float(weight @ np.square(z)) / total if total > 0 else 0.0
-        if mean_square > _ROUNDING**2:
-            outputs.append(_Output(z, weight, mean_square))
-    return outputs
+#: Those of normal noise, in widths that are right.
+NORMAL = Tails(1.0, math.inf)
+
+
+def tails_of(total: Callable[[Callable[[np.ndarray, np.ndarray], np.ndarray]], np.ndarray]) -> Tails:
+    """Estimate tails from sums over residuals; those of normal noise where there are none but rounding errors.
+
+    ``total(function)`` is the sum of ``function(values, weight)`` over blocks of the samples, with residuals (n, k) and
+    weights (n,). Residuals that are not finite, of predictions that ran away, do not count.
+    """
+    weight, squares = total(_squares)
+    mean_square = np.divide(squares, weight, out=np.zeros_like(squares), where=weight > 0)
+    noisy = mean_square > _ROUNDING**2
+    if not noisy.any():
+        return NORMAL
+    log_likelihood = total(partial(_log_likelihood, unit=np.where(noisy, np.sqrt(mean_square), np.inf)))
+    log_prior = (_SHAPE - 1) * np.log(_DEGREES) - _RATE * _DEGREES
+    mode = int(np.argmax(log_likelihood + log_prior))
+    return Tails(float(mean_square[noisy].mean()), float(_DEGREES[mode]))
+
+
+def _squares(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Weights and weighted squares of the residuals of each output, (2, k)."""
+    finite = np.isfinite(values)
+    z = np.where(finite, values, 0.0)
+    return np.stack([weight @ finite, weight @ np.square(z)])
+
+
+def _log_likelihood(values: np.ndarray, weight: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """Log likelihood of each number of degrees of freedom, for residuals in units (k,); an infinite unit has no part.
+
+    The density of Student-t noise of variance 1 is proportional to ``(1 + z^2 / (nu - 2))^(-(nu + 1) / 2)``.
+    """
+    known = np.isfinite(values) & np.isfinite(unit)
+    squares = np.square((values / unit)[known])
+    weight = np.broadcast_to(weight[:, None], known.shape)[known]
+    far = np.array([weight @ np.log1p(squares / (nu - 2)) for nu in _DEGREES])
+    constant = gammaln((_DEGREES + 1) / 2) - gammaln(_DEGREES / 2) - np.log(np.pi * (_DEGREES - 2)) / 2
+    return weight.sum() * constant - (_DEGREES + 1) / 2 * far

@@ -13,7 +13,7 @@ from skgn import GNRegressor
 from skgn.conformal import Residuals
 from skgn.ensemble import Ensemble
 from skgn.losses import SquaredError
-from skgn.tails import degrees_of_freedom, widened
+from skgn.tails import NORMAL, Tails
 
 LINEAR = {"hidden_layer_sizes": (), "prior_groups": "shared", "n_estimators": 2, "random_state": 0}
 
@@ -22,6 +22,10 @@ def residuals(values, weight=None):
     values = np.asarray(values, dtype=float)
     values = values if values.ndim == 2 else values[:, None]
     return Residuals(values, np.ones(len(values)) if weight is None else np.asarray(weight, dtype=float))
+
+
+def degrees_of_freedom(found):
+    return found.tails.degrees_of_freedom
 
 
 def by_grid(values):
@@ -40,7 +44,7 @@ def by_grid(values):
 @pytest.mark.parametrize("nu", [2.5, 4, 12, 1e6])
 def test_degrees_of_freedom_are_the_mode_of_their_posterior(nu, n):
     values = 3.0 * np.random.default_rng(n).standard_t(nu, n)
-    assert degrees_of_freedom(residuals(values)) == pytest.approx(by_grid(values), rel=5e-3)
+    assert degrees_of_freedom(residuals(values)) == pytest.approx(by_grid(values), rel=0.012)
 
 
 def test_degrees_of_freedom_of_many_residuals():
@@ -65,17 +69,24 @@ def test_weights_are_repetitions_and_infinite_residuals_do_not_count():
     rng = np.random.default_rng(0)
     values, weight = rng.standard_t(3, 200), rng.integers(0, 4, 200)
     weighted = degrees_of_freedom(residuals(values, weight))
-    assert weighted == pytest.approx(degrees_of_freedom(residuals(np.repeat(values, weight))), rel=1e-6)
+    assert weighted == degrees_of_freedom(residuals(np.repeat(values, weight)))
     with_infinite = residuals(np.append(values, [np.inf, np.nan]), np.append(weight, [2, 1]))
-    assert degrees_of_freedom(with_infinite) == pytest.approx(weighted, rel=1e-6)
+    assert degrees_of_freedom(with_infinite) == weighted
 
 
-@pytest.mark.parametrize(
-    "unknown",
-    [None, residuals(np.zeros(5)), residuals(np.full(5, 1e-3)), residuals(np.ones(3), np.zeros(3)), residuals([])],
-)
+@pytest.mark.parametrize("unknown", [np.zeros(5), np.full(5, 1e-3), [], [np.nan]])
 def test_noise_is_normal_where_residuals_tell_nothing(unknown):
-    assert degrees_of_freedom(unknown) == math.inf
+    assert residuals(unknown).tails == NORMAL == Tails(1.0, math.inf)
+
+
+def test_rows_of_no_weight_tell_nothing():
+    assert residuals(np.ones(3), np.zeros(3)).tails == NORMAL
+
+
+def test_the_mean_square_is_that_of_outputs_with_noise():
+    values = np.random.default_rng(0).normal(size=(50, 3)) * np.array([1.0, 2.0, 1e-6])
+    expected = np.mean(np.square(values[:, :2]))
+    assert residuals(values).tails.mean_square == pytest.approx(expected)
 
 
 def drawn(n, noise, seed=0):
@@ -159,13 +170,11 @@ def test_a_model_of_a_version_without_tails_predicts_as_it_did(heavy):
 
 def test_widths_grow_to_the_left_out_residuals_and_never_shrink(heavy):
     ensemble = Ensemble(heavy.estimators_, heavy.weights_, SquaredError(), 1.0, residuals=heavy._residuals)
-    values = heavy._residuals.values
-    twice, half = (
-        ensemble._replace(residuals=residuals(factor * values / np.sqrt(np.mean(values**2)))) for factor in (2.0, 0.5)
-    )
-    assert widened(half) is half
-    wide = widened(twice)
-    assert np.mean(wide.residuals.values**2) == pytest.approx(1)
+    half = ensemble._replace(tails=Tails(0.25, 5.0))
+    assert half.widened() is half
+    wide = ensemble._replace(tails=Tails(4.0, 5.0)).widened()
+    assert wide.tails == Tails(1.0, 5.0)
+    np.testing.assert_allclose(wide.residuals.values, heavy._residuals.values / 2)
     for member, before in zip(wide.members, ensemble.members, strict=True):
         given = member.network, member.weights, np.array([[0.3, -0.1, 0.4, 0.2]])[:, : member.network.n_inputs]
         device = torch.device("cpu")
