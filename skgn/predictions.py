@@ -135,8 +135,9 @@ class Predictions(RegressorMixin, BaseGN):
 
         Their distribution is the mixture of those of the members, weighted by ``weights_``. Each contains the noise and
         the uncertainty of the weights (Laplace approximation), as the standard deviation of :meth:`predict` does. A
-        quantile is exact for this mixture, without normal approximation. With ``loss="huber"`` it is that of
-        observations that are no outliers.
+        quantile is exact for this mixture, without normal approximation. With ``loss="squared_error"`` the noise has
+        the tails of ``noise_degrees_of_freedom_``. With ``loss="huber"`` the quantile is that of observations that are
+        no outliers.
 
         Parameters
         ----------
@@ -177,7 +178,7 @@ class Predictions(RegressorMixin, BaseGN):
         coverage : float in (0, 1), default=0.9
             Probability that a new observation lies in its interval, ends included.
         calibrate : bool, default=False
-            False takes the quantiles of :meth:`predict_quantiles`, which are right if the noise is as the loss says.
+            False takes the quantiles of :meth:`predict_quantiles`, which are right if the noise is as the fit says.
             True takes the residuals of the training rows in units of their predicted widths, each row predicted without
             itself (the jackknife). The noise may then have any distribution. New rows exchangeable with the training
             rows are covered as promised, in the mean over all rows, if no single row moves the predictions.
