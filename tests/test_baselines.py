@@ -46,7 +46,8 @@ def test_curvature_in_one_of_many_columns_is_no_matter_of_outliers(options):
     X, y = parabola()
     report = quiet(GNRegressor(**{"random_state": 0, **options}).fit(X[:300], y[:300]), X[300:], y[300:])
     assert report["residuals"].verdict == "depend" and report["residuals"].numbers["depends_on"] == "x1"
-    assert report["outliers"].verdict == "poor fit" and report["outliers"].numbers["count"] > 0
+    # Cut short, a network is as wide as its left-out residuals, and nothing is far out.
+    assert report["outliers"].verdict == ("poor fit" if "hidden_layer_sizes" in options else "as expected")
     assert not any("student_t" in advice or "row" in advice for advice in report.advice)
     freed = 'hidden_layer_sizes="auto"' if "hidden_layer_sizes" in options else 'n_estimators="auto"'
     assert freed in report.advice
@@ -103,7 +104,8 @@ def test_noise_that_depends_on_x_is_no_matter_of_outliers(options):
     report = quiet(model, X[300:], y[300:])
     assert report["noise"].numbers["varies_with"] == "x1"
     assert report["outliers"].verdict in ("louder noise", "as expected")
-    assert report["calibration"].verdict == "too wide" and 'noise="input"' in report.advice
+    # Intervals have the tails of the louder rows.
+    assert report["calibration"].verdict == "good" and 'noise="input"' in report.advice
     assert not any("student_t" in advice for advice in report.advice)
 
 
