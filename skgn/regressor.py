@@ -264,7 +264,7 @@ class GNRegressor(Predictions):
         Whether the noise depends on the input.
     noise_degrees_of_freedom_ : float
         Degrees of freedom of the Student-t noise in quantiles, intervals and samples, at the same standard deviation.
-        With ``loss="squared_error"`` they are estimated from the residuals of left-out training rows: 2.05 to 200. They
+        With ``loss="squared_error"`` they are estimated from the residuals of left-out training rows: 2.05 to 202. They
         are inf, and the noise is normal, where no such residuals are known (a float ``l2_regularization`` and several
         members, ``solver_`` "cg", streams), or all are rounding errors. They are 8 with "student_t", 1 with
         "cauchy", inf with "huber" and nan with other losses.

@@ -231,7 +231,8 @@ class Search:
                 self._tell(candidate, kept(weight, candidate.state.status))
             members = [_member(candidate, share) for candidate in candidates]
         samples = LeftOutSamples(objective, left_out, allowances)
-        return Ensemble(members, weights, self._problem.loss, T, skill, "", residuals, samples, tails)
+        ensemble = Ensemble(members, weights, self._problem.loss, T, skill)
+        return ensemble._replace(residuals=residuals, left_out=samples, tails=tails)
 
     def _temperature(self, candidates: list[Candidate], weights: np.ndarray) -> float:
         known = [(c.left_out, v) for c, v in zip(candidates, weights, strict=True) if c.left_out is not None]

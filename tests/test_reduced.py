@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from silent import Silent
 
 from skgn import GNClassifier, GNRegressor, full_step, search
 from skgn.export import to_torch
@@ -319,26 +320,12 @@ def test_columns_of_use_are_columns_of_the_table(trained, monkeypatch):
     assert model.score(columns, y) > 0.9
 
 
-class Coefficients:
+class Coefficients(Silent):
     """A callback that looks at the network after each iteration."""
-
-    max_propagation_depth = None
-
-    def __init__(self):
-        self.shapes = set()
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
 
     def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
         if context.task_name == "iteration" and fitted_estimator is not None:
-            self.shapes.add(tuple(W.shape for W in fitted_estimator.coefs_))
+            self.seen.add(tuple(W.shape for W in fitted_estimator.coefs_))
             assert np.isfinite(fitted_estimator.predict(NEW)).all()
 
 
@@ -346,4 +333,4 @@ def test_callbacks_see_the_network_that_reads_all_columns():
     pytest.importorskip("sklearn.callback", reason="sklearn.callback comes with scikit-learn 1.9")
     looks = Coefficients()
     GNRegressor(**ONE).set_callbacks(looks).fit(X, TARGET)
-    assert looks.shapes == {((41, 10), (51, 1))}
+    assert looks.seen == {((41, 10), (51, 1))}
