@@ -1,6 +1,7 @@
 """Coverage of 90 % intervals over simulated sets, as predicted and calibrated, and whether noise is told apart.
 
     python examples/benchmarks/coverage.py [--sets 200] [--rows 60] [--new 500]
+    python examples/benchmarks/coverage.py --sizes DATA_DIR [DATA_DIR ...] [--sets 2000] [--max-n 2000]
 
 Each set has three features, and y is x0 + sin(2 x1) with noise of some kind. A default fit on ROWS rows predicts NEW
 other ones. One line for each kind of noise: the part of all new rows in the intervals of
@@ -10,6 +11,14 @@ sets of their widths relative to the former, and in how many sets the fit took t
 Then the noise whose standard deviation is exp(x / 1.2 - 0.7) for one feature uniform between -2 and 2, 1,000 rows, in
 three sets: the negative log likelihood of 20,000 new rows with ``noise="constant"`` and "auto", that of the truth, and
 the coverage of the 90 % intervals of "auto" in each quarter of x. Set OMP_NUM_THREADS=1 for one thread.
+
+With --sizes nothing is fitted. Normal residuals are drawn for tables of the sizes of the sets in each DATA_DIR, SETS
+times, and split as in ``intervals.py``. A table is within if its intervals hold 87 to 93 % of the test rows in the mean
+over the splits. There is one line for each half-width, for 3 splits and for 10. It has the mean number of tables within
+and its 5 and 95 % quantiles over the draws. "Enough" is the part of the draws with at least four tables in five within.
+The "exact" half-width is that of known noise. Others are learned from the training rows, where the mean is known. The
+"quantile" of absolute residuals has the rank 0.9 (n + 1), of all n training rows or "of a fifth". The "scale" is that
+of normal noise.
 """
 
 from __future__ import annotations
@@ -17,10 +26,12 @@ from __future__ import annotations
 import argparse
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import norm, t
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import ShuffleSplit
 
 from skgn import GNRegressor
 
@@ -33,6 +44,21 @@ NOISE: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
 }
 
 COVERAGE = 0.9
+
+
+def quantile(residual: np.ndarray) -> np.ndarray:
+    """Absolute residual of each draw that a further row exceeds with a probability of at most one in ten."""
+    rank = int(np.ceil(COVERAGE * (residual.shape[1] + 1)))
+    return np.partition(residual, rank - 1, axis=1)[:, rank - 1]
+
+
+#: Half-width of intervals from absolute residuals of training rows, an array of (draws, rows).
+HALF_WIDTH: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "exact": lambda residual: np.full(len(residual), norm.ppf(0.5 + COVERAGE / 2)),
+    "quantile": quantile,
+    "quantile of a fifth": lambda residual: quantile(residual[:, : residual.shape[1] // 5]),
+    "scale": lambda residual: t.ppf(0.5 + COVERAGE / 2, residual.shape[1]) * np.sqrt(np.mean(residual**2, axis=1)),
+}
 
 
 def draw(n: int, noise: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -81,18 +107,54 @@ def print_noise_at_x(seed: int) -> None:
     print(*(f"{name} {value:.3f}" for name, value in nll.items()), "quarters", *(f"{q:.1%}" for q in quarters))
 
 
+def rows_of(path: Path) -> int:
+    """Rows of a data set."""
+    with np.load(path) as data:
+        return len(data["y"])
+
+
+def print_within(folders: list[Path], draws: int, max_n: int) -> None:
+    """Print how many tables of these sizes intervals are expected to cover within 87 to 93 %."""
+    sizes = [n for folder in folders for path in sorted(folder.glob("*.npz")) if (n := rows_of(path)) <= max_n]
+    rng = np.random.default_rng(0)
+    held: dict[str, list[list[np.ndarray]]] = {name: [] for name in HALF_WIDTH}
+    for n in sizes:
+        residual = np.abs(rng.normal(size=(draws, n)))
+        split = list(ShuffleSplit(10, test_size=0.2, random_state=0).split(residual[0]))
+        for name, half_width in HALF_WIDTH.items():
+            held[name].append(
+                [np.mean(residual[:, test] <= half_width(residual[:, train])[:, None], axis=1) for train, test in split]
+            )
+    print(f"{len(sizes)} tables of {min(sizes)} to {max(sizes)} rows, {draws} draws")
+    for name in HALF_WIDTH:
+        cells = []
+        for count in (3, 10):
+            mean = np.mean(np.array(held[name])[:, :count], axis=1)
+            # A mean of exactly 87 or 93 % may be off by rounding.
+            within = np.sum(np.abs(mean - COVERAGE) <= 0.03 + 1e-9, axis=0)
+            low, high = np.quantile(within, [0.05, 0.95])
+            enough = np.mean(within >= 0.8 * len(sizes))
+            cells.append(f"{count:2d} splits {within.mean():5.2f} ({low:.0f} to {high:.0f}), {enough:5.1%} enough")
+        print(f"{name:20s} {'   '.join(cells)}  mean coverage {np.mean(held[name]):.2%}")
+
+
 def main() -> None:
-    """Print both tables."""
+    """Print both tables, or that of the sizes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sets", type=int, default=200)
+    parser.add_argument("--sets", type=int, help="simulated sets; 200, or 2,000 with --sizes")
     parser.add_argument("--rows", type=int, default=60)
     parser.add_argument("--new", type=int, default=500)
+    parser.add_argument("--sizes", type=Path, nargs="+", metavar="DATA_DIR", help="folders of NAME.npz with y (n,)")
+    parser.add_argument("--max-n", type=int, default=2000, help="largest number of rows of a set of --sizes")
     given = parser.parse_args()
+    if given.sizes:
+        print_within(given.sizes, given.sets or 2000, given.max_n)
+        return
     # Some members may use up max_iter.
     warnings.simplefilter("ignore", ConvergenceWarning)
     print(f"{'noise':32s} {'as predicted':>15s}  {'calibrated':>15s}  {'width':>6s}  noise_ input")
     for noise in NOISE:
-        print_coverage(noise, given.sets, given.rows, given.new)
+        print_coverage(noise, given.sets or 200, given.rows, given.new)
     for seed in range(3):
         print_noise_at_x(seed)
 
