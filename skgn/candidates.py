@@ -56,19 +56,20 @@ _NARROW, _BENT = (5,), 1 / 4
 #: Above so many weights an iteration is slow: only the network of the fewest weights is taken.
 _MANY_WEIGHTS = 1000
 
-#: Where units of other kinds are of use, there is one network of such units for so many others (docs/decisions.md).
-_OTHERS = 2
+#: Every other network for classes is of rectified units, under a prior of precision 1 (docs/decisions.md). On few rows,
+#: or of many classes, the evidence leaves of smooth units what is linear in the columns.
+_OF_CLASSES = "relu"
 
-#: For two classes these are rectified units, under a prior of precision 1. On few rows of many columns the evidence
-#: leaves of smooth units what is linear in the columns.
-_OF_TWO_CLASSES = "relu"
-
-#: For numbers on so few rows these are units that do not saturate: a parabola or a product takes few of them.
-_OF_NUMBERS, _FEW_ROWS = "gelu", 200
+#: For numbers on so few rows one network for so many others has units that do not saturate: a parabola or a product
+#: takes few of them.
+_OF_NUMBERS, _FEW_ROWS, _OTHERS = "gelu", 200, 2
 
 #: Members by default: eight kinds are no better than six of them, and four nearly as good (docs/decisions.md); these
 #: are enough where there are many rows or weights.
 _MEMBERS, _FEW_MEMBERS = 6, 4
+
+#: The same for classes, whatever the number of rows.
+_MEMBERS_OF_CLASSES, _FEW_MEMBERS_OF_CLASSES = 4, 3
 
 #: Rows up to which every candidate is a member. Of more, twice as many candidates are compared on so many rows.
 COMPARED_ROWS = 2000
@@ -213,11 +214,11 @@ def kind_beside(
 ) -> Kind | None:
     """Choose a network of other units to go with others on this scaling: of the layers given, or one of twenty.
 
-    There is one for two classes on up to 2,000 rows, and for losses with a noise level on few rows. There is none
-    beside a network whose layers are not known.
+    There is one for classes, and for losses with a noise level on few rows. There is none beside a network whose
+    layers are not known.
     """
-    if loss.has_temperature and other.n_outputs == 1 and n_rows <= COMPARED_ROWS:
-        activation, level, prior = _OF_TWO_CLASSES, levels[0], PriorKind("layer", unit=True)
+    if loss.has_temperature:
+        activation, level, prior = _OF_CLASSES, levels[0], PriorKind("layer", unit=True)
     elif loss.has_scale and n_rows <= _FEW_ROWS:
         activation, level, prior = _OF_NUMBERS, levels[-1], PriorKind("feature")
     else:
@@ -226,21 +227,28 @@ def kind_beside(
     return None if network is None else Kind((scaling, network), level, prior)
 
 
-def member_count(n_estimators: int | str, n_rows: int, networks: Iterable[Network], compared: bool) -> int:
-    """Members of an ensemble: what "auto" stands for, or what was asked for."""
+def member_count(
+    n_estimators: int | str, n_rows: int, networks: Iterable[Network], compared: bool, beside: bool = False
+) -> int:
+    """Members of an ensemble: what "auto" stands for, or what was asked for.
+
+    ``beside`` tells whether every other network is of the kind for classes.
+    """
     if not isinstance(n_estimators, str):
         return n_estimators
-    small = n_rows <= COMPARED_ROWS and min(network.n_weights for network in networks) <= _MANY_WEIGHTS
-    return _MEMBERS if compared and small else _FEW_MEMBERS
+    small = min(network.n_weights for network in networks) <= _MANY_WEIGHTS
+    if beside:
+        return _MEMBERS_OF_CLASSES if small else _FEW_MEMBERS_OF_CLASSES
+    return _MEMBERS if compared and small and n_rows <= COMPARED_ROWS else _FEW_MEMBERS
 
 
-def candidate_count(n_members: int, n_rows: int, n_kinds: int, compared: bool) -> int:
-    """Candidates for so many members, where there are so many kinds to choose from."""
+def candidate_count(n_members: int, n_rows: int, n_kinds: int, compared: bool, beside: bool = False) -> int:
+    """Candidates for so many members, where there are so many kinds to choose from; ``beside`` as above."""
     if not compared or n_kinds == 1:
         return n_members
     if n_members == 1:
         return min(_SHORT_STARTS, n_kinds)
-    return n_members if n_rows <= COMPARED_ROWS else 2 * n_members
+    return n_members if beside or n_rows <= COMPARED_ROWS else 2 * n_members
 
 
 def redrawn_count(starts: Sequence[Start], n_members: int) -> int:
@@ -262,7 +270,8 @@ def draw_starts(
     """Draw a candidate of one kind after the other, each time with new weights, until there are enough.
 
     A ``balanced`` order begins with the half fraction of the factorial design, in which each pair of choices comes
-    about as often; the first of the priors leads in either half. A kind ``beside`` them comes after every two.
+    about as often; the first of the priors leads in either half. A kind ``beside`` them comes after every two. With a
+    unit prior it comes before every one, but for the short starts of a single network, which are not balanced.
     """
     factors = [list(dict.fromkeys(values)) for values in zip(*kinds, strict=True)]
 
@@ -272,8 +281,11 @@ def draw_starts(
 
     order = sorted(kinds, key=place) if balanced else list(kinds)
     if beside is not None:
-        pairs = [order[first : first + _OTHERS] for first in range(0, len(order), _OTHERS)]
-        order = [kind for pair in pairs for kind in (*pair, beside)]
+        if beside.prior_kind.unit and balanced:
+            order = [kind for other in order for kind in (beside, other)]
+        else:
+            pairs = [order[first : first + _OTHERS] for first in range(0, len(order), _OTHERS)]
+            order = [kind for pair in pairs for kind in (*pair, beside)]
     return _draw(order, n_candidates, random_state)
 
 
@@ -321,7 +333,7 @@ def _narrowable(starts: Sequence[Start]) -> list[Start]:
     return [
         start
         for start in starts[len(starts) - len(starts) // _NARROWED_OF :]
-        if start.prior_kind.switches_off and start.network.hidden_layer_sizes
+        if start.prior_kind.estimates_precisions and start.network.hidden_layer_sizes
     ]
 
 

@@ -105,13 +105,15 @@ class Choices:
         k, loss = target.n_outputs, target.training_loss()
         levels = self.levels(loss.has_scale)
         networks = self._networks(table, k, total_weight * k)
-        n = self.n_members(n_rows, [network for _, network in networks])
+        beside = self._beside(*networks[0], levels, n_rows, loss)
+        of_classes = beside is not None and beside.prior_kind.unit
+        n = self.n_members(n_rows, [network for _, network in networks], of_classes)
         # A single network is compared with others of its kind.
         kinds = [Kind(*each) for each in itertools.product(networks if n > 1 else networks[:1], levels, self._priors)]
         # The short starts of a single regression are of one kind of units.
-        mixed = n > 1 or loss.has_temperature
-        beside = self._beside(*networks[0], levels, n_rows, loss) if mixed else None
-        count = candidate_count(n, n_rows, len(kinds) + (beside is not None), self.compares)
+        if n == 1 and not of_classes:
+            beside = None
+        count = candidate_count(n, n_rows, len(kinds) + (beside is not None), self.compares, of_classes)
         _check_memory(count * min(network.n_weights for _, network in networks))
         fresh = draw_starts(kinds, count, n > 1, check_random_state(self.parameters.random_state), beside)
         if self.hidden is None:
@@ -135,9 +137,9 @@ class Choices:
             )
         return kept if len(kept) == n else kept + fresh
 
-    def n_members(self, n_rows: int, networks: Sequence[Network]) -> int:
-        """Number of members of the ensemble."""
-        return member_count(self.parameters.n_estimators, n_rows, networks, self.compares)
+    def n_members(self, n_rows: int, networks: Sequence[Network], of_classes: bool) -> int:
+        """Number of members of the ensemble; ``of_classes`` if there are networks of the kind for classes."""
+        return member_count(self.parameters.n_estimators, n_rows, networks, self.compares, of_classes)
 
     def levels(self, has_noise: bool) -> tuple[Level, ...]:
         """Levels that training starts from."""

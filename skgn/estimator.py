@@ -217,7 +217,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         # Callbacks do not see what an earlier fit has learned.
         for name in [name for name in vars(self) if name in ("_streams", "_seen") or _is_learned(name)]:
             del self.__dict__[name]
-        n_members = choices.n_members(problem.n_samples, [start.network for start in starts])
+        of_classes = any(start.prior_kind.unit for start in starts)
+        n_members = choices.n_members(problem.n_samples, [start.network for start in starts], of_classes)
         at_most = len(starts) + narrowed_count(starts) + redrawn_count(starts, n_members)
         tasks = begin_fit(self, X, y, sample_weight, self._attributes, at_most)
         limits = Limits(problem.max_time, members_at_once(self.n_jobs))

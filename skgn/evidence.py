@@ -81,6 +81,14 @@ class GroupEstimates(NamedTuple):
         return self.alpha / (self.mean_beta * S)
 
 
+class _Found(NamedTuple):
+    """Effective parameters and sums of squares of the groups, and the log evidence."""
+
+    gamma: Tensor
+    squares: Tensor
+    log_evidence: float
+
+
 @dataclass(frozen=True, eq=False)
 class Estimates:
     """What a prior has learned from ``total_weight`` samples; what is not known is None.
@@ -288,8 +296,12 @@ class EvidencePrior:
         return self._estimates(groups, total_weight, None)
 
     def conclude(self, estimates: Estimates, objective: Objective, at: Evaluation, direction: Direction) -> Estimates:
-        """Return the estimates: every update has estimated everything."""
-        return estimates
+        """Estimate what updates without traces have left out; others have estimated everything."""
+        known = _known(estimates)
+        found = self._found(estimates, objective, at, direction) if bool(known.gamma.isnan().any()) else None
+        if found is None:
+            return estimates
+        return self._estimates(known._replace(gamma=found.gamma), estimates.total_weight, found.log_evidence)
 
     def columns_in_use(self, estimates: Estimates) -> np.ndarray | None:
         columns = self._groups.columns
@@ -299,18 +311,30 @@ class EvidencePrior:
         self, estimates: Estimates, objective: Objective, at: Evaluation, direction: Direction
     ) -> tuple[Estimates, Loss]:
         loss, S, known = objective.data_loss, estimates.total_weight, _known(estimates)
-        traces, log_determinant = direction.inverse_traces(estimates.precision)
-        if not math.isfinite(log_determinant):
+        if self._unit and not loss.has_scale:
+            unknown = torch.full_like(known.gamma, torch.nan)
+            return self._estimates(GroupEstimates(self._toward_given(known.alpha), known.beta, unknown), S, None), loss
+        found = self._found(estimates, objective, at, direction)
+        if found is None:
             # Singular to working precision (float32): the last estimates stand until the system is definite again.
             return estimates, loss
-        squares = self._groups.sum([W.square().sum(0) for W in objective.network.split(at.w)])
-        log_evidence = self._log_evidence(known, S, loss, at.loss, squares, log_determinant)
-        gamma = (self._size - known.a(S) * self._groups.sum(traces)).clamp(min=_SMALLEST_GAMMA)
-        alpha, beta = self._next_alpha(known.alpha, gamma, squares), known.beta
+        gamma, squares, log_evidence = found
+        alpha = self._toward_given(known.alpha) if self._unit else self._fixed_point(gamma, squares)
+        beta = known.beta
         if loss.has_scale:
             beta = 1 / _squared_scale(objective, at, float(gamma.sum()), S)
             loss = loss.at_precision(beta)
         return self._estimates(GroupEstimates(alpha, beta, gamma), S, log_evidence), loss
+
+    def _found(self, estimates: Estimates, objective: Objective, at: Evaluation, direction: Direction) -> _Found | None:
+        """Effective parameters and evidence at weights, under the present precisions; None if they are not known."""
+        loss, S, known = objective.data_loss, estimates.total_weight, _known(estimates)
+        traces, log_determinant = direction.inverse_traces(estimates.precision)
+        if not math.isfinite(log_determinant):
+            return None
+        squares = self._groups.sum([W.square().sum(0) for W in objective.network.split(at.w)])
+        gamma = (self._size - known.a(S) * self._groups.sum(traces)).clamp(min=_SMALLEST_GAMMA)
+        return _Found(gamma, squares, self._log_evidence(known, S, loss, at.loss, squares, log_determinant))
 
     def _log_evidence(
         self, known: GroupEstimates, S: float, loss: Loss, mean_loss: float, squares: Tensor, log_determinant: float
@@ -327,10 +351,11 @@ class EvidencePrior:
             log_evidence += S * float(loss.log_density(torch.zeros_like(scale), scale))
         return log_evidence
 
-    def _next_alpha(self, alpha: Tensor, gamma: Tensor, squares: Tensor) -> Tensor:
-        if self._unit:
-            # A prior that gives way at once lets the first steps overfit.
-            return torch.lerp(alpha, self._given, _PACE)
+    def _toward_given(self, alpha: Tensor) -> Tensor:
+        """Precisions of a unit prior; one that gives way at once lets the first steps overfit."""
+        return torch.lerp(alpha, self._given, _PACE)
+
+    def _fixed_point(self, gamma: Tensor, squares: Tensor) -> Tensor:
         tiny = torch.finfo(squares.dtype).tiny
         return (gamma / (squares + tiny)).clamp(min=self._lowest, max=self._highest)
 

@@ -39,17 +39,27 @@ _MAX_TRIES = 30
 
 @dataclass(frozen=True)
 class FullStep:
-    """Steps on all rows. ``make_direction`` turns a Jacobian and the total weight into a solver."""
+    """Steps on all rows. ``make_direction`` turns a Jacobian and the total weight into a solver.
+
+    So does ``make_last``, which left-out predictions rest on; by default it is the same.
+    """
 
     rule: DampingRule
     make_direction: Callable[[Jacobian, float], Direction]
     settings: Settings
+    make_last: Callable[[Jacobian, float], Direction] | None = None
 
     def linearise(self, state: State) -> Linearisation:
-        return Linearisation(state.objective, state.at, self.make_direction, system_dtype=_system_dtype(state))
+        return self._linearised(state, self.make_direction)
 
     def conclude(self, state: State, linearisation: Linearisation) -> Linearisation:
-        return linearisation
+        if self.make_last in (None, self.make_direction):
+            return linearisation
+        return self._linearised(state, self.make_last)
+
+    @staticmethod
+    def _linearised(state: State, make_direction: Callable[[Jacobian, float], Direction]) -> Linearisation:
+        return Linearisation(state.objective, state.at, make_direction, system_dtype=_system_dtype(state))
 
     def step(self, state: State, linearisation: Linearisation, pause: Callable[[], bool]) -> Step | Status:
         """Find the first step that passes its test, or the reason why there is none."""

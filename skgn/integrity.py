@@ -72,7 +72,8 @@ def _flaws_within(value: Any) -> Iterator[str]:
         elif dataclasses.is_dataclass(part):
             hints = _hints(type(part)) if _is_ours(type(part)) else {}
             for field in dataclasses.fields(part):
-                if not hasattr(part, field.name):
+                # A default of the class stands for a part of later versions only, and then it is 0 or nothing.
+                if field.name not in vars(part) and getattr(part, field.name, True):
                     yield f"{name}.{field.name}"
                     continue
                 inner = [f"{name}.{flaw}" for flaw in _flaws_within(getattr(part, field.name))]

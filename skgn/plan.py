@@ -58,15 +58,29 @@ class Cost(NamedTuple):
         return (1 if self.part < self.iteration else _FEWEST_ITERATIONS) * self.iteration + self.end
 
     @classmethod
-    def of(cls, direction: type[Direction], extent: Extent, rows: int) -> Cost:
-        """Cost of a training on so many ``rows``, taken by an ``extent`` at a time: all of them, or a batch."""
+    def of(cls, direction: type[Direction], last: type[Direction], extent: Extent, rows: int) -> Cost:
+        """Cost of a training on so many ``rows``, taken by an ``extent`` at a time: all of them, or a batch.
+
+        ``last`` is the direction of what follows the training.
+        """
         whole = replace(extent, n=rows)
-        flops = (direction.flops(each) for each in (extent, whole))
+        flops = direction.flops(extent), last.flops(whole)
         # What is not known counts as nothing.
         part, end = (_PRODUCTS_PER_ITERATION * each if math.isfinite(each) else 0.0 for each in flops)
-        end += _PRODUCTS_PER_SOLUTION * whole.rows * float(direction.system_size(whole)) ** 2
+        end += _PRODUCTS_PER_SOLUTION * whole.rows * float(last.system_size(whole)) ** 2
         in_batches = extent.n < rows
-        return cls(part * rows / extent.n, part, 0.0 if in_batches and direction.lacks_in_batches else end)
+        return cls(part * rows / extent.n, part, 0.0 if in_batches and last.lacks_in_batches else end)
+
+
+class Work(NamedTuple):
+    """How a network is trained on so many rows, and what that takes.
+
+    ``direction`` makes the steps, and left-out predictions rest on ``last``.
+    """
+
+    direction: type[Direction]
+    last: type[Direction]
+    cost: Cost
 
 
 @dataclass(frozen=True)
@@ -74,16 +88,15 @@ class Plan:
     """Plan of a training, made before anything is allocated; it refuses what cannot fit in memory.
 
     Training begins on ``first_rows``, on which a search compares candidates, and ends on all ``rows``. ``batches``
-    belong to the networks that end in batches. ``directions`` make the solver of a network for a number of rows, and
-    ``costs`` tell what that takes. ``flops`` are the multiply-adds of a Gram matrix of all rows.
+    belong to the networks that end in batches, and ``work`` is that of a network on so many rows. ``flops`` are the
+    multiply-adds of a Gram matrix of all rows.
     """
 
     rows: int
     first_rows: int
     searches: bool
     batches: Mapping[Network, Batches]
-    directions: Mapping[tuple[Network, int], type[Direction]]
-    costs: Mapping[tuple[Network, int], Cost]
+    work: Mapping[tuple[Network, int], Work]
     flops: float
 
     @classmethod
@@ -139,7 +152,7 @@ class Plan:
     ) -> Plan:
         (first_rows, n), c = first_and_all, problem.n_columns
 
-        def settled(network: Network, rows: int) -> tuple[type[Direction], Cost]:
+        def settled(network: Network, rows: int) -> Work:
             in_batches = batches.get(network) if rows == n else None
             at_once = rows if in_batches is None else min(rows, in_batches.rows)
             extent = Extent(
@@ -153,23 +166,24 @@ class Plan:
             )
             solver = problem.solver if in_batches is None else in_batches.solver
             here = replace(extent, n=problem.rows_in_memory(at_once))
-            direction = choose(solver, here, _estimates_priors(starts), problem.loss.has_posterior)
-            return direction, Cost.of(direction, extent, rows)
+            last = choose(solver, here, evidence, problem.loss.has_posterior)
+            direction = last if network in with_traces else choose(solver, here, posterior=problem.loss.has_posterior)
+            return Work(direction, last, Cost.of(direction, last, extent, rows))
 
         # Candidates may be drawn later, from the steepest units.
-        networks = _networks(problem, [*starts, *_later(starts)])
-        chosen = {(network, rows): settled(network, rows) for network in networks for rows in (first_rows, n)}
-        directions = {key: direction for key, (direction, _) in chosen.items()}
-        costs = {key: cost for key, (_, cost) in chosen.items()}
+        every, evidence = [*starts, *_later(starts)], _estimates_priors(starts)
+        networks = _networks(problem, every)
+        with_traces = _networks(problem, [start for start in every if problem.needs_traces(start)])
+        work = {(network, rows): settled(network, rows) for network in networks for rows in (first_rows, n)}
         flops = max(gram_flops(network, n, c) for network in networks)
-        return cls(n, first_rows, len(starts) > n_members, batches, directions, costs, flops)
+        return cls(n, first_rows, len(starts) > n_members, batches, work, flops)
 
     def least_flops(self, networks: Sequence[Network], n_members: int) -> float:
         """Multiply-adds of the shortest fit that is worth while."""
-        members = n_members * max(self.costs[network, self.rows].least for network in networks)
+        members = n_members * max(self.work[network, self.rows].cost.least for network in networks)
         if not self.searches:
             return members
-        compared = [self.costs[network, self.first_rows] for network in networks]
+        compared = [self.work[network, self.first_rows].cost for network in networks]
         return members + sum(COMPARED_AFTER * cost.iteration + cost.end for cost in compared)
 
     @contextlib.contextmanager

@@ -38,8 +38,8 @@ class PriorKind:
         return self.l2 is None
 
     @property
-    def switches_off(self) -> bool:
-        """Whether the precision of a group of weights may rise until they no longer count."""
+    def estimates_precisions(self) -> bool:
+        """Whether precisions are estimated; that of a group of weights may then rise until they no longer count."""
         return self.has_evidence and not self.unit
 
     def __str__(self) -> str:

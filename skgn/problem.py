@@ -122,6 +122,11 @@ class Problem:
             self._networks[key] = smaller if self._flops(smaller) <= _LESS * self._flops(network) else network
         return self._networks[key]
 
+    def needs_traces(self, start: Start) -> bool:
+        """Whether the training of a start asks a direction for traces: to estimate its precisions or the noise."""
+        kind = start.prior_kind
+        return kind.estimates_precisions or (kind.has_evidence and self.loss.has_scale)
+
     def _flops(self, network: Network) -> float:
         """Cost of an iteration of a network."""
         extent = Extent(network, self.n_samples, self.n_columns, self.dtype, self.device)

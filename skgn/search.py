@@ -314,7 +314,7 @@ class Search:
             if last or self._limits.over:
                 self._finish(training)
             if self._judged or not last:
-                candidate.left_out = leave_one_out(training.state, training.linearisation)
+                candidate.left_out = leave_one_out(training.state, training.last_linearisation)
                 candidate.score = predictive_score(training.state, candidate.left_out)
             else:
                 # What the search has left out was of its rows.
@@ -333,11 +333,13 @@ class Search:
 
     def _cost(self, candidate: Candidate, last: bool) -> Cost:
         """Cost of a training in its last round, or before it."""
-        return self.plan.costs[candidate.state.objective.network, self.plan.rows if last else self.plan.first_rows]
+        rows = self.plan.rows if last else self.plan.first_rows
+        return self.plan.work[candidate.state.objective.network, rows].cost
 
     def _full_step(self, start: Start, rows: int) -> FullStep:
         problem = self._problem
-        return FullStep(problem.rule, self.plan.directions[problem.network(start), rows], problem.settings)
+        work = self.plan.work[problem.network(start), rows]
+        return FullStep(problem.rule, work.direction, problem.settings, work.last)
 
     def _watch(self, number: int, start: Start) -> Watch:
         if self._tasks is None:
@@ -371,7 +373,7 @@ class Search:
         rule, plan, settings = self._problem.rule, self.plan, training.settings
         batches, random_state = plan.batches[start.network], np.random.RandomState(start.seed)
         steps = BatchSteps(rule, batches, random_state, state.objective, state.objective.total_weight)
-        stepper = BatchPass(rule, plan.directions[start.network, plan.rows], steps)
+        stepper = BatchPass(rule, plan.work[start.network, plan.rows].direction, steps)
         begun = State(state.objective, state.prior, state.estimates, state.at)
         return Training(begun, stepper, settings, training.validation, training.watch)
 

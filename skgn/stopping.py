@@ -103,12 +103,15 @@ def _is_validated(state: State) -> bool:
 def _criterion(state: State) -> float:
     """Return the figure that is lowest in the best state: the validation loss, or else minus the log evidence.
 
-    A state of unknown evidence is worse than any other.
+    A state of unknown evidence is worse than any other. Where no precision is estimated it is unknown of all states,
+    and the objective in nats stands for it: the logarithm of the posterior density.
     """
     row = state.history[-1]
     if _is_validated(state):
         return row["validation_loss"]
-    return math.inf if math.isnan(row["log_evidence"]) else -row["log_evidence"]
+    if not math.isnan(row["log_evidence"]):
+        return -row["log_evidence"]
+    return row["objective"] * state.objective.total_weight if state.prior.n_precisions == 0 else math.inf
 
 
 def _gain(state: State, best: State) -> float:

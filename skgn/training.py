@@ -121,6 +121,13 @@ class Training:
         """Take a state with other weights. The old linearisation goes before the parts of a new one are made."""
         self.state, self.linearisation = state, self._stepper.linearise(state)
 
+    @property
+    def last_linearisation(self) -> Linearisation:
+        """The linearisation that left-out predictions rest on, if training ends at these weights."""
+        if self.state.finished:
+            return self.linearisation
+        return self._stepper.conclude(self.state, self.linearisation)
+
     def forget(self) -> None:
         """Give back the memory of the linearisation; it is made again if it is asked for."""
         self._move(self.state)

@@ -173,13 +173,14 @@ def test_hidden_layers_of_auto(n_inputs, n_outputs, n_observations, given, expec
     assert layer_choices(n_inputs, n_outputs, n_observations, given) == expected
 
 
+@pytest.mark.parametrize(("loss", "k"), [(LogLoss(), 1), (LogLoss(), 3), (SoftmaxLoss(), 3)])
 @pytest.mark.parametrize(("given", "expected"), [(None, (20,)), ((7,), (7,))])
-def test_hidden_layers_of_rectified_units(given, expected):
-    other = FeedForward(200, 1, (10, 10), alpha=2.0, n_straight=100)
-    kind = kind_beside("robust", other, LEVELS, 2000, LogLoss(), given)
-    network = FeedForward(200, 1, expected, "relu", alpha=2.0, n_straight=100)
-    assert kind == Kind(("robust", network), SMOOTH, PriorKind("layer", unit=True))
-    assert kind_beside("robust", other, LEVELS, 2001, LogLoss(), given) is None
+def test_hidden_layers_of_rectified_units(given, expected, loss, k):
+    other = FeedForward(200, k, (10, 10), alpha=2.0, n_straight=100)
+    network = FeedForward(200, k, expected, "relu", alpha=2.0, n_straight=100)
+    for n_rows in (10, 100_000):
+        kind = kind_beside("robust", other, LEVELS, n_rows, loss, given)
+        assert kind == Kind(("robust", network), SMOOTH, PriorKind("layer", unit=True))
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, (20,)), ((7,), (7,))])
@@ -190,17 +191,24 @@ def test_hidden_layers_of_units_that_do_not_saturate(given, expected):
     assert kind == Kind(("robust", network), STEEP, PriorKind("feature"))
     assert kind_beside("robust", other, LEVELS, 201, SquaredError(), given) is None
     assert kind_beside("robust", other, LEVELS, 200, PoissonLoss(), given) is None
-    assert kind_beside("robust", other, LEVELS, 200, SoftmaxLoss(), given) is None
 
 
 @pytest.mark.parametrize("balanced", [True, False])
-def test_one_of_three_is_of_the_kind_beside_the_others(balanced):
-    beside = kind_beside(*NETWORKS[0], LEVELS, 100, LogLoss())
-    found = draw_starts(EIGHT, 13, balanced, np.random.RandomState(0), beside)
-    assert [s.prior_kind.unit for s in found] == [False, False, True] * 4 + [False]
-    others = [choice for choice in choices(found) if choice[2] != "unit"]
+@pytest.mark.parametrize(
+    ("loss", "other", "pattern"),
+    [(LogLoss(), "relu", [True, False]), (SquaredError(), "gelu", [False, False, True])],
+    ids=["classes", "numbers"],
+)
+def test_how_many_are_of_the_kind_beside_the_others(balanced, loss, other, pattern):
+    beside = kind_beside(*NETWORKS[0], LEVELS, 100, loss)
+    found = draw_starts(EIGHT, 18, balanced, np.random.RandomState(0), beside)
+    if not balanced:
+        # The short starts of a single network.
+        pattern = [False, False, True]
+    assert [s.network.activation == other for s in found] == pattern * (18 // len(pattern))
+    others = [choice for choice, start in zip(choices(found), found, strict=True) if start.network.activation != other]
     assert others[:8] == choices(starts(EIGHT, 8, balanced))
-    assert len({s.seed for s in found}) == 13
+    assert len({s.seed for s in found}) == 18
 
 
 @pytest.mark.parametrize(("noise", "init"), [(1.0, "random"), (None, "centered")])
@@ -280,11 +288,13 @@ def members(model):
 def test_members_of_small_tables_are_of_all_networks_and_priors(estimator):
     X = np.random.RandomState(0).standard_normal((60, 1)).repeat(2, axis=1)
     model = estimator(**SHORT).fit(X, np.sign(X.sum(1)))
-    kinds = {
-        (*network, prior)
-        for network, prior in itertools.product([("robust", (20,)), ("periodic", (10,))], map(str, PRIORS))
-    }
-    assert members(model) == (6, kinds if estimator is GNRegressor else kinds | {("robust", (20,), "unit")})
+    networks = [("robust", (20,)), ("periodic", (10,))]
+    if estimator is GNRegressor:
+        kinds = {(*network, prior) for network, prior in itertools.product(networks, map(str, PRIORS))}
+        assert members(model) == (6, kinds)
+    else:
+        kinds = {(*network, "feature") for network in networks}
+        assert members(model) == (4, kinds | {("robust", (20,), "unit")})
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -338,22 +348,21 @@ def test_members_of_a_regressor_on_few_rows_whose_units_do_not_saturate(paramete
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize(("n", "classes"), [(2001, 2), (100, 3)])
-def test_no_rectified_members_of_long_tables_and_many_classes(n, classes):
-    X = np.random.RandomState(0).standard_normal((n, 2))
-    y = np.digitize(X[:, 0], np.arange(1, classes) / 2)
-    model = GNClassifier(**SHORT, hidden_layer_sizes=(2,)).fit(X, y)
-    assert {m.network.activation for m in model.estimators_} == {"tanh"}
+@pytest.mark.parametrize(("n", "d", "classes", "count"), [(2001, 2, 2, 4), (100, 2, 3, 4), (100, 40, 30, 3)])
+def test_every_other_member_of_a_classifier_is_rectified(n, d, classes, count):
+    X = np.random.RandomState(0).standard_normal((n, d))
+    model = GNClassifier(**SHORT, hidden_layer_sizes=(2,)).fit(X, np.arange(n) % classes)
+    assert len(model.estimators_) == count
+    assert sum(m.network.activation == "relu" for m in model.estimators_) == 2
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize(("estimator", "few", "other"), [(GNRegressor, 200, "gelu"), (GNClassifier, 2000, "relu")])
-def test_a_warm_start_on_more_rows_goes_on_with_the_kind_of_few_rows(estimator, few, other):
-    X = np.random.RandomState(0).standard_normal((few + 1, 2))
-    y = X.sum(1) if estimator is GNRegressor else X[:, 0] > 0
-    model = estimator(**SHORT | {"n_estimators": 3}, hidden_layer_sizes=(2,), warm_start=True).fit(X[:few], y[:few])
-    assert other in {m.network.activation for m in model.estimators_}
-    assert other in {m.network.activation for m in model.fit(X, y).estimators_}
+def test_a_warm_start_on_more_rows_goes_on_with_the_kind_of_few_rows():
+    X = np.random.RandomState(0).standard_normal((201, 2))
+    y = X.sum(1)
+    model = GNRegressor(**SHORT, n_estimators=3, hidden_layer_sizes=(2,), warm_start=True).fit(X[:200], y[:200])
+    assert "gelu" in {m.network.activation for m in model.estimators_}
+    assert "gelu" in {m.network.activation for m in model.fit(X, y).estimators_}
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

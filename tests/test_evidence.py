@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
+from scipy.special import softmax
 from scipy.stats import multivariate_normal
 from scipy.stats import t as student_t
 from sklearn.base import clone
-from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 from sklearn.linear_model import ARDRegression, BayesianRidge
 from sklearn.preprocessing import scale
 
@@ -225,12 +226,40 @@ def test_every_precision_of_a_rectified_member_is_one(alpha):
     X, y = load_breast_cancer(return_X_y=True)
     X, y = X[:100, :5], y[:100]
     model = GNClassifier((4,), alpha=alpha, n_estimators=3, tol=1e-6, max_iter=300, random_state=0).fit(X, y)
+    for member in [member for member in model.estimators_ if member.prior_kind.unit]:
+        weights = member.weights * np.concatenate([np.full(4 * 6, 1.0), np.full(len(member.weights) - 4 * 6, alpha)])
+        # The mean-form objective of the weights that are kept: loss + sum of squares / (2 S).
+        penalty = member.history["objective"][-1] - member.history["loss"][-1]
+        assert penalty == pytest.approx(weights @ weights / (2 * len(X)), rel=1e-5)
+
+
+@pytest.mark.parametrize("solver", ["primal", "dual", "cg"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_evidence_and_effective_parameters_of_a_rectified_member_are_laplace_s(classes, solver, monkeypatch):
+    """Known at the end alone, by a factorisation, whatever has trained it."""
+    if solver == "cg":
+        monkeypatch.setattr("skgn.conjugate_gradient._EXPECTED_PRODUCTS", 0)
+    X, y = load_wine(return_X_y=True)
+    X = scale(X[y < classes])[:, :4]
+    solvers = {"solver": "auto" if solver == "cg" else solver, "standardize": False}
+    model = GNClassifier((3,), n_estimators=2, random_state=0, **solvers).fit(X, y[y < classes])
     (member,) = [member for member in model.estimators_ if member.prior_kind.unit]
-    weights = member.weights * np.concatenate([np.full(4 * 6, 1.0), np.full(len(member.weights) - 4 * 6, alpha)])
-    # The mean-form objective of the weights that are kept: loss + sum of squares / (2 S).
-    kept = list(member.history["log_evidence"]).index(member.log_evidence)
-    penalty = member.history["objective"][kept] - member.history["loss"][kept]
-    assert penalty == pytest.approx(weights @ weights / (2 * len(X)), rel=1e-5)
+    assert np.isnan(member.history["log_evidence"]).all()
+    U = member.network.with_bias(torch.from_numpy(X))
+    w = torch.from_numpy(member.weights)
+
+    def scores(w):
+        f = member.network.forward(U, w)[0]
+        return torch.cat([torch.zeros_like(f), f], 1) if classes == 2 else f
+
+    f, J = scores(w).numpy(), torch.func.jacrev(scores)(w).numpy()
+    p = softmax(f, axis=1)
+    H = np.einsum("nkp,nk,nkq->pq", J, p, J) - np.einsum("np,nq->pq", *2 * [np.einsum("nkp,nk->np", J, p)])
+    log_likelihood = np.log(p[np.arange(len(X)), y[y < classes]]).sum()
+    expected = log_likelihood - w @ w / 2 - np.linalg.slogdet(H + np.eye(len(H)))[1] / 2
+    assert member.log_evidence == pytest.approx(float(expected), rel=1e-4)
+    effective = len(H) - np.trace(np.linalg.inv(H + np.eye(len(H))))
+    assert member.n_effective_parameters == pytest.approx(effective, rel=1e-4)
 
 
 def test_estimates_hold_for_any_number_of_samples():
