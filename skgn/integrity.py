@@ -72,8 +72,7 @@ def _flaws_within(value: Any) -> Iterator[str]:
         elif dataclasses.is_dataclass(part):
             hints = _hints(type(part)) if _is_ours(type(part)) else {}
             for field in dataclasses.fields(part):
-                # A default of the class stands for a part of later versions only, and then it is 0 or nothing.
-                if field.name not in vars(part) and getattr(part, field.name, True):
+                if not _has(part, field.name):
                     yield f"{name}.{field.name}"
                     continue
                 inner = [f"{name}.{flaw}" for flaw in _flaws_within(getattr(part, field.name))]
@@ -82,6 +81,14 @@ def _flaws_within(value: Any) -> Iterator[str]:
                     yield f"{name}.{field.name}"
                 elif isinstance(part, _NUMBERS) and not _is_finite(getattr(part, field.name), field.name):
                     yield f"{name}.{field.name} (not finite)"
+
+
+def _has(part: Any, name: str) -> bool:
+    """Whether a part has its own value of a field, or a default that stands for one which versions before lacked.
+
+    Of a network that is 0, and no other default: its activation, say, has always been there.
+    """
+    return name in vars(part) or (hasattr(part, name) and not (isinstance(part, Network) and getattr(part, name)))
 
 
 def _is_ours(kind: type) -> bool:
