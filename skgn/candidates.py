@@ -22,12 +22,14 @@ from .prior_groups import PriorKind
 
 __all__ = [
     "COMPARED_ROWS",
+    "Beside",
     "Kind",
     "Level",
     "Start",
     "candidate_count",
     "described",
     "draw_starts",
+    "half_rectified",
     "kind_beside",
     "layer_choices",
     "level_choices",
@@ -56,19 +58,22 @@ _NARROW, _BENT = (5,), 1 / 4
 #: Above so many weights an iteration is slow: only the network of the fewest weights is taken.
 _MANY_WEIGHTS = 1000
 
-#: Every other network for classes is of rectified units, under a prior of precision 1 (docs/decisions.md). On few rows,
-#: or of many classes, the evidence leaves of smooth units what is linear in the columns.
+#: Where units of other kinds are of use, there is one network of such units for so many others, or every other network
+#: is one (docs/decisions.md).
+_OTHERS = 2
+
+#: For classes these are rectified units, under a prior of precision 1. On few rows of many columns, or of many classes,
+#: the evidence leaves of smooth units what is linear in the columns.
 _OF_CLASSES = "relu"
 
-#: For numbers on so few rows one network for so many others has units that do not saturate: a parabola or a product
-#: takes few of them.
-_OF_NUMBERS, _FEW_ROWS, _OTHERS = "gelu", 200, 2
+#: For numbers on so few rows these are units that do not saturate: a parabola or a product takes few of them.
+_OF_NUMBERS, _FEW_ROWS = "gelu", 200
 
 #: Members by default: eight kinds are no better than six of them, and four nearly as good (docs/decisions.md); these
 #: are enough where there are many rows or weights.
 _MEMBERS, _FEW_MEMBERS = 6, 4
 
-#: The same for classes, whatever the number of rows.
+#: The same where every other network is rectified, whatever the number of rows.
 _MEMBERS_OF_CLASSES, _FEW_MEMBERS_OF_CLASSES = 4, 3
 
 #: Rows up to which every candidate is a member. Of more, twice as many candidates are compared on so many rows.
@@ -146,6 +151,13 @@ class Kind(NamedTuple):
     prior_kind: PriorKind
 
 
+class Beside(NamedTuple):
+    """A kind of networks beside the others: one for every two of them, or ``every_other`` one."""
+
+    kind: Kind
+    every_other: bool
+
+
 def layer_choices(
     n_inputs: dict[str, int], n_outputs: int, n_observations: float, given: tuple[int, ...] | None = None
 ) -> list[tuple[str, tuple[int, ...]]]:
@@ -211,53 +223,57 @@ def level_choices(has_noise: bool, compared: bool, steep: bool = True) -> tuple[
 
 def kind_beside(
     scaling: str, other: Network, levels: Sequence[Level], n_rows: int, loss: Loss, given: tuple[int, ...] | None = None
-) -> Kind | None:
+) -> Beside | None:
     """Choose a network of other units to go with others on this scaling: of the layers given, or one of twenty.
 
-    There is one for classes, and for losses with a noise level on few rows. There is none beside a network whose
-    layers are not known.
+    There is one for classes, and for losses with a noise level on few rows. Of three or more classes, and of many rows,
+    it is every other network. There is none for several labels, and beside a network whose layers are not known.
     """
-    if loss.has_temperature:
+    every_other = not loss.independent_labels or n_rows > COMPARED_ROWS
+    if loss.has_temperature and not (loss.independent_labels and other.n_outputs > 1):
         activation, level, prior = _OF_CLASSES, levels[0], PriorKind("layer", unit=True)
     elif loss.has_scale and n_rows <= _FEW_ROWS:
-        activation, level, prior = _OF_NUMBERS, levels[-1], PriorKind("feature")
+        activation, level, prior, every_other = _OF_NUMBERS, levels[-1], PriorKind("feature"), False
     else:
         return None
     network = other.with_layers(given or _SMALL[0], activation=activation)
-    return None if network is None else Kind((scaling, network), level, prior)
+    return None if network is None else Beside(Kind((scaling, network), level, prior), every_other)
+
+
+def half_rectified(starts: Sequence[Start]) -> bool:
+    """Whether every other start is of the rectified kind."""
+    return 2 * sum(start.prior_kind.unit for start in starts) >= len(starts)
 
 
 def member_count(
-    n_estimators: int | str, n_rows: int, networks: Iterable[Network], compared: bool, beside: bool = False
+    n_estimators: int | str, n_rows: int, networks: Iterable[Network], compared: bool, half_rectified: bool = False
 ) -> int:
-    """Members of an ensemble: what "auto" stands for, or what was asked for.
-
-    ``beside`` tells whether every other network is of the kind for classes.
-    """
+    """Members of an ensemble: what "auto" stands for, or what was asked for."""
     if not isinstance(n_estimators, str):
         return n_estimators
     small = min(network.n_weights for network in networks) <= _MANY_WEIGHTS
-    if beside:
+    if half_rectified:
         return _MEMBERS_OF_CLASSES if small else _FEW_MEMBERS_OF_CLASSES
     return _MEMBERS if compared and small and n_rows <= COMPARED_ROWS else _FEW_MEMBERS
 
 
-def candidate_count(n_members: int, n_rows: int, n_kinds: int, compared: bool, beside: bool = False) -> int:
-    """Candidates for so many members, where there are so many kinds to choose from; ``beside`` as above."""
+def candidate_count(n_members: int, n_rows: int, n_kinds: int, compared: bool, half_rectified: bool = False) -> int:
+    """Candidates for so many members, where there are so many kinds to choose from."""
     if not compared or n_kinds == 1:
         return n_members
     if n_members == 1:
         return min(_SHORT_STARTS, n_kinds)
-    return n_members if beside or n_rows <= COMPARED_ROWS else 2 * n_members
+    return n_members if half_rectified or n_rows <= COMPARED_ROWS else 2 * n_members
 
 
 def redrawn_count(starts: Sequence[Start], n_members: int) -> int:
-    """Candidates drawn again where most members have failed: none without a choice of levels, or units to be steep."""
-    levels, steep = (
-        {start.noise_precision for start in starts},
-        all(start.network.hidden_layer_sizes for start in starts),
-    )
-    return max(_FEWEST_REDRAWN, n_members // 2) if len(levels) > 1 and steep else 0
+    """Candidates that may be drawn again: none without a choice of levels, or units to be steep.
+
+    Where every other one is rectified there may be more of the others.
+    """
+    levels = len({start.noise_precision for start in starts})
+    steep = all(start.network.hidden_layer_sizes for start in starts)
+    return max(_FEWEST_REDRAWN, n_members // 2) if steep and (levels > 1 or half_rectified(starts)) else 0
 
 
 def draw_starts(
@@ -265,36 +281,52 @@ def draw_starts(
     n_candidates: int,
     balanced: bool,
     random_state: np.random.RandomState,
-    beside: Kind | None = None,
+    beside: Beside | None = None,
 ) -> list[Start]:
     """Draw a candidate of one kind after the other, each time with new weights, until there are enough.
 
     A ``balanced`` order begins with the half fraction of the factorial design, in which each pair of choices comes
-    about as often; the first of the priors leads in either half. A kind ``beside`` them comes after every two. With a
-    unit prior it comes before every one, but for the short starts of a single network, which are not balanced.
+    about as often; the first of the priors leads in either half. A kind ``beside`` them comes after every two. If it is
+    every other one, it comes first, and the two kinds lead that are opposite in every choice. The short starts of a
+    single network are not balanced.
     """
     factors = [list(dict.fromkeys(values)) for values in zip(*kinds, strict=True)]
 
-    def place(kind: Kind) -> tuple[int, int]:
-        levels = [factor.index(value) for factor, value in zip(factors, kind, strict=True)]
-        return sum(levels) % 2, levels[-1]
+    def levels(kind: Kind) -> list[int]:
+        return [factor.index(value) for factor, value in zip(factors, kind, strict=True)]
 
-    order = sorted(kinds, key=place) if balanced else list(kinds)
+    def half(kind: Kind) -> tuple[int, int]:
+        return sum(levels(kind)) % 2, levels(kind)[-1]
+
+    def opposite(kind: Kind) -> tuple[bool, int]:
+        # The last of the priors leads. A choice that is given has no opposite.
+        *at, prior = levels(kind)
+        at.append(len(factors[-1]) - 1 - prior)
+        at = [level for level, factor in zip(at, factors, strict=True) if len(factor) > 1]
+        return len(set(at)) > 1, sum(at)
+
+    if beside is not None and beside.every_other and balanced:
+        order = [kind for other in sorted(kinds, key=opposite) for kind in (beside.kind, other)]
+        return _draw(order, n_candidates, random_state)
+    order = sorted(kinds, key=half) if balanced else list(kinds)
     if beside is not None:
-        if beside.prior_kind.unit and balanced:
-            order = [kind for other in order for kind in (beside, other)]
-        else:
-            pairs = [order[first : first + _OTHERS] for first in range(0, len(order), _OTHERS)]
-            order = [kind for pair in pairs for kind in (*pair, beside)]
+        pairs = [order[first : first + _OTHERS] for first in range(0, len(order), _OTHERS)]
+        order = [kind for pair in pairs for kind in (*pair, beside.kind)]
     return _draw(order, n_candidates, random_state)
 
 
 def steepest_starts(starts: Sequence[Start], n_candidates: int) -> list[Start]:
     """Candidates in the place of failed ones: of the networks and priors of these ``starts``, from steeper units."""
     kinds = dict.fromkeys(
-        Kind((start.scaling, start.steepest or start.network), _STEEPEST, start.prior_kind) for start in starts
+        Kind((start.scaling, start.steepest or start.network), _of_noise(_STEEPEST, start), start.prior_kind)
+        for start in starts
     )
     return _draw(list(kinds), n_candidates, np.random.RandomState([start.seed for start in starts]))
+
+
+def _of_noise(level: Level, start: Start) -> Level:
+    """The level for the loss of a start, which may have no noise."""
+    return level._replace(noise_precision=None) if start.noise_precision is None else level
 
 
 def steepest_network(network: Network, activation: str) -> Network:
@@ -329,12 +361,10 @@ def _narrowable(starts: Sequence[Start]) -> list[Start]:
     """Return the starts of the last third that estimate precisions and have columns that can be switched off.
 
     Rectified networks stay as they are. They see what columns tell together, which a test of each column does not.
+    Where every other one is rectified, all others are taken, which are few.
     """
-    return [
-        start
-        for start in starts[len(starts) - len(starts) // _NARROWED_OF :]
-        if start.prior_kind.estimates_precisions and start.network.hidden_layer_sizes
-    ]
+    last = starts if half_rectified(starts) else starts[len(starts) - len(starts) // _NARROWED_OF :]
+    return [start for start in last if start.prior_kind.estimates_precisions and start.network.hidden_layer_sizes]
 
 
 def _narrowed(start: Start, columns: np.ndarray) -> Start:
@@ -346,9 +376,8 @@ def _narrowed(start: Start, columns: np.ndarray) -> Start:
     # The bias stays, and a unit has the variance that the weights of all columns give to it.
     read = np.append(columns, True)
     first *= np.where(read, math.sqrt(into / read.sum()), 0.0)
-    noise = None if start.noise_precision is None else _STEEP.noise_precision
     anchor = weights if network.init == "centered" else None
-    level = Level(noise, _STEEP.steepness)
+    level = _of_noise(_STEEP, start)
     return replace(start, weights=weights, anchor=anchor, columns=columns, **level._asdict())
 
 

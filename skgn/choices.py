@@ -15,6 +15,7 @@ from sklearn.utils import check_random_state
 
 from .backend import DTYPES, gigabytes
 from .candidates import (
+    Beside,
     Kind,
     Level,
     Start,
@@ -106,14 +107,14 @@ class Choices:
         levels = self.levels(loss.has_scale)
         networks = self._networks(table, k, total_weight * k)
         beside = self._beside(*networks[0], levels, n_rows, loss)
-        of_classes = beside is not None and beside.prior_kind.unit
-        n = self.n_members(n_rows, [network for _, network in networks], of_classes)
+        half = beside is not None and beside.every_other
+        n = self.n_members(n_rows, [network for _, network in networks], half)
         # A single network is compared with others of its kind.
         kinds = [Kind(*each) for each in itertools.product(networks if n > 1 else networks[:1], levels, self._priors)]
         # The short starts of a single regression are of one kind of units.
-        if n == 1 and not of_classes:
+        if n == 1 and not loss.has_temperature:
             beside = None
-        count = candidate_count(n, n_rows, len(kinds) + (beside is not None), self.compares, of_classes)
+        count = candidate_count(n, n_rows, len(kinds) + (beside is not None), self.compares, half)
         _check_memory(count * min(network.n_weights for _, network in networks))
         fresh = draw_starts(kinds, count, n > 1, check_random_state(self.parameters.random_state), beside)
         if self.hidden is None:
@@ -123,7 +124,7 @@ class Choices:
             return fresh
         # A member goes on although a fit of so many rows would not draw its kind.
         of_few_rows = self._beside(*networks[0], levels, 1, loss)
-        every = kinds if of_few_rows is None else [*kinds, of_few_rows]
+        every = kinds if of_few_rows is None else [*kinds, of_few_rows.kind]
         kept = [
             Start(m.network, m.scaling, m.prior_kind, levels[0].noise_precision, m.weights, m.anchor, start.seed)
             for m, start in zip(self.members[:n], fresh, strict=False)
@@ -137,9 +138,9 @@ class Choices:
             )
         return kept if len(kept) == n else kept + fresh
 
-    def n_members(self, n_rows: int, networks: Sequence[Network], of_classes: bool) -> int:
-        """Number of members of the ensemble; ``of_classes`` if there are networks of the kind for classes."""
-        return member_count(self.parameters.n_estimators, n_rows, networks, self.compares, of_classes)
+    def n_members(self, n_rows: int, networks: Sequence[Network], half_rectified: bool) -> int:
+        """Number of members of the ensemble; ``half_rectified`` if every other network is."""
+        return member_count(self.parameters.n_estimators, n_rows, networks, self.compares, half_rectified)
 
     def levels(self, has_noise: bool) -> tuple[Level, ...]:
         """Levels that training starts from."""
@@ -174,7 +175,9 @@ class Choices:
             for name, sizes in (choices if self.compares else choices[:1])
         ]
 
-    def _beside(self, scaling: str, network: Network, levels: Sequence[Level], n_rows: int, loss: Loss) -> Kind | None:
+    def _beside(
+        self, scaling: str, network: Network, levels: Sequence[Level], n_rows: int, loss: Loss
+    ) -> Beside | None:
         """Choose the kind beside the others on so many rows, if activation and prior are left to the fit.
 
         On periodic inputs, networks of rectified units are surer than they should be.

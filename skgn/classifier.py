@@ -37,9 +37,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
         well and most columns are indicators of categories, it chooses (5,).
     activation : str, default="auto"
         "tanh", "logistic", "softplus", "silu", "gelu", "identity" or "relu". "relu" works but is outside the theory,
-        which asks for smooth functions. "auto" is "tanh", but of a fit of two classes on up to 2,000 rows one member in
-        three has "relu". The precision of all its weights is 1. This needs ``prior_groups="auto"`` and the evidence. If
-        ``hidden_layer_sizes`` is "auto" as well, such a member has (20,).
+        which asks for smooth functions. "auto" is "tanh", but every other member has "relu". The precision of all its
+        weights is 1. This needs ``prior_groups="auto"`` and the evidence. If ``hidden_layer_sizes`` is "auto" as well,
+        such a member has (20,).
     linear_path : bool, default=True
         Connect the inputs directly to the readout, beside the hidden layers, so that the network can represent any
         linear model.
@@ -81,22 +81,24 @@ class GNClassifier(ClassifierMixin, BaseGN):
     n_estimators : int or "auto", default="auto"
         Number of networks whose predictions are averaged with ``weights_``. What the parameters leave open comes in all
         kinds, so that members complement each other. That is the scaling of the inputs with its hidden layers, the
-        prior, and the steepness of the units. "auto" is 6. It is 4 above 2,000 rows, above 1,000 weights, and where
-        nothing is compared (a float ``l2_regularization``, :meth:`partial_fit`).
+        prior, and the steepness of the units. "auto" is 4, or 3 above 1,000 weights. Where no member has "relu" units
+        (see ``activation``) it is 6, and 4 above 2,000 rows, above 1,000 weights, and where nothing is compared (a
+        float ``l2_regularization``, :meth:`partial_fit`).
 
-        Up to 2,000 rows every network that starts becomes a member. Above 2,000 rows twice as many networks start. They
-        train for 16 iterations on 2,000 rows; approximate leave-one-out then compares them, and the better half goes
-        on. With 1, three short starts are compared in the same way.
+        Every network that starts becomes a member. Where none has "relu" units and rows are more than 2,000, twice as
+        many networks start. They train for 16 iterations on 2,000 rows; approximate leave-one-out then compares them,
+        and the better half goes on. With 1, three short starts are compared in the same way.
 
-        Up to 2,000 rows more networks may be trained, of which the best are kept. Where at most half of the columns are
-        of use, some read these columns alone. A column is of use if it tells something of the target, or of what a
-        network has left over.
+        More networks may be trained, of which the best are kept. Where at most half of the columns are of use, some
+        read these columns alone. A column is of use if it tells something of the target, or of what a network has left
+        over.
     solver : {"auto", "primal", "dual", "cg"}, default="auto"
         "primal" factorises the system of the weights (P x P), "dual" the system of samples times outputs (n k x n k).
         "cg" solves the system by conjugate gradients, without a factorisation. It needs no more memory than some
         vectors of P. It gives no posterior, so that ``l2_regularization`` must be a float. "auto" takes the cheaper
-        factorisation that fits in memory, and "cg" if neither fits. With a float ``l2_regularization`` it also takes
-        "cg" where a factorisation would take longer, as with wide networks and many classes.
+        factorisation that fits in memory, and "cg" if neither fits. With a float ``l2_regularization``, and for
+        members with "relu" units (see ``activation``), it also takes "cg" where a factorisation would take longer, as
+        with wide networks and many classes. ``solver_`` names the factorisation that such a member has in the end.
     batch_size : int, "auto" or None, default=None
         Number of rows in a mini-batch, for long tables. An iteration is then a pass over all rows. With None every
         iteration uses all rows at once. The damped system of each batch is solved exactly, except with ``solver="cg"``,

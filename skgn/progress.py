@@ -64,8 +64,8 @@ def narrowed(scaling: str, columns: np.ndarray, count: int) -> str:
 
 
 def redrawn(failed: np.ndarray, count: int) -> str:
-    """Return the line about so many more candidates in the place of the members that ``failed``, or of all."""
-    why = f"{failed.sum()} of {len(failed)} members failed" if failed.any() else "little is found"
+    """Return the line about so many more candidates, in the place of members that ``failed`` to count, or of all."""
+    why = f"{failed.sum()} of {len(failed)} members hardly count" if failed.any() else "little is found"
     return f"{why}: {counted(count, 'more candidate')} of steeper units"
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from .batches import BatchPass, BatchSteps
 from .callbacks import FitTasks
-from .candidates import Start, narrowed_count, narrowed_starts, redrawn_count, steepest_starts
+from .candidates import Start, half_rectified, narrowed_count, narrowed_starts, redrawn_count, steepest_starts
 from .conformal import left_out_residuals
 from .ensemble import Ensemble, LeftOutSamples, Member, make_member, untrained
 from .full_step import FullStep
@@ -26,19 +26,16 @@ from .objective import Objective
 from .plan import COMPARED_AFTER, Cost, Plan
 from .problem import Problem
 from .progress import begin_lines, candidate_line, dropped, kept, narrowed, redrawn
+from .redrawing import Like, unlike_rectified, where_failed
 from .screening import useful_columns
 from .skill import left_out_skill
-from .stacking import FAILED, left_out_losses, left_out_spread, stacking_weights
+from .stacking import left_out_losses, left_out_spread, stacking_weights
 from .state import State
 from .status import Status
 from .training import Training, Watch
 from .workers import Workers
 
 __all__ = ["Candidate", "Search", "train_members"]
-
-#: Little is found where so large a part of the loss of a constant is left: others may find more. Nearly nothing is
-#: found where so much is left.
-_FOUND_LITTLE, _FOUND_NOTHING = 0.5, 0.8
 
 #: Training on a sample goes on to all rows once an iteration gains less than this part of the objective.
 _APPROACHED = 0.05
@@ -162,28 +159,28 @@ class Search:
         return self.conclude(candidates)
 
     def draw_again(self, candidates: list[Candidate]) -> list[Candidate]:
-        """Draw more candidates, from steeper units, where most members have failed or none has found much.
-
-        Candidates in the place of failed ones are of the kind of the best. Where none is good, they are of all kinds.
-        """
+        """Draw more candidates, from steeper units, in the place of those that have failed or do not count."""
         count = redrawn_count(self._starts, self._n_members)
-        if count == 0 or self._limits.over or not self._problem.loss.has_scale:
+        if count == 0 or self._limits.over:
             return []
         with self.plan.arithmetic():
-            losses = left_out_losses(*_left_out(candidates))
-        best = candidates[int(losses.argmin())]
-        unfitted = best.state.objective.unfitted_loss
-        little = losses.min() > _FOUND_LITTLE * unfitted
-        failed = (losses > FAILED * losses.min()) | (not little and losses > _FOUND_NOTHING * unfitted)
-        if little and best.state.status.converged:
-            like = self._starts
-        elif failed.sum() >= len(candidates) / 2:
-            like = [best.start]
-        else:
+            like = self._like(candidates)
+        if like is None:
             return []
-        self._settings.report(redrawn(failed, count))
+        self._settings.report(redrawn(like.failed, count))
         first = len(self._starts) + narrowed_count(self._starts)
-        return self._candidates(enumerate(steepest_starts(like, count), first))
+        return self._candidates(enumerate(steepest_starts(like.starts, count), first))
+
+    def _like(self, candidates: list[Candidate]) -> Like | None:
+        """Starts that more candidates are drawn like; None if there is no reason to draw any."""
+        left_out, members = _left_out(candidates), [candidate.start for candidate in candidates]
+        if half_rectified(self._starts):
+            return unlike_rectified(self._starts, members, stacking_weights(*left_out))
+        if not self._problem.loss.has_scale:
+            return None
+        losses = left_out_losses(*left_out)
+        best = candidates[int(losses.argmin())].state
+        return where_failed(self._starts, members, losses, best.objective.unfitted_loss, best.status.converged)
 
     def narrow(self, candidates: list[Candidate]) -> list[Candidate]:
         """Draw more candidates, which read the columns of use alone, where few are of use.

@@ -11,10 +11,12 @@ import torch
 
 from skgn import GNClassifier, GNRegressor
 from skgn.candidates import (
+    Beside,
     Kind,
     Level,
     candidate_count,
     draw_starts,
+    half_rectified,
     kind_beside,
     layer_choices,
     level_choices,
@@ -173,14 +175,20 @@ def test_hidden_layers_of_auto(n_inputs, n_outputs, n_observations, given, expec
     assert layer_choices(n_inputs, n_outputs, n_observations, given) == expected
 
 
-@pytest.mark.parametrize(("loss", "k"), [(LogLoss(), 1), (LogLoss(), 3), (SoftmaxLoss(), 3)])
+@pytest.mark.parametrize(
+    ("loss", "k", "n_rows", "every_other"),
+    [(LogLoss(), 1, 2000, False), (LogLoss(), 1, 2001, True), (SoftmaxLoss(), 3, 10, True)],
+)
 @pytest.mark.parametrize(("given", "expected"), [(None, (20,)), ((7,), (7,))])
-def test_hidden_layers_of_rectified_units(given, expected, loss, k):
+def test_hidden_layers_of_rectified_units(given, expected, loss, k, n_rows, every_other):
     other = FeedForward(200, k, (10, 10), alpha=2.0, n_straight=100)
     network = FeedForward(200, k, expected, "relu", alpha=2.0, n_straight=100)
-    for n_rows in (10, 100_000):
-        kind = kind_beside("robust", other, LEVELS, n_rows, loss, given)
-        assert kind == Kind(("robust", network), SMOOTH, PriorKind("layer", unit=True))
+    kind = Kind(("robust", network), SMOOTH, PriorKind("layer", unit=True))
+    assert kind_beside("robust", other, LEVELS, n_rows, loss, given) == Beside(kind, every_other)
+
+
+def test_there_are_no_rectified_units_of_several_labels():
+    assert kind_beside("robust", FeedForward(3, 2, (20,)), LEVELS, 100, LogLoss()) is None
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, (20,)), ((7,), (7,))])
@@ -188,27 +196,37 @@ def test_hidden_layers_of_units_that_do_not_saturate(given, expected):
     other = FeedForward(200, 2, (10, 10), alpha=2.0, n_straight=100)
     kind = kind_beside("robust", other, LEVELS, 200, SquaredError(), given)
     network = FeedForward(200, 2, expected, "gelu", alpha=2.0, n_straight=100)
-    assert kind == Kind(("robust", network), STEEP, PriorKind("feature"))
+    assert kind == Beside(Kind(("robust", network), STEEP, PriorKind("feature")), False)
     assert kind_beside("robust", other, LEVELS, 201, SquaredError(), given) is None
     assert kind_beside("robust", other, LEVELS, 200, PoissonLoss(), given) is None
 
 
 @pytest.mark.parametrize("balanced", [True, False])
-@pytest.mark.parametrize(
-    ("loss", "other", "pattern"),
-    [(LogLoss(), "relu", [True, False]), (SquaredError(), "gelu", [False, False, True])],
-    ids=["classes", "numbers"],
-)
-def test_how_many_are_of_the_kind_beside_the_others(balanced, loss, other, pattern):
-    beside = kind_beside(*NETWORKS[0], LEVELS, 100, loss)
-    found = draw_starts(EIGHT, 18, balanced, np.random.RandomState(0), beside)
-    if not balanced:
-        # The short starts of a single network.
-        pattern = [False, False, True]
-    assert [s.network.activation == other for s in found] == pattern * (18 // len(pattern))
-    others = [choice for choice, start in zip(choices(found), found, strict=True) if start.network.activation != other]
+def test_one_of_three_is_of_the_kind_beside_the_others(balanced):
+    beside = kind_beside(*NETWORKS[0], LEVELS, 100, LogLoss())
+    found = draw_starts(EIGHT, 13, balanced, np.random.RandomState(0), beside)
+    assert [s.prior_kind.unit for s in found] == [False, False, True] * 4 + [False]
+    others = [choice for choice in choices(found) if choice[2] != "unit"]
     assert others[:8] == choices(starts(EIGHT, 8, balanced))
-    assert len({s.seed for s in found}) == 18
+    assert len({s.seed for s in found}) == 13
+    assert not half_rectified(found)
+
+
+def test_every_other_one_is_rectified_and_the_rest_begin_with_opposites():
+    beside = kind_beside(*NETWORKS[0], LEVELS, 2001, LogLoss())
+    found = draw_starts(EIGHT, 16, True, np.random.RandomState(0), beside)
+    assert [s.prior_kind.unit for s in found] == [True, False] * 8
+    others = [(s.scaling, s.steepness, str(s.prior_kind)) for s in found if not s.prior_kind.unit]
+    assert others[:2] == [("robust", 1, "layer"), ("periodic", 4, "feature")]
+    assert len(set(others)) == 8
+    assert half_rectified(found[:3]) and not half_rectified(found[1:2])
+    # What is given has no opposite.
+    one_scaling = [kind for kind in EIGHT if kind.scaled_network == NETWORKS[0]]
+    found = draw_starts(one_scaling, 4, True, np.random.RandomState(0), beside)
+    assert [(s.steepness, str(s.prior_kind)) for s in found[1::2]] == [(1, "layer"), (4, "feature")]
+    # The short starts of a single network.
+    found = draw_starts(EIGHT, 3, False, np.random.RandomState(0), beside)
+    assert [s.prior_kind.unit for s in found] == [False, False, True]
 
 
 @pytest.mark.parametrize(("noise", "init"), [(1.0, "random"), (None, "centered")])
@@ -288,13 +306,11 @@ def members(model):
 def test_members_of_small_tables_are_of_all_networks_and_priors(estimator):
     X = np.random.RandomState(0).standard_normal((60, 1)).repeat(2, axis=1)
     model = estimator(**SHORT).fit(X, np.sign(X.sum(1)))
-    networks = [("robust", (20,)), ("periodic", (10,))]
-    if estimator is GNRegressor:
-        kinds = {(*network, prior) for network, prior in itertools.product(networks, map(str, PRIORS))}
-        assert members(model) == (6, kinds)
-    else:
-        kinds = {(*network, "feature") for network in networks}
-        assert members(model) == (4, kinds | {("robust", (20,), "unit")})
+    kinds = {
+        (*network, prior)
+        for network, prior in itertools.product([("robust", (20,)), ("periodic", (10,))], map(str, PRIORS))
+    }
+    assert members(model) == (6, kinds if estimator is GNRegressor else kinds | {("robust", (20,), "unit")})
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

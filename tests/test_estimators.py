@@ -1218,8 +1218,7 @@ def test_members_have_the_documented_scalings_and_priors(estimator, standardize)
     X, y = data(estimator)
     model = estimator(**SEARCH, n_estimators=4, standardize=standardize).fit(X, y)
     assert len(model.estimators_) == 4
-    of_classes = {"feature", "unit"} if standardize else {"feature", "layer", "unit"}
-    priors = {"feature", "layer"} if estimator is GNRegressor else of_classes
+    priors = {"feature", "layer"} if estimator is GNRegressor else {"feature", "layer", "unit"}
     assert {str(member.prior_kind) for member in model.estimators_} == priors
     used = {member.scaling for member in model.estimators_}
     assert used == ({"robust", "periodic"} if standardize else {"raw"})

@@ -1,0 +1,59 @@
+"""Which starts more candidates are drawn like, once the first ones have been trained to the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .candidates import Start
+from .stacking import FAILED
+
+__all__ = ["Like", "unlike_rectified", "where_failed"]
+
+#: Parts of the loss of a constant: above the first the best member has found little, above the second one nothing.
+_FOUND_LITTLE, _FOUND_NOTHING = 0.5, 0.8
+
+#: Rectified networks that have less of the weight in all hardly count (docs/decisions.md).
+_HARDLY_COUNT = 0.05
+
+
+class Like(NamedTuple):
+    """Starts that more candidates are drawn like, and which members (n_members,) they take the place of."""
+
+    starts: Sequence[Start]
+    failed: np.ndarray
+
+
+def where_failed(
+    starts: Sequence[Start], members: Sequence[Start], losses: np.ndarray, unfitted: float, converged: bool
+) -> Like | None:
+    """Draw where most members have failed, or none has found much; None where nothing is to be drawn.
+
+    Candidates in the place of failed ones are like the best. Where none is good, they are like all ``starts``.
+
+    Parameters
+    ----------
+    starts, members : sequence of Start
+        Of all candidates, and of the members.
+    losses : ndarray of shape (n_members,)
+        Mean losses of left-out samples.
+    unfitted : float
+        The loss of a constant.
+    converged : bool
+        Whether the best member has converged.
+    """
+    little = losses.min() > _FOUND_LITTLE * unfitted
+    failed = (losses > FAILED * losses.min()) | (not little and losses > _FOUND_NOTHING * unfitted)
+    if little and converged:
+        return Like(starts, failed)
+    return Like([members[int(losses.argmin())]], failed) if failed.sum() >= len(members) / 2 else None
+
+
+def unlike_rectified(starts: Sequence[Start], members: Sequence[Start], weights: np.ndarray) -> Like | None:
+    """Draw where rectified members hardly count by their ``weights`` (n_members,): like the other starts."""
+    rectified = np.array([start.prior_kind.unit for start in members])
+    if weights[rectified].sum() >= _HARDLY_COUNT:
+        return None
+    return Like([start for start in starts if not start.prior_kind.unit], rectified)
