@@ -1,0 +1,62 @@
+"""Which starts more candidates are drawn like."""
+
+import re
+
+import numpy as np
+import pytest
+
+from skgn import GNClassifier
+from skgn.candidates import Kind, Level, draw_starts
+from skgn.feedforward import FeedForward
+from skgn.prior_groups import PriorKind
+from skgn.redrawing import unlike_rectified, where_failed
+
+SMOOTH = Level(None)
+OTHER = Kind(("robust", FeedForward(3, 3, (20,))), SMOOTH, PriorKind("feature"))
+RECTIFIED = Kind(("robust", FeedForward(3, 3, (20,), "relu")), SMOOTH, PriorKind("layer", unit=True))
+STARTS = draw_starts([RECTIFIED, OTHER], 4, False, np.random.RandomState(0))
+
+
+@pytest.mark.parametrize(("counted", "drawn"), [(0.0, True), (0.049, True), (0.051, False), (0.5, False)])
+def test_more_of_the_others_are_drawn_where_rectified_members_hardly_count(counted, drawn):
+    weights = np.array([counted, 0.5, 0.0, 0.5 - counted])
+    like = unlike_rectified(STARTS, STARTS, weights)
+    assert (like is not None) == drawn
+    if drawn:
+        assert [start.prior_kind.unit for start in like.starts] == [False, False]
+        assert like.failed.tolist() == [True, False, True, False]
+
+
+def test_more_are_drawn_where_no_rectified_one_is_left():
+    like = unlike_rectified(STARTS, STARTS[1::2], np.array([0.5, 0.5]))
+    assert [start.seed for start in like.starts] == [start.seed for start in STARTS[1::2]] and not like.failed.any()
+
+
+@pytest.mark.parametrize(
+    ("losses", "converged", "like", "failed"),
+    [
+        ([0.1, 0.2, 0.3, 0.4], True, None, None),
+        ([0.01, 0.2, 0.3, 0.02], True, [0], [False, True, True, False]),
+        ([0.4, 0.02, 0.9, 0.95], True, [1], [True, False, True, True]),
+        ([0.95, 0.9, 0.99, 0.98], True, [0, 1, 2, 3], [False] * 4),
+        ([0.95, 0.9, 0.99, 0.98], False, None, None),
+    ],
+    ids=["all good", "two failed", "one good", "little found", "not yet converged"],
+)
+def test_where_members_have_failed_the_best_is_drawn_again_and_where_all_have_all(losses, converged, like, failed):
+    found = where_failed(STARTS, STARTS, np.array(losses), 1.0, converged)
+    assert (found is None) == (like is None)
+    if like is not None:
+        assert [start.seed for start in found.starts] == [STARTS[number].seed for number in like]
+        assert found.failed.tolist() == failed
+
+
+def test_rings_of_four_classes_have_more_smooth_members(capsys):
+    """Units that bend once find rings late, so that smooth and periodic ones take their place."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((400, 2))
+    wave = np.sin(3 * np.hypot(*X.T))
+    model = GNClassifier(random_state=0, verbose=1).fit(X, np.digitize(wave, np.quantile(wave, [0.25, 0.5, 0.75])))
+    assert re.search(r"members hardly count: 2 more candidates of steeper units", capsys.readouterr().out)
+    assert len(model.estimators_) == 4
+    assert sum(member.prior_kind.unit for member in model.estimators_) < 2
