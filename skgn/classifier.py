@@ -37,9 +37,10 @@ class GNClassifier(ClassifierMixin, BaseGN):
         well and most columns are indicators of categories, it chooses (5,).
     activation : str, default="auto"
         "tanh", "logistic", "softplus", "silu", "gelu", "identity" or "relu". "relu" works but is outside the theory,
-        which asks for smooth functions. "auto" is "tanh", but every other member has "relu". The precision of all its
-        weights is 1. This needs ``prior_groups="auto"`` and the evidence. If ``hidden_layer_sizes`` is "auto" as well,
-        such a member has (20,).
+        which asks for smooth functions. "auto" is "tanh", but some members have "relu": one in three of two classes on
+        up to 2,000 rows, else every other one, and none of several labels. The precision of all their weights is 1.
+        This needs ``prior_groups="auto"`` and the evidence. If ``hidden_layer_sizes`` is "auto" as well, such a member
+        has (20,).
     linear_path : bool, default=True
         Connect the inputs directly to the readout, beside the hidden layers, so that the network can represent any
         linear model.
@@ -81,9 +82,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
     n_estimators : int or "auto", default="auto"
         Number of networks whose predictions are averaged with ``weights_``. What the parameters leave open comes in all
         kinds, so that members complement each other. That is the scaling of the inputs with its hidden layers, the
-        prior, and the steepness of the units. "auto" is 4, or 3 above 1,000 weights. Where no member has "relu" units
-        (see ``activation``) it is 6, and 4 above 2,000 rows, above 1,000 weights, and where nothing is compared (a
-        float ``l2_regularization``, :meth:`partial_fit`).
+        prior, and the steepness of the units. "auto" is 6. It is 4 above 2,000 rows, above 1,000 weights, and where
+        nothing is compared (a float ``l2_regularization``, :meth:`partial_fit`). Where every other member has "relu"
+        units (see ``activation``) it is 4, or 3 above 1,000 weights.
 
         Every network that starts becomes a member. Where none has "relu" units and rows are more than 2,000, twice as
         many networks start. They train for 16 iterations on 2,000 rows; approximate leave-one-out then compares them,
@@ -91,7 +92,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
 
         More networks may be trained, of which the best are kept. Where at most half of the columns are of use, some
         read these columns alone. A column is of use if it tells something of the target, or of what a network has left
-        over.
+        over. If every other member has "relu" units and these hardly count, more of the others have steeper units.
     solver : {"auto", "primal", "dual", "cg"}, default="auto"
         "primal" factorises the system of the weights (P x P), "dual" the system of samples times outputs (n k x n k).
         "cg" solves the system by conjugate gradients, without a factorisation. It needs no more memory than some
