@@ -213,9 +213,10 @@ OF_ONE = {
 DIFFERENCES = {
     # Each has members of a kind of its own beside those of tanh units.
     "activation": {
-        "of a fit on up to 200 distinct rows": "of a fit of two classes on up to 2,000 rows",
-        'has "gelu". This needs ``prior_groups="auto"``, the evidence, and a loss with a noise level.': 'has "relu". '
-        'The precision of all its weights is 1. This needs ``prior_groups="auto"`` and the evidence.',
+        'but of a fit on up to 200 distinct rows one member in three has "gelu". This needs ``prior_groups="auto"``, '
+        "the evidence, and a loss with a noise level.": 'but some members have "relu": one in three of two classes on '
+        "up to 2,000 rows, else every other one, and none of several labels. The precision of all their weights is 1. "
+        'This needs ``prior_groups="auto"`` and the evidence.',
     },
     # What the outputs mean.
     "network": {
@@ -228,12 +229,20 @@ DIFFERENCES = {
     "l2_regularization": {" and the noise level": ""},
     "n_estimators": {
         " the noise level at the start,": "",
-        " If half of the members fail, or the best leaves half of the variance, others have steeper units.": "",
+        # Where every other member is rectified, nothing is compared.
+        ":meth:`partial_fit`). Up to 2,000 rows every network that starts becomes a member. Above 2,000 rows": ":meth:`"
+        'partial_fit`). Where every other member has "relu" units (see ``activation``) it is 4, or 3 above 1,000 '
+        'weights. Every network that starts becomes a member. Where none has "relu" units and rows are more than '
+        "2,000,",
+        "Up to 2,000 rows more networks may be trained": "More networks may be trained",
+        "If half of the members fail, or the best leaves half of the variance, others have steeper units.": "If every "
+        'other member has "relu" units and these hardly count, more of the others have steeper units.',
     },
     # A classifier keeps no posterior that a cheaper solver would lose.
     "solver": {
-        '"cg" if neither fits.': '"cg" if neither fits. With a float ``l2_regularization`` it also takes "cg" where a '
-        "factorisation would take longer, as with wide networks and many classes.",
+        '"cg" if neither fits.': '"cg" if neither fits. With a float ``l2_regularization``, and for members with '
+        '"relu" units (see ``activation``), it also takes "cg" where a factorisation would take longer, as with wide networks '
+        "and many classes. ``solver_`` names the factorisation that such a member has in the end.",
     },
     "validation_fraction": {"for validation,": "for validation, stratified by class,"},
     "loss_": {
