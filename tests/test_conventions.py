@@ -241,8 +241,8 @@ DIFFERENCES = {
     # A classifier keeps no posterior that a cheaper solver would lose.
     "solver": {
         '"cg" if neither fits.': '"cg" if neither fits. With a float ``l2_regularization``, and for members with '
-        '"relu" units (see ``activation``), it also takes "cg" where a factorisation would take longer, as with wide networks '
-        "and many classes. ``solver_`` names the factorisation that such a member has in the end.",
+        '"relu" units (see ``activation``), it also takes "cg" where a factorisation would take longer, as with wide '
+        "networks and many classes. ``solver_`` names the factorisation that such a member has in the end.",
     },
     "validation_fraction": {"for validation,": "for validation, stratified by class,"},
     "loss_": {
