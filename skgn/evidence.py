@@ -288,7 +288,10 @@ class EvidencePrior:
         return self._estimates(_known(estimates), total_weight, estimates.log_evidence)
 
     def arrays(self, estimates: Estimates) -> dict[str, np.ndarray]:
-        return {name: value.cpu().numpy().copy() for name, value in _known(estimates)._asdict().items()}
+        known = _known(estimates)
+        # Effective parameters that are not known are those of the start, which no update of such a prior asks for.
+        known = known._replace(gamma=known.gamma.nan_to_num())
+        return {name: value.cpu().numpy().copy() for name, value in known._asdict().items()}
 
     def from_arrays(self, arrays: Mapping[str, np.ndarray], total_weight: float) -> Estimates:
         device = self._given.device

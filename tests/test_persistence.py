@@ -70,6 +70,12 @@ def fit(model, X, y):
     return model.fit(X, y)
 
 
+def fit_and_stream(model, X, y):
+    model.fit(X[:30], y[:30])
+    assert any(member.prior_kind.unit for member in model.estimators_)
+    return model.partial_fit(X[30:], y[30:])
+
+
 #: Estimator, kind of data, how it is trained, parameters.
 CASES = {
     "default": (GNRegressor, "y", fit, {"hidden_layer_sizes": "auto"}),
@@ -99,6 +105,7 @@ CASES = {
     "multiclass": (GNClassifier, "multiclass", fit, {"class_weight": {0: 2.0}}),
     "multilabel": (GNClassifier, "multilabel", fit, {}),
     "stream of labels": (GNClassifier, "binary", stream, {}),
+    "stream after a fit": (GNClassifier, "multiclass", fit_and_stream, {}),
     "table of labels": (GNClassifier, "table of labels", fit, {}),
 }
 
