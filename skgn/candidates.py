@@ -246,24 +246,27 @@ def half_rectified(starts: Sequence[Start]) -> bool:
 
 
 def member_count(
-    n_estimators: int | str, n_rows: int, networks: Iterable[Network], compared: bool, half_rectified: bool = False
+    n_estimators: int | str, n_rows: int, networks: Iterable[Network], compared: bool, half: bool = False
 ) -> int:
-    """Members of an ensemble: what "auto" stands for, or what was asked for."""
+    """Members of an ensemble: what "auto" stands for, or what was asked for.
+
+    ``half`` tells whether every other one is rectified.
+    """
     if not isinstance(n_estimators, str):
         return n_estimators
     small = min(network.n_weights for network in networks) <= _MANY_WEIGHTS
-    if half_rectified:
+    if half:
         return _MEMBERS_OF_CLASSES if small else _FEW_MEMBERS_OF_CLASSES
     return _MEMBERS if compared and small and n_rows <= COMPARED_ROWS else _FEW_MEMBERS
 
 
-def candidate_count(n_members: int, n_rows: int, n_kinds: int, compared: bool, half_rectified: bool = False) -> int:
-    """Candidates for so many members, where there are so many kinds to choose from."""
+def candidate_count(n_members: int, n_rows: int, n_kinds: int, compared: bool, half: bool = False) -> int:
+    """Candidates for so many members, where there are so many kinds to choose from; ``half`` as above."""
     if not compared or n_kinds == 1:
         return n_members
     if n_members == 1:
         return min(_SHORT_STARTS, n_kinds)
-    return n_members if half_rectified or n_rows <= COMPARED_ROWS else 2 * n_members
+    return n_members if half or n_rows <= COMPARED_ROWS else 2 * n_members
 
 
 def redrawn_count(starts: Sequence[Start], n_members: int) -> int:
@@ -295,7 +298,7 @@ def draw_starts(
     def levels(kind: Kind) -> list[int]:
         return [factor.index(value) for factor, value in zip(factors, kind, strict=True)]
 
-    def half(kind: Kind) -> tuple[int, int]:
+    def fraction(kind: Kind) -> tuple[int, int]:
         return sum(levels(kind)) % 2, levels(kind)[-1]
 
     def opposite(kind: Kind) -> tuple[bool, int]:
@@ -308,7 +311,7 @@ def draw_starts(
     if beside is not None and beside.every_other and balanced:
         order = [kind for other in sorted(kinds, key=opposite) for kind in (beside.kind, other)]
         return _draw(order, n_candidates, random_state)
-    order = sorted(kinds, key=half) if balanced else list(kinds)
+    order = sorted(kinds, key=fraction) if balanced else list(kinds)
     if beside is not None:
         pairs = [order[first : first + _OTHERS] for first in range(0, len(order), _OTHERS)]
         order = [kind for pair in pairs for kind in (*pair, beside.kind)]

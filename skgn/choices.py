@@ -138,9 +138,9 @@ class Choices:
             )
         return kept if len(kept) == n else kept + fresh
 
-    def n_members(self, n_rows: int, networks: Sequence[Network], half_rectified: bool) -> int:
-        """Number of members of the ensemble; ``half_rectified`` if every other network is."""
-        return member_count(self.parameters.n_estimators, n_rows, networks, self.compares, half_rectified)
+    def n_members(self, n_rows: int, networks: Sequence[Network], half: bool) -> int:
+        """Number of members of the ensemble; ``half`` if every other network is rectified."""
+        return member_count(self.parameters.n_estimators, n_rows, networks, self.compares, half)
 
     def levels(self, has_noise: bool) -> tuple[Level, ...]:
         """Levels that training starts from."""

@@ -187,6 +187,16 @@ def test_hidden_layers_of_rectified_units(given, expected, loss, k, n_rows, ever
     assert kind_beside("robust", other, LEVELS, n_rows, loss, given) == Beside(kind, every_other)
 
 
+@pytest.mark.parametrize("n_rows", [100, 2000, 2001])
+def test_numbers_of_networks_where_every_other_one_is_rectified(n_rows):
+    small, large = FeedForward(3, 3, (20,)), FeedForward(400, 30, (10, 10))
+    assert member_count("auto", n_rows, [small, large], True, half=True) == 4
+    assert member_count("auto", n_rows, [large], True, half=True) == 3
+    assert member_count(7, n_rows, [large], True, half=True) == 7
+    # They are all trained to the end, but for the short starts of a single one.
+    assert [candidate_count(n, n_rows, 9, True, half=True) for n in (1, 3, 4, 7)] == [3, 3, 4, 7]
+
+
 def test_there_are_no_rectified_units_of_several_labels():
     assert kind_beside("robust", FeedForward(3, 2, (20,)), LEVELS, 100, LogLoss()) is None
 
