@@ -12,8 +12,9 @@ from .stacking import FAILED
 
 __all__ = ["Like", "unlike_rectified", "where_failed"]
 
-#: Parts of the loss of a constant: above the first the best member has found little, above the second one nothing.
-_FOUND_LITTLE, _FOUND_NOTHING = 0.5, 0.8
+#: Parts of the loss of a constant: above the first the best member has found little, above the second one nothing. Below
+#: the third a member has not failed, however much better another one is.
+_FOUND_LITTLE, _FOUND_NOTHING, _FOUND_ALL = 0.5, 0.8, 1e-3
 
 #: Rectified networks that have less of the weight in all hardly count (docs/decisions.md).
 _HARDLY_COUNT = 0.05
@@ -45,7 +46,8 @@ def where_failed(
         Whether the best member has converged.
     """
     little = losses.min() > _FOUND_LITTLE * unfitted
-    failed = (losses > FAILED * losses.min()) | (not little and losses > _FOUND_NOTHING * unfitted)
+    failed = losses > max(FAILED * losses.min(), _FOUND_ALL * unfitted)
+    failed |= not little and losses > _FOUND_NOTHING * unfitted
     if little and converged:
         return Like(starts, failed)
     return Like([members[int(losses.argmin())]], failed) if failed.sum() >= len(members) / 2 else None

@@ -22,6 +22,7 @@ class Status(str, Enum):
         "Converged: predicted and actual decrease stayed within tol for n_iter_no_change iterations.",
     )
     EVIDENCE = "evidence", True, "Converged: the log evidence has not risen for n_iter_no_change iterations."
+    EXACT = "exact", True, "Converged: the noise is at most tol standard deviations of the target."
     PRECISION = "precision", True, "Converged: the predicted decrease is below the rounding error of the objective."
     STREAM = "stream", True, "Trained in one pass on each block of rows given so far."
     VALIDATION = (

@@ -4,7 +4,8 @@ Each rule asks for progress that counts: more than ``tol``, relative to a scale.
 the same, and its decrease is the progress. With a validation set training stops early. It ends once the validation loss
 no longer falls, at the weights where that loss was lowest. Without one, but with evidence, it ends at the weights of
 the highest evidence, if the evidence has fallen since. The evidence of flexible networks falls while they go on to fit
-the noise. Where all precisions are given, the logarithm of the posterior density stands for the evidence.
+the noise. That of a target without noise rises for ever, so that it no longer counts once the noise is ``tol`` standard
+deviations of the target. Where all precisions are given, the logarithm of the posterior density stands for the evidence.
 
 Where rounding errors leave nothing to gain, training with a fixed prior ends at once, whatever ``tol`` is.
 """
@@ -84,11 +85,21 @@ def _judged_by_evidence(state: State, settings: Settings) -> State:
     If the noise level is not the most likely one, the last weights are kept once the evidence has settled.
     """
     scale = _evidence_scale(state)
-    if not state.objective.data_loss.most_likely_scale:
+    if state.objective.data_loss.most_likely_scale:
+        better = state.best is None or _counts(_gain(state, state.best), scale, settings)
+        state = _with_best(state)
+    else:
         moved = abs(state.history[-1]["log_evidence"] - state.history[-2]["log_evidence"])
-        return _with_patience(state, _counts(moved, scale, settings), Status.EVIDENCE, settings.n_iter_no_change)
-    better = state.best is None or _counts(_gain(state, state.best), scale, settings)
-    return _with_patience(_with_best(state), better, Status.EVIDENCE, settings.n_iter_no_change)
+        better = _counts(moved, scale, settings)
+    exact = _is_exact(state, settings)
+    reason = Status.EXACT if exact else Status.EVIDENCE
+    return _with_patience(state, better and not exact, reason, settings.n_iter_no_change)
+
+
+def _is_exact(state: State, settings: Settings) -> bool:
+    """Whether the noise of every output is at most the part ``tol`` of its standard deviation."""
+    noise = state.noise_variance
+    return noise is not None and math.sqrt(float(noise.max())) <= settings.tol
 
 
 def _counts(progress: float, scale: float, settings: Settings) -> bool:

@@ -227,6 +227,7 @@ DIFFERENCES = {
     "damping": {"at the start and after every step": "after every step"},
     # A classifier has no noise level.
     "l2_regularization": {" and the noise level": ""},
+    "tol": {" Once the noise is at most ``tol`` standard deviations of the target, no progress counts.": ""},
     "n_estimators": {
         " the noise level at the start,": "",
         # Where every other member is rectified, nothing is compared.

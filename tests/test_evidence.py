@@ -408,6 +408,23 @@ def test_training_ends_when_the_evidence_has_not_risen_for_long(estimator):
     assert np.diff(np.flatnonzero(rises)).max() <= patience
 
 
+@pytest.mark.parametrize("loss", ["squared_error", "huber"])
+@pytest.mark.parametrize("scale", [1.0, 1e6])
+def test_without_noise_training_ends_once_the_noise_is_tol(loss, scale):
+    """In standard deviations of the target, as that of the history is, however much the evidence still rises."""
+    tol, patience = 1e-3, 4
+    X = np.random.RandomState(0).standard_normal((300, 2))
+    y = scale * (np.sin(X[:, 0]) + X[:, 1])
+    choice = {"prior_groups": "layer", "standardize": "robust", "n_estimators": 1, "random_state": 0}
+    model = GNRegressor((10,), loss=loss, tol=tol, n_iter_no_change=patience, **choice).fit(X, y)
+    assert (model.status_, model.status_message_[:9]) == ("exact", "Converged")
+    noise = model.history_["noise_std"]
+    assert np.flatnonzero(noise > tol)[-1] == model.n_iter_ - patience
+    # The evidence had risen by far more than tol in the last of these iterations.
+    evidence = np.diff(model.history_["log_evidence"])[-patience:]
+    assert evidence.max() > 10 * tol * len(X)
+
+
 def test_where_the_evidence_has_fallen_the_weights_of_its_peak_are_kept():
     """By 0.03 nats a sample: here one of the members goes back, and one does not."""
     rng = np.random.RandomState(0)

@@ -40,8 +40,10 @@ def test_more_are_drawn_where_no_rectified_one_is_left():
         ([0.4, 0.02, 0.9, 0.95], True, [1], [True, False, True, True]),
         ([0.95, 0.9, 0.99, 0.98], True, [0, 1, 2, 3], [False] * 4),
         ([0.95, 0.9, 0.99, 0.98], False, None, None),
+        ([1e-7, 9e-4, 5e-4, 1e-5], True, None, None),
+        ([1e-7, 1.1e-3, 2e-3, 1e-5], True, [0], [False, True, True, False]),
     ],
-    ids=["all good", "two failed", "one good", "little found", "not yet converged"],
+    ids=["all good", "two failed", "one good", "little found", "not yet converged", "all of it found", "not all of it"],
 )
 def test_where_members_have_failed_the_best_is_drawn_again_and_where_all_have_all(losses, converged, like, failed):
     found = where_failed(STARTS, STARTS, np.array(losses), 1.0, converged)
