@@ -22,6 +22,7 @@ __all__ = [
     "fill_missing",
     "make_encoder",
     "medians",
+    "observations",
 ]
 
 #: Levels up to which a category has an indicator for each, and the most indicators before all categories have target
@@ -30,6 +31,9 @@ MOST_LEVELS, _MOST_INDICATORS = 10, 250
 
 #: Number of parts of the training rows; each part gets target codes from the others.
 _FOLDS = 5
+
+#: Observations above which weights are scaled down.
+_MOST_OBSERVATIONS = 1_000_000
 
 
 def make_encoder(reader: TableReader, X: np.ndarray, y: np.ndarray, target_type: str | None) -> ColumnTransformer:
@@ -85,15 +89,37 @@ def _target_encoder(target_type: str) -> TargetEncoder:
     return TargetEncoder(target_type=target_type, cv=_FOLDS, shuffle=False)
 
 
-def encode_training_rows(encoder: ColumnTransformer, X: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Fit the encoder on rows X and targets y (n,), and return their columns.
+def encode_training_rows(encoder: ColumnTransformer, X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Fit the encoder on rows X, targets y and weights (n,), and return the columns of the rows.
 
-    The target code of a row comes from other rows (cross-fitting).
+    Each row is as many :func:`observations` as its weight. The target code of an observation comes from others
+    (cross-fitting), and that of a row is the mean over its own. Were these left out together, the levels of a few
+    rows would have codes in training that tell nothing, and others later.
     """
+    row = observations(weight)
     with warnings.catch_warnings():
         # Classes with fewer rows than folds do no harm here.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        return np.asarray(encoder.fit_transform(X, y), dtype=np.float64)
+        columns = np.asarray(encoder.fit_transform(X[row], y[row]), dtype=np.float64)
+    of_rows, codes = columns[: len(X)].copy(), encoder.output_indices_.get("target", slice(0))
+    if len(row) > len(X):
+        of_rows[:, codes] = 0.0
+        np.add.at(of_rows[:, codes], row, columns[:, codes])
+        of_rows[:, codes] /= np.bincount(row)[:, None]
+    return of_rows
+
+
+def observations(weight: np.ndarray) -> np.ndarray:
+    """Row of each observation: a row of weight 3 is three of them.
+
+    Every row is one at least. The second observations of all rows come after the first ones, and so on, so that those
+    of a row are in different parts. The total is limited: of larger weights the proportions count.
+    """
+    total, most = weight.sum(), max(_MOST_OBSERVATIONS, len(weight))
+    copies = np.maximum(np.rint(weight * min(1.0, most / total)), 1).astype(int)
+    row = np.repeat(np.arange(len(weight)), copies)
+    number = np.arange(len(row)) - np.repeat(np.cumsum(copies) - copies, copies)
+    return row[np.lexsort((row, number))]
 
 
 def column_features(encoder: ColumnTransformer) -> np.ndarray:

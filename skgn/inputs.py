@@ -13,7 +13,15 @@ from sklearn.compose import ColumnTransformer
 from sklearn.utils.validation import validate_data
 
 from .cells import check_finite, holds_objects
-from .encoders import column_features, columns_of_steps, encode_training_rows, fill_missing, make_encoder, medians
+from .encoders import (
+    column_features,
+    columns_of_steps,
+    encode_training_rows,
+    fill_missing,
+    make_encoder,
+    medians,
+    observations,
+)
 from .preprocessing import LARGEST, ROBUST, PeriodicEmbedding, RankScaler, Scaler, replaced_columns
 from .tables import TablePreprocessor, TableReader, check_types, dense
 from .unfamiliar import Bounds
@@ -85,17 +93,19 @@ class Table:
         encoded = self.encoded_features
         return {name: encoded if scaler is None else encoded[scaler.features] for name, scaler in self.scalings.items()}
 
-    def with_encoder(self, X: np.ndarray, y: np.ndarray, target_type: str | None) -> tuple[Table, np.ndarray | None]:
-        """Fit the encoder to merged rows X, as read, and encoded targets y (n,).
+    def with_encoder(
+        self, X: np.ndarray, y: np.ndarray, weight: np.ndarray, target_type: str | None
+    ) -> tuple[Table, np.ndarray | None]:
+        """Fit the encoder to merged rows X, as read, encoded targets y (n,), and weights (n,).
 
         Returns the table and the columns of the rows, or None for columns that are X itself: all cells are numbers, and
         none is missing.
         """
         bounds = Bounds.fit(X, self.reader.categorical)
         if not self.reader.categorical and not np.isnan(X).any():
-            return replace(self, preprocessor=None, medians=medians(X), bounds=bounds), None
+            return replace(self, preprocessor=None, medians=medians(X[observations(weight)]), bounds=bounds), None
         encoder = make_encoder(self.reader, X, y, target_type)
-        columns = encode_training_rows(encoder, X, y)
+        columns = encode_training_rows(encoder, X, y, weight)
         preprocessor = TablePreprocessor([("read", self.reader), ("encode", encoder)])
         return replace(self, preprocessor=preprocessor, medians=None, bounds=bounds), columns
 

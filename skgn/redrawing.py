@@ -12,8 +12,8 @@ from .stacking import FAILED
 
 __all__ = ["Like", "unlike_rectified", "where_failed"]
 
-#: Parts of the loss of a constant: above the first the best member has found little, above the second one nothing. Below
-#: the third a member has not failed, however much better another one is.
+#: Parts of the loss of a constant: above the first the best member has found little, above the second one nothing.
+#: Below the third a member has not failed, however much better another one is.
 _FOUND_LITTLE, _FOUND_NOTHING, _FOUND_ALL = 0.5, 0.8, 1e-3
 
 #: Rectified networks that have less of the weight in all hardly count (docs/decisions.md).

@@ -4,8 +4,9 @@ Each rule asks for progress that counts: more than ``tol``, relative to a scale.
 the same, and its decrease is the progress. With a validation set training stops early. It ends once the validation loss
 no longer falls, at the weights where that loss was lowest. Without one, but with evidence, it ends at the weights of
 the highest evidence, if the evidence has fallen since. The evidence of flexible networks falls while they go on to fit
-the noise. That of a target without noise rises for ever, so that it no longer counts once the noise is ``tol`` standard
-deviations of the target. Where all precisions are given, the logarithm of the posterior density stands for the evidence.
+the noise. That of a target without noise rises for ever. So its rise no longer counts once the noise is ``tol``
+standard deviations of the target. Where all precisions are given, the logarithm of the posterior density stands for
+the evidence.
 
 Where rounding errors leave nothing to gain, training with a fixed prior ends at once, whatever ``tol`` is.
 """

@@ -225,6 +225,53 @@ def test_target_codes_of_a_row_do_not_know_its_target():
     assert len(stopped.preprocessor_[-1].named_transformers_["target"].categories_[0]) == 100
 
 
+@UNSEEN
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_target_codes_of_repeated_rows_are_those_of_their_observations(estimator):
+    """Repetitions may be rows or weights: the code of a level is the smoothed mean of all of them."""
+    X, y = crowded()
+    y, repetitions = target(estimator, y), np.random.default_rng(1).integers(1, 6, len(X))
+    model = estimator(**SMALL).fit(X, y, sample_weight=repetitions)
+    repeated = X.loc[X.index.repeat(repetitions)]
+    codes = y if estimator is GNRegressor else (y == model.classes_[1]).astype(float)
+    reference = TargetEncoder(target_type="continuous" if estimator is GNRegressor else "binary")
+    expected = reference.fit(repeated[["street"]], np.repeat(codes, repetitions)).transform(X[["street"]])[:, 0]
+    np.testing.assert_allclose(model.preprocessor_.transform(X)[:, 1], expected)
+    rows = estimator(**SMALL).fit(repeated, np.repeat(y, repetitions))
+    np.testing.assert_array_equal(outputs(rows, X), outputs(model, X))
+
+
+def test_levels_of_one_row_that_comes_often_are_learned():
+    """Left out with all of its copies, each level had the code of one not seen in training, and another one later."""
+    levels = [f"s{code:02d}" for code in range(MOST_LEVELS + 15)]
+    X = pd.DataFrame({"street": np.repeat(levels, 30)})
+    y = np.repeat(np.random.default_rng(0).normal(size=len(levels)), 30)
+    model = GNRegressor(random_state=0).fit(X, y)
+    assert model.score(X, y) > 0.99 and model.left_out_score_ > 0.99
+
+
+@pytest.mark.parametrize("missing", [False, True], ids=["none missing", "some missing"])
+def test_a_missing_number_is_the_median_of_the_observations(missing):
+    X = np.arange(20.0)[:, None] ** 2
+    y, weight = np.sqrt(X[:, 0]), np.r_[np.ones(15), np.full(5, 9)].astype(int)
+    known = X[:, 0]
+    if missing:
+        X[3] = np.nan
+        known = np.delete(known, 3)
+    median = np.median(np.repeat(known, np.delete(weight, 3) if missing else weight))
+    model = GNRegressor(**SMALL).fit(X, y, sample_weight=weight)
+    filled = model.preprocessor_.transform([[np.nan]])[0, 0] if missing else model._table.medians[0]
+    assert filled == median
+
+
+def test_weights_without_end_are_few_observations():
+    """Rows are repeated as often as their weights say, but not for ever."""
+    X, y = crowded()
+    weight = np.random.default_rng(1).integers(1, 6, len(X))
+    model, heavy = (GNRegressor(**SMALL).fit(X, y, sample_weight=scale * weight) for scale in (1_000.0, 1e9))
+    np.testing.assert_allclose(heavy.preprocessor_.transform(X), model.preprocessor_.transform(X), rtol=1e-3)
+
+
 def test_target_codes_are_scaled_as_those_of_later_rows():
     # Most rows have the same level. Its codes in training differ by chance, and are no spread to scale by: in units of
     # it all other levels would be out of range, and alike.

@@ -1,6 +1,6 @@
 """Tables as they are, beside gradient boosting and beside an encoder in a pipeline.
 
-    python examples/benchmarks/tables.py DATA_DIR OUT.csv [--names titanic,autompg] [--models skgn,boosting]
+    python examples/benchmarks/tables.py DATA_DIR OUT.csv [--names titanic,autompg] [--models skgn,pipeline,boosting]
         [--folds 5] [--cap 5000] [--parameters "n_estimators=1"]
 
 DATA_DIR holds for each set NAME.csv, with the column "target", and NAME.json, whose "task" is "reg" or "clf". Each is
@@ -8,19 +8,26 @@ read by pandas, empty cells as missing, cut to CAP random rows, and scored in sh
 
 - skgn: ``GNRegressor().fit(table, y)`` or ``GNClassifier().fit(table, y)``;
 - pipeline: the same behind a median imputer with indicators and a one-hot encoder of all levels;
-- boosting: ``HistGradientBoosting*(categorical_features="from_dtype")``, strings cast to categories.
+- boosting: ``HistGradientBoosting*(categorical_features="from_dtype")``, strings cast to categories;
+- linear, if asked for: ``RidgeCV()`` or ``LogisticRegression()`` behind that encoder and a scaler;
+- catboost, if asked for: CatBoost at its defaults, with the same categories.
 
-Regression: root mean squared error over the standard deviation of the test targets. Classification: log loss. One row
-of OUT.csv for each set, model and fold, with the processor seconds of the fit; rows that are there are kept, so that a
-run can be resumed; another cap needs another file. The summary has mean and standard error over the folds, and those
-of the difference to skgn on the same folds. Set OMP_NUM_THREADS=1 for one thread.
+Regression: root mean squared error over the standard deviation of the test targets. Classification: log loss, and the
+part of wrong labels. One row of OUT.csv for each set, model and fold, with the processor seconds of the fit; rows that
+are there are kept, so that a run can be resumed; another cap needs another file. The summary has mean and standard
+error over the folds, and those of the difference to skgn on the same folds. It ends with ratios of skgn to each other
+model over the sets: median, geometric mean with its 95 % interval by resampling sets, sets won and lost by more than
+1 %. A score below 0.001 counts as 0.001 there: nobody cares by how much an exact fit is more exact than another. Set
+OMP_NUM_THREADS=1 for one thread.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
+import os
 import time
 import warnings
 from pathlib import Path
@@ -34,16 +41,20 @@ from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.metrics import log_loss
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import skgn
 from skgn import GNClassifier, GNRegressor
 
-MODELS = ["skgn", "pipeline", "boosting"]
-FIELDS = ["set", "model", "fold", "n", "features", "categories", "missing", "score", "cpu_seconds"]
+MODELS = ["skgn", "pipeline", "boosting", "linear", "catboost"]
+FIELDS = ["set", "model", "fold", "n", "features", "categories", "missing", "score", "error", "cpu_seconds"]
+
+#: Scores below this are equal.
+EXACT = 1e-3
 
 
 def make(name: str, regression: bool, parameters: dict[str, Any]) -> Any:
@@ -51,6 +62,12 @@ def make(name: str, regression: bool, parameters: dict[str, Any]) -> Any:
     if name == "boosting":
         boosting = HistGradientBoostingRegressor if regression else HistGradientBoostingClassifier
         return boosting(categorical_features="from_dtype", random_state=0)
+    if name == "catboost":
+        import catboost
+
+        threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
+        quiet = {"verbose": False, "thread_count": threads, "random_seed": 0, "allow_writing_files": False}
+        return (catboost.CatBoostRegressor if regression else catboost.CatBoostClassifier)(**quiet)
     network = (GNRegressor if regression else GNClassifier)(random_state=0, **parameters)
     if name == "skgn":
         return network
@@ -60,7 +77,17 @@ def make(name: str, regression: bool, parameters: dict[str, Any]) -> Any:
         (numbers, make_column_selector(dtype_include="number")),
         (levels, make_column_selector(dtype_exclude="number")),
     )
+    if name == "linear":
+        return make_pipeline(encoder, StandardScaler(), RidgeCV() if regression else LogisticRegression(max_iter=1000))
     return make_pipeline(encoder, network)
+
+
+def as_read(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The table in the form that a model takes."""
+    texts = table.select_dtypes(exclude="number").columns
+    if name == "catboost":
+        table = table.fillna(dict.fromkeys(texts, "missing")).astype(dict.fromkeys(texts, str))
+    return table.astype(dict.fromkeys(texts, "category")) if name in ("boosting", "catboost") else table
 
 
 def load(folder: Path, name: str, cap: int) -> tuple[pd.DataFrame, np.ndarray, bool]:
@@ -69,14 +96,18 @@ def load(folder: Path, name: str, cap: int) -> tuple[pd.DataFrame, np.ndarray, b
     table = pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""])
     table = table.sample(min(cap, len(table)), random_state=0).reset_index(drop=True)
     y = table.pop("target").to_numpy()
-    return table, y, regression
+    # Classes may be called by fractions.
+    return table, y if regression else y.astype(str), regression
 
 
-def score(model: Any, X: pd.DataFrame, y: np.ndarray, regression: bool) -> float:
-    """Relative root mean squared error, or log loss; small is good."""
+def scores(model: Any, X: pd.DataFrame, y: np.ndarray, regression: bool) -> dict[str, float]:
+    """Relative root mean squared error, or log loss and part of wrong labels; small is good."""
     if regression:
-        return float(np.sqrt(np.mean((y - model.predict(X)) ** 2)) / y.std())
-    return float(log_loss(y, np.clip(model.predict_proba(X), 1e-7, 1), labels=model.classes_))
+        return {"score": float(np.sqrt(np.mean((y - model.predict(X)) ** 2)) / y.std())}
+    p = np.clip(model.predict_proba(X), 1e-7, 1)
+    p /= p.sum(axis=1, keepdims=True)
+    loss = float(log_loss(y, p, labels=model.classes_))
+    return {"score": loss, "error": float(np.mean(model.classes_[p.argmax(axis=1)] != y))}
 
 
 def spread(values: np.ndarray) -> float:
@@ -91,17 +122,42 @@ def summarise(rows: list[dict[str, str]]) -> None:
     for name in dict.fromkeys(row["set"] for row in rows):
         of = [row for row in rows if row["set"] == name]
         print(name, *(f"{key} {of[0][key]}" for key in ("n", "features", "categories", "missing")))
-        scores = {m: {row["fold"]: float(row["score"]) for row in of if row["model"] == m} for m in MODELS}
-        for model, by_fold in scores.items():
+        folds = {m: {row["fold"]: float(row["score"]) for row in of if row["model"] == m} for m in MODELS}
+        for model, by_fold in folds.items():
             if not by_fold:
                 continue
             values = np.array(list(by_fold.values()))
             seconds = np.mean([float(row["cpu_seconds"]) for row in of if row["model"] == model])
             line = f"  {model:9s} {values.mean():.3f} +- {spread(values):.3f}  fit {seconds:.1f} s  folds {len(values)}"
-            gap = np.array([value - scores["skgn"][fold] for fold, value in by_fold.items() if fold in scores["skgn"]])
+            gap = np.array([value - folds["skgn"][fold] for fold, value in by_fold.items() if fold in folds["skgn"]])
             if model != "skgn" and len(gap):
                 line += f"  minus skgn {gap.mean():+.3f} +- {spread(gap):.3f}, skgn no worse in {(gap >= 0).sum()}"
             print(line)
+
+
+def means(rows: list[dict[str, str]], field: str, model: str) -> dict[str, float]:
+    """Mean over the folds of each set where the figure is known."""
+    known = [row for row in rows if row["model"] == model and row[field]]
+    names = dict.fromkeys(row["set"] for row in known)
+    return {name: float(np.mean([float(row[field]) for row in known if row["set"] == name])) for name in names}
+
+
+def compare(rows: list[dict[str, str]]) -> None:
+    """Print ratios of skgn to each other model over the sets that both have."""
+    for field, other in itertools.product(["score", "error", "cpu_seconds"], MODELS[1:]):
+        ours, theirs = means(rows, field, "skgn"), means(rows, field, other)
+        names = sorted(ours.keys() & theirs.keys())
+        if not names:
+            continue
+        pairs = np.array([[ours[name], theirs[name]] for name in names])
+        logs = np.log(np.maximum(pairs, EXACT)) @ [1, -1]
+        line = f"{field} of skgn over {other}, {len(names)} sets: median {np.exp(np.median(logs)):.3f}"
+        if field != "cpu_seconds":
+            draws = np.random.default_rng(0).integers(len(logs), size=(10_000, len(logs)))
+            low, high = np.exp(np.quantile(logs[draws].mean(axis=1), [0.025, 0.975]))
+            won, lost = (logs < np.log(0.99)).sum(), (logs > np.log(1.01)).sum()
+            line += f", geometric mean {np.exp(logs.mean()):.3f} [{low:.3f}, {high:.3f}], {won} won, {lost} lost"
+        print(line)
 
 
 def main() -> None:
@@ -110,7 +166,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--names")
-    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--models", default=",".join(MODELS[:3]), help=f"any of {', '.join(MODELS)}")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--cap", type=int, default=5000, help="largest number of rows")
     parser.add_argument("--parameters", default="", help="of the network, such as 'n_estimators=1'")
@@ -131,8 +187,9 @@ def main() -> None:
             for kind in arguments.models.split(","):
                 if (name, kind, str(fold)) in done:
                     continue
-                X = table.astype(dict.fromkeys(texts, "category")) if kind == "boosting" else table
-                model = make(kind, regression, parameters)
+                X, model = as_read(table, kind), make(kind, regression, parameters)
+                if kind == "catboost":
+                    model.set_params(cat_features=list(texts))
                 start = time.process_time()
                 with warnings.catch_warnings():
                     # Some members may use up max_iter; the scores show what that costs.
@@ -140,11 +197,13 @@ def main() -> None:
                     model.fit(X.iloc[train], y[train])
                 seconds = time.process_time() - start
                 row = {"set": name, "model": kind, "fold": fold, "n": len(train), **about, "cpu_seconds": seconds}
-                row["score"] = score(model, X.iloc[test], y[test], regression)
+                row |= scores(model, X.iloc[test], y[test], regression)
                 with arguments.out.open("a", newline="") as file:
                     csv.DictWriter(file, FIELDS).writerow(row)
     with arguments.out.open() as file:
-        summarise(list(csv.DictReader(file)))
+        rows = list(csv.DictReader(file))
+    summarise(rows)
+    compare(rows)
 
 
 if __name__ == "__main__":
