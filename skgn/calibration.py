@@ -23,6 +23,7 @@ from .mixture import voters
 from .parameters import parameter_defaults
 from .regressor import GNRegressor
 from .report import SHOWN, Finding
+from .screening import level_tests
 
 __all__ = [
     "MATERIAL",
@@ -32,7 +33,6 @@ __all__ = [
     "baseline_finding",
     "in_errors",
     "member_finding",
-    "more_flexible",
     "more_regularisation",
     "named_rows",
     "skill_finding",
@@ -57,6 +57,9 @@ _LEARNED = 0.1
 
 #: Members disagree where averaging takes away more than this part of the loss of one alone.
 _DISAGREE = 0.2
+
+#: Numbers may be codes where jumps between them tell more than this part of the variance that is left over.
+_JUMPS = 0.1
 
 #: Parameters that leave most to the fit by default.
 _FREE = (
@@ -83,7 +86,7 @@ def more_regularisation(model: GNRegressor | GNClassifier) -> str | None:
     return f'{solver}l2_regularization="evidence", or {larger}'
 
 
-def more_flexible(model: GNRegressor | GNClassifier) -> str:
+def _more_flexible(model: GNRegressor | GNClassifier) -> str:
     """Advise where a fit does not find what there is: more freedom, and wider layers where nothing is restricted."""
     defaults = parameter_defaults(type(model))
     given = [name for name in _FREE if not np.array_equal(getattr(model, name), defaults[name])]
@@ -97,13 +100,17 @@ def more_flexible(model: GNRegressor | GNClassifier) -> str:
 
 @dataclass(frozen=True)
 class Comparison(ABC):
-    """A model and targets (n, k), for rows X of positive weights; ``rows`` is where these were."""
+    """A model and targets (n, k), for rows X of positive weights; ``rows`` is where these were.
+
+    Features have ``names``.
+    """
 
     model: Any
     X: Any
     y: np.ndarray
     weight: np.ndarray
     rows: np.ndarray
+    names: list[str]
 
     @property
     @abstractmethod
@@ -179,11 +186,37 @@ class Comparison(ABC):
         return _gain(better, worse, self.weight)
 
     @property
+    @abstractmethod
+    def left(self) -> np.ndarray:
+        """What the predictions leave over of the targets, (n, k)."""
+
+    @cached_property
+    def codes(self) -> list[str]:
+        """Features whose numbers may be codes: what is left over jumps between them."""
+        table, _ = table_and_target(self.model)
+        numbers = [j for j in range(len(self.names)) if j not in table.reader.categorical]
+        tests = level_tests(table.read(self.model, self.X)[:, numbers].astype(float), self.left, self.weight)
+        found = (tests.p < RARE) & (tests.share > _JUMPS)
+        return [self.names[numbers[j]] for j in np.flatnonzero(found)]
+
+    @property
+    def named_codes(self) -> str:
+        """Names of some of these."""
+        return ", ".join(self.codes[:SHOWN]) + (", ..." if len(self.codes) > SHOWN else "")
+
+    @property
+    def freer(self) -> str:
+        """Advice where the fit does not find what there is."""
+        if self.codes:
+            return f"{self.named_codes} as categories (categorical_features), if the numbers are codes"
+        return _more_flexible(self.model)
+
+    @property
     def narrow_advice(self) -> str:
         """Advice where the predictions are surer than they should be."""
         regularised = more_regularisation(self.model)
         if self.underfit and (self.flat or not regularised):
-            return more_flexible(self.model)
+            return self.freer
         return regularised or "compare the rows of X, y with the training rows (overfitting or drift), refit on both"
 
 
@@ -215,7 +248,7 @@ def _when_without_skill(data: Comparison) -> str:
     expected = data.model.left_out_score_
     if expected < _LEARNED or (data.flat and data.found):
         # The training rows taught it nothing, so that nothing is wrong with these.
-        return more_flexible(data.model) + ("" if data.found else ", more rows, or other features")
+        return data.freer + ("" if data.found else ", more rows, or other features")
     if data.found:
         return "compare the rows of X, y with the training rows: another relation holds here"
     return "check that the rows of X and y belong together, or find other features"
@@ -239,8 +272,11 @@ def baseline_finding(data: Comparison, score: str) -> Finding:
     if data.better:
         linear = data.better != BOOSTING
         bent = linear and data.model.estimators_[0].network.hidden_layer_sizes
-        advice = "hidden_layer_sizes=(), a linear model" if bent else more_flexible(data.model)
+        advice = "hidden_layer_sizes=(), a linear model" if bent else data.freer
         return Finding("baselines", f"worse than {data.better}", numbers, f"{text}: {data.better} is better", advice)
+    if data.codes:
+        text += f"; what the fit leaves over jumps between the numbers of {data.named_codes}"
+        return Finding("baselines", "codes", numbers, text, data.freer)
     gains = [data.gain_at(ours, loss) for name, loss in data.simple.items() if name != BOOSTING]
     if not gains or any(gain > _SKILL_ERRORS * error for gain, error in gains):
         return Finding("baselines", "no worse", numbers, text)

@@ -93,7 +93,8 @@ def diagnose(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, verbo
           member's Gram matrix and kernel, at the final weights on at most 2,000 rows of X.
         - from X and y: "skill" (against a constant prediction), "baselines", "members", "residuals" and "noise"
           (regression), "outliers" and "calibration". "baselines" has scores of a linear model and of gradient boosting,
-          cross-validated on at most 1,000 rows of X. "members" has those of the members alone, and the share of their
+          cross-validated on at most 1,000 rows of X. It names features of 5 to 50 whole numbers that may be codes, where
+          what the fit leaves over jumps between the numbers. "members" has those of the members alone, and the share of their
           loss that averaging takes away. The residuals of a regression are divided by their predicted standard
           deviations. The confidence of a classifier is the probability of the class that it predicts.
 
@@ -124,7 +125,7 @@ def diagnose(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, verbo
         if isinstance(case.model, GNRegressor):
             on_data = residual_findings(case.model, case.X, case.y, case.weight, case.rows, case.names)
         else:
-            on_data = probability_findings(case.model, case.X, case.y, case.weight, case.rows)
+            on_data = probability_findings(case.model, case.X, case.y, case.weight, case.rows, case.names)
         on_fit = tuple(check(case) for check in (_convergence, _left_out, _weights, _effective, _conditioning))
     on_fit += (_features(case, on_fit + on_data),)
     report = Report(type(case.model).__name__, on_fit, on_data, len(case.rows))

@@ -46,13 +46,13 @@ class _Probabilities(Comparison):
         return np.asarray(self.model.predict_proba(self.X), dtype=float)
 
     @cached_property
-    def codes(self) -> np.ndarray:
+    def truth(self) -> np.ndarray:
         """Columns of ``proba`` that came true (n, 1); the labels themselves (n, k)."""
         return self.y if self.multilabel else np.searchsorted(self.model.classes_, self.y)
 
     def of_truth(self, p: np.ndarray) -> np.ndarray:
         """Return the probabilities (n, 1) or (n, k) that p (n, k) gives to the classes or labels that came true."""
-        return np.where(self.codes == 1, p, 1 - p) if self.multilabel else np.take_along_axis(p, self.codes, 1)
+        return np.where(self.truth == 1, p, 1 - p) if self.multilabel else np.take_along_axis(p, self.truth, 1)
 
     def loss_of(self, p: np.ndarray) -> np.ndarray:
         """Log losses (n,) of probabilities (n, k)."""
@@ -66,15 +66,23 @@ class _Probabilities(Comparison):
         if self.multilabel:
             return {}
         at = self.compared
-        codes = self.codes[at]
-        found = classifications(columns, codes[:, 0], self.weight[at], self.proba.shape[1])
-        return {name: -np.log(np.take_along_axis(p, codes, 1)[:, 0]) for name, p in found.items()}
+        truth = self.truth[at]
+        found = classifications(columns, truth[:, 0], self.weight[at], self.proba.shape[1])
+        return {name: -np.log(np.take_along_axis(p, truth, 1)[:, 0]) for name, p in found.items()}
 
     @cached_property
     def rate(self) -> np.ndarray:
         """Frequency (k,) with which each class or label came true."""
-        k = self.proba.shape[1]
-        return self.mean(self.y if self.multilabel else np.eye(k)[self.codes[:, 0]])
+        return self.mean(self._came_true)
+
+    @cached_property
+    def _came_true(self) -> np.ndarray:
+        """Whether each class or label (n, k) came true."""
+        return self.y if self.multilabel else np.eye(self.proba.shape[1])[self.truth[:, 0]]
+
+    @property
+    def left(self) -> np.ndarray:
+        return self._came_true - self.proba
 
     @cached_property
     def confidence(self) -> np.ndarray:
@@ -87,10 +95,13 @@ class _Probabilities(Comparison):
 
 
 def probability_findings(
-    model: GNClassifier, X: Any, y: np.ndarray, weight: np.ndarray, rows: np.ndarray
+    model: GNClassifier, X: Any, y: np.ndarray, weight: np.ndarray, rows: np.ndarray, names: list[str]
 ) -> tuple[Finding, ...]:
-    """Skill, outliers and calibration of a classifier on X and y, rows of positive weight."""
-    data = _Probabilities(model, X, y.reshape(len(y), -1), weight, rows)
+    """Skill, outliers and calibration of a classifier on X and y, rows of positive weight.
+
+    Features have ``names``.
+    """
+    data = _Probabilities(model, X, y.reshape(len(y), -1), weight, rows, names)
     return (
         _log_loss(data),
         baseline_finding(data, "D2"),

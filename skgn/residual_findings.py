@@ -14,7 +14,6 @@ from .calibration import (
     baseline_finding,
     in_errors,
     member_finding,
-    more_flexible,
     named_rows,
     skill_finding,
     worst_rows,
@@ -74,19 +73,22 @@ def _left_over(data: RegressionComparison) -> Finding:
     names, residual, _ = data.tests
     found = int(np.argmax(residual.share))
     numbers = {"depends_on": data.lacking, "share": float(residual.share[found]), "p": float(residual.p[found])}
+    if data.codes:
+        text = f"their mean jumps between the numbers of {data.named_codes}: the fit lacks that"
+        return Finding("residuals", "depend", numbers | {"depends_on": data.codes[0]}, text, data.freer)
     if not data.lacking and not data.left_over:
         return Finding("residuals", "nothing found", numbers, "no feature, nor the prediction, tells much of them")
     if not data.lacking:
         numbers["share"] = data.left_over
         text = f"boosting finds {data.left_over:.0%} of their variance: the fit lacks that"
-        return Finding("residuals", "depend", numbers, text, more_flexible(data.model))
+        return Finding("residuals", "depend", numbers, text, data.freer)
     share = float(residual.share[names.index(data.lacking)])
     text = f"their mean depends on {data.lacking}, which tells {share:.0%} of their variance"
     if data.overshooting:
         text += ": predictions are too far from the mean"
         return Finding("residuals", "overshooting", numbers, text, data.narrow_advice)
     text += ": the fit lacks that"
-    return Finding("residuals", "depend", numbers, text, more_flexible(data.model))
+    return Finding("residuals", "depend", numbers, text, data.freer)
 
 
 def _listed(values: np.ndarray) -> str:
@@ -140,7 +142,7 @@ def _outliers(data: RegressionComparison) -> Finding:
         return Finding("outliers", "many", numbers, text, data.narrow_advice)
     if data.underfit:
         text += ": of a fit that lacks something, not of the noise"
-        return Finding("outliers", "poor fit", numbers, text, more_flexible(data.model))
+        return Finding("outliers", "poor fit", numbers, text, data.freer)
     if data.varying:
         text += f": the noise depends on {data.varying}"
         return Finding("outliers", "louder noise", numbers, text, data.noise_advice)
@@ -185,7 +187,7 @@ def _coverage(data: RegressionComparison) -> Finding:
         elif _inflated(data):
             advice = _robust(data)
         elif data.unbent:
-            advice = more_flexible(data.model)
+            advice = data.freer
         return Finding("calibration", "too wide", numbers, text + ": too wide", advice)
     return Finding("calibration", "good", numbers, text)
 

@@ -58,9 +58,7 @@ class _Far(NamedTuple):
 
 @dataclass(frozen=True)
 class RegressionComparison(Comparison):
-    """Predictions of a regressor; arrays are (n, k), and features have ``names``."""
-
-    names: list[str]
+    """Predictions of a regressor; arrays are (n, k)."""
 
     @cached_property
     def _prediction(self) -> tuple[np.ndarray, np.ndarray | None]:
@@ -73,6 +71,10 @@ class RegressionComparison(Comparison):
     @cached_property
     def residual(self) -> np.ndarray:
         return self.y - self._prediction[0]
+
+    @property
+    def left(self) -> np.ndarray:
+        return self.residual / self.unit
 
     @property
     def std(self) -> np.ndarray | None:
@@ -205,7 +207,7 @@ class RegressionComparison(Comparison):
     @property
     def unbent(self) -> bool:
         """Whether the fit lacks what the residuals tell."""
-        return bool(self.lacking or self.left_over) and not self.overshooting
+        return bool(self.codes or self.lacking or self.left_over) and not self.overshooting
 
     @property
     def underfit(self) -> bool:

@@ -261,3 +261,44 @@ def test_members_that_disagree_ask_for_more_of_them(estimator):
     assert quiet(same, X[test], target(test, 0.1))["members"].verdict == "agree"
     single = estimator((), **ONE).fit(X[train], target(train, 0.1))
     assert quiet(single, X[test], target(test, 0.1))["members"].verdict == "single"
+
+
+def codes(n=1500):
+    """Three columns of codes, with an effect of each code, and two columns of other numbers."""
+    rng = np.random.default_rng(0)
+    code, effect = rng.integers(0, 30, (n, 3)), rng.normal(size=(3, 30))
+    X = np.column_stack([code, rng.normal(size=(n, 2))])
+    return X, effect[np.arange(3), code].sum(1) + 0.3 * X[:, 3], rng
+
+
+CODES = "x0, x1, x2 as categories (categorical_features), if the numbers are codes"
+
+
+def test_numbers_that_are_codes_are_found_and_the_advice_helps():
+    X, y, rng = codes()
+    y = y + 0.2 * rng.normal(size=len(y))
+    model = GNRegressor(**ONE).fit(X[:1000], y[:1000])
+    report = quiet(model, X[1000:], y[1000:])
+    assert report["residuals"].advice == CODES == report["baselines"].advice
+    assert report["residuals"].text == "their mean jumps between the numbers of x0, x1, x2: the fit lacks that"
+    advised = GNRegressor(**ONE, categorical_features=[0, 1, 2]).fit(X[:1000], y[:1000])
+    assert advised.score(X[1000:], y[1000:]) > 0.9 > 0.6 > model.score(X[1000:], y[1000:])
+    assert "as categories" not in " ".join(quiet(advised, X[1000:], y[1000:]).advice)
+
+
+def test_codes_that_tell_classes_are_found_too():
+    X, y, _ = codes()
+    y = np.digitize(y, np.quantile(y, [1 / 3, 2 / 3]))
+    model = GNClassifier(**ONE).fit(X[:1000], y[:1000])
+    assert CODES in quiet(model, X[1000:], y[1000:]).advice
+    advised = GNClassifier(**ONE, categorical_features=[0, 1, 2]).fit(X[:1000], y[:1000])
+    assert advised.score(X[1000:], y[1000:]) > model.score(X[1000:], y[1000:]) + 0.1
+
+
+def test_whole_numbers_of_a_bent_relation_are_no_codes():
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.integers(0, 20, 900), rng.normal(size=900)]).astype(float)
+    y = (X[:, 0] / 10 - 1) ** 2 + X[:, 1] + 0.1 * rng.normal(size=900)
+    # A line misses the parabola.
+    report = quiet(GNRegressor((), **ONE).fit(X[:600], y[:600]), X[600:], y[600:])
+    assert report["residuals"].verdict == "depend" and "codes" not in " ".join(report.advice)
