@@ -187,8 +187,8 @@ class GNRegressor(Predictions):
         in :meth:`partial_fit`, no category has mean targets. A category of more than 10 levels then has indicators for
         its 9 most frequent levels and one for all others.
 
-        Missing numbers become the median. A feature that had missing numbers in training has an indicator of them.
-        Equal rows count once in all of this.
+        Missing numbers become the median. A feature that had missing numbers in training has an indicator of them. A
+        row of weight 3 counts as three rows in medians and mean targets.
     warm_start : bool, default=False
         Start from the weights of the previous fit.
     device : str, default="auto"

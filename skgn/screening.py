@@ -123,7 +123,8 @@ def level_tests(X: np.ndarray, values: np.ndarray, weight: np.ndarray) -> Column
         jumps, within = of_level @ np.square(means - cubic), w @ np.square(v - means[at])
         freedom = max(S - len(levels), 1.0)
         tiny = np.finfo(float).tiny
-        statistic = jumps / (len(levels) - _DEGREE - 1) / np.maximum(within / freedom, tiny)
+        with np.errstate(over="ignore"):
+            statistic = jumps / (len(levels) - _DEGREE - 1) / np.maximum(within / freedom, tiny)
         p[j] = f.sf(statistic, len(levels) - _DEGREE - 1, freedom).min() * values.shape[1] * X.shape[1]
         share[j] = (jumps / np.maximum(w @ np.square(v - np.average(v, axis=0, weights=w)), tiny)).max()
     return ColumnTests(p, share)
