@@ -189,10 +189,10 @@ def test_on_other_rows_a_state_keeps_what_does_not_belong_to_the_rows():
 def test_each_status_is_its_word_and_what_a_model_holds_is_plain():
     assert [status.value for status in Status] == [status.lower() for status in Status.__members__]
     assert {status.value for status in Status if status.sentence.startswith("Converged")} == {
-        "gradient", "decrease", "evidence", "precision"
+        "gradient", "decrease", "evidence", "exact", "precision"
     }  # fmt: skip
     assert {status.value for status in Status if status.converged} == {
-        "gradient", "decrease", "evidence", "precision", "validation", "stream"
+        "gradient", "decrease", "evidence", "exact", "precision", "validation", "stream"
     }  # fmt: skip
     assert json.dumps(Status.MAX_ITER) == '"max_iter"'
     X = draw(20, 2).numpy()
