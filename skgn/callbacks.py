@@ -27,6 +27,7 @@ from sklearn.base import BaseEstimator
 from .backend import denormals_flushed, flushes_denormals
 from .candidates import Start
 from .losses import Loss
+from .network import unrecorded
 from .state import Linearisation, State
 from .training import Training, Watch
 
@@ -64,8 +65,6 @@ class _Hooks:
         self._flushed = flushes_denormals()
 
     def call(self, hook: Callable[..., Any], attributes: Callable[[], dict[str, Any]] | None) -> bool:
-        if attributes is not None:
-            attributes = partial(_inferred, attributes)
         with (
             self._lock,
             denormals_flushed(self._flushed),
@@ -78,11 +77,6 @@ class _Hooks:
         """Call no hook from now on: a thread may go on for a while after another one has failed."""
         with self._lock:
             self._closed = True
-
-
-def _inferred(attributes: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    with torch.inference_mode():
-        return attributes()
 
 
 class _Task:
@@ -172,7 +166,8 @@ class FitTasks:
         context = self._context.subcontext(task_name=name, task_id=number, max_subtasks=max_iter + 1)
 
         def attributes(state: State, linearisation: Linearisation) -> dict[str, Any]:
-            return self._attributes(state, linearisation, start, loss)
+            with unrecorded([start.network]):
+                return self._attributes(state, linearisation, start, loss)
 
         return CandidateTask(self._hooks, context, attributes, warms_up)
 

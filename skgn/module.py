@@ -52,6 +52,7 @@ class ModuleNetwork(Network):
     hidden_layer_sizes: tuple[int, ...] = field(init=False, repr=False, default=())
     n_saved: int = field(init=False, repr=False, compare=False)
     exports_jacobian: ClassVar[bool] = False
+    uses_autograd: ClassVar[bool] = True
     _threads: threading.local = field(init=False, repr=False, compare=False, default_factory=threading.local)
 
     def __post_init__(self) -> None:

@@ -10,14 +10,15 @@ builds on these two factors; see :mod:`skgn.jacobian`. :mod:`skgn.feedforward` i
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Network", "Tape"]
+__all__ = ["Network", "Tape", "unrecorded"]
 
 
 class Tape(NamedTuple):
@@ -49,6 +50,9 @@ class Network(ABC):
         Numbers per row that a backward pass needs, beyond those that ``shapes`` tell.
     exports_jacobian : bool
         Whether torch translates the network's Jacobian to ONNX.
+    uses_autograd : bool
+        Whether torch differentiates the network. In inference mode some of its versions do so wrongly, without an error
+        (2.3 and 2.9; not 2.13).
     """
 
     n_inputs: int
@@ -59,6 +63,7 @@ class Network(ABC):
     hidden_layer_sizes: tuple[int, ...]
     n_saved: int = 0
     exports_jacobian: ClassVar[bool] = True
+    uses_autograd: ClassVar[bool] = False
 
     @property
     def n_weights(self) -> int:
@@ -192,3 +197,8 @@ class Network(ABC):
     @abstractmethod
     def jvp(self, tape: Tape, w: Tensor, v: Tensor) -> Tensor:
         """Compute J_i v for every sample, (n, k), for a weight-space direction v (P,)."""
+
+
+def unrecorded(networks: Iterable[Network]) -> AbstractContextManager[Any]:
+    """Return a context without a record of operations for autograd: the faster one if torch differentiates none."""
+    return torch.no_grad() if any(network.uses_autograd for network in networks) else torch.inference_mode()

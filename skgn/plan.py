@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from .backend import torch_threads
 from .batches import Batches, plan_batches
@@ -19,7 +18,7 @@ from .directions import choose
 from .jacobian_cost import gram_flops
 from .limits import Limits
 from .memory import Extent
-from .network import Network
+from .network import Network, unrecorded
 from .problem import Problem
 
 __all__ = ["COMPARED_AFTER", "Plan"]
@@ -189,7 +188,7 @@ class Plan:
     @contextlib.contextmanager
     def arithmetic(self) -> Iterator[None]:
         """Set torch up for training: threads according to the work, and no record of the operations for autograd."""
-        with torch_threads(self.flops), torch.inference_mode():
+        with torch_threads(self.flops), unrecorded(network for network, _ in self.work):
             yield
 
 

@@ -18,8 +18,10 @@ from torch import nn
 
 from skgn import GNClassifier, GNRegressor
 from skgn.damping import GainRatio
+from skgn.feedforward import FeedForward
 from skgn.jacobian import Jacobian
 from skgn.module import ModuleNetwork
+from skgn.network import unrecorded
 
 
 class TwoBranches(nn.Module):
@@ -330,3 +332,31 @@ def test_what_cannot_be_trained_is_told_before_any_work(settings, error, message
 def test_weights_that_cannot_be_drawn_do_for_a_single_network():
     X, y = load_diabetes(return_X_y=True)
     assert GNRegressor(network=Fixed(), n_estimators=1).fit(X, y).score(X, y) > 0.4
+
+
+class Watched(nn.Module):
+    """A line that notes whether it is ever evaluated in torch's inference mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.line, self.modes = nn.Linear(2, 1), set()
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def forward(self, x):
+        self.modes.add(torch.is_inference_mode_enabled())
+        return self.line(x)
+
+
+def test_torch_never_differentiates_in_inference_mode():
+    """There torch 2.3 to 2.9 has derivatives that are wrong, without an error: fits ended at once."""
+    module, X = Watched(), np.random.default_rng(0).normal(size=(40, 2))
+    model = GNRegressor(network=module, n_estimators=1, random_state=0, max_iter=5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X, X[:, 0])
+    assert module.modes == {False}
+    # Other networks are trained in it, which is faster.
+    with unrecorded([FeedForward(2, 1, (3,))]):
+        assert torch.is_inference_mode_enabled()

@@ -299,6 +299,7 @@ def test_models_in_the_layout_of_the_first_version_predict_the_same_and_train_on
         assert_same(*(predictions(other.partial_fit(X, y), X) for other in (loaded, copied)))
 
 
+@pytest.mark.filterwarnings("ignore::skgn.persistence.OtherVersionWarning")
 @pytest.mark.parametrize("name", ["_reader", "_target_scaler", "_y_ndim"])
 def test_a_model_of_the_first_version_without_a_part_is_refused(name):
     state = in_the_layout_of_0_1_0_dev0(trained("default")[0])
@@ -307,6 +308,7 @@ def test_a_model_of_the_first_version_without_a_part_is_refused(name):
         GNRegressor.__new__(GNRegressor).__setstate__(state)
 
 
+@pytest.mark.filterwarnings("ignore::skgn.persistence.OtherVersionWarning")
 @pytest.mark.parametrize(("name", "value"), [("step_size", 0.5), ("record_spectrum", True)])
 def test_a_model_with_a_parameter_that_there_is_no_more_is_refused_unless_it_had_the_default(name, value):
     state = in_the_layout_of_0_1_0_dev0(trained("default")[0]) | {name: value}
