@@ -44,7 +44,7 @@ def tables(clone: Path, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
     for package, address in zip(index.Package, index.CSV, strict=True):
         path = clone / "csv" / package / f"{Path(address).stem}.csv"
         if path.stem not in USED and path.exists() and path.stat().st_size <= BYTES:
-            yield f"{package}-{path.stem}", pd.read_csv(path, low_memory=False)
+            yield f"{package}-{path.stem}", pd.read_csv(path, low_memory=False, encoding_errors="replace")
 
 
 def cleaned(table: pd.DataFrame) -> pd.DataFrame:

@@ -13,11 +13,12 @@ read by pandas, empty cells as missing, cut to CAP random rows, and scored in sh
 - catboost, if asked for: CatBoost at its defaults, with the same categories.
 
 Regression: root mean squared error over the standard deviation of the test targets. Classification: log loss, and the
-part of wrong labels. One row of OUT.csv for each set, model and fold, with the processor seconds of the fit; rows that
-are there are kept, so that a run can be resumed; another cap needs another file. The summary has mean and standard
-error over the folds, and those of the difference to skgn on the same folds. It ends with ratios of skgn to each other
-model over the sets: median, geometric mean with its 95 % interval by resampling sets, sets won and lost by more than
-1 %. A score below 0.001 counts as 0.001 there: nobody cares by how much an exact fit is more exact than another. Set
+part of wrong labels. One row of OUT.csv for each set, model and fold, with the processor seconds of the fit; for a
+regression by skgn also the score expected from left-out rows, and the coverage of its 90 % intervals. Rows that are
+there are kept, so that a run can be resumed; another cap needs another file. The summary has mean and standard error
+over the folds, and those of the difference to skgn on the same folds. It ends with ratios of skgn to each other model
+over the sets: median, geometric mean with its 95 % interval by resampling sets, sets won and lost by more than 1 %. A
+score below 0.001 counts as 0.001 there: nobody cares by how much an exact fit is more exact than another. Set
 OMP_NUM_THREADS=1 for one thread.
 """
 
@@ -51,7 +52,8 @@ import skgn
 from skgn import GNClassifier, GNRegressor
 
 MODELS = ["skgn", "pipeline", "boosting", "linear", "catboost"]
-FIELDS = ["set", "model", "fold", "n", "features", "categories", "missing", "score", "error", "cpu_seconds"]
+ABOUT = ["set", "model", "fold", "n", "features", "categories", "missing"]
+FIELDS = [*ABOUT, "score", "error", "left_out", "coverage", "cpu_seconds"]
 
 #: Scores below this are equal.
 EXACT = 1e-3
@@ -101,9 +103,17 @@ def load(folder: Path, name: str, cap: int) -> tuple[pd.DataFrame, np.ndarray, b
 
 
 def scores(model: Any, X: pd.DataFrame, y: np.ndarray, regression: bool) -> dict[str, float]:
-    """Relative root mean squared error, or log loss and part of wrong labels; small is good."""
+    """Relative root mean squared error, or log loss and part of wrong labels; small is good.
+
+    For our own regression, also what it expected from left-out rows, and the part of y inside the 90 % intervals.
+    """
     if regression:
-        return {"score": float(np.sqrt(np.mean((y - model.predict(X)) ** 2)) / y.std())}
+        error = {"score": float(np.sqrt(np.mean((y - model.predict(X)) ** 2)) / y.std())}
+        if not isinstance(model, GNRegressor):
+            return error
+        low, high = model.predict_interval(X, 0.9).T
+        expected = float(np.sqrt(max(0.0, 1 - model.left_out_score_)))
+        return error | {"left_out": expected, "coverage": float(np.mean((low <= y) & (y <= high)))}
     p = np.clip(model.predict_proba(X), 1e-7, 1)
     p /= p.sum(axis=1, keepdims=True)
     loss = float(log_loss(y, p, labels=model.classes_))
@@ -143,7 +153,16 @@ def means(rows: list[dict[str, str]], field: str, model: str) -> dict[str, float
 
 
 def compare(rows: list[dict[str, str]]) -> None:
-    """Print ratios of skgn to each other model over the sets that both have."""
+    """Print ratios of skgn to each other model over the sets that both have, and how far its intervals are right."""
+    coverage = np.array(list(means(rows, "coverage", "skgn").values()))
+    if len(coverage):
+        expected, found = means(rows, "left_out", "skgn"), means(rows, "score", "skgn")
+        logs = [np.log(max(found[name], EXACT) / max(expected[name], EXACT)) for name in expected]
+        print(
+            f"90 % intervals of skgn hold {coverage.mean():.1%} on the mean of {len(coverage)} sets, 80 to 97 % on "
+            f"{((coverage >= 0.8) & (coverage <= 0.97)).sum()}; score over that of left-out rows: median "
+            f"{np.exp(np.median(logs)):.3f}"
+        )
     for field, other in itertools.product(["score", "error", "cpu_seconds"], MODELS[1:]):
         ours, theirs = means(rows, field, "skgn"), means(rows, field, other)
         names = sorted(ours.keys() & theirs.keys())
