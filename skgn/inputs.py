@@ -103,7 +103,10 @@ class Table:
         """
         bounds = Bounds.fit(X, self.reader.categorical)
         if not self.reader.categorical and not np.isnan(X).any():
-            return replace(self, preprocessor=None, medians=medians(X[observations(weight)]), bounds=bounds), None
+            row = observations(weight)
+            # A large table is not copied where every row is one observation.
+            found = medians(X if len(row) == len(X) else X[row])
+            return replace(self, preprocessor=None, medians=found, bounds=bounds), None
         encoder = make_encoder(self.reader, X, y, target_type)
         columns = encode_training_rows(encoder, X, y, weight)
         preprocessor = TablePreprocessor([("read", self.reader), ("encode", encoder)])

@@ -24,6 +24,7 @@ from .backend import chunks
 from .leave_one_out import LeftOut
 from .objective import Objective
 from .state import State
+from .weighted_rows import magnitude
 
 __all__ = ["ColumnTests", "column_tests", "level_tests", "significance", "useful_columns"]
 
@@ -118,7 +119,8 @@ def level_tests(X: np.ndarray, values: np.ndarray, weight: np.ndarray) -> Column
         means = np.column_stack([np.bincount(at, weights=w * value) for value in v.T]) / of_level[:, None]
         root = np.sqrt(of_level)[:, None]
         # In units in which the powers of large numbers are no larger than those of small ones.
-        powers = np.vander((levels - levels.mean()) / levels.std(), _DEGREE + 1)
+        scaled = levels / magnitude(np.abs(levels).max())
+        powers = np.vander((scaled - scaled.mean()) / scaled.std(), _DEGREE + 1)
         cubic = powers @ np.linalg.lstsq(root * powers, root * means, rcond=None)[0]
         jumps, within = of_level @ np.square(means - cubic), w @ np.square(v - means[at])
         freedom = max(S - len(levels), 1.0)
