@@ -22,7 +22,6 @@ __all__ = [
     "fill_missing",
     "make_encoder",
     "medians",
-    "observations",
 ]
 
 #: Levels up to which a category has an indicator for each, and the most indicators before all categories have target
@@ -92,11 +91,11 @@ def _target_encoder(target_type: str) -> TargetEncoder:
 def encode_training_rows(encoder: ColumnTransformer, X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Fit the encoder on rows X, targets y and weights (n,), and return the columns of the rows.
 
-    Each row is as many :func:`observations` as its weight. The target code of an observation comes from others
+    Each row is as many observations as its weight. The target code of an observation comes from others
     (cross-fitting), and that of a row is the mean over its own. Were these left out together, the levels of a few
     rows would have codes in training that tell nothing, and others later.
     """
-    row = observations(weight)
+    row = _observations(weight)
     with warnings.catch_warnings():
         # Classes with fewer rows than folds do no harm here.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
@@ -109,7 +108,7 @@ def encode_training_rows(encoder: ColumnTransformer, X: np.ndarray, y: np.ndarra
     return of_rows
 
 
-def observations(weight: np.ndarray) -> np.ndarray:
+def _observations(weight: np.ndarray) -> np.ndarray:
     """Row of each observation: a row of weight 3 is three of them.
 
     Every row is one at least. The second observations of all rows come after the first ones, and so on, so that those
@@ -142,8 +141,11 @@ def columns_of_steps(preprocessor: Pipeline) -> dict[str, list[str]]:
     return {step: names[where].tolist() for step, where in preprocessor[-1].output_indices_.items()}
 
 
-def medians(X: np.ndarray) -> np.ndarray:
-    """Return the median of each column of complete (n, d) numbers of any magnitude."""
+def medians(X: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return the median over observations of each column of complete (n, d) numbers of any magnitude."""
+    row = _observations(weight)
+    # A large table is not copied where every row is one observation.
+    X = X if len(row) == len(X) else X[row]
     low, high = (len(X) - 1) // 2, len(X) // 2
     X = np.partition(X, (low, high), axis=0)
     return X[low] / 2 + X[high] / 2

@@ -13,15 +13,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.utils.validation import validate_data
 
 from .cells import check_finite, holds_objects
-from .encoders import (
-    column_features,
-    columns_of_steps,
-    encode_training_rows,
-    fill_missing,
-    make_encoder,
-    medians,
-    observations,
-)
+from .encoders import column_features, columns_of_steps, encode_training_rows, fill_missing, make_encoder, medians
 from .preprocessing import LARGEST, ROBUST, PeriodicEmbedding, RankScaler, Scaler, replaced_columns
 from .tables import TablePreprocessor, TableReader, check_types, dense
 from .unfamiliar import Bounds
@@ -103,10 +95,7 @@ class Table:
         """
         bounds = Bounds.fit(X, self.reader.categorical)
         if not self.reader.categorical and not np.isnan(X).any():
-            row = observations(weight)
-            # A large table is not copied where every row is one observation.
-            found = medians(X if len(row) == len(X) else X[row])
-            return replace(self, preprocessor=None, medians=found, bounds=bounds), None
+            return replace(self, preprocessor=None, medians=medians(X, weight), bounds=bounds), None
         encoder = make_encoder(self.reader, X, y, target_type)
         columns = encode_training_rows(encoder, X, y, weight)
         preprocessor = TablePreprocessor([("read", self.reader), ("encode", encoder)])

@@ -108,7 +108,7 @@ def level_tests(X: np.ndarray, values: np.ndarray, weight: np.ndarray) -> Column
     It is an F test of the means at each number against the cubic (lack of fit). A column of other than whole numbers,
     of few or of many, tells nothing. Missing cells do not count.
     """
-    p, share = np.ones(X.shape[1]), np.zeros(X.shape[1])
+    p, share, tiny = np.ones(X.shape[1]), np.zeros(X.shape[1]), np.finfo(float).tiny
     for j, column in enumerate(X.T):
         known = ~np.isnan(column)
         levels, at = np.unique(column[known], return_inverse=True)
@@ -124,7 +124,6 @@ def level_tests(X: np.ndarray, values: np.ndarray, weight: np.ndarray) -> Column
         cubic = powers @ np.linalg.lstsq(root * powers, root * means, rcond=None)[0]
         jumps, within = of_level @ np.square(means - cubic), w @ np.square(v - means[at])
         freedom = max(S - len(levels), 1.0)
-        tiny = np.finfo(float).tiny
         with np.errstate(over="ignore"):
             statistic = jumps / (len(levels) - _DEGREE - 1) / np.maximum(within / freedom, tiny)
         p[j] = f.sf(statistic, len(levels) - _DEGREE - 1, freedom).min() * values.shape[1] * X.shape[1]

@@ -255,15 +255,12 @@ def test_jumps_between_whole_numbers_by_nested_least_squares():
     assert tests.p[1:].tolist() == [1, 1, 1] and tests.share[1:].tolist() == [0, 0, 0]
 
 
-@pytest.mark.parametrize("size", [1.0, 1e-300, 1e300])
+@pytest.mark.parametrize("size", [1.0, 1e300])
 def test_jumps_between_numbers_of_any_size(size):
     rng = np.random.default_rng(0)
     codes, effects = rng.integers(0, 12, 200), rng.normal(size=12)
     values = effects[codes][:, None] + 0.1 * rng.normal(size=(200, 1))
-    columns = np.round(size * 2.0**10 * codes)[:, None] if size >= 1 else size * codes[:, None]
-    tests = level_tests(columns, values, np.ones(200))
-    if size >= 1:
-        assert tests.p[0] < 1e-6 and tests.share[0] > 0.5
-    else:
-        # Fractions are no codes.
-        assert tests.p[0] == 1
+    tests = level_tests(size * codes[:, None], values, np.ones(200))
+    assert tests.p[0] < 1e-6 and tests.share[0] > 0.5
+    # Fractions are no codes.
+    assert level_tests(1e-300 * codes[:, None], values, np.ones(200)).p[0] == 1
