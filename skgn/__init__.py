@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .regressor import GNRegressor
     from .summary import summarize
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = ["GNClassifier", "GNRegressor", "__version__", "diagnose", "summarize"]
 

@@ -17,13 +17,13 @@ from scipy.stats import poisson
 
 from .baselines import BOOSTING, FEWEST_ROWS, compared_rows
 from .classifier import GNClassifier
+from .codes import jump_tests
 from .directions import serves_evidence
 from .estimator import table_and_target
 from .mixture import voters
 from .parameters import parameter_defaults
 from .regressor import GNRegressor
 from .report import SHOWN, Finding
-from .screening import level_tests
 
 __all__ = [
     "MATERIAL",
@@ -57,9 +57,6 @@ _LEARNED = 0.1
 
 #: Members disagree where averaging takes away more than this part of the loss of one alone.
 _DISAGREE = 0.2
-
-#: Numbers may be codes where jumps between them tell more than this part of the variance that is left over.
-_JUMPS = 0.1
 
 #: Parameters that leave most to the fit by default.
 _FREE = (
@@ -192,12 +189,11 @@ class Comparison(ABC):
 
     @cached_property
     def codes(self) -> list[str]:
-        """Features whose numbers may be codes: what is left over jumps between them."""
+        """Features whose numbers may be codes, and were not taken for them: what is left over jumps between them."""
         table, _ = table_and_target(self.model)
-        numbers = [j for j in range(len(self.names)) if j not in table.reader.categorical]
-        tests = level_tests(table.read(self.model, self.X)[:, numbers].astype(float), self.left, self.weight)
-        found = (tests.p < RARE) & (tests.share > _JUMPS)
-        return [self.names[numbers[j]] for j in np.flatnonzero(found)]
+        numbers = [j for j in range(len(self.names)) if j not in table.reader.categorical and j not in table.codes]
+        tests = jump_tests(table.read(self.model, self.X)[:, numbers].astype(float), self.left)
+        return [self.names[numbers[j]] for j in np.flatnonzero(tests.found)]
 
     @property
     def named_codes(self) -> str:

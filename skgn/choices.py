@@ -72,6 +72,17 @@ class Choices:
         return self.may_compare and not self.fixed_l2
 
     @property
+    def may_hold_codes(self) -> bool:
+        """Whether numbers that are codes are looked for.
+
+        They are not where the objective or the module is given, where inputs stay as they are, where all columns are
+        said to be numbers, and where another fit has to have the same columns.
+        """
+        parameters = self.parameters
+        as_given = self.fixed_l2 or parameters.network is not None or not parameters.standardize
+        return not (as_given or parameters.categorical_features is None or parameters.warm_start)
+
+    @property
     def hidden(self) -> tuple[int, ...] | None:
         """The hidden layers; None if they are left to the fit."""
         return hidden_layers(self.parameters)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from .tables import TableReader, level_namer
 
 __all__ = [
     "MOST_LEVELS",
+    "TARGET_CODES",
     "column_features",
     "columns_of_steps",
     "encode_training_rows",
@@ -28,6 +30,9 @@ __all__ = [
 #: codes. The time of a fit grows with the cube of the columns (docs/guide/tables.md has what this is worth).
 MOST_LEVELS, _MOST_INDICATORS = 10, 250
 
+#: Steps whose columns are target codes: of categories, and of numbers that are codes.
+TARGET_CODES = ("target", "codes")
+
 #: Number of parts of the training rows; each part gets target codes from the others.
 _FOLDS = 5
 
@@ -35,7 +40,9 @@ _FOLDS = 5
 _MOST_OBSERVATIONS = 1_000_000
 
 
-def make_encoder(reader: TableReader, X: np.ndarray, y: np.ndarray, target_type: str | None) -> ColumnTransformer:
+def make_encoder(
+    reader: TableReader, X: np.ndarray, y: np.ndarray, target_type: str | None, codes: Sequence[int] = ()
+) -> ColumnTransformer:
     """Make the encoder of rows X (n, d), as read, with targets y (n,), into columns to be scaled. It is not fitted yet.
 
     Missing numbers become the median. A feature with missing numbers has an indicator of them. A category of up to
@@ -46,6 +53,9 @@ def make_encoder(reader: TableReader, X: np.ndarray, y: np.ndarray, target_type:
     (:class:`~sklearn.preprocessing.TargetEncoder`). The mean of all rows is the code of levels not seen. Three and more
     classes have a code each. If there would be more than 250 indicators, the other categories have such codes too,
     where these take fewer columns.
+
+    Features in ``codes``, whose numbers are codes (:mod:`skgn.codes`), have such target codes beside the column of
+    their numbers.
 
     Without a ``target_type``, a category of more levels has indicators for its most frequent levels, and one for all
     others.
@@ -71,6 +81,7 @@ def make_encoder(reader: TableReader, X: np.ndarray, y: np.ndarray, target_type:
         steps.append(("frequent", frequent, many))
     else:
         steps.append(("target", _target_encoder(target_type), many))
+        steps.append(("codes", _target_encoder(target_type), list(codes)))
     encoder = ColumnTransformer(
         [step for step in steps if step[2]], sparse_threshold=0, verbose_feature_names_out=False
     )
@@ -100,11 +111,12 @@ def encode_training_rows(encoder: ColumnTransformer, X: np.ndarray, y: np.ndarra
         # Classes with fewer rows than folds do no harm here.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         columns = np.asarray(encoder.fit_transform(X[row], y[row]), dtype=np.float64)
-    of_rows, codes = columns[: len(X)].copy(), encoder.output_indices_.get("target", slice(0))
+    of_rows = columns[: len(X)].copy()
     if len(row) > len(X):
-        of_rows[:, codes] = 0.0
-        np.add.at(of_rows[:, codes], row, columns[:, codes])
-        of_rows[:, codes] /= np.bincount(row)[:, None]
+        for codes in (encoder.output_indices_.get(step, slice(0)) for step in TARGET_CODES):
+            of_rows[:, codes] = 0.0
+            np.add.at(of_rows[:, codes], row, columns[:, codes])
+            of_rows[:, codes] /= np.bincount(row)[:, None]
     return of_rows
 
 
@@ -129,7 +141,7 @@ def column_features(encoder: ColumnTransformer) -> np.ndarray:
             features += [*columns, *np.asarray(columns)[step.indicator_.features_].tolist()]
         elif name == "one_hot":
             features += np.repeat(columns, [len(levels) for levels in step.categories_]).tolist()
-        elif name in ("frequent", "target"):
+        elif name in ("frequent", *TARGET_CODES):
             where = encoder.output_indices_[name]
             features += np.repeat(columns, (where.stop - where.start) // len(columns)).tolist()
     return np.array(features, dtype=int)

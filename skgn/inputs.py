@@ -13,10 +13,19 @@ from sklearn.compose import ColumnTransformer
 from sklearn.utils.validation import validate_data
 
 from .cells import check_finite, holds_objects
-from .encoders import column_features, columns_of_steps, encode_training_rows, fill_missing, make_encoder, medians
+from .codes import find_codes
+from .encoders import (
+    TARGET_CODES,
+    column_features,
+    columns_of_steps,
+    encode_training_rows,
+    fill_missing,
+    make_encoder,
+    medians,
+)
 from .preprocessing import LARGEST, ROBUST, PeriodicEmbedding, RankScaler, Scaler, replaced_columns
 from .tables import TablePreprocessor, TableReader, check_types, dense
-from .unfamiliar import Bounds
+from .unfamiliar import Bounds, warn_of_codes
 
 __all__ = ["Table", "fit_scalers", "name_scalers", "transform_inputs"]
 
@@ -51,6 +60,8 @@ class Table:
             X = validate_data(estimator, X, reset=False, dtype=[np.float64, np.float32], ensure_all_finite=False)
             check_finite(X, self.reader.get_feature_names_out())
         self.warn_of_far_rows(X)
+        for j, numbers in self.codes.items():
+            warn_of_codes(self.reader.get_feature_names_out()[j], numbers, X[:, j])
         return X
 
     def warn_of_far_rows(self, X: np.ndarray) -> None:
@@ -86,25 +97,48 @@ class Table:
         return {name: encoded if scaler is None else encoded[scaler.features] for name, scaler in self.scalings.items()}
 
     def with_encoder(
-        self, X: np.ndarray, y: np.ndarray, weight: np.ndarray, target_type: str | None
+        self, X: np.ndarray, y: np.ndarray, weight: np.ndarray, target_type: str | None, may_hold_codes: bool
     ) -> tuple[Table, np.ndarray | None]:
         """Fit the encoder to merged rows X, as read, encoded targets y (n,), and weights (n,).
 
-        Returns the table and the columns of the rows, or None for columns that are X itself: all cells are numbers, and
-        none is missing.
+        If numbers ``may_hold_codes``, features whose numbers are codes are looked for.
+
+        Returns the table and the columns of the rows, or None for columns that are X itself: all cells are numbers,
+        none is missing, and none is a code.
         """
-        bounds = Bounds.fit(X, self.reader.categorical)
-        if not self.reader.categorical and not np.isnan(X).any():
-            return replace(self, preprocessor=None, medians=medians(X, weight), bounds=bounds), None
-        encoder = make_encoder(self.reader, X, y, target_type)
+        table = replace(self, preprocessor=None, medians=None, bounds=Bounds.fit(X, self.reader.categorical))
+        columns = None
+        if self.reader.categorical or np.isnan(X).any():
+            table, columns = table._with_codes([], X, y, weight, target_type)
+        codes = []
+        if may_hold_codes and target_type is not None:
+            numeric = np.array([j for j in range(X.shape[1]) if j not in self.reader.levels_], dtype=int)
+            values = (y[:, None] == np.unique(y)) if target_type == "multiclass" else y[:, None]
+            found = find_codes(X[:, numeric], X if columns is None else columns, values.astype(np.float64))
+            codes = numeric[found].tolist()
+        if codes:
+            return table._with_codes(codes, X, y, weight, target_type)
+        return (replace(table, medians=medians(X, weight)) if columns is None else table), columns
+
+    def _with_codes(
+        self, codes: list[int], X: np.ndarray, y: np.ndarray, weight: np.ndarray, target_type: str | None
+    ) -> tuple[Table, np.ndarray]:
+        """Fit an encoder of rows in which the numbers of some features are ``codes``; return the columns too."""
+        encoder = make_encoder(self.reader, X, y, target_type, codes)
         columns = encode_training_rows(encoder, X, y, weight)
-        preprocessor = TablePreprocessor([("read", self.reader), ("encode", encoder)])
-        return replace(self, preprocessor=preprocessor, medians=None, bounds=bounds), columns
+        return replace(self, preprocessor=TablePreprocessor([("read", self.reader), ("encode", encoder)])), columns
+
+    @property
+    def codes(self) -> dict[int, np.ndarray]:
+        """The features whose numbers are codes, and these numbers."""
+        steps = {} if self.encoder is None else {name: (step, j) for name, step, j in self.encoder.transformers_}
+        step, features = steps.get("codes", (None, []))
+        return {j: step.categories_[position] for position, j in enumerate(features)}
 
     @property
     def is_cross_fitted(self) -> bool:
         """Whether the columns of a row in training are others than those of an equal row later."""
-        return self.encoder is not None and "target" in self.encoder.named_transformers_
+        return self.encoder is not None and not self.encoder.named_transformers_.keys().isdisjoint(TARGET_CODES)
 
     def with_scalings(self, names: Sequence[str], X: np.ndarray, weight: np.ndarray, paths: str) -> Table:
         """Fit scalings by their names to encoded X and weights (n,), for the ``paths`` of the networks."""

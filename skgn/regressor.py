@@ -187,6 +187,10 @@ class GNRegressor(Predictions):
         in :meth:`partial_fit`, no category has mean targets. A category of more than 10 levels then has indicators for
         its 9 most frequent levels and one for all others.
 
+        Whole numbers may be codes, as of shops. Where the target jumps between the numbers of a feature, as
+        cross-validation tells, it has mean targets too, beside the column of its numbers. No codes are looked for with
+        None, a float ``l2_regularization``, ``standardize=False``, ``network`` or ``warm_start=True``.
+
         Missing numbers become the median. A feature that had missing numbers in training has an indicator of them. A
         row of weight 3 counts as three rows in medians and mean targets.
     warm_start : bool, default=False
@@ -281,8 +285,8 @@ class GNRegressor(Predictions):
         switched off. It moves the predictions no more than chance lets a column of noise do, or less than 15 % of an
         equal share.
     preprocessor_ : Pipeline or None
-        The transformers that X goes through before it is scaled. It is None where in training all features were numbers
-        and none was missing. ``preprocessor_.get_feature_names_out()`` names its columns, and
+        The transformers that X goes through before it is scaled. It is None where in training all features were
+        numbers, none was missing, and none were codes. ``preprocessor_.get_feature_names_out()`` names its columns, and
         ``preprocessor_.set_output`` turns its output into data frames. The first step reads a table into floats; the
         second step is a :class:`~sklearn.compose.ColumnTransformer`.
     n_features_in_ : int

@@ -157,7 +157,7 @@ class Rows(TrainingRows):
     def fit(
         self, table: Table, target: Target, choices: Choices, encoder_type: str | None
     ) -> tuple[Table, Target, Rows]:
-        table, columns = table.with_encoder(self.X, self.Y[:, 0], self.weight, encoder_type)
+        table, columns = table.with_encoder(self.X, self.Y[:, 0], self.weight, encoder_type, choices.may_hold_codes)
         # The order that these columns give by themselves, as if they had been encoded before the fit.
         rows = self if columns is None else Rows(*merge_rows(columns, self.Y, self.weight))
         # Scalings are fitted to the codes that later rows get. The level of most later rows has one code. In training

@@ -24,18 +24,14 @@ from .backend import chunks
 from .leave_one_out import LeftOut
 from .objective import Objective
 from .state import State
-from .weighted_rows import magnitude
 
-__all__ = ["ColumnTests", "column_tests", "level_tests", "significance", "useful_columns"]
+__all__ = ["ColumnTests", "column_tests", "significance", "useful_columns"]
 
 #: A column is of use where chance explains its test at most so often, of all columns and outputs together.
 _SIGNIFICANT = 1e-3
 
 #: Degree of the polynomial in one column.
 _DEGREE = 3
-
-#: Numbers of different values of a column that may be codes: a cubic fits fewer, and more have few rows each.
-_FEWEST_LEVELS, _MOST_LEVELS = _DEGREE + 2, 50
 
 #: Eigenvalues of a covariance below this part of the largest are 0: an indicator has one power.
 _SMALLEST_EIGENVALUE = 1e-8
@@ -100,35 +96,6 @@ def column_tests(Z: np.ndarray, values: np.ndarray, weight: np.ndarray) -> Colum
     d, k = Z.shape[1], values.shape[1]
     blocks = chunks(len(Z), 8 * 2 * _DEGREE * d * (1 + k), torch.device("cpu"))
     return _tests(torch.stack([_sums(*(part[rows] for part in parts)) for rows in blocks]).sum(0), d, k)
-
-
-def level_tests(X: np.ndarray, values: np.ndarray, weight: np.ndarray) -> ColumnTests:
-    """Test whether the mean of values (n, k) jumps between the numbers of columns X (n, d), beyond a cubic in these.
-
-    It is an F test of the means at each number against the cubic (lack of fit). A column of other than whole numbers,
-    of few or of many, tells nothing. Missing cells do not count.
-    """
-    p, share, tiny = np.ones(X.shape[1]), np.zeros(X.shape[1]), np.finfo(float).tiny
-    for j, column in enumerate(X.T):
-        known = ~np.isnan(column)
-        levels, at = np.unique(column[known], return_inverse=True)
-        if not _FEWEST_LEVELS <= len(levels) <= _MOST_LEVELS or (levels != np.round(levels)).any():
-            continue
-        v, w = values[known], weight[known]
-        S, of_level = w.sum(), np.bincount(at, weights=w)
-        means = np.column_stack([np.bincount(at, weights=w * value) for value in v.T]) / of_level[:, None]
-        root = np.sqrt(of_level)[:, None]
-        # In units in which the powers of large numbers are no larger than those of small ones.
-        scaled = levels / magnitude(np.abs(levels).max())
-        powers = np.vander((scaled - scaled.mean()) / scaled.std(), _DEGREE + 1)
-        cubic = powers @ np.linalg.lstsq(root * powers, root * means, rcond=None)[0]
-        jumps, within = of_level @ np.square(means - cubic), w @ np.square(v - means[at])
-        freedom = max(S - len(levels), 1.0)
-        with np.errstate(over="ignore"):
-            statistic = jumps / (len(levels) - _DEGREE - 1) / np.maximum(within / freedom, tiny)
-        p[j] = f.sf(statistic, len(levels) - _DEGREE - 1, freedom).min() * values.shape[1] * X.shape[1]
-        share[j] = (jumps / np.maximum(w @ np.square(v - np.average(v, axis=0, weights=w)), tiny)).max()
-    return ColumnTests(p, share)
 
 
 def _tests(of_samples: Tensor, columns: int, k: int) -> ColumnTests:

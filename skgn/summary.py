@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +79,8 @@ class Summary:
         The networks, in the order of ``estimators_``.
     relevance : tuple of (str, float)
         Features and their shares in ``feature_relevance_``, the largest first; empty if it is not known.
+    codes : tuple of str
+        Features whose numbers are taken for codes, because the target jumps between them.
     """
 
     name: str
@@ -92,6 +95,7 @@ class Summary:
     status_message: str
     members: tuple[SummaryOfMember, ...]
     relevance: tuple[tuple[str, float], ...]
+    codes: tuple[str, ...]
 
     def __repr__(self) -> str:
         return f"<Summary of {self.name}: {counted(len(self.members), 'network')}, {self.status}>"
@@ -101,6 +105,12 @@ class Summary:
         lines = [f"{self.name}: {data}, {counted(self.n_outputs, 'output')}"]
         lines += [_line("loss", self.loss)] + ([_line("noise", self.noise)] if self.noise else [])
         lines += [_line("left out", self._skill), _line("relevance", self._features)]
+        if self.codes:
+            lines += [
+                _line(
+                    "codes", f"{_listed([_short(name) for name in self.codes])}: numbers between which the target jumps"
+                )
+            ]
         lines += [_line("time", f"{self.seconds:.3g} s of training, of all networks together")]
         lines += [_line("status", f"{self.status_message} ({self.status})"), *self._table()]
         return "\n".join(lines)
@@ -116,11 +126,10 @@ class Summary:
         used = [(name, share) for name, share in self.relevance if share > 0]
         if not used:
             return "not known"
-        short = [(textwrap.shorten(name, _NAME_WIDTH, placeholder="..."), share) for name, share in used[:SHOWN]]
-        shown = [f"{name} {share:.0%}" for name, share in short]
-        more = [counted(len(used) - SHOWN, "other")] if len(used) > SHOWN else []
         off = len(self.relevance) - len(used)
-        return ", ".join(shown + more) + (f"; {off} of {len(self.relevance)} switched off" if off else "")
+        return _listed([f"{_short(name)} {share:.0%}" for name, share in used]) + (
+            f"; {off} of {len(self.relevance)} switched off" if off else ""
+        )
 
     def _table(self) -> list[str]:
         """Lines of the members that count the most."""
@@ -166,7 +175,7 @@ def summarize(estimator: Any) -> Summary:
     (6, ['bmi', 'bp', 's5'])
     """
     model = fitted_network(estimator)
-    members, target, names = model.estimators_, table_and_target(model)[1], feature_names(estimator)
+    members, (table, target), names = model.estimators_, table_and_target(model), feature_names(estimator)
     # Relevance is not known of what a callback is shown, nor of weights that are those of the start.
     known = model.n_iter_ > 0 and hasattr(model, "feature_relevance_")
     share = model.feature_relevance_ if known else np.zeros(0)
@@ -192,7 +201,18 @@ def summarize(estimator: Any) -> Summary:
             for member, weight in zip(members, model.weights_, strict=True)
         ),
         relevance=tuple((names[j], float(share[j])) for j in np.argsort(-share, kind="stable")),
+        codes=tuple(names[j] for j in table.codes),
     )
+
+
+def _short(name: str) -> str:
+    return textwrap.shorten(name, _NAME_WIDTH, placeholder="...")
+
+
+def _listed(parts: Sequence[str]) -> str:
+    """Write some of the parts, and how many others there are."""
+    more = [counted(len(parts) - SHOWN, "other")] if len(parts) > SHOWN else []
+    return ", ".join([*parts[:SHOWN], *more])
 
 
 def _n_rows(total_weight: float, target: Target) -> float:

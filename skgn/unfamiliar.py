@@ -1,4 +1,4 @@
-"""Rows unlike those that training saw: levels of a category that none of them had, and numbers far beyond theirs.
+"""Rows unlike those that training saw: levels and codes that none of them had, and numbers far beyond theirs.
 
 Predictions for such rows rest on no data. A warning names the columns, once for each call.
 """
@@ -23,6 +23,7 @@ __all__ = [
     "UnfamiliarDataWarning",
     "outside",
     "unwatched",
+    "warn_of_codes",
     "warn_of_levels",
     "warn_of_small_columns",
     "warn_of_units",
@@ -96,6 +97,17 @@ def warn_of_levels(name: Any, levels: Sequence[Any], cells: Sequence[Any], unkno
         f"{text}: row {row} has {abbreviated(cells[row])}, and training saw {abbreviated(seen)}. Write levels as in "
         "training: type, case and blanks count."
     )
+
+
+def warn_of_codes(name: Any, numbers: np.ndarray, values: np.ndarray) -> None:
+    """Warn where no value (n,) of the feature ``name``, whose numbers are codes, is one of those seen."""
+    known = values[~np.isnan(values)]
+    if _watched.get() and len(known) and not np.isin(known, numbers).any():
+        _warn(
+            f"No cell of column {name!r} of X has a number that training saw. The target jumped between these numbers, "
+            f"which are taken for codes: {known[0]:.16g} gets the mean target of all rows. If they are no codes, fit "
+            "with categorical_features=None."
+        )
 
 
 def warn_of_units(names: Sequence[Any] | np.ndarray, target: bool) -> None:

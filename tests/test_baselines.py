@@ -277,7 +277,7 @@ CODES = "x0, x1, x2 as categories (categorical_features), if the numbers are cod
 def test_numbers_that_are_codes_are_found_and_the_advice_helps():
     X, y, rng = codes()
     y = y + 0.2 * rng.normal(size=len(y))
-    model = GNRegressor(**ONE).fit(X[:1000], y[:1000])
+    model = GNRegressor(**ONE, categorical_features=None).fit(X[:1000], y[:1000])
     report = quiet(model, X[1000:], y[1000:])
     assert report["residuals"].advice == CODES == report["baselines"].advice
     assert report["residuals"].text == "their mean jumps between the numbers of x0, x1, x2: the fit lacks that"
@@ -289,7 +289,7 @@ def test_numbers_that_are_codes_are_found_and_the_advice_helps():
 def test_codes_that_tell_classes_are_found_too():
     X, y, _ = codes()
     y = np.digitize(y, np.quantile(y, [1 / 3, 2 / 3]))
-    model = GNClassifier(**ONE).fit(X[:1000], y[:1000])
+    model = GNClassifier(**ONE, categorical_features=None).fit(X[:1000], y[:1000])
     assert CODES in quiet(model, X[1000:], y[1000:]).advice
     advised = GNClassifier(**ONE, categorical_features=[0, 1, 2]).fit(X[:1000], y[:1000])
     assert advised.score(X[1000:], y[1000:]) > model.score(X[1000:], y[1000:]) + 0.1

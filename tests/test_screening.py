@@ -16,7 +16,7 @@ from skgn.leave_one_out import LeftOut, allowance
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.objective import Objective
 from skgn.prior_groups import PriorKind
-from skgn.screening import column_tests, level_tests, significance, useful_columns
+from skgn.screening import column_tests, significance, useful_columns
 from skgn.state import State
 
 FEATURE, LAYER = PriorKind("feature"), PriorKind("layer")
@@ -232,35 +232,3 @@ def test_a_fit_whose_left_out_gradients_are_near_the_end_of_the_floats():
     model = GNRegressor(alpha=30.0, init="centered", loss="gamma", max_iter=3, random_state=0)
     y = np.full(8, 40.44730436)
     assert np.isfinite(model.fit(X, y).predict(X)).all()
-
-
-def test_jumps_between_whole_numbers_by_nested_least_squares():
-    """The F test of indicators for each number against a cubic, over repeated rows."""
-    rng = np.random.default_rng(0)
-    codes, weight = rng.integers(100, 108, 90).astype(float), rng.integers(1, 4, 90)
-    values = np.column_stack([rng.normal(size=90), rng.normal(size=8)[codes.astype(int) - 100] + rng.normal(size=90)])
-    x, V = np.repeat(codes, weight), np.repeat(values, weight, axis=0)
-    centred = x - x.mean()
-    nested = np.vander(centred, 4), np.eye(8)[x.astype(int) - 100]
-    left = [np.square(V - Z @ np.linalg.lstsq(Z, V, rcond=None)[0]).sum(0) for Z in nested]
-    statistic = (left[0] - left[1]) / 4 / (left[1] / (len(x) - 8))
-    # Of other columns one has too few numbers, one fractions, and one too many numbers.
-    others = np.column_stack([codes % 4, codes + 0.5, np.arange(90.0)])
-    missing = np.r_[codes, np.nan]
-    columns = np.column_stack([missing, np.vstack([others, others[:1]])])
-    tests = level_tests(columns, np.vstack([values, [[50.0, 50.0]]]), np.r_[weight, 1].astype(float))
-    assert tests.p[0] == pytest.approx(f.sf(statistic, 4, len(x) - 8).min() * 8)
-    share = (left[0] - left[1]) / np.square(V - V.mean(0)).sum(0)
-    assert tests.share[0] == pytest.approx(share.max()) and share.max() > 0.1
-    assert tests.p[1:].tolist() == [1, 1, 1] and tests.share[1:].tolist() == [0, 0, 0]
-
-
-@pytest.mark.parametrize("size", [1.0, 1e300])
-def test_jumps_between_numbers_of_any_size(size):
-    rng = np.random.default_rng(0)
-    codes, effects = rng.integers(0, 12, 200), rng.normal(size=12)
-    values = effects[codes][:, None] + 0.1 * rng.normal(size=(200, 1))
-    tests = level_tests(size * codes[:, None], values, np.ones(200))
-    assert tests.p[0] < 1e-6 and tests.share[0] > 0.5
-    # Fractions are no codes.
-    assert level_tests(1e-300 * codes[:, None], values, np.ones(200)).p[0] == 1

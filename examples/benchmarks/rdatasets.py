@@ -1,14 +1,15 @@
 """Tables that nobody has tuned on: those of Rdatasets, with targets drawn at random, in the form tables.py reads.
 
     git clone --depth 1 https://github.com/vincentarelbundock/Rdatasets
-    python examples/benchmarks/rdatasets.py Rdatasets DATA_DIR [--task reg|clf] [--tables 100] [--seed 0]
+    python examples/benchmarks/rdatasets.py Rdatasets DATA_DIR [--task reg|clf] [--tables 100] [--seed 0] [--without DIR ...]
     OMP_NUM_THREADS=1 python examples/benchmarks/tables.py DATA_DIR OUT.csv --folds 1
 
 Tables come in random order, one of each shape, as many have copies. They have 150 to 60,000 rows, 6 to 120 columns and
 files of up to 4 MiB. Row names, constant columns and texts of more than 40 levels are dropped. The target is drawn
 among the columns that may be one: numbers of more than 20 values for a regression, and two to eight values of at least
 15 rows each for classes. So some relations are nearly free of noise, as where a column is the square of another one,
-and some are pure noise. Tables on which the defaults were settled are left out, by name.
+and some are pure noise. Tables on which the defaults were settled are left out, by name. So are those that the folders
+of ``--without`` have, with any target.
 """
 
 from __future__ import annotations
@@ -75,12 +76,16 @@ def main() -> None:
     parser.add_argument("--task", choices=["reg", "clf"], default="reg")
     parser.add_argument("--tables", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--without", type=Path, nargs="*", default=[])
     arguments = parser.parse_args()
     arguments.data.mkdir(parents=True, exist_ok=True)
     rng, written = np.random.default_rng(arguments.seed), 0
+    known = {path.stem for folder in arguments.without for path in folder.glob("*.json")}
     for name, raw in tables(arguments.clone, arguments.seed):
         if written == arguments.tables:
             break
+        if name in known:
+            continue
         table = cleaned(raw)
         choices = targets(table, arguments.task)
         if not choices or table.shape[1] < 4:

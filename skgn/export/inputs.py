@@ -34,7 +34,7 @@ class Encoder(nn.Module):
 
     Rows as read are floats, with codes for levels and nan for missing cells. The columns are what the estimator's
     transformers make of them. First come numbers, with nan filled in, then indicators of missing numbers. For each
-    category the row of a table follows that belongs to its level.
+    category the row of a table follows that belongs to its level, and last such a row for each number that is a code.
     """
 
     numeric: Tensor
@@ -46,6 +46,7 @@ class Encoder(nn.Module):
         numeric, indicated = list(range(n_features)), np.array([], dtype=int)
         fill = np.full(n_features, np.nan) if table.medians is None else table.medians
         self.categories: list[int] = []
+        self.codes = list(table.codes)
         if table.encoder is not None:
             steps = {name: (step, columns) for name, step, columns in table.encoder.transformers_}
             imputer, numeric = steps.pop("numeric", (None, []))
@@ -53,7 +54,11 @@ class Encoder(nn.Module):
             indicated = indicated if imputer is None else imputer.indicator_.features_
             self.categories = [j for name in ("one_hot", "frequent", "target") if name in steps for j in steps[name][1]]
             for j in self.categories:
-                self.register_buffer(f"table{j}", torch.from_numpy(_table(table.encoder, j, n_features)))
+                self.register_buffer(f"table{j}", torch.from_numpy(_table_of_levels(table.encoder, j, n_features)))
+            for j, known in table.codes.items():
+                known = known[~np.isnan(known)]
+                self.register_buffer(f"table{j}", torch.from_numpy(_table(table.encoder, j, n_features, known)))
+                self.register_buffer(f"numbers{j}", torch.from_numpy(_padded(known)))
         self.register_buffer("numeric", torch.tensor(numeric, dtype=torch.long))
         self.register_buffer("indicated", torch.from_numpy(indicated).long())
         self.register_buffer("fill", torch.tensor(fill, dtype=torch.float64))
@@ -67,20 +72,51 @@ class Encoder(nn.Module):
             table, code = getattr(self, f"table{j}"), X[:, j]
             n_levels = len(table) - 2
             seen = (code >= 0) & (code < n_levels)
-            row = torch.where(seen, code, n_levels + torch.isnan(code).to(X.dtype))
-            pieces.append(table[row.long()])
+            pieces.append(table[torch.where(seen, code, n_levels + torch.isnan(code).to(X.dtype)).long()])
+        for j in self.codes:
+            table, numbers, number = getattr(self, f"table{j}"), getattr(self, f"numbers{j}"), X[:, j]
+            place = _last_not_above(number, numbers, torch.zeros_like(number, dtype=torch.long), len(numbers))
+            seen = numbers.index_select(0, place) == number
+            pieces.append(table[torch.where(seen, place, len(table) - 2 + torch.isnan(number).long())])
         return torch.cat(pieces, 1)
 
 
-def _table(encoder: ColumnTransformer, j: int, n_features: int) -> np.ndarray:
+def _step_of(encoder: ColumnTransformer, j: int) -> tuple[str, int]:
+    """Name of the step that has a column for each level of feature j, or target codes, and the position of j in it."""
+    return next((name, list(c).index(j)) for name, _, c in encoder.transformers_ if name != "numeric" and j in c)
+
+
+def _table_of_levels(encoder: ColumnTransformer, j: int, n_features: int) -> np.ndarray:
     """Columns of category j for each of its codes, then for a level not seen, then for a missing cell."""
-    where = np.flatnonzero(column_features(encoder) == j)
-    name, position = next((name, list(c).index(j)) for name, _, c in encoder.transformers_ if j in c)
-    known = encoder.named_transformers_[name].categories_[position]
-    n_codes = 1 + int(np.nanmax(known, initial=-1))
-    rows = np.zeros((n_codes + 2, n_features))
-    rows[:, j] = [*range(n_codes), -1, np.nan]
-    return np.asarray(encoder.transform(rows), dtype=np.float64)[:, where]
+    step, position = _step_of(encoder, j)
+    known = encoder.named_transformers_[step].categories_[position]
+    return _table(encoder, j, n_features, np.arange(1 + int(np.nanmax(known, initial=-1)), dtype=float))
+
+
+def _table(encoder: ColumnTransformer, j: int, n_features: int, numbers: np.ndarray) -> np.ndarray:
+    """Columns of feature j, but for that of its number, for each of these, one not seen, and a missing cell."""
+    where = encoder.output_indices_[_step_of(encoder, j)[0]]
+    rows = np.zeros((len(numbers) + 2, n_features))
+    # All that were seen are whole.
+    rows[:, j] = [*numbers, -0.5, np.nan]
+    columns = np.asarray(encoder.transform(rows), dtype=np.float64)[:, where]
+    return columns[:, column_features(encoder)[where] == j]
+
+
+def _padded(numbers: np.ndarray) -> np.ndarray:
+    """Put infinity behind numbers (m,), so that they are a power of 2."""
+    return np.concatenate([numbers, np.full(2 ** (len(numbers) - 1).bit_length() - len(numbers), np.inf)])
+
+
+def _last_not_above(V: Tensor, knots: Tensor, first: Tensor, size: int) -> Tensor:
+    """Find the last knot not above V, from the ``first`` one on, of so many, a power of 2; the first if none is."""
+    # Bisect, because ONNX has no operator for searchsorted.
+    knot = first.expand(V.shape)
+    while size > 1:
+        size //= 2
+        further = knot + size
+        knot = torch.where(_at(knots, further) <= V, further, knot)
+    return knot
 
 
 class _Squashed(nn.Module):
@@ -140,9 +176,8 @@ class _Ranks(nn.Module):
 
     def __init__(self, scaler: RankScaler) -> None:
         super().__init__()
-        self.halvings = max(len(x) - 1 for x in scaler.values).bit_length()
-        size = 2**self.halvings
-        knots = np.full((len(scaler.values), size), np.inf)
+        self.size = 2 ** max(len(x) - 1 for x in scaler.values).bit_length()
+        knots = np.full((len(scaler.values), self.size), np.inf)
         scores, slopes = np.zeros(knots.shape), np.zeros(knots.shape)
         ends, width, rise = np.zeros((2, len(knots))), np.ones(len(knots)), np.zeros(len(knots))
         for j, (x, z) in enumerate(zip(scaler.values, scaler.scores, strict=True)):
@@ -153,18 +188,14 @@ class _Ranks(nn.Module):
                 slopes[j, : len(x) - 1] = np.diff(z) / np.diff(x)
                 width[j], rise[j] = x[-1] - x[0], z[-1] - z[0]
         arrays = {"unit": scaler.unit, "knots": knots.ravel(), "scores": scores.ravel(), "slopes": slopes.ravel()}
-        arrays |= {"first": size * np.arange(len(knots)), "ends": ends, "width": width, "rise": rise}
+        arrays |= {"first": self.size * np.arange(len(knots)), "ends": ends, "width": width, "rise": rise}
         for name, values in arrays.items():
             self.register_buffer(name, torch.tensor(values))
 
     def forward(self, X: Tensor) -> Tensor:
         V = in_units(X, self.unit, torch)
         inside = torch.clip(V, *self.ends)
-        # Bisect, because ONNX has no operator for searchsorted.
-        knot = self.first.expand(V.shape)
-        for halving in reversed(range(self.halvings)):
-            further = knot + 2**halving
-            knot = torch.where(_at(self.knots, further) <= inside, further, knot)
+        knot = _last_not_above(inside, self.knots, self.first, self.size)
         score = _at(self.scores, knot) + _at(self.slopes, knot) * (inside - _at(self.knots, knot))
         return score + beyond_knots(V, inside, self.width, self.rise, torch)
 

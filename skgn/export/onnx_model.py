@@ -88,8 +88,9 @@ def to_onnx(
         regular file is there, such as a folder.
     ValueError
         If ``return_std=True`` and there is no standard deviation, or the network is your own. If ``dtype`` is not one
-        of the two. If the model exceeds the 2 GB that such a file can have. All errors come before anything is written,
-        also torch's errors about a network of your own that it cannot translate.
+        of the two, or cannot tell apart numbers that are codes. If the model exceeds the 2 GB that such a file can
+        have. All errors come before anything is written, also torch's errors about a network of your own that it cannot
+        translate.
 
     Examples
     --------
@@ -119,6 +120,7 @@ def to_onnx(
     if parse_version(torch.__version__) < parse_version(_LOWEST_TORCH):
         raise ImportError(f"to_onnx needs torch {_LOWEST_TORCH} or newer, got {torch.__version__}.")
     _check_size(module)
+    _check_codes(module, _DTYPES[dtype])
     model = _translate(module, _DTYPES[dtype])
     if labels is not None and isinstance(module, ClassifierModule):
         _add_labels(model, labels, module.multilabel)
@@ -181,6 +183,17 @@ def _labels(estimator: GNRegressor | GNClassifier) -> np.ndarray | None:
     if all(isinstance(label, str) for label in classes.tolist()):
         return classes.astype(object)
     raise TypeError(f"ONNX has labels that are numbers or strings, got classes_ of dtype {classes.dtype}.")
+
+
+def _check_codes(module: RegressorModule | ClassifierModule, dtype: torch.dtype) -> None:
+    """Refuse a type of X in which a number that is a code would be another number."""
+    for j in module.encoder.codes:
+        numbers = getattr(module.encoder, f"numbers{j}")
+        if not torch.equal(numbers.to(dtype).to(numbers.dtype), numbers):
+            raise ValueError(
+                f'dtype="float32" cannot tell the numbers of feature {j} apart, which are codes up to '
+                f'{numbers[numbers.isfinite()].max():.0f}; use dtype="float64".'
+            )
 
 
 def _translate(module: RegressorModule | ClassifierModule, dtype: torch.dtype) -> Any:

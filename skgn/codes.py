@@ -1,0 +1,139 @@
+"""Numbers that are codes: whole numbers between which the target jumps.
+
+The order of the numbers of shops, plots or schools means little. A smooth network finds jumps between them late, or not
+at all where several features are codes. So each feature of whole numbers is tested by cross-validation. The question
+is what a linear model leaves over: does the mean at each number predict more of it than a smooth curve does?
+
+The curve is a cubic spline of the numbers in their order, with a knot at every third. The means of what the curve
+leaves over are shrunken by empirical Bayes. What other rows do not confirm is chance, however many numbers there are.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.interpolate import make_lsq_spline
+
+from .quadratic import FOLDS, predict_left_out
+
+__all__ = ["JumpTests", "find_codes", "jump_tests"]
+
+#: Degree of the spline, and numbers from one knot to the next.
+_DEGREE, _NUMBERS_A_KNOT = 3, 3
+
+#: Fewest numbers that may be codes, as a cubic fits fewer, and fewest rows for each on average.
+_FEWEST_NUMBERS, _ROWS_A_NUMBER = _DEGREE + 2, 2
+
+#: Numbers are codes where jumps tell more than this part of what is left over, by so many standard errors.
+_SHARE, _ERRORS = 0.02, 5.0
+
+#: Rows that are enough to tell.
+_MOST_ROWS = 20_000
+
+_TINY = np.finfo(float).tiny
+
+
+class JumpTests(NamedTuple):
+    """Of each feature (d,), the ``share`` of squares that jumps take away, and how many standard ``errors`` that is."""
+
+    share: np.ndarray
+    errors: np.ndarray
+
+    @property
+    def found(self) -> np.ndarray:
+        """Mask (d,) of the features whose numbers are codes."""
+        mask: np.ndarray = (self.share > _SHARE) & (self.errors > _ERRORS)
+        return mask
+
+
+def find_codes(X: np.ndarray, columns: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the positions of the features whose numbers are codes. Rows count once, whatever their weights.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+        Features that may be codes, of any magnitude; nan where a number is missing.
+    columns : ndarray of shape (n, p)
+        All that is known of the rows, as numbers, for the linear model.
+    values : ndarray of shape (n, k)
+        Targets of any magnitude, or indicators of classes.
+    """
+    X, columns, values = (part[:_MOST_ROWS] for part in (X, columns, values))
+    found = np.flatnonzero([_may_be_codes(column) for column in X.T])
+    if len(found) == 0:
+        return found
+    values = _in_units(values)
+    return found[jump_tests(X[:, found], values - predict_left_out(columns, values)).found]
+
+
+def _may_be_codes(column: np.ndarray) -> bool:
+    numbers = np.unique(column[~np.isnan(column)])
+    whole = bool((numbers == np.round(numbers)).all())
+    return whole and _FEWEST_NUMBERS <= len(numbers) <= len(column) / _ROWS_A_NUMBER
+
+
+def _in_units(values: np.ndarray) -> np.ndarray:
+    """Divide values by the largest of each column, so that their squares are floats."""
+    scaled: np.ndarray = values / np.maximum(np.abs(values).max(axis=0), _TINY)
+    return scaled
+
+
+def jump_tests(X: np.ndarray, values: np.ndarray) -> JumpTests:
+    """Test whether the mean of values (n, k) jumps between the numbers of features X (n, d).
+
+    A feature of other than whole numbers, of fewer than five, or with less than two rows for each, tells nothing.
+    Missing numbers do not either.
+    """
+    n, d = X.shape
+    values = _in_units(values)
+    share, errors = np.zeros(d), np.zeros(d)
+    for j in (j for j in range(d) if _may_be_codes(X[:, j])):
+        gain, squares = _gain_of_jumps(X[:, j], values)
+        share[j] = gain.sum() / max(squares, _TINY)
+        errors[j] = gain.mean() / max(gain.std() / np.sqrt(n), _TINY)
+    return JumpTests(share, errors)
+
+
+def _gain_of_jumps(column: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float]:
+    """By how much jumps lower the squares (n,) of what a curve leaves over of rows not seen, and the sum of these."""
+    known = ~np.isnan(column)
+    gain, squares = np.zeros(len(column)), 0.0
+    numbers, place = np.unique(column[known], return_inverse=True)
+    of_row = np.zeros(len(column), dtype=int)
+    of_row[known] = place
+    for train, test in FOLDS.split(column):
+        train = train[known[train]]
+        curve, jumps = _curve_and_jumps(of_row[train], values[train], len(numbers))
+        left = values[test] - np.where(known[test, None], curve[of_row[test]], 0.0)
+        own = np.square(left).sum(1)
+        lower = own - np.square(left - jumps[of_row[test]]).sum(1)
+        gain[test] = np.where(known[test], lower, 0.0)
+        squares += float(own.sum())
+    return gain, squares
+
+
+def _curve_and_jumps(number: np.ndarray, values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Fit a curve to values (n, k) of rows with the ``number``-th of so many numbers, and means to what is left over.
+
+    Returns both at each number, (count, k).
+    """
+    rows = np.bincount(number, minlength=count).astype(float)
+
+    def sums(values: np.ndarray) -> np.ndarray:
+        return np.column_stack([np.bincount(number, weights=value, minlength=count) for value in values.T])
+
+    seen = np.flatnonzero(rows)
+    if len(seen) < _FEWEST_NUMBERS:
+        return np.zeros((count, values.shape[1])), np.zeros((count, values.shape[1]))
+    inner = seen[_NUMBERS_A_KNOT:-_NUMBERS_A_KNOT:_NUMBERS_A_KNOT] if len(seen) > 2 * _NUMBERS_A_KNOT + 1 else seen[:0]
+    knots = np.concatenate([np.repeat(seen[0], _DEGREE + 1), inner, np.repeat(seen[-1], _DEGREE + 1)]).astype(float)
+    means = sums(values)[seen] / rows[seen, None]
+    spline = make_lsq_spline(seen.astype(float), means, knots, _DEGREE, np.sqrt(rows[seen]))
+    curve = spline(np.clip(np.arange(count), seen[0], seen[-1]))
+    left = values - curve[number]
+    total = sums(left)
+    explained = (np.square(total[seen]) / rows[seen, None]).sum(0)
+    within = np.maximum(np.square(left).sum(0) - explained, _TINY) / max(len(number) - len(seen), 1)
+    between = np.maximum(explained - len(seen) * within, 0.0) / len(number)
+    return curve, total * between / (rows[:, None] * between + within)

@@ -1,0 +1,242 @@
+"""Numbers that are codes: found where the target jumps between them, and given target codes beside their column."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.interpolate import LSQUnivariateSpline
+from sklearn.base import clone
+from sklearn.model_selection import KFold
+from sklearn.preprocessing import TargetEncoder
+
+from skgn import GNClassifier, GNRegressor, summarize
+from skgn.codes import find_codes, jump_tests
+from skgn.encoders import encode_training_rows, make_encoder
+from skgn.export import to_onnx, to_torch
+from skgn.tables import TableReader
+from skgn.unfamiliar import UnfamiliarDataWarning
+
+SMALL = {"hidden_layer_sizes": (4,), "max_iter": 8, "n_estimators": 1, "random_state": 0}
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+def shops(n=600, count=20, seed=0):
+    """Rows of numbers of shops, with an effect each, and a column with a line in it."""
+    rng = np.random.default_rng(seed)
+    shop, line = rng.integers(100, 100 + count, n), rng.normal(size=n)
+    return np.column_stack([line, shop]), line + rng.normal(size=count)[shop - 100] + 0.2 * rng.normal(size=n)
+
+
+def test_the_gain_of_jumps_is_that_of_shrunken_means_beside_a_spline():
+    """Against FITPACK's spline of the rows, and means shrunken one by one."""
+    X, y = shops(200, 14)
+    column = np.where(np.arange(200) % 9 == 0, np.nan, X[:, 1])
+    known = ~np.isnan(column)
+    gain, squares = np.zeros(200), 0.0
+    for train, test in KFold(5, shuffle=True, random_state=0).split(column):
+        rows = train[known[train]]
+        rows = rows[np.argsort(column[rows], kind="stable")]
+        at = column[rows] - 100
+        spline = LSQUnivariateSpline(at, y[rows], [3.0, 6.0, 9.0], k=3)
+        left = y[rows] - spline(at)
+        groups = [left[at == number] for number in range(14)]
+        within = sum(((group - group.mean()) ** 2).sum() for group in groups) / (len(rows) - 14)
+        between = (sum(len(group) * group.mean() ** 2 for group in groups) - 14 * within) / len(rows)
+        for i in test:
+            own = y[i] - spline(column[i] - 100) if known[i] else y[i]
+            squares += own**2
+            if known[i]:
+                group = groups[int(column[i]) - 100]
+                jump = group.mean() * between / (between + within / len(group))
+                gain[i] = own**2 - (own - jump) ** 2
+    tests = jump_tests(column[:, None], y[:, None])
+    np.testing.assert_allclose(tests.share, gain.sum() / squares, rtol=1e-8)
+    np.testing.assert_allclose(tests.errors, gain.mean() / gain.std() * np.sqrt(200), rtol=1e-8)
+    assert tests.share > 0.3
+
+
+@pytest.mark.parametrize("size", [1e-300, 1.0, 1e250])
+def test_jumps_of_targets_and_between_numbers_of_any_size(size):
+    X, y = shops()
+    tests, plain = (jump_tests(factor * X[:, 1:], size * y[:, None]) for factor in (1e200, 1.0))
+    np.testing.assert_allclose(tests, plain)
+    np.testing.assert_allclose(plain, jump_tests(X[:, 1:], y[:, None]), rtol=1e-6)
+    # Fractions are no codes, nor are few numbers, nor numbers of few rows.
+    others = np.column_stack([X[:, 1] + 0.5, X[:, 1] % 4, np.arange(600), np.full(600, np.nan)])
+    np.testing.assert_array_equal(jump_tests(others, size * y[:, None]), np.zeros((2, 4)))
+
+
+def relation(kind, rng, n=400):
+    """Features of whole numbers that are no codes, and a target."""
+    count, noise = rng.integers(0, 40, n), rng.normal(size=n)
+    if kind == "noise of many numbers":
+        return rng.integers(0, n // 3, (n, 4)), noise
+    if kind == "wave":
+        return count[:, None], np.sin(count / 4) + 0.1 * noise
+    if kind == "growth":
+        return count[:, None], np.exp(count / 8) * (1 + 0.1 * noise)
+    if kind == "noise that depends on the number":
+        return count[:, None], noise * np.exp(count / 10)
+    if kind == "counts with a long tail":
+        heavy = np.floor(rng.lognormal(2, 1.5, n))
+        return heavy[:, None], np.log1p(heavy) + 0.3 * noise
+    rare = rng.random(n) < 0.03
+    return count[:, None], np.where(rare, 30.0, noise)  # "gross errors"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "noise of many numbers",
+        "wave",
+        "growth",
+        "noise that depends on the number",
+        "counts with a long tail",
+        "gross errors",
+    ],
+)
+def test_numbers_of_a_smooth_relation_are_no_codes(kind):
+    for seed in range(30):
+        X, y = (part.astype(float) for part in relation(kind, np.random.default_rng(seed)))
+        assert find_codes(X, X, y[:, None]).tolist() == [], (kind, seed)
+
+
+def test_jumps_that_other_columns_explain_make_no_codes():
+    X, y = shops()
+    effect = y - X[:, 0]
+    assert find_codes(X, X, y[:, None]).tolist() == [1]
+    assert find_codes(X, np.column_stack([X, effect]), y[:, None]).tolist() == []
+
+
+@pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
+def test_codes_have_target_codes_beside_their_numbers(estimator):
+    X, y = shops()
+    if estimator is GNClassifier:
+        y = np.where(y > 0, "dear", "cheap")
+    model = estimator(**SMALL).fit(X[:500], y[:500])
+    assert model.preprocessor_.get_feature_names_out().tolist() == ["x0", "x1", "x1 (code)"]
+    assert model.n_features_in_ == len(model.feature_relevance_) == 2
+    kind = "continuous" if estimator is GNRegressor else "binary"
+    encoder = TargetEncoder(target_type=kind).fit(X[:500, 1:], y[:500])
+    later = np.vstack([X[500:], [[0.0, 99.0]]])
+    columns = model.preprocessor_.transform(later)
+    np.testing.assert_allclose(columns, np.column_stack([later, encoder.transform(later[:, 1:])]))
+    # A number not seen has the mean of all rows.
+    assert columns[-1, 2] == pytest.approx(encoder.target_mean_)
+    numbers = clone(model).set_params(categorical_features=None).fit(X[:500], y[:500])
+    assert numbers.preprocessor_ is None
+    assert model.score(X[500:], y[500:]) > numbers.score(X[500:], y[500:]) + 0.1
+
+
+def test_numbers_of_which_none_was_seen_give_a_warning():
+    X, y = shops()
+    model = GNRegressor(**SMALL).fit(X, y)
+    model.predict(np.array([[0.0, 130.0], [0.0, 105.0]]))
+    with pytest.warns(UnfamiliarDataWarning, match="'x1' of X has a number that training saw.* 130 gets the mean"):
+        model.predict(np.array([[0.0, 130.0], [0.0, 131.0]]))
+
+
+def test_a_summary_names_the_codes():
+    X, y = shops()
+    summary = summarize(GNRegressor(**SMALL).fit(X, y))
+    assert summary.codes == ("x1",)
+    assert "\ncodes      x1: numbers between which the target jumps\n" in str(summary)
+    assert "codes" not in str(summarize(GNRegressor(**SMALL).fit(X[:, :1], y)))
+
+
+def test_each_class_has_a_code():
+    X, y = shops(900, 12)
+    labels = np.array(["high", "low", "middle"])[np.digitize(y, [-0.7, 0.7])]
+    model = GNClassifier(**SMALL).fit(X, labels)
+    made = model.preprocessor_.get_feature_names_out().tolist()[2:]
+    assert made == ["x1_0.0", "x1_1.0", "x1_2.0"]
+
+
+def test_codes_beside_categories_and_missing_cells():
+    X, y = shops()
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame({"line": X[:, 0], "shop": X[:, 1], "town": rng.choice(["a", "b", None], 600)})
+    table.loc[rng.random(600) < 0.1, ["line", "shop"]] = np.nan
+    model = GNRegressor(**SMALL).fit(table, y)
+    names = model.preprocessor_.get_feature_names_out().tolist()
+    assert names[-1] == "shop (code)" and "town_missing" in names and "missingindicator_shop" in names
+    assert len(model.feature_relevance_) == 3 and model.feature_relevance_[1] > 0.2
+    assert model.preprocessor_.set_output(transform="pandas").transform(table).columns.tolist() == names
+
+
+def test_repeated_rows_and_weights_find_the_same_codes():
+    X, y = shops(300)
+    weight = np.random.default_rng(0).integers(1, 4, 300)
+    weighted = GNRegressor(**SMALL).fit(X, y, weight)
+    repeated = GNRegressor(**SMALL).fit(np.repeat(X, weight, axis=0), np.repeat(y, weight))
+    assert weighted.preprocessor_ is not None
+    np.testing.assert_array_equal(weighted.predict(X), repeated.predict(X))
+
+
+def test_codes_in_training_are_those_of_a_category():
+    """Of a row of weight 3 the mean over three observations."""
+    X, y = shops(120)
+    weight = np.random.default_rng(0).integers(1, 5, 120).astype(float)
+    numbers, category = (TableReader(categorical).fit(X) for categorical in ([], [1]))
+    encoders = make_encoder(numbers, X, y, "continuous", [1]), make_encoder(category, X, y, "continuous")
+    coded, named = (encode_training_rows(encoder, X, y, weight) for encoder in encoders)
+    np.testing.assert_array_equal(coded[:, 2], named[:, 1])
+    assert np.std(coded[:, 2]) > 0.1
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"categorical_features": None},
+        {"l2_regularization": 1e-3},
+        {"standardize": False},
+        {"warm_start": True},
+        {"network": torch.nn.Linear(2, 1), "hidden_layer_sizes": "auto"},
+    ],
+    ids=lambda given: next(iter(given)),
+)
+def test_what_leaves_numbers_as_they_are(given):
+    X, y = shops()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning)
+        model = GNRegressor(**(SMALL | given)).fit(X, y)
+    assert model.preprocessor_ is None
+
+
+def test_several_targets_and_blocks_leave_numbers_as_they_are():
+    X, y = shops()
+    assert GNRegressor(**SMALL).fit(X, np.column_stack([y, -y])).preprocessor_ is None
+    assert GNRegressor(**SMALL).partial_fit(X, y).preprocessor_ is None
+
+
+def test_blocks_after_a_fit_keep_its_codes():
+    X, y = shops()
+    model = GNRegressor(**SMALL).fit(X, y)
+    before = model.preprocessor_.transform(X)
+    np.testing.assert_array_equal(model.partial_fit(X[:100], y[:100] + 5).preprocessor_.transform(X), before)
+
+
+def test_codes_are_stored_and_exported(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    X, y = shops()
+    X[::7, 1] = np.nan
+    model = GNRegressor(**SMALL).fit(X, y)
+    new = np.vstack([X[:30], [[0.0, 99.0], [0.5, 119.5], [0.0, 130.0], [-0.5, 100.0], [1.0, np.nan]]])
+    expected = model.predict(new)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).predict(new), expected)
+    np.testing.assert_allclose(to_torch(model)(torch.from_numpy(new)).detach().numpy(), expected, rtol=1e-10)
+    to_onnx(model, tmp_path / "model.onnx", return_std=False)
+    run = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(run.run(None, {"X": new})[0], expected, rtol=1e-4)
+
+
+def test_codes_that_float32_cannot_tell_apart_are_not_exported_in_it(tmp_path):
+    pytest.importorskip("onnxscript")
+    X, y = shops()
+    model = GNRegressor(**SMALL).fit(X + np.array([0, 2**24]), y)
+    with pytest.raises(ValueError, match="cannot tell the numbers of feature 1 apart"):
+        to_onnx(model, tmp_path / "model.onnx", dtype="float32")
+    assert not list(tmp_path.iterdir())
