@@ -244,6 +244,9 @@ def _left_out(case: _Case) -> Finding:
     if not math.isfinite(score):
         return Finding("left_out", "unknown", numbers, "unknown: training rows cannot be predicted without themselves")
     text = f"D2 {score:.2g} of training rows, each predicted without itself"
+    if model.status_ == "extremes":
+        other = 'loss="student_t", or the logarithm of y if the extremes are no errors (TransformedTargetRegressor)'
+        return Finding("left_out", "hidden", numbers, text + ": extreme targets hide what the others tell", other)
     if model.status_ != "no_skill":
         return Finding("left_out", "better than a constant" if score > 0 else "like a constant", numbers, text)
     advice = more_regularisation(model)

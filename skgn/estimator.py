@@ -23,6 +23,7 @@ from .choices import Choices
 from .conformal import Residuals
 from .directions import lacking
 from .ensemble import Ensemble, Member, make_member, stacked_outputs
+from .failure import failure
 from .inputs import Table
 from .limits import Limits
 from .losses import Loss
@@ -149,8 +150,9 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             If ``max_iter`` or ``max_time`` cut training short. Also if no damping and no step length lowers the
             objective (``status_`` "no_descent").
         UserWarning
-            If the fit predicts left-out samples worse than a constant does (``status_`` "no_skill"). Also if
-            ``noise="input"`` could not be learned, and if ``alpha`` is below 0.1, as penalties are, without an l2.
+            If the fit predicts left-out samples worse than a constant does (``status_`` "no_skill"). If extreme targets
+            hide from a regression what the other rows tell ("extremes"). Also if ``noise="input"`` could not be
+            learned, and if ``alpha`` is below 0.1, as penalties are, without an l2.
         """
         return self._fit_or_restore(X, y, sample_weight, X_val, y_val, sample_weight_val)
 
@@ -310,8 +312,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         status = Status(best.status)
         if ensemble.shortened:
             status = status if best.status == Status.INTERRUPTED else Status.MAX_TIME
-        elif status.converged and ensemble.skill.failed:
-            status = Status.NO_SKILL
+        elif status.converged:
+            status = failure(ensemble) or status
         self.status_, self.status_message_ = status.value, status.sentence + ensemble.shortened
         self.log_evidence_ = best.log_evidence
         self.n_effective_parameters_ = best.n_effective_parameters

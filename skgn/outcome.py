@@ -13,6 +13,12 @@ from .unfamiliar import outside
 
 __all__ = ["warn_of_failure", "warn_of_few_observations", "warn_of_penalty", "warn_of_raw_inputs"]
 
+#: What to do where extreme targets hide what the other rows tell.
+_WHEN_HIDDEN = (
+    "A linear model of their ranks predicts more. If such targets are errors, mend them, or set loss='student_t'. If "
+    "they are as they should be, fit the logarithm of y, or the like (TransformedTargetRegressor)."
+)
+
 #: Penalties of ``MLPRegressor`` are smaller than this; few output scales are.
 _LARGEST_PENALTY = 0.1
 
@@ -65,6 +71,8 @@ def warn_of_failure(estimator: Any) -> None:
     if estimator.status_ == Status.NO_SKILL:
         score = f"Their D2, left_out_score_, is {estimator.left_out_score_:.2g}; see diagnose."
         warnings.warn(f"{estimator.status_message_} {score}", UserWarning, stacklevel=4)
+    elif estimator.status_ == Status.EXTREMES:
+        warnings.warn(f"{estimator.status_message_} {_WHEN_HIDDEN}", UserWarning, stacklevel=4)
     elif not Status(estimator.status_).converged and estimator.status_ != Status.CALLBACK:
         limits = f"max_iter={estimator.max_iter}, max_time={estimator.max_time}, tol={estimator.tol:g}"
         warnings.warn(f"{estimator.status_message_} ({limits})", ConvergenceWarning, stacklevel=4)

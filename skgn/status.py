@@ -35,6 +35,7 @@ class Status(str, Enum):
     MAX_TIME = "max_time", False, "Stopped short of the tolerance: max_time was used up."
     INTERRUPTED = "interrupted", False, "Stopped short of the tolerance: interrupted by the user."
     NO_SKILL = "no_skill", False, "Failed: samples left out of training are predicted worse than by a constant."
+    EXTREMES = "extremes", False, "Failed: extreme targets hide what the other rows tell."
     NO_DESCENT = "no_descent", False, "Stopped short of the tolerance: no damping or step length lowers the objective."
 
     #: Whether training has come as far as was asked for, and the reason in a sentence.

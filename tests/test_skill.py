@@ -12,6 +12,7 @@ from sklearn.metrics import d2_log_loss_score, r2_score
 from sklearn.model_selection import cross_val_score
 
 from skgn import GNClassifier, GNRegressor, diagnose
+from skgn.failure import hidden_by_extremes
 from skgn.feedforward import FeedForward
 from skgn.leave_one_out import LeftOut
 from skgn.losses import LogLoss, PoissonLoss, SoftmaxLoss, SquaredError
@@ -162,3 +163,52 @@ def test_noise_that_is_followed_is_called_a_failure():
         warnings.simplefilter("error")
         advised = GNRegressor(prior_groups="layer", n_estimators=2, random_state=0).fit(X, y)
     assert advised.status_ != "no_skill" and advised.score(*new) > -0.05
+
+
+def with_typos(count, seed=0, n=400):
+    """A line and a sine, and a few targets that are off by 50 to 500 times their spread."""
+    rng = np.random.default_rng(seed)
+    X, new = rng.normal(size=(2, n, 5))
+    y, expected = (Z[:, 0] + np.sin(2 * Z[:, 1]) for Z in (X, new))
+    y = y + 0.3 * rng.normal(size=n)
+    y[:count] += rng.choice([-1, 1], count) * rng.uniform(50, 500, count)
+    return X, y, new, expected
+
+
+@pytest.mark.parametrize("typos", [1, 12])
+def test_typos_that_hide_all_other_targets(typos):
+    X, y, *new = with_typos(typos)
+    with pytest.warns(UserWarning, match="extreme targets hide what the other rows tell.*loss='student_t'"):
+        model = GNRegressor(random_state=0).fit(X, y)
+    assert model.status_ == "extremes" and model.score(*new) < 0
+    finding = diagnose(model, X, y, verbose=False)["left_out"]
+    assert finding.verdict == "hidden" and finding.advice.startswith('loss="student_t"')
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        advised = GNRegressor(loss="student_t", random_state=0).fit(X, y)
+    assert advised.status_ == "evidence" and advised.score(*new) > 0.95
+
+
+@pytest.mark.parametrize("kind", ["noise", "heavy tails", "few that are not 0", "constant"])
+def test_nothing_is_hidden(kind):
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        X = rng.normal(size=(300, 4))
+        y = {
+            "noise": rng.normal(size=300),
+            "heavy tails": rng.standard_t(1, 300),
+            "few that are not 0": np.where(X[:, 1] + 0.5 * rng.normal(size=300) < 1.2, 0, rng.gamma(3, 2, 300)),
+            "constant": np.full(300, 7.0),
+        }[kind]
+        assert GNRegressor(n_estimators=1, random_state=0).fit(X, y).status_ != "extremes", (kind, seed)
+
+
+@pytest.mark.parametrize("size", [1e-200, 1.0, 1e200])
+def test_ranks_of_several_targets_tell_what_is_hidden(size):
+    X, y, *_ = with_typos(3)
+    both = size * np.column_stack([X[:, 0], y])
+    assert not hidden_by_extremes(X, both, both)
+    assert hidden_by_extremes(X, both, both * [1, 0])
+    assert hidden_by_extremes(X, both, -both)
+    # Too few rows to tell.
+    assert not hidden_by_extremes(X[:20], both[:20], 0 * both[:20])

@@ -1,0 +1,70 @@
+"""Whether an ensemble has failed: its left-out samples are worse than a constant, or extreme targets hide the rest.
+
+Under a squared error, one typo can outweigh all other rows together. The fit then follows it, or learns nothing, and
+its loss does not tell: the typo makes up nearly all of the loss of any prediction. Ranks of the targets do tell. Where
+a linear model predicts them much better than the fit does, the fit has missed what is there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.special import ndtri
+from scipy.stats import rankdata
+
+from .ensemble import Ensemble
+from .mixture import mixture_mean, voters
+from .quadratic import FOLDS, predict_left_out
+from .status import Status
+
+__all__ = ["failure", "hidden_by_extremes"]
+
+#: An ensemble whose left-out samples give up less than this part of a constant's loss has learned little.
+_LITTLE = 0.1
+
+#: The linear model is much better by more than this part of the variance of the ranks.
+_MUCH = 0.1
+
+#: Rows that are enough to tell, and fewest that can.
+_MOST_ROWS, _FEWEST_ROWS = 2000, 6 * FOLDS.get_n_splits()
+
+
+def failure(ensemble: Ensemble) -> Status | None:
+    """Return why an ensemble that has converged is of no use; None if it is."""
+    if ensemble.loss.robust_alternative and ensemble.skill.score < _LITTLE and ensemble.residuals is not None:
+        assert ensemble.left_out is not None
+        objective, outputs, _ = ensemble.left_out
+        counted, votes = voters(outputs, ensemble.weights)
+        predicted = mixture_mean(torch.stack([each.outputs for each in counted if each is not None]), votes)
+        parts = (objective.U[:, :-1], objective.Y, predicted)
+        if hidden_by_extremes(*(part[:_MOST_ROWS].double().cpu().numpy() for part in parts)):
+            return Status.EXTREMES
+    return Status.NO_SKILL if ensemble.skill.failed else None
+
+
+def hidden_by_extremes(columns: np.ndarray, targets: np.ndarray, predicted: np.ndarray) -> bool:
+    """Whether ranks of one of the targets (n, k) are predicted much better by a linear model than by the fit.
+
+    Parameters
+    ----------
+    columns : ndarray of shape (n, p)
+        Inputs of the linear model.
+    targets, predicted : ndarray of shape (n, k)
+        Targets of any magnitude, and what the fit predicts of each row without it; nan where that is not known.
+    """
+    known = np.isfinite(predicted).all(axis=1)
+    if known.sum() < _FEWEST_ROWS:
+        return False
+    columns, scores, own = columns[known], _normal_scores(targets[known]), _normal_scores(predicted[known])
+    left = scores - predict_left_out(columns, scores)
+    linear = 1 - np.square(left).sum(0) / np.maximum(np.square(scores).sum(0), 1)
+    correlation = (scores * own).mean(0)
+    return bool((linear - np.square(np.maximum(correlation, 0)) > _MUCH).any())
+
+
+def _normal_scores(values: np.ndarray) -> np.ndarray:
+    """Normal scores of the ranks of each column, of mean 0 and variance 1; 0 for a constant."""
+    scores = ndtri((rankdata(values, axis=0) - 0.5) / len(values))
+    scores = scores - scores.mean(axis=0)
+    spread = scores.std(axis=0)
+    return np.divide(scores, spread, out=np.zeros_like(scores), where=spread > 1e-9)
