@@ -33,8 +33,9 @@ MOST_LEVELS, _MOST_INDICATORS = 10, 250
 #: Steps whose columns are target codes: of categories, and of numbers that are codes.
 TARGET_CODES = ("target", "codes")
 
-#: Number of parts of the training rows; each part gets target codes from the others.
-_FOLDS = 5
+#: Number of parts of the training rows; each part gets target codes from the others, but for levels of so many
+#: observations.
+_FOLDS, _FREQUENT = 5, 10
 
 #: Observations above which weights are scaled down.
 _MOST_OBSERVATIONS = 1_000_000
@@ -105,19 +106,33 @@ def encode_training_rows(encoder: ColumnTransformer, X: np.ndarray, y: np.ndarra
     Each row is as many observations as its weight. The target code of an observation comes from others
     (cross-fitting), and that of a row is the mean over its own. Were these left out together, the levels of a few
     rows would have codes in training that tell nothing, and others later.
+
+    A frequent level has the code of later rows. It hardly depends on any one observation, and codes that differ within
+    a level tell which part a row is in, and so what the others have in common that its own part has not.
     """
     row = _observations(weight)
     with warnings.catch_warnings():
         # Classes with fewer rows than folds do no harm here.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         columns = np.asarray(encoder.fit_transform(X[row], y[row]), dtype=np.float64)
-    of_rows = columns[: len(X)].copy()
-    if len(row) > len(X):
-        for codes in (encoder.output_indices_.get(step, slice(0)) for step in TARGET_CODES):
-            of_rows[:, codes] = 0.0
-            np.add.at(of_rows[:, codes], row, columns[:, codes])
-            of_rows[:, codes] /= np.bincount(row)[:, None]
+    of_rows, later = columns[: len(X)].copy(), np.asarray(encoder.transform(X), dtype=np.float64)
+    for step, _, features in encoder.transformers_:
+        if step in TARGET_CODES:
+            where = encoder.output_indices_[step]
+            width = (where.stop - where.start) // len(features)
+            for j, start in zip(features, range(where.start, where.stop, width), strict=True):
+                codes = slice(start, start + width)
+                of_rows[:, codes] = _training_codes(columns[:, codes], later[:, codes], row, X[:, j])
     return of_rows
+
+
+def _training_codes(columns: np.ndarray, later: np.ndarray, row: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Target codes (n, k) of rows with these levels (n,), from those of observations and of later rows."""
+    total, count = np.zeros_like(later), np.bincount(row)
+    np.add.at(total, row, columns)
+    level = np.unique(levels, return_inverse=True)[1]
+    frequent = np.bincount(level, weights=count)[level] >= _FREQUENT
+    return np.where(frequent[:, None], later, total / count[:, None])
 
 
 def _observations(weight: np.ndarray) -> np.ndarray:

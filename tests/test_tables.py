@@ -1,6 +1,7 @@
 """Tables of numbers and categories with missing cells, against preprocessing written by hand."""
 
 import pickle
+import warnings
 from datetime import date
 
 import numpy as np
@@ -8,13 +9,14 @@ import pytest
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.impute import SimpleImputer
 from sklearn.inspection import partial_dependence
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, TargetEncoder
 
 from skgn import GNClassifier, GNRegressor, diagnose
-from skgn.encoders import MOST_LEVELS, column_features
+from skgn.encoders import MOST_LEVELS, column_features, encode_training_rows, make_encoder
 from skgn.estimator import network_on
 from skgn.status import Status
 from skgn.tables import TableReader
@@ -223,6 +225,41 @@ def test_target_codes_of_a_row_do_not_know_its_target():
     # Neither do those of rows kept for early stopping: with any leak they would be predicted.
     stopped = GNRegressor(**SMALL, early_stopping=True, validation_fraction=0.5).fit(X, rng.normal(size=200))
     assert len(stopped.preprocessor_[-1].named_transformers_["target"].categories_[0]) == 100
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["repeated rows", "rows that come once"])
+def test_an_exact_relation_is_exact_on_new_rows(beside):
+    """Codes that differ within a level told the part of a row: left-out scores of 0.99, and of 0.5 on new rows."""
+    rng = np.random.default_rng(0)
+    name, size = rng.integers(0, 32, 1200), rng.integers(0, 3, 1200)
+    prices = np.sort(rng.choice([9.75, 10.5, 12, 12.5, 16, 16.5, 20.25, 20.75], (32, 3)), axis=1)
+    X = pd.DataFrame({"name": [f"p{i}" for i in name], "size": np.array(["S", "M", "L"])[size]})
+    if beside:
+        X["chance"] = rng.normal(size=1200)
+    y = prices[name, size]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = GNRegressor(random_state=0).fit(X[:900], y[:900])
+    assert model.left_out_score_ > 0.95
+    assert model.score(X[900:], y[900:]) > 0.95
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_frequent_levels_have_the_codes_of_later_rows(estimator):
+    """Levels of ten observations; those of rarer levels come from other rows."""
+    X, y = crowded(160)
+    y = target(estimator, y)
+    reader = TableReader([1]).fit(X)
+    rows, kind = reader.transform(X), "continuous" if estimator is GNRegressor else "binary"
+    codes = y if estimator is GNRegressor else (y == np.unique(y)[1]).astype(float)
+    weight = np.ones(len(X))
+    weight[:20] = 4.0
+    encoder = make_encoder(reader, rows, codes, kind)
+    trained = encode_training_rows(encoder, rows, codes, weight)
+    observations = np.bincount(rows[:, 1].astype(int), weights=weight)[rows[:, 1].astype(int)]
+    same = (trained == encoder.transform(rows)).all(axis=1)
+    assert same[observations >= 10].all() and not same[observations < 10].all()
+    assert 0 < same.mean() < 1
 
 
 @UNSEEN
