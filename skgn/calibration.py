@@ -58,6 +58,9 @@ _LEARNED = 0.1
 #: Members disagree where averaging takes away more than this part of the loss of one alone.
 _DISAGREE = 0.2
 
+#: Numbers may be codes where jumps between them tell something, by so many standard errors: an advice, no decision.
+_JUMP_ERRORS = 4.0
+
 #: Parameters that leave most to the fit by default.
 _FREE = (
     "l2_regularization",
@@ -193,7 +196,7 @@ class Comparison(ABC):
         table, _ = table_and_target(self.model)
         numbers = [j for j in range(len(self.names)) if j not in table.reader.categorical and j not in table.codes]
         tests = jump_tests(table.read(self.model, self.X)[:, numbers].astype(float), self.left)
-        return [self.names[numbers[j]] for j in np.flatnonzero(tests.found)]
+        return [self.names[numbers[j]] for j in np.flatnonzero(tests.found(_JUMP_ERRORS))]
 
     @property
     def named_codes(self) -> str:

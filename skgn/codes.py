@@ -40,10 +40,9 @@ class JumpTests(NamedTuple):
     share: np.ndarray
     errors: np.ndarray
 
-    @property
-    def found(self) -> np.ndarray:
-        """Mask (d,) of the features whose numbers are codes."""
-        mask: np.ndarray = (self.share > _SHARE) & (self.errors > _ERRORS)
+    def found(self, errors: float) -> np.ndarray:
+        """Mask (d,) of the features whose jumps tell something, by so many standard errors."""
+        mask: np.ndarray = (self.share > _SHARE) & (self.errors > errors)
         return mask
 
 
@@ -64,7 +63,7 @@ def find_codes(X: np.ndarray, columns: np.ndarray, values: np.ndarray) -> np.nda
     if len(found) == 0:
         return found
     values = _in_units(values)
-    return found[jump_tests(X[:, found], values - predict_left_out(columns, values)).found]
+    return found[jump_tests(X[:, found], values - predict_left_out(columns, values)).found(_ERRORS)]
 
 
 def _may_be_codes(column: np.ndarray) -> bool:

@@ -25,6 +25,9 @@ _LITTLE = 0.1
 #: The linear model is much better by more than this part of the variance of the ranks.
 _MUCH = 0.1
 
+#: Targets are extreme where this part of them, the farthest, makes more than this part of the squares about the mean.
+_FEW, _MOST_SQUARES = 0.05, 0.8
+
 #: Rows that are enough to tell, and fewest that can.
 _MOST_ROWS, _FEWEST_ROWS = 2000, 6 * FOLDS.get_n_splits()
 
@@ -43,7 +46,7 @@ def failure(ensemble: Ensemble) -> Status | None:
 
 
 def hidden_by_extremes(columns: np.ndarray, targets: np.ndarray, predicted: np.ndarray) -> bool:
-    """Whether ranks of one of the targets (n, k) are predicted much better by a linear model than by the fit.
+    """Whether one of the targets (n, k) has extremes, and a linear model predicts its ranks much better than the fit.
 
     Parameters
     ----------
@@ -55,11 +58,24 @@ def hidden_by_extremes(columns: np.ndarray, targets: np.ndarray, predicted: np.n
     known = np.isfinite(predicted).all(axis=1)
     if known.sum() < _FEWEST_ROWS:
         return False
-    columns, scores, own = columns[known], _normal_scores(targets[known]), _normal_scores(predicted[known])
+    columns, targets, predicted = columns[known], targets[known], predicted[known]
+    extreme = _share_of_few(targets) > _MOST_SQUARES
+    if not extreme.any():
+        return False
+    scores, own = _normal_scores(targets[:, extreme]), _normal_scores(predicted[:, extreme])
     left = scores - predict_left_out(columns, scores)
     linear = 1 - np.square(left).sum(0) / np.maximum(np.square(scores).sum(0), 1)
     correlation = (scores * own).mean(0)
     return bool((linear - np.square(np.maximum(correlation, 0)) > _MUCH).any())
+
+
+def _share_of_few(values: np.ndarray) -> np.ndarray:
+    """Part of the squares about the mean of each column that its farthest values make; 0 for a constant."""
+    values = values / np.maximum(np.abs(values).max(axis=0), np.finfo(float).tiny)
+    squares = np.sort(np.square(values - values.mean(axis=0)), axis=0)
+    few = max(1, round(_FEW * len(values)))
+    total = squares.sum(axis=0)
+    return np.divide(squares[-few:].sum(axis=0), total, out=np.zeros_like(total), where=total > 0)
 
 
 def _normal_scores(values: np.ndarray) -> np.ndarray:
