@@ -183,9 +183,9 @@ class GNRegressor(Predictions):
         A category of up to 10 levels has an indicator for each level; all are 0 for a level not seen in training. A
         missing cell is a level too. A category of more levels has a column for the mean target of its level, smoothed
         (:class:`~sklearn.preprocessing.TargetEncoder`), and cross-fitted for levels of fewer than ten rows. Three or
-        more classes have a column each. If there would be more than 250 indicators, every category has mean targets. If y has several columns, and
-        in :meth:`partial_fit`, no category has mean targets. A category of more than 10 levels then has indicators for
-        its 9 most frequent levels and one for all others.
+        more classes have a column each. If there would be more than 250 indicators, every category has mean targets. If
+        y has several columns, and in :meth:`partial_fit`, no category has mean targets. A category of more than 10
+        levels then has indicators for its 9 most frequent levels and one for all others.
 
         Whole numbers may be codes, as of shops. Where the target jumps between the numbers of a feature, as
         cross-validation tells, it has mean targets too, beside the column of its numbers. No codes are looked for with
