@@ -1,7 +1,8 @@
 """Tables that nobody has tuned on: those of Rdatasets, with targets drawn at random, in the form tables.py reads.
 
     git clone --depth 1 https://github.com/vincentarelbundock/Rdatasets
-    python examples/benchmarks/rdatasets.py Rdatasets DATA_DIR [--task reg|clf] [--tables 100] [--seed 0] [--without DIR ...]
+    python examples/benchmarks/rdatasets.py Rdatasets DATA_DIR [--task reg|clf] [--tables 100] [--seed 0]
+        [--without DIR ...]
     OMP_NUM_THREADS=1 python examples/benchmarks/tables.py DATA_DIR OUT.csv --folds 1
 
 Tables come in random order, one of each shape, as many have copies. They have 150 to 60,000 rows, 6 to 120 columns and
