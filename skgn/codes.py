@@ -28,6 +28,9 @@ _FEWEST_NUMBERS, _ROWS_A_NUMBER = _DEGREE + 2, 2
 #: Numbers are codes where jumps tell more than this part of what is left over, by so many standard errors.
 _SHARE, _ERRORS = 0.02, 5.0
 
+#: A linear model that leaves less than this part of the squares has left no jumps that matter.
+_LEAST_LEFT = 0.01
+
 #: Rows that are enough to tell.
 _MOST_ROWS = 20_000
 
@@ -63,7 +66,10 @@ def find_codes(X: np.ndarray, columns: np.ndarray, values: np.ndarray) -> np.nda
     if len(found) == 0:
         return found
     values = _in_units(values)
-    return found[jump_tests(X[:, found], values - predict_left_out(columns, values)).found(_ERRORS)]
+    left = values - predict_left_out(columns, values)
+    if np.square(left).sum() < _LEAST_LEFT * np.square(values - values.mean(axis=0)).sum():
+        return found[:0]
+    return found[jump_tests(X[:, found], left).found(_ERRORS)]
 
 
 def _may_be_codes(column: np.ndarray) -> bool:

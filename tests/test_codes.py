@@ -111,6 +111,13 @@ def test_jumps_that_other_columns_explain_make_no_codes():
     assert find_codes(X, np.column_stack([X, effect]), y[:, None]).tolist() == []
 
 
+def test_small_jumps_beside_a_line_make_no_codes():
+    X, y = shops()
+    effect = y - X[:, 0]
+    assert find_codes(X, X, (X[:, 0] + 0.3 * effect)[:, None]).tolist() == [1]
+    assert find_codes(X, X, (X[:, 0] + 0.03 * effect)[:, None]).tolist() == []
+
+
 @pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
 def test_codes_have_target_codes_beside_their_numbers(estimator):
     X, y = shops()
