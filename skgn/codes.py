@@ -16,6 +16,7 @@ import numpy as np
 from scipy.interpolate import make_lsq_spline
 
 from .quadratic import FOLDS, predict_left_out
+from .weighted_rows import magnitude
 
 __all__ = ["JumpTests", "find_codes", "jump_tests"]
 
@@ -62,26 +63,21 @@ def find_codes(X: np.ndarray, columns: np.ndarray, values: np.ndarray) -> np.nda
         Targets of any magnitude, or indicators of classes.
     """
     X, columns, values = (part[:_MOST_ROWS] for part in (X, columns, values))
-    found = np.flatnonzero([_may_be_codes(column) for column in X.T])
-    if len(found) == 0:
-        return found
-    values = _in_units(values)
+    none = np.zeros(0, dtype=int)
+    if not any(_may_be_codes(column) for column in X.T):
+        return none
+    # Squares of large targets are no floats.
+    values = values / magnitude(np.abs(values).max(axis=0))
     left = values - predict_left_out(columns, values)
     if np.square(left).sum() < _LEAST_LEFT * np.square(values - values.mean(axis=0)).sum():
-        return found[:0]
-    return found[jump_tests(X[:, found], left).found(_ERRORS)]
+        return none
+    return np.flatnonzero(jump_tests(X, left).found(_ERRORS))
 
 
 def _may_be_codes(column: np.ndarray) -> bool:
     numbers = np.unique(column[~np.isnan(column)])
     whole = bool((numbers == np.round(numbers)).all())
     return whole and _FEWEST_NUMBERS <= len(numbers) <= len(column) / _ROWS_A_NUMBER
-
-
-def _in_units(values: np.ndarray) -> np.ndarray:
-    """Divide values by the largest of each column, so that their squares are floats."""
-    scaled: np.ndarray = values / np.maximum(np.abs(values).max(axis=0), _TINY)
-    return scaled
 
 
 def jump_tests(X: np.ndarray, values: np.ndarray) -> JumpTests:
@@ -91,7 +87,7 @@ def jump_tests(X: np.ndarray, values: np.ndarray) -> JumpTests:
     Missing numbers do not either.
     """
     n, d = X.shape
-    values = _in_units(values)
+    values = values / magnitude(np.abs(values).max(axis=0))
     share, errors = np.zeros(d), np.zeros(d)
     for j in (j for j in range(d) if _may_be_codes(X[:, j])):
         gain, squares = _gain_of_jumps(X[:, j], values)

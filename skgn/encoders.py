@@ -107,8 +107,8 @@ def encode_training_rows(encoder: ColumnTransformer, X: np.ndarray, y: np.ndarra
     (cross-fitting), and that of a row is the mean over its own. Were these left out together, the levels of a few
     rows would have codes in training that tell nothing, and others later.
 
-    A frequent level has the code of later rows. It hardly depends on any one observation, and codes that differ within
-    a level tell which part a row is in, and so what the others have in common that its own part has not.
+    A frequent level has the code of later rows, which hardly depends on any one observation. Codes that differ within a
+    level would tell the part that a row is in, and with it something of its target.
     """
     row = _observations(weight)
     with warnings.catch_warnings():

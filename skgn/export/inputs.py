@@ -34,7 +34,7 @@ class Encoder(nn.Module):
 
     Rows as read are floats, with codes for levels and nan for missing cells. The columns are what the estimator's
     transformers make of them. First come numbers, with nan filled in, then indicators of missing numbers. For each
-    category the row of a table follows that belongs to its level, and last such a row for each number that is a code.
+    category the row of a table follows that belongs to its level, and for numbers that are codes that of the number.
     """
 
     numeric: Tensor
@@ -45,20 +45,19 @@ class Encoder(nn.Module):
         super().__init__()
         numeric, indicated = list(range(n_features)), np.array([], dtype=int)
         fill = np.full(n_features, np.nan) if table.medians is None else table.medians
-        self.categories: list[int] = []
-        self.codes = list(table.codes)
+        #: Features whose columns depend on which number they have: codes of levels, and numbers that are codes.
+        self.looked_up: list[int] = []
         if table.encoder is not None:
             steps = {name: (step, columns) for name, step, columns in table.encoder.transformers_}
             imputer, numeric = steps.pop("numeric", (None, []))
             fill = np.array([]) if imputer is None else imputer.statistics_
             indicated = indicated if imputer is None else imputer.indicator_.features_
-            self.categories = [j for name in ("one_hot", "frequent", "target") if name in steps for j in steps[name][1]]
-            for j in self.categories:
-                self.register_buffer(f"table{j}", torch.from_numpy(_table_of_levels(table.encoder, j, n_features)))
-            for j, known in table.codes.items():
-                known = known[~np.isnan(known)]
-                self.register_buffer(f"table{j}", torch.from_numpy(_table(table.encoder, j, n_features, known)))
-                self.register_buffer(f"numbers{j}", torch.from_numpy(_padded(known)))
+            for name, (step, features) in steps.items():
+                for j, known in zip(features, step.categories_, strict=True):
+                    known = known[~np.isnan(known)]
+                    self.looked_up.append(j)
+                    self.register_buffer(f"numbers{j}", torch.from_numpy(_padded(known)))
+                    self.register_buffer(f"table{j}", torch.from_numpy(_table(table.encoder, name, j, known)))
         self.register_buffer("numeric", torch.tensor(numeric, dtype=torch.long))
         self.register_buffer("indicated", torch.from_numpy(indicated).long())
         self.register_buffer("fill", torch.tensor(fill, dtype=torch.float64))
@@ -68,12 +67,7 @@ class Encoder(nn.Module):
         numbers = X.index_select(1, self.numeric)
         missing = torch.isnan(numbers)
         pieces = [torch.where(missing, self.fill, numbers), missing.index_select(1, self.indicated).to(X.dtype)]
-        for j in self.categories:
-            table, code = getattr(self, f"table{j}"), X[:, j]
-            n_levels = len(table) - 2
-            seen = (code >= 0) & (code < n_levels)
-            pieces.append(table[torch.where(seen, code, n_levels + torch.isnan(code).to(X.dtype)).long()])
-        for j in self.codes:
+        for j in self.looked_up:
             table, numbers, number = getattr(self, f"table{j}"), getattr(self, f"numbers{j}"), X[:, j]
             place = _last_not_above(number, numbers, torch.zeros_like(number, dtype=torch.long), len(numbers))
             seen = numbers.index_select(0, place) == number
@@ -81,24 +75,12 @@ class Encoder(nn.Module):
         return torch.cat(pieces, 1)
 
 
-def _step_of(encoder: ColumnTransformer, j: int) -> tuple[str, int]:
-    """Name of the step that has a column for each level of feature j, or target codes, and the position of j in it."""
-    return next((name, list(c).index(j)) for name, _, c in encoder.transformers_ if name != "numeric" and j in c)
-
-
-def _table_of_levels(encoder: ColumnTransformer, j: int, n_features: int) -> np.ndarray:
-    """Columns of category j for each of its codes, then for a level not seen, then for a missing cell."""
-    step, position = _step_of(encoder, j)
-    known = encoder.named_transformers_[step].categories_[position]
-    return _table(encoder, j, n_features, np.arange(1 + int(np.nanmax(known, initial=-1)), dtype=float))
-
-
-def _table(encoder: ColumnTransformer, j: int, n_features: int, numbers: np.ndarray) -> np.ndarray:
-    """Columns of feature j, but for that of its number, for each of these, one not seen, and a missing cell."""
-    where = encoder.output_indices_[_step_of(encoder, j)[0]]
-    rows = np.zeros((len(numbers) + 2, n_features))
+def _table(encoder: ColumnTransformer, step: str, j: int, numbers: np.ndarray) -> np.ndarray:
+    """Columns of feature j in a step of the encoder: for each of these numbers, one not seen, and a missing cell."""
+    rows = np.zeros((len(numbers) + 2, encoder.n_features_in_))
     # All that were seen are whole.
     rows[:, j] = [*numbers, -0.5, np.nan]
+    where = encoder.output_indices_[step]
     columns = np.asarray(encoder.transform(rows), dtype=np.float64)[:, where]
     return columns[:, column_features(encoder)[where] == j]
 

@@ -187,7 +187,7 @@ def _labels(estimator: GNRegressor | GNClassifier) -> np.ndarray | None:
 
 def _check_codes(module: RegressorModule | ClassifierModule, dtype: torch.dtype) -> None:
     """Refuse a type of X in which a number that is a code would be another number."""
-    for j in module.encoder.codes:
+    for j in module.encoder.looked_up:
         numbers = getattr(module.encoder, f"numbers{j}")
         if not torch.equal(numbers.to(dtype).to(numbers.dtype), numbers):
             raise ValueError(
