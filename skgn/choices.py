@@ -29,16 +29,19 @@ from .candidates import (
     steepest_network,
 )
 from .damping import as_rule
+from .directions import affordable
 from .ensemble import Member
 from .feedforward import FeedForward
 from .free_memory import available_memory
 from .inputs import Table
 from .losses import Loss
+from .memory import Extent
 from .module import ModuleNetwork
 from .network import Network
 from .parameters import Parameters, hidden_layers
 from .preprocessing import SCALINGS
 from .prior_groups import PriorKind
+from .reduced import fewest_directions
 from .settings import Settings
 from .targets import Target
 
@@ -121,11 +124,16 @@ class Choices:
         half = beside is not None and beside.every_other
         n = self.n_members(n_rows, [network for _, network in networks], half)
         # A single network is compared with others of its kind.
-        kinds = [Kind(*each) for each in itertools.product(networks if n > 1 else networks[:1], levels, self._priors)]
+        several = networks if n > 1 else networks[:1]
+        slow = self._takes_long(networks[0][1], n_rows, loss.columns(k))
+        kinds = [Kind(*each) for each in itertools.product(several, levels, self._priors(slow))]
+        if slow and beside is not None and self._takes_long(fewest_directions(networks[0][1]), n_rows, loss.columns(k)):
+            # In few directions, too, smooth networks take long where classes are many.
+            kinds, beside = [beside.kind], None
         # The short starts of a single regression are of one kind of units.
         if n == 1 and not loss.has_temperature:
             beside = None
-        count = candidate_count(n, n_rows, len(kinds) + (beside is not None), self.compares, half)
+        count = candidate_count(n, n_rows, len(kinds) + (beside is not None), self.compares, half or slow)
         _check_memory(count * min(network.n_weights for _, network in networks))
         fresh = draw_starts(kinds, count, n > 1, check_random_state(self.parameters.random_state), beside)
         if self.hidden is None:
@@ -158,14 +166,24 @@ class Choices:
         steep = self.parameters.network is None and self.hidden != ()
         return level_choices(has_noise and not self.fixed_l2, self.compares, steep)
 
-    @property
-    def _priors(self) -> Sequence[PriorKind]:
+    def _priors(self, slow: bool) -> Sequence[PriorKind]:
+        """Priors to choose from. In few directions of the inputs weights that share a precision can be trained alone.
+
+        ``slow`` tells whether networks may be trained in such.
+        """
         parameters = self.parameters
         if not isinstance(parameters.l2_regularization, str):
             return (PriorKind.fixed(float(parameters.l2_regularization)),)
         if parameters.prior_groups == "auto":
-            return prior_choices(self.compares, features=parameters.network is None)
+            return prior_choices(self.compares, features=parameters.network is None and not slow)
         return (PriorKind(parameters.prior_groups),)
+
+    def _takes_long(self, network: Network, n_rows: int, columns: int) -> bool:
+        """Whether there is no time for a network on so many rows, with so many columns of curvature roots."""
+        if not self.compares or self.parameters.batch_size is not None:
+            return False
+        extent = Extent(network, n_rows, columns, DTYPES[self.parameters.dtype])
+        return not affordable(self.parameters.solver, extent, traces=True)
 
     def _networks(self, table: Table, k: int, n_observations: float) -> list[tuple[str, Network]]:
         """Networks to choose from, each with the name of its input scaling."""

@@ -8,6 +8,7 @@ one is a class in a file of its own, and an entry of `DIRECTIONS`.
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -20,7 +21,7 @@ from .memory import Extent
 from .network import Network
 from .primal import Primal
 
-__all__ = ["DIRECTIONS", "UNTRAINED", "choose", "choose_for_batches", "lacking", "serves_evidence"]
+__all__ = ["DIRECTIONS", "UNTRAINED", "affordable", "choose", "choose_for_batches", "lacking", "serves_evidence"]
 
 #: Values of the parameter ``solver`` but for "auto". Where "auto" finds two equally good, it takes the first.
 DIRECTIONS: dict[str, type[Direction]] = {
@@ -32,6 +33,10 @@ DIRECTIONS: dict[str, type[Direction]] = {
     )
 }
 
+
+#: Multiply-adds, on so many rows, of an iteration with evidence: of one among a hundred, and of the only one of a
+#: training that asks for no traces (docs/decisions.md).
+_MOST_FLOPS, _MOST_FLOPS_ONCE, _ROWS = 2e10, 2e11, 5000
 
 #: In the place of a solver, for a network that nothing has trained.
 UNTRAINED = "none"
@@ -72,8 +77,18 @@ def choose(solver: str, extent: Extent, evidence: bool = False, posterior: bool 
 
 
 def least_flops(solver: str, extent: Extent) -> float:
-    """Multiply-adds of an iteration with evidence by the cheapest direction that ``solver`` may stand for."""
-    return min(direction.flops(extent) for direction in _meant_by(solver).values() if not direction.lacks)
+    """Multiply-adds of an iteration with evidence by the cheapest direction of ``solver``; infinite if none serves."""
+    costs = (direction.flops(extent) for direction in _meant_by(solver).values() if not direction.lacks)
+    return min(costs, default=math.inf)
+
+
+def affordable(solver: str, extent: Extent, traces: bool) -> bool:
+    """Tell whether a training takes no longer than a fit of seconds allows: with ``traces`` in each iteration, or once.
+
+    So many rows more may take so many times as long.
+    """
+    most = _MOST_FLOPS if traces else _MOST_FLOPS_ONCE
+    return least_flops(solver, extent) <= most * max(1.0, extent.n / _ROWS)
 
 
 def choose_for_batches(solver: str, extent: Extent, evidence: bool) -> type[Direction]:

@@ -57,6 +57,13 @@ class Member:
     solver: str
     history: dict[str, np.ndarray] = field(repr=False)
 
+    @property
+    def in_leading_directions(self) -> bool:
+        """Whether it was trained in the leading directions of its inputs alone, for want of time."""
+        # Of a column that is not read the weights are 0, of others they are in these directions for sure.
+        layers = zip(self.network.arrays(self.weights)[0], self.precision, strict=True)
+        return any(bool((np.isinf(a[:-1, None]) & (W != 0)).any()) for W, a in layers)
+
 
 class LeftOutSamples(NamedTuple):
     """What each member predicts of each sample without it, None where that is not known.

@@ -224,6 +224,8 @@ class EvidencePrior:
         Let every precision go to 1, in units of standardised inputs and outputs. Only the noise is estimated.
     off : bool, default=False
         Switch the last group off. Its precision is the highest, and is not estimated.
+    log_choices : float, default=0.0
+        Logarithm of the number of ways to choose the columns that are read.
     """
 
     has_evidence = True
@@ -236,12 +238,12 @@ class EvidencePrior:
         like: Tensor,
         unit: bool = False,
         off: bool = False,
+        log_choices: float = 0.0,
     ) -> None:
         self._groups, self._network = groups, network
         self._has_noise, self._unit = noise_precision is not None, unit
         self.n_precisions = 0 if unit else groups.count - off
-        columns = groups.index[0][:-1]
-        self.log_choices = log_ways(len(columns), int((columns == groups.count - 1).sum())) if off else 0.0
+        self.log_choices = log_choices
         self._size = groups.sum([like.new_full((into,), float(out)) for out, into in network.shapes])
         # Fan-in: the prior dominates at first and the data earn each effective parameter.
         start = [network.fan_in(layer).to(like) for layer in range(len(network.shapes))]
@@ -381,8 +383,13 @@ def make_prior(
     like: Tensor,
     columns: np.ndarray | None = None,
 ) -> Prior:
-    """Make a prior of a kind for a network and a loss. If ``columns`` are given, no others are in use."""
+    """Make a prior of a kind for a network and a loss. If ``columns`` are given, no others are in use.
+
+    The network may read these alone, or all of them.
+    """
     if kind.l2 is not None:
         return FixedPrior(network, kind.l2, loss.has_scale, like)
-    groups = Groups.of(kind.groups, network, like.device, columns)
-    return EvidencePrior(network, groups, noise_precision, like, kind.unit, columns is not None)
+    log_choices = 0.0 if columns is None else log_ways(len(columns), int(columns.sum()))
+    off = columns is not None and network.shapes[0][1] > len(columns)
+    groups = Groups.of(kind.groups, network, like.device, columns if off else None)
+    return EvidencePrior(network, groups, noise_precision, like, kind.unit, off, log_choices)

@@ -139,6 +139,11 @@ class Loss(ABC):
     def curvature_root(self, f: Tensor, y: Tensor) -> Tensor:
         """Root R of the curvature, shape (n, k, c)."""
 
+    def curvature_product(self, f: Tensor, y: Tensor, tangent: Tensor) -> Tensor:
+        """Compute R R' t for tangents t (n, k) of the outputs."""
+        R = self.curvature_root(f, y)
+        return (R @ (R.mT @ tangent[:, :, None]))[:, :, 0]
+
     @abstractmethod
     def inverse_link(self, f: Tensor) -> Tensor:
         """Outputs mapped to the scale of the target: means or probabilities, shape (n, k)."""
@@ -379,6 +384,10 @@ class SoftmaxLoss(Loss):
         diagonal = (p[:, :-1] * (tail[:, 1:] / tail[:, :-1]).nan_to_num(0.0)).sqrt()
         below = (p[:, :, None] / tail[:, None, 1:]).nan_to_num(0.0).tril(-1)
         return (torch.eye(f.shape[1], f.shape[1] - 1, dtype=f.dtype, device=f.device) - below) * diagonal[:, None]
+
+    def curvature_product(self, f: Tensor, y: Tensor, tangent: Tensor) -> Tensor:
+        p = torch.softmax(f, 1)
+        return p * (tangent - (p * tangent).sum(1, keepdim=True))
 
     def inverse_link(self, f: Tensor) -> Tensor:
         return torch.softmax(f, 1)

@@ -189,7 +189,12 @@ class Objective:
             R = self.data_loss.curvature_root(at.outputs[rows], self.Y[rows])
             return R * self._root_weight[rows, None, None]
 
-        return Jacobian(self.network, at.w.to(self.U), self.U, root, self.n_columns, at.tapes, system_dtype)
+        def curvature(rows: slice, tangent: Tensor) -> Tensor:
+            curved = self.data_loss.curvature_product(at.outputs[rows], self.Y[rows], tangent)
+            return curved * self._root_weight[rows, None].square()
+
+        w, c = at.w.to(self.U), self.n_columns
+        return Jacobian(self.network, w, self.U, root, c, at.tapes, system_dtype, curvature)
 
     def output_jacobian(self, at: Evaluation) -> Jacobian:
         """Make the Jacobian of the outputs themselves, without roots."""

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import numpy as np
-
 from .backend import torch_threads
 from .batches import Batches, plan_batches
 from .candidates import COMPARED_ROWS, Start
@@ -21,7 +19,7 @@ from .memory import Extent
 from .network import Network, unrecorded
 from .problem import Problem
 
-__all__ = ["COMPARED_AFTER", "Plan"]
+__all__ = ["COMPARED_AFTER", "Plan", "shortened_for_time"]
 
 #: Candidates are compared after so many iterations (docs/decisions.md).
 COMPARED_AFTER = 16
@@ -139,6 +137,11 @@ class Plan:
         n = problem.n_samples
         return cls._settle(problem, starts, len(starts), n_workers, (n, n), batches)
 
+    def also_for(self, problem: Problem, starts: Sequence[Start], n_members: int, n_workers: int) -> Plan:
+        """Plan the training of more candidates, whose networks may be others."""
+        more = self._settle(problem, starts, n_members, n_workers, (self.first_rows, self.rows), self.batches)
+        return replace(self, work={**more.work, **self.work})
+
     @classmethod
     def _settle(
         cls,
@@ -211,15 +214,27 @@ def _sizes(n_candidates: int, n_members: int, n_rows: int) -> Iterator[tuple[int
     yield 1, 1, n_rows
 
 
+def shortened_for_time(
+    n_candidates: int, n_members: int, n_rows: int, plan: Plan, starts: list[Start], members: int
+) -> str:
+    """Sentence that says what a plan has left out for want of time; empty if nothing."""
+    parts = {
+        "networks": (members, n_members),
+        "candidates": (len(starts), n_candidates),
+        "rows": (plan.rows, n_rows),
+    }
+    fewer = [f"{few} of {all_of_them} {name}" for name, (few, all_of_them) in parts.items() if few < all_of_them]
+    return f" Time allowed for {', '.join(fewer)}." if fewer else ""
+
+
 def _networks(problem: Problem, starts: Sequence[Start]) -> dict[Network, None]:
     """Different networks that are trained, in their order."""
     return dict.fromkeys(problem.network(start) for start in starts)
 
 
 def _later(starts: Sequence[Start]) -> list[Start]:
-    """Starts of candidates that may be drawn later, by their networks and columns."""
-    steepest = [replace(start, network=start.steepest) for start in starts if start.steepest is not None]
-    return steepest + [replace(start, columns=np.ones(0, dtype=bool)) for start in starts]
+    """Starts of candidates that may be drawn later, by their networks; those of fewer columns take less."""
+    return [replace(start, network=start.steepest) for start in starts if start.steepest is not None]
 
 
 def _estimates_priors(starts: Sequence[Start]) -> bool:

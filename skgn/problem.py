@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from .backend import solver_tensor
 from .candidates import Start
 from .damping import DampingRule
-from .directions import least_flops
+from .directions import affordable, least_flops
 from .evidence import Prior, make_prior
 from .feedforward import FeedForward
 from .losses import Loss
@@ -107,19 +107,24 @@ class Problem:
         """The network that is trained: that of the start, or one that stands for it with fewer weights.
 
         Precisions of the linear path are one in the priors of features and layers, those of the first layer in the
-        latter.
+        latter. A narrowed network reads its columns alone.
         """
-        network, groups = start.network, start.prior_kind.groups
+        network, groups, narrowed = start.network, start.prior_kind.groups, start.columns is not None
         may = self.reduces and start.prior_kind.has_evidence and groups in ("feature", "layer")
         # Inputs that are not scaled have no common unit; paired units must stay equal bit for bit.
         if not (may and isinstance(network, FeedForward)) or start.scaling == "raw" or network.init == "symmetric":
             return network
         if network.n_weights < _MANY_WEIGHTS:
             return network
-        key = network, start.scaling, groups == "layer" and start.columns is None
+        columns = None if start.columns is None else start.columns.tobytes()
+        key = network, start.scaling, groups == "layer" and not narrowed, columns, self.needs_traces(start)
         if key not in self._networks:
-            smaller = Reduced.of(network, self.scaled[start.scaling], self.sample_weight, key[2])
-            self._networks[key] = smaller if self._flops(smaller) <= _LESS * self._flops(network) else network
+            affords = partial(self._affords, traces=key[-1])
+            smaller = Reduced.of(
+                network, self.scaled[start.scaling], self.sample_weight, key[2], start.columns, affords
+            )
+            pays = not affords(network) or self._flops(smaller) <= _LESS * self._flops(network)
+            self._networks[key] = smaller if pays else network
         return self._networks[key]
 
     def needs_traces(self, start: Start) -> bool:
@@ -127,10 +132,16 @@ class Problem:
         kind = start.prior_kind
         return kind.estimates_precisions or (kind.has_evidence and self.loss.has_scale)
 
+    def _extent(self, network: Network) -> Extent:
+        return Extent(network, self.n_samples, self.n_columns, self.dtype, self.device)
+
     def _flops(self, network: Network) -> float:
         """Cost of an iteration of a network."""
-        extent = Extent(network, self.n_samples, self.n_columns, self.dtype, self.device)
-        return least_flops(self.solver, extent)
+        return least_flops(self.solver, self._extent(network))
+
+    def _affords(self, network: Network, traces: bool) -> bool:
+        """Whether there is time to train a network."""
+        return affordable(self.solver, self._extent(network), traces)
 
     def weights_from(self, start: Start) -> torch.Tensor:
         """Make the weights (P,) that a member starts with."""
@@ -183,7 +194,7 @@ class Problem:
         return {}
 
     @cached_property
-    def _networks(self) -> dict[tuple[Network, str, bool], Network]:
+    def _networks(self) -> dict[tuple[Network, str, bool, bytes | None, bool], Network]:
         return {}
 
     @cached_property

@@ -14,6 +14,7 @@ __all__ = [
     "begin_lines",
     "candidate_line",
     "counted",
+    "cut",
     "dropped",
     "end_block",
     "end_line",
@@ -56,6 +57,11 @@ def dropped(rank: tuple[float, float], last: tuple[float, float]) -> str:
     if math.isinf(behind):
         return "dropped, cannot predict left-out rows"
     return f"dropped, {behind - ahead:.2g} nats a row behind"
+
+
+def cut(name: str, n_weights: int, of: int) -> str:
+    """Return the line about a network that is trained with so many of its weights."""
+    return f"{name}: {n_weights} of {of} weights, in the leading directions of the inputs; all would take too long"
 
 
 def narrowed(scaling: str, columns: np.ndarray, count: int) -> str:

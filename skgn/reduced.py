@@ -9,12 +9,18 @@ weights are trained in an orthonormal basis V of what the rows span,
 which leaves objective, evidence and predictions as they are. Columns of indicators, which sum to 1, and columns told
 twice make such a basis small. The basis is not centred: beside the bias, whose prior is another one, a constant
 direction is a direction too.
+
+Two other networks stand for one with fewer weights, and are not the same model. Of columns that are not of use, a
+narrowed network reads none. And where an iteration would take too long, the weights of the directions in which rows
+differ the least stay at 0. What such a network leaves out has no variance either.
 """
 
 from __future__ import annotations
 
+import bisect
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -22,11 +28,15 @@ from scipy.linalg import block_diag
 from torch import Tensor
 
 from .feedforward import FeedForward
+from .network import Network
 
-__all__ = ["Reduced", "principal_directions"]
+__all__ = ["Reduced", "fewest_directions", "principal_directions"]
 
 #: Rows span a direction where its singular value is above this part of the largest.
 _RANK = 1e-7
+
+#: A path reads so many directions at the least, whatever the cost.
+_FEWEST = 20
 
 #: Rows taken at a time.
 _BLOCK = 4096
@@ -37,36 +47,92 @@ class Reduced(FeedForward):
     """The network that is trained in the place of a ``full`` one.
 
     ``hidden`` (columns, directions) is a basis of the inputs that the first hidden layer reads, and ``direct`` one of
-    those that the readout reads; None stands for the inputs as they are.
+    those that the readout reads; None stands for the inputs as they are. ``leaves_out`` tells whether rows have
+    components outside of these, of which the network reads nothing.
     """
 
     full: FeedForward = field(kw_only=True, repr=False)
     hidden: np.ndarray | None = field(kw_only=True, repr=False)
     direct: np.ndarray | None = field(kw_only=True, repr=False)
+    leaves_out: bool = field(default=False, kw_only=True, repr=False)
 
     __eq__, __hash__ = object.__eq__, object.__hash__
 
     @classmethod
-    def of(cls, network: FeedForward, X: np.ndarray, weight: np.ndarray, first_layer: bool) -> FeedForward:
+    def of(
+        cls,
+        network: FeedForward,
+        X: np.ndarray,
+        weight: np.ndarray,
+        first_layer: bool,
+        columns: np.ndarray | None = None,
+        affordable: Callable[[FeedForward], bool] = lambda network: True,
+    ) -> FeedForward:
         """Reduce a network to what inputs X (n, n_inputs) of these weights (n,) span.
 
-        ``first_layer`` tells whether the weights of the first hidden layer share a precision; those of the readout for
-        its direct inputs do. The result is the network itself where nothing can be left out.
+        Parameters
+        ----------
+        network : FeedForward
+        X, weight : ndarray
+        first_layer : bool
+            Whether the weights of the first hidden layer share a precision; those of the readout for its direct inputs
+            do.
+        columns : ndarray of bool, optional
+            Which columns the first hidden layer reads; all by default.
+        affordable : callable
+            Tells of a network whether it may be trained. If the network is not, as many leading directions are taken
+            as may be: those of the hidden layer and of the readout have about as many weights.
+
+        Returns
+        -------
+        FeedForward
+            The network itself where nothing can be left out.
         """
         units = network.hidden_layer_sizes
         of_hidden, of_direct = network.hidden_inputs, network.direct_inputs
         hidden = principal_directions(X[:, of_hidden], weight) if units and first_layer else None
         direct = principal_directions(X[:, of_direct], weight) if of_direct.start < of_direct.stop else None
+        if columns is not None:
+            hidden = np.eye(len(columns))[:, columns]
+        spanned = cls._in(network, hidden, direct, columns is not None)
+        if affordable(spanned):
+            return spanned
+
+        def leading(most: int) -> FeedForward:
+            # So many weights at the most in either path.
+            cut = None if direct is None else direct[:, : max(_FEWEST, most // network.n_outputs)]
+            of_units = hidden[:, : max(_FEWEST, most // units[0])] if first_layer and hidden is not None else hidden
+            return cls._in(network, of_units, cut, True)
+
+        return leading(bisect.bisect_left(range(1, network.n_weights), True, key=lambda m: not affordable(leading(m))))
+
+    @classmethod
+    def _in(
+        cls, network: FeedForward, hidden: np.ndarray | None, direct: np.ndarray | None, leaves_out: bool
+    ) -> FeedForward:
+        """Make the network in bases of the inputs of both paths; the network itself if these are all directions."""
+        hidden, direct = (None if T is None or len(T) == T.shape[1] else T for T in (hidden, direct))
         if hidden is None and direct is None:
             return network
+        units, of_hidden, of_direct = network.hidden_layer_sizes, network.hidden_inputs, network.direct_inputs
         n_hidden, n_direct = (
             columns.stop - columns.start if basis is None else basis.shape[1]
             for columns, basis in ((of_hidden, hidden), (of_direct, direct))
         )
-        given = units, network.activation, network.linear_path, network.alpha, network.init
-        n_straight = n_direct if units else 0
-        n_inputs = (n_hidden if units else 0) + n_direct
-        return cls(n_inputs, network.n_outputs, *given, n_straight, full=network, hidden=hidden, direct=direct)
+        return cls(
+            n_inputs=(n_hidden if units else 0) + n_direct,
+            n_outputs=network.n_outputs,
+            hidden_layer_sizes=units,
+            activation=network.activation,
+            linear_path=network.linear_path,
+            alpha=network.alpha,
+            init=network.init,
+            n_straight=n_direct if units else 0,
+            full=network,
+            hidden=hidden,
+            direct=direct,
+            leaves_out=leaves_out,
+        )
 
     @property
     def original(self) -> FeedForward:
@@ -103,9 +169,15 @@ class Reduced(FeedForward):
 
     def precision_of_original(self, precision: list[np.ndarray]) -> list[np.ndarray]:
         return [
-            a if T is None else _by_block(a, self.input_blocks(layer), self.full.input_blocks(layer))
+            a if T is None else self._of_original(a, layer, T)
             for layer, (a, T) in enumerate(zip(precision, self.basis, strict=True))
         ]
+
+    def _of_original(self, a: np.ndarray, layer: int, T: np.ndarray) -> np.ndarray:
+        if not self.leaves_out:
+            return _by_block(a, self.input_blocks(layer), self.full.input_blocks(layer))
+        # What is left out is 0 for sure; an input that is in the basis by itself keeps its own.
+        return np.where(np.square(T).sum(1) > 1 - _RANK, np.square(T) @ a, math.inf)
 
     def fan_in(self, layer: int) -> Tensor:
         values = self.full.fan_in(layer).numpy()
@@ -124,8 +196,17 @@ class Reduced(FeedForward):
         return np.concatenate([function(W, T).ravel() for W, T in zip(layers, self.basis, strict=True)])
 
 
-def principal_directions(X: np.ndarray, weight: np.ndarray) -> np.ndarray | None:
-    """Orthonormal basis (d, r) of what rows X (n, d) of these weights (n,) span; None if that is everything."""
+def fewest_directions(network: Network) -> Network:
+    """Make the smallest network that may stand for one that reads more directions; itself if there is none."""
+    if not isinstance(network, FeedForward):
+        return network
+    hidden, direct = network.hidden_inputs, network.direct_inputs
+    n_hidden, n_direct = (min(_FEWEST, inputs.stop - inputs.start) for inputs in (hidden, direct))
+    return replace(network, n_inputs=n_hidden + n_direct, n_straight=n_direct)
+
+
+def principal_directions(X: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Orthonormal basis (d, r) of what rows X (n, d) of these weights (n,) span, those of most variance first."""
     root = np.sqrt(weight / weight.sum())[:, None]
     R: np.ndarray = np.empty((0, X.shape[1]))
     for start in range(0, len(X), _BLOCK):
@@ -133,7 +214,8 @@ def principal_directions(X: np.ndarray, weight: np.ndarray) -> np.ndarray | None
         R = np.asarray(np.linalg.qr(np.concatenate([R, root[rows] * X[rows]]), mode="r"))
     _, values, directions = np.linalg.svd(R, full_matrices=False)
     rank = max(1, int((values > _RANK * values[0]).sum()))
-    return None if rank == X.shape[1] else directions[:rank].T.copy()
+    basis: np.ndarray = directions[:rank].T.copy()
+    return basis
 
 
 def _product(X: np.ndarray, basis: np.ndarray | None) -> np.ndarray:

@@ -23,10 +23,11 @@ from .limits import Limits
 from .losses import Loss
 from .mixture import equal_weights, mixture_mean, noise_share, voters
 from .objective import Objective
-from .plan import COMPARED_AFTER, Cost, Plan
+from .plan import COMPARED_AFTER, Cost, Plan, shortened_for_time
 from .problem import Problem
-from .progress import begin_lines, candidate_line, dropped, kept, narrowed, redrawn
+from .progress import begin_lines, candidate_line, cut, dropped, kept, narrowed, redrawn
 from .redrawing import Like, unlike_rectified, where_failed
+from .reduced import Reduced
 from .screening import useful_columns
 from .skill import left_out_skill
 from .stacking import left_out_losses, left_out_spread, stacking_weights
@@ -59,7 +60,7 @@ def train_members(
     ensemble = None if found is None else Search(problem, *found, limits, tasks).run()
     if found is None or ensemble is None:
         return untrained(problem, starts[0], limits.reason)
-    shortened = _shortened(len(starts), n_members, problem.n_samples, *found)
+    shortened = shortened_for_time(len(starts), n_members, problem.n_samples, *found)
     return ensemble._replace(shortened=shortened)
 
 
@@ -144,6 +145,9 @@ class Search:
         evidence regularises a log loss, left-out samples set the temperature.
         """
         self._settings.report(begin_lines(self._problem.n_samples, len(self._starts), self._n_members))
+        for network in dict.fromkeys(map(self._problem.network, self._starts)):
+            if isinstance(network, Reduced) and network.leaves_out:
+                self._settings.report(cut(str(network), network.n_weights, network.full.n_weights))
         candidates = self._candidates(enumerate(self._starts))
         with self._workers:
             if self.plan.searches:
@@ -185,9 +189,11 @@ class Search:
     def narrow(self, candidates: list[Candidate]) -> list[Candidate]:
         """Draw more candidates, which read the columns of use alone, where few are of use.
 
-        The best candidate of each scaling tells which columns these are.
+        The best candidate of each scaling tells which columns these are. The short starts of a single network have not
+        come so far.
         """
-        if self._limits.over or self.plan.searches or not narrowed_count(self._starts):
+        single = self.plan.searches and self._n_members == 1
+        if self._limits.over or single or not narrowed_count(self._starts):
             return []
         columns: dict[str, np.ndarray] = {}
         with self.plan.arithmetic():
@@ -196,6 +202,9 @@ class Search:
                     objective = self._problem.on_columns(best.start, best.state)
                     columns[best.start.scaling] = useful_columns(best.state, best.left_out, objective)
         starts = narrowed_starts(self._starts, columns)
+        if not starts:
+            return []
+        self.plan = self.plan.also_for(self._problem, starts, self._n_members, self._limits.n_workers)
         for name in dict.fromkeys(start.scaling for start in starts):
             self._settings.report(narrowed(name, columns[name], sum(start.scaling == name for start in starts)))
         return self._candidates(enumerate(starts, len(self._starts)))
@@ -405,17 +414,6 @@ def _well_begun(candidates: list[Candidate]) -> list[Candidate]:
     candidates = [c for c in candidates if c.state.objective.n_samples == rows]
     longest = max((c.state.n_iter for c in candidates), default=0)
     return [c for c in candidates if c.state.status.converged or c.state.n_iter >= _HARDLY_BEGUN * longest]
-
-
-def _shortened(n_candidates: int, n_members: int, n_rows: int, plan: Plan, starts: list[Start], members: int) -> str:
-    """Sentence that says what a plan has left out for want of time; empty if nothing."""
-    parts = {
-        "networks": (members, n_members),
-        "candidates": (len(starts), n_candidates),
-        "rows": (plan.rows, n_rows),
-    }
-    fewer = [f"{few} of {all_of_them} {name}" for name, (few, all_of_them) in parts.items() if few < all_of_them]
-    return f" Time allowed for {', '.join(fewer)}." if fewer else ""
 
 
 def _left_out(candidates: list[Candidate]) -> tuple[Objective, Loss, list[LeftOut | None], list[float]]:

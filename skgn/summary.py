@@ -193,7 +193,8 @@ def summarize(estimator: Any) -> Summary:
         members=tuple(
             SummaryOfMember(
                 float(weight),
-                described(member.network, member.scaling, member.prior_kind),
+                described(member.network, member.scaling, member.prior_kind)
+                + (", leading directions" if member.in_leading_directions else ""),
                 member.network.n_weights,
                 member.n_iter,
                 member.status,

@@ -95,6 +95,9 @@ def test_gradient_and_curvature_root_match_autograd(loss, k, magnitude):
     hessian = torch.func.vmap(torch.func.jacrev(torch.func.grad(one)))(f, y)
     R = loss.curvature_root(f, y)
     torch.testing.assert_close(R @ R.mT, hessian, rtol=1e-9, atol=1e-14)
+    tangent = draw(12, k, seed=5)
+    curved = (hessian @ tangent[:, :, None])[:, :, 0]
+    torch.testing.assert_close(loss.curvature_product(f, y, tangent), curved, rtol=1e-9, atol=1e-14)
 
 
 #: Losses whose curvature is that of a parabola above them, without and with noise precisions of three outputs.

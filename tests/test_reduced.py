@@ -8,7 +8,7 @@ import pytest
 import torch
 from silent import Silent
 
-from skgn import GNClassifier, GNRegressor, full_step, search
+from skgn import GNClassifier, GNRegressor, diagnose, directions, full_step, search, summarize
 from skgn.export import to_torch
 from skgn.feedforward import FeedForward
 from skgn.integrity import flaws
@@ -158,10 +158,14 @@ def test_directions_span_what_the_rows_span():
     assert V.shape == (7, np.linalg.matrix_rank(rows))
     np.testing.assert_allclose(V.T @ V, np.eye(3), atol=1e-12)
     np.testing.assert_allclose(rows @ V @ V.T, rows, atol=1e-12)
-    # A row in another direction counts, however little it weighs; columns that all are directions stay as they are.
+    # A row in another direction counts, however little it weighs.
     other = np.concatenate([rows, np.eye(7)[:1]])
     assert principal_directions(other, np.append(weight, 1e-3)).shape == (7, 4)
-    assert principal_directions(rng.normal(size=(50, 7)), weight) is None
+    # Those in which rows differ the most come first.
+    several = rng.normal(size=(50, 7)) * np.arange(1, 8)
+    _, vectors = np.linalg.eigh((several * weight[:, None]).T @ several)
+    found = principal_directions(several, weight)
+    np.testing.assert_allclose(np.abs(np.diag(found.T @ vectors[:, ::-1])), 1, rtol=1e-9)
     # A constant column is a direction, although it has no variance; columns of zeros are none.
     assert principal_directions(np.column_stack([np.ones(50), np.zeros(50)]), weight).shape == (2, 1)
     # Rows in blocks are as good as all at once.
@@ -318,6 +322,129 @@ def test_columns_of_use_are_columns_of_the_table(trained, monkeypatch):
     (use,) = found
     assert len(use["robust"]) == 82 and np.flatnonzero(use["robust"]).tolist() == [80, 81]
     assert model.score(columns, y) > 0.9
+
+
+# --- Networks that leave something out
+
+
+def leading(network, rows, most, **given):
+    """The network that is trained where no more than so many weights are affordable."""
+    return Reduced.of(network, rows, np.ones(len(rows)), True, affordable=lambda net: net.n_weights <= most, **given)
+
+
+@pytest.mark.parametrize("most", [250, 300, 400, 900])
+def test_a_network_that_takes_too_long_reads_the_leading_directions(most):
+    network, rng = FeedForward(80, 3, (5,), n_straight=40), np.random.default_rng(0)
+    rows = rng.normal(size=(100, 80)) * np.geomspace(1, 0.1, 80)
+    smaller = leading(network, rows, most)
+    assert network.n_weights == 5 * 41 + 3 * 46
+    if most >= network.n_weights:
+        assert smaller is network
+        return
+    assert smaller.leaves_out and smaller.original is network
+    for basis, inputs in ((smaller.hidden, rows[:, :40]), (smaller.direct, rows[:, 40:])):
+        if basis is not None:
+            _, vectors = np.linalg.eigh(inputs.T @ inputs)
+            leading_ones = vectors[:, ::-1][:, : basis.shape[1]]
+            np.testing.assert_allclose(basis @ basis.T, leading_ones @ leading_ones.T, atol=1e-9)
+    n_hidden, n_direct = (40 if basis is None else basis.shape[1] for basis in (smaller.hidden, smaller.direct))
+    assert min(n_hidden, n_direct) >= 20
+    # As many as are affordable: another weight in each path is too much, if no path is at its least.
+    assert smaller.n_weights <= most or (n_hidden, n_direct) == (20, 20)
+    assert smaller.n_weights + 5 + 3 > most or (n_hidden, n_direct) == (40, 40)
+
+
+def test_a_narrowed_network_reads_its_columns_alone():
+    network, rng = FeedForward(8, 2, (5,), n_straight=4), np.random.default_rng(0)
+    rows, use = rng.normal(size=(30, 8)), np.array([False, True, False, True])
+    smaller = Reduced.of(network, rows, np.ones(30), False, use)
+    assert smaller.leaves_out and smaller.shapes == ((5, 3), (2, 10))
+    np.testing.assert_array_equal(smaller.read(rows), rows[:, [1, 3, 4, 5, 6, 7]])
+    precision = [np.array([2.0, 3.0, 4.0]), np.arange(10.0)]
+    of_first, of_last = smaller.precision_of_original(precision)
+    assert of_first.tolist() == [np.inf, 2, np.inf, 3, 4] and of_last.tolist() == list(range(10))
+
+
+def affords(monkeypatch, flops, flops_once):
+    """Let an iteration take no more multiply-adds: one among many, and the only one."""
+    monkeypatch.setattr(directions, "_MOST_FLOPS", flops)
+    monkeypatch.setattr(directions, "_MOST_FLOPS_ONCE", flops_once)
+
+
+_FACTORS = np.random.default_rng(5).normal(size=(N, 4))
+CORRELATED = _FACTORS @ np.random.default_rng(6).normal(size=(4, 60)) + 0.01 * np.random.default_rng(7).normal(
+    size=(N, 60)
+)
+
+
+def test_the_deviation_is_that_of_the_directions_read(monkeypatch):
+    """The posterior of a linear model in directions V has the covariance V (V' G V + a)^-1 V' of its weights."""
+    affords(monkeypatch, 1.0, 1.0)
+    y = np.column_stack([_FACTORS @ [1.0, 2, 3, 4] + 0.1 * _NOISE[:, 0]] * 6)
+    model = GNRegressor(**ONE | {"hidden_layer_sizes": ()}, standardize="robust").fit(CORRELATED, y)
+    (member,) = model.estimators_
+    (T,) = member.posterior.basis
+    assert T.shape == (61, 21)
+    rows, new = (
+        np.c_[model._table.scale(rows)[member.scaling][:, -60:], np.ones(len(rows))]
+        for rows in (CORRELATED, np.random.default_rng(8).normal(size=(5, 60)))
+    )
+    system = member.posterior.factor[:21, :21] @ member.posterior.factor[:21, :21].T
+    a = system - T.T @ rows.T @ rows @ T / N
+    np.testing.assert_allclose(a, np.diag(np.append(np.full(20, a[0, 0]), a[20, 20])), atol=1e-9)
+    expected = np.einsum("ij,jk,ik->i", new @ T, np.linalg.inv(system), new @ T) / member.posterior.scale
+    found = member.posterior.variance(member.network, member.weights, new[:, :-1], torch.device("cpu"))
+    np.testing.assert_allclose(found, np.tile(expected[:, None], 6), rtol=1e-6)
+    # What is left out is 0 for sure, in draws of weights too.
+    W = member.network.arrays(member.weights)[0][0]
+    np.testing.assert_allclose(T[:60, :20] @ (T[:60, :20].T @ W), W, atol=1e-9)
+    draws = member.posterior.draw(member.network, member.weights, N, 3, np.random.RandomState(0)).reshape(6, 61, 3)
+    np.testing.assert_allclose(np.einsum("ij,kjl->kil", T @ T.T, draws), draws, atol=1e-9)
+
+
+CUT = {
+    "regression": lambda: GNRegressor(random_state=0, max_iter=20).fit(CORRELATED, np.sin(_FACTORS[:, 0])),
+    "classes": lambda: GNClassifier(random_state=0, max_iter=20).fit(CORRELATED, np.digitize(_FACTORS[:, 0], [-1, 1])),
+}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("case", CUT)
+def test_fits_that_leave_directions_out_have_all_methods(case, monkeypatch, trained):
+    affords(monkeypatch, {"regression": 1e8, "classes": 3e8}[case], 1e9)
+    model = CUT[case]()
+    assert {network.leaves_out for network in trained if isinstance(network, Reduced)} == {True}
+    # Four factors tell nearly all.
+    assert model.left_out_score_ > 0.9
+    assert {str(member.prior_kind) for member in model.estimators_} <= {"layer", "unit"}
+    again = pickle.loads(pickle.dumps(model))
+    exported = to_torch(model)(torch.tensor(CORRELATED[:50])).detach().numpy()
+    if case == "classes":
+        np.testing.assert_array_equal(again.predict_proba(CORRELATED), model.predict_proba(CORRELATED))
+        np.testing.assert_allclose(exported, model.predict_proba(CORRELATED[:50]), atol=1e-9)
+    else:
+        std = to_torch(model, return_std=True)(torch.tensor(CORRELATED[:50]))[1].detach().numpy()
+        np.testing.assert_allclose(std, model.predict(CORRELATED[:50], return_std=True)[1], rtol=1e-7)
+        assert np.isfinite(model.sample_y(CORRELATED[:5], 10, random_state=0)).all()
+    assert np.isfinite(model.feature_relevance_).all()
+    assert str(summarize(model)).count("leading directions") >= len(model.estimators_) - 1
+    assert str(diagnose(model, CORRELATED, model.predict(CORRELATED)))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_all_networks_are_rectified_where_smooth_ones_take_too_long_in_few_directions(monkeypatch, capsys):
+    affords(monkeypatch, 1.0, 1e9)
+    y = np.digitize(_FACTORS[:, 0], [-1, 1])
+    model = GNClassifier(random_state=0, max_iter=20, verbose=1).fit(CORRELATED, y)
+    assert {str(member.prior_kind) for member in model.estimators_} == {"unit"}
+    assert {member.network.activation for member in model.estimators_} == {"relu"}
+    assert "of 1463 weights, in the leading directions of the inputs" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_nothing_is_left_out_where_there_is_time(trained):
+    CUT["regression"]()
+    assert not any(network.leaves_out for network in trained if isinstance(network, Reduced))
 
 
 class Coefficients(Silent):
