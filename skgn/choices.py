@@ -75,6 +75,12 @@ class Choices:
         return self.may_compare and not self.fixed_l2
 
     @property
+    def may_cut(self) -> bool:
+        """Whether a network may read fewer directions of its inputs than there are; not if its layers are given."""
+        parameters = self.parameters
+        return parameters._cuts and self.hidden is None and parameters.network is None and parameters.batch_size is None
+
+    @property
     def may_hold_codes(self) -> bool:
         """Whether numbers that are codes are looked for.
 
@@ -180,7 +186,7 @@ class Choices:
 
     def _takes_long(self, network: Network, n_rows: int, columns: int) -> bool:
         """Whether there is no time for a network on so many rows, with so many columns of curvature roots."""
-        if not self.compares or self.parameters.batch_size is not None:
+        if not (self.compares and self.may_cut):
             return False
         extent = Extent(network, n_rows, columns, DTYPES[self.parameters.dtype])
         return not affordable(self.parameters.solver, extent, traces=True)
@@ -231,6 +237,7 @@ class Choices:
             "loss": loss,
             "rule": as_rule(parameters.damping),
             "settings": settings,
+            "cuts": self.may_cut,
             "max_time": limit - (time.perf_counter() - self.began),
             "dtype": DTYPES[parameters.dtype],
         }

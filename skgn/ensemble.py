@@ -60,6 +60,8 @@ class Member:
     @property
     def in_leading_directions(self) -> bool:
         """Whether it was trained in the leading directions of its inputs alone, for want of time."""
+        if not any(np.isinf(a).any() for a in self.precision):
+            return False
         # Of a column that is not read the weights are 0, of others they are in these directions for sure.
         layers = zip(self.network.arrays(self.weights)[0], self.precision, strict=True)
         return any(bool((np.isinf(a[:-1, None]) & (W != 0)).any()) for W, a in layers)

@@ -53,6 +53,9 @@ class Parameters(BaseEstimator):
         package = type(self).__module__.rpartition(".")[0]
         return {"page": f"{package}.{type(self).__name__}"}
 
+    #: Whether networks may be trained in the leading directions of their inputs, where all would take too long.
+    _cuts: ClassVar[bool] = True
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "hidden_layer_sizes": ["array-like", one_of("auto"), Interval(Integral, 1, None, closed="left")],
         "activation": [one_of(*ACTIVATIONS, "auto")],

@@ -48,7 +48,7 @@ class Problem:
 
     ``scaled`` has the columns in each of the scalings. With ``validation`` data the members stop early. A fit that
     takes ``max_time`` seconds ends with what it has. ``reduces`` tells whether networks may be trained in a basis of
-    their inputs.
+    their inputs, and ``cuts`` whether that may be of the leading directions alone.
 
     Raises
     ------
@@ -69,6 +69,7 @@ class Problem:
     device: torch.device
     dtype: torch.dtype
     reduces: bool = field(default=False, kw_only=True)
+    cuts: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         limit = math.sqrt(torch.finfo(self.dtype).max / _ROOM)
@@ -140,8 +141,8 @@ class Problem:
         return least_flops(self.solver, self._extent(network))
 
     def _affords(self, network: Network, traces: bool) -> bool:
-        """Whether there is time to train a network."""
-        return affordable(self.solver, self._extent(network), traces)
+        """Whether there is time to train a network, or it is to be trained however long it takes."""
+        return not self.cuts or affordable(self.solver, self._extent(network), traces)
 
     def weights_from(self, start: Start) -> torch.Tensor:
         """Make the weights (P,) that a member starts with."""

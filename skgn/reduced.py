@@ -47,14 +47,14 @@ class Reduced(FeedForward):
     """The network that is trained in the place of a ``full`` one.
 
     ``hidden`` (columns, directions) is a basis of the inputs that the first hidden layer reads, and ``direct`` one of
-    those that the readout reads; None stands for the inputs as they are. ``leaves_out`` tells whether rows have
-    components outside of these, of which the network reads nothing.
+    those that the readout reads; None stands for the inputs as they are. ``cut`` tells of each of the two whether rows
+    have components outside of it, of which the network reads nothing.
     """
 
     full: FeedForward = field(kw_only=True, repr=False)
     hidden: np.ndarray | None = field(kw_only=True, repr=False)
     direct: np.ndarray | None = field(kw_only=True, repr=False)
-    leaves_out: bool = field(default=False, kw_only=True, repr=False)
+    cut: tuple[bool, bool] = field(default=(False, False), kw_only=True, repr=False)
 
     __eq__, __hash__ = object.__eq__, object.__hash__
 
@@ -80,8 +80,9 @@ class Reduced(FeedForward):
         columns : ndarray of bool, optional
             Which columns the first hidden layer reads; all by default.
         affordable : callable
-            Tells of a network whether it may be trained. If the network is not, as many leading directions are taken
-            as may be: those of the hidden layer and of the readout have about as many weights.
+            Tells of a network whether it may be trained. If this one may not, as many leading directions are taken as
+            may be: those of the hidden layer and of the readout have about as many weights. A hidden layer that reads
+            columns with precisions of their own is not cut.
 
         Returns
         -------
@@ -92,23 +93,25 @@ class Reduced(FeedForward):
         of_hidden, of_direct = network.hidden_inputs, network.direct_inputs
         hidden = principal_directions(X[:, of_hidden], weight) if units and first_layer else None
         direct = principal_directions(X[:, of_direct], weight) if of_direct.start < of_direct.stop else None
+        narrowed = columns is not None
         if columns is not None:
             hidden = np.eye(len(columns))[:, columns]
-        spanned = cls._in(network, hidden, direct, columns is not None)
-        if affordable(spanned):
+        spanned = cls._in(network, hidden, direct, (narrowed, False))
+        if affordable(spanned) or not (narrowed or first_layer or not units):
             return spanned
 
         def leading(most: int) -> FeedForward:
             # So many weights at the most in either path.
-            cut = None if direct is None else direct[:, : max(_FEWEST, most // network.n_outputs)]
-            of_units = hidden[:, : max(_FEWEST, most // units[0])] if first_layer and hidden is not None else hidden
-            return cls._in(network, of_units, cut, True)
+            of_units = _leading(hidden, most // units[0]) if units and not narrowed else hidden
+            of_readout = _leading(direct, most // network.n_outputs)
+            cut = narrowed or of_units is not hidden, of_readout is not direct
+            return cls._in(network, of_units, of_readout, cut)
 
         return leading(bisect.bisect_left(range(1, network.n_weights), True, key=lambda m: not affordable(leading(m))))
 
     @classmethod
     def _in(
-        cls, network: FeedForward, hidden: np.ndarray | None, direct: np.ndarray | None, leaves_out: bool
+        cls, network: FeedForward, hidden: np.ndarray | None, direct: np.ndarray | None, cut: tuple[bool, bool]
     ) -> FeedForward:
         """Make the network in bases of the inputs of both paths; the network itself if these are all directions."""
         hidden, direct = (None if T is None or len(T) == T.shape[1] else T for T in (hidden, direct))
@@ -131,8 +134,13 @@ class Reduced(FeedForward):
             full=network,
             hidden=hidden,
             direct=direct,
-            leaves_out=leaves_out,
+            cut=cut,
         )
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether this is another model than the original."""
+        return any(self.cut)
 
     @property
     def original(self) -> FeedForward:
@@ -174,7 +182,7 @@ class Reduced(FeedForward):
         ]
 
     def _of_original(self, a: np.ndarray, layer: int, T: np.ndarray) -> np.ndarray:
-        if not self.leaves_out:
+        if not self.cut[0 if layer == 0 and self.hidden is not None else 1]:
             return _by_block(a, self.input_blocks(layer), self.full.input_blocks(layer))
         # What is left out is 0 for sure; an input that is in the basis by itself keeps its own.
         return np.where(np.square(T).sum(1) > 1 - _RANK, np.square(T) @ a, math.inf)
@@ -216,6 +224,12 @@ def principal_directions(X: np.ndarray, weight: np.ndarray) -> np.ndarray:
     rank = max(1, int((values > _RANK * values[0]).sum()))
     basis: np.ndarray = directions[:rank].T.copy()
     return basis
+
+
+def _leading(basis: np.ndarray | None, most: int) -> np.ndarray | None:
+    """Take so many directions of a basis, or a few; the basis itself if it has no more."""
+    most = max(most, _FEWEST)
+    return basis if basis is None or basis.shape[1] <= most else basis[:, :most]
 
 
 def _product(X: np.ndarray, basis: np.ndarray | None) -> np.ndarray:

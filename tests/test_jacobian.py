@@ -75,9 +75,10 @@ def test_gram_matches_the_dense_jacobian(network, c, factored, budget):
     assert J.gram(torch.float32).dtype == torch.float32
 
 
+@pytest.mark.parametrize("c", [2, 7])
 @pytest.mark.parametrize("factored", [False, True], ids=["explicit", "factored"])
-def test_gram_of_a_system_wide_enough_for_blocks(factored):
-    J, expected = operator(FeedForward(3, 2, (30, 20), alpha=0.5), 2, factored=factored)
+def test_gram_of_a_system_wide_enough_for_blocks(factored, c):
+    J, expected = operator(FeedForward(3, c, (30, 20), alpha=0.5), c, factored=factored)
     assert J.shape[1] > 600
     torch.testing.assert_close(J.gram(), expected.T @ expected, rtol=1e-10, atol=1e-11)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from silent import Silent
 
-from skgn import GNClassifier, GNRegressor, diagnose, directions, full_step, search, summarize
+from skgn import GNClassifier, GNRegressor, choices, diagnose, directions, full_step, search, summarize
 from skgn.export import to_torch
 from skgn.feedforward import FeedForward
 from skgn.integrity import flaws
@@ -380,6 +380,7 @@ CORRELATED = _FACTORS @ np.random.default_rng(6).normal(size=(4, 60)) + 0.01 * n
 def test_the_deviation_is_that_of_the_directions_read(monkeypatch):
     """The posterior of a linear model in directions V has the covariance V (V' G V + a)^-1 V' of its weights."""
     affords(monkeypatch, 1.0, 1.0)
+    monkeypatch.setattr(choices.Choices, "may_cut", True)
     y = np.column_stack([_FACTORS @ [1.0, 2, 3, 4] + 0.1 * _NOISE[:, 0]] * 6)
     model = GNRegressor(**ONE | {"hidden_layer_sizes": ()}, standardize="robust").fit(CORRELATED, y)
     (member,) = model.estimators_
@@ -445,6 +446,38 @@ def test_all_networks_are_rectified_where_smooth_ones_take_too_long_in_few_direc
 def test_nothing_is_left_out_where_there_is_time(trained):
     CUT["regression"]()
     assert not any(network.leaves_out for network in trained if isinstance(network, Reduced))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    "parameters",
+    [{"hidden_layer_sizes": (10,)}, {"prior_groups": "feature", "linear_path": False}, {"batch_size": 100}],
+    ids=lambda parameters: next(iter(parameters)),
+)
+def test_what_is_asked_for_is_not_cut(parameters, trained, monkeypatch):
+    affords(monkeypatch, 1.0, 1.0)
+    GNRegressor(random_state=0, max_iter=2, n_estimators=2, noise="constant", **parameters).fit(
+        CORRELATED, _FACTORS[:, 0]
+    )
+    assert trained and not any(network.leaves_out for network in trained if isinstance(network, Reduced))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_networks_that_read_the_columns_of_use_alone_are_those_that_switch_the_others_off(trained, monkeypatch):
+    noise = np.random.default_rng(3).normal(size=(N, 40))
+    columns, y = np.column_stack([noise, X[:, -1]]), X[:, -1] ** 2 + 0.2 * _NOISE[:, 0]
+
+    def fit():
+        return GNRegressor(**ONE | {"n_estimators": 3, "max_iter": 20}, standardize="robust").fit(columns, y)
+
+    model = fit()
+    assert {network.shapes[0][1] for network in trained if isinstance(network, Reduced)} == {2}
+    full = in_full(fit, monkeypatch)
+    # Gradients of weights that are not read shorten the first steps of the latter a little.
+    (found, std), (expected, expected_std) = (m.predict(columns[:20], return_std=True) for m in (model, full))
+    np.testing.assert_allclose(found, expected, atol=0.02)
+    np.testing.assert_allclose(std, expected_std, rtol=0.01)
+    assert model.log_evidence_ == pytest.approx(full.log_evidence_, rel=2e-3)
 
 
 class Coefficients(Silent):

@@ -16,6 +16,7 @@ from skgn.leave_one_out import LeftOut, allowance
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.objective import Objective
 from skgn.prior_groups import PriorKind
+from skgn.reduced import Reduced
 from skgn.screening import column_tests, significance, useful_columns
 from skgn.state import State
 
@@ -181,6 +182,18 @@ def test_other_columns_are_switched_off(kind):
     assert make_prior(kind, network, SquaredError(), 1.0, like).log_choices == 0
 
 
+@pytest.mark.parametrize("kind", [FEATURE, LAYER], ids=str)
+def test_a_network_that_reads_these_columns_alone_has_the_same_precisions(kind):
+    network, use, like = FeedForward(4, 1, (4,)), np.array([False, True, False, True]), torch.zeros(0).double()
+    rows = np.random.default_rng(0).normal(size=(20, 4))
+    smaller = Reduced.of(network, rows, np.ones(20), False, use)
+    alone, among = (make_prior(kind, net, SquaredError(), 1.0, like, use) for net in (smaller, network))
+    assert alone.log_choices == among.log_choices == pytest.approx(math.log(math.comb(4, 2)))
+    assert alone.n_precisions == among.n_precisions
+    narrowed, others = alone.initial(10.0).precision, among.initial(10.0).precision
+    assert narrowed[0].tolist() == others[0][[1, 3, 4]].tolist() and narrowed[1].tolist() == others[1].tolist()
+
+
 def test_a_choice_of_columns_counts_in_the_allowance(case):
     X, y, _, weight = case
     data = objective(SquaredError(), X, y, weight)
@@ -209,6 +222,16 @@ def test_more_members_read_the_columns_of_use_alone(estimator, capsys):
     assert "2 columns of robust inputs are of use" in capsys.readouterr().out
     # No other member of this prior could leave columns out.
     assert [3, 5] in [columns_read(member) for member in model.estimators_ if member.prior_kind == LAYER]
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_after_a_search_too_more_members_read_the_columns_of_use_alone(capsys):
+    X = np.random.default_rng(1).normal(size=(2010, 12))
+    settings = {"standardize": "robust", "random_state": 0, "max_iter": 17, "n_estimators": 2, "verbose": 1}
+    model = GNRegressor((4,), **settings).fit(X, X[:, 3] ** 2 + X[:, 5])
+    shown = capsys.readouterr().out
+    assert "go on" in shown and "2 columns of robust inputs are of use" in shown
+    assert [3, 5] in [columns_read(member) for member in model.estimators_]
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -70,6 +70,9 @@ class DaskGN(BaseGN):
 
     _local: ClassVar[type[BaseGN]]
 
+    # The directions of the inputs would take another pass over the rows.
+    _cuts = False
+
     bytes_per_iteration_: int
 
     # There is no early stopping, and so no validation set.
