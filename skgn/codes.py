@@ -1,8 +1,10 @@
-"""Numbers that are codes: whole numbers between which the target jumps.
+"""Numbers that are codes: those of rows that belong together, between which the target jumps.
 
-The order of the numbers of shops, plots or schools means little. A smooth network finds jumps between them late, or not
-at all where several features are codes. So each feature of whole numbers is tested by cross-validation. The question
-is what a linear model leaves over: does the mean at each number predict more of it than a smooth curve does?
+The order of the numbers of shops, plots or schools means little. What is measured of a school stands for the school as
+well: its pupils have it in common, and no other school has the same. A smooth network finds jumps between such numbers
+late, or not at all where several features are codes. So each feature whose numbers come again and again is tested by
+cross-validation. The question is what a linear model leaves over: does the mean at each number predict more of it than
+a smooth curve does? Of classes, only whole numbers are taken (docs/decisions.md).
 
 The curve is a cubic spline of the numbers in their order, with a knot at every third. The means of what the curve
 leaves over are shrunken by empirical Bayes. What other rows do not confirm is chance, however many numbers there are.
@@ -23,8 +25,9 @@ __all__ = ["JumpTests", "find_codes", "jump_tests"]
 #: Degree of the spline, and numbers from one knot to the next.
 _DEGREE, _NUMBERS_A_KNOT = 3, 3
 
-#: Fewest numbers that may be codes, as a cubic fits fewer, and fewest rows for each on average.
-_FEWEST_NUMBERS, _ROWS_A_NUMBER = _DEGREE + 2, 2
+#: Fewest numbers that may be codes, as a cubic fits fewer, and fewest rows for each on average: of whole numbers, and
+#: of others. Of these the commonest does not count, which may be the 0 of what is not there.
+_FEWEST_NUMBERS, _ROWS_A_NUMBER, _ROWS_A_FRACTION = _DEGREE + 2, 2, 5
 
 #: Numbers are codes where jumps tell more than this part of what is left over, by so many standard errors.
 _SHARE, _ERRORS = 0.02, 5.0
@@ -50,7 +53,7 @@ class JumpTests(NamedTuple):
         return mask
 
 
-def find_codes(X: np.ndarray, columns: np.ndarray, values: np.ndarray) -> np.ndarray:
+def find_codes(X: np.ndarray, columns: np.ndarray, values: np.ndarray, fractions: bool = False) -> np.ndarray:
     """Return the positions of the features whose numbers are codes. Rows count once, whatever their weights.
 
     Parameters
@@ -61,35 +64,40 @@ def find_codes(X: np.ndarray, columns: np.ndarray, values: np.ndarray) -> np.nda
         All that is known of the rows, as numbers, for the linear model.
     values : ndarray of shape (n, k)
         Targets of any magnitude, or indicators of classes.
+    fractions : bool, default=False
+        Whether other than whole numbers may be codes.
     """
     X, columns, values = (part[:_MOST_ROWS] for part in (X, columns, values))
     none = np.zeros(0, dtype=int)
-    if not any(_may_be_codes(column) for column in X.T):
+    if not any(_may_be_codes(column, fractions) for column in X.T):
         return none
     # Squares of large targets are no floats.
     values = values / magnitude(np.abs(values).max(axis=0))
     left = values - predict_left_out(columns, values)
     if np.square(left).sum() < _LEAST_LEFT * np.square(values - values.mean(axis=0)).sum():
         return none
-    return np.flatnonzero(jump_tests(X, left).found(_ERRORS))
+    return np.flatnonzero(jump_tests(X, left, fractions).found(_ERRORS))
 
 
-def _may_be_codes(column: np.ndarray) -> bool:
-    numbers = np.unique(column[~np.isnan(column)])
-    whole = bool((numbers == np.round(numbers)).all())
-    return whole and _FEWEST_NUMBERS <= len(numbers) <= len(column) / _ROWS_A_NUMBER
+def _may_be_codes(column: np.ndarray, fractions: bool) -> bool:
+    numbers, rows = np.unique(column[~np.isnan(column)], return_counts=True)
+    if len(numbers) < _FEWEST_NUMBERS:
+        return False
+    if (numbers == np.round(numbers)).all():
+        return len(numbers) <= len(column) / _ROWS_A_NUMBER
+    return fractions and bool(rows.sum() - rows.max() >= _ROWS_A_FRACTION * (len(numbers) - 1))
 
 
-def jump_tests(X: np.ndarray, values: np.ndarray) -> JumpTests:
+def jump_tests(X: np.ndarray, values: np.ndarray, fractions: bool = False) -> JumpTests:
     """Test whether the mean of values (n, k) jumps between the numbers of features X (n, d).
 
-    A feature of other than whole numbers, of fewer than five, or with less than two rows for each, tells nothing.
-    Missing numbers do not either.
+    A feature of fewer than five numbers tells nothing, nor does one with few rows for each. Missing numbers do not
+    either, nor other than whole numbers without ``fractions``.
     """
     n, d = X.shape
     values = values / magnitude(np.abs(values).max(axis=0))
     share, errors = np.zeros(d), np.zeros(d)
-    for j in (j for j in range(d) if _may_be_codes(X[:, j])):
+    for j in (j for j in range(d) if _may_be_codes(X[:, j], fractions)):
         gain, squares = _gain_of_jumps(X[:, j], values)
         share[j] = gain.sum() / max(squares, _TINY)
         errors[j] = gain.mean() / max(gain.std() / np.sqrt(n), _TINY)

@@ -93,7 +93,7 @@ def diagnose(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, verbo
           member's Gram matrix and kernel, at the final weights on at most 2,000 rows of X.
         - from X and y: "skill" (against a constant prediction), "baselines", "members", "residuals" and "noise"
           (regression), "outliers" and "calibration". "baselines" has scores of a linear model and of gradient boosting,
-          cross-validated on at most 1,000 rows of X. It names features of 5 to 50 whole numbers that may be codes,
+          cross-validated on at most 1,000 rows of X. It names features of five numbers or more that may be codes,
           where what the fit leaves over jumps between the numbers. "members" has those of the members alone, and the
           share of their loss that averaging takes away. The residuals of a regression are divided by their predicted
           standard deviations. The confidence of a classifier is the probability of the class that it predicts.

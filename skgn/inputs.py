@@ -114,7 +114,8 @@ class Table:
         if may_hold_codes and target_type is not None:
             numeric = np.array([j for j in range(X.shape[1]) if j not in self.reader.levels_], dtype=int)
             values = (y[:, None] == np.unique(y)) if target_type == "multiclass" else y[:, None]
-            found = find_codes(X[:, numeric], X if columns is None else columns, values.astype(np.float64))
+            rows = X if columns is None else columns
+            found = find_codes(X[:, numeric], rows, values.astype(np.float64), target_type == "continuous")
             codes = numeric[found].tolist()
         if codes:
             return table._with_codes(codes, X, y, weight, target_type)

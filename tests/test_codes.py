@@ -64,13 +64,19 @@ def test_jumps_of_targets_and_between_numbers_of_any_size(size):
     tests, plain = (jump_tests(factor * X[:, 1:], size * y[:, None]) for factor in (1e200, 1.0))
     np.testing.assert_allclose(tests, plain)
     np.testing.assert_allclose(plain, jump_tests(X[:, 1:], y[:, None]), rtol=1e-6)
-    # Fractions are no codes, nor are few numbers, nor numbers of few rows.
-    others = np.column_stack([X[:, 1] + 0.5, X[:, 1] % 4, np.arange(600), np.full(600, np.nan)])
-    np.testing.assert_array_equal(jump_tests(others, size * y[:, None]), np.zeros((2, 4)))
+    # What is measured of a shop, and is no whole number, stands for it as well.
+    np.testing.assert_allclose(jump_tests(X[:, 1:] + 0.5, y[:, None], fractions=True), plain)
+    measured = X + np.array([0, 0.5])
+    assert find_codes(measured, X, y[:, None], fractions=True).tolist() == [1]
+    assert find_codes(measured, X, y[:, None]).tolist() == []
+    # Few numbers are no codes, nor numbers of few rows; where these are fractions, few are four.
+    fractions = np.arange(600) % 150 + 0.5
+    others = np.column_stack([X[:, 1] % 4, np.arange(600), fractions, fractions * (X[:, 1] > 5), np.full(600, np.nan)])
+    np.testing.assert_array_equal(jump_tests(others, size * y[:, None], fractions=True), np.zeros((2, 5)))
 
 
 def relation(kind, rng, n=400):
-    """Features of whole numbers that are no codes, and a target."""
+    """Features of numbers that are no codes, and a target."""
     count, noise = rng.integers(0, 40, n), rng.normal(size=n)
     if kind == "noise of many numbers":
         return rng.integers(0, n // 3, (n, 4)), noise
@@ -80,6 +86,9 @@ def relation(kind, rng, n=400):
         return count[:, None], np.exp(count / 8) * (1 + 0.1 * noise)
     if kind == "noise that depends on the number":
         return count[:, None], noise * np.exp(count / 10)
+    if kind == "rounded measures":
+        measure = np.round(rng.normal(size=n), 1)
+        return measure[:, None], np.tanh(2 * measure) + 0.1 * noise
     if kind == "counts with a long tail":
         heavy = np.floor(rng.lognormal(2, 1.5, n))
         return heavy[:, None], np.log1p(heavy) + 0.3 * noise
@@ -95,13 +104,14 @@ def relation(kind, rng, n=400):
         "growth",
         "noise that depends on the number",
         "counts with a long tail",
+        "rounded measures",
         "gross errors",
     ],
 )
 def test_numbers_of_a_smooth_relation_are_no_codes(kind):
     for seed in range(30):
         X, y = (part.astype(float) for part in relation(kind, np.random.default_rng(seed)))
-        assert find_codes(X, X, y[:, None]).tolist() == [], (kind, seed)
+        assert find_codes(X, X, y[:, None], fractions=True).tolist() == [], (kind, seed)
 
 
 def test_jumps_that_other_columns_explain_make_no_codes():
@@ -247,3 +257,19 @@ def test_codes_that_float32_cannot_tell_apart_are_not_exported_in_it(tmp_path):
     with pytest.raises(ValueError, match="cannot tell the numbers of feature 1 apart"):
         to_onnx(model, tmp_path / "model.onnx", dtype="float32")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_measured_once_for_each_shop_is_a_code_of_it():
+    """A measure of each shop that tells nothing of its effect but which shop it is."""
+    X, y = shops(900)
+    measures = np.random.default_rng(1).normal(size=200)
+    measured = np.column_stack([X[:, 0], measures[X[:, 1].astype(int)]])
+    model = GNRegressor(random_state=0).fit(measured[:600], y[:600])
+    assert summarize(model).codes == ("x1",)
+    # The noise leaves 0.97.
+    assert model.score(measured[600:], y[600:]) > 0.94
+    exported = to_torch(model)(torch.tensor(measured[600:])).detach().numpy()
+    np.testing.assert_allclose(exported, model.predict(measured[600:]), atol=1e-9)
+    # Classes have whole numbers alone.
+    assert summarize(GNClassifier(**SMALL).fit(measured, y > 0)).codes == ()
+    assert summarize(GNClassifier(**SMALL).fit(X, y > 0)).codes == ("x1",)
