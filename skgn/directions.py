@@ -42,7 +42,9 @@ _MOST_FLOPS, _MOST_FLOPS_ONCE, _ROWS = 2e10, 2e11, 5000
 UNTRAINED = "none"
 
 
-def choose(solver: str, extent: Extent, evidence: bool = False, posterior: bool = True) -> type[Direction]:
+def choose(
+    solver: str, extent: Extent, evidence: bool = False, posterior: bool = True, fits: bool = False
+) -> type[Direction]:
     """Choose the direction: the cheapest one that fits in memory.
 
     Parameters
@@ -67,7 +69,7 @@ def choose(solver: str, extent: Extent, evidence: bool = False, posterior: bool 
             "l2_regularization=1e-3."
         )
     need = {name: direction.memory(extent) for name, direction in DIRECTIONS.items()}
-    available = available_memory(linear_algebra_device(extent.device))
+    available = math.inf if fits else available_memory(linear_algebra_device(extent.device))
     fitting = [direction for name, direction in wanted.items() if need[name] <= available]
     if not fitting:
         raise ValueError(_too_large(min(wanted, key=need.__getitem__), need, available, evidence, extent))

@@ -138,8 +138,9 @@ class Plan:
         return cls._settle(problem, starts, len(starts), n_workers, (n, n), batches)
 
     def also_for(self, problem: Problem, starts: Sequence[Start], n_members: int, n_workers: int) -> Plan:
-        """Plan the training of more candidates, whose networks may be others."""
-        more = self._settle(problem, starts, n_members, n_workers, (self.first_rows, self.rows), self.batches)
+        """Plan the training of more candidates, whose networks are the same or smaller: so there is memory for them."""
+        rows = self.first_rows, self.rows
+        more = self._settle(problem, starts, n_members, n_workers, rows, self.batches, fit=True)
         return replace(self, work={**more.work, **self.work})
 
     @classmethod
@@ -151,6 +152,7 @@ class Plan:
         n_workers: int,
         first_and_all: tuple[int, int],
         batches: Mapping[Network, Batches],
+        fit: bool = False,
     ) -> Plan:
         (first_rows, n), c = first_and_all, problem.n_columns
 
@@ -168,8 +170,9 @@ class Plan:
             )
             solver = problem.solver if in_batches is None else in_batches.solver
             here = replace(extent, n=problem.rows_in_memory(at_once))
-            last = choose(solver, here, evidence, problem.loss.has_posterior)
-            direction = last if network in with_traces else choose(solver, here, posterior=problem.loss.has_posterior)
+            posterior = problem.loss.has_posterior
+            last = choose(solver, here, evidence, posterior, fit)
+            direction = last if network in with_traces else choose(solver, here, False, posterior, fit)
             return Work(direction, last, Cost.of(direction, last, extent, rows))
 
         # Candidates may be drawn later, from the steepest units.

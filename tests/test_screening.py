@@ -9,7 +9,7 @@ from scipy.special import expit, softmax
 from scipy.stats import f
 from sklearn.exceptions import ConvergenceWarning
 
-from skgn import GNClassifier, GNRegressor
+from skgn import GNClassifier, GNRegressor, directions, search
 from skgn.evidence import make_prior
 from skgn.feedforward import FeedForward
 from skgn.leave_one_out import LeftOut, allowance
@@ -232,6 +232,22 @@ def test_after_a_search_too_more_members_read_the_columns_of_use_alone(capsys):
     shown = capsys.readouterr().out
     assert "go on" in shown and "2 columns of robust inputs are of use" in shown
     assert [3, 5] in [columns_read(member) for member in model.estimators_]
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_memory_that_a_fit_takes_itself_does_not_count_against_more_members(monkeypatch):
+    X, narrowed, made = np.random.default_rng(1).normal(size=(200, 40)), search.narrowed_starts, []
+
+    def drawn(*given):
+        monkeypatch.setattr(directions, "available_memory", lambda device: 0.0)
+        made.extend(narrowed(*given))
+        return made
+
+    monkeypatch.setattr(search, "narrowed_starts", drawn)
+    model = GNRegressor((10,), standardize="robust", random_state=0, max_iter=20, n_estimators=3, noise="constant")
+    model.fit(X, X[:, 3] ** 2 - 1 + X[:, 5])
+    assert directions.available_memory(None) == 0 and made
+    assert model.left_out_score_ > 0.3
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
