@@ -20,5 +20,7 @@ _PENALTIES = np.logspace(-3, 3, 7)
 def predict_left_out(columns: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Predict values (n, k), whose squares are floats, from columns (n, p) of any magnitude; rows count once."""
     Z = InputScaler.fit(columns, np.ones(len(columns))).transform(columns)
-    predicted = cross_val_predict(RidgeCV(_PENALTIES), np.hstack([Z, np.square(Z)]), values, cv=FOLDS)
+    both = np.hstack([Z, np.square(Z)])
+    # Where metadata are routed, scikit-learn 1.6 takes no None for the parameters.
+    predicted = cross_val_predict(RidgeCV(_PENALTIES), both, values, cv=FOLDS, params={})
     return np.asarray(predicted).reshape(values.shape)

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy.interpolate import LSQUnivariateSpline
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.model_selection import KFold
 from sklearn.preprocessing import TargetEncoder
@@ -273,3 +274,9 @@ def test_what_is_measured_once_for_each_shop_is_a_code_of_it():
     # Classes have whole numbers alone.
     assert summarize(GNClassifier(**SMALL).fit(measured, y > 0)).codes == ()
     assert summarize(GNClassifier(**SMALL).fit(X, y > 0)).codes == ("x1",)
+
+
+def test_codes_are_found_where_metadata_are_routed():
+    X, y = shops()
+    with config_context(enable_metadata_routing=True):
+        assert find_codes(X, X, y[:, None]).tolist() == [1]
