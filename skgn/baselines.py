@@ -9,6 +9,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+from sklearn import config_context
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, RidgeCV
@@ -84,7 +85,8 @@ def _predicted(
     model: Any, Z: np.ndarray, target: np.ndarray, weight: np.ndarray, method: str = "predict"
 ) -> np.ndarray:
     # Threads that wait for one another take longer than the trees.
-    with threadpool_limits(1), warnings.catch_warnings():
+    # The weights are ours, whether or not a user's are routed.
+    with threadpool_limits(1), warnings.catch_warnings(), config_context(enable_metadata_routing=False):
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", "Number of classes in training fold", RuntimeWarning)
         given = {"sample_weight": weight}

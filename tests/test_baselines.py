@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss, r2_score
@@ -145,6 +146,17 @@ def test_baselines_are_near_those_of_scikit_learn():
     for name, other in (("ridge", Ridge(20)), ("boosting", HistGradientBoostingRegressor(min_samples_leaf=5))):
         expected = r2_score(y[300:], cross_val_predict(other, X[300:], y[300:], cv=3))
         assert numbers[name] == pytest.approx(expected, abs=0.1)
+
+
+@pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
+def test_baselines_are_the_same_where_metadata_are_routed(estimator):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(120, 2))
+    model = estimator(**ONE, max_iter=5).fit(X, X[:, 0] if estimator is GNRegressor else X[:, 0] > 0)
+    y = model.predict(X)
+    with config_context(enable_metadata_routing=True):
+        routed = str(quiet(model, X, y))
+    assert routed == str(quiet(model, X, y)) and "boosting" in routed
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
