@@ -173,9 +173,9 @@ class Choices:
         return level_choices(has_noise and not self.fixed_l2, self.compares, steep)
 
     def _priors(self, slow: bool) -> Sequence[PriorKind]:
-        """Priors to choose from. In few directions of the inputs weights that share a precision can be trained alone.
+        """Priors to choose from. Where networks are ``slow``, they are trained in few directions of their inputs.
 
-        ``slow`` tells whether networks may be trained in such.
+        Only weights that share a precision can be.
         """
         parameters = self.parameters
         if not isinstance(parameters.l2_regularization, str):

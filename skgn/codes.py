@@ -68,15 +68,16 @@ def find_codes(X: np.ndarray, columns: np.ndarray, values: np.ndarray, fractions
         Whether other than whole numbers may be codes.
     """
     X, columns, values = (part[:_MOST_ROWS] for part in (X, columns, values))
-    none = np.zeros(0, dtype=int)
-    if not any(_may_be_codes(column, fractions) for column in X.T):
-        return none
+    candidates = np.flatnonzero([_may_be_codes(column, fractions) for column in X.T])
+    if not len(candidates):
+        return candidates
     # Squares of large targets are no floats.
     values = values / magnitude(np.abs(values).max(axis=0))
     left = values - predict_left_out(columns, values)
     if np.square(left).sum() < _LEAST_LEFT * np.square(values - values.mean(axis=0)).sum():
-        return none
-    return np.flatnonzero(jump_tests(X, left, fractions).found(_ERRORS))
+        return candidates[:0]
+    found: np.ndarray = candidates[jump_tests(X[:, candidates], left, fractions).found(_ERRORS)]
+    return found
 
 
 def _may_be_codes(column: np.ndarray, fractions: bool) -> bool:

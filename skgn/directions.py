@@ -34,8 +34,8 @@ DIRECTIONS: dict[str, type[Direction]] = {
 }
 
 
-#: Multiply-adds, on so many rows, of an iteration with evidence: of one among a hundred, and of the only one of a
-#: training that asks for no traces (docs/decisions.md).
+#: An iteration with evidence may take so many multiply-adds on so many rows. It may take more in a training that has
+#: the evidence once, at its end (docs/decisions.md).
 _MOST_FLOPS, _MOST_FLOPS_ONCE, _ROWS = 2e10, 2e11, 5000
 
 #: In the place of a solver, for a network that nothing has trained.
@@ -85,9 +85,9 @@ def least_flops(solver: str, extent: Extent) -> float:
 
 
 def affordable(solver: str, extent: Extent, traces: bool) -> bool:
-    """Tell whether a training takes no longer than a fit of seconds allows: with ``traces`` in each iteration, or once.
+    """Tell whether there is time for a training, with ``traces`` in each of its iterations or once at its end.
 
-    So many rows more may take so many times as long.
+    Above so many rows the time may grow with the rows.
     """
     most = _MOST_FLOPS if traces else _MOST_FLOPS_ONCE
     return least_flops(solver, extent) <= most * max(1.0, extent.n / _ROWS)

@@ -114,6 +114,8 @@ class Jacobian:
     system_dtype : torch.dtype, optional
         Precision in which directions may form and factorise their systems. By default products have that of the data,
         and systems are float64.
+    curvature : callable, optional
+        ``curvature(rows, tangent)`` gives R R' t for tangents (rows, k) of a slice of samples; from roots by default.
 
     Attributes
     ----------
@@ -196,18 +198,13 @@ class Jacobian:
         return out
 
     def normal_product(self, v: Tensor) -> Tensor:
-        """Compute J'J v for v (P,): shape (P,). One tape of a chunk serves both products."""
+        """Compute J'J v for v (P,): shape (P,). With a ``curvature``, one tape of a chunk serves both products."""
+        if self._curvature is None:
+            return self.rmatvec(self.matvec(v))
         out = torch.zeros_like(self.w)
         for rows, tape in self._tapes():
-            out += self.network.vjp(tape, self.w, self._curved(rows, self.network.jvp(tape, self.w, v)))
+            out += self.network.vjp(tape, self.w, self._curvature(rows, self.network.jvp(tape, self.w, v)))
         return out
-
-    def _curved(self, rows: slice, tangent: Tensor) -> Tensor:
-        """Compute R R' t for tangents (n, k) of these samples."""
-        if self._curvature is not None:
-            return self._curvature(rows, tangent)
-        R = self.root(rows)
-        return (R @ (R.mT @ tangent[:, :, None]))[:, :, 0]
 
     def _gram_parts(self, dtype: torch.dtype) -> Iterable[tuple[list[Tensor], list[Tensor]]]:
         """Yield input rows and back-propagated rows of parts of the samples; the gram of each part fits the budget."""

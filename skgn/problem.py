@@ -20,7 +20,7 @@ from .losses import Loss
 from .memory import Extent
 from .network import Network
 from .objective import Objective
-from .reduced import Reduced
+from .reduced import Reduced, principal_directions
 from .settings import Settings
 from .state import State
 
@@ -121,12 +121,18 @@ class Problem:
         key = network, start.scaling, groups == "layer" and not narrowed, columns, self.needs_traces(start)
         if key not in self._networks:
             affords = partial(self._affords, traces=key[-1])
-            smaller = Reduced.of(
-                network, self.scaled[start.scaling], self.sample_weight, key[2], start.columns, affords
-            )
+            directions = partial(self._directions, start.scaling)
+            smaller = Reduced.of(network, directions, key[2], start.columns, affords)
             pays = not affords(network) or self._flops(smaller) <= _LESS * self._flops(network)
             self._networks[key] = smaller if pays else network
         return self._networks[key]
+
+    def _directions(self, scaling: str, columns: slice) -> np.ndarray:
+        """Principal directions of some columns of the inputs, made once for all networks."""
+        key = scaling, columns.start, columns.stop
+        if key not in self._bases:
+            self._bases[key] = principal_directions(self.scaled[scaling][:, columns], self.sample_weight)
+        return self._bases[key]
 
     def needs_traces(self, start: Start) -> bool:
         """Whether the training of a start asks a direction for traces: to estimate its precisions or the noise."""
@@ -192,6 +198,10 @@ class Problem:
     # No reference to self: an object that keeps itself alive is freed late, and its data with it.
     @cached_property
     def _objectives(self) -> dict[tuple[Network, str, int], Objective]:
+        return {}
+
+    @cached_property
+    def _bases(self) -> dict[tuple[str, int, int], np.ndarray]:
         return {}
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from sklearn import config_context
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import KFold, cross_val_predict
 
@@ -21,6 +22,7 @@ def predict_left_out(columns: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Predict values (n, k), whose squares are floats, from columns (n, p) of any magnitude; rows count once."""
     Z = InputScaler.fit(columns, np.ones(len(columns))).transform(columns)
     both = np.hstack([Z, np.square(Z)])
-    # Where metadata are routed, scikit-learn 1.6 takes no None for the parameters.
-    predicted = cross_val_predict(RidgeCV(_PENALTIES), both, values, cv=FOLDS, params={})
+    # Where metadata are routed, scikit-learn 1.6 takes no call without parameters.
+    with config_context(enable_metadata_routing=False):
+        predicted = cross_val_predict(RidgeCV(_PENALTIES), both, values, cv=FOLDS)
     return np.asarray(predicted).reshape(values.shape)

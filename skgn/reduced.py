@@ -62,18 +62,18 @@ class Reduced(FeedForward):
     def of(
         cls,
         network: FeedForward,
-        X: np.ndarray,
-        weight: np.ndarray,
+        directions: Callable[[slice], np.ndarray],
         first_layer: bool,
         columns: np.ndarray | None = None,
         affordable: Callable[[FeedForward], bool] = lambda network: True,
     ) -> FeedForward:
-        """Reduce a network to what inputs X (n, n_inputs) of these weights (n,) span.
+        """Reduce a network to what the rows span.
 
         Parameters
         ----------
         network : FeedForward
-        X, weight : ndarray
+        directions : callable
+            Returns the :func:`principal_directions` of a slice of the inputs.
         first_layer : bool
             Whether the weights of the first hidden layer share a precision; those of the readout for its direct inputs
             do.
@@ -91,8 +91,8 @@ class Reduced(FeedForward):
         """
         units = network.hidden_layer_sizes
         of_hidden, of_direct = network.hidden_inputs, network.direct_inputs
-        hidden = principal_directions(X[:, of_hidden], weight) if units and first_layer else None
-        direct = principal_directions(X[:, of_direct], weight) if of_direct.start < of_direct.stop else None
+        hidden = directions(of_hidden) if units and first_layer else None
+        direct = directions(of_direct) if of_direct.start < of_direct.stop else None
         narrowed = columns is not None
         if columns is not None:
             hidden = np.eye(len(columns))[:, columns]

@@ -16,7 +16,7 @@ from skgn.leave_one_out import LeftOut, allowance
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.objective import Objective
 from skgn.prior_groups import PriorKind
-from skgn.reduced import Reduced
+from skgn.reduced import Reduced, principal_directions
 from skgn.screening import column_tests, significance, useful_columns
 from skgn.state import State
 
@@ -186,7 +186,7 @@ def test_other_columns_are_switched_off(kind):
 def test_a_network_that_reads_these_columns_alone_has_the_same_precisions(kind):
     network, use, like = FeedForward(4, 1, (4,)), np.array([False, True, False, True]), torch.zeros(0).double()
     rows = np.random.default_rng(0).normal(size=(20, 4))
-    smaller = Reduced.of(network, rows, np.ones(20), False, use)
+    smaller = Reduced.of(network, lambda columns: principal_directions(rows[:, columns], np.ones(20)), False, use)
     alone, among = (make_prior(kind, net, SquaredError(), 1.0, like, use) for net in (smaller, network))
     assert alone.log_choices == among.log_choices == pytest.approx(math.log(math.comb(4, 2)))
     assert alone.n_precisions == among.n_precisions
