@@ -94,12 +94,13 @@ _SHORT_STARTS, _FEWEST_REDRAWN = 3, 2
 
 
 class Level(NamedTuple):
-    """Where training starts: the noise precision of the standardised target, None without one, and steepness of units.
+    """Where training starts: the noise precision of the standardised target, and steepness of units.
 
-    First-layer weights are so many times as large as those that keep the variance of their inputs.
+    For classes, the prior of the weights is so many times weaker instead. First-layer weights are ``steepness`` times
+    as large as those that keep the variance of their inputs.
     """
 
-    noise_precision: float | None
+    noise_precision: float
     steepness: float = 1.0
 
 
@@ -122,7 +123,7 @@ class Start:
     network: Network
     scaling: str
     prior_kind: PriorKind
-    noise_precision: float | None
+    noise_precision: float
     weights: np.ndarray
     anchor: np.ndarray | None
     seed: int
@@ -214,11 +215,13 @@ def prior_choices(compared: bool, features: bool = True) -> tuple[PriorKind, ...
 
 
 def level_choices(has_noise: bool, compared: bool, steep: bool = True) -> tuple[Level, ...]:
-    """Levels that training starts from; ``steep`` tells whether the network's units can be made so."""
-    levels = [_SMOOTH, _STEEP] if compared else [_SMOOTH]
-    if not has_noise:
-        levels = [level._replace(noise_precision=None) for level in levels]
-    return tuple(dict.fromkeys(level if steep else level._replace(steepness=1.0) for level in levels))
+    """Levels that training starts from; ``steep`` tells whether the network's units can be made so.
+
+    Where they cannot, and there is no noise, all start alike.
+    """
+    if not compared or not (steep or has_noise):
+        return (_SMOOTH,)
+    return _SMOOTH, _STEEP if steep else _STEEP._replace(steepness=_SMOOTH.steepness)
 
 
 def kind_beside(
@@ -272,11 +275,12 @@ def candidate_count(n_members: int, n_rows: int, n_kinds: int, compared: bool, h
 def redrawn_count(starts: Sequence[Start], n_members: int) -> int:
     """Candidates that may be drawn again: none without a choice of levels, or units to be steep.
 
-    Where every other one is rectified there may be more of the others.
+    Where some are rectified there may be more of the others.
     """
     levels = len({start.noise_precision for start in starts})
     steep = all(start.network.hidden_layer_sizes for start in starts)
-    return max(_FEWEST_REDRAWN, n_members // 2) if steep and (levels > 1 or half_rectified(starts)) else 0
+    rectified = any(start.prior_kind.unit for start in starts)
+    return max(_FEWEST_REDRAWN, n_members // 2) if steep and (levels > 1 or rectified) else 0
 
 
 def draw_starts(
@@ -321,15 +325,9 @@ def draw_starts(
 def steepest_starts(starts: Sequence[Start], n_candidates: int) -> list[Start]:
     """Candidates in the place of failed ones: of the networks and priors of these ``starts``, from steeper units."""
     kinds = dict.fromkeys(
-        Kind((start.scaling, start.steepest or start.network), _of_noise(_STEEPEST, start), start.prior_kind)
-        for start in starts
+        Kind((start.scaling, start.steepest or start.network), _STEEPEST, start.prior_kind) for start in starts
     )
     return _draw(list(kinds), n_candidates, np.random.RandomState([start.seed for start in starts]))
-
-
-def _of_noise(level: Level, start: Start) -> Level:
-    """The level for the loss of a start, which may have no noise."""
-    return level._replace(noise_precision=None) if start.noise_precision is None else level
 
 
 def steepest_network(network: Network, activation: str) -> Network:
@@ -380,8 +378,7 @@ def _narrowed(start: Start, columns: np.ndarray) -> Start:
     read = np.append(columns, True)
     first *= np.where(read, math.sqrt(into / read.sum()), 0.0)
     anchor = weights if network.init == "centered" else None
-    level = _of_noise(_STEEP, start)
-    return replace(start, weights=weights, anchor=anchor, columns=columns, **level._asdict())
+    return replace(start, weights=weights, anchor=anchor, columns=columns, **_STEEP._asdict())
 
 
 def _draw(order: Sequence[Kind], n_candidates: int, random_state: np.random.RandomState) -> list[Start]:

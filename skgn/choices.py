@@ -169,8 +169,7 @@ class Choices:
 
     def levels(self, has_noise: bool) -> tuple[Level, ...]:
         """Levels that training starts from."""
-        steep = self.parameters.network is None and self.hidden != ()
-        return level_choices(has_noise and not self.fixed_l2, self.compares, steep)
+        return level_choices(has_noise, self.compares, self.parameters.network is None and self.hidden != ())
 
     def _priors(self, slow: bool) -> Sequence[PriorKind]:
         """Priors to choose from. Where networks are ``slow``, they are trained in few directions of their inputs.

@@ -420,7 +420,7 @@ def network_on(
     if viewer is estimator:
         table, raw = read_rows(viewer, X, y, sample_weight, viewer._table)
         best = viewer.estimators_[0]
-        start = Start(best.network, best.scaling, best.prior_kind, None, best.weights, best.anchor, 0)
+        start = Start(best.network, best.scaling, best.prior_kind, 1.0, best.weights, best.anchor, 0)
     else:
         table, raw = read_rows(viewer, X, y, sample_weight)
         target = viewer._new_target(raw.y)

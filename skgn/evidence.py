@@ -226,6 +226,8 @@ class EvidencePrior:
         Switch the last group off. Its precision is the highest, and is not estimated.
     log_choices : float, default=0.0
         Logarithm of the number of ways to choose the columns that are read.
+    weaker : float, default=1.0
+        Initial precisions of the weights are divided by this.
     """
 
     has_evidence = True
@@ -239,6 +241,7 @@ class EvidencePrior:
         unit: bool = False,
         off: bool = False,
         log_choices: float = 0.0,
+        weaker: float = 1.0,
     ) -> None:
         self._groups, self._network = groups, network
         self._has_noise, self._unit = noise_precision is not None, unit
@@ -256,7 +259,7 @@ class EvidencePrior:
         self._given = self._group_mean(ones)
         self._lowest, self._highest = _SMALLEST_PRECISION * self._given, _LARGEST_PRECISION * self._given
         beta = like.new_full((network.n_outputs,), 1.0 if noise_precision is None else noise_precision)
-        alpha = self._group_mean(start)
+        alpha = self._group_mean(start) / weaker
         if off:
             alpha[-1] = self._given[-1] = self._lowest[-1] = self._highest[-1]
         self._initial = GroupEstimates(alpha, beta, torch.zeros_like(alpha))
@@ -379,17 +382,19 @@ def make_prior(
     kind: PriorKind,
     network: Network,
     loss: Loss,
-    noise_precision: float | None,
+    noise_precision: float,
     like: Tensor,
     columns: np.ndarray | None = None,
 ) -> Prior:
     """Make a prior of a kind for a network and a loss. If ``columns`` are given, no others are in use.
 
-    The network may read these alone, or all of them.
+    The network may read these alone, or all of them. Where labels have no noise, the initial prior of the weights is
+    weaker by ``noise_precision``. Counts tell more of their outputs, and need no weaker one (docs/decisions.md).
     """
     if kind.l2 is not None:
         return FixedPrior(network, kind.l2, loss.has_scale, like)
     log_choices = 0.0 if columns is None else log_ways(len(columns), int(columns.sum()))
     off = columns is not None and network.shapes[0][1] > len(columns)
     groups = Groups.of(kind.groups, network, like.device, columns if off else None)
-    return EvidencePrior(network, groups, noise_precision, like, kind.unit, off, log_choices)
+    noise, weaker = noise_precision if loss.has_scale else None, noise_precision if loss.has_temperature else 1.0
+    return EvidencePrior(network, groups, noise, like, kind.unit, off, log_choices, weaker)

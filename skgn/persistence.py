@@ -149,7 +149,10 @@ def _gather_parts(state: dict[str, Any]) -> None:
 
 
 def _rename_fields(values: Iterable[Any]) -> None:
-    """Give all members and starts of 0.1.0.dev0 the names of now. Their ``inputs`` name a scaling, ``prior`` a kind."""
+    """Give all members and starts of earlier versions the names of now.
+
+    In 0.1.0.dev0 ``inputs`` name a scaling, and ``prior`` a kind. In 0.1.0 starts for classes have no noise precision.
+    """
     for part in _dataclasses(values):
         fields = vars(part)
         if isinstance(part, (Member, Start)):
@@ -160,6 +163,8 @@ def _rename_fields(values: Iterable[Any]) -> None:
                     vars(fields["posterior"]).setdefault("noise_share", 1.0)
             if "prior" in fields:
                 fields["prior_kind"] = _prior_kind(fields.pop("prior"))
+            if isinstance(part, Start) and fields.get("noise_precision", 1.0) is None:
+                fields["noise_precision"] = 1.0
         _rename_fields(fields.values())
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from .candidates import Start
 from .stacking import FAILED
 
-__all__ = ["Like", "unlike_rectified", "where_failed"]
+__all__ = ["Like", "unlike_rectified", "where_failed", "where_nothing_is_found"]
 
 #: Parts of the loss of a constant: above the first the best member has found little, above the second one nothing.
 #: Below the third a member has not failed, however much better another one is.
@@ -18,6 +18,9 @@ _FOUND_LITTLE, _FOUND_NOTHING, _FOUND_ALL = 0.5, 0.8, 1e-3
 
 #: Rectified networks that have less of the weight in all hardly count (docs/decisions.md).
 _HARDLY_COUNT = 0.05
+
+#: D^2 of left-out samples below which an ensemble has found nothing, for losses without a noise level.
+_LEAST_SKILL = 0.05
 
 
 class Like(NamedTuple):
@@ -51,6 +54,16 @@ def where_failed(
     if little and converged:
         return Like(starts, failed)
     return Like([members[int(losses.argmin())]], failed) if failed.sum() >= len(members) / 2 else None
+
+
+def where_nothing_is_found(starts: Sequence[Start], n_members: int, skill: float) -> Like | None:
+    """Draw like the starts that estimate precisions, where the ``skill`` of the members is next to nothing.
+
+    That of a parity of integers is, where no member has found it: small units are linear, and the evidence then prunes
+    them.
+    """
+    like = [start for start in starts if start.prior_kind.estimates_precisions]
+    return Like(like, np.zeros(n_members, dtype=bool)) if like and skill < _LEAST_SKILL else None
 
 
 def unlike_rectified(starts: Sequence[Start], members: Sequence[Start], weights: np.ndarray) -> Like | None:

@@ -26,7 +26,7 @@ from .objective import Objective
 from .plan import COMPARED_AFTER, Cost, Plan, shortened_for_time
 from .problem import Problem
 from .progress import begin_lines, candidate_line, cut, dropped, kept, narrowed, redrawn
-from .redrawing import Like, unlike_rectified, where_failed
+from .redrawing import Like, unlike_rectified, where_failed, where_nothing_is_found
 from .reduced import Reduced
 from .screening import useful_columns
 from .skill import left_out_skill
@@ -178,13 +178,15 @@ class Search:
     def _like(self, candidates: list[Candidate]) -> Like | None:
         """Starts that more candidates are drawn like; None if there is no reason to draw any."""
         left_out, members = _left_out(candidates), [candidate.start for candidate in candidates]
-        if half_rectified(self._starts):
-            return unlike_rectified(self._starts, members, stacking_weights(*left_out))
-        if not self._problem.loss.has_scale:
-            return None
-        losses = left_out_losses(*left_out)
-        best = candidates[int(losses.argmin())].state
-        return where_failed(self._starts, members, losses, best.objective.unfitted_loss, best.status.converged)
+        if self._problem.loss.has_scale:
+            losses = left_out_losses(*left_out)
+            best = candidates[int(losses.argmin())].state
+            return where_failed(self._starts, members, losses, best.objective.unfitted_loss, best.status.converged)
+        weights = stacking_weights(*left_out)
+        like = where_nothing_is_found(self._starts, len(members), left_out_skill(*left_out, weights).score)
+        if like is None and half_rectified(self._starts):
+            like = unlike_rectified(self._starts, members, weights)
+        return like
 
     def narrow(self, candidates: list[Candidate]) -> list[Candidate]:
         """Draw more candidates, which read the columns of use alone, where few are of use.

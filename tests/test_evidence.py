@@ -16,12 +16,12 @@ from sklearn.preprocessing import scale
 
 from skgn import GNClassifier, GNRegressor
 from skgn.ensemble import Ensemble
-from skgn.evidence import EvidencePrior
+from skgn.evidence import EvidencePrior, make_prior
 from skgn.feedforward import FeedForward
-from skgn.losses import SquaredError
+from skgn.losses import LogLoss, PoissonLoss, SoftmaxLoss, SquaredError
 from skgn.objective import Objective
 from skgn.primal import Primal
-from skgn.prior_groups import Groups
+from skgn.prior_groups import Groups, PriorKind
 from skgn.relevance import feature_sensitivity
 
 LINEAR = {
@@ -457,3 +457,13 @@ def test_of_pure_noise_the_mean_is_left(n, n_estimators):
     model = GNRegressor((10,), n_estimators=n_estimators, random_state=0).fit(X, y)
     assert np.sqrt(np.mean((model.predict(new) - 3) ** 2)) < 0.25
     assert model.noise_std_ == pytest.approx(1, abs=0.15)
+
+
+@pytest.mark.parametrize(("loss", "weaker"), [(LogLoss(), 30), (SoftmaxLoss(), 30), (PoissonLoss(), 1)])
+def test_a_level_of_little_noise_is_a_weak_prior_for_labels(loss, weaker):
+    network = FeedForward(3, 2, (4,))
+    like = torch.zeros(1, dtype=torch.float64)
+    usual, weak = (make_prior(PriorKind("feature"), network, loss, level, like).initial(10.0) for level in (1.0, 30.0))
+    for before, after in zip(usual.precision, weak.precision, strict=True):
+        np.testing.assert_allclose(after * weaker, before)
+    assert weak.squared_scale is None

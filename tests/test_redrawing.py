@@ -9,9 +9,9 @@ from skgn import GNClassifier
 from skgn.candidates import Kind, Level, draw_starts
 from skgn.feedforward import FeedForward
 from skgn.prior_groups import PriorKind
-from skgn.redrawing import unlike_rectified, where_failed
+from skgn.redrawing import unlike_rectified, where_failed, where_nothing_is_found
 
-SMOOTH = Level(None)
+SMOOTH = Level(1.0)
 OTHER = Kind(("robust", FeedForward(3, 3, (20,))), SMOOTH, PriorKind("feature"))
 RECTIFIED = Kind(("robust", FeedForward(3, 3, (20,), "relu")), SMOOTH, PriorKind("layer", unit=True))
 STARTS = draw_starts([RECTIFIED, OTHER], 4, False, np.random.RandomState(0))
@@ -30,6 +30,16 @@ def test_more_of_the_others_are_drawn_where_rectified_members_hardly_count(count
 def test_more_are_drawn_where_no_rectified_one_is_left():
     like = unlike_rectified(STARTS, STARTS[1::2], np.array([0.5, 0.5]))
     assert [start.seed for start in like.starts] == [start.seed for start in STARTS[1::2]] and not like.failed.any()
+
+
+@pytest.mark.parametrize(("skill", "drawn"), [(-0.2, True), (0.049, True), (0.051, False), (np.nan, False)])
+def test_more_of_the_others_are_drawn_where_nothing_is_found(skill, drawn):
+    like = where_nothing_is_found(STARTS, 3, skill)
+    assert (like is not None) == drawn
+    if drawn:
+        assert [start.prior_kind.unit for start in like.starts] == [False, False]
+        assert like.failed.tolist() == [False] * 3
+    assert where_nothing_is_found(STARTS[::2], 3, skill) is None
 
 
 @pytest.mark.parametrize(
@@ -53,6 +63,7 @@ def test_where_members_have_failed_the_best_is_drawn_again_and_where_all_have_al
         assert found.failed.tolist() == failed
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_rings_of_four_classes_have_more_smooth_members(capsys):
     """Units that bend once find rings late, so that smooth and periodic ones take their place."""
     rng = np.random.default_rng(0)
@@ -62,3 +73,24 @@ def test_rings_of_four_classes_have_more_smooth_members(capsys):
     assert re.search(r"members hardly count: 2 more candidates of steeper units", capsys.readouterr().out)
     assert len(model.estimators_) == 4
     assert sum(member.prior_kind.unit for member in model.estimators_) < 2
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("seed", [0, 3])
+def test_the_parity_of_integers_is_found(seed, capsys):
+    """It is noise to smooth networks: without weak priors, and more candidates, half of the labels are wrong."""
+    rng = np.random.default_rng(seed)
+    X = rng.integers(0, 10, (1200, 2)).astype(float)
+    y = X.sum(axis=1) % 2
+    model = GNClassifier(random_state=seed, verbose=1).fit(X[:800], y[:800])
+    assert "little is found: 3 more candidates of steeper units" in capsys.readouterr().out
+    assert model.score(X[800:], y[800:]) > 0.95
+
+
+def test_few_columns_of_use_are_found_among_many_for_classes():
+    """The networks of these columns begin with a weak prior, as those of a regression do with little noise."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((2300, 100))
+    y = X[:, 0] + X[:, 1] ** 2 - 1 + 0.3 * rng.standard_normal(2300) > 0
+    model = GNClassifier(random_state=0).fit(X[:300], y[:300])
+    assert model.score(X[300:], y[300:]) > 0.9

@@ -197,6 +197,26 @@ def duplicated(rng: np.random.Generator, n: int) -> Rows:
     return np.column_stack([np.repeat(X, 5, axis=1), rng.standard_normal((n, 5))]), y
 
 
+def parity(levels: int, d: int) -> Draw:
+    """The parity of the sum of the first two of d columns of integers."""
+
+    def draw(rng: np.random.Generator, n: int) -> Rows:
+        X = rng.integers(0, levels, (n, d)).astype(float)
+        return X, X[:, :2].sum(axis=1) % 2
+
+    return draw
+
+
+def above(level: float, draw_numbers: Draw) -> Draw:
+    """Whether the targets of another relation are above a level."""
+
+    def draw(rng: np.random.Generator, n: int) -> Rows:
+        X, y = draw_numbers(rng, n)
+        return X, (y > level).astype(float)
+
+    return draw
+
+
 def five_of_many(x: np.ndarray) -> np.ndarray:
     """A sparse linear function."""
     return 2 * x[0] - 1.5 * x[1] + x[2] - x[3] + 0.5 * x[4]
@@ -218,6 +238,12 @@ CASES: dict[str, Case] = {
     **{f"x0 + x1^2 d {d}": Case(normal(lambda x: x[0] + x[1] ** 2, d, 0.1), 300, "0.1") for d in (5, 40, 200)},
     "XOR of 2": Case(xor(10, 2), 400, classes=True),
     "XOR of 3": Case(xor(5, 3), 500, classes=True),
+    "XOR of 2 in 20": Case(xor(20, 2), 500, classes=True),
+    "parity of integers": Case(parity(6, 3), 600, classes=True),
+    **{
+        f"x0 + x1^2 > 1 d {d}": Case(above(1, normal(lambda x: x[0] + x[1] ** 2, d, 0.3)), 300, "0.3", classes=True)
+        for d in (40, 100)
+    },
     "steps": Case(steps, 500, "0.1"),
     **{
         f"Friedman {number} + {extra} columns": Case(friedman(make, noise, extra), 300, f"{noise:g}")
