@@ -59,8 +59,7 @@ def where_failed(
 def where_nothing_is_found(starts: Sequence[Start], n_members: int, skill: float) -> Like | None:
     """Draw like the starts that estimate precisions, where the ``skill`` of the members is next to nothing.
 
-    That of a parity of integers is, where no member has found it: small units are linear, and the evidence then prunes
-    them.
+    The parity of two integers is an example. To smooth units it is noise, and the evidence prunes them.
     """
     like = [start for start in starts if start.prior_kind.estimates_precisions]
     return Like(like, np.zeros(n_members, dtype=bool)) if like and skill < _LEAST_SKILL else None
