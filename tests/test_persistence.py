@@ -468,3 +468,17 @@ def test_models_of_this_and_earlier_versions_load_and_predict_as_they_did(path):
 
 def test_there_are_models_of_this_version():
     assert (DATA / f"models-{skgn.__version__}.pkl.gz").is_file(), "Run tests/data/store_models.py."
+
+
+def test_streams_of_classes_of_the_first_version_go_on():
+    """Their starts had no noise precision."""
+    X = np.random.RandomState(0).standard_normal((60, 2))
+    y = X[:, 0] > 0
+    now = GNClassifier((3,), random_state=0).partial_fit(X, y, classes=[False, True])
+    then = pickle.loads(pickle.dumps(now)).__getstate__()
+    for stream in then["_streams"]:
+        object.__setattr__(stream.start, "noise_precision", None)
+    loaded = GNClassifier.__new__(GNClassifier)
+    loaded.__setstate__(then)
+    expected = now.partial_fit(X[::-1], y[::-1]).predict_proba(X)
+    np.testing.assert_array_equal(loaded.partial_fit(X[::-1], y[::-1]).predict_proba(X), expected)
