@@ -100,13 +100,13 @@ class Level(NamedTuple):
     as large as those that keep the variance of their inputs.
     """
 
-    noise_precision: float
+    noise_precision: float = 1.0
     steepness: float = 1.0
 
 
 #: All of the variance is noise, in smooth units; or little is, in steep ones. The former can prune every unit of a
 #: noise-free table, and what varies fast is found by the latter alone. Where neither finds anything, steeper ones may.
-_SMOOTH, _STEEP, _STEEPEST = Level(1.0), Level(30.0, 4.0), Level(30.0, 16.0)
+_SMOOTH, _STEEP, _STEEPEST = Level(), Level(30.0, 4.0), Level(30.0, 16.0)
 
 
 @dataclass(frozen=True)
@@ -116,19 +116,18 @@ class Start:
     ``scaling`` names the scaling of the inputs. ``anchor`` holds the initial weights whose outputs ``init="centered"``
     subtracts, else None. ``seed`` has drawn the weights and orders the rows of mini-batches. ``steepest`` is the
     network of a candidate with the steepest units in its place. ``columns`` (inputs of the first layer,) tells which of
-    them are read, all if None. First-layer weights are ``steepness`` times as large as those that keep the variance of
-    their inputs.
+    them are read, all if None. The rest is its :class:`Level`.
     """
 
     network: Network
     scaling: str
     prior_kind: PriorKind
-    noise_precision: float
     weights: np.ndarray
     anchor: np.ndarray | None
     seed: int
     steepest: Network | None = None
     columns: np.ndarray | None = None
+    noise_precision: float = 1.0
     steepness: float = 1.0
 
     @property
@@ -388,6 +387,5 @@ def _draw(order: Sequence[Kind], n_candidates: int, random_state: np.random.Rand
         draw = np.random.RandomState(seed)
         weights = network.initial_weights(draw, own=number < len(order), steepness=level.steepness)
         anchor = weights if network.init == "centered" else None
-        given = network, scaling, prior_kind, level.noise_precision, weights, anchor, seed
-        starts.append(Start(*given, steepness=level.steepness))
+        starts.append(Start(network, scaling, prior_kind, weights, anchor, seed, **level._asdict()))
     return starts

@@ -151,7 +151,7 @@ class Choices:
         of_few_rows = self._beside(*networks[0], levels, 1, loss)
         every = kinds if of_few_rows is None else [*kinds, of_few_rows.kind]
         kept = [
-            Start(m.network, m.scaling, m.prior_kind, levels[0].noise_precision, m.weights, m.anchor, start.seed)
+            m.start(start.seed)
             for m, start in zip(self.members[:n], fresh, strict=False)
             if m.scaling in table.scalings and m.prior_kind in {kind.prior_kind for kind in every}
         ]

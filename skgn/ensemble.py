@@ -57,6 +57,10 @@ class Member:
     solver: str
     history: dict[str, np.ndarray] = field(repr=False)
 
+    def start(self, seed: int) -> Start:
+        """The start of a training that goes on with its weights; nothing else is known of its data."""
+        return Start(self.network, self.scaling, self.prior_kind, self.weights, self.anchor, seed)
+
     @property
     def in_leading_directions(self) -> bool:
         """Whether it was trained in the leading directions of its inputs alone, for want of time."""

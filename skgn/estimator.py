@@ -268,9 +268,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             streams, seen = [Stream(start) for start in starts], Seen.nothing(merged, whole=True)
         else:
             streams = getattr(self, "_streams", None) or streams_of(
-                self.estimators_,
-                choices.levels(self._target.training_loss().has_scale)[0].noise_precision,
-                check_random_state(self.random_state),
+                self.estimators_, check_random_state(self.random_state)
             )
             # Of a fit, and of streams of earlier versions, no rows are known.
             seen = getattr(self, "_seen", None) or Seen.nothing(merged, whole=False)
@@ -419,8 +417,7 @@ def network_on(
     choices = viewer._choices(may_compare=False)
     if viewer is estimator:
         table, raw = read_rows(viewer, X, y, sample_weight, viewer._table)
-        best = viewer.estimators_[0]
-        start = Start(best.network, best.scaling, best.prior_kind, 1.0, best.weights, best.anchor, 0)
+        start = viewer.estimators_[0].start(seed=0)
     else:
         table, raw = read_rows(viewer, X, y, sample_weight)
         target = viewer._new_target(raw.y)

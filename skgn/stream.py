@@ -73,13 +73,10 @@ def _one_pass(state: State, iterate: Iterate, settings: Settings) -> State:
     return state if state.step is None else replace(state, status=Status.STREAM)
 
 
-def streams_of(members: Sequence[Member], noise_precision: float, random_state: np.random.RandomState) -> list[Stream]:
+def streams_of(members: Sequence[Member], random_state: np.random.RandomState) -> list[Stream]:
     """Turn the members of a fit into streams that begin with their weights; nothing else is known of their data."""
     seeds = random_state.randint(np.iinfo(np.int32).max, size=len(members))
-    return [
-        Stream(Start(m.network, m.scaling, m.prior_kind, noise_precision, m.weights, m.anchor, seed))
-        for m, seed in zip(members, seeds.tolist(), strict=True)
-    ]
+    return [Stream(member.start(seed)) for member, seed in zip(members, seeds.tolist(), strict=True)]
 
 
 def train_block(problem: Problem, streams: list[Stream], n_jobs: int | None) -> tuple[Ensemble, list[Stream]]:
