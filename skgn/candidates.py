@@ -37,6 +37,7 @@ __all__ = [
     "narrowed_count",
     "narrowed_starts",
     "prior_choices",
+    "rectified_part",
     "redrawn_count",
     "steepest_network",
     "steepest_starts",
@@ -69,12 +70,9 @@ _OF_CLASSES = "relu"
 #: For numbers on so few rows these are units that do not saturate: a parabola or a product takes few of them.
 _OF_NUMBERS, _FEW_ROWS = "gelu", 200
 
-#: Members by default: eight kinds are no better than six of them, and four nearly as good (docs/decisions.md); these
-#: are enough where there are many rows or weights.
-_MEMBERS, _FEW_MEMBERS = 6, 4
-
-#: The same where every other network is rectified, whatever the number of rows.
-_MEMBERS_OF_CLASSES, _FEW_MEMBERS_OF_CLASSES = 4, 3
+#: Members by default: eight kinds are no better than six of them. Four are enough where there are many rows or weights,
+#: or rectified networks; so are three where every other network is rectified and weights are many (docs/decisions.md).
+_MEMBERS, _FEW_MEMBERS, _FEWEST_MEMBERS = 6, 4, 3
 
 #: Rows up to which every candidate is a member. Of more, twice as many candidates are compared on so many rows.
 COMPARED_ROWS = 2000
@@ -156,6 +154,13 @@ class Beside(NamedTuple):
 
     kind: Kind
     every_other: bool
+
+    @property
+    def rectified(self) -> float:
+        """The part of the networks that is rectified: 0 if the units are of another kind."""
+        if not self.kind.prior_kind.unit:
+            return 0.0
+        return 1 / 2 if self.every_other else 1 / (_OTHERS + 1)
 
 
 def layer_choices(
@@ -244,26 +249,34 @@ def kind_beside(
 
 def half_rectified(starts: Sequence[Start]) -> bool:
     """Whether every other start is of the rectified kind."""
-    return 2 * sum(start.prior_kind.unit for start in starts) >= len(starts)
+    return rectified_part(starts) >= 1 / 2
+
+
+def rectified_part(starts: Sequence[Start]) -> float:
+    """Return the part of the starts that is of the rectified kind."""
+    return sum(start.prior_kind.unit for start in starts) / len(starts)
 
 
 def member_count(
-    n_estimators: int | str, n_rows: int, networks: Iterable[Network], compared: bool, half: bool = False
+    n_estimators: int | str, n_rows: int, networks: Iterable[Network], compared: bool, rectified: float = 0.0
 ) -> int:
     """Members of an ensemble: what "auto" stands for, or what was asked for.
 
-    ``half`` tells whether every other one is rectified.
+    The part ``rectified`` of the networks is of that kind.
     """
     if not isinstance(n_estimators, str):
         return n_estimators
     small = min(network.n_weights for network in networks) <= _MANY_WEIGHTS
-    if half:
-        return _MEMBERS_OF_CLASSES if small else _FEW_MEMBERS_OF_CLASSES
-    return _MEMBERS if compared and small and n_rows <= COMPARED_ROWS else _FEW_MEMBERS
+    if rectified >= 1 / 2 and not small:
+        return _FEWEST_MEMBERS
+    return _MEMBERS if compared and small and n_rows <= COMPARED_ROWS and rectified == 0 else _FEW_MEMBERS
 
 
 def candidate_count(n_members: int, n_rows: int, n_kinds: int, compared: bool, half: bool = False) -> int:
-    """Candidates for so many members, where there are so many kinds to choose from; ``half`` as above."""
+    """Candidates for so many members, where there are so many kinds to choose from.
+
+    If ``half`` of the networks are rectified, all are trained to the end.
+    """
     if not compared or n_kinds == 1:
         return n_members
     if n_members == 1:
@@ -278,8 +291,7 @@ def redrawn_count(starts: Sequence[Start], n_members: int) -> int:
     """
     levels = len({start.noise_precision for start in starts})
     steep = all(start.network.hidden_layer_sizes for start in starts)
-    rectified = any(start.prior_kind.unit for start in starts)
-    return max(_FEWEST_REDRAWN, n_members // 2) if steep and (levels > 1 or rectified) else 0
+    return max(_FEWEST_REDRAWN, n_members // 2) if steep and (levels > 1 or rectified_part(starts) > 0) else 0
 
 
 def draw_starts(

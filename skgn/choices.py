@@ -127,8 +127,8 @@ class Choices:
         levels = self.levels(loss.has_scale)
         networks = self._networks(table, k, total_weight * k)
         beside = self._beside(*networks[0], levels, n_rows, loss)
-        half = beside is not None and beside.every_other
-        n = self.n_members(n_rows, [network for _, network in networks], half)
+        rectified = 0.0 if beside is None else beside.rectified
+        n = self.n_members(n_rows, [network for _, network in networks], rectified)
         # A single network is compared with others of its kind.
         several = networks if n > 1 else networks[:1]
         slow = self._takes_long(networks[0][1], n_rows, loss.columns(k))
@@ -139,7 +139,7 @@ class Choices:
         # The short starts of a single regression are of one kind of units.
         if n == 1 and not loss.has_temperature:
             beside = None
-        count = candidate_count(n, n_rows, len(kinds) + (beside is not None), self.compares, half or slow)
+        count = candidate_count(n, n_rows, len(kinds) + (beside is not None), self.compares, rectified >= 1 / 2 or slow)
         _check_memory(count * min(network.n_weights for _, network in networks))
         fresh = draw_starts(kinds, count, n > 1, check_random_state(self.parameters.random_state), beside)
         if self.hidden is None:
@@ -163,9 +163,9 @@ class Choices:
             )
         return kept if len(kept) == n else kept + fresh
 
-    def n_members(self, n_rows: int, networks: Sequence[Network], half: bool) -> int:
-        """Number of members of the ensemble; ``half`` if every other network is rectified."""
-        return member_count(self.parameters.n_estimators, n_rows, networks, self.compares, half)
+    def n_members(self, n_rows: int, networks: Sequence[Network], rectified: float) -> int:
+        """Number of members of the ensemble, if the part ``rectified`` of the networks is of that kind."""
+        return member_count(self.parameters.n_estimators, n_rows, networks, self.compares, rectified)
 
     def levels(self, has_noise: bool) -> tuple[Level, ...]:
         """Levels that training starts from."""

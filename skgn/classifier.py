@@ -83,8 +83,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Number of networks whose predictions are averaged with ``weights_``. What the parameters leave open comes in all
         kinds, so that members complement each other. That is the scaling of the inputs with its hidden layers, the
         prior, and the steepness of the units. "auto" is 6. It is 4 above 2,000 rows, above 1,000 weights, and where
-        nothing is compared (a float ``l2_regularization``, :meth:`partial_fit`). Where every other member has "relu"
-        units (see ``activation``) it is 4, or 3 above 1,000 weights.
+        nothing is compared (a float ``l2_regularization``, :meth:`partial_fit`). With "relu" units among them (see
+        ``activation``) it is 4, or 3 above 1,000 weights if every other member has such units.
 
         Every network that starts becomes a member. Where none has "relu" units and rows are more than 2,000, twice as
         many networks start. They train for 16 iterations on 2,000 rows; approximate leave-one-out then compares them,

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from .callbacks import CallbackSupportMixin, begin_fit, with_callbacks
-from .candidates import Start, half_rectified, narrowed_count, redrawn_count
+from .candidates import Start, narrowed_count, rectified_part, redrawn_count
 from .choices import Choices
 from .conformal import Residuals
 from .directions import lacking
@@ -219,7 +219,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         # Callbacks do not see what an earlier fit has learned.
         for name in [name for name in vars(self) if name in ("_streams", "_seen") or _is_learned(name)]:
             del self.__dict__[name]
-        n_members = choices.n_members(problem.n_samples, [start.network for start in starts], half_rectified(starts))
+        n_members = choices.n_members(problem.n_samples, [start.network for start in starts], rectified_part(starts))
         at_most = len(starts) + narrowed_count(starts) + redrawn_count(starts, n_members)
         tasks = begin_fit(self, X, y, sample_weight, self._attributes, at_most)
         limits = Limits(problem.max_time, members_at_once(self.n_jobs))
