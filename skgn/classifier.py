@@ -37,7 +37,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         well and most columns are indicators of categories, it chooses (5,).
     activation : str, default="auto"
         "tanh", "logistic", "softplus", "silu", "gelu", "identity" or "relu". "relu" works but is outside the theory,
-        which asks for smooth functions. "auto" is "tanh", but some members have "relu": one in three of two classes on
+        which asks for smooth functions. "auto" is "tanh", but some members have "relu": every third of two classes on
         up to 2,000 rows, else every other one, and none of several labels. The precision of all their weights is 1.
         This needs ``prior_groups="auto"`` and the evidence. If ``hidden_layer_sizes`` is "auto" as well, such a member
         has (20,).

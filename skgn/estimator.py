@@ -220,6 +220,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         for name in [name for name in vars(self) if name in ("_streams", "_seen") or _is_learned(name)]:
             del self.__dict__[name]
         n_members = choices.n_members(problem.n_samples, [start.network for start in starts], rectified_part(starts))
+        # Members that go on may be of other kinds than those of a first fit, but not fewer than there are to be.
+        n_members = min(n_members, len(starts))
         at_most = len(starts) + narrowed_count(starts) + redrawn_count(starts, n_members)
         tasks = begin_fit(self, X, y, sample_weight, self._attributes, at_most)
         limits = Limits(problem.max_time, members_at_once(self.n_jobs))

@@ -396,6 +396,15 @@ def test_a_warm_start_on_more_rows_goes_on_with_the_kind_of_few_rows():
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_warm_start_goes_on_with_as_many_members_where_no_rectified_one_was_kept():
+    X = np.random.RandomState(0).standard_normal((300, 40))
+    y = X[:, 0] + X[:, 1] ** 2 > 1
+    model = GNClassifier(random_state=0, max_iter=30, warm_start=True).fit(X, y)
+    assert len(model.estimators_) == 4 and not any(m.prior_kind.unit for m in model.estimators_)
+    assert len(model.fit(X, y).estimators_) == 4
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_warm_start_goes_on_with_rectified_members():
     X = np.random.RandomState(0).standard_normal((60, 2))
     # Both columns are of use: no candidates of one of them come beside the members.

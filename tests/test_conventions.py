@@ -214,7 +214,7 @@ DIFFERENCES = {
     # Each has members of a kind of its own beside those of tanh units.
     "activation": {
         'but of a fit on up to 200 distinct rows one member in three has "gelu". This needs ``prior_groups="auto"``, '
-        "the evidence, and a loss with a noise level.": 'but some members have "relu": one in three of two classes on '
+        "the evidence, and a loss with a noise level.": 'but some members have "relu": every third of two classes on '
         "up to 2,000 rows, else every other one, and none of several labels. The precision of all their weights is 1. "
         'This needs ``prior_groups="auto"`` and the evidence.',
     },
