@@ -37,7 +37,6 @@ __all__ = [
     "narrowed_count",
     "narrowed_starts",
     "prior_choices",
-    "rectified_part",
     "redrawn_count",
     "steepest_network",
     "steepest_starts",
@@ -155,13 +154,6 @@ class Beside(NamedTuple):
     kind: Kind
     every_other: bool
 
-    @property
-    def rectified(self) -> float:
-        """The part of the networks that is rectified: 0 if the units are of another kind."""
-        if not self.kind.prior_kind.unit:
-            return 0.0
-        return 1 / 2 if self.every_other else 1 / (_OTHERS + 1)
-
 
 def layer_choices(
     n_inputs: dict[str, int], n_outputs: int, n_observations: float, given: tuple[int, ...] | None = None
@@ -249,27 +241,22 @@ def kind_beside(
 
 def half_rectified(starts: Sequence[Start]) -> bool:
     """Whether every other start is of the rectified kind."""
-    return rectified_part(starts) >= 1 / 2
-
-
-def rectified_part(starts: Sequence[Start]) -> float:
-    """Return the part of the starts that is of the rectified kind."""
-    return sum(start.prior_kind.unit for start in starts) / len(starts)
+    return 2 * sum(start.prior_kind.unit for start in starts) >= len(starts)
 
 
 def member_count(
-    n_estimators: int | str, n_rows: int, networks: Iterable[Network], compared: bool, rectified: float = 0.0
+    n_estimators: int | str, n_rows: int, networks: Iterable[Network], compared: bool, beside: Beside | None = None
 ) -> int:
     """Members of an ensemble: what "auto" stands for, or what was asked for.
 
-    The part ``rectified`` of the networks is of that kind.
+    The kind ``beside`` the others may be rectified.
     """
     if not isinstance(n_estimators, str):
         return n_estimators
     small = min(network.n_weights for network in networks) <= _MANY_WEIGHTS
-    if rectified >= 1 / 2 and not small:
-        return _FEWEST_MEMBERS
-    return _MEMBERS if compared and small and n_rows <= COMPARED_ROWS and rectified == 0 else _FEW_MEMBERS
+    if beside is not None and beside.kind.prior_kind.unit:
+        return _FEWEST_MEMBERS if beside.every_other and not small else _FEW_MEMBERS
+    return _MEMBERS if compared and small and n_rows <= COMPARED_ROWS else _FEW_MEMBERS
 
 
 def candidate_count(n_members: int, n_rows: int, n_kinds: int, compared: bool, half: bool = False) -> int:
@@ -291,7 +278,8 @@ def redrawn_count(starts: Sequence[Start], n_members: int) -> int:
     """
     levels = len({start.noise_precision for start in starts})
     steep = all(start.network.hidden_layer_sizes for start in starts)
-    return max(_FEWEST_REDRAWN, n_members // 2) if steep and (levels > 1 or rectified_part(starts) > 0) else 0
+    rectified = any(start.prior_kind.unit for start in starts)
+    return max(_FEWEST_REDRAWN, n_members // 2) if steep and (levels > 1 or rectified) else 0
 
 
 def draw_starts(

@@ -121,14 +121,18 @@ class Choices:
             return "linear"
         return "both" if self.parameters.linear_path and self.parameters.network is None else "hidden"
 
-    def starts(self, table: Table, target: Target, n_rows: int, total_weight: float) -> list[Start]:
-        """Draw the candidates: of all kinds that are left to the fit, or as many members of one kind."""
+    def starts(self, table: Table, target: Target, n_rows: int, total_weight: float) -> tuple[list[Start], int]:
+        """Draw the candidates: of all kinds that are left to the fit, or as many members of one kind.
+
+        The number of members comes with them.
+        """
         k, loss = target.n_outputs, target.training_loss()
         levels = self.levels(loss.has_scale)
         networks = self._networks(table, k, total_weight * k)
         beside = self._beside(*networks[0], levels, n_rows, loss)
-        rectified = 0.0 if beside is None else beside.rectified
-        n = self.n_members(n_rows, [network for _, network in networks], rectified)
+        half = beside is not None and beside.every_other
+        all_networks = [network for _, network in networks]
+        n = member_count(self.parameters.n_estimators, n_rows, all_networks, self.compares, beside)
         # A single network is compared with others of its kind.
         several = networks if n > 1 else networks[:1]
         slow = self._takes_long(networks[0][1], n_rows, loss.columns(k))
@@ -139,14 +143,14 @@ class Choices:
         # The short starts of a single regression are of one kind of units.
         if n == 1 and not loss.has_temperature:
             beside = None
-        count = candidate_count(n, n_rows, len(kinds) + (beside is not None), self.compares, rectified >= 1 / 2 or slow)
+        count = candidate_count(n, n_rows, len(kinds) + (beside is not None), self.compares, half or slow)
         _check_memory(count * min(network.n_weights for _, network in networks))
         fresh = draw_starts(kinds, count, n > 1, check_random_state(self.parameters.random_state), beside)
         if self.hidden is None:
             steepest = partial(steepest_network, activation=self.activation)
             fresh = [replace(start, steepest=steepest(start.network)) for start in fresh]
         if not self.members:
-            return fresh
+            return fresh, n
         # A member goes on although a fit of so many rows would not draw its kind.
         of_few_rows = self._beside(*networks[0], levels, 1, loss)
         every = kinds if of_few_rows is None else [*kinds, of_few_rows.kind]
@@ -161,11 +165,7 @@ class Choices:
                 f"classes, hidden_layer_sizes, activation, linear_path, network, alpha and init. It was "
                 f"{_with_sizes(kept[0].network)}, now it is {_with_sizes(networks[0][1])}."
             )
-        return kept if len(kept) == n else kept + fresh
-
-    def n_members(self, n_rows: int, networks: Sequence[Network], rectified: float) -> int:
-        """Number of members of the ensemble, if the part ``rectified`` of the networks is of that kind."""
-        return member_count(self.parameters.n_estimators, n_rows, networks, self.compares, rectified)
+        return kept if len(kept) == n else kept + fresh, n
 
     def levels(self, has_noise: bool) -> tuple[Level, ...]:
         """Levels that training starts from."""

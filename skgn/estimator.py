@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from .callbacks import CallbackSupportMixin, begin_fit, with_callbacks
-from .candidates import Start, narrowed_count, rectified_part, redrawn_count
+from .candidates import Start, narrowed_count, redrawn_count
 from .choices import Choices
 from .conformal import Residuals
 from .directions import lacking
@@ -183,10 +183,10 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         if self.early_stopping and held_out is None:
             rows, held_out = rows.split(target, choices)
         # After the split: medians and target codes are those of the training rows.
-        rows, starts = self._begin(table, target, rows, choices, target.encoder_type)
+        rows, starts, n_members = self._begin(table, target, rows, choices, target.encoder_type)
         problem = rows.problem(self._table, self._target, starts, choices, held_out)
         del rows
-        return self._train(problem, starts, choices, X, y, sample_weight)
+        return self._train(problem, starts, n_members, X, y, sample_weight)
 
     def _choices(self, may_compare: bool = True) -> Choices:
         """Check the parameters; return what they leave open, and the members that a warm start goes on from."""
@@ -200,28 +200,23 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
 
     def _begin(
         self, table: Table, target: Target, rows: TrainingRows, choices: Choices, encoder_type: str | None
-    ) -> tuple[TrainingRows, list[Start]]:
-        """Fit table and target to merged rows; return the rows encoded, and the starts of the candidates."""
+    ) -> tuple[TrainingRows, list[Start], int]:
+        """Fit table and target to merged rows; return the rows encoded, the starts and the number of members."""
         table, target, rows = rows.fit(table, target, choices, encoder_type)
         if choices.members:
             table.check_columns(self._table)
         if "raw" in table.scalings and self.network is None:
             warn_of_raw_inputs(rows.largest_inputs())
-        starts = choices.starts(table, target, rows.n_rows, rows.total_weight)
+        starts, n_members = choices.starts(table, target, rows.n_rows, rows.total_weight)
         self._table, self._target = table.only({start.scaling for start in starts}), target
-        return rows, starts
+        return rows, starts, n_members
 
     @with_callbacks  # type: ignore[untyped-decorator]
-    def _train(
-        self, problem: Problem, starts: list[Start], choices: Choices, X: Any, y: Any, sample_weight: Any
-    ) -> bool:
+    def _train(self, problem: Problem, starts: list[Start], n_members: int, X: Any, y: Any, sample_weight: Any) -> bool:
         """Train on a problem, and store; X, y and weights are given as the user gave them."""
         # Callbacks do not see what an earlier fit has learned.
         for name in [name for name in vars(self) if name in ("_streams", "_seen") or _is_learned(name)]:
             del self.__dict__[name]
-        n_members = choices.n_members(problem.n_samples, [start.network for start in starts], rectified_part(starts))
-        # Members that go on may be of other kinds than those of a first fit, but not fewer than there are to be.
-        n_members = min(n_members, len(starts))
         at_most = len(starts) + narrowed_count(starts) + redrawn_count(starts, n_members)
         tasks = begin_fit(self, X, y, sample_weight, self._attributes, at_most)
         limits = Limits(problem.max_time, members_at_once(self.n_jobs))
@@ -266,7 +261,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         if first:
             warn_of_penalty(self)
             # Target codes of one block would rest on few rows.
-            rows, starts = self._begin(table, target, merged, choices, encoder_type=None)
+            rows, starts, _ = self._begin(table, target, merged, choices, encoder_type=None)
             streams, seen = [Stream(start) for start in starts], Seen.nothing(merged, whole=True)
         else:
             streams = getattr(self, "_streams", None) or streams_of(
@@ -423,7 +418,7 @@ def network_on(
     else:
         table, raw = read_rows(viewer, X, y, sample_weight)
         target = viewer._new_target(raw.y)
-        _, (start, *_) = viewer._begin(table, target, raw.merge(target), choices, target.encoder_type)
+        _, (start, *_), _ = viewer._begin(table, target, raw.merge(target), choices, target.encoder_type)
     table, target = viewer._table, viewer._target
     problem = raw.encode(target).present().encoded(table).problem(table, target, [start], choices)
     cpu, loss = torch.device("cpu"), loss or problem.loss

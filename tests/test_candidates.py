@@ -188,12 +188,16 @@ def test_hidden_layers_of_rectified_units(given, expected, loss, k, n_rows, ever
 
 
 @pytest.mark.parametrize("n_rows", [100, 2000, 2001])
-@pytest.mark.parametrize(("part", "large_ones"), [(1 / 4, 4), (1 / 3, 4), (1 / 2, 3), (2 / 3, 3)])
-def test_numbers_of_networks_where_some_are_rectified(n_rows, part, large_ones):
+@pytest.mark.parametrize(("every_other", "large_ones"), [(False, 4), (True, 3)])
+def test_numbers_of_networks_where_some_are_rectified(n_rows, every_other, large_ones):
     small, large = FeedForward(3, 3, (20,)), FeedForward(400, 30, (10, 10))
-    assert member_count("auto", n_rows, [small, large], True, rectified=part) == 4
-    assert member_count("auto", n_rows, [large], True, rectified=part) == large_ones
-    assert member_count(7, n_rows, [large], True, rectified=part) == 7
+    beside = Beside(Kind(("robust", small), SMOOTH, PriorKind("layer", unit=True)), every_other)
+    assert member_count("auto", n_rows, [small, large], True, beside) == 4
+    assert member_count("auto", n_rows, [large], True, beside) == large_ones
+    assert member_count(7, n_rows, [large], True, beside) == 7
+    # Those of other units beside a regression's change nothing.
+    unsaturated = Beside(Kind(("robust", small), STEEP, PriorKind("feature")), False)
+    assert member_count("auto", 100, [small], True, unsaturated) == 6
 
 
 def test_all_are_trained_to_the_end_where_every_other_one_is_rectified():
