@@ -22,6 +22,8 @@ from .prior_groups import PriorKind
 
 __all__ = [
     "COMPARED_ROWS",
+    "OF_PIECES",
+    "ROWS_OF_PIECES",
     "Beside",
     "Kind",
     "Level",
@@ -36,6 +38,7 @@ __all__ = [
     "member_count",
     "narrowed_count",
     "narrowed_starts",
+    "network_of_pieces",
     "prior_choices",
     "redrawn_count",
     "steepest_network",
@@ -65,6 +68,10 @@ _OTHERS = 2
 #: For classes these are rectified units, under a prior of precision 1. On few rows of many columns, or of many classes,
 #: the evidence leaves of smooth units what is linear in the columns.
 _OF_CLASSES = "relu"
+
+#: From so many rows on, every second one of these reads piecewise linear inputs. Steps and bends along single columns,
+#: of which trees are made, are then within reach.
+OF_PIECES, ROWS_OF_PIECES = "piecewise", 400
 
 #: For numbers on so few rows these are units that do not saturate: a parabola or a product takes few of them.
 _OF_NUMBERS, _FEW_ROWS = "gelu", 200
@@ -149,10 +156,15 @@ class Kind(NamedTuple):
 
 
 class Beside(NamedTuple):
-    """A kind of networks beside the others: one for every two of them, or ``every_other`` one."""
+    """Kinds of networks beside the others, in turn: one for every two of them, or ``every_other`` one."""
 
-    kind: Kind
+    kinds: tuple[Kind, ...]
     every_other: bool
+
+    @property
+    def rectified(self) -> bool:
+        """Whether these are the rectified networks of classes."""
+        return self.kinds[0].prior_kind.unit
 
 
 def layer_choices(
@@ -220,13 +232,31 @@ def level_choices(has_noise: bool, compared: bool, steep: bool = True) -> tuple[
     return _SMOOTH, _STEEP if steep else _STEEP._replace(steepness=_SMOOTH.steepness)
 
 
+def network_of_pieces(other: Network, n_inputs: int, given: tuple[int, ...] | None = None) -> Network | None:
+    """Choose the rectified network that reads so many columns of pieces, beside others of classes.
+
+    None beside a network whose layers are not known.
+    """
+    if not isinstance(other, FeedForward):
+        return None
+    sizes = given or _SMALL[0]
+    return replace(other, n_inputs=n_inputs, n_straight=0, hidden_layer_sizes=sizes, activation=_OF_CLASSES)
+
+
 def kind_beside(
-    scaling: str, other: Network, levels: Sequence[Level], n_rows: int, loss: Loss, given: tuple[int, ...] | None = None
+    scaling: str,
+    other: Network,
+    levels: Sequence[Level],
+    n_rows: int,
+    loss: Loss,
+    given: tuple[int, ...] | None = None,
+    of_pieces: Network | None = None,
 ) -> Beside | None:
     """Choose a network of other units to go with others on this scaling: of the layers given, or one of twenty.
 
     There is one for classes, and for losses with a noise level on few rows. Of three or more classes, and of many rows,
-    it is every other network. There is none for several labels, and beside a network whose layers are not known.
+    it is every other network, in turn with the rectified one ``of_pieces``. There is none for several labels, and
+    beside a network whose layers are not known.
     """
     every_other = not loss.independent_labels or n_rows > COMPARED_ROWS
     if loss.has_temperature and not (loss.independent_labels and other.n_outputs > 1):
@@ -236,7 +266,12 @@ def kind_beside(
     else:
         return None
     network = other.with_layers(given or _SMALL[0], activation=activation)
-    return None if network is None else Beside(Kind((scaling, network), level, prior), every_other)
+    if network is None:
+        return None
+    networks = [(scaling, network)]
+    if every_other and of_pieces is not None:
+        networks.append((OF_PIECES, of_pieces))
+    return Beside(tuple(Kind(each, level, prior) for each in networks), every_other)
 
 
 def half_rectified(starts: Sequence[Start]) -> bool:
@@ -254,7 +289,7 @@ def member_count(
     if not isinstance(n_estimators, str):
         return n_estimators
     small = min(network.n_weights for network in networks) <= _MANY_WEIGHTS
-    if beside is not None and beside.kind.prior_kind.unit:
+    if beside is not None and beside.rectified:
         return _FEWEST_MEMBERS if beside.every_other and not small else _FEW_MEMBERS
     return _MEMBERS if compared and small and n_rows <= COMPARED_ROWS else _FEW_MEMBERS
 
@@ -292,9 +327,9 @@ def draw_starts(
     """Draw a candidate of one kind after the other, each time with new weights, until there are enough.
 
     A ``balanced`` order begins with the half fraction of the factorial design, in which each pair of choices comes
-    about as often; the first of the priors leads in either half. A kind ``beside`` them comes after every two. If it is
-    every other one, it comes first, and the two kinds lead that are opposite in every choice. The short starts of a
-    single network are not balanced.
+    about as often; the first of the priors leads in either half. A kind ``beside`` them comes after every two. If kinds
+    are every other one, they come first, and the two kinds lead that are opposite in every choice. The short starts of
+    a single network are not balanced.
     """
     factors = [list(dict.fromkeys(values)) for values in zip(*kinds, strict=True)]
 
@@ -312,12 +347,13 @@ def draw_starts(
         return len(set(at)) > 1, sum(at)
 
     if beside is not None and beside.every_other and balanced:
-        order = [kind for other in sorted(kinds, key=opposite) for kind in (beside.kind, other)]
+        pairs = zip(itertools.cycle(beside.kinds), sorted(kinds, key=opposite))
+        order = [kind for pair in pairs for kind in pair]
         return _draw(order, n_candidates, random_state)
     order = sorted(kinds, key=fraction) if balanced else list(kinds)
     if beside is not None:
-        pairs = [order[first : first + _OTHERS] for first in range(0, len(order), _OTHERS)]
-        order = [kind for pair in pairs for kind in (*pair, beside.kind)]
+        groups = [order[first : first + _OTHERS] for first in range(0, len(order), _OTHERS)]
+        order = [kind for group in groups for kind in (*group, beside.kinds[0])]
     return _draw(order, n_candidates, random_state)
 
 
@@ -352,9 +388,12 @@ def narrowed_starts(starts: Sequence[Start], columns: Mapping[str, np.ndarray]) 
 
     Of several columns a feature, few are of use where all features are. So few of every scaling have to be.
     """
-    if not all(0 < use.mean() <= _FEW_COLUMNS for use in columns.values()):
+    narrowable = _narrowable(starts)
+    # Pieces of features have no say beside the others.
+    without = {OF_PIECES} - {start.scaling for start in narrowable}
+    if not all(0 < columns[name].mean() <= _FEW_COLUMNS for name in columns.keys() - without):
         return []
-    return [_narrowed(start, columns[start.scaling]) for start in _narrowable(starts) if start.scaling in columns]
+    return [_narrowed(start, columns[start.scaling]) for start in narrowable if start.scaling in columns]
 
 
 def _narrowable(starts: Sequence[Start]) -> list[Start]:

@@ -15,6 +15,8 @@ from sklearn.utils import check_random_state
 
 from .backend import DTYPES, gigabytes
 from .candidates import (
+    OF_PIECES,
+    ROWS_OF_PIECES,
     Beside,
     Kind,
     Level,
@@ -25,6 +27,7 @@ from .candidates import (
     layer_choices,
     level_choices,
     member_count,
+    network_of_pieces,
     prior_choices,
     steepest_network,
 )
@@ -101,9 +104,8 @@ class Choices:
         """The activation of all networks but those of the kind beside the others."""
         return "tanh" if self.parameters.activation == "auto" else self.parameters.activation
 
-    @property
-    def scalings(self) -> tuple[str, ...]:
-        """Names of the scalings that candidates may have. There is a choice for nonlinear models only."""
+    def scalings(self, n_rows: int, loss: Loss) -> tuple[str, ...]:
+        """Names of the scalings that candidates may have on so many rows. Only nonlinear models have a choice."""
         standardize = self.parameters.standardize
         if not standardize:
             return ("raw",)
@@ -112,7 +114,10 @@ class Choices:
         if not self.compares or self.hidden == ():
             return SCALINGS[:1]
         # A module is made for one column a feature.
-        return _COMPARED if self.parameters.network is None else SCALINGS[:1]
+        if self.parameters.network is not None:
+            return SCALINGS[:1]
+        pieces = self._mixes and loss.has_temperature and n_rows >= ROWS_OF_PIECES
+        return (*_COMPARED, OF_PIECES) if pieces else _COMPARED
 
     @property
     def paths(self) -> str:
@@ -129,7 +134,7 @@ class Choices:
         k, loss = target.n_outputs, target.training_loss()
         levels = self.levels(loss.has_scale)
         networks = self._networks(table, k, total_weight * k)
-        beside = self._beside(*networks[0], levels, n_rows, loss)
+        beside = self._beside(*networks[0], levels, n_rows, loss, table)
         half = beside is not None and beside.every_other
         all_networks = [network for _, network in networks]
         n = member_count(self.parameters.n_estimators, n_rows, all_networks, self.compares, beside)
@@ -139,7 +144,7 @@ class Choices:
         kinds = [Kind(*each) for each in itertools.product(several, levels, self._priors(slow))]
         if slow and beside is not None and self._takes_long(fewest_directions(networks[0][1]), n_rows, loss.columns(k)):
             # In few directions, too, smooth networks take long where classes are many.
-            kinds, beside = [beside.kind], None
+            kinds, beside = [beside.kinds[0]], None
         # The short starts of a single regression are of one kind of units.
         if n == 1 and not loss.has_temperature:
             beside = None
@@ -152,14 +157,18 @@ class Choices:
         if not self.members:
             return fresh, n
         # A member goes on although a fit of so many rows would not draw its kind.
-        of_few_rows = self._beside(*networks[0], levels, 1, loss)
-        every = kinds if of_few_rows is None else [*kinds, of_few_rows.kind]
+        others = (self._beside(*networks[0], levels, rows, loss, table) for rows in (1, n_rows))
+        every = [*kinds, *(kind for each in others if each is not None for kind in each.kinds)]
+        scaled_networks = {kind.scaled_network for kind in every}
         kept = [
             m.start(start.seed)
             for m, start in zip(self.members[:n], fresh, strict=False)
-            if m.scaling in table.scalings and m.prior_kind in {kind.prior_kind for kind in every}
+            if m.scaling in table.scalings
+            and m.prior_kind in {kind.prior_kind for kind in every}
+            # Other values have other pieces.
+            and (m.scaling != OF_PIECES or (m.scaling, m.network) in scaled_networks)
         ]
-        if any((start.scaling, start.network) not in {kind.scaled_network for kind in every} for start in kept):
+        if any((start.scaling, start.network) not in scaled_networks for start in kept):
             raise ValueError(
                 "warm_start=True needs the network of the previous fit: the same number of features, outputs and "
                 f"classes, hidden_layer_sizes, activation, linear_path, network, alpha and init. It was "
@@ -183,18 +192,21 @@ class Choices:
             return prior_choices(self.compares, features=parameters.network is None and not slow)
         return (PriorKind(parameters.prior_groups),)
 
-    def _takes_long(self, network: Network, n_rows: int, columns: int) -> bool:
+    def _takes_long(self, network: Network, n_rows: int, columns: int, traces: bool = True) -> bool:
         """Whether there is no time for a network on so many rows, with so many columns of curvature roots."""
         if not (self.compares and self.may_cut):
             return False
         extent = Extent(network, n_rows, columns, DTYPES[self.parameters.dtype])
-        return not affordable(self.parameters.solver, extent, traces=True)
+        return not affordable(self.parameters.solver, extent, traces)
 
     def _networks(self, table: Table, k: int, n_observations: float) -> list[tuple[str, Network]]:
         """Networks to choose from, each with the name of its input scaling."""
         parameters = self.parameters
-        n_inputs = {name: len(features) for name, features in table.features.items()}
-        n_straight = {name: 0 if scaler is None else scaler.n_straight for name, scaler in table.scalings.items()}
+        # A network of pieces is beside the others, unless pieces are asked for.
+        compared = [name for name in table.features if name != OF_PIECES or len(table.features) == 1]
+        n_inputs = {name: len(table.features[name]) for name in compared}
+        scalers = {name: table.scalings[name] for name in compared}
+        n_straight = {name: 0 if scaler is None else scaler.n_straight for name, scaler in scalers.items()}
         alpha, init = float(parameters.alpha), parameters.init
         if parameters.network is not None:
             # Each network tries the module out, so that all scalings with as many columns share one.
@@ -209,17 +221,27 @@ class Choices:
             for name, sizes in (choices if self.compares else choices[:1])
         ]
 
+    @property
+    def _mixes(self) -> bool:
+        """Whether activation and prior are left to the fit, so that kinds of either may be beside the others."""
+        parameters = self.parameters
+        return self.compares and parameters.activation == parameters.prior_groups == "auto" and self.hidden != ()
+
     def _beside(
-        self, scaling: str, network: Network, levels: Sequence[Level], n_rows: int, loss: Loss
+        self, scaling: str, network: Network, levels: Sequence[Level], n_rows: int, loss: Loss, table: Table
     ) -> Beside | None:
         """Choose the kind beside the others on so many rows, if activation and prior are left to the fit.
 
         On periodic inputs, networks of rectified units are surer than they should be.
         """
-        left_to_fit = self.parameters.activation == self.parameters.prior_groups == "auto"
-        if not (self.compares and left_to_fit) or self.hidden == () or scaling == "periodic":
+        if not self._mixes or scaling == "periodic":
             return None
-        return kind_beside(scaling, network, levels, n_rows, loss, self.hidden)
+        of_pieces = None
+        if OF_PIECES in table.features and scaling != OF_PIECES:
+            of_pieces = network_of_pieces(network, len(table.features[OF_PIECES]), self.hidden)
+        if of_pieces and self._takes_long(of_pieces, n_rows, loss.columns(network.n_outputs), traces=False):
+            of_pieces = None
+        return kind_beside(scaling, network, levels, n_rows, loss, self.hidden, of_pieces)
 
     def how_to_train(self, loss: Loss) -> dict[str, Any]:
         """Fields of a :class:`~skgn.problem.Problem` that depend on the loss and the parameters, but on no data."""

@@ -39,8 +39,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
         "tanh", "logistic", "softplus", "silu", "gelu", "identity" or "relu". "relu" works but is outside the theory,
         which asks for smooth functions. "auto" is "tanh", but some members have "relu": every third of two classes on
         up to 2,000 rows, else every other one, and none of several labels. The precision of all their weights is 1.
-        This needs ``prior_groups="auto"`` and the evidence. If ``hidden_layer_sizes`` is "auto" as well, such a member
-        has (20,).
+        From 400 rows on, every second one where they are every other one reads "piecewise" inputs (see
+        ``standardize``). This needs ``prior_groups="auto"`` and the evidence. If ``hidden_layer_sizes`` is "auto" as
+        well, such a member has (20,).
     linear_path : bool, default=True
         Connect the inputs directly to the readout, beside the hidden layers, so that the network can represent any
         linear model.
@@ -130,14 +131,15 @@ class GNClassifier(ClassifierMixin, BaseGN):
         a validation set. Equal rows stay together.
     n_iter_no_change : int, default=7
         Number of iterations without progress before training stops; see ``tol`` and ``early_stopping``.
-    standardize : bool, "robust", "rank" or "periodic", default=True
+    standardize : bool, "robust", "rank", "periodic" or "piecewise", default=True
         How the inputs are scaled. "robust" scales the inputs of the hidden layers by median and interquartile range,
         and squashes them smoothly at 3 units. It scales the inputs of the linear path by mean and standard deviation,
         and clips them at two ranges beyond the values seen. "rank" replaces the values by the normal scores z of their
-        ranks. "periodic" takes these scores and adds sin 2z and cos 2z for features of three values or more. True is
-        "robust". A part of the members then has "periodic", where hidden layers have up to 1,000 weights and
-        ``l2_regularization`` is no float. With False the inputs stay as they are, and a fit warns
-        where they are far from 1.
+        ranks. "periodic" takes these scores and adds sin 2z and cos 2z for features of three values or more.
+        "piecewise" cuts the scores of a feature into up to eight pieces, and has a column for each that rises there
+        alone. True is "robust". A part of the members then has "periodic", where hidden layers have up to 1,000 weights
+        and ``l2_regularization`` is no float. With False the inputs stay as they are, and a fit warns where they are
+        far from 1.
     categorical_features : "from_dtype", array-like of int, bool or str, or None, default="from_dtype"
         The features that are categories: by position, as a mask, or by name in a data frame (pandas, polars, pyarrow).
         "from_dtype" takes the columns of a data frame that hold categories, enumerations, strings, or objects other
@@ -187,8 +189,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         are the units of the last hidden layer, followed by the inputs of the linear path. The linear path has an input
         for each feature, or for each column of ``preprocessor_`` if there is one. For robust inputs
         (``estimators_[0].scaling``) these are the straight columns. For periodic inputs they are all scores, then all
-        sines, then all cosines. With ``network=`` the list has the module's parameters, in order, and there are no
-        intercepts.
+        sines, then all cosines, and for piecewise inputs the pieces of each feature, in order. With ``network=`` the
+        list has the module's parameters, in order, and there are no intercepts.
     network_ : torch.nn.Module
         Only with ``network=``: a copy of the module in float64 with the weights of the best member. It maps scaled
         inputs to the member's outputs divided by ``alpha``.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,8 @@ from .encoders import (
     make_encoder,
     medians,
 )
-from .preprocessing import LARGEST, ROBUST, PeriodicEmbedding, RankScaler, Scaler, replaced_columns
+from .piecewise import PiecewiseEmbedding
+from .preprocessing import LARGEST, ROBUST, Embedding, PeriodicEmbedding, RankScaler, Scaler
 from .tables import TablePreprocessor, TableReader, check_types, dense
 from .unfamiliar import Bounds, warn_of_codes
 
@@ -157,7 +158,7 @@ class Table:
         scalings: dict[str, Scaler | None] = {}
         for name, old in self.scalings.items():
             new = other.scalings[name]
-            scalings[name] = None if old is None or new is None else replaced_columns(old, new, changed)
+            scalings[name] = None if old is None or new is None else _replaced_columns(old, new, changed)
         return replace(self, scalings=scalings)
 
     def refilled(self, X: np.ndarray, columns: np.ndarray) -> Table:
@@ -242,12 +243,14 @@ def name_scalers(
         scalers["raw"] = None
     if "robust" in names:
         scalers["robust"] = robust()
-    if "rank" in names or "periodic" in names:
+    if not {"rank", "periodic", "piecewise"}.isdisjoint(names):
         scores = ranks()
         if "rank" in names:
             scalers["rank"] = scores
         if "periodic" in names:
             scalers["periodic"] = PeriodicEmbedding.of_ranks(scores)
+        if "piecewise" in names:
+            scalers["piecewise"] = PiecewiseEmbedding.of_ranks(scores)
     return scalers
 
 
@@ -268,15 +271,34 @@ def transform_inputs(scalers: Mapping[str, Scaler | None], X: np.ndarray) -> dic
 
     def transform(rows: np.ndarray) -> dict[str, np.ndarray]:
         scaled: dict[str, np.ndarray] = {}
+        scores: dict[int, np.ndarray] = {}
         for name, scaler in scalers.items():
             if scaler is None:
                 scaled[name] = np.array(rows, dtype=np.float64, order="C")
-            elif isinstance(scaler, PeriodicEmbedding) and scaler.ranks is scalers.get("rank"):
-                scaled[name] = scaler.embed(scaled["rank"])
-            else:
-                scaled[name] = scaler.transform(rows)
+                continue
+            ranks = scaler.ranks if isinstance(scaler, Embedding) else scaler
+            if id(ranks) not in scores:
+                scores[id(ranks)] = ranks.transform(rows)
+            scaled[name] = scaler.embed(scores[id(ranks)]) if isinstance(scaler, Embedding) else scores[id(ranks)]
         return scaled
 
     # Work in blocks, whose many temporaries stay in cache.
     blocks = [transform(X[start : start + _BLOCK]) for start in range(0, len(X), _BLOCK)]
     return {name: np.concatenate([block[name] for block in blocks]) for name in scalers}
+
+
+def _replaced_columns(old: Scaler, new: Scaler, changed: np.ndarray) -> Scaler:
+    """Return a scaler that scales the columns that have ``changed`` (d,) as ``new`` does, and the others as ``old``."""
+    if isinstance(old, Embedding) and isinstance(new, Embedding):
+        # A network has inputs for the bends that there were.
+        return replace(old, ranks=_replaced_columns(old.ranks, new.ranks, changed))  # type: ignore[type-var]
+
+    def chosen(was: Any, now: Any) -> Any:
+        if isinstance(was, np.ndarray):
+            return np.where(changed, now, was)
+        if isinstance(was, list):
+            return [b if other else a for a, b, other in zip(was, now, changed, strict=True)]
+        return _replaced_columns(was, now, changed)
+
+    parts = {part.name: chosen(getattr(old, part.name), getattr(new, part.name)) for part in fields(old)}  # type: ignore[arg-type]
+    return type(old)(**parts)

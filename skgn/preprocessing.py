@@ -6,7 +6,7 @@ Each is fitted to rows with weights (see :mod:`skgn.weighted_rows`), and transfo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -21,6 +21,7 @@ __all__ = [
     "SCALINGS",
     "UNIT_FACTOR",
     "UNIT_SHIFT",
+    "Embedding",
     "InputScaler",
     "PeriodicEmbedding",
     "RankScaler",
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 #: Scalings of the inputs, by the names of the estimators' ``standardize``.
-SCALINGS = ("robust", "rank", "periodic")
+SCALINGS = ("robust", "rank", "periodic", "piecewise")
 
 #: Standardised inputs beyond this many scale units are squeezed towards it.
 _CLIP = 3.0
@@ -357,23 +358,15 @@ class PeriodicEmbedding:
         return periodic(z, self.bent)
 
 
-def replaced_columns(old: Scaler, new: Scaler, changed: np.ndarray) -> Scaler:
-    """Return a scaler that scales the columns that have ``changed`` (d,) as ``new`` does, and the others as ``old``."""
-    if isinstance(old, PeriodicEmbedding) and isinstance(new, PeriodicEmbedding):
-        # A network has inputs for the bends that there were.
-        ranks = replaced_columns(old.ranks, new.ranks, changed)
-        assert isinstance(ranks, RankScaler)
-        return replace(old, ranks=ranks)
+@runtime_checkable
+class Embedding(Protocol):
+    """A scaling that makes its columns of the normal scores of :class:`RankScaler`."""
 
-    def chosen(was: Any, now: Any) -> Any:
-        if isinstance(was, np.ndarray):
-            return np.where(changed, now, was)
-        if isinstance(was, list):
-            return [b if other else a for a, b, other in zip(was, now, changed, strict=True)]
-        return replaced_columns(was, now, changed)
+    ranks: RankScaler
 
-    parts = {field.name: chosen(getattr(old, field.name), getattr(new, field.name)) for field in fields(old)}  # type: ignore[arg-type]
-    return type(old)(**parts)
+    def embed(self, z: np.ndarray) -> np.ndarray:
+        """Return the columns of given scores (n, d)."""
+        ...
 
 
 @dataclass

@@ -163,7 +163,8 @@ class Rows(TrainingRows):
         # Scalings are fitted to the codes that later rows get. The level of most later rows has one code. In training
         # each part of the rows has another code for it, and the spread of these codes is noise.
         later = self.encoded(table) if table.is_cross_fitted else rows
-        table = table.with_scalings(choices.scalings, later.X, later.weight, choices.paths)
+        scalings = choices.scalings(rows.n_rows, target.training_loss())
+        table = table.with_scalings(scalings, later.X, later.weight, choices.paths)
         return table, target.with_scaler(lambda loss: loss.fit_scaler(rows.Y, rows.weight)), rows
 
     def largest_inputs(self) -> np.ndarray:

@@ -20,6 +20,7 @@ from torch import nn
 
 from skgn import GNClassifier, GNRegressor
 from skgn.export import to_onnx, to_torch
+from skgn.preprocessing import SCALINGS
 
 N = 50
 
@@ -85,6 +86,7 @@ CASES = {
         X,
         SIGNAL,
     ),
+    "piecewise": (regressor(standardize="piecewise", activation="relu"), with_gaps(X), SIGNAL),
     "centered": (regressor(init="centered", activation="softplus", dtype="float32"), X, SIGNAL),
     "symmetric layers": (regressor(init="symmetric", hidden_layer_sizes=(4, 6)), X, SIGNAL),
     "linear": (regressor(hidden_layer_sizes=()), X, SIGNAL),
@@ -131,7 +133,7 @@ CASES["own network"] = (regressor(network=Branches(), hidden_layer_sizes="auto",
 
 #: Translation takes seconds. The graphs of these cases have all the parts that the others consist of. Another test
 #: translates "linear" and a mean alone.
-IN_ONNX = ["noise at x", "periodic", "dual, poisson", "quantiles", "own network"]
+IN_ONNX = ["noise at x", "periodic", "piecewise", "dual, poisson", "quantiles", "own network"]
 CLASSES_IN_ONNX = ["binary", "three classes", "labels", "one class"]
 
 
@@ -256,7 +258,7 @@ def test_tables_are_exported_as_they_are_read(table, streamed, tmp_path):
         assert known["levels"] == {"few": ["green", "red"], "many": sorted(set(table.many))}
 
 
-@pytest.mark.parametrize("scaling", ["robust", "rank", "periodic"])
+@pytest.mark.parametrize("scaling", SCALINGS)
 def test_gradients_reach_inputs_and_weights(scaling):
     module = to_torch(regressor(standardize=scaling, max_iter=2).fit(X, SIGNAL), return_std=True)
     assert torch.autograd.gradcheck(module, torch.tensor(rows(4, seed=5) + 0.1, requires_grad=True))

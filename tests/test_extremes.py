@@ -70,7 +70,7 @@ def draw(seed):
         "alpha": pick(1.0, 1.0, 1e-6, 1e6),
         "damping": pick("adaptive", "adaptive", 0.0, size(), GeometricDecay(size(), 0.5), *rules),
         "dtype": pick("float64", "float32"),
-        "standardize": pick(True, False, "rank", "periodic"),
+        "standardize": pick(True, False, "rank", "periodic", "piecewise"),
         "random_state": 0,
     }
     weights = [np.full(n, size()), 10.0 ** random.integers(-300, 300, n), (np.arange(n) == 0).astype(float)]

@@ -86,6 +86,7 @@ CASES = {
     "float32": (GNRegressor, "float32", fit, {"dtype": "float32"}),
     "centered": (GNRegressor, "y", fit, {"init": "centered"}),
     "periodic": (GNRegressor, "y", fit, {"standardize": "periodic"}),
+    "piecewise": (GNRegressor, "y", fit, {"standardize": "piecewise"}),
     "rank": (GNRegressor, "y", fit, {"standardize": "rank", "damping": GeometricDecay(1.0)}),
     "early stopping": (GNRegressor, "y", fit, {"early_stopping": True}),
     "batches": (GNRegressor, "y", fit, {"batch_size": 20}),

@@ -62,7 +62,7 @@ SHARED = {
     "max_iter": st.integers(0, 4),
     "tol": st.sampled_from([1e-3, 0.0, 1.0]),
     "early_stopping": st.booleans(),
-    "standardize": st.sampled_from([True, False, "robust", "rank", "periodic"]),
+    "standardize": st.sampled_from([True, False, "robust", "rank", "periodic", "piecewise"]),
     "dtype": st.sampled_from(["float64", "float32"]),
 }
 REGRESSION = {"loss": st.sampled_from(sorted(LOSSES)), "quantile": st.sampled_from([0.5, 0.1, 0.99])}

@@ -67,7 +67,7 @@ def test_where_members_have_failed_the_best_is_drawn_again_and_where_all_have_al
 def test_rings_of_four_classes_have_more_smooth_members(capsys):
     """Units that bend once find rings late, so that smooth and periodic ones take their place."""
     rng = np.random.default_rng(0)
-    X = rng.standard_normal((400, 2))
+    X = rng.standard_normal((390, 2))
     wave = np.sin(3 * np.hypot(*X.T))
     model = GNClassifier(random_state=0, verbose=1).fit(X, np.digitize(wave, np.quantile(wave, [0.25, 0.5, 0.75])))
     assert re.search(r"members hardly count: 2 more candidates of steeper units", capsys.readouterr().out)

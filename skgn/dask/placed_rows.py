@@ -96,7 +96,8 @@ class PlacedRows(TrainingRows):
         self, table: Table, target: Target, choices: Choices, encoder_type: str | None
     ) -> tuple[Table, Target, PlacedRows]:
         target = target.with_scaler(lambda loss: fit_target_scaler(self.shards))
-        scalings = fit_scalers(self.shards, choices.scalings, choices.paths)
+        names = choices.scalings(self.n, target.training_loss())
+        scalings = fit_scalers(self.shards, names, choices.paths)
         return replace(table, scalings=scalings), target, self
 
     def largest_inputs(self) -> np.ndarray:

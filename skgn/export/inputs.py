@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..encoders import column_features
 from ..inputs import Table
+from ..piecewise import PiecewiseEmbedding, piecewise
 from ..preprocessing import (
     InputScaler,
     PeriodicEmbedding,
@@ -199,6 +200,23 @@ class _Periodic(nn.Module):
         return periodic(self.ranks(X), self.bent, torch)
 
 
+class _Piecewise(nn.Module):
+    feature: Tensor
+    lower: Tensor
+    width: Tensor
+    mean: Tensor
+    rise: Tensor
+
+    def __init__(self, scaler: PiecewiseEmbedding) -> None:
+        super().__init__()
+        self.ranks = _Ranks(scaler.ranks)
+        for name in ("feature", "lower", "width", "mean", "rise"):
+            self.register_buffer(name, torch.tensor(getattr(scaler, name)))
+
+    def forward(self, X: Tensor) -> Tensor:
+        return piecewise(self.ranks(X), self.feature, self.lower, self.width, self.mean, self.rise, torch)
+
+
 #: Functions by the type of the scaler.
 _MODULES: dict[type, Callable[[Any], nn.Module]] = {
     InputScaler: _Squashed,
@@ -206,6 +224,7 @@ _MODULES: dict[type, Callable[[Any], nn.Module]] = {
     TwoPathScaler: _TwoPaths,
     RankScaler: _Ranks,
     PeriodicEmbedding: _Periodic,
+    PiecewiseEmbedding: _Piecewise,
 }
 
 
