@@ -69,8 +69,8 @@ _OTHERS = 2
 #: the evidence leaves of smooth units what is linear in the columns.
 _OF_CLASSES = "relu"
 
-#: From so many rows on, every second one of these reads piecewise linear inputs. Steps and bends along single columns,
-#: of which trees are made, are then within reach.
+#: From so many rows on, the only one of these, or every second one, reads piecewise linear inputs. Steps and bends
+#: along single columns, of which trees are made, are then within reach.
 OF_PIECES, ROWS_OF_PIECES = "piecewise", 400
 
 #: For numbers on so few rows these are units that do not saturate: a parabola or a product takes few of them.
@@ -255,8 +255,8 @@ def kind_beside(
     """Choose a network of other units to go with others on this scaling: of the layers given, or one of twenty.
 
     There is one for classes, and for losses with a noise level on few rows. Of three or more classes, and of many rows,
-    it is every other network, in turn with the rectified one ``of_pieces``. There is none for several labels, and
-    beside a network whose layers are not known.
+    it is every other network, in turn with the rectified one ``of_pieces``. Of two classes on fewer rows, the latter
+    takes its place. There is none for several labels, and beside a network whose layers are not known.
     """
     every_other = not loss.independent_labels or n_rows > COMPARED_ROWS
     if loss.has_temperature and not (loss.independent_labels and other.n_outputs > 1):
@@ -269,8 +269,8 @@ def kind_beside(
     if network is None:
         return None
     networks = [(scaling, network)]
-    if every_other and of_pieces is not None:
-        networks.append((OF_PIECES, of_pieces))
+    if of_pieces is not None and activation == _OF_CLASSES:
+        networks = [*networks, (OF_PIECES, of_pieces)] if every_other else [(OF_PIECES, of_pieces)]
     return Beside(tuple(Kind(each, level, prior) for each in networks), every_other)
 
 

@@ -157,7 +157,9 @@ class Choices:
         if not self.members:
             return fresh, n
         # A member goes on although a fit of so many rows would not draw its kind.
-        others = (self._beside(*networks[0], levels, rows, loss, table) for rows in (1, n_rows))
+        tables = table, table.only(table.scalings.keys() - {OF_PIECES})
+        each = itertools.product((1, n_rows), tables)
+        others = (self._beside(*networks[0], levels, rows, loss, read) for rows, read in each)
         every = [*kinds, *(kind for each in others if each is not None for kind in each.kinds)]
         scaled_networks = {kind.scaled_network for kind in every}
         kept = [

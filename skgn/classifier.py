@@ -39,9 +39,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
         "tanh", "logistic", "softplus", "silu", "gelu", "identity" or "relu". "relu" works but is outside the theory,
         which asks for smooth functions. "auto" is "tanh", but some members have "relu": every third of two classes on
         up to 2,000 rows, else every other one, and none of several labels. The precision of all their weights is 1.
-        From 400 rows on, every second one where they are every other one reads "piecewise" inputs (see
-        ``standardize``). This needs ``prior_groups="auto"`` and the evidence. If ``hidden_layer_sizes`` is "auto" as
-        well, such a member has (20,).
+        From 400 rows on, the second of these reads "piecewise" inputs (see ``standardize``), as the one of two classes
+        on up to 2,000 rows does. This needs ``prior_groups="auto"`` and the evidence. If ``hidden_layer_sizes`` is
+        "auto" as well, such a member has (20,).
     linear_path : bool, default=True
         Connect the inputs directly to the readout, beside the hidden layers, so that the network can represent any
         linear model.

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from sklearn.preprocessing import KBinsDiscretizer, StandardScaler
+from sklearn.preprocessing import StandardScaler
 
 from skgn import GNClassifier, GNRegressor
 from skgn.piecewise import PiecewiseEmbedding
@@ -25,8 +25,8 @@ def test_pieces_are_equal_parts_of_the_samples():
     # A column is at its least below its piece, and at its greatest above it.
     within = (Z > Z.min(axis=0)) & (Z < Z.max(axis=0))
     np.testing.assert_allclose(within.mean(axis=0), 1 / 8, atol=0.006)
-    bins = KBinsDiscretizer(8, encode="ordinal", quantile_method="averaged_inverted_cdf").fit_transform(x)[:, 0]
-    assert np.mean(within[np.arange(1000), bins.astype(int)]) > 0.95
+    bins = np.digitize(x[:, 0], np.quantile(x, np.arange(1, 8) / 8))
+    assert np.mean(within[np.arange(1000), bins]) > 0.95
     # The sum of the columns rises with x throughout.
     assert (np.diff(Z[np.argsort(x[:, 0])].sum(axis=1)) > 0).all()
 
@@ -106,7 +106,8 @@ def scalings(model):
         (400, 3, {}, {"robust", "piecewise"}),
         (399, 3, {}, {"robust"}),
         (2001, 2, {}, {"robust", "piecewise"}),
-        (2000, 2, {}, {"robust"}),
+        (2000, 2, {}, {"piecewise"}),
+        (399, 2, {}, {"robust"}),
         (400, 3, {"standardize": "robust"}, {"robust"}),
         (400, 3, {"standardize": "piecewise"}, {"piecewise"}),
         (400, 3, {"activation": "tanh"}, set()),
@@ -139,6 +140,19 @@ def test_a_warm_start_on_other_pieces_draws_that_network_anew():
     after = {m.scaling: m.network.n_inputs for m in model.estimators_}
     assert (before["piecewise"], after["piecewise"]) == (16, 11)
     assert len(model.estimators_) == 4
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(("first", "then"), [(399, 400), (400, 399)])
+def test_a_warm_start_goes_on_where_rows_are_now_enough_for_pieces_or_no_longer(first, then):
+    X = np.random.RandomState(0).standard_normal((400, 2))
+    y = X.sum(axis=1) > 0
+    model = GNClassifier(max_iter=2, tol=1e9, random_state=0, warm_start=True).fit(X[:first], y[:first])
+    before = scalings(model)
+    model.fit(X[:then], y[:then])
+    assert len(model.estimators_) == 4
+    assert before == (["robust"] if first < then else ["piecewise"])
+    assert "piecewise" not in scalings(model)
 
 
 def test_steps_along_single_columns_are_found():
