@@ -216,8 +216,8 @@ DIFFERENCES = {
         'but of a fit on up to 200 distinct rows one member in three has "gelu". This needs ``prior_groups="auto"``, '
         "the evidence, and a loss with a noise level.": 'but some members have "relu": every third of two classes on '
         "up to 2,000 rows, else every other one, and none of several labels. The precision of all their weights is 1. "
-        'From 400 rows on, the second of these reads "piecewise" inputs (see ``standardize``), as the one of two classes '
-        'on up to 2,000 rows does. This needs ``prior_groups="auto"`` and the evidence.',
+        'From 400 rows on, the second of these reads "piecewise" inputs (see ``standardize``), as the one of two '
+        'classes on up to 2,000 rows does. This needs ``prior_groups="auto"`` and the evidence.',
     },
     # What the outputs mean.
     "network": {
