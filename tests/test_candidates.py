@@ -284,6 +284,11 @@ def test_all_scalings_need_few_columns(robust, periodic, expected):
     # A scaling counts of which none of the last starts is.
     of_one = [s for s in found if s.scaling == "robust"] * 2
     assert bool(narrowed_starts(of_one, columns)) == bool(expected)
+    # Pieces of features have no say, unless such candidates are to be drawn.
+    columns["piecewise"] = np.ones(24, dtype=bool)
+    assert len(narrowed_starts(found, columns)) == len(expected)
+    of_pieces = [replace(s, scaling="piecewise") for s in of_one]
+    assert narrowed_starts(of_pieces, columns) == []
 
 
 def test_there_are_no_narrowed_starts_of_few_members_of_lines_and_of_given_precisions():
