@@ -269,7 +269,7 @@ def kind_beside(
     if network is None:
         return None
     networks = [(scaling, network)]
-    if of_pieces is not None and activation == _OF_CLASSES:
+    if of_pieces is not None:
         networks = [*networks, (OF_PIECES, of_pieces)] if every_other else [(OF_PIECES, of_pieces)]
     return Beside(tuple(Kind(each, level, prior) for each in networks), every_other)
 

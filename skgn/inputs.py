@@ -271,15 +271,20 @@ def transform_inputs(scalers: Mapping[str, Scaler | None], X: np.ndarray) -> dic
 
     def transform(rows: np.ndarray) -> dict[str, np.ndarray]:
         scaled: dict[str, np.ndarray] = {}
-        scores: dict[int, np.ndarray] = {}
+        done: dict[int, np.ndarray] = {}
+
+        def of(scaler: Scaler) -> np.ndarray:
+            if id(scaler) not in done:
+                done[id(scaler)] = scaler.transform(rows)
+            return done[id(scaler)]
+
         for name, scaler in scalers.items():
             if scaler is None:
                 scaled[name] = np.array(rows, dtype=np.float64, order="C")
-                continue
-            ranks = scaler.ranks if isinstance(scaler, Embedding) else scaler
-            if id(ranks) not in scores:
-                scores[id(ranks)] = ranks.transform(rows)
-            scaled[name] = scaler.embed(scores[id(ranks)]) if isinstance(scaler, Embedding) else scores[id(ranks)]
+            elif isinstance(scaler, Embedding):
+                scaled[name] = scaler.embed(of(scaler.ranks))
+            else:
+                scaled[name] = of(scaler)
         return scaled
 
     # Work in blocks, whose many temporaries stay in cache.
@@ -291,7 +296,9 @@ def _replaced_columns(old: Scaler, new: Scaler, changed: np.ndarray) -> Scaler:
     """Return a scaler that scales the columns that have ``changed`` (d,) as ``new`` does, and the others as ``old``."""
     if isinstance(old, Embedding) and isinstance(new, Embedding):
         # A network has inputs for the bends that there were.
-        return replace(old, ranks=_replaced_columns(old.ranks, new.ranks, changed))  # type: ignore[type-var]
+        ranks = _replaced_columns(old.ranks, new.ranks, changed)
+        assert isinstance(ranks, RankScaler)
+        return replace(old, ranks=ranks)
 
     def chosen(was: Any, now: Any) -> Any:
         if isinstance(was, np.ndarray):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri
 
-from .preprocessing import RankScaler
+from .preprocessing import LARGEST_SCORE, Embedding, RankScaler
 
 __all__ = ["PiecewiseEmbedding", "piecewise"]
 
@@ -19,17 +19,14 @@ _PIECES, _FEWEST_PIECES, _COLUMNS = 8, 2, 100
 #: Equally likely scores that stand for a column.
 _SAMPLE = ndtri((np.arange(256) + 0.5) / 256)
 
-#: Most that a piece may rise by, as the scores of rare values.
-_LARGEST_RISE = 3.5
 
-
-def piecewise(z: Any, feature: Any, lower: Any, width: Any, mean: Any, rise: Any, xp: Any = np) -> Any:
+def piecewise(z: Any, features: Any, lower: Any, width: Any, mean: Any, rise: Any, xp: Any = np) -> Any:
     """Apply the formula of :class:`PiecewiseEmbedding` to scores; ``xp`` is the namespace of arrays or of tensors."""
-    return (xp.clip((z[:, feature] - lower) / width, 0.0, 1.0) - mean) * rise
+    return (xp.clip((z[:, features] - lower) / width, 0.0, 1.0) - mean) * rise
 
 
 @dataclass
-class PiecewiseEmbedding:
+class PiecewiseEmbedding(Embedding):
     """Cut the normal score of :class:`~skgn.preprocessing.RankScaler` into pieces, with a column for each.
 
     The column goes up by ``rise`` where the score passes through the piece from ``lower`` on, and is constant
@@ -44,14 +41,11 @@ class PiecewiseEmbedding:
     NeurIPS 2022.
     """
 
-    ranks: RankScaler
-    feature: np.ndarray
+    features: np.ndarray
     lower: np.ndarray
     width: np.ndarray
     mean: np.ndarray
     rise: np.ndarray
-
-    n_straight = 0
 
     @classmethod
     def of_ranks(cls, ranks: RankScaler) -> PiecewiseEmbedding:
@@ -60,21 +54,12 @@ class PiecewiseEmbedding:
         most = (_COLUMNS - (len(ranks.scores) - n_bent)) // max(n_bent, 1)
         n_pieces = min(max(most, _FEWEST_PIECES), _PIECES)
         parts = [_pieces(scores, n_pieces) for scores in ranks.scores]
-        feature = np.repeat(np.arange(len(parts)), [len(lower) for lower, *_ in parts])
-        return cls(ranks, feature, *map(np.concatenate, zip(*parts, strict=True)))
-
-    @property
-    def features(self) -> np.ndarray:
-        """Features of the pieces."""
-        return self.feature
-
-    def transform(self, X: np.ndarray) -> np.ndarray:
-        """Return the pieces of (n, d) inputs: new, C-contiguous and float64."""
-        return self.embed(self.ranks.transform(X))
+        features = np.repeat(np.arange(len(parts)), [len(lower) for lower, *_ in parts])
+        return cls(ranks, features, *map(np.concatenate, zip(*parts, strict=True)))
 
     def embed(self, z: np.ndarray) -> np.ndarray:
         """Return the pieces of given scores."""
-        return np.ascontiguousarray(piecewise(z, self.feature, self.lower, self.width, self.mean, self.rise))
+        return np.ascontiguousarray(piecewise(z, self.features, self.lower, self.width, self.mean, self.rise))
 
 
 def _pieces(scores: np.ndarray, n_pieces: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -83,7 +68,7 @@ def _pieces(scores: np.ndarray, n_pieces: int) -> tuple[np.ndarray, np.ndarray, 
     scores = np.unique(scores)
     if len(scores) == 1:
         # The column is the score itself, which is 0. In a stream others may follow.
-        width = np.array([2 * _LARGEST_RISE])
+        width = np.array([2 * LARGEST_SCORE])
         return -width / 2, width, np.array([0.5]), width
     # The nearest scores have the parts of the samples that they stand for.
     sample = scores[np.searchsorted((scores[1:] + scores[:-1]) / 2, _SAMPLE)]
@@ -91,5 +76,5 @@ def _pieces(scores: np.ndarray, n_pieces: int) -> tuple[np.ndarray, np.ndarray, 
     edges = scores if len(scores) <= n_pieces + 1 else np.unique([scores[0], *inner, scores[-1]])
     lower, width = edges[:-1], np.diff(edges)
     columns = piecewise(sample[:, None], np.zeros(len(lower), dtype=int), lower, width, 0.0, 1.0)
-    rise = 1 / np.sqrt(max(columns.var(axis=0).sum(), _LARGEST_RISE**-2))
+    rise = 1 / np.sqrt(max(columns.var(axis=0).sum(), LARGEST_SCORE**-2))
     return lower, width, columns.mean(axis=0), np.full(len(lower), rise)

@@ -5,6 +5,7 @@ Each is fitted to rows with weights (see :mod:`skgn.weighted_rows`), and transfo
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -16,6 +17,7 @@ from .weighted_rows import distinct, magnitude, moments, weighted_quantile
 
 __all__ = [
     "LARGEST",
+    "LARGEST_SCORE",
     "QUARTILES",
     "ROBUST",
     "SCALINGS",
@@ -59,7 +61,7 @@ QUARTILES = (0.25, 0.5, 0.75)
 _RAREST = 1e-3
 
 #: Largest standardised normal score; the score of a rare value among few would grow without bound.
-_LARGEST_SCORE = 3.5
+LARGEST_SCORE = 3.5
 
 #: Knots of a rank transformation; more distinct values are interpolated.
 _KNOTS = 1000
@@ -288,7 +290,7 @@ class RankScaler:
             deviation = np.sqrt(np.average(np.square(z), weights=mass))
             if len(x) > 1:
                 # The rare value of an indicator stays within reach of the others.
-                z = z / max(deviation, np.abs(z).max() / _LARGEST_SCORE)
+                z = z / max(deviation, np.abs(z).max() / LARGEST_SCORE)
             # Take as many knots as tell ranks apart, with the first and the last.
             kept = np.unique(np.linspace(0, len(x) - 1, _KNOTS).round().astype(int))
             # Nor do subnormal gaps: the slope across one overflows.
@@ -318,7 +320,24 @@ class RankScaler:
 
 
 @dataclass
-class PeriodicEmbedding:
+class Embedding(ABC):
+    """A scaling that makes its columns of the normal scores of :class:`RankScaler`."""
+
+    ranks: RankScaler
+
+    n_straight = 0
+
+    @abstractmethod
+    def embed(self, z: np.ndarray) -> np.ndarray:
+        """Return the columns of given scores (n, d): new, C-contiguous and float64."""
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """Return the columns of (n, d) inputs: new, C-contiguous and float64."""
+        return self.embed(self.ranks.transform(X))
+
+
+@dataclass
+class PeriodicEmbedding(Embedding):
     """Add sin 2z and cos 2z to the normal score z of :class:`RankScaler`, if a feature has three values or more.
 
     They give bends of a feature that a small network would first have to learn. Any function of two values is linear.
@@ -329,10 +348,7 @@ class PeriodicEmbedding:
     NeurIPS 2022.
     """
 
-    ranks: RankScaler
     bent: np.ndarray
-
-    n_straight = 0
 
     @classmethod
     def fit(cls, X: np.ndarray, weight: np.ndarray) -> PeriodicEmbedding:
@@ -349,24 +365,9 @@ class PeriodicEmbedding:
         """Features of the scores, then of the sines, then of the cosines."""
         return np.concatenate([self.ranks.features, self.bent, self.bent])
 
-    def transform(self, X: np.ndarray) -> np.ndarray:
-        """Return scores, sines and cosines of (n, d) inputs: new, C-contiguous and float64."""
-        return self.embed(self.ranks.transform(X))
-
     def embed(self, z: np.ndarray) -> np.ndarray:
         """Return scores, sines and cosines of given scores."""
         return periodic(z, self.bent)
-
-
-@runtime_checkable
-class Embedding(Protocol):
-    """A scaling that makes its columns of the normal scores of :class:`RankScaler`."""
-
-    ranks: RankScaler
-
-    def embed(self, z: np.ndarray) -> np.ndarray:
-        """Return the columns of given scores (n, d)."""
-        ...
 
 
 @dataclass

@@ -201,7 +201,7 @@ class _Periodic(nn.Module):
 
 
 class _Piecewise(nn.Module):
-    feature: Tensor
+    features: Tensor
     lower: Tensor
     width: Tensor
     mean: Tensor
@@ -210,11 +210,11 @@ class _Piecewise(nn.Module):
     def __init__(self, scaler: PiecewiseEmbedding) -> None:
         super().__init__()
         self.ranks = _Ranks(scaler.ranks)
-        for name in ("feature", "lower", "width", "mean", "rise"):
+        for name in ("features", "lower", "width", "mean", "rise"):
             self.register_buffer(name, torch.tensor(getattr(scaler, name)))
 
     def forward(self, X: Tensor) -> Tensor:
-        return piecewise(self.ranks(X), self.feature, self.lower, self.width, self.mean, self.rise, torch)
+        return piecewise(self.ranks(X), self.features, self.lower, self.width, self.mean, self.rise, torch)
 
 
 #: Functions by the type of the scaler.
