@@ -1,15 +1,13 @@
 """What a fit chooses among: networks, scalings of the inputs, priors, and where training starts.
 
 Each of these is either given or left to the fit ("auto"); a kind is one combination of what is left open, and
-a candidate one of a kind with initial weights of its own. :mod:`skgn.search` trains the candidates and weighs them by
-how well they predict what they have not seen.
+a candidate one of a kind with initial weights of its own. :mod:`skgn.draws` draws the candidates. :mod:`skgn.search`
+trains them and weighs them by how well they predict what they have not seen.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -21,28 +19,26 @@ from .network import Network
 from .prior_groups import PriorKind
 
 __all__ = [
+    "AT_A_TIME",
     "COMPARED_ROWS",
     "OF_PIECES",
     "ROWS_OF_PIECES",
+    "STEEP",
+    "STEEPEST",
     "Beside",
     "Kind",
     "Level",
     "Start",
     "candidate_count",
     "described",
-    "draw_starts",
+    "first_count",
     "half_rectified",
     "kind_beside",
     "layer_choices",
     "level_choices",
     "member_count",
-    "narrowed_count",
-    "narrowed_starts",
     "network_of_pieces",
     "prior_choices",
-    "redrawn_count",
-    "steepest_network",
-    "steepest_starts",
 ]
 
 #: Hidden layers of small networks: the first of so many weights at the most, or that of the fewest.
@@ -61,40 +57,29 @@ _NARROW, _BENT = (5,), 1 / 4
 #: Above so many weights an iteration is slow: only the network of the fewest weights is taken.
 _MANY_WEIGHTS = 1000
 
-#: Where units of other kinds are of use, there is one network of such units for so many others, or every other network
-#: is one (docs/decisions.md).
-_OTHERS = 2
-
-#: For classes these are rectified units, under a prior of precision 1. On few rows of many columns, or of many classes,
-#: the evidence leaves of smooth units what is linear in the columns.
+#: Units of other kinds beside the others. For classes these are rectified, under a prior of precision 1. On few rows of
+#: many columns, or of many classes, the evidence leaves of smooth units what is linear in the columns.
 _OF_CLASSES = "relu"
 
 #: From so many rows on, the only one of these, or every second one, reads piecewise linear inputs. Steps and bends
 #: along single columns, of which trees are made, are then within reach.
 OF_PIECES, ROWS_OF_PIECES = "piecewise", 400
 
-#: For numbers on so few rows these are units that do not saturate: a parabola or a product takes few of them.
+#: For numbers on so few rows the others do not saturate: a parabola or a product takes few such units.
 _OF_NUMBERS, _FEW_ROWS = "gelu", 200
 
 #: Members by default: eight kinds are no better than six of them. Four are enough where there are many rows or weights,
 #: or rectified networks; so are three where every other network is rectified and weights are many (docs/decisions.md).
 _MEMBERS, _FEW_MEMBERS, _FEWEST_MEMBERS = 6, 4, 3
 
+#: So many are trained at a time where their number is left to the fit, as long as they are worth their time.
+AT_A_TIME = 2
+
 #: Rows up to which every candidate is a member. Of more, twice as many candidates are compared on so many rows.
 COMPARED_ROWS = 2000
 
-#: For so many candidates there is one that reads the columns of use alone.
-_NARROWED_OF = 3
-
-#: Columns of use are few if they are at most this part of all.
-_FEW_COLUMNS = 1 / 2
-
-#: Hidden layer of the steepest candidates, where inputs are so few that its weights are at most so many. A function
-#: that varies fast has many bends, and each bend takes a unit.
-_WIDE, _WIDE_WEIGHTS = (60,), 400
-
-#: Candidates for a single network, and the fewest that are drawn again.
-_SHORT_STARTS, _FEWEST_REDRAWN = 3, 2
+#: Candidates for a single network.
+_SHORT_STARTS = 3
 
 
 class Level(NamedTuple):
@@ -110,7 +95,7 @@ class Level(NamedTuple):
 
 #: All of the variance is noise, in smooth units; or little is, in steep ones. The former can prune every unit of a
 #: noise-free table, and what varies fast is found by the latter alone. Where neither finds anything, steeper ones may.
-_SMOOTH, _STEEP, _STEEPEST = Level(), Level(30.0, 4.0), Level(30.0, 16.0)
+_SMOOTH, STEEP, STEEPEST = Level(), Level(30.0, 4.0), Level(30.0, 16.0)
 
 
 @dataclass(frozen=True)
@@ -229,7 +214,7 @@ def level_choices(has_noise: bool, compared: bool, steep: bool = True) -> tuple[
     """
     if not compared or not (steep or has_noise):
         return (_SMOOTH,)
-    return _SMOOTH, _STEEP if steep else _STEEP._replace(steepness=_SMOOTH.steepness)
+    return _SMOOTH, STEEP if steep else STEEP._replace(steepness=_SMOOTH.steepness)
 
 
 def network_of_pieces(other: Network, n_inputs: int, given: tuple[int, ...] | None = None) -> Network | None:
@@ -294,6 +279,16 @@ def member_count(
     return _MEMBERS if compared and small and n_rows <= COMPARED_ROWS else _FEW_MEMBERS
 
 
+def first_count(n_estimators: int | str, n_rows: int, n_members: int, compared: bool, loss: Loss) -> int:
+    """Members that are trained in any case: some where their number is left to the fit, or else all.
+
+    On many rows, others have been compared with them before. For classes, those that follow are of other units, and two
+    of the first do not tell what these are worth.
+    """
+    left_open = isinstance(n_estimators, str) and compared and loss.has_scale
+    return AT_A_TIME if left_open and n_rows <= COMPARED_ROWS else n_members
+
+
 def candidate_count(n_members: int, n_rows: int, n_kinds: int, compared: bool, half: bool = False) -> int:
     """Candidates for so many members, where there are so many kinds to choose from.
 
@@ -304,127 +299,3 @@ def candidate_count(n_members: int, n_rows: int, n_kinds: int, compared: bool, h
     if n_members == 1:
         return min(_SHORT_STARTS, n_kinds)
     return n_members if half or n_rows <= COMPARED_ROWS else 2 * n_members
-
-
-def redrawn_count(starts: Sequence[Start], n_members: int) -> int:
-    """Candidates that may be drawn again: none without a choice of levels, or units to be steep.
-
-    Where some are rectified there may be more of the others.
-    """
-    levels = len({start.noise_precision for start in starts})
-    steep = all(start.network.hidden_layer_sizes for start in starts)
-    rectified = any(start.prior_kind.unit for start in starts)
-    return max(_FEWEST_REDRAWN, n_members // 2) if steep and (levels > 1 or rectified) else 0
-
-
-def draw_starts(
-    kinds: Sequence[Kind],
-    n_candidates: int,
-    balanced: bool,
-    random_state: np.random.RandomState,
-    beside: Beside | None = None,
-) -> list[Start]:
-    """Draw a candidate of one kind after the other, each time with new weights, until there are enough.
-
-    A ``balanced`` order begins with the half fraction of the factorial design, in which each pair of choices comes
-    about as often; the first of the priors leads in either half. A kind ``beside`` them comes after every two. If kinds
-    are every other one, they come first, and the two kinds lead that are opposite in every choice. The short starts of
-    a single network are not balanced.
-    """
-    factors = [list(dict.fromkeys(values)) for values in zip(*kinds, strict=True)]
-
-    def levels(kind: Kind) -> list[int]:
-        return [factor.index(value) for factor, value in zip(factors, kind, strict=True)]
-
-    def fraction(kind: Kind) -> tuple[int, int]:
-        return sum(levels(kind)) % 2, levels(kind)[-1]
-
-    def opposite(kind: Kind) -> tuple[bool, int]:
-        # The last of the priors leads. A choice that is given has no opposite.
-        *at, prior = levels(kind)
-        at.append(len(factors[-1]) - 1 - prior)
-        at = [level for level, factor in zip(at, factors, strict=True) if len(factor) > 1]
-        return len(set(at)) > 1, sum(at)
-
-    if beside is not None and beside.every_other and balanced:
-        pairs = zip(itertools.cycle(beside.kinds), sorted(kinds, key=opposite))
-        order = [kind for pair in pairs for kind in pair]
-        return _draw(order, n_candidates, random_state)
-    order = sorted(kinds, key=fraction) if balanced else list(kinds)
-    if beside is not None:
-        groups = [order[first : first + _OTHERS] for first in range(0, len(order), _OTHERS)]
-        order = [kind for group in groups for kind in (*group, beside.kinds[0])]
-    return _draw(order, n_candidates, random_state)
-
-
-def steepest_starts(starts: Sequence[Start], n_candidates: int) -> list[Start]:
-    """Candidates in the place of failed ones: of the networks and priors of these ``starts``, from steeper units."""
-    kinds = dict.fromkeys(
-        Kind((start.scaling, start.steepest or start.network), _STEEPEST, start.prior_kind) for start in starts
-    )
-    return _draw(list(kinds), n_candidates, np.random.RandomState([start.seed for start in starts]))
-
-
-def steepest_network(network: Network, activation: str) -> Network:
-    """Choose the network of the steepest candidates where hidden layers are left to the fit: a wide one if small.
-
-    What varies fast takes units of this activation, whatever those of the network are.
-    """
-    sizes = network.hidden_layer_sizes
-    other = network.with_layers(sizes, activation=activation) if sizes else None
-    if other is None:
-        return network
-    wide = other.with_layers(_WIDE)
-    return other if wide is None or wide.n_weights > _WIDE_WEIGHTS else wide
-
-
-def narrowed_count(starts: Sequence[Start]) -> int:
-    """Candidates that may be drawn for the columns of use."""
-    return len(_narrowable(starts))
-
-
-def narrowed_starts(starts: Sequence[Start], columns: Mapping[str, np.ndarray]) -> list[Start]:
-    """Candidates that read the columns of use alone, where few are of use; ``columns`` tells which, by scaling.
-
-    Of several columns a feature, few are of use where all features are. So few of every scaling have to be.
-    """
-    narrowable = _narrowable(starts)
-    # Pieces of features have no say beside the others.
-    without = {OF_PIECES} - {start.scaling for start in narrowable}
-    if not all(0 < columns[name].mean() <= _FEW_COLUMNS for name in columns.keys() - without):
-        return []
-    return [_narrowed(start, columns[start.scaling]) for start in narrowable if start.scaling in columns]
-
-
-def _narrowable(starts: Sequence[Start]) -> list[Start]:
-    """Return the starts of the last third that estimate precisions and have columns that can be switched off.
-
-    Rectified networks stay as they are. They see what columns tell together, which a test of each column does not.
-    Where every other one is rectified, all others are taken, which are few.
-    """
-    last = starts if half_rectified(starts) else starts[len(starts) - len(starts) // _NARROWED_OF :]
-    return [start for start in last if start.prior_kind.estimates_precisions and start.network.hidden_layer_sizes]
-
-
-def _narrowed(start: Start, columns: np.ndarray) -> Start:
-    """Make the start from steep units whose first layer reads these columns alone."""
-    network = start.network
-    weights = network.initial_weights(np.random.RandomState(start.seed), steepness=_STEEP.steepness)
-    units, into = network.shapes[0]
-    first = weights[: units * into].reshape(units, into)
-    # The bias stays, and a unit has the variance that the weights of all columns give to it.
-    read = np.append(columns, True)
-    first *= np.where(read, math.sqrt(into / read.sum()), 0.0)
-    anchor = weights if network.init == "centered" else None
-    return replace(start, weights=weights, anchor=anchor, columns=columns, **_STEEP._asdict())
-
-
-def _draw(order: Sequence[Kind], n_candidates: int, random_state: np.random.RandomState) -> list[Start]:
-    seeds = random_state.randint(np.iinfo(np.int32).max, size=n_candidates).tolist()
-    starts = []
-    for number, (seed, ((scaling, network), level, prior_kind)) in enumerate(zip(seeds, itertools.cycle(order))):
-        draw = np.random.RandomState(seed)
-        weights = network.initial_weights(draw, own=number < len(order), steepness=level.steepness)
-        anchor = weights if network.init == "centered" else None
-        starts.append(Start(network, scaling, prior_kind, weights, anchor, seed, **level._asdict()))
-    return starts

@@ -20,19 +20,18 @@ from .candidates import (
     Beside,
     Kind,
     Level,
-    Start,
     candidate_count,
-    draw_starts,
+    first_count,
     kind_beside,
     layer_choices,
     level_choices,
     member_count,
     network_of_pieces,
     prior_choices,
-    steepest_network,
 )
 from .damping import as_rule
 from .directions import affordable
+from .draws import Draw, draw_starts, steepest_network
 from .ensemble import Member
 from .feedforward import FeedForward
 from .free_memory import available_memory
@@ -126,11 +125,8 @@ class Choices:
             return "linear"
         return "both" if self.parameters.linear_path and self.parameters.network is None else "hidden"
 
-    def starts(self, table: Table, target: Target, n_rows: int, total_weight: float) -> tuple[list[Start], int]:
-        """Draw the candidates: of all kinds that are left to the fit, or as many members of one kind.
-
-        The number of members comes with them.
-        """
+    def draw(self, table: Table, target: Target, n_rows: int, total_weight: float) -> Draw:
+        """Draw the candidates: of all kinds that are left to the fit, or as many members of one kind."""
         k, loss = target.n_outputs, target.training_loss()
         levels = self.levels(loss.has_scale)
         networks = self._networks(table, k, total_weight * k)
@@ -154,8 +150,9 @@ class Choices:
         if self.hidden is None:
             steepest = partial(steepest_network, activation=self.activation)
             fresh = [replace(start, steepest=steepest(start.network)) for start in fresh]
+        n_first = first_count(self.parameters.n_estimators, n_rows, n, self.compares, loss)
         if not self.members:
-            return fresh, n
+            return Draw(fresh, n, n_first)
         # A member goes on although a fit of so many rows would not draw its kind.
         tables = table, table.only(table.scalings.keys() - {OF_PIECES})
         each = itertools.product((1, n_rows), tables)
@@ -176,7 +173,10 @@ class Choices:
                 f"classes, hidden_layer_sizes, activation, linear_path, network, alpha and init. It was "
                 f"{_with_sizes(kept[0].network)}, now it is {_with_sizes(networks[0][1])}."
             )
-        return kept if len(kept) == n else kept + fresh, n
+        # Kinds that there are none of come first.
+        known = {(start.scaling, start.network, start.prior_kind) for start in kept}
+        fresh.sort(key=lambda start: (start.scaling, start.network, start.prior_kind) in known)
+        return Draw(kept + fresh[: n - len(kept)], n, max(len(kept), n_first))
 
     def levels(self, has_noise: bool) -> tuple[Level, ...]:
         """Levels that training starts from."""

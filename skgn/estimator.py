@@ -18,10 +18,11 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from .callbacks import CallbackSupportMixin, begin_fit, with_callbacks
-from .candidates import Start, narrowed_count, redrawn_count
+from .candidates import Start
 from .choices import Choices
 from .conformal import Residuals
 from .directions import lacking
+from .draws import Draw, narrowed_count, redrawn_count
 from .ensemble import Ensemble, Member, make_member, stacked_outputs
 from .failure import failure
 from .inputs import Table
@@ -183,10 +184,10 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         if self.early_stopping and held_out is None:
             rows, held_out = rows.split(target, choices)
         # After the split: medians and target codes are those of the training rows.
-        rows, starts, n_members = self._begin(table, target, rows, choices, target.encoder_type)
-        problem = rows.problem(self._table, self._target, starts, choices, held_out)
+        rows, draw = self._begin(table, target, rows, choices, target.encoder_type)
+        problem = rows.problem(self._table, self._target, draw.starts, choices, held_out)
         del rows
-        return self._train(problem, starts, n_members, X, y, sample_weight)
+        return self._train(problem, draw, X, y, sample_weight)
 
     def _choices(self, may_compare: bool = True) -> Choices:
         """Check the parameters; return what they leave open, and the members that a warm start goes on from."""
@@ -200,33 +201,33 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
 
     def _begin(
         self, table: Table, target: Target, rows: TrainingRows, choices: Choices, encoder_type: str | None
-    ) -> tuple[TrainingRows, list[Start], int]:
-        """Fit table and target to merged rows; return the rows encoded, the starts and the number of members."""
+    ) -> tuple[TrainingRows, Draw]:
+        """Fit table and target to merged rows; return the rows encoded, and the candidates."""
         table, target, rows = rows.fit(table, target, choices, encoder_type)
         if choices.members:
             table.check_columns(self._table)
         if "raw" in table.scalings and self.network is None:
             warn_of_raw_inputs(rows.largest_inputs())
-        starts, n_members = choices.starts(table, target, rows.n_rows, rows.total_weight)
-        self._table, self._target = table.only({start.scaling for start in starts}), target
-        return rows, starts, n_members
+        draw = choices.draw(table, target, rows.n_rows, rows.total_weight)
+        self._table, self._target = table.only({start.scaling for start in draw.starts}), target
+        return rows, draw
 
     @with_callbacks  # type: ignore[untyped-decorator]
-    def _train(self, problem: Problem, starts: list[Start], n_members: int, X: Any, y: Any, sample_weight: Any) -> bool:
+    def _train(self, problem: Problem, draw: Draw, X: Any, y: Any, sample_weight: Any) -> bool:
         """Train on a problem, and store; X, y and weights are given as the user gave them."""
         # Callbacks do not see what an earlier fit has learned.
         for name in [name for name in vars(self) if name in ("_streams", "_seen") or _is_learned(name)]:
             del self.__dict__[name]
-        at_most = len(starts) + narrowed_count(starts) + redrawn_count(starts, n_members)
+        at_most = len(draw.starts) + narrowed_count(draw.starts) + redrawn_count(draw.starts, draw.n_members)
         tasks = begin_fit(self, X, y, sample_weight, self._attributes, at_most)
         limits = Limits(problem.max_time, members_at_once(self.n_jobs))
         try:
             with limits.interruptible():
                 began = time.perf_counter()
-                ensemble = train_members(problem, starts, n_members, limits, tasks)
+                ensemble = train_members(problem, draw, limits, tasks)
                 rest = dataclasses.replace(problem, max_time=problem.max_time - (time.perf_counter() - began))
                 limits.go_on()
-                noise = self._input_noise(rest, starts, ensemble, limits)
+                noise = self._input_noise(rest, draw.starts, ensemble, limits)
                 ensemble = ensemble if noise is None else beside_noise(ensemble, noise, rest)
                 self._store(ensemble.widened(), noise)
                 self.feature_relevance_ = self._relevance(ensemble, problem)
@@ -261,8 +262,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         if first:
             warn_of_penalty(self)
             # Target codes of one block would rest on few rows.
-            rows, starts, _ = self._begin(table, target, merged, choices, encoder_type=None)
-            streams, seen = [Stream(start) for start in starts], Seen.nothing(merged, whole=True)
+            rows, draw = self._begin(table, target, merged, choices, encoder_type=None)
+            streams, seen = [Stream(start) for start in draw.starts], Seen.nothing(merged, whole=True)
         else:
             streams = getattr(self, "_streams", None) or streams_of(
                 self.estimators_, check_random_state(self.random_state)
@@ -418,7 +419,8 @@ def network_on(
     else:
         table, raw = read_rows(viewer, X, y, sample_weight)
         target = viewer._new_target(raw.y)
-        _, (start, *_), _ = viewer._begin(table, target, raw.merge(target), choices, target.encoder_type)
+        _, draw = viewer._begin(table, target, raw.merge(target), choices, target.encoder_type)
+        start = draw.starts[0]
     table, target = viewer._table, viewer._target
     problem = raw.encode(target).present().encoded(table).problem(table, target, [start], choices)
     cpu, loss = torch.device("cpu"), loss or problem.loss

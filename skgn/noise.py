@@ -30,8 +30,9 @@ import torch
 from torch import Tensor
 
 from .backend import linear_algebra_device
-from .candidates import Kind, Level, Start, draw_starts
+from .candidates import Kind, Level, Start
 from .damping import as_rule
+from .draws import Draw, draw_starts
 from .ensemble import Ensemble, Member, member_outputs
 from .feedforward import FeedForward
 from .leave_one_out import LeftOut, predicted
@@ -154,7 +155,7 @@ def fit_input_noise(
     # The score test: gradients of the loss at g = 0 are 1 - z^2.
     if not asked and column_tests(read, known.squares, known.weight).p.min() > _SIGNIFICANT:
         return None
-    fitted = train_members(of_squares, own, len(own), limits)
+    fitted = train_members(of_squares, Draw(own, len(own), len(own)), limits)
     if _cut_short(fitted):
         return None
     noise = _within_bounds(fitted, of_squares)

@@ -18,6 +18,7 @@ __all__ = [
     "dropped",
     "end_block",
     "end_line",
+    "enough",
     "kept",
     "narrowed",
     "redrawn",
@@ -62,6 +63,11 @@ def dropped(rank: tuple[float, float], last: tuple[float, float]) -> str:
 def cut(name: str, n_weights: int, of: int) -> str:
     """Return the line about a network that is trained with so many of its weights."""
     return f"{name}: {n_weights} of {of} weights, in the leading directions of the inputs; all would take too long"
+
+
+def enough(n_trained: int, n_members: int, gain: float) -> str:
+    """Return the line about members that are not trained, as all of them promise this part of the left-out loss."""
+    return f"{n_trained} of {n_members} networks are enough: all would lower the left-out loss by {100 * gain:.2g} %"
 
 
 def narrowed(scaling: str, columns: np.ndarray, count: int) -> str:

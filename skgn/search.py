@@ -5,38 +5,35 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from .batches import BatchPass, BatchSteps
 from .callbacks import FitTasks
-from .candidates import Start, half_rectified, narrowed_count, narrowed_starts, redrawn_count, steepest_starts
-from .conformal import left_out_residuals
-from .ensemble import Ensemble, LeftOutSamples, Member, make_member, untrained
+from .candidates import AT_A_TIME, Start, half_rectified
+from .draws import Draw, narrowed_count, narrowed_starts, redrawn_count, steepest_starts
+from .ensemble import Ensemble, untrained
 from .full_step import FullStep
-from .leave_one_out import LeftOut, allowance, leave_one_out, log_likelihood, predictive_score, temperature
+from .leave_one_out import leave_one_out, predictive_score
 from .limits import Limits
-from .losses import Loss
-from .mixture import equal_weights, mixture_mean, noise_share, voters
-from .objective import Objective
 from .plan import COMPARED_AFTER, Cost, Plan, shortened_for_time
 from .problem import Problem
-from .progress import begin_lines, candidate_line, cut, dropped, kept, narrowed, redrawn
+from .progress import begin_lines, cut, dropped, enough, kept, narrowed, redrawn
 from .redrawing import Like, unlike_rectified, where_failed, where_nothing_is_found
 from .reduced import Reduced
 from .screening import useful_columns
 from .skill import left_out_skill
-from .stacking import left_out_losses, left_out_spread, stacking_weights
+from .stacking import gain_of_more, left_out_losses, stacking_weights
 from .state import State
 from .status import Status
 from .training import Training, Watch
+from .trials import Candidate, ensemble_of, left_out_of, well_begun
 from .workers import Workers
 
-__all__ = ["Candidate", "Search", "train_members"]
+__all__ = ["Search", "train_members"]
 
 #: Training on a sample goes on to all rows once an iteration gains less than this part of the objective.
 _APPROACHED = 0.05
@@ -44,64 +41,25 @@ _APPROACHED = 0.05
 #: Iterations that a member is expected to take at the most, for sharing out the time of a fit.
 _USUAL_ITERATIONS = 100
 
-#: A member that was cut short after less than this part of the iterations of the longest is left out.
-_HARDLY_BEGUN = 0.5
+#: More members are trained where all of them promise to lower the left-out loss by this part at least.
+_WORTHWHILE = 0.01
 
 
-def train_members(
-    problem: Problem, starts: list[Start], n_members: int, limits: Limits, tasks: FitTasks | None = None
-) -> Ensemble:
-    """Train candidates in threads and keep ``n_members``, or fewer where the fit was cut short: see :class:`Search`.
+def train_members(problem: Problem, draw: Draw, limits: Limits, tasks: FitTasks | None = None) -> Ensemble:
+    """Train candidates in threads and keep the members, or fewer where the fit was cut short: see :class:`Search`.
 
     With little time there are fewer of them from the outset, or no training at all.
     """
     problem = replace(problem, reduces=problem.batch_size is None)
-    found = Plan.in_time(problem, starts, n_members, limits)
-    ensemble = None if found is None else Search(problem, *found, limits, tasks).run()
-    if found is None or ensemble is None:
-        return untrained(problem, starts[0], limits.reason)
-    shortened = shortened_for_time(len(starts), n_members, problem.n_samples, *found)
+    found = Plan.in_time(problem, draw.starts, draw.n_members, limits)
+    if found is None:
+        return untrained(problem, draw.starts[0], limits.reason)
+    plan, starts, n_members = found
+    ensemble = Search(problem, plan, draw._replace(starts=starts, n_members=n_members), limits, tasks).run()
+    if ensemble is None:
+        return untrained(problem, draw.starts[0], limits.reason)
+    shortened = shortened_for_time(len(draw.starts), draw.n_members, problem.n_samples, *found)
     return ensemble._replace(shortened=shortened)
-
-
-@dataclass(eq=False)
-class Candidate:
-    """A start and its training; after a round, how it predicts the samples left out, and its score for that.
-
-    The training has ``begun`` once there has been an iteration; it has taken so many ``seconds``.
-    """
-
-    number: int
-    start: Start
-    training: Training
-    left_out: LeftOut | None = None
-    score: float = 0.0
-    begun: bool = False
-    seconds: float = 0.0
-
-    def run(self, until: int, decrease: float = 0.0, pause: Callable[[], bool] | None = None) -> None:
-        """Train on; afterwards the training has begun, if there was time for an iteration."""
-        before, began = self.state.n_iter, time.perf_counter()
-        try:
-            self.training.run(until, decrease, pause)
-        finally:
-            self.seconds += time.perf_counter() - began
-            self.begun = self.begun or self.state.n_iter > before or self.state.status is not Status.RUNNING
-
-    def line(self, outcome: str) -> str:
-        """Return the line that says what it is, how far it has come, and what has become of it."""
-        skill = left_out_skill(*_left_out([self]), equal_weights(1))
-        return candidate_line(self.number, self.start.words, self.state.n_iter, skill.score, self.seconds, outcome)
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """The lowest is the best."""
-        return -self.score, self.state.history[-1]["objective"]
-
-    @property
-    def state(self) -> State:
-        """Present state of the training."""
-        return self.training.state
 
 
 class Search:
@@ -113,19 +71,18 @@ class Search:
     ----------
     problem : Problem
     plan : Plan
-    starts : list of Start
-        One for each candidate.
-    n_members : int
+    draw : Draw
+        The start of each candidate, and how many are kept.
     limits : Limits
         Of the whole fit, with the number of candidates that train at a time.
     tasks : FitTasks or None
         What callbacks are told; None without any.
     """
 
-    def __init__(
-        self, problem: Problem, plan: Plan, starts: list[Start], n_members: int, limits: Limits, tasks: FitTasks | None
-    ) -> None:
-        self._problem, self.plan, self._starts, self._n_members = problem, plan, starts, n_members
+    def __init__(self, problem: Problem, plan: Plan, draw: Draw, limits: Limits, tasks: FitTasks | None) -> None:
+        self._problem, self.plan = problem, plan
+        starts, n_members, n_first = draw
+        self._starts, self._n_members, self._n_first = starts, n_members, n_first
         self._limits, self._tasks = limits, tasks
         self._settings, self._max_iter = problem.settings, problem.settings.max_iter
         # After an error the other trainings end after their iteration.
@@ -139,21 +96,18 @@ class Search:
     def run(self) -> Ensemble | None:
         """The recipe; None if it was cut short before anything was trained.
 
-        All members are trained to the end, and left-out samples tell how much each of them counts. Of more candidates
-        than members the better ones, by :func:`~skgn.leave_one_out.predictive_score`, go on after some iterations on
-        some of the rows. More candidates are drawn where few columns are of use, or most members have failed. Where the
-        evidence regularises a log loss, left-out samples set the temperature.
+        Members are trained to the end, and left-out samples tell how much each of them counts, and whether more of them
+        are worth their time. Of more candidates than members the better ones, by
+        :func:`~skgn.leave_one_out.predictive_score`, go on after some iterations on some of the rows. More candidates
+        are drawn where few columns are of use, or most members have failed. Where the evidence regularises a log loss,
+        left-out samples set the temperature.
         """
         self._settings.report(begin_lines(self._problem.n_samples, len(self._starts), self._n_members))
         for network in dict.fromkeys(map(self._problem.network, self._starts)):
             if isinstance(network, Reduced) and network.leaves_out:
                 self._settings.report(cut(str(network), network.n_weights, network.full.n_weights))
-        candidates = self._candidates(enumerate(self._starts))
         with self._workers:
-            if self.plan.searches:
-                candidates = self.compare(candidates, COMPARED_AFTER)
-            if candidates:
-                candidates = self.compare(candidates, self._max_iter, last=True)
+            candidates = self.choose() if self.plan.searches else self.train()
             if not candidates:
                 return None
             for draw in (self.narrow, self.draw_again):
@@ -161,6 +115,30 @@ class Search:
                 if more:
                     candidates = self.best_of(candidates + self.compare(more, self._max_iter, last=True))
         return self.conclude(candidates)
+
+    def choose(self) -> list[Candidate]:
+        """Train all candidates for some iterations on some of the rows, and the better ones to the end."""
+        better = self.compare(self._candidates(enumerate(self._starts)), COMPARED_AFTER)
+        return self.compare(better, self._max_iter, last=True) if better else []
+
+    def train(self) -> list[Candidate]:
+        """Train the first candidates to the end, and some of the others at a time, as long as they are worth it."""
+        trained: list[Candidate] = []
+        starts, count = list(enumerate(self._starts)), self._n_first
+        while starts and (not trained or self._is_worthwhile(trained)):
+            now, starts, count = starts[:count], starts[count:], AT_A_TIME
+            trained += self.compare(self._candidates(now), self._max_iter, last=True, later=len(starts))
+        return self.best_of(trained) if trained else []
+
+    def _is_worthwhile(self, trained: list[Candidate]) -> bool:
+        """Whether all other candidates promise to lower the left-out loss of those that are trained."""
+        if self._limits.over:
+            return False
+        with self.plan.arithmetic():
+            gain = gain_of_more(*left_out_of(trained), n_members=len(self._starts))
+        if gain < _WORTHWHILE:
+            self._settings.report(enough(len(trained), len(self._starts), gain))
+        return gain >= _WORTHWHILE
 
     def draw_again(self, candidates: list[Candidate]) -> list[Candidate]:
         """Draw more candidates, from steeper units, in the place of those that have failed or do not count."""
@@ -177,7 +155,7 @@ class Search:
 
     def _like(self, candidates: list[Candidate]) -> Like | None:
         """Starts that more candidates are drawn like; None if there is no reason to draw any."""
-        left_out, members = _left_out(candidates), [candidate.start for candidate in candidates]
+        left_out, members = left_out_of(candidates), [candidate.start for candidate in candidates]
         if self._problem.loss.has_scale:
             losses = left_out_losses(*left_out)
             best = candidates[int(losses.argmin())].state
@@ -222,51 +200,27 @@ class Search:
     def conclude(self, candidates: list[Candidate]) -> Ensemble:
         """Make the ensemble of the candidates that are left, those that count the most first."""
         with self.plan.arithmetic():
-            weights = stacking_weights(*_left_out(candidates))
-            # Of members that count alike the objective decides.
-            objectives = np.array([c.state.history[-1]["objective"] for c in candidates])
-            order = np.lexsort((objectives, -weights))
-            candidates, weights = [candidates[number] for number in order], weights[order]
-            T = self._temperature(candidates, weights) if self._tempered else 1.0
-            objective, loss, left_out, allowances = _left_out(candidates)
-            skill = left_out_skill(objective, loss, left_out, allowances, weights, T)
-            scales = [_squared_scale(candidate) for candidate in candidates]
-            apart = left_out_spread(objective, left_out, weights) if loss.has_scale else None
-            share = 1.0 if apart is None else _noise_share(scales, weights, loss, apart)
-            in_mixture = [None if scale is None else share * scale for scale in scales]
-            residuals, tails = left_out_residuals(objective, loss, left_out, allowances, in_mixture, weights)
-            for candidate, weight in zip(candidates, weights, strict=True):
+            candidates, ensemble = ensemble_of(candidates, self._problem.loss, self._tempered)
+            for candidate, weight in zip(candidates, ensemble.weights, strict=True):
                 self._tell(candidate, kept(weight, candidate.state.status))
-            members = [_member(candidate, share) for candidate in candidates]
-        samples = LeftOutSamples(objective, left_out, allowances)
-        ensemble = Ensemble(members, weights, self._problem.loss, T, skill)
-        return ensemble._replace(residuals=residuals, left_out=samples, tails=tails)
-
-    def _temperature(self, candidates: list[Candidate], weights: np.ndarray) -> float:
-        known = [(c.left_out, v) for c, v in zip(candidates, weights, strict=True) if c.left_out is not None]
-        if not known:
-            return 1.0
-        left_out, votes = [each for each, _ in known], np.array([v for _, v in known])
-        objective = candidates[0].state.objective
-        likelihood = partial(log_likelihood, weights=votes, loss=self._problem.loss)
-        return temperature(lambda T: float(objective.sum(partial(likelihood, T=T), *left_out)))
+        return ensemble
 
     def _candidates(self, starts: Iterable[tuple[int, Start]]) -> list[Candidate]:
         with self.plan.arithmetic():
             return [Candidate(number, start, self._training(number, start)) for number, start in starts]
 
-    def compare(self, candidates: list[Candidate], until: int, last: bool = False) -> list[Candidate]:
+    def compare(self, candidates: list[Candidate], until: int, last: bool = False, later: int = 0) -> list[Candidate]:
         """Train all for up to ``until`` iterations, and return the candidates to be kept, best first.
 
-        There are none if the fit is cut short before any of them has trained.
+        There are none if the fit is cut short before any of them has trained. So many others are trained ``later``.
         """
         until = min(until, self._max_iter)
         planned = len(candidates) * (until - max(c.state.n_iter for c in candidates))
-        later = 0 if last else self._n_members * min(self._max_iter - until, _USUAL_ITERATIONS)
+        rest = later * until if last else self._n_members * min(self._max_iter - until, _USUAL_ITERATIONS)
         self._limits.keep(sum(self._cost(candidate, last).end for candidate in candidates))
-        self._limits.begin_round(len(candidates), planned / max(planned + later, 1))
+        self._limits.begin_round(len(candidates), planned / max(planned + rest, 1))
         had_time = self._workers.map(partial(self.advance, until=until, last=last), candidates)
-        begun = candidates if all(had_time) and not self._limits.over else _well_begun(candidates)
+        begun = candidates if all(had_time) and not self._limits.over else well_begun(candidates)
         self._limits.keep(0.0)
         self._workers.map(partial(self.judge, last=last), begun)
         for candidate in (candidate for candidate in candidates if candidate not in begun):
@@ -404,44 +358,3 @@ class Search:
         """Print the line of a candidate, if lines are asked for."""
         if self._settings.verbose:
             self._settings.report(candidate.line(outcome))
-
-
-def _well_begun(candidates: list[Candidate]) -> list[Candidate]:
-    """Without those that had hardly begun when the fit was cut short: they would spoil the mean.
-
-    Those on the most rows have come the furthest, and on these those of the most iterations.
-    """
-    candidates = [c for c in candidates if c.begun]
-    rows = max((c.state.objective.n_samples for c in candidates), default=0)
-    candidates = [c for c in candidates if c.state.objective.n_samples == rows]
-    longest = max((c.state.n_iter for c in candidates), default=0)
-    return [c for c in candidates if c.state.status.converged or c.state.n_iter >= _HARDLY_BEGUN * longest]
-
-
-def _left_out(candidates: list[Candidate]) -> tuple[Objective, Loss, list[LeftOut | None], list[float]]:
-    """Return what candidates predict of left-out samples, and the loss of the best to judge them by."""
-    best = max(candidates, key=lambda c: c.score).state.objective
-    return best, best.data_loss, [c.left_out for c in candidates], [allowance(c.state) for c in candidates]
-
-
-def _squared_scale(candidate: Candidate) -> np.ndarray | None:
-    scale = candidate.state.estimates.squared_scale
-    return None if scale is None else scale.cpu().numpy()
-
-
-def _noise_share(
-    scales: list[np.ndarray | None], weights: np.ndarray, loss: Loss, apart: np.ndarray
-) -> np.ndarray | float:
-    """Part of the noise that is left in the mixture of members with these squared scales; all where one is unknown."""
-    counted, votes = voters(scales, weights)
-    if any(scale is None for scale in counted):
-        return 1.0
-    return noise_share(loss.variance_factor * mixture_mean(counted, votes), apart)
-
-
-def _member(candidate: Candidate, noise_share: np.ndarray | float) -> Member:
-    training = candidate.training
-    member = make_member(training.state, training.linearisation, candidate.start, noise_share)
-    # The member has a factor: the system must not stay in memory beside it.
-    training.forget()
-    return member

@@ -21,6 +21,7 @@ Analysis 13 (2018).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -38,6 +39,7 @@ __all__ = [
     "FAILED",
     "corrected_log_probabilities",
     "corrected_outputs",
+    "gain_of_more",
     "left_out_losses",
     "left_out_spread",
     "stacking_weights",
@@ -90,6 +92,34 @@ def left_out_losses(
         mean_loss = _mean_loss(objective, loss, left_out, allowances)
         losses[known] = [mean_loss(alone)[0] for alone in np.eye(len(known))]
     return losses
+
+
+def gain_of_more(
+    objective: Objective, loss: Loss, left_out: Sequence[LeftOut | None], allowances: Sequence[float], n_members: int
+) -> float:
+    """Part of the left-out loss that a mixture of ``n_members`` promises to save, over the mixture of these members.
+
+    Members alone lose V (1 - sum_m v_m^2) more than their mixture. Here V is what is lost by their differences, of
+    which a mixture of m members keeps V / m. The gain is infinite where it is not known: if one member counts, or the
+    loss is beyond the floats.
+
+    References
+    ----------
+    A. Krogh and J. Vedelsby, Neural network ensembles, cross validation, and active learning, NIPS 1994.
+    """
+    weights = stacking_weights(objective, loss, left_out, allowances)
+    counted, votes = voters(list(zip(left_out, allowances, strict=True)), weights)
+    outputs, nats = zip(*counted, strict=True)
+    if len(counted) < 2 or any(each is None for each in outputs):
+        return math.inf
+    mixture, _ = _mean_loss(objective, loss, outputs, nats)(votes)
+    alone = float(votes @ left_out_losses(objective, loss, outputs, nats))
+    if not mixture > 0:
+        return 0.0
+    if not math.isfinite(alone):
+        return math.inf
+    differences = (alone - mixture) / (1 - float(votes @ votes))
+    return differences / mixture * (1 / len(left_out) - 1 / n_members)
 
 
 def left_out_spread(objective: Objective, left_out: Sequence[LeftOut | None], weights: np.ndarray) -> np.ndarray | None:

@@ -105,8 +105,8 @@ def test_noise_that_depends_on_x_is_no_matter_of_outliers(options):
     report = quiet(model, X[300:], y[300:])
     assert report["noise"].numbers["varies_with"] == "x1"
     assert report["outliers"].verdict in ("louder noise", "as expected")
-    # Intervals have the tails of the louder rows.
-    assert report["calibration"].verdict == "good" and 'noise="input"' in report.advice
+    # Intervals have the tails of the louder rows, and are wide between the quiet ones.
+    assert abs(report["calibration"].numbers["coverage_90"] - 0.9) < 0.04 and 'noise="input"' in report.advice
     assert not any("student_t" in advice for advice in report.advice)
 
 

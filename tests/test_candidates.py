@@ -15,18 +15,14 @@ from skgn.candidates import (
     Kind,
     Level,
     candidate_count,
-    draw_starts,
     half_rectified,
     kind_beside,
     layer_choices,
     level_choices,
     member_count,
-    narrowed_count,
-    narrowed_starts,
     prior_choices,
-    steepest_network,
-    steepest_starts,
 )
+from skgn.draws import draw_starts, narrowed_count, narrowed_starts, steepest_network, steepest_starts
 from skgn.feedforward import FeedForward
 from skgn.losses import LogLoss, PoissonLoss, SoftmaxLoss, SquaredError
 from skgn.prior_groups import PriorKind

@@ -232,7 +232,9 @@ DIFFERENCES = {
     "n_estimators": {
         " the noise level at the start,": "",
         # Where every other member is rectified, nothing is compared.
-        ":meth:`partial_fit`). Up to 2,000 rows every network that starts becomes a member. Above 2,000 rows": ":meth:`"
+        ":meth:`partial_fit`). Up to 2,000 rows these are the most. Two networks are trained at a time, each to the "
+        'end, or all at once with "poisson". No more are trained where all others promise to lower the loss of '
+        "left-out samples by less than 1 %, as where networks agree. Above 2,000 rows": ":meth:`"
         'partial_fit`). With "relu" units among them (see ``activation``) it is 4, or 3 above 1,000 weights if every '
         "other member has such units. Every network that starts becomes a member. Where none has "
         '"relu" units and rows are more than 2,000,',

@@ -1244,9 +1244,9 @@ def test_members_have_the_documented_scalings_and_priors(estimator, standardize)
 def test_scalings_are_a_choice_of_small_nonlinear_models_with_evidence(estimator, params, expected, monkeypatch):
     tried = set()
 
-    def train(problem, starts, *args):
-        tried.update(start.scaling for start in starts)
-        return train_members(problem, starts, *args)
+    def train(problem, draw, *args):
+        tried.update(start.scaling for start in draw.starts)
+        return train_members(problem, draw, *args)
 
     monkeypatch.setattr(skgn.estimator, "train_members", train)
     X, y = data(estimator)

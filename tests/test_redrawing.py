@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from skgn import GNClassifier
-from skgn.candidates import Kind, Level, draw_starts
+from skgn.candidates import Kind, Level
+from skgn.draws import draw_starts
 from skgn.feedforward import FeedForward
 from skgn.prior_groups import PriorKind
 from skgn.redrawing import unlike_rectified, where_failed, where_nothing_is_found

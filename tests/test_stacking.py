@@ -14,7 +14,7 @@ from skgn import GNClassifier, GNRegressor
 from skgn.leave_one_out import LeftOut
 from skgn.losses import LogLoss, PoissonLoss, SoftmaxLoss, SquaredError
 from skgn.robust_losses import StudentTLoss
-from skgn.stacking import left_out_spread, stacking_weights
+from skgn.stacking import gain_of_more, left_out_spread, stacking_weights
 
 N = 80
 
@@ -140,6 +140,47 @@ def test_spread_is_the_weighted_variance_of_the_members_that_count():
     np.testing.assert_allclose(left_out_spread(objective, left_out_of(f), v), expected)
     np.testing.assert_allclose(left_out_spread(objective, left_out_of([*f[:2], None]), v), expected)
     assert left_out_spread(objective, left_out_of([f[0], None, f[2]]), v) is None
+
+
+@pytest.mark.parametrize("case", ["squared error", "two outputs", "poisson", "two classes", "labels", "classes"])
+@pytest.mark.parametrize(("few", "many"), [(2, 6), (2, 4)])
+def test_the_promised_gain_is_that_of_averaging_more_members(case, few, many):
+    """Members with errors of their own; what 24 groups of them lose is averaged by NumPy and SciPy."""
+    loss, _, value, log_p = CASES[case]
+    random, n = np.random.RandomState(0), 1000
+    z = 0.5 * random.standard_normal((n, 3))
+    Y = CASES[case][1](z + 0.5 * random.standard_normal(z.shape))
+    # Outputs for classes are log odds.
+    apart = 0.8 if loss.has_temperature else 0.3
+    f = (z + apart * random.standard_normal((24 * many, n, 3)))[..., : Y.shape[1]]
+    weight = random.randint(1, 4, n).astype(float)
+
+    def mean_loss(members):
+        if log_p is None:
+            return np.average(value(members.mean(axis=0), Y), weights=weight)
+        losses = -np.log(np.exp(log_p(members, Y)).mean(axis=0)).reshape(n, -1).sum(axis=1)
+        return np.average(losses, weights=weight)
+
+    before, after = (np.mean([mean_loss(f[k * m : (k + 1) * m]) for k in range(24)]) for m in (few, many))
+    promised = [
+        gain_of_more(objective_of(Y, weight), loss, left_out_of(f[k * few : (k + 1) * few]), [0.0] * few, many)
+        for k in range(24)
+    ]
+    expected = 1 - after / before
+    # The mixture of likelihoods is expanded to second order.
+    assert 0.004 < expected < 0.2
+    assert np.mean(promised) == pytest.approx(expected, rel=0.1 if log_p is None else 0.3)
+
+
+def test_nobody_knows_the_gain_of_more_where_one_member_counts_and_there_is_none_without_a_loss():
+    Y, f, weight = draw("squared error", 2)
+
+    def gain(*left_out):
+        return gain_of_more(objective_of(Y, weight), SquaredError(), left_out_of(left_out), [0.0] * len(left_out), 6)
+
+    assert gain(f[0]) == gain(f[0], None) == gain(None, None) == gain(f[0], f[1] + 100) == np.inf
+    assert 0 < gain(f[0], f[1]) < 1
+    assert gain(Y, Y) == 0 and gain(f[0], f[0]) == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,0 +1,176 @@
+"""Draws of candidates: of all kinds in turn, of the columns of use, and of steeper units."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from .candidates import OF_PIECES, STEEP, STEEPEST, Beside, Kind, Start, half_rectified
+from .network import Network
+
+__all__ = [
+    "Draw",
+    "draw_starts",
+    "narrowed_count",
+    "narrowed_starts",
+    "redrawn_count",
+    "steepest_network",
+    "steepest_starts",
+]
+
+#: Where units of other kinds are of use, there is one network of such units for so many others, or every other network
+#: is one (docs/decisions.md).
+_OTHERS = 2
+
+#: The fewest candidates that are drawn again.
+_FEWEST_REDRAWN = 2
+
+#: For so many candidates there is one that reads the columns of use alone.
+_NARROWED_OF = 3
+
+#: Columns of use are few if they are at most this part of all.
+_FEW_COLUMNS = 1 / 2
+
+#: Hidden layer of the steepest candidates, where inputs are so few that its weights are at most so many. A function
+#: that varies fast has many bends, and each bend takes a unit.
+_WIDE, _WIDE_WEIGHTS = (60,), 400
+
+
+class Draw(NamedTuple):
+    """The candidates of a fit, of which ``n_members`` are kept.
+
+    Where these are not compared, the first ``n_first`` are trained, and others where they are worth their time.
+    """
+
+    starts: list[Start]
+    n_members: int
+    n_first: int
+
+
+def redrawn_count(starts: Sequence[Start], n_members: int) -> int:
+    """Candidates that may be drawn again: none without a choice of levels, or units to be steep.
+
+    Where some are rectified there may be more of the others.
+    """
+    levels = len({start.noise_precision for start in starts})
+    steep = all(start.network.hidden_layer_sizes for start in starts)
+    rectified = any(start.prior_kind.unit for start in starts)
+    return max(_FEWEST_REDRAWN, n_members // 2) if steep and (levels > 1 or rectified) else 0
+
+
+def draw_starts(
+    kinds: Sequence[Kind],
+    n_candidates: int,
+    balanced: bool,
+    random_state: np.random.RandomState,
+    beside: Beside | None = None,
+) -> list[Start]:
+    """Draw a candidate of one kind after the other, each time with new weights, until there are enough.
+
+    A ``balanced`` order begins with the half fraction of the factorial design, in which each pair of choices comes
+    about as often; the first of the priors leads in either half. A kind ``beside`` them comes after every two. If kinds
+    are every other one, they come first, and the two kinds lead that are opposite in every choice. The short starts of
+    a single network are not balanced.
+    """
+    factors = [list(dict.fromkeys(values)) for values in zip(*kinds, strict=True)]
+
+    def levels(kind: Kind) -> list[int]:
+        return [factor.index(value) for factor, value in zip(factors, kind, strict=True)]
+
+    def fraction(kind: Kind) -> tuple[int, int]:
+        return sum(levels(kind)) % 2, levels(kind)[-1]
+
+    def opposite(kind: Kind) -> tuple[bool, int]:
+        # The last of the priors leads. A choice that is given has no opposite.
+        *at, prior = levels(kind)
+        at.append(len(factors[-1]) - 1 - prior)
+        at = [level for level, factor in zip(at, factors, strict=True) if len(factor) > 1]
+        return len(set(at)) > 1, sum(at)
+
+    if beside is not None and beside.every_other and balanced:
+        pairs = zip(itertools.cycle(beside.kinds), sorted(kinds, key=opposite))
+        order = [kind for pair in pairs for kind in pair]
+        return _draw(order, n_candidates, random_state)
+    order = sorted(kinds, key=fraction) if balanced else list(kinds)
+    if beside is not None:
+        groups = [order[first : first + _OTHERS] for first in range(0, len(order), _OTHERS)]
+        order = [kind for group in groups for kind in (*group, beside.kinds[0])]
+    return _draw(order, n_candidates, random_state)
+
+
+def steepest_starts(starts: Sequence[Start], n_candidates: int) -> list[Start]:
+    """Candidates in the place of failed ones: of the networks and priors of these ``starts``, from steeper units."""
+    kinds = dict.fromkeys(
+        Kind((start.scaling, start.steepest or start.network), STEEPEST, start.prior_kind) for start in starts
+    )
+    return _draw(list(kinds), n_candidates, np.random.RandomState([start.seed for start in starts]))
+
+
+def steepest_network(network: Network, activation: str) -> Network:
+    """Choose the network of the steepest candidates where hidden layers are left to the fit: a wide one if small.
+
+    What varies fast takes units of this activation, whatever those of the network are.
+    """
+    sizes = network.hidden_layer_sizes
+    other = network.with_layers(sizes, activation=activation) if sizes else None
+    if other is None:
+        return network
+    wide = other.with_layers(_WIDE)
+    return other if wide is None or wide.n_weights > _WIDE_WEIGHTS else wide
+
+
+def narrowed_count(starts: Sequence[Start]) -> int:
+    """Candidates that may be drawn for the columns of use."""
+    return len(_narrowable(starts))
+
+
+def narrowed_starts(starts: Sequence[Start], columns: Mapping[str, np.ndarray]) -> list[Start]:
+    """Candidates that read the columns of use alone, where few are of use; ``columns`` tells which, by scaling.
+
+    Of several columns a feature, few are of use where all features are. So few of every scaling have to be.
+    """
+    narrowable = _narrowable(starts)
+    # Pieces of features have no say beside the others.
+    without = {OF_PIECES} - {start.scaling for start in narrowable}
+    if not all(0 < columns[name].mean() <= _FEW_COLUMNS for name in columns.keys() - without):
+        return []
+    return [_narrowed(start, columns[start.scaling]) for start in narrowable if start.scaling in columns]
+
+
+def _narrowable(starts: Sequence[Start]) -> list[Start]:
+    """Return the starts of the last third that estimate precisions and have columns that can be switched off.
+
+    Rectified networks stay as they are. They see what columns tell together, which a test of each column does not.
+    Where every other one is rectified, all others are taken, which are few.
+    """
+    last = starts if half_rectified(starts) else starts[len(starts) - len(starts) // _NARROWED_OF :]
+    return [start for start in last if start.prior_kind.estimates_precisions and start.network.hidden_layer_sizes]
+
+
+def _narrowed(start: Start, columns: np.ndarray) -> Start:
+    """Make the start from steep units whose first layer reads these columns alone."""
+    network = start.network
+    weights = network.initial_weights(np.random.RandomState(start.seed), steepness=STEEP.steepness)
+    units, into = network.shapes[0]
+    first = weights[: units * into].reshape(units, into)
+    # The bias stays, and a unit has the variance that the weights of all columns give to it.
+    read = np.append(columns, True)
+    first *= np.where(read, math.sqrt(into / read.sum()), 0.0)
+    anchor = weights if network.init == "centered" else None
+    return replace(start, weights=weights, anchor=anchor, columns=columns, **STEEP._asdict())
+
+
+def _draw(order: Sequence[Kind], n_candidates: int, random_state: np.random.RandomState) -> list[Start]:
+    seeds = random_state.randint(np.iinfo(np.int32).max, size=n_candidates).tolist()
+    starts = []
+    for number, (seed, ((scaling, network), level, prior_kind)) in enumerate(zip(seeds, itertools.cycle(order))):
+        draw = np.random.RandomState(seed)
+        weights = network.initial_weights(draw, own=number < len(order), steepness=level.steepness)
+        anchor = weights if network.init == "centered" else None
+        starts.append(Start(network, scaling, prior_kind, weights, anchor, seed, **level._asdict()))
+    return starts

@@ -1,0 +1,144 @@
+"""Candidates in training, what they predict of samples left out, and the ensemble that is made of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from .candidates import Start
+from .conformal import left_out_residuals
+from .ensemble import Ensemble, LeftOutSamples, Member, make_member
+from .leave_one_out import LeftOut, allowance, log_likelihood, temperature
+from .losses import Loss
+from .mixture import equal_weights, mixture_mean, noise_share, voters
+from .objective import Objective
+from .progress import candidate_line
+from .skill import left_out_skill
+from .stacking import left_out_spread, stacking_weights
+from .state import State
+from .status import Status
+from .training import Training
+
+__all__ = ["Candidate", "ensemble_of", "left_out_of", "well_begun"]
+
+#: A candidate that was cut short after less than this part of the iterations of the longest is left out.
+_HARDLY_BEGUN = 0.5
+
+
+@dataclass(eq=False)
+class Candidate:
+    """A start and its training; after a round, how it predicts the samples left out, and its score for that.
+
+    The training has ``begun`` once there has been an iteration; it has taken so many ``seconds``.
+    """
+
+    number: int
+    start: Start
+    training: Training
+    left_out: LeftOut | None = None
+    score: float = 0.0
+    begun: bool = False
+    seconds: float = 0.0
+
+    def run(self, until: int, decrease: float = 0.0, pause: Callable[[], bool] | None = None) -> None:
+        """Train on; afterwards the training has begun, if there was time for an iteration."""
+        before, began = self.state.n_iter, time.perf_counter()
+        try:
+            self.training.run(until, decrease, pause)
+        finally:
+            self.seconds += time.perf_counter() - began
+            self.begun = self.begun or self.state.n_iter > before or self.state.status is not Status.RUNNING
+
+    def line(self, outcome: str) -> str:
+        """Return the line that says what it is, how far it has come, and what has become of it."""
+        skill = left_out_skill(*left_out_of([self]), equal_weights(1))
+        return candidate_line(self.number, self.start.words, self.state.n_iter, skill.score, self.seconds, outcome)
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """The lowest is the best."""
+        return -self.score, self.state.history[-1]["objective"]
+
+    @property
+    def state(self) -> State:
+        """Present state of the training."""
+        return self.training.state
+
+
+def well_begun(candidates: list[Candidate]) -> list[Candidate]:
+    """Leave out those that had hardly begun when the fit was cut short: they would spoil the mean.
+
+    Those on the most rows have come the furthest, and on these those of the most iterations.
+    """
+    candidates = [c for c in candidates if c.begun]
+    rows = max((c.state.objective.n_samples for c in candidates), default=0)
+    candidates = [c for c in candidates if c.state.objective.n_samples == rows]
+    longest = max((c.state.n_iter for c in candidates), default=0)
+    return [c for c in candidates if c.state.status.converged or c.state.n_iter >= _HARDLY_BEGUN * longest]
+
+
+def left_out_of(candidates: list[Candidate]) -> tuple[Objective, Loss, list[LeftOut | None], list[float]]:
+    """Return what candidates predict of left-out samples, and the loss of the best to judge them by."""
+    best = max(candidates, key=lambda c: c.score).state.objective
+    return best, best.data_loss, [c.left_out for c in candidates], [allowance(c.state) for c in candidates]
+
+
+def ensemble_of(candidates: list[Candidate], loss: Loss, tempered: bool) -> tuple[list[Candidate], Ensemble]:
+    """Make the ensemble; the candidates come with it, those that count the most first.
+
+    If ``tempered``, the outputs are divided by a temperature.
+    """
+    weights = stacking_weights(*left_out_of(candidates))
+    # Of members that count alike the objective decides.
+    objectives = np.array([c.state.history[-1]["objective"] for c in candidates])
+    order = np.lexsort((objectives, -weights))
+    candidates, weights = [candidates[number] for number in order], weights[order]
+    T = _temperature(candidates, weights) if tempered else 1.0
+    objective, data_loss, left_out, allowances = left_out_of(candidates)
+    skill = left_out_skill(objective, data_loss, left_out, allowances, weights, T)
+    scales = [_squared_scale(candidate) for candidate in candidates]
+    apart = left_out_spread(objective, left_out, weights) if loss.has_scale else None
+    share = 1.0 if apart is None else _noise_share(scales, weights, data_loss, apart)
+    in_mixture = [None if scale is None else share * scale for scale in scales]
+    residuals, tails = left_out_residuals(objective, data_loss, left_out, allowances, in_mixture, weights)
+    members = [_member(candidate, share) for candidate in candidates]
+    samples = LeftOutSamples(objective, left_out, allowances)
+    ensemble = Ensemble(members, weights, loss, T, skill)
+    return candidates, ensemble._replace(residuals=residuals, left_out=samples, tails=tails)
+
+
+def _temperature(candidates: list[Candidate], weights: np.ndarray) -> float:
+    known = [(c.left_out, v) for c, v in zip(candidates, weights, strict=True) if c.left_out is not None]
+    if not known:
+        return 1.0
+    left_out, votes = [each for each, _ in known], np.array([v for _, v in known])
+    objective = candidates[0].state.objective
+    likelihood = partial(log_likelihood, weights=votes, loss=objective.data_loss)
+    return temperature(lambda T: float(objective.sum(partial(likelihood, T=T), *left_out)))
+
+
+def _squared_scale(candidate: Candidate) -> np.ndarray | None:
+    scale = candidate.state.estimates.squared_scale
+    return None if scale is None else scale.cpu().numpy()
+
+
+def _noise_share(
+    scales: list[np.ndarray | None], weights: np.ndarray, loss: Loss, apart: np.ndarray
+) -> np.ndarray | float:
+    """Part of the noise that is left in the mixture of members with these squared scales; all where one is unknown."""
+    counted, votes = voters(scales, weights)
+    if any(scale is None for scale in counted):
+        return 1.0
+    return noise_share(loss.variance_factor * mixture_mean(counted, votes), apart)
+
+
+def _member(candidate: Candidate, noise_share: np.ndarray | float) -> Member:
+    training = candidate.training
+    member = make_member(training.state, training.linearisation, candidate.start, noise_share)
+    # The member has a factor: the system must not stay in memory beside it.
+    training.forget()
+    return member
