@@ -93,7 +93,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
 
         More networks may be trained, of which the best are kept. Where at most half of the columns are of use, some
         read these columns alone. A column is of use if it tells something of the target, or of what a network has left
-        over. If every other member has "relu" units and these hardly count, more of the others have steeper units.
+        over. If every other member has "relu" units and these hardly count, more of the others have steeper units, on
+        up to 2,000 rows.
     solver : {"auto", "primal", "dual", "cg"}, default="auto"
         "primal" factorises the system of the weights (P x P), "dual" the system of samples times outputs (n k x n k).
         "cg" solves the system by conjugate gradients, without a factorisation. It needs no more memory than some

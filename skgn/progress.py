@@ -67,7 +67,8 @@ def cut(name: str, n_weights: int, of: int) -> str:
 
 def enough(n_trained: int, n_members: int, gain: float) -> str:
     """Return the line about members that are not trained, as all of them promise this part of the left-out loss."""
-    return f"{n_trained} of {n_members} networks are enough: all would lower the left-out loss by {100 * gain:.2g} %"
+    percent = 100 * max(gain, 0.0)
+    return f"{n_trained} of {n_members} networks are enough: all would lower the left-out loss by {percent:.2g} %"
 
 
 def narrowed(scaling: str, columns: np.ndarray, count: int) -> str:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .candidates import Start
+from .candidates import COMPARED_ROWS, Start
 from .stacking import FAILED
 
 __all__ = ["Like", "unlike_rectified", "where_failed", "where_nothing_is_found"]
@@ -65,9 +65,14 @@ def where_nothing_is_found(starts: Sequence[Start], n_members: int, skill: float
     return Like(like, np.zeros(n_members, dtype=bool)) if like and skill < _LEAST_SKILL else None
 
 
-def unlike_rectified(starts: Sequence[Start], members: Sequence[Start], weights: np.ndarray) -> Like | None:
-    """Draw where rectified members hardly count by their ``weights`` (n_members,): like the other starts."""
+def unlike_rectified(
+    starts: Sequence[Start], members: Sequence[Start], weights: np.ndarray, n_rows: int
+) -> Like | None:
+    """Draw where rectified members hardly count by their ``weights`` (n_members,): like the other starts.
+
+    None are drawn on many rows, which the others have learned from.
+    """
     rectified = np.array([start.prior_kind.unit for start in members])
-    if weights[rectified].sum() >= _HARDLY_COUNT:
+    if n_rows > COMPARED_ROWS or weights[rectified].sum() >= _HARDLY_COUNT:
         return None
     return Like([start for start in starts if not start.prior_kind.unit], rectified)

@@ -163,7 +163,7 @@ class Search:
         weights = stacking_weights(*left_out)
         like = where_nothing_is_found(self._starts, len(members), left_out_skill(*left_out, weights).score)
         if like is None and half_rectified(self._starts):
-            like = unlike_rectified(self._starts, members, weights)
+            like = unlike_rectified(self._starts, members, weights, self.plan.rows)
         return like
 
     def narrow(self, candidates: list[Candidate]) -> list[Candidate]:

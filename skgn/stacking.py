@@ -1,4 +1,4 @@
-"""How much each member of an ensemble counts, by what the members predict of samples left out.
+"""How much each member of an ensemble counts, by what members predict of samples left out, and what more would gain.
 
 The weights v of the mixture minimise, over v >= 0 that sum to 1,
 

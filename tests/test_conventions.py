@@ -240,7 +240,8 @@ DIFFERENCES = {
         '"relu" units and rows are more than 2,000,',
         "Up to 2,000 rows more networks may be trained": "More networks may be trained",
         "If half of the members fail, or the best leaves half of the variance, others have steeper units.": "If every "
-        'other member has "relu" units and these hardly count, more of the others have steeper units.',
+        'other member has "relu" units and these hardly count, more of the others have steeper units, on up to 2,000 '
+        "rows.",
     },
     # A classifier keeps no posterior that a cheaper solver would lose.
     "solver": {

@@ -21,7 +21,8 @@ STARTS = draw_starts([RECTIFIED, OTHER], 4, False, np.random.RandomState(0))
 @pytest.mark.parametrize(("counted", "drawn"), [(0.0, True), (0.049, True), (0.051, False), (0.5, False)])
 def test_more_of_the_others_are_drawn_where_rectified_members_hardly_count(counted, drawn):
     weights = np.array([counted, 0.5, 0.0, 0.5 - counted])
-    like = unlike_rectified(STARTS, STARTS, weights)
+    like = unlike_rectified(STARTS, STARTS, weights, 2000)
+    assert unlike_rectified(STARTS, STARTS, weights, 2001) is None
     assert (like is not None) == drawn
     if drawn:
         assert [start.prior_kind.unit for start in like.starts] == [False, False]
@@ -29,7 +30,7 @@ def test_more_of_the_others_are_drawn_where_rectified_members_hardly_count(count
 
 
 def test_more_are_drawn_where_no_rectified_one_is_left():
-    like = unlike_rectified(STARTS, STARTS[1::2], np.array([0.5, 0.5]))
+    like = unlike_rectified(STARTS, STARTS[1::2], np.array([0.5, 0.5]), 300)
     assert [start.seed for start in like.starts] == [start.seed for start in STARTS[1::2]] and not like.failed.any()
 
 
