@@ -147,8 +147,8 @@ class Choices:
         count = candidate_count(n, n_rows, len(kinds) + (beside is not None), self.compares, half or slow)
         _check_memory(count * min(network.n_weights for _, network in networks))
         fresh = draw_starts(kinds, count, n > 1, check_random_state(self.parameters.random_state), beside)
+        steepest = partial(steepest_network, activation=self.activation)
         if self.hidden is None:
-            steepest = partial(steepest_network, activation=self.activation)
             fresh = [replace(start, steepest=steepest(start.network)) for start in fresh]
         n_first = first_count(self.parameters.n_estimators, n_rows, n, self.compares, loss)
         if not self.members:
@@ -159,6 +159,8 @@ class Choices:
         others = (self._beside(*networks[0], levels, rows, loss, read) for rows, read in each)
         every = [*kinds, *(kind for each in others if each is not None for kind in each.kinds)]
         scaled_networks = {kind.scaled_network for kind in every}
+        if self.hidden is None:
+            scaled_networks |= {(name, steepest(network)) for name, network in scaled_networks}
         kept = [
             m.start(start.seed)
             for m, start in zip(self.members[:n], fresh, strict=False)

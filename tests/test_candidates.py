@@ -411,6 +411,15 @@ def test_a_warm_start_goes_on_with_as_many_members_where_no_rectified_one_was_ke
     assert len(model.fit(X, y).estimators_) == 4
 
 
+def test_a_warm_start_goes_on_with_the_wide_networks_of_steepest_units():
+    random = np.random.RandomState(60)
+    X = random.standard_normal((60, 2))
+    y = X[:, 0] + np.sin(2 * X[:, 1]) + 3 * random.standard_normal(60)
+    model = GNRegressor(random_state=1, warm_start=True).fit(X, y)
+    assert (60,) in {member.network.hidden_layer_sizes for member in model.estimators_}
+    assert (60,) in {member.network.hidden_layer_sizes for member in model.fit(X, y).estimators_}
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_warm_start_goes_on_with_rectified_members():
     X = np.random.RandomState(0).standard_normal((60, 2))
