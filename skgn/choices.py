@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -155,10 +156,13 @@ class Choices:
             return Draw(fresh, n, n_first)
         # A member goes on although a fit of so many rows would not draw its kind.
         tables = table, table.only(table.scalings.keys() - {OF_PIECES})
-        each = itertools.product((1, n_rows), tables)
-        others = (self._beside(*networks[0], levels, rows, loss, read) for rows, read in each)
+        of_rows = [networks]
+        if self.parameters.network is None:
+            of_rows += [self._networks(table, k, n_observations) for n_observations in (1.0, math.inf)]
+        each = itertools.product(of_rows, (1, n_rows), tables)
+        others = (self._beside(*of[0], levels, rows, loss, read) for of, rows, read in each)
         every = [*kinds, *(kind for each in others if each is not None for kind in each.kinds)]
-        scaled_networks = {kind.scaled_network for kind in every}
+        scaled_networks = {kind.scaled_network for kind in every}.union(*of_rows)
         if self.hidden is None:
             scaled_networks |= {(name, steepest(network)) for name, network in scaled_networks}
         kept = [

@@ -411,6 +411,20 @@ def test_a_warm_start_goes_on_with_as_many_members_where_no_rectified_one_was_ke
     assert len(model.fit(X, y).estimators_) == 4
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
+@pytest.mark.parametrize(("first", "then"), [(1500, 3500), (3500, 1500)])
+def test_a_warm_start_goes_on_with_the_layers_of_other_numbers_of_rows(estimator, first, then):
+    X = np.random.RandomState(0).standard_normal((3500, 1))
+    y = np.sign(np.sin(3 * X[:, 0]))
+    model = estimator(**SHORT, warm_start=True).fit(X[:first], y[:first])
+    before = {member.network for member in model.estimators_}
+    assert any(member.network in before for member in model.fit(X[:then], y[:then]).estimators_)
+    # A fit of so many rows draws others.
+    fresh = {member.network for member in estimator(**SHORT).fit(X[:then], y[:then]).estimators_}
+    assert before - fresh
+
+
 def test_a_warm_start_goes_on_with_the_wide_networks_of_steepest_units():
     random = np.random.RandomState(60)
     X = random.standard_normal((60, 2))
