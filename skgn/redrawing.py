@@ -31,11 +31,12 @@ class Like(NamedTuple):
 
 
 def where_failed(
-    starts: Sequence[Start], members: Sequence[Start], losses: np.ndarray, unfitted: float, converged: bool
+    starts: Sequence[Start], members: Sequence[Start], losses: np.ndarray, unfitted: float, converged: bool, n_rows: int
 ) -> Like | None:
     """Draw where most members have failed, or none has found much; None where nothing is to be drawn.
 
-    Candidates in the place of failed ones are like the best. Where none is good, they are like all ``starts``.
+    Candidates in the place of failed ones are like the best. Where none is good, they are like all ``starts``. But many
+    rows show several members all that can be found: what is left is noise.
 
     Parameters
     ----------
@@ -47,11 +48,13 @@ def where_failed(
         The loss of a constant.
     converged : bool
         Whether the best member has converged.
+    n_rows : int
     """
+    many = n_rows > COMPARED_ROWS and len(members) > 1
     little = losses.min() > _FOUND_LITTLE * unfitted
     failed = losses > max(FAILED * losses.min(), _FOUND_ALL * unfitted)
     failed |= not little and losses > _FOUND_NOTHING * unfitted
-    if little and converged:
+    if little and converged and not many:
         return Like(starts, failed)
     return Like([members[int(losses.argmin())]], failed) if failed.sum() >= len(members) / 2 else None
 

@@ -129,10 +129,10 @@ class GNRegressor(Predictions):
         rows; approximate leave-one-out then compares them, and the better half goes on. With 1, three short starts are
         compared in the same way.
 
-        Up to 2,000 rows more networks may be trained, of which the best are kept. Where at most half of the columns are
-        of use, some read these columns alone. A column is of use if it tells something of the target, or of what a
-        network has left over. If half of the members fail, or the best leaves half of the variance, others have steeper
-        units.
+        More networks may be trained, of which the best are kept. Where at most half of the columns are of use, some
+        read these columns alone. A column is of use if it tells something of the target, or of what a network has left
+        over. If half of the members fail, or the best leaves half of the variance on up to 2,000 rows, others have
+        steeper units.
     solver : {"auto", "primal", "dual", "cg"}, default="auto"
         "primal" factorises the system of the weights (P x P), "dual" the system of samples times outputs (n k x n k).
         "cg" solves the system by conjugate gradients, without a factorisation. It needs no more memory than some

@@ -159,7 +159,8 @@ class Search:
         if self._problem.loss.has_scale:
             losses = left_out_losses(*left_out)
             best = candidates[int(losses.argmin())].state
-            return where_failed(self._starts, members, losses, best.objective.unfitted_loss, best.status.converged)
+            unfitted, converged = best.objective.unfitted_loss, best.status.converged
+            return where_failed(self._starts, members, losses, unfitted, converged, self.plan.rows)
         weights = stacking_weights(*left_out)
         like = where_nothing_is_found(self._starts, len(members), left_out_skill(*left_out, weights).score)
         if like is None and half_rectified(self._starts):

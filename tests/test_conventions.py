@@ -238,8 +238,8 @@ DIFFERENCES = {
         'partial_fit`). With "relu" units among them (see ``activation``) it is 4, or 3 above 1,000 weights if every '
         "other member has such units. Every network that starts becomes a member. Where none has "
         '"relu" units and rows are more than 2,000,',
-        "Up to 2,000 rows more networks may be trained": "More networks may be trained",
-        "If half of the members fail, or the best leaves half of the variance, others have steeper units.": "If every "
+        "If half of the members fail, or the best leaves half of the variance on up to 2,000 rows, others have steeper "
+        "units.": "If every "
         'other member has "relu" units and these hardly count, more of the others have steeper units, on up to 2,000 '
         "rows.",
     },

@@ -58,11 +58,19 @@ def test_more_of_the_others_are_drawn_where_nothing_is_found(skill, drawn):
     ids=["all good", "two failed", "one good", "little found", "not yet converged", "all of it found", "not all of it"],
 )
 def test_where_members_have_failed_the_best_is_drawn_again_and_where_all_have_all(losses, converged, like, failed):
-    found = where_failed(STARTS, STARTS, np.array(losses), 1.0, converged)
+    found = where_failed(STARTS, STARTS, np.array(losses), 1.0, converged, 2000)
     assert (found is None) == (like is None)
     if like is not None:
         assert [start.seed for start in found.starts] == [STARTS[number].seed for number in like]
         assert found.failed.tolist() == failed
+
+
+def test_of_many_rows_failed_members_are_drawn_again_but_not_where_all_have_found_little():
+    little, failed = np.array([0.95, 0.9, 0.99, 0.98]), np.array([0.01, 0.2, 0.3, 0.02])
+    assert where_failed(STARTS, STARTS, little, 1.0, True, 2001) is None
+    assert where_failed(STARTS, STARTS, failed, 1.0, True, 2001) is not None
+    # A single network has seen fewer starts.
+    assert where_failed(STARTS, STARTS[:1], little[:1], 1.0, True, 2001) is not None
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
