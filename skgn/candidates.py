@@ -120,6 +120,11 @@ class Start:
     steepness: float = 1.0
 
     @property
+    def kind(self) -> tuple[str, Network, PriorKind]:
+        """What the candidate is, wherever it starts."""
+        return self.scaling, self.network, self.prior_kind
+
+    @property
     def words(self) -> str:
         """What the candidate is, in words."""
         steep = "" if self.steepness == 1 else f", steep {self.steepness:g}"

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from .candidates import (
     Beside,
     Kind,
     Level,
+    Start,
     candidate_count,
     first_count,
     kind_beside,
@@ -148,26 +148,43 @@ class Choices:
         count = candidate_count(n, n_rows, len(kinds) + (beside is not None), self.compares, half or slow)
         _check_memory(count * min(network.n_weights for _, network in networks))
         fresh = draw_starts(kinds, count, n > 1, check_random_state(self.parameters.random_state), beside)
-        steepest = partial(steepest_network, activation=self.activation)
         if self.hidden is None:
-            fresh = [replace(start, steepest=steepest(start.network)) for start in fresh]
+            fresh = [replace(start, steepest=self._steepest(start.network)) for start in fresh]
         n_first = first_count(self.parameters.n_estimators, n_rows, n, self.compares, loss)
         if not self.members:
             return Draw(fresh, n, n_first)
-        # A member goes on although a fit of so many rows would not draw its kind.
-        tables = table, table.only(table.scalings.keys() - {OF_PIECES})
-        of_rows = [networks]
+        kept = self._kept(fresh[:n], kinds, levels, n_rows, table, target)
+        # Kinds that there are none of come first.
+        known = {start.kind for start in kept}
+        fresh.sort(key=lambda start: start.kind in known)
+        return Draw(kept + fresh[: n - len(kept)], n, max(len(kept), n_first))
+
+    def _kept(
+        self,
+        fresh: Sequence[Start],
+        kinds: Sequence[Kind],
+        levels: Sequence[Level],
+        n_rows: int,
+        table: Table,
+        target: Target,
+    ) -> list[Start]:
+        """Starts of the members that a warm start goes on with, each with the seed of a ``fresh`` one.
+
+        A member goes on although a fit of so many rows would not draw its kind.
+        """
+        k, loss, of_rows = target.n_outputs, target.training_loss(), [[kind.scaled_network for kind in kinds]]
         if self.parameters.network is None:
             of_rows += [self._networks(table, k, n_observations) for n_observations in (1.0, math.inf)]
+        tables = table, table.only(table.scalings.keys() - {OF_PIECES})
         each = itertools.product(of_rows, (1, n_rows), tables)
-        others = (self._beside(*of[0], levels, rows, loss, read) for of, rows, read in each)
-        every = [*kinds, *(kind for each in others if each is not None for kind in each.kinds)]
+        others = (self._beside(*networks[0], levels, rows, loss, read) for networks, rows, read in each)
+        every = [*kinds, *(kind for beside in others if beside is not None for kind in beside.kinds)]
         scaled_networks = {kind.scaled_network for kind in every}.union(*of_rows)
         if self.hidden is None:
-            scaled_networks |= {(name, steepest(network)) for name, network in scaled_networks}
+            scaled_networks |= {(name, self._steepest(network)) for name, network in scaled_networks}
         kept = [
             m.start(start.seed)
-            for m, start in zip(self.members[:n], fresh, strict=False)
+            for m, start in zip(self.members, fresh, strict=False)
             if m.scaling in table.scalings
             and m.prior_kind in {kind.prior_kind for kind in every}
             # Other values have other pieces.
@@ -177,12 +194,13 @@ class Choices:
             raise ValueError(
                 "warm_start=True needs the network of the previous fit: the same number of features, outputs and "
                 f"classes, hidden_layer_sizes, activation, linear_path, network, alpha and init. It was "
-                f"{_with_sizes(kept[0].network)}, now it is {_with_sizes(networks[0][1])}."
+                f"{_with_sizes(kept[0].network)}, now it is {_with_sizes(kinds[0].scaled_network[1])}."
             )
-        # Kinds that there are none of come first.
-        known = {(start.scaling, start.network, start.prior_kind) for start in kept}
-        fresh.sort(key=lambda start: (start.scaling, start.network, start.prior_kind) in known)
-        return Draw(kept + fresh[: n - len(kept)], n, max(len(kept), n_first))
+        return kept
+
+    def _steepest(self, network: Network) -> Network:
+        """The network of the steepest candidates in the place of this one."""
+        return steepest_network(network, self.activation)
 
     def levels(self, has_noise: bool) -> tuple[Level, ...]:
         """Levels that training starts from."""
