@@ -16,11 +16,14 @@ import numpy as np
 from .feedforward import FeedForward
 from .losses import Loss
 from .network import Network
+from .piecewise import FinerScaler
 from .prior_groups import PriorKind
 
 __all__ = [
     "AT_A_TIME",
     "COMPARED_ROWS",
+    "LAYER",
+    "MANY_WEIGHTS",
     "OF_PIECES",
     "ROWS_OF_PIECES",
     "STEEP",
@@ -41,8 +44,10 @@ __all__ = [
     "prior_choices",
 ]
 
-#: Hidden layers of small networks: the first of so many weights at the most, or that of the fewest.
-_SMALL = ((20,), (10, 10))
+#: Hidden layers of small networks: the first of so many weights at the most, or that of the fewest; and of all networks
+#: of other kinds.
+LAYER = (20,)
+_SMALL = (LAYER, (10, 10))
 
 #: Hidden layers where there are so many observations for each of their weights that more capacity is of use.
 _LARGE, _OBSERVATIONS_PER_WEIGHT = (16, 16), 8
@@ -55,7 +60,7 @@ _SMALL_PERIODIC, _LARGE_PERIODIC = ((10,),), (12, 12)
 _NARROW, _BENT = (5,), 1 / 4
 
 #: Above so many weights an iteration is slow: only the network of the fewest weights is taken.
-_MANY_WEIGHTS = 1000
+MANY_WEIGHTS = 1000
 
 #: Units of other kinds beside the others. For classes these are rectified, under a prior of precision 1. On few rows of
 #: many columns, or of many classes, the evidence leaves of smooth units what is linear in the columns.
@@ -105,7 +110,8 @@ class Start:
     ``scaling`` names the scaling of the inputs. ``anchor`` holds the initial weights whose outputs ``init="centered"``
     subtracts, else None. ``seed`` has drawn the weights and orders the rows of mini-batches. ``steepest`` is the
     network of a candidate with the steepest units in its place. ``columns`` (inputs of the first layer,) tells which of
-    them are read, all if None. The rest is its :class:`Level`.
+    them are read, all if None. ``scaler`` is the scaling itself, where it was made in the fit. The rest is its
+    :class:`Level`.
     """
 
     network: Network
@@ -118,6 +124,7 @@ class Start:
     columns: np.ndarray | None = None
     noise_precision: float = 1.0
     steepness: float = 1.0
+    scaler: FinerScaler | None = None
 
     @property
     def kind(self) -> tuple[str, Network, PriorKind]:
@@ -184,7 +191,7 @@ def layer_choices(
     bent = (n_inputs["periodic"] - columns) / 2 if "periodic" in n_inputs and len(n_inputs) > 1 else columns
     fewest = min(FeedForward(columns, n_outputs, sizes).n_weights for sizes in _SMALL)
     # Fewer units than outputs would be a bottleneck.
-    narrow = fewest > _MANY_WEIGHTS and bent <= _BENT * columns and n_outputs <= _NARROW[0]
+    narrow = fewest > MANY_WEIGHTS and bent <= _BENT * columns and n_outputs <= _NARROW[0]
 
     def preferred(name: str) -> tuple[tuple[int, ...], ...]:
         if given is not None:
@@ -192,12 +199,12 @@ def layer_choices(
         if narrow:
             return (_NARROW,)
         small, large = (_SMALL_PERIODIC, _LARGE_PERIODIC) if name == "periodic" else (_SMALL, _LARGE)
-        fits_large = weights(name, large) <= min(_MANY_WEIGHTS, n_observations / _OBSERVATIONS_PER_WEIGHT)
+        fits_large = weights(name, large) <= min(MANY_WEIGHTS, n_observations / _OBSERVATIONS_PER_WEIGHT)
         return (large,) if fits_large else small
 
     choices = []
     for name in n_inputs:
-        few = [sizes for sizes in preferred(name) if weights(name, sizes) <= _MANY_WEIGHTS]
+        few = [sizes for sizes in preferred(name) if weights(name, sizes) <= MANY_WEIGHTS]
         if not few and (name != "periodic" or len(n_inputs) == 1):
             few = [min(preferred(name), key=lambda sizes: weights(name, sizes))]
         choices += [(name, sizes) for sizes in few[:1]]
@@ -229,7 +236,7 @@ def network_of_pieces(other: Network, n_inputs: int, given: tuple[int, ...] | No
     """
     if not isinstance(other, FeedForward):
         return None
-    sizes = given or _SMALL[0]
+    sizes = given or LAYER
     return replace(other, n_inputs=n_inputs, n_straight=0, hidden_layer_sizes=sizes, activation=_OF_CLASSES)
 
 
@@ -255,7 +262,7 @@ def kind_beside(
         activation, level, prior, every_other = _OF_NUMBERS, levels[-1], PriorKind("feature"), False
     else:
         return None
-    network = other.with_layers(given or _SMALL[0], activation=activation)
+    network = other.with_layers(given or LAYER, activation=activation)
     if network is None:
         return None
     networks = [(scaling, network)]
@@ -278,7 +285,7 @@ def member_count(
     """
     if not isinstance(n_estimators, str):
         return n_estimators
-    small = min(network.n_weights for network in networks) <= _MANY_WEIGHTS
+    small = min(network.n_weights for network in networks) <= MANY_WEIGHTS
     if beside is not None and beside.rectified:
         return _FEWEST_MEMBERS if beside.every_other and not small else _FEW_MEMBERS
     return _MEMBERS if compared and small and n_rows <= COMPARED_ROWS else _FEW_MEMBERS

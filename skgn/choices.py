@@ -15,6 +15,7 @@ from sklearn.utils import check_random_state
 
 from .backend import DTYPES, gigabytes
 from .candidates import (
+    LAYER,
     OF_PIECES,
     ROWS_OF_PIECES,
     Beside,
@@ -35,6 +36,7 @@ from .directions import affordable
 from .draws import Draw, draw_starts, steepest_network
 from .ensemble import Member
 from .feedforward import FeedForward
+from .finer import Refinable
 from .free_memory import available_memory
 from .inputs import Table
 from .losses import Loss
@@ -151,13 +153,14 @@ class Choices:
         if self.hidden is None:
             fresh = [replace(start, steepest=self._steepest(start.network)) for start in fresh]
         n_first = first_count(self.parameters.n_estimators, n_rows, n, self.compares, loss)
+        refinable = self._refinable(table, dict(networks), kinds, loss) if n > 1 else None
         if not self.members:
-            return Draw(fresh, n, n_first)
+            return Draw(fresh, n, n_first, refinable)
         kept = self._kept(fresh[:n], kinds, levels, n_rows, table, target)
         # Kinds that there are none of come first.
         known = {start.kind for start in kept}
         fresh.sort(key=lambda start: start.kind in known)
-        return Draw(kept + fresh[: n - len(kept)], n, max(len(kept), n_first))
+        return Draw(kept + fresh[: n - len(kept)], n, max(len(kept), n_first), refinable)
 
     def _kept(
         self,
@@ -197,6 +200,23 @@ class Choices:
                 f"{_with_sizes(kept[0].network)}, now it is {_with_sizes(kinds[0].scaled_network[1])}."
             )
         return kept
+
+    def _refinable(
+        self, table: Table, networks: dict[str, Network], kinds: Sequence[Kind], loss: Loss
+    ) -> Refinable | None:
+        """What may be read in pieces: the first of the scalings that are compared, for losses with a noise level.
+
+        Pieces want precisions of their own, and rows that are read at once.
+        """
+        name, *others = _COMPARED
+        scaler, network = table.scalings.get(name), networks.get(name)
+        left_open = self.compares and loss.has_scale and all(other in table.scalings for other in others)
+        by_feature = any(kind.prior_kind.groups == "feature" for kind in kinds)
+        if scaler is None or not isinstance(network, FeedForward) or not network.hidden_layer_sizes:
+            return None
+        if not (left_open and by_feature) or self.parameters.batch_size is not None:
+            return None
+        return Refinable(name, scaler, network.with_layers(self.hidden or LAYER))
 
     def _steepest(self, network: Network) -> Network:
         """The network of the steepest candidates in the place of this one."""

@@ -10,12 +10,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .candidates import OF_PIECES, STEEP, STEEPEST, Beside, Kind, Start, half_rectified
+from .candidates import COMPARED_ROWS, OF_PIECES, STEEP, STEEPEST, Beside, Kind, Level, Start, half_rectified
+from .finer import Refinable
 from .network import Network
+from .piecewise import FINER, FinerScaler
+from .prior_groups import PriorKind
 
 __all__ = [
     "Draw",
     "draw_starts",
+    "finer_starts",
     "narrowed_count",
     "narrowed_starts",
     "redrawn_count",
@@ -36,6 +40,9 @@ _NARROWED_OF = 3
 #: Columns of use are few if they are at most this part of all.
 _FEW_COLUMNS = 1 / 2
 
+#: Levels of candidates for finer inputs.
+_LEVELS = (Level(), STEEP)
+
 #: Hidden layer of the steepest candidates, where inputs are so few that its weights are at most so many. A function
 #: that varies fast has many bends, and each bend takes a unit.
 _WIDE, _WIDE_WEIGHTS = (60,), 400
@@ -44,12 +51,20 @@ _WIDE, _WIDE_WEIGHTS = (60,), 400
 class Draw(NamedTuple):
     """The candidates of a fit, of which ``n_members`` are kept.
 
-    Where these are not compared, the first ``n_first`` are trained, and others where they are worth their time.
+    Where these are not compared, the first ``n_first`` are trained, and others where they are worth their time. What is
+    ``refinable`` may be read in pieces by others; None if nothing is.
     """
 
     starts: list[Start]
     n_members: int
     n_first: int
+    refinable: Refinable | None = None
+
+    @property
+    def at_most(self) -> int:
+        """Number of candidates, with those that may be drawn later."""
+        later = narrowed_count(self.starts) + redrawn_count(self.starts, self.n_members)
+        return len(self.starts) + later + (len(_LEVELS) if self.refinable else 0)
 
 
 def redrawn_count(starts: Sequence[Start], n_members: int) -> int:
@@ -163,6 +178,18 @@ def _narrowed(start: Start, columns: np.ndarray) -> Start:
     first *= np.where(read, math.sqrt(into / read.sum()), 0.0)
     anchor = weights if network.init == "centered" else None
     return replace(start, weights=weights, anchor=anchor, columns=columns, **STEEP._asdict())
+
+
+def finer_starts(starts: Sequence[Start], refinable: Refinable, scaler: FinerScaler, n_rows: int) -> list[Start]:
+    """Candidates that read pieces of features beside all columns: one from each level, or the steep one of many rows.
+
+    Precisions by feature tell the pieces of use from the others.
+    """
+    network = refinable.reading(len(scaler.lower))
+    levels = _LEVELS if n_rows <= COMPARED_ROWS else _LEVELS[-1:]
+    kinds = [Kind((FINER, network), level, PriorKind("feature")) for level in levels]
+    drawn = _draw(kinds, len(kinds), np.random.RandomState([start.seed for start in starts]))
+    return [replace(start, scaler=scaler) for start in drawn]
 
 
 def _draw(order: Sequence[Kind], n_candidates: int, random_state: np.random.RandomState) -> list[Start]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from .losses import Loss
 from .mixture import equal_weights
 from .network import Network
 from .objective import Objective
+from .piecewise import FinerScaler
 from .posterior import Posterior, laplace
 from .prior_groups import PriorKind
 from .problem import Problem
@@ -89,7 +91,8 @@ class Ensemble(NamedTuple):
     The ``weights`` (n_members,) are the members' parts of a prediction; they are not negative and sum to 1. The
     ``temperature`` divides the outputs; it is 1 if there is none. ``skill`` tells how well the ensemble predicts
     left-out samples, ``residuals`` by how much it misses each of them, if that is known, ``tails`` how far they
-    lie, and ``left_out`` what its members predict of them. ``shortened`` says what was left out for want of time.
+    lie, and ``left_out`` what its members predict of them. ``shortened`` says what was left out for want of time. The
+    ``scalings`` were made in the fit.
     """
 
     members: list[Member]
@@ -101,6 +104,7 @@ class Ensemble(NamedTuple):
     residuals: Residuals | None = None
     left_out: LeftOutSamples | None = None
     tails: Tails = NORMAL
+    scalings: Mapping[str, FinerScaler] = MappingProxyType({})
 
     def widened(self) -> Ensemble:
         """Make the ensemble whose widths are at least what left-out residuals are: of weights and noise alike."""

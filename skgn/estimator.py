@@ -22,7 +22,7 @@ from .candidates import Start
 from .choices import Choices
 from .conformal import Residuals
 from .directions import lacking
-from .draws import Draw, narrowed_count, redrawn_count
+from .draws import Draw
 from .ensemble import Ensemble, Member, make_member, stacked_outputs
 from .failure import failure
 from .inputs import Table
@@ -218,13 +218,13 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         # Callbacks do not see what an earlier fit has learned.
         for name in [name for name in vars(self) if name in ("_streams", "_seen") or _is_learned(name)]:
             del self.__dict__[name]
-        at_most = len(draw.starts) + narrowed_count(draw.starts) + redrawn_count(draw.starts, draw.n_members)
-        tasks = begin_fit(self, X, y, sample_weight, self._attributes, at_most)
+        tasks = begin_fit(self, X, y, sample_weight, self._attributes, draw.at_most)
         limits = Limits(problem.max_time, members_at_once(self.n_jobs))
         try:
             with limits.interruptible():
                 began = time.perf_counter()
                 ensemble = train_members(problem, draw, limits, tasks)
+                self._table, problem = self._table.with_more(ensemble.scalings), problem.with_more(ensemble.scalings)
                 rest = dataclasses.replace(problem, max_time=problem.max_time - (time.perf_counter() - began))
                 limits.go_on()
                 noise = self._input_noise(rest, draw.starts, ensemble, limits)
@@ -242,6 +242,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
     def _attributes(self, state: State, linearisation: Linearisation, start: Start, loss: Loss) -> dict[str, Any]:
         """Fitted attributes of an estimator whose only member is a training that ended at this state."""
         here, member = copy.copy(self), make_member(state, linearisation.apart(), start)
+        if start.scaler is not None:
+            here._table = here._table.with_more({start.scaling: start.scaler})
         here._store(Ensemble([member], equal_weights(1), loss, 1.0))
         return {name: value for name, value in vars(here).items() if vars(self).get(name) is not value}
 

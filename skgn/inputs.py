@@ -23,8 +23,9 @@ from .encoders import (
     make_encoder,
     medians,
 )
-from .piecewise import PiecewiseEmbedding
-from .preprocessing import LARGEST, ROBUST, Embedding, PeriodicEmbedding, RankScaler, Scaler
+from .piecewise import FINER, PiecewiseEmbedding
+from .preprocessing import LARGEST, ROBUST, PeriodicEmbedding, RankScaler
+from .scaler import Derived, Scaler
 from .tables import TablePreprocessor, TableReader, check_types, dense
 from .unfamiliar import Bounds, warn_of_codes
 
@@ -148,9 +149,13 @@ class Table:
 
     def scaled_anew(self, X: np.ndarray, weight: np.ndarray) -> Table:
         """Fit the same scalings, of as many columns, to other encoded X and weights (n,)."""
-        robust = self.scalings.get("robust")
+        names, finer = list(self.scalings), self.scalings.get(FINER)
+        robust = finer.source if isinstance(finer, Derived) else self.scalings.get("robust")
         paths = next((paths for paths, kind in ROBUST.items() if isinstance(robust, kind)), "both")
-        fitted = self.with_scalings(list(self.scalings), X, weight, paths)
+        fitted = self.with_scalings(names if finer is None else [*names, "robust"], X, weight, paths)
+        source = fitted.scalings.get("robust")
+        if isinstance(finer, Derived) and source is not None:
+            fitted = fitted.with_more({FINER: finer.of(source)})
         return self.scaled_like(fitted, np.ones(X.shape[1], dtype=bool))
 
     def scaled_like(self, other: Table, changed: np.ndarray) -> Table:
@@ -189,6 +194,10 @@ class Table:
     def column_names(self) -> np.ndarray:
         """Names of the columns that are scaled."""
         return (self.reader if self.preprocessor is None else self.preprocessor).get_feature_names_out()
+
+    def with_more(self, scalings: Mapping[str, Scaler]) -> Table:
+        """Return the table with scalings that were made in a fit."""
+        return replace(self, scalings={**self.scalings, **scalings})
 
     def only(self, used: set[str]) -> Table:
         """Return the table with these of its scalings."""
@@ -281,8 +290,8 @@ def transform_inputs(scalers: Mapping[str, Scaler | None], X: np.ndarray) -> dic
         for name, scaler in scalers.items():
             if scaler is None:
                 scaled[name] = np.array(rows, dtype=np.float64, order="C")
-            elif isinstance(scaler, Embedding):
-                scaled[name] = scaler.embed(of(scaler.ranks))
+            elif isinstance(scaler, Derived):
+                scaled[name] = scaler.embed(of(scaler.source))
             else:
                 scaled[name] = of(scaler)
         return scaled
@@ -294,11 +303,8 @@ def transform_inputs(scalers: Mapping[str, Scaler | None], X: np.ndarray) -> dic
 
 def _replaced_columns(old: Scaler, new: Scaler, changed: np.ndarray) -> Scaler:
     """Return a scaler that scales the columns that have ``changed`` (d,) as ``new`` does, and the others as ``old``."""
-    if isinstance(old, Embedding) and isinstance(new, Embedding):
-        # A network has inputs for the bends that there were.
-        ranks = _replaced_columns(old.ranks, new.ranks, changed)
-        assert isinstance(ranks, RankScaler)
-        return replace(old, ranks=ranks)
+    if isinstance(old, Derived) and isinstance(new, Derived):
+        return old.of(_replaced_columns(old.source, new.source, changed))
 
     def chosen(was: Any, now: Any) -> Any:
         if isinstance(was, np.ndarray):

@@ -24,7 +24,7 @@ from .feedforward import FeedForward
 from .inputs import Table
 from .network import Network
 from .noise import InputNoise
-from .piecewise import PiecewiseEmbedding
+from .piecewise import FinerScaler, PiecewiseEmbedding
 from .posterior import Posterior
 from .preprocessing import InputScaler, RankScaler, StraightScaler, TargetScaler
 from .stream import Stream
@@ -39,7 +39,8 @@ _STORED_LAST = frozenset({"estimators_", "coefs_", "intercepts_", "history_", "l
 #: Classes whose arrays hold no nan but in the history, and no infinite number but in these fields.
 _NUMBERS = (
     *(Member, Start, Stream, Posterior, InputNoise, Residuals),
-    *(Table, InputScaler, StraightScaler, RankScaler, PiecewiseEmbedding, TargetScaler, LogTargetScaler),
+    *(Table, InputScaler, StraightScaler, RankScaler, PiecewiseEmbedding, FinerScaler),
+    *(TargetScaler, LogTargetScaler),
 )
 _MAY_BE_INFINITE = frozenset({"noise_variance", "precision", "values", "loss_precision", "estimates", "steps"})
 

@@ -51,6 +51,7 @@ SKOPS_TRUSTED = [
     "skgn.feedforward.FeedForward",
     "skgn.inputs.Table",
     "skgn.noise.InputNoise",
+    "skgn.piecewise.FinerScaler",
     "skgn.piecewise.PiecewiseEmbedding",
     "skgn.posterior.Posterior",
     "skgn.preprocessing.InputScaler",

@@ -5,15 +5,18 @@ Each is fitted to rows with weights (see :mod:`skgn.weighted_rows`), and transfo
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from scipy.special import ndtri
 
+from .scaler import Derived, Scaler
 from .weighted_rows import distinct, magnitude, moments, weighted_quantile
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = [
     "LARGEST",
@@ -27,7 +30,6 @@ __all__ = [
     "InputScaler",
     "PeriodicEmbedding",
     "RankScaler",
-    "Scaler",
     "StraightScaler",
     "TargetScaler",
     "TwoPathScaler",
@@ -106,24 +108,6 @@ def periodic(z: Any, bent: Any, xp: Any = np) -> Any:
 
 def _squeeze(z: Any, xp: Any) -> Any:
     return z / xp.sqrt(1 + xp.square(z / _CLIP))
-
-
-@runtime_checkable
-class Scaler(Protocol):
-    """A scaling of the inputs. For each of its columns, ``features`` names the feature that it comes from.
-
-    The last ``n_straight`` of the columns are for the linear path alone.
-    """
-
-    @property
-    def n_straight(self) -> int: ...
-
-    @property
-    def features(self) -> np.ndarray: ...
-
-    def transform(self, X: np.ndarray) -> np.ndarray:
-        """Return the columns of (n, d) inputs: new, C-contiguous and float64."""
-        ...
 
 
 @dataclass
@@ -320,20 +304,21 @@ class RankScaler:
 
 
 @dataclass
-class Embedding(ABC):
+class Embedding(Derived):
     """A scaling that makes its columns of the normal scores of :class:`RankScaler`."""
 
     ranks: RankScaler
 
     n_straight = 0
 
-    @abstractmethod
-    def embed(self, z: np.ndarray) -> np.ndarray:
-        """Return the columns of given scores (n, d): new, C-contiguous and float64."""
+    @property
+    def source(self) -> RankScaler:
+        return self.ranks
 
-    def transform(self, X: np.ndarray) -> np.ndarray:
-        """Return the columns of (n, d) inputs: new, C-contiguous and float64."""
-        return self.embed(self.ranks.transform(X))
+    def of(self, source: Scaler) -> Self:
+        # A network has inputs for the bends that there were.
+        assert isinstance(source, RankScaler)
+        return replace(self, ranks=source)
 
 
 @dataclass

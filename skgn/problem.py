@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from .losses import Loss
 from .memory import Extent
 from .network import Network
 from .objective import Objective
+from .piecewise import FinerScaler
 from .reduced import Reduced, principal_directions
 from .settings import Settings
 from .state import State
@@ -94,6 +96,18 @@ class Problem:
     def n_columns(self) -> int:
         """Number of columns of the loss's curvature roots."""
         return self.loss.columns(self.n_outputs)
+
+    def with_more(self, scalings: Mapping[str, FinerScaler]) -> Problem:
+        """Return the problem with scalings that were made in a fit, of the robust one."""
+        if not scalings:
+            return self
+
+        def more(scaled: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            made = {name: scaler.embed(scaled["robust"]) for name, scaler in scalings.items()}
+            return {**scaled, **made}
+
+        validation = self.validation and self.validation._replace(scaled=more(self.validation.scaled))
+        return replace(self, scaled=more(self.scaled), validation=validation)
 
     def rows_in_memory(self, rows: int) -> int:
         """Number of these rows that take memory of this process."""

@@ -22,6 +22,7 @@ __all__ = [
     "kept",
     "narrowed",
     "redrawn",
+    "refined",
 ]
 
 #: Width of the words for what a candidate is.
@@ -80,6 +81,12 @@ def redrawn(failed: np.ndarray, count: int) -> str:
     """Return the line about so many more candidates, in the place of members that ``failed`` to count, or of all."""
     why = f"{failed.sum()} of {len(failed)} members hardly count" if failed.any() else "little is found"
     return f"{why}: {counted(count, 'more candidate')} of steeper units"
+
+
+def refined(n_features: int, count: int) -> str:
+    """Return the line about so many more candidates that read pieces of features."""
+    features = counted(n_features, "feature")
+    return f"left-out residuals depend on {features}: {counted(count, 'more candidate')} for finer inputs"
 
 
 def end_line(estimator: Any, seconds: float) -> str:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 
@@ -13,20 +13,18 @@ import numpy as np
 
 from .batches import BatchPass, BatchSteps
 from .callbacks import FitTasks
-from .candidates import AT_A_TIME, Start, half_rectified
-from .draws import Draw, narrowed_count, narrowed_starts, redrawn_count, steepest_starts
+from .candidates import AT_A_TIME, Start
+from .draws import Draw, redrawn_count
 from .ensemble import Ensemble, untrained
 from .full_step import FullStep
+from .further import FURTHER, More
 from .leave_one_out import leave_one_out, predictive_score
 from .limits import Limits
 from .plan import COMPARED_AFTER, Cost, Plan, shortened_for_time
 from .problem import Problem
-from .progress import begin_lines, cut, dropped, enough, kept, narrowed, redrawn
-from .redrawing import Like, unlike_rectified, where_failed, where_nothing_is_found
+from .progress import begin_lines, cut, dropped, enough, kept
 from .reduced import Reduced
-from .screening import useful_columns
-from .skill import left_out_skill
-from .stacking import gain_of_more, left_out_losses, stacking_weights
+from .stacking import gain_of_more
 from .state import State
 from .status import Status
 from .training import Training, Watch
@@ -81,8 +79,8 @@ class Search:
 
     def __init__(self, problem: Problem, plan: Plan, draw: Draw, limits: Limits, tasks: FitTasks | None) -> None:
         self._problem, self.plan = problem, plan
-        starts, n_members, n_first = draw
-        self._starts, self._n_members, self._n_first = starts, n_members, n_first
+        self._draw, starts, n_members = draw, draw.starts, draw.n_members
+        self._starts, self._n_members, self._n_first = starts, n_members, draw.n_first
         self._limits, self._tasks = limits, tasks
         self._settings, self._max_iter = problem.settings, problem.settings.max_iter
         # After an error the other trainings end after their iteration.
@@ -99,8 +97,8 @@ class Search:
         Members are trained to the end, and left-out samples tell how much each of them counts, and whether more of them
         are worth their time. Of more candidates than members the better ones, by
         :func:`~skgn.leave_one_out.predictive_score`, go on after some iterations on some of the rows. More candidates
-        are drawn where few columns are of use, or most members have failed. Where the evidence regularises a log loss,
-        left-out samples set the temperature.
+        are drawn where few columns are of use, where most members have failed, and where left-out residuals depend on a
+        feature. Where the evidence regularises a log loss, left-out samples set the temperature.
         """
         self._settings.report(begin_lines(self._problem.n_samples, len(self._starts), self._n_members))
         for network in dict.fromkeys(map(self._problem.network, self._starts)):
@@ -110,10 +108,8 @@ class Search:
             candidates = self.choose() if self.plan.searches else self.train()
             if not candidates:
                 return None
-            for draw in (self.narrow, self.draw_again):
-                more = draw(candidates)
-                if more:
-                    candidates = self.best_of(candidates + self.compare(more, self._max_iter, last=True))
+            for draw in FURTHER:
+                candidates = self.draw_more(draw, candidates)
         return self.conclude(candidates)
 
     def choose(self) -> list[Candidate]:
@@ -140,55 +136,20 @@ class Search:
             self._settings.report(enough(len(trained), len(self._starts), gain))
         return gain >= _WORTHWHILE
 
-    def draw_again(self, candidates: list[Candidate]) -> list[Candidate]:
-        """Draw more candidates, from steeper units, in the place of those that have failed or do not count."""
-        count = redrawn_count(self._starts, self._n_members)
-        if count == 0 or self._limits.over:
-            return []
+    def draw_more(self, draw: Callable[..., More | None], candidates: list[Candidate]) -> list[Candidate]:
+        """Train the candidates that one of :data:`~skgn.further.FURTHER` draws, and return the best of all."""
+        if self._limits.over:
+            return candidates
         with self.plan.arithmetic():
-            like = self._like(candidates)
-        if like is None:
-            return []
-        self._settings.report(redrawn(like.failed, count))
-        first = len(self._starts) + narrowed_count(self._starts)
-        return self._candidates(enumerate(steepest_starts(like.starts, count), first))
-
-    def _like(self, candidates: list[Candidate]) -> Like | None:
-        """Starts that more candidates are drawn like; None if there is no reason to draw any."""
-        left_out, members = left_out_of(candidates), [candidate.start for candidate in candidates]
-        if self._problem.loss.has_scale:
-            losses = left_out_losses(*left_out)
-            best = candidates[int(losses.argmin())].state
-            unfitted, converged = best.objective.unfitted_loss, best.status.converged
-            return where_failed(self._starts, members, losses, unfitted, converged, self.plan.rows)
-        weights = stacking_weights(*left_out)
-        like = where_nothing_is_found(self._starts, len(members), left_out_skill(*left_out, weights).score)
-        if like is None and half_rectified(self._starts):
-            like = unlike_rectified(self._starts, members, weights, self.plan.rows)
-        return like
-
-    def narrow(self, candidates: list[Candidate]) -> list[Candidate]:
-        """Draw more candidates, which read the columns of use alone, where few are of use.
-
-        The best candidate of each scaling tells which columns these are. The short starts of a single network have not
-        come so far.
-        """
-        single = self.plan.searches and self._n_members == 1
-        if self._limits.over or single or not narrowed_count(self._starts):
-            return []
-        columns: dict[str, np.ndarray] = {}
-        with self.plan.arithmetic():
-            for best in sorted(candidates, key=lambda candidate: candidate.rank):
-                if best.start.scaling not in columns and best.left_out is not None:
-                    objective = self._problem.on_columns(best.start, best.state)
-                    columns[best.start.scaling] = useful_columns(best.state, best.left_out, objective)
-        starts = narrowed_starts(self._starts, columns)
-        if not starts:
-            return []
-        self.plan = self.plan.also_for(self._problem, starts, self._n_members, self._limits.n_workers)
-        for name in dict.fromkeys(start.scaling for start in starts):
-            self._settings.report(narrowed(name, columns[name], sum(start.scaling == name for start in starts)))
-        return self._candidates(enumerate(starts, len(self._starts)))
+            more = draw(self._problem, self._draw, self.plan, candidates)
+        if more is None or not more.starts:
+            return candidates
+        self._problem = more.problem
+        self.plan = self.plan.also_for(self._problem, more.starts, self._n_members, self._limits.n_workers)
+        for line in more.lines:
+            self._settings.report(line)
+        drawn = self._candidates(enumerate(more.starts, more.first))
+        return self.best_of(candidates + self.compare(drawn, self._max_iter, last=True))
 
     def best_of(self, candidates: list[Candidate]) -> list[Candidate]:
         """Keep the best candidates, as many as there are to be members, and drop the others."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -81,7 +81,7 @@ def well_begun(candidates: list[Candidate]) -> list[Candidate]:
     return [c for c in candidates if c.state.status.converged or c.state.n_iter >= _HARDLY_BEGUN * longest]
 
 
-def left_out_of(candidates: list[Candidate]) -> tuple[Objective, Loss, list[LeftOut | None], list[float]]:
+def left_out_of(candidates: Sequence[Candidate]) -> tuple[Objective, Loss, list[LeftOut | None], list[float]]:
     """Return what candidates predict of left-out samples, and the loss of the best to judge them by."""
     best = max(candidates, key=lambda c: c.score).state.objective
     return best, best.data_loss, [c.left_out for c in candidates], [allowance(c.state) for c in candidates]
@@ -108,7 +108,8 @@ def ensemble_of(candidates: list[Candidate], loss: Loss, tempered: bool) -> tupl
     members = [_member(candidate, share) for candidate in candidates]
     samples = LeftOutSamples(objective, left_out, allowances)
     ensemble = Ensemble(members, weights, loss, T, skill)
-    return candidates, ensemble._replace(residuals=residuals, left_out=samples, tails=tails)
+    made = {c.start.scaling: c.start.scaler for c in candidates if c.start.scaler is not None}
+    return candidates, ensemble._replace(residuals=residuals, left_out=samples, tails=tails, scalings=made)
 
 
 def _temperature(candidates: list[Candidate], weights: np.ndarray) -> float:

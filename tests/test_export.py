@@ -65,12 +65,17 @@ def classifier(**parameters):
 
 def fitted(case):
     estimator, X, y = CASES[case]
-    return estimator.fit(X, y)
+    estimator.fit(X, y)
+    assert (case == "finer") == any(member.scaling == "finer" for member in estimator.estimators_)
+    return estimator
 
 
 LOSSES = {"student_t": SIGNAL, "huber": SIGNAL, "cauchy": SIGNAL, "quantile": SIGNAL, "gamma": np.exp(SIGNAL)}
 LOSSES["poisson"] = np.exp(SIGNAL).round()
 TWO_OUTPUTS = np.column_stack([SIGNAL, 100 + X[:, 0]])
+
+#: More waves along the ranks of a feature than five units can draw.
+WAVES = np.sin(np.argsort(np.argsort(X[:, 0])) / 2)
 
 CASES = {
     "default": (regressor(n_estimators=4, hidden_layer_sizes="auto"), X, SIGNAL),
@@ -87,6 +92,7 @@ CASES = {
         SIGNAL,
     ),
     "piecewise": (regressor(standardize="piecewise", activation="relu"), with_gaps(X), SIGNAL),
+    "finer": (regressor(n_estimators=2), X, WAVES),
     "centered": (regressor(init="centered", activation="softplus", dtype="float32"), X, SIGNAL),
     "symmetric layers": (regressor(init="symmetric", hidden_layer_sizes=(4, 6)), X, SIGNAL),
     "linear": (regressor(hidden_layer_sizes=()), X, SIGNAL),
@@ -133,7 +139,7 @@ CASES["own network"] = (regressor(network=Branches(), hidden_layer_sizes="auto",
 
 #: Translation takes seconds. The graphs of these cases have all the parts that the others consist of. Another test
 #: translates "linear" and a mean alone.
-IN_ONNX = ["noise at x", "periodic", "piecewise", "dual, poisson", "quantiles", "own network"]
+IN_ONNX = ["noise at x", "periodic", "piecewise", "finer", "dual, poisson", "quantiles", "own network"]
 CLASSES_IN_ONNX = ["binary", "three classes", "labels", "one class"]
 
 

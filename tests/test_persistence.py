@@ -70,6 +70,13 @@ def fit(model, X, y):
     return model.fit(X, y)
 
 
+def fit_in_pieces(model, X, y):
+    """More waves along the ranks of a feature than three units can draw."""
+    model.fit(X, np.sin(np.argsort(np.argsort(X[:, 0])) / 2))
+    assert any(member.scaling == "finer" for member in model.estimators_)
+    return model
+
+
 def fit_and_stream(model, X, y):
     model.fit(X[:30], y[:30])
     assert any(member.prior_kind.unit for member in model.estimators_)
@@ -87,6 +94,7 @@ CASES = {
     "centered": (GNRegressor, "y", fit, {"init": "centered"}),
     "periodic": (GNRegressor, "y", fit, {"standardize": "periodic"}),
     "piecewise": (GNRegressor, "y", fit, {"standardize": "piecewise"}),
+    "finer": (GNRegressor, "y", fit_in_pieces, {}),
     "rank": (GNRegressor, "y", fit, {"standardize": "rank", "damping": GeometricDecay(1.0)}),
     "early stopping": (GNRegressor, "y", fit, {"early_stopping": True}),
     "batches": (GNRegressor, "y", fit, {"batch_size": 20}),

@@ -10,7 +10,7 @@ from scipy.special import expit, softmax
 from scipy.stats import f
 from sklearn.exceptions import ConvergenceWarning
 
-from skgn import GNClassifier, GNRegressor, directions, search
+from skgn import GNClassifier, GNRegressor, directions, further
 from skgn.evidence import make_prior
 from skgn.feedforward import FeedForward
 from skgn.leave_one_out import LeftOut, allowance
@@ -241,14 +241,14 @@ def test_after_a_search_too_more_members_read_the_columns_of_use_alone(capsys):
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_memory_that_a_fit_takes_itself_does_not_count_against_more_members(monkeypatch):
-    X, narrowed, made = np.random.default_rng(1).normal(size=(200, 40)), search.narrowed_starts, []
+    X, narrowed, made = np.random.default_rng(1).normal(size=(200, 40)), further.narrowed_starts, []
 
     def drawn(*given):
         monkeypatch.setattr(directions, "available_memory", lambda device: 0.0)
         made.extend(narrowed(*given))
         return made
 
-    monkeypatch.setattr(search, "narrowed_starts", drawn)
+    monkeypatch.setattr(further, "narrowed_starts", drawn)
     model = GNRegressor((10,), standardize="robust", random_state=0, max_iter=20, n_estimators=3, noise="constant")
     model.fit(X, X[:, 3] ** 2 - 1 + X[:, 5])
     assert directions.available_memory(None) == 0 and made

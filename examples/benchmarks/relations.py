@@ -245,6 +245,7 @@ CASES: dict[str, Case] = {
         for d in (40, 100)
     },
     "steps": Case(steps, 500, "0.1"),
+    "sin(8 x0) + x1^2 d 8": Case(normal(lambda x: np.sin(8 * x[0]) + x[1] ** 2, 8, 0.1), 500, "0.1"),
     **{
         f"Friedman {number} + {extra} columns": Case(friedman(make, noise, extra), 300, f"{noise:g}")
         for number, (make, noise) in enumerate(

@@ -19,8 +19,8 @@ from sklearn.utils.validation import check_array
 
 from ..cells import check_finite, check_target, column_of, holds_objects, names_of, numbers_of
 from ..inputs import transform_inputs
-from ..preprocessing import Scaler
 from ..rows import Raw
+from ..scaler import Scaler
 from ..targets import Target
 from ..weighted_rows import row_hashes
 from .cluster import Cluster

@@ -15,15 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..inputs import name_scalers
-from ..preprocessing import (
-    QUARTILES,
-    InputScaler,
-    RankScaler,
-    Scaler,
-    StraightScaler,
-    TargetScaler,
-    TwoPathScaler,
-)
+from ..preprocessing import QUARTILES, InputScaler, RankScaler, StraightScaler, TargetScaler, TwoPathScaler
+from ..scaler import Scaler
 from ..weighted_rows import distinct, magnitude
 from .rows import Merged
 from .shards import Shards

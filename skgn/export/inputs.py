@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from ..encoders import column_features
 from ..inputs import Table
-from ..piecewise import PiecewiseEmbedding, piecewise
+from ..piecewise import FinerScaler, PiecewiseEmbedding, finer, piecewise
 from ..preprocessing import (
     InputScaler,
     PeriodicEmbedding,
     RankScaler,
-    Scaler,
     StraightScaler,
     TwoPathScaler,
     beyond_knots,
@@ -26,6 +25,7 @@ from ..preprocessing import (
     standardise,
     straight,
 )
+from ..scaler import Scaler
 
 __all__ = ["Encoder", "make_scaling"]
 
@@ -217,6 +217,24 @@ class _Piecewise(nn.Module):
         return piecewise(self.ranks(X), self.features, self.lower, self.width, self.mean, self.rise, torch)
 
 
+class _Finer(nn.Module):
+    columns: Tensor
+    lower: Tensor
+    width: Tensor
+    mean: Tensor
+    rise: Tensor
+
+    def __init__(self, scaler: FinerScaler) -> None:
+        super().__init__()
+        self.base, self.n_straight = make_scaling(scaler.base), scaler.base.n_straight
+        for name in ("columns", "lower", "width", "mean", "rise"):
+            self.register_buffer(name, torch.tensor(getattr(scaler, name)))
+
+    def forward(self, X: Tensor) -> Tensor:
+        pieces = self.columns, self.lower, self.width, self.mean, self.rise
+        return finer(self.base(X), self.n_straight, *pieces, torch)
+
+
 #: Functions by the type of the scaler.
 _MODULES: dict[type, Callable[[Any], nn.Module]] = {
     InputScaler: _Squashed,
@@ -225,6 +243,7 @@ _MODULES: dict[type, Callable[[Any], nn.Module]] = {
     RankScaler: _Ranks,
     PeriodicEmbedding: _Periodic,
     PiecewiseEmbedding: _Piecewise,
+    FinerScaler: _Finer,
 }
 
 

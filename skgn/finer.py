@@ -1,0 +1,172 @@
+"""Finer inputs, where what a fit leaves over still depends on single features.
+
+A wave of many periods, a step or a sharp bend along one of several features takes more units than a small network has
+to spare. The cubic of :mod:`skgn.screening` does not see a wave. But residuals of left-out samples tell of it: their
+mean differs between pieces of the feature. The test is an F test of these differences. Further networks then read these
+pieces beside the columns that there are, and the linear path draws any function that bends between pieces alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.stats import f
+
+from .candidates import MANY_WEIGHTS
+from .feedforward import FeedForward
+from .leave_one_out import LeftOut, predicted
+from .losses import Loss
+from .mixture import mixture_mean, voters
+from .objective import Objective
+from .piecewise import FinerScaler, piecewise
+from .preprocessing import LARGEST_SCORE
+from .scaler import Scaler
+from .stacking import stacking_weights
+from .weighted_rows import distinct, magnitude, moments, weighted_quantile
+
+__all__ = ["LeftOver", "Refinable", "left_over"]
+
+#: Pieces of a feature of many values; of fewer there is one from each to the next (docs/decisions.md).
+_PIECES = 24
+
+#: Residuals depend on a feature where chance explains its test at most so often, of all features and outputs together.
+_SIGNIFICANT = 1e-3
+
+#: The fewest degrees of freedom that tell the size of residuals.
+_LEAST_FREEDOM = 10
+
+#: Residuals beyond so many standard deviations, of normal ones with their median size, are taken to be so large. Gross
+#: errors in a piece would be taken for its mean.
+_LARGEST_RESIDUAL, _NORMAL_MEDIAN = 3.0, 0.6745
+
+
+class LeftOver(NamedTuple):
+    """What a mixture lacks of left-out samples: negative gradients of their losses (n, k), and their weights (n,).
+
+    ``rows`` tells which rows of the fit these samples are.
+    """
+
+    values: np.ndarray
+    weight: np.ndarray
+    rows: np.ndarray
+
+
+def left_over(
+    objective: Objective, loss: Loss, left_out: Sequence[LeftOut | None], allowances: Sequence[float]
+) -> LeftOver | None:
+    """Return what the mixture of members lacks; None where a member that counts has no left-out predictions."""
+    counted, votes = voters(left_out, stacking_weights(objective, loss, left_out, allowances))
+    known = [each for each in counted if each is not None]
+    if len(known) < len(counted):
+        return None
+    rows = predicted(known)
+    outputs = mixture_mean([each.outputs[rows] for each in known], votes)
+    gradient = -loss.gradient(outputs, objective.Y.to(outputs)[rows]).double()
+    index = torch.arange(len(rows), device=rows.device)[rows]
+    return LeftOver(*(part.cpu().numpy() for part in (gradient, objective.sample_weight.double()[rows], index)))
+
+
+class Refinable(NamedTuple):
+    """A scaling whose columns may be cut into pieces, its name, and the network that reads them as they are."""
+
+    name: str
+    scaler: Scaler
+    network: FeedForward
+
+    def refined(self, columns: np.ndarray, lacking: LeftOver) -> FinerScaler | None:
+        """Cut the features that a fit lacks something of; None if there are none, or if the network would be large.
+
+        Parameters
+        ----------
+        columns : ndarray of shape (n, n_inputs)
+            Columns of the scaling, of the rows of the fit.
+        lacking : LeftOver
+        """
+        if len(lacking.rows) == 0:
+            return None
+        hidden = columns[lacking.rows, : self.network.hidden_inputs.stop]
+        values, weight = _without_gross_errors(lacking.values, lacking.weight), lacking.weight
+        most = _SIGNIFICANT / (hidden.shape[1] * values.shape[1])
+        cuts = [_Cut.of(j, column, values, weight) for j, column in enumerate(hidden.T)]
+        found = sorted((cut for cut in cuts if cut is not None and cut.p < most), key=lambda cut: -cut.share)
+        while found and self.reading(sum(len(cut.lower) for cut in found)).n_weights > MANY_WEIGHTS:
+            found.pop()
+        if not found:
+            return None
+        index = np.repeat([cut.column for cut in found], [len(cut.lower) for cut in found])
+        lower, width, mean = (np.concatenate(part) for part in zip(*(cut[1:4] for cut in found), strict=True))
+        return FinerScaler(self.scaler, index, lower, width, mean, np.concatenate([cut.rise for cut in found]))
+
+    def reading(self, n_pieces: int) -> FeedForward:
+        """The network that reads so many pieces beside the columns."""
+        network, straight = self.network, self.network.n_straight
+        inputs = network.n_inputs + (2 if straight else 1) * n_pieces
+        return replace(network, n_inputs=inputs, n_straight=straight + n_pieces if straight else 0)
+
+
+class _Cut(NamedTuple):
+    """Pieces of a column, and the test of what they tell.
+
+    ``p`` is the probability by chance of what they tell, of one of several values, and ``share`` the part of the
+    variance.
+    """
+
+    column: int
+    lower: np.ndarray
+    width: np.ndarray
+    mean: np.ndarray
+    rise: np.ndarray
+    p: float
+    share: float
+
+    @classmethod
+    def of(cls, number: int, column: np.ndarray, values: np.ndarray, weight: np.ndarray) -> _Cut | None:
+        """Cut a column (n,) at quantiles, and test the values (n, k).
+
+        None for two values or less, of which any function is a line, and for few samples.
+        """
+        edges = _edges(column, weight)
+        # Repeated rows tell no more than one of them.
+        m, freedom = len(edges) - 1, len(column) - len(edges)
+        if m < 2 or freedom < _LEAST_FREEDOM:
+            return None
+        lower, width = edges[:-1], np.diff(edges)
+        pieces = piecewise(column[:, None], np.zeros(m, dtype=int), lower, width, 0.0, 1.0)
+        mean, variance = moments(pieces, weight)
+        rise = np.full(m, 1 / math.sqrt(max(variance.sum(), LARGEST_SCORE**-2)))
+        root = np.sqrt(weight)[:, None]
+        basis, _ = np.linalg.qr(root * np.column_stack([np.ones(len(pieces)), pieces]))
+        centred = root * (values - np.average(values, axis=0, weights=weight))
+        spread, explained = np.square(centred).sum(axis=0), np.square(basis.T @ centred).sum(axis=0)
+        left = np.maximum(spread - explained, np.finfo(float).eps * spread)
+        if not left.any():
+            return None
+        explained, left = explained[left > 0], left[left > 0]
+        p, share = f.sf(explained / m / (left / freedom), m, freedom), explained / (explained + left)
+        return cls(number, lower, width, mean, rise, float(p.min()), float(share.max()))
+
+
+def _edges(column: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Values (n_pieces + 1,) between which a column is cut."""
+    values, mass = distinct(column, weight)
+    if len(values) <= _PIECES + 1:
+        return values
+    below = (np.cumsum(mass) - mass / 2) / mass.sum()
+    last = len(values) - 1
+    inner = values[np.minimum(np.searchsorted(below, np.arange(1, _PIECES) / _PIECES), last)]
+    return np.unique([values[0], *inner, values[-1]])
+
+
+def _without_gross_errors(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Clip values (n, k) that are far from their median, in a unit of their own."""
+    values = values / magnitude(np.abs(values).max(axis=0))
+    centre = weighted_quantile(values, weight, 0.5)
+    reach = _LARGEST_RESIDUAL / _NORMAL_MEDIAN * weighted_quantile(np.abs(values - centre), weight, 0.5)
+    # Where more than half of them are equal, nothing tells what is far.
+    reach[reach == 0] = np.inf
+    return np.clip(values, centre - reach, centre + reach)

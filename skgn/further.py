@@ -1,0 +1,99 @@
+"""Candidates that are drawn once the first ones have been trained: for what these lack, or in the place of failed ones.
+
+Each of :data:`FURTHER` looks at the candidates that are left, and draws more where there is a reason to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .candidates import Start, half_rectified
+from .draws import Draw, finer_starts, narrowed_count, narrowed_starts, redrawn_count, steepest_starts
+from .finer import left_over
+from .piecewise import FINER
+from .plan import Plan
+from .problem import Problem
+from .progress import narrowed, redrawn, refined
+from .redrawing import Like, unlike_rectified, where_failed, where_nothing_is_found
+from .screening import useful_columns
+from .skill import left_out_skill
+from .stacking import left_out_losses, stacking_weights
+from .trials import Candidate, left_out_of
+
+__all__ = ["FURTHER", "More"]
+
+
+class More(NamedTuple):
+    """Starts of more candidates, the ``first`` number of these, lines about them, and the problem that they read."""
+
+    starts: Sequence[Start]
+    first: int
+    lines: Sequence[str]
+    problem: Problem
+
+
+def narrow(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
+    """Draw more candidates, which read the columns of use alone, where few are of use.
+
+    The best candidate of each scaling tells which columns these are. The short starts of a single network have not come
+    so far.
+    """
+    if (plan.searches and draw.n_members == 1) or not narrowed_count(draw.starts):
+        return None
+    columns: dict[str, np.ndarray] = {}
+    for best in sorted(candidates, key=lambda candidate: candidate.rank):
+        if best.start.scaling not in columns and best.left_out is not None:
+            objective = problem.on_columns(best.start, best.state)
+            columns[best.start.scaling] = useful_columns(best.state, best.left_out, objective)
+    starts = narrowed_starts(draw.starts, columns)
+    names = dict.fromkeys(start.scaling for start in starts)
+    lines = [narrowed(name, columns[name], sum(start.scaling == name for start in starts)) for name in names]
+    return More(starts, len(draw.starts), lines, problem)
+
+
+def redraw(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
+    """Draw more candidates, from steeper units, in the place of those that have failed or do not count."""
+    count = redrawn_count(draw.starts, draw.n_members)
+    like = _like(problem, draw, plan, candidates) if count else None
+    if like is None:
+        return None
+    first = len(draw.starts) + narrowed_count(draw.starts)
+    return More(steepest_starts(like.starts, count), first, [redrawn(like.failed, count)], problem)
+
+
+def _like(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> Like | None:
+    """Starts that more candidates are drawn like; None if there is no reason to draw any."""
+    left_out, members = left_out_of(candidates), [candidate.start for candidate in candidates]
+    if problem.loss.has_scale:
+        losses = left_out_losses(*left_out)
+        best = candidates[int(losses.argmin())].state
+        unfitted, converged = best.objective.unfitted_loss, best.status.converged
+        return where_failed(draw.starts, members, losses, unfitted, converged, plan.rows)
+    weights = stacking_weights(*left_out)
+    like = where_nothing_is_found(draw.starts, len(members), left_out_skill(*left_out, weights).score)
+    if like is None and half_rectified(draw.starts):
+        like = unlike_rectified(draw.starts, members, weights, plan.rows)
+    return like
+
+
+def refine(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
+    """Draw more candidates, which read pieces of the features that left-out residuals still depend on."""
+    refinable = draw.refinable
+    # Rows on workers have no columns here.
+    if refinable is None or refinable.name not in problem.scaled:
+        return None
+    lacking = left_over(*left_out_of(candidates))
+    scaler = None if lacking is None else refinable.refined(problem.scaled[refinable.name], lacking)
+    if scaler is None:
+        return None
+    starts = finer_starts(draw.starts, refinable, scaler, plan.rows)
+    first = len(draw.starts) + narrowed_count(draw.starts) + redrawn_count(draw.starts, draw.n_members)
+    lines = [refined(len(np.unique(scaler.columns)), len(starts))]
+    return More(starts, first, lines, problem.with_more({FINER: scaler}))
+
+
+#: What draws more, in turn.
+FURTHER: Sequence[Callable[[Problem, Draw, Plan, Sequence[Candidate]], More | None]] = (narrow, redraw, refine)

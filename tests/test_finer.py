@@ -1,0 +1,246 @@
+"""Finer inputs: where left-out residuals depend on a feature, more networks read pieces of it."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import f
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LinearRegression
+from sklearn.preprocessing import SplineTransformer
+
+from skgn import GNRegressor
+from skgn.feedforward import FeedForward
+from skgn.finer import LeftOver, Refinable, left_over
+from skgn.leave_one_out import LeftOut
+from skgn.losses import SquaredError
+from skgn.objective import Objective
+from skgn.piecewise import FINER, FinerScaler
+from skgn.preprocessing import InputScaler, StraightScaler, TwoPathScaler
+
+N = 400
+
+#: Small networks, of which a wave is too much.
+FEW = {"hidden_layer_sizes": (5,), "n_estimators": 2, "random_state": 0}
+
+
+def wave(X):
+    return np.sin(12 * X[:, 0]) + X[:, 1] ** 2
+
+
+def data(function=wave, n=N, d=4, noise=0.1, seed=0):
+    random = np.random.RandomState(seed)
+    X = random.uniform(-2, 2, (n, d))
+    return X, function(X) + noise * random.standard_normal(n)
+
+
+def read_in_pieces(model):
+    return [member for member in model.estimators_ if member.scaling == FINER]
+
+
+def refinable(X, paths=TwoPathScaler, units=5):
+    scaler, d = paths.fit(X, np.ones(len(X))), X.shape[1]
+    straight = scaler.n_straight
+    return Refinable("robust", scaler, FeedForward(d + straight, 1, (units,), n_straight=straight))
+
+
+def refined(X, values, weight=None, **kinds):
+    """The scaling that is made for these residuals."""
+    weight = np.ones(len(X)) if weight is None else weight
+    given = refinable(X, **kinds)
+    lacking = LeftOver(values.reshape(len(X), -1), weight, np.arange(len(X)))
+    return given.refined(given.scaler.transform(X), lacking)
+
+
+def test_a_wave_is_found_beside_other_columns(capsys):
+    X, y = data()
+    new, clean = data(noise=0, n=1000, seed=1)
+    model = GNRegressor(**FEW, verbose=1).fit(X, y)
+    assert "left-out residuals depend on 1 feature: 2 more candidates for finer inputs" in capsys.readouterr().out
+    assert read_in_pieces(model)
+    assert model.score(new, clean) > 0.95
+    # What there is without it.
+    assert GNRegressor(**FEW, standardize="robust").fit(X, y).score(new, clean) < 0.8
+    # The wave and the parabola count, and noise does not.
+    assert model.feature_relevance_[:2].sum() > 0.99
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_of_many_rows_there_is_one_more(capsys):
+    X, y = data(n=2001, d=2)
+    GNRegressor(**FEW, verbose=1, max_iter=20).fit(X, y)
+    assert "1 more candidate for finer inputs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "function", [lambda X: X[:, 0], lambda X: X[:, 0] * X[:, 1], lambda X: 0 * X[:, 0]], ids=["line", "product", "none"]
+)
+def test_nothing_is_drawn_where_nothing_is_lacking(function, capsys):
+    GNRegressor(**FEW, verbose=1).fit(*data(function, noise=0.5))
+    assert "finer" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"standardize": "robust"},
+        {"prior_groups": "layer"},
+        {"l2_regularization": 1e-3},
+        {"n_estimators": 1},
+        {"hidden_layer_sizes": ()},
+        {"batch_size": 100},
+        {"loss": "poisson"},
+    ],
+    ids=str,
+)
+def test_nothing_is_drawn_where_the_choice_is_not_left_to_the_fit(given, capsys):
+    X, y = data()
+    GNRegressor(**FEW | given, verbose=1).fit(X, np.round(np.exp(y)))
+    assert "finer" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("loss", ["student_t", "huber"])
+def test_other_losses_with_a_noise_level_do_too(loss):
+    assert read_in_pieces(GNRegressor(**FEW, loss=loss).fit(*data()))
+
+
+def test_the_test_is_that_of_a_linear_model_in_hat_functions():
+    """Oracle: scikit-learn's splines of degree 1 with knots at the quantiles, which span the same functions."""
+    X, _ = data(d=2)
+    random = np.random.RandomState(0)
+    p = []
+    for size in np.linspace(0.2, 0.5, 7):
+        y = size * np.sin(9 * X[:, 0]) + random.standard_normal(N)
+        knots = np.quantile(X[:, :1], np.arange(25) / 24, axis=0, method="higher")
+        basis = SplineTransformer(degree=1, knots=knots, include_bias=False).fit_transform(X[:, :1])
+        left = np.square(y - LinearRegression().fit(basis, y).predict(basis)).sum()
+        spread = np.square(y - y.mean()).sum()
+        p.append(2 * f.sf((spread - left) / 24 / (left / (N - 25)), 24, N - 25))
+        found = refined(X, y)
+        # Single residuals beyond three deviations are taken to be smaller.
+        if abs(np.log(p[-1] / 1e-3)) > 1.5:
+            assert (found is not None and 0 in found.columns) == (p[-1] < 1e-3)
+    assert min(p) < 1e-5 and max(p) > 1e-2
+
+
+def test_residuals_of_two_outputs_are_tested_each():
+    X, y = data(lambda X: np.sign(np.sin(5 * X[:, 2])))
+    noise = np.random.RandomState(1).standard_normal(N)
+    for values in ([y, noise], [noise, y]):
+        assert set(refined(X, np.column_stack(values)).columns) == {2}
+
+
+def test_gross_errors_are_not_taken_for_a_mean():
+    X, _ = data(d=3)
+    residuals = np.random.RandomState(2).standard_normal(N)
+    residuals[np.argsort(X[:, 1])[200:204]] = 300
+    assert refined(X, residuals) is None
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e-12, 1e300])
+def test_residuals_may_be_of_any_size(unit):
+    X, y = data(lambda X: np.sin(9 * X[:, 1]))
+    assert set(refined(X, unit * y).columns) == {1}
+    assert refined(X, np.full(N, unit)) is None
+
+
+def test_indicators_and_few_samples_tell_nothing():
+    X, y = data()
+    assert refined(np.where(X > 0, 1.0, 0.0), y) is None
+    assert refined(X[:30], y[:30]) is None
+
+
+def test_repeated_rows_tell_no_more_than_one_of_them():
+    X, y = data(lambda X: 0 * X[:, 0], n=40, noise=1)
+    assert refined(X, y, np.full(40, 50.0)) is None
+
+
+def test_as_many_features_are_cut_as_the_network_can_read():
+    X, y = data(lambda X: np.sin(9 * X[:, 0]) + 2 * np.sin(9 * X[:, 1]))
+    assert set(refined(X, y).columns) == {0, 1}
+    # The feature that tells more comes first: of 30 units each piece has 31 weights.
+    assert set(refined(X, y, units=30).columns) == {1}
+    assert refined(X, y, units=60) is None
+
+
+@pytest.mark.parametrize("paths", [TwoPathScaler, InputScaler, StraightScaler])
+def test_columns_are_those_of_the_other_scaling_and_pieces(paths):
+    X, y = data(lambda X: np.sin(9 * X[:, 3]))
+    X[:, 3] = np.round(X[:, 3], 1)
+    scaler = refined(X, y, paths=paths)
+    Z, base = scaler.transform(X), scaler.base.transform(X)
+    m, straight = len(scaler.lower), scaler.base.n_straight
+    assert m == 24 and Z.flags.c_contiguous
+    assert Z.shape[1] == base.shape[1] + (2 if straight else 1) * m
+    assert scaler.n_straight == (straight + m if straight else 0)
+    np.testing.assert_array_equal(Z[:, :4], base[:, :4])
+    pieces = Z[:, 4 : 4 + m]
+    if straight:
+        np.testing.assert_array_equal(Z[:, 4 + m : 8 + m], base[:, 4:])
+        np.testing.assert_array_equal(Z[:, 8 + m :], pieces)
+    np.testing.assert_allclose(pieces.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(pieces.var(axis=0).sum(), 1, rtol=1e-9)
+    features = [0, 1, 2, 3, *[3] * m]
+    np.testing.assert_array_equal(scaler.features, features * 2 if straight else features)
+    # Between quantiles the pieces draw any function: oracle as above.
+    column = base[:, 3:4]
+    edges = np.append(scaler.lower, scaler.lower[-1] + scaler.width[-1])[:, None]
+    spline = SplineTransformer(degree=1, knots=edges, include_bias=True).fit_transform(column)
+    drawn = LinearRegression().fit(pieces, spline).predict(pieces)
+    np.testing.assert_allclose(drawn, spline, atol=1e-9)
+
+
+def test_what_is_left_over_is_that_of_samples_with_a_prediction():
+    random = np.random.RandomState(0)
+    Y, outputs = random.standard_normal((2, 50, 1))
+    network = FeedForward(2, 1, (3,))
+    objective = Objective(network, SquaredError(), *map(torch.from_numpy, (np.zeros((50, 2)), Y, np.ones(50))))
+    known = np.where(np.arange(50)[:, None] == 7, np.nan, outputs)
+    left_out = LeftOut(torch.from_numpy(known), torch.full((50, 1, 1), 0.1))
+    found = left_over(objective, SquaredError(), [left_out], [0.0])
+    assert 7 not in found.rows and len(found.rows) == 49
+    np.testing.assert_allclose(found.values, (Y - outputs)[found.rows])
+    assert left_over(objective, SquaredError(), [None], [0.0]) is None
+
+
+def test_a_stream_goes_on_with_pieces():
+    X, y = data(n=600)
+    model = GNRegressor(**FEW).fit(X[:N], y[:N])
+    assert read_in_pieces(model)
+    for start in range(N, 600, 50):
+        model.partial_fit(X[start : start + 50], y[start : start + 50])
+    assert read_in_pieces(model) and model.score(*data(seed=1)) > 0.9
+    # Other units than before.
+    with pytest.warns(UserWarning):
+        model.partial_fit(1e3 * X[:200], y[:200])
+    assert np.isfinite(model.predict(X)).all()
+
+
+def test_a_warm_start_draws_pieces_anew():
+    X, y = data()
+    model = GNRegressor(**FEW, warm_start=True).fit(X, y)
+    again = model.fit(X, y)
+    assert read_in_pieces(again) and again.score(*data(seed=1)) > 0.9
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_early_stopping_reads_pieces_of_rows_held_out():
+    model = GNRegressor(**FEW, early_stopping=True).fit(*data(n=600))
+    assert read_in_pieces(model) and model.score(*data(seed=1)) > 0.9
+
+
+def test_a_fit_of_little_time_ends():
+    with pytest.warns(ConvergenceWarning):
+        GNRegressor(**FEW, max_time=0.02).fit(*data())
+
+
+def test_a_damaged_scaling_is_found():
+    model = GNRegressor(**FEW).fit(*data())
+    scaler = model._table.scalings[FINER]
+    assert isinstance(scaler, FinerScaler)
+    state = model.__getstate__()
+    model._table.scalings[FINER] = FinerScaler(
+        scaler.base, scaler.columns[:-1], *(getattr(scaler, name)[:-1] for name in ("lower", "width", "mean", "rise"))
+    )
+    state["_table"] = model._table
+    with pytest.raises(ValueError, match="finer"):
+        GNRegressor().__setstate__(state)
