@@ -323,7 +323,8 @@ def members(model):
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
 def test_members_of_small_tables_are_of_all_networks_and_priors(estimator):
-    X = np.random.RandomState(0).standard_normal((60, 1)).repeat(2, axis=1)
+    # So few rows do not tell whether left-out residuals depend on a feature.
+    X = np.random.RandomState(0).standard_normal((30, 1)).repeat(2, axis=1)
     model = estimator(**SHORT).fit(X, np.sign(X.sum(1)))
     networks = [("robust", (20,)), ("periodic", (10,))]
     kinds = {(*network, str(prior)) for network, prior in itertools.product(networks, PRIORS)}

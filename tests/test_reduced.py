@@ -8,7 +8,7 @@ import pytest
 import torch
 from silent import Silent
 
-from skgn import GNClassifier, GNRegressor, choices, diagnose, directions, full_step, search, summarize
+from skgn import GNClassifier, GNRegressor, choices, diagnose, directions, full_step, further, summarize
 from skgn.export import to_torch
 from skgn.feedforward import FeedForward
 from skgn.integrity import flaws
@@ -317,8 +317,8 @@ def test_a_fit_goes_on_from_the_weights_of_another(init):
 def test_columns_of_use_are_columns_of_the_table(trained, monkeypatch):
     """Of a column and forty of noise, all told twice, the former is found; networks that read it alone are drawn."""
     found = []
-    narrowed = search.narrowed_starts
-    monkeypatch.setattr(search, "narrowed_starts", lambda starts, use: found.append(use) or narrowed(starts, use))
+    narrowed = further.narrowed_starts
+    monkeypatch.setattr(further, "narrowed_starts", lambda starts, use: found.append(use) or narrowed(starts, use))
     noise = np.random.default_rng(3).normal(size=(N, 40))
     columns = np.column_stack([noise, noise, X[:, -1], X[:, -1]])
     y = X[:, -1] ** 2 + 0.2 * _NOISE[:, 0]
