@@ -15,7 +15,6 @@ from sklearn.utils import check_random_state
 
 from .backend import DTYPES, gigabytes
 from .candidates import (
-    LAYER,
     OF_PIECES,
     ROWS_OF_PIECES,
     Beside,
@@ -216,7 +215,7 @@ class Choices:
             return None
         if not (left_open and by_feature) or self.parameters.batch_size is not None:
             return None
-        return Refinable(name, scaler, network.with_layers(self.hidden or LAYER))
+        return Refinable.of(name, scaler, network, self.hidden)
 
     def _steepest(self, network: Network) -> Network:
         """The network of the steepest candidates in the place of this one."""

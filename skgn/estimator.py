@@ -310,7 +310,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         status = Status(best.status)
         if ensemble.shortened:
             status = status if best.status == Status.INTERRUPTED else Status.MAX_TIME
-        elif status.converged:
+        elif status.converged or (status is Status.MAX_ITER and best.n_iter):
+            # A fit that is short of the tolerance may be useless all the same.
             status = failure(ensemble) or status
         self.status_, self.status_message_ = status.value, status.sentence + ensemble.shortened
         self.log_evidence_ = best.log_evidence

@@ -34,7 +34,7 @@ _MOST_ROWS, _FEWEST_ROWS = 2000, 6 * FOLDS.get_n_splits()
 
 
 def failure(ensemble: Ensemble) -> Status | None:
-    """Return why an ensemble that has converged is of no use; None if it is."""
+    """Return why an ensemble that has trained as long as it might is of no use; None if it is."""
     if ensemble.loss.robust_alternative and ensemble.skill.score < _LITTLE and ensemble.residuals is not None:
         assert ensemble.left_out is not None
         objective, outputs, _ = ensemble.left_out

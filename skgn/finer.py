@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from scipy.stats import f
 
-from .candidates import MANY_WEIGHTS
+from .candidates import LAYER, MANY_WEIGHTS
 from .feedforward import FeedForward
 from .leave_one_out import LeftOut, predicted
 from .losses import Loss
@@ -33,6 +33,9 @@ __all__ = ["LeftOver", "Refinable", "left_over"]
 
 #: Pieces of a feature of many values; of fewer there is one from each to the next (docs/decisions.md).
 _PIECES = 24
+
+#: Hidden layers of the networks that read these: wide ones first.
+_LAYERS = (LAYER, (10,), (5,))
 
 #: Residuals depend on a feature where chance explains its test at most so often, of all features and outputs together.
 _SIGNIFICANT = 1e-3
@@ -72,11 +75,21 @@ def left_over(
 
 
 class Refinable(NamedTuple):
-    """A scaling whose columns may be cut into pieces, its name, and the network that reads them as they are."""
+    """A scaling whose columns may be cut into pieces, its name, and a network that reads them as they are.
+
+    The ``layers`` are hidden layers to choose from: the first with which pieces of all features that call for them can
+    be read, or else the last. A sum of waves takes pieces rather than units.
+    """
 
     name: str
     scaler: Scaler
     network: FeedForward
+    layers: Sequence[tuple[int, ...]]
+
+    @classmethod
+    def of(cls, name: str, scaler: Scaler, network: FeedForward, given: tuple[int, ...] | None) -> Refinable:
+        """Make it with the hidden layers ``given``; None if they are left to the fit."""
+        return cls(name, scaler, network, _LAYERS if given is None else (given,))
 
     def refined(self, columns: np.ndarray, lacking: LeftOver) -> FinerScaler | None:
         """Cut the features that a fit lacks something of; None if there are none, or if the network would be large.
@@ -104,9 +117,11 @@ class Refinable(NamedTuple):
 
     def reading(self, n_pieces: int) -> FeedForward:
         """The network that reads so many pieces beside the columns."""
-        network, straight = self.network, self.network.n_straight
-        inputs = network.n_inputs + (2 if straight else 1) * n_pieces
-        return replace(network, n_inputs=inputs, n_straight=straight + n_pieces if straight else 0)
+        straight = self.network.n_straight
+        inputs = self.network.n_inputs + (2 if straight else 1) * n_pieces
+        read = replace(self.network, n_inputs=inputs, n_straight=straight + n_pieces if straight else 0)
+        networks = [replace(read, hidden_layer_sizes=sizes) for sizes in self.layers]
+        return next((network for network in networks if network.n_weights <= MANY_WEIGHTS), networks[-1])
 
 
 class _Cut(NamedTuple):

@@ -70,6 +70,8 @@ def warn_of_failure(estimator: Any) -> None:
     """Warn, on behalf of ``fit``, if it has not converged or has failed."""
     if estimator.status_ == Status.NO_SKILL:
         score = f"Their D2, left_out_score_, is {estimator.left_out_score_:.2g}; see diagnose."
+        if estimator.estimators_[0].status == Status.MAX_ITER:
+            score += f" The limit max_iter={estimator.max_iter} was reached."
         warnings.warn(f"{estimator.status_message_} {score}", UserWarning, stacklevel=4)
     elif estimator.status_ == Status.EXTREMES:
         warnings.warn(f"{estimator.status_message_} {_WHEN_HIDDEN}", UserWarning, stacklevel=4)

@@ -40,7 +40,8 @@ def read_in_pieces(model):
 def refinable(X, paths=TwoPathScaler, units=5):
     scaler, d = paths.fit(X, np.ones(len(X))), X.shape[1]
     straight = scaler.n_straight
-    return Refinable("robust", scaler, FeedForward(d + straight, 1, (units,), n_straight=straight))
+    network = FeedForward(d + straight, 1, n_straight=straight)
+    return Refinable.of("robust", scaler, network, None if units is None else (units,))
 
 
 def refined(X, values, weight=None, **kinds):
@@ -160,6 +161,16 @@ def test_as_many_features_are_cut_as_the_network_can_read():
     # The feature that tells more comes first: of 30 units each piece has 31 weights.
     assert set(refined(X, y, units=30).columns) == {1}
     assert refined(X, y, units=60) is None
+
+
+def test_the_more_features_are_cut_the_fewer_are_the_units():
+    X, y = data(lambda X: np.sin(9 * X).sum(axis=1), d=6, n=800)
+    given = refinable(X, units=None)
+    sizes = [given.reading(24 * count).hidden_layer_sizes for count in range(1, 7)]
+    assert sizes == [(20,), (10,), (10,), (5,), (5,), (5,)]
+    # Five waves of six columns, of which no network has found any.
+    model = GNRegressor(random_state=0, n_estimators=2).fit(X, y)
+    assert model.score(*data(lambda X: np.sin(9 * X).sum(axis=1), d=6, noise=0, seed=1)) > 0.95
 
 
 @pytest.mark.parametrize("paths", [TwoPathScaler, InputScaler, StraightScaler])

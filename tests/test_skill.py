@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy.special import expit, softmax
 from sklearn.datasets import load_diabetes, load_iris
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import d2_log_loss_score, r2_score
 from sklearn.model_selection import cross_val_score
 
@@ -163,6 +164,17 @@ def test_noise_that_is_followed_is_called_a_failure():
         warnings.simplefilter("error")
         advised = GNRegressor(prior_groups="layer", n_estimators=2, random_state=0).fit(X, y)
     assert advised.status_ != "no_skill" and advised.score(*new) > -0.05
+
+
+def test_a_failure_that_is_short_of_the_tolerance_is_called_one_too():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((200, 160)), rng.standard_normal(200)
+    with pytest.warns(UserWarning, match=r"predicted worse than by a constant.* The limit max_iter=12 was reached"):
+        model = GNRegressor(prior_groups="feature", n_estimators=2, random_state=0, max_iter=12).fit(X, y)
+    assert model.status_ == "no_skill" and model.estimators_[0].status == "max_iter"
+    # Where nothing was to be trained, nothing has failed.
+    with pytest.warns(ConvergenceWarning):
+        assert GNRegressor(prior_groups="feature", random_state=0, max_iter=0).fit(X, y).status_ == "max_iter"
 
 
 def with_typos(count, seed=0, n=400):
