@@ -67,11 +67,12 @@ def left_over(
     known = [each for each in counted if each is not None]
     if len(known) < len(counted):
         return None
-    rows = predicted(known)
-    outputs = mixture_mean([each.outputs[rows] for each in known], votes)
-    gradient = -loss.gradient(outputs, objective.Y.to(outputs)[rows]).double()
-    index = torch.arange(len(rows), device=rows.device)[rows]
-    return LeftOver(*(part.cpu().numpy() for part in (gradient, objective.sample_weight.double()[rows], index)))
+    outputs = mixture_mean([each.outputs for each in known], votes)
+    gradient = -loss.gradient(outputs, objective.Y.to(outputs)).double()
+    rows = predicted(known) & gradient.isfinite().all(1)
+    index = torch.arange(len(rows), device=rows.device)
+    of_rows = (part[rows].cpu().numpy() for part in (gradient, objective.sample_weight.double(), index))
+    return LeftOver(*of_rows)
 
 
 class Refinable(NamedTuple):

@@ -138,7 +138,7 @@ class Plan:
         return cls._settle(problem, starts, len(starts), n_workers, (n, n), batches)
 
     def also_for(self, problem: Problem, starts: Sequence[Start], n_members: int, n_workers: int) -> Plan:
-        """Plan the training of more candidates, whose networks are the same or smaller: so there is memory for them."""
+        """Plan the training of more candidates, for which there is memory: their networks are no larger, or small."""
         rows = self.first_rows, self.rows
         more = self._settle(problem, starts, n_members, n_workers, rows, self.batches, fit=True)
         return replace(self, work={**more.work, **self.work})
