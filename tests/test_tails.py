@@ -204,7 +204,7 @@ def test_a_fit_of_too_few_rows_is_as_wide_as_its_left_out_residuals():
     """Columns of noise: the residuals of training are too small, and those of left-out rows tell."""
     rng = np.random.default_rng(3)
     X, y = rng.normal(size=(60, 12)), rng.normal(size=60)
-    with pytest.warns(ConvergenceWarning):
+    with pytest.warns(UserWarning, match="worse than by a constant"):
         model = GNRegressor((6,), prior_groups="feature", max_iter=3, n_estimators=2, random_state=0).fit(X, y)
     new, truth = rng.normal(size=(4000, 12)), rng.normal(size=4000)
     mean, std = model.predict(new, return_std=True)
