@@ -252,7 +252,7 @@ DIFFERENCES = {
     # Left-out residuals are those of numbers.
     "standardize": {
         " Where left-out residuals still depend on a feature, more members read up to 24 pieces of it beside the "
-        "robust columns (:mod:`skgn.finer`).": ""
+        "robust columns (docs/evidence.md).": ""
     },
     "coefs_, intercepts_": {", and for finer ones these and the pieces": ""},
     "validation_fraction": {"for validation,": "for validation, stratified by class,"},
