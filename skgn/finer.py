@@ -34,8 +34,8 @@ __all__ = ["LeftOver", "Refinable", "left_over"]
 #: Pieces of a feature of many values; of fewer there is one from each to the next (docs/decisions.md).
 _PIECES = 24
 
-#: Hidden layers of the networks that read these: wide ones first.
-_LAYERS = (LAYER, (10,), (5,))
+#: Hidden layers of the networks that read these: wide ones first, all of even widths (``init="symmetric"``).
+_LAYERS = (LAYER, (10,), (4,))
 
 #: Residuals depend on a feature where chance explains its test at most so often, of all features and outputs together.
 _SIGNIFICANT = 1e-3
