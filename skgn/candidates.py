@@ -39,6 +39,7 @@ __all__ = [
     "kind_beside",
     "layer_choices",
     "level_choices",
+    "made_for",
     "member_count",
     "network_of_pieces",
     "prior_choices",
@@ -137,6 +138,11 @@ class Start:
         steep = "" if self.steepness == 1 else f", steep {self.steepness:g}"
         columns = "" if self.columns is None else f", {self.columns.sum()} columns"
         return described(self.network, self.scaling, self.prior_kind) + steep + columns
+
+
+def made_for(starts: Iterable[Start]) -> dict[str, FinerScaler]:
+    """Return the scalings that were made in the fit, by name."""
+    return {start.scaling: start.scaler for start in starts if start.scaler is not None}
 
 
 def described(network: Network, scaling: str, prior_kind: PriorKind) -> str:

@@ -43,6 +43,7 @@ from .memory import Extent
 from .module import ModuleNetwork
 from .network import Network
 from .parameters import Parameters, hidden_layers
+from .piecewise import FINER_OF
 from .preprocessing import SCALINGS
 from .prior_groups import PriorKind
 from .reduced import fewest_directions
@@ -203,19 +204,18 @@ class Choices:
     def _refinable(
         self, table: Table, networks: dict[str, Network], kinds: Sequence[Kind], loss: Loss
     ) -> Refinable | None:
-        """What may be read in pieces: the first of the scalings that are compared, for losses with a noise level.
+        """What may be read in pieces, for losses with a noise level, if scalings are compared.
 
         Pieces want precisions of their own, and rows that are read at once.
         """
-        name, *others = _COMPARED
-        scaler, network = table.scalings.get(name), networks.get(name)
-        left_open = self.compares and loss.has_scale and all(other in table.scalings for other in others)
-        by_feature = any(kind.prior_kind.groups == "feature" for kind in kinds)
+        scaler, network = table.scalings.get(FINER_OF), networks.get(FINER_OF)
         if scaler is None or not isinstance(network, FeedForward) or not network.hidden_layer_sizes:
             return None
+        left_open = self.compares and loss.has_scale and table.scalings.keys() >= {*_COMPARED}
+        by_feature = any(kind.prior_kind.groups == "feature" for kind in kinds)
         if not (left_open and by_feature) or self.parameters.batch_size is not None:
             return None
-        return Refinable.of(name, scaler, network, self.hidden)
+        return Refinable.of(scaler, network, self.hidden)
 
     def _steepest(self, network: Network) -> Network:
         """The network of the steepest candidates in the place of this one."""

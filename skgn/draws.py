@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .candidates import COMPARED_ROWS, OF_PIECES, STEEP, STEEPEST, Beside, Kind, Level, Start, half_rectified
+from .candidates import COMPARED_ROWS, OF_PIECES, STEEP, STEEPEST, Beside, Kind, Start, half_rectified, level_choices
 from .finer import Refinable
 from .network import Network
 from .piecewise import FINER, FinerScaler
@@ -40,8 +40,8 @@ _NARROWED_OF = 3
 #: Columns of use are few if they are at most this part of all.
 _FEW_COLUMNS = 1 / 2
 
-#: Levels of candidates for finer inputs.
-_LEVELS = (Level(), STEEP)
+#: Levels of candidates for finer inputs: smooth and steep.
+_LEVELS = level_choices(has_noise=True, compared=True)
 
 #: Hidden layer of the steepest candidates, where inputs are so few that its weights are at most so many. A function
 #: that varies fast has many bends, and each bend takes a unit.

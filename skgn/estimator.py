@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from .callbacks import CallbackSupportMixin, begin_fit, with_callbacks
-from .candidates import Start
+from .candidates import Start, made_for
 from .choices import Choices
 from .conformal import Residuals
 from .directions import lacking
@@ -224,13 +224,12 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             with limits.interruptible():
                 began = time.perf_counter()
                 ensemble = train_members(problem, draw, limits, tasks)
-                self._table, problem = self._table.with_more(ensemble.scalings), problem.with_more(ensemble.scalings)
                 rest = dataclasses.replace(problem, max_time=problem.max_time - (time.perf_counter() - began))
                 limits.go_on()
                 noise = self._input_noise(rest, draw.starts, ensemble, limits)
                 ensemble = ensemble if noise is None else beside_noise(ensemble, noise, rest)
                 self._store(ensemble.widened(), noise)
-                self.feature_relevance_ = self._relevance(ensemble, problem)
+                self.feature_relevance_ = self._relevance(ensemble, problem.with_more(ensemble.scalings))
                 problem.settings.report(end_line(self, time.perf_counter() - began))
                 if tasks is not None:
                     tasks.end()
@@ -242,9 +241,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
     def _attributes(self, state: State, linearisation: Linearisation, start: Start, loss: Loss) -> dict[str, Any]:
         """Fitted attributes of an estimator whose only member is a training that ended at this state."""
         here, member = copy.copy(self), make_member(state, linearisation.apart(), start)
-        if start.scaler is not None:
-            here._table = here._table.with_more({start.scaling: start.scaler})
-        here._store(Ensemble([member], equal_weights(1), loss, 1.0))
+        here._store(Ensemble([member], equal_weights(1), loss, 1.0, scalings=made_for([start])))
         return {name: value for name, value in vars(here).items() if vars(self).get(name) is not value}
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Self:
@@ -297,7 +294,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
     def _store(self, ensemble: Ensemble, noise: InputNoise | None = None) -> None:
         members, best = ensemble.members, ensemble.members[0]
         self.estimators_, self.weights_ = members, ensemble.weights
-        self._table = self._table.only({member.scaling for member in members} | (noise.scalings if noise else set()))
+        used = {member.scaling for member in members} | (noise.scalings if noise else set())
+        self._table = self._table.with_more(ensemble.scalings).only(used)
         self.coefs_, self.intercepts_ = best.network.arrays(best.weights)
         self.n_outputs_ = best.network.n_outputs
         self.n_iter_ = best.n_iter

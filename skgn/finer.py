@@ -76,21 +76,20 @@ def left_over(
 
 
 class Refinable(NamedTuple):
-    """A scaling whose columns may be cut into pieces, its name, and a network that reads them as they are.
+    """A scaling whose columns may be cut into pieces, and a network that reads them as they are.
 
     The ``layers`` are hidden layers to choose from: the first with which pieces of all features that call for them can
     be read, or else the last. A sum of waves takes pieces rather than units.
     """
 
-    name: str
     scaler: Scaler
     network: FeedForward
     layers: Sequence[tuple[int, ...]]
 
     @classmethod
-    def of(cls, name: str, scaler: Scaler, network: FeedForward, given: tuple[int, ...] | None) -> Refinable:
+    def of(cls, scaler: Scaler, network: FeedForward, given: tuple[int, ...] | None) -> Refinable:
         """Make it with the hidden layers ``given``; None if they are left to the fit."""
-        return cls(name, scaler, network, _LAYERS if given is None else (given,))
+        return cls(scaler, network, _LAYERS if given is None else (given,))
 
     def refined(self, columns: np.ndarray, lacking: LeftOver) -> FinerScaler | None:
         """Cut the features that a fit lacks something of; None if there are none, or if the network would be large.

@@ -13,7 +13,7 @@ import numpy as np
 from .candidates import Start, half_rectified
 from .draws import Draw, finer_starts, narrowed_count, narrowed_starts, redrawn_count, steepest_starts
 from .finer import left_over
-from .piecewise import FINER
+from .piecewise import FINER, FINER_OF
 from .plan import Plan
 from .problem import Problem
 from .progress import narrowed, redrawn, refined
@@ -83,10 +83,10 @@ def refine(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candid
     """Draw more candidates, which read pieces of the features that left-out residuals still depend on."""
     refinable = draw.refinable
     # Rows on workers have no columns here.
-    if refinable is None or refinable.name not in problem.scaled:
+    if refinable is None or FINER_OF not in problem.scaled:
         return None
     lacking = left_over(*left_out_of(candidates))
-    scaler = None if lacking is None else refinable.refined(problem.scaled[refinable.name], lacking)
+    scaler = None if lacking is None else refinable.refined(problem.scaled[FINER_OF], lacking)
     if scaler is None:
         return None
     starts = finer_starts(draw.starts, refinable, scaler, plan.rows)

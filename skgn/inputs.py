@@ -23,7 +23,7 @@ from .encoders import (
     make_encoder,
     medians,
 )
-from .piecewise import FINER, PiecewiseEmbedding
+from .piecewise import FINER, FINER_OF, FinerScaler, PiecewiseEmbedding
 from .preprocessing import LARGEST, ROBUST, PeriodicEmbedding, RankScaler
 from .scaler import Derived, Scaler
 from .tables import TablePreprocessor, TableReader, check_types, dense
@@ -149,13 +149,14 @@ class Table:
 
     def scaled_anew(self, X: np.ndarray, weight: np.ndarray) -> Table:
         """Fit the same scalings, of as many columns, to other encoded X and weights (n,)."""
-        names, finer = list(self.scalings), self.scalings.get(FINER)
-        robust = finer.source if isinstance(finer, Derived) else self.scalings.get("robust")
+        finer, names = self.scalings.get(FINER), [*self.scalings]
+        robust = self.scalings.get("robust")
+        if isinstance(finer, FinerScaler):
+            robust, names = finer.base, [*names, FINER_OF]
         paths = next((paths for paths, kind in ROBUST.items() if isinstance(robust, kind)), "both")
-        fitted = self.with_scalings(names if finer is None else [*names, "robust"], X, weight, paths)
-        source = fitted.scalings.get("robust")
-        if isinstance(finer, Derived) and source is not None:
-            fitted = fitted.with_more({FINER: finer.of(source)})
+        fitted = self.with_scalings(names, X, weight, paths)
+        if isinstance(finer, FinerScaler) and (base := fitted.scalings[FINER_OF]) is not None:
+            fitted = fitted.with_more({FINER: finer.of(base)})
         return self.scaled_like(fitted, np.ones(X.shape[1], dtype=bool))
 
     def scaled_like(self, other: Table, changed: np.ndarray) -> Table:

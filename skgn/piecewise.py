@@ -14,10 +14,11 @@ from .scaler import Derived, Scaler
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["FINER", "FinerScaler", "PiecewiseEmbedding", "finer", "piecewise"]
+__all__ = ["FINER", "FINER_OF", "FinerScaler", "PiecewiseEmbedding", "finer", "piecewise"]
 
-#: Name of the scaling of :class:`FinerScaler`, which a fit makes where it is of use (:mod:`skgn.finer`).
-FINER = "finer"
+#: Names of the scaling of :class:`FinerScaler`, which a fit makes where it is of use (:mod:`skgn.finer`), and of the
+#: scaling whose columns it cuts.
+FINER, FINER_OF = "finer", "robust"
 
 #: Pieces of a feature of many values, and fewest where features are so many that there would be more columns than
 #: ``_COLUMNS``.

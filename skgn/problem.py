@@ -21,7 +21,7 @@ from .losses import Loss
 from .memory import Extent
 from .network import Network
 from .objective import Objective
-from .piecewise import FinerScaler
+from .piecewise import FINER_OF, FinerScaler
 from .reduced import Reduced, principal_directions
 from .settings import Settings
 from .state import State
@@ -98,12 +98,12 @@ class Problem:
         return self.loss.columns(self.n_outputs)
 
     def with_more(self, scalings: Mapping[str, FinerScaler]) -> Problem:
-        """Return the problem with scalings that were made in a fit, of the robust one."""
+        """Return the problem with scalings that were made in a fit, of the one that they cut."""
         if not scalings:
             return self
 
         def more(scaled: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-            made = {name: scaler.embed(scaled["robust"]) for name, scaler in scalings.items()}
+            made = {name: scaler.embed(scaled[FINER_OF]) for name, scaler in scalings.items()}
             return {**scaled, **made}
 
         validation = self.validation and self.validation._replace(scaled=more(self.validation.scaled))

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from .candidates import Start
+from .candidates import Start, made_for
 from .conformal import left_out_residuals
 from .ensemble import Ensemble, LeftOutSamples, Member, make_member
 from .leave_one_out import LeftOut, allowance, log_likelihood, temperature
@@ -108,7 +108,7 @@ def ensemble_of(candidates: list[Candidate], loss: Loss, tempered: bool) -> tupl
     members = [_member(candidate, share) for candidate in candidates]
     samples = LeftOutSamples(objective, left_out, allowances)
     ensemble = Ensemble(members, weights, loss, T, skill)
-    made = {c.start.scaling: c.start.scaler for c in candidates if c.start.scaler is not None}
+    made = made_for(candidate.start for candidate in candidates)
     return candidates, ensemble._replace(residuals=residuals, left_out=samples, tails=tails, scalings=made)
 
 
