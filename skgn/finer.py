@@ -1,6 +1,6 @@
 """Finer inputs, where what a fit leaves over still depends on single features.
 
-A wave of many periods, a step or a sharp bend along one of several features takes more units than a small network has
+Along one of several features, a wave of many periods, a step or a sharp bend takes many units. A small network has few
 to spare. The cubic of :mod:`skgn.screening` does not see a wave. But residuals of left-out samples tell of it: their
 mean differs between pieces of the feature. The test is an F test of these differences. Further networks then read these
 pieces beside the columns that there are, and the linear path draws any function that bends between pieces alone.
@@ -78,8 +78,8 @@ def left_over(
 class Refinable(NamedTuple):
     """A scaling whose columns may be cut into pieces, and a network that reads them as they are.
 
-    The ``layers`` are hidden layers to choose from: the first with which pieces of all features that call for them can
-    be read, or else the last. A sum of waves takes pieces rather than units.
+    The ``layers`` are hidden layers to choose from. The first is taken with which all pieces that are called for can be
+    read, or else the last. A sum of waves takes pieces rather than units.
     """
 
     scaler: Scaler
