@@ -111,7 +111,8 @@ def predictive_score(state: State, left_out: LeftOut | None) -> float:
     """Mean log density of left-out samples, minus an allowance for the estimated precisions; higher is better.
 
     For regression, the density is that of the noise, widened by the variance of the output. For log losses it is the
-    likelihood of the most probable weights.
+    likelihood of the most probable weights. A sample that has no prediction without itself counts as if the network had
+    not been fitted.
     """
     if left_out is None:
         return -math.inf
@@ -138,6 +139,7 @@ def _squared_scale(left_out: LeftOut, noise: Tensor) -> Tensor:
 
 
 def _log_density(objective: Objective, left_out: LeftOut, loss: Loss, noise: Tensor | None) -> Tensor:
+    left_out = LeftOut(*(torch.where(part.isnan(), 0.0, part) for part in left_out))
     outputs = left_out.outputs
     Y, weight = objective.Y.to(outputs), objective.sample_weight.to(outputs)
     if noise is not None:

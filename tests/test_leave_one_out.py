@@ -294,6 +294,21 @@ def test_undetermined_weights_have_no_score(direction):
     assert score_of(*fit) == -math.inf
 
 
+@each_direction
+def test_a_sample_without_prediction_counts_as_unfitted(direction):
+    """A column of one sample alone: without it nothing tells its weight. The others have their score as before."""
+    X, Y, s = draw(12, 2), draw(12, 1, seed=1), torch.ones(12).double()
+    X[:, 1] = torch.eye(12)[3]
+    fit = trained(FeedForward(2, 1, ()), SquaredError(), X, Y, s, direction, 1e-9)
+    outputs, _ = leave_one_out(*fit)
+    assert torch.isnan(outputs[:, 0]).tolist() == [i == 3 for i in range(12)]
+    # Refits without each sample; an unfitted network predicts 0.
+    U, y = np.column_stack([X, np.ones(12)]), Y[:, 0].numpy()
+    expected = [np.linalg.lstsq(np.delete(U, i, 0), np.delete(y, i), rcond=None)[0] @ U[i] for i in range(12)]
+    expected[3] = 0.0
+    assert score_of(*fit) == pytest.approx(-0.5 * np.square(expected - y).mean(), rel=1e-5)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("n", [1, 2])
 @pytest.mark.parametrize("loss", [SquaredError(), LogLoss()])
