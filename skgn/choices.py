@@ -204,14 +204,14 @@ class Choices:
     def _refinable(
         self, table: Table, networks: dict[str, Network], kinds: Sequence[Kind], loss: Loss
     ) -> Refinable | None:
-        """What may be read in pieces, for losses with a noise level, if scalings are compared.
+        """What may be read in pieces, for labels and for losses with a noise level, if scalings are compared.
 
         Pieces want precisions of their own, and rows that are read at once.
         """
         scaler, network = table.scalings.get(FINER_OF), networks.get(FINER_OF)
         if scaler is None or not isinstance(network, FeedForward) or not network.hidden_layer_sizes:
             return None
-        left_open = self.compares and loss.has_scale and table.scalings.keys() >= {*_COMPARED}
+        left_open = self.compares and (loss.has_scale or loss.has_temperature) and table.scalings.keys() >= {*_COMPARED}
         by_feature = any(kind.prior_kind.groups == "feature" for kind in kinds)
         if not (left_open and by_feature) or self.parameters.batch_size is not None:
             return None

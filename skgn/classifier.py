@@ -139,8 +139,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
         ranks. "periodic" takes these scores and adds sin 2z and cos 2z for features of three values or more.
         "piecewise" cuts the scores of a feature into up to eight pieces, and has a column for each that rises there
         alone. True is "robust". A part of the members then has "periodic", where hidden layers have up to 1,000 weights
-        and ``l2_regularization`` is no float. With False the inputs stay as they are, and a fit warns where they are
-        far from 1.
+        and ``l2_regularization`` is no float. Where left-out residuals still depend on a feature, more members read up
+        to 24 pieces of it beside the robust columns (docs/evidence.md). With False the inputs stay as they are, and a
+        fit warns where they are far from 1.
     categorical_features : "from_dtype", array-like of int, bool or str, or None, default="from_dtype"
         The features that are categories: by position, as a mask, or by name in a data frame (pandas, polars, pyarrow).
         "from_dtype" takes the columns of a data frame that hold categories, enumerations, strings, or objects other
@@ -189,9 +190,10 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Weights of the best member by layer, (inputs, outputs) and (outputs,). With ``linear_path`` the readout's inputs
         are the units of the last hidden layer, followed by the inputs of the linear path. The linear path has an input
         for each feature, or for each column of ``preprocessor_`` if there is one. For robust inputs
-        (``estimators_[0].scaling``) these are the straight columns. For periodic inputs they are all scores, then all
-        sines, then all cosines, and for piecewise inputs the pieces of each feature, in order. With ``network=`` the
-        list has the module's parameters, in order, and there are no intercepts.
+        (``estimators_[0].scaling``) these are the straight columns, and for finer ones these and the pieces. For
+        periodic inputs they are all scores, then all sines, then all cosines, and for piecewise inputs the pieces of
+        each feature, in order. With ``network=`` the list has the module's parameters, in order, and there are no
+        intercepts.
     network_ : torch.nn.Module
         Only with ``network=``: a copy of the module in float64 with the weights of the best member. It maps scaled
         inputs to the member's outputs divided by ``alpha``.

@@ -2,8 +2,11 @@
 
 Along one of several features, a wave of many periods, a step or a sharp bend takes many units. A small network has few
 to spare. The cubic of :mod:`skgn.screening` does not see a wave. But residuals of left-out samples tell of it: their
-mean differs between pieces of the feature. The test is an F test of these differences. Further networks then read these
-pieces beside the columns that there are, and the linear path draws any function that bends between pieces alone.
+mean differs between pieces of the feature. Further networks then read these pieces beside the columns that there are,
+and the linear path draws any function that bends between pieces alone.
+
+The test is an F test of the differences, which for labels is the score test of a function of the pieces. A residual of
+a label has the variance p (1 - p), and more where the fit is too sure, but not less.
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.linalg import solveh_banded
 from scipy.stats import f
+from torch import Tensor
 
 from .candidates import LAYER, MANY_WEIGHTS
 from .feedforward import FeedForward
@@ -40,6 +45,9 @@ _LAYERS = (LAYER, (10,), (4,))
 #: Residuals depend on a feature where chance explains its test at most so often, of all features and outputs together.
 _SIGNIFICANT = 1e-3
 
+#: The least variance of a label, of which the mixture is sure: a single surprise tells no more than this lets it.
+_LEAST_INFORMATION = 1e-3
+
 #: The fewest degrees of freedom that tell the size of residuals.
 _LEAST_FREEDOM = 10
 
@@ -51,12 +59,25 @@ _LARGEST_RESIDUAL, _NORMAL_MEDIAN = 3.0, 0.6745
 class LeftOver(NamedTuple):
     """What a mixture lacks of left-out samples: negative gradients of their losses (n, k), and their weights (n,).
 
-    ``rows`` tells which rows of the fit these samples are.
+    The variance of a value is its ``information`` (n, k) times a dispersion of at least ``least_dispersion``. ``rows``
+    tells which rows of the fit these samples are.
     """
 
     values: np.ndarray
+    information: np.ndarray
+    least_dispersion: float
     weight: np.ndarray
     rows: np.ndarray
+
+    @classmethod
+    def of_noise(cls, values: np.ndarray, weight: np.ndarray, rows: np.ndarray) -> LeftOver:
+        """Residuals of which nothing but they themselves tells how large they are."""
+        return cls(_without_gross_errors(values, weight), np.ones_like(values), 0.0, weight, rows)
+
+    @classmethod
+    def of_labels(cls, values: np.ndarray, information: np.ndarray, weight: np.ndarray, rows: np.ndarray) -> LeftOver:
+        """Residuals of labels, whose variance the mixture predicts."""
+        return cls(values, np.maximum(information, _LEAST_INFORMATION), 1.0, weight, rows)
 
 
 def left_over(
@@ -67,12 +88,27 @@ def left_over(
     known = [each for each in counted if each is not None]
     if len(known) < len(counted):
         return None
-    outputs = mixture_mean([each.outputs for each in known], votes)
-    gradient = -loss.gradient(outputs, objective.Y.to(outputs)).double()
-    rows = predicted(known) & gradient.isfinite().all(1)
-    index = torch.arange(len(rows), device=rows.device)
-    of_rows = (part[rows].cpu().numpy() for part in (gradient, objective.sample_weight.double(), index))
-    return LeftOver(*of_rows)
+    outputs = _of_mixture(loss, [each.outputs.double() for each in known], votes)
+    Y = objective.Y.to(outputs)
+    values = -loss.gradient(outputs, Y)
+    rows = predicted(known) & values.isfinite().all(1)
+
+    def kept(parts: Tensor) -> np.ndarray:
+        return parts[rows].cpu().numpy()
+
+    weight, index = kept(objective.sample_weight.double()), kept(torch.arange(len(rows), device=rows.device))
+    if loss.has_scale:
+        return LeftOver.of_noise(kept(values), weight, index)
+    information = loss.curvature_root(outputs, Y).square().sum(2)
+    return LeftOver.of_labels(kept(values), kept(information), weight, index)
+
+
+def _of_mixture(loss: Loss, outputs: Sequence[Tensor], votes: np.ndarray) -> Tensor:
+    """Outputs (n, k) of the mixture: their mean where there is a noise level, else those of the mean probabilities."""
+    if loss.has_scale:
+        mean: Tensor = mixture_mean(outputs, votes)
+        return mean
+    return loss.best_constant(mixture_mean([loss.inverse_link(f) for f in outputs], votes))
 
 
 class Refinable(NamedTuple):
@@ -103,9 +139,8 @@ class Refinable(NamedTuple):
         if len(lacking.rows) == 0:
             return None
         hidden = columns[lacking.rows, : self.network.hidden_inputs.stop]
-        values, weight = _without_gross_errors(lacking.values, lacking.weight), lacking.weight
-        most = _SIGNIFICANT / (hidden.shape[1] * values.shape[1])
-        cuts = [_Cut.of(j, column, values, weight) for j, column in enumerate(hidden.T)]
+        most = _SIGNIFICANT / (hidden.shape[1] * lacking.values.shape[1])
+        cuts = [_Cut.of(j, column, lacking) for j, column in enumerate(hidden.T)]
         found = sorted((cut for cut in cuts if cut is not None and cut.p < most), key=lambda cut: -cut.share)
         while found and self.reading(sum(len(cut.lower) for cut in found)).n_weights > MANY_WEIGHTS:
             found.pop()
@@ -140,30 +175,57 @@ class _Cut(NamedTuple):
     share: float
 
     @classmethod
-    def of(cls, number: int, column: np.ndarray, values: np.ndarray, weight: np.ndarray) -> _Cut | None:
-        """Cut a column (n,) at quantiles, and test the values (n, k).
+    def of(cls, number: int, column: np.ndarray, lacking: LeftOver) -> _Cut | None:
+        """Cut a column (n,) at quantiles, and test what is lacking.
 
         None for two values or less, of which any function is a line, and for few samples.
         """
+        weight = lacking.weight
         edges = _edges(column, weight)
         # Repeated rows tell no more than one of them.
         m, freedom = len(edges) - 1, len(column) - len(edges)
         if m < 2 or freedom < _LEAST_FREEDOM:
             return None
         lower, width = edges[:-1], np.diff(edges)
-        pieces = piecewise(column[:, None], np.zeros(m, dtype=int), lower, width, 0.0, 1.0)
-        mean, variance = moments(pieces, weight)
-        rise = np.full(m, 1 / math.sqrt(max(variance.sum(), LARGEST_SCORE**-2)))
-        root = np.sqrt(weight)[:, None]
-        basis, _ = np.linalg.qr(root * np.column_stack([np.ones(len(pieces)), pieces]))
-        centred = root * (values - np.average(values, axis=0, weights=weight))
-        spread, explained = np.square(centred).sum(axis=0), np.square(basis.T @ centred).sum(axis=0)
-        left = np.maximum(spread - explained, np.finfo(float).eps * spread)
+        piece = np.minimum(np.searchsorted(edges, column, side="right"), m) - 1
+        explained, left = _explained(lacking, piece, (column - lower[piece]) / width[piece])
         if not left.any():
             return None
         explained, left = explained[left > 0], left[left > 0]
-        p, share = f.sf(explained / m / (left / freedom), m, freedom), explained / (explained + left)
+        dispersion = np.maximum(left / freedom, lacking.least_dispersion)
+        p, share = f.sf(explained / m / dispersion, m, freedom), explained / (explained + left)
+        pieces = piecewise(column[:, None], np.zeros(m, dtype=int), lower, width, 0.0, 1.0)
+        mean, variance = moments(pieces, weight)
+        rise = np.full(m, 1 / math.sqrt(max(variance.sum(), LARGEST_SCORE**-2)))
         return cls(number, lower, width, mean, rise, float(p.min()), float(share.max()))
+
+
+def _explained(lacking: LeftOver, piece: np.ndarray, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of squares (k,) that functions bent between pieces explain, and leave, in units of their information.
+
+    A sample is in a ``piece`` (n,), of which it has passed a ``part`` (n,). The functions are hat functions at the ends
+    of the pieces, so that their Gram matrix is tridiagonal. A constant explains nothing.
+    """
+    order = np.argsort(piece, kind="stable")
+    first = np.flatnonzero(np.diff(piece[order], prepend=-1))
+    weight, part = lacking.weight[:, None], part[:, None]
+
+    def sums(values: np.ndarray) -> np.ndarray:
+        return np.add.reduceat((weight * values)[order], first)
+
+    def at_ends(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        return np.pad(sums(before), ((0, 1), (0, 0))) + np.pad(sums(after), ((1, 0), (0, 0)))
+
+    values, information = lacking.values, lacking.information
+    score = at_ends((1 - part) * values, part * values)
+    diagonal = at_ends((1 - part) ** 2 * information, part**2 * information)
+    beside = np.pad(sums(part * (1 - part) * information), ((1, 0), (0, 0)))
+    gram = np.stack([beside, diagonal])
+    of_all = np.array([g @ solveh_banded(gram[..., j], g) for j, g in enumerate(score.T)])
+    of_constant = np.square(score.sum(axis=0)) / (weight * information).sum(axis=0)
+    spread = np.maximum((weight * np.square(values) / information).sum(axis=0) - of_constant, 0.0)
+    explained = np.clip(of_all - of_constant, 0.0, spread)
+    return explained, np.maximum(spread - explained, np.finfo(float).eps * spread)
 
 
 def _edges(column: np.ndarray, weight: np.ndarray) -> np.ndarray:

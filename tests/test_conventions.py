@@ -249,12 +249,6 @@ DIFFERENCES = {
         '"relu" units (see ``activation``), it also takes "cg" where a factorisation would take longer, as with wide '
         "networks and many classes. ``solver_`` names the factorisation that such a member has in the end.",
     },
-    # Left-out residuals are those of numbers.
-    "standardize": {
-        " Where left-out residuals still depend on a feature, more members read up to 24 pieces of it beside the "
-        "robust columns (docs/evidence.md).": ""
-    },
-    "coefs_, intercepts_": {", and for finer ones these and the pieces": ""},
     "validation_fraction": {"for validation,": "for validation, stratified by class,"},
     "loss_": {
         ", in units of the standardised target. A squared error counts half. For other noise the loss is minus the log "

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from scipy.special import expit, softmax
 from scipy.stats import f
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import SplineTransformer
 
-from skgn import GNRegressor
+from skgn import GNClassifier, GNRegressor
 from skgn.feedforward import FeedForward
 from skgn.finer import LeftOver, Refinable, left_over
 from skgn.leave_one_out import LeftOut
@@ -48,7 +49,7 @@ def refined(X, values, weight=None, **kinds):
     """The scaling that is made for these residuals."""
     weight = np.ones(len(X)) if weight is None else weight
     given = refinable(X, **kinds)
-    lacking = LeftOver(values.reshape(len(X), -1), weight, np.arange(len(X)))
+    lacking = LeftOver.of_noise(values.reshape(len(X), -1), weight, np.arange(len(X)))
     return given.refined(given.scaler.transform(X), lacking)
 
 
@@ -99,6 +100,28 @@ def test_nothing_is_drawn_where_the_choice_is_not_left_to_the_fit(given, capsys)
     assert "finer" not in capsys.readouterr().out
 
 
+def labels_of(X, kind, seed):
+    """Noisy labels of a wave beside a line: of two classes, of three, or two labels."""
+    signal = 2.5 * np.column_stack([np.sin(12 * X[:, 0]) + X[:, 1], np.sin(9 * X[:, 2]) - X[:, 1]])
+    uniform = np.random.RandomState(seed).uniform(size=(len(X), 2))
+    if kind == "three classes":
+        p = softmax(np.column_stack([signal, np.zeros(len(X))]), axis=1)
+        return (p.cumsum(axis=1) < uniform[:, :1]).sum(axis=1)
+    labels = (uniform < expit(signal)).astype(int)
+    return labels[:, 0] if kind == "two classes" else labels
+
+
+@pytest.mark.parametrize("kind", ["two classes", "three classes", "two labels"])
+def test_a_wave_of_labels_is_found(kind):
+    X, _ = data(n=600)
+    new, _ = data(n=2000, seed=1)
+    y, truth = labels_of(X, kind, 2), labels_of(new, kind, 3)
+    model = GNClassifier(**FEW).fit(X, y)
+    assert read_in_pieces(model)
+    without = GNClassifier(**FEW, standardize="robust").fit(X, y)
+    assert model.score(new, truth) > without.score(new, truth) + 0.02
+
+
 @pytest.mark.parametrize("loss", ["student_t", "huber"])
 def test_other_losses_with_a_noise_level_do_too(loss):
     assert read_in_pieces(GNRegressor(**FEW, loss=loss).fit(*data()))
@@ -120,6 +143,46 @@ def test_the_test_is_that_of_a_linear_model_in_hat_functions():
         assert (found is not None and 0 in found.columns) == (p[-1] < 1e-3)
     # On either side of the limit, and near to it.
     assert min(p) < 1e-5 and max(p) > 1e-2 and any(1e-3 < each < 2e-3 for each in p)
+
+
+def lacking_labels(p, y):
+    """What is lacking of labels 0 and 1 that a fit gives the probability p."""
+    return LeftOver.of_labels((y - p)[:, None], (p * (1 - p))[:, None], np.ones(len(y)), np.arange(len(y)))
+
+
+def test_the_test_of_labels_is_the_score_test():
+    """Oracle: Rao's statistic of a logistic model, in scikit-learn's splines of degree 1, by dense linear algebra."""
+    X, _ = data(d=2)
+    given, p = refinable(X), []
+    knots = np.quantile(X[:, :1], np.arange(25) / 24, axis=0, method="higher")
+    B = SplineTransformer(degree=1, knots=knots).fit_transform(X[:, :1])
+    for size in np.linspace(0.4, 1.2, 9):
+        q = expit(X[:, 1])
+        y = (np.random.RandomState(4).uniform(size=N) < expit(X[:, 1] + size * np.sin(9 * X[:, 0]))).astype(float)
+        r, v = y - q, q * (1 - q)
+        explained = (B.T @ r) @ np.linalg.solve(B.T @ (v[:, None] * B), B.T @ r) - r.sum() ** 2 / v.sum()
+        left = (r**2 / v).sum() - r.sum() ** 2 / v.sum() - explained
+        p.append(2 * f.sf(explained / 24 / max(left / (N - 25), 1.0), 24, N - 25))
+        found = given.refined(given.scaler.transform(X), lacking_labels(q, y))
+        assert (found is not None and 0 in found.columns) == (p[-1] < 1e-3)
+    assert min(p) < 1e-4 and max(p) > 1e-2
+
+
+def test_labels_that_are_right_tell_nothing_of_a_fit_that_is_unsure():
+    X, _ = data(d=2)
+    given, y = refinable(X), (X[:, 0] > 0).astype(float)
+    lacking = lacking_labels(np.where(y > 0, 0.95, 0.05), y)
+    assert given.refined(given.scaler.transform(X), lacking) is None
+    # To the F test of numbers they would tell much.
+    assert set(refined(X, lacking.values).columns) == {0}
+
+
+def test_labels_that_are_wrong_by_chance_tell_nothing_of_a_fit_that_is_too_sure():
+    X, _ = data(d=2)
+    given, random = refinable(X), np.random.RandomState(5)
+    y, right = random.uniform(size=N) < 0.5, random.uniform(size=N) < 0.9
+    lacking = lacking_labels(np.where(y == right, 0.999, 0.001), y.astype(float))
+    assert given.refined(given.scaler.transform(X), lacking) is None
 
 
 def test_residuals_of_two_outputs_are_tested_each():
@@ -209,7 +272,9 @@ def test_what_is_left_over_is_that_of_samples_with_a_prediction():
     left_out = LeftOut(torch.from_numpy(known), torch.full((50, 1, 1), 0.1))
     found = left_over(objective, SquaredError(), [left_out], [0.0])
     assert 7 not in found.rows and len(found.rows) == 49
-    np.testing.assert_allclose(found.values, (Y - outputs)[found.rows])
+    lacking = (Y - outputs)[found.rows]
+    # In a unit in which no value exceeds 1.
+    np.testing.assert_allclose(found.values * np.abs(lacking).max(), lacking)
     assert left_over(objective, SquaredError(), [None], [0.0]) is None
 
 
