@@ -18,6 +18,7 @@ from .prior_groups import PriorKind
 
 __all__ = [
     "Draw",
+    "crossed",
     "draw_starts",
     "finer_starts",
     "narrowed_count",
@@ -75,7 +76,22 @@ def redrawn_count(starts: Sequence[Start], n_members: int) -> int:
     levels = len({start.noise_precision for start in starts})
     steep = all(start.network.hidden_layer_sizes for start in starts)
     rectified = any(start.prior_kind.unit for start in starts)
-    return max(_FEWEST_REDRAWN, n_members // 2) if steep and (levels > 1 or rectified) else 0
+    if not steep or (levels == 1 and not rectified):
+        return 0
+    return max(_FEWEST_REDRAWN, n_members // 2) + len(crossed(starts))
+
+
+def crossed(starts: Sequence[Start]) -> list[Kind]:
+    """Kind that is left out where every other start is rectified: inputs of the first other one, prior of the last.
+
+    These two are opposite in every choice. Where the rectified networks do not count, they are too few.
+    """
+    others = [start for start in starts if not start.prior_kind.unit]
+    if not (others and half_rectified(starts)):
+        return []
+    kinds = [Kind((start.scaling, start.network), STEEP, start.prior_kind) for start in others]
+    between = kinds[0]._replace(prior_kind=kinds[-1].prior_kind)
+    return [] if between in kinds else [between]
 
 
 def draw_starts(
@@ -118,12 +134,12 @@ def draw_starts(
     return _draw(order, n_candidates, random_state)
 
 
-def steepest_starts(starts: Sequence[Start], n_candidates: int) -> list[Start]:
-    """Candidates in the place of failed ones: of the networks and priors of these ``starts``, from steeper units."""
+def steepest_starts(starts: Sequence[Start], n_candidates: int, left_out: Sequence[Kind] = ()) -> list[Start]:
+    """Candidates in the place of failed ones: of kinds ``left_out``, then like these ``starts`` from steeper units."""
     kinds = dict.fromkeys(
         Kind((start.scaling, start.steepest or start.network), STEEPEST, start.prior_kind) for start in starts
     )
-    return _draw(list(kinds), n_candidates, np.random.RandomState([start.seed for start in starts]))
+    return _draw([*left_out, *kinds], n_candidates, np.random.RandomState([start.seed for start in starts]))
 
 
 def steepest_network(network: Network, activation: str) -> Network:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .candidates import Start, half_rectified
-from .draws import Draw, finer_starts, narrowed_count, narrowed_starts, redrawn_count, steepest_starts
+from .draws import Draw, crossed, finer_starts, narrowed_count, narrowed_starts, redrawn_count, steepest_starts
 from .finer import left_over
 from .piecewise import FINER, FINER_OF
 from .plan import Plan
@@ -61,7 +61,8 @@ def redraw(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candid
     if like is None:
         return None
     first = len(draw.starts) + narrowed_count(draw.starts)
-    return More(steepest_starts(like.starts, count), first, [redrawn(like.failed, count)], problem)
+    drawn = steepest_starts(like.starts, count, crossed(draw.starts))
+    return More(drawn, first, [redrawn(like.failed, count)], problem)
 
 
 def _like(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> Like | None:

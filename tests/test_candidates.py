@@ -22,7 +22,15 @@ from skgn.candidates import (
     member_count,
     prior_choices,
 )
-from skgn.draws import draw_starts, narrowed_count, narrowed_starts, steepest_network, steepest_starts
+from skgn.draws import (
+    crossed,
+    draw_starts,
+    narrowed_count,
+    narrowed_starts,
+    redrawn_count,
+    steepest_network,
+    steepest_starts,
+)
 from skgn.feedforward import FeedForward
 from skgn.losses import LogLoss, PoissonLoss, SoftmaxLoss, SquaredError
 from skgn.prior_groups import PriorKind
@@ -302,6 +310,23 @@ def test_the_steepest_networks_are_wide_where_inputs_are_few():
         s.network.hidden_layer_sizes == (60,)
         for s in steepest_starts([replace(s, steepest=FeedForward(2, 1, (60,))) for s in starts(EIGHT, 2)], 3)
     )
+
+
+def test_more_candidates_begin_between_two_opposite_kinds():
+    robust, periodic = ("robust", FeedForward(3, 4, (20,))), ("periodic", FeedForward(7, 4, (10,)))
+    rectified = Kind(("robust", FeedForward(3, 4, (20,), "relu")), SMOOTH, PriorKind("layer", unit=True))
+    layer, feature = PriorKind("layer"), PriorKind("feature")
+    two = [rectified, Kind(robust, SMOOTH, layer), rectified, Kind(periodic, STEEP, feature)]
+    between = Kind(robust, STEEP, feature)
+    found = crossed(starts(two, 4))
+    assert found == [between]
+    drawn = steepest_starts(starts(two[1::2], 2), 3, found)
+    assert drawn[0].kind == (*robust, feature)
+    assert [start.steepness for start in drawn] == [4.0, 16.0, 16.0]
+    assert redrawn_count(starts(two, 4), 4) == 3
+    # Of one scaling, of three candidates, and where few are rectified, nothing is between them.
+    for others in ([*two[:3], Kind(robust, STEEP, feature)], two[:3], [rectified, *two[1::2], between], [rectified]):
+        assert crossed(starts(others, len(others))) == []
 
 
 @pytest.mark.parametrize("d", [2, 20])
