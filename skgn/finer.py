@@ -17,10 +17,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from scipy.linalg import solveh_banded
 from scipy.stats import f
-from torch import Tensor
 
 from .candidates import LAYER, MANY_WEIGHTS
 from .feedforward import FeedForward
@@ -75,9 +73,9 @@ class LeftOver(NamedTuple):
         return cls(_without_gross_errors(values, weight), np.ones_like(values), 0.0, weight, rows)
 
     @classmethod
-    def of_labels(cls, values: np.ndarray, information: np.ndarray, weight: np.ndarray, rows: np.ndarray) -> LeftOver:
-        """Residuals of labels, whose variance the mixture predicts."""
-        return cls(values, np.maximum(information, _LEAST_INFORMATION), 1.0, weight, rows)
+    def of_labels(cls, p: np.ndarray, labels: np.ndarray, weight: np.ndarray, rows: np.ndarray) -> LeftOver:
+        """What labels 0 and 1 are more than their probabilities p (n, k), which tell how large that is."""
+        return cls(labels - p, np.maximum(p * (1 - p), _LEAST_INFORMATION), 1.0, weight, rows)
 
 
 def left_over(
@@ -88,27 +86,15 @@ def left_over(
     known = [each for each in counted if each is not None]
     if len(known) < len(counted):
         return None
-    outputs = _of_mixture(loss, [each.outputs.double() for each in known], votes)
-    Y = objective.Y.to(outputs)
-    values = -loss.gradient(outputs, Y)
-    rows = predicted(known) & values.isfinite().all(1)
-
-    def kept(parts: Tensor) -> np.ndarray:
-        return parts[rows].cpu().numpy()
-
-    weight, index = kept(objective.sample_weight.double()), kept(torch.arange(len(rows), device=rows.device))
-    if loss.has_scale:
-        return LeftOver.of_noise(kept(values), weight, index)
-    information = loss.curvature_root(outputs, Y).square().sum(2)
-    return LeftOver.of_labels(kept(values), kept(information), weight, index)
-
-
-def _of_mixture(loss: Loss, outputs: Sequence[Tensor], votes: np.ndarray) -> Tensor:
-    """Outputs (n, k) of the mixture: their mean where there is a noise level, else those of the mean probabilities."""
-    if loss.has_scale:
-        mean: Tensor = mixture_mean(outputs, votes)
-        return mean
-    return loss.best_constant(mixture_mean([loss.inverse_link(f) for f in outputs], votes))
+    rows = predicted(known)
+    outputs = [each.outputs[rows].double() for each in known]
+    Y, weight, index = objective.Y[rows].to(outputs[0]), objective.sample_weight[rows].double(), rows.nonzero()[:, 0]
+    if not loss.has_scale:
+        p = mixture_mean([loss.inverse_link(f) for f in outputs], votes)
+        return LeftOver.of_labels(*(part.cpu().numpy() for part in (p, Y, weight, index)))
+    residuals = -loss.gradient(mixture_mean(outputs, votes), Y)
+    finite = residuals.isfinite().all(1)
+    return LeftOver.of_noise(*(part[finite].cpu().numpy() for part in (residuals, weight, index)))
 
 
 class Refinable(NamedTuple):

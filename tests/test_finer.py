@@ -13,10 +13,11 @@ from skgn import GNClassifier, GNRegressor
 from skgn.feedforward import FeedForward
 from skgn.finer import LeftOver, Refinable, left_over
 from skgn.leave_one_out import LeftOut
-from skgn.losses import SquaredError
+from skgn.losses import SoftmaxLoss, SquaredError
 from skgn.objective import Objective
 from skgn.piecewise import FINER, FinerScaler
 from skgn.preprocessing import InputScaler, StraightScaler, TwoPathScaler
+from skgn.stacking import stacking_weights
 
 N = 400
 
@@ -147,7 +148,7 @@ def test_the_test_is_that_of_a_linear_model_in_hat_functions():
 
 def lacking_labels(p, y):
     """What is lacking of labels 0 and 1 that a fit gives the probability p."""
-    return LeftOver.of_labels((y - p)[:, None], (p * (1 - p))[:, None], np.ones(len(y)), np.arange(len(y)))
+    return LeftOver.of_labels(p[:, None], y[:, None], np.ones(len(y)), np.arange(len(y)))
 
 
 def test_the_test_of_labels_is_the_score_test():
@@ -276,6 +277,21 @@ def test_what_is_left_over_is_that_of_samples_with_a_prediction():
     # In a unit in which no value exceeds 1.
     np.testing.assert_allclose(found.values * np.abs(lacking).max(), lacking)
     assert left_over(objective, SquaredError(), [None], [0.0]) is None
+
+
+def test_labels_are_held_against_the_mean_probabilities():
+    random = np.random.RandomState(0)
+    outputs, y = 3 * random.standard_normal((2, 50, 3)), random.randint(3, size=50)
+    outputs[1, 7] = np.nan
+    network, labels = FeedForward(2, 3, (3,)), torch.eye(3).double()[y]
+    objective = Objective(network, SoftmaxLoss(), torch.zeros(50, 2).double(), labels, torch.ones(50).double())
+    left_out = [LeftOut(torch.from_numpy(f), torch.zeros(50, 3, 3)) for f in outputs]
+    votes = stacking_weights(objective, SoftmaxLoss(), left_out, [0.0, 0.0])
+    p = np.average(softmax(outputs, axis=2), axis=0, weights=votes)
+    found = left_over(objective, SoftmaxLoss(), left_out, [0.0, 0.0])
+    assert found.rows.tolist() == [row for row in range(50) if row != 7] and 0.1 < votes[0] < 0.9
+    np.testing.assert_allclose(found.values, (labels.numpy() - p)[found.rows])
+    np.testing.assert_allclose(found.information, np.maximum(p * (1 - p), 1e-3)[found.rows])
 
 
 def test_a_stream_goes_on_with_pieces():
