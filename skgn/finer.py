@@ -81,7 +81,7 @@ class LeftOver(NamedTuple):
 def left_over(
     objective: Objective, loss: Loss, left_out: Sequence[LeftOut | None], allowances: Sequence[float]
 ) -> LeftOver | None:
-    """Return what the mixture of members lacks; None where a member that counts has no left-out predictions."""
+    """Return what the mixture of members lacks; None where there are no left-out predictions of one that counts."""
     counted, votes = voters(left_out, stacking_weights(objective, loss, left_out, allowances))
     known = [each for each in counted if each is not None]
     if len(known) < len(counted):
@@ -94,6 +94,8 @@ def left_over(
         return LeftOver.of_labels(*(part.cpu().numpy() for part in (p, Y, weight, index)))
     residuals = -loss.gradient(mixture_mean(outputs, votes), Y)
     finite = residuals.isfinite().all(1)
+    if not finite.any():
+        return None
     return LeftOver.of_noise(*(part[finite].cpu().numpy() for part in (residuals, weight, index)))
 
 
@@ -168,8 +170,8 @@ class _Cut(NamedTuple):
         """
         weight = lacking.weight
         edges = _edges(column, weight)
-        # Repeated rows tell no more than one of them.
-        m, freedom = len(edges) - 1, len(column) - len(edges)
+        # Repeated rows tell no more than one of them. By Kish, so many rows of equal weight tell as much.
+        m, freedom = len(edges) - 1, weight.sum() ** 2 / np.square(weight).sum() - len(edges)
         if m < 2 or freedom < _LEAST_FREEDOM:
             return None
         lower, width = edges[:-1], np.diff(edges)

@@ -218,6 +218,18 @@ def test_repeated_rows_tell_no_more_than_one_of_them():
     assert refined(X, y, np.full(40, 50.0)) is None
 
 
+def test_weights_may_differ_by_many_orders_of_magnitude():
+    X, y = data(lambda X: np.sin(9 * X[:, 1]))
+    # Of forty rows that weigh, some pieces have one, between ends of rows that hardly do.
+    noise = np.random.RandomState(1).standard_normal(N)
+    assert refined(X, noise, np.where(np.arange(N) % 10, 1e-17, 1.0)) is None
+    weight = np.where(np.arange(N) % 2, 1.0, 1e-17)
+    for lacking in (y, y[::-1]):
+        found, alone = refined(X, lacking, weight), refined(X[1::2], lacking[1::2])
+        assert (found is None) == (alone is None)
+        assert found is None or set(found.columns) == set(alone.columns) == {1}
+
+
 def test_as_many_features_are_cut_as_the_network_can_read():
     X, y = data(lambda X: np.sin(9 * X[:, 0]) + 2 * np.sin(9 * X[:, 1]))
     assert set(refined(X, y).columns) == {0, 1}
@@ -277,6 +289,8 @@ def test_what_is_left_over_is_that_of_samples_with_a_prediction():
     # In a unit in which no value exceeds 1.
     np.testing.assert_allclose(found.values * np.abs(lacking).max(), lacking)
     assert left_over(objective, SquaredError(), [None], [0.0]) is None
+    nothing = LeftOut(torch.full((50, 1), torch.nan).double(), left_out.covariance)
+    assert left_over(objective, SquaredError(), [nothing], [0.0]) is None
 
 
 def test_labels_are_held_against_the_mean_probabilities():
