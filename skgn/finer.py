@@ -170,8 +170,8 @@ class _Cut(NamedTuple):
         """
         weight = lacking.weight
         edges = _edges(column, weight)
-        # Repeated rows tell no more than one of them. By Kish, so many rows of equal weight tell as much.
-        m, freedom = len(edges) - 1, weight.sum() ** 2 / np.square(weight).sum() - len(edges)
+        # Repeated rows tell no more than one of them, and a part of a row as much of it.
+        m, freedom = len(edges) - 1, np.minimum(weight, 1.0).sum() - len(edges)
         if m < 2 or freedom < _LEAST_FREEDOM:
             return None
         lower, width = edges[:-1], np.diff(edges)
