@@ -82,16 +82,17 @@ def redrawn_count(starts: Sequence[Start], n_members: int) -> int:
 
 
 def crossed(starts: Sequence[Start]) -> list[Kind]:
-    """Kind that is left out where every other start is rectified: inputs of the first other one, prior of the last.
+    """Return the kind between two opposite starts, where every other start is rectified; none if a start is of it.
 
-    These two are opposite in every choice. Where the rectified networks do not count, they are too few.
+    It reads the inputs of the first of the two, under the prior of the last. Where rectified networks do not count, two
+    that differ in every choice are too few.
     """
     others = [start for start in starts if not start.prior_kind.unit]
     if not (others and half_rectified(starts)):
         return []
     kinds = [Kind((start.scaling, start.network), STEEP, start.prior_kind) for start in others]
-    between = kinds[0]._replace(prior_kind=kinds[-1].prior_kind)
-    return [] if between in kinds else [between]
+    kind = kinds[0]._replace(prior_kind=kinds[-1].prior_kind)
+    return [] if kind in kinds else [kind]
 
 
 def draw_starts(
@@ -134,12 +135,12 @@ def draw_starts(
     return _draw(order, n_candidates, random_state)
 
 
-def steepest_starts(starts: Sequence[Start], n_candidates: int, left_out: Sequence[Kind] = ()) -> list[Start]:
-    """Candidates in the place of failed ones: of kinds ``left_out``, then like these ``starts`` from steeper units."""
+def steepest_starts(starts: Sequence[Start], n_candidates: int, between: Sequence[Kind] = ()) -> list[Start]:
+    """Candidates in the place of failed ones: kinds ``between`` others, then ``starts`` again, from steeper units."""
     kinds = dict.fromkeys(
         Kind((start.scaling, start.steepest or start.network), STEEPEST, start.prior_kind) for start in starts
     )
-    return _draw([*left_out, *kinds], n_candidates, np.random.RandomState([start.seed for start in starts]))
+    return _draw([*between, *kinds], n_candidates, np.random.RandomState([start.seed for start in starts]))
 
 
 def steepest_network(network: Network, activation: str) -> Network:

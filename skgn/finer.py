@@ -5,13 +5,12 @@ to spare. The cubic of :mod:`skgn.screening` does not see a wave. But residuals 
 mean differs between pieces of the feature. Further networks then read these pieces beside the columns that there are,
 and the linear path draws any function that bends between pieces alone.
 
-The test is an F test of the differences, which for labels is the score test of a function of the pieces. A residual of
-a label has the variance p (1 - p), and more where the fit is too sure, but not less.
+An F test tells of these differences. For labels it is a score test: the residual of a label has the variance p (1 - p),
+and a larger one where the fit is too sure. It never has a smaller one.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -43,7 +42,7 @@ _LAYERS = (LAYER, (10,), (4,))
 #: Residuals depend on a feature where chance explains its test at most so often, of all features and outputs together.
 _SIGNIFICANT = 1e-3
 
-#: The least variance of a label, of which the mixture is sure: a single surprise tells no more than this lets it.
+#: The least variance of a label. It limits what a single surprise tells of a mixture that was sure.
 _LEAST_INFORMATION = 1e-3
 
 #: The fewest degrees of freedom that tell the size of residuals.
@@ -69,19 +68,19 @@ class LeftOver(NamedTuple):
 
     @classmethod
     def of_noise(cls, values: np.ndarray, weight: np.ndarray, rows: np.ndarray) -> LeftOver:
-        """Residuals of which nothing but they themselves tells how large they are."""
+        """Residuals of numbers, which tell by themselves how large they are."""
         return cls(_without_gross_errors(values, weight), np.ones_like(values), 0.0, weight, rows)
 
     @classmethod
     def of_labels(cls, p: np.ndarray, labels: np.ndarray, weight: np.ndarray, rows: np.ndarray) -> LeftOver:
-        """What labels 0 and 1 are more than their probabilities p (n, k), which tell how large that is."""
+        """Labels 0 and 1 less their probabilities p (n, k), of variance p (1 - p)."""
         return cls(labels - p, np.maximum(p * (1 - p), _LEAST_INFORMATION), 1.0, weight, rows)
 
 
 def left_over(
     objective: Objective, loss: Loss, left_out: Sequence[LeftOut | None], allowances: Sequence[float]
 ) -> LeftOver | None:
-    """Return what the mixture of members lacks; None where there are no left-out predictions of one that counts."""
+    """Return what the mixture of members lacks; None where one that counts predicts no left-out samples."""
     counted, votes = voters(left_out, stacking_weights(objective, loss, left_out, allowances))
     known = [each for each in counted if each is not None]
     if len(known) < len(counted):
@@ -135,8 +134,11 @@ class Refinable(NamedTuple):
         if not found:
             return None
         index = np.repeat([cut.column for cut in found], [len(cut.lower) for cut in found])
-        lower, width, mean = (np.concatenate(part) for part in zip(*(cut[1:4] for cut in found), strict=True))
-        return FinerScaler(self.scaler, index, lower, width, mean, np.concatenate([cut.rise for cut in found]))
+        lower, width = np.concatenate([cut.lower for cut in found]), np.concatenate([cut.width for cut in found])
+        mean, variance = moments(piecewise(hidden, index, lower, width, 0.0, 1.0), lacking.weight)
+        of_feature = np.bincount(index, weights=variance)[index]
+        rise = 1 / np.sqrt(np.maximum(of_feature, LARGEST_SCORE**-2))
+        return FinerScaler(self.scaler, index, lower, width, mean, rise)
 
     def reading(self, n_pieces: int) -> FeedForward:
         """The network that reads so many pieces beside the columns."""
@@ -157,8 +159,6 @@ class _Cut(NamedTuple):
     column: int
     lower: np.ndarray
     width: np.ndarray
-    mean: np.ndarray
-    rise: np.ndarray
     p: float
     share: float
 
@@ -168,10 +168,9 @@ class _Cut(NamedTuple):
 
         None for two values or less, of which any function is a line, and for few samples.
         """
-        weight = lacking.weight
-        edges = _edges(column, weight)
-        # Repeated rows tell no more than one of them, and a part of a row as much of it.
-        m, freedom = len(edges) - 1, np.minimum(weight, 1.0).sum() - len(edges)
+        edges = _edges(column, lacking.weight)
+        # A repeated row counts once, and a weight below 1 as this part of a row.
+        m, freedom = len(edges) - 1, np.minimum(lacking.weight, 1.0).sum() - len(edges)
         if m < 2 or freedom < _LEAST_FREEDOM:
             return None
         lower, width = edges[:-1], np.diff(edges)
@@ -182,10 +181,7 @@ class _Cut(NamedTuple):
         explained, left = explained[left > 0], left[left > 0]
         dispersion = np.maximum(left / freedom, lacking.least_dispersion)
         p, share = f.sf(explained / m / dispersion, m, freedom), explained / (explained + left)
-        pieces = piecewise(column[:, None], np.zeros(m, dtype=int), lower, width, 0.0, 1.0)
-        mean, variance = moments(pieces, weight)
-        rise = np.full(m, 1 / math.sqrt(max(variance.sum(), LARGEST_SCORE**-2)))
-        return cls(number, lower, width, mean, rise, float(p.min()), float(share.max()))
+        return cls(number, lower, width, float(p.min()), float(share.max()))
 
 
 def _explained(lacking: LeftOver, piece: np.ndarray, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

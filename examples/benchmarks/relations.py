@@ -69,7 +69,8 @@ class Case(NamedTuple):
     draw: Draw
     n: int
     noise: str = "none"
-    classes: bool = False
+    #: Number of classes; 0 for numbers.
+    classes: int = 0
     #: Draws the test rows where they differ from the training rows.
     draw_test: Draw | None = None
     #: A table of so many rows, of which those that are not trained on are the test.
@@ -245,15 +246,15 @@ CASES: dict[str, Case] = {
     "|x1| + |x2|": Case(normal(lambda x: np.abs(x[1]) + np.abs(x[2]), 20), 400),
     "x1 x2": Case(normal(lambda x: x[1] * x[2], 15), 300),
     **{f"x0 + x1^2 d {d}": Case(normal(lambda x: x[0] + x[1] ** 2, d, 0.1), 300, "0.1") for d in (5, 40, 200)},
-    "XOR of 2": Case(xor(10, 2), 400, classes=True),
-    "XOR of 3": Case(xor(5, 3), 500, classes=True),
-    "XOR of 2 in 20": Case(xor(20, 2), 500, classes=True),
-    "parity of integers": Case(parity(6, 3), 600, classes=True),
+    "XOR of 2": Case(xor(10, 2), 400, classes=2),
+    "XOR of 3": Case(xor(5, 3), 500, classes=2),
+    "XOR of 2 in 20": Case(xor(20, 2), 500, classes=2),
+    "parity of integers": Case(parity(6, 3), 600, classes=2),
     **{
-        f"x0 + x1^2 > 1 d {d}": Case(above(1, normal(lambda x: x[0] + x[1] ** 2, d, 0.3)), 300, "0.3", classes=True)
+        f"x0 + x1^2 > 1 d {d}": Case(above(1, normal(lambda x: x[0] + x[1] ** 2, d, 0.3)), 300, "0.3", classes=2)
         for d in (40, 100)
     },
-    "five classes": Case(five_classes, 400, "of the labels", classes=True),
+    "five classes": Case(five_classes, 400, "of the labels", classes=5),
     "steps": Case(steps, 500, "0.1"),
     "sin(8 x0) + x1^2 d 8": Case(normal(lambda x: np.sin(8 * x[0]) + x[1] ** 2, 8, 0.1), 500, "0.1"),
     **{
@@ -270,7 +271,7 @@ CASES: dict[str, Case] = {
     "exp(x) relative": Case(growth, 100, "10 %"),
     "sparse linear": Case(normal(five_of_many, 200, 0.5), 100, "0.5"),
     **{f"noise d {d}": Case(normal(zero, d, 1.0), 200, "all", check="noise") for d in (20, 100, 200)},
-    "noise labels": Case(noise_labels, 200, "all", classes=True, check="noise"),
+    "noise labels": Case(noise_labels, 200, "all", classes=2, check="noise"),
     "diabetes + 200 columns": Case(diabetes, 221, "of the data", table=442),
     "linear normal": Case(linear(lambda rng, size: rng.standard_normal(size)), 200),
     "linear exponential": Case(linear(lambda rng, size: rng.exponential(size=size)), 200),
@@ -303,9 +304,7 @@ def make(name: str, case: Case, d: int, seed: int) -> Any | None:
         network = GNClassifier if case.classes else GNRegressor
         return network(random_state=seed, **({"n_estimators": 1} if name == "one" else {}))
     if name == "gp":
-        # Of two classes it is the sign of a regression.
-        takes_part = case.n <= 500 and d <= 60 and case.draw is not five_classes
-        return gaussian_process(d, seed) if takes_part else None
+        return gaussian_process(d, seed) if case.n <= 500 and d <= 60 and case.classes <= 2 else None
     if name == "boosting":
         return (HistGradientBoostingClassifier if case.classes else HistGradientBoostingRegressor)(random_state=seed)
     linear_model = (
@@ -354,7 +353,7 @@ def can_say_std(model: Any) -> bool:
 def breaks(case: Case, row: dict[str, str]) -> bool:
     """Whether a figure beside the score is out of bounds."""
     if case.check == "noise":
-        return float(row["log_loss"]) > 1.02 * np.log(2) if case.classes else float(row["rmse_ratio"]) > 1.02
+        return float(row["log_loss"]) > 1.02 * np.log(case.classes) if case.classes else float(row["rmse_ratio"]) > 1.02
     return case.check == "mean" and abs(float(row["mean_ratio"]) - 1) > 0.1
 
 
