@@ -16,8 +16,8 @@ import numpy as np
 from .feedforward import FeedForward
 from .losses import Loss
 from .network import Network
-from .piecewise import FinerScaler
 from .prior_groups import PriorKind
+from .scaler import Made
 
 __all__ = [
     "AT_A_TIME",
@@ -111,8 +111,8 @@ class Start:
     ``scaling`` names the scaling of the inputs. ``anchor`` holds the initial weights whose outputs ``init="centered"``
     subtracts, else None. ``seed`` has drawn the weights and orders the rows of mini-batches. ``steepest`` is the
     network of a candidate with the steepest units in its place. ``columns`` (inputs of the first layer,) tells which of
-    them are read, all if None. ``scaler`` is the scaling itself, where it was made in the fit. The rest is its
-    :class:`Level`.
+    them are read, all if None. ``scaler`` is the scaling itself, where it was made in the fit. The same samples
+    have made ``log_choices`` nats of choices in it. The rest is its :class:`Level`.
     """
 
     network: Network
@@ -125,7 +125,8 @@ class Start:
     columns: np.ndarray | None = None
     noise_precision: float = 1.0
     steepness: float = 1.0
-    scaler: FinerScaler | None = None
+    scaler: Made | None = None
+    log_choices: float = 0.0
 
     @property
     def kind(self) -> tuple[str, Network, PriorKind]:
@@ -140,7 +141,7 @@ class Start:
         return described(self.network, self.scaling, self.prior_kind) + steep + columns
 
 
-def made_for(starts: Iterable[Start]) -> dict[str, FinerScaler]:
+def made_for(starts: Iterable[Start]) -> dict[str, Made]:
     """Return the scalings that were made in the fit, by name."""
     return {start.scaling: start.scaler for start in starts if start.scaler is not None}
 

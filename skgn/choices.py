@@ -15,6 +15,7 @@ from sklearn.utils import check_random_state
 
 from .backend import DTYPES, gigabytes
 from .candidates import (
+    COMPARED_ROWS,
     OF_PIECES,
     ROWS_OF_PIECES,
     Beside,
@@ -43,10 +44,11 @@ from .memory import Extent
 from .module import ModuleNetwork
 from .network import Network
 from .parameters import Parameters, hidden_layers
-from .piecewise import FINER_OF
 from .preprocessing import SCALINGS
 from .prior_groups import PriorKind
+from .radial import Surroundings
 from .reduced import fewest_directions
+from .scaler import BASE
 from .settings import Settings
 from .targets import Target
 
@@ -154,13 +156,14 @@ class Choices:
             fresh = [replace(start, steepest=self._steepest(start.network)) for start in fresh]
         n_first = first_count(self.parameters.n_estimators, n_rows, n, self.compares, loss)
         refinable = self._refinable(table, dict(networks), kinds, loss) if n > 1 else None
+        surroundings = None if refinable is None else self._surroundings(table, n_rows, loss)
         if not self.members:
-            return Draw(fresh, n, n_first, refinable)
+            return Draw(fresh, n, n_first, refinable, surroundings)
         kept = self._kept(fresh[:n], kinds, levels, n_rows, table, target)
         # Kinds that there are none of come first.
         known = {start.kind for start in kept}
         fresh.sort(key=lambda start: start.kind in known)
-        return Draw(kept + fresh[: n - len(kept)], n, max(len(kept), n_first), refinable)
+        return Draw(kept + fresh[: n - len(kept)], n, max(len(kept), n_first), refinable, surroundings)
 
     def _kept(
         self,
@@ -208,7 +211,7 @@ class Choices:
 
         Pieces want precisions of their own, and rows that are read at once.
         """
-        scaler, network = table.scalings.get(FINER_OF), networks.get(FINER_OF)
+        scaler, network = table.scalings.get(BASE), networks.get(BASE)
         if scaler is None or not isinstance(network, FeedForward) or not network.hidden_layer_sizes:
             return None
         left_open = self.compares and (loss.has_scale or loss.has_temperature) and table.scalings.keys() >= {*_COMPARED}
@@ -216,6 +219,15 @@ class Choices:
         if not (left_open and by_feature) or self.parameters.batch_size is not None:
             return None
         return Refinable.of(scaler, network, self.hidden)
+
+    def _surroundings(self, table: Table, n_rows: int, loss: Loss) -> Surroundings | None:
+        """What radial units read. There are some on few rows, where layers and their units are left to the fit."""
+        parameters, base = self.parameters, table.scalings[BASE]
+        left_open = self.hidden is None and parameters.activation == "auto" and parameters.linear_path
+        of_means = loss.has_scale and not loss.predicts_quantiles
+        if base is None or not (left_open and of_means) or n_rows > COMPARED_ROWS:
+            return None
+        return Surroundings(base, table.features)
 
     def _steepest(self, network: Network) -> Network:
         """The network of the steepest candidates in the place of this one."""

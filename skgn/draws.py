@@ -10,11 +10,24 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .candidates import COMPARED_ROWS, OF_PIECES, STEEP, STEEPEST, Beside, Kind, Start, half_rectified, level_choices
+from .candidates import (
+    COMPARED_ROWS,
+    OF_PIECES,
+    STEEP,
+    STEEPEST,
+    Beside,
+    Kind,
+    Level,
+    Start,
+    half_rectified,
+    level_choices,
+)
+from .feedforward import FeedForward
 from .finer import Refinable
 from .network import Network
 from .piecewise import FINER, FinerScaler
 from .prior_groups import PriorKind
+from .radial import RADIAL, Radial, Surroundings
 
 __all__ = [
     "Draw",
@@ -23,6 +36,7 @@ __all__ = [
     "finer_starts",
     "narrowed_count",
     "narrowed_starts",
+    "radial_start",
     "redrawn_count",
     "steepest_network",
     "steepest_starts",
@@ -53,19 +67,20 @@ class Draw(NamedTuple):
     """The candidates of a fit, of which ``n_members`` are kept.
 
     Where these are not compared, the first ``n_first`` are trained, and others where they are worth their time. What is
-    ``refinable`` may be read in pieces by others; None if nothing is.
+    ``refinable`` may be read in pieces by others, and radial units may read the ``surroundings``. None is for nothing.
     """
 
     starts: list[Start]
     n_members: int
     n_first: int
     refinable: Refinable | None = None
+    surroundings: Surroundings | None = None
 
     @property
     def at_most(self) -> int:
         """Number of candidates, with those that may be drawn later."""
         later = narrowed_count(self.starts) + redrawn_count(self.starts, self.n_members)
-        return len(self.starts) + later + (len(_LEVELS) if self.refinable else 0)
+        return len(self.starts) + later + bool(self.surroundings) + (len(_LEVELS) if self.refinable else 0)
 
 
 def redrawn_count(starts: Sequence[Start], n_members: int) -> int:
@@ -207,6 +222,20 @@ def finer_starts(starts: Sequence[Start], refinable: Refinable, scaler: FinerSca
     kinds = [Kind((FINER, network), level, PriorKind("feature")) for level in levels]
     drawn = _draw(kinds, len(kinds), np.random.RandomState([start.seed for start in starts]))
     return [replace(start, scaler=scaler) for start in drawn]
+
+
+def radial_start(starts: Sequence[Start], like: FeedForward, radial: Radial, log_choices: float) -> Start:
+    """A candidate of radial units, which starts with the noise that these leave; ``like`` another network in the rest.
+
+    All units share a precision: how the rows vary together is in their columns. The same samples have chosen these with
+    ``log_choices`` nats.
+    """
+    units = radial.units
+    n_inputs = units.projection.shape[1] + len(units.straight)
+    network = replace(like, n_inputs=n_inputs, n_straight=0, hidden_layer_sizes=())
+    kind = Kind((RADIAL, network), Level(1 / radial.noise), PriorKind("layer"))
+    (start,) = _draw([kind], 1, np.random.RandomState([start.seed for start in starts]))
+    return replace(start, scaler=units, log_choices=log_choices)
 
 
 def _draw(order: Sequence[Kind], n_candidates: int, random_state: np.random.RandomState) -> list[Start]:

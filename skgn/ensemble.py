@@ -22,16 +22,35 @@ from .losses import Loss
 from .mixture import equal_weights
 from .network import Network
 from .objective import Objective
-from .piecewise import FinerScaler
 from .posterior import Posterior, laplace
 from .prior_groups import PriorKind
 from .problem import Problem
+from .scaler import Made
 from .skill import UNKNOWN, Skill, best_constant
 from .state import Linearisation, State
 from .status import Status
 from .tails import NORMAL, Tails
 
-__all__ = ["Ensemble", "LeftOutSamples", "Member", "make_member", "member_outputs", "stacked_outputs", "untrained"]
+__all__ = [
+    "Ensemble",
+    "LeftOutSamples",
+    "Member",
+    "Predictor",
+    "make_member",
+    "member_outputs",
+    "predictor",
+    "stacked_outputs",
+    "untrained",
+]
+
+
+class Predictor(NamedTuple):
+    """What a trained network needs to predict: itself, its weights, those whose outputs are subtracted, its scaling."""
+
+    network: Network
+    weights: np.ndarray
+    anchor: np.ndarray | None
+    scaling: str
 
 
 @dataclass(frozen=True)
@@ -104,7 +123,7 @@ class Ensemble(NamedTuple):
     residuals: Residuals | None = None
     left_out: LeftOutSamples | None = None
     tails: Tails = NORMAL
-    scalings: Mapping[str, FinerScaler] = MappingProxyType({})
+    scalings: Mapping[str, Made] = MappingProxyType({})
 
     def widened(self) -> Ensemble:
         """Make the ensemble whose widths are at least what left-out residuals are: of weights and noise alike."""
@@ -145,15 +164,19 @@ def untrained(problem: Problem, start: Start, reason: Status) -> Ensemble:
     return Ensemble([_member(state, start, None, UNTRAINED)], equal_weights(1), problem.loss, 1.0, shortened=note)
 
 
+def predictor(state: State, start: Start) -> Predictor:
+    """Return what the network of a start predicts with at a state of its training."""
+    network = state.objective.network
+    anchor = None if start.anchor is None else network.to_original(network.from_original(start.anchor))
+    weights = network.to_original(state.at.w.cpu().numpy().copy())
+    return Predictor(network.original, weights, anchor, start.scaling)
+
+
 def _member(state: State, start: Start, posterior: Posterior | None, solver: str) -> Member:
     network = state.objective.network
     estimates, n_effective = state.estimates, state.estimates.n_effective_parameters
-    anchor = None if start.anchor is None else network.to_original(network.from_original(start.anchor))
     return Member(
-        network=network.original,
-        weights=network.to_original(state.at.w.cpu().numpy().copy()),
-        anchor=anchor,
-        scaling=start.scaling,
+        **predictor(state, start)._asdict(),
         prior_kind=start.prior_kind,
         status=state.status.value,
         n_iter=state.n_iter,

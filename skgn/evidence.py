@@ -385,15 +385,17 @@ def make_prior(
     noise_precision: float,
     like: Tensor,
     columns: np.ndarray | None = None,
+    log_choices: float = 0.0,
 ) -> Prior:
     """Make a prior of a kind for a network and a loss. If ``columns`` are given, no others are in use.
 
-    The network may read these alone, or all of them. Where labels have no noise, the initial prior of the weights is
-    weaker by ``noise_precision``. Counts tell more of their outputs, and need no weaker one (docs/decisions.md).
+    The network may read these alone, or all of them. The same samples have made ``log_choices`` nats of other choices
+    in the inputs. Where labels have no noise, the initial prior of the weights is weaker by ``noise_precision``. Counts
+    tell more of their outputs, and need no weaker one (docs/decisions.md).
     """
     if kind.l2 is not None:
         return FixedPrior(network, kind.l2, loss.has_scale, like)
-    log_choices = 0.0 if columns is None else log_ways(len(columns), int(columns.sum()))
+    log_choices += 0.0 if columns is None else log_ways(len(columns), int(columns.sum()))
     off = columns is not None and network.shapes[0][1] > len(columns)
     groups = Groups.of(kind.groups, network, like.device, columns if off else None)
     noise, weaker = noise_precision if loss.has_scale else None, noise_precision if loss.has_temperature else 1.0

@@ -68,6 +68,11 @@ class FeedForward(Network):
         linear = self.linear_path or not self.hidden_layer_sizes
         return (self.n_straight or self.n_inputs) if linear else 0
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether outputs are linear in the weights."""
+        return not self.hidden_layer_sizes
+
     def with_layers(self, sizes: tuple[int, ...], **changes: Any) -> FeedForward:
         return replace(self, hidden_layer_sizes=sizes, **changes)
 

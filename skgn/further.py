@@ -11,17 +11,29 @@ from typing import NamedTuple
 import numpy as np
 
 from .candidates import Start, half_rectified
-from .draws import Draw, crossed, finer_starts, narrowed_count, narrowed_starts, redrawn_count, steepest_starts
+from .draws import (
+    Draw,
+    crossed,
+    finer_starts,
+    narrowed_count,
+    narrowed_starts,
+    radial_start,
+    redrawn_count,
+    steepest_starts,
+)
 from .finer import left_over
-from .piecewise import FINER, FINER_OF
+from .piecewise import FINER
 from .plan import Plan
 from .problem import Problem
-from .progress import narrowed, redrawn, refined
+from .progress import narrowed, of_radial_units, redrawn, refined
+from .radial import RADIAL, Radial
 from .redrawing import Like, unlike_rectified, where_failed, where_nothing_is_found
+from .relevance import feature_slopes
+from .scaler import BASE
 from .screening import useful_columns
 from .skill import left_out_skill
 from .stacking import left_out_losses, stacking_weights
-from .trials import Candidate, left_out_of
+from .trials import Candidate, left_out_of, predictors
 
 __all__ = ["FURTHER", "More"]
 
@@ -80,21 +92,50 @@ def _like(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candida
     return like
 
 
+def surround(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
+    """Draw a network of radial units, in which each feature counts by what it does in the mixture of the others."""
+    surroundings, refinable = draw.surroundings, draw.refinable
+    # Rows on workers have no columns here.
+    if surroundings is None or refinable is None or BASE not in problem.scaled:
+        return None
+    base, features = surroundings
+    columns = problem.scaled[BASE]
+    left_out = left_out_of(candidates)
+    votes, allowances = stacking_weights(*left_out), np.array(left_out[-1])
+    # Of members that have found nothing, slopes tell nothing.
+    if not left_out_skill(*left_out, votes).score > 0:
+        return None
+    slopes = feature_slopes(
+        predictors(candidates), votes, problem.scaled, features, problem.sample_weight, BASE, base.n_straight
+    )
+    radial = Radial.of(base, columns, slopes[features[BASE]], problem.Y, problem.sample_weight)
+    if radial is None:
+        return None
+    start = radial_start(
+        draw.starts, refinable.network, radial, log_choices=votes @ allowances * left_out[0].total_weight
+    )
+    first = len(draw.starts) + narrowed_count(draw.starts) + redrawn_count(draw.starts, draw.n_members)
+    lines = [of_radial_units(len(radial.units.centres))]
+    return More([start], first, lines, problem.with_more({RADIAL: radial.units}))
+
+
 def refine(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
     """Draw more candidates, which read pieces of the features that left-out residuals still depend on."""
     refinable = draw.refinable
     # Rows on workers have no columns here.
-    if refinable is None or FINER_OF not in problem.scaled:
+    if refinable is None or BASE not in problem.scaled:
         return None
     lacking = left_over(*left_out_of(candidates))
-    scaler = None if lacking is None else refinable.refined(problem.scaled[FINER_OF], lacking)
+    scaler = None if lacking is None else refinable.refined(problem.scaled[BASE], lacking)
     if scaler is None:
         return None
     starts = finer_starts(draw.starts, refinable, scaler, plan.rows)
-    first = len(draw.starts) + narrowed_count(draw.starts) + redrawn_count(draw.starts, draw.n_members)
+    first = draw.at_most - len(starts)
     lines = [refined(len(np.unique(scaler.columns)), len(starts))]
     return More(starts, first, lines, problem.with_more({FINER: scaler}))
 
 
+_Drawing = Callable[[Problem, Draw, Plan, Sequence[Candidate]], More | None]
+
 #: What draws more, in turn.
-FURTHER: Sequence[Callable[[Problem, Draw, Plan, Sequence[Candidate]], More | None]] = (narrow, redraw, refine)
+FURTHER: Sequence[_Drawing] = (narrow, redraw, surround, refine)

@@ -23,9 +23,9 @@ from .encoders import (
     make_encoder,
     medians,
 )
-from .piecewise import FINER, FINER_OF, FinerScaler, PiecewiseEmbedding
+from .piecewise import PiecewiseEmbedding
 from .preprocessing import LARGEST, ROBUST, PeriodicEmbedding, RankScaler
-from .scaler import Derived, Scaler
+from .scaler import BASE, Derived, Made, Scaler
 from .tables import TablePreprocessor, TableReader, check_types, dense
 from .unfamiliar import Bounds, warn_of_codes
 
@@ -94,9 +94,16 @@ class Table:
 
     @property
     def features(self) -> dict[str, np.ndarray]:
-        """Features that the columns of each scaling come from."""
+        """Features that the columns of each scaling come from; without scalings that mix them."""
         encoded = self.encoded_features
-        return {name: encoded if scaler is None else encoded[scaler.features] for name, scaler in self.scalings.items()}
+        return {name: encoded[columns] for name, columns in self.columns.items()}
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """Encoded columns that the columns of each scaling come from; without scalings that mix them."""
+        as_given = np.arange(len(self.encoded_features))
+        known = {name: as_given if scaler is None else scaler.features for name, scaler in self.scalings.items()}
+        return {name: columns for name, columns in known.items() if columns is not None}
 
     def with_encoder(
         self, X: np.ndarray, y: np.ndarray, weight: np.ndarray, target_type: str | None, may_hold_codes: bool
@@ -149,14 +156,14 @@ class Table:
 
     def scaled_anew(self, X: np.ndarray, weight: np.ndarray) -> Table:
         """Fit the same scalings, of as many columns, to other encoded X and weights (n,)."""
-        finer, names = self.scalings.get(FINER), [*self.scalings]
-        robust = self.scalings.get("robust")
-        if isinstance(finer, FinerScaler):
-            robust, names = finer.base, [*names, FINER_OF]
-        paths = next((paths for paths, kind in ROBUST.items() if isinstance(robust, kind)), "both")
+        base, names = self.scalings.get(BASE), [*self.scalings]
+        made = {name: scaler for name, scaler in self.scalings.items() if isinstance(scaler, Made)}
+        if made:
+            base, names = next(iter(made.values())).source, [*names, BASE]
+        paths = next((paths for paths, kind in ROBUST.items() if isinstance(base, kind)), "both")
         fitted = self.with_scalings(names, X, weight, paths)
-        if isinstance(finer, FinerScaler) and (base := fitted.scalings[FINER_OF]) is not None:
-            fitted = fitted.with_more({FINER: finer.of(base)})
+        if made and (base := fitted.scalings[BASE]) is not None:
+            fitted = fitted.with_more({name: scaler.of(base) for name, scaler in made.items()})
         return self.scaled_like(fitted, np.ones(X.shape[1], dtype=bool))
 
     def scaled_like(self, other: Table, changed: np.ndarray) -> Table:

@@ -27,6 +27,7 @@ from .noise import InputNoise
 from .piecewise import FinerScaler, PiecewiseEmbedding
 from .posterior import Posterior
 from .preprocessing import InputScaler, RankScaler, StraightScaler, TargetScaler
+from .radial import RadialUnits
 from .stream import Stream
 from .target_scalers import LogTargetScaler
 from .targets import LOSSES, RegressionTarget, Target
@@ -39,7 +40,7 @@ _STORED_LAST = frozenset({"estimators_", "coefs_", "intercepts_", "history_", "l
 #: Classes whose arrays hold no nan but in the history, and no infinite number but in these fields.
 _NUMBERS = (
     *(Member, Start, Stream, Posterior, InputNoise, Residuals),
-    *(Table, InputScaler, StraightScaler, RankScaler, PiecewiseEmbedding, FinerScaler),
+    *(Table, InputScaler, StraightScaler, RankScaler, PiecewiseEmbedding, FinerScaler, RadialUnits),
     *(TargetScaler, LogTargetScaler),
 )
 _MAY_BE_INFINITE = frozenset({"noise_variance", "precision", "values", "loss_precision", "estimates", "steps"})

@@ -55,7 +55,11 @@ _NATS_PER_PRECISION = 0.5
 #: A sample that determines its own output to within this part has no prediction without itself.
 _LEAST_FREEDOM = 1e-6
 
-#: A network with so many effective parameters per observation interpolates; its left-out predictions are noise.
+#: Left-out predictions are known where so large a part of the samples has one.
+_LEAST_PREDICTED = 0.5
+
+#: A nonlinear network with so many effective parameters per observation interpolates; its left-out predictions are
+#: noise. Those of a linear one are exact.
 _MOST_EFFECTIVE = 0.95
 
 #: Temperatures are sought between 1 / e^2 and e^2; their logarithm is normal with variance 1 before the data are seen.
@@ -70,10 +74,10 @@ class LeftOut(NamedTuple):
 
 
 def leave_one_out(state: State, linearisation: Linearisation) -> LeftOut | None:
-    """Predict each sample without itself; None if weights are undetermined or the network interpolates."""
+    """Predict each sample without itself; None where hardly any can be, and where a nonlinear network interpolates."""
     objective, estimates = state.objective, state.estimates
     most = _MOST_EFFECTIVE * objective.total_weight * objective.n_columns
-    if estimates.n_effective_parameters is not None and estimates.n_effective_parameters > most:
+    if not objective.network.is_linear and (estimates.n_effective_parameters or 0.0) > most:
         return None
     blocks = linearisation.direction.output_blocks(estimates.precision)
     if blocks is None:
@@ -84,7 +88,9 @@ def leave_one_out(state: State, linearisation: Linearisation) -> LeftOut | None:
         _leave_out, blocks=blocks, loss=linearisation.loss, beta=beta, scale=beta * objective.total_weight
     )
     left_out: LeftOut = objective.apply(leave_out, state.at)
-    return left_out
+    # Others have no sample in common with a member that predicts hardly any.
+    known = float(objective.sum(_weight_predicted, left_out))
+    return left_out if known > _LEAST_PREDICTED * objective.total_weight else None
 
 
 def _leave_out(
@@ -105,6 +111,11 @@ def _leave_out(
     determined = leverage.diagonal(dim1=1, dim2=2).amax(1) > 1 - _LEAST_FREEDOM
     without = torch.where(determined[:, None, None], math.nan, without)
     return LeftOut(at.outputs.to(C) + (without @ (copy * gradient))[..., 0], without)
+
+
+def _weight_predicted(objective: Objective, left_out: LeftOut) -> Tensor:
+    """Weight of the samples that are predicted without themselves."""
+    return objective.sample_weight[predicted([left_out])].sum()
 
 
 def predictive_score(state: State, left_out: LeftOut | None) -> float:
@@ -139,7 +150,9 @@ def _squared_scale(left_out: LeftOut, noise: Tensor) -> Tensor:
 
 
 def _log_density(objective: Objective, left_out: LeftOut, loss: Loss, noise: Tensor | None) -> Tensor:
-    left_out = LeftOut(*(torch.where(part.isnan(), 0.0, part) for part in left_out))
+    # An unfitted network predicts 0, and is off by the spread of the targets, the unit of training.
+    outputs, covariance = left_out
+    left_out = LeftOut(outputs.nan_to_num(0.0, math.inf, -math.inf), covariance.nan_to_num(1.0, math.inf, -math.inf))
     outputs = left_out.outputs
     Y, weight = objective.Y.to(outputs), objective.sample_weight.to(outputs)
     if noise is not None:

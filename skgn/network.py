@@ -71,6 +71,11 @@ class Network(ABC):
         return sum(out * into for out, into in self.shapes)
 
     @property
+    def is_linear(self) -> bool:
+        """Whether it is known that outputs are linear in the weights."""
+        return False
+
+    @property
     def original(self) -> Network:
         """The network that this one stands for in training: itself, or one that reads more inputs."""
         return self

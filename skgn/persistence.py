@@ -61,6 +61,7 @@ SKOPS_TRUSTED = [
     "skgn.preprocessing.TargetScaler",
     "skgn.preprocessing.TwoPathScaler",
     "skgn.prior_groups.PriorKind",
+    "skgn.radial.RadialUnits",
     "skgn.regressor.GNRegressor",
     "skgn.stream.Stream",
     "skgn.tables.TablePreprocessor",

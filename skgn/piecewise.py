@@ -9,16 +9,15 @@ import numpy as np
 from scipy.special import ndtri
 
 from .preprocessing import LARGEST_SCORE, Embedding, RankScaler
-from .scaler import Derived, Scaler
+from .scaler import Made, Scaler
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["FINER", "FINER_OF", "FinerScaler", "PiecewiseEmbedding", "finer", "piecewise"]
+__all__ = ["FINER", "FinerScaler", "PiecewiseEmbedding", "finer", "piecewise"]
 
-#: Names of the scaling of :class:`FinerScaler`, which a fit makes where it is of use (:mod:`skgn.finer`), and of the
-#: scaling whose columns it cuts.
-FINER, FINER_OF = "finer", "robust"
+#: Name of the scaling of :class:`FinerScaler`, which a fit makes where it is of use (:mod:`skgn.finer`).
+FINER = "finer"
 
 #: Pieces of a feature of many values, and fewest where features are so many that there would be more columns than
 #: ``_COLUMNS``.
@@ -79,7 +78,7 @@ class PiecewiseEmbedding(Embedding):
 
 
 @dataclass
-class FinerScaler(Derived):
+class FinerScaler(Made):
     """Columns of another scaling, and beside them pieces of some of them.
 
     A column for each piece rises from ``lower`` on, over a ``width``, and is constant elsewhere. Its mean is taken off,
@@ -109,10 +108,12 @@ class FinerScaler(Derived):
     @property
     def features(self) -> np.ndarray:
         """Features of the columns."""
-        index = np.arange(len(self.base.features))
+        features = self.base.features
+        assert features is not None
+        index = np.arange(len(features))
         hidden, straight = np.split(index, [len(index) - self.base.n_straight])
         of_linear_path = [straight, self.columns] if len(straight) else []
-        return self.base.features[np.concatenate([hidden, self.columns, *of_linear_path])]
+        return features[np.concatenate([hidden, self.columns, *of_linear_path])]
 
     def embed(self, z: np.ndarray) -> np.ndarray:
         """Return the columns that are made of given columns of the other scaling."""

@@ -21,8 +21,9 @@ from .losses import Loss
 from .memory import Extent
 from .network import Network
 from .objective import Objective
-from .piecewise import FINER_OF, FinerScaler
+from .radial import RADIAL
 from .reduced import Reduced, principal_directions
+from .scaler import BASE, Made
 from .settings import Settings
 from .state import State
 
@@ -97,13 +98,13 @@ class Problem:
         """Number of columns of the loss's curvature roots."""
         return self.loss.columns(self.n_outputs)
 
-    def with_more(self, scalings: Mapping[str, FinerScaler]) -> Problem:
+    def with_more(self, scalings: Mapping[str, Made]) -> Problem:
         """Return the problem with scalings that were made in a fit, of the one that they cut."""
         if not scalings:
             return self
 
         def more(scaled: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-            made = {name: scaler.embed(scaled[FINER_OF]) for name, scaler in scalings.items()}
+            made = {name: scaler.embed(scaled[BASE]) for name, scaler in scalings.items()}
             return {**scaled, **made}
 
         validation = self.validation and self.validation._replace(scaled=more(self.validation.scaled))
@@ -126,8 +127,10 @@ class Problem:
         """
         network, groups, narrowed = start.network, start.prior_kind.groups, start.columns is not None
         may = self.reduces and start.prior_kind.has_evidence and groups in ("feature", "layer")
-        # Inputs that are not scaled have no common unit; paired units must stay equal bit for bit.
-        if not (may and isinstance(network, FeedForward)) or start.scaling == "raw" or network.init == "symmetric":
+        # Inputs that are not scaled have no common unit; paired units must stay equal bit for bit. Radial units have
+        # been reduced already.
+        as_it_is = start.scaling in ("raw", RADIAL) or network.init == "symmetric"
+        if not (may and isinstance(network, FeedForward)) or as_it_is:
             return network
         if network.n_weights < _MANY_WEIGHTS:
             return network
@@ -171,7 +174,15 @@ class Problem:
     def prior_from(self, start: Start) -> Prior:
         """Make the prior of a member."""
         like = self.weights_from(start)
-        return make_prior(start.prior_kind, self.network(start), self.loss, start.noise_precision, like, start.columns)
+        return make_prior(
+            start.prior_kind,
+            self.network(start),
+            self.loss,
+            start.noise_precision,
+            like,
+            start.columns,
+            start.log_choices,
+        )
 
     def objective_from(self, start: Start, rows: int) -> Objective:
         """Make a member's own objective on the first rows; members of the same network share the data."""

@@ -89,6 +89,11 @@ def refined(n_features: int, count: int) -> str:
     return f"left-out residuals depend on {features}: {counted(count, 'more candidate')} for finer inputs"
 
 
+def of_radial_units(n_centres: int) -> str:
+    """Return the line about one more candidate, of radial units around so many rows."""
+    return f"1 more candidate, of radial units around {counted(n_centres, 'row')}"
+
+
 def end_line(estimator: Any, seconds: float) -> str:
     """Return the line of the whole fit."""
     # The beginning of the sentence: converged, stopped, or failed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,11 +10,11 @@ import torch
 from scipy.stats import chi2
 
 from .backend import solver_tensor, torch_threads
-from .ensemble import Ensemble
+from .ensemble import Ensemble, Member, Predictor
 from .mixture import voters
 from .network import Network
 
-__all__ = ["SENSITIVITY_ROWS", "Sensitivity", "feature_sensitivity", "relevance"]
+__all__ = ["SENSITIVITY_ROWS", "Sensitivity", "feature_sensitivity", "feature_slopes", "relevance"]
 
 #: A feature is switched off to which chance alone gives its part in the likelihood with more than this probability,
 #: that of three standard errors; and one that has less than a fraction of an equal share of the sensitivity.
@@ -42,26 +43,12 @@ def feature_sensitivity(
     """Exchange the values of each of the d features in turn.
 
     For each column in each of the scalings (``scaled``), ``features`` tells which feature it belongs to. All columns of
-    a feature are exchanged together. Merged rows come in random order. So a fixed shift is a random exchange, and the
-    first rows are a random sample.
+    a feature are exchanged together. Members whose columns belong to no feature are left out. Merged rows come in
+    random order. So a fixed shift is a random exchange, and the first rows are a random sample.
     """
-    (members, votes), cpu = voters(ensemble.members, ensemble.weights), torch.device("cpu")
     weight = sample_weight[:SENSITIVITY_ROWS]
-    d = 1 + max(int(of.max()) for of in features.values())
-    change = np.zeros((d, len(weight), members[0].network.n_outputs))
-    mean = np.zeros(change.shape[1:])
-    with torch_threads(0.0), torch.no_grad():
-        for member, vote in zip(members, votes, strict=True):
-            blocks = [torch.from_numpy(np.flatnonzero(features[member.scaling] == j)) for j in range(d)]
-            U = Network.with_bias(torch.from_numpy(scaled[member.scaling][:SENSITIVITY_ROWS]))
-            partner = U.roll(-(len(U) // 2), 0)
-            for factor, values in ((vote, member.weights), (-vote, member.anchor)):
-                if values is not None:
-                    w = solver_tensor(values, cpu)
-                    base = member.network.forward(U, w)[0]
-                    mean += factor * base.numpy()
-                    for j, exchanged in enumerate(member.network.forward_exchanged(U, partner, w, blocks)):
-                        change[j] += factor * (exchanged - base).numpy()
+    change, mean = _movement(ensemble.members, ensemble.weights, scaled, features)
+    members = ensemble.members
     # Outputs may run away beyond the rows of the fit: squares are then infinite.
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         squares = np.square(change)
@@ -73,6 +60,68 @@ def feature_sensitivity(
             curvature = ensemble.loss.curvature_root(f, f).square().sum(2).numpy()
         evidence = (squares * curvature).sum(axis=2) @ weight * (sample_weight.sum() / weight.sum()) / 2
         return Sensitivity(squares.sum(axis=2) @ weight / weight.sum(), evidence)
+
+
+def feature_slopes(
+    predictors: Sequence[Predictor],
+    votes: np.ndarray,
+    scaled: Mapping[str, np.ndarray],
+    features: Mapping[str, np.ndarray],
+    sample_weight: np.ndarray,
+    scaling: str,
+    n_straight: int,
+) -> np.ndarray:
+    """How steep the weighted mean output is along each of the d features, in units of one of the scalings (d,).
+
+    It is the root of what an exchange of the feature changes in the output, over what it changes in the columns that
+    hidden layers read. The last ``n_straight`` columns of the scaling are not among these. A slope of a constant is 0.
+    """
+    change, _ = _movement(predictors, votes, scaled, features)
+    weight = sample_weight[:SENSITIVITY_ROWS]
+    hidden = slice(scaled[scaling].shape[1] - n_straight)
+    z, of = scaled[scaling][:SENSITIVITY_ROWS, hidden], features[scaling][hidden]
+    of_columns = weight @ np.square(np.roll(z, _shift(len(z)), axis=0) - z)
+    moved = np.bincount(of, of_columns, minlength=len(change))
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.square(change).sum(axis=2) @ weight
+        return np.sqrt(np.divide(squares, moved, out=np.zeros(len(moved)), where=moved > 0))
+
+
+def _movement(
+    members: Sequence[Member | Predictor],
+    votes: np.ndarray,
+    scaled: Mapping[str, np.ndarray],
+    features: Mapping[str, np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Change (d, n, k) of the weighted mean output (n, k) when a feature takes its value from another row."""
+    of_features = np.array([member.scaling in features for member in members])
+    if (votes * of_features).any():
+        votes = votes * of_features
+    else:
+        votes = of_features.astype(np.float64)
+    counted, votes = voters(members, votes / votes.sum())
+    cpu = torch.device("cpu")
+    d, n = 1 + max(int(of.max()) for of in features.values()), len(next(iter(scaled.values()))[:SENSITIVITY_ROWS])
+    change = np.zeros((d, n, members[0].network.n_outputs))
+    mean = np.zeros(change.shape[1:])
+    with torch_threads(0.0), torch.no_grad():
+        for member, vote in zip(counted, votes, strict=True):
+            blocks = [torch.from_numpy(np.flatnonzero(features[member.scaling] == j)) for j in range(d)]
+            U = Network.with_bias(torch.from_numpy(scaled[member.scaling][:SENSITIVITY_ROWS]))
+            partner = U.roll(_shift(n), 0)
+            for factor, values in ((vote, member.weights), (-vote, member.anchor)):
+                if values is not None:
+                    w = solver_tensor(values, cpu)
+                    base = member.network.forward(U, w)[0]
+                    mean += factor * base.numpy()
+                    for j, exchanged in enumerate(member.network.forward_exchanged(U, partner, w, blocks)):
+                        change[j] += factor * (exchanged - base).numpy()
+    return change, mean
+
+
+def _shift(n: int) -> int:
+    """By how many of n rows values are exchanged."""
+    return -(n // 2)
 
 
 def relevance(sensitivity: Sensitivity, n_outputs: int) -> np.ndarray:

@@ -10,21 +10,25 @@ import numpy as np
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Derived", "Scaler"]
+__all__ = ["BASE", "Derived", "Made", "Scaler"]
+
+#: Name of the scaling of whose columns others are made in a fit.
+BASE = "robust"
 
 
 @runtime_checkable
 class Scaler(Protocol):
     """A scaling of the inputs. For each of its columns, ``features`` names the feature that it comes from.
 
-    The last ``n_straight`` of the columns are for the linear path alone.
+    They are None where columns come from several features. The last ``n_straight`` of the columns are for the linear
+    path alone.
     """
 
     @property
     def n_straight(self) -> int: ...
 
     @property
-    def features(self) -> np.ndarray: ...
+    def features(self) -> np.ndarray | None: ...
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Return the columns of (n, d) inputs: new, C-contiguous and float64."""
@@ -49,3 +53,15 @@ class Derived(ABC):
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Return the columns of (n, d) inputs: new, C-contiguous and float64."""
         return self.embed(self.source.transform(X))
+
+
+class Made(Derived):
+    """A scaling that is made in a fit, of the columns of :data:`BASE`."""
+
+    @property
+    @abstractmethod
+    def n_straight(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def features(self) -> np.ndarray | None: ...

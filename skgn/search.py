@@ -40,7 +40,7 @@ _APPROACHED = 0.05
 _USUAL_ITERATIONS = 100
 
 #: More members are trained where all of them promise to lower the left-out loss by this part at least.
-_WORTHWHILE = 0.01
+_WORTHWHILE = 0.02
 
 
 def train_members(problem: Problem, draw: Draw, limits: Limits, tasks: FitTasks | None = None) -> Ensemble:

@@ -11,7 +11,7 @@ import numpy as np
 
 from .candidates import Start, made_for
 from .conformal import left_out_residuals
-from .ensemble import Ensemble, LeftOutSamples, Member, make_member
+from .ensemble import Ensemble, LeftOutSamples, Member, Predictor, make_member, predictor
 from .leave_one_out import LeftOut, allowance, log_likelihood, temperature
 from .losses import Loss
 from .mixture import equal_weights, mixture_mean, noise_share, voters
@@ -23,7 +23,7 @@ from .state import State
 from .status import Status
 from .training import Training
 
-__all__ = ["Candidate", "ensemble_of", "left_out_of", "well_begun"]
+__all__ = ["Candidate", "ensemble_of", "left_out_of", "predictors", "well_begun"]
 
 #: A candidate that was cut short after less than this part of the iterations of the longest is left out.
 _HARDLY_BEGUN = 0.5
@@ -85,6 +85,11 @@ def left_out_of(candidates: Sequence[Candidate]) -> tuple[Objective, Loss, list[
     """Return what candidates predict of left-out samples, and the loss of the best to judge them by."""
     best = max(candidates, key=lambda c: c.score).state.objective
     return best, best.data_loss, [c.left_out for c in candidates], [allowance(c.state) for c in candidates]
+
+
+def predictors(candidates: Sequence[Candidate]) -> list[Predictor]:
+    """Return what candidates predict with as they are."""
+    return [predictor(candidate.state, candidate.start) for candidate in candidates]
 
 
 def ensemble_of(candidates: list[Candidate], loss: Loss, tempered: bool) -> tuple[list[Candidate], Ensemble]:

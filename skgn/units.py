@@ -145,11 +145,11 @@ def warn_of_small_rows(table: Table, target: Target, block: Rows) -> None:
     # Whatever scales a column, all its values are between the least and the greatest.
     ends_and_zero = np.stack([block.X.min(axis=0), block.X.max(axis=0), np.zeros(block.X.shape[1])])
     scaled, small = table.scale(ends_and_zero), ~_flat(table)
-    for name, scaler in table.scalings.items():
-        if scaler is None:  # there are no units
+    for name, columns in table.columns.items():
+        if table.scalings[name] is None:  # there are no units
             small[:] = False
         else:
-            small[scaler.features[~_near(scaled[name][:2], scaled[name][2])]] = False
+            small[columns[~_near(scaled[name][:2], scaled[name][2])]] = False
     y = target.transform(block.Y)
     with np.errstate(divide="ignore"):  # the logarithm of 0 is far from all others
         y_small = _near(y, target.transform(np.zeros_like(block.Y[:1])))
@@ -172,11 +172,11 @@ def _flat(table: Table) -> np.ndarray:
     """Whether each encoded column is constant in every scaling, whatever its values are."""
     n = len(table.encoded_features)
     flat = np.full(n, len(table.scalings) > 0)
-    for scaler in table.scalings.values():
+    for name, columns in table.columns.items():
+        scaler = table.scalings[name]
         ends = [np.full((1, n), end) for end in (-_BEYOND, _BEYOND)]
         low, high = ends if scaler is None else [scaler.transform(end) for end in ends]
-        features = np.arange(n) if scaler is None else scaler.features
-        flat[features[(low != high)[0]]] = False
+        flat[columns[(low != high)[0]]] = False
     return flat
 
 
@@ -184,13 +184,13 @@ def _changed(table: Table, own: Table, X: np.ndarray, weight: np.ndarray) -> np.
     """Whether each encoded column (n, d) is to be scaled as ``own`` does."""
     changed = np.zeros(X.shape[1], dtype=bool)
     old, new = table.scale(X), own.scale(X)
-    for name, scaler in table.scalings.items():
-        if scaler is not None:
+    for name, columns in table.columns.items():
+        if table.scalings[name] is not None:
             (was, spread), (centre, unit) = (_mean_and_spread(z[name], weight) for z in (old, new))
             other = np.maximum(spread, unit) > UNIT_FACTOR * np.minimum(spread, unit)
             # Of two values either may be the centre.
             other |= np.abs(was) > np.abs(centre) + UNIT_SHIFT * unit
-            changed[scaler.features[other & (unit > 0)]] = True
+            changed[columns[other & (unit > 0)]] = True
     return changed
 
 

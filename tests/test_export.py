@@ -66,7 +66,8 @@ def classifier(**parameters):
 def fitted(case):
     estimator, X, y = CASES[case]
     estimator.fit(X, y)
-    assert (case == "finer") == any(member.scaling == "finer" for member in estimator.estimators_)
+    for made, of in {"finer": "finer", "radial": "default"}.items():
+        assert (case == of) == any(member.scaling == made for member in estimator.estimators_)
     return estimator
 
 
@@ -139,7 +140,7 @@ CASES["own network"] = (regressor(network=Branches(), hidden_layer_sizes="auto",
 
 #: Translation takes seconds. The graphs of these cases have all the parts that the others consist of. Another test
 #: translates "linear" and a mean alone.
-IN_ONNX = ["noise at x", "periodic", "piecewise", "finer", "dual, poisson", "quantiles", "own network"]
+IN_ONNX = ["default", "noise at x", "periodic", "piecewise", "finer", "dual, poisson", "quantiles", "own network"]
 CLASSES_IN_ONNX = ["binary", "three classes", "labels", "one class"]
 
 

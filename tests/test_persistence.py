@@ -77,6 +77,12 @@ def fit_in_pieces(model, X, y):
     return model
 
 
+def fit_with_radial_units(model, X, y):
+    model.fit(X, y)
+    assert any(member.scaling == "radial" for member in model.estimators_)
+    return model
+
+
 def fit_and_stream(model, X, y):
     model.fit(X[:30], y[:30])
     assert any(member.prior_kind.unit for member in model.estimators_)
@@ -85,7 +91,7 @@ def fit_and_stream(model, X, y):
 
 #: Estimator, kind of data, how it is trained, parameters.
 CASES = {
-    "default": (GNRegressor, "y", fit, {"hidden_layer_sizes": "auto"}),
+    "default": (GNRegressor, "y", fit_with_radial_units, {"hidden_layer_sizes": "auto"}),
     "fixed l2": (GNRegressor, "y", fit, {"l2_regularization": 1e-2}),
     "primal": (GNRegressor, "y", fit, {"solver": "primal"}),
     "dual": (GNRegressor, "y", fit, {"solver": "dual"}),

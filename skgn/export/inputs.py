@@ -25,9 +25,13 @@ from ..preprocessing import (
     standardise,
     straight,
 )
+from ..radial import RadialUnits, falling, paths
 from ..scaler import Scaler
 
 __all__ = ["Encoder", "make_scaling"]
+
+#: Squared distance that counts as none.
+_NO_DISTANCE = 1e-24
 
 
 class Encoder(nn.Module):
@@ -235,6 +239,33 @@ class _Finer(nn.Module):
         return finer(self.base(X), self.n_straight, *pieces, torch)
 
 
+class _Radial(nn.Module):
+    scale: Tensor
+    straight: Tensor
+    centres: Tensor
+    projection: Tensor
+
+    def __init__(self, scaler: RadialUnits) -> None:
+        super().__init__()
+        self.base, self.n_straight, self.profile = make_scaling(scaler.base), scaler.base.n_straight, scaler.profile
+        for name in ("scale", "straight", "centres", "projection"):
+            self.register_buffer(name, torch.tensor(getattr(scaler, name)))
+
+    def forward(self, X: Tensor) -> Tensor:
+        hidden, straight = paths(self.base(X), self.n_straight)
+        units = falling(self._distances(hidden * self.scale), self.profile, torch)
+        return torch.cat([units @ self.projection, straight * self.straight], 1)
+
+    def _distances(self, z: Tensor) -> Tensor:
+        """Distances (n, m) of rows to the centres, column by column: ONNX has no operator for all at once."""
+        total = torch.zeros_like(z[:, :1] * self.centres[:, 0])
+        for j in range(self.centres.shape[1]):
+            apart = z[:, j : j + 1] - self.centres[:, j]
+            total = total + (apart.abs() if self.profile == "exponential" else apart * apart)
+        # The root has no gradient at 0, where the unit has one of 0.
+        return total if self.profile == "exponential" else total.clamp(min=_NO_DISTANCE).sqrt()
+
+
 #: Functions by the type of the scaler.
 _MODULES: dict[type, Callable[[Any], nn.Module]] = {
     InputScaler: _Squashed,
@@ -244,6 +275,7 @@ _MODULES: dict[type, Callable[[Any], nn.Module]] = {
     PeriodicEmbedding: _Periodic,
     PiecewiseEmbedding: _Piecewise,
     FinerScaler: _Finer,
+    RadialUnits: _Radial,
 }
 
 

@@ -1,0 +1,219 @@
+"""Radial units: a network that is linear in how near a row is to others.
+
+Networks of few units draw smooth lines through the table. What is local, they have no units for. A unit that is large
+near one row, and falls with the distance from it, is local. Such units are centred on rows of the fit. They stay as
+they are, so that the network is linear in its weights, and a Gauss-Newton step solves it. With all rows as centres it
+predicts what a Gaussian process does; with some of them, nearly so.
+
+Distances tell most where columns count by what they do. Other members of the fit know that: their outputs have a slope
+along each column, and columns are multiplied by it. How far a unit reaches, and how smooth it is, has the highest
+evidence on some of the rows.
+
+References
+----------
+D. S. Broomhead and D. Lowe, Multivariable functional interpolation and adaptive networks, Complex Systems 2 (1988).
+C. K. I. Williams and M. Seeger, Using the Nystroem method to speed up kernel machines, NIPS 2000.
+A. Radhakrishnan, D. Beaglehole, P. Pandit and M. Belkin, Mechanism for feature learning in neural networks and
+backpropagation-free machine learning models, Science 383 (2024).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from scipy.linalg import eigh
+from scipy.optimize import minimize
+from scipy.spatial.distance import cdist
+
+from .candidates import MANY_WEIGHTS
+from .scaler import Made, Scaler
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["RADIAL", "Radial", "RadialUnits", "Surroundings", "falling", "paths"]
+
+#: Name of the scaling whose columns are radial units.
+RADIAL = "radial"
+
+#: At most so many rows are centres, and so many tell which units are the best (docs/decisions.md).
+_CENTRES, _TELLING = 500, 200
+
+#: How a unit falls, by the distance in which it does, and the lengths to choose from, in median distances.
+_METRICS = {"exponential": "cityblock", "matern": "euclidean"}
+_LENGTHS = (1.0, 5.0)
+
+#: A direction of the units is left out where its variance is at most so many times that of the noise. Those of
+#: less are many, and tell together what is local.
+_LEAST_SAID = 0.1
+
+#: The same where there is no noise: a rounding error of the eigenvalues.
+_ROUNDING = 1e-9
+
+#: Where the search for the evidence begins: variances of the units and of the noise, in parts of that of the target;
+#: and the bounds of their logarithms.
+_STARTS, _BOUNDS = ((0.7, 0.3), (1.0, 0.01)), ((math.log(1e-6), math.log(1e3)), (math.log(1e-6), math.log(10.0)))
+
+
+def falling(distance: Any, profile: str, xp: Any = np) -> Any:
+    """How large a unit is, at a distance in units of its length: 1 at its centre, and 0 far away.
+
+    ``profile`` is "exponential", or "matern" of smoothness 3/2, which has a slope everywhere.
+    """
+    if profile == "exponential":
+        return xp.exp(-distance)
+    distance = math.sqrt(3.0) * distance
+    return (1.0 + distance) * xp.exp(-distance)
+
+
+@dataclass
+class RadialUnits(Made):
+    """Radial units of the columns of another scaling, and its straight columns beside them.
+
+    Columns for hidden layers are multiplied by ``scale``; ``centres`` (m, columns) are so scaled. Outputs of the units
+    are multiplied by ``projection`` (m, r), after which the columns have the covariance of the units. Straight columns
+    are multiplied by ``straight``.
+    """
+
+    base: Scaler
+    scale: np.ndarray
+    straight: np.ndarray
+    centres: np.ndarray
+    profile: str
+    projection: np.ndarray
+
+    @property
+    def source(self) -> Scaler:
+        return self.base
+
+    def of(self, source: Scaler) -> Self:
+        """Return the units as they are: of other columns, no distance would be what it was."""
+        return self
+
+    @property
+    def n_straight(self) -> int:
+        """There are no columns for the linear path alone."""
+        return 0
+
+    @property
+    def features(self) -> None:
+        """A unit belongs to no feature."""
+        return None
+
+    def embed(self, z: np.ndarray) -> np.ndarray:
+        """Return the columns that are made of given columns of the other scaling."""
+        hidden, straight = paths(z, self.base.n_straight)
+        units = falling(cdist(hidden * self.scale, self.centres, _METRICS[self.profile]), self.profile)
+        return np.hstack([units @ self.projection, straight * self.straight])
+
+
+class Surroundings(NamedTuple):
+    """The scaling that radial units read, and the features that the columns of all scalings come from."""
+
+    base: Scaler
+    features: Mapping[str, np.ndarray]
+
+
+class Radial(NamedTuple):
+    """Radial units, and the variance of the noise beside them, in units of the target."""
+
+    units: RadialUnits
+    noise: float
+
+    @classmethod
+    def of(
+        cls, base: Scaler, columns: np.ndarray, slopes: np.ndarray, Y: np.ndarray, weight: np.ndarray
+    ) -> Radial | None:
+        """Choose radial units; None where nothing has a slope.
+
+        Parameters
+        ----------
+        base : Scaler
+            The scaling that the units read.
+        columns : ndarray of shape (n, d)
+            Its columns, of rows in random order.
+        slopes : ndarray of shape (d,)
+            How steep the outputs of the other members are along each column.
+        Y : ndarray of shape (n, k)
+        weight : ndarray of shape (n,)
+        """
+        largest = slopes.max(initial=0.0)
+        if not (largest > 0 and math.isfinite(largest)):
+            return None
+        hidden, straight = paths(columns, base.n_straight)
+        scale, factor = (part[0] / largest for part in paths(slopes[None], base.n_straight))
+        factor = factor / math.sqrt(len(factor))
+        hidden, straight = hidden * scale, straight * factor
+        about_mean = Y - np.average(Y, axis=0, weights=weight)
+        found = _best_shape(hidden[:_TELLING], straight[:_TELLING], about_mean[:_TELLING], weight[:_TELLING])
+        if found is None:
+            return None
+        centres = hidden[: min(_CENTRES, MANY_WEIGHTS // Y.shape[1])] / found.length
+        K = falling(cdist(centres, centres, _METRICS[found.profile]), found.profile)
+        variance, directions = eigh(K, check_finite=False)
+        said = found.signal / found.noise * len(columns) / len(centres)
+        kept = variance > max(_ROUNDING * variance[-1], _LEAST_SAID / said)
+        spread = math.sqrt(found.signal)
+        projection = spread * directions[:, kept] / np.sqrt(variance[kept])
+        units = RadialUnits(base, scale / found.length, spread * factor, centres, found.profile, projection)
+        return cls(units, found.noise)
+
+
+class _Shape(NamedTuple):
+    """Units of a profile and a length, the variances of signal and noise, and the evidence for them in nats."""
+
+    profile: str
+    length: float
+    signal: float
+    noise: float
+    log_evidence: float
+
+
+def _best_shape(hidden: np.ndarray, straight: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> _Shape | None:
+    """The shape of the highest evidence on these rows; None where they are all alike."""
+    root = np.sqrt(weight)[:, None]
+    values, linear = root * Y, straight @ straight.T
+    found = []
+    for profile, metric in _METRICS.items():
+        distance = cdist(hidden, hidden, metric)
+        apart = distance[distance > 0]
+        if len(apart) == 0 or not values.any():
+            return None
+        for length in np.median(apart) * np.array(_LENGTHS):
+            K = falling(distance / length, profile) + linear
+            variance, directions = eigh(root * K * root.T, check_finite=False)
+            squares = np.square(directions.T @ values).sum(axis=1)
+            found.append(_Shape(profile, length, *_evidence(np.maximum(variance, 0.0), squares, Y.shape[1])))
+    return max(found, key=lambda shape: shape.log_evidence)
+
+
+def _evidence(variance: np.ndarray, squares: np.ndarray, k: int) -> tuple[float, float, float]:
+    """Variances of signal and noise of the highest evidence, and this evidence.
+
+    ``squares`` (n,) sum those of k outputs in directions in which the units have a ``variance`` (n,).
+    """
+    scale = squares.mean() / k
+
+    def negative(logs: np.ndarray) -> tuple[float, np.ndarray]:
+        signal, noise = np.exp(logs)
+        total = signal * variance + noise
+        parts = squares / scale / total
+        slope = k - parts
+        value = 0.5 * (parts.sum() + k * np.log(total).sum())
+        return value, 0.5 * np.array([(slope * signal * variance / total).sum(), (slope * noise / total).sum()])
+
+    fits = [minimize(negative, np.log(start), jac=True, method="L-BFGS-B", bounds=_BOUNDS) for start in _STARTS]
+    best = min(fits, key=lambda fit: fit.fun)
+    signal, noise = scale * np.exp(best.x)
+    return float(signal), float(noise), -float(best.fun)
+
+
+def paths(columns: Any, n_straight: int) -> tuple[Any, Any]:
+    """Columns for hidden layers and for the linear path, which may be the same."""
+    if n_straight == 0:
+        return columns, columns
+    return columns[:, :-n_straight], columns[:, -n_straight:]

@@ -1,0 +1,223 @@
+"""Radial units: a network that is linear in how near a row is to others, beside those that bend."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from scipy.stats import multivariate_normal
+from sklearn.gaussian_process.kernels import Matern
+from sklearn.metrics.pairwise import laplacian_kernel
+
+from skgn import GNClassifier, GNRegressor
+from skgn.ensemble import Predictor
+from skgn.export.inputs import make_scaling
+from skgn.feedforward import FeedForward
+from skgn.preprocessing import InputScaler, TwoPathScaler
+from skgn.radial import RADIAL, Radial, falling
+from skgn.relevance import feature_slopes
+
+N = 120
+
+LINE = "of radial units"
+
+
+def data(n=N, d=3, seed=0, noise=0.1):
+    random = np.random.RandomState(seed)
+    X = random.standard_normal((n, d))
+    return X, np.sin(3 * X[:, 0]) + X[:, 1] + noise * random.standard_normal(n)
+
+
+def made(X, Y, slopes=None, weight=None, paths=TwoPathScaler):
+    """Radial units of these rows, the columns that they read, and their own."""
+    weight = np.ones(len(X)) if weight is None else weight
+    base = paths.fit(X, weight)
+    z = base.transform(X)
+    slopes = np.ones(z.shape[1]) if slopes is None else slopes
+    radial = Radial.of(base, z, slopes, Y.reshape(len(X), -1), weight)
+    return radial, z, None if radial is None else radial.units.transform(X)
+
+
+def kernel_of(profile, z):
+    return laplacian_kernel(z, gamma=1.0) if profile == "exponential" else Matern(1.0, nu=1.5)(z)
+
+
+@pytest.mark.parametrize("profile", ["exponential", "matern"])
+def test_units_fall_as_kernels_do(profile):
+    z = np.random.RandomState(0).standard_normal((30, 1))
+    distance = np.abs(z - z.T)
+    np.testing.assert_allclose(falling(distance, profile), kernel_of(profile, z), rtol=1e-12)
+    np.testing.assert_allclose(falling(torch.from_numpy(distance), profile, torch), kernel_of(profile, z), rtol=1e-12)
+
+
+@pytest.mark.parametrize("paths", [TwoPathScaler, InputScaler])
+def test_columns_have_the_covariance_of_a_gaussian_process(paths):
+    X, y = data(noise=0.5)
+    radial, z, columns = made(X, y, paths=paths)
+    units, d = radial.units, X.shape[1]
+    signal = units.straight[0] ** 2 * d
+    hidden, straight = z[:, :d], z[:, -d:]
+    expected = signal * (kernel_of(units.profile, hidden * units.scale) + straight @ straight.T / d)
+    # All rows are centres, and directions are left out of which noise hides ten times as much.
+    np.testing.assert_allclose(columns @ columns.T, expected, atol=0.1 * radial.noise)
+    assert columns.shape[1] < N + d
+    np.testing.assert_allclose(units.transform(X[5:9]), columns[5:9], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_shape_has_the_highest_evidence(seed, weighted):
+    X, y = data(seed=seed, noise=0.5)
+    weight = np.random.RandomState(seed).uniform(0.5, 3, N) if weighted else np.ones(N)
+    y -= np.average(y, weights=weight)
+    radial, z, _ = made(X, y, weight=weight, paths=InputScaler)
+    units, d = radial.units, X.shape[1]
+
+    def evidence(profile, scale, logs):
+        """Log density of the targets under a Gaussian process, by SciPy."""
+        signal, noise = np.exp(logs)
+        covariance = signal * (kernel_of(profile, z * scale) + z @ z.T / d) + np.diag(noise / weight)
+        return multivariate_normal(np.zeros(N), covariance).logpdf(y)
+
+    logs = np.log([units.straight[0] ** 2 * d, radial.noise])
+    highest = evidence(units.profile, units.scale[0], logs)
+    for profile, order in {"exponential": 1, "matern": 2}.items():
+        apart = np.linalg.norm(z[:, None] - z, ord=order, axis=2)
+        for length in np.median(apart[apart > 0]) * np.array([1.0, 5.0]):
+            best = minimize(lambda logs, *shape: -evidence(*shape, logs), logs, (profile, 1 / length), "Nelder-Mead")
+            assert -best.fun <= highest + 1e-3
+
+
+@pytest.mark.parametrize("profile", ["exponential", "matern"])
+@pytest.mark.parametrize("paths", [TwoPathScaler, InputScaler])
+def test_torch_makes_the_same_columns(profile, paths):
+    X, y = data()
+    units = replace(made(X, y, paths=paths)[0].units, profile=profile)
+    expected = units.transform(X)
+    # A row that is a centre is at no distance.
+    np.testing.assert_allclose(make_scaling(units)(torch.from_numpy(X)).numpy(), expected, rtol=1e-9, atol=1e-11)
+
+
+def test_a_column_counts_by_its_slope():
+    X, y = data()
+    slopes = np.array([2.0, 0.5, 0.0])
+    radial, *_ = made(X, y, np.tile(slopes, 2))
+    for factors in (radial.units.scale, radial.units.straight):
+        np.testing.assert_allclose(factors / factors[0], slopes / 2)
+    moved = X + np.array([0, 0, 1.0])
+    np.testing.assert_array_equal(radial.units.transform(moved), radial.units.transform(X))
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "slopes"),
+    [
+        (data()[0], data()[1], np.zeros(6)),
+        (data()[0], data()[1], np.full(6, np.inf)),
+        (np.ones((N, 3)), data()[1], np.ones(6)),
+        (data()[0], np.ones(N), np.ones(6)),
+    ],
+    ids=["no slope", "infinite slope", "equal rows", "constant"],
+)
+def test_there_are_none_where_nothing_tells_their_units(X, y, slopes):
+    assert made(X, y, slopes)[0] is None
+
+
+def test_slopes_are_those_of_a_line():
+    X, _ = data(n=600)
+    base = TwoPathScaler.fit(X, np.ones(len(X)))
+    z, d = base.transform(X), X.shape[1]
+    # The hidden columns alone, which a linear network of all columns reads with these weights.
+    coefs = np.array([2.0, -0.5, 0.0])
+    weights = np.concatenate([coefs, np.zeros(d), [7.0]])
+    line = Predictor(FeedForward(2 * d, 1, ()), weights, None, "robust")
+    bent = Predictor(FeedForward(9, 1, (3,)), np.ones(40), None, RADIAL)
+    features = {"robust": np.tile(np.arange(d), 2)}
+    arguments = {"robust": z, RADIAL: np.ones((600, 9))}, features, np.ones(600), "robust", d
+    np.testing.assert_allclose(feature_slopes([line, line], np.array([0.25, 0.75]), *arguments), np.abs(coefs))
+    # Members that read no columns of features are left out; without others that count, all others do.
+    for votes in ([0.5, 0.5], [0.0, 1.0]):
+        np.testing.assert_allclose(feature_slopes([line, bent], np.array(votes), *arguments), np.abs(coefs))
+
+
+def near_rows(n=300, seed=0):
+    """Plots on a map: each has a level of its own, which near ones share."""
+    random = np.random.RandomState(seed)
+    X, levels = random.uniform(0, 1, (n, 2)), random.standard_normal((12, 12))
+    where = (12 * X).astype(int)
+    return X, levels[where[:, 0], where[:, 1]] + 0.1 * random.standard_normal(n)
+
+
+def test_what_is_local_is_found(capsys):
+    X, y = near_rows(1500)
+    model = GNRegressor(random_state=0, verbose=1).fit(X[:1000], y[:1000])
+    assert f"1 more candidate, {LINE} around 500 rows" in capsys.readouterr().out
+    first = model.estimators_[0]
+    assert first.scaling == RADIAL and model.weights_[0] > 0.4
+    without = GNRegressor(random_state=0, hidden_layer_sizes=(20,)).fit(X[:1000], y[:1000])
+    mistake = [1 - fitted.score(X[1000:], y[1000:]) for fitted in (model, without)]
+    assert mistake[0] < 0.7 * mistake[1]
+    # Left-out samples promise no more than new ones keep.
+    assert model.left_out_score_ == pytest.approx(model.score(X[1000:], y[1000:]), abs=0.1)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"standardize": "robust"},
+        {"hidden_layer_sizes": (5,)},
+        {"activation": "tanh"},
+        {"linear_path": False},
+        {"prior_groups": "layer"},
+        {"l2_regularization": 1e-3},
+        {"n_estimators": 1},
+        {"batch_size": 50},
+        {"loss": "poisson"},
+        {"loss": "quantile"},
+    ],
+    ids=str,
+)
+def test_there_are_none_where_the_choice_is_not_left_to_the_fit(given, capsys):
+    X, y = data()
+    GNRegressor(**{"random_state": 0, "max_iter": 3, "n_estimators": 2, "verbose": 1} | given).fit(
+        X, np.round(np.exp(y))
+    )
+    assert LINE not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("n", [2000, 2001])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_there_are_none_of_many_rows(n, capsys):
+    X, y = data(n, d=2)
+    GNRegressor(random_state=0, verbose=1, max_iter=2, n_estimators=2).fit(X, y)
+    assert (LINE in capsys.readouterr().out) == (n == 2000)
+
+
+def test_there_are_none_for_labels(capsys):
+    X, y = data()
+    GNClassifier(random_state=0, verbose=1).fit(X, y > 0)
+    assert LINE not in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_several_outputs_share_fewer_units(capsys):
+    X, y = data(400)
+    model = GNRegressor(random_state=0, verbose=1, max_iter=3, n_estimators=2).fit(X, np.column_stack([y, y**2, -y]))
+    assert f"{LINE} around 333 rows" in capsys.readouterr().out
+    assert model.predict(X).shape == (400, 3)
+
+
+def test_a_fit_with_radial_units_does_all_that_others_do():
+    X, y = near_rows()
+    model = GNRegressor(random_state=0, n_estimators=2).fit(X, y)
+    assert RADIAL in {member.scaling for member in model.estimators_}
+    _, std = model.predict(X, return_std=True)
+    _, covariance = model.predict(X[:20], return_cov=True)
+    np.testing.assert_allclose(np.sqrt(np.diag(covariance)), std[:20], rtol=1e-6)
+    np.testing.assert_allclose(model.feature_relevance_.sum(), 1)
+    before = model.score(X, y)
+    model.partial_fit(X, y)
+    assert model.score(X, y) > before - 0.05
+    again = GNRegressor(random_state=0, n_estimators=2, warm_start=True).fit(X, y).fit(X, y)
+    assert RADIAL in {member.scaling for member in again.estimators_}
