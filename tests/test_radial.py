@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
-from scipy.stats import multivariate_normal
+from scipy.stats import Covariance, multivariate_normal
 from sklearn.gaussian_process.kernels import Matern
 from sklearn.metrics.pairwise import laplacian_kernel
 
@@ -78,7 +78,7 @@ def test_the_shape_has_the_highest_evidence(seed, weighted):
         """Log density of the targets under a Gaussian process, by SciPy."""
         signal, noise = np.exp(logs)
         covariance = signal * (kernel_of(profile, z * scale) + z @ z.T / d) + np.diag(noise / weight)
-        return multivariate_normal(np.zeros(N), covariance).logpdf(y)
+        return multivariate_normal(np.zeros(N), Covariance.from_cholesky(np.linalg.cholesky(covariance))).logpdf(y)
 
     logs = np.log([units.straight[0] ** 2 * d, radial.noise])
     highest = evidence(units.profile, units.scale[0], logs)
