@@ -48,7 +48,7 @@ def feature_sensitivity(
     """
     weight = sample_weight[:SENSITIVITY_ROWS]
     change, mean = _movement(ensemble.members, ensemble.weights, scaled, features)
-    members = ensemble.members
+    members, _ = voters(ensemble.members, ensemble.weights)
     # Outputs may run away beyond the rows of the fit: squares are then infinite.
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         squares = np.square(change)
