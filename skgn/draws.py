@@ -224,18 +224,18 @@ def finer_starts(starts: Sequence[Start], refinable: Refinable, scaler: FinerSca
     return [replace(start, scaler=scaler) for start in drawn]
 
 
-def radial_start(starts: Sequence[Start], like: FeedForward, radial: Radial, log_choices: float) -> Start:
+def radial_start(starts: Sequence[Start], like: FeedForward, radial: Radial, learned: float) -> Start:
     """A candidate of radial units, which starts with the noise that these leave; ``like`` another network in the rest.
 
-    All units share a precision: how the rows vary together is in their columns. The same samples have chosen these with
-    ``log_choices`` nats.
+    All units share a precision: how the rows vary together is in their columns. The same samples have told the other
+    networks, and so the units of the columns, ``learned`` nats.
     """
     units = radial.units
     n_inputs = units.projection.shape[1] + len(units.straight)
     network = replace(like, n_inputs=n_inputs, n_straight=0, hidden_layer_sizes=())
     kind = Kind((RADIAL, network), Level(1 / radial.noise), PriorKind("layer"))
     (start,) = _draw([kind], 1, np.random.RandomState([start.seed for start in starts]))
-    return replace(start, scaler=units, log_choices=log_choices)
+    return replace(start, scaler=units, log_choices=radial.log_choices + learned)
 
 
 def _draw(order: Sequence[Kind], n_candidates: int, random_state: np.random.RandomState) -> list[Start]:

@@ -111,9 +111,8 @@ def surround(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Cand
     radial = Radial.of(base, columns, slopes[features[BASE]], problem.Y, problem.sample_weight)
     if radial is None:
         return None
-    start = radial_start(
-        draw.starts, refinable.network, radial, log_choices=votes @ allowances * left_out[0].total_weight
-    )
+    learned = float(votes @ allowances) * left_out[0].total_weight
+    start = radial_start(draw.starts, refinable.network, radial, learned)
     first = len(draw.starts) + narrowed_count(draw.starts) + redrawn_count(draw.starts, draw.n_members)
     lines = [of_radial_units(len(radial.units.centres))]
     return More([start], first, lines, problem.with_more({RADIAL: radial.units}))

@@ -54,6 +54,9 @@ _LEAST_SAID = 0.1
 #: The same where there is no noise: a rounding error of the eigenvalues.
 _ROUNDING = 1e-9
 
+#: Each slope counts half a nat, as a precision does (:mod:`skgn.leave_one_out`), if it is such a part of the largest.
+_NATS_PER_SLOPE, _LEAST_SLOPE = 0.5, 0.01
+
 #: Where the search for the evidence begins: variances of the units and of the noise, in parts of that of the target;
 #: and the bounds of their logarithms.
 _STARTS, _BOUNDS = ((0.7, 0.3), (1.0, 0.01)), ((math.log(1e-6), math.log(1e3)), (math.log(1e-6), math.log(10.0)))
@@ -119,10 +122,14 @@ class Surroundings(NamedTuple):
 
 
 class Radial(NamedTuple):
-    """Radial units, and the variance of the noise beside them, in units of the target."""
+    """Radial units, the variance of the noise beside them, in units of the target, and the nats of ``log_choices``.
+
+    By so much the left-out log density of the units is too high, as the same samples have told their slopes.
+    """
 
     units: RadialUnits
     noise: float
+    log_choices: float
 
     @classmethod
     def of(
@@ -160,7 +167,7 @@ class Radial(NamedTuple):
         spread = math.sqrt(found.signal)
         projection = spread * directions[:, kept] / np.sqrt(variance[kept])
         units = RadialUnits(base, scale / found.length, spread * factor, centres, found.profile, projection)
-        return cls(units, found.noise)
+        return cls(units, found.noise, _NATS_PER_SLOPE * float((scale >= _LEAST_SLOPE).sum()))
 
 
 class _Shape(NamedTuple):

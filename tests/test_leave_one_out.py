@@ -19,7 +19,7 @@ from skgn.dual import Dual
 from skgn.evidence import EvidencePrior, FixedPrior
 from skgn.feedforward import FeedForward
 from skgn.full_step import FullStep
-from skgn.leave_one_out import LeftOut, leave_one_out, log_likelihood, predictive_score, temperature
+from skgn.leave_one_out import LeftOut, _log_density, leave_one_out, log_likelihood, predictive_score, temperature
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.mixture import equal_weights
 from skgn.objective import Objective
@@ -307,6 +307,42 @@ def test_a_sample_without_prediction_counts_as_unfitted(direction):
     expected = [np.linalg.lstsq(np.delete(U, i, 0), np.delete(y, i), rcond=None)[0] @ U[i] for i in range(12)]
     expected[3] = 0.0
     assert score_of(*fit) == pytest.approx(-0.5 * np.square(expected - y).mean(), rel=1e-5)
+
+
+def test_the_error_of_an_unfitted_network_is_the_spread_of_the_targets():
+    """The noise of the fit may be next to nothing, and says nothing of a sample without a prediction."""
+    Y, noise = torch.tensor([[0.7], [-1.0]]), torch.tensor([1e-6])
+    left_out = LeftOut(torch.tensor([[math.nan], [-0.9]]), torch.tensor([[[math.nan]], [[0.5]]]))
+    found = _log_density(samples(Y, torch.ones(2)), left_out, SquaredError(), noise)
+    expected = norm(0, math.sqrt(1 + 1e-6)).logpdf(0.7) + norm(-0.9, math.sqrt(0.5 + 1e-6)).logpdf(-1.0)
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+@each_direction
+@pytest.mark.parametrize("alone", [5, 7])
+def test_there_is_none_where_most_samples_have_no_prediction(direction, alone):
+    """So many samples have a column of their own."""
+    X, Y, s = (
+        torch.cat([draw(12, 1), torch.eye(12).double()[:, :alone]], 1),
+        draw(12, 1, seed=1),
+        torch.ones(12).double(),
+    )
+    found = leave_one_out(*trained(FeedForward(1 + alone, 1, ()), SquaredError(), X, Y, s, direction, 1e-9))
+    assert (found is None) == (alone == 7)
+
+
+@each_direction
+def test_a_linear_network_that_interpolates_is_predicted_exactly(direction):
+    n, l2 = 12, 1e-3
+    X, Y = draw(n, n), draw(n, 1, seed=1)
+    fit = trained(FeedForward(n, 1, ()), SquaredError(), X, Y, torch.ones(n).double(), direction, l2)
+    U, y = np.column_stack([X, np.ones(n)]), Y[:, 0].numpy()
+    A = U.T @ U / n + l2 * np.eye(n + 1)
+    assert n + 1 - l2 * np.trace(np.linalg.inv(A)) > 0.95 * n
+    expected = [
+        np.linalg.solve(A - np.outer(u, u) / n, (U.T @ y - u * target) / n) @ u for u, target in zip(U, y, strict=True)
+    ]
+    np.testing.assert_allclose(leave_one_out(*fit).outputs[:, 0], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

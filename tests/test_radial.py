@@ -11,10 +11,15 @@ from sklearn.gaussian_process.kernels import Matern
 from sklearn.metrics.pairwise import laplacian_kernel
 
 from skgn import GNClassifier, GNRegressor
+from skgn.candidates import Kind, Level
+from skgn.draws import draw_starts, radial_start
 from skgn.ensemble import Predictor
+from skgn.evidence import make_prior
 from skgn.export.inputs import make_scaling
 from skgn.feedforward import FeedForward
+from skgn.losses import SquaredError
 from skgn.preprocessing import InputScaler, TwoPathScaler
+from skgn.prior_groups import PriorKind
 from skgn.radial import RADIAL, Radial, falling
 from skgn.relevance import feature_slopes
 
@@ -103,6 +108,8 @@ def test_a_column_counts_by_its_slope():
     X, y = data()
     slopes = np.array([2.0, 0.5, 0.0])
     radial, *_ = made(X, y, np.tile(slopes, 2))
+    # Each of those that count has half a nat.
+    assert radial.log_choices == 1.0
     for factors in (radial.units.scale, radial.units.straight):
         np.testing.assert_allclose(factors / factors[0], slopes / 2)
     moved = X + np.array([0, 0, 1.0])
@@ -197,6 +204,28 @@ def test_there_are_none_of_many_rows(n, capsys):
 def test_there_are_none_for_labels(capsys):
     X, y = data()
     GNClassifier(random_state=0, verbose=1).fit(X, y > 0)
+    assert LINE not in capsys.readouterr().out
+
+
+def test_what_the_samples_have_told_is_taken_off_the_score():
+    X, y = data()
+    radial, *_ = made(X, y)
+    network = FeedForward(6, 1, (20,), n_straight=3)
+    kind = Kind(("robust", network), Level(), PriorKind("feature"))
+    start = radial_start(draw_starts([kind], 1, False, np.random.RandomState(0)), network, radial, 3.0)
+    # Half a nat for each of three slopes, and those of the other networks.
+    assert start.log_choices == 4.5
+    like = torch.zeros(start.network.n_weights, dtype=torch.float64)
+    assert make_prior(start.prior_kind, start.network, SquaredError(), 1.0, like, None, 4.5).log_choices == 4.5
+    assert not start.network.hidden_layer_sizes and start.noise_precision == 1 / radial.noise
+
+
+def test_there_are_none_where_nothing_is_found(capsys):
+    random = np.random.RandomState(0)
+    model = GNRegressor(random_state=0, verbose=1, n_estimators=2).fit(
+        random.standard_normal((60, 3)), random.standard_normal(60)
+    )
+    assert model.left_out_score_ < 0
     assert LINE not in capsys.readouterr().out
 
 
