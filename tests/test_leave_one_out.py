@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -335,14 +336,16 @@ def test_there_is_none_where_most_samples_have_no_prediction(direction, alone):
 def test_a_linear_network_that_interpolates_is_predicted_exactly(direction):
     n, l2 = 12, 1e-3
     X, Y = draw(n, n), draw(n, 1, seed=1)
-    fit = trained(FeedForward(n, 1, ()), SquaredError(), X, Y, torch.ones(n).double(), direction, l2)
+    state, linearisation = trained(FeedForward(n, 1, ()), SquaredError(), X, Y, torch.ones(n).double(), direction, l2)
     U, y = np.column_stack([X, np.ones(n)]), Y[:, 0].numpy()
     A = U.T @ U / n + l2 * np.eye(n + 1)
-    assert n + 1 - l2 * np.trace(np.linalg.inv(A)) > 0.95 * n
+    effective = n + 1 - l2 * np.trace(np.linalg.inv(A))
+    assert effective > 0.95 * n
+    state = replace(state, estimates=replace(state.estimates, n_effective_parameters=effective))
     expected = [
         np.linalg.solve(A - np.outer(u, u) / n, (U.T @ y - u * target) / n) @ u for u, target in zip(U, y, strict=True)
     ]
-    np.testing.assert_allclose(leave_one_out(*fit).outputs[:, 0], expected, rtol=1e-6)
+    np.testing.assert_allclose(leave_one_out(state, linearisation).outputs[:, 0], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

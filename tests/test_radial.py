@@ -59,11 +59,12 @@ def test_units_fall_as_kernels_do(profile):
 @pytest.mark.parametrize("paths", [TwoPathScaler, InputScaler])
 def test_columns_have_the_covariance_of_a_gaussian_process(paths):
     X, y = data(noise=0.5)
-    radial, z, columns = made(X, y, paths=paths)
-    units, d = radial.units, X.shape[1]
+    d = X.shape[1]
+    slopes = np.tile([1.0, 0.5, 0.2], 2 if paths is TwoPathScaler else 1)
+    radial, z, columns = made(X, y, slopes, paths=paths)
+    units, hidden, straight = radial.units, z[:, :d], z[:, -d:] * radial.units.straight
     signal = units.straight[0] ** 2 * d
-    hidden, straight = z[:, :d], z[:, -d:]
-    expected = signal * (kernel_of(units.profile, hidden * units.scale) + straight @ straight.T / d)
+    expected = signal * kernel_of(units.profile, hidden * units.scale) + straight @ straight.T
     # All rows are centres, and directions are left out of which noise hides ten times as much.
     np.testing.assert_allclose(columns @ columns.T, expected, atol=0.1 * radial.noise)
     assert columns.shape[1] < N + d
