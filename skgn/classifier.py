@@ -508,7 +508,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         .. [2] B. Lakshminarayanan, A. Pritzel and C. Blundell, "Simple and scalable predictive uncertainty estimation
            using deep ensembles", NIPS 2017.
         """
-        scaled, dtype = self._scale_inputs(X)
+        scaled, dtype = self._scale_inputs(X, all_members=True)
         if len(self.estimators_) < 2:
             raise ValueError(
                 "mutual_information needs two members at least, which may disagree, and this fit has one: refit with "

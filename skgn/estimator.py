@@ -340,11 +340,16 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             raise AttributeError("network_ is there for a fit with network= only; coefs_ and intercepts_ have weights.")
         return module
 
-    def _scale_inputs(self, X: Any) -> tuple[dict[str, np.ndarray], np.dtype]:
-        """Scale X to the units of the members' networks; also return the dtype of predictions."""
+    def _scale_inputs(self, X: Any, all_members: bool = False) -> tuple[dict[str, np.ndarray], np.dtype]:
+        """Scale X to the units of the networks that count, or of all; also return the dtype of predictions."""
         check_is_fitted(self)
         X = self._table.read(self, X)
-        return self._table.scale(self._table.encode(X)), X.dtype
+        table = self._table if all_members else self._table.only(self._scalings_read())
+        return table.scale(self._table.encode(X)), X.dtype
+
+    def _scalings_read(self) -> set[str]:
+        """Names of the scalings that predictions read: those of the members that count."""
+        return {member.scaling for member in voters(self.estimators_, self.weights_)[0]}
 
     def _outputs(self, scaled: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Outputs at scaled inputs of every member that counts, (members, n, k) in float64, and their weights."""

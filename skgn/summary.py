@@ -172,7 +172,7 @@ def summarize(estimator: Any) -> Summary:
     >>> print(str(summary).splitlines()[0])
     GNRegressor: 442 rows, 10 columns, 1 output
     >>> len(summary.members), sorted(name for name, share in summary.relevance[:3])
-    (5, ['bmi', 'bp', 's5'])
+    (6, ['bmi', 'bp', 's5'])
     """
     model = fitted_network(estimator)
     members, (table, target), names = model.estimators_, table_and_target(model), feature_names(estimator)

@@ -13,14 +13,14 @@ from sklearn.metrics.pairwise import laplacian_kernel
 from skgn import GNClassifier, GNRegressor
 from skgn.candidates import Kind, Level
 from skgn.draws import draw_starts, radial_start
-from skgn.ensemble import Predictor
+from skgn.ensemble import Predictor, member_outputs
 from skgn.evidence import make_prior
 from skgn.export.inputs import make_scaling
 from skgn.feedforward import FeedForward
 from skgn.losses import SquaredError
 from skgn.preprocessing import InputScaler, TwoPathScaler
 from skgn.prior_groups import PriorKind
-from skgn.radial import RADIAL, Radial, falling
+from skgn.radial import RADIAL, Radial, RadialUnits, falling
 from skgn.relevance import feature_slopes
 
 N = 120
@@ -236,6 +236,19 @@ def test_several_outputs_share_fewer_units(capsys):
     model = GNRegressor(random_state=0, verbose=1, max_iter=3, n_estimators=2).fit(X, np.column_stack([y, y**2, -y]))
     assert f"{LINE} around 333 rows" in capsys.readouterr().out
     assert model.predict(X).shape == (400, 3)
+
+
+def test_a_network_of_no_weight_costs_nothing_in_predictions(monkeypatch):
+    X, y = near_rows()
+    model = GNRegressor(random_state=0, n_estimators=2).fit(X, y)
+    counted = np.array([member.scaling != RADIAL for member in model.estimators_])
+    assert counted.tolist().count(False) == 1
+    other = model.estimators_[int(counted.argmax())]
+    expected = member_outputs(other, model._table.scale(X)[other.scaling], torch.device("cpu"))
+    model.weights_ = counted.astype(float)
+    monkeypatch.delattr(RadialUnits, "embed")
+    mean, _ = model.predict(X, return_std=True)
+    np.testing.assert_allclose(mean, model._target.scaler.inverse_transform(expected)[:, 0], rtol=1e-12)
 
 
 def test_a_fit_with_radial_units_does_all_that_others_do():
