@@ -344,17 +344,20 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         """Scale X to the units of the networks that count, or of all; also return the dtype of predictions."""
         check_is_fitted(self)
         X = self._table.read(self, X)
-        table = self._table if all_members else self._table.only(self._scalings_read())
+        table = self._table if all_members else self._table.only(_scalings_read(self))
         return table.scale(self._table.encode(X)), X.dtype
-
-    def _scalings_read(self) -> set[str]:
-        """Names of the scalings that predictions read: those of the members that count."""
-        return {member.scaling for member in voters(self.estimators_, self.weights_)[0]}
 
     def _outputs(self, scaled: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Outputs at scaled inputs of every member that counts, (members, n, k) in float64, and their weights."""
         members, weights = voters(self.estimators_, self.weights_)
         return stacked_outputs(members, scaled, self.device), weights
+
+
+def _scalings_read(estimator: BaseGN) -> set[str]:
+    """Names of the scalings that predictions read: those of the members that count, and of the noise."""
+    noise = getattr(estimator, "_noise", None)
+    of_members = {member.scaling for member in voters(estimator.estimators_, estimator.weights_)[0]}
+    return of_members if noise is None else of_members | noise.scalings
 
 
 def _is_learned(name: str) -> bool:

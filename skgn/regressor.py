@@ -510,9 +510,6 @@ class GNRegressor(Predictions):
         self._degrees_of_freedom = ensemble.tails.degrees_of_freedom
         self.noise_std_ = self._target.noise_std(ensemble.members[0].posterior)
 
-    def _scalings_read(self) -> set[str]:
-        return super()._scalings_read() | (self._noise.scalings if self._noise else set())
-
     @property
     def noise_(self) -> str:
         """Whether the noise depends on the input."""
