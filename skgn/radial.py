@@ -47,8 +47,7 @@ _CENTRES, _TELLING = 500, 200
 _METRICS = {"exponential": "cityblock", "matern": "euclidean"}
 _LENGTHS = (1.0, 5.0)
 
-#: A direction of the units is left out where its variance is at most so many times that of the noise. Those of
-#: less are many, and tell together what is local.
+#: A direction of the units is left out where its variance is at most so many times that of the noise.
 _LEAST_SAID = 0.1
 
 #: The same where there is no noise: a rounding error of the eigenvalues.
