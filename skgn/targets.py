@@ -169,7 +169,7 @@ class RegressionTarget(Target):
             y = check_array(y, dtype=np.float64, ensure_2d=False, ensure_min_samples=0, input_name="y")
         if y.ndim != self.ndim or (y.ndim == 2 and y.shape[1] != self.n_columns):
             raise ValueError(f"y has shape {y.shape}; it must have {self.n_columns} column(s) as in training.")
-        Y: np.ndarray = y.reshape(len(y), -1)
+        Y: np.ndarray = y.reshape(len(y), self.n_columns)
         largest = np.abs(Y).max(initial=0.0)
         if largest > _LARGEST_TARGET:
             raise ValueError(f"y has values of {largest:g} in size; scale it to at most {_LARGEST_TARGET:g}.")

@@ -315,6 +315,20 @@ def test_labels_are_those_of_a_single_machine(client):
     assert model.score(dX, dY) == pytest.approx(single.score(X, Y))
 
 
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_a_worker_may_have_no_rows(client, outputs):
+    """Its only partition is empty, as where a filter has left nothing."""
+    X, y = draw()
+    Y = y if outputs == 1 else np.column_stack([y, X[:, 0]])
+    first, second = sorted(client.scheduler_info()["workers"])
+    frame = pd.DataFrame(np.column_stack([X, Y]))
+    parts = [client.scatter(frame[:0], workers=[first]), client.scatter(frame, workers=[second])]
+    table = client.persist(dd.from_delayed(parts, meta=frame[:0]))
+    wait(table, timeout=300)
+    model = DaskGNRegressor(**SMALL).fit(table[[0, 1, 2]].values, table[[*range(3, 3 + outputs)]].values)
+    assert_same_fit(model, GNRegressor(**SMALL).fit(X, Y.reshape(len(X), -1)))
+
+
 def test_dataframes_of_unknown_divisions_and_an_empty_partition(client):
     X, y = draw()
     frame = pd.DataFrame(X, columns=["u", "v", "w"]).assign(y=y)
