@@ -156,7 +156,7 @@ class Choices:
             fresh = [replace(start, steepest=self._steepest(start.network)) for start in fresh]
         n_first = first_count(self.parameters.n_estimators, n_rows, n, self.compares, loss)
         refinable = self._refinable(table, dict(networks), kinds, loss) if n > 1 else None
-        surroundings = None if refinable is None else self._surroundings(table, n_rows, loss)
+        surroundings = self._surroundings(refinable, table, n_rows, loss)
         if not self.members:
             return Draw(fresh, n, n_first, refinable, surroundings)
         kept = self._kept(fresh[:n], kinds, levels, n_rows, table, target)
@@ -220,14 +220,14 @@ class Choices:
             return None
         return Refinable.of(scaler, network, self.hidden)
 
-    def _surroundings(self, table: Table, n_rows: int, loss: Loss) -> Surroundings | None:
-        """What radial units read. There are some on few rows, where layers and their units are left to the fit."""
-        parameters, base = self.parameters, table.scalings[BASE]
+    def _surroundings(self, refinable: Refinable | None, table: Table, n_rows: int, loss: Loss) -> Surroundings | None:
+        """What radial units are made of. There are some on few rows, where layers and units are left to the fit."""
+        parameters = self.parameters
         left_open = self.hidden is None and parameters.activation == "auto" and parameters.linear_path
         of_means = loss.has_scale and not loss.predicts_quantiles
-        if base is None or not (left_open and of_means) or n_rows > COMPARED_ROWS:
+        if refinable is None or not (left_open and of_means) or n_rows > COMPARED_ROWS:
             return None
-        return Surroundings(base, table.features)
+        return Surroundings(refinable.scaler, refinable.network, table.features)
 
     def _steepest(self, network: Network) -> Network:
         """The network of the steepest candidates in the place of this one."""

@@ -63,11 +63,21 @@ _LEVELS = level_choices(has_noise=True, compared=True)
 _WIDE, _WIDE_WEIGHTS = (60,), 400
 
 
+class Numbers(NamedTuple):
+    """Numbers of the first candidate of each kind that may be drawn later, and how many candidates there may be."""
+
+    narrowed: int
+    redrawn: int
+    radial: int
+    finer: int
+    end: int
+
+
 class Draw(NamedTuple):
     """The candidates of a fit, of which ``n_members`` are kept.
 
     Where these are not compared, the first ``n_first`` are trained, and others where they are worth their time. What is
-    ``refinable`` may be read in pieces by others, and radial units may read the ``surroundings``. None is for nothing.
+    ``refinable`` may be read in pieces by others, and radial units made of the ``surroundings``. None is for nothing.
     """
 
     starts: list[Start]
@@ -77,10 +87,11 @@ class Draw(NamedTuple):
     surroundings: Surroundings | None = None
 
     @property
-    def at_most(self) -> int:
-        """Number of candidates, with those that may be drawn later."""
-        later = narrowed_count(self.starts) + redrawn_count(self.starts, self.n_members)
-        return len(self.starts) + later + bool(self.surroundings) + (len(_LEVELS) if self.refinable else 0)
+    def numbers(self) -> Numbers:
+        """Numbers of the candidates that may be drawn later."""
+        drawn = narrowed_count(self.starts), redrawn_count(self.starts, self.n_members)
+        made = int(self.surroundings is not None), len(_LEVELS) if self.refinable else 0
+        return Numbers(*itertools.accumulate((*drawn, *made), initial=len(self.starts)))
 
 
 def redrawn_count(starts: Sequence[Start], n_members: int) -> int:

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import time
 from abc import ABCMeta, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -39,6 +39,7 @@ from .problem import Problem
 from .progress import end_line
 from .relevance import feature_sensitivity, relevance
 from .rows import RawRows, TrainingRows, read_rows, read_validation_rows
+from .scaler import Made
 from .search import train_members
 from .state import Linearisation, State
 from .status import Status
@@ -218,7 +219,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         # Callbacks do not see what an earlier fit has learned.
         for name in [name for name in vars(self) if name in ("_streams", "_seen") or _is_learned(name)]:
             del self.__dict__[name]
-        tasks = begin_fit(self, X, y, sample_weight, self._attributes, draw.at_most)
+        tasks = begin_fit(self, X, y, sample_weight, self._attributes, draw.numbers.end)
         limits = Limits(problem.max_time, members_at_once(self.n_jobs))
         try:
             with limits.interruptible():
@@ -229,7 +230,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
                 noise = self._input_noise(rest, draw.starts, ensemble, limits)
                 ensemble = ensemble if noise is None else beside_noise(ensemble, noise, rest)
                 self._store(ensemble.widened(), noise)
-                self.feature_relevance_ = self._relevance(ensemble, problem.with_more(ensemble.scalings))
+                self.feature_relevance_ = self._relevance(ensemble, problem.with_more(_of_features(ensemble.scalings)))
                 problem.settings.report(end_line(self, time.perf_counter() - began))
                 if tasks is not None:
                     tasks.end()
@@ -351,6 +352,11 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         """Outputs at scaled inputs of every member that counts, (members, n, k) in float64, and their weights."""
         members, weights = voters(self.estimators_, self.weights_)
         return stacked_outputs(members, scaled, self.device), weights
+
+
+def _of_features(scalings: Mapping[str, Made]) -> dict[str, Made]:
+    """Return those of the scalings that were made in a fit whose columns belong to a feature each."""
+    return {name: scaler for name, scaler in scalings.items() if scaler.features is not None}
 
 
 def _scalings_read(estimator: BaseGN) -> set[str]:

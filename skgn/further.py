@@ -63,7 +63,7 @@ def narrow(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candid
     starts = narrowed_starts(draw.starts, columns)
     names = dict.fromkeys(start.scaling for start in starts)
     lines = [narrowed(name, columns[name], sum(start.scaling == name for start in starts)) for name in names]
-    return More(starts, len(draw.starts), lines, problem)
+    return More(starts, draw.numbers.narrowed, lines, problem)
 
 
 def redraw(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
@@ -72,9 +72,8 @@ def redraw(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candid
     like = _like(problem, draw, plan, candidates) if count else None
     if like is None:
         return None
-    first = len(draw.starts) + narrowed_count(draw.starts)
     drawn = steepest_starts(like.starts, count, crossed(draw.starts))
-    return More(drawn, first, [redrawn(like.failed, count)], problem)
+    return More(drawn, draw.numbers.redrawn, [redrawn(like.failed, count)], problem)
 
 
 def _like(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> Like | None:
@@ -94,11 +93,10 @@ def _like(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candida
 
 def surround(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
     """Draw a network of radial units, in which each feature counts by what it does in the mixture of the others."""
-    surroundings, refinable = draw.surroundings, draw.refinable
     # Rows on workers have no columns here.
-    if surroundings is None or refinable is None or BASE not in problem.scaled:
+    if draw.surroundings is None or BASE not in problem.scaled:
         return None
-    base, features = surroundings
+    base, network, features = draw.surroundings
     columns = problem.scaled[BASE]
     left_out = left_out_of(candidates)
     votes, allowances = stacking_weights(*left_out), np.array(left_out[-1])
@@ -112,10 +110,9 @@ def surround(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Cand
     if radial is None:
         return None
     learned = float(votes @ allowances) * left_out[0].total_weight
-    start = radial_start(draw.starts, refinable.network, radial, learned)
-    first = len(draw.starts) + narrowed_count(draw.starts) + redrawn_count(draw.starts, draw.n_members)
+    start = radial_start(draw.starts, network, radial, learned)
     lines = [of_radial_units(len(radial.units.centres))]
-    return More([start], first, lines, problem.with_more({RADIAL: radial.units}))
+    return More([start], draw.numbers.radial, lines, problem.with_more({RADIAL: radial.units}))
 
 
 def refine(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
@@ -129,9 +126,8 @@ def refine(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candid
     if scaler is None:
         return None
     starts = finer_starts(draw.starts, refinable, scaler, plan.rows)
-    first = draw.at_most - len(starts)
     lines = [refined(len(np.unique(scaler.columns)), len(starts))]
-    return More(starts, first, lines, problem.with_more({FINER: scaler}))
+    return More(starts, draw.numbers.finer, lines, problem.with_more({FINER: scaler}))
 
 
 _Drawing = Callable[[Problem, Draw, Plan, Sequence[Candidate]], More | None]

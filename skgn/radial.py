@@ -6,8 +6,8 @@ they are, so that the network is linear in its weights, and a Gauss-Newton step 
 predicts what a Gaussian process does; with some of them, nearly so.
 
 Distances tell most where columns count by what they do. Other members of the fit know that: their outputs have a slope
-along each column, and columns are multiplied by it. How far a unit reaches, and how smooth it is, has the highest
-evidence on some of the rows.
+along each column, and columns are multiplied by it. The evidence on some of the rows chooses how far a unit reaches,
+and how smooth it is.
 
 References
 ----------
@@ -30,6 +30,7 @@ from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
 
 from .candidates import MANY_WEIGHTS
+from .feedforward import FeedForward
 from .scaler import Made, Scaler
 
 if TYPE_CHECKING:
@@ -114,9 +115,14 @@ class RadialUnits(Made):
 
 
 class Surroundings(NamedTuple):
-    """The scaling that radial units read, and the features that the columns of all scalings come from."""
+    """What radial units are made of.
+
+    They read the scaling ``base``. Their network is like the given one but for its layers. ``features`` tells what the
+    columns of all scalings come from.
+    """
 
     base: Scaler
+    network: FeedForward
     features: Mapping[str, np.ndarray]
 
 
