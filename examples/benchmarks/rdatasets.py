@@ -93,7 +93,9 @@ def main() -> None:
             continue
         target = rng.choice(choices)
         # Cells of other columns may be missing wherever there is a target.
-        table = varying(table[table[target].notna()]).rename(columns={target: "target"})
+        table = varying(table[table[target].notna()])
+        # Another column may be called "target" already.
+        table = table.rename(columns={"target": "another", target: "target"})
         if len(table) >= ROWS:
             table.to_csv(arguments.data / f"{name}.csv", index=False)
             about = {"task": arguments.task, "target": str(target)}
