@@ -12,7 +12,6 @@ over the c columns. The sign o is the elementwise product. M is diagonal and dep
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -20,24 +19,19 @@ import torch
 from torch import Tensor
 
 from .backend import chunks
+from .gram import explicit_blocks, explicit_gram, factored_blocks, factored_gram, mirror_upper
 from .jacobian_cost import (
     REUSED_BYTES,
+    block_entries,
     gram_entries,
     keeps_linearisation,
     linearised_values,
     row_chunks,
     takes_factored,
-    triangle_size,
 )
 from .network import Network, Tape
 
 __all__ = ["KERNEL_ROWS", "Factors", "Jacobian"]
-
-#: Upper blocks in which the explicit gram is accumulated: many save flops, few keep the products large (measured).
-_MOST_BLOCKS, _BLOCK_ROWS = 4, 50
-
-#: From so many columns c on, products summed over them are batched matrix products (measured: twice as fast for 9).
-_BATCHED_COLUMNS = 4
 
 #: Rows of the kernel formed at a time: few enough to skip most of its lower half.
 KERNEL_ROWS = 256
@@ -218,62 +212,8 @@ class Jacobian:
     def gram(self, dtype: torch.dtype | None = None) -> Tensor:
         """Compute J'J, shape (P, P), from products in a dtype, by default in that of the data."""
         dtype = dtype or self.w.dtype
-        return self._factored_gram(dtype) if self.factored else self._explicit_gram(dtype)
-
-    def _explicit_gram(self, dtype: torch.dtype) -> Tensor:
-        """Compute J'J from chunks of J that stay in cache, by upper blocks."""
-        P = self.network.n_weights
-        G = self.w.new_zeros(P, P, dtype=dtype)
-        count = max(1, min(_MOST_BLOCKS, P // _BLOCK_ROWS))
-        edges = [P * i // count for i in range(count + 1)]
-        for inputs, D in self._gram_parts(dtype):
-            J = self._transpose(inputs, D).flatten(1)
-            for a, b in itertools.pairwise(edges):
-                G[a:b, a:].addmm_(J[a:b], J[a:].T)
-        return _mirror_upper(G, edges)
-
-    def _transpose(self, inputs: list[Tensor], D: list[Tensor]) -> Tensor:
-        """Compute J' of a chunk, (P, c, rows), from the products d x u.
-
-        Samples come last so that the products are of contiguous rows.
-        """
-        J = inputs[0].new_empty(self.network.n_weights, self.c, len(inputs[0]))
-        parts = torch.split(J, [out * into for out, into in self.network.shapes])
-        for part, d, u in zip(parts, D, inputs, strict=True):
-            d, u = d.permute(2, 1, 0).contiguous(), u.T.contiguous()
-            torch.mul(d[:, None], u[None, :, None], out=part.view(len(d), len(u), *part.shape[1:]))
-        return J
-
-    def _factored_gram(self, dtype: torch.dtype) -> Tensor:
-        """Compute J'J by one GEMM for each pair of layers.
-
-        D is already summed over the columns; equal layers use triangles.
-        """
-        shapes = self.network.shapes
-        L = len(shapes)
-        products: dict[tuple[int, int], Tensor] = {}
-        for inputs, rows in self._gram_parts(dtype):
-            U = [u[:, None] for u in inputs]
-            for a in range(L):
-                _accumulate(products, (a, a), _triangle_products(rows[a]), _triangle_products(U[a]))
-                for b in range(a + 1, L):
-                    _accumulate(products, (a, b), _all_products(rows[a], rows[b]), _all_products(U[a], U[b]))
-        P = self.network.n_weights
-        G = self.w.new_empty(P, P, dtype=dtype)
-        start = [0]
-        for out, into in shapes:
-            start.append(start[-1] + out * into)
-        for (a, b), product in products.items():
-            (out_a, in_a), (out_b, in_b) = shapes[a], shapes[b]
-            target = G[start[a] : start[a + 1], start[b] : start[b + 1]].view(out_a, in_a, out_b, in_b)
-            if a == b:
-                # Unit by unit: the block unpacked as a whole would be as large as G again.
-                units, columns = _triangle_index(out_a, G.device), _triangle_index(in_a, G.device)
-                for unit, packed in zip(target.unbind(), units, strict=True):
-                    unit.copy_(product[packed][:, columns].permute(1, 0, 2))
-            else:
-                target.copy_(product.view(out_a, out_b, in_a, in_b).permute(0, 2, 1, 3))
-        return _mirror_upper(G, start)
+        gram = factored_gram if self.factored else explicit_gram
+        return gram(self.network, self._gram_parts(dtype), self.w.to(dtype))
 
     def diagonal(self) -> Tensor:
         """Compute the diagonal of J'J, (P,): the sum over samples of D_i^2 (x) u_i^2, layer by layer."""
@@ -321,42 +261,18 @@ class Jacobian:
                 part = (d[first * c : rows.stop * c] @ d[first * c :].T).view(block.shape)
                 part *= ((u[rows] * m.to(u)) @ u[first:].T)[:, None, :, None]
                 block.copy_(part) if layer == 0 else block.add_(part)
-        return _mirror_upper(K, [rows.start * c for rows in blocks] + [n * c])
+        return mirror_upper(K, [rows.start * c for rows in blocks] + [n * c])
 
     def diagonal_blocks(self, B: Tensor) -> Tensor:
         """Compute the blocks J_i B J_i', one for each sample, for symmetric B (P, P): shape (n, c, c)."""
-        if self.factored:
-            return self._factored_blocks(B)
+        if not self.factored:
+            return torch.cat([explicit_blocks(*part, B) for part in self._gram_parts(self.w.dtype)])
         total = []
-        for inputs, D in self._gram_parts(self.w.dtype):
-            J = self._transpose(inputs, D)
-            total.append(torch.einsum("pcn,pen->nce", J, (B @ J.flatten(1)).view_as(J)))
-        return torch.cat(total)
-
-    def _factored_blocks(self, B: Tensor) -> Tensor:
-        """Compute the blocks without J, by the adjoint of the factored gram.
-
-        The pair of layers (l, m) contributes D_l T D_m' with T = sum_jk u_lj u_mk B[l . j, m . k]. T is one matrix
-        product for all samples.
-        """
-        network, edges, total = self.network, [0], []
-        for out, into in network.shapes:
-            edges.append(edges[-1] + out * into)
-        layers = list(enumerate(network.shapes))
-        pairs = list(itertools.combinations_with_replacement(layers, 2))
-        largest = max(2 * into_a * into_b + 2 * out_a * out_b for (_, (out_a, into_a)), (_, (out_b, into_b)) in pairs)
-        values = linearised_values(network, self.c) + largest
+        values = linearised_values(self.network, self.c) + block_entries(self.network)
         for rows in chunks(len(self.U), values * self.U.element_size(), self.U.device):
-            _, tape = network.forward(self.U[rows], self.w)
-            D = network.backward(tape, self.w, self.root(rows))
-            blocks = self.w.new_zeros(len(D[0]), self.c, self.c)
-            for (a, (out_a, into_a)), (b, (out_b, into_b)) in pairs:
-                block = B[edges[a] : edges[a + 1], edges[b] : edges[b + 1]].view(out_a, into_a, out_b, into_b)
-                block = block.permute(1, 3, 0, 2).reshape(into_a * into_b, out_a * out_b)
-                products = (tape.inputs[a][:, :, None] * tape.inputs[b][:, None, :]).flatten(1)
-                part = D[a] @ (products @ block).view(-1, out_a, out_b) @ D[b].mT
-                blocks += part if a == b else part + part.mT
-            total.append(blocks)
+            _, tape = self.network.forward(self.U[rows], self.w)
+            D = self.network.backward(tape, self.w, self.root(rows))
+            total.append(factored_blocks(self.network, tape.inputs, D, B))
         return torch.cat(total)
 
     def inverse_traces(self, inverse: Tensor, inverse_scale: list[Tensor]) -> list[Tensor]:
@@ -376,57 +292,3 @@ class Jacobian:
                 B[:, end - first :] *= 2  # B is symmetric: what is right of the block stands for what is below
                 traces[layer] = traces[layer] - ((B @ u[first:]) * u[rows]).sum(0) * inverse_scale[layer].square()
         return traces
-
-
-def _mirror_upper(G: Tensor, edges: list[int]) -> Tensor:
-    """Copy the blocks above the diagonal blocks between ``edges`` below them, in place."""
-    for a, b in itertools.pairwise(edges):
-        G[b:, a:b] = G[a:b, b:].T
-    return G
-
-
-def _accumulate(products: dict[tuple[int, int], Tensor], pair: tuple[int, int], S: Tensor, V: Tensor) -> None:
-    if pair in products:
-        products[pair].addmm_(S, V.T)
-    else:
-        products[pair] = S @ V.T
-
-
-def _triangle_products(D: Tensor) -> Tensor:
-    """Compute the upper triangle of sum_c D_c D_c' per sample, for D (m, c, p): shape (p (p + 1) / 2, m)."""
-    m, c, p = D.shape
-    if c >= _BATCHED_COLUMNS:
-        upper = torch.triu_indices(p, p, device=D.device)
-        return (D.mT @ D).flatten(1).T[upper[0] * p + upper[1]]
-    columns, out, position = _columns(D), D.new_empty(triangle_size(p), m), 0
-    for j in range(p):
-        rows = out[position : position + p - j]
-        torch.mul(columns[0, j:], columns[0, j], out=rows)
-        for d in columns[1:]:
-            rows.addcmul_(d[j:], d[j])
-        position += p - j
-    return out
-
-
-def _all_products(A: Tensor, B: Tensor) -> Tensor:
-    """Compute sum_c A_c B_c' per sample, for A (m, c, p) and B (m, c, q): shape (p q, m)."""
-    if A.shape[1] >= _BATCHED_COLUMNS:
-        return (A.mT @ B).flatten(1).T
-    A, B = _columns(A), _columns(B)
-    out = A[0][:, None] * B[0][None]
-    for a, b in zip(A[1:], B[1:], strict=True):
-        out.addcmul_(a[:, None], b[None])
-    return out.flatten(0, 1)
-
-
-def _columns(D: Tensor) -> Tensor:
-    """Features first, samples last, (c, p, m): products of features are then products of contiguous rows."""
-    return D.permute(1, 2, 0).contiguous()
-
-
-def _triangle_index(p: int, device: torch.device) -> Tensor:
-    """Positions (p, p) of the pairs (i, j) in the packed upper triangle."""
-    upper = torch.triu_indices(p, p, device=device)
-    index = torch.empty(p, p, dtype=torch.long, device=device)
-    index[upper[0], upper[1]] = index[upper[1], upper[0]] = torch.arange(triangle_size(p), device=device)
-    return index
