@@ -74,29 +74,52 @@ def factored_gram(network: Network, parts: Iterable[Part], like: Tensor) -> Tens
     return mirror_upper(G, start)
 
 
-def explicit_blocks(inputs: Sequence[Tensor], D: Sequence[Tensor], B: Tensor) -> Tensor:
-    """Compute J_i B J_i' (m, c, c) of m samples, for symmetric B (P, P)."""
-    J = _transpose(inputs, D)
-    return torch.einsum("pcn,pen->nce", J, (B @ J.flatten(1)).view_as(J))
+def explicit_blocks(network: Network, parts: Iterable[Part], B: Tensor) -> Tensor:
+    """Compute the blocks J_i B J_i' (n, c, c) of all samples, for symmetric B (P, P)."""
+    blocks = []
+    for inputs, D in parts:
+        J = _transpose(inputs, D)
+        blocks.append(torch.einsum("pcn,pen->nce", J, (B @ J.flatten(1)).view_as(J)))
+    return torch.cat(blocks)
 
 
-def factored_blocks(network: Network, inputs: Sequence[Tensor], D: Sequence[Tensor], B: Tensor) -> Tensor:
+def factored_blocks(network: Network, parts: Iterable[Part], B: Tensor) -> Tensor:
     """Compute the same without J, by the adjoint of the factored gram.
 
     The pair of layers (l, m) contributes D_l T D_m' with T = sum_jk u_lj u_mk B[l . j, m . k]. T is one matrix
-    product for all samples.
+    product for all samples, of triangles if the layers are equal.
     """
-    edges = _edges(network)
-    m, c, _ = D[0].shape
-    blocks = D[0].new_zeros(m, c, c)
-    layers = list(enumerate(network.shapes))
-    for (a, (out_a, into_a)), (b, (out_b, into_b)) in itertools.combinations_with_replacement(layers, 2):
-        block = B[edges[a] : edges[a + 1], edges[b] : edges[b + 1]].view(out_a, into_a, out_b, into_b)
-        block = block.permute(1, 3, 0, 2).reshape(into_a * into_b, out_a * out_b)
-        products = (inputs[a][:, :, None] * inputs[b][:, None, :]).flatten(1)
-        part = D[a] @ (products @ block).view(-1, out_a, out_b) @ D[b].mT
-        blocks += part if a == b else part + part.mT
-    return blocks
+    start, shapes = _edges(network), network.shapes
+    of_pairs = {}
+    for a, b in itertools.combinations_with_replacement(range(len(shapes)), 2):
+        block = B[start[a] : start[a + 1], start[b] : start[b + 1]].view(*shapes[a], *shapes[b]).permute(1, 3, 0, 2)
+        of_pairs[a, b] = (_folded(block) if a == b else block.reshape(-1, shapes[a][0] * shapes[b][0])).T
+    blocks = []
+    for inputs, D in parts:
+        m, c, _ = D[0].shape
+        total = D[0].new_zeros(m, c, c)
+        for (a, b), block in of_pairs.items():
+            if a == b:
+                packed = block @ _triangle_products(inputs[a][:, None])
+                total += D[a] @ packed[_triangle_index(shapes[a][0], B.device)].permute(2, 0, 1) @ D[a].mT
+            else:
+                T = block @ _all_products(inputs[a][:, None], inputs[b][:, None])
+                part = D[a] @ T.T.view(m, shapes[a][0], shapes[b][0]) @ D[b].mT
+                total += part + part.mT
+        blocks.append(total)
+    return torch.cat(blocks)
+
+
+def _folded(block: Tensor) -> Tensor:
+    """Add what belongs to (k, j) to what belongs to (j, k), for j < k: packed triangles (of inputs, of units).
+
+    ``block`` has shape (inputs, inputs, units, units) and B's symmetry: (j, k, l, m) and (k, j, m, l) are equal.
+    """
+    upper = torch.triu_indices(*block.shape[:2], device=block.device)
+    units = torch.triu_indices(*block.shape[2:], device=block.device)
+    above = (upper[0] < upper[1]).to(block.dtype)[:, None]
+    packed = block[upper[0], upper[1]][:, units[0], units[1]]
+    return packed.addcmul_(block[upper[1], upper[0]][:, units[0], units[1]], above)
 
 
 def mirror_upper(G: Tensor, edges: Sequence[int]) -> Tensor:

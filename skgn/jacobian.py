@@ -266,14 +266,15 @@ class Jacobian:
     def diagonal_blocks(self, B: Tensor) -> Tensor:
         """Compute the blocks J_i B J_i', one for each sample, for symmetric B (P, P): shape (n, c, c)."""
         if not self.factored:
-            return torch.cat([explicit_blocks(*part, B) for part in self._gram_parts(self.w.dtype)])
-        total = []
+            return explicit_blocks(self.network, self._gram_parts(self.w.dtype), B)
+        return factored_blocks(self.network, self._block_parts(), B)
+
+    def _block_parts(self) -> Iterable[tuple[list[Tensor], list[Tensor]]]:
+        """Yield the same of parts whose factored blocks fit the budget."""
         values = linearised_values(self.network, self.c) + block_entries(self.network)
         for rows in chunks(len(self.U), values * self.U.element_size(), self.U.device):
             _, tape = self.network.forward(self.U[rows], self.w)
-            D = self.network.backward(tape, self.w, self.root(rows))
-            total.append(factored_blocks(self.network, tape.inputs, D, B))
-        return torch.cat(total)
+            yield tape.inputs, self.network.backward(tape, self.w, self.root(rows))
 
     def inverse_traces(self, inverse: Tensor, inverse_scale: list[Tensor]) -> list[Tensor]:
         """Compute the trace of (J'J / S + M)^-1 over the units of each (layer, input), without any P x P array.
