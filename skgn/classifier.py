@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -17,6 +17,7 @@ from .estimator import BaseGN
 from .mixture import equal_weights, mutual_information
 from .noise import InputNoise
 from .parameters import one_of
+from .scaled_rows import ScaledRows, outputs_of_voters, predicted_in_parts
 from .targets import ClassificationTarget
 
 if TYPE_CHECKING:
@@ -405,11 +406,15 @@ class GNClassifier(ClassifierMixin, BaseGN):
         super()._store(ensemble, noise)
         self.temperature_ = ensemble.temperature
 
-    def _tempered_outputs(self, X: Any) -> tuple[np.ndarray, np.ndarray, np.dtype]:
-        """Outputs (members, n, k) over the temperature, the members' weights, and the dtype of predictions."""
-        scaled, dtype = self._scale_inputs(X)
-        outputs, weights = self._outputs(scaled)
-        return outputs / self.temperature_, weights, dtype
+    def _predicted(self, X: Any, of: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+        """What a function of outputs (members, n, k), over the temperature, and the members' weights predicts."""
+
+        def predict(scaled: ScaledRows) -> tuple[np.ndarray]:
+            outputs, weights = outputs_of_voters(self, scaled)
+            return (of(outputs / self.temperature_, weights),)
+
+        (values,), dtype = predicted_in_parts(self, X, predict)
+        return in_dtype(values, dtype)
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Predict the logarithms of the class probabilities. They do not underflow.
@@ -422,8 +427,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         -------
         log_p : ndarray of shape (n_samples, n_classes)
         """
-        outputs, weights, dtype = self._tempered_outputs(X)
-        return in_dtype(self._target.log_proba(outputs, weights), dtype)
+        check_is_fitted(self)
+        return self._predicted(X, self._target.log_proba)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Predict class probabilities: the mean over the members, weighted by ``weights_``.
@@ -457,8 +462,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         scores : ndarray of shape (n_samples,) for two classes, else (n_samples, n_classes)
             ``predict`` takes the class with the largest score. For two classes and for labels it takes scores above 0.
         """
-        outputs, weights, dtype = self._tempered_outputs(X)
-        return in_dtype(self._target.scores(outputs, weights), dtype)
+        check_is_fitted(self)
+        return self._predicted(X, self._target.scores)
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict the most probable class or, for a multilabel y, all labels with a probability above one half.
@@ -508,15 +513,20 @@ class GNClassifier(ClassifierMixin, BaseGN):
         .. [2] B. Lakshminarayanan, A. Pritzel and C. Blundell, "Simple and scalable predictive uncertainty estimation
            using deep ensembles", NIPS 2017.
         """
-        scaled, dtype = self._scale_inputs(X, all_members=True)
+        check_is_fitted(self)
         if len(self.estimators_) < 2:
             raise ValueError(
                 "mutual_information needs two members at least, which may disagree, and this fit has one: refit with "
                 "n_estimators='auto' or more than 1."
             )
-        outputs = stacked_outputs(self.estimators_, scaled, self.device)
-        probabilities = self._target.probabilities(outputs / self.temperature_)
-        return in_dtype(mutual_information(probabilities, equal_weights(len(outputs))), dtype)
+
+        def predict(scaled: ScaledRows) -> tuple[np.ndarray]:
+            outputs = stacked_outputs(self.estimators_, scaled, self.device)
+            probabilities = self._target.probabilities(outputs / self.temperature_)
+            return (mutual_information(probabilities, equal_weights(len(outputs))),)
+
+        (information,), dtype = predicted_in_parts(self, X, predict, all_members=True)
+        return in_dtype(information, dtype)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

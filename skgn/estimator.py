@@ -23,7 +23,7 @@ from .choices import Choices
 from .conformal import Residuals
 from .directions import lacking
 from .draws import Draw
-from .ensemble import Ensemble, Member, make_member, stacked_outputs
+from .ensemble import Ensemble, Member, make_member
 from .failure import failure
 from .inputs import Table
 from .limits import Limits
@@ -341,29 +341,10 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             raise AttributeError("network_ is there for a fit with network= only; coefs_ and intercepts_ have weights.")
         return module
 
-    def _scale_inputs(self, X: Any, all_members: bool = False) -> tuple[dict[str, np.ndarray], np.dtype]:
-        """Scale X to the units of the networks that count, or of all; also return the dtype of predictions."""
-        check_is_fitted(self)
-        X = self._table.read(self, X)
-        table = self._table if all_members else self._table.only(_scalings_read(self))
-        return table.scale(self._table.encode(X)), X.dtype
-
-    def _outputs(self, scaled: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Outputs at scaled inputs of every member that counts, (members, n, k) in float64, and their weights."""
-        members, weights = voters(self.estimators_, self.weights_)
-        return stacked_outputs(members, scaled, self.device), weights
-
 
 def _of_features(scalings: Mapping[str, Made]) -> dict[str, Made]:
     """Return those of the scalings that were made in a fit whose columns belong to a feature each."""
     return {name: scaler for name, scaler in scalings.items() if scaler.features is not None}
-
-
-def _scalings_read(estimator: BaseGN) -> set[str]:
-    """Names of the scalings that predictions read: those of the members that count, and of the noise."""
-    noise = getattr(estimator, "_noise", None)
-    of_members = {member.scaling for member in voters(estimator.estimators_, estimator.weights_)[0]}
-    return of_members if noise is None else of_members | noise.scalings
 
 
 def _is_learned(name: str) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
-from numbers import Integral, Real
+from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -20,11 +20,12 @@ from .mixture import epistemic_covariance, mixture_mean, voters
 from .noise import InputNoise
 from .observation import StudentTObservation
 from .posterior import Posterior, outputs_of_draws
-from .predictive import Predictive
+from .predictive import Predictive, checked_levels, interval_levels
+from .scaled_rows import ScaledRows, outputs_of_voters, predicted_in_parts, scaled_rows
 from .targets import RegressionTarget
 from .unfamiliar import outside
 
-__all__ = ["Predictions", "checked_levels", "input_noise", "interval_levels", "observed_probabilities", "posteriors"]
+__all__ = ["Predictions", "input_noise", "observed_probabilities", "posteriors"]
 
 #: Least spread of y, and inverse of the largest one, whose square leaves room for covariances among the floats.
 _LEAST_UNIT = 1e-140
@@ -117,18 +118,24 @@ class Predictions(RegressorMixin, BaseGN):
         """
         if return_std and return_cov:
             raise RuntimeError("At most one of return_std or return_cov can be requested.")
-        scaled, dtype = self._scale_inputs(X)
+        check_is_fitted(self)
         asked = "return_std=True" if return_std else "return_cov=True"
         known = posteriors(self, asked) if return_std or return_cov else []
-        outputs, weights = self._outputs(scaled)
-        y_mean = self._target.mean(outputs, weights)
-        if not known:
-            return _finished(dtype, y_mean)[0]
-        noise = [posterior.noise_in_mixture for posterior in known]
         if return_cov:
-            return _Pair(_finished(dtype, y_mean, _covariance(self, scaled, outputs, known, noise, weights)))
-        std = self._target.std(outputs, self._variances(scaled, known), noise, weights) * self._stretch_of_y(scaled)
-        return _Pair(_finished(dtype, y_mean, std))
+            scaled, dtype = scaled_rows(self, X)
+            return _Pair(_finished(dtype, *_mean_and_covariance(self, scaled, known)))
+
+        def predict(scaled: ScaledRows) -> tuple[np.ndarray, ...]:
+            outputs, weights = outputs_of_voters(self, scaled)
+            y_mean = self._target.mean(outputs, weights)
+            if not known:
+                return (y_mean,)
+            noise = [posterior.noise_in_mixture for posterior in known]
+            y_std = self._target.std(outputs, self._variances(scaled, known), noise, weights)
+            return y_mean, y_std * self._stretch_of_y(scaled)
+
+        values = _in_parts(self, X, predict)
+        return _Pair(values) if known else values[0]
 
     def predict_quantiles(self, X: Any, quantiles: Any) -> np.ndarray:
         """Predict quantiles of new observations.
@@ -159,13 +166,15 @@ class Predictions(RegressorMixin, BaseGN):
             :meth:`predict` has no standard deviation, but for the loss "cauchy".
         """
         levels = checked_levels(quantiles)
-        scaled, dtype = self._scale_inputs(X)
-        if self._target.loss_class.predicts_quantiles:
-            values = self._fitted_quantiles(scaled, levels)
-        else:
+        check_is_fitted(self)
+
+        def predict(scaled: ScaledRows) -> tuple[np.ndarray]:
+            if self._target.loss_class.predicts_quantiles:
+                return (self._fitted_quantiles(scaled, levels),)
             predictive = self._predictive(scaled, "predict_quantiles")
-            values = self._target.in_units_of_y(predictive.quantiles(levels))
-        return _finished(dtype, values)[0]
+            return (self._target.in_units_of_y(predictive.quantiles(levels)),)
+
+        return _in_parts(self, X, predict)[0]
 
     def predict_interval(self, X: Any, coverage: float = 0.9, calibrate: bool = False) -> np.ndarray:
         """Predict central intervals of new observations.
@@ -217,11 +226,14 @@ class Predictions(RegressorMixin, BaseGN):
                 "l2_regularization='evidence' and several members, and neither on dask nor by partial_fit."
             )
         low, high = (self._residuals.beyond(levels[0], upper) for upper in (False, True))
-        scaled, dtype = self._scale_inputs(X)
-        predictive = self._predictive(scaled, "calibrate=True")
-        location, spread2 = predictive.moments()
-        ends = location + np.sqrt(spread2) * np.stack([low, high])[:, None]
-        return _finished(dtype, self._target.in_units_of_y(predictive.observation.within(*ends)))[0]
+
+        def predict(scaled: ScaledRows) -> tuple[np.ndarray]:
+            predictive = self._predictive(scaled, "calibrate=True")
+            location, spread2 = predictive.moments()
+            ends = location + np.sqrt(spread2) * np.stack([low, high])[:, None]
+            return (self._target.in_units_of_y(predictive.observation.within(*ends)),)
+
+        return _in_parts(self, X, predict)[0]
 
     def sample_y(self, X: Any, n_samples: int = 1, random_state: int | np.random.RandomState | None = 0) -> np.ndarray:
         """Draw new observations.
@@ -249,7 +261,7 @@ class Predictions(RegressorMixin, BaseGN):
         """
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
         rng = check_random_state(random_state)
-        scaled, dtype = self._scale_inputs(X)
+        scaled, dtype = scaled_rows(self, X)
         predictive, known = self._predictive(scaled, "sample_y"), posteriors(self, "sample_y", of_mean=False)
         members, weights = voters(self.estimators_, self.weights_)
         drawn = rng.choice(len(members), size=int(n_samples), p=weights / weights.sum())
@@ -282,18 +294,22 @@ class Predictions(RegressorMixin, BaseGN):
         ValueError
             Where :meth:`predict` has no standard deviation, but for the losses "cauchy" and "quantile".
         """
-        scaled, dtype = self._scale_inputs(X)
+        check_is_fitted(self)
         known = posteriors(self, "epistemic_std", of_mean=False)
-        outputs, weights = self._outputs(scaled)
-        std = self._target.epistemic_std(outputs, self._variances(scaled, known), weights) * self._stretch_of_y(scaled)
-        return _finished(dtype, std)[0]
+
+        def predict(scaled: ScaledRows) -> tuple[np.ndarray]:
+            outputs, weights = outputs_of_voters(self, scaled)
+            std = self._target.epistemic_std(outputs, self._variances(scaled, known), weights)
+            return (std * self._stretch_of_y(scaled),)
+
+        return _in_parts(self, X, predict)[0]
 
     @property
     def predicts_several_quantiles(self) -> bool:
         """Whether each target has several predictions."""
         return self._target.levels is not None
 
-    def _variances(self, scaled: dict[str, np.ndarray], known: Sequence[Posterior]) -> list[np.ndarray]:
+    def _variances(self, scaled: ScaledRows, known: Sequence[Posterior]) -> list[np.ndarray]:
         """Variances (n, k) of the outputs of the members that count."""
         members, device = voters(self.estimators_, self.weights_)[0], linear_algebra_device(resolve_device(self.device))
         return [
@@ -301,7 +317,7 @@ class Predictions(RegressorMixin, BaseGN):
             for member, posterior in zip(members, known, strict=True)
         ]
 
-    def _predictive(self, scaled: dict[str, np.ndarray], asked: str) -> Predictive:
+    def _predictive(self, scaled: ScaledRows, asked: str) -> Predictive:
         """Distribution of new observations; a ValueError says why there is none."""
         target = self._target
         loss = target.training_loss()
@@ -309,7 +325,7 @@ class Predictions(RegressorMixin, BaseGN):
         if observation is None:
             raise ValueError(f"{asked} has no meaning here: {loss.without_std}.")
         known = posteriors(self, asked, of_mean=False)
-        given, weights = self._outputs(scaled)
+        given, weights = outputs_of_voters(self, scaled)
         outputs = [loss.of_observation(f) for f in given]
         scales = [target.squared_scale(posterior) for posterior in known]
         if math.isfinite(self._degrees_of_freedom):
@@ -319,19 +335,27 @@ class Predictions(RegressorMixin, BaseGN):
         predictive = Predictive(observation, outputs, self._variances(scaled, known), scales, weights)
         return predictive if self._noise is None else predictive.stretched(self._stretch(scaled))
 
-    def _stretch(self, scaled: dict[str, np.ndarray]) -> np.ndarray:
+    def _stretch(self, scaled: ScaledRows) -> np.ndarray:
         """Factor (n, k) on distances from the predicted mean, or (1, k) where the noise is constant."""
         if self._noise is None:
             return np.ones((1, self._target.n_outputs))
         return np.sqrt(self._noise.factor(scaled, linear_algebra_device(resolve_device(self.device))))
 
-    def _stretch_of_y(self, scaled: dict[str, np.ndarray]) -> np.ndarray:
+    def _stretch_of_y(self, scaled: ScaledRows) -> np.ndarray:
         return self._target.in_shape_of_y(self._stretch(scaled))
 
-    def _fitted_quantiles(self, scaled: dict[str, np.ndarray], levels: np.ndarray) -> np.ndarray:
+    def _fitted_quantiles(self, scaled: ScaledRows, levels: np.ndarray) -> np.ndarray:
         at = self._target.positions(levels)
-        predicted = self._target.mean(*self._outputs(scaled))
+        predicted = self._target.mean(*outputs_of_voters(self, scaled))
         return predicted[:, None] if self._target.levels is None else predicted[:, at]
+
+
+def _in_parts(
+    regressor: Predictions, X: Any, predict: Callable[[ScaledRows], tuple[np.ndarray, ...]]
+) -> tuple[np.ndarray, ...]:
+    """Predict rows in parts, in the float type of X."""
+    values, dtype = predicted_in_parts(regressor, X, predict)
+    return _finished(dtype, *values)
 
 
 def _finished(dtype: np.dtype, *values: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -348,20 +372,14 @@ def _finished(dtype: np.dtype, *values: np.ndarray) -> tuple[np.ndarray, ...]:
     return tuple(in_dtype(each, dtype) for each in values)
 
 
-def _covariance(
-    regressor: Predictions,
-    scaled: dict[str, np.ndarray],
-    outputs: np.ndarray,
-    known: Sequence[Posterior],
-    noise: Sequence[np.ndarray],
-    weights: np.ndarray,
-) -> np.ndarray:
-    """Covariance (n, n) or (n, n, k) of new observations."""
+def _mean_and_covariance(
+    regressor: Predictions, scaled: ScaledRows, known: Sequence[Posterior]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and covariance (n, n) or (n, n, k) of new observations."""
+    outputs, weights = outputs_of_voters(regressor, scaled)
     scaler, (n, k) = regressor._target.scaler, outputs.shape[1:]
-    members, device = (
-        voters(regressor.estimators_, regressor.weights_)[0],
-        linear_algebra_device(resolve_device(regressor.device)),
-    )
+    members = voters(regressor.estimators_, regressor.weights_)[0]
+    device = linear_algebra_device(resolve_device(regressor.device))
     unit = scaler.rescale(np.ones(k))
     if not ((unit > _LEAST_UNIT) & (unit < 1 / _LEAST_UNIT)).all():
         raise ValueError(
@@ -375,6 +393,7 @@ def _covariance(
             f"return_cov=True for {n} rows needs {gigabytes(need)}, but {gigabytes(available)} are available: "
             "predict fewer rows at a time, or their standard deviations."
         )
+    noise = [posterior.noise_in_mixture for posterior in known]
     covariances = [
         posterior.covariance(member.network, member.weights, scaled[member.scaling], device)
         for member, posterior in zip(members, known, strict=True)
@@ -389,7 +408,8 @@ def _covariance(
     covariance = np.moveaxis(covariance, 0, -1) * unit**2
     stretch = regressor._stretch(scaled)
     covariance *= stretch[:, None] * stretch
-    return covariance[..., 0] if regressor._target.ndim == 1 else covariance
+    mean = regressor._target.mean(outputs, weights)
+    return mean, covariance[..., 0] if regressor._target.ndim == 1 else covariance
 
 
 def observed_probabilities(regressor: Predictions, X: Any, y: np.ndarray) -> np.ndarray:
@@ -398,25 +418,10 @@ def observed_probabilities(regressor: Predictions, X: Any, y: np.ndarray) -> np.
     Counts are taken as half below and half above themselves.
     """
     target = regressor._target
-    scaled, _ = regressor._scale_inputs(X)
+    scaled, _ = scaled_rows(regressor, X)
     predictive = regressor._predictive(scaled, "a predicted distribution")
     Y = target.transform(target.encode(np.reshape(y, (-1, target.n_columns) if target.ndim == 2 else y.shape)))
     return target.in_shape_of_y(predictive.probabilities(Y))
-
-
-def checked_levels(quantiles: Any) -> np.ndarray:
-    """Check quantiles and return them as an array (q,); a number is a list of one."""
-    levels = np.atleast_1d(np.asarray(quantiles, dtype=np.float64))
-    if levels.ndim != 1 or not len(levels) or not ((levels > 0) & (levels < 1)).all():
-        raise ValueError(f"quantiles must be numbers between 0 and 1, got {quantiles!r}.")
-    return levels
-
-
-def interval_levels(coverage: float) -> np.ndarray:
-    """Check the coverage of a central interval and return the quantiles that are its ends."""
-    if not isinstance(coverage, Real) or not 0 < coverage < 1:
-        raise ValueError(f"coverage must be a number between 0 and 1, got {coverage!r}.")
-    return np.array([0.5 - coverage / 2, 0.5 + coverage / 2])
 
 
 def input_noise(regressor: Predictions) -> InputNoise | None:

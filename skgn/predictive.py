@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Any
 
 import numpy as np
 from scipy.special import ndtri
@@ -11,7 +13,7 @@ from scipy.special import ndtri
 from .mixture import mixture_mean
 from .observation import Moments, Observation
 
-__all__ = ["Predictive", "increasing_roots"]
+__all__ = ["Predictive", "checked_levels", "increasing_roots", "interval_levels"]
 
 #: Half the bracket that a root is first sought in, and its accuracy; of quantiles in widths of the distribution.
 _BRACKET, _TOLERANCE = 0.5, 1e-9
@@ -163,3 +165,18 @@ def _outside(
         end[i] = start[i] + sign * step
         value[i] = function(end[i], i)
     raise RuntimeError("A root was not found: a function does not change its sign.")
+
+
+def checked_levels(quantiles: Any) -> np.ndarray:
+    """Check quantiles and return them as an array (q,); a number is a list of one."""
+    levels = np.atleast_1d(np.asarray(quantiles, dtype=np.float64))
+    if levels.ndim != 1 or not len(levels) or not ((levels > 0) & (levels < 1)).all():
+        raise ValueError(f"quantiles must be numbers between 0 and 1, got {quantiles!r}.")
+    return levels
+
+
+def interval_levels(coverage: float) -> np.ndarray:
+    """Check the coverage of a central interval and return the quantiles that are its ends."""
+    if not isinstance(coverage, Real) or not 0 < coverage < 1:
+        raise ValueError(f"coverage must be a number between 0 and 1, got {coverage!r}.")
+    return np.array([0.5 - coverage / 2, 0.5 + coverage / 2])

@@ -12,7 +12,8 @@ from ..candidates import Start
 from ..ensemble import Ensemble
 from ..limits import Limits
 from ..noise import InputNoise
-from ..predictions import checked_levels, interval_levels, posteriors
+from ..predictions import posteriors
+from ..predictive import checked_levels, interval_levels
 from ..preprocessing import TargetScaler
 from ..problem import Problem
 from ..regressor import GNRegressor
