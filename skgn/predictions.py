@@ -418,10 +418,14 @@ def observed_probabilities(regressor: Predictions, X: Any, y: np.ndarray) -> np.
     Counts are taken as half below and half above themselves.
     """
     target = regressor._target
-    scaled, _ = scaled_rows(regressor, X)
-    predictive = regressor._predictive(scaled, "a predicted distribution")
     Y = target.transform(target.encode(np.reshape(y, (-1, target.n_columns) if target.ndim == 2 else y.shape)))
-    return target.in_shape_of_y(predictive.probabilities(Y))
+
+    def predict(scaled: ScaledRows, Y: np.ndarray) -> tuple[np.ndarray]:
+        predictive = regressor._predictive(scaled, "a predicted distribution")
+        return (target.in_shape_of_y(predictive.probabilities(Y)),)
+
+    (probabilities,), _ = predicted_in_parts(regressor, X, predict, Y)
+    return probabilities
 
 
 def input_noise(regressor: Predictions) -> InputNoise | None:

@@ -36,17 +36,22 @@ def scaled_rows(estimator: BaseGN, X: Any) -> tuple[ScaledRows, np.dtype]:
 
 
 def predicted_in_parts(
-    estimator: BaseGN, X: Any, predict: Callable[[ScaledRows], tuple[np.ndarray, ...]], all_members: bool = False
+    estimator: BaseGN,
+    X: Any,
+    predict: Callable[..., tuple[np.ndarray, ...]],
+    *beside: np.ndarray,
+    all_members: bool = False,
 ) -> tuple[list[np.ndarray], np.dtype]:
     """Predict rows in parts, scaled for the members that count or for all.
 
-    Returns the arrays of ``predict``, joined along their first axis, and the dtype of predictions.
+    ``predict`` takes :data:`ScaledRows`, and the same rows of the arrays ``beside``. Its arrays are joined along their
+    first axis, and returned with the dtype of predictions.
     """
     table, columns, dtype = _read(estimator, X, all_members)
     width = sum(scaled.shape[1] for scaled in table.scale(columns[:1]).values())
     # Columns are joined of blocks, which takes them twice.
     parts = chunks(len(columns), 2 * columns.itemsize * width, torch.device("cpu"), most=len(columns))
-    predicted = [predict(table.scale(columns[rows])) for rows in parts]
+    predicted = [predict(table.scale(columns[rows]), *(each[rows] for each in beside)) for rows in parts]
     return [np.concatenate(values) for values in zip(*predicted, strict=True)], dtype
 
 

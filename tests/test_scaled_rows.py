@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from skgn import GNClassifier, GNRegressor
+from skgn.predictions import observed_probabilities
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-2, 2, (200, 3))
@@ -49,6 +50,12 @@ def test_parts_of_the_rows_have_the_classes_of_all(classifier, method, monkeypat
     expected = getattr(classifier, method)(MANY[:300])
     monkeypatch.setenv("SKGN_MEMORY_BUDGET_MB", "0.01")
     np.testing.assert_allclose(getattr(classifier, method)(MANY[:300]), expected, rtol=1e-9)
+
+
+def test_parts_of_the_rows_have_the_probabilities_of_all(regressor, monkeypatch):
+    expected = observed_probabilities(regressor, X, Y)
+    monkeypatch.setenv("SKGN_MEMORY_BUDGET_MB", "0.1")
+    np.testing.assert_allclose(observed_probabilities(regressor, X, Y), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("method", ["predict", "predict_interval"])
