@@ -113,13 +113,11 @@ def factored_blocks(network: Network, parts: Iterable[Part], B: Tensor) -> Tenso
 def _folded(block: Tensor) -> Tensor:
     """Add what belongs to (k, j) to what belongs to (j, k), for j < k: packed triangles (of inputs, of units).
 
-    ``block`` has shape (inputs, inputs, units, units) and B's symmetry: (j, k, l, m) and (k, j, m, l) are equal.
+    ``block`` has shape (inputs, inputs, units, units) and B's symmetry: (j, k, p, q) and (k, j, q, p) are equal.
     """
-    upper = torch.triu_indices(*block.shape[:2], device=block.device)
-    units = torch.triu_indices(*block.shape[2:], device=block.device)
-    above = (upper[0] < upper[1]).to(block.dtype)[:, None]
-    packed = block[upper[0], upper[1]][:, units[0], units[1]]
-    return packed.addcmul_(block[upper[1], upper[0]][:, units[0], units[1]], above)
+    j, k = torch.triu_indices(*block.shape[:2], device=block.device)[:, :, None]
+    p, q = torch.triu_indices(*block.shape[2:], device=block.device)
+    return block[j, k, p, q].addcmul_(block[k, j, p, q], (j < k).to(block.dtype))
 
 
 def mirror_upper(G: Tensor, edges: Sequence[int]) -> Tensor:
