@@ -406,12 +406,14 @@ class GNClassifier(ClassifierMixin, BaseGN):
         super()._store(ensemble, noise)
         self.temperature_ = ensemble.temperature
 
-    def _predicted(self, X: Any, of: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
-        """What a function of outputs (members, n, k), over the temperature, and the members' weights predicts."""
+    def _predicted(
+        self, X: Any, of: Callable[[ClassificationTarget, np.ndarray, np.ndarray], np.ndarray]
+    ) -> np.ndarray:
+        """What a method of the target makes of outputs (members, n, k), over the temperature, and of weights."""
 
         def predict(scaled: ScaledRows) -> tuple[np.ndarray]:
             outputs, weights = outputs_of_voters(self, scaled)
-            return (of(outputs / self.temperature_, weights),)
+            return (of(self._target, outputs / self.temperature_, weights),)
 
         (values,), dtype = predicted_in_parts(self, X, predict)
         return in_dtype(values, dtype)
@@ -427,8 +429,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         -------
         log_p : ndarray of shape (n_samples, n_classes)
         """
-        check_is_fitted(self)
-        return self._predicted(X, self._target.log_proba)
+        return self._predicted(X, ClassificationTarget.log_proba)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Predict class probabilities: the mean over the members, weighted by ``weights_``.
@@ -462,8 +463,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         scores : ndarray of shape (n_samples,) for two classes, else (n_samples, n_classes)
             ``predict`` takes the class with the largest score. For two classes and for labels it takes scores above 0.
         """
-        check_is_fitted(self)
-        return self._predicted(X, self._target.scores)
+        return self._predicted(X, ClassificationTarget.scores)
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict the most probable class or, for a multilabel y, all labels with a probability above one half.

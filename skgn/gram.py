@@ -20,7 +20,7 @@ from torch import Tensor
 from .jacobian_cost import triangle_size
 from .network import Network
 
-__all__ = ["explicit_blocks", "explicit_gram", "factored_blocks", "factored_gram", "mirror_upper"]
+__all__ = ["Part", "explicit_blocks", "explicit_gram", "factored_blocks", "factored_gram", "mirror_upper"]
 
 #: Upper blocks in which the explicit gram is accumulated: many save flops, few keep the products large (measured).
 _MOST_BLOCKS, _BLOCK_ROWS = 4, 50
@@ -74,7 +74,7 @@ def factored_gram(network: Network, parts: Iterable[Part], like: Tensor) -> Tens
     return mirror_upper(G, start)
 
 
-def explicit_blocks(network: Network, parts: Iterable[Part], B: Tensor) -> Tensor:
+def explicit_blocks(parts: Iterable[Part], B: Tensor) -> Tensor:
     """Compute the blocks J_i B J_i' (n, c, c) of all samples, for symmetric B (P, P)."""
     blocks = []
     for inputs, D in parts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -207,7 +207,7 @@ class Table:
         """Return the table with scalings that were made in a fit."""
         return replace(self, scalings={**self.scalings, **scalings})
 
-    def only(self, used: set[str]) -> Table:
+    def only(self, used: Container[str]) -> Table:
         """Return the table with these of its scalings."""
         return replace(self, scalings={name: scaler for name, scaler in self.scalings.items() if name in used})
 

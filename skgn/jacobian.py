@@ -19,13 +19,11 @@ import torch
 from torch import Tensor
 
 from .backend import chunks
-from .gram import explicit_blocks, explicit_gram, factored_blocks, factored_gram, mirror_upper
+from .gram import Part, explicit_blocks, explicit_gram, factored_blocks, factored_gram, mirror_upper
 from .jacobian_cost import (
     REUSED_BYTES,
-    block_entries,
     gram_entries,
     keeps_linearisation,
-    linearised_values,
     row_chunks,
     takes_factored,
 )
@@ -200,7 +198,7 @@ class Jacobian:
             out += self.network.vjp(tape, self.w, self._curvature(rows, self.network.jvp(tape, self.w, v)))
         return out
 
-    def _gram_parts(self, dtype: torch.dtype) -> Iterable[tuple[list[Tensor], list[Tensor]]]:
+    def _gram_parts(self, dtype: torch.dtype) -> Iterable[Part]:
         """Yield input rows and back-propagated rows of parts of the samples; the gram of each part fits the budget."""
         size = self.w.element_size()
         largest, values = gram_entries(self.network, self.c, self.factored)
@@ -265,16 +263,8 @@ class Jacobian:
 
     def diagonal_blocks(self, B: Tensor) -> Tensor:
         """Compute the blocks J_i B J_i', one for each sample, for symmetric B (P, P): shape (n, c, c)."""
-        if not self.factored:
-            return explicit_blocks(self.network, self._gram_parts(self.w.dtype), B)
-        return factored_blocks(self.network, self._block_parts(), B)
-
-    def _block_parts(self) -> Iterable[tuple[list[Tensor], list[Tensor]]]:
-        """Yield the same of parts whose factored blocks fit the budget."""
-        values = linearised_values(self.network, self.c) + block_entries(self.network)
-        for rows in chunks(len(self.U), values * self.U.element_size(), self.U.device):
-            _, tape = self.network.forward(self.U[rows], self.w)
-            yield tape.inputs, self.network.backward(tape, self.w, self.root(rows))
+        parts = self._gram_parts(self.w.dtype)
+        return factored_blocks(self.network, parts, B) if self.factored else explicit_blocks(parts, B)
 
     def inverse_traces(self, inverse: Tensor, inverse_scale: list[Tensor]) -> list[Tensor]:
         """Compute the trace of (J'J / S + M)^-1 over the units of each (layer, input), without any P x P array.

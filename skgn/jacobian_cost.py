@@ -5,7 +5,6 @@ The network has its ``shapes``; n is the number of samples, and c the number of 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 
 from torch import Tensor
@@ -15,7 +14,6 @@ from .network import Network
 
 __all__ = [
     "REUSED_BYTES",
-    "block_entries",
     "gram_entries",
     "gram_flops",
     "gram_workspace",
@@ -95,12 +93,6 @@ def gram_entries(network: Network, c: int, factored: bool) -> tuple[int, int]:
     sizes = list(_pair_sizes(network))
     largest = max(max(pair) for pair in sizes)
     return largest, max(2 * (d * (1 + c * (c > 1)) + u) for d, u in sizes)
-
-
-def block_entries(network: Network) -> int:
-    """Count numbers per sample: of all temporaries of factored blocks together."""
-    pairs = itertools.combinations_with_replacement(network.shapes, 2)
-    return max(2 * into_a * into_b + 2 * out_a * out_b for (out_a, into_a), (out_b, into_b) in pairs)
 
 
 def gram_workspace(network: Network, n: int, c: int, item: int) -> int:

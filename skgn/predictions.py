@@ -166,7 +166,6 @@ class Predictions(RegressorMixin, BaseGN):
             :meth:`predict` has no standard deviation, but for the loss "cauchy".
         """
         levels = checked_levels(quantiles)
-        check_is_fitted(self)
 
         def predict(scaled: ScaledRows) -> tuple[np.ndarray]:
             if self._target.loss_class.predicts_quantiles:

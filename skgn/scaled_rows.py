@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .estimator import BaseGN
-    from .inputs import Table
 
 __all__ = ["ScaledRows", "outputs_of_voters", "predicted_in_parts", "scaled_rows"]
 
@@ -31,8 +30,9 @@ ScaledRows = dict[str, np.ndarray]
 
 def scaled_rows(estimator: BaseGN, X: Any) -> tuple[ScaledRows, np.dtype]:
     """Scale all rows at once for the members that count; also return the dtype of predictions."""
-    table, columns, dtype = _read(estimator, X, all_members=False)
-    return table.scale(columns), dtype
+    check_is_fitted(estimator)
+    rows, dtype = _encoded(estimator, X)
+    return estimator._table.only(_columns_read(estimator)).scale(rows), dtype
 
 
 def predicted_in_parts(
@@ -47,11 +47,13 @@ def predicted_in_parts(
     ``predict`` takes :data:`ScaledRows`, and the same rows of the arrays ``beside``. Its arrays are joined along their
     first axis, and returned with the dtype of predictions.
     """
-    table, columns, dtype = _read(estimator, X, all_members)
-    width = sum(scaled.shape[1] for scaled in table.scale(columns[:1]).values())
+    check_is_fitted(estimator)
+    rows, dtype = _encoded(estimator, X)
+    read = _columns_read(estimator, all_members)
+    table = estimator._table.only(read)
     # Columns are joined of blocks, which takes them twice.
-    parts = chunks(len(columns), 2 * columns.itemsize * width, torch.device("cpu"), most=len(columns))
-    predicted = [predict(table.scale(columns[rows]), *(each[rows] for each in beside)) for rows in parts]
+    parts = chunks(len(rows), 2 * rows.itemsize * sum(read.values()), torch.device("cpu"), most=len(rows))
+    predicted = [predict(table.scale(rows[part]), *(each[part] for each in beside)) for part in parts]
     return [np.concatenate(values) for values in zip(*predicted, strict=True)], dtype
 
 
@@ -61,16 +63,14 @@ def outputs_of_voters(estimator: BaseGN, scaled: ScaledRows) -> tuple[np.ndarray
     return stacked_outputs(members, scaled, estimator.device), weights
 
 
-def _read(estimator: BaseGN, X: Any, all_members: bool) -> tuple[Table, np.ndarray, np.dtype]:
-    """Check X and encode it; with the table whose scalings are read."""
-    check_is_fitted(estimator)
-    table = estimator._table
-    X = table.read(estimator, X)
-    return table if all_members else table.only(_scalings_read(estimator)), table.encode(X), X.dtype
+def _encoded(estimator: BaseGN, X: Any) -> tuple[np.ndarray, np.dtype]:
+    """Check X and encode it; also return its float type."""
+    rows = estimator._table.read(estimator, X)
+    return estimator._table.encode(rows), rows.dtype
 
 
-def _scalings_read(estimator: BaseGN) -> set[str]:
-    """Names of the scalings that predictions read: those of the members that count, and of the noise."""
+def _columns_read(estimator: BaseGN, all_members: bool = False) -> dict[str, int]:
+    """Numbers of columns of the scalings that predictions read: those of members, and of the noise."""
+    members = estimator.estimators_ if all_members else voters(estimator.estimators_, estimator.weights_)[0]
     noise = getattr(estimator, "_noise", None)
-    of_members = {member.scaling for member in voters(estimator.estimators_, estimator.weights_)[0]}
-    return of_members if noise is None else of_members | noise.scalings
+    return {member.scaling: member.network.n_inputs for member in [*members, *(noise.members if noise else ())]}
