@@ -121,8 +121,9 @@ def _is_missing(value: Any) -> bool:
 def cells_of(column: Any) -> list[Any]:
     """Return the cells; missing cells are None."""
     if hasattr(column, "isna") and kind_of(column) != "object":
-        values = np.array(column.to_numpy(dtype=object))
-        values[column.isna().to_numpy()] = None
+        # Of a series they are in pandas, and of an index or a categorical in NumPy already.
+        values = np.array(column, dtype=object)
+        values[np.asarray(column.isna())] = None
         return values.tolist()
     # Of pyarrow, NumPy, polars, and of pandas' Python objects.
     name = next(name for name in ("to_pylist", "tolist", "to_list") if hasattr(column, name))

@@ -33,8 +33,8 @@ MOST_LEVELS, _MOST_INDICATORS = 10, 250
 #: Steps whose columns are target codes: of categories, and of numbers that are codes.
 TARGET_CODES = ("target", "codes")
 
-#: Number of parts of the training rows; each part gets target codes from the others, but for levels of so many
-#: observations.
+#: Number of parts of the training rows. Each part gets target codes from the others, but for levels that have so many
+#: observations for each feature with codes.
 _FOLDS, _FREQUENT = 5, 10
 
 #: Observations above which weights are scaled down.
@@ -108,7 +108,9 @@ def encode_training_rows(encoder: ColumnTransformer, X: np.ndarray, y: np.ndarra
     rows would have codes in training that tell nothing, and others later.
 
     A frequent level has the code of later rows, which hardly depends on any one observation. Codes that differ within a
-    level would tell the part that a row is in, and with it something of its target.
+    level would tell the part that a row is in, and with it something of its target. The code of c observations has 1 / c
+    of an observation's own noise, and the codes of q features together have q / c. So a level is frequent from 10 q
+    observations on (docs/decisions.md).
     """
     row = _observations(weight)
     with warnings.catch_warnings():
@@ -116,23 +118,24 @@ def encode_training_rows(encoder: ColumnTransformer, X: np.ndarray, y: np.ndarra
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         columns = np.asarray(encoder.fit_transform(X[row], y[row]), dtype=np.float64)
     of_rows, later = columns[: len(X)].copy(), np.asarray(encoder.transform(X), dtype=np.float64)
-    for step, _, features in encoder.transformers_:
-        if step in TARGET_CODES:
-            where = encoder.output_indices_[step]
-            width = (where.stop - where.start) // len(features)
-            for j, start in zip(features, range(where.start, where.stop, width), strict=True):
-                codes = slice(start, start + width)
-                of_rows[:, codes] = _training_codes(columns[:, codes], later[:, codes], row, X[:, j])
+    coded = {step: features for step, _, features in encoder.transformers_ if step in TARGET_CODES}
+    count = np.bincount(row)
+    for step, features in coded.items():
+        where = encoder.output_indices_[step]
+        width = (where.stop - where.start) // len(features)
+        for j, start in zip(features, range(where.start, where.stop, width), strict=True):
+            codes = slice(start, start + width)
+            of_others = np.zeros_like(later[:, codes])
+            np.add.at(of_others, row, columns[:, codes])
+            frequent = _observations_of_level(X[:, j], count) >= _FREQUENT * sum(map(len, coded.values()))
+            of_rows[:, codes] = np.where(frequent[:, None], later[:, codes], of_others / count[:, None])
     return of_rows
 
 
-def _training_codes(columns: np.ndarray, later: np.ndarray, row: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Target codes (n, k) of rows with these levels (n,), from those of observations and of later rows."""
-    total, count = np.zeros_like(later), np.bincount(row)
-    np.add.at(total, row, columns)
+def _observations_of_level(levels: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Number of observations (n,) that share the level of a row, where each row is ``count`` of them."""
     level = np.unique(levels, return_inverse=True)[1]
-    frequent = np.bincount(level, weights=count)[level] >= _FREQUENT
-    return np.where(frequent[:, None], later, total / count[:, None])
+    return np.bincount(level, weights=count)[level]
 
 
 def _observations(weight: np.ndarray) -> np.ndarray:

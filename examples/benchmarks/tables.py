@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import itertools
 import json
 import os
 import time
@@ -38,6 +37,7 @@ import numpy as np
 import pandas as pd
 import sklearn
 import torch
+from ratios import log_ratios, means, print_ratios
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.exceptions import ConvergenceWarning
@@ -54,9 +54,6 @@ from skgn import GNClassifier, GNRegressor
 MODELS = ["skgn", "pipeline", "boosting", "linear", "catboost"]
 ABOUT = ["set", "model", "fold", "n", "features", "categories", "missing"]
 FIELDS = [*ABOUT, "score", "error", "left_out", "coverage", "cpu_seconds"]
-
-#: Scores below this are equal.
-EXACT = 1e-3
 
 
 def make(name: str, regression: bool, parameters: dict[str, Any]) -> Any:
@@ -145,38 +142,17 @@ def summarise(rows: list[dict[str, str]]) -> None:
             print(line)
 
 
-def means(rows: list[dict[str, str]], field: str, model: str) -> dict[str, float]:
-    """Mean over the folds of each set where the figure is known."""
-    known = [row for row in rows if row["model"] == model and row[field]]
-    names = dict.fromkeys(row["set"] for row in known)
-    return {name: float(np.mean([float(row[field]) for row in known if row["set"] == name])) for name in names}
-
-
 def compare(rows: list[dict[str, str]]) -> None:
     """Print ratios of skgn to each other model over the sets that both have, and how far its intervals are right."""
     coverage = np.array(list(means(rows, "coverage", "skgn").values()))
     if len(coverage):
-        expected, found = means(rows, "left_out", "skgn"), means(rows, "score", "skgn")
-        logs = [np.log(max(found[name], EXACT) / max(expected[name], EXACT)) for name in expected]
+        logs = log_ratios(means(rows, "score", "skgn"), means(rows, "left_out", "skgn"))
         print(
             f"90 % intervals of skgn hold {coverage.mean():.1%} on the mean of {len(coverage)} sets, 80 to 97 % on "
             f"{((coverage >= 0.8) & (coverage <= 0.97)).sum()}; score over that of left-out rows: median "
             f"{np.exp(np.median(logs)):.3f}"
         )
-    for field, other in itertools.product(["score", "error", "cpu_seconds"], MODELS[1:]):
-        ours, theirs = means(rows, field, "skgn"), means(rows, field, other)
-        names = sorted(ours.keys() & theirs.keys())
-        if not names:
-            continue
-        pairs = np.array([[ours[name], theirs[name]] for name in names])
-        logs = np.log(np.maximum(pairs, EXACT)) @ [1, -1]
-        line = f"{field} of skgn over {other}, {len(names)} sets: median {np.exp(np.median(logs)):.3f}"
-        if field != "cpu_seconds":
-            draws = np.random.default_rng(0).integers(len(logs), size=(10_000, len(logs)))
-            low, high = np.exp(np.quantile(logs[draws].mean(axis=1), [0.025, 0.975]))
-            won, lost = (logs < np.log(0.99)).sum(), (logs > np.log(1.01)).sum()
-            line += f", geometric mean {np.exp(logs.mean()):.3f} [{low:.3f}, {high:.3f}], {won} won, {lost} lost"
-        print(line)
+    print_ratios(rows, ["score", "error"], "cpu_seconds", MODELS)
 
 
 def main() -> None:
