@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -17,13 +18,14 @@ from .estimator import BaseGN
 from .mixture import equal_weights, mutual_information
 from .noise import InputNoise
 from .parameters import one_of
+from .rows import RawRows
 from .scaled_rows import ScaledRows, outputs_of_voters, predicted_in_parts
 from .targets import ClassificationTarget
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["GNClassifier"]
+__all__ = ["GNClassifier", "row_factors"]
 
 
 class GNClassifier(ClassifierMixin, BaseGN):
@@ -180,8 +182,11 @@ class GNClassifier(ClassifierMixin, BaseGN):
         it is kept or dropped. A line for the whole fit follows. 2 prints a line for each iteration as well. For a
         progress bar see :meth:`set_callbacks`, with scikit-learn 1.9 or later.
     class_weight : "balanced", dict or None, default=None
-        Weights of the classes, multiplied with ``sample_weight``. "balanced" gives each class the weight
-        ``n / (n_classes * n_in_class)``.
+        Weights of the classes in predictions, not in training. Each probability is multiplied by the weight of its
+        class, and they are divided by their sum. These are the probabilities for classes that come so many times as
+        often. "balanced" gives each class the weight ``n / (n_classes * n_in_class)``, with the sum of
+        ``sample_weight`` for n. Rows of a class of weight 0 take no part. ``left_out_score_`` is that without these
+        weights.
 
     Attributes
     ----------
@@ -346,18 +351,21 @@ class GNClassifier(ClassifierMixin, BaseGN):
         )
         self.class_weight = class_weight
 
-    def _new_target(self, y: np.ndarray) -> ClassificationTarget:
-        return ClassificationTarget.of(y, self.class_weight)
+    def _new_target(self, raw: RawRows) -> ClassificationTarget:
+        return self._under_weights(ClassificationTarget.of(raw.y), raw)
 
-    def _next_target(self, y: np.ndarray, classes: Any) -> ClassificationTarget:
+    def _next_target(self, raw: RawRows, classes: Any) -> ClassificationTarget:
         if isinstance(self.class_weight, str):
             raise ValueError(
                 "class_weight='balanced' needs all of the data; give partial_fit a dict of weights or sample_weight."
             )
         if not hasattr(self, "estimators_"):
-            return ClassificationTarget.of_stream(y, self.class_weight, classes)
+            return self._under_weights(ClassificationTarget.of_stream(raw.y, classes), raw)
         self._target.check_classes(classes)
-        return self._target.under(self.class_weight)
+        return self._under_weights(replace(self._target, factors=None), raw)
+
+    def _under_weights(self, target: ClassificationTarget, raw: RawRows) -> ClassificationTarget:
+        return target if self.class_weight is None else target.under(self.class_weight, raw.class_totals(target))
 
     @property
     def classes_(self) -> np.ndarray:
@@ -532,3 +540,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def row_factors(classifier: GNClassifier, y: np.ndarray) -> np.ndarray:
+    """Weights (n,) that rows of labels y have by the class weights of a fit; all 1 without."""
+    target = classifier._target
+    return target.row_factors(target.encode(y))

@@ -18,7 +18,7 @@ from sklearn.utils.validation import _check_sample_weight, check_consistent_leng
 
 from .backend import DTYPES, memory_budget
 from .calibration import more_regularisation
-from .classifier import GNClassifier
+from .classifier import GNClassifier, row_factors
 from .directions import lacking
 from .encoders import column_features
 from .ensemble import Member
@@ -186,6 +186,9 @@ def _case(estimator: Any, X: Any, y: Any, sample_weight: Any) -> _Case:
         if len(unknown):
             raise ValueError(f"y contains the labels {unknown.tolist()}, which were not there in training.")
     weight = _check_sample_weight(sample_weight, np.empty((len(y), 1)), dtype=np.float64)
+    if isinstance(model, GNClassifier):
+        # Probabilities under class weights are those of rows with these weights.
+        weight = weight * row_factors(model, y)
     rows = np.flatnonzero(weight > 0)
     if weight.min() < 0 or len(rows) == 0:
         raise ValueError("sample_weight must not be negative, nor zero for every sample.")

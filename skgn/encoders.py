@@ -108,9 +108,9 @@ def encode_training_rows(encoder: ColumnTransformer, X: np.ndarray, y: np.ndarra
     rows would have codes in training that tell nothing, and others later.
 
     A frequent level has the code of later rows, which hardly depends on any one observation. Codes that differ within a
-    level would tell the part that a row is in, and with it something of its target. The code of c observations has 1 / c
-    of an observation's own noise, and the codes of q features together have q / c. So a level is frequent from 10 q
-    observations on (docs/decisions.md).
+    level would tell the part that a row is in, and with it something of its target. The code of c observations has
+    1 / c of an observation's own noise, and the codes of q features together have q / c. So a level is frequent from
+    10 q observations on (docs/decisions.md).
     """
     row = _observations(weight)
     with warnings.catch_warnings():

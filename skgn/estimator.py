@@ -98,11 +98,11 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         def score(self, X: Any, y: Any, sample_weight: Any = None) -> float: ...
 
     @abstractmethod
-    def _new_target(self, y: np.ndarray) -> Target:
-        """Make the target of a fit to y."""
+    def _new_target(self, raw: RawRows) -> Target:
+        """Make the target of a fit to these rows."""
 
     @abstractmethod
-    def _next_target(self, y: np.ndarray, classes: Any) -> Target:
+    def _next_target(self, raw: RawRows, classes: Any) -> Target:
         """Make the target of the next block of a stream."""
 
     def fit(
@@ -176,7 +176,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         """Check parameters, read and merge rows, learn from them, train; return whether the user interrupted that."""
         choices = self._choices()
         table, raw = self._read(X, y, sample_weight)
-        target = self._new_target(raw.y)
+        target = self._new_target(raw)
         held_out = read_validation_rows(self, table, target, *validation)
         warn_of_penalty(self)
         warn_of_few_observations(self, *raw.observations)
@@ -257,7 +257,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             raise ValueError("partial_fit does not support early_stopping=True: it sees each row once.")
         first = not hasattr(self, "estimators_")
         table, raw = read_rows(self, X, y, sample_weight, None if first else self._table)
-        target = self._next_target(raw.y, classes)
+        target = self._next_target(raw, classes)
         merged = raw.merge(target)
         if first:
             warn_of_penalty(self)
@@ -414,7 +414,7 @@ def network_on(
         start = viewer.estimators_[0].start(seed=0)
     else:
         table, raw = read_rows(viewer, X, y, sample_weight)
-        target = viewer._new_target(raw.y)
+        target = viewer._new_target(raw)
         _, draw = viewer._begin(table, target, raw.merge(target), choices, target.encoder_type)
         start = draw.starts[0]
     table, target = viewer._table, viewer._target

@@ -30,7 +30,7 @@ from .preprocessing import InputScaler, RankScaler, StraightScaler, TargetScaler
 from .radial import RadialUnits
 from .stream import Stream
 from .target_scalers import LogTargetScaler
-from .targets import LOSSES, RegressionTarget, Target
+from .targets import LOSSES, ClassificationTarget, RegressionTarget, Target
 
 __all__ = ["flaws"]
 
@@ -39,7 +39,7 @@ _STORED_LAST = frozenset({"estimators_", "coefs_", "intercepts_", "history_", "l
 
 #: Classes whose arrays hold no nan but in the history, and no infinite number but in these fields.
 _NUMBERS = (
-    *(Member, Start, Stream, Posterior, InputNoise, Residuals),
+    *(Member, Start, Stream, Posterior, InputNoise, Residuals, ClassificationTarget),
     *(Table, InputScaler, StraightScaler, RankScaler, PiecewiseEmbedding, FinerScaler, RadialUnits),
     *(TargetScaler, LogTargetScaler),
 )
@@ -164,9 +164,11 @@ def _misfits(state: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _is_whole(target: Target) -> bool:
-    """Whether the loss of a target is known, and its scaler has a value for each column."""
+    """Whether a target has a value for each column or class, and its loss is known."""
+    if isinstance(target, ClassificationTarget):
+        return target.factors is None or target.factors.shape == target.classes.shape
     if not isinstance(target, RegressionTarget):
-        return True
+        return False
     values = [value for value in vars(target.scaler).values() if isinstance(value, np.ndarray)]
     return target.loss in LOSSES and all(value.shape == (target.n_outputs,) for value in values)
 

@@ -84,8 +84,15 @@ def leave_one_out(state: State, linearisation: Linearisation) -> LeftOut | None:
         return None
     beta = 1.0 if estimates.squared_scale is None else 1 / float(geometric_mean(estimates.squared_scale))
     # Take the loss of the factorised system, so that no leverage exceeds 1.
+    # Of samples that are repeated observations, one of these is left out, and else the whole row.
+    most_left_out = 1.0 if objective.total_weight > objective.n_samples else math.inf
     leave_out = partial(
-        _leave_out, blocks=blocks, loss=linearisation.loss, beta=beta, scale=beta * objective.total_weight
+        _leave_out,
+        blocks=blocks,
+        loss=linearisation.loss,
+        beta=beta,
+        scale=beta * objective.total_weight,
+        most=most_left_out,
     )
     left_out: LeftOut = objective.apply(leave_out, state.at)
     # Others have no sample in common with a member that predicts hardly any.
@@ -100,9 +107,10 @@ def _leave_out(
     loss: Loss,
     beta: float,
     scale: float,
+    most: float,
 ) -> LeftOut:
     C = blocks(objective.output_jacobian(at)) / scale
-    copy = beta * objective.sample_weight.to(C).clamp(max=1)[:, None, None]
+    copy = beta * objective.sample_weight.to(C).clamp(max=most)[:, None, None]
     gradient = loss.gradient(at.outputs, objective.Y).to(C)[..., None]
     root = loss.curvature_root(at.outputs, objective.Y).to(C)
     leverage = copy * C @ root @ root.mT

@@ -148,7 +148,7 @@ def _gather_parts(state: dict[str, Any]) -> None:
         state["_target"] = RegressionTarget(loss, float(state["quantile"]), ndim, len(scaler.scale), scaler)
     if {"classes_", "_multilabel"} <= state.keys():
         classes, multilabel = state.pop("classes_"), state.pop("_multilabel")
-        state["_target"] = ClassificationTarget(classes, multilabel, state["class_weight"])
+        state["_target"] = ClassificationTarget(classes, multilabel)
 
 
 def _rename_fields(values: Iterable[Any]) -> None:

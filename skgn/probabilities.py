@@ -167,9 +167,7 @@ def _confidence(data: _Probabilities) -> Finding:
     if abs(gap) <= max(MATERIAL, STANDARD_ERRORS * error):
         return Finding("calibration", "good", numbers, text)
     verdict = "overconfident" if gap > 0 else "underconfident"
-    if getattr(data.model, "class_weight", None) is not None:
-        advice = "class_weight=None where probabilities matter"
-    elif gap > 0:
+    if gap > 0:
         advice = data.narrow_advice
     else:
         advice = "CalibratedClassifierCV(FrozenEstimator(model)) on rows kept for it"

@@ -23,6 +23,7 @@ from .noise import NOISE, InputNoise, fit_input_noise
 from .parameters import one_of, parameter_defaults
 from .predictions import Predictions
 from .problem import Problem
+from .rows import RawRows
 from .targets import LOSSES, RegressionTarget
 
 if TYPE_CHECKING:
@@ -400,12 +401,12 @@ class GNRegressor(Predictions):
         self.noise = noise
         self.quantile = quantile
 
-    def _new_target(self, y: np.ndarray) -> RegressionTarget:
-        return RegressionTarget.of(y, self.loss, self._levels)
+    def _new_target(self, raw: RawRows) -> RegressionTarget:
+        return RegressionTarget.of(raw.y, self.loss, self._levels)
 
-    def _next_target(self, y: np.ndarray, classes: Any) -> RegressionTarget:
+    def _next_target(self, raw: RawRows, classes: Any) -> RegressionTarget:
         goes_on = hasattr(self, "estimators_")
-        return self._target.under(self.loss, self._levels) if goes_on else self._new_target(y)
+        return self._target.under(self.loss, self._levels) if goes_on else self._new_target(raw)
 
     def _check_parameters(self) -> None:
         super()._check_parameters()

@@ -24,7 +24,7 @@ from .parameters import Parameters
 from .problem import Problem, Validation
 from .tables import TableReader, categorical_columns, check_same_categories, check_types, dense
 from .targets import Target
-from .weighted_rows import check_weights, merge_rows, unlimited_sums, without_negligible
+from .weighted_rows import as_observations, check_weights, merge_rows, unlimited_sums, without_negligible
 
 __all__ = ["Raw", "RawRows", "Rows", "TrainingRows", "read_rows", "read_validation_rows"]
 
@@ -40,8 +40,12 @@ class RawRows(Protocol):
         """Number of the rows of positive weight, and the sum of their weights."""
         ...
 
+    def class_totals(self, target: Target) -> np.ndarray:
+        """Sum the sample weights of each class (k,)."""
+        ...
+
     def merge(self, target: Target) -> TrainingRows:
-        """Encode the target, weigh classes, and merge equal rows."""
+        """Encode the target, and merge equal rows."""
         ...
 
 
@@ -94,17 +98,15 @@ class Raw(NamedTuple):
         weight = self.weight[self.weight > 0]
         return len(weight), float(weight.sum())
 
-    def merge(self, target: Target, class_totals: np.ndarray | None = None) -> Rows:
-        """Encode the target, merge equal rows, and weigh classes, by their totals over all rows.
+    def class_totals(self, target: Target) -> np.ndarray:
+        return target.class_totals(target.encode(self.y), self.weight)
 
-        Classes come last: sums of class weights would be rounded where sums of repetitions are not.
-        """
+    def merge(self, target: Target) -> Rows:
         X, Y, weight = merge_rows(self.X, target.encode(self.y), self.weight)
-        rows = Rows(X, Y, target.weigh(Y, weight, class_totals))
-        return rows.present() if target.weighs_classes else rows
+        return Rows(X, Y, target.weigh(Y, weight)).present()
 
     def encode(self, target: Target) -> Rows:
-        """Encode the target and weigh classes; all rows stay, in their order."""
+        """Encode the target; all rows stay, in their order."""
         Y = target.encode(self.y)
         return Rows(self.X, Y, target.weigh(Y, self.weight))
 
@@ -128,7 +130,7 @@ class Rows(TrainingRows):
     def present(self) -> Rows:
         """Return the rows of positive weight."""
         kept = self.weight > 0
-        return Rows(self.X[kept], self.Y[kept], self.weight[kept])
+        return self if kept.all() else Rows(self.X[kept], self.Y[kept], self.weight[kept])
 
     def encoded(self, table: Table) -> Rows:
         """Return rows as read with encoded X."""
@@ -174,11 +176,12 @@ class Rows(TrainingRows):
         self, table: Table, target: Target, starts: Sequence[Start], choices: Choices, held_out: Rows | None = None
     ) -> Problem:
         loss = target.training_loss()
+        weight = as_observations(self.X, self.weight) if target.estimates_noise else self.weight
         flops = max(gram_flops(start.network, self.n_rows, loss.columns(target.n_outputs)) for start in starts)
         return Problem(
             scaled=table.scale(self.X),
             Y=np.ascontiguousarray(target.transform(self.Y)),
-            sample_weight=self.weight,
+            sample_weight=weight,
             validation=None if held_out is None else held_out.encoded(table).validation(table, target),
             solver=choices.parameters.solver,
             batch_size=choices.parameters.batch_size,

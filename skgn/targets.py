@@ -7,7 +7,7 @@ objects of this file lead from each form to the next, and from outputs of networ
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,12 +20,13 @@ from sklearn.utils.validation import column_or_1d
 
 from . import losses, robust_losses
 from .cells import cells_of
+from .class_weights import ClassWeight, class_factors, shifted
 from .losses import LogLoss, Loss, SoftmaxLoss
 from .mixture import epistemic_variance, mixture_log_probability, predictive_mean, predictive_variance
 from .posterior import Posterior
 from .preprocessing import TargetScaler
 from .target_scalers import LogTargetScaler, RobustTargetScaler, TargetScaling
-from .weighted_rows import check_total, unlimited_sums
+from .weighted_rows import unlimited_sums
 
 __all__ = ["LOSSES", "ClassificationTarget", "RegressionTarget", "Target"]
 
@@ -34,9 +35,6 @@ LOSSES: dict[str, type[Loss]] = {loss.name: loss for loss in (*losses.REGRESSION
 
 #: Largest size of a target; differences and predictions beyond the targets stay within the floats.
 _LARGEST_TARGET = 1e300
-
-#: The parameter ``class_weight`` of a classifier.
-ClassWeight = str | Mapping[Any, float] | None
 
 #: Quantiles are the same up to this.
 _SAME_LEVEL = 1e-9
@@ -47,11 +45,6 @@ LogTarget, RobustTarget = LogTargetScaler, RobustTargetScaler
 
 class Target(ABC):
     """What a fit learns of y: how to encode y, what networks are trained on, how outputs become predictions."""
-
-    @property
-    def weighs_classes(self) -> bool:
-        """Whether rows have weights by their classes."""
-        return False
 
     @property
     @abstractmethod
@@ -67,11 +60,13 @@ class Target(ABC):
     def encode(self, y: Any) -> np.ndarray:
         """Check y against what is known of it, and encode it as floats (n, m)."""
 
-    def weigh(self, Y: np.ndarray, weight: np.ndarray, totals: np.ndarray | None = None) -> np.ndarray:
-        """Multiply sample weights (n,) with class weights; ``totals`` are those of :meth:`class_totals` over all rows.
+    @property
+    def estimates_noise(self) -> bool:
+        """Whether repeated targets would tell how much noise there is."""
+        return False
 
-        Without ``totals``, these rows are all rows.
-        """
+    def weigh(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """Return what rows of these encoded targets (n, m) and sample weights (n,) count in training."""
         return weight
 
     def class_totals(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -176,7 +171,11 @@ class RegressionTarget(Target):
         self.loss_class.check_support(Y)
         return Y if self.levels is None else np.tile(Y, (1, len(self.levels)))
 
-    def weigh(self, Y: np.ndarray, weight: np.ndarray, totals: np.ndarray | None = None) -> np.ndarray:
+    @property
+    def estimates_noise(self) -> bool:
+        return self.loss_class.has_scale
+
+    def weigh(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Divide the weights by the number of quantiles, so that each observation counts once in all of them."""
         return weight if self.levels is None else weight / len(self.levels)
 
@@ -283,39 +282,35 @@ class RegressionTarget(Target):
 class ClassificationTarget(Target):
     """Labels y (n,) among sorted classes, or, if ``multilabel``, indicators (n, k) of labels.
 
-    Classes are encoded as their positions, labels as they are.
+    Classes are encoded as their positions, labels as they are. ``factors`` (k,) are the weights of the classes in
+    predictions, None if they are all alike.
     """
 
     classes: np.ndarray
     multilabel: bool
-    class_weight: ClassWeight = None
+    factors: np.ndarray | None = None
 
     @classmethod
-    def of(cls, y: np.ndarray, class_weight: ClassWeight, classes: Any = None) -> ClassificationTarget:
+    def of(cls, y: np.ndarray, classes: Any = None) -> ClassificationTarget:
         """Learn what kind of labels y holds, and its classes unless they are given."""
         check_classification_targets(y)
         if type_of_target(y, input_name="y") == "multilabel-indicator":
-            return cls(np.arange(y.shape[1]), True).under(class_weight)
-        known = np.unique(column_or_1d(y, warn=True)) if classes is None else _checked_classes(classes)
-        return cls(known, False).under(class_weight)
+            return cls(np.arange(y.shape[1]), True)
+        return cls(np.unique(column_or_1d(y, warn=True)) if classes is None else _checked_classes(classes), False)
 
     @classmethod
-    def of_stream(cls, y: np.ndarray, class_weight: ClassWeight, classes: Any) -> ClassificationTarget:
+    def of_stream(cls, y: np.ndarray, classes: Any) -> ClassificationTarget:
         """Learn from the first block of a stream what kind of labels y holds; only indicators tell all ``classes``."""
         check_classification_targets(y)
         if classes is None and type_of_target(y, input_name="y") != "multilabel-indicator":
             raise ValueError("classes must be passed on the first call to partial_fit.")
-        return cls.of(y, class_weight, classes)
+        return cls.of(y, classes)
 
-    def under(self, class_weight: ClassWeight) -> ClassificationTarget:
-        """Return the same target under other class weights."""
-        if self.multilabel and class_weight is not None:
+    def under(self, class_weight: ClassWeight, totals: np.ndarray) -> ClassificationTarget:
+        """Return the same target under class weights, for classes that have rows of these ``totals`` (k,)."""
+        if self.multilabel:
             raise ValueError("class_weight is not defined for a multilabel y; pass sample_weight or None.")
-        if isinstance(class_weight, Mapping):
-            unknown = [label for label in class_weight if label not in self.classes]
-            if unknown:
-                raise ValueError(f"class_weight has weights for {unknown}, which are not among {self.classes}.")
-        return replace(self, class_weight=class_weight)
+        return replace(self, factors=class_factors(class_weight, self.classes, totals))
 
     def check_classes(self, classes: Any) -> None:
         """Refuse ``classes`` of a later block of a stream if they are others than before; None is none."""
@@ -323,10 +318,6 @@ class ClassificationTarget(Target):
             raise ValueError(
                 f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {self.classes!r}"
             )
-
-    @property
-    def weighs_classes(self) -> bool:
-        return self.class_weight is not None
 
     @property
     def is_multiclass(self) -> bool:
@@ -355,29 +346,16 @@ class ClassificationTarget(Target):
             raise ValueError(f"y contains the labels {unknown.tolist()}, which are not among {self.classes}.")
         return np.searchsorted(self.classes, y)[:, None].astype(np.float64)
 
-    def weigh(self, Y: np.ndarray, weight: np.ndarray, totals: np.ndarray | None = None) -> np.ndarray:
-        if not self.weighs_classes:
-            return weight
-        totals = self.class_totals(Y, weight) if totals is None else totals
-        return weight * self._class_factors(totals)[Y[:, 0].astype(int)]
+    def weigh(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """Leave out the rows of classes of weight 0; the weights of all others count in predictions."""
+        return np.where(self.row_factors(Y) > 0, weight, 0.0)
+
+    def row_factors(self, Y: np.ndarray) -> np.ndarray:
+        """Class weights (n,) of rows: under these weights their labels have the predicted probabilities."""
+        return np.ones(len(Y)) if self.factors is None else self.factors[Y[:, 0].astype(int)]
 
     def class_totals(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
         return np.bincount(Y[:, 0].astype(int), weights=weight, minlength=len(self.classes))
-
-    def _class_factors(self, totals: np.ndarray) -> np.ndarray:
-        """Compute the weight of each class from the total sample weight of each class."""
-        if isinstance(self.class_weight, Mapping):
-            factors = np.array([float(self.class_weight.get(label, 1.0)) for label in self.classes.tolist()])
-            if not (np.isfinite(factors).all() and (factors >= 0).all() and (factors[totals > 0] > 0).any()):
-                raise ValueError(f"class_weight must be non-negative and not all zero, got {self.class_weight}.")
-            with np.errstate(over="ignore"):
-                check_total("class_weight", float(factors @ totals))
-            return factors
-        # scikit-learn's formula n / (k n_c) for "balanced", with weights counted as repetitions.
-        present = totals > 0
-        factors = np.zeros_like(totals)
-        factors[present] = totals.sum() / (present.sum() * totals[present])
-        return factors
 
     def strata(self, Y: np.ndarray) -> np.ndarray | None:
         return None if self.multilabel else Y[:, 0]
@@ -396,25 +374,34 @@ class ClassificationTarget(Target):
 
     def log_proba(self, outputs: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Logarithms of the members' weighted mean probabilities, (n, n_classes), for outputs (members, n, k)."""
-        positive, negative = self._log_mixture(outputs, weights)
-        if negative is None or self.multilabel:
-            return positive
-        return np.zeros_like(positive) if len(self.classes) == 1 else np.hstack([negative, positive])
+        if self.is_multiclass:
+            log_p = mixture_log_probability(log_softmax(outputs, axis=2), weights)
+        else:
+            log_p, complement = self._log_mixture(outputs, weights)
+            if not self.multilabel:
+                log_p = np.zeros_like(log_p) if len(self.classes) == 1 else np.hstack([complement, log_p])
+        return log_p if self.factors is None else shifted(log_p, self.factors)
 
     def probabilities(self, outputs: np.ndarray) -> np.ndarray:
         """Probabilities (members, n, n_classes) for outputs (members, n, k); of labels (members, n, k, 2)."""
         if self.is_multiclass:
-            return softmax(outputs, axis=2)
-        both = expit(np.stack([-outputs, outputs], axis=3))
-        if self.multilabel:
-            return both
-        return np.ones_like(outputs) if len(self.classes) == 1 else both[:, :, 0]
+            p = softmax(outputs, axis=2)
+        else:
+            both = expit(np.stack([-outputs, outputs], axis=3))
+            if self.multilabel:
+                return both
+            p = np.ones_like(outputs) if len(self.classes) == 1 else both[:, :, 0]
+        return p if self.factors is None else np.exp(shifted(np.log(p), self.factors))
 
     def scores(self, outputs: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Log odds, or of more than two classes log probabilities, of the same mean probabilities."""
+        if self.is_multiclass:
+            return self.log_proba(outputs, weights)
         positive, negative = self._log_mixture(outputs, weights)
-        scores = positive if negative is None else positive - negative
-        return scores if self.multilabel or len(self.classes) > 2 else scores[:, 0]
+        if self.multilabel:
+            return positive - negative
+        odds = 0.0 if self.factors is None or len(self.classes) == 1 else np.diff(shifted(np.zeros(2), self.factors))
+        return (positive - negative)[:, 0] + odds
 
     def labels(self, scores: np.ndarray) -> np.ndarray:
         """The most probable class for :meth:`scores`, or all labels with a probability above one half."""
@@ -424,11 +411,9 @@ class ClassificationTarget(Target):
             return np.full(len(scores), self.classes[0])
         return self.classes[(scores > 0).astype(int) if len(self.classes) == 2 else scores.argmax(axis=1)]
 
-    def _log_mixture(self, outputs: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Log mean probabilities (n, k), and for logits those of the complements."""
-        if self.is_multiclass:
-            return mixture_log_probability(log_softmax(outputs, axis=2), weights), None
-        positive, negative = (mixture_log_probability(log_expit(f), weights) for f in (outputs, -outputs))
+    def _log_mixture(self, logits: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log mean probabilities (n, k) for logits (members, n, k), and those of the complements."""
+        positive, negative = (mixture_log_probability(log_expit(f), weights) for f in (logits, -logits))
         return positive, negative
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 __all__ = [
+    "as_observations",
     "check_total",
     "check_weights",
     "distinct",
@@ -87,6 +88,40 @@ def merge_rows(X: np.ndarray, Y: np.ndarray, sample_weight: np.ndarray) -> tuple
     weight = np.add.reduceat(weight, first) if len(first) else weight
     rows = rows[first]
     return np.ascontiguousarray(rows[:, : X.shape[1]]), np.ascontiguousarray(rows[:, X.shape[1] :]), weight
+
+
+def as_observations(X: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Scale the weights of merged rows down to Kish's effective number of rows, if repeated rows are copies.
+
+    Measured numbers hardly come twice. A row that comes more than once, with a number that no other row has, is a copy,
+    or has been given a weight. As observations such rows would tell that there is no noise. They then count beside the
+    others as often as they came. But all rows together are ``sum(w)^2 / sum(w^2)`` observations: as many as there are
+    rows, if all weights are equal. Where columns have few values, most repeated rows are observations.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+        Inputs of merged rows.
+    weight : ndarray of shape (n,)
+
+    Returns
+    -------
+    weight : ndarray of shape (n,)
+        Unchanged where their mean is at most 1.
+
+    References
+    ----------
+    L. Kish, Survey Sampling (1965).
+    """
+    if weight.sum() <= len(weight):
+        return weight
+    repeated = weight > 1
+    copied = np.zeros(len(X), dtype=bool)
+    for column in X.T:
+        _, number, count = np.unique(column, return_inverse=True, return_counts=True)
+        copied |= count[number] == 1
+    n_copied = np.count_nonzero(repeated & copied)
+    return weight * (weight.sum() / (weight @ weight)) if 2 * n_copied > np.count_nonzero(repeated) else weight
 
 
 def row_hashes(rows: np.ndarray) -> np.ndarray:

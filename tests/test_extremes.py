@@ -136,8 +136,10 @@ def test_weights_that_add_up_to_nothing_or_more_than_any_are_refused(method, wei
     with pytest.raises(ValueError, match=r"sample_weight makes the weights .* between 1e-15 and 1e\+15"):
         getattr(model, method)(X, Y, sample_weight=np.full(30, weight))
     np.testing.assert_array_equal(model.predict(X), expected)
-    with pytest.raises(ValueError, match="class_weight makes the weights"):
-        GNClassifier(**SMALL, class_weight={0: weight, 1: weight}).fit(X, Y > 1)
+    # Of class weights the proportions count.
+    classes, plain = {0: weight, 1: weight}, GNClassifier(**SMALL).fit(X, Y > 1)
+    model = GNClassifier(**SMALL, class_weight=classes).fit(X, Y > 1)
+    np.testing.assert_allclose(model.predict_proba(X), plain.predict_proba(X), rtol=1e-12)
 
 
 def test_a_negligible_weight_is_none():

@@ -32,12 +32,14 @@ from skgn.training import Training
 
 each_direction = pytest.mark.parametrize("direction", [Primal, Dual])
 
-#: Sample weights: rows once, rows several times (one copy is left out), and fractions (left out as a whole).
+#: Sample weights: rows once, rows several times (one copy is left out), and fractions (left out as a whole). Weights of
+#: a mean of at most 1 are no repetitions, and rows are left out as a whole.
 WEIGHTS = {
     "ones": torch.ones(24, dtype=torch.float64),
     "repeated": 1.0 + torch.arange(24).double() % 4,
     "mixed": 0.05 + 2 * draw(24, seed=4).abs(),
     "small": torch.full((24,), 1e-3, dtype=torch.float64),
+    "uneven": torch.tensor([1.6, 0.2], dtype=torch.float64).repeat(12),
 }
 
 
@@ -77,7 +79,7 @@ def trained(network, loss, X, Y, s, direction, l2, iterations=50, tol=0.0, w=Non
 def without(s, i):
     """Weights without one copy of row i, or without the whole of it where there is less than one."""
     left = s.clone()
-    left[i] -= min(1.0, float(s[i]))
+    left[i] -= min(1.0, float(s[i])) if s.sum() > len(s) else float(s[i])
     return left
 
 

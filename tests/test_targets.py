@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.preprocessing import LabelBinarizer, LabelEncoder, StandardScaler
-from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight
 
 from skgn import GNClassifier, GNRegressor
 from skgn.estimator import network_on, table_and_target
@@ -32,44 +32,40 @@ def kinds(estimator):
 
 
 @pytest.mark.parametrize("weights", [np.ones(60), RANDOM.randint(0, 4, 60).astype(float)], ids=["none", "repetitions"])
-@pytest.mark.parametrize("class_weight", ["balanced", {"a": 2.0, "c": 0.5}, None])
+@pytest.mark.parametrize("class_weight", ["balanced", {"a": 2.0, "c": 0.5}, {"b": 0.0}])
 def test_class_weights_are_those_of_scikit_learn(class_weight, weights):
-    target = ClassificationTarget.of(LABELS, class_weight)
-    found = target.weigh(target.encode(LABELS), weights)
+    target = ClassificationTarget.of(LABELS)
+    codes = target.encode(LABELS)
+    target = target.under(class_weight, target.class_totals(codes, weights))
+    # scikit-learn counts rows, and weights are repetitions of them.
     repeated = np.repeat(LABELS, weights.astype(int))
-    if class_weight == "balanced":
-        # scikit-learn counts rows, and weights are repetitions of them.
-        factors = compute_class_weight("balanced", classes=np.unique(repeated), y=repeated)
-        expected = weights * factors[np.searchsorted(["a", "b", "c"], LABELS)]
-    else:
-        expected = weights * compute_sample_weight(class_weight, LABELS)
-    np.testing.assert_allclose(found, expected, rtol=1e-13)
-    assert target.weighs_classes == (class_weight is not None)
+    expected = compute_class_weight(class_weight, classes=np.unique(repeated), y=repeated)
+    np.testing.assert_allclose(target.factors, expected, rtol=1e-13)
+    np.testing.assert_array_equal(target.row_factors(codes), target.factors[codes[:, 0].astype(int)])
+    without = class_weight == {"b": 0.0}
+    np.testing.assert_array_equal(target.weigh(codes, weights), np.where((LABELS == "b") & without, 0.0, weights))
 
 
-def test_rows_in_parts_have_the_weights_of_all_rows():
-    target = ClassificationTarget.of(LABELS, "balanced")
+def test_rows_in_parts_have_the_class_totals_of_all_rows():
+    target = ClassificationTarget.of(LABELS)
     codes, weight = target.encode(LABELS), RANDOM.uniform(size=60)
-    halves = [slice(0, 7), slice(7, None)]
-    totals = sum(target.class_totals(codes[half], weight[half]) for half in halves)
-    parts = [target.weigh(codes[half], weight[half], totals) for half in halves]
-    np.testing.assert_allclose(np.concatenate(parts), target.weigh(codes, weight), rtol=1e-13)
-    assert abs(target.weigh(codes[:7], weight[:7]) / parts[0] - 1).max() > 0.1
+    totals = sum(target.class_totals(codes[half], weight[half]) for half in (slice(0, 7), slice(7, None)))
+    np.testing.assert_allclose(totals, [weight[LABELS == label].sum() for label in "abc"], rtol=1e-13)
 
 
 def test_codes_and_one_hot_rows_are_those_of_scikit_learn():
     three, two = kinds(GNClassifier)[:2]
-    target = ClassificationTarget.of(three, None)
+    target = ClassificationTarget.of(three)
     np.testing.assert_array_equal(target.encode(three)[:, 0], LabelEncoder().fit_transform(three))
     np.testing.assert_array_equal(target.transform(target.encode(three)), LabelBinarizer().fit_transform(three))
-    target = ClassificationTarget.of(two, None)
+    target = ClassificationTarget.of(two)
     np.testing.assert_array_equal(target.transform(target.encode(two)), LabelBinarizer().fit_transform(two))
 
 
 @pytest.mark.parametrize(("number", "n_outputs"), [(0, 3), (1, 1), (2, 2)])
 def test_predicted_labels_are_those_of_the_largest_probability(number, n_outputs):
     y = kinds(GNClassifier)[number]
-    target = ClassificationTarget.of(y, None)
+    target = ClassificationTarget.of(y)
     assert target.n_outputs == n_outputs
     outputs, weights = RANDOM.normal(size=(2, 40, n_outputs)), np.array([0.3, 0.7])
     p, labels = np.exp(target.log_proba(outputs, weights)), target.labels(target.scores(outputs, weights))

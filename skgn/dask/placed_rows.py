@@ -36,10 +36,6 @@ def bytes_per_iteration(network: Network, loss: Loss, estimates_noise: bool) -> 
     return _BYTES * numbers_per_iteration(network, loss, estimates_noise)
 
 
-def _class_totals(rows: Raw, target: Target) -> np.ndarray:
-    return target.class_totals(target.encode(rows.y), rows.weight)
-
-
 def _count(rows: Merged) -> np.ndarray:
     return np.array([len(rows.X), rows.weight.sum()])
 
@@ -68,10 +64,11 @@ class PlacedRaw:
         """Number of the rows of positive weight, and the sum of their weights."""
         return sum(s.n_present for s in self.summaries), sum(s.total_weight for s in self.summaries)
 
+    def class_totals(self, target: Target) -> np.ndarray:
+        return np.asarray(self.shards.sum(partial(Raw.class_totals, target=target)))
+
     def merge(self, target: Target) -> PlacedRows:
-        """Encode the target, weigh classes, and merge equal rows of each shard."""
-        totals = self.shards.sum(partial(_class_totals, target=target)) if target.weighs_classes else None
-        merged = self.shards.map(partial(merge, target=target, class_totals=totals))
+        merged = self.shards.map(partial(merge, target=target))
         n, total = merged.sum(_count).tolist()
         return PlacedRows(merged, int(n), total)
 

@@ -190,9 +190,9 @@ def summarise(rows: Raw, is_classifier: bool) -> Summary:
     return Summary(len(rows.X), n_present, rows.X.shape[1], rows.y.shape[1:], total, smallest, labels)
 
 
-def merge(rows: Raw, target: Target, class_totals: np.ndarray | None) -> Merged:
-    """Encode targets, weigh classes by their totals over all shards, and merge equal rows of the shard."""
-    merged = rows.merge(target, class_totals)
+def merge(rows: Raw, target: Target) -> Merged:
+    """Encode targets, and merge equal rows of the shard."""
+    merged = rows.merge(target)
     return Merged(merged.X, merged.Y, merged.weight, row_hashes(np.column_stack([merged.X, merged.Y])))
 
 

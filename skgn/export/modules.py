@@ -16,6 +16,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from ..class_weights import proportions
 from ..classifier import GNClassifier
 from ..ensemble import Member
 from ..estimator import BaseGN, fitted_likelihood, table_and_target
@@ -202,6 +203,7 @@ class ClassifierModule(_Ensemble):
     """
 
     temperature: Tensor
+    class_factors: Tensor | None
 
     def __init__(self, estimator: GNClassifier) -> None:
         super().__init__(estimator)
@@ -209,6 +211,8 @@ class ClassifierModule(_Ensemble):
         assert isinstance(target, ClassificationTarget)
         self.classes_, self.multilabel = target.classes, target.multilabel
         self.register_buffer("temperature", torch.tensor(estimator.temperature_, dtype=torch.float64))
+        factors = None if target.factors is None else torch.from_numpy(proportions(target.factors))
+        self.register_buffer("class_factors", factors)
         self.loss = fitted_likelihood(estimator)
 
     def forward(self, X: Tensor) -> Tensor:
@@ -220,6 +224,9 @@ class ClassifierModule(_Ensemble):
         elif not self.multilabel and len(self.classes_) == 2:
             # The complement by itself: 1 - p would lose its digits where p is near 1.
             p = torch.cat([self._mean([-f for f in outputs]), p], 1)
+        if self.class_factors is not None:
+            p = p * self.class_factors
+            p = p / p.sum(1, keepdim=True)
         return _in_dtype_of(X, p)
 
     def _mean(self, outputs: list[Tensor]) -> Tensor:
