@@ -68,6 +68,10 @@ class PlacedRaw:
         """Number of the rows of positive weight, and the sum of their weights."""
         return sum(s.n_present for s in self.summaries), sum(s.total_weight for s in self.summaries)
 
+    def in_time(self, table: Table, target: Target, choices: Choices) -> PlacedRaw:
+        """Return all rows: each worker merges and scales its own."""
+        return self
+
     def merge(self, target: Target) -> PlacedRows:
         """Encode the target, weigh classes, and merge equal rows of each shard."""
         totals = self.shards.sum(partial(_class_totals, target=target)) if target.weighs_classes else None
