@@ -156,6 +156,9 @@ def _moments_of_outputs(
     Each output has an equal part of what the allowances take from a log likelihood.
     """
     k = len(constant)
+    if loss.has_scale and not loss.depends_on_scale:
+        # How much each output counts among others is nothing to its own score.
+        loss = loss.at_precision(torch.ones_like(constant))
     if loss.has_scale:
         f, Y, sample_weight = corrected_outputs(objective, left_out, allowances)
         f = mixture_mean(f, weights)[None]

@@ -138,6 +138,9 @@ def test_outputs_that_never_vary_count_as_r2_does(case):
     found, one = skill(SquaredError(), f, Y, tensor(w)), skill(SquaredError(), f[..., :1], Y[:, :1], tensor(w))
     assert found.score == pytest.approx(r2_score(Y, np.tensordot(WEIGHTS, f, 1), sample_weight=w))
     assert found.score == pytest.approx((1 + one.score) / 2) and found.error == pytest.approx(one.error / 2)
+    # A residual that is nothing in units of y, however precise the output.
+    precise = SquaredError().at_precision(tensor([1e-9, 1e9]))
+    assert skill(precise, f + np.array([0, 1e-7]), Y, tensor(w)).score == pytest.approx(found.score)
     f[..., 1] = 1.0
     assert skill(SquaredError(), f, Y, tensor(w)).score == pytest.approx(one.score / 2)
     assert skill(SquaredError(), f, 0 * Y, tensor(w)) == UNKNOWN
