@@ -108,6 +108,12 @@ class Choices:
         """The activation of all networks but those of the kind beside the others."""
         return "tanh" if self.parameters.activation == "auto" else self.parameters.activation
 
+    @property
+    def time_left(self) -> float:
+        """Seconds that are left of the fit; infinity without a limit."""
+        limit = np.inf if self.parameters.max_time is None else float(self.parameters.max_time)
+        return limit - (time.perf_counter() - self.began)
+
     def scalings(self, n_rows: int, loss: Loss) -> tuple[str, ...]:
         """Names of the scalings that candidates may have on so many rows. Only nonlinear models have a choice."""
         standardize = self.parameters.standardize
@@ -303,7 +309,6 @@ class Choices:
     def how_to_train(self, loss: Loss) -> dict[str, Any]:
         """Fields of a :class:`~skgn.problem.Problem` that depend on the loss and the parameters, but on no data."""
         parameters = self.parameters
-        limit = np.inf if parameters.max_time is None else float(parameters.max_time)
         settings = Settings(
             max_iter=parameters.max_iter,
             tol=float(parameters.tol),
@@ -316,7 +321,7 @@ class Choices:
             "rule": as_rule(parameters.damping),
             "settings": settings,
             "cuts": self.may_cut,
-            "max_time": limit - (time.perf_counter() - self.began),
+            "max_time": self.time_left,
             "dtype": DTYPES[parameters.dtype],
         }
 

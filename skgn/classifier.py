@@ -118,8 +118,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Seconds for the whole fit. Training ends between two iterations or batches with the best weights so far, and
         ``status_`` is then "max_time". Before each step, its time is estimated from the steps before. Members share the
         time; a member that has hardly begun is left out. With little time a fit takes fewer rows, members and
-        candidates from the outset, and the warning says how many. Without time for a single step, the prediction is a
-        constant.
+        candidates from the outset, and the warning says how many. Rows are drawn before they are scaled, where that
+        would take too long. Without time for a single step, the prediction is a constant.
     tol : float, default=1e-3
         Training stops after ``n_iter_no_change`` iterations without progress of more than ``tol``, relative to the
         scale of what gets better. With a float ``l2_regularization`` the objective gets better, relative to its value.

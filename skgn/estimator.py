@@ -180,6 +180,9 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         held_out = read_validation_rows(self, table, target, *validation)
         warn_of_penalty(self)
         warn_of_few_observations(self, *raw.observations)
+        given = raw.observations[0]
+        raw = raw.in_time(table, target, choices)
+        taken = raw.observations[0]
         rows = raw.merge(target)
         del raw  # Rows that are on workers take memory there.
         if self.early_stopping and held_out is None:
@@ -187,6 +190,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         # After the split: medians and target codes are those of the training rows.
         rows, draw = self._begin(table, target, rows, choices, target.encoder_type)
         problem = rows.problem(self._table, self._target, draw.starts, choices, held_out)
+        if taken < given:
+            problem = dataclasses.replace(problem, drawn=(taken, given))
         del rows
         return self._train(problem, draw, X, y, sample_weight)
 

@@ -305,8 +305,12 @@ def transform_inputs(scalers: Mapping[str, Scaler | None], X: np.ndarray) -> dic
         return scaled
 
     # Work in blocks, whose many temporaries stay in cache.
-    blocks = [transform(X[start : start + _BLOCK]) for start in range(0, len(X), _BLOCK)]
-    return {name: np.concatenate([block[name] for block in blocks]) for name in scalers}
+    first = transform(X[:_BLOCK])
+    joined = {name: np.empty((len(X), rows.shape[1])) for name, rows in first.items()}
+    for start in range(0, len(X), _BLOCK):
+        for name, rows in (transform(X[start : start + _BLOCK]) if start else first).items():
+            joined[name][start : start + _BLOCK] = rows
+    return joined
 
 
 def _replaced_columns(old: Scaler, new: Scaler, changed: np.ndarray) -> Scaler:

@@ -218,13 +218,13 @@ def _sizes(n_candidates: int, n_members: int, n_rows: int) -> Iterator[tuple[int
 
 
 def shortened_for_time(
-    n_candidates: int, n_members: int, n_rows: int, plan: Plan, starts: list[Start], members: int
+    problem: Problem, n_candidates: int, n_members: int, plan: Plan, starts: list[Start], members: int
 ) -> str:
-    """Sentence that says what a plan has left out for want of time; empty if nothing."""
+    """Sentence that says what a plan has left out for want of time, or the rows before it; empty if nothing."""
     parts = {
         "networks": (members, n_members),
         "candidates": (len(starts), n_candidates),
-        "rows": (plan.rows, n_rows),
+        "rows": problem.rows_as_given(plan.rows),
     }
     fewer = [f"{few} of {all_of_them} {name}" for name, (few, all_of_them) in parts.items() if few < all_of_them]
     return f" Time allowed for {', '.join(fewer)}." if fewer else ""

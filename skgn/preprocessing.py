@@ -5,7 +5,7 @@ Each is fitted to rows with weights (see :mod:`skgn.weighted_rows`), and transfo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from .scaler import Derived, Scaler
-from .weighted_rows import distinct, magnitude, moments, weighted_quantile
+from .weighted_rows import distinct, magnitude, moments, weighted_quantiles
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -129,12 +129,11 @@ class InputScaler:
         """Estimate from (n, d) inputs. Columns of any magnitude are first brought to at most 1."""
         unit = magnitude(np.abs(X).max(axis=0))
         V = X / unit
-        quartiles = [weighted_quantile(V, weight, q) for q in QUARTILES]
-        return cls.of_statistics(unit, quartiles, V.min(axis=0), V.max(axis=0))
+        return cls.of_statistics(unit, weighted_quantiles(V, weight, QUARTILES), V.min(axis=0), V.max(axis=0))
 
     @classmethod
     def of_statistics(
-        cls, unit: np.ndarray, quartiles: Sequence[np.ndarray], lowest: np.ndarray, highest: np.ndarray
+        cls, unit: np.ndarray, quartiles: Iterable[np.ndarray], lowest: np.ndarray, highest: np.ndarray
     ) -> InputScaler:
         """Make a scaler from the statistics of the inputs in that unit; each is an array (d,)."""
         lower, centre, upper = quartiles

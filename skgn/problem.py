@@ -51,7 +51,8 @@ class Problem:
 
     ``scaled`` has the columns in each of the scalings. With ``validation`` data the members stop early. A fit that
     takes ``max_time`` seconds ends with what it has. ``reduces`` tells whether networks may be trained in a basis of
-    their inputs, and ``cuts`` whether that may be of the leading directions alone.
+    their inputs, and ``cuts`` whether that may be of the leading directions alone. ``drawn`` tells how many rows were
+    drawn for want of time, before equal ones were merged, and of how many; None if all were taken.
 
     Raises
     ------
@@ -73,6 +74,7 @@ class Problem:
     dtype: torch.dtype
     reduces: bool = field(default=False, kw_only=True)
     cuts: bool = field(default=False, kw_only=True)
+    drawn: tuple[int, int] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         limit = math.sqrt(torch.finfo(self.dtype).max / _ROOM)
@@ -88,6 +90,13 @@ class Problem:
     @property
     def n_samples(self) -> int:
         return len(self.Y)
+
+    def rows_as_given(self, rows: int) -> tuple[int, int]:
+        """Number of these rows and of all, in rows as they were given where they were drawn for want of time."""
+        if self.drawn is None:
+            return rows, self.n_samples
+        drawn, given = self.drawn
+        return round(drawn * rows / self.n_samples), given
 
     @property
     def n_outputs(self) -> int:

@@ -153,8 +153,8 @@ class GNRegressor(Predictions):
         Seconds for the whole fit. Training ends between two iterations or batches with the best weights so far, and
         ``status_`` is then "max_time". Before each step, its time is estimated from the steps before. Members share the
         time; a member that has hardly begun is left out. With little time a fit takes fewer rows, members and
-        candidates from the outset, and the warning says how many. Without time for a single step, the prediction is a
-        constant.
+        candidates from the outset, and the warning says how many. Rows are drawn before they are scaled, where that
+        would take too long. Without time for a single step, the prediction is a constant.
     tol : float, default=1e-3
         Training stops after ``n_iter_no_change`` iterations without progress of more than ``tol``, relative to the
         scale of what gets better. With a float ``l2_regularization`` the objective gets better, relative to its value.
@@ -266,9 +266,10 @@ class GNRegressor(Predictions):
         ``l2_regularization``.
     left_out_score_ : float
         The score that the fit expects on new rows. Each training row is predicted without itself. The score is the part
-        of the best constant's mean loss that these predictions take away (R2 under a squared error). It is at most 1,
-        and below 0 where a constant predicts better. It is nan with a float ``l2_regularization`` and several members,
-        with ``solver_`` "cg", in streams, and where members interpolate.
+        of the best constant's mean loss that these predictions take away (R2 under a squared error). Of several outputs
+        it is the mean of their scores. It is at most 1, and below 0 where a constant predicts better. It is nan with a
+        float ``l2_regularization`` and several members, with ``solver_`` "cg", in streams, and where members
+        interpolate.
     n_effective_parameters_ : float
         Number of weights of the best member that the data determine; nan with ``solver_`` "cg".
     noise_distribution_ : str

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,9 +26,21 @@ from .parameters import Parameters
 from .problem import Problem, Validation
 from .tables import TableReader, categorical_columns, check_same_categories, check_types, dense
 from .targets import Target
-from .weighted_rows import as_observations, check_weights, merge_rows, unlimited_sums, without_negligible
+from .weighted_rows import (
+    as_observations,
+    check_weights,
+    merge_rows,
+    row_hashes,
+    unlimited_sums,
+    without_negligible,
+)
 
 __all__ = ["Raw", "RawRows", "Rows", "TrainingRows", "read_rows", "read_validation_rows"]
+
+#: A fit with a limit on its time first merges and scales so many rows, to see how long that takes. It then takes as
+#: many rows as can be scaled in this part of the time, as training takes several times as long for each row. That of
+#: linear models does not, and their part is the second one.
+_TIMED_ROWS, _PART_FOR_SCALING, _PART_OF_LINEAR = 8_000, 0.25, 0.75
 
 
 class RawRows(Protocol):
@@ -42,6 +56,10 @@ class RawRows(Protocol):
 
     def class_totals(self, target: Target) -> np.ndarray:
         """Sum the sample weights of each class (k,)."""
+        ...
+
+    def in_time(self, table: Table, target: Target, choices: Choices) -> RawRows:
+        """Return as many random rows as there is time to merge and scale, or all."""
         ...
 
     def merge(self, target: Target) -> TrainingRows:
@@ -100,6 +118,40 @@ class Raw(NamedTuple):
 
     def class_totals(self, target: Target) -> np.ndarray:
         return target.class_totals(target.encode(self.y), self.weight)
+
+    def in_time(self, table: Table, target: Target, choices: Choices) -> Raw:
+        n = self.observations[0]
+        if math.isinf(choices.time_left) or n <= 2 * _TIMED_ROWS:
+            return self
+        timed = self.drawn(_TIMED_ROWS, target, np.random.RandomState(0))
+        began = time.perf_counter()
+        timed.scale(table, target, choices)
+        of_all = (time.perf_counter() - began) / _TIMED_ROWS * n
+        part = (_PART_OF_LINEAR if choices.hidden == () else _PART_FOR_SCALING) * choices.time_left
+        if of_all <= part:
+            return self
+        count = max(_TIMED_ROWS, int(part / of_all * n))
+        return self.drawn(count, target, check_random_state(choices.parameters.random_state))
+
+    def drawn(self, count: int, target: Target, random: np.random.RandomState) -> Raw:
+        """Draw so many rows of positive weight, in the proportions of the classes and one of each at the least.
+
+        Other targets have the parts of their zeros in place of classes: events may be rare.
+        """
+        kept = np.flatnonzero(self.weight > 0)
+        Y = target.encode(self.y[kept])
+        strata = target.strata(Y)
+        chosen = _draw(count, row_hashes((Y != 0).astype(np.float64)) if strata is None else strata, random)
+        # In their order, as neighbours in memory are read faster.
+        return Raw(*(part[kept[np.sort(chosen)]] for part in self))
+
+    def scale(self, table: Table, target: Target, choices: Choices) -> None:
+        """Merge, encode and scale the rows, to see how long that takes; codes are sought in few rows of a fit."""
+        rows = self.merge(target)
+        table, columns = table.with_encoder(rows.X, rows.Y[:, 0], rows.weight, target.encoder_type, False)
+        X = rows.X if columns is None else columns
+        scalings = choices.scalings(rows.n_rows, target.training_loss())
+        table.with_scalings(scalings, X, rows.weight, choices.paths).scale(X)
 
     def merge(self, target: Target) -> Rows:
         X, Y, weight = merge_rows(self.X, target.encode(self.y), self.weight)
@@ -245,6 +297,17 @@ def read_validation_rows(
     raw = Raw(X, y, _checked_weight(sample_weight, X))
     rows, kept = raw.encode(target), raw.weight > 0
     return Rows(rows.X[kept], rows.Y[kept], rows.weight[kept])
+
+
+def _draw(count: int, strata: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+    """Draw positions of so many rows: of each stratum (n,) the same part, and at least one where there is room."""
+    order = random.permutation(len(strata))
+    _, stratum, size = np.unique(strata[order], return_inverse=True, return_counts=True)
+    by_stratum = np.argsort(stratum, kind="stable")
+    place = np.empty(len(strata))
+    place[by_stratum] = np.arange(len(strata)) - np.repeat(np.cumsum(size) - size, size)
+    chosen: np.ndarray = order[np.argsort(place / size[stratum], kind="stable")[:count]]
+    return chosen
 
 
 def _checked_weight(sample_weight: Any, X: Any) -> np.ndarray:

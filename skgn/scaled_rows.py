@@ -51,7 +51,7 @@ def predicted_in_parts(
     rows, dtype = _encoded(estimator, X)
     read = _columns_read(estimator, all_members)
     table = estimator._table.only(read)
-    # Columns are joined of blocks, which takes them twice.
+    # Half of the budget is left for what is computed of the columns.
     parts = chunks(len(rows), 2 * rows.itemsize * sum(read.values()), torch.device("cpu"), most=len(rows))
     predicted = [predict(table.scale(rows[part]), *(each[part] for each in beside)) for part in parts]
     return [np.concatenate(values) for values in zip(*predicted, strict=True)], dtype

@@ -56,7 +56,7 @@ def train_members(problem: Problem, draw: Draw, limits: Limits, tasks: FitTasks 
     ensemble = Search(problem, plan, draw._replace(starts=starts, n_members=n_members), limits, tasks).run()
     if ensemble is None:
         return untrained(problem, draw.starts[0], limits.reason)
-    shortened = shortened_for_time(len(draw.starts), draw.n_members, problem.n_samples, *found)
+    shortened = shortened_for_time(problem, len(draw.starts), draw.n_members, *found)
     return ensemble._replace(shortened=shortened)
 
 

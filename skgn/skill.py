@@ -2,7 +2,8 @@
 
 The score is D^2, the part of the constant's loss that the ensemble takes away: R^2 under a squared error, McFadden's
 under a log loss. Each member predicts each sample without it (:mod:`skgn.leave_one_out`). The left-out losses are
-corrected for the precisions estimated from the same samples, as for the weights (:mod:`skgn.stacking`).
+corrected for the precisions estimated from the same samples, as for the weights (:mod:`skgn.stacking`). Of several
+outputs of a regression it is the mean of their scores, as scikit-learn's is, however noisy each of them is.
 
 References
 ----------
@@ -11,16 +12,17 @@ D. McFadden, Conditional logit analysis of qualitative choice behavior, in Front
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .leave_one_out import LeftOut, log_mixture
+from .leave_one_out import LeftOut, log_mixture, predicted_rows
 from .losses import Loss
 from .mixture import mixture_mean, voters
 from .objective import Objective
@@ -76,21 +78,34 @@ def left_out_skill(
     known = [outputs for outputs, _ in counted if outputs is not None]
     if len(known) < len(counted):
         return UNKNOWN
-    losses = partial(
-        _losses,
-        weights=votes,
-        allowances=[nats for _, nats in counted],
-        loss=loss,
-        constant=best_constant(objective, loss),
-        T=T,
-    )
-    own, least, *products = objective.sum(partial(_moments, losses=losses), *known).tolist()
-    if not least > _NEVER_WRONG * objective.total_weight:
+    constant, nats = best_constant(objective, loss), [each for _, each in counted]
+    given: dict[str, Any] = {"weights": votes, "allowances": nats, "loss": loss, "constant": constant}
+    n_scores = 1 if loss.has_temperature else objective.network.n_outputs
+    if n_scores > 1:
+        sums = objective.sum(partial(_moments_of_outputs, **given), *known).tolist()
+        return _skill(np.array(sums), n_scores, objective.total_weight)
+    own, least, *squares = objective.sum(partial(_moments, losses=partial(_losses, **given, T=T)), *known).tolist()
+    return _skill(np.array([own, least, squares[0], squares[1], *squares[1:]]), 1, objective.total_weight)
+
+
+def _skill(moments: np.ndarray, k: int, total_weight: float) -> Skill:
+    """Mean of k scores from the sums of :func:`_moments_of_outputs`, and its standard error.
+
+    As scikit-learn has it, an output that never varies counts 1 if it is predicted, and 0 otherwise.
+    """
+    own, least = moments[: 2 * k].reshape(2, k)
+    never_wrong = _NEVER_WRONG * total_weight
+    varies = least > never_wrong
+    if not varies.any():
         return UNKNOWN
-    ratio = own / least
-    variance = products[0] - 2 * ratio * products[1] + ratio * ratio * products[2]
-    few = objective.total_weight < _FEWEST
-    return Skill(1 - ratio, math.inf if few else math.sqrt(max(variance, 0.0)) / least)
+    ratio, slope = (own > never_wrong) * 1.0, np.zeros(k)
+    with np.errstate(over="ignore", invalid="ignore"):
+        np.divide(own, least, out=ratio, where=varies)
+        np.divide(1 / k, least, out=slope, where=varies)
+        slopes = np.concatenate([slope, -ratio * slope])
+        variance = float(slopes @ moments[2 * k :].reshape(2 * k, 2 * k) @ slopes)
+    few = total_weight < _FEWEST
+    return Skill(1 - float(ratio.mean()), math.inf if few else math.sqrt(max(variance, 0.0)))
 
 
 def best_constant(objective: Objective, loss: Loss) -> Tensor:
@@ -126,3 +141,47 @@ def _losses(
         # Of labels counted one by one, the sum is the sample's.
         own = -log_mixture(log_p, weights).reshape(len(Y), Y.shape[1] if loss.independent_labels else 1).sum(1)
     return own, loss.value(constant.to(Y).expand_as(Y), Y), sample_weight
+
+
+def _moments_of_outputs(
+    objective: Objective,
+    *left_out: LeftOut,
+    weights: np.ndarray,
+    allowances: Sequence[float],
+    loss: Loss,
+    constant: Tensor,
+) -> Tensor:
+    """Sums (2 k + 4 k^2,) of the k outputs' losses under the mixture, then under the constant, and of all products.
+
+    Each output has an equal part of what the allowances take from a log likelihood.
+    """
+    k = len(constant)
+    if loss.has_scale and not loss.depends_on_scale:
+        # How much each output counts among others is nothing to its own score.
+        loss = loss.at_precision(torch.ones_like(constant))
+    if loss.has_scale:
+        f, Y, sample_weight = corrected_outputs(objective, left_out, allowances)
+        f = mixture_mean(f, weights)[None]
+    else:
+        f, Y, sample_weight = predicted_rows(objective, left_out)
+    own, least = [], []
+    for j in range(k):
+        one, y = _of_output(loss, j, k), Y[:, j : j + 1]
+        values = torch.stack([one.value(g[:, j : j + 1], y) for g in f])
+        if not loss.has_scale:
+            log_p = -values - values.new_tensor(allowances)[:, None] / k
+            values = -log_mixture(log_p, weights)[None]
+        own.append(values[0])
+        least.append(one.value(constant[j : j + 1].to(y).expand_as(y), y))
+    losses = torch.stack([*own, *least])
+    weighted = losses * sample_weight
+    return torch.cat([weighted.sum(1), (weighted @ losses.T).ravel()])
+
+
+def _of_output(loss: Loss, j: int, k: int) -> Loss:
+    """Return the loss of the j-th of k outputs alone: of what the loss holds for each, that of this one."""
+    one = copy.copy(loss)
+    for name, value in vars(loss).items():
+        if isinstance(value, (Tensor, np.ndarray)) and value.shape == (k,):
+            setattr(one, name, value[j : j + 1])
+    return one

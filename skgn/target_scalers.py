@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .preprocessing import UNIT_SHIFT, TargetScaler
-from .weighted_rows import weighted_quantile
+from .preprocessing import QUARTILES, UNIT_SHIFT, TargetScaler
+from .weighted_rows import weighted_quantiles
 
 __all__ = [
     "FitScaler",
@@ -121,7 +121,7 @@ FitScaler = Callable[[np.ndarray, np.ndarray], TargetScaling]
 
 def robust_scaler(Y: np.ndarray, weight: np.ndarray) -> RobustTargetScaler:
     """Fit to (n, k) targets by median and interquartile range."""
-    low, median, high = (weighted_quantile(Y, weight, q) for q in (0.25, 0.5, 0.75))
+    low, median, high = weighted_quantiles(Y, weight, QUARTILES)
     plain = TargetScaler.fit(Y, weight)
     spread = (high - low) / _NORMAL_RANGE
     wide = spread > _LEAST_SPREAD * plain.scale

@@ -7,6 +7,8 @@ the rows does not matter. Nor does it matter whether a row came twice or once wi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "row_hashes",
     "unlimited_sums",
     "weighted_quantile",
+    "weighted_quantiles",
     "without_negligible",
 ]
 
@@ -141,25 +144,47 @@ def magnitude(largest: np.ndarray) -> np.ndarray:
 
 def distinct(values: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the distinct ones of values (n,), in order, and the weight of each."""
+    if (weight == 1).all():
+        # Values are sorted faster without their positions, and sums of ones are exact.
+        x, counts = np.unique(values, return_counts=True)
+        return x, counts.astype(np.float64)
     x, inverse = np.unique(values, return_inverse=True)
     return x, np.bincount(inverse, weights=weight)
 
 
 def weighted_quantile(values: np.ndarray, weight: np.ndarray, q: float) -> np.ndarray:
-    """Compute a quantile of each column of ``values`` (n, d).
+    """Compute a quantile (d,) of each column of ``values``, as :func:`weighted_quantiles` does."""
+    return weighted_quantiles(values, weight, (q,))[0]
 
-    It is the averaged inverse of the weighted distribution function.
+
+def weighted_quantiles(values: np.ndarray, weight: np.ndarray, levels: Sequence[float]) -> np.ndarray:
+    """Compute quantiles (q, d) at some levels of each column of ``values`` (n, d).
+
+    They are the averaged inverse of the weighted distribution function.
     """
-    order = np.argsort(values, axis=0, kind="stable")
-    sorted_values = np.take_along_axis(values, order, axis=0)
-    cumulative = np.cumsum(weight[order], axis=0)
-    target = q * cumulative[-1]
+    # Equal weights have the same sums in any order, and few values have to be in their places.
+    equal = (weight == weight[:1]).all()
+    cumulative = np.cumsum(weight)
+    quantiles = np.empty((len(levels), values.shape[1]))
+    for j, column in enumerate(values.T):
+        if not equal:
+            order = np.argsort(column, kind="stable")
+            cumulative = np.cumsum(weight[order])
+        places = _places(cumulative, levels)
+        in_order = np.partition(column, np.unique(places)) if equal else column[order]
+        low, high = in_order[places]
+        quantiles[:, j] = low / 2 + high / 2
+    return quantiles
+
+
+def _places(cumulative: np.ndarray, levels: Sequence[float]) -> np.ndarray:
+    """Places (2, q) in the order of n values with these sums of weights, between which the quantiles lie."""
+    target = np.asarray(levels) * cumulative[-1]
     # Sums of weights such as 1 / n are rounded; sums are equal if they differ by no more than that.
-    slack = len(values) * np.finfo(float).eps * cumulative[-1]
-    low = np.minimum((cumulative < target - slack).sum(axis=0), len(values) - 1)
-    high = np.minimum((cumulative <= target + slack).sum(axis=0), len(values) - 1)
-    columns = np.arange(values.shape[1])
-    return sorted_values[low, columns] / 2 + sorted_values[high, columns] / 2
+    slack = len(cumulative) * np.finfo(float).eps * cumulative[-1]
+    low = np.searchsorted(cumulative, target - slack, side="left")
+    high = np.searchsorted(cumulative, target + slack, side="right")
+    return np.minimum([low, high], len(cumulative) - 1)
 
 
 def moments(V: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

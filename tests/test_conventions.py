@@ -264,7 +264,10 @@ DIFFERENCES = {
     },
     "log_evidence_": {", in units of the standardised target": ""},
     # Each loss has its own name for the score.
-    "left_out_score_": {"R2 under a squared error": "McFadden's R2"},
+    "left_out_score_": {
+        "R2 under a squared error": "McFadden's R2",
+        " Of several outputs it is the mean of their scores.": "",
+    },
 }
 
 

@@ -13,7 +13,7 @@ from skgn.preprocessing import (
     TargetScaler,
     TwoPathScaler,
 )
-from skgn.weighted_rows import merge_rows, weighted_quantile
+from skgn.weighted_rows import distinct, merge_rows, weighted_quantile, weighted_quantiles
 
 rng = np.random.RandomState
 
@@ -100,6 +100,29 @@ def test_weighted_quantile_is_the_quantile_of_repeated_rows(q, seed):
 def test_weighted_quantile_ignores_the_scale_of_the_weights():
     X, weight = table(50), rng(1).rand(50) + 0.1
     np.testing.assert_array_equal(weighted_quantile(X, weight, 0.25), weighted_quantile(X, weight * 2.0**20, 0.25))
+
+
+@pytest.mark.parametrize("weight", ["ones", "thirds", "random"])
+def test_quantiles_are_the_values_in_their_places_bit_for_bit(weight):
+    X = table(301)
+    weights = {"ones": np.ones(301), "thirds": np.full(301, 1 / 3), "random": rng(1).rand(301) + 0.1}[weight]
+    levels = 0.0, 0.1, 0.25, 1 / 3, 0.5, 0.75, 1.0
+    order = np.argsort(X, axis=0, kind="stable")
+    values, sums = np.take_along_axis(X, order, axis=0), np.cumsum(weights[order], axis=0)
+    slack = len(X) * np.finfo(float).eps * sums[-1]
+    for q, found in zip(levels, weighted_quantiles(X, weights, levels), strict=True):
+        low, high = (sums < q * sums[-1] - slack).sum(0), np.minimum((sums <= q * sums[-1] + slack).sum(0), 300)
+        expected = [(values[a, j] / 2 + values[b, j] / 2) for j, (a, b) in enumerate(zip(low, high, strict=True))]
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("weight", [1.0, 1 / 3])
+def test_distinct_values_have_the_sums_of_their_weights(weight):
+    values, mass = distinct(table(200)[:, 2], np.full(200, weight))
+    np.testing.assert_array_equal(values, np.arange(5.0))
+    np.testing.assert_array_equal(
+        mass, [np.cumsum(np.full(n, weight))[-1] for n in np.bincount(table(200)[:, 2].astype(int))]
+    )
 
 
 # InputScaler

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from scipy.special import expit, softmax
+from scipy.special import expit, gammaln, softmax, xlogy
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import d2_log_loss_score, r2_score
@@ -16,8 +16,9 @@ from skgn import GNClassifier, GNRegressor, diagnose
 from skgn.failure import hidden_by_extremes
 from skgn.feedforward import FeedForward
 from skgn.leave_one_out import LeftOut
-from skgn.losses import LogLoss, PoissonLoss, SoftmaxLoss, SquaredError
+from skgn.losses import GammaLoss, LogLoss, PoissonLoss, SoftmaxLoss, SquaredError
 from skgn.objective import Objective
+from skgn.robust_losses import CauchyLoss, HuberLoss, QuantileLoss, StudentTLoss
 from skgn.skill import UNKNOWN, Skill, left_out_skill
 
 N, WEIGHTS = 60, np.array([0.7, 0.3])
@@ -85,6 +86,82 @@ def test_labels_have_a_constant_each(case):
 
     found = skill(LogLoss(), outputs, Y, tensor(np.ones(N)))
     assert found.score == pytest.approx(1 - log_loss(p) / log_loss(rate))
+
+
+def test_several_outputs_have_the_mean_of_their_r2(case):
+    Y, outputs, w = case
+    # The second output is all noise, and the precisions say that the first one is all that counts.
+    Y = (Y - np.average(Y, axis=0, weights=w))[:, :2]
+    f = np.stack([outputs[..., 0], outputs[:, ::-1, 1]], 2)
+    loss = SquaredError().at_precision(tensor([1e6, 1e-3]))
+    expected = r2_score(Y, np.tensordot(WEIGHTS, f, 1), sample_weight=w)
+    assert skill(loss, f, Y, tensor(w)).score == pytest.approx(expected)
+    enlarged = Y + (f - Y) * np.exp([0.2, 0.4])[:, None, None]
+    expected = r2_score(Y, np.tensordot(WEIGHTS, enlarged, 1), sample_weight=w)
+    assert skill(loss, f, Y, tensor(w), allowances=(0.2, 0.4)).score == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", [SquaredError, StudentTLoss, HuberLoss, CauchyLoss, QuantileLoss, GammaLoss])
+def test_each_of_several_outputs_has_the_score_that_it_has_alone(case, kind):
+    Y, outputs, w = case
+    beta, q = tensor([0.3, 2.0, 40.0]), np.array([0.1, 0.5, 0.9])
+    several, each = kind(), [kind()] * 3
+    if kind is QuantileLoss:
+        several, each = kind(quantile=q), [kind(quantile=q[j : j + 1]) for j in range(3)]
+    found = skill(several.at_precision(beta), outputs, Y, tensor(w), (0.1, 0.0))
+    alone = [
+        skill(loss.at_precision(beta[j : j + 1]), outputs[..., [j]], Y[:, [j]], tensor(w), (0.1, 0.0))
+        for j, loss in enumerate(each)
+    ]
+    assert found.score == pytest.approx(np.mean([one.score for one in alone]))
+
+
+def test_several_counts_have_the_mean_of_their_d2(case):
+    z, outputs, w = case
+    Y, offset = np.random.default_rng(0).poisson(np.exp(z)) * 1.0, np.array([0.1, -0.3, 0.0])
+    log_mean = outputs / 2 + offset
+    log_p = Y * log_mean - np.exp(log_mean) - gammaln(Y + 1)
+    own = -np.log(np.tensordot(WEIGHTS, np.exp(log_p), 1)) + 0.3 / 3
+    mean, least = np.average(Y, axis=0, weights=w), -gammaln(Y + 1) + xlogy(Y, Y) - Y
+    # The best constant of a fit is the mean of all counts, which is the offset.
+    loss = PoissonLoss(tensor(np.log(mean)))
+    found = skill(loss, (log_mean - np.log(mean)), Y, tensor(w), (0.3, 0.3))
+    constant = Y * np.log(mean) - mean - gammaln(Y + 1)
+    ratio = (w @ (own + least)) / (w @ (least - constant))
+    assert found.score == pytest.approx(1 - ratio.mean())
+
+
+def test_outputs_that_never_vary_count_as_r2_does(case):
+    Y, outputs, w = case
+    Y, f = np.column_stack([Y[:, 0] - np.average(Y[:, 0], weights=w), np.zeros(N)]), outputs[..., :2].copy()
+    f[..., 1] = 0.0
+    found, one = skill(SquaredError(), f, Y, tensor(w)), skill(SquaredError(), f[..., :1], Y[:, :1], tensor(w))
+    assert found.score == pytest.approx(r2_score(Y, np.tensordot(WEIGHTS, f, 1), sample_weight=w))
+    assert found.score == pytest.approx((1 + one.score) / 2) and found.error == pytest.approx(one.error / 2)
+    # A residual that is nothing in units of y, however precise the output.
+    precise = SquaredError().at_precision(tensor([1e-9, 1e9]))
+    assert skill(precise, f + np.array([0, 1e-7]), Y, tensor(w)).score == pytest.approx(found.score)
+    f[..., 1] = 1.0
+    assert skill(SquaredError(), f, Y, tensor(w)).score == pytest.approx(one.score / 2)
+    assert skill(SquaredError(), f, 0 * Y, tensor(w)) == UNKNOWN
+
+
+def test_standard_error_of_several_outputs_is_that_of_resampled_rows(case):
+    Y, outputs, _ = case
+    Y = Y - Y.mean(0)
+    found = skill(SquaredError().at_precision(tensor([1.0, 9.0, 100.0])), outputs, Y, tensor(np.ones(N)))
+    squares = np.stack([(np.tensordot(WEIGHTS, outputs, 1) - Y) ** 2, Y**2])
+    drawn = squares[:, np.random.default_rng(1).integers(N, size=(2000, N))].sum(2)
+    assert found.error == pytest.approx(np.std((1 - drawn[0] / drawn[1]).mean(1)), rel=0.15)
+
+
+def test_several_outputs_expect_what_new_rows_score():
+    rng = np.random.default_rng(0)
+    X, noise = rng.normal(size=(2000, 3)), rng.normal(size=2000)
+    Y = np.column_stack([X[:, 0], noise])
+    model = GNRegressor((3,), n_estimators=1, random_state=0).fit(X[:200], Y[:200])
+    assert model.left_out_score_ == pytest.approx(model.score(X[200:], Y[200:]), abs=0.05)
+    assert 0.4 < model.left_out_score_ < 0.55
 
 
 def test_standard_error_is_that_of_resampled_rows(case):

@@ -1,11 +1,13 @@
 """Fits that end before they have converged: early stopping, a time limit, an interrupt."""
 
 import dataclasses
+import itertools
 import os
 import pickle
 import signal
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,10 +19,14 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skgn import GNClassifier, GNRegressor, diagnose
+from skgn import GNClassifier, GNRegressor, choices, diagnose, rows
+from skgn.choices import Choices
 from skgn.damping import GainRatio
+from skgn.inputs import Table
 from skgn.limits import Limits
 from skgn.search import train_members
+from skgn.tables import TableReader
+from skgn.targets import ClassificationTarget, RegressionTarget
 
 ESTIMATORS = [GNRegressor, GNClassifier]
 
@@ -227,6 +233,71 @@ def test_with_little_time_rows_members_and_candidates_get_fewer(monkeypatch):
     assert rows[:3] == sorted(rows[:3], reverse=True)
     assert model.status_ == "max_time" and len(model.estimators_) <= 2
     assert all(member.total_weight == 4500 for member in model.estimators_ if member.n_iter)
+
+
+@pytest.fixture
+def slow_scaling(monkeypatch):
+    """A clock by which 100 rows take ten seconds to scale."""
+    now = itertools.count(0, 10)
+    monkeypatch.setattr(rows, "time", SimpleNamespace(perf_counter=lambda: next(now)))
+    monkeypatch.setattr(choices, "time", SimpleNamespace(perf_counter=lambda: 0.0))
+    monkeypatch.setattr(rows, "_TIMED_ROWS", 100)
+
+
+def raw_rows(n, y, weight=None):
+    return rows.Raw(np.random.RandomState(0).normal(size=(n, 2)), y, np.ones(n) if weight is None else weight)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "count"),
+    [
+        ({}, 1000),
+        ({"max_time": 4000.0}, 1000),
+        # A quarter of 160 seconds is enough for 400 rows, and three quarters for 1,200.
+        ({"max_time": 160.0}, 400),
+        ({"max_time": 160.0, "hidden_layer_sizes": ()}, 1000),
+        ({"max_time": 80.0, "hidden_layer_sizes": ()}, 600),
+        ({"max_time": 1e-9}, 100),
+    ],
+)
+def test_rows_are_drawn_before_they_are_scaled(slow_scaling, parameters, count):
+    y = np.arange(1000.0)
+    raw, target = raw_rows(1000, y), RegressionTarget.of(y, "squared_error", 0.5)
+    model = GNRegressor(random_state=0, **parameters)
+    table = Table(TableReader().fit(raw.X))
+    drawn = [raw.in_time(table, target, Choices(model, began=0.0)) for _ in range(2)]
+    assert len(drawn[0].y) == count
+    np.testing.assert_array_equal(drawn[0].y, drawn[1].y)
+    np.testing.assert_array_equal(drawn[0].X, raw.X[drawn[0].y.astype(int)])
+    other = raw.in_time(table, target, Choices(clone(model).set_params(random_state=1), began=0.0))
+    assert (count == 1000) == np.array_equal(drawn[0].y, other.y)
+
+
+def test_drawn_rows_have_all_classes_in_equal_parts():
+    y = np.repeat(["a", "b", "c"], [700, 299, 1])
+    drawn = raw_rows(1000, y).drawn(100, ClassificationTarget.of(y, None), np.random.RandomState(0))
+    np.testing.assert_array_equal(np.unique(drawn.y, return_counts=True)[1], [69, 30, 1])
+
+
+def test_drawn_counts_are_not_all_zero_and_no_row_of_weight_zero_is_drawn():
+    y = np.eye(1000)[:, [500]]
+    raw = raw_rows(1000, y, np.arange(1000) % 2 == 0)
+    for seed in range(5):
+        drawn = raw.drawn(100, RegressionTarget.of(y, "poisson", 0.5), np.random.RandomState(seed))
+        assert len(drawn.y) == 100 and drawn.y.sum() == 1 and (drawn.weight > 0).all()
+
+
+def test_the_message_counts_the_rows_that_were_drawn(monkeypatch):
+    X, y = make_friedman1(1000, 5, random_state=0)
+    now = itertools.count(0, 10**9)
+    monkeypatch.setattr(rows, "time", SimpleNamespace(perf_counter=lambda: next(now)))
+    monkeypatch.setattr(rows, "_TIMED_ROWS", 100)
+    model = GNRegressor((4,), max_time=1e5, n_estimators=1, random_state=0)
+    # Every row came twice, and equal ones are merged.
+    with pytest.warns(ConvergenceWarning, match="Time allowed for 100 of 2000 rows"):
+        model.fit(np.repeat(X, 2, axis=0), np.repeat(y, 2))
+    assert model.status_ == "max_time" and model.estimators_[0].total_weight == 100
+    assert model.score(X, y) > 0.5
 
 
 @pytest.mark.parametrize(
