@@ -37,7 +37,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Number of units of each hidden layer; ``()`` is a linear model. "auto" chooses (20,), or (16, 16) where there
         are 8 observations for each weight of that network. On periodic inputs (see ``standardize``) it chooses (10,),
         or (12, 12) by the same rule. If (20,) has more than 1,000 weights, it chooses (10, 10). If (10, 10) has more as
-        well and most columns are indicators of categories, it chooses (5,).
+        well and three of four columns are indicators of categories, it chooses (5,).
     activation : str, default="auto"
         "tanh", "logistic", "softplus", "silu", "gelu", "identity" or "relu". "relu" works but is outside the theory,
         which asks for smooth functions. "auto" is "tanh", but some members have "relu": every third of two classes on
@@ -114,12 +114,12 @@ class GNClassifier(ClassifierMixin, BaseGN):
         than four batches, "auto" means all rows. :meth:`partial_fit` takes None for "auto".
     max_iter : int, default=100
         Largest number of iterations; 0 keeps the initial network.
-    max_time : float, default=None
-        Seconds for the whole fit. Training ends between two iterations or batches with the best weights so far, and
-        ``status_`` is then "max_time". Before each step, its time is estimated from the steps before. Members share the
-        time; a member that has hardly begun is left out. With little time a fit takes fewer rows, members and
-        candidates from the outset, and the warning says how many. Rows are drawn before they are scaled, where that
-        would take too long. Without time for a single step, the prediction is a constant.
+    max_time : float > 0 or None, default=None
+        Seconds for the whole fit. None sets no limit. Training ends between two iterations or batches with the best
+        weights so far, and ``status_`` is then "max_time". Before each step, its time is estimated from the steps
+        before. Members share the time; a member that has hardly begun is left out. With little time a fit takes fewer
+        rows, members and candidates from the outset, and the warning says how many. Rows are drawn before they are
+        scaled, where that would take too long. Without time for a single step, the prediction is a constant.
     tol : float, default=1e-3
         Training stops after ``n_iter_no_change`` iterations without progress of more than ``tol``, relative to the
         scale of what gets better. With a float ``l2_regularization`` the objective gets better, relative to its value.
@@ -153,9 +153,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
         A category of up to 10 levels has an indicator for each level; all are 0 for a level not seen in training. A
         missing cell is a level too. A category of more levels has a column for the mean target of its level, smoothed
         (:class:`~sklearn.preprocessing.TargetEncoder`), and cross-fitted for levels of fewer than ten rows. Three or
-        more classes have a column each. If there would be more than 250 indicators, every category has mean targets. If
-        y has several columns, and in :meth:`partial_fit`, no category has mean targets. A category of more than 10
-        levels then has indicators for its 9 most frequent levels and one for all others.
+        more classes have a column each. If there would be more than 250 indicators, categories have mean targets where
+        this takes fewer columns. If y has several columns, and in :meth:`partial_fit`, no category has mean targets. A
+        category of more than 10 levels then has indicators for its 9 most frequent levels and one for all others.
 
         Numbers may be codes, as of shops, or of what is measured once for each shop. Where the target jumps between the
         numbers of a feature, as cross-validation tells, it has mean targets too, beside the column of its numbers. No
@@ -173,8 +173,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Precision of network outputs and Jacobian products in training. Posterior and predictions are always float64.
         Where precisions are estimated and the noise is large, systems of 250 rows and more are float32 in any case.
     n_jobs : int, default=None
-        Number of candidates that train at once, under any backend of joblib. Each candidate trains in a thread of its
-        own, with one torch thread.
+        Number of candidates that train at once, under any backend of joblib. None is 1, or the number that a
+        ``joblib.parallel_config`` around the fit names. -1 is all cores. Each candidate trains in a thread of its own,
+        with one torch thread.
     random_state : int, RandomState instance or None, default=None
         Source of the initial weights; an int makes fits reproducible.
     verbose : int or bool, default=0
@@ -204,7 +205,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Only with ``network=``: a copy of the module in float64 with the weights of the best member. It maps scaled
         inputs to the member's outputs divided by ``alpha``.
     estimators_ : list
-        The trained members, the largest weight first. The first member is called the best.
+        The trained members, the largest weight first. The first member is called the best. Each has ``network``,
+        ``scaling``, ``prior_kind``, ``solver``, ``n_iter``, ``status``, ``history``, ``log_evidence`` and
+        ``n_effective_parameters``.
     weights_ : ndarray of shape (n_members,)
         Weight of each member in a prediction; the weights sum to 1. They are the weights of the mixture that predicts
         left-out samples best, drawn towards equal weights. A member of weight 0 has failed and takes no part. All
@@ -214,15 +217,15 @@ class GNClassifier(ClassifierMixin, BaseGN):
     n_iter_ : int
         Number of iterations of the best member, with the iterations after its peak.
     loss_ : float
-        Weighted mean data loss of the best member.
+        Weighted mean data loss of the best member, in nats.
     loss_curve_ : list of float
         Data loss of the best member after each iteration.
     history_ : dict of ndarray
         Values at the starting point and after each iteration of the best member. If training began on a part of the
         samples (with a float ``l2_regularization``), the history begins where all samples take part. The keys are
         "objective", "loss", "gradient_norm", "damping", "gain_ratio", "step_norm", "distance_from_init",
-        "n_effective_parameters", "log_evidence", "noise_std", "time" (seconds), and "validation_loss" with early
-        stopping. The callback :class:`~skgn.spectrum.SpectrumMonitor` adds "min_eigenvalue", "max_eigenvalue" and
+        "n_effective_parameters", "log_evidence", "noise_std" (always nan), "time" (seconds), and "validation_loss" with
+        early stopping. The callback :class:`~skgn.spectrum.SpectrumMonitor` adds "min_eigenvalue", "max_eigenvalue" and
         "riemannian_gradient_norm".
     status_, status_message_ : str
         The reason why training stopped, in a word and in a sentence.
@@ -235,8 +238,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
     left_out_score_ : float
         The score that the fit expects on new rows. Each training row is predicted without itself. The score is the part
         of the best constant's mean loss that these predictions take away (McFadden's R2). It is at most 1, and below 0
-        where a constant predicts better. It is nan with a float ``l2_regularization`` and several members, with
-        ``solver_`` "cg", in streams, and where members interpolate.
+        where a constant predicts better. It is nan with a float ``l2_regularization``, with ``solver_`` "cg", in
+        streams, and where members interpolate.
     n_effective_parameters_ : float
         Number of weights of the best member that the data determine; nan with ``solver_`` "cg".
     temperature_ : float
@@ -378,9 +381,10 @@ class GNClassifier(ClassifierMixin, BaseGN):
 
         Damping, scalings, the remembered curvature and the estimated precisions are kept from block to block. Where the
         rows have outgrown the scalings of the first block, columns are scaled anew, and the weights are re-expressed
-        (docs/guide/batches.md). The levels and indicators of ``preprocessor_`` are those of the first block. No
-        candidates are compared: "auto" means what it means for a single network. ``max_iter``, ``max_time`` and ``tol``
-        have no effect. An interrupted call leaves the model as it was before. The temperature is 1.
+        (docs/guide/batches.md). The levels and indicators of ``preprocessor_`` are those of the first block. Nothing is
+        compared: layers, scaling and prior are those of a single network. ``n_estimators="auto"`` is 4. ``max_iter``,
+        ``max_time`` and ``tol`` have no effect. An interrupted call leaves the model as it was before. The temperature
+        is 1.
 
         Parameters
         ----------
@@ -436,6 +440,11 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Returns
         -------
         log_p : ndarray of shape (n_samples, n_classes)
+
+        Warns
+        -----
+        UnfamiliarDataWarning
+            As for :meth:`predict_proba`.
         """
         return self._predicted(X, ClassificationTarget.log_proba)
 
@@ -470,6 +479,11 @@ class GNClassifier(ClassifierMixin, BaseGN):
         -------
         scores : ndarray of shape (n_samples,) for two classes, else (n_samples, n_classes)
             ``predict`` takes the class with the largest score. For two classes and for labels it takes scores above 0.
+
+        Warns
+        -----
+        UnfamiliarDataWarning
+            As for :meth:`predict_proba`.
         """
         return self._predicted(X, ClassificationTarget.scores)
 
@@ -513,6 +527,11 @@ class GNClassifier(ClassifierMixin, BaseGN):
         ------
         ValueError
             If the fit has a single member, which cannot disagree.
+
+        Warns
+        -----
+        UnfamiliarDataWarning
+            As for :meth:`predict_proba`.
 
         References
         ----------

@@ -169,7 +169,7 @@ def _case(estimator: Any, X: Any, y: Any, sample_weight: Any) -> _Case:
     model = fitted_network(estimator)
     if not isinstance(model, (GNRegressor, GNClassifier)):
         raise TypeError(f"diagnose takes a GNRegressor or a GNClassifier, got {type(model).__name__}.")
-    if isinstance(model, GNRegressor) and model.predicts_several_quantiles:
+    if isinstance(model, GNRegressor) and model._target.levels is not None:
         raise ValueError("diagnose cannot judge several quantiles together: pass a fit of one quantile, or of a mean.")
     names = feature_names(estimator)
     X = dense(rows_of_network(estimator, X))

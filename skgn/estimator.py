@@ -129,7 +129,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             of the largest, counts as absent. The sum lies between 1e-15 and 1e15.
         X_val, y_val, sample_weight_val : array-like, default=None
             A validation set of your own for ``early_stopping=True``. It replaces the part of X and y that would be kept
-            for validation.
+            for validation. It is an error without ``early_stopping=True``.
 
         Returns
         -------
@@ -152,9 +152,9 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             If ``max_iter`` or ``max_time`` cut training short. Also if no damping and no step length lowers the
             objective (``status_`` "no_descent").
         UserWarning
-            If the fit predicts left-out samples worse than a constant does (``status_`` "no_skill"). If extreme targets
-            hide from a regression what the other rows tell ("extremes"). Also if ``noise="input"`` could not be
-            learned, and if ``alpha`` is below 0.1, as penalties are, without an l2.
+            If the fit predicts left-out samples clearly worse than a constant does (``status_`` "no_skill"), of 30 rows
+            at least. If extreme targets hide from a regression what the other rows tell ("extremes"). Also if
+            ``noise="input"`` could not be learned, and if ``alpha`` is below 0.1, as penalties are, without an l2.
         """
         return self._fit_or_restore(X, y, sample_weight, X_val, y_val, sample_weight_val)
 

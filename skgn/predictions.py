@@ -144,14 +144,14 @@ class Predictions(RegressorMixin, BaseGN):
         the uncertainty of the weights (Laplace approximation), as the standard deviation of :meth:`predict` does. A
         quantile is exact for this mixture, without normal approximation. With ``loss="squared_error"`` the noise has
         the tails of ``noise_degrees_of_freedom_``. With ``loss="huber"`` the quantile is that of observations that are
-        no outliers.
+        no outliers. Warnings are those of :meth:`predict`.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
         quantiles : float or array-like of shape (n_quantiles,)
-            Probabilities between 0 and 1 that the observation is not above the prediction. A number counts as a list of
-            one. With ``loss="quantile"`` they must be among those of the fit.
+            Probabilities, above 0 and below 1, that the observation is not above the prediction. A number counts as a
+            list of one. With ``loss="quantile"`` they must be among those of the fit.
 
         Returns
         -------
@@ -178,13 +178,14 @@ class Predictions(RegressorMixin, BaseGN):
     def predict_interval(self, X: Any, coverage: float = 0.9, calibrate: bool = False) -> np.ndarray:
         """Predict central intervals of new observations.
 
-        Below the lower end and above the upper end lies the same part of the distribution.
+        Below the lower end and above the upper end lies the same part of the distribution. Warnings are those of
+        :meth:`predict`.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
         coverage : float in (0, 1), default=0.9
-            Probability that a new observation lies in its interval, ends included.
+            Probability, above 0 and below 1, that a new observation lies in its interval, ends included.
         calibrate : bool, default=False
             False takes the quantiles of :meth:`predict_quantiles`, which are right if the noise is as the fit says.
             True takes the residuals of the training rows in units of their predicted widths, each row predicted without
@@ -238,7 +239,7 @@ class Predictions(RegressorMixin, BaseGN):
         """Draw new observations.
 
         Each sample is one function: a member drawn by ``weights_`` with weights drawn from their posterior, as a linear
-        model around the trained ones. The noise of each row is independent.
+        model around the trained ones. The noise of each row is independent. Warnings are those of :meth:`predict`.
 
         Parameters
         ----------
@@ -277,7 +278,7 @@ class Predictions(RegressorMixin, BaseGN):
         """Standard deviation of the predicted mean: the part of the uncertainty that more data would take away.
 
         It contains the uncertainty of the weights (Laplace approximation) and the spread of the members, but no noise.
-        Active learning asks for observations where it is large.
+        Active learning asks for observations where it is large. Warnings are those of :meth:`predict`.
 
         Parameters
         ----------
@@ -302,11 +303,6 @@ class Predictions(RegressorMixin, BaseGN):
             return (std * self._stretch_of_y(scaled),)
 
         return _in_parts(self, X, predict)[0]
-
-    @property
-    def predicts_several_quantiles(self) -> bool:
-        """Whether each target has several predictions."""
-        return self._target.levels is not None
 
     def _variances(self, scaled: ScaledRows, known: Sequence[Posterior]) -> list[np.ndarray]:
         """Variances (n, k) of the outputs of the members that count."""

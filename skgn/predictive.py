@@ -171,12 +171,12 @@ def checked_levels(quantiles: Any) -> np.ndarray:
     """Check quantiles and return them as an array (q,); a number is a list of one."""
     levels = np.atleast_1d(np.asarray(quantiles, dtype=np.float64))
     if levels.ndim != 1 or not len(levels) or not ((levels > 0) & (levels < 1)).all():
-        raise ValueError(f"quantiles must be numbers between 0 and 1, got {quantiles!r}.")
+        raise ValueError(f"quantiles must be numbers above 0 and below 1, got {quantiles!r}.")
     return levels
 
 
 def interval_levels(coverage: float) -> np.ndarray:
     """Check the coverage of a central interval and return the quantiles that are its ends."""
     if not isinstance(coverage, Real) or not 0 < coverage < 1:
-        raise ValueError(f"coverage must be a number between 0 and 1, got {coverage!r}.")
+        raise ValueError(f"coverage must be a number above 0 and below 1, got {coverage!r}.")
     return np.array([0.5 - coverage / 2, 0.5 + coverage / 2])

@@ -41,7 +41,7 @@ class GNRegressor(Predictions):
         Number of units of each hidden layer; ``()`` is a linear model. "auto" chooses (20,), or (16, 16) where there
         are 8 observations for each weight of that network. On periodic inputs (see ``standardize``) it chooses (10,),
         or (12, 12) by the same rule. If (20,) has more than 1,000 weights, it chooses (10, 10). If (10, 10) has more as
-        well and most columns are indicators of categories, it chooses (5,).
+        well and three of four columns are indicators of categories, it chooses (5,).
     activation : str, default="auto"
         "tanh", "logistic", "softplus", "silu", "gelu", "identity" or "relu". "relu" works but is outside the theory,
         which asks for smooth functions. "auto" is "tanh", but of a fit on up to 200 distinct rows one member in three
@@ -149,12 +149,12 @@ class GNRegressor(Predictions):
         than four batches, "auto" means all rows. :meth:`partial_fit` takes None for "auto".
     max_iter : int, default=100
         Largest number of iterations; 0 keeps the initial network.
-    max_time : float, default=None
-        Seconds for the whole fit. Training ends between two iterations or batches with the best weights so far, and
-        ``status_`` is then "max_time". Before each step, its time is estimated from the steps before. Members share the
-        time; a member that has hardly begun is left out. With little time a fit takes fewer rows, members and
-        candidates from the outset, and the warning says how many. Rows are drawn before they are scaled, where that
-        would take too long. Without time for a single step, the prediction is a constant.
+    max_time : float > 0 or None, default=None
+        Seconds for the whole fit. None sets no limit. Training ends between two iterations or batches with the best
+        weights so far, and ``status_`` is then "max_time". Before each step, its time is estimated from the steps
+        before. Members share the time; a member that has hardly begun is left out. With little time a fit takes fewer
+        rows, members and candidates from the outset, and the warning says how many. Rows are drawn before they are
+        scaled, where that would take too long. Without time for a single step, the prediction is a constant.
     tol : float, default=1e-3
         Training stops after ``n_iter_no_change`` iterations without progress of more than ``tol``, relative to the
         scale of what gets better. With a float ``l2_regularization`` the objective gets better, relative to its value.
@@ -189,9 +189,9 @@ class GNRegressor(Predictions):
         A category of up to 10 levels has an indicator for each level; all are 0 for a level not seen in training. A
         missing cell is a level too. A category of more levels has a column for the mean target of its level, smoothed
         (:class:`~sklearn.preprocessing.TargetEncoder`), and cross-fitted for levels of fewer than ten rows. Three or
-        more classes have a column each. If there would be more than 250 indicators, every category has mean targets. If
-        y has several columns, and in :meth:`partial_fit`, no category has mean targets. A category of more than 10
-        levels then has indicators for its 9 most frequent levels and one for all others.
+        more classes have a column each. If there would be more than 250 indicators, categories have mean targets where
+        this takes fewer columns. If y has several columns, and in :meth:`partial_fit`, no category has mean targets. A
+        category of more than 10 levels then has indicators for its 9 most frequent levels and one for all others.
 
         Numbers may be codes, as of shops, or of what is measured once for each shop. Where the target jumps between the
         numbers of a feature, as cross-validation tells, it has mean targets too, beside the column of its numbers. No
@@ -209,8 +209,9 @@ class GNRegressor(Predictions):
         Precision of network outputs and Jacobian products in training. Posterior and predictions are always float64.
         Where precisions are estimated and the noise is large, systems of 250 rows and more are float32 in any case.
     n_jobs : int, default=None
-        Number of candidates that train at once, under any backend of joblib. Each candidate trains in a thread of its
-        own, with one torch thread.
+        Number of candidates that train at once, under any backend of joblib. None is 1, or the number that a
+        ``joblib.parallel_config`` around the fit names. -1 is all cores. Each candidate trains in a thread of its own,
+        with one torch thread.
     random_state : int, RandomState instance or None, default=None
         Source of the initial weights; an int makes fits reproducible.
     verbose : int or bool, default=0
@@ -233,7 +234,9 @@ class GNRegressor(Predictions):
         Only with ``network=``: a copy of the module in float64 with the weights of the best member. It maps scaled
         inputs to the member's outputs divided by ``alpha``.
     estimators_ : list
-        The trained members, the largest weight first. The first member is called the best.
+        The trained members, the largest weight first. The first member is called the best. Each has ``network``,
+        ``scaling``, ``prior_kind``, ``solver``, ``n_iter``, ``status``, ``history``, ``log_evidence`` and
+        ``n_effective_parameters``.
     weights_ : ndarray of shape (n_members,)
         Weight of each member in a prediction; the weights sum to 1. They are the weights of the mixture that predicts
         left-out samples best, drawn towards equal weights. A member of weight 0 has failed and takes no part. All
@@ -268,8 +271,7 @@ class GNRegressor(Predictions):
         The score that the fit expects on new rows. Each training row is predicted without itself. The score is the part
         of the best constant's mean loss that these predictions take away (R2 under a squared error). Of several outputs
         it is the mean of their scores. It is at most 1, and below 0 where a constant predicts better. It is nan with a
-        float ``l2_regularization`` and several members, with ``solver_`` "cg", in streams, and where members
-        interpolate.
+        float ``l2_regularization``, with ``solver_`` "cg", in streams, and where members interpolate.
     n_effective_parameters_ : float
         Number of weights of the best member that the data determine; nan with ``solver_`` "cg".
     noise_distribution_ : str
@@ -280,9 +282,9 @@ class GNRegressor(Predictions):
     noise_degrees_of_freedom_ : float
         Degrees of freedom of the Student-t noise in quantiles, intervals and samples, at the same standard deviation.
         With ``loss="squared_error"`` they are estimated from the residuals of left-out training rows: 2.05 to 202. They
-        are inf, and the noise is normal, where no such residuals are known (a float ``l2_regularization`` and several
-        members, ``solver_`` "cg", streams), or all are rounding errors. They are 8 with "student_t", 1 with
-        "cauchy", inf with "huber" and nan with other losses.
+        are inf, and the noise is normal, where no such residuals are known (a float ``l2_regularization``, ``solver_``
+        "cg", streams), or all are rounding errors. They are 8 with "student_t", 1 with "cauchy", inf with "huber" and
+        nan with other losses.
     noise_std_ : float or ndarray
         Standard deviation of the noise, in the units of y; an array if y has several columns or the fit several
         quantiles. It is nan with ``solver_`` "cg" and with "poisson". Where the noise depends on the input, it is the
@@ -418,7 +420,7 @@ class GNRegressor(Predictions):
             or not ((levels > 0) & (levels < 1)).all()
             or (np.diff(levels) <= 0).any()
         ):
-            raise ValueError(f"quantile must hold increasing numbers between 0 and 1, got {self.quantile!r}.")
+            raise ValueError(f"quantile must hold increasing numbers above 0 and below 1, got {self.quantile!r}.")
         given = self._levels != parameter_defaults(GNRegressor)["quantile"]
         if given and not LOSSES[self.loss].predicts_quantiles:
             raise ValueError(
@@ -452,8 +454,8 @@ class GNRegressor(Predictions):
         Damping, scalings, the remembered curvature and the estimated precisions are kept from block to block. Where the
         rows have outgrown the scalings of the first block, columns and target are scaled anew, and the weights are re-
         expressed (docs/guide/batches.md). The levels and indicators of ``preprocessor_`` are those of the first block.
-        Nothing is compared: what is "auto" is chosen as for a single network. ``max_iter``, ``max_time`` and ``tol``
-        have no part in it; an interrupted call leaves what there was before.
+        Nothing is compared: layers, scaling and prior are those of a single network. ``n_estimators="auto"`` is 4.
+        ``max_iter``, ``max_time`` and ``tol`` have no part in it; an interrupted call leaves what there was before.
 
         Parameters
         ----------

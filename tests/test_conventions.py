@@ -260,8 +260,10 @@ DIFFERENCES = {
     "loss_": {
         ", in units of the standardised target. A squared error counts half. For other noise the loss is minus the log "
         "density over the noise precision, shifted to 0 at residual 0. A pinball loss is multiplied by its mean. "
-        '"poisson" and "gamma" have half the mean deviance.': "."
+        '"poisson" and "gamma" have half the mean deviance.': ", in nats."
     },
+    # A classifier has no noise level.
+    "history_": {'"noise_std", ': '"noise_std" (always nan), '},
     "log_evidence_": {", in units of the standardised target": ""},
     # Each loss has its own name for the score.
     "left_out_score_": {

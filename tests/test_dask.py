@@ -143,7 +143,7 @@ def test_distributions_are_those_of_a_single_machine(client, k):
         model.sample_y(dX)
     with pytest.raises(ValueError, match="neither on dask nor by partial_fit"):
         local.predict_interval(X, calibrate=True)
-    with pytest.raises(ValueError, match="quantiles must be numbers between 0 and 1"):
+    with pytest.raises(ValueError, match="quantiles must be numbers above 0 and below 1"):
         model.predict_quantiles(dX, 2)
 
 

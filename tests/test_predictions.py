@@ -214,12 +214,12 @@ class TestSeveralQuantiles:
 class TestErrors:
     @pytest.mark.parametrize("quantiles", [0, 1, [0.5, 1.5], [], [[0.5]], np.nan])
     def test_quantiles_that_are_none(self, quantiles):
-        with pytest.raises(ValueError, match="quantiles must be numbers between 0 and 1"):
+        with pytest.raises(ValueError, match="quantiles must be numbers above 0 and below 1"):
             fitted("squared_error").predict_quantiles(NEW, quantiles)
 
     @pytest.mark.parametrize("coverage", [0, 1, 90, "0.9", [0.9], np.nan])
     def test_coverage_that_is_none(self, coverage):
-        with pytest.raises(ValueError, match="coverage must be a number between 0 and 1"):
+        with pytest.raises(ValueError, match="coverage must be a number above 0 and below 1"):
             fitted("squared_error").predict_interval(NEW, coverage)
 
     def test_samples_that_cannot_be_counted(self):
