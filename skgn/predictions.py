@@ -222,7 +222,7 @@ class Predictions(RegressorMixin, BaseGN):
         if self._residuals is None:
             raise ValueError(
                 "calibrate=True needs residuals of left-out rows, which this fit does not know: fit with "
-                "l2_regularization='evidence' and several members, and neither on dask nor by partial_fit."
+                "l2_regularization='evidence', hidden layers or several members, neither on dask nor by partial_fit."
             )
         low, high = (self._residuals.beyond(levels[0], upper) for upper in (False, True))
 

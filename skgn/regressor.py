@@ -266,8 +266,8 @@ class GNRegressor(Predictions):
     left_out_score_ : float
         The score that the fit expects on new rows. Each training row is predicted without itself. The score is the part
         of the best constant's mean loss that these predictions take away (R2 under a squared error). It is at most 1,
-        and below 0 where a constant predicts better. It is nan with a float ``l2_regularization`` and several members,
-        with ``solver_`` "cg", in streams, and where members interpolate.
+        and below 0 where a constant predicts better. It is nan with a float ``l2_regularization``, with ``solver_``
+        "cg", in streams, where members interpolate, and in a regression by one network without hidden layers.
     n_effective_parameters_ : float
         Number of weights of the best member that the data determine; nan with ``solver_`` "cg".
     noise_distribution_ : str
@@ -278,9 +278,8 @@ class GNRegressor(Predictions):
     noise_degrees_of_freedom_ : float
         Degrees of freedom of the Student-t noise in quantiles, intervals and samples, at the same standard deviation.
         With ``loss="squared_error"`` they are estimated from the residuals of left-out training rows: 2.05 to 202. They
-        are inf, and the noise is normal, where no such residuals are known (a float ``l2_regularization`` and several
-        members, ``solver_`` "cg", streams), or all are rounding errors. They are 8 with "student_t", 1 with
-        "cauchy", inf with "huber" and nan with other losses.
+        are inf, and the noise is normal, where no such residuals are known (``left_out_score_`` is nan), or all are
+        rounding errors. They are 8 with "student_t", 1 with "cauchy", inf with "huber" and nan with other losses.
     noise_std_ : float or ndarray
         Standard deviation of the noise, in the units of y; an array if y has several columns or the fit several
         quantiles. It is nan with ``solver_`` "cg" and with "poisson". Where the noise depends on the input, it is the
