@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from .backend import written
 from .candidates import Start
 from .damping import DampingRule
 from .directions import serves_evidence
@@ -415,19 +416,19 @@ class GNRegressor(Predictions):
             or not ((levels > 0) & (levels < 1)).all()
             or (np.diff(levels) <= 0).any()
         ):
-            raise ValueError(f"quantile must hold increasing numbers between 0 and 1, got {self.quantile!r}.")
+            raise ValueError(f"quantile must hold increasing numbers between 0 and 1, got {written(self.quantile)}.")
         given = self._levels != parameter_defaults(GNRegressor)["quantile"]
         if given and not LOSSES[self.loss].predicts_quantiles:
             raise ValueError(
-                f"quantile={self.quantile!r} has no meaning for loss={self.loss!r}: set loss='quantile', or leave "
-                "quantile out, as predict_quantiles gives quantiles after a fit with any other loss."
+                f"quantile={written(self.quantile)} has no meaning for loss='{self.loss}': set loss='quantile', or "
+                "leave quantile out, as predict_quantiles gives quantiles after a fit with any other loss."
             )
         if self.noise != "input":
             return
         needed = {
-            f"loss={self.loss!r}": LOSSES[self.loss].may_depend_on_input,
-            f"l2_regularization={self.l2_regularization!r}": isinstance(self.l2_regularization, str),
-            f"solver={self.solver!r}": serves_evidence(self.solver),
+            f"loss={written(self.loss)}": LOSSES[self.loss].may_depend_on_input,
+            f"l2_regularization={written(self.l2_regularization)}": isinstance(self.l2_regularization, str),
+            f"solver={written(self.solver)}": serves_evidence(self.solver),
         }
         refused = [name for name, serves in needed.items() if not serves]
         if refused:
