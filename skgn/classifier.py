@@ -447,7 +447,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Warns
         -----
         UnfamiliarDataWarning
-            If rows are far beyond those of training, or levels of a category do not match (docs/guide/tables.md).
+            If rows are far beyond those of training, or levels of a category do not match (docs/guide/tables.md). Also
+            if a tenth of the rows have levels, codes or missing cells that training did not have.
         """
         return np.exp(self.predict_log_proba(X))
 
