@@ -27,6 +27,7 @@ __all__ = [
     "solver_tensor",
     "sum_float64",
     "torch_threads",
+    "written",
 ]
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
@@ -95,7 +96,7 @@ def resolve_device(device: str, flops: float = 0.0) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if "cuda" in present and flops >= _CUDA_WORTHWHILE_FLOPS else "cpu")
     if device not in present:
-        raise ValueError(f"device={device!r} is not available; 'auto' or one of {present} is.")
+        raise ValueError(f"device={written(device)} is not available; 'auto' or one of {present} is.")
     return torch.device(device)
 
 
@@ -177,6 +178,11 @@ def in_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
 def gigabytes(size: float) -> str:
     """Format a number of bytes for a message."""
     return f"{size / _GIGABYTE:.3g} GB"
+
+
+def written(value: object) -> str:
+    """Write the value of a parameter for a message: a string or a number of NumPy as one of Python."""
+    return repr(value.item() if isinstance(value, np.generic) else value)
 
 
 def flushes_denormals() -> bool:

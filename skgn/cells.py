@@ -33,6 +33,7 @@ __all__ = [
     "names_of",
     "numbers_of",
     "refusal",
+    "truth_values",
 ]
 
 #: Types of columns of categories, as pandas, polars and pyarrow print them.
@@ -46,6 +47,9 @@ _NEITHER = re.compile(
 
 #: Types of columns of numbers.
 _NUMBERS = re.compile(r"float|double|halffloat|u?int|bool")
+
+#: Types of columns of truth values that may be missing.
+_NULLABLE_TRUTH = ("boolean", "bool[pyarrow]")
 
 #: Bits up to which an integer is written out; float64 has no larger ones.
 _LONGEST_INTEGER = 1024
@@ -128,6 +132,17 @@ def cells_of(column: Any) -> list[Any]:
     # Of pyarrow, NumPy, polars, and of pandas' Python objects.
     name = next(name for name in ("to_pylist", "tolist", "to_list") if hasattr(column, name))
     return [None if _is_missing(value) else value for value in getattr(column, name)()]
+
+
+def truth_values(y: Any) -> Any:
+    """Return a column of pandas' nullable truth values as an array of bool, and anything else as it is.
+
+    scikit-learn makes numbers of them. A column with missing cells is left to its error.
+    """
+    column = column_of(y, 0) if is_frame(y) and len(names_of(y)) == 1 else y
+    if not hasattr(column, "isna") or is_frame(column) or kind_of(column) not in _NULLABLE_TRUTH or column.isna().any():
+        return y
+    return np.asarray(column, dtype=bool).reshape(np.shape(y))
 
 
 def is_number(cell: Any) -> bool:

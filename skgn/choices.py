@@ -169,7 +169,7 @@ class Choices:
         # Kinds that there are none of come first.
         known = {start.kind for start in kept}
         fresh.sort(key=lambda start: start.kind in known)
-        return Draw(kept + fresh[: n - len(kept)], n, max(len(kept), n_first), refinable, surroundings)
+        return Draw(kept + fresh[: n - len(kept)], n, max(len(kept), n_first), refinable, surroundings, bool(kept))
 
     def _kept(
         self,

@@ -239,7 +239,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         The score that the fit expects on new rows. Each training row is predicted without itself. The score is the part
         of the best constant's mean loss that these predictions take away (McFadden's R2). It is at most 1, and below 0
         where a constant predicts better. It is nan with a float ``l2_regularization``, with ``solver_`` "cg", in
-        streams, and where members interpolate.
+        streams, where members interpolate, and in a regression by one network without hidden layers.
     n_effective_parameters_ : float
         Number of weights of the best member that the data determine; nan with ``solver_`` "cg".
     temperature_ : float
@@ -464,7 +464,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Warns
         -----
         UnfamiliarDataWarning
-            If rows are far beyond those of training, or levels of a category do not match (docs/guide/tables.md).
+            If rows are far beyond those of training, or levels of a category do not match (docs/guide/tables.md). Also
+            if a tenth of the rows have levels, codes or missing cells that training did not have.
         """
         return np.exp(self.predict_log_proba(X))
 

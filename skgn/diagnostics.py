@@ -96,7 +96,8 @@ def diagnose(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, verbo
           cross-validated on at most 1,000 rows of X. It names features of five numbers or more that may be codes,
           where what the fit leaves over jumps between the numbers. "members" has those of the members alone, and the
           share of their loss that averaging takes away. The residuals of a regression are divided by their predicted
-          standard deviations. The confidence of a classifier is the probability of the class that it predicts.
+          standard deviations. Below 12 rows nothing is said of what they depend on. The confidence of a classifier is
+          the probability of the class that it predicts.
 
     Raises
     ------
@@ -278,6 +279,9 @@ def _weights(case: _Case) -> Finding:
     l2, rows = case.fixed_l2, case.member.total_weight
     if l2 is None and rows < _TWO_ROWS:
         advice = f"rescale sample_weight to a mean of 1: weights are repetitions, and these sum to {rows:g}"
+        if rows == 1:
+            # A row without a weight is one observation, and so are rows whose weights were made to sum to 1.
+            advice = "more rows; or, where sample_weight was given, rescale it to a mean of 1, as it sums to 1"
         return Finding("weights", "fewer than two rows", numbers, text, advice)
     if rows < _DOZEN:
         text += "; intervals of so few rows are too narrow"

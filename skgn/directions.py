@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from .backend import gigabytes, linear_algebra_device
+from .backend import gigabytes, linear_algebra_device, written
 from .conjugate_gradient import ConjugateGradient
 from .direction import Direction
 from .dual import Dual
@@ -65,7 +65,7 @@ def choose(
     wanted = {name: direction for name, direction in _meant_by(solver).items() if not (evidence and direction.lacks)}
     if not wanted:
         raise ValueError(
-            f"l2_regularization='evidence' needs a factorisation; solver={solver!r} takes a float such as "
+            f"l2_regularization='evidence' needs a factorisation; solver={written(solver)} takes a float such as "
             "l2_regularization=1e-3."
         )
     need = {name: direction.memory(extent) for name, direction in DIRECTIONS.items()}
@@ -127,7 +127,7 @@ def _too_large(solver: str, need: Mapping[str, float], available: float, evidenc
     """Write the message that says what does not fit, and what would."""
     network = extent.network
     message = (
-        f"Training with solver={solver!r} needs {gigabytes(need[solver])} ({network.n_weights} weights), "
+        f"Training with solver={written(solver)} needs {gigabytes(need[solver])} ({network.n_weights} weights), "
         f"but {gigabytes(available)} are available."
     )
     fitting = {name: direction for name, direction in DIRECTIONS.items() if need[name] <= available}

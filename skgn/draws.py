@@ -78,6 +78,7 @@ class Draw(NamedTuple):
 
     Where these are not compared, the first ``n_first`` are trained, and others where they are worth their time. What is
     ``refinable`` may be read in pieces by others, and radial units made of the ``surroundings``. None is for nothing.
+    The first ones ``go_on`` with networks of an earlier fit after a warm start.
     """
 
     starts: list[Start]
@@ -85,6 +86,7 @@ class Draw(NamedTuple):
     n_first: int
     refinable: Refinable | None = None
     surroundings: Surroundings | None = None
+    go_on: bool = False
 
     @property
     def numbers(self) -> Numbers:

@@ -17,6 +17,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from .backend import written
 from .callbacks import CallbackSupportMixin, begin_fit, with_callbacks
 from .candidates import Start, made_for
 from .choices import Choices
@@ -392,7 +393,7 @@ def known_posteriors(estimator: BaseGN, asked: str) -> list[Posterior]:
 
 def _undetermined(estimator: BaseGN) -> str:
     """Say why the weights of a fit are undetermined, and what helps."""
-    l2 = f"l2_regularization={estimator.l2_regularization!r}"
+    l2 = f"l2_regularization={written(estimator.l2_regularization)}"
     if estimator.l2_regularization == 0:
         return f"{l2}: refit with a positive one or 'evidence'"
     return f"{l2}, and inputs beside which the prior is a rounding error: rescale X, or try another solver"

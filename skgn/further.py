@@ -51,9 +51,9 @@ def narrow(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candid
     """Draw more candidates, which read the columns of use alone, where few are of use.
 
     The best candidate of each scaling tells which columns these are. The short starts of a single network have not come
-    so far.
+    so far, and a single one that goes on has no others beside it.
     """
-    if (plan.searches and draw.n_members == 1) or not narrowed_count(draw.starts):
+    if (draw.n_members == 1 and (plan.searches or draw.go_on)) or not narrowed_count(draw.starts):
         return None
     columns: dict[str, np.ndarray] = {}
     for best in sorted(candidates, key=lambda candidate: candidate.rank):

@@ -27,7 +27,7 @@ from .piecewise import PiecewiseEmbedding
 from .preprocessing import LARGEST, ROBUST, PeriodicEmbedding, RankScaler
 from .scaler import BASE, Derived, Made, Scaler
 from .tables import TablePreprocessor, TableReader, check_types, dense
-from .unfamiliar import Bounds, warn_of_codes
+from .unfamiliar import Bounds, warn_of_codes, warn_of_new_cells
 
 __all__ = ["Table", "fit_scalers", "name_scalers", "transform_inputs"]
 
@@ -42,7 +42,7 @@ class Table:
     X has four forms: as given, as read (floats), encoded (columns of the encoder), and scaled. Without a
     ``preprocessor``, all features are taken as they are; ``medians`` then replace missing numbers, of which training
     had none. They are None if they are unknown. ``scalings`` have names; the scaler None changes nothing. ``bounds``
-    (None if unknown) tell which numbers are like those of the fit.
+    (None if unknown) tell which numbers and cells are like those of the fit.
     """
 
     reader: TableReader
@@ -53,18 +53,47 @@ class Table:
 
     def read(self, estimator: BaseEstimator, X: Any) -> np.ndarray:
         """Read X, which must be a table like that of the fit of ``estimator``. Warn of what is unlike it."""
-        X = dense(X)
+        X, said = dense(X), list[int]()
         if self.reader.categorical or holds_objects(X):
             validate_data(estimator, X, skip_check_array=True, reset=False)
-            X = self.reader.transform(X)
+            X, said = self.reader.read(X)
         else:
             check_types(X)
             X = validate_data(estimator, X, reset=False, dtype=[np.float64, np.float32], ensure_all_finite=False)
             check_finite(X, self.reader.get_feature_names_out())
         self.warn_of_far_rows(X)
-        for j, numbers in self.codes.items():
-            warn_of_codes(self.reader.get_feature_names_out()[j], numbers, X[:, j])
+        self._warn_of_new_cells(X, getattr(estimator, "feature_relevance_", None), said)
         return X
+
+    def _warn_of_new_cells(self, X: np.ndarray, relevance: np.ndarray | None, said: list[int]) -> None:
+        """Warn of levels, codes and missing cells, in X as read, that training did not have.
+
+        Nothing is said of features that do not matter, as their ``relevance`` tells, nor of those that are ``said``.
+        """
+        asked = np.ones(X.shape[1], dtype=bool)
+        if relevance is not None and np.shape(relevance) == asked.shape:
+            asked = np.asarray(relevance) != 0
+        asked[said] = False
+        names, category = self.reader.get_feature_names_out(), np.zeros(X.shape[1], dtype=bool)
+        category[list(self.reader.categorical)] = True
+        unknown = self.unknown_cells(X)
+        for j in self.codes:
+            asked[j] = asked[j] and not warn_of_codes(names[j], X[:, j], unknown[:, j])
+        if self.bounds is None or self.bounds.missing is None or self.bounds.others is None:
+            return
+        new = unknown & asked & ~self.bounds.others
+        warn_of_new_cells("levels", new & category, names)
+        warn_of_new_cells("codes", new & ~category, names)
+        warn_of_new_cells("missing", np.isnan(X) & asked & ~self.bounds.missing, names)
+
+    def unknown_cells(self, X: np.ndarray) -> np.ndarray:
+        """Return which cells (n, d) of X, as read, are levels or codes that the encoder does not know."""
+        unknown = np.zeros(X.shape, dtype=bool)
+        for j in self.reader.categorical:
+            unknown[:, j] = X[:, j] < 0
+        for j, numbers in self.codes.items():
+            unknown[:, j] = ~np.isnan(X[:, j]) & ~np.isin(X[:, j], numbers)
+        return unknown
 
     def warn_of_far_rows(self, X: np.ndarray) -> None:
         """Warn of rows, as read, that are far beyond those of training."""
@@ -73,7 +102,7 @@ class Table:
 
     def seeing(self, X: np.ndarray) -> Table:
         """Return the table of training rows that were these too, as read."""
-        bounds = Bounds.fit(X, self.reader.categorical)
+        bounds = Bounds.fit(X, self.reader.categorical, self.unknown_cells(X))
         return replace(self, bounds=bounds if self.bounds is None else self.bounds.with_rows_of(bounds))
 
     def encode(self, X: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
 from .activations import ACTIVATIONS
-from .backend import DTYPES, resolve_device
+from .backend import DTYPES, resolve_device, written
 from .damping import DampingRule
 from .directions import DIRECTIONS
 from .feedforward import FeedForward
@@ -184,7 +184,7 @@ def _check_beside_network(parameters: Parameters) -> None:
     for name in ("hidden_layer_sizes", "activation", "linear_path"):
         given = getattr(parameters, name)
         if not np.array_equal(given, defaults[name]):
-            raise ValueError(f"{name}={given!r} has no meaning for network=; leave it at its default.")
+            raise ValueError(f"{name}={written(given)} has no meaning for network=; leave it at its default.")
     if parameters.prior_groups == "feature":
         raise ValueError(
             "prior_groups='feature' needs to know which weights belong to a feature; with network= use 'layer' "

@@ -110,8 +110,8 @@ class Predictions(RegressorMixin, BaseGN):
         Warns
         -----
         UnfamiliarDataWarning
-            If rows are far beyond those of training, or levels of a category do not match (docs/guide/tables.md). For
-            rows far away the standard deviation is larger, up to where the scaling of the inputs ends.
+            If rows are far beyond those of training: their standard deviation is larger, up to where the scaling ends.
+            If levels do not match, or a tenth of the rows have cells unlike those of training (docs/guide/tables.md).
         UserWarning
             If numbers are infinite, as a mean beyond the floats is with the losses "poisson" and "gamma", or a standard
             deviation whose square is.
@@ -223,7 +223,7 @@ class Predictions(RegressorMixin, BaseGN):
         if self._residuals is None:
             raise ValueError(
                 "calibrate=True needs residuals of left-out rows, which this fit does not know: fit with "
-                "l2_regularization='evidence' and several members, and neither on dask nor by partial_fit."
+                "l2_regularization='evidence', hidden layers or several members, neither on dask nor by partial_fit."
             )
         low, high = (self._residuals.beyond(levels[0], upper) for upper in (False, True))
 

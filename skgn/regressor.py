@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from .backend import written
 from .candidates import Start
 from .damping import DampingRule
 from .directions import serves_evidence
@@ -269,9 +270,15 @@ class GNRegressor(Predictions):
         ``l2_regularization``.
     left_out_score_ : float
         The score that the fit expects on new rows. Each training row is predicted without itself. The score is the part
+<<<<<<< HEAD
         of the best constant's mean loss that these predictions take away (R2 under a squared error). Of several outputs
         it is the mean of their scores. It is at most 1, and below 0 where a constant predicts better. It is nan with a
         float ``l2_regularization``, with ``solver_`` "cg", in streams, and where members interpolate.
+=======
+        of the best constant's mean loss that these predictions take away (R2 under a squared error). It is at most 1,
+        and below 0 where a constant predicts better. It is nan with a float ``l2_regularization``, with ``solver_``
+        "cg", in streams, where members interpolate, and in a regression by one network without hidden layers.
+>>>>>>> help-q
     n_effective_parameters_ : float
         Number of weights of the best member that the data determine; nan with ``solver_`` "cg".
     noise_distribution_ : str
@@ -282,9 +289,14 @@ class GNRegressor(Predictions):
     noise_degrees_of_freedom_ : float
         Degrees of freedom of the Student-t noise in quantiles, intervals and samples, at the same standard deviation.
         With ``loss="squared_error"`` they are estimated from the residuals of left-out training rows: 2.05 to 202. They
+<<<<<<< HEAD
         are inf, and the noise is normal, where no such residuals are known (a float ``l2_regularization``, ``solver_``
         "cg", streams), or all are rounding errors. They are 8 with "student_t", 1 with "cauchy", inf with "huber" and
         nan with other losses.
+=======
+        are inf, and the noise is normal, where no such residuals are known (``left_out_score_`` is nan), or all are
+        rounding errors. They are 8 with "student_t", 1 with "cauchy", inf with "huber" and nan with other losses.
+>>>>>>> help-q
     noise_std_ : float or ndarray
         Standard deviation of the noise, in the units of y; an array if y has several columns or the fit several
         quantiles. It is nan with ``solver_`` "cg" and with "poisson". Where the noise depends on the input, it is the
@@ -420,19 +432,23 @@ class GNRegressor(Predictions):
             or not ((levels > 0) & (levels < 1)).all()
             or (np.diff(levels) <= 0).any()
         ):
+<<<<<<< HEAD
             raise ValueError(f"quantile must hold increasing numbers above 0 and below 1, got {self.quantile!r}.")
+=======
+            raise ValueError(f"quantile must hold increasing numbers between 0 and 1, got {written(self.quantile)}.")
+>>>>>>> help-q
         given = self._levels != parameter_defaults(GNRegressor)["quantile"]
         if given and not LOSSES[self.loss].predicts_quantiles:
             raise ValueError(
-                f"quantile={self.quantile!r} has no meaning for loss={self.loss!r}: set loss='quantile', or leave "
-                "quantile out, as predict_quantiles gives quantiles after a fit with any other loss."
+                f"quantile={written(self.quantile)} has no meaning for loss='{self.loss}': set loss='quantile', or "
+                "leave quantile out, as predict_quantiles gives quantiles after a fit with any other loss."
             )
         if self.noise != "input":
             return
         needed = {
-            f"loss={self.loss!r}": LOSSES[self.loss].may_depend_on_input,
-            f"l2_regularization={self.l2_regularization!r}": isinstance(self.l2_regularization, str),
-            f"solver={self.solver!r}": serves_evidence(self.solver),
+            f"loss={written(self.loss)}": LOSSES[self.loss].may_depend_on_input,
+            f"l2_regularization={written(self.l2_regularization)}": isinstance(self.l2_regularization, str),
+            f"solver={written(self.solver)}": serves_evidence(self.solver),
         }
         refused = [name for name, serves in needed.items() if not serves]
         if refused:

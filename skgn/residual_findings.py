@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy.stats import binom
+from scipy.stats import binom, chi2
 
 from .calibration import (
     MATERIAL,
@@ -70,6 +70,8 @@ def _skill(data: RegressionComparison) -> Finding:
 def _left_over(data: RegressionComparison) -> Finding:
     if data.constant or not data.noisy.any():
         return Finding("residuals", "unknown", {}, "unknown: nothing is left over to look at")
+    if not data.testable:
+        return Finding("residuals", "unknown", {}, "unknown: too few rows to tell what they depend on")
     names, residual, _ = data.tests
     found = int(np.argmax(residual.share))
     numbers = {"depends_on": data.lacking, "share": float(residual.share[found]), "p": float(residual.p[found])}
@@ -163,7 +165,7 @@ def _coverage(data: RegressionComparison) -> Finding:
         why = f"solver {solver} has none" if unknown else "l2 leaves weights free"
         return Finding("calibration", "unknown", {}, f"unknown: no std without a posterior ({why})")
     numbers: dict[str, float] = {}
-    parts, furthest = [], 0.0
+    parts, furthest, beyond = [], 0.0, []
     for level in _INTERVALS:
         inside = data.mean(np.abs(data.z) <= data.predicted.ppf(0.5 + level / 2))
         worst = int(np.argmax(np.abs(inside - level)))
@@ -174,10 +176,16 @@ def _coverage(data: RegressionComparison) -> Finding:
         material = MATERIAL if off < 0 else _MATERIAL_WIDE
         alarm = by_chance < RARE and abs(off) > max(material, abs(furthest))
         furthest = off if alarm else furthest
+        beyond.append(off)
         numbers |= {f"coverage_{100 * level:.0f}": float(inside[worst]), f"error_{100 * level:.0f}": error}
         output = f" (output {worst})" if len(inside) > 1 else ""
         parts.append(f"{level:.0%} intervals hold {inside[worst]:.0%} +- {error:.0%}{output}")
     text = ", ".join(parts)
+    if furthest < 0 <= beyond[-1]:
+        # The outer intervals hold what they should, or more: the noise has less of a middle than it is taken to have.
+        text += ": too narrow in the middle alone, as the noise has another shape"
+        advice = "predict_interval(calibrate=True)" if math.isfinite(data.model.left_out_score_) else None
+        return Finding("calibration", "another shape", numbers, text, advice)
     if furthest < 0:
         return Finding("calibration", "too narrow", numbers, text + ": too narrow", data.narrow_advice)
     if furthest > 0:
@@ -193,12 +201,19 @@ def _coverage(data: RegressionComparison) -> Finding:
 
 
 def _inflated(data: RegressionComparison) -> bool:
-    """Whether outliers in training may have made the noise larger than residuals are here, and a loss ignores them."""
+    """Whether outliers in training may have made the noise larger than residuals are here, and a loss ignores them.
+
+    So small residuals must not come by chance: squares of normal ones have a chi-squared distribution.
+    """
+    if not data.likelihood.robust_alternative:
+        return False
     noise = np.atleast_1d(data.model.noise_std_)
     # By their median and by their squares: residuals of a poor fit are small in the median only.
     rms = np.sqrt(data.mean(np.square(data.residual / data.unit))) * data.unit
-    inflated = data.noisy & (data.typical > 0) & (np.maximum(data.typical, rms) < _INFLATED * noise)
-    return bool(data.likelihood.robust_alternative) and bool(inflated.any())
+    largest = np.maximum(data.typical, rms)
+    by_chance = chi2.cdf(data.total * np.square(largest / noise), data.total) * len(noise)
+    inflated = data.noisy & (data.typical > 0) & (largest < _INFLATED * noise) & (by_chance < RARE)
+    return bool(inflated.any())
 
 
 def _robust(data: RegressionComparison) -> str:

@@ -27,6 +27,9 @@ __all__ = ["OUTLIER", "RegressionComparison"]
 #: Residuals are typically this many times the predicted standard deviations before these are called too small.
 _TOO_NARROW = 1.25
 
+#: Fewer rows do not tell what residuals, or their sizes, depend on: any curve goes through a few points.
+_FEWEST_TESTED = 12
+
 #: Estimates of the noise end at about this part of the standard deviation of y, where its size says nothing.
 _LEAST_NOISE = 2e-6
 
@@ -170,13 +173,18 @@ class RegressionComparison(Comparison):
         alone = self.total * far.shape[1] * 2 * self.noise.sf(size) < RARE
         return _Far(size, count, expected, too_many(count, expected), alone)
 
+    @property
+    def testable(self) -> bool:
+        """Whether there are residuals, and rows enough to tell what these depend on."""
+        return len(self.y) >= _FEWEST_TESTED and not self.constant and bool(self.noisy.any())
+
     @cached_property
     def lacking(self) -> str:
         """What the residuals depend on: a feature, or the prediction; empty if nothing is found.
 
         Then it is the fit that lacks something, whatever the residuals look like.
         """
-        if self.constant or not self.noisy.any():
+        if not self.testable:
             return ""
         names, residual, _ = self.tests
         found = (residual.p < RARE) & (residual.share > _POOR_FIT)
@@ -219,7 +227,7 @@ class RegressionComparison(Comparison):
 
         Where the residuals themselves depend on a feature, it is the fit that lacks something, not the noise.
         """
-        if self.std is None or self.constant or not self.noisy.any() or self.underfit:
+        if self.std is None or not self.testable or self.underfit:
             return ""
         names, _, size = self.tests
         return names[int(np.argmin(size.p))] if size.p.min() < RARE else ""

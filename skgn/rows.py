@@ -18,7 +18,7 @@ from sklearn.utils.validation import _check_sample_weight, check_consistent_leng
 
 from .backend import resolve_device
 from .candidates import Start
-from .cells import check_finite, check_kind, check_target, holds_objects
+from .cells import check_finite, check_kind, check_target, holds_objects, truth_values
 from .choices import Choices
 from .inputs import Table
 from .jacobian_cost import gram_flops
@@ -256,6 +256,7 @@ def read_rows(
     if issparse(y):
         raise TypeError("Sparse data was passed for y, but dense data is required. Use '.toarray()' to convert it.")
     check_target(y, numeric=is_regressor(estimator))
+    y = y if is_regressor(estimator) else truth_values(y)
     options = {"dtype": [np.float64, np.float32], "multi_output": True, "ensure_all_finite": False}
     options["y_numeric"] = is_regressor(estimator)
     reset = table is None

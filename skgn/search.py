@@ -88,8 +88,12 @@ class Search:
         self._kind = "candidate" if self.plan.searches else "member"
         estimated = all(start.prior_kind.has_evidence for start in starts)
         self._tempered = estimated and problem.loss.has_temperature
+        # A single network that goes on is judged as in its first fit, in which others might have been drawn.
+        drawn = redrawn_count(starts, n_members) > 0 or (
+            draw.go_on and all(s.network.hidden_layer_sizes for s in starts)
+        )
         # Members of one objective are alike: telling them apart is not worth an iteration of each, or ten with classes.
-        self._judged = estimated and (n_members > 1 or self._tempered or redrawn_count(starts, n_members) > 0)
+        self._judged = estimated and (n_members > 1 or self._tempered or drawn)
 
     def run(self) -> Ensemble | None:
         """The recipe; None if it was cut short before anything was trained.

@@ -263,6 +263,10 @@ class TableReader(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
 
     def transform(self, X: Any) -> np.ndarray:
         """Return floats of shape (n_samples, n_features)."""
+        return self.read(X)[0]
+
+    def read(self, X: Any) -> tuple[np.ndarray, list[int]]:
+        """Return what :meth:`transform` does, and the categories of whose levels there was a warning."""
         check_is_fitted(self)
         X = dense(X)
         validate_data(self, X, skip_check_array=True, reset=False)
@@ -270,25 +274,26 @@ class TableReader(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
         if not self.categorical and not holds_objects(X):
             numbers = check_array(X, dtype=[np.float64, np.float32], ensure_all_finite=False, input_name="X")
             check_finite(numbers, self.get_feature_names_out())
-            return numbers
+            return numbers, []
         X = columns_of(X)
-        columns = []
+        columns, said = [], []
         for j, name in enumerate(self.get_feature_names_out()):
             if j in self.levels_:
-                columns.append(self._codes(j, name, cells_of(column_of(X, j))))
+                cells = cells_of(column_of(X, j))
+                columns.append(self._codes(j, cells))
+                if warn_of_levels(name, self.levels_[j], cells, columns[-1] < 0):
+                    said.append(j)
             else:
                 columns.append(numbers_of(column_of(X, j), name))
         numbers = np.column_stack(columns)
         check_finite(numbers, self.get_feature_names_out())
-        return check_array(numbers, ensure_all_finite="allow-nan", input_name="X")
+        return check_array(numbers, ensure_all_finite="allow-nan", input_name="X"), said
 
-    def _codes(self, j: int, name: str, cells: list[Any]) -> np.ndarray:
+    def _codes(self, j: int, cells: list[Any]) -> np.ndarray:
         """Return the codes of cells of category j."""
         codes: dict[Any, float] = {level: float(code) for code, level in enumerate(self.levels_[j])}
         codes[None] = np.nan
-        found = np.array([codes.get(cell, -1.0) if isinstance(cell, Hashable) else -1.0 for cell in cells])
-        warn_of_levels(name, self.levels_[j], cells, found < 0)
-        return found
+        return np.array([codes.get(cell, -1.0) if isinstance(cell, Hashable) else -1.0 for cell in cells])
 
     def set_output(self, *, transform: Any = None) -> TableReader:
         """Do nothing: this step always returns arrays, and the next step names its columns."""

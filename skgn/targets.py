@@ -130,7 +130,7 @@ class RegressionTarget(Target):
         """Return the same target under another loss, whose outputs must be of the same kind."""
         if LOSSES[loss].target_kind != self.scaler.kind:
             raise ValueError(
-                f"loss={loss!r} has outputs of another kind than the loss that was trained before; begin with fit."
+                f"loss='{loss}' has outputs of another kind than the loss that was trained before; begin with fit."
             )
         under = replace(self, loss=loss, quantile=quantile)
         if under.n_outputs != self.n_outputs:
@@ -337,8 +337,10 @@ class ClassificationTarget(Target):
     def encode(self, y: Any) -> np.ndarray:
         if self.multilabel:
             Y = check_array(y, dtype=np.float64, ensure_min_samples=0, input_name="y")
-            if Y.shape[1] != len(self.classes) or not np.isin(Y, (0, 1)).all():
-                raise ValueError(f"y must be an indicator matrix of {len(self.classes)} labels, as in training.")
+            if Y.shape[1] != (n := len(self.classes)):
+                raise ValueError(f"y must be an indicator matrix of {n} labels, as in training, got {Y.shape[1]}.")
+            if len(others := np.setdiff1d(Y, (0, 1))):
+                raise ValueError(f"y must be an indicator matrix of 0 and 1, got {others[0]:g}: y > 0 may be meant.")
             return Y
         y = column_or_1d(y)
         unknown = np.setdiff1d(y, self.classes)

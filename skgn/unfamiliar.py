@@ -1,6 +1,6 @@
-"""Rows unlike those that training saw: levels and codes that none of them had, and numbers far beyond theirs.
+"""Rows unlike those that training saw: of levels, codes or missing cells that it had not, or of numbers far beyond.
 
-Predictions for such rows rest on no data. A warning names the columns, once for each call.
+Predictions for such rows rest on no data, or on fewer columns. A warning names the columns, once for each call.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ __all__ = [
     "unwatched",
     "warn_of_codes",
     "warn_of_levels",
+    "warn_of_new_cells",
     "warn_of_small_columns",
     "warn_of_units",
 ]
@@ -35,10 +36,35 @@ _RANGES_BEYOND = 2.0
 #: Fewer values do not tell how far others may be.
 _FEWEST_VALUES = 12
 
+#: New levels, codes and missing cells are said of a column where at least this part of the rows has them. Folds of
+#: tables with rare levels have a few such rows: of 264 tables of Rdatasets 35 had them in most of five folds, and 4 had
+#: so many.
+_MANY = 0.1
+
+_COST = "and their standard deviations or probabilities do not tell what that costs."
+
+_OTHER_COLUMNS = f"Predictions for these rows rest on the other columns, {_COST}"
+
+#: Kinds of new cells: what they are called, why they are new, and what becomes of predictions.
+_NEW_CELLS = {
+    "levels": ("levels", "that training did not see", _OTHER_COLUMNS),
+    "missing": ("missing cells", "of which training had none", _OTHER_COLUMNS),
+    "codes": (
+        "codes",
+        "that training did not see",
+        f"Predictions for these rows rest on the mean target of all rows, {_COST} If these numbers are no codes, fit "
+        "with categorical_features=None.",
+    ),
+}
+
 #: Columns that a warning names.
 _NAMED = 5
 
 _watched: ContextVar[bool] = ContextVar("watched", default=True)
+
+#: Texts of warnings, with the file and the line that each was given for, and how many of them are kept.
+_said: set[tuple[str, str, int]] = set()
+_REMEMBERED = 1000
 
 _PACKAGE = str(Path(__file__).parent)
 
@@ -58,7 +84,10 @@ def unwatched() -> Iterator[None]:
 
 
 def outside() -> int:
-    """Return the ``stacklevel`` of the first caller beyond this package and scikit-learn, for a warning given there."""
+    """Return the ``stacklevel`` of the first caller beyond this package and scikit-learn, for a warning given there.
+
+    joblib, which calls for scikit-learn, is no caller either.
+    """
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and _within(frame.f_code.co_filename):
         frame, level = frame.f_back, level + 1
@@ -66,27 +95,48 @@ def outside() -> int:
 
 
 def _within(filename: str) -> bool:
-    return filename.startswith(_PACKAGE) or "sklearn" in Path(filename).parts
+    return filename.startswith(_PACKAGE) or not {"sklearn", "joblib"}.isdisjoint(Path(filename).parts)
 
 
 def _warn(text: str) -> None:
-    warnings.warn(text, UnfamiliarDataWarning, stacklevel=outside())
+    """Warn, but where Python's default filter holds not again of the same at the same place.
+
+    Python forgets what it has said there whenever anybody changes filters, as pandas and scikit-learn do in each
+    prediction. A permutation importance, which predicts many times, would be full of one warning.
+    """
+    level = outside()
+    caller = sys._getframe(level - 1)
+    said = text, caller.f_code.co_filename, caller.f_lineno
+    if _action(text) == "default" and said in _said:
+        return
+    if len(_said) >= _REMEMBERED:
+        _said.clear()
+    _said.add(said)
+    warnings.warn(text, UnfamiliarDataWarning, stacklevel=level)
 
 
-def warn_of_levels(name: Any, levels: Sequence[Any], cells: Sequence[Any], unknown: np.ndarray) -> None:
+def _action(text: str) -> str:
+    """What the filters that hold for all modules do with a warning."""
+    for action, message, category, module, _ in warnings.filters:
+        if module is None and issubclass(UnfamiliarDataWarning, category) and (not message or message.match(text)):
+            return action
+    return "default"
+
+
+def warn_of_levels(name: Any, levels: Sequence[Any], cells: Sequence[Any], unknown: np.ndarray) -> bool:
     """Warn where the levels of category ``name`` are not those seen, but for how they are written.
 
     ``unknown`` (n,) tells which cells are no levels. There is a warning if all cells are unknown that are not missing,
-    or if one is a level but for its type, case or blanks.
+    or if one is a level but for its type, case or blanks. Returns whether there is one.
     """
     rows = np.flatnonzero(unknown).tolist()
     if not _watched.get() or len(rows) == 0:
-        return
+        return False
     known = {_plain(level): level for level in levels}
     alike = next((row for row in rows if _plain(cells[row]) in known), None)
     n_known = sum(cell is not None for cell in cells)
     if alike is None and len(rows) < n_known:
-        return
+        return False
     row = rows[0] if alike is None else alike
     seen = known[_plain(cells[row])] if alike is not None else levels[0] if len(levels) else None
     if len(rows) == n_known:
@@ -95,19 +145,41 @@ def warn_of_levels(name: Any, levels: Sequence[Any], cells: Sequence[Any], unkno
         text = f"{len(rows)} cells of column {name!r} of X have levels that training did not see"
     _warn(
         f"{text}: row {row} has {abbreviated(cells[row])}, and training saw {abbreviated(seen)}. Write levels as in "
-        "training: type, case and blanks count."
+        f"training: type, case and blanks count. {_OTHER_COLUMNS}"
     )
+    return True
 
 
-def warn_of_codes(name: Any, numbers: np.ndarray, values: np.ndarray) -> None:
-    """Warn where no value (n,) of the feature ``name``, whose numbers are codes, is one of those seen."""
-    known = values[~np.isnan(values)]
-    if _watched.get() and len(known) and not np.isin(known, numbers).any():
-        _warn(
-            f"No cell of column {name!r} of X has a number that training saw. The target jumped between these numbers, "
-            f"which are taken for codes: {known[0]:.16g} gets the mean target of all rows. If they are no codes, fit "
-            "with categorical_features=None."
-        )
+def warn_of_codes(name: Any, values: np.ndarray, unknown: np.ndarray) -> bool:
+    """Warn where all values (n,) of the feature ``name``, whose numbers are codes, are ``unknown`` or missing.
+
+    Returns whether there is a warning.
+    """
+    if not _watched.get() or not unknown.any() or not (unknown | np.isnan(values)).all():
+        return False
+    _warn(
+        f"No cell of column {name!r} of X has a number that training saw. The target jumped between these numbers, "
+        f"which are taken for codes: {values[unknown][0]:.16g} gets the mean target of all rows. Predictions for these "
+        f"rows rest on it, {_COST} If they are no codes, fit with categorical_features=None."
+    )
+    return True
+
+
+def warn_of_new_cells(kind: str, new: np.ndarray, names: Sequence[Any] | np.ndarray) -> None:
+    """Warn of columns in which a tenth of the rows have cells of a ``kind`` that training had not.
+
+    ``new`` (n, d) tells which cells these are, and kinds are the "levels", "codes" and "missing" cells. The text is the
+    same for all orders of the rows and for permuted columns, so that repeated calls give one warning.
+    """
+    counts = new.sum(axis=0)
+    columns = np.flatnonzero((counts > 0) & (counts >= _MANY * len(new)))
+    if not _watched.get() or len(columns) == 0:
+        return
+    cells, why, then = _NEW_CELLS[kind]
+    first, *others = columns[:_NAMED]
+    text = f"{counts[first]} of {len(new)} rows of X have {cells} in column {names[first]!r}"
+    text += "".join(f", {counts[j]} in {names[j]!r}" for j in others) + ", ..." * (len(columns) > _NAMED)
+    _warn(f"{text} {why}. {then}")
 
 
 def warn_of_units(names: Sequence[Any] | np.ndarray, target: bool) -> None:
@@ -141,7 +213,10 @@ def _plain(level: Any) -> Any:
 
 @dataclass(frozen=True)
 class Bounds:
-    """Numbers between which a column is familiar, (d,) each. They are infinite where nothing can be said.
+    """What is familiar of each column (d,): numbers between bounds, which are infinite where nothing can be said.
+
+    ``missing`` tells whether training had missing cells, and ``others`` whether later blocks of a stream had levels or
+    codes that its first block had not. Models of 0.1.0 know neither (None).
 
     Numbers more than two ranges beyond those seen are far. Heavy tails have more ranges: as many as the range of all
     values has ranges of the inner ones, those without the sqrt(n) least and greatest.
@@ -149,13 +224,20 @@ class Bounds:
 
     lowest: np.ndarray
     highest: np.ndarray
+    missing: np.ndarray | None = None
+    others: np.ndarray | None = None
 
     @classmethod
-    def fit(cls, X: np.ndarray, categorical: Sequence[int] = ()) -> Bounds:
-        """Learn from distinct rows (n, d) as read; the columns that are ``categorical`` have no bounds."""
+    def fit(cls, X: np.ndarray, categorical: Sequence[int] = (), unknown: np.ndarray | None = None) -> Bounds:
+        """Learn from distinct rows (n, d) as read; the columns that are ``categorical`` have no bounds.
+
+        ``unknown`` (n, d) tells which cells are levels or codes without columns of their own, by default none.
+        """
         X = np.asarray(X, dtype=np.float64)
         columns = [_bounds(X[[], 0] if j in categorical else x[~np.isnan(x)]) for j, x in enumerate(X.T)]
-        return cls(*np.array(columns).T)
+        lowest, highest = np.array(columns).T
+        unknown = np.zeros(X.shape, dtype=bool) if unknown is None else unknown
+        return cls(lowest, highest, *(np.atleast_1d(cells.any(axis=0)) for cells in (np.isnan(X), unknown)))
 
     def with_rows_of(self, other: Bounds) -> Bounds:
         """Return the bounds of all rows that either knows."""
@@ -164,7 +246,7 @@ class Bounds:
         highest = np.where(
             np.isinf(self.highest), other.highest, np.fmax(self.highest, _unless_infinite(other.highest))
         )
-        return Bounds(lowest, highest)
+        return Bounds(lowest, highest, _either(self.missing, other.missing), _either(self.others, other.others))
 
     def warn(self, X: np.ndarray, names: Sequence[Any] | np.ndarray) -> None:
         """Warn of rows of X (n, d), with missing cells nan, that are far beyond those seen."""
@@ -186,6 +268,10 @@ class Bounds:
             f"Row {row} has {X[row, j]:.4g} in {names[j]!r}, where values from {self.lowest[j]:.4g} to "
             f"{self.highest[j]:.4g} would be near enough. Predictions for these rows rest on no data."
         )
+
+
+def _either(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray | None:
+    return None if one is None or other is None else one | other
 
 
 def _unless_infinite(values: np.ndarray) -> np.ndarray:

@@ -152,7 +152,9 @@ def test_codes_have_target_codes_beside_their_numbers(estimator):
 def test_numbers_of_which_none_was_seen_give_a_warning():
     X, y = shops()
     model = GNRegressor(**SMALL).fit(X, y)
-    model.predict(np.array([[0.0, 130.0], [0.0, 105.0]]))
+    model.predict(np.vstack([X[:10], [[0.0, 130.0]]]))
+    with pytest.warns(UnfamiliarDataWarning, match="1 of 2 rows of X have codes in column 'x1' that"):
+        model.predict(np.array([[0.0, 130.0], [0.0, 105.0]]))
     with pytest.warns(UnfamiliarDataWarning, match="'x1' of X has a number that training saw.* 130 gets the mean"):
         model.predict(np.array([[0.0, 130.0], [0.0, 131.0]]))
 

@@ -105,3 +105,18 @@ def test_widths_of_noise_that_depends_on_the_input_are_those_of_the_residuals():
     assert np.mean((low <= y[400:]) & (y[400:] <= high)) == pytest.approx(0.98, abs=0.012)
     plain = np.diff(model.predict_interval(x[400:], 0.98), axis=1)[:, 0]
     assert np.median((high - low) / plain) == pytest.approx(1, abs=0.2)
+
+
+def test_a_single_network_that_goes_on_knows_what_its_first_fit_knew():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(100, 3))
+    y = np.sin(2 * X[:, 0]) + 0.1 * rng.normal(size=100)
+    model = GNRegressor(n_estimators=1, warm_start=True, random_state=0).fit(X, y)
+    first, kind = model.left_out_score_, model.estimators_[0].scaling
+    for _ in range(2):
+        model.fit(X, y)
+        # It goes on with its own network: none is drawn for the column of use.
+        assert model.left_out_score_ > first - 0.02 and model.estimators_[0].scaling == kind
+        assert np.isfinite(model.noise_degrees_of_freedom_)
+        low, high = model.predict_interval(X, calibrate=True).T
+        assert 0.85 < np.mean((low <= y) & (y <= high)) <= 1

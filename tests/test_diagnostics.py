@@ -318,6 +318,9 @@ def test_weights_that_sum_to_one_are_told_to_be_no_repetitions():
         shared = GNRegressor(**ONE).fit(X[:300], y[:300], sample_weight=np.full(300, 1 / 300))
     finding = quiet(shared, X[300:], y[300:])["weights"]
     assert "for 1 observation:" in finding.text and "mean of 1" in finding.advice
+    # A fit does not keep whether it had weights.
+    single = quiet(GNRegressor(**ONE).fit(X[:1], y[:1]), X[300:], y[300:])["weights"]
+    assert single.advice.startswith("more rows; or, where sample_weight was given")
 
 
 def test_intervals_of_a_dozen_rows_are_not_to_be_trusted():
@@ -397,6 +400,23 @@ def test_noise_that_outliers_have_inflated_is_told_from_wide_intervals():
 def test_few_rows_do_not_cry_wolf(regressor):
     verdicts = [quiet(regressor, *drawn(regressor, 10, 1.0, seed)[:2])["calibration"].verdict for seed in range(30)]
     assert verdicts == ["good"] * 30
+
+
+@pytest.mark.parametrize("n", [1, 2, 11, 30])
+def test_few_rows_tell_neither_of_inflated_noise_nor_of_what_residuals_depend_on(regressor, n):
+    for seed in range(12):
+        report = quiet(regressor, *drawn(regressor, n, 1.0, seed)[:2])
+        assert report["noise"].verdict not in ("inflated", "depends on the input")
+        assert report["residuals"].verdict == ("nothing found" if n >= 12 else "unknown")
+
+
+def test_intervals_that_are_too_narrow_in_the_middle_alone_are_no_narrow_intervals(regressor):
+    """Errors of one size, in either direction: half of the intervals miss all of them, and the wide ones none."""
+    X, _, mean, std = drawn(regressor, 300, 1.0, 0)
+    y = mean + 1.2 * std * np.random.RandomState(0).choice([-1, 1], 300)
+    finding = quiet(regressor, X, y)["calibration"]
+    assert finding.verdict == "another shape" and "calibrate=True" in finding.advice
+    assert "50% intervals hold 0%" in finding.text and finding.text.endswith("another shape")
 
 
 @pytest.mark.parametrize("outlying", [[3, 50], [0, 17, 180, 199]])

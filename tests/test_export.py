@@ -344,6 +344,21 @@ def test_module_refuses_other_shapes_and_types():
         module.float()(torch.ones(3, 4))
 
 
+def test_labels_that_int64_does_not_hold_are_refused(tmp_path):
+    estimator = fitted("binary")
+    for largest in (2**63 - 1, 2**63):
+        estimator._target = replace(estimator._target, classes=np.array([1, largest], dtype=np.uint64))
+        if largest == 2**63:
+            with pytest.raises(
+                TypeError, match=r"int64, which ends at 9223372036854775807, got .* 9223372036854775808"
+            ):
+                to_onnx(estimator, tmp_path / "model.onnx")
+        else:
+            to_onnx(estimator, tmp_path / "model.onnx")
+            label = session(tmp_path / "model.onnx").run(["label"], {"X": NEW})[0]
+            np.testing.assert_array_equal(label, estimator.predict(NEW))
+
+
 def test_failed_export_leaves_the_earlier_file(tmp_path, monkeypatch):
     path = tmp_path / "model.onnx"
     path.write_text("earlier")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.utils._param_validation import Options
+from torch import nn
 
 from skgn import GNClassifier, GNRegressor
 
@@ -116,3 +117,21 @@ def test_messages_list_options_in_the_order_of_the_documentation(estimator):
             assert positions == sorted(positions) and len(positions) >= 2
             compared += 1
     assert compared >= 6
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        ({"solver": "cg"}, "solver='cg' takes a float"),
+        ({"device": "abacus"}, "device='abacus' is not"),
+        ({"noise": "input", "solver": "cg"}, "not go with solver='cg'"),
+        ({"quantile": 0.9, "loss": "huber"}, "quantile=0.9 has no meaning for loss='huber'"),
+        ({"network": nn.Linear(2, 1), "activation": "tanh", "hidden_layer_sizes": "auto"}, "activation='tanh' has no"),
+    ],
+    ids=lambda part: part if isinstance(part, str) else None,
+)
+def test_strings_and_numbers_of_numpy_are_written_as_those_of_python(given, words):
+    of_numpy = {str: np.str_, float: np.float64}
+    given = {name: of_numpy.get(type(value), lambda value: value)(value) for name, value in given.items()}
+    with pytest.raises(ValueError, match=words):
+        GNRegressor(**given).fit(np.eye(6, 2), np.arange(6.0))

@@ -131,3 +131,28 @@ def test_an_infinite_float32_cell_is_named():
     for call in (lambda: GNRegressor().fit(X, NUMBERS), lambda: model.predict(X)):
         with pytest.raises(ValueError, match="Column 'x1' of X has inf in row 3"):
             call()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("kind", ["bool", "boolean", "bool[pyarrow]"])
+def test_labels_of_truth_values_come_back_as_themselves(kind):
+    y = pd.Series(NUMBERS > 0, dtype=kind)
+    model = GNClassifier((), n_estimators=1, max_iter=3, l2_regularization=1e-2).fit(ROWS, y)
+    assert model.classes_.dtype == bool and model.predict(ROWS).dtype == bool
+    assert model.score(ROWS, y) > 0.9
+    stream = GNClassifier((), n_estimators=1).partial_fit(ROWS, y, classes=[False, True]).partial_fit(ROWS, y)
+    assert stream.classes_.dtype == bool
+    # Of several columns they are indicators, as numbers are.
+    labels = GNClassifier((), n_estimators=1, max_iter=3).fit(ROWS, pd.DataFrame({"one": y, "other": ~y}))
+    assert labels.predict(ROWS).shape == (40, 2)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("pair", [(-1, 1), (0, 2)])
+def test_several_labels_are_0_and_1(pair):
+    y = np.where(ROWS > 0, pair[1], pair[0])
+    with pytest.raises(ValueError, match=f"an indicator matrix of 0 and 1, got {-1 if -1 in pair else 2}"):
+        GNClassifier((), n_estimators=1).fit(ROWS, y)
+    model = GNClassifier((), n_estimators=1, max_iter=3).fit(ROWS, y > 0)
+    with pytest.raises(ValueError, match="of 2 labels, as in training, got 3"):
+        model.partial_fit(ROWS, np.eye(3)[np.arange(40) % 3])

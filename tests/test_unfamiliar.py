@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, load_wine
+from sklearn.inspection import permutation_importance
 from sklearn.model_selection import KFold, cross_val_score
 
 from skgn import GNClassifier, GNRegressor, diagnose
@@ -59,11 +60,87 @@ def test_some_cells_that_differ_only_in_writing_are_said():
         model.predict(table)
 
 
-def test_some_levels_not_seen_or_missing_are_ordinary():
+#: Tables of 120 rows with cells that training had not, and what is said of them.
+NEW_CELLS = {
+    "a level": (
+        lambda X: X.assign(town=X["town"].where(X.index >= 40, "Celle")),
+        "40 of 120 rows of X have levels in column 'town' that training did not see. .* rest on the other columns",
+    ),
+    "missing numbers": (
+        lambda X: X.assign(size=X["size"].where(X.index >= 12)),
+        "12 of 120 rows of X have missing cells in column 'size' of which training had none. .* do not tell what that",
+    ),
+    "missing cells of several columns": (
+        lambda X: X.assign(town=X["town"].astype(object).where(X.index < 100, None), size=np.nan),
+        "20 of 120 rows of X have missing cells in column 'town', 120 in 'size' of which",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NEW_CELLS)
+def test_levels_and_missing_cells_that_training_had_not_are_counted(case):
     X, y = towns()
+    y = y + X["size"]
+    change, words = NEW_CELLS[case]
+    model, table = GNRegressor(**SMALL).fit(X, y), change(X)
+    for call in (model.predict, lambda X: model.predict(X, return_std=True), lambda X: model.score(X, y)):
+        with pytest.warns(UnfamiliarDataWarning, match=words) as caught:
+            call(table)
+        assert len(caught) == 1 and caught[0].filename == __file__
+    # Where training had such cells, they are like those of training.
+    GNRegressor(**SMALL).fit(table, y).predict(table)
+    with unwatched():
+        model.predict(table)
+    diagnose(model, table, y, verbose=False)
+
+
+def test_a_few_new_levels_are_ordinary():
+    """Cross-validation of a table with rare levels has some in most folds."""
+    X, y = towns()
+    y = y + X["size"]
     model = GNRegressor(**SMALL).fit(X, y)
-    model.predict(X.assign(town=X["town"].replace("2", "Celle")))
-    model.predict(X.assign(town=None))
+    few = X.assign(town=X["town"].where(X.index >= 11, "Celle"), size=X["size"].where(X.index < 109))
+    model.predict(few)
+    rare = X.assign(town=X["town"].where(X.index % 24 > 0, [f"rare {number}" for number in X.index]))
+    cross_val_score(GNRegressor(**SMALL), rare, y)
+
+
+def test_nothing_is_said_of_columns_that_do_not_matter():
+    X, y = towns()
+    model = GNRegressor(**SMALL).fit(X, y + X["size"])
+    new = X.assign(size=np.nan)
+    with pytest.warns(UnfamiliarDataWarning, match="120 of 120"):
+        model.predict(new)
+    model.feature_relevance_ = np.array([1.0, 0.0])
+    model.predict(new)
+
+
+def test_a_permutation_importance_warns_once_of_each_kind():
+    X, y = towns()
+    y = y + X["size"]
+    model = GNRegressor(**SMALL).fit(X, y)
+    new = X.assign(town=X["town"].where(X.index >= 40, "Celle"), size=X["size"].where(X.index % 3 > 0))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        permutation_importance(model, new, y, n_repeats=4, random_state=0)
+    assert len(caught) == 2 and all(warning.filename == __file__ for warning in caught)
+
+
+def test_levels_and_missing_cells_of_later_blocks_of_a_stream_are_known():
+    X, y = towns()
+    y = y + X["size"]
+    model = GNRegressor(**SMALL).partial_fit(X, y)
+    new = X.assign(town=X["town"].where(X.index >= 40, "Celle"), size=X["size"].where(X.index < 80))
+    with pytest.warns(UnfamiliarDataWarning, match="40 of 120 rows") as caught:
+        model.predict(new)
+    assert len(caught) == 2
+    model.partial_fit(new, y).predict(new)
+    # Of models of 0.1.0 nobody knows.
+    model = GNRegressor(**SMALL).fit(X, y)
+    for name in ("missing", "others"):
+        del vars(model._table.bounds)[name]
+    model.predict(new)
+    model.partial_fit(new, y).predict(new)
 
 
 def test_rows_far_beyond_training_are_said_once_with_their_columns():

@@ -17,6 +17,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ..backend import written
 from ..ensemble import Ensemble
 from ..estimator import BaseGN
 from ..inputs import Table
@@ -140,11 +141,13 @@ class DaskGN(BaseGN):
                 "that."
             )
         if self.batch_size is not None:
-            raise ValueError(f"batch_size={self.batch_size!r} has no distributed form; on dask use None: all rows.")
+            raise ValueError(
+                f"batch_size={written(self.batch_size)} has no distributed form; on dask use None: all rows."
+            )
         if self.early_stopping:
             raise ValueError("early_stopping=True has no distributed form; on dask use False, or max_time.")
         if self.device not in ("auto", "cpu"):
-            raise ValueError(f"device={self.device!r} is not available on dask workers; use 'auto' or 'cpu'.")
+            raise ValueError(f"device={written(self.device)} is not available on dask workers; use 'auto' or 'cpu'.")
 
     def _check_columns(self, X: Any) -> None:
         """Refuse sparse blocks, times, and categories, because their levels are spread over all of the rows."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from ..backend import written
 from ..candidates import Start
 from ..ensemble import Ensemble
 from ..limits import Limits
@@ -93,7 +94,9 @@ class DaskGNRegressor(DaskGN, GNRegressor):
     def _check_parameters(self) -> None:
         super()._check_parameters()
         if self.loss not in _LOSSES:
-            raise ValueError(f"loss={self.loss!r} has no distributed form; on dask use one of {', '.join(_LOSSES)}.")
+            raise ValueError(
+                f"loss={written(self.loss)} has no distributed form; on dask use one of {', '.join(_LOSSES)}."
+            )
         if self.noise == "input":
             raise ValueError("noise='input' has no distributed form; on dask use 'auto', which is 'constant'.")
 

@@ -78,7 +78,7 @@ def to_onnx(
     ------
     TypeError
         If the estimator does not belong to this package, if ``return_std=True`` is asked of a classifier, or if its
-        classes are neither numbers nor strings.
+        classes are neither numbers nor strings, or integers beyond int64.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
     ImportError
@@ -177,6 +177,11 @@ def _labels(estimator: GNRegressor | GNClassifier) -> np.ndarray | None:
         return None
     classes = estimator.classes_
     if classes.dtype.kind in "biu":
+        if classes.max() > np.iinfo(np.int64).max:
+            raise TypeError(
+                f"ONNX has labels of int64, which ends at {np.iinfo(np.int64).max}, got the label {classes.max()}: fit "
+                "with smaller numbers, or with strings."
+            )
         return classes.astype(np.int64)
     if classes.dtype.kind == "f":
         return classes.astype(np.float64)
