@@ -154,7 +154,7 @@ class Problem:
     def needs_traces(self, start: Start) -> bool:
         """Whether the training of a start asks a direction for traces: to estimate its precisions or the noise."""
         kind = start.prior_kind
-        return kind.estimates_precisions or (kind.has_evidence and self.loss.has_scale)
+        return kind.estimates_precisions or (kind.has_evidence and self.loss.estimates_scale)
 
     def _extent(self, network: Network) -> Extent:
         return Extent(network, self.n_samples, self.n_columns, self.dtype, self.device)

@@ -12,11 +12,11 @@ from sklearn.metrics import log_loss, mean_gamma_deviance, mean_poisson_deviance
 from torch.nn import functional
 
 from skgn.activations import ACTIVATIONS
+from skgn.count_losses import PoissonLoss
 from skgn.losses import (
     GammaLoss,
     LogLoss,
     NoiseLoss,
-    PoissonLoss,
     SoftmaxLoss,
     SquaredError,
 )

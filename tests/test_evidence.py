@@ -15,10 +15,11 @@ from sklearn.linear_model import ARDRegression, BayesianRidge
 from sklearn.preprocessing import scale
 
 from skgn import GNClassifier, GNRegressor
+from skgn.count_losses import PoissonLoss
 from skgn.ensemble import Ensemble
 from skgn.evidence import EvidencePrior, make_prior
 from skgn.feedforward import FeedForward
-from skgn.losses import LogLoss, PoissonLoss, SoftmaxLoss, SquaredError
+from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.objective import Objective
 from skgn.primal import Primal
 from skgn.prior_groups import Groups, PriorKind

@@ -13,10 +13,11 @@ from sklearn.metrics import d2_log_loss_score, r2_score
 from sklearn.model_selection import cross_val_score
 
 from skgn import GNClassifier, GNRegressor, diagnose
+from skgn.count_losses import PoissonLoss
 from skgn.failure import hidden_by_extremes
 from skgn.feedforward import FeedForward
 from skgn.leave_one_out import LeftOut
-from skgn.losses import LogLoss, PoissonLoss, SoftmaxLoss, SquaredError
+from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.objective import Objective
 from skgn.skill import UNKNOWN, Skill, left_out_skill
 
