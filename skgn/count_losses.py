@@ -55,8 +55,8 @@ class PoissonLoss(Loss):
         return PoissonLoss(self._offset, beta)
 
     def _weigh(self, values: Tensor) -> Tensor:
-        one = self._precision is None or len(self._precision) == 1
-        return values if one else values * relative(self._precision).to(values)
+        beta = self._precision
+        return values if beta is None or len(beta) == 1 else values * relative(beta).to(values)
 
     def _log_mean(self, f: Tensor) -> Tensor:
         return f if self._offset is None else f + self._offset.to(f)
@@ -75,6 +75,10 @@ class PoissonLoss(Loss):
     def weighted_squares(self, f: Tensor, y: Tensor) -> Tensor:
         mean = self._log_mean(f).exp()
         return (y - mean).square() / mean.clamp(min=torch.finfo(mean.dtype).tiny)
+
+    def unit_precision(self, Y: np.ndarray, sample_weight: np.ndarray) -> Tensor:
+        y, weight = torch.from_numpy(Y), torch.from_numpy(sample_weight)
+        return weight.sum() / (self.weighted_squares(torch.zeros_like(y), y).T @ self.squares_weight(weight))
 
     def squares_weight(self, sample_weight: Tensor) -> Tensor:
         # A rate has its exposure e for a weight. Below 1, it is one count with the variance phi m / e.

@@ -218,7 +218,7 @@ class EvidencePrior:
     ----------
     network : Network
     groups : Groups
-    noise_precision : float or None
+    noise_precision : float or Tensor of shape (k,) or None
         Initial beta in units of the standardised target; None for losses without a noise level (log losses).
     like : Tensor
         Tensor with the device and dtype to use.
@@ -238,7 +238,7 @@ class EvidencePrior:
         self,
         network: Network,
         groups: Groups,
-        noise_precision: float | None,
+        noise_precision: float | Tensor | None,
         like: Tensor,
         unit: bool = False,
         off: bool = False,
@@ -260,7 +260,7 @@ class EvidencePrior:
         # What the precisions of a unit prior go to, and the bounds of those that are estimated.
         self._given = self._group_mean(ones)
         self._lowest, self._highest = _SMALLEST_PRECISION * self._given, _LARGEST_PRECISION * self._given
-        beta = like.new_full((network.n_outputs,), 1.0 if noise_precision is None else noise_precision)
+        beta = like.new_ones(network.n_outputs) * (1.0 if noise_precision is None else noise_precision)
         alpha = self._group_mean(start) / weaker
         if off:
             alpha[-1] = self._given[-1] = self._lowest[-1] = self._highest[-1]
@@ -384,18 +384,22 @@ def make_prior(
     like: Tensor,
     columns: np.ndarray | None = None,
     log_choices: float = 0.0,
+    unit_precision: float | Tensor = 1.0,
 ) -> Prior:
     """Make a prior of a kind for a network and a loss. If ``columns`` are given, no others are in use.
 
     The network may read these alone, or all of them. The same samples have made ``log_choices`` nats of other choices
-    in the inputs. Where labels have no noise, the initial prior of the weights is weaker by ``noise_precision``. Counts
-    tell more of their outputs, and need no weaker one (docs/decisions.md).
+    in the inputs. The noise begins at ``noise_precision`` times the ``unit_precision``. Where labels have no noise, the
+    initial prior of the weights is weaker by ``noise_precision``. Counts tell more of their outputs, and need no weaker
+    one (docs/decisions.md).
     """
     if kind.l2 is not None:
         return FixedPrior(network, kind.l2, loss.estimates_scale, like)
     log_choices += 0.0 if columns is None else log_ways(len(columns), int(columns.sum()))
     off = columns is not None and network.shapes[0][1] > len(columns)
     groups = Groups.of(kind.groups, network, like.device, columns if off else None)
-    noise = min(noise_precision, loss.largest_precision) if loss.estimates_scale else None
+    noise = (like.new_tensor(noise_precision) * unit_precision).clamp(max=loss.largest_precision)
     weaker = noise_precision if loss.has_temperature else 1.0
-    return EvidencePrior(network, groups, noise, like, kind.unit, off, log_choices, weaker)
+    return EvidencePrior(
+        network, groups, noise if loss.estimates_scale else None, like, kind.unit, off, log_choices, weaker
+    )

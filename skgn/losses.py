@@ -167,6 +167,13 @@ class Loss(ABC):
         """Squared residuals (n, k) by whose mean 1 / beta_k is estimated; an error without a scale."""
         raise NotImplementedError(f"{type(self).__name__} has no scale to estimate.")
 
+    def unit_precision(self, Y: np.ndarray, sample_weight: np.ndarray) -> Tensor | float:
+        """Precision (k,) where the network's outputs are 0: that of all targets (n, k), 1 where these are standardised.
+
+        The noise begins at a multiple of it.
+        """
+        return 1.0
+
     def squares_weight(self, sample_weight: Tensor) -> Tensor:
         """Weights (n,) with which samples of these weights count in the mean of their squared residuals."""
         return sample_weight

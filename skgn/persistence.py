@@ -170,8 +170,8 @@ def _rename_fields(values: Iterable[Any]) -> None:
                 fields["prior_kind"] = _prior_kind(fields.pop("prior"))
             if isinstance(part, Start) and fields.get("noise_precision", 1.0) is None:
                 fields["noise_precision"] = 1.0
-        if isinstance(part, Posterior) and not part.noise_variance.any():
-            fields["noise_variance"] = np.ones_like(part.noise_variance)
+        if isinstance(part, Posterior) and not np.any(fields.get("noise_variance", 1.0)):
+            fields["noise_variance"] = np.ones_like(fields["noise_variance"])
         _rename_fields(fields.values())
 
 

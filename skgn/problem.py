@@ -182,6 +182,7 @@ class Problem:
             like,
             start.columns,
             start.log_choices,
+            self._unit_precision,
         )
 
     def objective_from(self, start: Start, rows: int) -> Objective:
@@ -224,6 +225,12 @@ class Problem:
     @cached_property
     def _objectives(self) -> dict[tuple[Network, str, int], Objective]:
         return {}
+
+    @cached_property
+    def _unit_precision(self) -> torch.Tensor | float:
+        """Precision that the noise begins at a multiple of."""
+        unit = self.loss.unit_precision(self.Y, self.sample_weight)
+        return unit if isinstance(unit, float) else unit.to(self.device)
 
     @cached_property
     def _bases(self) -> dict[tuple[str, int, int], np.ndarray]:

@@ -209,6 +209,9 @@ class DistributedProblem(Problem):
     size: tuple[int, int]
     total_weight: float
 
+    #: Targets on workers are standardised.
+    _unit_precision = 1.0
+
     @property
     def n_samples(self) -> int:
         return self.size[0]
