@@ -188,10 +188,12 @@ class LogGammaObservation(Observation):
 
 
 def _negative_binomial_cdf(c: np.ndarray, x: np.ndarray, v: np.ndarray, phi: np.ndarray) -> np.ndarray:
-    """Probability that negative binomial counts of dispersion phi > 1 are at most c, around logarithms x of means."""
+    """Probability that negative binomial counts of dispersion phi > 1 are at most c, around logarithms x of means.
+
+    The rules give three digits. Where the size is large, the distribution is normal to six.
+    """
     c, x, v, phi = np.broadcast_arrays(c, x, v, phi)
     out, deviation = np.zeros(x.shape), np.sqrt(v)
-    # Of a large size the distribution is normal to six digits.
     normal = phi * _LARGE_MEAN < c + 1
     noise = (phi < _NARROWER * v * (c + 1)) & ~normal
     output = ~noise & ~normal

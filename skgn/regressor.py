@@ -68,7 +68,8 @@ class GNRegressor(Predictions):
 
         "poisson" is for counts (``y >= 0``), "gamma" for positive y with constant relative noise (``y > 0``). Both are
         half the deviance of the distribution, with a log link. The network's output is the logarithm of the mean of y,
-        relative to the mean of all y. Predictions are means.
+        relative to the mean of all y. Predictions are means. Counts may scatter more than Poisson counts do: training
+        estimates a dispersion for each column of y, by which the variance exceeds the mean (``noise_std_``).
 
         Every loss scales the target: by its mean and standard deviation, but "huber", "cauchy" and "quantile" by its
         median and interquartile range. "gamma" divides it by its mean. Counts ("poisson") stay as they are: their mean
@@ -272,7 +273,8 @@ class GNRegressor(Predictions):
         Number of weights of the best member that the data determine; nan with ``solver_`` "cg".
     noise_distribution_ : str
         Distribution of the noise that the members were trained with: "normal", "student_t", "huber", "cauchy",
-        "asymmetric_laplace" (``loss="quantile"``), "poisson" or "gamma".
+        "asymmetric_laplace" (``loss="quantile"``), "poisson" or "gamma". Counts of a dispersion above 1 are "poisson"
+        as well, and negative binomial in quantiles, intervals and samples.
     noise_ : {"constant", "input"}
         Whether the noise depends on the input.
     noise_degrees_of_freedom_ : float
@@ -283,10 +285,11 @@ class GNRegressor(Predictions):
         "cauchy", inf with "huber" and nan with other losses.
     noise_std_ : float or ndarray
         Standard deviation of the noise, in the units of y; an array if y has several columns or the fit several
-        quantiles. It is nan with ``solver_`` "cg" and with "poisson". Where the noise depends on the input, it is the
+        quantiles. It is nan with ``solver_`` "cg". Where the noise depends on the input, it is the
         level that the factor multiplies. With "huber" it describes the observations that are no outliers. With "cauchy"
         and "quantile" it belongs to normal noise that has the same Fisher information about the prediction. With
-        "gamma" it is divided by the mean (the coefficient of variation of y).
+        "gamma" it is divided by the mean (the coefficient of variation of y). With "poisson" it is divided by the root
+        of the mean. That is the root of the dispersion: 1 for Poisson counts, and above where they scatter more.
     feature_relevance_, feature_importances_ : ndarray of shape (n_features,)
         Share of each feature in what the predictions react to; the shares are non-negative and sum to 1. They are total
         Sobol indices by exchange of values between rows, in all columns of a category together. A feature of share 0 is

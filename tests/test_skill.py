@@ -120,7 +120,18 @@ def test_unknown_where_a_constant_is_never_wrong(case):
 
 
 @pytest.mark.parametrize(
-    ("score", "error", "failed"), [(0.5, 0.1, False), (-0.2, 0.01, False), (-0.3, 0.2, False), (-0.3, 0.1, True)]
+    ("score", "error", "failed"),
+    [
+        (0.5, 0.1, False),
+        (-0.2, 0.01, False),
+        (-0.3, 0.2, False),
+        (-0.3, 0.1, True),
+        # A single row makes up the loss.
+        (-86717.0, 80000.0, True),
+        (-1.0, 2.0, False),
+        (-np.inf, np.inf, False),
+        (np.nan, np.nan, False),
+    ],
 )
 def test_failed_beyond_doubt(score, error, failed):
     assert Skill(score, error).failed is failed
