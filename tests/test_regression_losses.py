@@ -221,6 +221,8 @@ def test_the_dispersion_of_a_linear_fit_is_pearsons_statistic():
     np.testing.assert_allclose(model.predict(X), expected, rtol=1e-5)
     pearson = np.sum((y - expected) ** 2 / expected) / (len(y) - 4)
     assert model.noise_std_**2 == pytest.approx(pearson, rel=1e-5) and pearson > 2
+    # Counts that scatter less keep the dispersion of Poisson counts.
+    assert clone(model).fit(X, np.rint(np.exp(3 + X[:, 0]))).noise_std_ == 1
     # Repetitions are weights, and each column has its own dispersion.
     columns = np.column_stack([y, np.random.default_rng(2).poisson(mean)])
     several = clone(model).fit(X, columns, sample_weight=np.full(len(y), 2.0))
