@@ -150,7 +150,8 @@ def _residuals(
         f, Y, weight = (each.cpu().numpy() for each in predicted_rows(objective, left_out))
     predicted = torch.isfinite(torch.stack([each.outputs for each in left_out])).all(2).all(0)
     variances = [each.covariance[predicted].diagonal(dim1=1, dim2=2).clamp(min=0).cpu().numpy() for each in left_out]
-    scales = [np.zeros(Y.shape[1]) if scale is None else scale for scale in squared_scales]
+    unknown = np.zeros(Y.shape[1]) if loss.has_scale else np.ones(Y.shape[1])
+    scales = [unknown if scale is None else scale for scale in squared_scales]
     outputs = [loss.of_observation(member) for member in f]
     location, spread2 = Predictive(observation, outputs, variances, scales, weights).moments()
     return Residuals((observation.on_line(Y) - location) / np.sqrt(spread2), weight)

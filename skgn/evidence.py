@@ -200,13 +200,15 @@ class FixedPrior:
 
 
 def _squared_scale(objective: Objective, at: Evaluation, gamma: float, total_weight: float) -> Tensor:
-    """Compute 1 / beta of each output, but at least the rounding error. Outputs share the effective parameters equally.
+    """Compute 1 / beta of each output, but at least the rounding error, or what the loss allows.
 
-    ``total_weight`` samples have determined the parameters; the objective may hold a part of them.
+    Outputs share the effective parameters equally. ``total_weight`` samples have determined the parameters; the
+    objective may hold a part of them.
     """
     errors = objective.weighted_squares(at) * (total_weight / objective.total_weight)
     S, k = total_weight, len(errors)
-    return errors.clamp(min=_SMALLEST_NOISE * S) / max(1.0, S - gamma / k)
+    scale = errors.clamp(min=_SMALLEST_NOISE * S) / max(1.0, S - gamma / k)
+    return scale.clamp(min=1 / objective.data_loss.largest_precision)
 
 
 class EvidencePrior:
@@ -216,7 +218,7 @@ class EvidencePrior:
     ----------
     network : Network
     groups : Groups
-    noise_precision : float or None
+    noise_precision : float or Tensor of shape (k,) or None
         Initial beta in units of the standardised target; None for losses without a noise level (log losses).
     like : Tensor
         Tensor with the device and dtype to use.
@@ -236,7 +238,7 @@ class EvidencePrior:
         self,
         network: Network,
         groups: Groups,
-        noise_precision: float | None,
+        noise_precision: float | Tensor | None,
         like: Tensor,
         unit: bool = False,
         off: bool = False,
@@ -258,7 +260,7 @@ class EvidencePrior:
         # What the precisions of a unit prior go to, and the bounds of those that are estimated.
         self._given = self._group_mean(ones)
         self._lowest, self._highest = _SMALLEST_PRECISION * self._given, _LARGEST_PRECISION * self._given
-        beta = like.new_full((network.n_outputs,), 1.0 if noise_precision is None else noise_precision)
+        beta = like.new_ones(network.n_outputs) * (1.0 if noise_precision is None else noise_precision)
         alpha = self._group_mean(start) / weaker
         if off:
             alpha[-1] = self._given[-1] = self._lowest[-1] = self._highest[-1]
@@ -319,7 +321,7 @@ class EvidencePrior:
         self, estimates: Estimates, objective: Objective, at: Evaluation, direction: Direction
     ) -> tuple[Estimates, Loss]:
         loss, S, known = objective.data_loss, estimates.total_weight, _known(estimates)
-        if self._unit and not loss.has_scale:
+        if self._unit and not loss.estimates_scale:
             unknown = torch.full_like(known.gamma, torch.nan)
             return self._estimates(GroupEstimates(self._toward_given(known.alpha), known.beta, unknown), S, None), loss
         found = self._found(estimates, objective, at, direction)
@@ -329,7 +331,7 @@ class EvidencePrior:
         gamma, squares, log_evidence = found
         alpha = self._toward_given(known.alpha) if self._unit else self._fixed_point(gamma, squares)
         beta = known.beta
-        if loss.has_scale:
+        if loss.estimates_scale:
             beta = 1 / _squared_scale(objective, at, float(gamma.sum()), S)
             loss = loss.at_precision(beta)
         return self._estimates(GroupEstimates(alpha, beta, gamma), S, log_evidence), loss
@@ -348,16 +350,12 @@ class EvidencePrior:
         self, known: GroupEstimates, S: float, loss: Loss, mean_loss: float, squares: Tensor, log_determinant: float
     ) -> float:
         alpha, beta, P = known.alpha, known.mean_beta, float(self._size.sum())
-        log_evidence = (
+        return (
             0.5 * float(self._size @ alpha.log())
             - beta * S * mean_loss
             - 0.5 * float(alpha @ squares)
             - 0.5 * (P * math.log(beta * S) + log_determinant)
-        )
-        if loss.has_scale:
-            scale = 1 / known.beta[None]
-            log_evidence += S * float(loss.log_density(torch.zeros_like(scale), scale))
-        return log_evidence
+        ) + S * loss.log_normaliser(known.beta)
 
     def _toward_given(self, alpha: Tensor) -> Tensor:
         """Precisions of a unit prior; one that gives way at once lets the first steps overfit."""
@@ -386,17 +384,22 @@ def make_prior(
     like: Tensor,
     columns: np.ndarray | None = None,
     log_choices: float = 0.0,
+    unit_precision: float | Tensor = 1.0,
 ) -> Prior:
     """Make a prior of a kind for a network and a loss. If ``columns`` are given, no others are in use.
 
     The network may read these alone, or all of them. The same samples have made ``log_choices`` nats of other choices
-    in the inputs. Where labels have no noise, the initial prior of the weights is weaker by ``noise_precision``. Counts
-    tell more of their outputs, and need no weaker one (docs/decisions.md).
+    in the inputs. The noise begins at ``noise_precision`` times the ``unit_precision``. Where labels have no noise, the
+    initial prior of the weights is weaker by ``noise_precision``. Counts tell more of their outputs, and need no weaker
+    one (docs/decisions.md).
     """
     if kind.l2 is not None:
-        return FixedPrior(network, kind.l2, loss.has_scale, like)
+        return FixedPrior(network, kind.l2, loss.estimates_scale, like)
     log_choices += 0.0 if columns is None else log_ways(len(columns), int(columns.sum()))
     off = columns is not None and network.shapes[0][1] > len(columns)
     groups = Groups.of(kind.groups, network, like.device, columns if off else None)
-    noise, weaker = noise_precision if loss.has_scale else None, noise_precision if loss.has_temperature else 1.0
-    return EvidencePrior(network, groups, noise, like, kind.unit, off, log_choices, weaker)
+    noise = (like.new_tensor(noise_precision) * unit_precision).clamp(max=loss.largest_precision)
+    weaker = noise_precision if loss.has_temperature else 1.0
+    return EvidencePrior(
+        network, groups, noise if loss.estimates_scale else None, like, kind.unit, off, log_choices, weaker
+    )

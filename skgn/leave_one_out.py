@@ -163,9 +163,10 @@ def _log_density(objective: Objective, left_out: LeftOut, loss: Loss, noise: Ten
     left_out = LeftOut(outputs.nan_to_num(0.0, math.inf, -math.inf), covariance.nan_to_num(1.0, math.inf, -math.inf))
     outputs = left_out.outputs
     Y, weight = objective.Y.to(outputs), objective.sample_weight.to(outputs)
-    if noise is not None:
+    if noise is not None and loss.has_scale:
         return loss.log_density(outputs - Y, _squared_scale(left_out, noise)) @ weight
-    return -loss.value(outputs, Y) @ weight
+    normaliser = 0.0 if noise is None else loss.log_normaliser(1 / noise)
+    return (loss.log_likelihood(outputs, Y) + normaliser) @ weight
 
 
 def predicted(left_out: Sequence[LeftOut]) -> Tensor:
@@ -187,14 +188,13 @@ def log_probabilities(
 ) -> tuple[Tensor, Tensor]:
     """Log likelihood of each left-out sample under each member, (members, n), and weights (n,).
 
-    Outputs are divided by T. ``exp(-value)`` of ``loss`` must be a likelihood. Each label counts as a sample of its
-    own.
+    Outputs are divided by T. The ``loss`` must have a likelihood. Each label counts as a sample of its own.
     """
     f, Y, weight = predicted_rows(objective, left_out)
     if loss.independent_labels:
         weight = weight.repeat_interleave(Y.shape[1])
         f, Y = f.reshape(len(f), -1, 1), Y.reshape(-1, 1)
-    return torch.stack([-loss.value(g / T, Y) for g in f]), weight
+    return torch.stack([loss.log_likelihood(g / T, Y) for g in f]), weight
 
 
 def log_likelihood(objective: Objective, *left_out: LeftOut, weights: np.ndarray, loss: Loss, T: float) -> Tensor:

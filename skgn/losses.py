@@ -16,9 +16,9 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from .observation import CountObservation, LogGammaObservation, NormalObservation, Observation
+from .observation import LogGammaObservation, NormalObservation, Observation
 from .preprocessing import TargetScaler
-from .target_scalers import FitScaler, TargetScaling, count_scaler, log_scaler
+from .target_scalers import FitScaler, TargetScaling, log_scaler
 
 __all__ = [
     "REGRESSION",
@@ -26,7 +26,6 @@ __all__ = [
     "LogLoss",
     "Loss",
     "NoiseLoss",
-    "PoissonLoss",
     "SoftmaxLoss",
     "SquaredError",
     "geometric_mean",
@@ -57,11 +56,14 @@ class Loss(ABC):
     #: Finds the scaler of the targets of a fit.
     fit_scaler: ClassVar[FitScaler] = staticmethod(TargetScaler.fit)
 
-    #: Whether the noise has a scale, which is estimated. Without one, ``exp(-value)`` is a likelihood.
+    #: Whether there is noise around the outputs, of one density everywhere. Without, members are mixed by likelihoods.
     has_scale: ClassVar[bool] = False
 
-    #: Whether the scale is known to be 1, so that the mean of an observation tells its variance.
-    unit_scale: ClassVar[bool] = False
+    #: Whether a squared scale 1 / beta_k of each output is estimated: that of the noise, or the dispersion of counts.
+    estimates_scale: ClassVar[bool] = False
+
+    #: The largest beta. Counts scatter as the Poisson distribution says at the least.
+    largest_precision: ClassVar[float] = math.inf
 
     #: Variance of the noise in squared scales, beside what the mean tells; of quantiles one number for each output.
     variance_factor: float | np.ndarray = 0.0
@@ -97,11 +99,6 @@ class Loss(ABC):
 
     #: Whether each output predicts a label of its own, which counts as a sample.
     independent_labels: ClassVar[bool] = False
-
-    @property
-    def has_posterior(self) -> bool:
-        """Whether predictions have a standard deviation, so that a solver without a posterior would lose much."""
-        return self.has_scale or self.unit_scale
 
     @classmethod
     def for_scaler(cls, scaler: TargetScaling, quantile: float | np.ndarray) -> Loss:
@@ -170,12 +167,31 @@ class Loss(ABC):
         """Squared residuals (n, k) by whose mean 1 / beta_k is estimated; an error without a scale."""
         raise NotImplementedError(f"{type(self).__name__} has no scale to estimate.")
 
+    def unit_precision(self, Y: np.ndarray, sample_weight: np.ndarray) -> Tensor | float:
+        """Precision (k,) where the network's outputs are 0: that of all targets (n, k), 1 where these are standardised.
+
+        The noise begins at a multiple of it.
+        """
+        return 1.0
+
+    def squares_weight(self, sample_weight: Tensor) -> Tensor:
+        """Weights (n,) with which samples of these weights count in the mean of their squared residuals."""
+        return sample_weight
+
     def log_density(self, residual: Tensor, squared_scale: Tensor) -> Tensor:
         """Log density of each sample (n,) for residuals (n, k) and their squared scales; an error without a scale.
 
         Of noise alone the squared scales are 1 / beta_k.
         """
         raise NotImplementedError(f"{type(self).__name__} has no density of residuals.")
+
+    def log_normaliser(self, beta: Tensor) -> float:
+        """What precisions (k,) add to the log likelihood of each sample, beside their factor on the loss."""
+        return 0.0
+
+    def log_likelihood(self, f: Tensor, y: Tensor) -> Tensor:
+        """Log likelihood (n,) at the precisions of the loss, up to a constant; only where no noise has a scale."""
+        return -self.value(f, y)
 
     def standard_noise(self) -> Any:
         """Distribution of the noise at variance 1, of :mod:`scipy.stats`."""
@@ -197,7 +213,7 @@ class NoiseLoss(Loss):
     it is half the squared error near residual 0. The noise of an output has the variance ``variance_factor / beta_k``.
     """
 
-    has_scale = True
+    has_scale = estimates_scale = True
     readout_first = True
 
     @abstractmethod
@@ -208,6 +224,10 @@ class NoiseLoss(Loss):
 
     @abstractmethod
     def log_density(self, residual: Tensor, squared_scale: Tensor) -> Tensor: ...
+
+    def log_normaliser(self, beta: Tensor) -> float:
+        scale = 1 / beta[None]
+        return float(self.log_density(torch.zeros_like(scale), scale))
 
 
 class _Relative(NoiseLoss):
@@ -396,51 +416,5 @@ class SoftmaxLoss(Loss):
         return mean.clamp(min=_RAREST).log()
 
 
-class PoissonLoss(Loss):
-    """Half the Poisson deviance of counts y with means ``exp(f + offset)``; R = diag(exp((f + offset) / 2)).
-
-    That is minus the log likelihood, 0 where the means are the counts.
-
-    Parameters
-    ----------
-    offset : Tensor of shape (k,), optional
-        Logarithm of the mean for which the outputs are 0; all 0 by default.
-    """
-
-    name, distribution, label = "poisson", "poisson", "Poisson"
-    support, target_kind = "y >= 0", "counts"
-    fit_scaler: ClassVar[FitScaler] = staticmethod(count_scaler)
-    unit_scale = True
-
-    def __init__(self, offset: Tensor | None = None) -> None:
-        self._offset = offset
-
-    @classmethod
-    def for_scaler(cls, scaler: TargetScaling, quantile: float | np.ndarray) -> PoissonLoss:
-        return cls(torch.from_numpy(np.log(scaler.scale)))
-
-    def _log_mean(self, f: Tensor) -> Tensor:
-        return f if self._offset is None else f + self._offset.to(f)
-
-    def value(self, f: Tensor, y: Tensor) -> Tensor:
-        log_mean = self._log_mean(f)
-        return (log_mean.exp() - y + torch.special.xlogy(y, y) - y * log_mean).sum(1)
-
-    def gradient(self, f: Tensor, y: Tensor) -> Tensor:
-        return self._log_mean(f).exp() - y
-
-    def curvature_root(self, f: Tensor, y: Tensor) -> Tensor:
-        return torch.diag_embed((self._log_mean(f) / 2).exp())
-
-    def inverse_link(self, f: Tensor) -> Tensor:
-        return self._log_mean(f).exp()
-
-    def observation(self) -> Observation:
-        return CountObservation()
-
-    def of_observation(self, f: np.ndarray) -> np.ndarray:
-        return f if self._offset is None else f + self._offset.cpu().numpy()
-
-
 #: Losses of this file for `GNRegressor`.
-REGRESSION: tuple[type[Loss], ...] = (SquaredError, PoissonLoss, GammaLoss)
+REGRESSION: tuple[type[Loss], ...] = (SquaredError, GammaLoss)

@@ -130,7 +130,7 @@ class Objective:
     def weighted_squares(self, at: Evaluation) -> Tensor:
         """Sum over the samples the squared residuals from which a noise model estimates its precisions, (k,)."""
         squares = self.data_loss.weighted_squares(at.outputs, self.Y).to(at.w)
-        return squares.T @ self.sample_weight.to(at.w)
+        return squares.T @ self.data_loss.squares_weight(self.sample_weight).to(at.w)
 
     def apply(self, function: Callable[..., Any], *args: Any) -> Any:
         """Compute ``function(objective, *args)``, one value a sample. If distributed, it stays on the workers."""

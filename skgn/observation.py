@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import gammainc, gammaincinv, gammaln, ndtr, polygamma
+from scipy.special import betainc, btdtria, gammainc, gammaincinv, gammaln, ndtr, polygamma
 from scipy.stats import chi2, t
 
 __all__ = [
@@ -39,6 +39,9 @@ _STEP, _LARGEST_STEP, _LEFT_OUT = 0.8, 0.4, 1e-9
 
 #: Poisson distributions with a larger mean are normal ones to six digits; generators do not draw from the largest.
 _LARGE_MEAN = 1e12
+
+#: Dispersions up to this are that of the Poisson distribution. Larger means of negative binomial counts are not drawn.
+_POISSON, _LARGEST_MEAN = 1 + 1e-6, 1e300
 
 #: Logarithms of means: below the least every count is 0, up to the largest the mean and its reciprocal are floats.
 _LEAST_LOGARITHM, _LARGEST_LOGARITHM = -200.0, 700.0
@@ -184,11 +187,34 @@ class LogGammaObservation(Observation):
         return f + log_gamma - np.log(shape)
 
 
-class CountObservation(Observation):
-    """Poisson counts of mean exp(f), as log(1 + c).
+def _negative_binomial_cdf(c: np.ndarray, x: np.ndarray, v: np.ndarray, phi: np.ndarray) -> np.ndarray:
+    """Probability that negative binomial counts of dispersion phi > 1 are at most c, around logarithms x of means.
 
-    A count is at most c where a gamma variable of shape c + 1 is above the mean: that is the distribution function also
-    between the whole numbers.
+    The rules give three digits. Where the size is large, the distribution is normal to six.
+    """
+    c, x, v, phi = np.broadcast_arrays(c, x, v, phi)
+    out, deviation = np.zeros(x.shape), np.sqrt(v)
+    normal = phi * _LARGE_MEAN < c + 1
+    noise = (phi < _NARROWER * v * (c + 1)) & ~normal
+    output = ~noise & ~normal
+    with np.errstate(over="ignore", divide="ignore"):
+        for t, p in zip(*_OUTPUT_RULE, strict=True):
+            size = np.exp(x[output] + deviation[output] * t) / (phi[output] - 1)
+            out[output] += p * betainc(size, c[output] + 1, 1 / phi[output])
+        for t, p in zip(*_NOISE_RULE, strict=True):
+            # The mean up to which the count is above c with this probability.
+            size = btdtria(ndtr(t), c[noise] + 1, 1 / phi[noise])
+            out[noise] += p * ndtr((np.log(size * (phi[noise] - 1)) - x[noise]) / deviation[noise])
+    out /= np.sqrt(2 * np.pi)
+    out[normal] = ndtr(((np.log(c + 1) - x) / np.sqrt(v + phi / (c + 1)))[normal])
+    return out
+
+
+class CountObservation(Observation):
+    """Counts of mean exp(f) and variance s2 exp(f), as log(1 + c): Poisson up to s2 = 1, negative binomial above.
+
+    A Poisson count is at most c where a gamma variable of shape c + 1 is above the mean: that is the distribution
+    function also between the whole numbers. The negative binomial distribution has the size mean / (s2 - 1).
     """
 
     discrete = True
@@ -212,17 +238,26 @@ class CountObservation(Observation):
         # Derivative of log(1 + c) at the mean, which is at most 1 / mean.
         slope = 1 / (1 + mean)
         location = np.where(f > _LARGEST_LOGARITHM, f, np.log1p(mean))
-        return Moments(location, slope * mean * slope + v * (slope * mean) ** 2)
+        return Moments(location, np.maximum(s2, 1) * (slope * mean * slope) + v * (slope * mean) ** 2)
 
     def cdf(self, z: np.ndarray, f: np.ndarray, v: np.ndarray, s2: np.ndarray) -> np.ndarray:
         f, within = np.maximum(f, _LEAST_LOGARITHM), np.minimum(z, _LARGEST_LOGARITHM)
-        p = 1 - _log_gamma_cdf(f, np.exp(within), v)
+        wider = s2 > _POISSON
+        p = 0.0 if np.all(wider) else 1 - _log_gamma_cdf(f, np.exp(within), v)
+        if np.any(wider):
+            phi = np.where(wider, s2, 2 * _POISSON)
+            p = np.where(wider, _negative_binomial_cdf(np.expm1(within), f, v, phi), p)
         # The logarithm of a gamma variable of large shape is normal.
-        return np.where(z > within, ndtr((z - f) / np.sqrt(v + np.exp(-within))), p)
+        return np.where(z > within, ndtr((z - f) / np.sqrt(v + np.maximum(s2, 1) * np.exp(-within))), p)
 
     def sample(self, f: np.ndarray, s2: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
         with np.errstate(over="ignore"):
             mean = np.exp(f)
+        wider = np.broadcast_to(s2 > _POISSON, mean.shape)
+        if wider.any():
+            excess = np.where(wider, s2 - 1, 1.0)
+            gamma = rng.standard_gamma(np.minimum(mean, _LARGEST_MEAN) / excess) * excess
+            mean = np.where(wider, gamma, mean)
         counts = rng.poisson(np.minimum(mean, _LARGE_MEAN)).astype(np.float64)
         return np.where(
             mean <= _LARGE_MEAN,

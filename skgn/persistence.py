@@ -25,6 +25,7 @@ from .inputs import Table
 from .integrity import flaws
 from .mixture import equal_weights
 from .parameters import parameter_defaults
+from .posterior import Posterior
 from .prior_groups import PriorKind
 from .targets import LOSSES, ClassificationTarget, RegressionTarget
 
@@ -154,7 +155,8 @@ def _gather_parts(state: dict[str, Any]) -> None:
 def _rename_fields(values: Iterable[Any]) -> None:
     """Give all members and starts of earlier versions the names of now.
 
-    In 0.1.0.dev0 ``inputs`` name a scaling, and ``prior`` a kind. In 0.1.0 starts for classes have no noise precision.
+    In 0.1.0.dev0 ``inputs`` name a scaling, and ``prior`` a kind. In 0.1.0 starts for classes have no noise precision,
+    and counts no noise beside that of the Poisson distribution, of dispersion 1.
     """
     for part in _dataclasses(values):
         fields = vars(part)
@@ -168,6 +170,8 @@ def _rename_fields(values: Iterable[Any]) -> None:
                 fields["prior_kind"] = _prior_kind(fields.pop("prior"))
             if isinstance(part, Start) and fields.get("noise_precision", 1.0) is None:
                 fields["noise_precision"] = 1.0
+        if isinstance(part, Posterior) and not np.any(fields.get("noise_variance", 1.0)):
+            fields["noise_variance"] = np.ones_like(fields["noise_variance"])
         _rename_fields(fields.values())
 
 

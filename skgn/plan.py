@@ -170,7 +170,7 @@ class Plan:
             )
             solver = problem.solver if in_batches is None else in_batches.solver
             here = replace(extent, n=problem.rows_in_memory(at_once))
-            posterior = problem.loss.has_posterior
+            posterior = problem.loss.estimates_scale
             last = choose(solver, here, evidence, posterior, fit)
             direction = last if network in with_traces else choose(solver, here, False, posterior, fit)
             return Work(direction, last, Cost.of(direction, last, extent, rows))

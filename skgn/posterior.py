@@ -232,13 +232,10 @@ def outputs_of_draws(network: Network, weights: np.ndarray, draws: np.ndarray, X
 def laplace(state: State, linearisation: Linearisation, noise_share: np.ndarray | float) -> Posterior | None:
     """The posterior at the end of training; None for log losses and where data and prior leave weights undetermined.
 
-    Counts have no noise beside the variance of their distribution: ``noise_variance`` is 0. The ``noise_share`` is
-    stored with it.
+    The ``noise_variance`` of counts is their dispersion. The ``noise_share`` is stored with it.
     """
     objective, estimates = state.objective, state.estimates
-    loss, scale = objective.data_loss, estimates.squared_scale
-    if loss.unit_scale and estimates.n_effective_parameters is not None:
-        scale = state.at.w.new_ones(objective.network.n_outputs)
+    scale = estimates.squared_scale
     if scale is None:
         return None
     factor = linearisation.direction.posterior_factor(estimates.precision)
@@ -252,7 +249,7 @@ def laplace(state: State, linearisation: Linearisation, noise_share: np.ndarray 
         factor=factor.cpu().numpy(),
         precision=network.precision_of_original([a.cpu().numpy().copy() for a in estimates.precision]),
         scale=estimates.total_weight / float(geometric_mean(scale)),
-        noise_variance=loss.variance_factor * scale.cpu().numpy(),
+        noise_variance=objective.data_loss.variance_factor * scale.cpu().numpy(),
         noise_share=noise_share,
         inputs=inputs,
         roots=linearisation.jacobian.root(slice(0, len(objective.U))).double().cpu().numpy() if of_rows else None,

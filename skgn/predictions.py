@@ -81,8 +81,9 @@ class Predictions(RegressorMixin, BaseGN):
         return_std : bool, default=False
             The standard deviation contains the noise, the uncertainty of the weights (Laplace approximation) and the
             spread of the members. Where the noise depends on the input (``noise_``), it is that at X. With
-            ``loss="huber"`` it is that of an observation that is no outlier. With "poisson" and "gamma" the noise is
-            that of these distributions around the predicted mean.
+            ``loss="huber"`` it is that of an observation that is no outlier. With "gamma" the noise is
+            that of a gamma distribution around the predicted mean. With "poisson" its variance is the dispersion times
+            that mean.
         return_cov : bool, default=False
             Covariance of new observations at all rows of X, whose diagonal is the square of the standard deviation.
 

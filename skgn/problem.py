@@ -163,7 +163,7 @@ class Problem:
     def needs_traces(self, start: Start) -> bool:
         """Whether the training of a start asks a direction for traces: to estimate its precisions or the noise."""
         kind = start.prior_kind
-        return kind.estimates_precisions or (kind.has_evidence and self.loss.has_scale)
+        return kind.estimates_precisions or (kind.has_evidence and self.loss.estimates_scale)
 
     def _extent(self, network: Network) -> Extent:
         return Extent(network, self.n_samples, self.n_columns, self.dtype, self.device)
@@ -191,6 +191,7 @@ class Problem:
             like,
             start.columns,
             start.log_choices,
+            self._unit_precision,
         )
 
     def objective_from(self, start: Start, rows: int) -> Objective:
@@ -233,6 +234,12 @@ class Problem:
     @cached_property
     def _objectives(self) -> dict[tuple[Network, str, int], Objective]:
         return {}
+
+    @cached_property
+    def _unit_precision(self) -> torch.Tensor | float:
+        """Precision that the noise begins at a multiple of."""
+        unit = self.loss.unit_precision(self.Y, self.sample_weight)
+        return unit if isinstance(unit, float) else unit.to(self.device)
 
     @cached_property
     def _bases(self) -> dict[tuple[str, int, int], np.ndarray]:

@@ -70,7 +70,8 @@ class GNRegressor(Predictions):
 
         "poisson" is for counts (``y >= 0``), "gamma" for positive y with constant relative noise (``y > 0``). Both are
         half the deviance of the distribution, with a log link. The network's output is the logarithm of the mean of y,
-        relative to the mean of all y. Predictions are means.
+        relative to the mean of all y. Predictions are means. Counts may scatter more than Poisson counts do: training
+        estimates a dispersion for each column of y, by which the variance exceeds the mean (``noise_std_``).
 
         Every loss scales the target: by its mean and standard deviation, but "huber", "cauchy" and "quantile" by its
         median and interquartile range. "gamma" divides it by its mean. Counts ("poisson") stay as they are: their mean
@@ -270,39 +271,30 @@ class GNRegressor(Predictions):
         ``l2_regularization``.
     left_out_score_ : float
         The score that the fit expects on new rows. Each training row is predicted without itself. The score is the part
-<<<<<<< HEAD
         of the best constant's mean loss that these predictions take away (R2 under a squared error). Of several outputs
         it is the mean of their scores. It is at most 1, and below 0 where a constant predicts better. It is nan with a
-        float ``l2_regularization``, with ``solver_`` "cg", in streams, and where members interpolate.
-=======
-        of the best constant's mean loss that these predictions take away (R2 under a squared error). It is at most 1,
-        and below 0 where a constant predicts better. It is nan with a float ``l2_regularization``, with ``solver_``
-        "cg", in streams, where members interpolate, and in a regression by one network without hidden layers.
->>>>>>> help-q
+        float ``l2_regularization``, with ``solver_`` "cg", in streams, where members interpolate, and in a regression
+        by one network without hidden layers.
     n_effective_parameters_ : float
         Number of weights of the best member that the data determine; nan with ``solver_`` "cg".
     noise_distribution_ : str
         Distribution of the noise that the members were trained with: "normal", "student_t", "huber", "cauchy",
-        "asymmetric_laplace" (``loss="quantile"``), "poisson" or "gamma".
+        "asymmetric_laplace" (``loss="quantile"``), "poisson" or "gamma". Counts of a dispersion above 1 are "poisson"
+        as well, and negative binomial in quantiles, intervals and samples.
     noise_ : {"constant", "input"}
         Whether the noise depends on the input.
     noise_degrees_of_freedom_ : float
         Degrees of freedom of the Student-t noise in quantiles, intervals and samples, at the same standard deviation.
         With ``loss="squared_error"`` they are estimated from the residuals of left-out training rows: 2.05 to 202. They
-<<<<<<< HEAD
-        are inf, and the noise is normal, where no such residuals are known (a float ``l2_regularization``, ``solver_``
-        "cg", streams), or all are rounding errors. They are 8 with "student_t", 1 with "cauchy", inf with "huber" and
-        nan with other losses.
-=======
         are inf, and the noise is normal, where no such residuals are known (``left_out_score_`` is nan), or all are
         rounding errors. They are 8 with "student_t", 1 with "cauchy", inf with "huber" and nan with other losses.
->>>>>>> help-q
     noise_std_ : float or ndarray
         Standard deviation of the noise, in the units of y; an array if y has several columns or the fit several
-        quantiles. It is nan with ``solver_`` "cg" and with "poisson". Where the noise depends on the input, it is the
+        quantiles. It is nan with ``solver_`` "cg". Where the noise depends on the input, it is the
         level that the factor multiplies. With "huber" it describes the observations that are no outliers. With "cauchy"
         and "quantile" it belongs to normal noise that has the same Fisher information about the prediction. With
-        "gamma" it is divided by the mean (the coefficient of variation of y).
+        "gamma" it is divided by the mean (the coefficient of variation of y). With "poisson" it is divided by the root
+        of the mean. That is the root of the dispersion: 1 for Poisson counts, and above where they scatter more.
     feature_relevance_, feature_importances_ : ndarray of shape (n_features,)
         Share of each feature in what the predictions react to; the shares are non-negative and sum to 1. They are total
         Sobol indices by exchange of values between rows, in all columns of a category together. A feature of share 0 is
@@ -432,11 +424,9 @@ class GNRegressor(Predictions):
             or not ((levels > 0) & (levels < 1)).all()
             or (np.diff(levels) <= 0).any()
         ):
-<<<<<<< HEAD
-            raise ValueError(f"quantile must hold increasing numbers above 0 and below 1, got {self.quantile!r}.")
-=======
-            raise ValueError(f"quantile must hold increasing numbers between 0 and 1, got {written(self.quantile)}.")
->>>>>>> help-q
+            raise ValueError(
+                f"quantile must hold increasing numbers above 0 and below 1, got {written(self.quantile)}."
+            )
         given = self._levels != parameter_defaults(GNRegressor)["quantile"]
         if given and not LOSSES[self.loss].predicts_quantiles:
             raise ValueError(

@@ -52,12 +52,14 @@ def feature_sensitivity(
     # Outputs may run away beyond the rows of the fit: squares are then infinite.
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         squares = np.square(change)
+        posterior = members[0].posterior
         if ensemble.loss.has_scale:
-            posterior = members[0].posterior
             curvature = np.array(np.nan) if posterior is None else 1 / posterior.noise_variance
         else:
             f = torch.from_numpy(mean)
             curvature = ensemble.loss.curvature_root(f, f).square().sum(2).numpy()
+            if posterior is not None:
+                curvature = curvature / posterior.noise_variance
         evidence = (squares * curvature).sum(axis=2) @ weight * (sample_weight.sum() / weight.sum()) / 2
         return Sensitivity(squares.sum(axis=2) @ weight / weight.sum(), evidence)
 

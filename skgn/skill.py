@@ -33,7 +33,8 @@ __all__ = ["UNKNOWN", "Skill", "best_constant", "left_out_skill"]
 #: Mean loss of a constant that is never wrong.
 _NEVER_WRONG = 1e-9
 
-#: An ensemble has failed that adds this part to the loss of a constant, by more than so many standard errors.
+#: An ensemble has failed that adds this part to the loss of a constant, by more than so many standard errors. These are
+#: of the logarithm of their ratio: few rows may make up the loss, and then its own error is as large as itself.
 _ADDED, _STANDARD_ERRORS = 0.25, 2.0
 
 #: Samples below which a standard error tells nothing.
@@ -49,7 +50,8 @@ class Skill(NamedTuple):
     @property
     def failed(self) -> bool:
         """Whether a constant is better, beyond doubt."""
-        return self.score < -max(_ADDED, _STANDARD_ERRORS * self.error)
+        ratio = 1 - self.score
+        return ratio > 1 + _ADDED and math.log(ratio) > _STANDARD_ERRORS * self.error / ratio
 
 
 UNKNOWN = Skill(math.nan, math.nan)
@@ -134,13 +136,15 @@ def _losses(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Losses (n,) of the mixture and of the constant for the samples left out, and the weights of these."""
     f, Y, sample_weight = corrected_outputs(objective, left_out, allowances)
+    worst = constant.to(Y).expand_as(Y)
     if loss.has_scale:
-        own = loss.value(mixture_mean(f, weights), Y)
+        own, least = loss.value(mixture_mean(f, weights), Y), loss.value(worst, Y)
     else:
+        least = -loss.log_likelihood(worst, Y)
         log_p, _ = corrected_log_probabilities(objective, left_out, loss, allowances, T)
         # Of labels counted one by one, the sum is the sample's.
         own = -log_mixture(log_p, weights).reshape(len(Y), Y.shape[1] if loss.independent_labels else 1).sum(1)
-    return own, loss.value(constant.to(Y).expand_as(Y), Y), sample_weight
+    return own, least, sample_weight
 
 
 def _moments_of_outputs(
@@ -167,12 +171,14 @@ def _moments_of_outputs(
     own, least = [], []
     for j in range(k):
         one, y = _of_output(loss, j, k), Y[:, j : j + 1]
-        values = torch.stack([one.value(g[:, j : j + 1], y) for g in f])
-        if not loss.has_scale:
-            log_p = -values - values.new_tensor(allowances)[:, None] / k
-            values = -log_mixture(log_p, weights)[None]
-        own.append(values[0])
-        least.append(one.value(constant[j : j + 1].to(y).expand_as(y), y))
+        worst = constant[j : j + 1].to(y).expand_as(y)
+        if loss.has_scale:
+            own.append(one.value(f[0, :, j : j + 1], y))
+            least.append(one.value(worst, y))
+        else:
+            log_p = torch.stack([one.log_likelihood(g[:, j : j + 1], y) for g in f])
+            own.append(-log_mixture(log_p - log_p.new_tensor(allowances)[:, None] / k, weights))
+            least.append(-one.log_likelihood(worst, y))
     losses = torch.stack([*own, *least])
     weighted = losses * sample_weight
     return torch.cat([weighted.sum(1), (weighted @ losses.T).ravel()])

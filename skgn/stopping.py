@@ -147,8 +147,8 @@ def _with_patience(state: State, better: bool, reason: Status, patience: int) ->
 def _evidence_scale(state: State) -> float:
     """Scale of the log evidence, in nats: one for each sample.
 
-    Many samples of a log loss count less, like the standard deviation of the log likelihood. There a network of
-    some hundred weights goes on learning while the mean hardly moves (docs/decisions.md).
+    Many samples of a log loss, or counts, count less, like the standard deviation of the log likelihood. There a
+    network of some hundred weights goes on learning while the mean hardly moves (docs/decisions.md).
     """
     S = state.objective.total_weight
-    return S if state.estimates.squared_scale is not None else min(S, math.sqrt(_FEW_SAMPLES * S))
+    return S if state.objective.data_loss.has_scale else min(S, math.sqrt(_FEW_SAMPLES * S))

@@ -90,10 +90,9 @@ class LogTargetScaler:
     def variance_of(self, mean: Any, output_variance: Any, noise_variance: Any) -> Any:
         """Variance of a new observation of such a mean whose output, its logarithm, is known up to a small variance.
 
-        ``noise_variance`` is the squared coefficient of variation of targets that are no counts.
+        ``noise_variance`` is the dispersion of counts, and the squared coefficient of variation of other targets.
         """
-        noise = mean if self.counts else noise_variance * mean**2
-        return noise + output_variance * mean**2
+        return noise_variance * (mean if self.counts else mean**2) + output_variance * mean**2
 
     def slope(self, mean: Any) -> Any:
         """Derivative of the mean by the output."""

@@ -18,7 +18,7 @@ from sklearn.utils import check_array
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 from sklearn.utils.validation import column_or_1d
 
-from . import losses, robust_losses
+from . import count_losses, losses, robust_losses
 from .cells import cells_of
 from .class_weights import ClassWeight, class_factors, shifted
 from .losses import LogLoss, Loss, SoftmaxLoss
@@ -31,7 +31,9 @@ from .weighted_rows import unlimited_sums
 __all__ = ["LOSSES", "ClassificationTarget", "RegressionTarget", "Target"]
 
 #: Losses of a regression by name.
-LOSSES: dict[str, type[Loss]] = {loss.name: loss for loss in (*losses.REGRESSION, *robust_losses.REGRESSION)}
+LOSSES: dict[str, type[Loss]] = {
+    loss.name: loss for file in (losses, count_losses, robust_losses) for loss in file.REGRESSION
+}
 
 #: Largest size of a target; differences and predictions beyond the targets stay within the floats.
 _LARGEST_TARGET = 1e300
@@ -200,22 +202,21 @@ class RegressionTarget(Target):
 
     def likelihood(self, posterior: Posterior | None) -> Loss:
         loss = self.training_loss()
-        if posterior is None or not loss.has_scale:
+        if posterior is None:
             return loss
         return loss.at_precision(torch.from_numpy(loss.variance_factor / posterior.noise_variance))
 
     def noise_std(self, posterior: Posterior | None) -> float | np.ndarray:
         """Standard deviation of the noise by a member's posterior, in the units of y; nan if it is unknown."""
         variance = np.full(self.n_outputs, np.nan)
-        if posterior is not None and self.loss_class.has_scale:
+        if posterior is not None:
             variance = posterior.noise_variance
         noise = self.in_shape_of_y(self.scaler.rescale(np.sqrt(variance))[None])[0]
         return noise if np.ndim(noise) else float(noise)
 
     def squared_scale(self, posterior: Posterior) -> np.ndarray:
         """Squared scale of the noise by a member's posterior in a mixture, in the units of the network."""
-        loss, variance = self.training_loss(), posterior.noise_in_mixture
-        return variance / loss.variance_factor if loss.has_scale else variance
+        return posterior.noise_in_mixture / self.training_loss().variance_factor
 
     def mean(self, outputs: Iterable[np.ndarray], weights: np.ndarray) -> np.ndarray:
         """Predicted mean in the shape of y, for outputs (n, k) of each member.

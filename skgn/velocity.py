@@ -61,7 +61,7 @@ class Velocity:
         network = objective.network
         self.n_evaluations = 0
         self._objective, self._l2, self._rule = objective, l2, rule
-        self._prior = FixedPrior(network, l2, objective.data_loss.has_scale, w0)
+        self._prior = FixedPrior(network, l2, objective.data_loss.estimates_scale, w0)
         self._estimates = self._prior.initial(objective.total_weight)
         self._make_direction = choose(solver, Extent(network, objective.n_samples, objective.n_columns))
         if not self._make_direction.exact:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from dense import draw, torch_functions
+from scipy import stats
 from scipy.integrate import quad
 from scipy.special import log_softmax, xlogy
 from scipy.stats import cauchy, loggamma, norm
@@ -12,11 +13,11 @@ from sklearn.metrics import log_loss, mean_gamma_deviance, mean_poisson_deviance
 from torch.nn import functional
 
 from skgn.activations import ACTIVATIONS
+from skgn.count_losses import PoissonLoss
 from skgn.losses import (
     GammaLoss,
     LogLoss,
     NoiseLoss,
-    PoissonLoss,
     SoftmaxLoss,
     SquaredError,
 )
@@ -358,3 +359,12 @@ def test_student_t_scale_of_greatest_likelihood_is_the_mean_of_weighted_squares(
         beta = 1 / StudentTLoss(beta, NU).weighted_squares(residual, 0 * residual).mean(0)
     _, _, scale = student_t.fit(residual.numpy(), fdf=NU, floc=0)
     assert float(beta) ** -0.5 == pytest.approx(scale, rel=1e-3)
+
+
+def test_dispersed_counts_have_the_extended_quasi_likelihood():
+    f, y = torch.tensor([[0.3, 2.0], [-1.0, 1.0]], dtype=torch.float64), torch.tensor([[0.0, 9.0], [2.0, 3.0]]).double()
+    beta = np.array([0.5, 0.1])
+    loss = PoissonLoss().at_precision(torch.from_numpy(beta))
+    each = stats.poisson.logpmf(y, f.exp()) - stats.poisson.logpmf(y, y)
+    np.testing.assert_allclose(loss.log_likelihood(f, y), each @ beta)
+    assert loss.log_normaliser(torch.from_numpy(beta)) == pytest.approx(-0.5 * np.log(1 / beta).sum())

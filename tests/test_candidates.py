@@ -22,6 +22,7 @@ from skgn.candidates import (
     member_count,
     prior_choices,
 )
+from skgn.count_losses import PoissonLoss
 from skgn.draws import (
     crossed,
     draw_starts,
@@ -32,7 +33,7 @@ from skgn.draws import (
     steepest_starts,
 )
 from skgn.feedforward import FeedForward
-from skgn.losses import LogLoss, PoissonLoss, SoftmaxLoss, SquaredError
+from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.prior_groups import PriorKind
 
 NETWORKS = [("robust", FeedForward(3, 1, (20,))), ("periodic", FeedForward(7, 1, (10,)))]

@@ -78,7 +78,8 @@ MEMBERS = {
     "student_t": (StudentTObservation(8), 0.5),
     "cauchy": (StudentTObservation(1), 0.1),
     "gamma": (LogGammaObservation(), 0.3),
-    "poisson": (CountObservation(), 0.0),
+    "poisson": (CountObservation(), 0.5),
+    "negative binomial": (CountObservation(), 30.0),
 }
 
 
@@ -124,10 +125,45 @@ def test_quantiles_of_counts_without_uncertainty_are_those_of_the_poisson_distri
     np.testing.assert_array_equal(found, stats.poisson(mean).ppf(levels[:, None, None] * (1 - 1e-7)))
 
 
-def test_counts_of_huge_means_are_drawn():
-    rng = np.random.RandomState(0)
-    drawn = CountObservation().sample(np.full((1000, 1), np.log(1e20)), np.zeros(1), rng)
-    assert np.std(drawn) == pytest.approx(1e10, rel=0.1) and (drawn == np.rint(drawn)).all()
+@pytest.mark.parametrize("phi", [1.001, 2.0, 30.0])
+def test_dispersed_counts_without_uncertainty_are_negative_binomial(phi):
+    mean = np.array([0.001, 0.2, 1.0, 7.3, 400.0, 1e7])[:, None]
+    expected = stats.nbinom(mean / (phi - 1), 1 / phi)
+    np.testing.assert_allclose(expected.var(), phi * mean)
+    levels = np.array([0.001, 0.05, 0.5, 0.95, 0.999])
+    member = np.log(mean), np.zeros_like(mean), np.array([phi])
+    found = Predictive(CountObservation(), *([each] for each in member), np.ones(1)).quantiles(levels)
+    np.testing.assert_array_equal(found, expected.ppf(levels[:, None, None] * (1 - 1e-7)))
+
+
+@pytest.mark.parametrize("phi", [1.5, 40.0])
+@pytest.mark.parametrize("v", [1e-3, 0.1, 4.0])
+@pytest.mark.parametrize("mean", [0.3, 20.0, 1e4])
+def test_dispersed_counts_around_an_uncertain_mean_are_a_mixture(mean, v, phi):
+    observation, counts = CountObservation(), np.unique(np.rint(mean * np.array([0.0, 0.5, 1.0, 1.5, 4.0])))
+    found = observation.cdf(observation.on_line(counts), np.log(mean), v, np.array(phi))
+    t = np.linspace(-9, 9, 20001)
+    size = mean * np.exp(np.sqrt(v) * t) / (phi - 1)
+    weights = stats.norm.pdf(t) / stats.norm.pdf(t).sum()
+    expected = [weights @ stats.nbinom(size, 1 / phi).cdf(count) for count in counts]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-3)
+
+
+def test_drawn_counts_have_the_dispersed_variance():
+    mean, phi = np.array([0.3, 5.0, 1e4]), np.array([1.0, 3.0, 50.0])
+    drawn = CountObservation().sample(np.tile(np.log(mean), (200_000, 1)), phi, np.random.RandomState(0))
+    assert (drawn >= 0).all() and (drawn == np.rint(drawn)).all()
+    np.testing.assert_allclose(drawn.mean(axis=0), mean, rtol=0.01)
+    np.testing.assert_allclose(drawn.var(axis=0), phi * mean, rtol=0.03)
+
+
+@pytest.mark.parametrize("phi", [1.0, 1e4])
+def test_counts_of_huge_means_are_drawn(phi):
+    rng, f, s2 = np.random.RandomState(0), np.full((1000, 1), np.log(1e20)), np.array([phi])
+    drawn = CountObservation().sample(f, s2, rng)
+    assert np.std(drawn) == pytest.approx(1e10 * np.sqrt(phi), rel=0.1) and (drawn == np.rint(drawn)).all()
+    low, high = Predictive(CountObservation(), [f[:1]], [0 * f[:1]], [s2], np.ones(1)).quantiles(np.array([0.1, 0.9]))
+    assert (high - low)[0, 0] == pytest.approx(2 * stats.norm.ppf(0.9) * 1e10 * np.sqrt(phi), rel=0.01)
 
 
 def test_roots_of_any_increasing_functions():

@@ -3,12 +3,12 @@ from functools import cache
 import numpy as np
 import pytest
 from scipy.optimize import minimize
-from scipy.stats import cauchy, norm
+from scipy.stats import cauchy, nbinom, norm
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, make_friedman1
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import GammaRegressor, HuberRegressor, PoissonRegressor, QuantileRegressor
-from sklearn.metrics import mean_gamma_deviance, mean_pinball_loss, mean_poisson_deviance
+from sklearn.metrics import d2_tweedie_score, mean_gamma_deviance, mean_pinball_loss, mean_poisson_deviance
 from sklearn.model_selection import train_test_split
 
 from skgn import GNRegressor
@@ -189,7 +189,7 @@ def test_evidence_fits_counts_and_their_standard_deviation_is_honest(n_estimator
     assert mean_poisson_deviance(y[500:], predicted) < 1.07 * mean_poisson_deviance(y[500:], mean[500:])
     assert (std**2 > predicted).all()
     assert np.mean(((y[500:] - predicted) / std) ** 2) == pytest.approx(1, abs=0.1)
-    assert model.noise_distribution_ == "poisson" and np.isnan(model.noise_std_)
+    assert model.noise_distribution_ == "poisson" and 1 <= model.noise_std_ < 1.05
     assert model.feature_relevance_[2] == 0
 
 
@@ -200,12 +200,70 @@ def test_variances_of_linear_log_links_are_those_of_the_information_matrix(loss,
     l2, U = 0.01, np.column_stack([X, np.ones(len(X))])
     model = GNRegressor(loss=loss, solver=solver, **(LINEAR | {"l2_regularization": l2})).fit(X, y)
     mean, std = model.predict(X, return_std=True)
-    dispersion = 1.0 if loss == "poisson" else model.noise_std_**2
+    dispersion = model.noise_std_**2
     curvature = mean if loss == "poisson" else y / mean
     covariance = dispersion * np.linalg.inv(U.T @ (curvature[:, None] * U) + len(y) * l2 * np.eye(4))
-    noise = mean if loss == "poisson" else dispersion * mean**2
+    noise = dispersion * (mean if loss == "poisson" else mean**2)
     expected = noise + mean**2 * np.einsum("ni,ij,nj->n", U, covariance, U)
     np.testing.assert_allclose(std**2, expected, rtol=1e-6)
+
+
+def dispersed(rng, mean, phi):
+    """Negative binomial counts of variance phi times the mean."""
+    return nbinom(mean / (phi - 1), 1 / phi).rvs(random_state=rng).astype(float)
+
+
+def test_the_dispersion_of_a_linear_fit_is_pearsons_statistic():
+    X, _, mean = data("poisson")
+    y = dispersed(np.random.default_rng(1), 10 * mean, 4.0)
+    model = GNRegressor(loss="poisson", **LINEAR).fit(X, y)
+    expected = PoissonRegressor(alpha=0, tol=1e-10, max_iter=1000).fit(X, y).predict(X)
+    np.testing.assert_allclose(model.predict(X), expected, rtol=1e-5)
+    pearson = np.sum((y - expected) ** 2 / expected) / (len(y) - 4)
+    assert model.noise_std_**2 == pytest.approx(pearson, rel=1e-5) and pearson > 2
+    # Counts that scatter less keep the dispersion of Poisson counts.
+    assert clone(model).fit(X, np.rint(np.exp(3 + X[:, 0]))).noise_std_ == 1
+    # Repetitions are weights, and each column has its own dispersion.
+    columns = np.column_stack([y, np.random.default_rng(2).poisson(mean)])
+    several = clone(model).fit(X, columns, sample_weight=np.full(len(y), 2.0))
+    twice = clone(model).fit(np.tile(X, (2, 1)), np.tile(columns, (2, 1)))
+    np.testing.assert_array_equal(several.noise_std_, twice.noise_std_)
+    assert several.noise_std_[0] ** 2 == pytest.approx(pearson * 196 / 198, rel=0.02) and several.noise_std_[1] < 1.6
+
+
+@pytest.mark.parametrize("exposure", [(0.02, 1.0), (0.5, 20.0)])
+def test_rates_of_poisson_counts_have_no_dispersion(exposure):
+    X, _, mean = data("poisson", 1000)
+    rng = np.random.default_rng(1)
+    weight = rng.uniform(*exposure, len(X))
+    counts = rng.poisson(mean * weight)
+    model = GNRegressor((5,), loss="poisson", n_estimators=1, random_state=0)
+    assert model.fit(X, counts / weight, sample_weight=weight).noise_std_ < 1.08
+
+
+@pytest.mark.parametrize("kind", ["fit", "stream", "batches", "float32"])
+def test_counts_that_scatter_more_than_poisson_counts_are_not_fitted_too_closely(kind):
+    X, _, mean = data("poisson", 3000)
+    y = dispersed(np.random.default_rng(1), 20 * mean, 25.0)
+    parameters = {"batches": {"batch_size": 100}, "float32": {"dtype": "float32"}}.get(kind, {})
+    model = GNRegressor((10,), loss="poisson", n_estimators=1, random_state=0, **parameters)
+    if kind == "stream":
+        for start in range(0, 1000, 250):
+            model.partial_fit(X[start : start + 250], y[start : start + 250])
+    else:
+        model.fit(X[:500], y[:500])
+    score = d2_tweedie_score(y[1000:], model.predict(X[1000:]), power=1)
+    best = d2_tweedie_score(y[1000:], 20 * mean[1000:], power=1)
+    assert score > 0.8 * best
+    assert model.noise_std_ == pytest.approx(5, rel=0.15)
+    if kind != "stream":
+        assert model.left_out_score_ == pytest.approx(score, abs=0.12)
+    low, high = model.predict_interval(X[1000:], 0.9).T
+    assert np.mean((low <= y[1000:]) & (y[1000:] <= high)) == pytest.approx(0.9, abs=0.04)
+    assert (low >= 0).all() and (low == np.rint(low)).all()
+    sampled = model.sample_y(X[1000:1100], 400)
+    _, std = model.predict(X[1000:1100], return_std=True)
+    np.testing.assert_allclose(sampled.std(axis=-1).mean(), std.mean(), rtol=0.05)
 
 
 @pytest.mark.parametrize("loss", ROBUST)

@@ -13,10 +13,11 @@ from sklearn.metrics import d2_log_loss_score, r2_score
 from sklearn.model_selection import cross_val_score
 
 from skgn import GNClassifier, GNRegressor, diagnose
+from skgn.count_losses import PoissonLoss
 from skgn.failure import hidden_by_extremes
 from skgn.feedforward import FeedForward
 from skgn.leave_one_out import LeftOut
-from skgn.losses import GammaLoss, LogLoss, PoissonLoss, SoftmaxLoss, SquaredError
+from skgn.losses import GammaLoss, LogLoss, SoftmaxLoss, SquaredError
 from skgn.objective import Objective
 from skgn.robust_losses import CauchyLoss, HuberLoss, QuantileLoss, StudentTLoss
 from skgn.skill import UNKNOWN, Skill, left_out_skill
@@ -196,7 +197,18 @@ def test_unknown_where_a_constant_is_never_wrong(case):
 
 
 @pytest.mark.parametrize(
-    ("score", "error", "failed"), [(0.5, 0.1, False), (-0.2, 0.01, False), (-0.3, 0.2, False), (-0.3, 0.1, True)]
+    ("score", "error", "failed"),
+    [
+        (0.5, 0.1, False),
+        (-0.2, 0.01, False),
+        (-0.3, 0.2, False),
+        (-0.3, 0.1, True),
+        # A single row makes up the loss.
+        (-86717.0, 80000.0, True),
+        (-1.0, 2.0, False),
+        (-np.inf, np.inf, False),
+        (np.nan, np.nan, False),
+    ],
 )
 def test_failed_beyond_doubt(score, error, failed):
     assert Skill(score, error).failed is failed

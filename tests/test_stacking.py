@@ -11,8 +11,9 @@ from scipy.stats import t as student_t
 from sklearn.datasets import load_diabetes
 
 from skgn import GNClassifier, GNRegressor
+from skgn.count_losses import PoissonLoss
 from skgn.leave_one_out import LeftOut
-from skgn.losses import LogLoss, PoissonLoss, SoftmaxLoss, SquaredError
+from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.robust_losses import StudentTLoss
 from skgn.stacking import gain_of_more, left_out_spread, stacking_weights
 

@@ -38,7 +38,7 @@ def numbers_per_iteration(network: Network, loss: Loss, estimates_noise: bool) -
     """
     P, k = network.n_weights, network.n_outputs
     numbers = P * (P + 1) // 2 + P + 1
-    if not (estimates_noise and loss.has_scale):
+    if not (estimates_noise and loss.estimates_scale):
         return numbers
     changes = loss.at_precision(torch.ones(k)) is not loss
     return numbers + k + changes
@@ -208,6 +208,9 @@ class DistributedProblem(Problem):
     shards: Shards
     size: tuple[int, int]
     total_weight: float
+
+    #: Targets on workers are standardised.
+    _unit_precision = 1.0
 
     @property
     def n_samples(self) -> int:
