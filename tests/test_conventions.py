@@ -228,7 +228,15 @@ DIFFERENCES = {
     "damping": {"at the start and after every step": "after every step"},
     # A classifier has no noise level.
     "l2_regularization": {" and the noise level": ""},
-    "tol": {" Once the noise is at most ``tol`` standard deviations of the target, no progress counts.": ""},
+    "tol": {
+        ", or to a nat of a log density": "",
+        " Once the noise is at most ``tol`` standard deviations of the target, no progress counts.": "",
+    },
+    "history_": {
+        " Where the noise level decides how residuals count, the validation loss is minus the mean log density at the "
+        "present level. That is so for noise of heavy tails, for quantiles, and under the evidence for several "
+        "outputs.": ""
+    },
     "n_estimators": {
         " the noise level at the start,": "",
         # Where every other member is rectified, nothing is compared.
