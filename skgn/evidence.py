@@ -355,8 +355,10 @@ class EvidencePrior:
             - 0.5 * (P * math.log(beta * S) + log_determinant)
         )
         if loss.has_scale:
+            # The density is exp(-beta loss) over its integral; the loss of residual 0 is in a quantile's kink.
             scale = 1 / known.beta[None]
-            log_evidence += S * float(loss.log_density(torch.zeros_like(scale), scale))
+            zero = torch.zeros_like(scale)
+            log_evidence += S * (float(loss.log_density(zero, scale)) + beta * float(loss.value(zero, zero)))
         return log_evidence
 
     def _toward_given(self, alpha: Tensor) -> Tensor:
