@@ -411,6 +411,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
             If no cell of a category has a level of the first block. If rows have outgrown the scalings and the weights
             cannot follow: those of ``network``, and after a fit, of which no rows are kept. If columns are less
             than a thousandth of those before: they are learned in the earlier units, as nearly 0.
+        UserWarning
+            If weights have a mean below 0.1, as those that sum to 1: they are repetitions.
         """
         return self._partial_fit(X, y, sample_weight, classes)
 

@@ -155,7 +155,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         UserWarning
             If the fit predicts left-out samples clearly worse than a constant does (``status_`` "no_skill"), of 30 rows
             at least. If extreme targets hide from a regression what the other rows tell ("extremes"). Also if
-            ``noise="input"`` could not be learned, and if ``alpha`` is below 0.1, as penalties are, without an l2.
+            ``noise="input"`` could not be learned. If ``alpha`` is below 0.1, as penalties are, or weights have a mean
+            below 0.1, without an l2.
         """
         return self._fit_or_restore(X, y, sample_weight, X_val, y_val, sample_weight_val)
 
@@ -264,6 +265,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         first = not hasattr(self, "estimators_")
         table, raw = read_rows(self, X, y, sample_weight, None if first else self._table)
         target = self._next_target(raw, classes)
+        warn_of_few_observations(self, *raw.observations)
         merged = raw.merge(target)
         if first:
             warn_of_penalty(self)

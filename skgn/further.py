@@ -31,7 +31,7 @@ from .redrawing import Like, unlike_rectified, where_failed, where_nothing_is_fo
 from .relevance import feature_slopes
 from .scaler import BASE
 from .screening import useful_columns
-from .skill import left_out_skill
+from .skill import left_out_skill, loss_of_constant
 from .stacking import left_out_losses, stacking_weights
 from .trials import Candidate, left_out_of, predictors
 
@@ -80,10 +80,9 @@ def _like(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candida
     """Starts that more candidates are drawn like; None if there is no reason to draw any."""
     left_out, members = left_out_of(candidates), [candidate.start for candidate in candidates]
     if problem.loss.has_scale:
-        losses = left_out_losses(*left_out)
-        best = candidates[int(losses.argmin())].state
-        unfitted, converged = best.objective.unfitted_loss, best.status.converged
-        return where_failed(draw.starts, members, losses, unfitted, converged, plan.rows)
+        losses, of_constant = left_out_losses(*left_out), loss_of_constant(*left_out[:2])
+        converged = candidates[int(losses.argmin())].state.status.converged
+        return where_failed(draw.starts, members, losses, of_constant, converged, plan.rows)
     weights = stacking_weights(*left_out)
     like = where_nothing_is_found(draw.starts, len(members), left_out_skill(*left_out, weights).score)
     if like is None and half_rectified(draw.starts):

@@ -217,8 +217,9 @@ def _misfits_of(member: Member) -> Iterator[str]:
 def _misfits_of_posterior(posterior: Posterior, network: Network) -> Iterator[str]:
     if posterior.noise_variance.shape != (network.n_outputs,):
         yield "noise_variance"
-    if np.shape(posterior.noise_share) not in {(), (network.n_outputs,)}:
-        yield "noise_share"
+    for name in ("noise_share", "scale"):
+        if np.shape(getattr(posterior, name)) not in {(), (network.n_outputs,)}:
+            yield name
     inputs, roots = posterior.inputs, posterior.roots
     widths = [into for _, into in network.shapes]
     if posterior.basis is not None:

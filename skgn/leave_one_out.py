@@ -113,12 +113,24 @@ def _leave_out(
     copy = beta * objective.sample_weight.to(C).clamp(max=most)[:, None, None]
     gradient = loss.gradient(at.outputs, objective.Y).to(C)[..., None]
     root = loss.curvature_root(at.outputs, objective.Y).to(C)
-    leverage = copy * C @ root @ root.mT
+    half = copy * C @ root
+    leverage = half @ root.mT
     eye = torch.eye(leverage.shape[1], dtype=C.dtype, device=C.device)
     without, _ = torch.linalg.solve_ex(eye - leverage, C)
-    determined = leverage.diagonal(dim1=1, dim2=2).amax(1) > 1 - _LEAST_FREEDOM
+    determined = _has_eigenvalue_of_1(root.mT @ half)
     without = torch.where(determined[:, None, None], math.nan, without)
     return LeftOut(at.outputs.to(C) + (without @ (copy * gradient))[..., 0], without)
+
+
+def _has_eigenvalue_of_1(leverage: Tensor) -> Tensor:
+    """Whether the largest eigenvalue of each symmetric leverage (n, c, c) is 1 but for the least freedom, (n,).
+
+    A combination of outputs may be determined where none of them is. Below that eigenvalue the rest to it has a
+    Cholesky factor, which costs less than the eigenvalues do.
+    """
+    most = torch.eye(leverage.shape[1], dtype=leverage.dtype, device=leverage.device) * (1 - _LEAST_FREEDOM)
+    _, failed = torch.linalg.cholesky_ex(most - leverage)
+    return failed > 0
 
 
 def _weight_predicted(objective: Objective, left_out: LeftOut) -> Tensor:

@@ -90,7 +90,7 @@ class ModuleNetwork(Network):
         try:
             with torch.enable_grad(), torch.random.fork_rng(devices=[]), saved_tensors_hooks(count, lambda x: x):
                 # A lazy module draws its parameters here.
-                torch.manual_seed(0)
+                _seed(0)
                 f = self.module(X)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             raise ValueError(
@@ -160,7 +160,7 @@ class ModuleNetwork(Network):
             return self._flat(self.module)
         module = copy.deepcopy(self.module)
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(random_state.randint(np.iinfo(np.int32).max))
+            _seed(random_state.randint(np.iinfo(np.int32).max))
             for name, part in module.named_modules():
                 if any(p.requires_grad for p in part.parameters(recurse=False)):
                     if not callable(getattr(part, "reset_parameters", None)):
@@ -242,3 +242,8 @@ class ModuleNetwork(Network):
         transpose = vjp(lambda g: self.vjp(tape, w, g), w.new_zeros(len(tape.slopes[0]), self.n_outputs))[1]
         product: Tensor = transpose(v)[0]
         return product
+
+
+def _seed(seed: int) -> None:
+    """Seed the generator of the processor alone: those of other devices would keep the seed."""
+    torch.default_generator.manual_seed(seed)

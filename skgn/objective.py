@@ -65,8 +65,8 @@ class Objective:
         self._rows = row_chunks(network, self.n_columns, self.U)
         self._keep = keeps_linearisation(network, len(self.U), self.n_columns, self.U.element_size())
         self._offset: Tensor | None = None
-        #: Mean loss where all outputs are 0.
-        self.unfitted_loss = self._mean_loss(torch.zeros_like(Y))
+        #: Mean loss of outputs 0 under the first noise level: a size for rounding errors.
+        self.loss_at_zero = self._mean_loss(torch.zeros_like(Y))
 
     def for_member(self, anchor: Tensor | None = None) -> Objective:
         """Make the objective of one member on the same data.
@@ -94,7 +94,7 @@ class Objective:
         It is a few units of ``value`` and, near 0, of the squared targets.
         """
         units = _ROUNDING_UNITS * self._eps
-        return units * abs(value) + units**2 * self.unfitted_loss
+        return units * abs(value) + units**2 * self.loss_at_zero
 
     def _forward(self, w: Tensor) -> tuple[Tensor, list[Tape]]:
         w = w.to(self.U)

@@ -62,7 +62,7 @@ def warn_of_few_observations(estimator: Any, n_rows: int, total_weight: float) -
             f"repetitions, so the evidence sees {total_weight:.3g} observation(s) and regularises accordingly: "
             "rescale them to a mean of 1, or set a float l2_regularization.",
             UserWarning,
-            stacklevel=5,
+            stacklevel=outside(),
         )
 
 
@@ -72,11 +72,11 @@ def warn_of_failure(estimator: Any) -> None:
         score = f"Their D2, left_out_score_, is {estimator.left_out_score_:.2g}; see diagnose."
         if estimator.estimators_[0].status == Status.MAX_ITER:
             score += f" The limit max_iter={estimator.max_iter} was reached."
-        warnings.warn(f"{estimator.status_message_} {score}", UserWarning, stacklevel=4)
+        warnings.warn(f"{estimator.status_message_} {score}", UserWarning, stacklevel=outside())
     elif estimator.status_ == Status.EXTREMES:
-        warnings.warn(f"{estimator.status_message_} {_WHEN_HIDDEN}", UserWarning, stacklevel=4)
+        warnings.warn(f"{estimator.status_message_} {_WHEN_HIDDEN}", UserWarning, stacklevel=outside())
     elif not Status(estimator.status_).converged and estimator.status_ != Status.CALLBACK:
         limits = f"max_iter={estimator.max_iter}, max_time={estimator.max_time}, tol={estimator.tol:g}"
-        warnings.warn(f"{estimator.status_message_} ({limits})", ConvergenceWarning, stacklevel=4)
+        warnings.warn(f"{estimator.status_message_} ({limits})", ConvergenceWarning, stacklevel=outside())
     if estimator._unfulfilled:
-        warnings.warn(estimator._unfulfilled, UserWarning, stacklevel=4)
+        warnings.warn(estimator._unfulfilled, UserWarning, stacklevel=outside())

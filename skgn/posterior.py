@@ -2,6 +2,9 @@
 
     cov(w) = (G + diag(a))^-1 / (beta S),        var f(x) = J(x) cov(w) J(x)'
 
+Where G does not weigh the outputs by their noise, as under a given prior, beta is that of the output of which the
+variance is: exactly so for outputs without weights in common.
+
 The variance is evaluated in the space in which the training system was solved. The primal has the Cholesky factor L of
 G + diag(a) (P x P). The dual has the factor of S I + K (n c x n c), where K = J M^-1 J' and M = diag(a). It
 takes Woodbury's identity, which subtracts from the variances of the prior. Where rounding errors of these are all that
@@ -41,7 +44,7 @@ def output_variance(
     precision: Sequence[Tensor] = (),
     basis: Sequence[Tensor | None] | None = None,
 ) -> Tensor:
-    """Variance of the outputs, (n, k), noise not included.
+    """Variance of the outputs, (n, k), noise not included. The ``scale`` beta S may be one for each output (k,).
 
     ``solve`` gives L^-1 B for the posterior's factor L. ``training`` data and ``precision`` are for that of the dual,
     ``basis`` and ``precision`` for a factor in a basis of the inputs. Outside of it the variance is that of the prior.
@@ -72,14 +75,22 @@ def output_covariance(
         if basis is not None:
             outside = outputs.outside(basis)
             covariance += outside.cross_kernel(outside, _inverse_outside(basis, precision))
-        return covariance / scale
+        return _over(covariance, scale)
     inverse = [1 / a for a in precision]
     half = solve(training.cross_kernel(outputs, inverse))
     covariance = outputs.cross_kernel(outputs, inverse) - half.mT @ half
     # What is left of a difference may be its rounding error.
     deviation = covariance.diagonal().clamp(min=0).sqrt()
     largest = torch.outer(deviation, deviation)
-    return covariance.clamp(-largest, largest) / scale
+    return _over(covariance.clamp(-largest, largest), scale)
+
+
+def _over(covariance: Tensor, scale: float | Tensor) -> Tensor:
+    """Covariance (n k, n k) over the scale, which may be one for each output."""
+    if isinstance(scale, Tensor):
+        root = scale.sqrt().repeat(len(covariance) // len(scale))
+        scale = torch.outer(root, root)
+    return covariance / scale
 
 
 def _inverse_outside(basis: Sequence[Tensor | None], precision: Sequence[Tensor]) -> list[Tensor]:
@@ -92,16 +103,16 @@ class Posterior:
     """Covariance of the weights in factored form.
 
     ``factor`` is the lower Cholesky factor of the system of the primal or dual; ``inputs`` (n, d + 1) and ``roots``
-    (n, k, c) are those of the training data for the dual, else None. ``noise_variance`` (k,) is in units of the
-    network's outputs, and ``noise_share`` the factor with which it counts in predictions: less than 1 where the spread
-    of other members stands beside it, and more where left-out samples ask for wider predictions. The factor of the
-    primal may be that of weights in a ``basis`` of the inputs, as :attr:`Network.basis <skgn.network.Network.basis>`
-    has it.
+    (n, k, c) are those of the training data for the dual, else None. The ``scale`` beta S is one number, or one for
+    each output where their noises do not weigh the system. ``noise_variance`` (k,) is in units of the network's
+    outputs, and ``noise_share`` the factor with which it counts in predictions: less than 1 where the spread of other
+    members stands beside it, and more where left-out samples ask for wider predictions. The factor of the primal may be
+    that of weights in a ``basis`` of the inputs, as :attr:`Network.basis <skgn.network.Network.basis>` has it.
     """
 
     factor: np.ndarray
     precision: list[np.ndarray]
-    scale: float
+    scale: float | np.ndarray
     noise_variance: np.ndarray
     noise_share: np.ndarray | float
     inputs: np.ndarray | None = None
@@ -127,7 +138,7 @@ class Posterior:
             out, n_lost = np.empty((len(X), k)), 0
             for rows in chunks(len(X), 8 * 3 * k * (P if training is None else len(L)), device):
                 outputs = _factors_at(X[rows], network, w)
-                variance = output_variance(outputs, solve, self.scale, training, precision, basis)
+                variance = output_variance(outputs, solve, self._scale_on(device), training, precision, basis)
                 n_lost += 0 if training is None else self._n_lost(outputs, precision, variance)
                 out[rows] = variance.cpu().numpy()
         warn_of_rounding(n_lost)
@@ -140,7 +151,8 @@ class Posterior:
             w, L, precision = self._tensors(weights, device)
             solve = partial(torch.linalg.solve_triangular, L, upper=False)
             outputs, training = _factors_at(X, network, w), self.training_factors(network, w)
-            joint = output_covariance(outputs, solve, self.scale, training, precision, self.basis_on(device))
+            scale, basis = self._scale_on(device), self.basis_on(device)
+            joint = output_covariance(outputs, solve, scale, training, precision, basis)
             if training is not None:
                 warn_of_rounding(self._n_lost(outputs, precision, joint.diagonal().view(n, k)))
             return joint.view(n, k, n, k).diagonal(dim1=1, dim2=3).permute(2, 0, 1).cpu().numpy()
@@ -149,6 +161,9 @@ class Posterior:
         self, network: Network, weights: np.ndarray, total_weight: float, n_draws: int, rng: np.random.RandomState
     ) -> np.ndarray:
         """Draw weights less their mean, (P, n_draws), for training samples of that total weight S.
+
+        Where outputs have scales of their own, the draws are at the geometric mean of these; see
+        :meth:`outputs_of_draws`.
 
         In the primal they are L^-T e. The dual draws u from the prior, with variances 1 / a, and corrects by what it
         misses of a draw of the data: ``u + M^-1 J' (S I + K)^-1 (sqrt(S) e - J u)`` (Matheron's rule).
@@ -167,7 +182,21 @@ class Posterior:
                 missed = torch.cholesky_solve(total_weight**0.5 * normal - products, L).view(-1, jacobian.c, n_draws)
                 back = [jacobian.at(part).factors().dense().T @ missed[part].flatten(0, 1) for part in rows]
                 deviations = prior + inverse * torch.stack(back).sum(0)
-            return (deviations / self.scale**0.5).numpy()
+            return (deviations / self._mean_scale**0.5).numpy()
+
+    def outputs_of_draws(self, network: Network, weights: np.ndarray, draws: np.ndarray, X: np.ndarray) -> np.ndarray:
+        """Outputs of a linearised network less its own, (n, k, n_draws), for :meth:`draw` from this posterior."""
+        outputs = outputs_of_draws(network, weights, draws, X)
+        if isinstance(self.scale, np.ndarray):
+            outputs *= np.sqrt(self._mean_scale / self.scale)[:, None]
+        return outputs
+
+    @property
+    def _mean_scale(self) -> float:
+        return float(np.exp(np.log(self.scale).mean())) if isinstance(self.scale, np.ndarray) else self.scale
+
+    def _scale_on(self, device: torch.device) -> float | Tensor:
+        return torch.tensor(self.scale, device=device) if isinstance(self.scale, np.ndarray) else self.scale
 
     def _out_of_basis(self, deviations: Tensor, network: Network, rng: np.random.RandomState) -> Tensor:
         """Make deviations of the network's weights of those in the basis, and of draws from the prior outside of it."""
@@ -192,7 +221,8 @@ class Posterior:
 
     def _n_lost(self, outputs: Factors, precision: Sequence[Tensor], variance: Tensor) -> int:
         """Count the rows at which the dual's variances (n, k) are rounding errors, and the noise does not hide it."""
-        prior = outputs.kernel_blocks([1 / a for a in precision]).diagonal(dim1=1, dim2=2) / self.scale
+        prior = outputs.kernel_blocks([1 / a for a in precision]).diagonal(dim1=1, dim2=2)
+        prior = prior / self._scale_on(prior.device)
         total = variance + torch.tensor(self.noise_variance, device=variance.device)
         return int((rounding_unit(prior) * prior > _LOST * total).any(dim=1).sum())
 
@@ -234,13 +264,15 @@ def laplace(state: State, linearisation: Linearisation, noise_share: np.ndarray 
 
     The ``noise_variance`` of counts is their dispersion. The ``noise_share`` is stored with it.
     """
-    objective, estimates = state.objective, state.estimates
+    objective, estimates, loss = state.objective, state.estimates, state.objective.data_loss
     scale = estimates.squared_scale
     if scale is None:
         return None
     factor = linearisation.direction.posterior_factor(estimates.precision)
     if factor is None:
         return None
+    # Outputs count alike in a system of a loss without precisions.
+    alike = loss.estimates_scale and loss.precision is None and len(scale) > 1
     of_rows, network, inputs = linearisation.direction.posterior_of_rows, objective.network, None
     if of_rows:
         U = objective.U.double().cpu().numpy()
@@ -248,8 +280,8 @@ def laplace(state: State, linearisation: Linearisation, noise_share: np.ndarray 
     return Posterior(
         factor=factor.cpu().numpy(),
         precision=network.precision_of_original([a.cpu().numpy().copy() for a in estimates.precision]),
-        scale=estimates.total_weight / float(geometric_mean(scale)),
-        noise_variance=objective.data_loss.variance_factor * scale.cpu().numpy(),
+        scale=estimates.total_weight / (scale.cpu().numpy() if alike else float(geometric_mean(scale))),
+        noise_variance=loss.variance_factor * scale.cpu().numpy(),
         noise_share=noise_share,
         inputs=inputs,
         roots=linearisation.jacobian.root(slice(0, len(objective.U))).double().cpu().numpy() if of_rows else None,

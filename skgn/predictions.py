@@ -19,7 +19,7 @@ from .free_memory import available_memory
 from .mixture import epistemic_covariance, mixture_mean, voters
 from .noise import InputNoise
 from .observation import StudentTObservation
-from .posterior import Posterior, outputs_of_draws
+from .posterior import Posterior
 from .predictive import Predictive, checked_levels, interval_levels
 from .scaled_rows import ScaledRows, outputs_of_voters, predicted_in_parts, scaled_rows
 from .targets import RegressionTarget
@@ -270,7 +270,8 @@ class Predictions(RegressorMixin, BaseGN):
         for number in np.unique(drawn):
             member, posterior, samples = members[number], known[number], np.flatnonzero(drawn == number)
             draws = posterior.draw(member.network, member.weights, member.total_weight, len(samples), rng)
-            apart = stretch[..., None] * outputs_of_draws(member.network, member.weights, draws, scaled[member.scaling])
+            of_weights = posterior.outputs_of_draws(member.network, member.weights, draws, scaled[member.scaling])
+            apart = stretch[..., None] * of_weights
             f = predictive.outputs[number] + np.moveaxis(apart, 2, 0)
             Z[samples] = predictive.observation.sample(f, predictive.squared_scales[number], rng)
         return _finished(dtype, np.moveaxis(self._target.in_units_of_y(Z), 1, -1))[0]

@@ -31,7 +31,12 @@ class Like(NamedTuple):
 
 
 def where_failed(
-    starts: Sequence[Start], members: Sequence[Start], losses: np.ndarray, unfitted: float, converged: bool, n_rows: int
+    starts: Sequence[Start],
+    members: Sequence[Start],
+    losses: np.ndarray,
+    of_constant: float,
+    converged: bool,
+    n_rows: int,
 ) -> Like | None:
     """Draw where most members have failed, or none has found much; None where nothing is to be drawn.
 
@@ -44,16 +49,16 @@ def where_failed(
         Of all candidates, and of the members.
     losses : ndarray of shape (n_members,)
         Mean losses of left-out samples.
-    unfitted : float
-        The loss of a constant.
+    of_constant : float
+        The loss of a constant, under the noise level of these losses.
     converged : bool
         Whether the best member has converged.
     n_rows : int
     """
     many = n_rows > COMPARED_ROWS and len(members) > 1
-    little = losses.min() > _FOUND_LITTLE * unfitted
-    failed = losses > max(FAILED * losses.min(), _FOUND_ALL * unfitted)
-    failed |= not little and losses > _FOUND_NOTHING * unfitted
+    little = losses.min() > _FOUND_LITTLE * of_constant
+    failed = losses > max(FAILED * losses.min(), _FOUND_ALL * of_constant)
+    failed |= not little and losses > _FOUND_NOTHING * of_constant
     if little and converged and not many:
         return Like(starts, failed)
     return Like([members[int(losses.argmin())]], failed) if failed.sum() >= len(members) / 2 else None

@@ -160,10 +160,10 @@ class GNRegressor(Predictions):
     tol : float, default=1e-3
         Training stops after ``n_iter_no_change`` iterations without progress of more than ``tol``, relative to the
         scale of what gets better. With a float ``l2_regularization`` the objective gets better, relative to its value.
-        With early stopping it is the validation loss, relative to its lowest value. With evidence it is the log
-        evidence, relative to a nat a sample. Without a noise level that is at most 20 sqrt(n) nats for n samples. Once
-        the noise is at most ``tol`` standard deviations of the target, no progress counts. If the evidence has fallen
-        since its peak, the fit keeps the weights of the peak.
+        With early stopping it is the validation loss, relative to its lowest value, or to a nat of a log density. With
+        evidence it is the log evidence, relative to a nat a sample. Without a noise level that is at most 20 sqrt(n)
+        nats for n samples. Once the noise is at most ``tol`` standard deviations of the target, no progress counts. If
+        the evidence has fallen since its peak, the fit keeps the weights of the peak.
     early_stopping : bool, default=False
         Stop each member when its loss on a validation set makes no more progress (see ``tol``). The member then goes
         back to the weights where that loss was lowest. This is useful with a float ``l2_regularization`` above all: the
@@ -258,7 +258,9 @@ class GNRegressor(Predictions):
         samples (with a float ``l2_regularization``), the history begins where all samples take part. The keys are
         "objective", "loss", "gradient_norm", "damping", "gain_ratio", "step_norm", "distance_from_init",
         "n_effective_parameters", "log_evidence", "noise_std", "time" (seconds), and "validation_loss" with early
-        stopping. The callback :class:`~skgn.spectrum.SpectrumMonitor` adds "min_eigenvalue", "max_eigenvalue" and
+        stopping. Where the noise level decides how residuals count, the validation loss is minus the mean log density
+        at the present level. That is so for noise of heavy tails, for quantiles, and under the evidence for several
+        outputs. The callback :class:`~skgn.spectrum.SpectrumMonitor` adds "min_eigenvalue", "max_eigenvalue" and
         "riemannian_gradient_norm".
     status_, status_message_ : str
         The reason why training stopped, in a word and in a sentence.
@@ -486,6 +488,8 @@ class GNRegressor(Predictions):
             If no cell of a category has a level of the first block. If rows have outgrown the scalings and the weights
             cannot follow: those of ``network``, and after a fit, of which no rows are kept. If columns or y are
             less than a thousandth of those before: they are learned in the earlier units, as nearly 0.
+        UserWarning
+            If weights have a mean below 0.1, as those that sum to 1: they are repetitions.
         """
         return self._partial_fit(X, y, sample_weight)
 

@@ -22,13 +22,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .backend import sum_float64
 from .leave_one_out import LeftOut, log_mixture, predicted_rows
 from .losses import Loss
 from .mixture import mixture_mean, voters
 from .objective import Objective
 from .stacking import corrected_log_probabilities, corrected_outputs
 
-__all__ = ["UNKNOWN", "Skill", "best_constant", "left_out_skill"]
+__all__ = ["UNKNOWN", "Skill", "best_constant", "left_out_skill", "loss_of_constant"]
 
 #: Mean loss of a constant that is never wrong.
 _NEVER_WRONG = 1e-9
@@ -113,6 +114,17 @@ def _skill(moments: np.ndarray, k: int, total_weight: float) -> Skill:
 def best_constant(objective: Objective, loss: Loss) -> Tensor:
     """Outputs (k,) of the constant that predicts the samples best."""
     return loss.best_constant(objective.sum(_summed_targets) / objective.total_weight)
+
+
+def loss_of_constant(objective: Objective, loss: Loss) -> float:
+    """Mean loss of the constant that predicts the samples best."""
+    loss_of_rows = partial(_loss_of_constant, constant=best_constant(objective, loss), loss=loss)
+    return float(objective.sum(loss_of_rows)) / objective.total_weight
+
+
+def _loss_of_constant(objective: Objective, constant: Tensor, loss: Loss) -> Tensor:
+    losses = loss.value(constant.to(objective.Y).expand_as(objective.Y), objective.Y)
+    return sum_float64(losses * objective.sample_weight)
 
 
 def _summed_targets(objective: Objective) -> Tensor:

@@ -10,7 +10,8 @@ mostly chance. A member that has failed has many times the least loss, and no we
 
 The mixture of members with a noise level has the mean of their outputs, that of others the mean of their likelihoods.
 Precisions estimated from the same samples make left-out losses too small, by :func:`~skgn.leave_one_out.allowance` nats
-a sample. Log losses are raised by these nats, and residuals are enlarged as much.
+a sample. Log losses are raised by these nats, and residuals are enlarged as much: those of each of k outputs, and the
+log losses of each of k labels, by a k-th part of the nats.
 
 References
 ----------
@@ -209,12 +210,18 @@ def corrected_outputs(
     Targets (n, k) and weights (n,) of these samples come with them.
     """
     f, Y, sample_weight = predicted_rows(objective, left_out)
-    return Y + (f - Y) * f.new_tensor(allowances).exp()[:, None, None], Y, sample_weight
+    # An output whose scale grows by a factor loses its logarithm, and the outputs of a sample lose the nats together.
+    factors = (f.new_tensor(allowances) / Y.shape[1]).exp()
+    return Y + (f - Y) * factors[:, None, None], Y, sample_weight
 
 
 def corrected_log_probabilities(
     objective: Objective, left_out: Sequence[LeftOut], loss: Loss, allowances: Sequence[float], T: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """Log likelihood (members, n) of the samples left out, less the allowances, and the weights (n,) of samples."""
+    """Log likelihood (members, n) of the samples left out, less the allowances, and the weights (n,) of samples.
+
+    Each label is a sample of its own.
+    """
     log_p, sample_weight = log_probabilities(objective, left_out, loss, T)
-    return log_p - log_p.new_tensor(allowances)[:, None], sample_weight
+    nats = log_p.new_tensor(allowances) / (objective.Y.shape[1] if loss.independent_labels else 1)
+    return log_p - nats[:, None], sample_weight

@@ -89,6 +89,16 @@ class State:
         scale = self.estimates.squared_scale
         return None if scale is None else scale * scale.new_tensor(self.objective.data_loss.variance_factor)
 
+    @property
+    def squared_scale_of_loss(self) -> Tensor | None:
+        """Squared scale (k,) of the noise by which residuals count; None where the best weights do not depend on it."""
+        loss = self.objective.data_loss
+        precision = loss.precision
+        if not loss.depends_on_scale:
+            return None if precision is None else self.estimates.squared_scale
+        # Without a precision the scale is 1.
+        return self.at.w.new_ones(self.objective.network.n_outputs) if precision is None else 1 / precision
+
     def after(self, step: Step) -> State:
         """The state at the weights of a step, where training has not yet arrived."""
         return replace(self, at=step.to, step=step, n_iter=self.n_iter + 1, arrived=False, readout_first=False)

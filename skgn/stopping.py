@@ -16,12 +16,14 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from .backend import sum_float64
 from .damping import Iterate
+from .objective import Objective
 from .settings import Settings
 from .state import State
 from .status import Status
 
-__all__ = ["judged", "to_go_back_to"]
+__all__ = ["judged", "to_go_back_to", "validation_loss"]
 
 #: Nats per sample by which the evidence must fall before training goes back to its peak (docs/decisions.md).
 _FALLEN = 0.03
@@ -41,6 +43,19 @@ def judged(state: State, iterate: Iterate, settings: Settings) -> State:
     if state.prior.has_evidence and state.estimates.settled and state.n_iter > 0:
         return _judged_by_evidence(state, settings)
     return state
+
+
+def validation_loss(state: State, validation: Objective) -> float:
+    """Return the loss of a state on validation data, by which training stops early.
+
+    Losses under different noise levels cannot be compared. Where the noise level decides how residuals count, minus
+    their mean log density stands for the loss.
+    """
+    at, scale = validation.evaluate(state.at.w), state.squared_scale_of_loss
+    if scale is None:
+        return at.loss
+    log_density = state.objective.data_loss.log_density(at.outputs - validation.Y, scale[None])
+    return -float(sum_float64(log_density * validation.sample_weight)) / validation.total_weight
 
 
 def to_go_back_to(state: State) -> State | None:
@@ -76,7 +91,11 @@ def _judged_by_objective(state: State, iterate: Iterate, settings: Settings) -> 
 
 def _judged_by_validation(state: State, settings: Settings) -> State:
     """Keep the state of the lowest validation loss; stop if it has not fallen for long."""
-    better = state.best is None or _counts(_gain(state, state.best), abs(_criterion(state.best)), settings)
+    better = True
+    if state.best is not None:
+        # Minus a log density may be near 0: its scale is one nat.
+        scale = abs(_criterion(state.best)) if state.squared_scale_of_loss is None else 1.0
+        better = _counts(_gain(state, state.best), scale, settings)
     return _with_patience(_with_best(state), better, Status.VALIDATION, settings.n_iter_no_change)
 
 

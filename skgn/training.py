@@ -19,7 +19,7 @@ from .objective import Objective
 from .settings import ITERATIONS, Settings
 from .state import Linearisation, State, Step
 from .status import Status
-from .stopping import judged, to_go_back_to
+from .stopping import judged, to_go_back_to, validation_loss
 
 __all__ = ["Stepper", "Training", "Watch"]
 
@@ -179,7 +179,7 @@ class Training:
         if self.settings.verbose >= ITERATIONS:
             self.settings.report(self.settings.name + line(state.n_iter, row), at=ITERATIONS)
         if self.validation is not None:
-            row["validation_loss"] = self.validation.evaluate(state.at.w).loss
+            row["validation_loss"] = validation_loss(state, self.validation)
         state = self._judge(replace(state, history=(*state.history, row)), iterate, self.settings)
         self.state = replace(state, step=None, arrived=True)
 

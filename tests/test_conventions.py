@@ -228,7 +228,17 @@ DIFFERENCES = {
     "damping": {"at the start and after every step": "after every step"},
     # A classifier has no noise level.
     "l2_regularization": {" and the noise level": ""},
-    "tol": {" Once the noise is at most ``tol`` standard deviations of the target, no progress counts.": ""},
+    "tol": {
+        ", or to a nat of a log density": "",
+        " Once the noise is at most ``tol`` standard deviations of the target, no progress counts.": "",
+    },
+    "history_": {
+        " Where the noise level decides how residuals count, the validation loss is minus the mean log density at the "
+        "present level. That is so for noise of heavy tails, for quantiles, and under the evidence for several "
+        "outputs.": "",
+        # A classifier has no noise level.
+        '"noise_std", ': '"noise_std" (always nan), ',
+    },
     "n_estimators": {
         " the noise level at the start,": "",
         # Where every other member is rectified, nothing is compared.
@@ -262,8 +272,6 @@ DIFFERENCES = {
         "density over the noise precision, shifted to 0 at residual 0. A pinball loss is multiplied by its mean. "
         '"poisson" and "gamma" have half the mean deviance.': ", in nats."
     },
-    # A classifier has no noise level.
-    "history_": {'"noise_std", ': '"noise_std" (always nan), '},
     "log_evidence_": {", in units of the standardised target": ""},
     # Each loss has its own name for the score.
     "left_out_score_": {

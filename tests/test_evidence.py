@@ -5,6 +5,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import quad
 from scipy.optimize import minimize
 from scipy.special import softmax
 from scipy.stats import multivariate_normal
@@ -366,6 +367,29 @@ def test_student_t_noise_level_is_a_standard_deviation():
     np.testing.assert_allclose(
         model.history_["noise_std"][-1], np.sqrt(np.mean(np.square(model.noise_std_ / Y.std(0))))
     )
+
+
+def test_the_evidence_of_quantiles_is_that_of_a_density():
+    """A linear model, and the integral of the density by quadrature."""
+    X, y = load_diabetes(return_X_y=True)
+    X, y, q, h = X[:60, :3] / X[:60, :3].std(0), y[:60], 0.3, 0.5
+    linear = {"n_estimators": 1, "standardize": False, "tol": 1e-12, "max_iter": 500, "prior_groups": "shared"}
+    model = GNRegressor((), loss="quantile", quantile=q, **linear).fit(X, y)
+    member, scaler = model.estimators_[0], model._target.scaler
+
+    def minus_log(z):
+        size = np.abs(z)
+        return np.where(size < h, (z**2 / h + h) / 2, size) / 2 + (0.5 - q) * z
+
+    total = quad(lambda z: np.exp(-minus_log(z)), -100, 200, points=[-h, h], limit=200)[0]
+    beta = 1 / (q * (1 - q)) / member.posterior.noise_variance[0]
+    U, w = np.column_stack([X, np.ones(60)]), member.weights
+    z = np.sqrt(beta) * (U @ w - (y - scaler.mean) / scaler.scale)
+    alpha = model.n_effective_parameters_ / (w @ w)
+    A = beta * (U.T * (0.5 / np.maximum(np.abs(z), h))) @ U + alpha * np.eye(4)
+    expected = 30 * np.log(beta) - 60 * np.log(total) - minus_log(z).sum() - alpha / 2 * w @ w
+    expected += 2 * np.log(alpha) - np.linalg.slogdet(A)[1] / 2
+    assert model.log_evidence_ == pytest.approx(expected, abs=0.05)
 
 
 @pytest.mark.parametrize("solver", ["primal", "dual"])

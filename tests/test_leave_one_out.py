@@ -20,7 +20,15 @@ from skgn.dual import Dual
 from skgn.evidence import EvidencePrior, FixedPrior
 from skgn.feedforward import FeedForward
 from skgn.full_step import FullStep
-from skgn.leave_one_out import LeftOut, _log_density, leave_one_out, log_likelihood, predictive_score, temperature
+from skgn.leave_one_out import (
+    LeftOut,
+    _leave_out,
+    _log_density,
+    leave_one_out,
+    log_likelihood,
+    predictive_score,
+    temperature,
+)
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.mixture import equal_weights
 from skgn.objective import Objective
@@ -443,3 +451,25 @@ def test_classifier_divides_its_outputs_by_the_temperature(n_classes):
     expected = np.average(p, axis=0, weights=model.weights_)
     np.testing.assert_allclose(model.predict_proba(X), expected, rtol=1e-9)
     assert GNClassifier(l2_regularization=1e-3, n_estimators=1).fit(X, y).temperature_ == 1.0
+
+
+@pytest.mark.parametrize(
+    ("eigenvalue", "axis"),
+    [(1 - 1e-13, (1, 1)), (1 - 1e-13, (1, 0)), (1 - 1e-13, (3, -1)), (0.9, (1, 1)), (0.9, (3, -1))],
+)
+def test_a_sample_that_determines_a_combination_of_its_outputs_has_no_prediction(eigenvalue, axis):
+    """Leverages of rank one, whose diagonals may be far below 1."""
+    u, scale = np.array(axis) / np.linalg.norm(axis), np.array([0.5, 2.0])
+    H = np.diag(scale)
+    C = np.diag(scale**-0.5) @ (eigenvalue * np.outer(u, u)) @ np.diag(scale**-0.5)
+    f, g = np.array([0.3, 0.7]), H @ np.array([0.3, 0.7])
+    objective = SimpleNamespace(
+        Y=torch.zeros(1, 2).double(), sample_weight=torch.ones(1).double(), output_jacobian=lambda at: None
+    )
+    at, loss = SimpleNamespace(outputs=torch.tensor(f)[None]), SquaredError(torch.tensor(scale))
+    left_out = _leave_out(objective, at, lambda jacobian: torch.tensor(C)[None], loss, 1.0, 1.0)
+    if eigenvalue > 0.99:
+        assert torch.isnan(left_out.outputs).all() and torch.isnan(left_out.covariance).all()
+    else:
+        expected = f + C @ np.linalg.inv(np.eye(2) - H @ C) @ g
+        np.testing.assert_allclose(left_out.outputs[0], expected, rtol=1e-10)

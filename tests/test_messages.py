@@ -6,6 +6,8 @@ import warnings
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import Options
 from torch import nn
 
@@ -41,6 +43,30 @@ def test_an_alpha_that_looks_like_a_penalty_is_warned_of(estimator, alpha):
     stream = clone(model)
     assert warned(lambda: stream.partial_fit(X, y, **options)) == [message]
     assert warned(lambda: stream.partial_fit(X, y)) == []  # Once a stream.
+
+
+@pytest.mark.filterwarnings("default::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_warnings_of_a_fit_are_given_where_the_user_calls_also_in_a_pipeline(estimator):
+    model, y, weight = estimator(**SMALL), target(estimator), np.full(len(X), 1 / len(X))
+    pipeline, options = (
+        make_pipeline(StandardScaler(), clone(model)),
+        {} if estimator is GNRegressor else {"classes": ["no", "yes"]},
+    )
+    calls = {
+        "fit": lambda: model.fit(X, y, sample_weight=weight),
+        "pipeline": lambda: pipeline.fit(X, y, **{f"{pipeline.steps[-1][0]}__sample_weight": weight}),
+        "partial_fit": lambda: clone(model).partial_fit(X, y, sample_weight=weight, **options),
+    }
+    for name, call in calls.items():
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            call()
+        texts = [str(each.message) for each in caught]
+        assert sum("sample_weight has a mean of 0.033 over 30 rows" in text for text in texts) == 1, name
+        # A block of a stream is one pass, which does not converge.
+        assert any("max_iter=2" in text for text in texts) is (name != "partial_fit"), name
+        assert {each.filename for each in caught} == {__file__}, name
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)

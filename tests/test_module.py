@@ -203,6 +203,20 @@ def test_the_trained_module_gives_the_outputs_of_the_best_member():
     assert not hasattr(GNRegressor((), n_estimators=1).fit(X, y), "network_")
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_the_generators_of_other_devices_stay_as_they_are(monkeypatch):
+    """A mock: without a CUDA device its generators are seeded once there is one."""
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: False)
+    X, y = load_diabetes(return_X_y=True)
+    module = nn.Sequential(nn.LazyLinear(2), nn.Tanh(), nn.Linear(2, 1))
+    GNRegressor(network=module, n_estimators=2, l2_regularization=1e-2, max_iter=1).fit(X, y)
+    assert not seeded
+    torch.manual_seed(0)
+    assert seeded == [0]
+
+
 def test_a_single_network_begins_from_its_own_weights_and_so_does_the_first_of_several():
     X, y = load_iris(return_X_y=True)
     torch.manual_seed(3)

@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
@@ -14,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skgn import GNClassifier, GNRegressor, diagnose
+from skgn.export import to_torch
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-2, 2, (150, 2))
@@ -114,6 +116,29 @@ def test_draws_of_either_solver_have_the_variance_of_its_posterior(solver):
     scale = np.sqrt(np.outer(np.diag(covariance), np.diag(covariance)))
     assert model.solver_ == solver and np.abs((np.cov(samples) - covariance) / scale).max() < 0.05
     assert np.abs(samples.mean(1) - model.predict(NEW[:8])).max() < 0.05 * np.sqrt(np.diag(covariance)).max()
+
+
+@pytest.mark.parametrize("solver", ["primal", "dual"])
+def test_under_a_given_prior_the_noise_of_each_output_decides_on_its_own_variance(solver):
+    """Two outputs whose noises are 300 to 1, and the covariances of ordinary least squares."""
+    rng = np.random.RandomState(0)
+    X, new = rng.normal(size=(40, 3)), rng.normal(size=(5, 3))
+    Y = X @ rng.normal(size=(3, 2)) + [0.01, 3.0] * rng.normal(size=(40, 2))
+    model = GNRegressor((), n_estimators=1, l2_regularization=1e-6, solver=solver, noise="constant", random_state=0)
+    model.fit(X, Y)
+    A, B = (np.c_[rows, np.ones(len(rows))] for rows in (X, new))
+    residuals = Y - A @ np.linalg.lstsq(A, Y, rcond=None)[0]
+    noise = (residuals**2).sum(0) / (40 - 4)
+    expected = (B @ np.linalg.inv(A.T @ A) @ B.T)[..., None] * noise
+    deviation = np.sqrt(expected.diagonal(axis1=0, axis2=1).T)
+    np.testing.assert_allclose(model.epistemic_std(new), deviation, rtol=1e-3)
+    total = np.sqrt(deviation**2 + noise)
+    np.testing.assert_allclose(model.predict(new, return_std=True)[1], total, rtol=1e-3)
+    np.testing.assert_allclose(to_torch(model, return_std=True)(torch.from_numpy(new))[1].detach(), total, rtol=1e-3)
+    covariance = model.predict(new, return_cov=True)[1] - np.eye(5)[..., None] * noise
+    np.testing.assert_allclose(covariance / noise, expected / noise, atol=1e-3)
+    samples = model.sample_y(new, 4000, random_state=0)
+    np.testing.assert_allclose(samples.std(-1), total, rtol=0.05)
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "student_t", "gamma"])

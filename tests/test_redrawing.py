@@ -4,8 +4,9 @@ import re
 
 import numpy as np
 import pytest
+from scipy.stats import cauchy
 
-from skgn import GNClassifier
+from skgn import GNClassifier, GNRegressor, further
 from skgn.candidates import Kind, Level
 from skgn.draws import draw_starts
 from skgn.feedforward import FeedForward
@@ -104,3 +105,31 @@ def test_few_columns_of_use_are_found_among_many_for_classes():
     y = X[:, 0] + X[:, 1] ** 2 - 1 + 0.3 * rng.standard_normal(2300) > 0
     model = GNClassifier(random_state=0).fit(X[:300], y[:300])
     assert model.score(X[300:], y[300:]) > 0.9
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("loss", ["squared_error", "cauchy", "quantile"])
+def test_losses_are_compared_with_that_of_a_constant_under_the_same_noise_level(loss, monkeypatch):
+    seen, of_losses, decide = [], further.left_out_losses, further.where_failed
+    monkeypatch.setattr(further, "left_out_losses", lambda *left_out: seen.append(left_out[:2]) or of_losses(*left_out))
+    monkeypatch.setattr(further, "where_failed", lambda *given: seen.append((given, decide(*given))) or seen[-1][1])
+    rng = np.random.RandomState(0)
+    X, noise = rng.normal(size=(150, 3)), rng.normal(size=150)
+    # A squared error has two outputs, one of little noise; of the others there is noise alone.
+    y = (
+        np.column_stack([X[:, 0] + 0.01 * noise, X[:, 1] + 3 * rng.normal(size=150)])
+        if loss == "squared_error"
+        else noise
+    )
+    GNRegressor(loss=loss, n_estimators=2, noise="constant", max_iter=40, random_state=0).fit(X, y)
+    (objective, judge), ((_, _, losses, of_constant, converged, _), like) = seen[:2]
+    Y, beta = objective.Y.double().numpy(), judge.precision.numpy()
+    if loss == "squared_error":
+        assert beta[0] > 1e3 * beta[1]
+        assert of_constant == pytest.approx((beta * Y**2).sum(1).mean() / 2)
+    else:
+        assert 0.9 < losses.min() / of_constant < 1.2
+        assert like is not None or not converged
+    if loss == "cauchy":
+        scaled = np.sqrt(beta) * Y
+        assert of_constant == pytest.approx((cauchy.logpdf(0) - cauchy.logpdf(scaled)).mean() / beta.item())

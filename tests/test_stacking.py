@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import expit, log_softmax
-from scipy.stats import poisson
+from scipy.stats import norm, poisson
 from scipy.stats import t as student_t
 from sklearn.datasets import load_diabetes
 
@@ -15,7 +15,13 @@ from skgn.count_losses import PoissonLoss
 from skgn.leave_one_out import LeftOut
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.robust_losses import StudentTLoss
-from skgn.stacking import gain_of_more, left_out_spread, stacking_weights
+from skgn.stacking import (
+    corrected_log_probabilities,
+    corrected_outputs,
+    gain_of_more,
+    left_out_spread,
+    stacking_weights,
+)
 
 N = 80
 
@@ -99,6 +105,8 @@ def criterion(case, Y, f, weight, allowances):
     """The function of the weights (m,) that those of a fit minimise."""
     _, _, loss, log_p = CASES[case]
     nats = np.array(allowances)[:, None]
+    # Outputs, and labels that count one by one, share them; classes have one likelihood.
+    nats = nats / (log_p(f, Y).shape[1] // len(Y) if log_p else Y.shape[1])
 
     def mean_loss(v):
         if log_p is None:
@@ -280,3 +288,35 @@ def test_members_of_a_given_l2_count_alike(parameters):
     X, y = load_diabetes(return_X_y=True)
     model = GNRegressor((8,), n_estimators=2, max_iter=5, random_state=0, **parameters).fit(X[:20], y[:20])
     np.testing.assert_array_equal(model.weights_, 0.5)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_the_outputs_of_a_sample_lose_the_nats_together(k):
+    """Log densities of SciPy at the scale of greatest likelihood, and likelihoods of labels."""
+    rng = np.random.RandomState(0)
+    Y, f, nats = rng.normal(size=(N, k)), rng.normal(size=(N, k)), 0.2
+    objective, left_out = objective_of(Y, np.ones(N)), [LeftOut(tensor(f), torch.zeros(N, k, k))]
+
+    def densest(residuals):
+        return norm.logpdf(residuals, scale=np.sqrt((residuals**2).mean(0))).sum(1).mean()
+
+    enlarged, _, _ = corrected_outputs(objective, left_out, [nats])
+    assert densest(f - Y) - densest(enlarged[0].numpy() - Y) == pytest.approx(nats)
+    labels = objective_of((Y > 0) * 1.0, np.ones(N))
+    log_p, weight = corrected_log_probabilities(labels, left_out, LogLoss(), [nats])
+    expected = -np.log1p(np.exp(-f * np.where(Y > 0, 1, -1))).sum() - nats * N
+    assert float(log_p[0] @ weight) == pytest.approx(expected)
+
+
+def test_an_observation_is_as_many_nats_under_several_quantiles_as_under_one():
+    """Each row has its target once for each of three levels, and a third of the weight."""
+    rng = np.random.RandomState(0)
+    Y, f, nats = rng.normal(size=(N, 1)), rng.normal(size=(N, 1)), 16.0
+
+    def enlarged(levels):
+        weight = np.full(N, 1 / levels)
+        left_out = LeftOut(tensor(np.tile(f, (1, levels))), torch.zeros(N, levels, levels))
+        return corrected_outputs(objective_of(np.tile(Y, (1, levels)), weight), [left_out], [nats / weight.sum()])[0]
+
+    np.testing.assert_allclose(enlarged(1)[0], Y + (f - Y) * np.exp(nats / N))
+    np.testing.assert_allclose(enlarged(3)[0], np.tile(enlarged(1)[0], (1, 3)))

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.stats import norm, t
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, make_friedman1
 from sklearn.exceptions import ConvergenceWarning
@@ -99,6 +100,41 @@ def test_validation_curve_is_that_of_the_callers_own_validation_set_and_its_lowe
     np.testing.assert_allclose(curve.min(), expected, rtol=1e-10)
     assert curve[-1] > curve.min()
     assert len(curve) - 1 - curve.argmin() >= model.n_iter_no_change
+
+
+@pytest.mark.parametrize(
+    ("loss", "two", "distribution"),
+    [("student_t", False, t(8)), ("cauchy", False, t(1)), ("squared_error", True, norm())],
+)
+@unconverged
+def test_where_the_noise_level_counts_the_validation_loss_is_minus_the_log_density(loss, two, distribution):
+    X, y = data(GNRegressor)
+    y = np.column_stack([y, X[:, 2] * np.ptp(y)]) if two else y
+    X, X_val, y, y_val = train_test_split(X, y, random_state=0)
+    model = GNRegressor((5,), n_estimators=1, random_state=0, loss=loss, early_stopping=True, noise="constant")
+    model.fit(X, y, X_val=X_val, y_val=y_val)
+    # Of noise with a variance, this is the standard deviation; Cauchy's is that of the same Fisher information.
+    scale = model.noise_std_ / (2**0.5 if loss == "cauchy" else distribution.std())
+    scaler = model._target.scaler
+    in_units = (y_val - model.predict(X_val)) / scaler.scale, scale / scaler.scale
+    log_density = distribution.logpdf(in_units[0] / in_units[1]) - np.log(in_units[1])
+    expected = -log_density.reshape(len(X_val), -1).sum(1).mean()
+    curve = model.history_["validation_loss"]
+    np.testing.assert_allclose(curve.min(), expected, rtol=1e-8)
+    assert curve.argmin() > 0
+
+
+@unconverged
+def test_early_stopping_judges_by_the_present_noise_level():
+    """The wide kink of the first noise level, or outputs that count alike, had ended these fits early."""
+    rng = np.random.RandomState(0)
+    X, X_test, noise = rng.normal(size=(400, 3)), rng.normal(size=(500, 3)), rng.normal(size=(400, 2))
+    mean, expected = (np.column_stack([np.sin(2 * Z[:, 0]) + Z[:, 1], Z[:, 2]]) for Z in (X, X_test))
+    settings = {"n_estimators": 1, "early_stopping": True, "noise": "constant", "random_state": 0}
+    quantile = GNRegressor(loss="quantile", **settings).fit(X, mean[:, 0] + 0.02 * noise[:, 0]).predict(X_test)
+    assert np.median(np.abs(quantile - expected[:, 0])) < 0.06
+    two = GNRegressor(**settings).fit(X, mean + [0.02, 3.0] * noise).predict(X_test)
+    assert np.median(np.abs(two - expected)[:, 0]) < 0.06
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)

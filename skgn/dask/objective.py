@@ -144,8 +144,8 @@ class DistributedObjective(Objective):
         self._shards, self._view = shards, view
         self.network, self.data_loss, self.dtype = view.network, loss, view.dtype
         self.n_columns = loss.columns(self.network.n_outputs)
-        n, self.total_weight, unfitted = self.sum(_size).tolist()
-        self.n_samples, self.unfitted_loss = int(n), unfitted / self.total_weight
+        n, self.total_weight, at_zero = self.sum(_size).tolist()
+        self.n_samples, self.loss_at_zero = int(n), at_zero / self.total_weight
         self.item_size, self._eps = self.dtype.itemsize, float(torch.finfo(self.dtype).eps)
 
     def for_member(self, anchor: Tensor | None = None) -> DistributedObjective:
