@@ -37,7 +37,7 @@ _RANGES_BEYOND = 2.0
 _FEWEST_VALUES = 12
 
 #: New levels, codes and missing cells are said of a column where at least this part of the rows has them. Folds of
-#: tables with rare levels have a few such rows: of 264 tables of Rdatasets 35 had them in most of five folds, and 4 had
+#: tables with rare levels have a few such rows: of 264 tables of Rdatasets 35 had them in most of five folds, and 3 had
 #: so many.
 _MANY = 0.1
 
@@ -61,10 +61,6 @@ _NEW_CELLS = {
 _NAMED = 5
 
 _watched: ContextVar[bool] = ContextVar("watched", default=True)
-
-#: Texts of warnings, with the file and the line that each was given for, and how many of them are kept.
-_said: set[tuple[str, str, int]] = set()
-_REMEMBERED = 1000
 
 _PACKAGE = str(Path(__file__).parent)
 
@@ -99,28 +95,7 @@ def _within(filename: str) -> bool:
 
 
 def _warn(text: str) -> None:
-    """Warn, but where Python's default filter holds not again of the same at the same place.
-
-    Python forgets what it has said there whenever anybody changes filters, as pandas and scikit-learn do in each
-    prediction. A permutation importance, which predicts many times, would be full of one warning.
-    """
-    level = outside()
-    caller = sys._getframe(level - 1)
-    said = text, caller.f_code.co_filename, caller.f_lineno
-    if _action(text) == "default" and said in _said:
-        return
-    if len(_said) >= _REMEMBERED:
-        _said.clear()
-    _said.add(said)
-    warnings.warn(text, UnfamiliarDataWarning, stacklevel=level)
-
-
-def _action(text: str) -> str:
-    """What the filters that hold for all modules do with a warning."""
-    for action, message, category, module, _ in warnings.filters:
-        if module is None and issubclass(UnfamiliarDataWarning, category) and (not message or message.match(text)):
-            return action
-    return "default"
+    warnings.warn(text, UnfamiliarDataWarning, stacklevel=outside())
 
 
 def warn_of_levels(name: Any, levels: Sequence[Any], cells: Sequence[Any], unknown: np.ndarray) -> bool:
@@ -169,7 +144,7 @@ def warn_of_new_cells(kind: str, new: np.ndarray, names: Sequence[Any] | np.ndar
     """Warn of columns in which a tenth of the rows have cells of a ``kind`` that training had not.
 
     ``new`` (n, d) tells which cells these are, and kinds are the "levels", "codes" and "missing" cells. The text is the
-    same for all orders of the rows and for permuted columns, so that repeated calls give one warning.
+    same for all orders of the rows.
     """
     counts = new.sum(axis=0)
     columns = np.flatnonzero((counts > 0) & (counts >= _MANY * len(new)))

@@ -5,7 +5,6 @@ import warnings
 import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, load_wine
-from sklearn.inspection import permutation_importance
 from sklearn.model_selection import KFold, cross_val_score
 
 from skgn import GNClassifier, GNRegressor, diagnose
@@ -113,17 +112,6 @@ def test_nothing_is_said_of_columns_that_do_not_matter():
         model.predict(new)
     model.feature_relevance_ = np.array([1.0, 0.0])
     model.predict(new)
-
-
-def test_a_permutation_importance_warns_once_of_each_kind():
-    X, y = towns()
-    y = y + X["size"]
-    model = GNRegressor(**SMALL).fit(X, y)
-    new = X.assign(town=X["town"].where(X.index >= 40, "Celle"), size=X["size"].where(X.index % 3 > 0))
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("default")
-        permutation_importance(model, new, y, n_repeats=4, random_state=0)
-    assert len(caught) == 2 and all(warning.filename == __file__ for warning in caught)
 
 
 def test_levels_and_missing_cells_of_later_blocks_of_a_stream_are_known():
