@@ -7,8 +7,8 @@ outputs of sample i to
 
 where A is the posterior's precision matrix, and g_i and H_i are the gradient and the curvature of the copy's summed
 loss. Without the copy, the covariance of the outputs is ``C_i (I - H_i C_i)^-1``. Both are exact for a linear network
-with squared error and fixed precisions. A sample of weight below 1 has no copy. It is left out as a whole, with g_i and
-H_i times its weight.
+with squared error and fixed precisions. A sample of weight below 1 has no copy, and none has where the mean weight is at
+most 1. It is left out as a whole, with g_i and H_i times its weight.
 
 References
 ----------
@@ -83,16 +83,15 @@ def leave_one_out(state: State, linearisation: Linearisation) -> LeftOut | None:
     if blocks is None:
         return None
     beta = 1.0 if estimates.squared_scale is None else 1 / float(geometric_mean(estimates.squared_scale))
-    # Take the loss of the factorised system, so that no leverage exceeds 1.
-    # Of samples that are repeated observations, one of these is left out, and else the whole row.
-    most_left_out = 1.0 if objective.total_weight > objective.n_samples else math.inf
     leave_out = partial(
         _leave_out,
         blocks=blocks,
+        # That of the factorised system, so that no leverage exceeds 1.
         loss=linearisation.loss,
         beta=beta,
         scale=beta * objective.total_weight,
-        most=most_left_out,
+        # Of repeated observations one is left out, and else the whole row.
+        most=1.0 if objective.total_weight > objective.n_samples else math.inf,
     )
     left_out: LeftOut = objective.apply(leave_out, state.at)
     # Others have no sample in common with a member that predicts hardly any.

@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from .backend import sum_float64
 from .damping import Iterate
 from .objective import Objective
 from .settings import Settings
@@ -54,8 +53,9 @@ def validation_loss(state: State, validation: Objective) -> float:
     at, scale = validation.evaluate(state.at.w), state.squared_scale_of_loss
     if scale is None:
         return at.loss
-    log_density = state.objective.data_loss.log_density(at.outputs - validation.Y, scale[None])
-    return -float(sum_float64(log_density * validation.sample_weight)) / validation.total_weight
+    # In the precision of the scale, and where it is.
+    residuals, weight = (at.outputs - validation.Y).to(scale), validation.sample_weight.to(scale)
+    return -float(state.objective.data_loss.log_density(residuals, scale[None]) @ weight) / validation.total_weight
 
 
 def to_go_back_to(state: State) -> State | None:
