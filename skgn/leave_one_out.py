@@ -7,8 +7,8 @@ outputs of sample i to
 
 where A is the posterior's precision matrix, and g_i and H_i are the gradient and the curvature of the copy's summed
 loss. Without the copy, the covariance of the outputs is ``C_i (I - H_i C_i)^-1``. Both are exact for a linear network
-with squared error and fixed precisions. A sample of weight below 1 has no copy, and none has where the mean weight is at
-most 1. It is left out as a whole, with g_i and H_i times its weight.
+with squared error and fixed precisions. A sample of weight below 1 has no copy, and none has one where the mean weight
+is at most 1. It is left out as a whole, with g_i and H_i times its weight.
 
 References
 ----------
