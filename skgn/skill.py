@@ -38,6 +38,9 @@ _NEVER_WRONG = 1e-9
 #: of the logarithm of their ratio: few rows may make up the loss, and then its own error is as large as itself.
 _ADDED, _STANDARD_ERRORS = 0.25, 2.0
 
+#: Newton's steps to the constant of a quantile.
+_STEPS = 50
+
 #: Samples below which a standard error tells nothing.
 _FEWEST = 30
 
@@ -112,8 +115,15 @@ def _skill(moments: np.ndarray, k: int, total_weight: float) -> Skill:
 
 
 def best_constant(objective: Objective, loss: Loss) -> Tensor:
-    """Outputs (k,) of the constant that predicts the samples best."""
-    return loss.best_constant(objective.sum(_summed_targets) / objective.total_weight)
+    """Outputs (k,) of the constant that predicts the samples best.
+
+    That of a quantile, which no mean tells, comes from Newton's steps under the curvature of the loss.
+    """
+    constant = loss.best_constant(objective.sum(_summed_targets) / objective.total_weight)
+    for _ in range(_STEPS if loss.predicts_quantiles else 0):
+        gradient, curvature = objective.sum(partial(_slopes, constant=constant, loss=loss))
+        constant = constant - gradient / curvature
+    return constant
 
 
 def loss_of_constant(objective: Objective, loss: Loss) -> float:
@@ -125,6 +135,14 @@ def loss_of_constant(objective: Objective, loss: Loss) -> float:
 def _loss_of_constant(objective: Objective, constant: Tensor, loss: Loss) -> Tensor:
     losses = loss.value(constant.to(objective.Y).expand_as(objective.Y), objective.Y)
     return sum_float64(losses * objective.sample_weight)
+
+
+def _slopes(objective: Objective, constant: Tensor, loss: Loss) -> Tensor:
+    """Summed gradient and curvature (2, k) of the loss of a constant (k,), for outputs that do without each other."""
+    f, Y = constant.to(objective.Y).expand_as(objective.Y), objective.Y
+    curvature = loss.curvature_root(f, Y).diagonal(dim1=1, dim2=2).square()
+    slopes = torch.stack([loss.gradient(f, Y), curvature]).double()
+    return objective.sample_weight.double() @ slopes
 
 
 def _summed_targets(objective: Objective) -> Tensor:
