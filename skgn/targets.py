@@ -20,7 +20,7 @@ from sklearn.utils.validation import column_or_1d
 
 from . import count_losses, losses, robust_losses
 from .cells import cells_of
-from .class_weights import ClassWeight, class_factors, shifted
+from .class_weights import ClassWeight, class_factors, proportions, shifted
 from .losses import LogLoss, Loss, SoftmaxLoss
 from .mixture import epistemic_variance, mixture_log_probability, predictive_mean, predictive_variance
 from .posterior import Posterior
@@ -394,7 +394,10 @@ class ClassificationTarget(Target):
             if self.multilabel:
                 return both
             p = np.ones_like(outputs) if len(self.classes) == 1 else both[:, :, 0]
-        return p if self.factors is None else np.exp(shifted(np.log(p), self.factors))
+        if self.factors is not None:
+            p = p * proportions(self.factors)
+            p /= p.sum(axis=2, keepdims=True)
+        return p
 
     def scores(self, outputs: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Log odds, or of more than two classes log probabilities, of the same mean probabilities."""
