@@ -80,7 +80,10 @@ def _like(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candida
     """Starts that more candidates are drawn like; None if there is no reason to draw any."""
     left_out, members = left_out_of(candidates), [candidate.start for candidate in candidates]
     if problem.loss.has_scale:
-        losses, of_constant = left_out_losses(*left_out), loss_of_constant(*left_out[:2])
+        losses, (objective, loss, *_) = left_out_losses(*left_out), left_out
+        # At the level of clean noise, outliers are most of Huber's loss, whatever is found: there the first level, at
+        # which they are less of it, is that of the constant.
+        of_constant = loss_of_constant(objective, loss) if loss.most_likely_scale else objective.loss_at_zero
         converged = candidates[int(losses.argmin())].state.status.converged
         return where_failed(draw.starts, members, losses, of_constant, converged, plan.rows)
     weights = stacking_weights(*left_out)

@@ -65,7 +65,7 @@ class Objective:
         self._rows = row_chunks(network, self.n_columns, self.U)
         self._keep = keeps_linearisation(network, len(self.U), self.n_columns, self.U.element_size())
         self._offset: Tensor | None = None
-        #: Mean loss of outputs 0 under the first noise level: a size for rounding errors.
+        #: Mean loss of outputs 0 under the first noise level.
         self.loss_at_zero = self._mean_loss(torch.zeros_like(Y))
 
     def for_member(self, anchor: Tensor | None = None) -> Objective:

@@ -50,7 +50,7 @@ def where_failed(
     losses : ndarray of shape (n_members,)
         Mean losses of left-out samples.
     of_constant : float
-        The loss of a constant, under the noise level of these losses.
+        The loss of a constant.
     converged : bool
         Whether the best member has converged.
     n_rows : int
