@@ -116,6 +116,8 @@ CASES = {
     ),
     "quantiles, two outputs": (regressor(loss="quantile", quantile=[0.1, 0.9]), X, TWO_OUTPUTS),
     "binary": (classifier(n_estimators=2), X, np.array(["no", "yes"])[(SIGNAL > 1).astype(int)]),
+    "class weights": (classifier(class_weight={0: 9.0, 2: 0.5}, n_estimators=2), X, THREE),
+    "binary, balanced": (classifier(class_weight="balanced"), X, SIGNAL > 1),
     "binary, float l2": (classifier(l2_regularization=1e-2, init="symmetric", hidden_layer_sizes=(4,)), X, SIGNAL > 1),
     "three classes": (classifier(n_estimators=2, standardize="rank"), with_gaps(X), 10 * THREE),
     "labels": (classifier(), X, np.column_stack([SIGNAL > 0, SIGNAL > 1, X[:, 0] > 0]).astype(int)),
@@ -141,7 +143,7 @@ CASES["own network"] = (regressor(network=Branches(), hidden_layer_sizes="auto",
 #: Translation takes seconds. The graphs of these cases have all the parts that the others consist of. Another test
 #: translates "linear" and a mean alone.
 IN_ONNX = ["default", "noise at x", "periodic", "piecewise", "finer", "dual, poisson", "quantiles", "own network"]
-CLASSES_IN_ONNX = ["binary", "three classes", "labels", "one class"]
+CLASSES_IN_ONNX = ["binary", "class weights", "three classes", "labels", "one class"]
 
 
 def predictions(estimator, X):
