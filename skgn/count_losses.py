@@ -12,7 +12,7 @@ from .losses import Loss, geometric_mean, relative
 from .observation import CountObservation, Observation
 from .target_scalers import FitScaler, TargetScaling, count_scaler
 
-__all__ = ["REGRESSION", "PoissonLoss"]
+__all__ = ["PoissonLoss"]
 
 
 class PoissonLoss(Loss):
@@ -101,7 +101,3 @@ class PoissonLoss(Loss):
 
     def of_observation(self, f: np.ndarray) -> np.ndarray:
         return f if self._offset is None else f + self._offset.cpu().numpy()
-
-
-#: Losses of this file for `GNRegressor`.
-REGRESSION: tuple[type[Loss], ...] = (PoissonLoss,)

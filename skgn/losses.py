@@ -21,7 +21,6 @@ from .preprocessing import TargetScaler
 from .target_scalers import FitScaler, TargetScaling, log_scaler
 
 __all__ = [
-    "REGRESSION",
     "GammaLoss",
     "LogLoss",
     "Loss",
@@ -415,7 +414,3 @@ class SoftmaxLoss(Loss):
 
     def best_constant(self, mean: Tensor) -> Tensor:
         return mean.clamp(min=_RAREST).log()
-
-
-#: Losses of this file for `GNRegressor`.
-REGRESSION: tuple[type[Loss], ...] = (SquaredError, GammaLoss)

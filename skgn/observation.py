@@ -196,7 +196,7 @@ def _negative_binomial_cdf(c: np.ndarray, x: np.ndarray, v: np.ndarray, phi: np.
     c, x, v, phi = np.broadcast_arrays(c, x, v, phi)
     out, deviation = np.zeros(x.shape), np.sqrt(v)
     normal = phi * _LARGE_MEAN < c + 1
-    noise = (phi < _NARROWER * v * (c + 1)) & ~normal
+    noise = (phi / (c + 1) < _NARROWER * v) & ~normal
     output = ~noise & ~normal
     with np.errstate(over="ignore", divide="ignore"):
         for t, p in zip(*_OUTPUT_RULE, strict=True):
@@ -258,7 +258,7 @@ class CountObservation(Observation):
         if wider.any():
             excess = np.where(wider, s2 - 1, 1.0)
             gamma = rng.standard_gamma(np.minimum(mean, _LARGEST_MEAN) / excess) * excess
-            mean = np.where(wider, gamma, mean)
+            mean = np.where(wider & np.isfinite(mean), gamma, mean)
         counts = rng.poisson(np.minimum(mean, _LARGE_MEAN)).astype(np.float64)
         return np.where(
             mean <= _LARGE_MEAN,

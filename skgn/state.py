@@ -95,7 +95,7 @@ class State:
         loss = self.objective.data_loss
         precision = loss.precision
         if not loss.depends_on_scale:
-            return None if precision is None else self.estimates.squared_scale
+            return self.estimates.squared_scale if loss.has_scale and precision is not None else None
         # Without a precision the scale is 1.
         return self.at.w.new_ones(self.objective.network.n_outputs) if precision is None else 1 / precision
 

@@ -62,6 +62,7 @@ class Summary:
         Name of the estimator's class.
     n_rows : float
         Sum of the weights of the rows that the networks were trained on: the number of rows, if they had no weights.
+        Copies of rows in a regression count as fewer.
     n_features, n_outputs : int
         Numbers of columns of X, and of outputs of a network.
     loss : str

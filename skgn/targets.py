@@ -18,10 +18,11 @@ from sklearn.utils import check_array
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 from sklearn.utils.validation import column_or_1d
 
-from . import count_losses, losses, robust_losses
+from . import robust_losses
 from .cells import cells_of
 from .class_weights import ClassWeight, class_factors, proportions, shifted
-from .losses import LogLoss, Loss, SoftmaxLoss
+from .count_losses import PoissonLoss
+from .losses import GammaLoss, LogLoss, Loss, SoftmaxLoss, SquaredError
 from .mixture import epistemic_variance, mixture_log_probability, predictive_mean, predictive_variance
 from .posterior import Posterior
 from .preprocessing import TargetScaler
@@ -31,9 +32,8 @@ from .weighted_rows import unlimited_sums
 __all__ = ["LOSSES", "ClassificationTarget", "RegressionTarget", "Target"]
 
 #: Losses of a regression by name.
-LOSSES: dict[str, type[Loss]] = {
-    loss.name: loss for file in (losses, count_losses, robust_losses) for loss in file.REGRESSION
-}
+_REGRESSION: tuple[type[Loss], ...] = (SquaredError, PoissonLoss, GammaLoss, *robust_losses.REGRESSION)
+LOSSES = {loss.name: loss for loss in _REGRESSION}
 
 #: Largest size of a target; differences and predictions beyond the targets stay within the floats.
 _LARGEST_TARGET = 1e300

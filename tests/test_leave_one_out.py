@@ -467,7 +467,7 @@ def test_a_sample_that_determines_a_combination_of_its_outputs_has_no_prediction
         Y=torch.zeros(1, 2).double(), sample_weight=torch.ones(1).double(), output_jacobian=lambda at: None
     )
     at, loss = SimpleNamespace(outputs=torch.tensor(f)[None]), SquaredError(torch.tensor(scale))
-    left_out = _leave_out(objective, at, lambda jacobian: torch.tensor(C)[None], loss, 1.0, 1.0)
+    left_out = _leave_out(objective, at, lambda jacobian: torch.tensor(C)[None], loss, 1.0, 1.0, 1.0)
     if eigenvalue > 0.99:
         assert torch.isnan(left_out.outputs).all() and torch.isnan(left_out.covariance).all()
     else:

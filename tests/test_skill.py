@@ -97,7 +97,8 @@ def test_several_outputs_have_the_mean_of_their_r2(case):
     loss = SquaredError().at_precision(tensor([1e6, 1e-3]))
     expected = r2_score(Y, np.tensordot(WEIGHTS, f, 1), sample_weight=w)
     assert skill(loss, f, Y, tensor(w)).score == pytest.approx(expected)
-    enlarged = Y + (f - Y) * np.exp([0.2, 0.4])[:, None, None]
+    # Both outputs share the nats.
+    enlarged = Y + (f - Y) * np.exp([0.1, 0.2])[:, None, None]
     expected = r2_score(Y, np.tensordot(WEIGHTS, enlarged, 1), sample_weight=w)
     assert skill(loss, f, Y, tensor(w), allowances=(0.2, 0.4)).score == pytest.approx(expected)
 
@@ -111,7 +112,7 @@ def test_each_of_several_outputs_has_the_score_that_it_has_alone(case, kind):
         several, each = kind(quantile=q), [kind(quantile=q[j : j + 1]) for j in range(3)]
     found = skill(several.at_precision(beta), outputs, Y, tensor(w), (0.1, 0.0))
     alone = [
-        skill(loss.at_precision(beta[j : j + 1]), outputs[..., [j]], Y[:, [j]], tensor(w), (0.1, 0.0))
+        skill(loss.at_precision(beta[j : j + 1]), outputs[..., [j]], Y[:, [j]], tensor(w), (0.1 / 3, 0.0))
         for j, loss in enumerate(each)
     ]
     assert found.score == pytest.approx(np.mean([one.score for one in alone]))

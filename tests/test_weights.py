@@ -145,7 +145,10 @@ def test_probabilities_are_weighted_means(case, weights):
         np.testing.assert_allclose(scores, log_p[:, 1] - log_p[:, 0], rtol=1e-9, atol=1e-12)
     elif case == "multilabel":
         p = np.exp(log_p)
-        np.testing.assert_allclose(scores, np.log(p / (1 - p)), rtol=1e-6, atol=1e-9)
+        # Nearer to 1 the complement of a probability is its rounding error.
+        near = p > 1 - 1e-9
+        np.testing.assert_allclose(scores[~near], np.log(p / (1 - p))[~near], rtol=1e-6, atol=1e-9)
+        assert (scores[near] > 20).all()
 
 
 @pytest.mark.parametrize("case", CASES)
