@@ -143,7 +143,8 @@ def test_dispersed_counts_without_uncertainty_are_negative_binomial(phi):
     levels = np.array([0.001, 0.05, 0.5, 0.95, 0.999])
     member = np.log(mean), np.zeros_like(mean), np.array([phi])
     found = Predictive(CountObservation(), *([each] for each in member), np.ones(1)).quantiles(levels)
-    np.testing.assert_array_equal(found, expected.ppf(levels[:, None, None] * (1 - 1e-7)))
+    # Counts around 1e7 may be neighbours.
+    np.testing.assert_allclose(found, expected.ppf(levels[:, None, None] * (1 - 1e-7)), rtol=2e-7)
 
 
 @pytest.mark.parametrize("phi", [1.5, 40.0])
@@ -155,7 +156,9 @@ def test_dispersed_counts_around_an_uncertain_mean_are_a_mixture(mean, v, phi):
     t = np.linspace(-9, 9, 20001)
     size = mean * np.exp(np.sqrt(v) * t) / (phi - 1)
     weights = stats.norm.pdf(t) / stats.norm.pdf(t).sum()
-    expected = [weights @ stats.nbinom(size, 1 / phi).cdf(count) for count in counts]
+    # SciPy 1.10 divides by a size that is nearly 0.
+    with np.errstate(divide="ignore"):
+        expected = [weights @ stats.nbinom(size, 1 / phi).cdf(count) for count in counts]
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-3)
 
 

@@ -177,7 +177,7 @@ def _labels(estimator: GNRegressor | GNClassifier) -> np.ndarray | None:
         return None
     classes = estimator.classes_
     if classes.dtype.kind in "biu":
-        if classes.max() > np.iinfo(np.int64).max:
+        if int(classes.max()) > np.iinfo(np.int64).max:
             raise TypeError(
                 f"ONNX has labels of int64, which ends at {np.iinfo(np.int64).max}, got the label {classes.max()}: fit "
                 "with smaller numbers, or with strings."
