@@ -25,7 +25,7 @@ from .targets import ClassificationTarget
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["GNClassifier", "row_factors"]
+__all__ = ["GNClassifier"]
 
 
 class GNClassifier(ClassifierMixin, BaseGN):
@@ -562,9 +562,3 @@ class GNClassifier(ClassifierMixin, BaseGN):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
-
-
-def row_factors(classifier: GNClassifier, y: np.ndarray) -> np.ndarray:
-    """Weights (n,) that rows of labels y have by the class weights of a fit; all 1 without."""
-    target = classifier._target
-    return target.row_factors(target.encode(y))

@@ -18,11 +18,11 @@ from sklearn.utils.validation import _check_sample_weight, check_consistent_leng
 
 from .backend import DTYPES, memory_budget
 from .calibration import more_regularisation
-from .classifier import GNClassifier, row_factors
+from .classifier import GNClassifier
 from .directions import lacking
 from .encoders import column_features
 from .ensemble import Member
-from .estimator import fitted_likelihood
+from .estimator import fitted_likelihood, table_and_target
 from .fitted import feature_names, fitted_network, rows_of_network
 from .memory import system_memory
 from .prior_groups import PriorKind
@@ -34,6 +34,7 @@ from .residual_findings import residual_findings
 from .spectrum import extreme_eigenvalues
 from .status import Status
 from .tables import dense
+from .targets import ClassificationTarget, RegressionTarget
 from .unfamiliar import unwatched
 
 __all__ = ["diagnose"]
@@ -170,7 +171,8 @@ def _case(estimator: Any, X: Any, y: Any, sample_weight: Any) -> _Case:
     model = fitted_network(estimator)
     if not isinstance(model, (GNRegressor, GNClassifier)):
         raise TypeError(f"diagnose takes a GNRegressor or a GNClassifier, got {type(model).__name__}.")
-    if isinstance(model, GNRegressor) and model._target.levels is not None:
+    target = table_and_target(model)[1]
+    if isinstance(target, RegressionTarget) and target.levels is not None:
         raise ValueError("diagnose cannot judge several quantiles together: pass a fit of one quantile, or of a mean.")
     names = feature_names(estimator)
     X = dense(rows_of_network(estimator, X))
@@ -187,9 +189,9 @@ def _case(estimator: Any, X: Any, y: Any, sample_weight: Any) -> _Case:
         if len(unknown):
             raise ValueError(f"y contains the labels {unknown.tolist()}, which were not there in training.")
     weight = _check_sample_weight(sample_weight, np.empty((len(y), 1)), dtype=np.float64)
-    if isinstance(model, GNClassifier):
+    if isinstance(target, ClassificationTarget):
         # Probabilities under class weights are those of rows with these weights.
-        weight = weight * row_factors(model, y)
+        weight = weight * target.row_factors(target.encode(y))
     rows = np.flatnonzero(weight > 0)
     if weight.min() < 0 or len(rows) == 0:
         raise ValueError("sample_weight must not be negative, nor zero for every sample.")

@@ -406,8 +406,10 @@ class ClassificationTarget(Target):
         positive, negative = self._log_mixture(outputs, weights)
         if self.multilabel:
             return positive - negative
-        odds = 0.0 if self.factors is None or len(self.classes) == 1 else np.diff(shifted(np.zeros(2), self.factors))
-        return (positive - negative)[:, 0] + odds
+        scores = (positive - negative)[:, 0]
+        if self.factors is None or len(self.classes) == 1:
+            return scores
+        return scores + np.diff(np.log(proportions(self.factors)))
 
     def labels(self, scores: np.ndarray) -> np.ndarray:
         """The most probable class for :meth:`scores`, or all labels with a probability above one half."""

@@ -28,13 +28,13 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
-import os
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from peers import catboost
 from ratios import print_ratios
 from scipy.stats import norm, t
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
@@ -71,11 +71,7 @@ def make(name: str, regression: bool, parameters: dict[str, Any]) -> Any:
     if name == "boosting":
         return (HistGradientBoostingRegressor if regression else HistGradientBoostingClassifier)(random_state=0)
     if name == "catboost":
-        import catboost
-
-        threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
-        quiet = {"verbose": False, "thread_count": threads, "random_seed": 0, "allow_writing_files": False}
-        return (catboost.CatBoostRegressor if regression else catboost.CatBoostClassifier)(**quiet)
+        return catboost(regression)
     return (GNRegressor if regression else GNClassifier)(random_state=0, **parameters)
 
 

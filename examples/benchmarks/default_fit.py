@@ -19,12 +19,14 @@ import importlib.util
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from accuracy import evaluate, load
+from peers import catboost
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
@@ -53,11 +55,7 @@ def models(regression: bool) -> dict[str, Callable[[], Any]]:
         "mlp": lambda: make_pipeline(StandardScaler(), mlp(random_state=0)),
     }
     if importlib.util.find_spec("catboost"):
-        import catboost
-
-        cat = catboost.CatBoostRegressor if regression else catboost.CatBoostClassifier
-        quiet = {"verbose": False, "thread_count": THREADS, "random_seed": 0, "allow_writing_files": False}
-        makers["catboost"] = lambda: cat(**quiet)
+        makers["catboost"] = partial(catboost, regression)
     if importlib.util.find_spec("xgboost"):
         import xgboost
 

@@ -27,7 +27,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import time
 import warnings
 from pathlib import Path
@@ -37,6 +36,7 @@ import numpy as np
 import pandas as pd
 import sklearn
 import torch
+from peers import catboost
 from ratios import log_ratios, means, print_ratios
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
@@ -62,11 +62,7 @@ def make(name: str, regression: bool, parameters: dict[str, Any]) -> Any:
         boosting = HistGradientBoostingRegressor if regression else HistGradientBoostingClassifier
         return boosting(categorical_features="from_dtype", random_state=0)
     if name == "catboost":
-        import catboost
-
-        threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
-        quiet = {"verbose": False, "thread_count": threads, "random_seed": 0, "allow_writing_files": False}
-        return (catboost.CatBoostRegressor if regression else catboost.CatBoostClassifier)(**quiet)
+        return catboost(regression)
     network = (GNRegressor if regression else GNClassifier)(random_state=0, **parameters)
     if name == "skgn":
         return network
