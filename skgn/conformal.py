@@ -19,19 +19,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from .leave_one_out import LeftOut, predicted_rows
-from .losses import Loss
+from .left_out_samples import LeftOutSamples
 from .mixture import voters
-from .objective import Objective
 from .observation import Observation
 from .predictive import Predictive
-from .stacking import corrected_outputs
 from .tails import NORMAL, Tails, tails_of
 
 __all__ = ["LeftOutResiduals", "Residuals", "left_out_residuals"]
@@ -80,12 +76,7 @@ class LeftOutResiduals(NamedTuple):
 
 
 def left_out_residuals(
-    objective: Objective,
-    loss: Loss,
-    left_out: Sequence[LeftOut | None],
-    allowances: Sequence[float],
-    squared_scales: Sequence[np.ndarray | None],
-    weights: np.ndarray,
+    samples: LeftOutSamples, squared_scales: Sequence[np.ndarray | None], weights: np.ndarray
 ) -> LeftOutResiduals:
     """Residuals of a mixture of members; None if one that counts has none, or the loss describes no observations.
 
@@ -93,63 +84,47 @@ def left_out_residuals(
 
     Parameters
     ----------
-    objective, loss, left_out, allowances
-        As :func:`~skgn.stacking.stacking_weights` takes them.
+    samples : LeftOutSamples
     squared_scales : sequence of ndarray (k,) or None
         Of the noise of each member, as it counts in the mixture.
     weights : ndarray of shape (n_members,)
         Of the members in the mixture.
     """
-    counted, votes = voters(list(zip(left_out, allowances, squared_scales, strict=True)), weights)
-    known = [each for each, _, _ in counted if each is not None]
+    counted, loss = samples.of_voters(weights), samples.loss
     observation = loss.observation()
-    if len(known) < len(counted) or observation is None:
+    if counted is None or observation is None:
         return LeftOutResiduals(None, NORMAL)
-    residuals = partial(
-        _residuals,
-        loss=loss,
-        observation=observation,
-        allowances=[nats for _, nats, _ in counted],
-        squared_scales=[scale for _, _, scale in counted],
-        weights=votes,
-    )
-    found: Residuals | None = objective.gather(residuals, *known)
+    members, votes = counted
+    given = {"observation": observation, "squared_scales": voters(squared_scales, weights)[0], "weights": votes}
+    found: Residuals | None = members.gather(_residuals, **given)
     if loss.distribution != "normal":
         return LeftOutResiduals(found, NORMAL)
     if found is not None:
         return LeftOutResiduals(found, found.tails)
 
-    def total(function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
-        return objective.sum(partial(_summed, residuals=residuals, function=function), *known).numpy()
+    def total_of(function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+        return members.sum(_summed, total=function, **given).numpy()
 
-    return LeftOutResiduals(None, tails_of(total))
+    return LeftOutResiduals(None, tails_of(total_of))
 
 
 def _summed(
-    objective: Objective,
-    *left_out: LeftOut,
-    residuals: Callable[..., Residuals],
-    function: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    samples: LeftOutSamples, total: Callable[[np.ndarray, np.ndarray], np.ndarray], **given: Any
 ) -> torch.Tensor:
-    found = residuals(objective, *left_out)
-    return torch.from_numpy(function(found.values, found.weight))
+    found = _residuals(samples, **given)
+    return torch.from_numpy(total(found.values, found.weight))
 
 
 def _residuals(
-    objective: Objective,
-    *left_out: LeftOut,
-    loss: Loss,
+    samples: LeftOutSamples,
     observation: Observation,
-    allowances: Sequence[float],
     squared_scales: Sequence[np.ndarray | None],
     weights: np.ndarray,
 ) -> Residuals:
-    if loss.has_scale:
-        f, Y, weight = (each.cpu().numpy() for each in corrected_outputs(objective, left_out, allowances))
-    else:
-        f, Y, weight = (each.cpu().numpy() for each in predicted_rows(objective, left_out))
-    predicted = torch.isfinite(torch.stack([each.outputs for each in left_out])).all(2).all(0)
-    variances = [each.covariance[predicted].diagonal(dim1=1, dim2=2).clamp(min=0).cpu().numpy() for each in left_out]
+    loss = samples.loss
+    rows = samples.corrected_rows if loss.has_scale else samples.rows
+    f, Y, weight = (each.cpu().numpy() for each in rows)
+    variances = [each.cpu().numpy() for each in samples.variances]
     unknown = np.zeros(Y.shape[1]) if loss.has_scale else np.ones(Y.shape[1])
     scales = [unknown if scale is None else scale for scale in squared_scales]
     outputs = [loss.of_observation(member) for member in f]

@@ -17,11 +17,10 @@ from .conformal import Residuals
 from .damping import Iterate
 from .directions import UNTRAINED
 from .history import as_arrays, figures
-from .leave_one_out import LeftOut
+from .left_out_samples import LeftOutSamples
 from .losses import Loss
 from .mixture import equal_weights
 from .network import Network
-from .objective import Objective
 from .posterior import Posterior, laplace
 from .prior_groups import PriorKind
 from .problem import Problem
@@ -33,7 +32,6 @@ from .tails import NORMAL, Tails
 
 __all__ = [
     "Ensemble",
-    "LeftOutSamples",
     "Member",
     "Predictor",
     "make_member",
@@ -90,18 +88,6 @@ class Member:
         # Of a column that is not read the weights are 0, of others they are in these directions for sure.
         layers = zip(self.network.arrays(self.weights)[0], self.precision, strict=True)
         return any(bool((np.isinf(a[:-1, None]) & (W != 0)).any()) for W, a in layers)
-
-
-class LeftOutSamples(NamedTuple):
-    """What each member predicts of each sample without it, None where that is not known.
-
-    ``allowances`` are the nats a sample by which each member's left-out log density is too high. The objective has the
-    samples; it may be that of any member.
-    """
-
-    objective: Objective
-    outputs: Sequence[LeftOut | None]
-    allowances: Sequence[float]
 
 
 class Ensemble(NamedTuple):

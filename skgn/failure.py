@@ -37,8 +37,8 @@ def failure(ensemble: Ensemble) -> Status | None:
     """Return why an ensemble that has trained as long as it might is of no use; None if it is."""
     if ensemble.loss.robust_alternative and ensemble.skill.score < _LITTLE and ensemble.residuals is not None:
         assert ensemble.left_out is not None
-        objective, outputs, _ = ensemble.left_out
-        counted, votes = voters(outputs, ensemble.weights)
+        objective = ensemble.left_out.objective
+        counted, votes = voters(ensemble.left_out.outputs, ensemble.weights)
         predicted = mixture_mean(torch.stack([each.outputs for each in counted if each is not None]), votes)
         parts = (objective.U[:, :-1], objective.Y, predicted)
         if hidden_by_extremes(*(part[:_MOST_ROWS].double().cpu().numpy() for part in parts)):

@@ -21,10 +21,8 @@ from scipy.stats import f
 
 from .candidates import LAYER, MANY_WEIGHTS
 from .feedforward import FeedForward
-from .leave_one_out import LeftOut, predicted
-from .losses import Loss
-from .mixture import mixture_mean, voters
-from .objective import Objective
+from .left_out_samples import LeftOutSamples
+from .mixture import mixture_mean
 from .piecewise import FinerScaler, piecewise
 from .preprocessing import LARGEST_SCORE
 from .scaler import Scaler
@@ -77,21 +75,18 @@ class LeftOver(NamedTuple):
         return cls(labels - p, np.maximum(p * (1 - p), _LEAST_INFORMATION), 1.0, weight, rows)
 
 
-def left_over(
-    objective: Objective, loss: Loss, left_out: Sequence[LeftOut | None], allowances: Sequence[float]
-) -> LeftOver | None:
+def left_over(samples: LeftOutSamples) -> LeftOver | None:
     """Return what the mixture of members lacks; None where one that counts predicts no left-out samples."""
-    counted, votes = voters(left_out, stacking_weights(objective, loss, left_out, allowances))
-    known = [each for each in counted if each is not None]
-    if len(known) < len(counted):
+    counted = samples.of_voters(stacking_weights(samples))
+    if counted is None:
         return None
-    rows = predicted(known)
-    outputs = [each.outputs[rows].double() for each in known]
-    Y, weight, index = objective.Y[rows].to(outputs[0]), objective.sample_weight[rows].double(), rows.nonzero()[:, 0]
+    (members, votes), objective, loss = counted, samples.objective, samples.loss
+    f, rows = members.rows[0].double(), members.predicted
+    Y, weight, index = objective.Y[rows].to(f), objective.sample_weight[rows].double(), rows.nonzero()[:, 0]
     if not loss.has_scale:
-        p = mixture_mean([loss.inverse_link(f) for f in outputs], votes)
+        p = mixture_mean([loss.inverse_link(g) for g in f], votes)
         return LeftOver.of_labels(*(part.cpu().numpy() for part in (p, Y, weight, index)))
-    residuals = -loss.gradient(mixture_mean(outputs, votes), Y)
+    residuals = -loss.gradient(mixture_mean(f, votes), Y)
     finite = residuals.isfinite().all(1)
     if not finite.any():
         return None

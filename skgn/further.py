@@ -78,16 +78,16 @@ def redraw(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candid
 
 def _like(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> Like | None:
     """Starts that more candidates are drawn like; None if there is no reason to draw any."""
-    left_out, members = left_out_of(candidates), [candidate.start for candidate in candidates]
+    samples, members = left_out_of(candidates), [candidate.start for candidate in candidates]
     if problem.loss.has_scale:
-        losses, (objective, loss, *_) = left_out_losses(*left_out), left_out
+        losses, objective, loss = left_out_losses(samples), samples.objective, samples.loss
         # At the level of clean noise, outliers are most of Huber's loss, whatever is found: there the first level, at
         # which they are less of it, is that of the constant.
         of_constant = loss_of_constant(objective, loss) if loss.most_likely_scale else objective.loss_at_zero
         converged = candidates[int(losses.argmin())].state.status.converged
         return where_failed(draw.starts, members, losses, of_constant, converged, plan.rows)
-    weights = stacking_weights(*left_out)
-    like = where_nothing_is_found(draw.starts, len(members), left_out_skill(*left_out, weights).score)
+    weights = stacking_weights(samples)
+    like = where_nothing_is_found(draw.starts, len(members), left_out_skill(samples, weights).score)
     if like is None and half_rectified(draw.starts):
         like = unlike_rectified(draw.starts, members, weights, plan.rows)
     return like
@@ -100,10 +100,10 @@ def surround(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Cand
         return None
     base, network, features = draw.surroundings
     columns = problem.scaled[BASE]
-    left_out = left_out_of(candidates)
-    votes, allowances = stacking_weights(*left_out), np.array(left_out[-1])
+    samples = left_out_of(candidates)
+    votes = stacking_weights(samples)
     # Of members that have found nothing, slopes tell nothing.
-    if not left_out_skill(*left_out, votes).score > 0:
+    if not left_out_skill(samples, votes).score > 0:
         return None
     slopes = feature_slopes(
         predictors(candidates), votes, problem.scaled, features, problem.sample_weight, BASE, base.n_straight
@@ -111,7 +111,7 @@ def surround(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Cand
     radial = Radial.of(base, columns, slopes[features[BASE]], problem.Y, problem.sample_weight)
     if radial is None:
         return None
-    learned = float(votes @ allowances) * left_out[0].total_weight
+    learned = float(votes @ samples.allowances) * samples.objective.total_weight
     start = radial_start(draw.starts, network, radial, learned)
     lines = [of_radial_units(len(radial.units.centres))]
     return More([start], draw.numbers.radial, lines, problem.with_more({RADIAL: radial.units}))
@@ -123,7 +123,7 @@ def refine(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candid
     # Rows on workers have no columns here.
     if refinable is None or BASE not in problem.scaled:
         return None
-    lacking = left_over(*left_out_of(candidates))
+    lacking = left_over(left_out_of(candidates))
     scaler = None if lacking is None else refinable.refined(problem.scaled[BASE], lacking)
     if scaler is None:
         return None

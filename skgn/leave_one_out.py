@@ -20,33 +20,25 @@ cross-validation, JRSS B 82 (2020).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from .evidence import log_ways
 from .jacobian import Jacobian
 from .losses import Loss, geometric_mean
-from .mixture import voters
 from .objective import Evaluation, Objective
 from .state import Linearisation, State
 
 __all__ = [
     "LeftOut",
     "allowance",
+    "is_predicted",
     "leave_one_out",
-    "log_likelihood",
-    "log_mixture",
-    "log_probabilities",
-    "predicted",
-    "predicted_rows",
     "predictive_score",
-    "temperature",
 ]
 
 #: Nats by which the leave-one-out score is too good for each precision in use that the same data have estimated.
@@ -61,9 +53,6 @@ _LEAST_PREDICTED = 0.5
 #: A nonlinear network with so many effective parameters per observation interpolates; its left-out predictions are
 #: noise. Those of a linear one are exact.
 _MOST_EFFECTIVE = 0.95
-
-#: Temperatures are sought between 1 / e^2 and e^2; their logarithm is normal with variance 1 before the data are seen.
-_LARGEST_LOG_TEMPERATURE = 2.0
 
 
 class LeftOut(NamedTuple):
@@ -134,7 +123,12 @@ def _has_eigenvalue_of_1(leverage: Tensor) -> Tensor:
 
 def _weight_predicted(objective: Objective, left_out: LeftOut) -> Tensor:
     """Weight of the samples that are predicted without themselves."""
-    return objective.sample_weight[predicted([left_out])].sum()
+    return objective.sample_weight[is_predicted(left_out)].sum()
+
+
+def is_predicted(left_out: LeftOut) -> Tensor:
+    """Tell of each sample (n,) whether it is predicted without itself."""
+    return torch.isfinite(left_out.outputs).all(1)
 
 
 def predictive_score(state: State, left_out: LeftOut | None) -> float:
@@ -178,64 +172,3 @@ def _log_density(objective: Objective, left_out: LeftOut, loss: Loss, noise: Ten
         return loss.log_density(outputs - Y, _squared_scale(left_out, noise)) @ weight
     normaliser = 0.0 if noise is None else loss.log_normaliser(1 / noise)
     return (loss.log_likelihood(outputs, Y) + normaliser) @ weight
-
-
-def predicted(left_out: Sequence[LeftOut]) -> Tensor:
-    """Tell of each sample (n,) whether all members can predict it without it."""
-    return torch.stack([torch.isfinite(member.outputs).all(1) for member in left_out]).all(0)
-
-
-def predicted_rows(objective: Objective, left_out: Sequence[LeftOut]) -> tuple[Tensor, Tensor, Tensor]:
-    """Keep the samples that all members can predict without them: outputs (members, n, k), targets and weights.
-
-    A sample that alone determines a weight has no prediction without itself.
-    """
-    f, rows = torch.stack([member.outputs for member in left_out]), predicted(left_out)
-    return f[:, rows], objective.Y.to(f)[rows], objective.sample_weight.to(f)[rows]
-
-
-def log_probabilities(
-    objective: Objective, left_out: Sequence[LeftOut], loss: Loss, T: float = 1.0
-) -> tuple[Tensor, Tensor]:
-    """Log likelihood of each left-out sample under each member, (members, n), and weights (n,).
-
-    Outputs are divided by T. The ``loss`` must have a likelihood. Each label counts as a sample of its own.
-    """
-    f, Y, weight = predicted_rows(objective, left_out)
-    if loss.independent_labels:
-        weight = weight.repeat_interleave(Y.shape[1])
-        f, Y = f.reshape(len(f), -1, 1), Y.reshape(-1, 1)
-    return torch.stack([loss.log_likelihood(g / T, Y) for g in f]), weight
-
-
-def log_likelihood(objective: Objective, *left_out: LeftOut, weights: np.ndarray, loss: Loss, T: float) -> Tensor:
-    """Log likelihood of the left-out samples under the mean probabilities of members whose outputs are divided by T.
-
-    The ``weights`` of the members weigh the mean. ``loss`` is a log loss, so that ``exp(-value)`` is a likelihood.
-    """
-    counted, weights = voters(left_out, weights)
-    log_p, weight = log_probabilities(objective, counted, loss, T)
-    return log_mixture(log_p, weights) @ weight
-
-
-def log_mixture(log_p: Tensor, weights: np.ndarray) -> Tensor:
-    """Log likelihood (n,) of samples under a mixture of members, whose own log likelihoods are (members, n)."""
-    return torch.logsumexp(log_p + log_p.new_tensor(weights).log()[:, None], 0)
-
-
-def temperature(log_likelihood: Callable[[float], float]) -> float:
-    """Find the T to divide the members' outputs by, so that their mean probabilities predict left-out samples best.
-
-    Regularised networks are unsure of well separated classes, and overfitted networks are too sure. T maximises
-    ``log_likelihood(T)`` plus the log density of a standard normal log T.
-
-    References
-    ----------
-    C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, On calibration of modern neural networks, ICML 2017.
-    """
-
-    def negative_log_posterior(log_T: float) -> float:
-        return 0.5 * log_T**2 - log_likelihood(math.exp(log_T))
-
-    bounds = (-_LARGEST_LOG_TEMPERATURE, _LARGEST_LOG_TEMPERATURE)
-    return math.exp(minimize_scalar(negative_log_posterior, bounds=bounds, method="bounded").x)

@@ -27,7 +27,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from .backend import linear_algebra_device
 from .candidates import Kind, Level, Start
@@ -35,18 +34,16 @@ from .damping import as_rule
 from .draws import Draw, draw_starts
 from .ensemble import Ensemble, Member, member_outputs
 from .feedforward import FeedForward
-from .leave_one_out import LeftOut, predicted
+from .left_out_samples import LeftOutSamples
 from .limits import Limits
 from .losses import GammaLoss, Loss
 from .mixture import mixture_mean, predictive_variance, voters
-from .objective import Objective
 from .preprocessing import TargetScaler
 from .prior_groups import PriorKind
 from .problem import Problem
 from .screening import column_tests
 from .search import train_members
 from .settings import Settings
-from .stacking import corrected_outputs
 from .status import Status
 from .tails import NORMAL
 from .weighted_rows import moments, weighted_quantile
@@ -167,7 +164,7 @@ def beside_noise(ensemble: Ensemble, noise: InputNoise, problem: Problem) -> Ens
     known = _of_voters(ensemble)
     if known is None or ensemble.residuals is None:
         return ensemble
-    rows = known.rows.cpu().numpy()
+    rows = known.samples.predicted.cpu().numpy()
     scaled = {name: np.ascontiguousarray(problem.scaled[name][: len(rows)][rows]) for name in noise.scalings}
     factor = noise.factor(scaled, linear_algebra_device(problem.device))
     residuals = replace(ensemble.residuals, values=ensemble.residuals.values / np.sqrt(factor))
@@ -193,30 +190,20 @@ class _Squares(NamedTuple):
 
 
 class _LeftOut(NamedTuple):
-    """What the members that count predict of left-out samples, and their weights.
+    """What the members that count predict of left-out samples, and their weights."""
 
-    ``rows`` (n,) tells which rows of the objective these samples are.
-    """
-
-    objective: Objective
-    rows: Tensor
-    outputs: Sequence[LeftOut]
-    allowances: Sequence[float]
+    samples: LeftOutSamples
     members: Sequence[Member]
     weights: np.ndarray
 
 
 def _of_voters(ensemble: Ensemble) -> _LeftOut | None:
     """None if any member that counts cannot predict left-out samples."""
-    if ensemble.left_out is None:
+    counted = None if ensemble.left_out is None else ensemble.left_out.of_voters(ensemble.weights)
+    if counted is None:
         return None
-    objective, *of_members = ensemble.left_out
-    counted, weights = voters(list(zip(ensemble.members, *of_members, strict=True)), ensemble.weights)
-    outputs = [outputs for _, outputs, _ in counted if outputs is not None]
-    if len(outputs) < len(counted):
-        return None
-    members, _, allowances = zip(*counted, strict=True)
-    return _LeftOut(objective, predicted(outputs), outputs, allowances, members, weights)
+    samples, weights = counted
+    return _LeftOut(samples, voters(ensemble.members, ensemble.weights)[0], weights)
 
 
 def _standardised_squares(ensemble: Ensemble) -> _Squares | None:
@@ -227,17 +214,16 @@ def _standardised_squares(ensemble: Ensemble) -> _Squares | None:
     posteriors = [member.posterior for member in known.members if member.posterior is not None]
     if len(posteriors) < len(known.members):
         return None
-    f, Y, weight = corrected_outputs(known.objective, known.outputs, known.allowances)
-    spread = [each.covariance.diagonal(dim1=1, dim2=2)[known.rows].clamp(min=0) for each in known.outputs]
+    f, Y, weight = known.samples.corrected_rows
     noise = [f.new_tensor(posterior.noise_variance) for posterior in posteriors]
-    variance = predictive_variance(TargetScaler.identity(Y.shape[1]), f, spread, noise, known.weights)
+    variance = predictive_variance(TargetScaler.identity(Y.shape[1]), f, known.samples.variances, noise, known.weights)
     squares = (mixture_mean(f, known.weights) - Y).square() / variance
     level = squares.T @ weight / weight.sum()
     if not bool((level > 0).all()):
         return None
     # Of flexible networks, left-out residuals are a little too small: on the whole, no variance is to fall.
     relative = squares / level.clamp(max=1)
-    return _Squares(*(values.cpu().numpy() for values in (known.rows, relative.double(), weight.double())))
+    return _Squares(*(values.cpu().numpy() for values in (known.samples.predicted, relative.double(), weight.double())))
 
 
 def _starts(problem: Problem, starts: Sequence[Start]) -> list[Start]:
@@ -259,8 +245,8 @@ def _predicts_better(noise: InputNoise, fitted: Ensemble, known: _Squares, loss:
     own = _of_voters(fitted)
     if own is None:
         return False
-    predicted_rows = own.rows.cpu().numpy()
-    outputs = [each.outputs[own.rows].double().cpu().numpy() for each in own.outputs]
+    predicted_rows = own.samples.predicted.cpu().numpy()
+    outputs = list(own.samples.rows[0].double().cpu().numpy())
     factor = torch.from_numpy(np.exp(log_factor(outputs, own.weights, noise.low, noise.high)))
     residual, weight = torch.from_numpy(known.squares[predicted_rows]).sqrt(), known.weight[predicted_rows]
     densities = [
@@ -271,7 +257,7 @@ def _predicts_better(noise: InputNoise, fitted: Ensemble, known: _Squares, loss:
     gain = (densities[0] - densities[1]).numpy()
     mean, variance = moments(gain[:, None], weight)
     error = np.sqrt(variance / weight.sum())
-    return bool(mean - own.weights @ own.allowances > _STANDARD_ERRORS * error)
+    return bool(mean - own.weights @ own.samples.allowances > _STANDARD_ERRORS * error)
 
 
 def _within_bounds(fitted: Ensemble, problem: Problem) -> InputNoise:

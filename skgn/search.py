@@ -135,7 +135,7 @@ class Search:
         if self._limits.over:
             return False
         with self.plan.arithmetic():
-            gain = gain_of_more(*left_out_of(trained), n_members=len(self._starts))
+            gain = gain_of_more(left_out_of(trained), n_members=len(self._starts))
         if gain < _WORTHWHILE:
             self._settings.report(enough(len(trained), len(self._starts), gain))
         return gain >= _WORTHWHILE

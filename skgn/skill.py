@@ -2,7 +2,7 @@
 
 The score is D^2, the part of the constant's loss that the ensemble takes away: R^2 under a squared error, McFadden's
 under a log loss. Each member predicts each sample without it (:mod:`skgn.leave_one_out`). The left-out losses are
-corrected for the precisions estimated from the same samples, as for the weights (:mod:`skgn.stacking`). Of several
+corrected for the precisions estimated from the same samples (:mod:`skgn.left_out_samples`). Of several
 outputs of a regression it is the mean of their scores, as scikit-learn's is, however noisy each of them is.
 
 References
@@ -14,20 +14,18 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .backend import sum_float64
-from .leave_one_out import LeftOut, log_mixture, predicted_rows
+from .left_out_samples import LeftOutSamples, log_mixture
 from .losses import Loss
-from .mixture import mixture_mean, voters
+from .mixture import mixture_mean
 from .objective import Objective
-from .stacking import corrected_log_probabilities, corrected_outputs
 
 __all__ = ["UNKNOWN", "Skill", "best_constant", "left_out_skill", "loss_of_constant"]
 
@@ -61,36 +59,28 @@ class Skill(NamedTuple):
 UNKNOWN = Skill(math.nan, math.nan)
 
 
-def left_out_skill(
-    objective: Objective,
-    loss: Loss,
-    left_out: Sequence[LeftOut | None],
-    allowances: Sequence[float],
-    weights: np.ndarray,
-    T: float = 1.0,
-) -> Skill:
+def left_out_skill(samples: LeftOutSamples, weights: np.ndarray, T: float = 1.0) -> Skill:
     """Skill of a mixture of members, unknown if that of any member that counts is.
 
     Parameters
     ----------
-    objective, loss, left_out, allowances
-        As :func:`~skgn.stacking.stacking_weights` takes them.
+    samples : LeftOutSamples
+        With the loss of the score.
     weights : ndarray of shape (n_members,)
         Of the members in the mixture.
     T : float, default=1.0
         What outputs are divided by, for log losses.
     """
-    counted, votes = voters(list(zip(left_out, allowances, strict=True)), weights)
-    known = [outputs for outputs, _ in counted if outputs is not None]
-    if len(known) < len(counted):
+    counted = samples.of_voters(weights)
+    if counted is None:
         return UNKNOWN
-    constant, nats = best_constant(objective, loss), [each for _, each in counted]
-    given: dict[str, Any] = {"weights": votes, "allowances": nats, "loss": loss, "constant": constant}
-    n_scores = 1 if loss.has_temperature else objective.network.n_outputs
+    members, votes = counted
+    objective, loss = samples.objective, samples.loss
+    constant, n_scores = best_constant(objective, loss), 1 if loss.has_temperature else objective.network.n_outputs
     if n_scores > 1:
-        sums = objective.sum(partial(_moments_of_outputs, **given), *known).tolist()
-        return _skill(np.array(sums), n_scores, objective.total_weight)
-    own, least, *squares = objective.sum(partial(_moments, losses=partial(_losses, **given, T=T)), *known).tolist()
+        moments = members.sum(_moments_of_outputs, weights=votes, constant=constant).tolist()
+        return _skill(np.array(moments), n_scores, objective.total_weight)
+    own, least, *squares = members.sum(_moments, weights=votes, constant=constant, T=T).tolist()
     return _skill(np.array([own, least, squares[0], squares[1], *squares[1:]]), 1, objective.total_weight)
 
 
@@ -149,55 +139,34 @@ def _summed_targets(objective: Objective) -> Tensor:
     return objective.sample_weight.double() @ objective.Y.double()
 
 
-def _moments(objective: Objective, *left_out: LeftOut, losses: Callable[..., tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+def _moments(samples: LeftOutSamples, weights: np.ndarray, constant: Tensor, T: float) -> Tensor:
     """Sums (5,) of the losses a of the mixture and b of the constant, and of a^2, ab and b^2."""
-    a, b, sample_weight = losses(objective, *left_out)
+    loss, (f, Y, sample_weight) = samples.loss, samples.corrected_rows
+    worst = constant.to(Y).expand_as(Y)
+    if loss.has_scale:
+        a, b = loss.value(mixture_mean(f, weights), Y), loss.value(worst, Y)
+    else:
+        log_p, _ = samples.corrected_log_probabilities(T)
+        # Of labels counted one by one, the sum is the sample's.
+        a = -log_mixture(log_p, weights).reshape(len(Y), Y.shape[1] if loss.independent_labels else 1).sum(1)
+        b = -loss.log_likelihood(worst, Y)
     return torch.stack([a, b, a * a, a * b, b * b]) @ sample_weight
 
 
-def _losses(
-    objective: Objective,
-    *left_out: LeftOut,
-    weights: np.ndarray,
-    allowances: Sequence[float],
-    loss: Loss,
-    constant: Tensor,
-    T: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Losses (n,) of the mixture and of the constant for the samples left out, and the weights of these."""
-    f, Y, sample_weight = corrected_outputs(objective, left_out, allowances)
-    worst = constant.to(Y).expand_as(Y)
-    if loss.has_scale:
-        own, least = loss.value(mixture_mean(f, weights), Y), loss.value(worst, Y)
-    else:
-        least = -loss.log_likelihood(worst, Y)
-        log_p, _ = corrected_log_probabilities(objective, left_out, loss, allowances, T)
-        # Of labels counted one by one, the sum is the sample's.
-        own = -log_mixture(log_p, weights).reshape(len(Y), Y.shape[1] if loss.independent_labels else 1).sum(1)
-    return own, least, sample_weight
-
-
-def _moments_of_outputs(
-    objective: Objective,
-    *left_out: LeftOut,
-    weights: np.ndarray,
-    allowances: Sequence[float],
-    loss: Loss,
-    constant: Tensor,
-) -> Tensor:
+def _moments_of_outputs(samples: LeftOutSamples, weights: np.ndarray, constant: Tensor) -> Tensor:
     """Sums (2 k + 4 k^2,) of the k outputs' losses under the mixture, then under the constant, and of all products.
 
     Each output has an equal part of what the allowances take from a log likelihood.
     """
-    k = len(constant)
+    k, loss = len(constant), samples.loss
     if loss.has_scale and not loss.depends_on_scale:
         # How much each output counts among others is nothing to its own score.
         loss = loss.at_precision(torch.ones_like(constant))
     if loss.has_scale:
-        f, Y, sample_weight = corrected_outputs(objective, left_out, allowances)
+        f, Y, sample_weight = samples.corrected_rows
         f = mixture_mean(f, weights)[None]
     else:
-        f, Y, sample_weight = predicted_rows(objective, left_out)
+        f, Y, sample_weight = samples.rows
     own, least = [], []
     for j in range(k):
         one, y = _of_output(loss, j, k), Y[:, j : j + 1]
@@ -207,7 +176,7 @@ def _moments_of_outputs(
             least.append(one.value(worst, y))
         else:
             log_p = torch.stack([one.log_likelihood(g[:, j : j + 1], y) for g in f])
-            own.append(-log_mixture(log_p - log_p.new_tensor(allowances)[:, None] / k, weights))
+            own.append(-log_mixture(log_p - log_p.new_tensor(samples.allowances)[:, None] / k, weights))
             least.append(-one.log_likelihood(worst, y))
     losses = torch.stack([*own, *least])
     weighted = losses * sample_weight

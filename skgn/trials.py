@@ -5,22 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from .candidates import Start, made_for
 from .conformal import left_out_residuals
-from .ensemble import Ensemble, LeftOutSamples, Member, Predictor, make_member, predictor
-from .leave_one_out import LeftOut, allowance, log_likelihood, temperature
+from .ensemble import Ensemble, Member, Predictor, make_member, predictor
+from .leave_one_out import LeftOut, allowance
+from .left_out_samples import LeftOutSamples
 from .losses import Loss
 from .mixture import equal_weights, mixture_mean, noise_share, voters
-from .objective import Objective
 from .progress import candidate_line
 from .skill import left_out_skill
 from .stacking import left_out_spread, stacking_weights
 from .state import State
 from .status import Status
+from .temperature import best_temperature
 from .training import Training
 
 __all__ = ["Candidate", "ensemble_of", "left_out_of", "predictors", "well_begun"]
@@ -55,7 +55,7 @@ class Candidate:
 
     def line(self, outcome: str) -> str:
         """Return the line that says what it is, how far it has come, and what has become of it."""
-        skill = left_out_skill(*left_out_of([self]), equal_weights(1))
+        skill = left_out_skill(left_out_of([self]), equal_weights(1))
         return candidate_line(self.number, self.start.words, self.state.n_iter, skill.score, self.seconds, outcome)
 
     @property
@@ -81,10 +81,11 @@ def well_begun(candidates: list[Candidate]) -> list[Candidate]:
     return [c for c in candidates if c.state.status.converged or c.state.n_iter >= _HARDLY_BEGUN * longest]
 
 
-def left_out_of(candidates: Sequence[Candidate]) -> tuple[Objective, Loss, list[LeftOut | None], list[float]]:
+def left_out_of(candidates: Sequence[Candidate]) -> LeftOutSamples:
     """Return what candidates predict of left-out samples, and the loss of the best to judge them by."""
     best = max(candidates, key=lambda c: c.score).state.objective
-    return best, best.data_loss, [c.left_out for c in candidates], [allowance(c.state) for c in candidates]
+    outputs, allowances = [c.left_out for c in candidates], [allowance(c.state) for c in candidates]
+    return LeftOutSamples(best, best.data_loss, outputs, allowances)
 
 
 def predictors(candidates: Sequence[Candidate]) -> list[Predictor]:
@@ -97,34 +98,23 @@ def ensemble_of(candidates: list[Candidate], loss: Loss, tempered: bool) -> tupl
 
     If ``tempered``, the outputs are divided by a temperature.
     """
-    weights = stacking_weights(*left_out_of(candidates))
+    weights = stacking_weights(left_out_of(candidates))
     # Of members that count alike the objective decides.
     objectives = np.array([c.state.history[-1]["objective"] for c in candidates])
     order = np.lexsort((objectives, -weights))
     candidates, weights = [candidates[number] for number in order], weights[order]
-    T = _temperature(candidates, weights) if tempered else 1.0
-    objective, data_loss, left_out, allowances = left_out_of(candidates)
-    skill = left_out_skill(objective, data_loss, left_out, allowances, weights, T)
+    samples = left_out_of(candidates)
+    T = best_temperature(samples, weights) if tempered else 1.0
+    skill = left_out_skill(samples, weights, T)
     scales = [_squared_scale(candidate) for candidate in candidates]
-    apart = left_out_spread(objective, left_out, weights) if loss.has_scale else None
-    share = 1.0 if apart is None else _noise_share(scales, weights, data_loss, apart)
+    apart = left_out_spread(samples, weights) if loss.has_scale else None
+    share = 1.0 if apart is None else _noise_share(scales, weights, samples.loss, apart)
     in_mixture = [None if scale is None else share * scale for scale in scales]
-    residuals, tails = left_out_residuals(objective, data_loss, left_out, allowances, in_mixture, weights)
+    residuals, tails = left_out_residuals(samples, in_mixture, weights)
     members = [_member(candidate, share) for candidate in candidates]
-    samples = LeftOutSamples(objective, left_out, allowances)
     ensemble = Ensemble(members, weights, loss, T, skill)
     made = made_for(candidate.start for candidate in candidates)
     return candidates, ensemble._replace(residuals=residuals, left_out=samples, tails=tails, scalings=made)
-
-
-def _temperature(candidates: list[Candidate], weights: np.ndarray) -> float:
-    known = [(c.left_out, v) for c, v in zip(candidates, weights, strict=True) if c.left_out is not None]
-    if not known:
-        return 1.0
-    left_out, votes = [each for each, _ in known], np.array([v for _, v in known])
-    objective = candidates[0].state.objective
-    likelihood = partial(log_likelihood, weights=votes, loss=objective.data_loss)
-    return temperature(lambda T: float(objective.sum(partial(likelihood, T=T), *left_out)))
 
 
 def _squared_scale(candidate: Candidate) -> np.ndarray | None:

@@ -20,15 +20,8 @@ from skgn.dual import Dual
 from skgn.evidence import EvidencePrior, FixedPrior
 from skgn.feedforward import FeedForward
 from skgn.full_step import FullStep
-from skgn.leave_one_out import (
-    LeftOut,
-    _leave_out,
-    _log_density,
-    leave_one_out,
-    log_likelihood,
-    predictive_score,
-    temperature,
-)
+from skgn.leave_one_out import LeftOut, _leave_out, _log_density, leave_one_out, predictive_score
+from skgn.left_out_samples import LeftOutSamples
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.mixture import equal_weights
 from skgn.objective import Objective
@@ -36,6 +29,7 @@ from skgn.primal import Primal
 from skgn.prior_groups import Groups
 from skgn.settings import Settings
 from skgn.state import State
+from skgn.temperature import best_temperature
 from skgn.training import Training
 
 each_direction = pytest.mark.parametrize("direction", [Primal, Dual])
@@ -385,9 +379,9 @@ def samples(Y, weight):
     return objective
 
 
-def best_temperature(outputs, loss, Y, weight):
-    left_out, weights = [LeftOut(f, None) for f in outputs], equal_weights(len(outputs))
-    return temperature(lambda T: float(log_likelihood(samples(Y, weight), *left_out, weights=weights, loss=loss, T=T)))
+def temperature(outputs, loss, Y, weight):
+    left_out, nats = [LeftOut(f, None) for f in outputs], [0.0] * len(outputs)
+    return best_temperature(LeftOutSamples(samples(Y, weight), loss, left_out, nats), equal_weights(len(outputs)))
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -414,22 +408,22 @@ def test_temperature_predicts_what_was_left_out_best(loss, k, weighted, confiden
         return total + log_T**2 / 2
 
     best = minimize_scalar(objective, bounds=(-2, 2), method="bounded").x
-    assert math.log(best_temperature(outputs, loss, Y, s)) == pytest.approx(best, abs=0.001)
+    assert math.log(temperature(outputs, loss, Y, s)) == pytest.approx(best, abs=0.001)
 
 
 def test_temperature_of_a_flawless_prediction_stays_within_its_bounds():
     f = 100 * torch.tensor([[1.0], [-1.0]]).double()
-    assert math.exp(-2) <= best_temperature([f], LogLoss(), (f > 0).double(), torch.ones(2).double()) <= 1
+    assert math.exp(-2) <= temperature([f], LogLoss(), (f > 0).double(), torch.ones(2).double()) <= 1
 
 
 def test_samples_without_a_prediction_do_not_count_towards_the_temperature():
     f, s = draw(40, 1), torch.ones(40).double()
     Y = (f + draw(40, 1, seed=1) > 0).double()
-    expected = best_temperature([f, 2 * f], LogLoss(), Y, s)
+    expected = temperature([f, 2 * f], LogLoss(), Y, s)
     unknown = torch.cat([f, torch.full((2, 1), math.inf).double(), torch.full((1, 1), math.nan).double()])
     more = torch.cat([Y, torch.ones(3, 1).double()])
-    assert best_temperature([unknown, 2 * unknown], LogLoss(), more, torch.ones(43).double()) == expected
-    assert best_temperature([unknown[40:]], LogLoss(), more[40:], torch.ones(3).double()) == pytest.approx(1, abs=1e-4)
+    assert temperature([unknown, 2 * unknown], LogLoss(), more, torch.ones(43).double()) == expected
+    assert temperature([unknown[40:]], LogLoss(), more[40:], torch.ones(3).double()) == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])

@@ -111,7 +111,7 @@ def test_few_columns_of_use_are_found_among_many_for_classes():
 @pytest.mark.parametrize("loss", ["squared_error", "cauchy", "quantile"])
 def test_losses_are_compared_with_that_of_a_constant_under_the_same_noise_level(loss, monkeypatch):
     seen, of_losses, decide = [], further.left_out_losses, further.where_failed
-    monkeypatch.setattr(further, "left_out_losses", lambda *left_out: seen.append(left_out[:2]) or of_losses(*left_out))
+    monkeypatch.setattr(further, "left_out_losses", lambda samples: seen.append(samples) or of_losses(samples))
     monkeypatch.setattr(further, "where_failed", lambda *given: seen.append((given, decide(*given))) or seen[-1][1])
     rng = np.random.RandomState(0)
     X, noise = rng.normal(size=(150, 3)), rng.normal(size=150)
@@ -122,8 +122,8 @@ def test_losses_are_compared_with_that_of_a_constant_under_the_same_noise_level(
         else noise
     )
     GNRegressor(loss=loss, n_estimators=2, noise="constant", max_iter=40, random_state=0).fit(X, y)
-    (objective, judge), ((_, _, losses, of_constant, converged, _), like) = seen[:2]
-    Y, beta = objective.Y.double().numpy(), judge.precision.numpy()
+    samples, ((_, _, losses, of_constant, converged, _), like) = seen[:2]
+    Y, beta = samples.objective.Y.double().numpy(), samples.loss.precision.numpy()
     if loss == "squared_error":
         assert beta[0] > 1e3 * beta[1]
         assert of_constant == pytest.approx((beta * Y**2).sum(1).mean() / 2)

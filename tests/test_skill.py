@@ -17,6 +17,7 @@ from skgn.count_losses import PoissonLoss
 from skgn.failure import hidden_by_extremes
 from skgn.feedforward import FeedForward
 from skgn.leave_one_out import LeftOut
+from skgn.left_out_samples import LeftOutSamples
 from skgn.losses import GammaLoss, LogLoss, SoftmaxLoss, SquaredError
 from skgn.objective import Objective
 from skgn.robust_losses import CauchyLoss, HuberLoss, QuantileLoss, StudentTLoss
@@ -33,7 +34,7 @@ def skill(loss, outputs, Y, sample_weight, allowances=(0.0, 0.0), weights=WEIGHT
     """Of members whose left-out outputs (members, n, k) are given."""
     objective = Objective(FeedForward(1, Y.shape[1], ()), loss, tensor(np.zeros((len(Y), 1))), tensor(Y), sample_weight)
     left_out = [None if f is None else LeftOut(tensor(f), torch.empty(0)) for f in outputs]
-    return left_out_skill(objective, loss, left_out, allowances, weights, T)
+    return left_out_skill(LeftOutSamples(objective, loss, left_out, allowances), weights, T)
 
 
 @pytest.fixture

@@ -13,11 +13,10 @@ from sklearn.datasets import load_diabetes
 from skgn import GNClassifier, GNRegressor
 from skgn.count_losses import PoissonLoss
 from skgn.leave_one_out import LeftOut
+from skgn.left_out_samples import LeftOutSamples
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.robust_losses import StudentTLoss
 from skgn.stacking import (
-    corrected_log_probabilities,
-    corrected_outputs,
     gain_of_more,
     left_out_spread,
     stacking_weights,
@@ -92,13 +91,13 @@ def objective_of(Y, weight):
     return objective
 
 
-def left_out_of(outputs):
-    return [None if f is None else LeftOut(tensor(f), None) for f in outputs]
+def samples_of(loss, Y, outputs, weight, allowances=None):
+    left_out = [None if f is None else LeftOut(tensor(f), None) for f in outputs]
+    return LeftOutSamples(objective_of(Y, weight), loss, left_out, allowances or [0.0] * len(left_out))
 
 
 def weights_of(loss, Y, left_out, weight, allowances=None):
-    allowances = allowances or [0.0] * len(left_out)
-    return stacking_weights(objective_of(Y, weight), loss, left_out_of(left_out), allowances)
+    return stacking_weights(samples_of(loss, Y, left_out, weight, allowances))
 
 
 def criterion(case, Y, f, weight, allowances):
@@ -145,10 +144,13 @@ def test_spread_is_the_weighted_variance_of_the_members_that_count():
     v, rest = np.array([0.3, 0.7, 0.0]), np.arange(N) != 4
     of_samples = np.cov(f[:2, rest].reshape(2, -1).T, aweights=v[:2], ddof=0).diagonal().reshape(-1, 2)
     expected = np.average(of_samples, axis=0, weights=weight[rest])
-    objective = objective_of(Y, weight)
-    np.testing.assert_allclose(left_out_spread(objective, left_out_of(f), v), expected)
-    np.testing.assert_allclose(left_out_spread(objective, left_out_of([*f[:2], None]), v), expected)
-    assert left_out_spread(objective, left_out_of([f[0], None, f[2]]), v) is None
+
+    def spread(outputs):
+        return left_out_spread(samples_of(SquaredError(), Y, outputs, weight), v)
+
+    np.testing.assert_allclose(spread(f), expected)
+    np.testing.assert_allclose(spread([*f[:2], None]), expected)
+    assert spread([f[0], None, f[2]]) is None
 
 
 @pytest.mark.parametrize("case", ["squared error", "two outputs", "poisson", "two classes", "labels", "classes"])
@@ -171,10 +173,7 @@ def test_the_promised_gain_is_that_of_averaging_more_members(case, few, many):
         return np.average(losses, weights=weight)
 
     before, after = (np.mean([mean_loss(f[k * m : (k + 1) * m]) for k in range(24)]) for m in (few, many))
-    promised = [
-        gain_of_more(objective_of(Y, weight), loss, left_out_of(f[k * few : (k + 1) * few]), [0.0] * few, many)
-        for k in range(24)
-    ]
+    promised = [gain_of_more(samples_of(loss, Y, f[k * few : (k + 1) * few], weight), many) for k in range(24)]
     expected = 1 - after / before
     # The mixture of likelihoods is expanded to second order.
     assert 0.004 < expected < 0.2
@@ -185,7 +184,7 @@ def test_nobody_knows_the_gain_of_more_where_one_member_counts_and_there_is_none
     Y, f, weight = draw("squared error", 2)
 
     def gain(*left_out):
-        return gain_of_more(objective_of(Y, weight), SquaredError(), left_out_of(left_out), [0.0] * len(left_out), 6)
+        return gain_of_more(samples_of(SquaredError(), Y, left_out, weight), 6)
 
     assert gain(f[0]) == gain(f[0], None) == gain(None, None) == gain(f[0], f[1] + 100) == np.inf
     assert 0 < gain(f[0], f[1]) < 1
@@ -295,15 +294,14 @@ def test_the_outputs_of_a_sample_lose_the_nats_together(k):
     """Log densities of SciPy at the scale of greatest likelihood, and likelihoods of labels."""
     rng = np.random.RandomState(0)
     Y, f, nats = rng.normal(size=(N, k)), rng.normal(size=(N, k)), 0.2
-    objective, left_out = objective_of(Y, np.ones(N)), [LeftOut(tensor(f), torch.zeros(N, k, k))]
 
     def densest(residuals):
         return norm.logpdf(residuals, scale=np.sqrt((residuals**2).mean(0))).sum(1).mean()
 
-    enlarged, _, _ = corrected_outputs(objective, left_out, [nats])
+    enlarged, _, _ = samples_of(SquaredError(), Y, [f], np.ones(N), [nats]).corrected_rows
     assert densest(f - Y) - densest(enlarged[0].numpy() - Y) == pytest.approx(nats)
-    labels = objective_of((Y > 0) * 1.0, np.ones(N))
-    log_p, weight = corrected_log_probabilities(labels, left_out, LogLoss(), [nats])
+    labels = samples_of(LogLoss(), (Y > 0) * 1.0, [f], np.ones(N), [nats])
+    log_p, weight = labels.corrected_log_probabilities()
     expected = -np.log1p(np.exp(-f * np.where(Y > 0, 1, -1))).sum() - nats * N
     assert float(log_p[0] @ weight) == pytest.approx(expected)
 
@@ -315,8 +313,9 @@ def test_an_observation_is_as_many_nats_under_several_quantiles_as_under_one():
 
     def enlarged(levels):
         weight = np.full(N, 1 / levels)
-        left_out = LeftOut(tensor(np.tile(f, (1, levels))), torch.zeros(N, levels, levels))
-        return corrected_outputs(objective_of(np.tile(Y, (1, levels)), weight), [left_out], [nats / weight.sum()])[0]
+        of_levels = [np.tile(values, (1, levels)) for values in (Y, f)]
+        samples = samples_of(SquaredError(), of_levels[0], of_levels[1:], weight, [nats / weight.sum()])
+        return samples.corrected_rows[0]
 
     np.testing.assert_allclose(enlarged(1)[0], Y + (f - Y) * np.exp(nats / N))
     np.testing.assert_allclose(enlarged(3)[0], np.tile(enlarged(1)[0], (1, 3)))

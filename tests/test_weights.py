@@ -16,7 +16,8 @@ from skgn import GNClassifier, GNRegressor, diagnose
 from skgn.ensemble import Ensemble, member_outputs
 from skgn.estimator import table_and_target
 from skgn.export import to_torch
-from skgn.leave_one_out import LeftOut, log_likelihood
+from skgn.leave_one_out import LeftOut
+from skgn.left_out_samples import LeftOutSamples, log_mixture
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.mixture import equal_weights, mixture_log_probability, mixture_mean
 from skgn.persistence import SKOPS_TRUSTED
@@ -226,7 +227,9 @@ def test_left_out_samples_are_judged_by_the_weighted_mean(loss, k):
 
     def value(f, weights):
         left_out = [LeftOut(torch.tensor(g), None) for g in f]
-        return float(log_likelihood(objective, *left_out, weights=np.array(weights), loss=loss, T=T))
+        samples, votes = LeftOutSamples(objective, loss, left_out, [0.0] * len(f)).of_voters(np.array(weights))
+        log_p, weight = samples.log_probabilities(T)
+        return float(log_mixture(log_p, votes) @ weight)
 
     p = np.exp(log_softmax(f / T, axis=2)) if multiclass else expit(f / T)
     p = np.tensordot(WEIGHTS, p, 1)
