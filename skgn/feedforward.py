@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from .activations import ACTIVATIONS
-from .network import Network, Tape
+from .network import Network, Tape, layer_arrays
 
 __all__ = ["FeedForward"]
 
@@ -127,8 +127,7 @@ class FeedForward(Network):
         return slice(self.n_inputs - self._n_direct, self.n_inputs)
 
     def arrays(self, weights: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        ends = np.cumsum([out * into for out, into in self.shapes])
-        layers = [part.reshape(shape) for part, shape in zip(np.split(weights, ends[:-1]), self.shapes, strict=True)]
+        layers = layer_arrays(weights, self.shapes)
         return [W[:, :-1].T.copy() for W in layers], [W[:, -1].copy() for W in layers]
 
     def initial_weights(

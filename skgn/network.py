@@ -10,7 +10,7 @@ builds on these two factors; see :mod:`skgn.jacobian`. :mod:`skgn.feedforward` i
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, NamedTuple
 
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Network", "Tape", "unrecorded"]
+__all__ = ["Network", "Tape", "layer_arrays", "unrecorded"]
 
 
 class Tape(NamedTuple):
@@ -202,6 +202,12 @@ class Network(ABC):
     @abstractmethod
     def jvp(self, tape: Tape, w: Tensor, v: Tensor) -> Tensor:
         """Compute J_i v for every sample, (n, k), for a weight-space direction v (P,)."""
+
+
+def layer_arrays(weights: np.ndarray, shapes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+    """Split flat weights (P,) into views: one matrix (out, in + 1) for each layer."""
+    ends = np.cumsum([out * into for out, into in shapes])[:-1]
+    return [part.reshape(shape) for part, shape in zip(np.split(weights, ends), shapes, strict=True)]
 
 
 def unrecorded(networks: Iterable[Network]) -> AbstractContextManager[Any]:

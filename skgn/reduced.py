@@ -28,7 +28,7 @@ from scipy.linalg import block_diag
 from torch import Tensor
 
 from .feedforward import FeedForward
-from .network import Network
+from .network import Network, layer_arrays
 
 __all__ = ["Reduced", "fewest_directions", "principal_directions"]
 
@@ -199,9 +199,8 @@ class Reduced(FeedForward):
         shapes: Sequence[tuple[int, int]],
         function: Callable[[np.ndarray, np.ndarray | None], np.ndarray],
     ) -> np.ndarray:
-        ends = np.cumsum([out * into for out, into in shapes])[:-1]
-        layers = [part.reshape(shape) for part, shape in zip(np.split(weights, ends), shapes, strict=True)]
-        return np.concatenate([function(W, T).ravel() for W, T in zip(layers, self.basis, strict=True)])
+        layers = zip(layer_arrays(weights, shapes), self.basis, strict=True)
+        return np.concatenate([function(W, T).ravel() for W, T in layers])
 
 
 def fewest_directions(network: Network) -> Network:

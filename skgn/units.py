@@ -25,7 +25,7 @@ import numpy as np
 from scipy.linalg import block_diag
 
 from .inputs import Table
-from .network import Network
+from .network import Network, layer_arrays
 from .preprocessing import UNIT_FACTOR, UNIT_SHIFT
 from .rows import Rows
 from .stream import Stream
@@ -251,7 +251,7 @@ def _restated(stream: Stream, lines: _Lines, r: np.ndarray, q: np.ndarray) -> St
 
 def _moved(network: Network, weights: np.ndarray, line: _Line, r: np.ndarray, q: np.ndarray) -> np.ndarray:
     """Weights (P,) whose network has the outputs r f + q at the new inputs, where it has f at the old ones."""
-    layers = [W.copy() for W in _split(network, weights)]
+    layers = [W.copy() for W in layer_arrays(weights, network.shapes)]
     maps = network.input_maps(*line)
     assert maps is not None
     layers = [W @ T for W, T in zip(layers, maps, strict=True)]
@@ -274,8 +274,3 @@ def _curvature(mean: np.ndarray, network: Network, line: _Line, r: np.ndarray) -
     blocks = [f * T for f, T, (out, _) in zip(factors, maps, network.shapes, strict=True) for _ in range(out)]
     B = block_diag(*blocks)
     return (B @ mean @ B.T).astype(mean.dtype)
-
-
-def _split(network: Network, weights: np.ndarray) -> list[np.ndarray]:
-    ends = np.cumsum([out * into for out, into in network.shapes])[:-1]
-    return [part.reshape(shape) for part, shape in zip(np.split(weights, ends), network.shapes, strict=True)]
