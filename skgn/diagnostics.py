@@ -92,13 +92,13 @@ def diagnose(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, verbo
           "features" (which are switched off). "weights" has the numbers of weights and of observations, "effective"
           the number of weights that the data determine. "conditioning" has eigenvalues of the smaller of the best
           member's Gram matrix and kernel, at the final weights on at most 2,000 rows of X.
-        - from X and y: "skill" (against a constant prediction), "baselines", "members", "residuals" and "noise"
-          (regression), "outliers" and "calibration". "baselines" has scores of a linear model and of gradient boosting,
-          cross-validated on at most 1,000 rows of X. It names features of five numbers or more that may be codes,
-          where what the fit leaves over jumps between the numbers. "members" has those of the members alone, and the
-          share of their loss that averaging takes away. The residuals of a regression are divided by their predicted
-          standard deviations. Below 12 rows nothing is said of what they depend on. The confidence of a classifier is
-          the probability of the class that it predicts.
+        - from X and y: "skill" (against a constant prediction, and what left-out rows promise), "baselines",
+          "members", "residuals" and "noise" (regression), "outliers" and "calibration". "baselines" has scores of a
+          linear model and of gradient boosting, cross-validated on at most 1,000 rows of X. It names features of five
+          numbers or more that may be codes, where what the fit leaves over jumps between the numbers. "members" has
+          those of the members alone, and the share of their loss that averaging takes away. The residuals of a
+          regression are divided by their predicted standard deviations. Below 12 rows nothing is said of what they
+          depend on. The confidence of a classifier is the probability of the class that it predicts.
 
     Raises
     ------

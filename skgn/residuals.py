@@ -245,7 +245,11 @@ class RegressionComparison(Comparison):
         return " and ".join(changes)
 
     @property
-    def too_narrow(self) -> bool:
+    def promise(self) -> float:
+        return super().promise if self.model.loss == "squared_error" else math.nan
+
+    @property
+    def too_sure(self) -> bool:
         """Whether the residuals are typically larger than their standard deviations."""
         error = _MEDIAN_ERROR * self.spread / math.sqrt(self.total)
         return self.std is not None and self.spread > max(_TOO_NARROW, 1 + STANDARD_ERRORS * error)
