@@ -28,6 +28,7 @@ from .report import SHOWN, Finding
 __all__ = [
     "MATERIAL",
     "RARE",
+    "ROBUST_LOSS",
     "STANDARD_ERRORS",
     "Comparison",
     "baseline_finding",
@@ -64,6 +65,9 @@ _JUMP_ERRORS = 4.0
 #: Advice where the rows are unlike those of training.
 _ELSEWHERE = "compare the rows of X, y with the training rows: another relation holds here, or they are of other groups"
 
+#: Advice where targets far out outweigh all others.
+ROBUST_LOSS = 'loss="student_t", or the logarithm of y if the extremes are no errors (TransformedTargetRegressor)'
+
 #: Parameters that leave most to the fit by default.
 _FREE = (
     "l2_regularization",
@@ -89,13 +93,18 @@ def more_regularisation(model: GNRegressor | GNClassifier) -> str | None:
     return f'{solver}l2_regularization="evidence", or {larger}'
 
 
-def _more_flexible(model: GNRegressor | GNClassifier) -> str:
-    """Advise where a fit does not find what there is: more freedom, and wider layers where nothing is restricted."""
+def _freed(model: GNRegressor | GNClassifier) -> str:
+    """Advise to leave open what is restricted; empty where nothing is."""
     defaults = parameter_defaults(type(model))
     given = [name for name in _FREE if not np.array_equal(getattr(model, name), defaults[name])]
-    freed = [f"{name}={defaults[name]!r}" for name in given]
+    return " and ".join(f"{name}={defaults[name]!r}" for name in given).replace("'", '"')
+
+
+def _more_flexible(model: GNRegressor | GNClassifier) -> str:
+    """Advise where a fit does not find what there is: more freedom, and wider layers where nothing is restricted."""
+    freed = _freed(model)
     if freed:
-        return " and ".join(freed).replace("'", '"')
+        return freed
     largest = max((member.network for member in model.estimators_), key=lambda network: network.n_weights)
     sizes = largest.hidden_layer_sizes
     return f"hidden_layer_sizes={tuple(2 * size for size in sizes)}, a wider network" if sizes else "a larger network="
@@ -170,6 +179,11 @@ class Comparison(ABC):
         error *= math.sqrt(1 + self.total / trained)
         material = MATERIAL * float(self.mean(constant))
         return bool(lack > max(STANDARD_ERRORS * error, material)) and self.too_sure
+
+    @property
+    def heavy_tailed(self) -> bool:
+        """Whether the noise in training has tails in which a squared error drowns."""
+        return False
 
     @property
     def flat(self) -> bool:
@@ -281,6 +295,8 @@ def _when_without_skill(data: Comparison) -> str:
     expected = data.model.left_out_score_
     if expected < _LEARNED or (data.flat and data.found and not data.elsewhere):
         # The training rows taught it nothing, so that nothing is wrong with these.
+        if data.heavy_tailed and not data.found and not _freed(data.model):
+            return ROBUST_LOSS
         return data.freer + ("" if data.found else ", more rows, or other features")
     if data.found:
         return _ELSEWHERE

@@ -17,7 +17,7 @@ from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length
 
 from .backend import DTYPES, memory_budget
-from .calibration import more_regularisation
+from .calibration import ROBUST_LOSS, more_regularisation
 from .classifier import GNClassifier
 from .directions import lacking
 from .encoders import column_features
@@ -251,8 +251,8 @@ def _left_out(case: _Case) -> Finding:
         return Finding("left_out", "unknown", numbers, "unknown: training rows cannot be predicted without themselves")
     text = f"D2 {score:.2g} of training rows, each predicted without itself"
     if model.status_ == "extremes":
-        other = 'loss="student_t", or the logarithm of y if the extremes are no errors (TransformedTargetRegressor)'
-        return Finding("left_out", "hidden", numbers, text + ": extreme targets hide what the others tell", other)
+        hidden = text + ": extreme targets hide what the others tell"
+        return Finding("left_out", "hidden", numbers, hidden, ROBUST_LOSS)
     if model.status_ != "no_skill":
         return Finding("left_out", "better than a constant" if score > 0 else "like a constant", numbers, text)
     advice = more_regularisation(model)

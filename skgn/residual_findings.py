@@ -150,7 +150,8 @@ def _outliers(data: RegressionComparison) -> Finding:
         return Finding("outliers", "louder noise", numbers, text, data.noise_advice)
     advice = f"look at {named_rows(rows)}"
     if data.likelihood.robust_alternative:
-        advice += f', use loss="{data.likelihood.robust_alternative}" if the training data have such'
+        such = "as" if data.heavy_tailed else "if"
+        advice += f', use loss="{data.likelihood.robust_alternative}" {such} the training data have such'
     return Finding("outliers", "many", numbers, text, advice)
 
 

@@ -39,6 +39,9 @@ OUTLIER = 4.0
 #: Where a column tells more of the residuals than this part of their variance, the fit lacks something.
 _POOR_FIT = 0.1
 
+#: With tails of fewer degrees of freedom, a mean is worth less than the centre of the noise from 0.8 of the rows.
+_HEAVY_TAILS = 5.0
+
 #: What residuals may depend on, beside a feature.
 _PREDICTION = "the prediction"
 
@@ -243,6 +246,10 @@ class RegressionComparison(Comparison):
         if not isinstance(self.model.l2_regularization, str):
             changes.append('l2_regularization="evidence"')
         return " and ".join(changes)
+
+    @property
+    def heavy_tailed(self) -> bool:
+        return bool(self.likelihood.robust_alternative) and self.model.noise_degrees_of_freedom_ < _HEAVY_TAILS
 
     @property
     def promise(self) -> float:

@@ -110,6 +110,19 @@ def test_noise_that_depends_on_x_is_no_matter_of_outliers(options):
     assert not any("student_t" in advice for advice in report.advice)
 
 
+@pytest.mark.parametrize("degrees", [2, 50])
+def test_heavy_tails_in_which_all_drowns_ask_for_a_robust_loss(degrees):
+    rng = np.random.default_rng(5205)
+    X = rng.normal(size=(500, 6))
+    y = np.sin(2 * X[:, 0]) + 0.5 * X[:, 1] + 2 * rng.standard_t(degrees, size=500)
+    model = GNRegressor(random_state=0).fit(X[:200], y[:200])
+    report = quiet(model, X[200:], y[200:])
+    # The fit knows its tails: nothing is left to an if.
+    assert ("student_t" in f"{report['skill'].advice}") == (degrees == 2)
+    assert ("as the training data have such" in f"{report['outliers'].advice}") == (degrees == 2)
+    assert degrees != 2 or not any("wider" in advice for advice in report.advice)
+
+
 # --- Where the rows are to blame
 
 
