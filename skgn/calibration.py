@@ -28,6 +28,7 @@ from .report import SHOWN, Finding
 __all__ = [
     "MATERIAL",
     "RARE",
+    "ROBUST_LOSS",
     "STANDARD_ERRORS",
     "Comparison",
     "baseline_finding",
@@ -46,7 +47,7 @@ STANDARD_ERRORS = 3.0
 #: Or, where a count tells, a smaller probability than this under the model.
 RARE = 1e-3
 
-#: Coverage or confidence off by less makes no practical difference, however many rows show it.
+#: Coverage, confidence or skill off by less makes no practical difference, however many rows show it.
 MATERIAL = 0.05
 
 #: A gain of less than this part of a constant's loss makes no difference.
@@ -60,6 +61,12 @@ _DISAGREE = 0.2
 
 #: Numbers may be codes where jumps between them tell something, by so many standard errors: an advice, no decision.
 _JUMP_ERRORS = 4.0
+
+#: Advice where the rows are unlike those of training.
+_ELSEWHERE = "compare the rows of X, y with the training rows: another relation holds here, or they are of other groups"
+
+#: Advice where targets far out outweigh all others.
+ROBUST_LOSS = 'loss="student_t", or the logarithm of y if the extremes are no errors (TransformedTargetRegressor)'
 
 #: Parameters that leave most to the fit by default.
 _FREE = (
@@ -86,13 +93,18 @@ def more_regularisation(model: GNRegressor | GNClassifier) -> str | None:
     return f'{solver}l2_regularization="evidence", or {larger}'
 
 
-def _more_flexible(model: GNRegressor | GNClassifier) -> str:
-    """Advise where a fit does not find what there is: more freedom, and wider layers where nothing is restricted."""
+def _freed(model: GNRegressor | GNClassifier) -> str:
+    """Advise to leave open what is restricted; empty where nothing is."""
     defaults = parameter_defaults(type(model))
     given = [name for name in _FREE if not np.array_equal(getattr(model, name), defaults[name])]
-    freed = [f"{name}={defaults[name]!r}" for name in given]
+    return " and ".join(f"{name}={defaults[name]!r}" for name in given).replace("'", '"')
+
+
+def _more_flexible(model: GNRegressor | GNClassifier) -> str:
+    """Advise where a fit does not find what there is: more freedom, and wider layers where nothing is restricted."""
+    freed = _freed(model)
     if freed:
-        return " and ".join(freed).replace("'", '"')
+        return freed
     largest = max((member.network for member in model.estimators_), key=lambda network: network.n_weights)
     sizes = largest.hidden_layer_sizes
     return f"hidden_layer_sizes={tuple(2 * size for size in sizes)}, a wider network" if sizes else "a larger network="
@@ -141,6 +153,37 @@ class Comparison(ABC):
         """Columns of numbers (m, d) at the compared rows."""
         table, _ = table_and_target(self.model)
         return table.encode(table.read(self.model, self.X))[self.compared]
+
+    @property
+    def promise(self) -> float:
+        """Part of a constant's loss that left-out training rows give up; nan where :attr:`losses` are others."""
+        return float(self.model.left_out_score_)
+
+    @property
+    @abstractmethod
+    def too_sure(self) -> bool:
+        """Whether the predictions are surer than they should be."""
+
+    @cached_property
+    def elsewhere(self) -> bool:
+        """Whether these rows are unlike those of training: predictions are too sure, and worth less than promised.
+
+        Training rows, of which there must be enough, make the promise, and have errors of the same size. A fit that
+        follows the noise promises too much.
+        """
+        trained = self.model.estimators_[0].total_weight
+        if not (math.isfinite(self.promise) and trained >= _FEW_ROWS) or more_regularisation(self.model):
+            return False
+        ours, constant = self.losses
+        lack, error = self.gain((1 - self.promise) * constant, ours)
+        error *= math.sqrt(1 + self.total / trained)
+        material = MATERIAL * float(self.mean(constant))
+        return bool(lack > max(STANDARD_ERRORS * error, material)) and self.too_sure
+
+    @property
+    def heavy_tailed(self) -> bool:
+        """Whether the noise in training has tails in which a squared error drowns."""
+        return False
 
     @property
     def flat(self) -> bool:
@@ -206,6 +249,8 @@ class Comparison(ABC):
     @property
     def freer(self) -> str:
         """Advice where the fit does not find what there is."""
+        if self.elsewhere:
+            return _ELSEWHERE
         if self.codes:
             return f"{self.named_codes} as categories (categorical_features), if the numbers are codes"
         return _more_flexible(self.model)
@@ -229,6 +274,9 @@ def _gain(better: np.ndarray, worse: np.ndarray, weight: np.ndarray) -> tuple[fl
 def skill_finding(data: Comparison, constant: str, numbers: dict[str, Any], text: str) -> Finding:
     """Make the finding on the skill: by how much predictions gain on the best constant."""
     gain, error = data.gain(*data.losses)
+    if gain > _SKILL_ERRORS * error and data.elsewhere:
+        text += f"; left-out training rows promised {data.promise:.2f}"
+        return Finding("skill", "less than promised", numbers, text, _ELSEWHERE)
     if gain > _SKILL_ERRORS * error:
         return Finding("skill", f"better than the {constant}", numbers, text)
     if gain > 0 and data.total < _FEW_ROWS:
@@ -245,11 +293,13 @@ def skill_finding(data: Comparison, constant: str, numbers: dict[str, Any], text
 def _when_without_skill(data: Comparison) -> str:
     """Advise where predictions are worth nothing: by what the fit expected, and what simple models find."""
     expected = data.model.left_out_score_
-    if expected < _LEARNED or (data.flat and data.found):
+    if expected < _LEARNED or (data.flat and data.found and not data.elsewhere):
         # The training rows taught it nothing, so that nothing is wrong with these.
+        if data.heavy_tailed and not data.found and not _freed(data.model):
+            return ROBUST_LOSS
         return data.freer + ("" if data.found else ", more rows, or other features")
     if data.found:
-        return "compare the rows of X, y with the training rows: another relation holds here"
+        return _ELSEWHERE
     return "check that the rows of X and y belong together, or find other features"
 
 
@@ -271,7 +321,7 @@ def baseline_finding(data: Comparison, score: str) -> Finding:
     if data.better:
         linear = data.better != BOOSTING
         bent = linear and data.model.estimators_[0].network.hidden_layer_sizes
-        advice = "hidden_layer_sizes=(), a linear model" if bent else data.freer
+        advice = "hidden_layer_sizes=(), a linear model" if bent and not data.elsewhere else data.freer
         return Finding("baselines", f"worse than {data.better}", numbers, f"{text}: {data.better} is better", advice)
     if data.codes:
         text += f"; what the fit leaves over jumps between the numbers of {data.named_codes}"

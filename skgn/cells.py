@@ -25,6 +25,7 @@ __all__ = [
     "columns_of",
     "has_categories",
     "has_neither",
+    "has_strings",
     "holds_objects",
     "is_frame",
     "is_neither",
@@ -34,10 +35,15 @@ __all__ = [
     "numbers_of",
     "refusal",
     "truth_values",
+    "written_numbers",
 ]
 
-#: Types of columns of categories, as pandas, polars and pyarrow print them.
-_CATEGORY = re.compile(r"(category|categorical|enum|dictionary|str|string|string_view|large_string|utf8|large_utf8)\b")
+#: Types of columns of strings, and of categories, as pandas, polars and pyarrow print them.
+_STRING = re.compile(r"(str|string|string_view|large_string|utf8|large_utf8)\b")
+_CATEGORY = re.compile(rf"(category|categorical|enum|dictionary)\b|{_STRING.pattern}")
+
+#: A number as people write it, with a point or a comma.
+_WRITTEN = re.compile(r"\s*[-+]?(\d+[.,]?\d*|[.,]\d+)(e[-+]?\d+)?\s*%?\s*", re.IGNORECASE)
 
 #: Types of columns, as pandas, polars and pyarrow print them, that hold neither numbers nor categories.
 _NEITHER = re.compile(
@@ -96,6 +102,11 @@ def has_categories(kind: str) -> bool:
     return _CATEGORY.match(kind) is not None
 
 
+def has_strings(kind: str) -> bool:
+    """Whether a column of this :func:`kind_of` holds strings."""
+    return _STRING.match(kind) is not None
+
+
 def holds_objects(X: Any) -> bool:
     """Whether cells of X are Python objects, strings, categories or decimals, which are read one by one."""
     if is_frame(X):
@@ -148,6 +159,17 @@ def truth_values(y: Any) -> Any:
 def is_number(cell: Any) -> bool:
     """Whether a cell is a real number or a truth value."""
     return isinstance(cell, (Real, Decimal, np.bool_))
+
+
+def written_numbers(levels: Collection[str]) -> list[str]:
+    """Return those of the levels that are numbers as people write them, sorted; none where the levels may be codes.
+
+    One other level may stand for a missing cell. Codes are whole, or have leading zeros, as postcodes do.
+    """
+    numbers = sorted(filter(_WRITTEN.fullmatch, levels))
+    whole = len(numbers) == len(levels) and all(number.isdecimal() for number in numbers)
+    zeros = any(number.startswith("0") and number[1:2].isdecimal() for number in numbers)
+    return [] if whole or zeros or len(numbers) + 1 < len(levels) else numbers
 
 
 def is_neither(cell: Any) -> bool:

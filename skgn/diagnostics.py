@@ -17,7 +17,7 @@ from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length
 
 from .backend import DTYPES, memory_budget
-from .calibration import more_regularisation
+from .calibration import ROBUST_LOSS, more_regularisation
 from .classifier import GNClassifier
 from .directions import lacking
 from .encoders import column_features
@@ -92,13 +92,13 @@ def diagnose(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, verbo
           "features" (which are switched off). "weights" has the numbers of weights and of observations, "effective"
           the number of weights that the data determine. "conditioning" has eigenvalues of the smaller of the best
           member's Gram matrix and kernel, at the final weights on at most 2,000 rows of X.
-        - from X and y: "skill" (against a constant prediction), "baselines", "members", "residuals" and "noise"
-          (regression), "outliers" and "calibration". "baselines" has scores of a linear model and of gradient boosting,
-          cross-validated on at most 1,000 rows of X. It names features of five numbers or more that may be codes,
-          where what the fit leaves over jumps between the numbers. "members" has those of the members alone, and the
-          share of their loss that averaging takes away. The residuals of a regression are divided by their predicted
-          standard deviations. Below 12 rows nothing is said of what they depend on. The confidence of a classifier is
-          the probability of the class that it predicts.
+        - from X and y: "skill" (against a constant prediction, and what left-out rows promise), "baselines",
+          "members", "residuals" and "noise" (regression), "outliers" and "calibration". "baselines" has scores of a
+          linear model and of gradient boosting, cross-validated on at most 1,000 rows of X. It names features of five
+          numbers or more that may be codes, where what the fit leaves over jumps between the numbers. "members" has
+          those of the members alone, and the share of their loss that averaging takes away. The residuals of a
+          regression are divided by their predicted standard deviations. Below 12 rows nothing is said of what they
+          depend on. The confidence of a classifier is the probability of the class that it predicts.
 
     Raises
     ------
@@ -251,8 +251,8 @@ def _left_out(case: _Case) -> Finding:
         return Finding("left_out", "unknown", numbers, "unknown: training rows cannot be predicted without themselves")
     text = f"D2 {score:.2g} of training rows, each predicted without itself"
     if model.status_ == "extremes":
-        other = 'loss="student_t", or the logarithm of y if the extremes are no errors (TransformedTargetRegressor)'
-        return Finding("left_out", "hidden", numbers, text + ": extreme targets hide what the others tell", other)
+        hidden = text + ": extreme targets hide what the others tell"
+        return Finding("left_out", "hidden", numbers, hidden, ROBUST_LOSS)
     if model.status_ != "no_skill":
         return Finding("left_out", "better than a constant" if score > 0 else "like a constant", numbers, text)
     advice = more_regularisation(model)

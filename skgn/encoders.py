@@ -13,10 +13,9 @@ from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, TargetEncoder
 
-from .tables import TableReader, level_namer
+from .tables import MOST_LEVELS, TableReader, level_namer
 
 __all__ = [
-    "MOST_LEVELS",
     "TARGET_CODES",
     "column_features",
     "columns_of_steps",
@@ -26,9 +25,8 @@ __all__ = [
     "medians",
 ]
 
-#: Levels up to which a category has an indicator for each, and the most indicators before all categories have target
-#: codes. The time of a fit grows with the cube of the columns (docs/guide/tables.md has what this is worth).
-MOST_LEVELS, _MOST_INDICATORS = 10, 250
+#: The most indicators before all categories have target codes. The time of a fit grows with the cube of the columns.
+_MOST_INDICATORS = 250
 
 #: Steps whose columns are target codes: of categories, and of numbers that are codes.
 TARGET_CODES = ("target", "codes")
@@ -47,8 +45,8 @@ def make_encoder(
     """Make the encoder of rows X (n, d), as read, with targets y (n,), into columns to be scaled. It is not fitted yet.
 
     Missing numbers become the median. A feature with missing numbers has an indicator of them. A category of up to
-    :data:`MOST_LEVELS` levels has an indicator for each level; a missing cell is a level. All indicators are 0 for a
-    level not seen.
+    :data:`~skgn.tables.MOST_LEVELS` levels has an indicator for each level; a missing cell is a level. All indicators
+    are 0 for a level not seen.
 
     A category of more levels has the mean target of the level, smoothed towards the mean of all rows
     (:class:`~sklearn.preprocessing.TargetEncoder`). The mean of all rows is the code of levels not seen. Three and more

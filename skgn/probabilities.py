@@ -93,6 +93,24 @@ class _Probabilities(Comparison):
     def correct(self) -> np.ndarray:
         return np.reshape(self.model.predict(self.X), self.y.shape) == self.y
 
+    @cached_property
+    def gap(self) -> tuple[float, float]:
+        """By how much the mean confidence is above the accuracy, and the standard error of the latter."""
+        c = self.confidence
+        # The labels of a row may go wrong together.
+        error = math.sqrt(float(self.mean(c * (1 - c)).mean()) / self.total)
+        return float(self.mean(c).mean()) - float(self.mean(self.correct).mean()), error
+
+    @property
+    def promise(self) -> float:
+        # Rows count by the weights of their classes here, and did not in training.
+        return super().promise if self.model.class_weight is None else math.nan
+
+    @property
+    def too_sure(self) -> bool:
+        gap, error = self.gap
+        return gap > max(MATERIAL, STANDARD_ERRORS * error)
+
 
 def probability_findings(
     model: GNClassifier, X: Any, y: np.ndarray, weight: np.ndarray, rows: np.ndarray, names: list[str]
@@ -148,14 +166,12 @@ def _surprises(data: _Probabilities) -> Finding:
 
 
 def _confidence(data: _Probabilities) -> Finding:
-    c = data.confidence
-    # The labels of a row may go wrong together.
-    error = math.sqrt(float(data.mean(c * (1 - c)).mean()) / data.total)
-    confidence, accuracy = float(data.mean(c).mean()), float(data.mean(data.correct).mean())
+    (gap, error), accuracy = data.gap, float(data.mean(data.correct).mean())
+    confidence = float(data.mean(data.confidence).mean())
     numbers = {
         "confidence": confidence,
         "accuracy": accuracy,
-        "gap": confidence - accuracy,
+        "gap": gap,
         "standard_error": error,
         "expected_calibration_error": _calibration_error(data),
     }
@@ -163,7 +179,6 @@ def _confidence(data: _Probabilities) -> Finding:
         f"mean confidence {confidence:.1%}, accuracy {accuracy:.1%} +- {error:.1%}; "
         f"calibration error {numbers['expected_calibration_error']:.1%}"
     )
-    gap = numbers["gap"]
     if abs(gap) <= max(MATERIAL, STANDARD_ERRORS * error):
         return Finding("calibration", "good", numbers, text)
     verdict = "overconfident" if gap > 0 else "underconfident"

@@ -116,7 +116,7 @@ def _noise(data: RegressionComparison) -> Finding:
         numbers |= {"varies_with": data.varying}
         text += f"; their size depends on {data.varying}"
         return Finding("noise", "depends on the input", numbers, text, data.noise_advice)
-    if data.too_narrow and ratio > _ABOVE_NOISE:
+    if data.too_sure and ratio > _ABOVE_NOISE:
         return Finding("noise", "overfitted or shifted", numbers, text, data.narrow_advice)
     if ratio > _ABOVE_NOISE:
         return Finding("noise", "few rows", numbers, text + ": more rows would help")
@@ -139,7 +139,7 @@ def _outliers(data: RegressionComparison) -> Finding:
     text += f"; {named_rows(rows)}"
     if not many:
         return Finding("outliers", "far out", numbers, text, f"look at {named_rows(rows)}")
-    if data.too_narrow:
+    if data.too_sure:
         # All are too far away, not some.
         return Finding("outliers", "many", numbers, text, data.narrow_advice)
     if data.underfit:
@@ -150,7 +150,8 @@ def _outliers(data: RegressionComparison) -> Finding:
         return Finding("outliers", "louder noise", numbers, text, data.noise_advice)
     advice = f"look at {named_rows(rows)}"
     if data.likelihood.robust_alternative:
-        advice += f', use loss="{data.likelihood.robust_alternative}" if the training data have such'
+        such = "as" if data.heavy_tailed else "if"
+        advice += f', use loss="{data.likelihood.robust_alternative}" {such} the training data have such'
     return Finding("outliers", "many", numbers, text, advice)
 
 

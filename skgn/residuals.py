@@ -39,6 +39,9 @@ OUTLIER = 4.0
 #: Where a column tells more of the residuals than this part of their variance, the fit lacks something.
 _POOR_FIT = 0.1
 
+#: With tails of fewer degrees of freedom, a mean is worth less than the centre of the noise from 0.8 of the rows.
+_HEAVY_TAILS = 5.0
+
 #: What residuals may depend on, beside a feature.
 _PREDICTION = "the prediction"
 
@@ -245,7 +248,15 @@ class RegressionComparison(Comparison):
         return " and ".join(changes)
 
     @property
-    def too_narrow(self) -> bool:
+    def heavy_tailed(self) -> bool:
+        return bool(self.likelihood.robust_alternative) and self.model.noise_degrees_of_freedom_ < _HEAVY_TAILS
+
+    @property
+    def promise(self) -> float:
+        return super().promise if self.model.loss == "squared_error" else math.nan
+
+    @property
+    def too_sure(self) -> bool:
         """Whether the residuals are typically larger than their standard deviations."""
         error = _MEDIAN_ERROR * self.spread / math.sqrt(self.total)
         return self.std is not None and self.spread > max(_TOO_NARROW, 1 + STANDARD_ERRORS * error)

@@ -32,6 +32,7 @@ from .cells import (
     columns_of,
     has_categories,
     has_neither,
+    has_strings,
     holds_objects,
     is_frame,
     is_neither,
@@ -40,11 +41,13 @@ from .cells import (
     names_of,
     numbers_of,
     refusal,
+    written_numbers,
 )
 from .free_memory import available_memory
 from .unfamiliar import UnfamiliarDataWarning, outside, warn_of_levels
 
 __all__ = [
+    "MOST_LEVELS",
     "TablePreprocessor",
     "TableReader",
     "categorical_columns",
@@ -56,6 +59,9 @@ __all__ = [
 
 #: A fit takes so many times the memory of a large dense table: measured, for one scaling of its columns.
 _COPIES = 4
+
+#: Levels up to which a category has an indicator for each (docs/guide/tables.md has what this is worth).
+MOST_LEVELS = 10
 
 
 def dense(X: Any) -> Any:
@@ -110,10 +116,11 @@ def categorical_columns(X: Any, categorical_features: Any) -> list[int]:
         return chosen
     for j, name in enumerate(names_of(X)):
         kind = kind_of(column_of(X, j))
-        cells = cells_of(column_of(X, j)) if kind == "object" else []
+        cells = cells_of(column_of(X, j)) if kind == "object" or has_strings(kind) else []
         others = [row for row, cell in enumerate(cells) if cell is not None and not is_number(cell)]
         if others and all(isinstance(cells[row], str) for row in others):
             _warn_of_mixture(name, cells, others[0])
+            _warn_of_written_numbers(name, {cell for cell in cells if isinstance(cell, str)})
         if others or has_categories(kind):
             chosen.append(j)
     return chosen
@@ -165,6 +172,21 @@ def _warn_of_mixture(name: Any, cells: list[Any], row: int) -> None:
             UnfamiliarDataWarning,
             stacklevel=outside(),
         )
+
+
+def _warn_of_written_numbers(name: Any, levels: set[str]) -> None:
+    """Warn of a column of strings that is taken as a category, although its many ``levels`` are numbers."""
+    numbers = written_numbers(levels)
+    if len(numbers) <= MOST_LEVELS:
+        return
+    other = "".join(f", and a missing cell of {abbreviated(level)}" for level in levels.difference(numbers))
+    warnings.warn(
+        f"Column {name!r} of X is taken as a category of {len(levels)} levels, which are numbers written as strings, "
+        f"such as {abbreviated(numbers[-1])}. If the column has numbers, make numbers of its cells "
+        f"(pandas.to_numeric){other}. If not, name the column in categorical_features.",
+        UnfamiliarDataWarning,
+        stacklevel=outside(),
+    )
 
 
 def _are_given(categorical_features: Any) -> bool:

@@ -110,6 +110,19 @@ def test_noise_that_depends_on_x_is_no_matter_of_outliers(options):
     assert not any("student_t" in advice for advice in report.advice)
 
 
+@pytest.mark.parametrize("degrees", [2, 50])
+def test_heavy_tails_in_which_all_drowns_ask_for_a_robust_loss(degrees):
+    rng = np.random.default_rng(5205)
+    X = rng.normal(size=(500, 6))
+    y = np.sin(2 * X[:, 0]) + 0.5 * X[:, 1] + 2 * rng.standard_t(degrees, size=500)
+    model = GNRegressor(random_state=0).fit(X[:200], y[:200])
+    report = quiet(model, X[200:], y[200:])
+    # The fit knows its tails: nothing is left to an if.
+    assert ("student_t" in f"{report['skill'].advice}") == (degrees == 2)
+    assert ("as the training data have such" in f"{report['outliers'].advice}") == (degrees == 2)
+    assert degrees != 2 or not any("wider" in advice for advice in report.advice)
+
+
 # --- Where the rows are to blame
 
 
@@ -122,6 +135,32 @@ def test_rows_that_do_not_belong_together_are_told_from_another_relation():
     assert "belong together" in shuffled["skill"].advice
     other = quiet(model, X[300:], -y[300:])
     assert "another relation" in other["skill"].advice and "belong" not in other["skill"].advice
+
+
+@pytest.mark.parametrize("factor", [1, 2, 1000])
+def test_rows_that_keep_no_promise_are_not_put_down_to_the_network(factor):
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(500, 3))
+    y = np.sin(2 * X[:, 0]) + X[:, 1] * X[:, 2] + 0.3 * rng.normal(size=500)
+    model = GNRegressor(random_state=0).fit(X[:200], y[:200])
+    report = quiet(model, X[200:], factor * y[200:])  # in another unit than the training rows
+    found = "another relation" in " ".join(report.advice)
+    assert found == (factor > 1) and not any("layer" in advice for advice in report.advice)
+    if factor == 2:
+        assert report["skill"].verdict == "less than promised"
+        assert f"promised {model.left_out_score_:.2f}" in report["skill"].text
+
+
+@pytest.mark.parametrize("wrong", [0.0, 0.15])
+def test_labels_that_keep_no_promise_are_not_put_down_to_the_network(wrong):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 3))
+    y = X[:, 0] + X[:, 1] ** 2 + 0.2 * rng.normal(size=600) > 1
+    model = GNClassifier(random_state=0).fit(X[:300], y[:300])
+    report = quiet(model, X[300:], y[300:] ^ (rng.random(300) < wrong))
+    assert report["calibration"].verdict == ("overconfident" if wrong else "good")
+    assert ("another relation" in " ".join(report.advice)) == (wrong > 0)
+    assert not any("layer" in advice for advice in report.advice)
 
 
 def test_a_float_l2_is_too_large_or_too_small():

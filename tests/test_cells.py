@@ -1,6 +1,7 @@
 """Cells of tables that can be neither numbers nor levels: an error names the column, the row and the cure."""
 
 import re
+import warnings
 from datetime import date, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -146,3 +147,35 @@ def test_one_string_among_numbers_makes_a_category_not_without_a_word(estimator,
     assert 1 in model.preprocessor_[0].levels_
     # Named as a category it is no surprise.
     estimator(**SMALL, categorical_features=["x1"]).fit(X, y)
+
+
+#: Columns of strings, and what the warning shows of them; None if there is none.
+STRINGS = {
+    "decimals": ([f"{i / 4}" for i in range(N)], "20 levels.*such as '4.75'"),
+    "commas and blanks": ([f" {i},5" for i in range(N)], "such as ' 9,5'"),
+    "whole numbers and a sign of missing cells": (["?", *map(str, range(100, 99 + N))], "and a missing cell of '\\?'"),
+    "signed": ([str(10 - i) for i in range(N)], "such as '9'"),
+    "postcodes": ([str(53000 + i) for i in range(N)], None),
+    "leading zeros": ([f"0{i}.1" for i in range(N)], None),
+    "few levels": ([f"{i % 5}.5" for i in range(N)], None),
+    "codes of letters and numbers": (["K1A", "V57.1", *[f"{250 + i}.1" for i in range(N - 2)]], None),
+    "dates": ([f"{1 + i}.12.2020" for i in range(N)], None),
+}
+
+
+@pytest.mark.parametrize("kind", ["str", object, "string[pyarrow]"])
+@pytest.mark.parametrize(("cells", "shown"), STRINGS.values(), ids=STRINGS)
+def test_numbers_written_as_strings_make_a_category_not_without_a_word(kind, cells, shown):
+    X = pd.DataFrame({"size": np.arange(N), "power": pd.Series(cells, dtype=kind)})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UnfamiliarDataWarning)
+        model = GNRegressor(**SMALL).fit(X, Y)
+    texts = [str(warning.message) for warning in caught if warning.category is UnfamiliarDataWarning]
+    assert len(texts) == (shown is not None) and 1 in model.preprocessor_[0].levels_
+    if shown:
+        assert re.search(rf"Column 'power' of X is taken as a category.*{shown}", texts[0])
+    # What is called a category is one: by its name, or by its type.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UnfamiliarDataWarning)
+        GNRegressor(**SMALL, categorical_features=["power"]).fit(X, Y)
+        GNRegressor(**SMALL).fit(X.astype({"power": "category"}), Y)

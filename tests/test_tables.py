@@ -17,10 +17,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, TargetEncoder
 
 from skgn import GNClassifier, GNRegressor, diagnose
-from skgn.encoders import MOST_LEVELS, column_features, encode_training_rows, make_encoder
+from skgn.encoders import column_features, encode_training_rows, make_encoder
 from skgn.estimator import network_on
 from skgn.status import Status
-from skgn.tables import TableReader
+from skgn.tables import MOST_LEVELS, TableReader
 from skgn.weighted_rows import merge_rows
 
 pd = pytest.importorskip("pandas")
