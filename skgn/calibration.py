@@ -143,6 +143,11 @@ class Comparison(ABC):
         return table.encode(table.read(self.model, self.X))[self.compared]
 
     @property
+    def spoilers(self) -> list[int]:
+        """Rows that alone may spoil what predictions are worth, which is well for the others."""
+        return []
+
+    @property
     def flat(self) -> bool:
         """Whether the predictions are worth about as much as a constant."""
         gain, _ = self.gain(*self.losses)
@@ -155,7 +160,7 @@ class Comparison(ABC):
 
     def gain_at(self, better: np.ndarray, worse: np.ndarray) -> tuple[float, float]:
         """Gain as :meth:`gain`, of losses (m,) at the compared rows."""
-        return _gain(better, worse, self.weight[self.compared])
+        return _gain(better, worse, self.weight[self.compared], self.factors[self.compared])
 
     @cached_property
     def found(self) -> bool:
@@ -183,7 +188,17 @@ class Comparison(ABC):
 
     def gain(self, better: np.ndarray, worse: np.ndarray) -> tuple[float, float]:
         """Return by how much the better losses (n,) are lower than the worse ones: mean and its standard error."""
-        return _gain(better, worse, self.weight)
+        return _gain(better, worse, self.weight, self.factors)
+
+    @cached_property
+    def factors(self) -> np.ndarray:
+        """The part (n,) of the weights of rows that is no number of repetitions."""
+        return np.ones(len(self.y))
+
+    @property
+    def effective(self) -> float:
+        """Kish's number of rows that would tell as much as these if their weights were repetitions alone."""
+        return self.total / float(self.mean(self.factors))
 
     @property
     @abstractmethod
@@ -219,10 +234,11 @@ class Comparison(ABC):
         return regularised or "compare the rows of X, y with the training rows (overfitting or drift), refit on both"
 
 
-def _gain(better: np.ndarray, worse: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
+def _gain(better: np.ndarray, worse: np.ndarray, weight: np.ndarray, factors: np.ndarray) -> tuple[float, float]:
     difference = worse - better
     mean = float(np.average(difference, weights=weight))
-    variance = float(np.average(np.square(difference - mean), weights=weight))
+    # A row that counts for more in the mean is one observation all the same.
+    variance = float(np.average(factors * np.square(difference - mean), weights=weight))
     return mean, math.sqrt(variance / max(float(weight.sum()) - 1, 1))
 
 
@@ -231,7 +247,7 @@ def skill_finding(data: Comparison, constant: str, numbers: dict[str, Any], text
     gain, error = data.gain(*data.losses)
     if gain > _SKILL_ERRORS * error:
         return Finding("skill", f"better than the {constant}", numbers, text)
-    if gain > 0 and data.total < _FEW_ROWS:
+    if gain > 0 and data.effective < _FEW_ROWS:
         return Finding("skill", "unknown", numbers, text + "; too few rows to tell")
     if not data.model.standardize:
         # Before all else: priors start from a unit scale.
@@ -250,6 +266,8 @@ def _when_without_skill(data: Comparison) -> str:
         return data.freer + ("" if data.found else ", more rows, or other features")
     if data.found:
         return "compare the rows of X, y with the training rows: another relation holds here"
+    if data.spoilers:
+        return f"look at {named_rows(data.spoilers)}"
     return "check that the rows of X and y belong together, or find other features"
 
 
