@@ -61,6 +61,9 @@ _DISAGREE = 0.2
 #: Numbers may be codes where jumps between them tell something, by so many standard errors: an advice, no decision.
 _JUMP_ERRORS = 4.0
 
+#: Advice where rows are unlike those of training.
+_SHIFTED = "compare the rows of X, y with the training rows: another relation holds here"
+
 #: Parameters that leave most to the fit by default.
 _FREE = (
     "l2_regularization",
@@ -84,6 +87,14 @@ def more_regularisation(model: GNRegressor | GNClassifier) -> str | None:
     solver = "" if serves_evidence(model.solver) else 'solver="auto" and '
     larger = f"a float above {l2:g}" if l2 > 0 else "a positive float"
     return f'{solver}l2_regularization="evidence", or {larger}'
+
+
+def _linear(model: GNRegressor | GNClassifier) -> str:
+    """Advise a linear model, without a float l2 that may not suit it."""
+    changes = ["hidden_layer_sizes=()"]
+    if not isinstance(model.l2_regularization, str):
+        changes += ['l2_regularization="evidence"'] + ([] if serves_evidence(model.solver) else ['solver="auto"'])
+    return " and ".join(changes) + ", a linear model"
 
 
 def _more_flexible(model: GNRegressor | GNClassifier) -> str:
@@ -156,7 +167,19 @@ class Comparison(ABC):
     @property
     def underfit(self) -> bool:
         """Whether the fit leaves over what another one finds."""
-        return self.better == BOOSTING
+        return self.better == BOOSTING and not self.shifted
+
+    @cached_property
+    def shifted(self) -> bool:
+        """Whether the fit has found in training all that a model that is better here finds here."""
+        if not self.better:
+            return False
+        return bool(self.model.left_out_score_ >= self.score_at(self.simple[self.better]))
+
+    def score_at(self, loss: np.ndarray) -> float:
+        """Part of a constant's loss that losses (m,) at the compared rows take away."""
+        weight, constant = self.weight[self.compared], self.losses[1][self.compared]
+        return 1 - float(np.average(loss, weights=weight) / np.average(constant, weights=weight))
 
     def gain_at(self, better: np.ndarray, worse: np.ndarray) -> tuple[float, float]:
         """Gain as :meth:`gain`, of losses (m,) at the compared rows."""
@@ -223,6 +246,8 @@ class Comparison(ABC):
         """Advice where the fit does not find what there is."""
         if self.codes:
             return f"{self.named_codes} as categories (categorical_features), if the numbers are codes"
+        if self.shifted:
+            return _SHIFTED
         return _more_flexible(self.model)
 
     @property
@@ -265,7 +290,7 @@ def _when_without_skill(data: Comparison) -> str:
         # The training rows taught it nothing, so that nothing is wrong with these.
         return data.freer + ("" if data.found else ", more rows, or other features")
     if data.found:
-        return "compare the rows of X, y with the training rows: another relation holds here"
+        return _SHIFTED
     if data.spoilers:
         return f"look at {named_rows(data.spoilers)}"
     return "check that the rows of X and y belong together, or find other features"
@@ -277,19 +302,14 @@ def baseline_finding(data: Comparison, score: str) -> Finding:
         few = len(data.y) < FEWEST_ROWS
         why = "too few rows for others to learn from" if few else "nothing simple to compare with"
         return Finding("baselines", "unknown", {}, f"unknown: {why}")
-    ours, constant = (loss[data.compared] for loss in data.losses)
-    weight = data.weight[data.compared]
-
-    def written(loss: np.ndarray) -> float:
-        return 1 - float(np.average(loss, weights=weight) / np.average(constant, weights=weight))
-
-    numbers = {"model": written(ours), **{name: written(loss) for name, loss in data.simple.items()}}
+    ours = data.losses[0][data.compared]
+    numbers = {name: data.score_at(loss) for name, loss in {"model": ours, **data.simple}.items()}
     others = ", ".join(f"{name} {value:.2f}" for name, value in list(numbers.items())[1:])
     text = f"{score} {numbers['model']:.2f}; of others that learn from a part of these rows: {others}"
     if data.better:
         linear = data.better != BOOSTING
         bent = linear and data.model.estimators_[0].network.hidden_layer_sizes
-        advice = "hidden_layer_sizes=(), a linear model" if bent else data.freer
+        advice = _linear(data.model) if bent and not data.shifted else data.freer
         return Finding("baselines", f"worse than {data.better}", numbers, f"{text}: {data.better} is better", advice)
     if data.codes:
         text += f"; what the fit leaves over jumps between the numbers of {data.named_codes}"

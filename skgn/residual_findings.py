@@ -85,7 +85,7 @@ def _left_over(data: RegressionComparison) -> Finding:
     if data.overshooting:
         text += ": predictions are too far from the mean"
         return Finding("residuals", "overshooting", numbers, text, data.narrow_advice)
-    text += ": the fit lacks that"
+    text += ": another relation holds here" if data.shifted else ": the fit lacks that"
     return Finding("residuals", "depend", numbers, text, data.freer)
 
 

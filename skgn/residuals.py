@@ -272,7 +272,7 @@ class RegressionComparison(Comparison):
 
     @property
     def underfit(self) -> bool:
-        return self.unbent or super().underfit
+        return (self.unbent and not self.shifted) or super().underfit
 
     @cached_property
     def varying(self) -> str:
@@ -280,7 +280,7 @@ class RegressionComparison(Comparison):
 
         Where the residuals themselves depend on a feature, it is the fit that lacks something, not the noise.
         """
-        if self.std is None or not self.testable or self.underfit:
+        if self.std is None or not self.testable or self.underfit or self.shifted:
             return ""
         names, _, size = self.tests
         return names[int(np.argmin(size.p))] if size.p.min() < RARE else ""
