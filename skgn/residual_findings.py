@@ -44,7 +44,7 @@ def residual_findings(
     Features have ``names``.
     """
     data = RegressionComparison(model, X, y.reshape(len(y), -1), weight, rows, names)
-    beside = baseline_finding(data, "R2"), member_finding(data, "R2")
+    beside = baseline_finding(data, data.score), member_finding(data, data.score)
     return _skill(data), *beside, _left_over(data), _noise(data), _outliers(data), _coverage(data)
 
 
@@ -54,13 +54,12 @@ def _skill(data: RegressionComparison) -> Finding:
     rmse = f"rmse {_listed(numbers['rmse'])}"
     if not (variance > 0).all():
         return Finding("skill", "unknown", numbers, f"{rmse}; y is constant here: nothing to explain")
-    r2, r2_error = data.gain(*data.losses)
-    numbers |= {"r2": r2, "standard_error": r2_error}
-    written = f"{r2:.2f}" if abs(r2) < 1e4 else f"{r2:.2g}"
-    text = (
-        f"R2 {written} ({in_errors(r2, r2_error)} standard errors); {rmse} where y has std {_listed(numbers['y_std'])}"
-    )
-    return skill_finding(data, "mean", numbers, text)
+    score, error = data.gain(*data.losses)
+    numbers |= {data.score.lower(): score, "standard_error": error}
+    written = f"{score:.2f}" if abs(score) < 1e4 else f"{score:.2g}"
+    text = f"{data.score} {written} ({in_errors(score, error)} standard errors); {rmse}"
+    text += f" where y has std {_listed(numbers['y_std'])}"
+    return skill_finding(data, "quantile of y" if data.likelihood.predicts_quantiles else "mean", numbers, text)
 
 
 def _left_over(data: RegressionComparison) -> Finding:

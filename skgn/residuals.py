@@ -69,6 +69,12 @@ class _Far(NamedTuple):
 class RegressionComparison(Comparison):
     """Predictions of a regressor; arrays are (n, k)."""
 
+    @property
+    def _target(self) -> RegressionTarget:
+        _, target = table_and_target(self.model)
+        assert isinstance(target, RegressionTarget)
+        return target
+
     @cached_property
     def _posteriors_known(self) -> bool:
         return all(member.posterior is not None for member in voters(self.model.estimators_, self.model.weights_)[0])
@@ -154,9 +160,7 @@ class RegressionComparison(Comparison):
     @cached_property
     def noisy(self) -> np.ndarray:
         """Whether the estimated noise of each output (k,) is above where estimates end; True where it is unknown."""
-        _, target = table_and_target(self.model)
-        assert isinstance(target, RegressionTarget)
-        scale = target.scaler.rescale(np.ones((1, self.y.shape[1])))[0]
+        scale = self._target.scaler.rescale(np.ones((1, self.y.shape[1])))[0]
         return ~(np.atleast_1d(self.model.noise_std_) <= _LEAST_NOISE * scale)
 
     @cached_property
@@ -183,10 +187,20 @@ class RegressionComparison(Comparison):
 
     @cached_property
     def losses(self) -> tuple[np.ndarray, np.ndarray]:
-        squares, about_mean = np.square(self.residual / self.unit), np.square(self.about_mean)
-        variance = self.mean(about_mean)
-        safe = np.where(variance > 0, variance, 1)
-        return (squares / safe).mean(axis=1), (about_mean / safe).mean(axis=1)
+        ours, constant = np.square(self.residual / self.unit), np.square(self.about_mean)
+        if self.likelihood.predicts_quantiles:
+            q = self._target.quantile
+            assert not isinstance(q, tuple)
+            about_quantile = self.y - weighted_quantile(self.y, self.weight, q)
+            ours, constant = (np.maximum(q * r, (q - 1) * r) / self.unit for r in (self.residual, about_quantile))
+        scale = self.mean(constant)
+        safe = np.where(scale > 0, scale, 1)
+        return (ours / safe).mean(axis=1), (constant / safe).mean(axis=1)
+
+    @property
+    def score(self) -> str:
+        """The part of a constant's loss that predictions take away."""
+        return "D2" if self.likelihood.predicts_quantiles else "R2"
 
     def simple_losses(self, columns: np.ndarray) -> dict[str, np.ndarray]:
         if self.likelihood.predicts_quantiles:

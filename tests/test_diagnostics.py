@@ -14,7 +14,7 @@ from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import load_diabetes, make_classification, make_friedman1, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import Ridge
-from sklearn.metrics import accuracy_score, log_loss, r2_score, root_mean_squared_error
+from sklearn.metrics import accuracy_score, d2_pinball_score, log_loss, r2_score, root_mean_squared_error
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -581,6 +581,20 @@ def test_noise_that_is_not_normal_is_judged_by_its_own_distribution(loss):
     options = {**ONE, "loss": loss, "solver": "cg", "l2_regularization": 1e-2, "tol": 1e-2}
     model = GNRegressor(**options).fit(*not_normal(loss, 300, 100))
     assert quiet(model, X, y)["outliers"].verdict == "unknown"
+
+
+@pytest.mark.parametrize("q", [0.05, 0.95])
+def test_a_quantile_is_judged_by_the_loss_of_quantiles(q):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1000, 2))
+    y = X[:, 0] + 0.7 * rng.normal(size=1000)
+    model = GNRegressor(**ONE, loss="quantile", quantile=q).fit(X[:500], y[:500])
+    X, y = X[500:], y[500:]
+    skill = quiet(model, X, y)["skill"]
+    assert skill.verdict == "better than the quantile of y" and skill.advice is None
+    assert skill.numbers["d2"] == pytest.approx(d2_pinball_score(y, model.predict(X), alpha=q), abs=0.01)
+    assert skill.text.startswith(f"D2 {skill.numbers['d2']:.2f}")
+    assert quiet(model, X, rng.permutation(y))["skill"].verdict == "no better than the quantile of y"
 
 
 def test_counts_that_scatter_by_a_feature_are_not_taken_for_values():
