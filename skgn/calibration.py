@@ -93,6 +93,14 @@ def more_regularisation(model: GNRegressor | GNClassifier) -> str | None:
     return f'{solver}l2_regularization="evidence", or {larger}'
 
 
+def _linear(model: GNRegressor | GNClassifier) -> str:
+    """Advise a linear model, without a float l2 that may not suit it."""
+    changes = ["hidden_layer_sizes=()"]
+    if not isinstance(model.l2_regularization, str):
+        changes += ['l2_regularization="evidence"'] + ([] if serves_evidence(model.solver) else ['solver="auto"'])
+    return " and ".join(changes) + ", a linear model"
+
+
 def _freed(model: GNRegressor | GNClassifier) -> str:
     """Advise to leave open what is restricted; empty where nothing is."""
     defaults = parameter_defaults(type(model))
@@ -166,14 +174,17 @@ class Comparison(ABC):
 
     @cached_property
     def elsewhere(self) -> bool:
-        """Whether these rows are unlike those of training: predictions are too sure, and worth less than promised.
+        """Whether these rows are unlike those of training, of which there must be enough.
 
-        Training rows, of which there must be enough, make the promise, and have errors of the same size. A fit that
-        follows the noise promises too much.
+        Either a model that is better here finds no more than left-out training rows promised. Or predictions are too
+        sure, and worth less than promised: by more than the errors of both. A fit that follows the noise promises too
+        much.
         """
         trained = self.model.estimators_[0].total_weight
         if not (math.isfinite(self.promise) and trained >= _FEW_ROWS) or more_regularisation(self.model):
             return False
+        if self.better and self.promise >= self.score_at(self.simple[self.better]):
+            return True
         ours, constant = self.losses
         lack, error = self.gain((1 - self.promise) * constant, ours)
         error *= math.sqrt(1 + self.total / trained)
@@ -186,6 +197,11 @@ class Comparison(ABC):
         return False
 
     @property
+    def spoilers(self) -> list[int]:
+        """Rows that alone may spoil what predictions are worth, which is well for the others."""
+        return []
+
+    @property
     def flat(self) -> bool:
         """Whether the predictions are worth about as much as a constant."""
         gain, _ = self.gain(*self.losses)
@@ -194,11 +210,16 @@ class Comparison(ABC):
     @property
     def underfit(self) -> bool:
         """Whether the fit leaves over what another one finds."""
-        return self.better == BOOSTING
+        return self.better == BOOSTING and not self.elsewhere
+
+    def score_at(self, loss: np.ndarray) -> float:
+        """Part of a constant's loss that losses (m,) at the compared rows take away."""
+        weight, constant = self.weight[self.compared], self.losses[1][self.compared]
+        return 1 - float(np.average(loss, weights=weight) / np.average(constant, weights=weight))
 
     def gain_at(self, better: np.ndarray, worse: np.ndarray) -> tuple[float, float]:
         """Gain as :meth:`gain`, of losses (m,) at the compared rows."""
-        return _gain(better, worse, self.weight[self.compared])
+        return _gain(better, worse, self.weight[self.compared], self.factors[self.compared])
 
     @cached_property
     def found(self) -> bool:
@@ -226,7 +247,17 @@ class Comparison(ABC):
 
     def gain(self, better: np.ndarray, worse: np.ndarray) -> tuple[float, float]:
         """Return by how much the better losses (n,) are lower than the worse ones: mean and its standard error."""
-        return _gain(better, worse, self.weight)
+        return _gain(better, worse, self.weight, self.factors)
+
+    @cached_property
+    def factors(self) -> np.ndarray:
+        """The part (n,) of the weights of rows that is no number of repetitions."""
+        return np.ones(len(self.y))
+
+    @property
+    def effective(self) -> float:
+        """Kish's number of rows that would tell as much as these if their weights were repetitions alone."""
+        return self.total / float(self.mean(self.factors))
 
     @property
     @abstractmethod
@@ -264,10 +295,11 @@ class Comparison(ABC):
         return regularised or "compare the rows of X, y with the training rows (overfitting or drift), refit on both"
 
 
-def _gain(better: np.ndarray, worse: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
+def _gain(better: np.ndarray, worse: np.ndarray, weight: np.ndarray, factors: np.ndarray) -> tuple[float, float]:
     difference = worse - better
     mean = float(np.average(difference, weights=weight))
-    variance = float(np.average(np.square(difference - mean), weights=weight))
+    # A row that counts for more in the mean is one observation all the same.
+    variance = float(np.average(factors * np.square(difference - mean), weights=weight))
     return mean, math.sqrt(variance / max(float(weight.sum()) - 1, 1))
 
 
@@ -279,7 +311,7 @@ def skill_finding(data: Comparison, constant: str, numbers: dict[str, Any], text
         return Finding("skill", "less than promised", numbers, text, _ELSEWHERE)
     if gain > _SKILL_ERRORS * error:
         return Finding("skill", f"better than the {constant}", numbers, text)
-    if gain > 0 and data.total < _FEW_ROWS:
+    if gain > 0 and data.effective < _FEW_ROWS:
         return Finding("skill", "unknown", numbers, text + "; too few rows to tell")
     if not data.model.standardize:
         # Before all else: priors start from a unit scale.
@@ -300,6 +332,8 @@ def _when_without_skill(data: Comparison) -> str:
         return data.freer + ("" if data.found else ", more rows, or other features")
     if data.found:
         return _ELSEWHERE
+    if data.spoilers:
+        return f"look at {named_rows(data.spoilers)}"
     return "check that the rows of X and y belong together, or find other features"
 
 
@@ -309,19 +343,14 @@ def baseline_finding(data: Comparison, score: str) -> Finding:
         few = len(data.y) < FEWEST_ROWS
         why = "too few rows for others to learn from" if few else "nothing simple to compare with"
         return Finding("baselines", "unknown", {}, f"unknown: {why}")
-    ours, constant = (loss[data.compared] for loss in data.losses)
-    weight = data.weight[data.compared]
-
-    def written(loss: np.ndarray) -> float:
-        return 1 - float(np.average(loss, weights=weight) / np.average(constant, weights=weight))
-
-    numbers = {"model": written(ours), **{name: written(loss) for name, loss in data.simple.items()}}
+    ours = data.losses[0][data.compared]
+    numbers = {name: data.score_at(loss) for name, loss in {"model": ours, **data.simple}.items()}
     others = ", ".join(f"{name} {value:.2f}" for name, value in list(numbers.items())[1:])
     text = f"{score} {numbers['model']:.2f}; of others that learn from a part of these rows: {others}"
     if data.better:
         linear = data.better != BOOSTING
         bent = linear and data.model.estimators_[0].network.hidden_layer_sizes
-        advice = "hidden_layer_sizes=(), a linear model" if bent and not data.elsewhere else data.freer
+        advice = _linear(data.model) if bent and not data.elsewhere else data.freer
         return Finding("baselines", f"worse than {data.better}", numbers, f"{text}: {data.better} is better", advice)
     if data.codes:
         text += f"; what the fit leaves over jumps between the numbers of {data.named_codes}"

@@ -97,8 +97,11 @@ def diagnose(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, verbo
           linear model and of gradient boosting, cross-validated on at most 1,000 rows of X. It names features of five
           numbers or more that may be codes, where what the fit leaves over jumps between the numbers. "members" has
           those of the members alone, and the share of their loss that averaging takes away. The residuals of a
-          regression are divided by their predicted standard deviations. Below 12 rows nothing is said of what they
-          depend on. The confidence of a classifier is the probability of the class that it predicts.
+          regression are divided by their predicted standard deviations. Counts, positive targets and observations with
+          Cauchy noise have normal scores of their predicted distributions for "outliers" and "calibration". Below 12
+          rows nothing is said of what residuals depend on. The confidence of a classifier is the probability of the
+          class that it predicts. Under class weights rows count for as much as their class, but as one observation;
+          "outliers" takes them as they are.
 
     Raises
     ------
@@ -191,7 +194,8 @@ def _case(estimator: Any, X: Any, y: Any, sample_weight: Any) -> _Case:
     weight = _check_sample_weight(sample_weight, np.empty((len(y), 1)), dtype=np.float64)
     if isinstance(target, ClassificationTarget):
         # Probabilities under class weights are those of rows with these weights.
-        weight = weight * target.row_factors(target.encode(y))
+        repetitions, weight = weight.sum(), weight * target.row_factors(target.encode(y))
+        weight = weight * (repetitions / (weight.sum() or 1.0))
     rows = np.flatnonzero(weight > 0)
     if weight.min() < 0 or len(rows) == 0:
         raise ValueError("sample_weight must not be negative, nor zero for every sample.")

@@ -22,8 +22,11 @@ from .calibration import (
     too_many,
     worst_rows,
 )
+from .class_weights import proportions, shifted
 from .classifier import GNClassifier
+from .estimator import table_and_target
 from .report import Finding
+from .targets import ClassificationTarget
 
 __all__ = ["probability_findings"]
 
@@ -49,6 +52,25 @@ class _Probabilities(Comparison):
     def truth(self) -> np.ndarray:
         """Columns of ``proba`` that came true (n, 1); the labels themselves (n, k)."""
         return self.y if self.multilabel else np.searchsorted(self.model.classes_, self.y)
+
+    @cached_property
+    def factors(self) -> np.ndarray:
+        """Weights (n,) of the classes that came true, in the unit in which the weights of rows have them."""
+        factors = self._target.row_factors(self.truth)
+        return factors * (float((self.weight / factors).sum()) / self.total)
+
+    @cached_property
+    def without_class_weights(self) -> np.ndarray:
+        """Probabilities (n, k) that hold for the rows as they are."""
+        if self._target.factors is None:
+            return self.proba
+        return np.exp(shifted(np.log(self.proba), 1 / proportions(self._target.factors)))
+
+    @property
+    def _target(self) -> ClassificationTarget:
+        _, target = table_and_target(self.model)
+        assert isinstance(target, ClassificationTarget)
+        return target
 
     def of_truth(self, p: np.ndarray) -> np.ndarray:
         """Return the probabilities (n, 1) or (n, k) that p (n, k) gives to the classes or labels that came true."""
@@ -98,7 +120,7 @@ class _Probabilities(Comparison):
         """By how much the mean confidence is above the accuracy, and the standard error of the latter."""
         c = self.confidence
         # The labels of a row may go wrong together.
-        error = math.sqrt(float(self.mean(c * (1 - c)).mean()) / self.total)
+        error = math.sqrt(float(self.mean(self.factors[:, None] * c * (1 - c)).mean()) / self.total)
         return float(self.mean(c).mean()) - float(self.mean(self.correct).mean()), error
 
     @property
@@ -146,19 +168,21 @@ def _log_loss(data: _Probabilities) -> Finding:
 
 
 def _surprises(data: _Probabilities) -> Finding:
-    possible = np.hstack([data.proba, 1 - data.proba]) if data.multilabel else data.proba
-    expected = float(data.weight @ np.where(possible < _SURPRISE, possible, 0.0).sum(axis=1))
-    given = data.of_truth(data.proba)
-    count, lowest = float(data.weight @ (given < _SURPRISE).sum(axis=1)), given.min(axis=1)
+    # Surprises are counted, which takes the rows as they are.
+    p, repetitions = data.without_class_weights, data.weight / data.factors
+    possible = np.hstack([p, 1 - p]) if data.multilabel else p
+    expected = float(repetitions @ np.where(possible < _SURPRISE, possible, 0.0).sum(axis=1))
+    given = data.of_truth(p)
+    count, lowest = float(repetitions @ (given < _SURPRISE).sum(axis=1)), given.min(axis=1)
     # Expected number of events that are given at most so little: rarely is there one by chance.
     order = np.argsort(possible, axis=None)
-    events = np.append(0.0, np.cumsum((data.weight[:, None] * possible).ravel()[order]))
+    events = np.append(0.0, np.cumsum((repetitions[:, None] * possible).ravel()[order]))
     alone = events[np.searchsorted(possible.ravel()[order], lowest, side="right")] < RARE
     many = too_many(count, expected)
     rows = worst_rows(data, -lowest, lowest < _SURPRISE if many else alone)
     numbers = {"count": count, "expected": expected, "rows": rows, "lowest": float(lowest.min())}
     text = f"{count:g} came true at a probability below {_SURPRISE:.0%}, {expected:.2g} expected"
-    text += f"; lowest {lowest.min():.2g}"
+    text += f"; lowest {lowest.min():.2g}" + (", all without class weights" if p is not data.proba else "")
     if not many and not alone.any():
         return Finding("outliers", "as expected", numbers, text)
     verdict, shown = "many" if many else "far out", named_rows(rows)

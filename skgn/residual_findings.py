@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy.stats import binom, chi2
+from scipy.stats import binom
 
 from .calibration import (
     MATERIAL,
@@ -32,9 +32,6 @@ _MATERIAL_WIDE = 0.1
 #: variance is twice that of the noise.
 _ABOVE_NOISE = math.sqrt(2)
 
-#: Residuals are typically this part of the noise or less where outliers in the training data have inflated it.
-_INFLATED = 0.8
-
 #: Central intervals whose coverage is counted.
 _INTERVALS = (0.5, 0.9)
 
@@ -47,24 +44,22 @@ def residual_findings(
     Features have ``names``.
     """
     data = RegressionComparison(model, X, y.reshape(len(y), -1), weight, rows, names)
-    beside = baseline_finding(data, "R2"), member_finding(data, "R2")
+    beside = baseline_finding(data, data.score), member_finding(data, data.score)
     return _skill(data), *beside, _left_over(data), _noise(data), _outliers(data), _coverage(data)
 
 
 def _skill(data: RegressionComparison) -> Finding:
-    about_mean, squares = np.square(data.about_mean), np.square(data.residual / data.unit)
-    variance, error = data.mean(about_mean), data.mean(squares)
-    numbers: dict[str, Any] = {"rmse": data.unit * np.sqrt(error), "y_std": data.unit * np.sqrt(variance)}
+    variance = data.mean(np.square(data.about_mean))
+    numbers: dict[str, Any] = {"rmse": data.rms, "y_std": data.unit * np.sqrt(variance)}
     rmse = f"rmse {_listed(numbers['rmse'])}"
     if not (variance > 0).all():
         return Finding("skill", "unknown", numbers, f"{rmse}; y is constant here: nothing to explain")
-    r2, r2_error = data.gain(*data.losses)
-    numbers |= {"r2": r2, "standard_error": r2_error}
-    written = f"{r2:.2f}" if abs(r2) < 1e4 else f"{r2:.2g}"
-    text = (
-        f"R2 {written} ({in_errors(r2, r2_error)} standard errors); {rmse} where y has std {_listed(numbers['y_std'])}"
-    )
-    return skill_finding(data, "mean", numbers, text)
+    score, error = data.gain(*data.losses)
+    numbers |= {data.score.lower(): score, "standard_error": error}
+    written = f"{score:.2f}" if abs(score) < 1e4 else f"{score:.2g}"
+    text = f"{data.score} {written} ({in_errors(score, error)} standard errors); {rmse}"
+    text += f" where y has std {_listed(numbers['y_std'])}"
+    return skill_finding(data, "quantile of y" if data.likelihood.predicts_quantiles else "mean", numbers, text)
 
 
 def _left_over(data: RegressionComparison) -> Finding:
@@ -72,9 +67,10 @@ def _left_over(data: RegressionComparison) -> Finding:
         return Finding("residuals", "unknown", {}, "unknown: nothing is left over to look at")
     if not data.testable:
         return Finding("residuals", "unknown", {}, "unknown: too few rows to tell what they depend on")
-    names, residual, _ = data.tests
-    found = int(np.argmax(residual.share))
-    numbers = {"depends_on": data.lacking, "share": float(residual.share[found]), "p": float(residual.p[found])}
+    _, residual, _ = data.tests
+    found = int(np.argmax(residual.share)) if data.most_telling is None else data.most_telling
+    share = float(residual.share[found])
+    numbers = {"depends_on": data.lacking, "share": share, "p": float(residual.p[found])}
     if data.codes:
         text = f"their mean jumps between the numbers of {data.named_codes}: the fit lacks that"
         return Finding("residuals", "depend", numbers | {"depends_on": data.codes[0]}, text, data.freer)
@@ -84,12 +80,11 @@ def _left_over(data: RegressionComparison) -> Finding:
         numbers["share"] = data.left_over
         text = f"boosting finds {data.left_over:.0%} of their variance: the fit lacks that"
         return Finding("residuals", "depend", numbers, text, data.freer)
-    share = float(residual.share[names.index(data.lacking)])
     text = f"their mean depends on {data.lacking}, which tells {share:.0%} of their variance"
     if data.overshooting:
         text += ": predictions are too far from the mean"
         return Finding("residuals", "overshooting", numbers, text, data.narrow_advice)
-    text += ": the fit lacks that"
+    text += ": another relation holds here" if data.elsewhere else ": the fit lacks that"
     return Finding("residuals", "depend", numbers, text, data.freer)
 
 
@@ -111,29 +106,34 @@ def _noise(data: RegressionComparison) -> Finding:
         return Finding("noise", "unknown", {"noise_std": noise, "residual_std": data.typical}, text)
     ratio = float((data.typical / np.maximum(noise, np.finfo(float).tiny)).max())
     numbers = {"noise_std": noise, "residual_std": data.typical, "ratio": ratio, "spread": data.spread}
-    text = f"{kind}, std {_listed(noise)}; residuals {ratio:.3g} times that, {data.spread:.3g} times the predicted std"
+    text = f"{kind}, std {_listed(noise)}; residuals {ratio:.3g} times that"
+    if data.std is not None:
+        text += f", {data.spread:.3g} times the predicted std"
     if data.varying:
         numbers |= {"varies_with": data.varying}
         text += f"; their size depends on {data.varying}"
         return Finding("noise", "depends on the input", numbers, text, data.noise_advice)
     if data.too_sure and ratio > _ABOVE_NOISE:
         return Finding("noise", "overfitted or shifted", numbers, text, data.narrow_advice)
-    if ratio > _ABOVE_NOISE:
+    if (np.minimum(data.typical, data.rms) > _ABOVE_NOISE * noise).any():
         return Finding("noise", "few rows", numbers, text + ": more rows would help")
-    if _inflated(data):
-        return Finding("noise", "inflated", numbers, text, _robust(data))
+    if data.inflated:
+        return Finding("noise", "inflated", numbers, text, data.robust_advice)
     return Finding("noise", "as estimated", numbers, text)
 
 
 def _outliers(data: RegressionComparison) -> Finding:
-    if data.constant or not data.noisy.any():
-        why = "y is constant here" if data.constant else "without noise there are no sizes to compare with"
+    why = "y is constant here" if data.constant else ""
+    if not why and not data.noisy.any():
+        why = "without noise there are no sizes to compare with"
+    if not why and data.depth is None and not (data.additive or data.likelihood.predicts_quantiles):
+        why = "no distribution is predicted without a posterior"
+    if why:
         return Finding("outliers", "unknown", {}, f"unknown: {why}")
     size, count, expected, many, alone = data.far
     rows = worst_rows(data, size, size > OUTLIER if many else alone)
     numbers = {"count": count, "expected": expected, "rows": rows, "largest": float(size.max())}
-    unit = "std" if data.std is not None else "typical residuals"
-    text = f"{count:g} beyond {OUTLIER:g} {unit}, {expected:.2g} expected; largest {size.max():.3g}"
+    text = f"{count:g} beyond {OUTLIER:g} {data.deviations}, {expected:.2g} expected; largest {size.max():.3g}"
     if not many and not alone.any():
         return Finding("outliers", "as expected", numbers, text)
     text += f"; {named_rows(rows)}"
@@ -158,8 +158,8 @@ def _outliers(data: RegressionComparison) -> Finding:
 def _coverage(data: RegressionComparison) -> Finding:
     if data.constant:
         return Finding("calibration", "unknown", {}, "unknown: y is constant here")
-    if data.std is None:
-        if data.likelihood.without_std:
+    if data.depth is None:
+        if data.likelihood.predicts_quantiles:
             return Finding("calibration", "unknown", {}, f"unknown: no std with {data.likelihood.label} noise")
         solver = data.model.solver_
         unknown = lacking(solver, data.model.batch_size is not None)
@@ -168,7 +168,7 @@ def _coverage(data: RegressionComparison) -> Finding:
     numbers: dict[str, float] = {}
     parts, furthest, beyond = [], 0.0, []
     for level in _INTERVALS:
-        inside = data.mean(np.abs(data.z) <= data.predicted.ppf(0.5 + level / 2))
+        inside = data.mean(np.abs(data.depth) <= data.predicted.ppf(0.5 + level / 2))
         worst = int(np.argmax(np.abs(inside - level)))
         error = math.sqrt(level * (1 - level) / data.total)
         # Each output is another chance to be far off.
@@ -184,7 +184,10 @@ def _coverage(data: RegressionComparison) -> Finding:
     text = ", ".join(parts)
     if furthest < 0 <= beyond[-1]:
         # The outer intervals hold what they should, or more: the noise has less of a middle than it is taken to have.
-        text += ": too narrow in the middle alone, as the noise has another shape"
+        text += ": too narrow in the middle alone, as "
+        if data.unbent:
+            return Finding("calibration", "another shape", numbers, text + "the fit lacks something", data.freer)
+        text += "the noise has another shape"
         advice = "predict_interval(calibrate=True)" if math.isfinite(data.model.left_out_score_) else None
         return Finding("calibration", "another shape", numbers, text, advice)
     if furthest < 0:
@@ -193,32 +196,12 @@ def _coverage(data: RegressionComparison) -> Finding:
         advice = None
         if data.varying:
             advice = data.noise_advice
-        elif _inflated(data):
-            advice = _robust(data)
+        elif data.inflated:
+            advice = data.robust_advice
         elif data.unbent:
             advice = data.freer
         return Finding("calibration", "too wide", numbers, text + ": too wide", advice)
     return Finding("calibration", "good", numbers, text)
-
-
-def _inflated(data: RegressionComparison) -> bool:
-    """Whether outliers in training may have made the noise larger than residuals are here, and a loss ignores them.
-
-    So small residuals must not come by chance: squares of normal ones have a chi-squared distribution.
-    """
-    if not data.likelihood.robust_alternative:
-        return False
-    noise = np.atleast_1d(data.model.noise_std_)
-    # By their median and by their squares: residuals of a poor fit are small in the median only.
-    rms = np.sqrt(data.mean(np.square(data.residual / data.unit))) * data.unit
-    largest = np.maximum(data.typical, rms)
-    by_chance = chi2.cdf(data.total * np.square(largest / noise), data.total) * len(noise)
-    inflated = data.noisy & (data.typical > 0) & (largest < _INFLATED * noise) & (by_chance < RARE)
-    return bool(inflated.any())
-
-
-def _robust(data: RegressionComparison) -> str:
-    return f'loss="{data.likelihood.robust_alternative}", as outliers in the training data may have inflated the noise'
 
 
 def _two_sided(part: float, level: float, total: float) -> float:

@@ -11,15 +11,18 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import chi2, norm
 
 from .baselines import BOOSTING, regressions
-from .calibration import RARE, STANDARD_ERRORS, Comparison, too_many
+from .calibration import RARE, STANDARD_ERRORS, Comparison, too_many, worst_rows
 from .estimator import fitted_likelihood, table_and_target
 from .losses import Loss
 from .mixture import voters
 from .observation import StudentTObservation
+from .predictions import observed_probabilities
 from .screening import ColumnTests, column_tests
+from .status import Status
+from .targets import RegressionTarget
 from .weighted_rows import magnitude, weighted_quantile
 
 __all__ = ["OUTLIER", "RegressionComparison"]
@@ -30,11 +33,14 @@ _TOO_NARROW = 1.25
 #: Fewer rows do not tell what residuals, or their sizes, depend on: any curve goes through a few points.
 _FEWEST_TESTED = 12
 
-#: Estimates of the noise end at about this part of the standard deviation of y, where its size says nothing.
+#: Estimates of the noise end at about this part of the scale of y in training, where its size says nothing.
 _LEAST_NOISE = 2e-6
 
 #: A residual is called an outlier beyond so many standard deviations: normal noise has one in 16,000 there.
 OUTLIER = 4.0
+
+#: Residuals are typically this part of the noise or less where outliers in the training data have inflated it.
+_INFLATED = 0.8
 
 #: Where a column tells more of the residuals than this part of their variance, the fit lacks something.
 _POOR_FIT = 0.1
@@ -66,10 +72,19 @@ class _Far(NamedTuple):
 class RegressionComparison(Comparison):
     """Predictions of a regressor; arrays are (n, k)."""
 
+    @property
+    def _target(self) -> RegressionTarget:
+        _, target = table_and_target(self.model)
+        assert isinstance(target, RegressionTarget)
+        return target
+
+    @cached_property
+    def _posteriors_known(self) -> bool:
+        return all(member.posterior is not None for member in voters(self.model.estimators_, self.model.weights_)[0])
+
     @cached_property
     def _prediction(self) -> tuple[np.ndarray, np.ndarray | None]:
-        known = all(member.posterior is not None for member in voters(self.model.estimators_, self.model.weights_)[0])
-        known = known and not self.likelihood.without_std
+        known = self._posteriors_known and not self.likelihood.without_std
         mean, std = self.model.predict(self.X, return_std=True) if known else (self.model.predict(self.X), None)
         shape = self.y.shape
         return np.reshape(mean, shape).astype(float), None if std is None else np.reshape(std, shape).astype(float)
@@ -97,6 +112,38 @@ class RegressionComparison(Comparison):
         """Standardised residuals; without standard deviations in units of their typical size."""
         return self.residual / np.maximum(self.typical if self.std is None else self.std, np.finfo(float).tiny)
 
+    @property
+    def additive(self) -> bool:
+        """Whether observations are predictions plus noise that has a variance."""
+        return self.likelihood.target_kind == "values" and not self.likelihood.without_std
+
+    @cached_property
+    def depth(self) -> np.ndarray | None:
+        """How far out observations are in their distributions (n, k), in deviations of ``predicted``; None if unknown.
+
+        Of values whose noise has a variance these are the standardised residuals. Of counts, positive targets and
+        Cauchy noise they are normal scores of the probabilities that observations were not to exceed themselves.
+        """
+        if self.additive:
+            return None if self.std is None else self.z
+        if not self._posteriors_known or self.likelihood.observation() is None:
+            return None
+        probability = observed_probabilities(self.model, self.X, self.y[:, 0] if self.y.shape[1] == 1 else self.y)
+        limits = np.finfo(float).tiny, 1 - np.finfo(float).epsneg
+        return np.asarray(norm.ppf(np.clip(probability.reshape(self.y.shape), *limits)))
+
+    @property
+    def deviations(self) -> str:
+        """What ``far`` is in."""
+        if self.depth is None:
+            return "typical residuals"
+        return "std" if self.depth is self.z else "normal scores"
+
+    @cached_property
+    def rms(self) -> np.ndarray:
+        """Root mean square of the residuals (k,)."""
+        return self.unit * np.sqrt(self.mean(np.square(self.residual / self.unit)))
+
     @cached_property
     def unit(self) -> np.ndarray:
         """Powers of 2 (k,), in units of which no square of y or of a residual overflows, and which round nothing."""
@@ -116,7 +163,7 @@ class RegressionComparison(Comparison):
     @cached_property
     def noisy(self) -> np.ndarray:
         """Whether the estimated noise of each output (k,) is above where estimates end; True where it is unknown."""
-        scale = self.unit * np.sqrt(self.mean(np.square(self.about_mean)))
+        scale = self._target.scaler.rescale(np.ones((1, self.y.shape[1])))[0]
         return ~(np.atleast_1d(self.model.noise_std_) <= _LEAST_NOISE * scale)
 
     @cached_property
@@ -143,10 +190,20 @@ class RegressionComparison(Comparison):
 
     @cached_property
     def losses(self) -> tuple[np.ndarray, np.ndarray]:
-        squares, about_mean = np.square(self.residual / self.unit), np.square(self.about_mean)
-        variance = self.mean(about_mean)
-        safe = np.where(variance > 0, variance, 1)
-        return (squares / safe).mean(axis=1), (about_mean / safe).mean(axis=1)
+        ours, constant = np.square(self.residual / self.unit), np.square(self.about_mean)
+        if self.likelihood.predicts_quantiles:
+            q = self._target.quantile
+            assert not isinstance(q, tuple)
+            about_quantile = self.y - weighted_quantile(self.y, self.weight, q)
+            ours, constant = (np.maximum(q * r, (q - 1) * r) / self.unit for r in (self.residual, about_quantile))
+        scale = self.mean(constant)
+        safe = np.where(scale > 0, scale, 1)
+        return (ours / safe).mean(axis=1), (constant / safe).mean(axis=1)
+
+    @property
+    def score(self) -> str:
+        """The part of a constant's loss that predictions take away."""
+        return "D2" if self.likelihood.predicts_quantiles else "R2"
 
     def simple_losses(self, columns: np.ndarray) -> dict[str, np.ndarray]:
         if self.likelihood.predicts_quantiles:
@@ -169,7 +226,8 @@ class RegressionComparison(Comparison):
     @cached_property
     def far(self) -> _Far:
         """Which residuals are far out."""
-        far, size = np.abs(self.z), np.abs(self.z).max(axis=1)
+        far = np.abs(self.z if self.depth is None else self.depth)
+        size = far.max(axis=1)
         count = float(self.weight @ (far > OUTLIER).sum(axis=1))
         expected = self.total * far.shape[1] * 2 * float(self.noise.sf(OUTLIER))
         # So large a residual is expected less than once in a thousand such data sets.
@@ -177,21 +235,30 @@ class RegressionComparison(Comparison):
         return _Far(size, count, expected, too_many(count, expected), alone)
 
     @property
+    def spoilers(self) -> list[int]:
+        return [] if self.too_sure else worst_rows(self, self.far.size, self.far.alone)
+
+    @property
     def testable(self) -> bool:
         """Whether there are residuals, and rows enough to tell what these depend on."""
         return len(self.y) >= _FEWEST_TESTED and not self.constant and bool(self.noisy.any())
 
     @cached_property
+    def most_telling(self) -> int | None:
+        """Position among the tests of what tells most of the residuals; None if nothing is found."""
+        if not self.testable:
+            return None
+        _, residual, _ = self.tests
+        found = (residual.p < RARE) & (residual.share > _POOR_FIT)
+        return int(np.argmax(np.where(found, residual.share, 0))) if found.any() else None
+
+    @property
     def lacking(self) -> str:
         """What the residuals depend on: a feature, or the prediction; empty if nothing is found.
 
         Then it is the fit that lacks something, whatever the residuals look like.
         """
-        if not self.testable:
-            return ""
-        names, residual, _ = self.tests
-        found = (residual.p < RARE) & (residual.share > _POOR_FIT)
-        return names[int(np.argmax(np.where(found, residual.share, 0)))] if found.any() else ""
+        return "" if self.most_telling is None else self.tests[0][self.most_telling]
 
     @cached_property
     def overshooting(self) -> bool:
@@ -222,7 +289,7 @@ class RegressionComparison(Comparison):
 
     @property
     def underfit(self) -> bool:
-        return self.unbent or super().underfit
+        return (self.unbent and not self.elsewhere) or super().underfit
 
     @cached_property
     def varying(self) -> str:
@@ -230,15 +297,44 @@ class RegressionComparison(Comparison):
 
         Where the residuals themselves depend on a feature, it is the fit that lacks something, not the noise.
         """
-        if self.std is None or not self.testable or self.underfit:
+        if self.std is None or not self.testable or self.underfit or self.elsewhere:
             return ""
         names, _, size = self.tests
         return names[int(np.argmin(size.p))] if size.p.min() < RARE else ""
 
+    @cached_property
+    def inflated(self) -> bool:
+        """Whether outliers in training may have made the noise larger than residuals are here, and a loss ignores them.
+
+        So small residuals must not come by chance: squares of normal ones have a chi-squared distribution.
+        """
+        if not self.likelihood.robust_alternative or not Status(self.model.estimators_[0].status).converged:
+            # Before the end of a training the noise is larger than it will be.
+            return False
+        noise = np.atleast_1d(self.model.noise_std_)
+        # By their median and by their squares: residuals of a poor fit are small in the median only.
+        largest = np.maximum(self.typical, self.rms)
+        by_chance = chi2.cdf(self.total * np.square(largest / noise), self.total) * len(noise)
+        inflated = self.noisy & (self.typical > 0) & (largest < _INFLATED * noise) & (by_chance < RARE)
+        return bool(inflated.any())
+
+    @property
+    def robust_advice(self) -> str:
+        """Advice where outliers in the training data may hide what there is."""
+        loss = self.likelihood.robust_alternative
+        return f'loss="{loss}", as outliers in the training data may have inflated the noise'
+
+    @property
+    def freer(self) -> str:
+        return self.robust_advice if self.inflated and not self.codes else super().freer
+
     @property
     def noise_advice(self) -> str | None:
-        """How to fit noise that depends on the inputs; None where the fit has done so as well as it can."""
-        if self.model.noise_ == "input":
+        """How to fit noise that depends on the inputs; None where the fit has done so as well as it can.
+
+        Noise that grows with the mean depends on the inputs already.
+        """
+        if self.model.noise_ == "input" or self.likelihood.target_kind != "values":
             return None
         changes = ['noise="input"']
         if not self.likelihood.may_depend_on_input:
@@ -253,10 +349,14 @@ class RegressionComparison(Comparison):
 
     @property
     def promise(self) -> float:
-        return super().promise if self.model.loss == "squared_error" else math.nan
+        return super().promise if self.model.loss in ("squared_error", "quantile") else math.nan
 
     @property
     def too_sure(self) -> bool:
-        """Whether the residuals are typically larger than their standard deviations."""
+        """Whether the residuals are typically larger than their standard deviations.
+
+        They are so by their median and by their squares: the median alone is large if the noise has no middle.
+        """
         error = _MEDIAN_ERROR * self.spread / math.sqrt(self.total)
-        return self.std is not None and self.spread > max(_TOO_NARROW, 1 + STANDARD_ERRORS * error)
+        squares = math.sqrt(float(self.mean(np.square(self.z)).max()))
+        return self.std is not None and min(self.spread, squares) > max(_TOO_NARROW, 1 + STANDARD_ERRORS * error)

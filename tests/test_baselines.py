@@ -314,6 +314,39 @@ def test_members_that_disagree_ask_for_more_of_them(estimator):
     assert quiet(single, X[test], target(test, 0.1))["members"].verdict == "single"
 
 
+def test_rows_of_another_relation_ask_for_no_other_network():
+    """Boosting learns what holds here; the fit has found as much of what held in training."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(900, 3))
+    y = np.sin(2 * X[:, 0]) + X[:, 1] + 0.2 * rng.normal(size=900)
+    model = GNRegressor(**ONE).fit(X[:400], y[:400])
+    for moved in (1.0, X[400:, 2]):
+        report = quiet(model, X[400:], y[400:] + moved)
+        assert report["baselines"].verdict.startswith("worse than") and "another relation" in report["baselines"].advice
+        assert report.advice and all(advice.startswith("compare the rows of X, y") for advice in report.advice)
+    assert report["residuals"].text.endswith("another relation holds here")
+    # A network that lacks the wave has found less in training than boosting finds here.
+    line = GNRegressor((), n_estimators=1, random_state=0).fit(X[:400], y[:400])
+    assert "hidden_layer_sizes" in quiet(line, X[400:], y[400:])["baselines"].advice
+
+
+def test_a_linear_model_is_advised_with_the_evidence_where_l2_is_given():
+    """Of classes that are separable, a linear model without a penalty has weights without end."""
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(1400, 4))
+    y = (X[:, 0] + X[:, 1] > 0).astype(int)
+    free = GNClassifier((8,), l2_regularization=0.0, n_estimators=1, random_state=0).fit(X[:200], y[:200])
+    advice = quiet(free, X[200:700], y[200:700])["baselines"].advice
+    assert advice == 'hidden_layer_sizes=() and l2_regularization="evidence", a linear model'
+    loss = {
+        l2: log_loss(
+            y[700:], GNClassifier((), n_estimators=1, l2_regularization=l2).fit(X[:200], y[:200]).predict_proba(X[700:])
+        )
+        for l2 in (0.0, "evidence")
+    }
+    assert loss["evidence"] < 0.2 * loss[0.0]
+
+
 def codes(n=1500):
     """Three columns of codes, with an effect of each code, and two columns of other numbers."""
     rng = np.random.default_rng(0)

@@ -1,5 +1,6 @@
 """diagnose: what it says follows from numbers that an independent computation also finds."""
 
+import copy
 import dataclasses
 import warnings
 
@@ -13,7 +14,7 @@ from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import load_diabetes, make_classification, make_friedman1, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import Ridge
-from sklearn.metrics import accuracy_score, log_loss, r2_score, root_mean_squared_error
+from sklearn.metrics import accuracy_score, d2_pinball_score, log_loss, r2_score, root_mean_squared_error
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -393,8 +394,35 @@ def test_noise_that_outliers_have_inflated_is_told_from_wide_intervals():
     normal, student = (quiet(model, X[300:], y[300:]) for model in fitted.values())
     assert normal["noise"].verdict == "inflated" and "student_t" in normal["noise"].advice
     assert student["noise"].advice is None
+    # Noise is large, too, before a training has come to its end.
+    unfinished = copy.copy(fitted["squared_error"])
+    unfinished.estimators_ = [dataclasses.replace(unfinished.estimators_[0], status="max_iter")]
+    assert quiet(unfinished, X[300:], y[300:])["noise"].advice is None
     # Intervals have the tails of the noise.
     assert normal["calibration"].verdict == "good"
+
+
+@pytest.mark.filterwarnings("ignore:Failed. extreme targets hide:UserWarning")
+def test_a_relation_that_outliers_hide_takes_a_robust_loss_and_no_larger_network():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(900, 4))
+    y = X[:, 0] + np.sin(2 * X[:, 1]) + 0.2 * rng.normal(size=900)
+    y[:300:20] += 15
+    model = GNRegressor(**ONE).fit(X[:300], y[:300])
+    report = quiet(model, X[300:], y[300:])
+    assert report["baselines"].verdict == "worse than boosting"
+    assert all("student_t" in advice for advice in report.advice)
+    advised = GNRegressor(**ONE, loss="student_t").fit(X[:300], y[:300])
+    assert advised.score(X[300:], y[300:]) > 0.9 > model.score(X[300:], y[300:])
+
+
+def test_a_wave_that_a_fit_lacks_is_no_shape_of_the_noise():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(800, 2))
+    y = np.sin(8 * X[:, 0]) + 0.1 * rng.normal(size=800)
+    report = quiet(GNRegressor((), n_estimators=1, random_state=0).fit(X[:300], y[:300]), X[300:], y[300:])
+    assert report["calibration"].verdict == "another shape"
+    assert report["calibration"].advice == report["residuals"].advice == report["baselines"].advice
 
 
 def test_few_rows_do_not_cry_wolf(regressor):
@@ -414,9 +442,12 @@ def test_intervals_that_are_too_narrow_in_the_middle_alone_are_no_narrow_interva
     """Errors of one size, in either direction: half of the intervals miss all of them, and the wide ones none."""
     X, _, mean, std = drawn(regressor, 300, 1.0, 0)
     y = mean + 1.2 * std * np.random.RandomState(0).choice([-1, 1], 300)
-    finding = quiet(regressor, X, y)["calibration"]
+    report = quiet(regressor, X, y)
+    finding = report["calibration"]
     assert finding.verdict == "another shape" and "calibrate=True" in finding.advice
     assert "50% intervals hold 0%" in finding.text and finding.text.endswith("another shape")
+    # The squares are not too large, so that neither more rows nor others would help.
+    assert report["noise"].verdict == "as estimated"
 
 
 @pytest.mark.parametrize("outlying", [[3, 50], [0, 17, 180, 199]])
@@ -435,11 +466,13 @@ def test_injected_outliers_are_found_by_their_rows(regressor, outlying):
 
 
 def test_one_gross_outlier_is_found_by_its_row(regressor):
-    for size in (8, 1e6):
+    for size in (8, 1e6, 1e12):
         X, y, _, std = drawn(regressor, 200, 1.0, 0)
         y[7] += size * std[7]
-        finding = quiet(regressor, X, y)["outliers"]
-        assert finding.numbers["rows"] == [7] and finding.advice == "look at row 7"
+        report = quiet(regressor, X, y)
+        assert report["outliers"].numbers["rows"] == [7] and report.advice == ["look at row 7"]
+    mixed = quiet(regressor, X, np.roll(regression(200)[1], 1))
+    assert mixed["skill"].advice.startswith("check that the rows of X and y belong together")
     # How often chance gives an alarm: once in a thousand sets of rows.
     alarms = [quiet(regressor, *drawn(regressor, 300, 1.0, seed)[:2])["outliers"].advice for seed in range(10)]
     assert alarms == [None] * 10
@@ -510,6 +543,114 @@ def test_a_constant_target_says_nothing_of_calibration():
     report = quiet(model, rng.normal(size=(60, 3)), constant)
     assert report["calibration"].verdict == report["outliers"].verdict == "unknown"
     assert not any("student_t" in advice for advice in report.advice)
+
+
+def not_normal(loss, n, seed):
+    """Rows and targets whose noise is that of the loss."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 2))
+    mean = np.sin(1.5 * X[:, 0]) + 0.5 * X[:, 1]
+    y = {
+        "poisson": rng.poisson(np.exp(mean + 0.5)),
+        "gamma": np.exp(mean) * rng.gamma(2, 1 / 2, n),
+        "cauchy": mean + 0.1 * rng.standard_cauchy(n),
+    }
+    return X, y[loss]
+
+
+@pytest.mark.parametrize("loss", ["poisson", "gamma", "cauchy"])
+def test_noise_that_is_not_normal_is_judged_by_its_own_distribution(loss):
+    """Of its skewness and its tails no outliers are made, nor intervals of another coverage than they have."""
+    model = GNRegressor(**ONE, loss=loss).fit(*not_normal(loss, 1000, 100))
+    for seed in range(3):
+        X, y = not_normal(loss, 500, seed)
+        report = quiet(model, X, y)
+        assert report["outliers"].advice is None and report["calibration"].advice is None
+        for level in (50, 90):
+            low, high = model.predict_interval(X, level / 100).T
+            held = np.mean((low <= y) & (y <= high))
+            if loss == "poisson":  # Each end of an interval of counts has a part of its count beyond it.
+                edges = np.mean((low == y) | (y == high))
+                assert held - edges <= report["calibration"].numbers[f"coverage_{level}"] <= held
+            else:
+                assert report["calibration"].numbers[f"coverage_{level}"] == pytest.approx(held)
+    y = y.astype(float)
+    y[7] = 1e9
+    assert quiet(model, X, y)["outliers"].numbers["rows"] == [7]
+    # Without a distribution, nothing is said.
+    options = {**ONE, "loss": loss, "solver": "cg", "l2_regularization": 1e-2, "tol": 1e-2}
+    model = GNRegressor(**options).fit(*not_normal(loss, 300, 100))
+    assert quiet(model, X, y)["outliers"].verdict == "unknown"
+
+
+@pytest.mark.parametrize("q", [0.05, 0.95])
+def test_a_quantile_is_judged_by_the_loss_of_quantiles(q):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1000, 2))
+    y = X[:, 0] + 0.7 * rng.normal(size=1000)
+    model = GNRegressor(**ONE, loss="quantile", quantile=q).fit(X[:500], y[:500])
+    X, y = X[500:], y[500:]
+    skill = quiet(model, X, y)["skill"]
+    assert skill.verdict == "better than the quantile of y" and skill.advice is None
+    assert skill.numbers["d2"] == pytest.approx(d2_pinball_score(y, model.predict(X), alpha=q), abs=0.01)
+    assert skill.text.startswith(f"D2 {skill.numbers['d2']:.2f}")
+    assert quiet(model, X, rng.permutation(y))["skill"].verdict == "no better than the quantile of y"
+
+
+def test_counts_that_scatter_by_a_feature_are_not_taken_for_values():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(900, 2))
+    y = rng.poisson(np.exp(X[:, 0] + 1) * np.where(X[:, 1] > 0, rng.gamma(0.5, 2, 900), 1.0))
+    report = quiet(GNRegressor(**ONE, loss="poisson").fit(X[:400], y[:400]), X[400:], y[400:])
+    assert report["noise"].verdict == "as assumed"
+    assert not any("student_t" in advice or "noise=" in advice for advice in report.advice)
+
+
+def test_what_residuals_depend_on_tells_its_own_share():
+    """A feature of several columns: that of one level alone has moved."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"x": rng.normal(size=700), "kind": rng.choice(list("abc"), 700)})
+    y = table["x"] + 0.3 * rng.normal(size=700)
+    model = GNRegressor(**ONE).fit(table[:400], y[:400])
+    table, y = table[400:], y[400:] + 2.0 * (table["kind"][400:] == "c")
+    finding = quiet(model, table, y)["residuals"]
+    residual = y - model.predict(table)
+    within = np.mean(np.square(residual - residual.groupby(table["kind"]).transform("mean")))
+    share = 1 - within / residual.var(ddof=0)
+    assert finding.numbers["depends_on"] == "kind"
+    assert finding.numbers["share"] == pytest.approx(share, abs=0.01) and f"tells {share:.0%}" in finding.text
+
+
+def rare_class(n, seed):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 3))
+    return X, (rng.random(n) < 1 / (1 + np.exp(4 - 2 * X[:, 0]))).astype(int)
+
+
+def test_rows_of_a_rare_class_are_as_many_observations_as_they_are():
+    X, y = rare_class(600, 1)
+    models = {c: GNClassifier(**ONE, class_weight={0: c, 1: 10 * c}).fit(*rare_class(400, 0)) for c in (1e-3, 1, 1e3)}
+    reports = {c: quiet(model, X, y) for c, model in models.items()}
+    for c in (1e-3, 1e3):
+        for topic in ("skill", "outliers", "calibration"):
+            for name, value in reports[1][topic].numbers.items():
+                assert reports[c][topic].numbers[name] == pytest.approx(value)
+    # Standard errors by the bootstrap, and events of the rows as they are.
+    weight, p = np.where(y == 1, 10, 1), models[1].predict_proba(X)
+    rate = np.average(np.eye(2)[y], axis=0, weights=weight)
+    gain = np.log(p[np.arange(600), y] / rate[y])
+    draws = np.random.default_rng(0).integers(0, 600, (2000, 600))
+    error = np.std([np.average(gain[i], weights=weight[i]) for i in draws])
+    assert reports[1]["skill"].numbers["standard_error"] == pytest.approx(error, rel=0.1)
+    plain = quiet(GNClassifier(**ONE).fit(*rare_class(400, 0)), X, y)["outliers"].numbers
+    assert reports[1]["outliers"].numbers["expected"] == pytest.approx(plain["expected"])
+
+
+def test_class_weights_raise_no_alarm():
+    model = GNClassifier(**ONE, class_weight="balanced").fit(*rare_class(2000, 0))
+    for seed in range(1, 7):
+        report = quiet(model, *rare_class(500, seed))
+        assert report["calibration"].advice is report["outliers"].advice is None
 
 
 def test_a_report_is_read_by_topic(regressor):

@@ -336,6 +336,17 @@ class TestRelevance:
         assert [label.get_text() for label in display.ax_.get_yticklabels()] == ["b", "2 features"]
         assert display.ax_.texts[-1].get_text().startswith("switched off: a, a nam")
 
+    @pytest.mark.parametrize("layout", [None, "constrained"])
+    def test_names_of_what_is_switched_off_take_no_room_from_the_bars(self, layout):
+        names = [f"feature number {j} of a table of long names, and another {j}" for j in range(60)]
+        ax = None if layout else plt.subplots(gridspec_kw={"left": 0.4})[1]
+        display = RelevanceDisplay(np.eye(60)[3], names).plot(ax)
+        display.figure_.canvas.draw()
+        box, frame = display.ax_.texts[-1].get_window_extent(), display.ax_.get_window_extent()
+        assert frame.x0 <= box.x0 < box.x1 <= frame.x1 and frame.width > 300
+        assert display.ax_.texts[-1].get_text().startswith("switched off: featu")
+        assert display.ax_.texts[-1].get_text().endswith(", ...")
+
     def test_what_is_left_out_is_summed_up(self, models):
         display = RelevanceDisplay.from_estimator(models.evidence, max_features=1, name="diabetes")
         rest = 1 - models.evidence.feature_relevance_.max()

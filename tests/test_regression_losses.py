@@ -362,19 +362,19 @@ def test_bad_targets_and_parameters_are_refused_and_an_earlier_fit_is_kept(param
 
 
 @pytest.mark.parametrize(
-    ("loss", "message", "name"),
+    ("loss", "message", "said"),
     [
-        ("cauchy", "Cauchy noise has no variance", "Cauchy"),
-        ("quantile", "fit several, such as", "asymmetric Laplace"),
+        ("cauchy", "Cauchy noise has no variance", "90% intervals hold"),
+        ("quantile", "fit several, such as", "no std with asymmetric Laplace noise"),
     ],
 )
-def test_there_is_no_standard_deviation_without_a_mean(loss, message, name):
+def test_there_is_no_standard_deviation_without_a_mean(loss, message, said):
     X, y, _ = data(loss)
     model = GNRegressor(loss=loss, **SMALL).fit(X, y)
     with pytest.raises(ValueError, match=message):
         model.predict(X, return_std=True)
-    # What is drawn from it instead says so.
-    assert f"no std with {name} noise" in " ".join(str(diagnose(model, X, y)).split())
+    # What is drawn from it instead says so, unless there is a distribution all the same.
+    assert said in diagnose(model, X, y)["calibration"].text
 
 
 @pytest.mark.parametrize(

@@ -153,15 +153,14 @@ class RelevanceDisplay:
         texts = [_percent(value) if value else "switched off" for value in shown]
         ends = shown.tolist()
         if len(folded):
-            named = ", ".join(shortened(self.names[j], _SHORT_LENGTH) for j in folded[:_NAMED])
             labels.append(f"{len(folded)} features")
-            texts.append(f"switched off: {named}{', ...' if len(folded) > _NAMED else ''}")
+            texts.append("switched off")
             ends.append(0.0)
         ax.set_yticks(np.arange(lines), labels, fontsize=size)
         for y, (label, text, end) in enumerate(zip(ax.get_yticklabels(), texts, ends, strict=True)):
             colour, style = (GREY, {"style": "italic"}) if end == 0 else ("black", {})
             label.set_color(colour)
-            ax.annotate(
+            last = ax.annotate(
                 text, (end, y), (3, 0), textcoords="offset points", va="center", fontsize=size, color=colour, **style
             )
         ax.set_ylim(max(lines, 4) / 2 + lines / 2 - 0.4, min(0, lines - 4) / 2 - 0.6)
@@ -172,6 +171,8 @@ class RelevanceDisplay:
         title = "\n".join(filter(None, [self.name and shortened(self.name, 60), self._summary(shown, len(in_use))]))
         if title:
             ax.set_title(title, fontsize="medium")
+        if len(folded):
+            _name(last, [self.names[j] for j in folded], ax)
         return self
 
     def _summary(self, shown: np.ndarray, n_bars: int) -> str:
@@ -185,6 +186,18 @@ class RelevanceDisplay:
             others = f", the others have {_percent(rest)} together" if rest > 1e-9 else ""
             parts.append(f"{len(shown)} of {n} shown{others}")
         return "\n".join(parts)
+
+
+def _name(text: Any, names: Sequence[str], ax: Any) -> None:
+    """Name as many features as fit into the Axes beside ``text``, which has no part in their layout."""
+    text.set_in_layout(False)
+    ax.figure.canvas.figure.draw_without_rendering()
+    head, short = text.get_text(), [shortened(name, _SHORT_LENGTH) for name in names[:_NAMED]]
+    for n in range(len(short), -1, -1):
+        listed = [*short[:n], "..."] if n < len(names) else short
+        text.set_text(f"{head}: {', '.join(listed)}" if n else head)
+        if text.get_window_extent().x1 <= ax.get_window_extent().x1:
+            return
 
 
 def _percent(share: float) -> str:
