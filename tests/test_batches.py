@@ -471,6 +471,76 @@ def test_blocks_may_be_small(n):
     assert np.isfinite(model.predict(X)).all()
 
 
+def linear(n):
+    rng = np.random.RandomState(0)
+    X = rng.normal(size=(n, 8))
+    return X, X @ np.arange(8) / 2 + rng.normal(size=n)
+
+
+def binary(n):
+    rng = np.random.RandomState(0)
+    X = rng.normal(size=(n, 8))
+    return X, (X @ np.arange(8) / 3 + rng.logistic(size=n) > 0).astype(int)
+
+
+def streamed(model, X, y, *sizes, **options):
+    """A copy of a model that has read so many of the rows in each block."""
+    model = pickle.loads(pickle.dumps(model))
+    for block in np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1]):
+        model.partial_fit(X[block], y[block], **options)
+    return model
+
+
+@pytest.mark.parametrize("sizes", [(1,), (2,), (5,), (5,) * 4, (1,) * 20], ids=str)
+@pytest.mark.parametrize("parameters", [{}, {"l2_regularization": 1e-3}, {"loss": "student_t"}], ids=str)
+def test_few_rows_tell_little_of_a_line_and_its_noise(sizes, parameters):
+    X, y = linear(3000)
+    before = streamed(GNRegressor((), n_estimators=1, random_state=0, **parameters), X, y, *[250] * 6)
+    model = streamed(before, X[1500:2000], y[1500:2000], *sizes)
+    X, y = X[2000:], y[2000:]
+    assert error(model, X, y) < 1.03 * error(before, X, y)
+    assert model.noise_std_ == pytest.approx(before.noise_std_, rel=0.1)
+    low, high = model.predict_interval(X, 0.9).T
+    assert 0.86 < np.mean((low <= y) & (y <= high)) < 0.94
+
+
+@pytest.mark.parametrize("sizes", [(1,), (5,) * 4, (1,) * 20], ids=str)
+def test_few_rows_tell_little_of_classes(sizes):
+    X, y = binary(3000)
+    before = streamed(GNClassifier(n_estimators=1, random_state=0), X, y, *[250] * 6, classes=[0, 1])
+    model = streamed(before, X[1500:2000], y[1500:2000], *sizes)
+    assert error(model, X[2000:], y[2000:]) < 1.1 * error(before, X[2000:], y[2000:])
+
+
+def test_few_rows_tell_nearly_the_same_in_one_block_and_in_several():
+    X, y = binary(3000)
+    before = streamed(GNClassifier(n_estimators=1, random_state=0), X, y, *[250] * 4, classes=[0, 1])
+    whole, *parts = (
+        streamed(before, X[1000:], y[1000:], *sizes).predict_proba(X[2000:]) for sizes in [(20,), (5,) * 4, (1,) * 20]
+    )
+    for part in parts:
+        assert np.abs(part - whole).mean() < 0.03
+
+
+@pytest.mark.parametrize("first", [250, 1000])
+def test_a_block_of_little_weight_tells_little(first):
+    X, y = linear(2500)
+    before = streamed(GNRegressor((), n_estimators=1, random_state=0), X, y, first, first)
+    with pytest.warns(UserWarning, match="sample_weight has a mean of 1e-06"):
+        model = pickle.loads(pickle.dumps(before)).partial_fit(X[2000:], y[2000:] + 50, np.full(500, 1e-6))
+    np.testing.assert_allclose(model.predict(X), before.predict(X), atol=0.01)
+    assert model.noise_std_ == pytest.approx(before.noise_std_, rel=0.05)
+
+
+def test_a_stream_of_single_rows_learns_a_line_and_its_noise():
+    X, y = linear(1300)
+    model = streamed(GNRegressor((), n_estimators=1, random_state=0), X, y, *[1] * 300)
+    X, y = X[300:], y[300:]
+    assert error(model, X, y) < 1.1
+    low, high = model.predict_interval(X, 0.9).T
+    assert 0.8 < np.mean((low <= y) & (y <= high)) < 0.95
+
+
 def test_classes_may_come_late():
     X, y = (values[::3] for values in load_digits(return_X_y=True))
     order = np.argsort(y % 3, kind="stable")

@@ -244,6 +244,21 @@ def test_remembered_curvature_is_that_of_the_rows_before_in_the_new_units():
     np.testing.assert_allclose(stream.steps["mean"], T.T @ mean @ T, atol=1e-9)
 
 
+def test_remembered_squares_of_the_noise_are_in_the_new_units_of_the_target():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 2))
+    model, rows = streamed(X, line(X) + rng.normal(size=300), hidden_layer_sizes=())
+    block = rng.normal(size=(300, 2))
+    _, target, (stream,) = follow(
+        model._table, model._target, model._streams, model._seen, rows(block, 50 * line(block))
+    )
+    assert target.scaler.scale > 3 * model._target.scaler.scale
+    (before,) = model._streams
+    np.testing.assert_allclose(
+        stream.squares * target.scaler.scale**2, before.squares * model._target.scaler.scale**2, rtol=1e-12
+    )
+
+
 @pytest.mark.parametrize("n_straight", [0, 3])
 @pytest.mark.parametrize("sizes", [(), (4,), (4, 2)])
 @pytest.mark.parametrize("linear_path", [True, False])
