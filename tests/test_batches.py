@@ -446,6 +446,24 @@ def test_a_stream_goes_on_from_a_fit(estimator):
     assert error(model, X[1000:], y[1000:]) < loss
 
 
+@pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
+def test_a_short_block_after_a_fit_is_warned_of(estimator):
+    """It has fewer observations than half of the weights."""
+    X, y = data(estimator, 600)
+    options = {"classes": [0, 1, 2]} if estimator is GNClassifier else {}
+    model = estimator(**PLAIN).fit(X[:500], y[:500])
+    needed = -(-len(model.estimators_[0].weights) // 2)
+    block = slice(500, 500 + needed)
+    content = pickle.dumps(model)
+    pickle.loads(content).partial_fit(X[block], y[block], **options).partial_fit(X[:1], y[:1])
+    message = f"Of the 500 observations of the fit .* the {needed - 1} of this block .* Begin with {needed} or more"
+    with pytest.warns(UserWarning, match=message):
+        pickle.loads(content).partial_fit(X[block][1:], y[block][1:], **options)
+    weight = np.full(needed, 0.9)
+    with pytest.warns(UserWarning, match=f"Begin with {needed} or more"):
+        pickle.loads(content).partial_fit(X[block], y[block], sample_weight=weight, **options)
+
+
 def test_a_fit_forgets_the_stream():
     X, y = regression(600)
     model = GNRegressor(**PLAIN).partial_fit(X[:300], y[:300]).fit(X, y)
