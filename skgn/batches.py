@@ -221,7 +221,14 @@ class BatchSteps:
         """Go on from the :meth:`arrays` of other steps."""
         self.memory.mean = None if arrays["mean"] is None else torch.tensor(arrays["mean"], device=like.device)
         self.learned = Learned(*(arrays[name] for name in _STORED))
-        self._largest_weight = max(self._weight, arrays.get(_LARGEST, 0.0))
+        self._follow(arrays.get(_LARGEST, 0.0))
+
+    def follow(self, total_weight: float) -> None:
+        """Go on from a fit to samples of that weight, of which a batch would have had as many as here at most."""
+        self._follow(min(total_weight, self._batch_size))
+
+    def _follow(self, batch_weight: float) -> None:
+        self._largest_weight = max(self._weight, batch_weight)
         self.most_memory *= self._share
 
     @property

@@ -282,7 +282,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             streams = getattr(self, "_streams", [])
             if not streams:
                 warn_of_short_block(self.estimators_, merged.total_weight)
-                streams = streams_of(self.estimators_, check_random_state(self.random_state))
+                loss = fitted_likelihood(self)
+                streams = streams_of(self.estimators_, loss, check_random_state(self.random_state))
             # Of a fit, and of streams of earlier versions, no rows are known.
             seen = getattr(self, "_seen", None) or Seen.nothing(merged, whole=False)
             if not seen.whole:

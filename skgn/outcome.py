@@ -82,9 +82,9 @@ def warn_of_short_block(members: Sequence[Member], total_weight: float) -> None:
     needed = max(min(len(member.weights), member.total_weight) for member in members) / 2
     if total_weight < needed:
         warnings.warn(
-            f"Of the {members[0].total_weight:g} observations of the fit a stream knows the weights alone: the "
-            f"{total_weight:g} of this block count as if there were no others. Predictions and standard deviations may "
-            f"be much worse than before. Begin with {math.ceil(needed)} or more, or fit to all rows.",
+            f"Of the {members[0].total_weight:g} observations of the fit a stream does not know which weights they "
+            f"determine: the {total_weight:g} of this block have to tell. Predictions and standard deviations may be "
+            f"much worse than before. Begin with {math.ceil(needed)} or more, or fit to all rows.",
             UserWarning,
             stacklevel=outside(),
         )

@@ -24,6 +24,7 @@ from .candidates import Start
 from .damping import DampingRule, Iterate
 from .ensemble import Ensemble, Member, make_member
 from .history import as_rows
+from .losses import Loss
 from .mixture import equal_weights
 from .objective import Squares
 from .plan import Plan
@@ -80,10 +81,22 @@ def _one_pass(state: State, iterate: Iterate, settings: Settings) -> State:
     return state if state.step is None else replace(state, status=Status.STREAM)
 
 
-def streams_of(members: Sequence[Member], random_state: np.random.RandomState) -> list[Stream]:
-    """Turn the members of a fit into streams that begin with their weights; nothing else is known of their data."""
+def streams_of(members: Sequence[Member], loss: Loss, random_state: np.random.RandomState) -> list[Stream]:
+    """Turn the members of a fit into streams that begin with their weights.
+
+    They know the number of samples and the noise level of the fit, and nothing else of its data.
+    """
     seeds = random_state.randint(np.iinfo(np.int32).max, size=len(members))
-    return [Stream(member.start(seed)) for member, seed in zip(members, seeds.tolist(), strict=True)]
+    return [_stream_of(member, loss, seed) for member, seed in zip(members, seeds.tolist(), strict=True)]
+
+
+def _stream_of(member: Member, loss: Loss, seed: int) -> Stream:
+    stream = Stream(member.start(seed), member.total_weight)
+    if member.posterior is None:
+        return stream
+    squared_scale = member.posterior.noise_variance / loss.variance_factor
+    degrees = max(1.0, member.total_weight - member.n_effective_parameters / len(squared_scale))
+    return replace(stream, squares=squared_scale * degrees, squares_weight=member.total_weight)
 
 
 def train_block(problem: Problem, streams: list[Stream], n_jobs: int | None) -> tuple[Ensemble, list[Stream]]:
@@ -121,6 +134,8 @@ def _begin(problem: Problem, plan: Plan, stream: Stream, settings: Settings) -> 
     steps = BatchSteps(problem.rule, batches, random_state, objective, total_weight)
     if stream.steps is not None:
         steps.restore(stream.steps, state.at.w)
+    else:
+        steps.follow(stream.total_weight)
     if stream.squares is not None:
         weight = min(max(0.0, steps.remembered_weight - objective.total_weight), stream.squares_weight)
         squares = torch.tensor(stream.squares * (weight / stream.squares_weight), device=state.at.w.device)

@@ -456,12 +456,37 @@ def test_a_short_block_after_a_fit_is_warned_of(estimator):
     block = slice(500, 500 + needed)
     content = pickle.dumps(model)
     pickle.loads(content).partial_fit(X[block], y[block], **options).partial_fit(X[:1], y[:1])
-    message = f"Of the 500 observations of the fit .* the {needed - 1} of this block .* Begin with {needed} or more"
+    message = (
+        f"Of the 500 observations of the fit .* the {needed - 1} of this block have .* Begin with {needed} or more"
+    )
     with pytest.warns(UserWarning, match=message):
         pickle.loads(content).partial_fit(X[block][1:], y[block][1:], **options)
     weight = np.full(needed, 0.9)
     with pytest.warns(UserWarning, match=f"Begin with {needed} or more"):
         pickle.loads(content).partial_fit(X[block], y[block], sample_weight=weight, **options)
+
+
+@pytest.mark.parametrize("l2", ["evidence", 1e-2, 1e-6])
+@pytest.mark.parametrize("hidden", [(), (20,)])
+def test_the_first_block_after_a_fit_counts_beside_the_rows_of_the_fit(l2, hidden):
+    X, y = make_friedman1(2500, noise=1.0, random_state=0)
+    model = GNRegressor(hidden, l2_regularization=l2, n_estimators=1, random_state=0).fit(X[:1000], y[:1000])
+    before, noise = error(model, X[1500:], y[1500:]), model.noise_std_
+    for n in (150, 350):
+        later = pickle.loads(pickle.dumps(model)).partial_fit(X[1000 : 1000 + n], y[1000 : 1000 + n])
+        assert error(later, X[1500:], y[1500:]) < 1.1 * before
+        assert later.noise_std_ == pytest.approx(noise, rel=0.25)
+
+
+@pytest.mark.parametrize("n", [1, 5, 20])
+@pytest.mark.filterwarnings("ignore:Of the 500 observations")
+def test_few_rows_after_a_fit_do_not_throw_it_away(n):
+    X, y = make_friedman1(1500, noise=1.0, random_state=0)
+    model = GNRegressor((20,), n_estimators=1, random_state=0).fit(X[:500], y[:500])
+    noise = model.noise_std_
+    model.partial_fit(X[500 : 500 + n], y[500 : 500 + n])
+    assert model.score(X[600:], y[600:]) > 0.9
+    assert model.noise_std_ == pytest.approx(noise, rel=0.2)
 
 
 def test_a_fit_forgets_the_stream():
