@@ -7,6 +7,9 @@ recursive least squares kappa is the number of all earlier batches.) So a step m
 earlier batches allow. Without this memory each step fits the noise of its own batch (docs/decisions.md). If the
 batch's system is solved in the dual or by conjugate gradients, the memory is the diagonal of C by (layer, input).
 
+In a stream kappa counts the largest batches so far. Where those of a block have a smaller weight, kappa C and a are
+divided by their share of it. So few rows move the weights little, in one block or in several.
+
 If all data are at hand, the gradient of batch b is corrected from the second pass on (stochastic variance reduction).
 The correction is its difference from the gradient of all rows, both at the start of the pass. The remaining noise
 vanishes with the steps, and training converges to the minimum of the full batch.
@@ -82,6 +85,9 @@ _POWER, _DECAY, _LONGEST = 0.05, 0.9, 10.0
 #: Names under which a stream stores what steps have learned, in the order of :class:`Learned`.
 _STORED = ("damping", "kappa", "_length", "_slope", "_curvature", "_n_steps")
 
+#: Name under which it stores the weight of the largest batches; streams of earlier versions do not have it.
+_LARGEST = "largest_weight"
+
 
 class Batches(NamedTuple):
     """Number of rows of a batch, and the name of its solver."""
@@ -125,7 +131,7 @@ class Learned(NamedTuple):
     length: float
     slope: float
     curvature: float
-    n_steps: int
+    n_steps: float
 
     def rejected(self, rule: DampingRule, iterate: Iterate) -> Learned:
         """Return what is known after a failed step: the next one is damped more, or shorter."""
@@ -139,15 +145,16 @@ class Learned(NamedTuple):
         damping = rule.accepted(self.damping, gain_ratio, iterate)
         return self._replace(damping=damping, length=min(rule.step_size, 2 * self.length))
 
-    def compared(self, slope: float, curvature: float, most_memory: float) -> Learned:
-        """Move kappa towards steps of the best length on held-back batches."""
+    def compared(self, slope: float, curvature: float, most_memory: float, share: float) -> Learned:
+        """Move kappa towards steps of the best length on held-back batches, by a ``share`` of the usual way."""
+        decay = _DECAY**share
         if math.isfinite(slope) and math.isfinite(curvature):
-            slope = _DECAY * self.slope + (1 - _DECAY) * slope
-            curvature = _DECAY * self.curvature + (1 - _DECAY) * curvature
+            slope = decay * self.slope + (1 - decay) * slope
+            curvature = decay * self.curvature + (1 - decay) * curvature
         else:
             slope, curvature = self.slope, self.curvature
         longest = slope / curvature if curvature > 0 else 1.0
-        factor = min(max(longest, 1 / _LONGEST), _LONGEST) ** -_POWER
+        factor = min(max(longest, 1 / _LONGEST), _LONGEST) ** (-_POWER * share)
         kappa = min(max(self.kappa * factor, _LEAST_MEMORY), max(most_memory, _LEAST_MEMORY))
         return self._replace(slope=slope, curvature=curvature, kappa=kappa)
 
@@ -196,20 +203,48 @@ class BatchSteps:
     ) -> None:
         self.memory = DIRECTIONS[plan.solver].remembered()
         self._rule, self._batch_size, self._random_state = rule, plan.rows, random_state
+        n_batches = len(self.batches(objective))
+        self._weight, self._holds_back = objective.total_weight / n_batches, n_batches > 1
+        # Of the largest batches so far, which kappa counts.
+        self._largest_weight = self._weight
         # The batches of a pass over all rows seen.
-        self.most_memory = _MOST_MEMORY * len(self.batches(objective)) * (total_weight / objective.total_weight)
+        self.most_memory = _MOST_MEMORY * n_batches * (total_weight / objective.total_weight)
         self.learned = Learned(None, _FIRST_MEMORY, rule.step_size, 0.0, 0.0, 0)
 
     def arrays(self) -> dict[str, Any]:
         """Return memory and what has been learned, as NumPy arrays and plain values."""
         mean = self.memory.mean
         kept = None if mean is None else mean.cpu().numpy().copy()
-        return {"mean": kept, **dict(zip(_STORED, self.learned, strict=True))}
+        return {"mean": kept, **dict(zip(_STORED, self.learned, strict=True)), _LARGEST: self._largest_weight}
 
     def restore(self, arrays: Mapping[str, Any], like: Tensor) -> None:
         """Go on from the :meth:`arrays` of other steps."""
         self.memory.mean = None if arrays["mean"] is None else torch.tensor(arrays["mean"], device=like.device)
         self.learned = Learned(*(arrays[name] for name in _STORED))
+        self._follow(arrays.get(_LARGEST, 0.0))
+
+    def follow(self, total_weight: float) -> None:
+        """Go on from a fit to samples of that weight, of which a batch would have had as many as here at most."""
+        self._follow(min(total_weight, self._batch_size))
+
+    def _follow(self, batch_weight: float) -> None:
+        self._largest_weight = max(self._weight, batch_weight)
+        self.most_memory *= self._share
+
+    @property
+    def _share(self) -> float:
+        """Weight of these batches over that of the largest."""
+        return self._weight / self._largest_weight
+
+    @property
+    def _kappa(self) -> float:
+        """Number of the largest batches that the memory counts for: all it may, where no batch is held back."""
+        return self.learned.kappa if self._holds_back else max(self.learned.kappa, self.most_memory)
+
+    @property
+    def remembered_weight(self) -> float:
+        """Weight of the rows for which the memory counts."""
+        return self._kappa * self._largest_weight
 
     def remember_more(self) -> None:
         """Raise the largest value of kappa, after a pass that did not lower the objective."""
@@ -301,9 +336,11 @@ class BatchSteps:
         return there, gain, predicted
 
     def _solve(self, gradient: Tensor, state: State) -> Tensor:
-        damping, kappa, length, *_ = self.learned
+        damping, _, length, *_ = self.learned
         assert damping is not None
-        return length * self.memory.solve(gradient, state.estimates.precision, kappa, damping)
+        # Beside a small batch, memory and prior count as beside the largest.
+        precision = [a / self._share for a in state.estimates.precision]
+        return length * self.memory.solve(gradient, precision, self._kappa / self._share, damping)
 
     def _test(
         self,
@@ -324,10 +361,12 @@ class BatchSteps:
         change, error = held.change(here, there)
         actual = -change - float((a * (here.w + 0.5 * step)) @ step)
         gain = 1 + (actual + slope + 0.5 * curvature) / predicted if predicted > 0 else 0.0
-        if own_slope != 0:  # else the gradient is 0, and no length better than another
-            self.learned = self.learned.compared(slope / own_slope, -curvature / own_slope, self.most_memory)
-        self.memory.remember(1 / (1 + min(self.learned.n_steps, max(1.0, self.most_memory))))
-        self.learned = self.learned._replace(n_steps=self.learned.n_steps + 1)
+        share, most = self._share, self.most_memory
+        # A gradient of 0 does not tell the best length, nor does a single row that tests its own step.
+        if own_slope != 0 and self._holds_back:
+            self.learned = self.learned.compared(slope / own_slope, -curvature / own_slope, most, share)
+        self.memory.remember(share / (share + min(self.learned.n_steps, max(1.0, most))))
+        self.learned = self.learned._replace(n_steps=self.learned.n_steps + share)
         falls = math.isfinite(change) and change <= _STANDARD_ERRORS * error
         return gain, falls and gain > _SUFFICIENT_GAIN
 

@@ -32,7 +32,13 @@ from .losses import Loss
 from .mixture import equal_weights, voters
 from .noise import InputNoise, beside_noise
 from .objective import Objective
-from .outcome import warn_of_failure, warn_of_few_observations, warn_of_penalty, warn_of_raw_inputs
+from .outcome import (
+    warn_of_failure,
+    warn_of_few_observations,
+    warn_of_penalty,
+    warn_of_raw_inputs,
+    warn_of_short_block,
+)
 from .parameters import Parameters
 from .persistence import Persistent
 from .posterior import Posterior
@@ -273,9 +279,11 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             rows, draw = self._begin(table, target, merged, choices, encoder_type=None)
             streams, seen = [Stream(start) for start in draw.starts], Seen.nothing(merged, whole=True)
         else:
-            streams = getattr(self, "_streams", None) or streams_of(
-                self.estimators_, check_random_state(self.random_state)
-            )
+            streams = getattr(self, "_streams", [])
+            if not streams:
+                warn_of_short_block(self.estimators_, merged.total_weight)
+                loss = fitted_likelihood(self)
+                streams = streams_of(self.estimators_, loss, check_random_state(self.random_state))
             # Of a fit, and of streams of earlier versions, no rows are known.
             seen = getattr(self, "_seen", None) or Seen.nothing(merged, whole=False)
             if not seen.whole:

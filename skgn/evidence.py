@@ -205,7 +205,8 @@ def _squared_scale(objective: Objective, at: Evaluation, gamma: float, total_wei
     Outputs share the effective parameters equally. ``total_weight`` samples have determined the parameters; the
     objective may hold a part of them.
     """
-    errors = objective.weighted_squares(at) * (total_weight / objective.total_weight)
+    squares = objective.squares(at)
+    errors = squares.total * (total_weight / squares.weight)
     S, k = total_weight, len(errors)
     scale = errors.clamp(min=_SMALLEST_NOISE * S) / max(1.0, S - gamma / k)
     return scale.clamp(min=1 / objective.data_loss.largest_precision)

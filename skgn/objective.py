@@ -22,7 +22,7 @@ from .network import Network, Tape
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Evaluation", "Objective"]
+__all__ = ["Evaluation", "Objective", "Squares"]
 
 #: Number of rounding units by which two evaluations of the same objective may differ.
 _ROUNDING_UNITS = 8
@@ -40,6 +40,17 @@ class Evaluation(NamedTuple):
     tapes: list[Tape]
 
 
+class Squares(NamedTuple):
+    """Sum (k,) of the squares from which a noise level is estimated, and the weight of its samples."""
+
+    total: Tensor
+    weight: float
+
+    def plus(self, total: Tensor, weight: float) -> Squares:
+        """Return these and more."""
+        return Squares(self.total + total, self.weight + weight)
+
+
 class Objective:
     """Weighted mean loss of a network on data; no method changes it.
 
@@ -54,6 +65,9 @@ class Objective:
     sample_weight : Tensor of shape (n,)
         Positive weights s_i.
     """
+
+    #: Squares of samples that are no longer there.
+    _earlier: Squares | None = None
 
     def __init__(self, network: Network, loss: Loss, X: Tensor, Y: Tensor, sample_weight: Tensor) -> None:
         self.network, self.data_loss = network, loss
@@ -131,6 +145,17 @@ class Objective:
         """Sum over the samples the squared residuals from which a noise model estimates its precisions, (k,)."""
         squares = self.data_loss.weighted_squares(at.outputs, self.Y).to(at.w)
         return squares.T @ self.data_loss.squares_weight(self.sample_weight).to(at.w)
+
+    def squares(self, at: Evaluation) -> Squares:
+        """Return the squares of all samples that tell the noise level, those of :meth:`beside` included."""
+        total, weight = self.weighted_squares(at), self.total_weight
+        return Squares(total, weight) if self._earlier is None else self._earlier.plus(total, weight)
+
+    def beside(self, earlier: Squares) -> Self:
+        """Make the objective whose noise level is that of earlier samples as well."""
+        other = copy.copy(self)
+        other._earlier = earlier
+        return other
 
     def apply(self, function: Callable[..., Any], *args: Any) -> Any:
         """Compute ``function(objective, *args)``, one value a sample. If distributed, it stays on the workers."""

@@ -1,9 +1,11 @@
-"""What a fit warns of: inputs far from 1, a penalty as alpha, weights that are few observations, a poor end."""
+"""What a fit warns of: inputs far from 1, a penalty as alpha, too few observations, a poor end."""
 
 from __future__ import annotations
 
+import math
 import warnings
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -11,7 +13,16 @@ from sklearn.exceptions import ConvergenceWarning
 from .status import Status
 from .unfamiliar import outside
 
-__all__ = ["warn_of_failure", "warn_of_few_observations", "warn_of_penalty", "warn_of_raw_inputs"]
+if TYPE_CHECKING:
+    from .ensemble import Member
+
+__all__ = [
+    "warn_of_failure",
+    "warn_of_few_observations",
+    "warn_of_penalty",
+    "warn_of_raw_inputs",
+    "warn_of_short_block",
+]
 
 #: What to do where extreme targets hide what the other rows tell.
 _WHEN_HIDDEN = (
@@ -61,6 +72,19 @@ def warn_of_few_observations(estimator: Any, n_rows: int, total_weight: float) -
             f"sample_weight has a mean of {total_weight / n_rows:.2g} over {n_rows} rows. Weights are "
             f"repetitions, so the evidence sees {total_weight:.3g} observation(s) and regularises accordingly: "
             "rescale them to a mean of 1, or set a float l2_regularization.",
+            UserWarning,
+            stacklevel=outside(),
+        )
+
+
+def warn_of_short_block(members: Sequence[Member], total_weight: float) -> None:
+    """Warn of a block after a fit of these members that has too few observations to stand for those of the fit."""
+    needed = max(min(len(member.weights), member.total_weight) for member in members) / 2
+    if total_weight < needed:
+        warnings.warn(
+            f"Of the {members[0].total_weight:g} observations of the fit a stream does not know which weights they "
+            f"determine: the {total_weight:g} of this block have to tell. Predictions and standard deviations may be "
+            f"much worse than before. Begin with {math.ceil(needed)} or more, or fit to all rows.",
             UserWarning,
             stacklevel=outside(),
         )

@@ -2,8 +2,9 @@
 
 From block to block a member keeps its weights, damping, remembered curvature and estimated precisions. Between the
 blocks they are NumPy arrays. In the evidence, the number of samples counts all rows seen. Their Gram matrix is the
-remembered mean, and their mean loss is the loss of the last block. There are no earlier rows to test a pass on. So the
-held-back batches test its steps, and the pass ends at its last weights.
+remembered mean, and their mean loss is the loss of the last block. The noise is that of the last block. If it has fewer
+rows than are remembered, blocks before it fill it up. There are no earlier rows to test a pass on. So the held-back
+batches test its steps, and the pass ends at its last weights.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from .candidates import Start
 from .damping import DampingRule, Iterate
 from .ensemble import Ensemble, Member, make_member
 from .history import as_rows
+from .losses import Loss
 from .mixture import equal_weights
+from .objective import Squares
 from .plan import Plan
 from .problem import Problem
 from .progress import begin_block, candidate_line, end_block
@@ -38,7 +41,10 @@ __all__ = ["BlockPass", "Stream", "streams_of", "train_block"]
 
 @dataclass(frozen=True)
 class Stream:
-    """One member between two blocks, as NumPy arrays and plain values; ``start`` has its present weights."""
+    """One member between two blocks, as NumPy arrays and plain values; ``start`` has its present weights.
+
+    ``squares`` (k,) and their weight are those from which the noise was estimated.
+    """
 
     start: Start
     total_weight: float = 0.0
@@ -46,6 +52,8 @@ class Stream:
     steps: dict[str, Any] | None = None
     estimates: dict[str, np.ndarray] = field(default_factory=dict)
     loss_precision: np.ndarray | None = None
+    squares: np.ndarray | None = None
+    squares_weight: float = 0.0
     history: dict[str, np.ndarray] = field(default_factory=dict)
 
 
@@ -73,10 +81,22 @@ def _one_pass(state: State, iterate: Iterate, settings: Settings) -> State:
     return state if state.step is None else replace(state, status=Status.STREAM)
 
 
-def streams_of(members: Sequence[Member], random_state: np.random.RandomState) -> list[Stream]:
-    """Turn the members of a fit into streams that begin with their weights; nothing else is known of their data."""
+def streams_of(members: Sequence[Member], loss: Loss, random_state: np.random.RandomState) -> list[Stream]:
+    """Turn the members of a fit into streams that begin with their weights.
+
+    They know the number of samples and the noise level of the fit, and nothing else of its data.
+    """
     seeds = random_state.randint(np.iinfo(np.int32).max, size=len(members))
-    return [Stream(member.start(seed)) for member, seed in zip(members, seeds.tolist(), strict=True)]
+    return [_stream_of(member, loss, seed) for member, seed in zip(members, seeds.tolist(), strict=True)]
+
+
+def _stream_of(member: Member, loss: Loss, seed: int) -> Stream:
+    stream = Stream(member.start(seed), member.total_weight)
+    if member.posterior is None:
+        return stream
+    squared_scale = member.posterior.noise_variance / loss.variance_factor
+    degrees = max(1.0, member.total_weight - member.n_effective_parameters / len(squared_scale))
+    return replace(stream, squares=squared_scale * degrees, squares_weight=member.total_weight)
 
 
 def train_block(problem: Problem, streams: list[Stream], n_jobs: int | None) -> tuple[Ensemble, list[Stream]]:
@@ -110,9 +130,16 @@ def _begin(problem: Problem, plan: Plan, stream: Stream, settings: Settings) -> 
     start, state = stream.start, _state(problem, plan.rows, stream)
     random_state = np.random.RandomState([start.seed, stream.n_blocks])
     batches, total_weight = plan.batches[start.network], state.estimates.total_weight
-    steps = BatchSteps(problem.rule, batches, random_state, state.objective, total_weight)
+    objective = state.objective
+    steps = BatchSteps(problem.rule, batches, random_state, objective, total_weight)
     if stream.steps is not None:
         steps.restore(stream.steps, state.at.w)
+    else:
+        steps.follow(stream.total_weight)
+    if stream.squares is not None:
+        weight = min(max(0.0, steps.remembered_weight - objective.total_weight), stream.squares_weight)
+        squares = torch.tensor(stream.squares * (weight / stream.squares_weight), device=state.at.w.device)
+        state = replace(state, objective=objective.beside(Squares(squares, weight)))
     seconds = state.history[-1]["time"] if state.history else 0.0
     return Training(state, BlockPass(problem.rule, steps), settings, judge=_one_pass, seconds=seconds), steps
 
@@ -141,7 +168,8 @@ def _state(problem: Problem, rows: int, stream: Stream) -> State:
 
 def _after(stream: Stream, state: State, steps: BatchSteps, member: Member) -> Stream:
     """Make the stream that the next block begins with."""
-    precision = state.objective.data_loss.precision
+    loss = state.objective.data_loss
+    precision, squares = loss.precision, state.objective.squares(state.at) if loss.estimates_scale else None
     return Stream(
         start=replace(stream.start, weights=member.weights),
         total_weight=state.estimates.total_weight,
@@ -149,5 +177,7 @@ def _after(stream: Stream, state: State, steps: BatchSteps, member: Member) -> S
         steps=steps.arrays(),
         estimates=state.prior.arrays(state.estimates),
         loss_precision=None if precision is None else precision.cpu().numpy().copy(),
+        squares=None if squares is None else squares.total.cpu().numpy(),
+        squares_weight=0.0 if squares is None else squares.weight,
         history=member.history,
     )

@@ -246,7 +246,8 @@ def _restated(stream: Stream, lines: _Lines, r: np.ndarray, q: np.ndarray) -> St
             {"mean": _curvature(steps["mean"], network, lines.forth, r)} if known else {"mean": None, "damping": None}
         )
     start = replace(start, weights=weights, anchor=anchor)
-    return replace(stream, start=start, steps=steps, estimates={}, loss_precision=None)
+    squares = stream.squares * r**2 if stream.squares is not None and (r > 0).all() else None
+    return replace(stream, start=start, steps=steps, estimates={}, loss_precision=None, squares=squares)
 
 
 def _moved(network: Network, weights: np.ndarray, line: _Line, r: np.ndarray, q: np.ndarray) -> np.ndarray:

@@ -446,6 +446,49 @@ def test_a_stream_goes_on_from_a_fit(estimator):
     assert error(model, X[1000:], y[1000:]) < loss
 
 
+@pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
+def test_a_short_block_after_a_fit_is_warned_of(estimator):
+    """It has fewer observations than half of the weights."""
+    X, y = data(estimator, 600)
+    options = {"classes": [0, 1, 2]} if estimator is GNClassifier else {}
+    model = estimator(**PLAIN).fit(X[:500], y[:500])
+    needed = -(-len(model.estimators_[0].weights) // 2)
+    block = slice(500, 500 + needed)
+    content = pickle.dumps(model)
+    pickle.loads(content).partial_fit(X[block], y[block], **options).partial_fit(X[:1], y[:1])
+    message = (
+        f"Of the 500 observations of the fit .* the {needed - 1} of this block have .* Begin with {needed} or more"
+    )
+    with pytest.warns(UserWarning, match=message):
+        pickle.loads(content).partial_fit(X[block][1:], y[block][1:], **options)
+    weight = np.full(needed, 0.9)
+    with pytest.warns(UserWarning, match=f"Begin with {needed} or more"):
+        pickle.loads(content).partial_fit(X[block], y[block], sample_weight=weight, **options)
+
+
+@pytest.mark.parametrize("l2", ["evidence", 1e-2, 1e-6])
+@pytest.mark.parametrize("hidden", [(), (20,)])
+def test_the_first_block_after_a_fit_counts_beside_the_rows_of_the_fit(l2, hidden):
+    X, y = make_friedman1(2500, noise=1.0, random_state=0)
+    model = GNRegressor(hidden, l2_regularization=l2, n_estimators=1, random_state=0).fit(X[:1000], y[:1000])
+    before, noise = error(model, X[1500:], y[1500:]), model.noise_std_
+    for n in (150, 350):
+        later = pickle.loads(pickle.dumps(model)).partial_fit(X[1000 : 1000 + n], y[1000 : 1000 + n])
+        assert error(later, X[1500:], y[1500:]) < 1.1 * before
+        assert later.noise_std_ == pytest.approx(noise, rel=0.25)
+
+
+@pytest.mark.parametrize("n", [1, 5, 20])
+@pytest.mark.filterwarnings("ignore:Of the 500 observations")
+def test_few_rows_after_a_fit_do_not_throw_it_away(n):
+    X, y = make_friedman1(1500, noise=1.0, random_state=0)
+    model = GNRegressor((20,), n_estimators=1, random_state=0).fit(X[:500], y[:500])
+    noise = model.noise_std_
+    model.partial_fit(X[500 : 500 + n], y[500 : 500 + n])
+    assert model.score(X[600:], y[600:]) > 0.9
+    assert model.noise_std_ == pytest.approx(noise, rel=0.2)
+
+
 def test_a_fit_forgets_the_stream():
     X, y = regression(600)
     model = GNRegressor(**PLAIN).partial_fit(X[:300], y[:300]).fit(X, y)
@@ -469,6 +512,76 @@ def test_blocks_may_be_small(n):
     for i in range(0, 20, n):
         model.partial_fit(X[i : i + n], y[i : i + n])
     assert np.isfinite(model.predict(X)).all()
+
+
+def linear(n):
+    rng = np.random.RandomState(0)
+    X = rng.normal(size=(n, 8))
+    return X, X @ np.arange(8) / 2 + rng.normal(size=n)
+
+
+def binary(n):
+    rng = np.random.RandomState(0)
+    X = rng.normal(size=(n, 8))
+    return X, (X @ np.arange(8) / 3 + rng.logistic(size=n) > 0).astype(int)
+
+
+def streamed(model, X, y, *sizes, **options):
+    """A copy of a model that has read so many of the rows in each block."""
+    model = pickle.loads(pickle.dumps(model))
+    for block in np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1]):
+        model.partial_fit(X[block], y[block], **options)
+    return model
+
+
+@pytest.mark.parametrize("sizes", [(1,), (2,), (5,), (5,) * 4, (1,) * 20], ids=str)
+@pytest.mark.parametrize("parameters", [{}, {"l2_regularization": 1e-3}, {"loss": "student_t"}], ids=str)
+def test_few_rows_tell_little_of_a_line_and_its_noise(sizes, parameters):
+    X, y = linear(3000)
+    before = streamed(GNRegressor((), n_estimators=1, random_state=0, **parameters), X, y, *[250] * 6)
+    model = streamed(before, X[1500:2000], y[1500:2000], *sizes)
+    X, y = X[2000:], y[2000:]
+    assert error(model, X, y) < 1.03 * error(before, X, y)
+    assert model.noise_std_ == pytest.approx(before.noise_std_, rel=0.1)
+    low, high = model.predict_interval(X, 0.9).T
+    assert 0.86 < np.mean((low <= y) & (y <= high)) < 0.94
+
+
+@pytest.mark.parametrize("sizes", [(1,), (5,) * 4, (1,) * 20], ids=str)
+def test_few_rows_tell_little_of_classes(sizes):
+    X, y = binary(3000)
+    before = streamed(GNClassifier(n_estimators=1, random_state=0), X, y, *[250] * 6, classes=[0, 1])
+    model = streamed(before, X[1500:2000], y[1500:2000], *sizes)
+    assert error(model, X[2000:], y[2000:]) < 1.1 * error(before, X[2000:], y[2000:])
+
+
+def test_few_rows_tell_nearly_the_same_in_one_block_and_in_several():
+    X, y = binary(3000)
+    before = streamed(GNClassifier(n_estimators=1, random_state=0), X, y, *[250] * 4, classes=[0, 1])
+    whole, *parts = (
+        streamed(before, X[1000:], y[1000:], *sizes).predict_proba(X[2000:]) for sizes in [(20,), (5,) * 4, (1,) * 20]
+    )
+    for part in parts:
+        assert np.abs(part - whole).mean() < 0.03
+
+
+@pytest.mark.parametrize("first", [250, 1000])
+def test_a_block_of_little_weight_tells_little(first):
+    X, y = linear(2500)
+    before = streamed(GNRegressor((), n_estimators=1, random_state=0), X, y, first, first)
+    with pytest.warns(UserWarning, match="sample_weight has a mean of 1e-06"):
+        model = pickle.loads(pickle.dumps(before)).partial_fit(X[2000:], y[2000:] + 50, np.full(500, 1e-6))
+    np.testing.assert_allclose(model.predict(X), before.predict(X), atol=0.01)
+    assert model.noise_std_ == pytest.approx(before.noise_std_, rel=0.05)
+
+
+def test_a_stream_of_single_rows_learns_a_line_and_its_noise():
+    X, y = linear(1300)
+    model = streamed(GNRegressor((), n_estimators=1, random_state=0), X, y, *[1] * 300)
+    X, y = X[300:], y[300:]
+    assert error(model, X, y) < 1.1
+    low, high = model.predict_interval(X, 0.9).T
+    assert 0.8 < np.mean((low <= y) & (y <= high)) < 0.95
 
 
 def test_classes_may_come_late():

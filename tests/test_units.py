@@ -130,6 +130,7 @@ def test_the_target_may_be_constant_small_or_elsewhere_at_first(case, loss):
 
 @pytest.mark.parametrize("kind", [{"standardize": kind} for kind in SCALINGS], ids=str)
 @pytest.mark.parametrize("begin", ["fit", "partial_fit"])
+@pytest.mark.filterwarnings("ignore:Of the 400 observations of the fit")
 def test_rows_far_smaller_than_those_before_are_warned_of(begin, kind):
     model, rows = GNRegressor(**ONE | kind, max_iter=20), blocks(lambda X: X)
     with warnings.catch_warnings():
@@ -242,6 +243,21 @@ def test_remembered_curvature_is_that_of_the_rows_before_in_the_new_units():
     np.testing.assert_allclose(old @ T, new, atol=1e-9)
     mean = model._streams[0].steps["mean"]
     np.testing.assert_allclose(stream.steps["mean"], T.T @ mean @ T, atol=1e-9)
+
+
+def test_remembered_squares_of_the_noise_are_in_the_new_units_of_the_target():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 2))
+    model, rows = streamed(X, line(X) + rng.normal(size=300), hidden_layer_sizes=())
+    block = rng.normal(size=(300, 2))
+    _, target, (stream,) = follow(
+        model._table, model._target, model._streams, model._seen, rows(block, 50 * line(block))
+    )
+    assert target.scaler.scale > 3 * model._target.scaler.scale
+    (before,) = model._streams
+    np.testing.assert_allclose(
+        stream.squares * target.scaler.scale**2, before.squares * model._target.scaler.scale**2, rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("n_straight", [0, 3])
