@@ -289,6 +289,8 @@ class Comparison(ABC):
     @property
     def narrow_advice(self) -> str:
         """Advice where the predictions are surer than they should be."""
+        if self.elsewhere:
+            return _ELSEWHERE
         regularised = more_regularisation(self.model)
         if self.underfit and (self.flat or not regularised):
             return self.freer
