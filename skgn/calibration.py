@@ -176,20 +176,20 @@ class Comparison(ABC):
     def elsewhere(self) -> bool:
         """Whether these rows are unlike those of training, of which there must be enough.
 
-        Either a model that is better here finds no more than left-out training rows promised. Or predictions are too
-        sure, and worth less than promised: by more than the errors of both. A fit that follows the noise promises too
-        much.
+        Predictions are worth less than left-out training rows promised, by more than the errors of both. A fit that
+        follows the noise promises too much. So predictions are also too sure, or a model that is better here finds no
+        more than was promised.
         """
         trained = self.model.estimators_[0].total_weight
         if not (math.isfinite(self.promise) and trained >= _FEW_ROWS) or more_regularisation(self.model):
             return False
-        if self.better and self.promise >= self.score_at(self.simple[self.better]):
-            return True
         ours, constant = self.losses
         lack, error = self.gain((1 - self.promise) * constant, ours)
         error *= math.sqrt(1 + self.total / trained)
         material = MATERIAL * float(self.mean(constant))
-        return bool(lack > max(STANDARD_ERRORS * error, material)) and self.too_sure
+        if not lack > max(STANDARD_ERRORS * error, material):
+            return False
+        return self.too_sure or bool(self.better and self.promise >= self.score_at(self.simple[self.better]))
 
     @property
     def heavy_tailed(self) -> bool:
