@@ -63,7 +63,7 @@ _DISAGREE = 0.2
 _JUMP_ERRORS = 4.0
 
 #: Advice where the rows are unlike those of training.
-_ELSEWHERE = "compare the rows of X, y with the training rows: another relation holds here, or they are of other groups"
+_ELSEWHERE = "compare the rows of X, y with the training rows: a drift, another unit, or other groups"
 
 #: Advice where targets far out outweigh all others.
 ROBUST_LOSS = 'loss="student_t", or the logarithm of y if the extremes are no errors (TransformedTargetRegressor)'
