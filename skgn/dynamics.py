@@ -42,8 +42,9 @@ __all__ = ["Rate", "Trajectory", "gauss_newton_flow", "gradient_flow", "levenber
 #: Number of moments of a trajectory without ``t_eval``.
 _MOMENTS = 101
 
-#: Options of solve_ivp that a flow uses itself, or does not use.
+#: Options of solve_ivp that a flow uses itself, or does not use; and of SciPy's methods, by name, those that there are.
 _NOT_PASSED_ON = ("args", "dense_output", "events", "vectorized")
+_PASSED_ON = ("atol", "first_step", "jac", "jac_sparsity", "lband", "max_step", "min_step", "rtol", "uband")
 
 #: Errors per step: the last digits of an excess loss are seen, at twice the evaluations of SciPy's defaults.
 _TOLERANCES = {"rtol": 1e-6, "atol": 1e-9}
@@ -316,7 +317,7 @@ def _flow(
 ) -> Trajectory:
     """Integrate the flow damped by ``rule``, or the gradient flow if there is no rule."""
     _check_estimator(estimator)
-    _check_options(t_end, best_loss, max_evaluations, options)
+    _check_options(t_end, best_loss, max_evaluations, method, options)
     moments = _moments(t_end, t_eval)
     objective, w0 = network_on(estimator, X, y, sample_weight)
     l2 = 0.0 if isinstance(estimator.l2_regularization, str) else float(estimator.l2_regularization)
@@ -357,7 +358,9 @@ def _flow(
     )
 
 
-def _check_options(t_end: float, best_loss: float | None, max_evaluations: int, options: Mapping[str, Any]) -> None:
+def _check_options(
+    t_end: float, best_loss: float | None, max_evaluations: int, method: Any, options: Mapping[str, Any]
+) -> None:
     if not (isinstance(t_end, Real) and math.isfinite(t_end) and t_end > 0):
         raise ValueError(f"t_end must be a positive finite time, got {t_end!r}.")
     if not (isinstance(max_evaluations, Integral) and max_evaluations >= 1):
@@ -367,6 +370,9 @@ def _check_options(t_end: float, best_loss: float | None, max_evaluations: int, 
     refused = [name for name in _NOT_PASSED_ON if name in options]
     if refused:
         raise TypeError(f"Flows do not take the option(s) {refused} of scipy.integrate.solve_ivp.")
+    unknown = sorted(options.keys() - set(_PASSED_ON)) if isinstance(method, str) else []
+    if unknown:
+        raise TypeError(f"Flows and scipy.integrate.solve_ivp have no option(s) {unknown}.")
 
 
 def _moments(t_end: float, t_eval: Any) -> np.ndarray:

@@ -324,6 +324,7 @@ class Halving:
         ({"estimator": regressor(damping=Halving())}, ValueError, "adapts to steps"),
         ({"estimator": regressor(damping=-1.0)}, ValueError, "damping must be a finite number"),
         ({"estimator": regressor(damping=1.0, solver="cg")}, ValueError, "exact steps"),
+        ({"keep_weight": True}, TypeError, r"no option\(s\) \['keep_weight'\]"),
         ({"t_end": 0.0}, ValueError, "t_end must be a positive"),
         ({"t_end": "1"}, ValueError, "t_end must be a positive"),
         ({"t_end": np.inf}, ValueError, "t_end must be a positive"),
