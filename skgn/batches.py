@@ -7,8 +7,8 @@ recursive least squares kappa is the number of all earlier batches.) So a step m
 earlier batches allow. Without this memory each step fits the noise of its own batch (docs/decisions.md). If the
 batch's system is solved in the dual or by conjugate gradients, the memory is the diagonal of C by (layer, input).
 
-In a stream kappa counts the largest batches so far. Where those of a block have a smaller weight, kappa C and a are
-divided by their share of it. So few rows move the weights little, in one block or in several.
+In a stream kappa counts batches of the largest weight so far. Where the batches of a block weigh less, kappa C and a
+are divided by the ratio of the two weights. So few rows move the weights little, in one block or in several.
 
 If all data are at hand, the gradient of batch b is corrected from the second pass on (stochastic variance reduction).
 The correction is its difference from the gradient of all rows, both at the start of the pass. The remaining noise
@@ -85,7 +85,7 @@ _POWER, _DECAY, _LONGEST = 0.05, 0.9, 10.0
 #: Names under which a stream stores what steps have learned, in the order of :class:`Learned`.
 _STORED = ("damping", "kappa", "_length", "_slope", "_curvature", "_n_steps")
 
-#: Name under which it stores the weight of the largest batches; streams of earlier versions do not have it.
+#: Name under which a stream stores the weight of the largest batches; streams of version 0.1.0 do not have it.
 _LARGEST = "largest_weight"
 
 
@@ -146,7 +146,7 @@ class Learned(NamedTuple):
         return self._replace(damping=damping, length=min(rule.step_size, 2 * self.length))
 
     def compared(self, slope: float, curvature: float, most_memory: float, share: float) -> Learned:
-        """Move kappa towards steps of the best length on held-back batches, by a ``share`` of the usual way."""
+        """Move kappa towards steps of the best length on held-back batches, by a ``share`` of a full step."""
         decay = _DECAY**share
         if math.isfinite(slope) and math.isfinite(curvature):
             slope = decay * self.slope + (1 - decay) * slope
@@ -205,7 +205,7 @@ class BatchSteps:
         self._rule, self._batch_size, self._random_state = rule, plan.rows, random_state
         n_batches = len(self.batches(objective))
         self._weight, self._holds_back = objective.total_weight / n_batches, n_batches > 1
-        # Of the largest batches so far, which kappa counts.
+        # Kappa counts batches of this weight, the largest so far.
         self._largest_weight = self._weight
         # The batches of a pass over all rows seen.
         self.most_memory = _MOST_MEMORY * n_batches * (total_weight / objective.total_weight)
@@ -224,7 +224,7 @@ class BatchSteps:
         self._follow(arrays.get(_LARGEST, 0.0))
 
     def follow(self, total_weight: float) -> None:
-        """Go on from a fit to samples of that weight, of which a batch would have had as many as here at most."""
+        """Go on from a fit to samples of that weight, whose batches would have had at most as many rows as here."""
         self._follow(min(total_weight, self._batch_size))
 
     def _follow(self, batch_weight: float) -> None:
@@ -238,7 +238,7 @@ class BatchSteps:
 
     @property
     def _kappa(self) -> float:
-        """Number of the largest batches that the memory counts for: all it may, where no batch is held back."""
+        """Number of largest batches for which the memory counts; its upper bound where no batch is held back."""
         return self.learned.kappa if self._holds_back else max(self.learned.kappa, self.most_memory)
 
     @property
@@ -362,7 +362,7 @@ class BatchSteps:
         actual = -change - float((a * (here.w + 0.5 * step)) @ step)
         gain = 1 + (actual + slope + 0.5 * curvature) / predicted if predicted > 0 else 0.0
         share, most = self._share, self.most_memory
-        # A gradient of 0 does not tell the best length, nor does a single row that tests its own step.
+        # Neither a gradient of 0 tells the best length, nor a single row that tests its own step.
         if own_slope != 0 and self._holds_back:
             self.learned = self.learned.compared(slope / own_slope, -curvature / own_slope, most, share)
         self.memory.remember(share / (share + min(self.learned.n_steps, max(1.0, most))))

@@ -63,9 +63,9 @@ _DISAGREE = 0.2
 _JUMP_ERRORS = 4.0
 
 #: Advice where the rows are unlike those of training.
-_ELSEWHERE = "compare the rows of X, y with the training rows: a drift, another unit, or other groups"
+_ELSEWHERE = "compare the rows of X, y with the training rows: they may have a drift, another unit, or other groups"
 
-#: Advice where targets far out outweigh all others.
+#: Advice where targets far from all others outweigh them.
 ROBUST_LOSS = 'loss="student_t", or the logarithm of y if the extremes are no errors (TransformedTargetRegressor)'
 
 #: Parameters that leave most to the fit by default.
@@ -94,7 +94,7 @@ def more_regularisation(model: GNRegressor | GNClassifier) -> str | None:
 
 
 def _linear(model: GNRegressor | GNClassifier) -> str:
-    """Advise a linear model, without a float l2 that may not suit it."""
+    """Advise a linear model, with the evidence where a given float l2 may not suit it."""
     changes = ["hidden_layer_sizes=()"]
     if not isinstance(model.l2_regularization, str):
         changes += ['l2_regularization="evidence"'] + ([] if serves_evidence(model.solver) else ['solver="auto"'])
@@ -102,7 +102,7 @@ def _linear(model: GNRegressor | GNClassifier) -> str:
 
 
 def _freed(model: GNRegressor | GNClassifier) -> str:
-    """Advise to leave open what is restricted; empty where nothing is."""
+    """Advise to leave open what is restricted; empty where nothing is restricted."""
     defaults = parameter_defaults(type(model))
     given = [name for name in _FREE if not np.array_equal(getattr(model, name), defaults[name])]
     return " and ".join(f"{name}={defaults[name]!r}" for name in given).replace("'", '"')
@@ -174,11 +174,11 @@ class Comparison(ABC):
 
     @cached_property
     def elsewhere(self) -> bool:
-        """Whether these rows are unlike those of training, of which there must be enough.
+        """Whether these rows are unlike those of training; False where training rows are few.
 
-        Predictions are worth less than left-out training rows promised, by more than the errors of both. A fit that
-        follows the noise promises too much. So predictions are also too sure, or a model that is better here finds no
-        more than was promised.
+        Predictions are worth less than left-out training rows promised, by more than the errors of both. But a fit
+        that follows the noise also promises too much. So one of two more signs is needed: predictions are too sure, or
+        a better simple model finds no more here than was promised.
         """
         trained = self.model.estimators_[0].total_weight
         if not (math.isfinite(self.promise) and trained >= _FEW_ROWS) or more_regularisation(self.model):
@@ -198,7 +198,7 @@ class Comparison(ABC):
 
     @property
     def spoilers(self) -> list[int]:
-        """Rows that alone may spoil what predictions are worth, which is well for the others."""
+        """Rows that alone may spoil the score of predictions that suit all other rows."""
         return []
 
     @property
@@ -251,12 +251,12 @@ class Comparison(ABC):
 
     @cached_property
     def factors(self) -> np.ndarray:
-        """The part (n,) of the weights of rows that is no number of repetitions."""
+        """Factors (n,) in the weights of rows that are no repetitions, such as class weights."""
         return np.ones(len(self.y))
 
     @property
     def effective(self) -> float:
-        """Kish's number of rows that would tell as much as these if their weights were repetitions alone."""
+        """Kish's effective sample size: the number of rows of equal weight that would tell as much."""
         return self.total / float(self.mean(self.factors))
 
     @property
@@ -300,7 +300,7 @@ class Comparison(ABC):
 def _gain(better: np.ndarray, worse: np.ndarray, weight: np.ndarray, factors: np.ndarray) -> tuple[float, float]:
     difference = worse - better
     mean = float(np.average(difference, weights=weight))
-    # A row that counts for more in the mean is one observation all the same.
+    # A row may count for more than 1 in the mean, but is one observation.
     variance = float(np.average(factors * np.square(difference - mean), weights=weight))
     return mean, math.sqrt(variance / max(float(weight.sum()) - 1, 1))
 

@@ -162,9 +162,9 @@ def is_number(cell: Any) -> bool:
 
 
 def written_numbers(levels: Collection[str]) -> list[str]:
-    """Return those of the levels that are numbers as people write them, sorted; none where the levels may be codes.
+    """Return the levels that are numbers as people write them, sorted; none where the levels may be codes.
 
-    One other level may stand for a missing cell. Codes are whole, or have leading zeros, as postcodes do.
+    One other level may stand for a missing cell. Codes are whole numbers or have leading zeros, as postcodes do.
     """
     numbers = sorted(filter(_WRITTEN.fullmatch, levels))
     whole = len(numbers) == len(levels) and all(number.isdecimal() for number in numbers)

@@ -100,8 +100,8 @@ def diagnose(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, verbo
           regression are divided by their predicted standard deviations. Counts, positive targets and observations with
           Cauchy noise have normal scores of their predicted distributions for "outliers" and "calibration". Below 12
           rows nothing is said of what residuals depend on. The confidence of a classifier is the probability of the
-          class that it predicts. Under class weights rows count for as much as their class, but as one observation;
-          "outliers" takes them as they are.
+          class that it predicts. Under class weights a row counts by the weight of its class, but is one observation;
+          "outliers" takes rows as they are.
 
     Raises
     ------

@@ -2,8 +2,7 @@
 
 Each member predicts each sample without it (:mod:`skgn.leave_one_out`). Precisions estimated from the same samples make
 its losses there too small, by :func:`~skgn.leave_one_out.allowance` nats a sample. Log losses are raised by these nats,
-and residuals are enlarged as much: those of each of k outputs, and the log losses of each of k labels, by a k-th part
-of the nats.
+and residuals are enlarged as much. Of k outputs or k labels, each takes a k-th part of the nats.
 """
 
 from __future__ import annotations

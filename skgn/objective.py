@@ -41,13 +41,13 @@ class Evaluation(NamedTuple):
 
 
 class Squares(NamedTuple):
-    """Sum (k,) of the squares from which a noise level is estimated, and the weight of its samples."""
+    """Sum (k,) of squares from which a noise level is estimated, and the weight of its samples."""
 
     total: Tensor
     weight: float
 
     def plus(self, total: Tensor, weight: float) -> Squares:
-        """Return these and more."""
+        """Return the sum with squares of more samples."""
         return Squares(self.total + total, self.weight + weight)
 
 
@@ -147,12 +147,12 @@ class Objective:
         return squares.T @ self.data_loss.squares_weight(self.sample_weight).to(at.w)
 
     def squares(self, at: Evaluation) -> Squares:
-        """Return the squares of all samples that tell the noise level, those of :meth:`beside` included."""
+        """Return the squares of all samples that tell the noise level, including samples of :meth:`beside`."""
         total, weight = self.weighted_squares(at), self.total_weight
         return Squares(total, weight) if self._earlier is None else self._earlier.plus(total, weight)
 
     def beside(self, earlier: Squares) -> Self:
-        """Make the objective whose noise level is that of earlier samples as well."""
+        """Make the objective whose noise level also rests on earlier samples."""
         other = copy.copy(self)
         other._earlier = earlier
         return other

@@ -78,13 +78,13 @@ def warn_of_few_observations(estimator: Any, n_rows: int, total_weight: float) -
 
 
 def warn_of_short_block(members: Sequence[Member], total_weight: float) -> None:
-    """Warn of a block after a fit of these members that has too few observations to stand for those of the fit."""
+    """Warn of a first block after a fit of these members, if its observations are too few to stand for the fit's."""
     needed = max(min(len(member.weights), member.total_weight) for member in members) / 2
     if total_weight < needed:
         warnings.warn(
-            f"Of the {members[0].total_weight:g} observations of the fit a stream does not know which weights they "
-            f"determine: the {total_weight:g} of this block have to tell. Predictions and standard deviations may be "
-            f"much worse than before. Begin with {math.ceil(needed)} or more, or fit to all rows.",
+            f"A stream does not know which weights the {members[0].total_weight:g} observations of the fit determine: "
+            f"the {total_weight:g} of its first block have to tell. Predictions and standard deviations may become "
+            f"much worse. Begin with {math.ceil(needed)} observations or more, or fit to all rows.",
             UserWarning,
             stacklevel=outside(),
         )

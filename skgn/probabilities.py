@@ -55,13 +55,13 @@ class _Probabilities(Comparison):
 
     @cached_property
     def factors(self) -> np.ndarray:
-        """Weights (n,) of the classes that came true, in the unit in which the weights of rows have them."""
+        """Class weights (n,) of the true labels, in the unit that the weights of rows have."""
         factors = self._target.row_factors(self.truth)
         return factors * (float((self.weight / factors).sum()) / self.total)
 
     @cached_property
     def without_class_weights(self) -> np.ndarray:
-        """Probabilities (n, k) that hold for the rows as they are."""
+        """Probabilities (n, k) of the rows as they are, which class weights have not shifted."""
         if self._target.factors is None:
             return self.proba
         return np.exp(shifted(np.log(self.proba), 1 / proportions(self._target.factors)))
@@ -125,7 +125,7 @@ class _Probabilities(Comparison):
 
     @property
     def promise(self) -> float:
-        # Rows count by the weights of their classes here, and did not in training.
+        # Here rows count by the weights of their classes; left-out training rows did not.
         return super().promise if self.model.class_weight is None else math.nan
 
     @property
@@ -168,7 +168,7 @@ def _log_loss(data: _Probabilities) -> Finding:
 
 
 def _surprises(data: _Probabilities) -> Finding:
-    # Surprises are counted, which takes the rows as they are.
+    # Surprises are counted among the rows as they are, without class weights.
     p, repetitions = data.without_class_weights, data.weight / data.factors
     possible = np.hstack([p, 1 - p]) if data.multilabel else p
     expected = float(repetitions @ np.where(possible < _SURPRISE, possible, 0.0).sum(axis=1))

@@ -122,7 +122,7 @@ class RegressionComparison(Comparison):
         """How far out observations are in their distributions (n, k), in deviations of ``predicted``; None if unknown.
 
         Of values whose noise has a variance these are the standardised residuals. Of counts, positive targets and
-        Cauchy noise they are normal scores of the probabilities that observations were not to exceed themselves.
+        Cauchy noise they are normal scores of the predicted probability of an observation no larger.
         """
         if self.additive:
             return None if self.std is None else self.z
@@ -134,7 +134,7 @@ class RegressionComparison(Comparison):
 
     @property
     def deviations(self) -> str:
-        """What ``far`` is in."""
+        """The unit of ``far``, in words."""
         if self.depth is None:
             return "typical residuals"
         return "std" if self.depth is self.z else "normal scores"
@@ -306,13 +306,13 @@ class RegressionComparison(Comparison):
     def inflated(self) -> bool:
         """Whether outliers in training may have made the noise larger than residuals are here, and a loss ignores them.
 
-        So small residuals must not come by chance: squares of normal ones have a chi-squared distribution.
+        Residuals so small must not come by chance: squares of normal residuals have a chi-squared distribution.
         """
         if not self.likelihood.robust_alternative or not Status(self.model.estimators_[0].status).converged:
-            # Before the end of a training the noise is larger than it will be.
+            # Before training has ended, the noise is larger than it will be.
             return False
         noise = np.atleast_1d(self.model.noise_std_)
-        # By their median and by their squares: residuals of a poor fit are small in the median only.
+        # By their median and by their squares: residuals of a poor fit are small in the median alone.
         largest = np.maximum(self.typical, self.rms)
         by_chance = chi2.cdf(self.total * np.square(largest / noise), self.total) * len(noise)
         inflated = self.noisy & (self.typical > 0) & (largest < _INFLATED * noise) & (by_chance < RARE)
@@ -330,9 +330,9 @@ class RegressionComparison(Comparison):
 
     @property
     def noise_advice(self) -> str | None:
-        """How to fit noise that depends on the inputs; None where the fit has done so as well as it can.
+        """How to fit noise that depends on the inputs; None where the fit already does so.
 
-        Noise that grows with the mean depends on the inputs already.
+        Noise that grows with the mean depends on the inputs, too.
         """
         if self.model.noise_ == "input" or self.likelihood.target_kind != "values":
             return None
@@ -349,13 +349,13 @@ class RegressionComparison(Comparison):
 
     @property
     def promise(self) -> float:
-        return super().promise if self.model.loss in ("squared_error", "quantile") else math.nan
+        return super().promise if self.model.loss == "squared_error" else math.nan
 
     @property
     def too_sure(self) -> bool:
         """Whether the residuals are typically larger than their standard deviations.
 
-        They are so by their median and by their squares: the median alone is large if the noise has no middle.
+        Both their median and their squares have to say so: the median alone is also large if noise has no middle.
         """
         error = _MEDIAN_ERROR * self.spread / math.sqrt(self.total)
         squares = math.sqrt(float(self.mean(np.square(self.z)).max()))

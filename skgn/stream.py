@@ -2,9 +2,9 @@
 
 From block to block a member keeps its weights, damping, remembered curvature and estimated precisions. Between the
 blocks they are NumPy arrays. In the evidence, the number of samples counts all rows seen. Their Gram matrix is the
-remembered mean, and their mean loss is the loss of the last block. The noise is that of the last block. If it has fewer
-rows than are remembered, blocks before it fill it up. There are no earlier rows to test a pass on. So the held-back
-batches test its steps, and the pass ends at its last weights.
+remembered mean, and their mean loss is the loss of the last block. The noise is that of the last block; if this has
+fewer rows than are remembered, squared residuals of the blocks before stand for the rest. There are no earlier rows to
+test a pass on. So the held-back batches test its steps, and the pass ends at its last weights.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = ["BlockPass", "Stream", "streams_of", "train_block"]
 class Stream:
     """One member between two blocks, as NumPy arrays and plain values; ``start`` has its present weights.
 
-    ``squares`` (k,) and their weight are those from which the noise was estimated.
+    ``squares`` (k,) are the sums of squares from which the noise was estimated, of samples of ``squares_weight``.
     """
 
     start: Start

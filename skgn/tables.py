@@ -175,15 +175,15 @@ def _warn_of_mixture(name: Any, cells: list[Any], row: int) -> None:
 
 
 def _warn_of_written_numbers(name: Any, levels: set[str]) -> None:
-    """Warn of a column of strings that is taken as a category, although its many ``levels`` are numbers."""
+    """Warn of a column of strings that is taken as a category although its ``levels`` are many numbers."""
     numbers = written_numbers(levels)
     if len(numbers) <= MOST_LEVELS:
         return
-    other = "".join(f", and a missing cell of {abbreviated(level)}" for level in levels.difference(numbers))
+    other = "".join(f", with {abbreviated(level)} as a missing cell" for level in levels.difference(numbers))
     warnings.warn(
-        f"Column {name!r} of X is taken as a category of {len(levels)} levels, which are numbers written as strings, "
-        f"such as {abbreviated(numbers[-1])}. If the column has numbers, make numbers of its cells "
-        f"(pandas.to_numeric){other}. If not, name the column in categorical_features.",
+        f"Column {name!r} of X is taken as a category of {len(levels)} levels: numbers written as strings, such as "
+        f"{abbreviated(numbers[-1])}. If these are meant as numbers, convert the column (pandas.to_numeric){other}. If "
+        "not, name the column in categorical_features.",
         UnfamiliarDataWarning,
         stacklevel=outside(),
     )

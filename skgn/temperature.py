@@ -26,8 +26,8 @@ _LARGEST_LOG_TEMPERATURE = 2.0
 def best_temperature(samples: LeftOutSamples, weights: np.ndarray) -> float:
     """Find the T at which the mean probabilities of members predict left-out samples best.
 
-    T maximises their log likelihood plus the log density of a standard normal log T. It is 1 where it is not known what
-    a member that counts predicts. The loss of the samples is a log loss, so that ``exp(-value)`` is a likelihood.
+    T maximises their log likelihood plus the log density of a standard normal log T. It is 1 where a member that counts
+    has no known predictions. The loss of the samples is a log loss, so that ``exp(-value)`` is a likelihood.
     """
     counted = samples.of_voters(weights)
     if counted is None:

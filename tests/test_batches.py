@@ -456,13 +456,11 @@ def test_a_short_block_after_a_fit_is_warned_of(estimator):
     block = slice(500, 500 + needed)
     content = pickle.dumps(model)
     pickle.loads(content).partial_fit(X[block], y[block], **options).partial_fit(X[:1], y[:1])
-    message = (
-        f"Of the 500 observations of the fit .* the {needed - 1} of this block have .* Begin with {needed} or more"
-    )
+    message = f"the 500 observations of the fit .* the {needed - 1} of its first .* Begin with {needed} observations"
     with pytest.warns(UserWarning, match=message):
         pickle.loads(content).partial_fit(X[block][1:], y[block][1:], **options)
     weight = np.full(needed, 0.9)
-    with pytest.warns(UserWarning, match=f"Begin with {needed} or more"):
+    with pytest.warns(UserWarning, match=f"Begin with {needed} observations or more"):
         pickle.loads(content).partial_fit(X[block], y[block], sample_weight=weight, **options)
 
 
@@ -479,7 +477,7 @@ def test_the_first_block_after_a_fit_counts_beside_the_rows_of_the_fit(l2, hidde
 
 
 @pytest.mark.parametrize("n", [1, 5, 20])
-@pytest.mark.filterwarnings("ignore:Of the 500 observations")
+@pytest.mark.filterwarnings("ignore:A stream does not know which weights")
 def test_few_rows_after_a_fit_do_not_throw_it_away(n):
     X, y = make_friedman1(1500, noise=1.0, random_state=0)
     model = GNRegressor((20,), n_estimators=1, random_state=0).fit(X[:500], y[:500])

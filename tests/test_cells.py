@@ -153,7 +153,7 @@ def test_one_string_among_numbers_makes_a_category_not_without_a_word(estimator,
 STRINGS = {
     "decimals": ([f"{i / 4}" for i in range(N)], "20 levels.*such as '4.75'"),
     "commas and blanks": ([f" {i},5" for i in range(N)], "such as ' 9,5'"),
-    "whole numbers and a sign of missing cells": (["?", *map(str, range(100, 99 + N))], "and a missing cell of '\\?'"),
+    "whole numbers and a sign of missing cells": (["?", *map(str, range(100, 99 + N))], "with '\\?' as a missing cell"),
     "signed": ([str(10 - i) for i in range(N)], "such as '9'"),
     "postcodes": ([str(53000 + i) for i in range(N)], None),
     "leading zeros": ([f"0{i}.1" for i in range(N)], None),

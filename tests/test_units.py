@@ -130,7 +130,7 @@ def test_the_target_may_be_constant_small_or_elsewhere_at_first(case, loss):
 
 @pytest.mark.parametrize("kind", [{"standardize": kind} for kind in SCALINGS], ids=str)
 @pytest.mark.parametrize("begin", ["fit", "partial_fit"])
-@pytest.mark.filterwarnings("ignore:Of the 400 observations of the fit")
+@pytest.mark.filterwarnings("ignore:A stream does not know which weights")
 def test_rows_far_smaller_than_those_before_are_warned_of(begin, kind):
     model, rows = GNRegressor(**ONE | kind, max_iter=20), blocks(lambda X: X)
     with warnings.catch_warnings():

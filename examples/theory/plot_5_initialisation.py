@@ -30,7 +30,7 @@ def network(init, seed, damping=0.0):
     return GNRegressor((4,), alpha=30.0, init=init, damping=damping, standardize=False, random_state=seed)
 
 
-# Without a lowest loss to search for: the excess over it is not looked at.
+# The excess over the lowest loss is not shown, so that this loss need not be searched for.
 options = {"t_eval": np.linspace(0, t_end, 31), "max_evaluations": 400, "best_loss": 0.0}
 undamped = {init: [gauss_newton_flow(network(init, seed), X, y, t_end, **options) for seed in seeds] for init in inits}
 damped = {
