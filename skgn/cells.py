@@ -42,8 +42,10 @@ __all__ = [
 _STRING = re.compile(r"(str|string|string_view|large_string|utf8|large_utf8)\b")
 _CATEGORY = re.compile(rf"(category|categorical|enum|dictionary)\b|{_STRING.pattern}")
 
-#: A number as people write it, with a point or a comma.
-_WRITTEN = re.compile(r"\s*[-+]?(\d+[.,]?\d*|[.,]\d+)(e[-+]?\d+)?\s*%?\s*", re.IGNORECASE)
+#: A number as people write it, with a point or a comma, and perhaps with the other one between thousands.
+_WRITTEN = re.compile(
+    r"\s*[-+]?(\d+[.,]?\d*|[.,]\d+|\d{1,3}(,\d{3})+(\.\d*)?|\d{1,3}(\.\d{3})+,\d*)(e[-+]?\d+)?\s*%?\s*", re.IGNORECASE
+)
 
 #: Types of columns, as pandas, polars and pyarrow print them, that hold neither numbers nor categories.
 _NEITHER = re.compile(
