@@ -44,7 +44,7 @@ def residual_findings(
     Features have ``names``.
     """
     data = RegressionComparison(model, X, y.reshape(len(y), -1), weight, rows, names)
-    beside = baseline_finding(data, data.score), member_finding(data, data.score)
+    beside = baseline_finding(data, data.judge.score), member_finding(data, data.judge.score)
     return _skill(data), *beside, _left_over(data), _noise(data), _outliers(data), _coverage(data)
 
 
@@ -55,11 +55,11 @@ def _skill(data: RegressionComparison) -> Finding:
     if not (variance > 0).all():
         return Finding("skill", "unknown", numbers, f"{rmse}; y is constant here: nothing to explain")
     score, error = data.gain(*data.losses)
-    numbers |= {data.score.lower(): score, "standard_error": error}
+    numbers |= {data.judge.score.lower(): score, "standard_error": error}
     written = f"{score:.2f}" if abs(score) < 1e4 else f"{score:.2g}"
-    text = f"{data.score} {written} ({in_errors(score, error)} standard errors); {rmse}"
+    text = f"{data.judge.score} {written} ({in_errors(score, error)} standard errors); {rmse}"
     text += f" where y has std {_listed(numbers['y_std'])}"
-    return skill_finding(data, "quantile of y" if data.likelihood.predicts_quantiles else "mean", numbers, text)
+    return skill_finding(data, data.judge.constant, numbers, text)
 
 
 def _left_over(data: RegressionComparison) -> Finding:

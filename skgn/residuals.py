@@ -16,6 +16,7 @@ from scipy.stats import chi2, norm
 from .baselines import BOOSTING, regressions
 from .calibration import RARE, STANDARD_ERRORS, Comparison, too_many, worst_rows
 from .estimator import fitted_likelihood, table_and_target
+from .judging import Judge
 from .losses import Loss
 from .mixture import voters
 from .observation import StudentTObservation
@@ -189,29 +190,28 @@ class RegressionComparison(Comparison):
         return float(weighted_quantile(np.abs(self.z), self.weight, 0.5).max() / self.noise.ppf(0.75))
 
     @cached_property
-    def losses(self) -> tuple[np.ndarray, np.ndarray]:
-        ours, constant = np.square(self.residual / self.unit), np.square(self.about_mean)
-        if self.likelihood.predicts_quantiles:
-            q = self._target.quantile
-            assert not isinstance(q, tuple)
-            about_quantile = self.y - weighted_quantile(self.y, self.weight, q)
-            ours, constant = (np.maximum(q * r, (q - 1) * r) / self.unit for r in (self.residual, about_quantile))
-        scale = self.mean(constant)
-        safe = np.where(scale > 0, scale, 1)
-        return (ours / safe).mean(axis=1), (constant / safe).mean(axis=1)
+    def judge(self) -> Judge:
+        """The loss by which predictions are judged."""
+        quantile = self._target.quantile
+        assert not isinstance(quantile, tuple)
+        noise = np.atleast_1d(self.model.noise_std_)
+        return Judge(self.likelihood, self.y, self.weight, self.unit, quantile, noise)
 
-    @property
-    def score(self) -> str:
-        """The part of a constant's loss that predictions take away."""
-        return "D2" if self.likelihood.predicts_quantiles else "R2"
+    @cached_property
+    def losses(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.judge.losses(self.residual).mean(axis=1), self.judge.losses_of_constant.mean(axis=1)
 
     def simple_losses(self, columns: np.ndarray) -> dict[str, np.ndarray]:
         if self.likelihood.predicts_quantiles:
             return {}
         scale = np.sqrt(self.mean(np.square(self.about_mean)))
-        Y = (self.about_mean / np.where(scale > 0, scale, 1))[self.compared]
-        found = regressions(columns, Y, self.weight[self.compared])
-        return {name: np.square(Y - predicted).mean(axis=1) for name, predicted in found.items()}
+        scale, rows = np.where(scale > 0, scale, 1), self.compared
+        Y = (self.about_mean / scale)[rows]
+        losses = {}
+        for name, predicted in regressions(columns, Y, self.weight[rows]).items():
+            residual = self.judge.at_least((Y - predicted) * scale * self.unit, rows)
+            losses[name] = self.judge.losses(residual, rows).mean(axis=1)
+        return losses
 
     @cached_property
     def tests(self) -> tuple[list[str], ColumnTests, ColumnTests]:

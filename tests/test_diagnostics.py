@@ -14,7 +14,14 @@ from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import load_diabetes, make_classification, make_friedman1, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import Ridge
-from sklearn.metrics import accuracy_score, d2_pinball_score, log_loss, r2_score, root_mean_squared_error
+from sklearn.metrics import (
+    accuracy_score,
+    d2_pinball_score,
+    d2_tweedie_score,
+    log_loss,
+    r2_score,
+    root_mean_squared_error,
+)
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -595,6 +602,32 @@ def test_a_quantile_is_judged_by_the_loss_of_quantiles(q):
     assert skill.numbers["d2"] == pytest.approx(d2_pinball_score(y, model.predict(X), alpha=q), abs=0.01)
     assert skill.text.startswith(f"D2 {skill.numbers['d2']:.2f}")
     assert quiet(model, X, rng.permutation(y))["skill"].verdict == "no better than the quantile of y"
+
+
+@pytest.mark.parametrize("loss", ["poisson", "gamma", "cauchy"])
+def test_fits_are_judged_by_their_own_loss(loss):
+    """By R2, heavy tails hide what a fit predicts: half of those with Cauchy noise were no better than the mean."""
+    rng = np.random.RandomState(0)
+    X = rng.normal(size=(400, 3))
+    f = np.sin(2 * X[:, 0]) + 0.5 * X[:, 1]
+    y = {
+        "poisson": rng.poisson(3 * np.exp(f)).astype(float),
+        "gamma": np.exp(f) * rng.gamma(2, 0.5, 400),
+        "cauchy": f + 0.2 * rng.standard_cauchy(400),
+    }[loss]
+    model = GNRegressor(loss=loss, n_estimators=1, random_state=0).fit(X[:200], y[:200])
+    report = diagnose(model, X[200:], y[200:], verbose=False)
+    found, y = model.predict(X[200:]), y[200:]
+    if loss == "cauchy":
+        ours, constant = (np.log1p(((y - at) / model.noise_std_) ** 2).mean() for at in (found, np.median(y)))
+        expected, name = 1 - ours / constant, "median"
+    else:
+        expected, name = d2_tweedie_score(y, found, power=1 if loss == "poisson" else 2), "mean"
+    assert report["skill"].verdict == f"better than the {name}"
+    assert report["skill"].numbers["d2"] == pytest.approx(expected, abs=0.01)
+    assert report["baselines"].verdict == "no worse" and report["baselines"].numbers["model"] > 0.4
+    assert max(report["baselines"].numbers[other] for other in ("ridge", "boosting")) < 0.5
+    assert report["skill"].advice is None and report["baselines"].advice is None
 
 
 def test_counts_that_scatter_by_a_feature_are_not_taken_for_values():
