@@ -174,6 +174,8 @@ def _case(estimator: Any, X: Any, y: Any, sample_weight: Any) -> _Case:
     model = fitted_network(estimator)
     if not isinstance(model, (GNRegressor, GNClassifier)):
         raise TypeError(f"diagnose takes a GNRegressor or a GNClassifier, got {type(model).__name__}.")
+    if hasattr(model, "to_local"):
+        raise TypeError("diagnose takes rows in memory: pass to_local() of the dask fit, and such rows.")
     target = table_and_target(model)[1]
     if isinstance(target, RegressionTarget) and target.levels is not None:
         raise ValueError("diagnose cannot judge several quantiles together: pass a fit of one quantile, or of a mean.")

@@ -16,7 +16,7 @@ import torch
 from scipy import sparse
 from sklearn.base import clone
 
-from skgn import GNClassifier, GNRegressor, summarize
+from skgn import GNClassifier, GNRegressor, diagnose, summarize
 from skgn.damping import GainRatio
 from skgn.estimator import table_and_target
 from skgn.persistence import SKOPS_TRUSTED
@@ -304,6 +304,31 @@ def test_classification_is_that_of_a_single_machine(client, n_classes, options):
     np.testing.assert_array_equal(model.predict(dX).compute(), single.predict(X))
     assert model.predict(dX).dtype == model.classes_.dtype
     assert model.score(dX, dy) == pytest.approx(single.score(X, y))
+
+
+LABELS = {
+    "a column, and a partition without rows": lambda y: pd.DataFrame({"kind": np.where(y > 0, "yes", "no")}),
+    "nullable truth values": lambda y: pd.Series(pd.array(y > 0, dtype="boolean")),
+}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataConversionWarning")
+@pytest.mark.parametrize("make", LABELS.values(), ids=LABELS)
+def test_labels_in_dataframes_are_those_of_a_single_machine(client, make):
+    X, y = draw()
+    tables = pd.DataFrame(X, columns=["u", "v", "w"]), make(y)
+    options = SMALL | {"max_iter": 1}
+    single = GNClassifier(**options).fit(*tables)
+    dX, dy = (
+        dd.from_delayed([dask.delayed(table[part]) for part in (slice(0), slice(90), slice(90, None))], meta=table[:0])
+        for table in tables
+    )
+    model = DaskGNClassifier(**options).fit(dX, dy)
+    assert_same_fit(model, single)
+    assert model.classes_.dtype == single.classes_.dtype
+    np.testing.assert_array_equal(model.classes_, single.classes_)
+    np.testing.assert_array_equal(model.predict(dX).compute(), single.predict(tables[0]))
+    assert model.score(dX, dy) == pytest.approx(single.score(*tables))
 
 
 def test_labels_are_those_of_a_single_machine(client):
@@ -676,6 +701,50 @@ def test_a_system_beyond_the_memory_of_the_driver_is_refused(client, monkeypatch
     monkeypatch.setattr("skgn.dask.placed_rows.available_memory", lambda device: 1e4)
     with pytest.raises(ValueError, match=r"networks of 19 weights .* fewer hidden units"):
         DaskGNRegressor(**SMALL | {"n_estimators": 3, "l2_regularization": 0.1}).fit(X, y)
+
+
+def test_scores_of_nothing_are_errors_and_those_beyond_all_numbers_are_nan(client):
+    """Missing targets had had the score 0, and weights of 0 the score 1."""
+    X, y = draw()
+    dX, dy = spread(client, X, y)
+    for make, target in ((DaskGNRegressor, dy), (DaskGNClassifier, dy > 0)):
+        model = make(**SMALL | {"max_iter": 1}).fit(dX, target)
+        with pytest.raises(ValueError, match="needs a row of positive weight"):
+            model.score(dX, target, 0 * dy)
+        if make is DaskGNRegressor:
+            with pytest.raises(ValueError, match="y contains NaN"):
+                model.score(dX, da.where(dy > 1, np.nan, dy))
+            with np.errstate(over="ignore", invalid="ignore"):
+                assert np.isnan(model.score(dX, 1e200 * dy))
+
+
+def test_no_categories_may_be_given(client):
+    """An empty list, or a mask; others are refused by name, or as on a single machine."""
+    X, y = draw()
+    dX, dy = spread(client, X, y)
+    frame = dd.from_pandas(pd.DataFrame(X, columns=["u", "v", "w"]), npartitions=2)
+    target = dd.from_pandas(pd.Series(y), npartitions=2)
+    options = SMALL | {"max_iter": 1}
+    for given in ([], [False] * 3):
+        for data in ((dX, dy), (frame, target)):
+            single = GNRegressor(**options, categorical_features=given).fit(X, y)
+            assert_same_fit(DaskGNRegressor(**options, categorical_features=given).fit(*data), single)
+    for given, data, message in (
+        ([1], (dX, dy), r"categories, \[1\]"),
+        (["v"], (frame, target), r"categories, \['v'\]"),
+        ([3], (dX, dy), r"positions \[3\], but X has 3 features"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            DaskGNRegressor(**options, categorical_features=given).fit(*data)
+
+
+def test_diagnose_asks_for_rows_in_memory(client):
+    X, y = draw()
+    dX, dy = spread(client, X, y)
+    model = DaskGNRegressor(**SMALL | {"max_iter": 1}).fit(dX, dy)
+    for data in ((dX, dy), (X, y)):
+        with pytest.raises(TypeError, match=r"^diagnose takes rows in memory: pass to_local\(\)"):
+            diagnose(model, *data)
 
 
 def test_predictions_want_collections_of_the_right_width(client):

@@ -25,8 +25,9 @@ class DaskGNClassifier(DaskGN, GNClassifier):
 
     Each worker reduces its rows to a Gram matrix, a gradient and a loss. Dask adds these up, and the process that calls
     ``fit`` solves the system. Rows stay on their workers. The weights are those of the single-machine fit up to
-    rounding. For P weights, a worker sends ``P (P + 1) / 2 + P + 1`` numbers in an iteration; see
-    ``bytes_per_iteration_``. Sums over left-out samples set the temperature; these samples stay on their workers too.
+    rounding, but for the limits in docs/dask.md. For P weights, a worker sends ``P (P + 1) / 2 + P + 1`` numbers in an
+    iteration; see ``bytes_per_iteration_``. Sums over left-out samples set the temperature; these samples stay on their
+    workers too.
 
     The parameters are those of :class:`~skgn.GNClassifier`, with the differences of :class:`DaskGNRegressor`.
 

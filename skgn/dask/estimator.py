@@ -151,13 +151,17 @@ class DaskGN(BaseGN):
 
     def _check_columns(self, X: Any) -> None:
         """Refuse sparse blocks, times, and categories, because their levels are spread over all of the rows."""
-        if isinstance(X, da.Array):  # What is no collection is refused with y and the weights.
+        if is_frame(X):
+            chosen = [X.columns[j] for j in categorical_columns(X._meta, self.categorical_features)]
+        elif isinstance(X, da.Array):
             _check_blocks(X)
-        chosen = categorical_columns(X._meta, self.categorical_features) if is_frame(X) else []
-        if chosen or not (self.categorical_features is None or isinstance(self.categorical_features, str)):
-            names = [X.columns[j] for j in chosen] or self.categorical_features
+            given = not (self.categorical_features is None or isinstance(self.categorical_features, str))
+            chosen = categorical_columns(np.empty((0, *X.shape[1:])), self.categorical_features) if given else []
+        else:  # What is no collection is refused with y and the weights.
+            return
+        if chosen:
             raise ValueError(
-                f"X has categories, {names}, which have no distributed form: encode them before, or fit a sample of "
+                f"X has categories, {chosen}, which have no distributed form: encode them before, or fit a sample of "
                 "the rows in memory with GNRegressor or GNClassifier."
             )
 
@@ -254,14 +258,21 @@ class DaskGN(BaseGN):
     def _sum_blocks(
         self, function: Callable[..., np.ndarray], predicted: Any, y: Any, sample_weight: Any
     ) -> np.ndarray:
-        """Sum a function of the blocks of a prediction, the target and the weights."""
+        """Sum a function of the blocks of a prediction, the target and the weights.
+
+        The last sums are those of the weights.
+        """
         blocks = row_blocks(predicted, y, sample_weight)
         parts = [dask.delayed(function, pure=False)(*block) for block in blocks]
         client = self.client or _default_client()
         if client is None:
-            return np.sum(dask.compute(*parts), axis=0)
-        with connected(client):
-            return np.sum(Cluster(client).results(client.compute(parts)), axis=0)
+            sums = np.sum(dask.compute(*parts), axis=0)
+        else:
+            with connected(client):
+                sums = np.sum(Cluster(client).results(client.compute(parts)), axis=0)
+        if not sums[-1].any():
+            raise ValueError("A score needs a row of positive weight, and there is none.")
+        return sums
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

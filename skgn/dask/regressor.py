@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_array, check_is_fitted
 
 from ..backend import written
 from ..candidates import Start
@@ -28,12 +28,13 @@ _LOSSES = [name for name, loss in LOSSES.items() if loss.fit_scaler == TargetSca
 
 
 def _squares(prediction: np.ndarray, y: Any, weight: Any = None, *, centre: np.ndarray) -> np.ndarray:
-    """Sums of the weights, of the squared residuals, and of the targets minus a centre and their squares."""
+    """Sums of the squared residuals, of the targets minus a centre and their squares, and of the weights."""
     weight = np.ones(len(prediction)) if weight is None else np.asarray(weight, dtype=np.float64)
     shape = len(weight), len(centre)
+    y = check_array(y, dtype=np.float64, ensure_2d=False, ensure_min_samples=0, input_name="y")
     y, prediction = (np.asarray(values, dtype=np.float64).reshape(shape) for values in (y, prediction))
     total = np.full(y.shape[1], weight.sum())
-    return np.stack([total, weight @ (y - prediction) ** 2, weight @ (y - centre), weight @ (y - centre) ** 2])
+    return np.stack([weight @ (y - prediction) ** 2, weight @ (y - centre), weight @ (y - centre) ** 2, total])
 
 
 class DaskGNRegressor(DaskGN, GNRegressor):
@@ -41,8 +42,8 @@ class DaskGNRegressor(DaskGN, GNRegressor):
 
     Each worker reduces its rows to a Gram matrix, a gradient and a loss. Dask adds these up, and the process that calls
     ``fit`` solves the system. Rows stay on their workers. The weights are those of the single-machine fit up to
-    rounding. For P weights, a worker sends ``P (P + 1) / 2 + P + 1`` numbers in an iteration. It sends one more for
-    each output with an estimated noise level; see ``bytes_per_iteration_``.
+    rounding, but for the limits in docs/dask.md. For P weights, a worker sends ``P (P + 1) / 2 + P + 1`` numbers in an
+    iteration. It sends one more for each output with an estimated noise level; see ``bytes_per_iteration_``.
 
     The parameters are those of :class:`~skgn.GNRegressor`, with four differences. Losses other than "squared_error" and
     "student_t" are refused, and so is ``noise="input"``. There are no mini-batches and no early stopping. The solver is
@@ -61,8 +62,9 @@ class DaskGNRegressor(DaskGN, GNRegressor):
 
     Notes
     -----
-    ``feature_relevance_`` exchanges values between rows of one worker only, so that it differs a little from the value
-    of a single machine. All other attributes are those of :class:`~skgn.GNRegressor`.
+    ``feature_relevance_`` exchanges values between rows of one worker only, so that it differs from the value of a
+    single machine. It is low where the partitions are sorted by a feature. All other attributes are those of
+    :class:`~skgn.GNRegressor`.
 
     See Also
     --------
@@ -206,7 +208,7 @@ class DaskGNRegressor(DaskGN, GNRegressor):
         check_is_fitted(self)
         centre = self._target.scaler.inverse_transform(np.zeros(self.n_outputs_))
         squares_of = partial(_squares, centre=centre)
-        total, residual, deviation, squares = self._sum_blocks(squares_of, self.predict(X), y, sample_weight)
+        residual, deviation, squares, total = self._sum_blocks(squares_of, self.predict(X), y, sample_weight)
         spread = squares - deviation**2 / total
-        safe = np.where(spread > 0, spread, 1.0)
-        return float(np.mean(np.where(spread > 0, 1 - residual / safe, residual == 0)))
+        constant = spread <= 0
+        return float(np.mean(np.where(constant, residual == 0, 1 - residual / np.where(constant, 1.0, spread))))

@@ -17,7 +17,7 @@ from dask.utils import is_dataframe_like, is_index_like, is_series_like
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_array
 
-from ..cells import check_finite, check_target, column_of, holds_objects, names_of, numbers_of
+from ..cells import check_finite, check_target, column_of, holds_objects, names_of, numbers_of, truth_values
 from ..inputs import transform_inputs
 from ..rows import Raw
 from ..scaler import Scaler
@@ -151,6 +151,7 @@ def _check(X: Any, y: Any, weight: Any = None, *, is_classifier: bool) -> Raw:
     X = check_array(numbers, **options)
     numeric = None if is_classifier else "numeric"
     check_target(y, not is_classifier, _ROWS)
+    y = truth_values(y) if is_classifier else y
     y = check_array(y, dtype=numeric, ensure_2d=False, ensure_min_samples=0, input_name="y")
     weight = np.ones(len(X)) if weight is None else weight
     weight = check_array(weight, dtype=np.float64, ensure_2d=False, ensure_min_samples=0, input_name="sample_weight")
@@ -161,10 +162,10 @@ def _check(X: Any, y: Any, weight: Any = None, *, is_classifier: bool) -> Raw:
         )
     if weight.ndim != 1:
         raise ValueError(f"sample_weight must have one dimension, got {weight.ndim}.")
+    if is_classifier and y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
     if is_classifier and len(y):
         check_classification_targets(y)
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = y[:, 0]
         if y.ndim == 2 and type_of_target(y) != "multilabel-indicator":
             raise ValueError("A y of several columns must be a multilabel indicator of zeros and ones.")
     return Raw(X, y if is_classifier else np.asarray(y, dtype=np.float64), weight)
