@@ -17,8 +17,8 @@ from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length
 
 from .backend import DTYPES, memory_budget
-from .calibration import ROBUST_LOSS, more_regularisation
 from .classifier import GNClassifier
+from .comparison import ROBUST_LOSS, more_regularisation
 from .directions import lacking
 from .encoders import column_features
 from .ensemble import Member

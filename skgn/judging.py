@@ -36,9 +36,15 @@ class Judge:
     quantile: float
     noise_std: np.ndarray
 
+    @cached_property
+    def about_mean(self) -> np.ndarray:
+        """The targets less their mean, in units of ``unit``."""
+        in_units = self.y / self.unit
+        return in_units - np.average(in_units, axis=0, weights=self.weight)
+
     @property
     def squares(self) -> bool:
-        """Whether losses are squares."""
+        """Whether losses are squares: of values with noise that has a variance."""
         return self.likelihood.target_kind == "values" and not self.likelihood.without_std
 
     @property
@@ -89,8 +95,7 @@ class Judge:
     def _about_constant(self) -> np.ndarray:
         """The targets less the best constant."""
         if self.constant == "mean":
-            in_units = self.y / self.unit
-            return (in_units - np.average(in_units, axis=0, weights=self.weight)) * self.unit
+            return self.about_mean * self.unit
         q = self.quantile if self.likelihood.predicts_quantiles else 0.5
         return self.y - weighted_quantile(self.y, self.weight, q)
 

@@ -9,23 +9,12 @@ from typing import Any
 import numpy as np
 
 from .baselines import classifications
-from .calibration import (
-    MATERIAL,
-    RARE,
-    STANDARD_ERRORS,
-    Comparison,
-    baseline_finding,
-    in_errors,
-    member_finding,
-    named_rows,
-    skill_finding,
-    too_many,
-    worst_rows,
-)
 from .class_weights import proportions, shifted
 from .classifier import GNClassifier
+from .comparison import MATERIAL, RARE, STANDARD_ERRORS, Comparison, named_rows, too_many, worst_rows
 from .estimator import table_and_target
 from .report import Finding
+from .shared_findings import baseline_finding, in_errors, member_finding, skill_finding
 from .targets import ClassificationTarget
 
 __all__ = ["probability_findings"]
@@ -42,7 +31,7 @@ class _Probabilities(Comparison):
 
     @property
     def multilabel(self) -> bool:
-        return self.model.predict(self.X).ndim == 2
+        return self._target.multilabel
 
     @cached_property
     def proba(self) -> np.ndarray:

@@ -8,20 +8,12 @@ from typing import Any
 import numpy as np
 from scipy.stats import binom
 
-from .calibration import (
-    MATERIAL,
-    RARE,
-    baseline_finding,
-    in_errors,
-    member_finding,
-    named_rows,
-    skill_finding,
-    worst_rows,
-)
+from .comparison import MATERIAL, RARE, named_rows, worst_rows
 from .directions import lacking
 from .regressor import GNRegressor
 from .report import SHOWN, Finding
 from .residuals import OUTLIER, RegressionComparison
+from .shared_findings import baseline_finding, in_errors, member_finding, skill_finding
 
 __all__ = ["residual_findings"]
 
@@ -49,7 +41,7 @@ def residual_findings(
 
 
 def _skill(data: RegressionComparison) -> Finding:
-    variance = data.mean(np.square(data.about_mean))
+    variance = data.mean(np.square(data.judge.about_mean))
     numbers: dict[str, Any] = {"rmse": data.rms, "y_std": data.unit * np.sqrt(variance)}
     rmse = f"rmse {_listed(numbers['rmse'])}"
     if not (variance > 0).all():
@@ -126,7 +118,7 @@ def _outliers(data: RegressionComparison) -> Finding:
     why = "y is constant here" if data.constant else ""
     if not why and not data.noisy.any():
         why = "without noise there are no sizes to compare with"
-    if not why and data.depth is None and not (data.additive or data.likelihood.predicts_quantiles):
+    if not why and data.depth is None and not (data.judge.squares or data.likelihood.predicts_quantiles):
         why = "no distribution is predicted without a posterior"
     if why:
         return Finding("outliers", "unknown", {}, f"unknown: {why}")

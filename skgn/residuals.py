@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import chi2, norm
 
 from .baselines import BOOSTING, regressions
-from .calibration import RARE, STANDARD_ERRORS, Comparison, too_many, worst_rows
+from .comparison import RARE, STANDARD_ERRORS, Comparison, too_many, worst_rows
 from .estimator import fitted_likelihood, table_and_target
 from .judging import Judge
 from .losses import Loss
@@ -113,11 +113,6 @@ class RegressionComparison(Comparison):
         """Standardised residuals; without standard deviations in units of their typical size."""
         return self.residual / np.maximum(self.typical if self.std is None else self.std, np.finfo(float).tiny)
 
-    @property
-    def additive(self) -> bool:
-        """Whether observations are predictions plus noise that has a variance."""
-        return self.likelihood.target_kind == "values" and not self.likelihood.without_std
-
     @cached_property
     def depth(self) -> np.ndarray | None:
         """How far out observations are in their distributions (n, k), in deviations of ``predicted``; None if unknown.
@@ -125,7 +120,7 @@ class RegressionComparison(Comparison):
         Of values whose noise has a variance these are the standardised residuals. Of counts, positive targets and
         Cauchy noise they are normal scores of the predicted probability of an observation no larger.
         """
-        if self.additive:
+        if self.judge.squares:
             return None if self.std is None else self.z
         if not self._posteriors_known or self.likelihood.observation() is None:
             return None
@@ -150,11 +145,6 @@ class RegressionComparison(Comparison):
         """Powers of 2 (k,), in units of which no square of y or of a residual overflows, and which round nothing."""
         largest = np.maximum(np.abs(self.y), np.abs(self.residual)).max(axis=0)
         return np.exp2(np.frexp(magnitude(largest))[1].clip(max=1023))
-
-    @cached_property
-    def about_mean(self) -> np.ndarray:
-        """The targets less their mean, in those units."""
-        return self.y / self.unit - self.mean(self.y / self.unit)
 
     @cached_property
     def constant(self) -> bool:
@@ -204,9 +194,9 @@ class RegressionComparison(Comparison):
     def simple_losses(self, columns: np.ndarray) -> dict[str, np.ndarray]:
         if self.likelihood.predicts_quantiles:
             return {}
-        scale = np.sqrt(self.mean(np.square(self.about_mean)))
+        scale = np.sqrt(self.mean(np.square(self.judge.about_mean)))
         scale, rows = np.where(scale > 0, scale, 1), self.compared
-        Y = (self.about_mean / scale)[rows]
+        Y = (self.judge.about_mean / scale)[rows]
         losses = {}
         for name, predicted in regressions(columns, Y, self.weight[rows]).items():
             residual = self.judge.at_least((Y - predicted) * scale * self.unit, rows)

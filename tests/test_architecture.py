@@ -63,7 +63,7 @@ def test_imports_go_down_the_table_only():
 def test_imports_are_found():
     """The parser of this file knows each way in which a module is imported."""
     assert {"estimator", "tables"} <= set(imported(PACKAGE / "dask" / "estimator.py"))
-    assert {"calibration", "status"} <= set(imported(PACKAGE / "diagnostics.py"))
+    assert {"comparison", "status"} <= set(imported(PACKAGE / "diagnostics.py"))
 
 
 def loaded_by(*steps):

@@ -1,14 +1,10 @@
-"""Predictions held against what came true: what regression and classification share.
-
-:mod:`skgn.residual_findings` makes the findings about a regression, and :mod:`skgn.probabilities` those about a
-classification.
-"""
+"""Predictions held against what came true, and the advice that follows: what regression and classification share."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -20,23 +16,23 @@ from .classifier import GNClassifier
 from .codes import jump_tests
 from .directions import serves_evidence
 from .estimator import table_and_target
-from .mixture import voters
 from .parameters import parameter_defaults
 from .regressor import GNRegressor
-from .report import SHOWN, Finding
+from .report import SHOWN
 
 __all__ = [
+    "ELSEWHERE",
+    "FEW_ROWS",
+    "LEARNED",
     "MATERIAL",
     "RARE",
     "ROBUST_LOSS",
     "STANDARD_ERRORS",
     "Comparison",
-    "baseline_finding",
-    "in_errors",
-    "member_finding",
+    "freed",
+    "linear_advice",
     "more_regularisation",
     "named_rows",
-    "skill_finding",
     "too_many",
     "worst_rows",
 ]
@@ -54,16 +50,13 @@ MATERIAL = 0.05
 _MATERIAL_GAIN = 0.02
 
 #: A fit whose left-out rows give up less than this part of a constant's loss has learned next to nothing.
-_LEARNED = 0.1
-
-#: Members disagree where averaging takes away more than this part of the loss of one alone.
-_DISAGREE = 0.2
+LEARNED = 0.1
 
 #: Numbers may be codes where jumps between them tell something, by so many standard errors: an advice, no decision.
 _JUMP_ERRORS = 4.0
 
 #: Advice where the rows are unlike those of training.
-_ELSEWHERE = "compare the rows of X, y with the training rows: they may have a drift, another unit, or other groups"
+ELSEWHERE = "compare the rows of X, y with the training rows: they may have a drift, another unit, or other groups"
 
 #: Advice where targets far from all others outweigh them.
 ROBUST_LOSS = 'loss="student_t", or the logarithm of y if the extremes are no errors (TransformedTargetRegressor)'
@@ -79,8 +72,8 @@ _FREE = (
     "standardize",
 )
 
-#: A skill counts from so many standard errors on; fewer rows than this cannot show one that is there.
-_SKILL_ERRORS, _FEW_ROWS = 2.0, 100
+#: Fewer rows than this cannot show a skill that is there, nor make a promise.
+FEW_ROWS = 100
 
 
 def more_regularisation(model: GNRegressor | GNClassifier) -> str | None:
@@ -93,7 +86,7 @@ def more_regularisation(model: GNRegressor | GNClassifier) -> str | None:
     return f'{solver}l2_regularization="evidence", or {larger}'
 
 
-def _linear(model: GNRegressor | GNClassifier) -> str:
+def linear_advice(model: GNRegressor | GNClassifier) -> str:
     """Advise a linear model, with the evidence where a given float l2 may not suit it."""
     changes = ["hidden_layer_sizes=()"]
     if not isinstance(model.l2_regularization, str):
@@ -101,7 +94,7 @@ def _linear(model: GNRegressor | GNClassifier) -> str:
     return " and ".join(changes) + ", a linear model"
 
 
-def _freed(model: GNRegressor | GNClassifier) -> str:
+def freed(model: GNRegressor | GNClassifier) -> str:
     """Advise to leave open what is restricted; empty where nothing is restricted."""
     defaults = parameter_defaults(type(model))
     given = [name for name in _FREE if not np.array_equal(getattr(model, name), defaults[name])]
@@ -110,9 +103,9 @@ def _freed(model: GNRegressor | GNClassifier) -> str:
 
 def _more_flexible(model: GNRegressor | GNClassifier) -> str:
     """Advise where a fit does not find what there is: more freedom, and wider layers where nothing is restricted."""
-    freed = _freed(model)
-    if freed:
-        return freed
+    restricted = freed(model)
+    if restricted:
+        return restricted
     largest = max((member.network for member in model.estimators_), key=lambda network: network.n_weights)
     sizes = largest.hidden_layer_sizes
     return f"hidden_layer_sizes={tuple(2 * size for size in sizes)}, a wider network" if sizes else "a larger network="
@@ -181,7 +174,7 @@ class Comparison(ABC):
         a better simple model finds no more here than was promised.
         """
         trained = self.model.estimators_[0].total_weight
-        if not (math.isfinite(self.promise) and trained >= _FEW_ROWS) or more_regularisation(self.model):
+        if not (math.isfinite(self.promise) and trained >= FEW_ROWS) or more_regularisation(self.model):
             return False
         ours, constant = self.losses
         lack, error = self.gain((1 - self.promise) * constant, ours)
@@ -205,7 +198,7 @@ class Comparison(ABC):
     def flat(self) -> bool:
         """Whether the predictions are worth about as much as a constant."""
         gain, _ = self.gain(*self.losses)
-        return abs(gain) < _LEARNED * float(self.mean(self.losses[1]))
+        return abs(gain) < LEARNED * float(self.mean(self.losses[1]))
 
     @property
     def underfit(self) -> bool:
@@ -281,7 +274,7 @@ class Comparison(ABC):
     def freer(self) -> str:
         """Advice where the fit does not find what there is."""
         if self.elsewhere:
-            return _ELSEWHERE
+            return ELSEWHERE
         if self.codes:
             return f"{self.named_codes} as categories (categorical_features), if the numbers are codes"
         return _more_flexible(self.model)
@@ -290,7 +283,7 @@ class Comparison(ABC):
     def narrow_advice(self) -> str:
         """Advice where the predictions are surer than they should be."""
         if self.elsewhere:
-            return _ELSEWHERE
+            return ELSEWHERE
         regularised = more_regularisation(self.model)
         if self.underfit and (self.flat or not regularised):
             return self.freer
@@ -303,107 +296,6 @@ def _gain(better: np.ndarray, worse: np.ndarray, weight: np.ndarray, factors: np
     # A row may count for more than 1 in the mean, but is one observation.
     variance = float(np.average(factors * np.square(difference - mean), weights=weight))
     return mean, math.sqrt(variance / max(float(weight.sum()) - 1, 1))
-
-
-def skill_finding(data: Comparison, constant: str, numbers: dict[str, Any], text: str) -> Finding:
-    """Make the finding on the skill: by how much predictions gain on the best constant."""
-    gain, error = data.gain(*data.losses)
-    if gain > _SKILL_ERRORS * error and data.elsewhere:
-        text += f"; left-out training rows promised {data.promise:.2f}"
-        return Finding("skill", "less than promised", numbers, text, _ELSEWHERE)
-    if gain > _SKILL_ERRORS * error:
-        return Finding("skill", f"better than the {constant}", numbers, text)
-    if gain > 0 and data.effective < _FEW_ROWS:
-        return Finding("skill", "unknown", numbers, text + "; too few rows to tell")
-    if not data.model.standardize:
-        # Before all else: priors start from a unit scale.
-        advice = "standardize=True, as priors start from inputs of unit scale"
-    else:
-        regularised = more_regularisation(data.model)
-        advice = regularised if regularised and not (data.found and data.flat) else _when_without_skill(data)
-    return Finding("skill", f"no better than the {constant}", numbers, text, advice)
-
-
-def _when_without_skill(data: Comparison) -> str:
-    """Advise where predictions are worth nothing: by what the fit expected, and what simple models find."""
-    expected = data.model.left_out_score_
-    if expected < _LEARNED or (data.flat and data.found and not data.elsewhere):
-        # The training rows taught it nothing, so that nothing is wrong with these.
-        if data.heavy_tailed and not data.found and not _freed(data.model):
-            return ROBUST_LOSS
-        return data.freer + ("" if data.found else ", more rows, or other features")
-    if data.found:
-        return _ELSEWHERE
-    if data.spoilers:
-        return f"look at {named_rows(data.spoilers)}"
-    return "check that the rows of X and y belong together, or find other features"
-
-
-def baseline_finding(data: Comparison, score: str) -> Finding:
-    """Compare the fit with simple models that learn from a part of the same rows; ``score`` names the measure."""
-    if not data.simple:
-        few = len(data.y) < FEWEST_ROWS
-        why = "too few rows for others to learn from" if few else "nothing simple to compare with"
-        return Finding("baselines", "unknown", {}, f"unknown: {why}")
-    ours = data.losses[0][data.compared]
-    numbers = {name: data.score_at(loss) for name, loss in {"model": ours, **data.simple}.items()}
-    others = ", ".join(f"{name} {value:.2f}" for name, value in list(numbers.items())[1:])
-    text = f"{score} {numbers['model']:.2f}; of others that learn from a part of these rows: {others}"
-    if data.better:
-        linear = data.better != BOOSTING
-        bent = linear and data.model.estimators_[0].network.hidden_layer_sizes
-        advice = _linear(data.model) if bent and not data.elsewhere else data.freer
-        return Finding("baselines", f"worse than {data.better}", numbers, f"{text}: {data.better} is better", advice)
-    if data.codes:
-        text += f"; what the fit leaves over jumps between the numbers of {data.named_codes}"
-        return Finding("baselines", "codes", numbers, text, data.freer)
-    gains = [data.gain_at(ours, loss) for name, loss in data.simple.items() if name != BOOSTING]
-    if not gains or any(gain > _SKILL_ERRORS * error for gain, error in gains):
-        return Finding("baselines", "no worse", numbers, text)
-    if numbers["model"] > _LEARNED and data.model.estimators_[0].network.hidden_layer_sizes:
-        text += "; no better than linear: hidden_layer_sizes=() is simpler, other features may tell more"
-    return Finding("baselines", "like linear", numbers, text)
-
-
-def member_finding(data: Comparison, score: str) -> Finding:
-    """Compare members alone with their mixture, whose loss is less by what they disagree about.
-
-    That part of a member's loss is a matter of chance, and more members make it less (A. Krogh and J. Vedelsby, Neural
-    network ensembles, cross validation, and active learning, NIPS 1994).
-    """
-    members, weights = voters(data.model.estimators_, data.model.weights_)
-    if len(members) < 2 or not data.losses[1].any():
-        why = "y is constant here" if len(members) > 1 else "one, and none to compare it with"
-        return Finding("members", "unknown" if len(members) > 1 else "single", {"count": len(members)}, why)
-    losses = data.mean(np.array(_alone(data, members)).T)
-    together, constant = (float(data.mean(loss)) for loss in data.losses)
-    alone = float(np.average(losses, weights=weights))
-    share = max(0.0, 1 - together / alone) if alone > 0 else 0.0
-    skills = 1 - losses / constant
-    numbers = {"count": len(members), "best": float(skills.max()), "worst": float(skills.min()), "share": share}
-    text = (
-        f"{len(members)}, with {score} {numbers['worst']:.2f} to {numbers['best']:.2f} alone and "
-        f"{1 - together / constant:.2f} together, which takes {share:.0%} of a member's loss away"
-    )
-    if share <= _DISAGREE:
-        return Finding("members", "agree", numbers, text)
-    advice = f"n_estimators={2 * len(members)}, as the members disagree"
-    return Finding("members", "disagree", numbers, text + ": they disagree", advice)
-
-
-def _alone(data: Comparison, members: list[Any]) -> list[np.ndarray]:
-    """Losses (n,) of each member as a model of its own."""
-    losses = []
-    for member in members:
-        model = object.__new__(type(data.model))  # A copy would check the state, as of a stored model.
-        model.__dict__.update(vars(data.model), estimators_=[member], weights_=np.ones(1))
-        losses.append(replace(data, model=model).losses[0])
-    return losses
-
-
-def in_errors(gain: float, error: float) -> str:
-    """Write a gain as a multiple of its standard error."""
-    return f"{gain / error:.1f}" if error > 0 else "no"
 
 
 def too_many(count: float, expected: float) -> bool:
