@@ -87,6 +87,20 @@ class Factors(NamedTuple):
         return out.view(n * c, n2 * c2)
 
 
+class _Chunk(NamedTuple):
+    """Rows of a part of the samples, with the network's tape, the curvature roots and the back-propagated rows."""
+
+    rows: slice
+    tape: Tape
+    root: Tensor
+    D: list[Tensor]
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """Join parts of the samples; a single one is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
 class Jacobian:
     """The weighted Jacobian as an operator of shape (n c, P).
 
@@ -132,7 +146,7 @@ class Jacobian:
         self.factored = takes_factored(network, len(U), c)
         self._rows = row_chunks(network, c, U)
         self._known_tapes = tapes
-        self._kept: list[tuple[slice, Tape, list[Tensor]]] = []
+        self._kept: list[_Chunk] = []
 
     @classmethod
     def of_outputs(cls, network: Network, w: Tensor, U: Tensor) -> Jacobian:
@@ -151,18 +165,28 @@ class Jacobian:
             self.c,
         )
 
-    def _linearised(self) -> Iterable[tuple[slice, Tape, list[Tensor]]]:
-        """Yield the rows, the tape and the back-propagated rows of each chunk; small ones are kept."""
-        made = ((rows, tape, self.network.backward(tape, self.w, self.root(rows))) for rows, tape in self._tapes())
-        if not keeps_linearisation(self.network, len(self.U), self.c, self.U.element_size()):
-            return made
-        if not self._kept:
+    def _linearised(self) -> Iterable[_Chunk]:
+        """Yield what is known of each chunk of the samples; small chunks are kept."""
+        if self._kept:
+            return self._kept
+        made = (self._chunk(rows, tape) for rows, tape in self._tapes())
+        if keeps_linearisation(self.network, len(self.U), self.c, self.U.element_size()):
             self._kept = list(made)
-        return self._kept
+            return self._kept
+        return made
+
+    def _chunk(self, rows: slice, tape: Tape) -> _Chunk:
+        root = self.root(rows)
+        return _Chunk(rows, tape, root, self.network.backward(tape, self.w, root))
+
+    def _roots(self) -> Iterable[tuple[slice, Tensor]]:
+        if self._kept:
+            return [(chunk.rows, chunk.root) for chunk in self._kept]
+        return ((rows, self.root(rows)) for rows in self._rows)
 
     def _tapes(self) -> Iterable[tuple[slice, Tape]]:
         if self._kept:
-            return [chunk[:2] for chunk in self._kept]
+            return [(chunk.rows, chunk.tape) for chunk in self._kept]
         if self._known_tapes:
             return zip(self._rows, self._known_tapes, strict=True)
         return ((rows, self.network.forward(self.U[rows], self.w)[1]) for rows in self._rows)
@@ -170,17 +194,15 @@ class Jacobian:
     def matvec(self, v: Tensor) -> Tensor:
         """Compute J v for v (P,): shape (n, c)."""
         tangent = self.network_jvp(v)
-        return torch.cat([torch.einsum("nk,nkc->nc", tangent[rows], self.root(rows)) for rows in self._rows])
+        return _joined([(tangent[rows, None] @ root)[:, 0] for rows, root in self._roots()])
 
     def network_jvp(self, v: Tensor) -> Tensor:
         """Compute the network's own J_i v at every sample, without roots, for v (P,): shape (n, k)."""
-        return torch.cat([self.network.jvp(tape, self.w, v) for _, tape in self._tapes()])
+        return _joined([self.network.jvp(tape, self.w, v) for _, tape in self._tapes()])
 
     def rmatvec(self, r: Tensor) -> Tensor:
         """Compute J' r for r (n, c): shape (P,)."""
-        return self.network_vjp(
-            torch.cat([torch.einsum("nkc,nc->nk", self.root(rows), r[rows]) for rows in self._rows])
-        )
+        return self.network_vjp(_joined([(root @ r[rows, :, None])[:, :, 0] for rows, root in self._roots()]))
 
     def network_vjp(self, g: Tensor) -> Tensor:
         """Sum J_i' g_i over samples with the network's own Jacobian, without roots, for g (n, k): shape (P,)."""
@@ -203,7 +225,7 @@ class Jacobian:
         size = self.w.element_size()
         largest, values = gram_entries(self.network, self.c, self.factored)
         most = max(1, REUSED_BYTES // (largest * size))
-        for _, tape, D in self._linearised():
+        for _, tape, _, D in self._linearised():
             for part in chunks(len(D[0]), values * size, self.w.device, most):
                 yield [u[part].to(dtype) for u in tape.inputs], [d[part].to(dtype) for d in D]
 
@@ -217,7 +239,7 @@ class Jacobian:
         """Compute the diagonal of J'J, (P,): the sum over samples of D_i^2 (x) u_i^2, layer by layer."""
         out = torch.zeros_like(self.w)
         layers = self.network.split(out)
-        for _, tape, D in self._linearised():
+        for _, tape, _, D in self._linearised():
             for layer, d, u in zip(layers, D, tape.inputs, strict=True):
                 layer.addmm_(torch.linalg.vector_norm(d, dim=1).square().T, u.square())
         return out
@@ -225,17 +247,17 @@ class Jacobian:
     def trace(self) -> Tensor:
         """Compute the trace of J'J: the sum over samples and layers of ||D_i||^2 ||u_i||^2."""
         total = self.w.new_zeros(())
-        for _, tape, D in self._linearised():
+        for _, tape, _, D in self._linearised():
             for d, u in zip(D, tape.inputs, strict=True):
                 total += d.square().sum((1, 2)) @ u.square().sum(1)
         return total
 
     def factors(self) -> Factors:
         """Compute the factors at all samples."""
-        chunks_ = list(self._linearised())
+        made = list(self._linearised())
         layers = range(len(self.network.shapes))
-        D = [torch.cat([d[layer] for _, _, d in chunks_]) for layer in layers]
-        return Factors(D, [torch.cat([tape.inputs[layer] for _, tape, _ in chunks_]) for layer in layers])
+        D = [_joined([chunk.D[layer] for chunk in made]) for layer in layers]
+        return Factors(D, [_joined([chunk.tape.inputs[layer] for chunk in made]) for layer in layers])
 
     def _flat_factors(self, dtype: torch.dtype) -> tuple[list[Tensor], list[Tensor]]:
         """Return back-propagated rows (n c, out) and input rows (n, in + 1)."""

@@ -108,8 +108,12 @@ def linearised_values(network: Network, c: int) -> int:
 
 
 def keeps_linearisation(network: Network, n: int, c: int, item: int) -> bool:
-    """Whether tape and back-propagated rows of n samples, in numbers of ``item`` bytes, are small enough to keep."""
-    return n * linearised_values(network, c) * item <= _KEPT_FRACTION * memory_budget()
+    """Whether what is known of n samples is small enough to keep, in numbers of ``item`` bytes.
+
+    These are the tape, the curvature roots and the back-propagated rows.
+    """
+    values = linearised_values(network, c) + c * network.n_outputs
+    return n * values * item <= _KEPT_FRACTION * memory_budget()
 
 
 def row_chunks(network: Network, c: int, U: Tensor) -> list[slice]:

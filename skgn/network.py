@@ -127,7 +127,8 @@ class Network(ABC):
 
     def split(self, w: Tensor) -> list[Tensor]:
         """Split the flat weights into views: one matrix (out, in + 1) for each layer."""
-        parts = torch.split(w, [out * into for out, into in self.shapes])
+        # Not torch.split, whose checks take as long as all the rest.
+        parts = w.split_with_sizes([out * into for out, into in self.shapes])
         return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def expand(self, per_input: list[Tensor]) -> Tensor:

@@ -118,7 +118,7 @@ class Objective:
             outputs.append(f)
             if self._keep:
                 tapes.append(tape)
-        return torch.cat(outputs), tapes
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs), tapes
 
     def evaluate(self, w: Tensor) -> Evaluation:
         """Compute outputs and loss at w. The loss may be inf or nan; the caller rejects it."""

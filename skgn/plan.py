@@ -179,7 +179,7 @@ class Plan:
         every, evidence = [*starts, *_later(starts)], _estimates_priors(starts)
         networks = _networks(problem, every)
         with_traces = _networks(problem, [start for start in every if problem.needs_traces(start)])
-        work = {(network, rows): settled(network, rows) for network in networks for rows in (first_rows, n)}
+        work = {(network, rows): settled(network, rows) for network in networks for rows in {first_rows, n}}
         flops = max(gram_flops(network, n, c) for network in networks)
         return cls(n, first_rows, len(starts) > n_members, batches, work, flops)
 

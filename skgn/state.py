@@ -148,6 +148,9 @@ class Linearisation:
     _direction: Direction | None = None
     _data_gradient: Tensor | None = None
     _curvature: float | None = None
+    #: The gradient under the last estimates, and what a rule was told at the last state.
+    _gradient: tuple[Estimates, Tensor] | None = None
+    _iterate: tuple[Estimates, Evaluation, Iterate] | None = None
 
     def __init__(
         self,
@@ -193,24 +196,30 @@ class Linearisation:
 
     def gradient(self, state: State) -> Tensor:
         """Gradient of the objective at the state of these weights, (P,)."""
-        return self.data_gradient + state.estimates.a * state.at.w
+        if self._gradient is None or self._gradient[0] is not state.estimates:
+            self._gradient = state.estimates, self.data_gradient + state.estimates.a * state.at.w
+        return self._gradient[1]
 
     def iterate(self, state: State) -> Iterate:
         """Make what a damping rule is told at the state of these weights."""
-        return Iterate(
-            state.n_iter,
-            state.value(state.at),
-            state.at.loss,
-            float(self.gradient(state).norm()),
-            self.curvature,
-            # No reference to self: an object that keeps itself alive is freed late, and much with it.
-            partial(smallest_eigenvalue, self.jacobian, self.direction, self.total_weight),
-        )
+        if self._iterate is None or self._iterate[0] is not state.estimates or self._iterate[1] is not state.at:
+            iterate = Iterate(
+                state.n_iter,
+                state.value(state.at),
+                state.at.loss,
+                float(self.gradient(state).norm()),
+                self.curvature,
+                # No reference to self: an object that keeps itself alive is freed late, and much with it.
+                partial(smallest_eigenvalue, self.jacobian, self.direction, self.total_weight),
+            )
+            self._iterate = state.estimates, state.at, iterate
+        return self._iterate[2]
 
     def renewed(self, state: State) -> Self:
         """The same system, with the gradient under the noise level of the state."""
         other = copy.copy(self)
         other._data_gradient = state.objective.gradient(state.at, self.jacobian)
+        other._gradient = other._iterate = None
         return other
 
     def apart(self) -> Self:

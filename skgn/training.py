@@ -173,14 +173,15 @@ class Training:
             if state.objective.data_loss.renews_gradient:
                 self.linearisation = self.linearisation.renewed(state)
         iterate = self.linearisation.iterate(state)
-        state = replace(state, damping=self._damping(state, iterate))
+        damping = self._damping(state, iterate)
         seconds = time.perf_counter() - began
         row = figures(state, iterate, self._initial_weights, seconds)
         if self.settings.verbose >= ITERATIONS:
             self.settings.report(self.settings.name + line(state.n_iter, row), at=ITERATIONS)
         if self.validation is not None:
             row["validation_loss"] = validation_loss(state, self.validation)
-        state = self._judge(replace(state, history=(*state.history, row)), iterate, self.settings)
+        state = replace(state, damping=damping, history=(*state.history, row))
+        state = self._judge(state, iterate, self.settings)
         self.state = replace(state, step=None, arrived=True)
 
     def _damping(self, state: State, iterate: Iterate) -> float:
