@@ -22,7 +22,7 @@ from .callbacks import CallbackSupportMixin, begin_fit, with_callbacks
 from .candidates import Start, made_for
 from .choices import Choices
 from .conformal import Residuals
-from .directions import lacking
+from .directions import UNTRAINED, lacking
 from .draws import Draw
 from .ensemble import Ensemble, Member, make_member
 from .failure import failure
@@ -151,7 +151,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
 
         KeyboardInterrupt
             If Ctrl-C is pressed. While networks train, it comes once the best weights so far are stored: the estimator
-            is fitted. A second Ctrl-C, or one before training, keeps an earlier fit.
+            is fitted. A second Ctrl-C, or one before the first iteration has ended, keeps an earlier fit.
 
         Warns
         -----
@@ -168,8 +168,12 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
 
     def _fit_or_restore(self, *data: Any) -> Self:
         """Fit and warn, or go on with an interrupt once the weights are stored, on behalf of :meth:`fit`."""
-        with _restored_on_error(self):
+        with _restored_on_error(self) as before:
             interrupted = self._fit(*data)
+            if self.warm_start and "estimators_" in before and self.solver_ == UNTRAINED:
+                _restore(self, before)
+                self.status_ = Status.MAX_TIME.value
+                self.status_message_ = f"{Status.MAX_TIME.sentence} Nothing was trained: the fit before is kept."
         if interrupted:
             raise KeyboardInterrupt("The fit was interrupted; the estimator has the best weights so far.")
         warn_of_failure(self)
@@ -238,6 +242,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             with limits.interruptible():
                 began = time.perf_counter()
                 ensemble = train_members(problem, draw, limits, tasks)
+                if limits.interrupted and not ensemble.is_trained:
+                    raise KeyboardInterrupt("The fit was interrupted before anything was trained.")
                 rest = dataclasses.replace(problem, max_time=problem.max_time - (time.perf_counter() - began))
                 limits.go_on()
                 noise = self._input_noise(rest, draw.starts, ensemble, limits)
@@ -322,9 +328,9 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         self.solver_ = best.solver
         self.damping_ = best.damping
         self.left_out_score_, self._residuals = ensemble.skill.score, ensemble.residuals
-        status = Status(best.status)
+        status = ensemble.cut_by or Status(best.status)
         if ensemble.shortened:
-            status = status if best.status == Status.INTERRUPTED else Status.MAX_TIME
+            status = status if status is Status.INTERRUPTED else Status.MAX_TIME
         elif status.converged or (status is Status.MAX_ITER and best.n_iter):
             # A fit that is short of the tolerance may be useless all the same.
             status = failure(ensemble) or status
@@ -369,18 +375,22 @@ def _is_learned(name: str) -> bool:
 
 
 @contextmanager
-def _restored_on_error(estimator: BaseGN) -> Iterator[None]:
-    """Restore the state before if anything ends a fit early.
+def _restored_on_error(estimator: BaseGN) -> Iterator[dict[str, Any]]:
+    """Restore the state before, which is yielded, if anything ends a fit early.
 
     An earlier fit is neither lost nor mixed with half of a new one, whatever the error was.
     """
     before = estimator.__dict__.copy()
     try:
-        yield
+        yield before
     except BaseException:
-        estimator.__dict__.clear()
-        estimator.__dict__.update(before)
+        _restore(estimator, before)
         raise
+
+
+def _restore(estimator: BaseGN, state: dict[str, Any]) -> None:
+    estimator.__dict__.clear()
+    estimator.__dict__.update(state)
 
 
 def table_and_target(estimator: BaseGN) -> tuple[Table, Target]:
