@@ -20,7 +20,7 @@ from skgn import GNClassifier, GNRegressor
 from skgn.damping import GainRatio
 from skgn.feedforward import FeedForward
 from skgn.jacobian import Jacobian
-from skgn.module import ModuleNetwork
+from skgn.module import ModuleNetwork, _PlainAttention
 from skgn.network import unrecorded
 
 
@@ -51,6 +51,24 @@ def convolution(n_outputs=10):
     )
 
 
+class Attention(nn.Module):
+    """Each column is a token; `need_weights=False` asks torch for its fast kernels."""
+
+    def __init__(self):
+        super().__init__()
+        self.token, self.place = nn.Linear(1, 4), nn.Linear(5, 4, bias=False)
+        self.attention, self.mix = nn.MultiheadAttention(4, 2, batch_first=True), nn.Linear(4, 2)
+
+    def forward(self, X):
+        tokens = torch.tanh(self.token(X[..., None]) + self.place.weight.T)
+        return self.mix(self.attention(tokens, tokens, tokens, need_weights=False)[0].mean(1))
+
+
+def encoder():
+    layer = nn.TransformerEncoderLayer(4, 2, 6, batch_first=True)
+    return nn.Sequential(nn.Unflatten(1, (5, 1)), nn.Linear(1, 4), layer, nn.Flatten(), nn.Linear(20, 1))
+
+
 def perceptron(n_inputs, *widths):
     layers = [nn.LazyLinear(widths[0])] if n_inputs is None else [nn.Linear(n_inputs, widths[0])]
     for into, out in itertools.pairwise(widths):
@@ -63,6 +81,8 @@ MODULES = {
     "two branches": (lambda: TwoBranches(2), 5, 2),
     "convolution": (lambda: convolution(3), 64, 3),
     "normalised": (lambda: nn.Sequential(nn.Linear(5, 4), nn.LayerNorm(4), nn.GELU(), nn.Linear(4, 1)), 5, 1),
+    "attention": (Attention, 5, 2),
+    "encoder": (encoder, 5, 1),
     "frozen": (lambda: nn.Sequential(nn.Linear(5, 4).requires_grad_(False), nn.SiLU(), nn.Linear(4, 1)), 5, 1),
 }
 
@@ -293,6 +313,22 @@ def test_streams_warm_starts_searches_and_pickles():
     assert stream.score(X, y) > 0.4
 
 
+def test_the_choice_of_attention_kernels_is_given_back():
+    """torch keeps it for the whole process: the first thread to enter takes it, the last to leave gives it back."""
+    kernels = torch.backends.cuda
+    before = kernels.flash_sdp_enabled(), kernels.mem_efficient_sdp_enabled(), kernels.math_sdp_enabled()
+    context = _PlainAttention()
+    try:
+        kernels.enable_mem_efficient_sdp(False)
+        context.__enter__(), context.__enter__(), context.__exit__()
+        assert not kernels.flash_sdp_enabled() and kernels.math_sdp_enabled()
+        context.__exit__()
+        after = kernels.flash_sdp_enabled(), kernels.mem_efficient_sdp_enabled(), kernels.math_sdp_enabled()
+        assert after == (before[0], False, before[2])
+    finally:
+        kernels.enable_mem_efficient_sdp(before[1])
+
+
 class Crosswise(nn.Module):
     """Centres the rows: outputs depend on each other."""
 
@@ -302,6 +338,17 @@ class Crosswise(nn.Module):
 
     def forward(self, X):
         return self.linear(X - X.mean(0))
+
+
+class Normalised(nn.Linear):
+    """Normalises by the batch, which may not be a single row."""
+
+    def __init__(self):
+        super().__init__(10, 1)
+        self.norm = nn.BatchNorm1d(1, track_running_stats=False)
+
+    def forward(self, X):
+        return self.norm(super().forward(X))
 
 
 class Fixed(nn.Linear):
@@ -325,6 +372,7 @@ class Tuple(nn.Linear):
         ({"network": nn.Linear(10, 2)}, ValueError, r"this fit needs \(3, 1\)"),
         ({"network": Tuple(10, 1)}, TypeError, "must return a tensor"),
         ({"network": Crosswise()}, ValueError, "each row on its own"),
+        ({"network": Normalised()}, ValueError, "cannot differentiate network=Normalised"),
         ({"network": nn.Linear(10, 1).requires_grad_(False)}, ValueError, "no parameter that requires a gradient"),
         ({"network": Fixed()}, ValueError, "reset_parameters"),
         ({"network": nn.Linear(10, 1), "init": "symmetric"}, ValueError, "centered"),
