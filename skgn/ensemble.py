@@ -80,6 +80,14 @@ class Member:
         """The start of a training that goes on with its weights; nothing else is known of its data."""
         return Start(self.network, self.scaling, self.prior_kind, self.weights, self.anchor, seed)
 
+    def check_loss(self) -> None:
+        """Raise a ValueError if its loss is not finite, as a module of the user may have outputs that are not."""
+        if self.network.uses_autograd and not math.isfinite(self.loss):
+            raise ValueError(
+                f"network={self.network} has outputs that are not finite numbers for rows of this fit, at the weights "
+                "that it begins with. It gets columns that are scaled, unless standardize=False."
+            )
+
     @property
     def in_leading_directions(self) -> bool:
         """Whether it was trained in the leading directions of its inputs alone, for want of time."""

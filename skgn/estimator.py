@@ -6,8 +6,7 @@ import copy
 import dataclasses
 import time
 from abc import ABCMeta, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -40,7 +39,7 @@ from .outcome import (
     warn_of_short_block,
 )
 from .parameters import Parameters
-from .persistence import Persistent
+from .persistence import Persistent, restore, restored_on_error
 from .posterior import Posterior
 from .problem import Problem
 from .progress import end_line
@@ -60,6 +59,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["BaseGN", "fitted_likelihood", "known_posteriors", "network_on", "table_and_target"]
+
+
+#: What becomes of a warm start without time.
+_KEPT = " Nothing was trained: the fit before is kept."
 
 
 class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
@@ -168,12 +171,11 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
 
     def _fit_or_restore(self, *data: Any) -> Self:
         """Fit and warn, or go on with an interrupt once the weights are stored, on behalf of :meth:`fit`."""
-        with _restored_on_error(self) as before:
+        with restored_on_error(self) as before:
             interrupted = self._fit(*data)
             if self.warm_start and "estimators_" in before and self.solver_ == UNTRAINED:
-                _restore(self, before)
-                self.status_ = Status.MAX_TIME.value
-                self.status_message_ = f"{Status.MAX_TIME.sentence} Nothing was trained: the fit before is kept."
+                restore(self, before)
+                self.status_, self.status_message_ = Status.MAX_TIME.value, Status.MAX_TIME.sentence + _KEPT
         if interrupted:
             raise KeyboardInterrupt("The fit was interrupted; the estimator has the best weights so far.")
         warn_of_failure(self)
@@ -266,7 +268,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Self:
         """Train in one pass over a block of rows; see the subclasses."""
-        with _restored_on_error(self):
+        with restored_on_error(self):
             self._take_block(X, y, sample_weight, classes)
         return self
 
@@ -316,6 +318,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
 
     def _store(self, ensemble: Ensemble, noise: InputNoise | None = None) -> None:
         members, best = ensemble.members, ensemble.members[0]
+        best.check_loss()
         self.estimators_, self.weights_ = members, ensemble.weights
         used = {member.scaling for member in members} | (noise.scalings if noise else set())
         self._table = self._table.with_more(ensemble.scalings).only(used)
@@ -372,25 +375,6 @@ def _of_features(scalings: Mapping[str, Made]) -> dict[str, Made]:
 def _is_learned(name: str) -> bool:
     """Whether an attribute of this name is stored at the end of a fit."""
     return name.endswith("_") and name not in ("n_features_in_", "feature_names_in_")
-
-
-@contextmanager
-def _restored_on_error(estimator: BaseGN) -> Iterator[dict[str, Any]]:
-    """Restore the state before, which is yielded, if anything ends a fit early.
-
-    An earlier fit is neither lost nor mixed with half of a new one, whatever the error was.
-    """
-    before = estimator.__dict__.copy()
-    try:
-        yield before
-    except BaseException:
-        _restore(estimator, before)
-        raise
-
-
-def _restore(estimator: BaseGN, state: dict[str, Any]) -> None:
-    estimator.__dict__.clear()
-    estimator.__dict__.update(state)
 
 
 def table_and_target(estimator: BaseGN) -> tuple[Table, Target]:

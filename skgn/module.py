@@ -86,7 +86,7 @@ class ModuleNetwork(Network):
 
         like = next((p for p in self.module.parameters() if not isinstance(p, nn.UninitializedParameter)), None)
         dtype = torch.get_default_dtype() if like is None else like.dtype
-        X = torch.linspace(-1, 1, n * self.n_inputs, dtype=dtype).view(n, self.n_inputs)
+        X = self._trial_inputs(dtype)
         try:
             recorded = saved_tensors_hooks(count, lambda x: x)
             with torch.enable_grad(), torch.random.fork_rng(devices=[]), _PLAIN_ATTENTION, recorded:
@@ -106,11 +106,17 @@ class ModuleNetwork(Network):
             )
         return saved
 
+    def _trial_inputs(self, dtype: torch.dtype) -> Tensor:
+        """Different rows of numbers that are an index of any table, and have logarithms and powers."""
+        return torch.linspace(0.1, 0.9, _TRIAL_ROWS * self.n_inputs, dtype=dtype).view(_TRIAL_ROWS, self.n_inputs)
+
     def _try_backward(self) -> None:
         """Check that rows are mapped each on its own, in a way that can be differentiated in float64."""
         name, n = type(self.module).__name__, _TRIAL_ROWS
         w = torch.from_numpy(self._flat(self.module))
-        U = self.with_bias(torch.linspace(-1, 1, n * self.n_inputs, dtype=w.dtype).view(n, self.n_inputs))
+        if not bool(torch.isfinite(w).all()):
+            raise ValueError(f"network={name} has weights that are not finite numbers; members begin from these.")
+        U = self.with_bias(self._trial_inputs(w.dtype))
         try:
             with torch.no_grad():
                 f, tape = self.forward(U, w)
@@ -121,7 +127,8 @@ class ModuleNetwork(Network):
             raise ValueError(
                 f"torch.func cannot differentiate network={name} in float64, sample by sample: {error}"
             ) from error
-        if not (torch.allclose(gradient, J.sum((0, 1)), rtol=1e-6, atol=1e-9) and torch.allclose(tangent, J.sum(2))):
+        same = torch.allclose(gradient, J.sum((0, 1)), rtol=1e-6, atol=1e-9, equal_nan=True)
+        if not (same and torch.allclose(tangent, J.sum(2), equal_nan=True)):
             raise ValueError(f"network={name} must map each row on its own; its outputs depend on the other rows.")
 
     def __getstate__(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import curve_fit
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits, load_iris
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
@@ -389,6 +390,55 @@ def test_what_cannot_be_trained_is_told_before_any_work(settings, error, message
     with pytest.raises(error, match=message):
         model.fit(X, y)
     assert not hasattr(model, "estimators_")
+
+
+class Power(nn.Module):
+    """A formula for positive numbers: factor * x ** power + offset."""
+
+    def __init__(self, power=1.0):
+        super().__init__()
+        self.factor, self.power, self.offset = (nn.Parameter(torch.tensor(x)) for x in (1.0, power, 0.0))
+
+    def forward(self, X):
+        return self.factor * X[:, 0] ** self.power + self.offset
+
+
+class Lookup(nn.Module):
+    """A number for each of five levels."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(5, 1)
+
+    def forward(self, X):
+        return self.table(X[:, 0].long())
+
+
+def test_a_formula_for_positive_numbers_finds_the_constants_of_least_squares():
+    rng = np.random.RandomState(0)
+    x = rng.uniform(1, 4, 80)
+    y = 3 * x**1.7 + 0.1 * rng.standard_normal(80)
+    model = GNRegressor(network=Power(), standardize=False, n_estimators=1, l2_regularization=0.0).fit(x[:, None], y)
+    (_, power, _), _ = curve_fit(lambda x, factor, power, offset: factor * x**power + offset, x, y, p0=(1, 1, 0))
+    assert model.coefs_[1] == pytest.approx(power, rel=1e-5)
+
+
+def test_an_embedding_reads_indices():
+    levels = np.tile(np.arange(5.0), 20)
+    y = np.array([0.0, 3.0, -2.0, 1.0, 5.0])[levels.astype(int)]
+    model = GNRegressor(network=Lookup(), standardize=False, n_estimators=1, l2_regularization=0.0)
+    np.testing.assert_allclose(model.fit(levels[:, None], y).predict(levels[:, None]), y, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_outputs_that_are_not_finite_are_refused(method):
+    X = np.linspace(-1, 1, 60)[:, None]
+    model = GNRegressor(network=Power(0.5), n_estimators=1, random_state=0)
+    with pytest.raises(ValueError, match="network=Power has outputs that are not finite numbers"):
+        getattr(model, method)(X, X[:, 0])
+    assert not hasattr(model, "estimators_")
+    with pytest.raises(ValueError, match="network=Power has weights that are not finite"):
+        getattr(model.set_params(network=Power(float("nan"))), method)(X, X[:, 0])
 
 
 def test_weights_that_cannot_be_drawn_do_for_a_single_network():
