@@ -229,8 +229,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         early stopping. The callback :class:`~skgn.spectrum.SpectrumMonitor` adds "min_eigenvalue", "max_eigenvalue" and
         "riemannian_gradient_norm".
     status_, status_message_ : str
-        The reason why training stopped, in a word and in a sentence. It is that of the best member, unless a limit, an
-        interrupt or a callback has ended the training of other members.
+        The reason why training stopped, in a word and in a sentence. It is that of the best member, unless
+        ``max_time``, an interrupt or a callback has ended the training of other members.
     solver_ : {"primal", "dual", "cg"}
         The solver that was used.
     damping_ : float

@@ -330,6 +330,19 @@ def test_the_choice_of_attention_kernels_is_given_back():
         kernels.enable_mem_efficient_sdp(before[1])
 
 
+def test_a_warm_start_reads_through_the_trunk_that_it_is_given():
+    torch.manual_seed(0)
+    X = np.random.RandomState(0).standard_normal((80, 3))
+    trunks = [perceptron(3, 4, 1) for _ in range(2)]
+    for trunk in trunks:
+        trunk[0].requires_grad_(False)
+    model = GNRegressor(network=trunks[0], n_estimators=1, l2_regularization=1e-3, warm_start=True, random_state=0)
+    model.fit(X, X[:, 0]).set_params(network=trunks[1]).fit(X, X[:, 0])
+    assert torch.equal(model.network_[0].weight, trunks[1][0].weight.double())
+    fresh = clone(model).fit(X, X[:, 0])  # The head is a linear model: there is one minimum.
+    np.testing.assert_allclose(model.predict(X), fresh.predict(X), rtol=1e-3, atol=1e-3)
+
+
 class Crosswise(nn.Module):
     """Centres the rows: outputs depend on each other."""
 
