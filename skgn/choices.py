@@ -194,8 +194,10 @@ class Choices:
         scaled_networks = {kind.scaled_network for kind in every}.union(*of_rows)
         if self.hidden is None:
             scaled_networks |= {(name, self._steepest(network)) for name, network in scaled_networks}
+        # An equal module may have other fixed parameters and buffers now.
+        now = {network: network for _, network in scaled_networks}
         kept = [
-            m.start(start.seed)
+            replace(m.start(start.seed), network=now.get(m.network, m.network))
             for m, start in zip(self.members, fresh, strict=False)
             if m.scaling in table.scalings
             and m.prior_kind in {kind.prior_kind for kind in every}

@@ -119,7 +119,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         weights so far, and ``status_`` is then "max_time". Before each step, its time is estimated from the steps
         before. Members share the time; a member that has hardly begun is left out. With little time a fit takes fewer
         rows, members and candidates from the outset, and the warning says how many. Rows are drawn before they are
-        scaled, where that would take too long. Without time for a single step, the prediction is a constant.
+        scaled, where that would take too long. Without time for a single step, the prediction is a constant, but a warm
+        start keeps the fit before.
     tol : float, default=1e-3
         Training stops after ``n_iter_no_change`` iterations without progress of more than ``tol``, relative to the
         scale of what gets better. With a float ``l2_regularization`` the objective gets better, relative to its value.
@@ -228,7 +229,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         early stopping. The callback :class:`~skgn.spectrum.SpectrumMonitor` adds "min_eigenvalue", "max_eigenvalue" and
         "riemannian_gradient_norm".
     status_, status_message_ : str
-        The reason why training stopped, in a word and in a sentence.
+        The reason why training stopped, in a word and in a sentence. It is that of the best member, unless
+        ``max_time``, an interrupt or a callback has ended the training of other members.
     solver_ : {"primal", "dual", "cg"}
         The solver that was used.
     damping_ : float

@@ -213,7 +213,8 @@ def _has_converged(status: str) -> bool:
 
 def _convergence(case: _Case) -> Finding:
     model, members = case.model, case.model.estimators_
-    status = members[0].status
+    cut_by = Status.INTERRUPTED, Status.MAX_TIME, Status.CALLBACK
+    status = model.status_ if model.status_ in cut_by else members[0].status
     path = model.history_["objective" if model.log_evidence_ is None else "log_evidence"]
     change = float(abs(path[-1] - path[-2])) if len(path) > 1 else math.nan
     if model.log_evidence_ is None:

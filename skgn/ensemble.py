@@ -80,6 +80,14 @@ class Member:
         """The start of a training that goes on with its weights; nothing else is known of its data."""
         return Start(self.network, self.scaling, self.prior_kind, self.weights, self.anchor, seed)
 
+    def check_loss(self) -> None:
+        """Raise a ValueError if its loss is not finite, as a module of the user may have outputs that are not."""
+        if self.network.uses_autograd and not math.isfinite(self.loss):
+            raise ValueError(
+                f"network={self.network} has outputs that are not finite numbers for rows of this fit, at the weights "
+                "that it begins with. It gets columns that are scaled, unless standardize=False."
+            )
+
     @property
     def in_leading_directions(self) -> bool:
         """Whether it was trained in the leading directions of its inputs alone, for want of time."""
@@ -96,8 +104,8 @@ class Ensemble(NamedTuple):
     The ``weights`` (n_members,) are the members' parts of a prediction; they are not negative and sum to 1. The
     ``temperature`` divides the outputs; it is 1 if there is none. ``skill`` tells how well the ensemble predicts
     left-out samples, ``residuals`` by how much it misses each of them, if that is known, ``tails`` how far they
-    lie, and ``left_out`` what its members predict of them. ``shortened`` says what was left out for want of time. The
-    ``scalings`` were made in the fit.
+    lie, and ``left_out`` what its members predict of them. ``cut_by`` is what ended the trainings before all had ended
+    by themselves. ``shortened`` says what was left out for want of time. The ``scalings`` were made in the fit.
     """
 
     members: list[Member]
@@ -105,11 +113,17 @@ class Ensemble(NamedTuple):
     loss: Loss
     temperature: float
     skill: Skill = UNKNOWN
+    cut_by: Status | None = None
     shortened: str = ""
     residuals: Residuals | None = None
     left_out: LeftOutSamples | None = None
     tails: Tails = NORMAL
     scalings: Mapping[str, Made] = MappingProxyType({})
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it is more than the best constant."""
+        return self.members[0].solver != UNTRAINED
 
     def widened(self) -> Ensemble:
         """Make the ensemble whose widths are at least what left-out residuals are: of weights and noise alike."""

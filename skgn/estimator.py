@@ -6,8 +6,7 @@ import copy
 import dataclasses
 import time
 from abc import ABCMeta, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -22,7 +21,7 @@ from .callbacks import CallbackSupportMixin, begin_fit, with_callbacks
 from .candidates import Start, made_for
 from .choices import Choices
 from .conformal import Residuals
-from .directions import lacking
+from .directions import UNTRAINED, lacking
 from .draws import Draw
 from .ensemble import Ensemble, Member, make_member
 from .failure import failure
@@ -40,7 +39,7 @@ from .outcome import (
     warn_of_short_block,
 )
 from .parameters import Parameters
-from .persistence import Persistent
+from .persistence import Persistent, restore, restored_on_error
 from .posterior import Posterior
 from .problem import Problem
 from .progress import end_line
@@ -60,6 +59,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["BaseGN", "fitted_likelihood", "known_posteriors", "network_on", "table_and_target"]
+
+
+#: What becomes of a warm start without time.
+_KEPT = " Nothing was trained: the fit before is kept."
 
 
 class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
@@ -151,7 +154,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
 
         KeyboardInterrupt
             If Ctrl-C is pressed. While networks train, it comes once the best weights so far are stored: the estimator
-            is fitted. A second Ctrl-C, or one before training, keeps an earlier fit.
+            is fitted. A second Ctrl-C, or one before the first iteration has ended, keeps an earlier fit.
 
         Warns
         -----
@@ -168,8 +171,11 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
 
     def _fit_or_restore(self, *data: Any) -> Self:
         """Fit and warn, or go on with an interrupt once the weights are stored, on behalf of :meth:`fit`."""
-        with _restored_on_error(self):
+        with restored_on_error(self) as before:
             interrupted = self._fit(*data)
+            if self.warm_start and "estimators_" in before and self.solver_ == UNTRAINED:
+                restore(self, before)
+                self.status_, self.status_message_ = Status.MAX_TIME.value, Status.MAX_TIME.sentence + _KEPT
         if interrupted:
             raise KeyboardInterrupt("The fit was interrupted; the estimator has the best weights so far.")
         warn_of_failure(self)
@@ -238,6 +244,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             with limits.interruptible():
                 began = time.perf_counter()
                 ensemble = train_members(problem, draw, limits, tasks)
+                if limits.interrupted and not ensemble.is_trained:
+                    raise KeyboardInterrupt("The fit was interrupted before anything was trained.")
                 rest = dataclasses.replace(problem, max_time=problem.max_time - (time.perf_counter() - began))
                 limits.go_on()
                 noise = self._input_noise(rest, draw.starts, ensemble, limits)
@@ -260,7 +268,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Self:
         """Train in one pass over a block of rows; see the subclasses."""
-        with _restored_on_error(self):
+        with restored_on_error(self):
             self._take_block(X, y, sample_weight, classes)
         return self
 
@@ -310,6 +318,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
 
     def _store(self, ensemble: Ensemble, noise: InputNoise | None = None) -> None:
         members, best = ensemble.members, ensemble.members[0]
+        best.check_loss()
         self.estimators_, self.weights_ = members, ensemble.weights
         used = {member.scaling for member in members} | (noise.scalings if noise else set())
         self._table = self._table.with_more(ensemble.scalings).only(used)
@@ -322,9 +331,9 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         self.solver_ = best.solver
         self.damping_ = best.damping
         self.left_out_score_, self._residuals = ensemble.skill.score, ensemble.residuals
-        status = Status(best.status)
+        status = ensemble.cut_by or Status(best.status)
         if ensemble.shortened:
-            status = status if best.status == Status.INTERRUPTED else Status.MAX_TIME
+            status = status if status is Status.INTERRUPTED else Status.MAX_TIME
         elif status.converged or (status is Status.MAX_ITER and best.n_iter):
             # A fit that is short of the tolerance may be useless all the same.
             status = failure(ensemble) or status
@@ -366,21 +375,6 @@ def _of_features(scalings: Mapping[str, Made]) -> dict[str, Made]:
 def _is_learned(name: str) -> bool:
     """Whether an attribute of this name is stored at the end of a fit."""
     return name.endswith("_") and name not in ("n_features_in_", "feature_names_in_")
-
-
-@contextmanager
-def _restored_on_error(estimator: BaseGN) -> Iterator[None]:
-    """Restore the state before if anything ends a fit early.
-
-    An earlier fit is neither lost nor mixed with half of a new one, whatever the error was.
-    """
-    before = estimator.__dict__.copy()
-    try:
-        yield
-    except BaseException:
-        estimator.__dict__.clear()
-        estimator.__dict__.update(before)
-        raise
 
 
 def table_and_target(estimator: BaseGN) -> tuple[Table, Target]:

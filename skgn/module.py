@@ -86,9 +86,10 @@ class ModuleNetwork(Network):
 
         like = next((p for p in self.module.parameters() if not isinstance(p, nn.UninitializedParameter)), None)
         dtype = torch.get_default_dtype() if like is None else like.dtype
-        X = torch.linspace(-1, 1, n * self.n_inputs, dtype=dtype).view(n, self.n_inputs)
+        X = self._trial_inputs(dtype)
         try:
-            with torch.enable_grad(), torch.random.fork_rng(devices=[]), saved_tensors_hooks(count, lambda x: x):
+            recorded = saved_tensors_hooks(count, lambda x: x)
+            with torch.enable_grad(), torch.random.fork_rng(devices=[]), _PLAIN_ATTENTION, recorded:
                 # A lazy module draws its parameters here.
                 _seed(0)
                 f = self.module(X)
@@ -105,21 +106,29 @@ class ModuleNetwork(Network):
             )
         return saved
 
+    def _trial_inputs(self, dtype: torch.dtype) -> Tensor:
+        """Different rows of numbers that are an index of any table, and have logarithms and powers."""
+        return torch.linspace(0.1, 0.9, _TRIAL_ROWS * self.n_inputs, dtype=dtype).view(_TRIAL_ROWS, self.n_inputs)
+
     def _try_backward(self) -> None:
         """Check that rows are mapped each on its own, in a way that can be differentiated in float64."""
         name, n = type(self.module).__name__, _TRIAL_ROWS
         w = torch.from_numpy(self._flat(self.module))
-        U = self.with_bias(torch.linspace(-1, 1, n * self.n_inputs, dtype=w.dtype).view(n, self.n_inputs))
+        if not bool(torch.isfinite(w).all()):
+            raise ValueError(f"network={name} has weights that are not finite numbers; members begin from these.")
+        U = self.with_bias(self._trial_inputs(w.dtype))
         try:
             with torch.no_grad():
                 f, tape = self.forward(U, w)
                 J = torch.cat(self.backward(tape, w, torch.eye(self.n_outputs, dtype=w.dtype).expand(n, -1, -1)), 2)
                 gradient, tangent = self.vjp(tape, w, torch.ones_like(f)), self.jvp(tape, w, torch.ones_like(w))
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
+            # Batch normalisation without running statistics refuses a single row by a ValueError.
             raise ValueError(
                 f"torch.func cannot differentiate network={name} in float64, sample by sample: {error}"
             ) from error
-        if not (torch.allclose(gradient, J.sum((0, 1)), rtol=1e-6, atol=1e-9) and torch.allclose(tangent, J.sum(2))):
+        same = torch.allclose(gradient, J.sum((0, 1)), rtol=1e-6, atol=1e-9, equal_nan=True)
+        if not (same and torch.allclose(tangent, J.sum(2), equal_nan=True)):
             raise ValueError(f"network={name} must map each row on its own; its outputs depend on the other rows.")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -163,13 +172,14 @@ class ModuleNetwork(Network):
             _seed(random_state.randint(np.iinfo(np.int32).max))
             for name, part in module.named_modules():
                 if any(p.requires_grad for p in part.parameters(recurse=False)):
-                    if not callable(getattr(part, "reset_parameters", None)):
+                    reset = getattr(part, "reset_parameters", None) or getattr(part, "_reset_parameters", None)
+                    if not callable(reset):
                         raise ValueError(
                             f"network={type(module).__name__}: {name or 'the module'!r} ({type(part).__name__}) has "
                             "parameters but no reset_parameters(), by which members begin from different weights; "
                             "define it, or set n_estimators=1 to begin from the module's own weights."
                         )
-                    part.reset_parameters()
+                    reset()
         return self._flat(module)
 
     def input_blocks(self, layer: int) -> list[int]:
@@ -204,7 +214,8 @@ class ModuleNetwork(Network):
         return modules[key]
 
     def _call(self, module: nn.Module, X: Tensor, w: Tensor) -> Tensor:
-        f: Tensor = functional_call(module, self._parameters(w), (X,))
+        with _PLAIN_ATTENTION:
+            f: Tensor = functional_call(module, self._parameters(w), (X,))
         return self.alpha * f.reshape(X.shape[0], self.n_outputs)
 
     def forward(self, U: Tensor, w: Tensor, with_slopes: bool = True) -> tuple[Tensor, Tape]:
@@ -242,6 +253,41 @@ class ModuleNetwork(Network):
         transpose = vjp(lambda g: self.vjp(tape, w, g), w.new_zeros(len(tape.slopes[0]), self.n_outputs))[1]
         product: Tensor = transpose(v)[0]
         return product
+
+
+class _PlainAttention:
+    """Context in which attention is made of products and a softmax: the faster kernels have one derivative only.
+
+    torch keeps the choice for the whole process. The last thread to leave restores it as the first one found it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside, self._before = 0, (True, True, True)
+
+    def __enter__(self) -> None:
+        kernels: Any = torch.backends.cuda
+        with self._lock:
+            if self._inside == 0:
+                fast = kernels.flash_sdp_enabled(), kernels.mem_efficient_sdp_enabled()
+                self._before = (*fast, kernels.math_sdp_enabled())
+                self._set(False, False, True)
+            self._inside += 1
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._set(*self._before)
+
+    @staticmethod
+    def _set(flash: bool, memory_efficient: bool, plain: bool) -> None:
+        torch.backends.cuda.enable_flash_sdp(flash)
+        torch.backends.cuda.enable_mem_efficient_sdp(memory_efficient)
+        torch.backends.cuda.enable_math_sdp(plain)
+
+
+_PLAIN_ATTENTION = _PlainAttention()
 
 
 def _seed(seed: int) -> None:

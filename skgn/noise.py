@@ -174,8 +174,8 @@ def beside_noise(ensemble: Ensemble, noise: InputNoise, problem: Problem) -> Ens
 
 def _cut_short(ensemble: Ensemble) -> bool:
     """Whether an ensemble is not what it would be with more time."""
-    reasons = {Status.INTERRUPTED.value, Status.CALLBACK.value, Status.MAX_TIME.value}
-    return bool(ensemble.shortened) or any(member.status in reasons for member in ensemble.members)
+    stopped = any(member.status == Status.CALLBACK for member in ensemble.members)
+    return stopped or ensemble.cut_by is not None or not ensemble.is_trained or bool(ensemble.shortened)
 
 
 class _Squares(NamedTuple):

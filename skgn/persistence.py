@@ -5,6 +5,8 @@ serves each of them. Old models are loaded where that is sound. Parameters that 
 their defaults; members without weights get equal weights, and fields the names of now. Parameters that the older
 version had in addition are dropped if they had their defaults. If anything else is missing, damaged, or of no meaning
 any more, an error names it at once, not at the first prediction (:mod:`skgn.integrity`).
+
+An estimator whose fit fails gets the state before it back (:func:`restored_on_error`).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,7 +32,7 @@ from .posterior import Posterior
 from .prior_groups import PriorKind
 from .targets import LOSSES, ClassificationTarget, RegressionTarget
 
-__all__ = ["SKOPS_TRUSTED", "OtherVersionWarning", "Persistent"]
+__all__ = ["SKOPS_TRUSTED", "OtherVersionWarning", "Persistent", "restore", "restored_on_error"]
 
 #: What :func:`skops.io.load` has to trust for any model of this package: its own types, and two that the encoder of a
 #: table holds.
@@ -135,6 +138,26 @@ class Persistent(BaseEstimator):
                 f"{', '.join(lacking)}. Load it with the version it was stored by, or fit it anew."
             )
         super().__setstate__(state)
+
+
+@contextmanager
+def restored_on_error(estimator: BaseEstimator) -> Iterator[dict[str, Any]]:
+    """Restore the state before, which is yielded, if anything ends a fit early.
+
+    An earlier fit is neither lost nor mixed with half of a new one, whatever the error was.
+    """
+    before = vars(estimator).copy()
+    try:
+        yield before
+    except BaseException:
+        restore(estimator, before)
+        raise
+
+
+def restore(estimator: BaseEstimator, state: dict[str, Any]) -> None:
+    """Give an estimator back what it held in an earlier state, and nothing else."""
+    vars(estimator).clear()
+    vars(estimator).update(state)
 
 
 def _gather_parts(state: dict[str, Any]) -> None:

@@ -50,14 +50,12 @@ def train_members(problem: Problem, draw: Draw, limits: Limits, tasks: FitTasks 
     """
     problem = replace(problem, reduces=problem.batch_size is None)
     found = Plan.in_time(problem, draw.starts, draw.n_members, limits)
-    if found is None:
-        return untrained(problem, draw.starts[0], limits.reason)
-    plan, starts, n_members = found
-    ensemble = Search(problem, plan, draw._replace(starts=starts, n_members=n_members), limits, tasks).run()
-    if ensemble is None:
-        return untrained(problem, draw.starts[0], limits.reason)
-    shortened = shortened_for_time(problem, len(draw.starts), draw.n_members, *found)
-    return ensemble._replace(shortened=shortened)
+    if found is not None:
+        plan, starts, n_members = found
+        ensemble = Search(problem, plan, draw._replace(starts=starts, n_members=n_members), limits, tasks).run()
+        if ensemble is not None:
+            return ensemble._replace(shortened=shortened_for_time(problem, len(draw.starts), draw.n_members, *found))
+    return untrained(problem, draw.starts[0], limits.reason)
 
 
 class Search:
@@ -82,6 +80,8 @@ class Search:
         self._draw, starts, n_members = draw, draw.starts, draw.n_members
         self._starts, self._n_members, self._n_first = starts, n_members, draw.n_first
         self._limits, self._tasks = limits, tasks
+        # Whether limits have left anything untrained.
+        self._cut = False
         self._settings, self._max_iter = problem.settings, problem.settings.max_iter
         # After an error the other trainings end after their iteration.
         self._workers = Workers(limits.n_workers, limits.interrupt)
@@ -133,6 +133,7 @@ class Search:
     def _is_worthwhile(self, trained: list[Candidate]) -> bool:
         """Whether all other candidates promise to lower the left-out loss of those that are trained."""
         if self._limits.over:
+            self._cut = True
             return False
         with self.plan.arithmetic():
             gain = gain_of_more(left_out_of(trained), n_members=len(self._starts))
@@ -143,6 +144,7 @@ class Search:
     def draw_more(self, draw: Callable[..., More | None], candidates: list[Candidate]) -> list[Candidate]:
         """Train the candidates that one of :data:`~skgn.further.FURTHER` draws, and return the best of all."""
         if self._limits.over:
+            self._cut = True
             return candidates
         with self.plan.arithmetic():
             more = draw(self._problem, self._draw, self.plan, candidates)
@@ -169,7 +171,7 @@ class Search:
             candidates, ensemble = ensemble_of(candidates, self._problem.loss, self._tempered)
             for candidate, weight in zip(candidates, ensemble.weights, strict=True):
                 self._tell(candidate, kept(weight, candidate.state.status))
-        return ensemble
+        return ensemble._replace(cut_by=self._limits.reason if self._cut else None)
 
     def _candidates(self, starts: Iterable[tuple[int, Start]]) -> list[Candidate]:
         with self.plan.arithmetic():
@@ -190,6 +192,7 @@ class Search:
         self._limits.keep(0.0)
         self._workers.map(partial(self.judge, last=last), begun)
         for candidate in (candidate for candidate in candidates if candidate not in begun):
+            self._cut = True
             self._drop(candidate, "dropped, cut short")
         best = self.best_of(begun)
         if not last:
@@ -308,6 +311,7 @@ class Search:
     def _finish(self, training: Training) -> None:
         if not training.state.finished:
             training.finish(self._limits.reason)
+            self._cut = self._cut or training.state.status is self._limits.reason
         self._end_task(training)
 
     def _drop(self, candidate: Candidate, why: str) -> None:

@@ -417,7 +417,7 @@ def test_a_stop_at_the_end_of_a_member_trains_no_more_of_them():
     stopping = Stopping("member", 0)
     model = GNRegressor(**SMALL, l2_regularization=1e-2, n_estimators=3).set_callbacks(stopping).fit(X, y)
     check_tree(stopping)
-    assert len(model.estimators_) == 1 and model.status_ == "decrease"
+    assert [member.status for member in model.estimators_] == ["decrease"] and model.status_ == "callback"
     assert set(stopping.tasks("begin", "member")) == {(0, 0)}
 
 

@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import curve_fit
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits, load_iris
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
@@ -20,7 +21,7 @@ from skgn import GNClassifier, GNRegressor
 from skgn.damping import GainRatio
 from skgn.feedforward import FeedForward
 from skgn.jacobian import Jacobian
-from skgn.module import ModuleNetwork
+from skgn.module import ModuleNetwork, _PlainAttention
 from skgn.network import unrecorded
 
 
@@ -51,6 +52,24 @@ def convolution(n_outputs=10):
     )
 
 
+class Attention(nn.Module):
+    """Each column is a token; `need_weights=False` asks torch for its fast kernels."""
+
+    def __init__(self):
+        super().__init__()
+        self.token, self.place = nn.Linear(1, 4), nn.Linear(5, 4, bias=False)
+        self.attention, self.mix = nn.MultiheadAttention(4, 2, batch_first=True), nn.Linear(4, 2)
+
+    def forward(self, X):
+        tokens = torch.tanh(self.token(X[..., None]) + self.place.weight.T)
+        return self.mix(self.attention(tokens, tokens, tokens, need_weights=False)[0].mean(1))
+
+
+def encoder():
+    layer = nn.TransformerEncoderLayer(4, 2, 6, batch_first=True)
+    return nn.Sequential(nn.Unflatten(1, (5, 1)), nn.Linear(1, 4), layer, nn.Flatten(), nn.Linear(20, 1))
+
+
 def perceptron(n_inputs, *widths):
     layers = [nn.LazyLinear(widths[0])] if n_inputs is None else [nn.Linear(n_inputs, widths[0])]
     for into, out in itertools.pairwise(widths):
@@ -63,6 +82,8 @@ MODULES = {
     "two branches": (lambda: TwoBranches(2), 5, 2),
     "convolution": (lambda: convolution(3), 64, 3),
     "normalised": (lambda: nn.Sequential(nn.Linear(5, 4), nn.LayerNorm(4), nn.GELU(), nn.Linear(4, 1)), 5, 1),
+    "attention": (Attention, 5, 2),
+    "encoder": (encoder, 5, 1),
     "frozen": (lambda: nn.Sequential(nn.Linear(5, 4).requires_grad_(False), nn.SiLU(), nn.Linear(4, 1)), 5, 1),
 }
 
@@ -293,6 +314,35 @@ def test_streams_warm_starts_searches_and_pickles():
     assert stream.score(X, y) > 0.4
 
 
+def test_the_choice_of_attention_kernels_is_given_back():
+    """torch keeps it for the whole process: the first thread to enter takes it, the last to leave gives it back."""
+    kernels = torch.backends.cuda
+    before = kernels.flash_sdp_enabled(), kernels.mem_efficient_sdp_enabled(), kernels.math_sdp_enabled()
+    context = _PlainAttention()
+    try:
+        kernels.enable_mem_efficient_sdp(False)
+        context.__enter__(), context.__enter__(), context.__exit__()
+        assert not kernels.flash_sdp_enabled() and kernels.math_sdp_enabled()
+        context.__exit__()
+        after = kernels.flash_sdp_enabled(), kernels.mem_efficient_sdp_enabled(), kernels.math_sdp_enabled()
+        assert after == (before[0], False, before[2])
+    finally:
+        kernels.enable_mem_efficient_sdp(before[1])
+
+
+def test_a_warm_start_reads_through_the_trunk_that_it_is_given():
+    torch.manual_seed(0)
+    X = np.random.RandomState(0).standard_normal((80, 3))
+    trunks = [perceptron(3, 4, 1) for _ in range(2)]
+    for trunk in trunks:
+        trunk[0].requires_grad_(False)
+    model = GNRegressor(network=trunks[0], n_estimators=1, l2_regularization=1e-3, warm_start=True, random_state=0)
+    model.fit(X, X[:, 0]).set_params(network=trunks[1]).fit(X, X[:, 0])
+    assert torch.equal(model.network_[0].weight, trunks[1][0].weight.double())
+    fresh = clone(model).fit(X, X[:, 0])  # The head is a linear model: there is one minimum.
+    np.testing.assert_allclose(model.predict(X), fresh.predict(X), rtol=1e-3, atol=1e-3)
+
+
 class Crosswise(nn.Module):
     """Centres the rows: outputs depend on each other."""
 
@@ -302,6 +352,17 @@ class Crosswise(nn.Module):
 
     def forward(self, X):
         return self.linear(X - X.mean(0))
+
+
+class Normalised(nn.Linear):
+    """Normalises by the batch, which may not be a single row."""
+
+    def __init__(self):
+        super().__init__(10, 1)
+        self.norm = nn.BatchNorm1d(1, track_running_stats=False)
+
+    def forward(self, X):
+        return self.norm(super().forward(X))
 
 
 class Fixed(nn.Linear):
@@ -325,6 +386,7 @@ class Tuple(nn.Linear):
         ({"network": nn.Linear(10, 2)}, ValueError, r"this fit needs \(3, 1\)"),
         ({"network": Tuple(10, 1)}, TypeError, "must return a tensor"),
         ({"network": Crosswise()}, ValueError, "each row on its own"),
+        ({"network": Normalised()}, ValueError, "cannot differentiate network=Normalised"),
         ({"network": nn.Linear(10, 1).requires_grad_(False)}, ValueError, "no parameter that requires a gradient"),
         ({"network": Fixed()}, ValueError, "reset_parameters"),
         ({"network": nn.Linear(10, 1), "init": "symmetric"}, ValueError, "centered"),
@@ -341,6 +403,55 @@ def test_what_cannot_be_trained_is_told_before_any_work(settings, error, message
     with pytest.raises(error, match=message):
         model.fit(X, y)
     assert not hasattr(model, "estimators_")
+
+
+class Power(nn.Module):
+    """A formula for positive numbers: factor * x ** power + offset."""
+
+    def __init__(self, power=1.0):
+        super().__init__()
+        self.factor, self.power, self.offset = (nn.Parameter(torch.tensor(x)) for x in (1.0, power, 0.0))
+
+    def forward(self, X):
+        return self.factor * X[:, 0] ** self.power + self.offset
+
+
+class Lookup(nn.Module):
+    """A number for each of five levels."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(5, 1)
+
+    def forward(self, X):
+        return self.table(X[:, 0].long())
+
+
+def test_a_formula_for_positive_numbers_finds_the_constants_of_least_squares():
+    rng = np.random.RandomState(0)
+    x = rng.uniform(1, 4, 80)
+    y = 3 * x**1.7 + 0.1 * rng.standard_normal(80)
+    model = GNRegressor(network=Power(), standardize=False, n_estimators=1, l2_regularization=0.0).fit(x[:, None], y)
+    (_, power, _), _ = curve_fit(lambda x, factor, power, offset: factor * x**power + offset, x, y, p0=(1, 1, 0))
+    assert model.coefs_[1] == pytest.approx(power, rel=1e-5)
+
+
+def test_an_embedding_reads_indices():
+    levels = np.tile(np.arange(5.0), 20)
+    y = np.array([0.0, 3.0, -2.0, 1.0, 5.0])[levels.astype(int)]
+    model = GNRegressor(network=Lookup(), standardize=False, n_estimators=1, l2_regularization=0.0)
+    np.testing.assert_allclose(model.fit(levels[:, None], y).predict(levels[:, None]), y, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_outputs_that_are_not_finite_are_refused(method):
+    X = np.linspace(-1, 1, 60)[:, None]
+    model = GNRegressor(network=Power(0.5), n_estimators=1, random_state=0)
+    with pytest.raises(ValueError, match="network=Power has outputs that are not finite numbers"):
+        getattr(model, method)(X, X[:, 0])
+    assert not hasattr(model, "estimators_")
+    with pytest.raises(ValueError, match="network=Power has weights that are not finite"):
+        getattr(model.set_params(network=Power(float("nan"))), method)(X, X[:, 0])
 
 
 def test_weights_that_cannot_be_drawn_do_for_a_single_network():

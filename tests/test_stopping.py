@@ -2,11 +2,13 @@
 
 import dataclasses
 import itertools
+import math
 import os
 import pickle
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,7 +22,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skgn import GNClassifier, GNRegressor, choices, diagnose, rows
+from skgn import GNClassifier, GNRegressor, choices, diagnose, limits, rows
 from skgn.choices import Choices
 from skgn.damping import GainRatio
 from skgn.inputs import Table
@@ -407,6 +409,62 @@ class Interrupting(GainRatio):
             if self.turn.acquire(blocking=False):
                 os.kill(os.getpid(), signal.SIGINT)
         return super().accepted(damping, gain_ratio, at)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ending(GainRatio):
+    """The adaptive damping, which does something as a training of this number begins."""
+
+    end: Callable[[], None] = lambda: os.kill(os.getpid(), signal.SIGINT)
+    number: int = 0
+    begun: list[float] = dataclasses.field(default_factory=list)
+
+    def initial(self, at):
+        self.begun.append(at.objective)
+        if len(self.begun) == self.number + 1:
+            self.end()
+        return super().initial(at)
+
+
+@pytest.mark.parametrize("limit", ["interrupted", "max_time"])
+def test_the_status_tells_of_a_limit_though_the_best_member_has_converged(limit, monkeypatch):
+    X, y = load_diabetes(return_X_y=True)
+    rule = Ending(number=1)
+    if limit == "max_time":
+        late = SimpleNamespace(perf_counter=lambda: math.inf)
+        rule = Ending(end=lambda: monkeypatch.setattr(limits, "time", late), number=1)
+    two = {"hidden_layer_sizes": (3,), "l2_regularization": 1e-2, "n_estimators": 2, "random_state": 0}
+    model = GNRegressor(**two, damping=rule, max_time=1e6)
+    told = pytest.raises(KeyboardInterrupt) if limit == "interrupted" else pytest.warns(ConvergenceWarning, match=limit)
+    with told:
+        model.fit(X, y)
+    assert [member.status for member in model.estimators_] == ["decrease"]
+    assert model.status_ == limit
+    finding = diagnose(model, X, y)["convergence"]
+    assert finding.verdict == "not converged" and finding.numbers["status"] == limit
+
+
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_ctrl_c_before_the_first_step_keeps_an_earlier_fit(warm_start):
+    X, y = load_diabetes(return_X_y=True)
+    model = GNRegressor(5, l2_regularization=1e-2, random_state=0, warm_start=warm_start, damping=Ending())
+    with pytest.raises(KeyboardInterrupt, match="before anything was trained"):
+        model.fit(X, y)
+    assert not hasattr(model, "estimators_")
+    state = vars(model.set_params(damping="adaptive").fit(X, y)).copy()
+    with pytest.raises(KeyboardInterrupt, match="before anything was trained"):
+        model.set_params(damping=Ending()).fit(X[::2], y[::2])
+    assert all(vars(model)[name] is value for name, value in state.items() if name != "damping")
+
+
+def test_a_warm_start_without_time_keeps_the_fit_before():
+    X, y = load_diabetes(return_X_y=True)
+    model = GNRegressor(5, l2_regularization=1e-2, random_state=0, warm_start=True).fit(X, y)
+    predicted = model.predict(X)
+    with pytest.warns(ConvergenceWarning, match="Nothing was trained: the fit before is kept"):
+        model.set_params(max_time=1e-6).fit(X[::2], y[::2])
+    assert model.status_ == "max_time"
+    np.testing.assert_array_equal(model.predict(X), predicted)
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
