@@ -30,6 +30,9 @@ __all__ = ["Dual", "warn_of_rounding", "woodbury_blocks"]
 #: Factorisations and inverse take the first number per (n c)^3, kernels and traces the second per entry and feature.
 _CUBIC, _ENTRIES = 1.6, 5.0
 
+#: Relative rounding error up to which numbers have digits.
+_LEAST_DIGITS = 0.01
+
 
 class Dual(Direction):
     """Cholesky factorisation of the n c x n c system, without any array of P x P or n c x P."""
@@ -152,6 +155,23 @@ class Dual(Direction):
     def posterior_factor(self, precision: list[Tensor]) -> Tensor | None:
         self._take_float64()
         return self._factor(precision)
+
+    def freedom(self, precision: list[Tensor]) -> Tensor | None:
+        """Blocks I - J_i (S (G + diag(a)))^-1 J_i' of the training samples, (n, c, c).
+
+        They are those of S (S I + K)^-1, and keep their digits where samples determine their own outputs. None if
+        rounding errors leave no digits.
+        """
+        L = self.posterior_factor(precision)
+        if L is None:
+            return None
+        inverse, c = torch.cholesky_inverse(L), self._J.c
+        # At least the condition of the system.
+        condition = float(L.square().sum()) * float(inverse.trace())
+        if not self._eps * condition <= _LEAST_DIGITS:
+            return None
+        blocks = inverse.view(-1, c, len(inverse) // c, c).diagonal(dim1=0, dim2=2)
+        return self._S * blocks.permute(2, 0, 1)
 
     def _matvec(self, v: Tensor) -> Tensor:
         return to_solver(self._J.matvec(v.to(self._J.w)).flatten())

@@ -27,6 +27,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .dual import Dual
 from .evidence import log_ways
 from .jacobian import Jacobian
 from .losses import Loss, geometric_mean
@@ -50,8 +51,8 @@ _LEAST_FREEDOM = 1e-6
 #: Left-out predictions are known where so large a part of the samples has one.
 _LEAST_PREDICTED = 0.5
 
-#: A nonlinear network with so many effective parameters per observation interpolates; its left-out predictions are
-#: noise. Those of a linear one are exact.
+#: A network with so many effective parameters per observation interpolates. Left-out predictions of a nonlinear one are
+#: noise. Those of a linear one are exact, but the rest from its leverages to 1 needs the digits of the dual.
 _MOST_EFFECTIVE = 0.95
 
 
@@ -65,11 +66,13 @@ class LeftOut(NamedTuple):
 def leave_one_out(state: State, linearisation: Linearisation) -> LeftOut | None:
     """Predict each sample without itself; None where hardly any can be, and where a nonlinear network interpolates."""
     objective, estimates = state.objective, state.estimates
-    most = _MOST_EFFECTIVE * objective.total_weight * objective.n_columns
-    if not objective.network.is_linear and (estimates.n_effective_parameters or 0.0) > most:
+    interpolates = _interpolates(state)
+    if interpolates and not objective.network.is_linear:
         return None
-    blocks = linearisation.direction.output_blocks(estimates.precision)
-    if blocks is None:
+    blocks, freedom = linearisation.direction.output_blocks(estimates.precision), None
+    if interpolates:
+        freedom = objective.gather(_freedom, linearisation.jacobian, estimates.precision)
+    if blocks is None or (interpolates and freedom is None):
         return None
     beta = 1.0 if estimates.squared_scale is None else 1 / float(geometric_mean(estimates.squared_scale))
     leave_out = partial(
@@ -81,11 +84,28 @@ def leave_one_out(state: State, linearisation: Linearisation) -> LeftOut | None:
         scale=beta * objective.total_weight,
         # Of repeated observations one is left out, and else the whole row.
         most=1.0 if objective.total_weight > objective.n_samples else math.inf,
+        freedom=freedom,
     )
     left_out: LeftOut = objective.apply(leave_out, state.at)
     # Others have no sample in common with a member that predicts hardly any.
     known = float(objective.sum(_weight_predicted, left_out))
     return left_out if known > _LEAST_PREDICTED * objective.total_weight else None
+
+
+def _interpolates(state: State) -> bool:
+    """Whether the network has nearly as many effective parameters as there are observations, or rows for a linear one.
+
+    Copies of a row are observations, but do not keep a linear network from passing through all targets.
+    """
+    objective, effective = state.objective, state.estimates.n_effective_parameters or 0.0
+    if not objective.network.is_linear:
+        return effective > _MOST_EFFECTIVE * objective.total_weight * objective.n_columns
+    rows = objective.n_samples * objective.n_columns
+    return rows <= objective.network.n_weights and effective > _MOST_EFFECTIVE * rows
+
+
+def _freedom(objective: Objective, jacobian: Jacobian, precision: list[Tensor]) -> Tensor | None:
+    return Dual(jacobian, objective.total_weight).freedom(precision)
 
 
 def _leave_out(
@@ -96,17 +116,25 @@ def _leave_out(
     beta: float,
     scale: float,
     most: float,
+    freedom: Tensor | None = None,
 ) -> LeftOut:
     C = blocks(objective.output_jacobian(at)) / scale
-    copy = beta * objective.sample_weight.to(C).clamp(max=most)[:, None, None]
+    sample_weight = objective.sample_weight.to(C)[:, None, None]
+    copy = beta * sample_weight.clamp(max=most)
     gradient = loss.gradient(at.outputs, objective.Y).to(C)[..., None]
     root = loss.curvature_root(at.outputs, objective.Y).to(C)
     half = copy * C @ root
-    leverage = half @ root.mT
-    eye = torch.eye(leverage.shape[1], dtype=C.dtype, device=C.device)
-    without, _ = torch.linalg.solve_ex(eye - leverage, C)
-    determined = _has_eigenvalue_of_1(root.mT @ half)
-    without = torch.where(determined[:, None, None], math.nan, without)
+    if freedom is None:
+        leverage = half @ root.mT
+        eye = torch.eye(leverage.shape[1], dtype=C.dtype, device=C.device)
+        without, _ = torch.linalg.solve_ex(eye - leverage, C)
+        determined = _has_eigenvalue_of_1(root.mT @ half)
+        without = torch.where(determined[:, None, None], math.nan, without)
+    else:
+        # The same by Woodbury's identity, for H = R R' and what the samples leave free of R'CR.
+        part = copy / (beta * sample_weight)
+        eye = torch.eye(freedom.shape[1], dtype=C.dtype, device=C.device)
+        without = C + half @ torch.linalg.solve(part * freedom + (1 - part) * eye, root.mT @ C)
     return LeftOut(at.outputs.to(C) + (without @ (copy * gradient))[..., 0], without)
 
 

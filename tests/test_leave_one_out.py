@@ -101,6 +101,23 @@ def ridge_without(i, X, Y, s, alpha, noise_precision, penalty):
 
 
 @each_direction
+@pytest.mark.parametrize("weights", ["ones", "repeated", "small"])
+@pytest.mark.parametrize("k", [1, 2])
+def test_interpolation_equals_shortest_solutions_without_each_sample(direction, weights, k):
+    """Leverages are 1 but for 1e-10, where the primal has but rounding errors."""
+    n, d, s = 24, 40, WEIGHTS[weights]
+    X, Y = draw(n, d), draw(n, k, seed=1)
+    state, linearisation = trained(FeedForward(d, k, ()), SquaredError(), X, Y, s, direction, 1e-10)
+    left_out = leave_one_out(state.concluded(linearisation.direction), linearisation)
+    U = np.hstack([X, np.ones((n, 1))])
+    for i in range(n):
+        # The other copies of a repeated row tell its target.
+        others = (np.arange(n) != i) | (float(s[i]) > 1)
+        expected = U[i] @ np.linalg.pinv(U[others]) @ Y[others].numpy()
+        np.testing.assert_allclose(left_out.outputs[i], expected, rtol=1e-3, atol=1e-3)
+
+
+@each_direction
 @pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize(("k", "alpha"), [(1, 1.0), (3, 0.5)])
 def test_ridge_equals_refits_without_each_sample(direction, weights, k, alpha):
