@@ -244,8 +244,7 @@ def radial_start(starts: Sequence[Start], like: FeedForward, radial: Radial, lea
     networks, and so the units of the columns, ``learned`` nats.
     """
     units = radial.units
-    n_inputs = units.projection.shape[1] + len(units.straight)
-    network = replace(like, n_inputs=n_inputs, n_straight=0, hidden_layer_sizes=())
+    network = replace(like, n_inputs=units.n_columns, n_straight=0, hidden_layer_sizes=())
     kind = Kind((RADIAL, network), Level(1 / radial.noise), PriorKind("layer"))
     (start,) = _draw([kind], 1, np.random.RandomState([start.seed for start in starts]))
     return replace(start, scaler=units, log_choices=radial.log_choices + learned)

@@ -3,7 +3,11 @@
 Networks of few units draw smooth lines through the table. What is local, they have no units for. A unit that is large
 near one row, and falls with the distance from it, is local. Such units are centred on rows of the fit. They stay as
 they are, so that the network is linear in its weights, and a Gauss-Newton step solves it. With all rows as centres it
-predicts what a Gaussian process does; with some of them, nearly so.
+predicts the mean of a Gaussian process; with some of them, nearly so.
+
+The variance of its outputs is smaller than that of a Gaussian process, and without noise it would be 0: so many targets
+tell all weights. So without noise there is one more column, which is 0 at the centres. Elsewhere it has the deviation
+that the units lack there. The data tell nothing of its weight, which keeps the mean 0 and the variance of the prior.
 
 Distances tell most where columns count by what they do. Other members of the fit know that: their outputs have a slope
 along each column, and columns are multiplied by it. The evidence on some of the rows chooses how far a unit reaches,
@@ -13,6 +17,7 @@ References
 ----------
 D. S. Broomhead and D. Lowe, Multivariable functional interpolation and adaptive networks, Complex Systems 2 (1988).
 C. K. I. Williams and M. Seeger, Using the Nystroem method to speed up kernel machines, NIPS 2000.
+C. E. Rasmussen and J. Quinonero-Candela, Healing the relevance vector machine through augmentation, ICML 2005.
 A. Radhakrishnan, D. Beaglehole, P. Pandit and M. Belkin, Mechanism for feature learning in neural networks and
 backpropagation-free machine learning models, Science 383 (2024).
 """
@@ -21,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -36,7 +41,7 @@ from .scaler import Made, Scaler
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["RADIAL", "Radial", "RadialUnits", "Surroundings", "falling", "paths"]
+__all__ = ["RADIAL", "Radial", "RadialUnits", "Surroundings", "falling", "lacking", "paths"]
 
 #: Name of the scaling whose columns are radial units.
 RADIAL = "radial"
@@ -53,6 +58,12 @@ _LEAST_SAID = 0.1
 
 #: The same where there is no noise: a rounding error of the eigenvalues.
 _ROUNDING = 1e-9
+
+#: Where the noise has at most such a part of the variance of the target, there is a column for what units do not tell.
+_QUIET = 1e-4
+
+#: This stands for 0 under a root, which has no gradient there.
+_NOTHING = 1e-30
 
 #: Each slope counts half a nat, as a precision does (:mod:`skgn.leave_one_out`), if it is such a part of the largest.
 _NATS_PER_SLOPE, _LEAST_SLOPE = 0.5, 0.01
@@ -73,13 +84,19 @@ def falling(distance: Any, profile: str, xp: Any = np) -> Any:
     return (1.0 + distance) * xp.exp(-distance)
 
 
+def lacking(columns: Any, told: float) -> Any:
+    """Root (n, 1) of what columns (n, r) lack of a variance; arrays or tensors."""
+    return (told - (columns * columns).sum(1)[:, None]).clip(_NOTHING) ** 0.5
+
+
 @dataclass
 class RadialUnits(Made):
     """Radial units of the columns of another scaling, and its straight columns beside them.
 
     Columns for hidden layers are multiplied by ``scale``; ``centres`` (m, columns) are so scaled. Outputs of the units
     are multiplied by ``projection`` (m, r), after which the columns have the covariance of the units. Straight columns
-    are multiplied by ``straight``.
+    are multiplied by ``straight``. If ``told`` is above 0, there is a last column: the root of what the squares of the
+    columns of the units lack of this variance.
     """
 
     base: Scaler
@@ -88,6 +105,11 @@ class RadialUnits(Made):
     centres: np.ndarray
     profile: str
     projection: np.ndarray
+    told: float = 0.0
+
+    @property
+    def n_columns(self) -> int:
+        return self.projection.shape[1] + len(self.straight) + (self.told > 0)
 
     @property
     def source(self) -> Scaler:
@@ -111,7 +133,10 @@ class RadialUnits(Made):
         """Return the columns that are made of given columns of the other scaling."""
         hidden, straight = paths(z, self.base.n_straight)
         units = falling(cdist(hidden * self.scale, self.centres, _METRICS[self.profile]), self.profile)
-        return np.hstack([units @ self.projection, straight * self.straight])
+        columns = [units @ self.projection, straight * self.straight]
+        if self.told > 0:
+            columns.append(lacking(columns[0], self.told))
+        return np.hstack(columns)
 
 
 class Surroundings(NamedTuple):
@@ -172,6 +197,9 @@ class Radial(NamedTuple):
         spread = math.sqrt(found.signal)
         projection = spread * directions[:, kept] / np.sqrt(variance[kept])
         units = RadialUnits(base, scale / found.length, spread * factor, centres, found.profile, projection)
+        if found.noise <= _QUIET * np.square(about_mean).mean() and len(centres) == len(columns):
+            told = float(np.square(K @ projection).sum(axis=1).min())
+            units = replace(units, told=told * (1 - _ROUNDING))
         return cls(units, found.noise, _NATS_PER_SLOPE * float((scale >= _LEAST_SLOPE).sum()))
 
 

@@ -71,6 +71,26 @@ def test_columns_have_the_covariance_of_a_gaussian_process(paths):
     np.testing.assert_allclose(units.transform(X[5:9]), columns[5:9], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("n", [40, N])
+def test_without_noise_outputs_have_the_variance_of_a_gaussian_process(n):
+    """Targets of all centres tell the weights of all units, and nothing of what is between the centres."""
+    X, y = data(n + 200, noise=0.0)
+    d, new = X.shape[1], X[n:]
+    radial, _, columns = made(X[:n], y[:n], paths=InputScaler)
+    units, noise = radial.units, 1e-6
+    signal = units.straight[0] ** 2 * d
+    z = units.base.transform(X)
+    K = signal * kernel_of(units.profile, z * units.scale) + (z * units.straight) @ (z * units.straight).T
+    known, cross = K[:n, :n] + noise * np.eye(n), K[:n, n:]
+    expected = K[n:, n:].diagonal() - (cross * np.linalg.solve(known, cross)).sum(axis=0)
+    # Weights of variance 1.
+    of_new = units.transform(new)
+    precision = np.eye(columns.shape[1]) + columns.T @ columns / noise
+    np.testing.assert_allclose((of_new * np.linalg.solve(precision, of_new.T).T).sum(axis=1), expected, rtol=1e-3)
+    # The means are as they were: no target tells the last weight.
+    assert columns.shape[1] == units.n_columns and columns[:, -1].max() < 1e-12
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_shape_has_the_highest_evidence(seed, weighted):
@@ -97,12 +117,18 @@ def test_the_shape_has_the_highest_evidence(seed, weighted):
 
 @pytest.mark.parametrize("profile", ["exponential", "matern"])
 @pytest.mark.parametrize("paths", [TwoPathScaler, InputScaler])
-def test_torch_makes_the_same_columns(profile, paths):
-    X, y = data()
-    units = replace(made(X, y, paths=paths)[0].units, profile=profile)
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+def test_torch_makes_the_same_columns(profile, paths, noise):
+    X, y = data(noise=noise)
+    units = replace(made(X[:100], y[:100], paths=paths)[0].units, profile=profile)
+    assert (units.told > 0) == (noise == 0)
     expected = units.transform(X)
-    # A row that is a centre is at no distance.
-    np.testing.assert_allclose(make_scaling(units)(torch.from_numpy(X)).numpy(), expected, rtol=1e-9, atol=1e-11)
+    # A row that is a centre is at no distance, and nothing is lacking there.
+    rows = torch.from_numpy(X).requires_grad_()
+    columns = make_scaling(units)(rows)
+    np.testing.assert_allclose(columns.detach().numpy(), expected, rtol=1e-9, atol=1e-11)
+    columns.sum().backward()
+    assert torch.isfinite(rows.grad).all()
 
 
 def test_a_column_counts_by_its_slope():

@@ -25,7 +25,7 @@ from ..preprocessing import (
     standardise,
     straight,
 )
-from ..radial import RadialUnits, falling, paths
+from ..radial import RadialUnits, falling, lacking, paths
 from ..scaler import Scaler
 
 __all__ = ["Encoder", "make_scaling"]
@@ -248,13 +248,17 @@ class _Radial(nn.Module):
     def __init__(self, scaler: RadialUnits) -> None:
         super().__init__()
         self.base, self.n_straight, self.profile = make_scaling(scaler.base), scaler.base.n_straight, scaler.profile
+        self.told = scaler.told
         for name in ("scale", "straight", "centres", "projection"):
             self.register_buffer(name, torch.tensor(getattr(scaler, name)))
 
     def forward(self, X: Tensor) -> Tensor:
         hidden, straight = paths(self.base(X), self.n_straight)
         units = falling(self._distances(hidden * self.scale), self.profile, torch)
-        return torch.cat([units @ self.projection, straight * self.straight], 1)
+        columns = [units @ self.projection, straight * self.straight]
+        if self.told > 0:
+            columns.append(lacking(columns[0], self.told))
+        return torch.cat(columns, 1)
 
     def _distances(self, z: Tensor) -> Tensor:
         """Distances (n, m) of rows to the centres, column by column: ONNX has no operator for all at once."""
