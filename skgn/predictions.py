@@ -83,7 +83,8 @@ class Predictions(RegressorMixin, BaseGN):
             spread of the members. Where the noise depends on the input (``noise_``), it is that at X. With
             ``loss="huber"`` it is that of an observation that is no outlier. With "gamma" the noise is
             that of a gamma distribution around the predicted mean. With "poisson" its variance is the dispersion times
-            that mean.
+            that mean. Under both the uncertainty of the weights, which is that of a logarithm, counts to first order:
+            far from the data quantiles are wider.
         return_cov : bool, default=False
             Covariance of new observations at all rows of X, whose diagonal is the square of the standard deviation.
 
