@@ -84,7 +84,7 @@ def falling(distance: Any, profile: str, xp: Any = np) -> Any:
     return (1.0 + distance) * xp.exp(-distance)
 
 
-def lacking(columns: Any, told: float) -> Any:
+def lacking(columns: Any, told: Any) -> Any:
     """Root (n, 1) of what columns (n, r) lack of a variance; arrays or tensors."""
     return (told - (columns * columns).sum(1)[:, None]).clip(_NOTHING) ** 0.5
 

@@ -203,6 +203,18 @@ def session(path):
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"], disabled_optimizers=refused)
 
 
+def test_onnx_has_the_deviations_between_rows_without_noise(tmp_path):
+    """Near a row they are the root of a difference, which a constant of float32 would spoil."""
+    near = np.linspace(0, 1, 24)[:, None]
+    model = GNRegressor(random_state=0).fit(near, ((6 * near - 2) ** 2 * np.sin(12 * near - 4))[:, 0])
+    model.weights_ = np.array([float(member.scaling == "radial") for member in model.estimators_])
+    assert model.weights_.sum() == 1
+    to_onnx(model, tmp_path / "model.onnx")
+    _, std = model.predict(near + 1e-4, return_std=True)
+    _, found = session(tmp_path / "model.onnx").run(None, {"X": near + 1e-4})
+    np.testing.assert_allclose(found.ravel(), std, rtol=1e-3)
+
+
 @pytest.mark.parametrize("case", IN_ONNX)
 def test_onnx_gives_the_predictions_of_a_regressor(case, tmp_path):
     estimator = with_unequal_weights(fitted(case))

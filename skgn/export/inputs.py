@@ -244,19 +244,20 @@ class _Radial(nn.Module):
     straight: Tensor
     centres: Tensor
     projection: Tensor
+    told: Tensor
 
     def __init__(self, scaler: RadialUnits) -> None:
         super().__init__()
         self.base, self.n_straight, self.profile = make_scaling(scaler.base), scaler.base.n_straight, scaler.profile
-        self.told = scaler.told
-        for name in ("scale", "straight", "centres", "projection"):
-            self.register_buffer(name, torch.tensor(getattr(scaler, name)))
+        self.is_told = scaler.told > 0
+        for name in ("scale", "straight", "centres", "projection", "told"):
+            self.register_buffer(name, torch.tensor(getattr(scaler, name), dtype=torch.float64))
 
     def forward(self, X: Tensor) -> Tensor:
         hidden, straight = paths(self.base(X), self.n_straight)
         units = falling(self._distances(hidden * self.scale), self.profile, torch)
         columns = [units @ self.projection, straight * self.straight]
-        if self.told > 0:
+        if self.is_told:
             columns.append(lacking(columns[0], self.told))
         return torch.cat(columns, 1)
 
