@@ -289,13 +289,16 @@ class TableReader(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
 
     def transform(self, X: Any) -> np.ndarray:
         """Return floats of shape (n_samples, n_features)."""
-        return self.read(X)[0]
-
-    def read(self, X: Any) -> tuple[np.ndarray, list[int]]:
-        """Return what :meth:`transform` does, and the categories of whose levels there was a warning."""
         check_is_fitted(self)
         X = dense(X)
         validate_data(self, X, skip_check_array=True, reset=False)
+        return self.read(X)[0]
+
+    def read(self, X: Any) -> tuple[np.ndarray, list[int]]:
+        """Return what :meth:`transform` does, and the categories of whose levels there was a warning.
+
+        X is dense, and its features are known to be those of the fit.
+        """
         check_types(X, self.categorical)
         if not self.categorical and not holds_objects(X):
             numbers = check_array(X, dtype=[np.float64, np.float32], ensure_all_finite=False, input_name="X")
