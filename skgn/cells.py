@@ -35,6 +35,7 @@ __all__ = [
     "numbers_of",
     "refusal",
     "truth_values",
+    "written_dates",
     "written_numbers",
 ]
 
@@ -45,6 +46,14 @@ _CATEGORY = re.compile(rf"(category|categorical|enum|dictionary)\b|{_STRING.patt
 #: A number as people write it, with a point or a comma, and perhaps with the other one between thousands.
 _WRITTEN = re.compile(
     r"\s*[-+]?(\d+[.,]?\d*|[.,]\d+|\d{1,3}(,\d{3})+(\.\d*)?|\d{1,3}(\.\d{3})+,\d*)(e[-+]?\d+)?\s*%?\s*", re.IGNORECASE
+)
+
+_MONTH, _DAY = "(?:0?[1-9]|1[0-2])", r"(?:0?[1-9]|[12]\d|3[01])"
+
+#: A date as people write it, with the year first or last, and perhaps with the time of day.
+_DATE = re.compile(
+    rf"\s*(?:\d{{4}}[-/]{_MONTH}|\d{{4}}([-/.]){_MONTH}\1{_DAY}|{_DAY}([-/.]){_DAY}\2\d{{4}}|{_DAY}/{_DAY}/\d\d)"
+    r"(?:[T ]\d{1,2}:\d{2}.*)?\s*"
 )
 
 #: Types of columns, as pandas, polars and pyarrow print them, that hold neither numbers nor categories.
@@ -168,10 +177,21 @@ def written_numbers(levels: Collection[str]) -> list[str]:
 
     One other level may stand for a missing cell. Codes are whole numbers or have leading zeros, as postcodes do.
     """
-    numbers = sorted(filter(_WRITTEN.fullmatch, levels))
+    numbers = _written(_WRITTEN, levels)
     whole = len(numbers) == len(levels) and all(number.isdecimal() for number in numbers)
     zeros = any(number.startswith("0") and number[1:2].isdecimal() for number in numbers)
-    return [] if whole or zeros or len(numbers) + 1 < len(levels) else numbers
+    return [] if whole or zeros else numbers
+
+
+def written_dates(levels: Collection[str]) -> list[str]:
+    """Return the levels that are dates as people write them, sorted. One other level may stand for a missing cell."""
+    return _written(_DATE, levels)
+
+
+def _written(pattern: re.Pattern[str], levels: Collection[str]) -> list[str]:
+    """Return the levels of this pattern, sorted; none where more than one level has another."""
+    matches = sorted(filter(pattern.fullmatch, levels))
+    return [] if len(matches) + 1 < len(levels) else matches
 
 
 def is_neither(cell: Any) -> bool:

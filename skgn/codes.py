@@ -53,8 +53,14 @@ class JumpTests(NamedTuple):
         return mask
 
 
-def find_codes(X: np.ndarray, columns: np.ndarray, values: np.ndarray, fractions: bool = False) -> np.ndarray:
-    """Return the positions of the features whose numbers are codes. Rows count once, whatever their weights.
+def find_codes(
+    X: np.ndarray,
+    columns: np.ndarray,
+    values: np.ndarray,
+    fractions: bool = False,
+    weight: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return the positions of the features whose numbers are codes. Rows count once, however large their weights.
 
     Parameters
     ----------
@@ -66,9 +72,12 @@ def find_codes(X: np.ndarray, columns: np.ndarray, values: np.ndarray, fractions
         Targets of any magnitude, or indicators of classes.
     fractions : bool, default=False
         Whether other than whole numbers may be codes.
+    weight : ndarray of shape (n,), default=None
+        Weights of the rows. Those below 1 count in how many rows a number has: rows that share a weight of 1 are one.
     """
     X, columns, values = (part[:_MOST_ROWS] for part in (X, columns, values))
-    candidates = np.flatnonzero([_may_be_codes(column, fractions) for column in X.T])
+    counted = np.ones(len(X)) if weight is None else np.minimum(weight[:_MOST_ROWS], 1.0)
+    candidates = np.flatnonzero([_may_be_codes(column, fractions, counted) for column in X.T])
     if not len(candidates):
         return candidates
     # Squares of large targets are no floats.
@@ -80,12 +89,15 @@ def find_codes(X: np.ndarray, columns: np.ndarray, values: np.ndarray, fractions
     return found
 
 
-def _may_be_codes(column: np.ndarray, fractions: bool) -> bool:
-    numbers, rows = np.unique(column[~np.isnan(column)], return_counts=True)
+def _may_be_codes(column: np.ndarray, fractions: bool, counted: np.ndarray) -> bool:
+    """Whether there are enough numbers, and rows for each, of which every row is ``counted`` as so many (n,)."""
+    known = ~np.isnan(column)
+    numbers, place = np.unique(column[known], return_inverse=True)
     if len(numbers) < _FEWEST_NUMBERS:
         return False
     if (numbers == np.round(numbers)).all():
-        return len(numbers) <= len(column) / _ROWS_A_NUMBER
+        return len(numbers) <= float(counted.sum()) / _ROWS_A_NUMBER
+    rows = np.bincount(place, weights=counted[known])
     return fractions and bool(rows.sum() - rows.max() >= _ROWS_A_FRACTION * (len(numbers) - 1))
 
 
@@ -98,7 +110,7 @@ def jump_tests(X: np.ndarray, values: np.ndarray, fractions: bool = False) -> Ju
     n, d = X.shape
     values = values / magnitude(np.abs(values).max(axis=0))
     share, errors = np.zeros(d), np.zeros(d)
-    for j in (j for j in range(d) if _may_be_codes(X[:, j], fractions)):
+    for j in (j for j in range(d) if _may_be_codes(X[:, j], fractions, np.ones(n))):
         gain, squares = _gain_of_jumps(X[:, j], values)
         share[j] = gain.sum() / max(squares, _TINY)
         errors[j] = gain.mean() / max(gain.std() / np.sqrt(n), _TINY)

@@ -171,18 +171,21 @@ class Comparison(ABC):
 
         Predictions are worth less than left-out training rows promised, by more than the errors of both. But a fit
         that follows the noise also promises too much. So one of two more signs is needed: predictions are too sure, or
-        a better simple model finds no more here than was promised.
+        a better simple model finds no more here than was promised, by more than chance.
         """
         trained = self.model.estimators_[0].total_weight
         if not (math.isfinite(self.promise) and trained >= FEW_ROWS) or more_regularisation(self.model):
             return False
         ours, constant = self.losses
-        lack, error = self.gain((1 - self.promise) * constant, ours)
-        error *= math.sqrt(1 + self.total / trained)
+        promised, of_both = (1 - self.promise) * constant, math.sqrt(1 + self.total / trained)
+        lack, error = self.gain(promised, ours)
         material = MATERIAL * float(self.mean(constant))
-        if not lack > max(STANDARD_ERRORS * error, material):
+        if not lack > max(STANDARD_ERRORS * of_both * error, material):
             return False
-        return self.too_sure or bool(self.better and self.promise >= self.score_at(self.simple[self.better]))
+        if self.too_sure or not self.better:
+            return self.too_sure
+        more, error = self.gain_at(self.simple[self.better], promised[self.compared])
+        return more <= STANDARD_ERRORS * of_both * error
 
     @property
     def heavy_tailed(self) -> bool:

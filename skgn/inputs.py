@@ -153,7 +153,7 @@ class Table:
             numeric = np.array([j for j in range(X.shape[1]) if j not in self.reader.levels_], dtype=int)
             values = (y[:, None] == np.unique(y)) if target_type == "multiclass" else y[:, None]
             rows = X if columns is None else columns
-            found = find_codes(X[:, numeric], rows, values.astype(np.float64), target_type == "continuous")
+            found = find_codes(X[:, numeric], rows, values.astype(np.float64), target_type == "continuous", weight)
             codes = numeric[found].tolist()
         if codes:
             return table._with_codes(codes, X, y, weight, target_type)

@@ -70,8 +70,9 @@ def warn_of_few_observations(estimator: Any, n_rows: int, total_weight: float) -
     if isinstance(estimator.l2_regularization, str) and total_weight < _SMALL_WEIGHT * n_rows:
         warnings.warn(
             f"sample_weight has a mean of {total_weight / n_rows:.2g} over {n_rows} rows. Weights are "
-            f"repetitions, so the evidence sees {total_weight:.3g} observation(s) and regularises accordingly: "
-            "rescale them to a mean of 1, or set a float l2_regularization.",
+            f"repetitions, so the evidence sees {total_weight:.3g} observation(s) and regularises accordingly. That is "
+            "right where the rows of a group are to be one observation. Otherwise rescale them to a mean of 1, or set "
+            "a float l2_regularization.",
             UserWarning,
             stacklevel=outside(),
         )

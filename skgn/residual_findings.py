@@ -105,7 +105,7 @@ def _noise(data: RegressionComparison) -> Finding:
         numbers |= {"varies_with": data.varying}
         text += f"; their size depends on {data.varying}"
         return Finding("noise", "depends on the input", numbers, text, data.noise_advice)
-    if data.too_sure and ratio > _ABOVE_NOISE:
+    if (data.too_sure or data.elsewhere) and ratio > _ABOVE_NOISE:
         return Finding("noise", "overfitted or shifted", numbers, text, data.narrow_advice)
     if (np.minimum(data.typical, data.rms) > _ABOVE_NOISE * noise).any():
         return Finding("noise", "few rows", numbers, text + ": more rows would help")
@@ -131,7 +131,7 @@ def _outliers(data: RegressionComparison) -> Finding:
     text += f"; {named_rows(rows)}"
     if not many:
         return Finding("outliers", "far out", numbers, text, f"look at {named_rows(rows)}")
-    if data.too_sure:
+    if data.too_sure or data.elsewhere:
         # All are too far away, not some.
         return Finding("outliers", "many", numbers, text, data.narrow_advice)
     if data.underfit:
@@ -177,8 +177,9 @@ def _coverage(data: RegressionComparison) -> Finding:
     if furthest < 0 <= beyond[-1]:
         # The outer intervals hold what they should, or more: the noise has less of a middle than it is taken to have.
         text += ": too narrow in the middle alone, as "
-        if data.unbent:
-            return Finding("calibration", "another shape", numbers, text + "the fit lacks something", data.freer)
+        if data.unbent or data.elsewhere:
+            why = "another relation holds here" if data.elsewhere else "the fit lacks something"
+            return Finding("calibration", "another shape", numbers, text + why, data.freer)
         text += "the noise has another shape"
         advice = "predict_interval(calibrate=True)" if math.isfinite(data.model.left_out_score_) else None
         return Finding("calibration", "another shape", numbers, text, advice)

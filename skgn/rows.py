@@ -278,7 +278,7 @@ def read_rows(
     weight = _checked_weight(sample_weight, X)
     table = table or Table(TableReader(categorical).fit(X, sample_weight=weight))
     with unlimited_sums():
-        checked, y = check_X_y(table.reader.transform(X), y, estimator=estimator, **options)
+        checked, y = check_X_y(table.reader.read(X)[0], y, estimator=estimator, **options)
     return table, Raw(checked, y, weight)
 
 

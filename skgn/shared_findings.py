@@ -38,8 +38,9 @@ _DISAGREE = 0.2
 def skill_finding(data: Comparison, constant: str, numbers: dict[str, Any], text: str) -> Finding:
     """Make the finding on the skill: by how much predictions gain on the best constant."""
     gain, error = data.gain(*data.losses)
-    if gain > _SKILL_ERRORS * error and data.elsewhere:
+    if data.elsewhere:
         text += f"; left-out training rows promised {data.promise:.2f}"
+    if gain > _SKILL_ERRORS * error and data.elsewhere:
         return Finding("skill", "less than promised", numbers, text, ELSEWHERE)
     if gain > _SKILL_ERRORS * error:
         return Finding("skill", f"better than the {constant}", numbers, text)
@@ -117,6 +118,8 @@ def member_finding(data: Comparison, score: str) -> Finding:
     )
     if share <= _DISAGREE:
         return Finding("members", "agree", numbers, text)
+    if data.elsewhere:
+        return Finding("members", "disagree", numbers, text + ": they disagree on rows unlike those of training")
     advice = f"n_estimators={2 * len(members)}, as the members disagree"
     return Finding("members", "disagree", numbers, text + ": they disagree", advice)
 

@@ -41,6 +41,7 @@ from .cells import (
     names_of,
     numbers_of,
     refusal,
+    written_dates,
     written_numbers,
 )
 from .free_memory import available_memory
@@ -120,7 +121,7 @@ def categorical_columns(X: Any, categorical_features: Any) -> list[int]:
         others = [row for row, cell in enumerate(cells) if cell is not None and not is_number(cell)]
         if others and all(isinstance(cells[row], str) for row in others):
             _warn_of_mixture(name, cells, others[0])
-            _warn_of_written_numbers(name, {cell for cell in cells if isinstance(cell, str)})
+            _warn_of_writing(name, {cell for cell in cells if isinstance(cell, str)})
         if others or has_categories(kind):
             chosen.append(j)
     return chosen
@@ -174,19 +175,22 @@ def _warn_of_mixture(name: Any, cells: list[Any], row: int) -> None:
         )
 
 
-def _warn_of_written_numbers(name: Any, levels: set[str]) -> None:
-    """Warn of a column of strings that is taken as a category although its ``levels`` are many numbers."""
-    numbers = written_numbers(levels)
-    if len(numbers) <= MOST_LEVELS:
-        return
-    other = "".join(f", with {abbreviated(level)} as a missing cell" for level in levels.difference(numbers))
-    warnings.warn(
-        f"Column {name!r} of X is taken as a category of {len(levels)} levels: numbers written as strings, such as "
-        f"{abbreviated(numbers[-1])}. If these are meant as numbers, convert the column (pandas.to_numeric){other}. If "
-        "not, name the column in categorical_features.",
-        UnfamiliarDataWarning,
-        stacklevel=outside(),
-    )
+def _warn_of_writing(name: Any, levels: set[str]) -> None:
+    """Warn of a column of strings that is taken as a category although its ``levels`` are many numbers or dates."""
+    for kind, written, cure in (
+        ("numbers", written_numbers(levels), "convert the column (pandas.to_numeric)"),
+        ("dates", written_dates(levels), "make numbers of them, such as the days since a date (pandas.to_datetime)"),
+    ):
+        if len(written) <= MOST_LEVELS:
+            continue
+        other = "".join(f", with {abbreviated(level)} as a missing cell" for level in levels.difference(written))
+        warnings.warn(
+            f"Column {name!r} of X is taken as a category of {len(levels)} levels: {kind} written as strings, such as "
+            f"{abbreviated(written[-1])}. If these are meant as {kind}, {cure}{other}. If not, name the column in "
+            "categorical_features.",
+            UnfamiliarDataWarning,
+            stacklevel=outside(),
+        )
 
 
 def _are_given(categorical_features: Any) -> bool:
@@ -285,13 +289,16 @@ class TableReader(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
 
     def transform(self, X: Any) -> np.ndarray:
         """Return floats of shape (n_samples, n_features)."""
-        return self.read(X)[0]
-
-    def read(self, X: Any) -> tuple[np.ndarray, list[int]]:
-        """Return what :meth:`transform` does, and the categories of whose levels there was a warning."""
         check_is_fitted(self)
         X = dense(X)
         validate_data(self, X, skip_check_array=True, reset=False)
+        return self.read(X)[0]
+
+    def read(self, X: Any) -> tuple[np.ndarray, list[int]]:
+        """Return what :meth:`transform` does, and the categories of whose levels there was a warning.
+
+        X is dense, and its features are known to be those of the fit.
+        """
         check_types(X, self.categorical)
         if not self.categorical and not holds_objects(X):
             numbers = check_array(X, dtype=[np.float64, np.float32], ensure_all_finite=False, input_name="X")

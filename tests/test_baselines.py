@@ -151,6 +151,35 @@ def test_rows_that_keep_no_promise_are_not_put_down_to_the_network(factor):
         assert f"promised {model.left_out_score_:.2f}" in report["skill"].text
 
 
+@pytest.mark.parametrize(("options", "seed"), [({"random_state": 0}, 0), (ONE, 1)], ids=["members", "one"])
+def test_other_groups_ask_for_a_look_at_the_rows_and_nothing_else(options, seed):
+    """A left-out row is predicted by the other rows of its group; rows of other groups are not."""
+    rng = np.random.default_rng(seed)
+    group, measured = np.repeat(np.arange(40), 8), rng.normal(size=(40, 4))
+    X = measured[group] + 0.02 * rng.normal(size=(320, 4))
+    y = np.sin(measured[group, 0]) + rng.normal(size=40)[group] + 0.3 * rng.normal(size=320)
+    model = GNRegressor(**options).fit(X[:200], y[:200])
+    report = quiet(model, X[200:], y[200:])
+    assert model.left_out_score_ > 0.85 and model.score(X[200:], y[200:]) < 0
+    assert f"promised {model.left_out_score_:.2f}" in report["skill"].text
+    assert [advice.split(":")[0] for advice in report.advice] == ["compare the rows of X, y with the training rows"]
+    assert report["noise"].verdict == "overfitted or shifted"
+
+
+def test_simple_models_that_know_the_new_groups_do_not_blame_the_fit():
+    """Baselines learn from other rows of the groups that they predict, and find as much as was promised."""
+    rng = np.random.default_rng(0)
+    group, measured = np.repeat(np.arange(60), 6), rng.normal(size=(60, 4))
+    X = measured[group] + 0.1 * rng.normal(size=(360, 4))
+    y = np.sin(measured[group, 0]) + measured[group, 1] + 0.7 * rng.normal(size=60)[group] + 0.3 * rng.normal(size=360)
+    model = GNRegressor(**ONE).fit(X[:240], y[:240])
+    report = quiet(model, X[240:], y[240:])
+    numbers = report["baselines"].numbers
+    assert model.score(X[240:], y[240:]) < 0.5 < model.left_out_score_ < numbers["boosting"]
+    assert report["skill"].verdict == "less than promised"
+    assert [advice.split(":")[0] for advice in report.advice] == ["compare the rows of X, y with the training rows"]
+
+
 @pytest.mark.parametrize("wrong", [0.0, 0.15])
 def test_labels_that_keep_no_promise_are_not_put_down_to_the_network(wrong):
     rng = np.random.default_rng(0)

@@ -162,13 +162,25 @@ STRINGS = {
     "leading zeros": ([f"0{i}.1" for i in range(N)], None),
     "few levels": ([f"{i % 5}.5" for i in range(N)], None),
     "codes of letters and numbers": (["K1A", "V57.1", *[f"{250 + i}.1" for i in range(N - 2)]], None),
-    "dates": ([f"{1 + i}.12.2020" for i in range(N)], None),
+    "days": ([f"2020-12-{1 + i:02}" for i in range(N)], "20 levels: dates.*such as '2020-12-20'.*to_datetime"),
+    "days of Germany": ([f"{1 + i}.12.2020" for i in range(N)], "dates.*such as '9.12.2020'"),
+    "days of America": ([f"12/{1 + i}/20" for i in range(N)], "dates.*such as '12/9/20'"),
+    "months": ([f"{2000 + i}-{1 + i % 12:02}" for i in range(N)], "dates.*such as '2019-08'"),
+    "times": ([f"2020-12-01T{i}:00:00Z" for i in range(N)], "dates.*such as '2020-12-01T9:00:00Z'"),
+    "days and a sign of missing cells": (
+        ["-", *[f"2020/12/{1 + i}" for i in range(N - 1)]],
+        "with '-' as a missing cell",
+    ),
+    "few days": ([f"2020-12-{1 + i % 5:02}" for i in range(N)], None),
+    "days that there are not": ([f"2020-{13 + i}-01" for i in range(N)], None),
+    "seasons": ([f"{2000 + i}/{1 + i:02}" for i in range(N)], None),
+    "sections": ([f"{1 + i}.{1 + i % 12}.{1 + i}" for i in range(N)], None),
 }
 
 
 @pytest.mark.parametrize("kind", ["str", object, "string[pyarrow]"])
 @pytest.mark.parametrize(("cells", "shown"), STRINGS.values(), ids=STRINGS)
-def test_numbers_written_as_strings_make_a_category_not_without_a_word(kind, cells, shown):
+def test_numbers_and_dates_written_as_strings_make_a_category_not_without_a_word(kind, cells, shown):
     X = pd.DataFrame({"size": np.arange(N), "power": pd.Series(cells, dtype=kind)})
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UnfamiliarDataWarning)

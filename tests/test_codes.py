@@ -187,6 +187,19 @@ def test_codes_beside_categories_and_missing_cells():
     assert model.preprocessor_.set_output(transform="pandas").transform(table).columns.tolist() == names
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_rows_that_share_an_observation_make_no_codes(whole):
+    """With a weight of 1 for all rows of a shop together, nothing tells jumps between shops from noise of shops."""
+    X, y = shops(count=80)
+    X = X if whole else X + 0.5
+    _, shop, rows = np.unique(X[:, 1], return_inverse=True, return_counts=True)
+    share = 1 / rows[shop]
+    for weight, codes in ((None, [1]), (np.full(len(X), 3.0), [1]), (10 * share, [1]), (share, [])):
+        assert find_codes(X, X, y[:, None], not whole, weight).tolist() == codes
+    assert GNRegressor(**SMALL).fit(X, y).preprocessor_ is not None
+    assert GNRegressor(**SMALL).fit(X, y, share).preprocessor_ is None
+
+
 def test_repeated_rows_and_weights_find_the_same_codes():
     X, y = shops(300)
     weight = np.random.default_rng(0).integers(1, 4, 300)

@@ -1,6 +1,7 @@
 """Data in every form that people have them in: the same fit from each, or an error that says what is wrong."""
 
 import re
+import warnings
 from decimal import Decimal
 from functools import cache
 
@@ -281,6 +282,20 @@ def test_names_that_are_lost_are_warned_of(estimator):
         predicted = outputs(named, X)
     with pytest.warns(UserWarning, match="X has feature names, but"):
         np.testing.assert_array_equal(outputs(nameless, frame(X)), predicted)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_names_that_are_lost_are_warned_of_once_and_by_the_estimator(estimator):
+    X, y = data(estimator)
+    table = frame(X).assign(kind=np.where(X[:, 0] > 0, "a", "b"))
+    named = estimator(**SMALL).fit(table, y)
+    nameless = estimator(**SMALL, categorical_features=[3]).fit(table.to_numpy(), y)
+    for call in (lambda: named.predict(table.to_numpy()), lambda: nameless.predict(table)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            call()
+        texts = [str(warning.message) for warning in caught]
+        assert len(texts) == 1 and estimator.__name__ in texts[0] and "feature names" in texts[0]
 
 
 def test_tables_that_are_not_in_memory_are_refused():
