@@ -160,7 +160,7 @@ def _is_accepted(step: Step, state: State, iterate: Iterate, noise: float) -> bo
     if step.predicted > noise:
         return step.actual > _SUFFICIENT_GAIN * step.predicted
     # Only the gradient can tell below the rounding error of the objective.
-    gradient = state.objective.gradient(step.to) + state.estimates.a * step.to.w
+    gradient = state.objective.gradient(step.to) + state.estimates.a * state.objective.deviation(step.to.w)
     return abs(step.actual) <= noise and float(gradient.norm()) <= iterate.gradient_norm
 
 
@@ -174,7 +174,7 @@ def _with_readout(state: State, at: Evaluation) -> Evaluation:
     linear, before = state.objective.readout(at)
     P = linear.network.n_weights
     jacobian = linear.jacobian(before)
-    gradient = linear.gradient(before, jacobian) + state.estimates.a[-P:] * before.w
+    gradient = linear.gradient(before, jacobian) + state.estimates.a[-P:] * linear.deviation(before.w)
     step = Primal(jacobian, linear.total_weight).solve(gradient, state.estimates.precision[-1:], 0.0)
     after = linear.evaluate(before.w + step)
     moved = Evaluation(torch.cat([at.w[:-P], after.w]), after.outputs, after.loss, at.tapes)

@@ -81,7 +81,8 @@ class State:
 
     def value(self, at: Evaluation) -> float:
         """Compute the objective: mean loss plus prior."""
-        return at.loss + 0.5 * float((self.estimates.a * at.w) @ at.w)
+        deviation = self.objective.deviation(at.w)
+        return at.loss + 0.5 * float((self.estimates.a * deviation) @ deviation)
 
     @property
     def noise_variance(self) -> Tensor | None:
@@ -193,7 +194,7 @@ class Linearisation:
 
     def gradient(self, state: State) -> Tensor:
         """Gradient of the objective at the state of these weights, (P,)."""
-        return self.data_gradient + state.estimates.a * state.at.w
+        return self.data_gradient + state.estimates.a * state.objective.deviation(state.at.w)
 
     def iterate(self, state: State) -> Iterate:
         """Make what a damping rule is told at the state of these weights."""
