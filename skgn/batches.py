@@ -308,7 +308,7 @@ class BatchSteps:
         """
         memory, a, w, S = self.memory, state.estimates.a, at.w, batch.total_weight
         jacobian = batch.jacobian(at)
-        gradient = batch.gradient(at, jacobian) + correction + a * w
+        gradient = batch.gradient(at, jacobian) + correction + a * batch.deviation(w)
         memory.linearise(jacobian, S)
         iterate = Iterate(
             state.n_iter,
@@ -357,9 +357,10 @@ class BatchSteps:
         ``own_slope`` and ``predicted`` decrease are those on the own batch.
         """
         slope, curvature = held.along(here, step)
-        slope, curvature = slope + float((a * here.w) @ step), curvature + float((a * step) @ step)
+        deviation = held.deviation(here.w)
+        slope, curvature = slope + float((a * deviation) @ step), curvature + float((a * step) @ step)
         change, error = held.change(here, there)
-        actual = -change - float((a * (here.w + 0.5 * step)) @ step)
+        actual = -change - float((a * (deviation + 0.5 * step)) @ step)
         gain = 1 + (actual + slope + 0.5 * curvature) / predicted if predicted > 0 else 0.0
         share, most = self._share, self.most_memory
         # Neither a gradient of 0 tells the best length, nor a single row that tests its own step.

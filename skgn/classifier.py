@@ -61,7 +61,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         training near its initial point; a small alpha lets the hidden features move. It lies between 1e-20 and 1e20.
     init : {"random", "symmetric", "centered"}, default="random"
         "random" draws the weights. "symmetric" pairs units whose outputs cancel (even widths only). "centered"
-        subtracts the initial network. "symmetric" and "centered" make the output exactly 0 at the start.
+        subtracts the initial network. "symmetric" and "centered" make the output exactly 0 at the start. The prior of
+        the weights holds them near 0, and with "centered" near their start, where the output is 0.
     damping : "adaptive", float or damping rule, default="adaptive"
         Damping of the Gauss-Newton system. "adaptive" adapts the damping to the gain ratio. A float keeps it constant,
         as in the Levenberg-Marquardt flow. 0 is pure Gauss-Newton; where the system is singular, it takes the shortest
@@ -76,7 +77,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         slowly. ``skgn.damping.GainRatio()`` is the same rule without any of this.
     l2_regularization : "evidence" or float >= 0, default="evidence"
         "evidence" estimates one precision for each prior group while training, without a validation set. A float is the
-        l2 of the objective ``mean loss + l2 / 2 * ||w||^2``, where w holds all weights, biases included.
+        l2 of the objective ``mean loss + l2 / 2 * ||w||^2``, where w holds all weights, biases included. With
+        ``init="centered"`` it holds their distances from the initial weights.
     prior_groups : {"auto", "feature", "layer", "shared"}, default="auto"
         Which weights share an estimated precision. "feature" gives the first-layer weights of each feature a precision
         of their own (automatic relevance determination). Periodic inputs and categories then have a precision for each

@@ -4,10 +4,11 @@
     Gauss-Newton flow           dw/dt = -G(w)^+ grad F(w)
     Levenberg-Marquardt flow    dw/dt = -(G(w) + damping I)^-1 grad F(w)
 
-With a float ``l2_regularization``, F contains l2/2 ||w||^2, and G + l2 I replaces G. `GNRegressor` and `GNClassifier`
-train by Euler's method for the last two flows. The ``step_size`` of the damping rule is the step length. In the space
-of network outputs the Gauss-Newton flow follows the gradient of the loss, projected onto what the network can reach. It
-is a Riemannian gradient flow, whose rate does not depend on the conditioning of G.
+With a float ``l2_regularization``, F contains l2/2 ||w||^2, and G + l2 I replaces G. With ``init="centered"`` the norm
+is that of w less the initial weights. `GNRegressor` and `GNClassifier` train by Euler's method for the last two flows.
+The ``step_size`` of the damping rule is the step length. In the space of network outputs the Gauss-Newton flow follows
+the gradient of the loss, projected onto what the network can reach. It is a Riemannian gradient flow, whose rate does
+not depend on the conditioning of G.
 
 The flows follow the theory: they use all rows and do not re-estimate precisions. They are meant for small networks
 whose every move is to be looked at.
@@ -78,7 +79,7 @@ class Trajectory:
     loss : ndarray of shape (m,)
         Weighted mean data loss; for a regressor half the squared error.
     excess_loss : ndarray of shape (m,)
-        The objective minus ``best_loss``. The objective is the loss, plus l2/2 ||w||^2 if there is an l2.
+        The objective minus ``best_loss``. The objective is the loss, plus the penalty if there is an l2.
     best_loss : float
         The lowest objective that damped Gauss-Newton reaches from the end of the trajectory, to the last digit. If
         there is one minimum, it is the best in class. The caller may give another value.

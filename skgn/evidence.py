@@ -13,7 +13,8 @@ where alpha_g is the prior precision of group g, and a_g is its form in the mean
     log Z   = 1/2 sum_g P_g log alpha_g + S k / 2 log(beta / 2 pi) - beta S loss - 1/2 sum_g alpha_g ||w_g||^2
               - 1/2 log|A|
 
-where S, the sum of the weights, replaces the number of samples.
+where S, the sum of the weights, replaces the number of samples. With ``init="centered"``, w stands for the distances
+from the initial weights.
 
 References
 ----------
@@ -343,7 +344,7 @@ class EvidencePrior:
         traces, log_determinant = direction.inverse_traces(estimates.precision)
         if not math.isfinite(log_determinant):
             return None
-        squares = self._groups.sum([W.square().sum(0) for W in objective.network.split(at.w)])
+        squares = self._groups.sum([W.square().sum(0) for W in objective.network.split(objective.deviation(at.w))])
         gamma = (self._size - known.a(S) * self._groups.sum(traces)).clamp(min=_SMALLEST_GAMMA)
         return _Found(gamma, squares, self._log_evidence(known, S, loss, at.loss, squares, log_determinant))
 

@@ -75,21 +75,27 @@ class FullStep:
         for _ in range(_MAX_TRIES):
             if solved is None:
                 solved = linearisation.direction.solve(gradient, state.estimates.precision, damping)
-            step = self._trial(state, gradient, solved, damping, length)
+            larger = self.rule.rejected(damping, iterate)
+            step = self._trial(state, gradient, solved, damping, length, adapts=larger is not None)
             if step is not None:
                 if _is_accepted(step, state, iterate, noise):
                     return step
-                if abs(step.actual) <= noise and step.predicted <= noise:
+                if abs(step.actual) <= noise and step.possible <= noise:
                     return Status.PRECISION
-            larger = self.rule.rejected(damping, iterate)
             if larger is None:
                 length *= 0.5
             else:
                 damping, solved = larger, None
         return Status.NO_DESCENT
 
-    def _trial(self, state: State, gradient: Tensor, solved: Tensor, damping: float, length: float) -> Step | None:
-        """Compute the outcome of a step of some length along the solution; None if the solution is not finite."""
+    def _trial(
+        self, state: State, gradient: Tensor, solved: Tensor, damping: float, length: float, adapts: bool
+    ) -> Step | None:
+        """Compute the outcome of a step of some length along the solution; None if the solution is not finite.
+
+        A damping that ``adapts`` tells how far the linearisation holds. Any other may hold the step back for ever, so
+        that the linearisation tells by its best step in this direction what is possible.
+        """
         step = length * solved
         # One transfer from a device for all three.
         slope, square, norm = torch.stack([gradient @ solved, solved @ solved, step.norm()]).tolist()
@@ -104,7 +110,9 @@ class FullStep:
         F = state.value(state.at)
         actual = F - state.value(trial)
         gain = actual / predicted if predicted > state.objective.rounding_error(F) else 1.0
-        return Step(trial, damping, gain, norm, predicted, actual, max(predicted, actual))
+        # An objective of 0 has nothing to gain, whatever slopes and rounding errors promise.
+        promised = predicted if adapts else min(_largest_decrease(slope, curvature), abs(F))
+        return Step(trial, damping, gain, norm, predicted, actual, max(promised, actual))
 
     def _readout_step(self, state: State) -> Step | None:
         """Make a step of the readout alone; None if it does not lower the objective."""
@@ -141,11 +149,18 @@ def _system_dtype(state: State) -> torch.dtype | None:
     return torch.float32 if nats <= _ROUNDING_NATS else None
 
 
+def _largest_decrease(slope: float, curvature: float) -> float:
+    """Decrease of a quadratic function to its minimum along a direction."""
+    if curvature > 0:
+        return 0.5 * slope * slope / curvature
+    return math.inf if slope < 0 else 0.0
+
+
 def _is_accepted(step: Step, state: State, iterate: Iterate, noise: float) -> bool:
     if step.predicted > noise:
         return step.actual > _SUFFICIENT_GAIN * step.predicted
     # Only the gradient can tell below the rounding error of the objective.
-    gradient = state.objective.gradient(step.to) + state.estimates.a * step.to.w
+    gradient = state.objective.gradient(step.to) + state.estimates.a * state.objective.deviation(step.to.w)
     return abs(step.actual) <= noise and float(gradient.norm()) <= iterate.gradient_norm
 
 
@@ -159,7 +174,7 @@ def _with_readout(state: State, at: Evaluation) -> Evaluation:
     linear, before = state.objective.readout(at)
     P = linear.network.n_weights
     jacobian = linear.jacobian(before)
-    gradient = linear.gradient(before, jacobian) + state.estimates.a[-P:] * before.w
+    gradient = linear.gradient(before, jacobian) + state.estimates.a[-P:] * linear.deviation(before.w)
     step = Primal(jacobian, linear.total_weight).solve(gradient, state.estimates.precision[-1:], 0.0)
     after = linear.evaluate(before.w + step)
     moved = Evaluation(torch.cat([at.w[:-P], after.w]), after.outputs, after.loss, at.tapes)

@@ -1,5 +1,6 @@
-"""The training objective F(w) = (1/S) sum_i s_i l(f_i, y_i) + 1/2 sum_p a_p w_p^2 of one network on one data set.
+"""The training objective F(w) = (1/S) sum_i s_i l(f_i, y_i) + 1/2 sum_p a_p (w - m)_p^2 of one network on one data set.
 
+The mean m of the prior is 0. With ``init="centered"`` it is the initial weights, where the outputs are 0.
 Weights and everything of their size are float64; network outputs and Jacobians are in the dtype of the data.
 """
 
@@ -69,6 +70,9 @@ class Objective:
     #: Squares of samples that are no longer there.
     _earlier: Squares | None = None
 
+    #: Mean (P,) of the prior of the weights; None if it is 0.
+    _prior_mean: Tensor | None = None
+
     def __init__(self, network: Network, loss: Loss, X: Tensor, Y: Tensor, sample_weight: Tensor) -> None:
         self.network, self.data_loss = network, loss
         self.U, self.Y, self.sample_weight = network.with_bias(X), Y, sample_weight
@@ -85,11 +89,20 @@ class Objective:
     def for_member(self, anchor: Tensor | None = None) -> Objective:
         """Make the objective of one member on the same data.
 
-        Outputs at the weights ``anchor`` (``init="centered"``) are subtracted.
+        Outputs at the weights ``anchor`` (``init="centered"``) are subtracted, and these weights are the prior's mean.
         """
         member = copy.copy(self)
         member._offset = None if anchor is None else self._forward(anchor)[0]
+        member._prior_mean = anchor
         return member
+
+    def deviation(self, w: Tensor) -> Tensor:
+        """Weights less the mean of their prior, (P,)."""
+        return w if self._prior_mean is None else w - self._prior_mean
+
+    def _readout_mean(self, n_weights: int) -> Tensor | None:
+        """Mean of the prior of the readout, the last weights."""
+        return None if self._prior_mean is None else self._prior_mean[-n_weights:]
 
     def part(self, index: Tensor) -> Objective:
         """Make the objective of some of the samples: the mean over them."""
@@ -199,6 +212,7 @@ class Objective:
         linear.network, linear.U = readout, torch.cat([tape.inputs[-1] for tape in tapes])
         linear._rows = row_chunks(linear.network, linear.n_columns, linear.U)
         w = at.w[-linear.network.n_weights :]
+        linear._prior_mean = self._readout_mean(len(w))
         return linear, Evaluation(w, at.outputs, at.loss, [Tape([linear.U[rows]], []) for rows in linear._rows])
 
     def gradient(self, at: Evaluation, jacobian: Jacobian | None = None) -> Tensor:

@@ -81,7 +81,8 @@ class State:
 
     def value(self, at: Evaluation) -> float:
         """Compute the objective: mean loss plus prior."""
-        return at.loss + 0.5 * float((self.estimates.a * at.w) @ at.w)
+        deviation = self.objective.deviation(at.w)
+        return at.loss + 0.5 * float((self.estimates.a * deviation) @ deviation)
 
     @property
     def noise_variance(self) -> Tensor | None:
@@ -197,7 +198,8 @@ class Linearisation:
     def gradient(self, state: State) -> Tensor:
         """Gradient of the objective at the state of these weights, (P,)."""
         if self._gradient is None or self._gradient[0] is not state.estimates:
-            self._gradient = state.estimates, self.data_gradient + state.estimates.a * state.at.w
+            of_prior = state.estimates.a * state.objective.deviation(state.at.w)
+            self._gradient = state.estimates, self.data_gradient + of_prior
         return self._gradient[1]
 
     def iterate(self, state: State) -> Iterate:

@@ -81,7 +81,7 @@ def _judged_by_objective(state: State, iterate: Iterate, settings: Settings) -> 
         promised = iterate.gradient_norm * max(1.0, float(state.at.w.norm()))
         if promised * promised <= noise * F:
             status = Status.GRADIENT
-        elif step is not None and step.predicted <= noise:
+        elif step is not None and max(step.predicted, step.possible) <= noise:
             status = Status.PRECISION
         elif step is not None:
             quiet = 0 if _counts(step.possible, F, settings) else quiet + 1

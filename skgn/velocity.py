@@ -113,13 +113,14 @@ class Velocity:
         at = self._objective.evaluate(w)
         jacobian = self._objective.jacobian(at)
         data_gradient = self._objective.gradient(at, jacobian)
-        return _Linearised(at, jacobian, data_gradient, data_gradient + self._l2 * w)
+        return _Linearised(at, jacobian, data_gradient, data_gradient + self._l2 * self._objective.deviation(w))
 
     def _direction(self, here: _Linearised) -> Direction:
         return self._make_direction(here.jacobian, self._objective.total_weight)
 
     def _value(self, here: _Linearised) -> float:
-        return here.at.loss + 0.5 * self._l2 * float(here.at.w @ here.at.w)
+        deviation = self._objective.deviation(here.at.w)
+        return here.at.loss + 0.5 * self._l2 * float(deviation @ deviation)
 
     def _damping(self, t: float, here: _Linearised, direction: Direction, smallest: Callable[[], float]) -> float:
         assert self._rule is not None

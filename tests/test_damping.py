@@ -3,7 +3,11 @@ import itertools
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_diabetes, make_friedman1
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LinearRegression
 
+from skgn import GNRegressor
 from skgn.damping import (
     Adaptive,
     Constant,
@@ -158,3 +162,37 @@ def test_one_rule_may_serve_many_fits(rule):
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(rule, field, 1.0)
     assert rule == type(rule)(**dataclasses.asdict(rule))
+
+
+def linear_fit(damping):
+    """A linear model with a given damping, and how far its objective is above that of the normal equations."""
+    X, y = load_diabetes(return_X_y=True)
+    A, z, l2 = np.c_[X / X.std(0), np.ones(len(y))], (y - y.mean()) / y.std(), 1e-3
+    w = np.linalg.solve(A.T @ A / len(y) + l2 * np.eye(11), A.T @ z / len(y))
+    minimum = np.mean((A @ w - z) ** 2) / 2 + l2 / 2 * w @ w
+    model = GNRegressor((), damping=damping, l2_regularization=l2, n_estimators=1, standardize=False, max_iter=150)
+    return model.fit(A[:, :-1], y), model.history_["objective"][-1] / minimum - 1
+
+
+@pytest.mark.parametrize("damping", [1e4, 1e12, Constant(0.0, step_size=1e-3)], ids=str)
+def test_steps_that_a_given_damping_holds_back_have_not_converged(damping):
+    with pytest.warns(ConvergenceWarning, match="max_iter"):
+        _, excess = linear_fit(damping)
+    assert excess > 0.5
+
+
+@pytest.mark.parametrize("damping", [0.3, 1.0, Constant(0.0, step_size=0.1)], ids=str)
+def test_with_a_given_damping_convergence_is_within_the_tolerance(damping):
+    model, excess = linear_fit(damping)
+    assert model.status_ == "decrease" and 0 <= excess < model.tol
+
+
+def test_shortened_steps_have_not_converged():
+    """Undamped steps of a network that starts without half of its directions are shortened at once."""
+    X, y = make_friedman1(120, n_features=5, noise=1.0, random_state=0)
+    network = GNRegressor((8,), damping=0.0, l2_regularization=0.0, init="symmetric", n_estimators=1, max_iter=30)
+    with pytest.warns(ConvergenceWarning, match="max_iter"):
+        network.set_params(random_state=0).fit(X, y)
+    # The network has a linear path.
+    linear = LinearRegression().fit(X, y)
+    assert network.loss_ > 2 * np.mean((y - linear.predict(X)) ** 2) / np.var(y) / 2

@@ -3,7 +3,12 @@ import numpy as np
 import pytest
 import torch
 from dense import NETWORKS, draw
+from sklearn.datasets import load_diabetes
+from sklearn.preprocessing import scale
 
+from skgn import GNClassifier, GNRegressor
+from skgn.dynamics import gauss_newton_flow
+from skgn.estimator import network_on
 from skgn.feedforward import FeedForward
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.objective import Objective
@@ -220,3 +225,47 @@ def test_inputs_exchanged_equal_a_forward_pass_on_the_exchanged_inputs(hidden, l
         exchanged = U.clone()
         exchanged[:, block] = partner[:, block]
         np.testing.assert_allclose(f, network.forward(exchanged, w)[0], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("solver", ["primal", "dual"])
+def test_a_lazy_network_is_kernel_ridge_regression_with_its_tangent_kernel(solver):
+    """A prior of mean 0 would pull a centred network of a large alpha towards minus the initial one, times alpha."""
+    X, y = load_diabetes(return_X_y=True)
+    X, new, z, alpha, l2 = scale(X[:80, 2:5]), scale(X[80:100, 2:5]), scale(y[:80]), 1e4, 1e7
+    estimator = GNRegressor(
+        (6,), alpha=alpha, init="centered", l2_regularization=l2, solver=solver, standardize=False, n_estimators=1
+    )
+    _, w0 = network_on(estimator.set_params(random_state=0, tol=1e-8), X, z)
+    network = FeedForward(3, 1, (6,), alpha=alpha)
+    J, J_new = (
+        torch.autograd.functional.jacobian(lambda w, X=X: dense.forward(network, w, torch.tensor(X))[:, 0], w0).numpy()
+        for X in (X, new)
+    )
+    expected = J_new @ J.T @ np.linalg.solve(J @ J.T + len(z) * l2 * np.eye(len(z)), z)
+    model = estimator.fit(X, z)
+    np.testing.assert_allclose(model.predict(new), expected, atol=2e-3)
+    assert np.ptp(expected) > 0.5 and model.history_["distance_from_init"][-1] < 1e-3
+
+
+@pytest.mark.parametrize("init", ["random", "symmetric", "centered"])
+@pytest.mark.parametrize("batch_size", [None, 40])
+def test_an_infinite_penalty_leaves_a_constant(init, batch_size):
+    X, y = load_diabetes(return_X_y=True)
+    common = {"init": init, "l2_regularization": 1e6, "n_estimators": 1, "batch_size": batch_size, "random_state": 0}
+    regressor = GNRegressor((6,), **common).fit(X[:200], y[:200])
+    np.testing.assert_allclose(regressor.predict(X[200:]), y[:200].mean(), rtol=1e-3)
+    classifier = GNClassifier((6,), **common).fit(X[:200], y[:200] > 140)
+    np.testing.assert_allclose(classifier.predict_proba(X[200:]), 0.5, atol=1e-3)
+
+
+def test_the_penalty_of_a_centered_network_is_0_at_its_start():
+    X, y = load_diabetes(return_X_y=True)
+    network = GNRegressor((6,), init="centered", damping=0.1, n_estimators=1, random_state=0)
+    histories = [network.set_params(l2_regularization=l2).fit(X, y).history_ for l2 in (0.1, 1.0)]
+    for history in histories:
+        np.testing.assert_allclose([history["objective"][0], history["loss"][0]], 0.5)
+        assert history["gradient_norm"][0] == histories[0]["gradient_norm"][0]
+    # A flow begins where the fit has ended.
+    flow = gauss_newton_flow(network, X, y, 1.0, t_eval=[0.0, 1.0], max_evaluations=100)
+    np.testing.assert_allclose(flow.gradient_norm[0], history["gradient_norm"][-1], rtol=1e-6)
+    np.testing.assert_allclose(flow.excess_loss[0] + flow.best_loss, history["objective"][-1])

@@ -74,7 +74,7 @@ for row in zip(conditions, gauss_newton_rates, *gradient_rates.T, eigenvalues, s
 
 # %%
 # The condition number rises a thousandfold, the rate of the Gauss-Newton flow stays 1, that of gradient flow collapses.
-# In the last row it is still above the smallest eigenvalue: eight units of time are not enough to see the end.
+# In the last two rows it is still above the smallest eigenvalue: eight units of time are not enough to see the end.
 
 fig, ax = plt.subplots(figsize=(6, 4), layout="constrained")
 for flows, colour, name in ((gauss_newton, "#0072B2", "Gauss-Newton"), (gradient, "#D55E00", "gradient")):

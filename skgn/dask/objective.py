@@ -149,7 +149,9 @@ class DistributedObjective(Objective):
         self.item_size, self._eps = self.dtype.itemsize, float(torch.finfo(self.dtype).eps)
 
     def for_member(self, anchor: Tensor | None = None) -> DistributedObjective:
-        return self._seeing(anchor=anchor)
+        member = self._seeing(anchor=anchor)
+        member._prior_mean = anchor
+        return member
 
     def _seeing(self, **changes: Any) -> DistributedObjective:
         other = copy.copy(self)
@@ -189,7 +191,7 @@ class DistributedObjective(Objective):
         readout = self.network.readout
         assert readout is not None
         linear = self._seeing(hidden=at.w)
-        linear.network = readout
+        linear.network, linear._prior_mean = readout, self._readout_mean(readout.n_weights)
         return linear, at._replace(w=at.w[-linear.network.n_weights :])
 
     def jacobian(self, at: Evaluation, system_dtype: torch.dtype | None = None) -> DistributedJacobian:
