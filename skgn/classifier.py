@@ -242,9 +242,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
     left_out_score_ : float
         The score that the fit expects on new rows. Each training row is predicted without itself. So it promises too
         much for rows of new groups and of a later time (docs/guide/groups.md). The score is the part of the best
-        constant's mean loss that these predictions take away (McFadden's R2). It is at most 1, and below 0
-        where a constant predicts better. It is nan with a float ``l2_regularization``, with ``solver_`` "cg", in
-        streams, where members interpolate, and in a regression by one network without hidden layers.
+        constant's mean loss that these predictions take away (McFadden's R2). It is at most 1, and below 0 where a
+        constant predicts better. It is nan with a float ``l2_regularization``, with ``solver_`` "cg", in streams, where
+        members interpolate, and in a regression by one network without hidden layers.
     n_effective_parameters_ : float
         Number of weights of the best member that the data determine; nan with ``solver_`` "cg".
     temperature_ : float

@@ -258,7 +258,7 @@ DIFFERENCES = {
     # Labels have none.
     "coefs_, intercepts_": {
         " For radial units, which have no hidden layer, they are combinations of the units, then the straight "
-        "columns.": ""
+        "columns. Without noise there is one more, which counts in standard deviations alone.": ""
     },
     # A classifier keeps no posterior that a cheaper solver would lose.
     "solver": {
