@@ -281,6 +281,8 @@ def test_with_little_time_candidates_rows_and_members_get_fewer(monkeypatch, pla
     assert rows[:plans] == sorted(rows[:plans], reverse=True)
     assert model.status_ == "max_time" and len(model.estimators_) <= members
     assert all(member.total_weight == count for member in model.estimators_ if member.n_iter)
+    # Left-out rows are known, as in a fit with time.
+    assert 0 < model.left_out_score_ < 1 and model.predict_interval(X[:2], 0.9, calibrate=True).shape == (2, 2)
 
 
 def test_members_cost_what_each_of_them_costs(monkeypatch):
