@@ -120,7 +120,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Seconds for the whole fit. None sets no limit. Training ends between two iterations or batches with the best
         weights so far, and ``status_`` is then "max_time". Before each step, its time is estimated from the steps
         before. Members share the time; a member that has hardly begun is left out. With little time a fit takes fewer
-        rows, members and candidates from the outset, and the warning says how many. Rows are drawn before they are
+        candidates, rows and members from the outset, and the warning says how many. Rows are drawn before they are
         scaled, where that would take too long. Without time for a single step, the prediction is a constant, but a warm
         start keeps the fit before.
     tol : float, default=1e-3

@@ -78,7 +78,8 @@ class Draw(NamedTuple):
 
     Where these are not compared, the first ``n_first`` are trained, and others where they are worth their time. What is
     ``refinable`` may be read in pieces by others, and radial units made of the ``surroundings``. None is for nothing.
-    The first ones ``go_on`` with networks of an earlier fit after a warm start.
+    The first ones ``go_on`` with networks of an earlier fit after a warm start. A draw is ``shortened`` where some were
+    given up for want of time.
     """
 
     starts: list[Start]
@@ -87,6 +88,7 @@ class Draw(NamedTuple):
     refinable: Refinable | None = None
     surroundings: Surroundings | None = None
     go_on: bool = False
+    shortened: bool = False
 
     @property
     def numbers(self) -> Numbers:

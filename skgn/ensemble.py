@@ -151,9 +151,9 @@ def make_member(
 def untrained(problem: Problem, start: Start, reason: Status) -> Ensemble:
     """Make an ensemble of one network that predicts the best constant, where there was no time to train.
 
-    Its weights are those of the start, whose outputs are subtracted.
+    Its weights are those of the start, whose outputs are subtracted. It needs no basis of its inputs.
     """
-    start = replace(start, anchor=start.weights)
+    start, problem = replace(start, anchor=start.weights), replace(problem, reduces=False)
     with torch_threads(0.0), torch.no_grad():
         state = problem.at_start(start, problem.n_samples)
         w = state.objective.network.with_constant(state.at.w, best_constant(state.objective, problem.loss))

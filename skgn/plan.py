@@ -185,11 +185,11 @@ class Plan:
 
     def least_flops(self, networks: Sequence[Network], n_members: int) -> float:
         """Multiply-adds of the shortest fit that is worth while."""
-        members = n_members * max(self.work[network, self.rows].cost.least for network in networks)
+        least = [self.work[network, self.rows].cost.least for network in networks]
         if not self.searches:
-            return members
+            return sum(least)
         compared = [self.work[network, self.first_rows].cost for network in networks]
-        return members + sum(COMPARED_AFTER * cost.iteration + cost.end for cost in compared)
+        return n_members * max(least) + sum(COMPARED_AFTER * cost.iteration + cost.end for cost in compared)
 
     @contextlib.contextmanager
     def arithmetic(self) -> Iterator[None]:
@@ -201,20 +201,21 @@ class Plan:
 def _sizes(n_candidates: int, n_members: int, n_rows: int) -> Iterator[tuple[int, int, int]]:
     """Numbers of candidates, members and rows of smaller and smaller fits.
 
-    Of many rows a part will do. A mean of members is worth more than many rows, and many rows more than a comparison.
+    Of many rows a part will do. A mean of members is worth more than many rows, and many rows more than a comparison,
+    which is given up first.
     """
-    ratio = max(1, n_candidates // n_members)
     yield n_candidates, n_members, n_rows
+    if n_candidates > n_members:
+        yield n_members, n_members, n_rows
     while n_rows > _MANY_ROWS:
         n_rows //= 2
-        yield n_candidates, n_members, n_rows
+        yield n_members, n_members, n_rows
     while n_members > 1:
         n_members //= 2
-        yield ratio * n_members, n_members, n_rows
+        yield n_members, n_members, n_rows
     while n_rows >= 2 * _FEWEST_ROWS:
         n_rows //= 2
-        yield ratio, 1, n_rows
-    yield 1, 1, n_rows
+        yield 1, 1, n_rows
 
 
 def shortened_for_time(

@@ -37,10 +37,10 @@ from .weighted_rows import (
 
 __all__ = ["Raw", "RawRows", "Rows", "TrainingRows", "read_rows", "read_validation_rows"]
 
-#: A fit with a limit on its time first merges and scales so many rows, to see how long that takes. It then takes as
-#: many rows as can be scaled in this part of the time, as training takes several times as long for each row. That of
-#: linear models does not, and their part is the second one.
-_TIMED_ROWS, _PART_FOR_SCALING, _PART_OF_LINEAR = 8_000, 0.25, 0.75
+#: A fit with a limit on its time first merges and scales so many rows, or cells, to see how long that takes. It then
+#: takes as many rows as can be scaled in this part of the time, as training takes several times as long for each row.
+#: That of linear models does not, and their part is the second one.
+_TIMED_ROWS, _TIMED_CELLS, _PART_FOR_SCALING, _PART_OF_LINEAR = 8_000, 1_000_000, 0.25, 0.75
 
 
 class RawRows(Protocol):
@@ -120,17 +120,17 @@ class Raw(NamedTuple):
         return target.class_totals(target.encode(self.y), self.weight)
 
     def in_time(self, table: Table, target: Target, choices: Choices) -> Raw:
-        n = self.observations[0]
-        if math.isinf(choices.time_left) or n <= 2 * _TIMED_ROWS:
+        n, n_timed = self.observations[0], min(_TIMED_ROWS, math.ceil(_TIMED_CELLS / self.X.shape[1]))
+        if math.isinf(choices.time_left) or n <= 2 * n_timed:
             return self
-        timed = self.drawn(_TIMED_ROWS, target, np.random.RandomState(0))
+        timed = self.drawn(n_timed, target, np.random.RandomState(0))
         began = time.perf_counter()
         timed.scale(table, target, choices)
-        of_all = (time.perf_counter() - began) / _TIMED_ROWS * n
+        of_all = (time.perf_counter() - began) / n_timed * n
         part = (_PART_OF_LINEAR if choices.hidden == () else _PART_FOR_SCALING) * choices.time_left
         if of_all <= part:
             return self
-        count = max(_TIMED_ROWS, int(part / of_all * n))
+        count = max(n_timed, int(part / of_all * n))
         return self.drawn(count, target, check_random_state(choices.parameters.random_state))
 
     def drawn(self, count: int, target: Target, random: np.random.RandomState) -> Raw:

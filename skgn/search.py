@@ -52,7 +52,8 @@ def train_members(problem: Problem, draw: Draw, limits: Limits, tasks: FitTasks 
     found = Plan.in_time(problem, draw.starts, draw.n_members, limits)
     if found is not None:
         plan, starts, n_members = found
-        ensemble = Search(problem, plan, draw._replace(starts=starts, n_members=n_members), limits, tasks).run()
+        fewer = draw._replace(starts=starts, n_members=n_members, shortened=len(starts) < len(draw.starts))
+        ensemble = Search(problem, plan, fewer, limits, tasks).run()
         if ensemble is not None:
             return ensemble._replace(shortened=shortened_for_time(problem, len(draw.starts), draw.n_members, *found))
     return untrained(problem, draw.starts[0], limits.reason)
@@ -88,9 +89,9 @@ class Search:
         self._kind = "candidate" if self.plan.searches else "member"
         estimated = all(start.prior_kind.has_evidence for start in starts)
         self._tempered = estimated and problem.loss.has_temperature
-        # A single network that goes on is judged as in its first fit, in which others might have been drawn.
+        # A single network that goes on, or is left for want of time, is judged as one beside which others may be drawn.
         drawn = redrawn_count(starts, n_members) > 0 or (
-            draw.go_on and all(s.network.hidden_layer_sizes for s in starts)
+            (draw.go_on or draw.shortened) and all(s.network.hidden_layer_sizes for s in starts)
         )
         # Members of one objective are alike: telling them apart is not worth an iteration of each, or ten with classes.
         self._judged = estimated and (n_members > 1 or self._tempered or drawn)

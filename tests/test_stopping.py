@@ -22,11 +22,12 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skgn import GNClassifier, GNRegressor, choices, diagnose, limits, rows
+from skgn import GNClassifier, GNRegressor, choices, diagnose, limits, problem, rows
 from skgn.choices import Choices
 from skgn.damping import GainRatio
 from skgn.inputs import Table
 from skgn.limits import Limits
+from skgn.plan import Plan
 from skgn.search import train_members
 from skgn.tables import TableReader
 from skgn.targets import ClassificationTarget, RegressionTarget
@@ -255,22 +256,51 @@ def test_time_is_allowed_by_the_pace_of_the_last_work():
     assert endless.allow(1e300)
 
 
-def test_with_little_time_rows_members_and_candidates_get_fewer(monkeypatch):
+@pytest.mark.parametrize(
+    ("plans", "members", "count", "left_out"),
+    [
+        (2, 4, 9000, "4 of 8 candidates"),
+        (4, 2, 4500, "2 of 4 networks, 2 of 8 candidates, 4500 of 9000 rows"),
+        (5, 1, 4500, "1 of 4 networks, 1 of 8 candidates, 4500 of 9000 rows"),
+        (6, 1, 2250, "1 of 4 networks, 1 of 8 candidates, 2250 of 9000 rows"),
+    ],
+)
+def test_with_little_time_candidates_rows_and_members_get_fewer(monkeypatch, plans, members, count, left_out):
     X, y = make_friedman1(9000, 5, random_state=0)
-    model = GNRegressor((4,), max_time=1000.0, max_iter=3, random_state=0)
+    model = GNRegressor((2,), max_time=1000.0, max_iter=2, random_state=0)
     rows = []
 
     def allow(limits, flops):
         rows.append(flops)
-        return len(rows) >= 3
+        return len(rows) >= plans
 
     monkeypatch.setattr(Limits, "allow", allow)
-    with pytest.warns(ConvergenceWarning, match=r"2 of 4 networks, 4 of 8 candidates, 4500 of 9000 rows"):
+    with pytest.warns(ConvergenceWarning, match=f"Time allowed for {left_out}\\."):
         model.fit(X, y)
     # Each plan is smaller than the one before.
-    assert rows[:3] == sorted(rows[:3], reverse=True)
-    assert model.status_ == "max_time" and len(model.estimators_) <= 2
-    assert all(member.total_weight == 4500 for member in model.estimators_ if member.n_iter)
+    assert rows[:plans] == sorted(rows[:plans], reverse=True)
+    assert model.status_ == "max_time" and len(model.estimators_) <= members
+    assert all(member.total_weight == count for member in model.estimators_ if member.n_iter)
+    # Left-out rows are known, as in a fit with time.
+    assert 0 < model.left_out_score_ < 1 and model.predict_interval(X[:2], 0.9, calibrate=True).shape == (2, 2)
+
+
+def test_members_cost_what_each_of_them_costs(monkeypatch):
+    """Not what the dearest of them costs, which may be ten times as much."""
+    X, y = make_friedman1(2500, 20, random_state=0)
+    fits = []
+    monkeypatch.setattr(Plan, "in_time", lambda *fit: fits.append(fit))
+    with pytest.warns(ConvergenceWarning, match="Nothing was trained"):
+        GNClassifier(max_time=1000.0, random_state=0).fit(X, y > y.mean())
+    ((data, starts, n_members, _),) = fits
+
+    def least(starts):
+        plan = Plan.of_fit(data, starts, len(starts), n_workers=1)
+        return plan.least_flops([data.network(start) for start in starts], len(starts))
+
+    alone = [least([start]) for start in starts]
+    assert len(starts) == n_members and max(alone) > 2 * min(alone)
+    assert least(starts) == pytest.approx(sum(alone), rel=0.01)
 
 
 @pytest.fixture
@@ -311,6 +341,18 @@ def test_rows_are_drawn_before_they_are_scaled(slow_scaling, parameters, count):
     assert (count == 1000) == np.array_equal(drawn[0].y, other.y)
 
 
+def test_few_wide_rows_are_timed(slow_scaling, monkeypatch):
+    """Rows of many columns are slow to scale: 200 cells are 100 rows of two columns."""
+    monkeypatch.setattr(rows, "_TIMED_ROWS", 8000)
+    monkeypatch.setattr(rows, "_TIMED_CELLS", 200)
+    y = np.arange(1000.0)
+    raw, target = raw_rows(1000, y), RegressionTarget.of(y, "squared_error", 0.5)
+    model = GNRegressor(random_state=0, max_time=160.0)
+    drawn = raw.in_time(Table(TableReader().fit(raw.X)), target, Choices(model, began=0.0))
+    # A quarter of 160 seconds is enough for 400 rows, as 100 rows take ten.
+    assert len(drawn.y) == 400
+
+
 def test_drawn_rows_have_all_classes_in_equal_parts():
     y = np.repeat(["a", "b", "c"], [700, 299, 1])
     drawn = raw_rows(1000, y).drawn(100, ClassificationTarget.of(y, None), np.random.RandomState(0))
@@ -323,6 +365,17 @@ def test_drawn_counts_are_not_all_zero_and_no_row_of_weight_zero_is_drawn():
     for seed in range(5):
         drawn = raw.drawn(100, RegressionTarget.of(y, "poisson", 0.5), np.random.RandomState(seed))
         assert len(drawn.y) == 100 and drawn.y.sum() == 1 and (drawn.weight > 0).all()
+
+
+def test_without_time_no_basis_of_the_inputs_is_made(monkeypatch):
+    """A basis of thousands of columns takes a minute, and a constant reads none of it."""
+    X, y = make_friedman1(300, 200, random_state=0)
+    made = []
+    monkeypatch.setattr(problem, "principal_directions", lambda *args: made.append(args))
+    with pytest.warns(ConvergenceWarning, match="Nothing was trained"):
+        model = GNRegressor(max_time=1e-9, random_state=0).fit(X, y)
+    assert not made
+    np.testing.assert_allclose(model.predict(X), y.mean(), rtol=1e-12)
 
 
 def test_the_message_counts_the_rows_that_were_drawn(monkeypatch):
