@@ -180,10 +180,10 @@ def medians(X: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def fill_missing(X: np.ndarray, values: np.ndarray | None) -> np.ndarray:
-    """Replace nan in X by the value of its column. Without nan, return X itself."""
+    """Replace nan in X by the value of its column, in float64 as in training. Without nan, return X itself."""
     missing = np.isnan(X)
     if not missing.any():
         return X
     if values is None:
         raise ValueError("X contains NaN, and the medians of the training data are not known: fill them in before.")
-    return np.where(missing, values.astype(X.dtype), X)
+    return np.where(missing, values, X)

@@ -110,7 +110,8 @@ class Table:
         encoder = self.encoder
         if encoder is None:
             return fill_missing(X, self.medians)
-        return np.asarray(encoder.transform(X), dtype=np.float64)
+        # An imputer rounds its medians to the float type of the rows.
+        return np.asarray(encoder.transform(np.asarray(X, dtype=np.float64)), dtype=np.float64)
 
     def scale(self, X: np.ndarray) -> dict[str, np.ndarray]:
         """Scale encoded X in each of the scalings: float64 and C-contiguous."""

@@ -6,6 +6,7 @@ objects of this file lead from each form to the next, and from outputs of networ
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -358,7 +359,9 @@ class ClassificationTarget(Target):
         return np.ones(len(Y)) if self.factors is None else self.factors[Y[:, 0].astype(int)]
 
     def class_totals(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        return np.bincount(Y[:, 0].astype(int), weights=weight, minlength=len(self.classes))
+        # Rounded once, so that the order of the rows does not matter.
+        labels = Y[:, 0].astype(int)
+        return np.array([math.fsum(weight[labels == label].tolist()) for label in range(len(self.classes))])
 
     def strata(self, Y: np.ndarray) -> np.ndarray | None:
         return None if self.multilabel else Y[:, 0]

@@ -1,5 +1,6 @@
 import copy
 import math
+import re
 import sys
 from itertools import pairwise
 from statistics import NormalDist
@@ -455,6 +456,24 @@ class TestUncertainty:
                 [bar.get_height() for bar in both.histogram_[i]], [bar.get_height() for bar in alone.histogram_]
             )
             assert both.axes_[i, 0].get_xlabel() == f"predicted y {i}"
+
+    def test_a_target_of_one_column_is_drawn_as_one_without_its_axis(self):
+        flat, column = (GNRegressor(**LINEAR).fit(X, y) for y in (Y, Y[:, None]))
+        expected = UncertaintyDisplay.from_estimator(flat, X, Y)
+        for y in (Y, Y[:, None]):
+            display = UncertaintyDisplay.from_estimator(column, X, y)
+            assert display.axes_.shape == (4,)
+            np.testing.assert_array_equal(display.interval, expected.interval)
+            np.testing.assert_array_equal(display.by_width_, expected.by_width_)
+
+    def test_a_target_of_other_columns_is_refused_with_both_shapes(self):
+        Y2 = np.column_stack([Y, Y])
+        for fitted, y in ((Y, Y2), (Y2, Y)):
+            model = GNRegressor(**LINEAR).fit(X, fitted)
+            with pytest.raises(
+                ValueError, match=re.escape(f"y has shape {y.shape}; predictions for X have {fitted.shape}.")
+            ):
+                UncertaintyDisplay.from_estimator(model, X, y)
 
     def test_widths_and_histogram_tell_which_noise_is_not_the_same_everywhere(self):
         rng = np.random.default_rng(0)

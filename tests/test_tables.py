@@ -315,6 +315,17 @@ def test_a_missing_number_is_the_median_of_the_observations(missing):
     assert filled == median
 
 
+@NEW_CELLS
+@pytest.mark.parametrize("missing", [False, True], ids=["none missing", "some missing"])
+def test_a_missing_number_of_float32_is_the_same_median(missing):
+    """Numbers that float32 holds, whose median it does not."""
+    X, y = 1e7 + np.arange(20.0)[:, None], np.arange(20.0)
+    assert np.float32(np.median(X)) != np.median(X)
+    model = GNRegressor(**LINEAR).fit(np.vstack([X, [[np.nan]]]) if missing else X, np.r_[y, y.mean()][: 20 + missing])
+    expected = model.predict([[np.nan]] if missing else [[np.median(X)]])
+    np.testing.assert_allclose(model.predict(np.array([[np.nan]], dtype=np.float32)), expected, rtol=1e-6)
+
+
 def test_weights_without_end_are_few_observations():
     """Rows are repeated as often as their weights say, but not for ever."""
     X, y = crowded()

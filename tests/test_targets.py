@@ -1,6 +1,7 @@
 """Tables and targets by themselves: what they learn never changes, and is what scikit-learn makes of the same data."""
 
 import dataclasses
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -51,6 +52,17 @@ def test_rows_in_parts_have_the_class_totals_of_all_rows():
     codes, weight = target.encode(LABELS), RANDOM.uniform(size=60)
     totals = sum(target.class_totals(codes[half], weight[half]) for half in (slice(0, 7), slice(7, None)))
     np.testing.assert_allclose(totals, [weight[LABELS == label].sum() for label in "abc"], rtol=1e-13)
+
+
+def test_class_totals_are_exact_sums_whatever_the_order_of_rows():
+    target, rng = ClassificationTarget.of(LABELS), np.random.default_rng(0)
+    codes, weight = target.encode(LABELS), rng.uniform(size=60)
+    exact = [float(sum(map(Fraction, weight[LABELS == label]))) for label in "abc"]
+    balanced = GNClassifier(**SMALL, class_weight="balanced").fit(X, LABELS, weight)
+    for order in (rng.permutation(60) for _ in range(3)):
+        np.testing.assert_array_equal(target.class_totals(codes[order], weight[order]), exact)
+        again = clone(balanced).fit(X[order], LABELS[order], weight[order])
+        np.testing.assert_array_equal(again.predict_proba(X), balanced.predict_proba(X))
 
 
 def test_codes_and_one_hot_rows_are_those_of_scikit_learn():

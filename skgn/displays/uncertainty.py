@@ -194,8 +194,10 @@ class UncertaintyDisplay:
         X, y = rows_of_network(estimator, X), _finite("y_true", y)
         check_consistent_length(X, y)
         with unwatched():
-            probability = observed_probabilities(network, X, y)
-            mean, interval = network.predict(X), network.predict_interval(X, level)
+            mean = _finite("y_pred", network.predict(X))
+            if y.shape != mean.shape:
+                raise ValueError(f"y has shape {y.shape}; predictions for X have {mean.shape}.")
+            probability, interval = observed_probabilities(network, X, y), network.predict_interval(X, level)
         return cls(y, mean, interval, probability, level=level, name=name).plot(ax, **kw)
 
     @classmethod
@@ -397,13 +399,13 @@ def _check_level(level: Any) -> None:
 
 
 def _finite(name: str, given: ArrayLike) -> np.ndarray:
-    """Check values, and return a single column without its axis."""
+    """Check values, and return those of a single output without its axis."""
     values = np.asarray(given, dtype=np.float64)
     if values.ndim == 0 or len(values) == 0:
         raise ValueError(f"{name} is empty; there must be one observation at least.")
     if not np.isfinite(values).all():
         raise ValueError(f"{name} contains nan or infinity; leave these rows out.")
-    return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
+    return values[..., 0] if values.ndim > 1 and values.shape[-1] == 1 else values
 
 
 def _percent(share: float) -> str:
