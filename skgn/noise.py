@@ -44,6 +44,7 @@ from .problem import Problem
 from .screening import column_tests
 from .search import train_members
 from .settings import Settings
+from .stacking import is_exact
 from .status import Status
 from .tails import NORMAL
 from .weighted_rows import moments, weighted_quantile
@@ -131,7 +132,8 @@ def fit_input_noise(
     if problem.max_time <= 0 or (not asked and _cut_short(ensemble)):
         return None
     known = _standardised_squares(ensemble)
-    if known is None:
+    exact = ensemble.left_out is not None and is_exact(ensemble.left_out, problem.settings.tol)
+    if known is None or (exact and not asked):
         return None
     # The first of the scalings, as its networks have the fewest weights.
     name, columns = next(iter(problem.scaled.items()))

@@ -24,7 +24,7 @@ from .plan import COMPARED_AFTER, Cost, Plan, shortened_for_time
 from .problem import Problem
 from .progress import begin_lines, cut, dropped, enough, kept
 from .reduced import Reduced
-from .stacking import gain_of_more
+from .stacking import gain_of_more, is_exact
 from .state import State
 from .status import Status
 from .training import Training, Watch
@@ -149,8 +149,9 @@ class Search:
             return candidates
         with self.plan.arithmetic():
             more = draw(self._problem, self._draw, self.plan, candidates)
-        if more is None or not more.starts:
-            return candidates
+            # Rounding errors, which are all that is left without noise, are no reason to draw.
+            if more is None or not more.starts or is_exact(left_out_of(candidates), self._settings.tol):
+                return candidates
         self._problem = more.problem
         self.plan = self.plan.also_for(self._problem, more.starts, self._n_members, self._limits.n_workers)
         for line in more.lines:

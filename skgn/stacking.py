@@ -35,6 +35,7 @@ from .mixture import equal_weights, mixture_mean
 __all__ = [
     "FAILED",
     "gain_of_more",
+    "is_exact",
     "left_out_losses",
     "left_out_spread",
     "stacking_weights",
@@ -71,6 +72,14 @@ def left_out_losses(samples: LeftOutSamples) -> np.ndarray:
     losses, comparable = np.full(len(known), np.inf), samples.of(known)
     losses[known] = [_mean_loss(comparable, alone)[0] for alone in np.eye(known.sum())]
     return losses
+
+
+def is_exact(samples: LeftOutSamples, tol: float) -> bool:
+    """Whether a member misses the samples by ``tol`` standard deviations of the target or less: there is no noise.
+
+    The loss of noise is half the squared error near residual 0. Others do not tell.
+    """
+    return samples.loss.has_scale and float(2 * left_out_losses(samples).min()) <= tol**2
 
 
 def gain_of_more(samples: LeftOutSamples, n_members: int) -> float:

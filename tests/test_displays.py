@@ -42,7 +42,7 @@ Y = (2 * X["first"] + X["second"] - 0.5 * X["third"] + 0.3 * _RNG.normal(size=80
 
 GRID = {
     "gnregressor__alpha": [2.0, 0.5, 1.0],
-    "gnregressor__damping": [0.1, "adaptive"],
+    "gnregressor__damping": [1e-3, "adaptive"],
     "gnregressor__l2_regularization": [1e-3, 1e-1],
 }
 
@@ -534,7 +534,7 @@ class TestGrid:
     def test_cells_are_the_best_of_cv_results(self, models):
         display = GridDisplay.from_search(models.search)
         results = pd.DataFrame(models.search.cv_results_)
-        assert display.x_values == [0.5, 1.0, 2.0] and display.y_values == [0.1, "adaptive"]
+        assert display.x_values == [0.5, 1.0, 2.0] and display.y_values == [1e-3, "adaptive"]
         for i, damping in enumerate(display.y_values):
             for j, alpha in enumerate(display.x_values):
                 cell = (results["param_gnregressor__damping"] == damping) & (
@@ -585,7 +585,7 @@ class TestGrid:
             assert display.mean.tolist() == [shown] and display.best_index_ == (0, 0)
 
     def test_a_choice_by_another_rule_than_the_best_is_framed(self):
-        grid = {"alpha": [0.5, 1.0, 2.0], "damping": [0.1]}
+        grid = {"alpha": [0.5, 1.0, 2.0], "damping": [1e-3]}
         search = GridSearchCV(GNRegressor(**PLAIN), grid, cv=2, refit=lambda r: int(np.argmin(r["mean_test_score"])))
         display = GridDisplay.from_search(search.fit(X, Y))
         assert display.best_index_ == (0, search.best_index_)
@@ -614,7 +614,7 @@ class TestGrid:
         assert display.text_[1, 2].get_text() == "\N{MINUS SIGN}90"
 
     def test_combinations_that_were_not_tried_stay_empty(self):
-        grid = [{"alpha": [1.0], "damping": [0.01]}, {"alpha": [2.0], "damping": [0.1]}]
+        grid = [{"alpha": [1.0], "damping": [1e-3]}, {"alpha": [2.0], "damping": [1e-2]}]
         search = GridSearchCV(GNRegressor(**PLAIN), grid, cv=2).fit(X, Y)
         display = GridDisplay.from_search(search)
         assert np.isnan(display.mean).tolist() == [[False, True], [True, False]]

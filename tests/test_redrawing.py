@@ -133,3 +133,14 @@ def test_losses_are_compared_with_that_of_a_constant_under_the_same_noise_level(
     if loss == "cauchy":
         scaled = np.sqrt(beta) * Y
         assert of_constant == pytest.approx((cauchy.logpdf(0) - cauchy.logpdf(scaled)).mean() / beta.item())
+
+
+@pytest.mark.parametrize("target", ["constant", "column"])
+def test_rounding_errors_are_no_reason_to_draw(target, capsys):
+    """Of a target that a line tells exactly, only the networks of the start are trained, and the noise is constant."""
+    X = np.random.default_rng(0).normal(size=(2500, 5))
+    y = {"constant": np.full(2500, 1.3), "column": X[:, 0]}[target]
+    model = GNRegressor(random_state=0, verbose=1).fit(X, y)
+    shown = capsys.readouterr().out
+    assert "more candidate" not in shown and model.noise_ == "constant"
+    np.testing.assert_allclose(model.predict(X), y, atol=1e-5)
