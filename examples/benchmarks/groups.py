@@ -5,7 +5,7 @@
 
 Tables of Rdatasets with repeated measures, of patients, schools or states. Of long ones as many whole groups are drawn
 as have 1,500 rows. The column of the group is left out, and so are others that name the rows or contain the target.
-Three folds hold out whole groups. Fits are at the defaults, once with every row as an observation, and once with a
+Three folds hold out whole groups. Fits are at the defaults: once every row is an observation, and once there is a
 weight of 1 for the rows of each group together. Columns of the output are means over the folds.
 """
 
