@@ -32,7 +32,7 @@ class Status(str, Enum):
     )
     CALLBACK = "callback", False, "Stopped early: a callback asked for it."
     MAX_ITER = "max_iter", False, "Stopped short of the tolerance: max_iter iterations were used up."
-    MAX_TIME = "max_time", False, "Stopped short of the tolerance: max_time was used up."
+    MAX_TIME = "max_time", False, "Stopped short: max_time allowed for no more."
     INTERRUPTED = "interrupted", False, "Stopped short of the tolerance: interrupted by the user."
     NO_SKILL = "no_skill", False, "Failed: samples left out of training are predicted worse than by a constant."
     EXTREMES = "extremes", False, "Failed: extreme targets hide what the other rows tell."
