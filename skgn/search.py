@@ -13,7 +13,7 @@ import numpy as np
 
 from .batches import BatchPass, BatchSteps
 from .callbacks import FitTasks
-from .candidates import AT_A_TIME, Start
+from .candidates import AT_A_TIME, COMPARED_ROWS, Start
 from .draws import Draw, redrawn_count
 from .ensemble import Ensemble, untrained
 from .full_step import FullStep
@@ -149,8 +149,7 @@ class Search:
             return candidates
         with self.plan.arithmetic():
             more = draw(self._problem, self._draw, self.plan, candidates)
-            # Rounding errors, which are all that is left without noise, are no reason to draw.
-            if more is None or not more.starts or is_exact(left_out_of(candidates), self._settings.tol):
+            if more is None or not more.starts or self._is_exact(candidates):
                 return candidates
         self._problem = more.problem
         self.plan = self.plan.also_for(self._problem, more.starts, self._n_members, self._limits.n_workers)
@@ -158,6 +157,10 @@ class Search:
             self._settings.report(line)
         drawn = self._candidates(enumerate(more.starts, more.first))
         return self.best_of(candidates + self.compare(drawn, self._max_iter, last=True))
+
+    def _is_exact(self, candidates: list[Candidate]) -> bool:
+        """Whether many rows show that rounding errors are all that is left: no reason to draw more."""
+        return self.plan.rows > COMPARED_ROWS and is_exact(left_out_of(candidates), self._settings.tol)
 
     def best_of(self, candidates: list[Candidate]) -> list[Candidate]:
         """Keep the best candidates, as many as there are to be members, and drop the others."""

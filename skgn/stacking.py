@@ -79,7 +79,7 @@ def is_exact(samples: LeftOutSamples, tol: float) -> bool:
 
     The loss of noise is half the squared error near residual 0. Others do not tell.
     """
-    return samples.loss.has_scale and float(2 * left_out_losses(samples).min()) <= tol**2
+    return samples.loss.has_scale and math.sqrt(2 * left_out_losses(samples).min()) <= tol
 
 
 def gain_of_more(samples: LeftOutSamples, n_members: int) -> float:
