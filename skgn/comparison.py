@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.stats import poisson
@@ -20,6 +20,9 @@ from .parameters import parameter_defaults
 from .regressor import GNRegressor
 from .report import SHOWN
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 __all__ = [
     "ELSEWHERE",
     "FEW_ROWS",
@@ -28,6 +31,7 @@ __all__ = [
     "RARE",
     "ROBUST_LOSS",
     "STANDARD_ERRORS",
+    "Case",
     "Comparison",
     "freed",
     "linear_advice",
@@ -112,8 +116,8 @@ def _more_flexible(model: GNRegressor | GNClassifier) -> str:
 
 
 @dataclass(frozen=True)
-class Comparison(ABC):
-    """A model and targets (n, k), for rows X of positive weights; ``rows`` is where these were.
+class Case:
+    """A fitted model and the rows of positive weight: X as the model takes it, and ``rows``, their positions.
 
     Features have ``names``.
     """
@@ -124,6 +128,16 @@ class Comparison(ABC):
     weight: np.ndarray
     rows: np.ndarray
     names: list[str]
+
+
+@dataclass(frozen=True)
+class Comparison(Case, ABC):
+    """A case whose targets (n, k) are compared with what the model predicts."""
+
+    @classmethod
+    def of(cls, case: Case) -> Self:
+        y = case.y.reshape(len(case.y), -1)
+        return cls(case.model, case.X, y, case.weight, case.rows, case.names)
 
     @property
     @abstractmethod

@@ -18,7 +18,7 @@ from sklearn.utils.validation import _check_sample_weight, check_consistent_leng
 
 from .backend import DTYPES, memory_budget
 from .classifier import GNClassifier
-from .comparison import ROBUST_LOSS, more_regularisation
+from .comparison import ROBUST_LOSS, Case, more_regularisation
 from .directions import lacking
 from .encoders import column_features
 from .ensemble import Member
@@ -127,10 +127,7 @@ def diagnose(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, verbo
     # What overflows is infinite or nan, and the findings show it.
     with unwatched(), np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         case = _case(estimator, X, y, sample_weight)
-        if isinstance(case.model, GNRegressor):
-            on_data = residual_findings(case.model, case.X, case.y, case.weight, case.rows, case.names)
-        else:
-            on_data = probability_findings(case.model, case.X, case.y, case.weight, case.rows, case.names)
+        on_data = (residual_findings if isinstance(case.model, GNRegressor) else probability_findings)(case)
         on_fit = tuple(check(case) for check in (_convergence, _left_out, _weights, _effective, _conditioning))
     on_fit += (_features(case, on_fit + on_data),)
     report = Report(type(case.model).__name__, on_fit, on_data, len(case.rows))
@@ -140,15 +137,10 @@ def diagnose(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, verbo
 
 
 @dataclass(frozen=True)
-class _Case:
-    """A fitted model and the rows of positive weight: X as the model takes it, and ``rows``, their positions."""
+class _Case(Case):
+    """A case, and what is known of the training of its model."""
 
     model: GNRegressor | GNClassifier
-    X: Any
-    y: np.ndarray
-    weight: np.ndarray
-    rows: np.ndarray
-    names: list[str]
 
     @property
     def member(self) -> Member:

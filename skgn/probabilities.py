@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from .baselines import classifications
 from .class_weights import proportions, shifted
-from .classifier import GNClassifier
-from .comparison import MATERIAL, RARE, STANDARD_ERRORS, Comparison, named_rows, too_many, worst_rows
+from .comparison import MATERIAL, RARE, STANDARD_ERRORS, Case, Comparison, named_rows, too_many, worst_rows
 from .estimator import table_and_target
 from .report import Finding
 from .shared_findings import baseline_finding, in_errors, member_finding, skill_finding
@@ -123,14 +121,9 @@ class _Probabilities(Comparison):
         return gap > max(MATERIAL, STANDARD_ERRORS * error)
 
 
-def probability_findings(
-    model: GNClassifier, X: Any, y: np.ndarray, weight: np.ndarray, rows: np.ndarray, names: list[str]
-) -> tuple[Finding, ...]:
-    """Skill, outliers and calibration of a classifier on X and y, rows of positive weight.
-
-    Features have ``names``.
-    """
-    data = _Probabilities(model, X, y.reshape(len(y), -1), weight, rows, names)
+def probability_findings(case: Case) -> tuple[Finding, ...]:
+    """Skill, outliers and calibration of a classifier on a case."""
+    data = _Probabilities.of(case)
     return (
         _log_loss(data),
         baseline_finding(data, "D2"),

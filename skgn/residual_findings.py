@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import binom
 
-from .comparison import MATERIAL, RARE, named_rows, worst_rows
+from .comparison import MATERIAL, RARE, Case, named_rows, worst_rows
 from .directions import lacking
-from .regressor import GNRegressor
 from .report import SHOWN, Finding
 from .residuals import OUTLIER, RegressionComparison
 from .shared_findings import baseline_finding, in_errors, member_finding, skill_finding
@@ -28,14 +27,9 @@ _ABOVE_NOISE = math.sqrt(2)
 _INTERVALS = (0.5, 0.9)
 
 
-def residual_findings(
-    model: GNRegressor, X: Any, y: np.ndarray, weight: np.ndarray, rows: np.ndarray, names: list[str]
-) -> tuple[Finding, ...]:
-    """Skill, noise, outliers and calibration of a regressor on X and y, rows of positive weight.
-
-    Features have ``names``.
-    """
-    data = RegressionComparison(model, X, y.reshape(len(y), -1), weight, rows, names)
+def residual_findings(case: Case) -> tuple[Finding, ...]:
+    """Skill, noise, outliers and calibration of a regressor on a case."""
+    data = RegressionComparison.of(case)
     beside = baseline_finding(data, data.judge.score), member_finding(data, data.judge.score)
     return _skill(data), *beside, _left_over(data), _noise(data), _outliers(data), _coverage(data)
 
