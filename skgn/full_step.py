@@ -177,5 +177,5 @@ def _with_readout(state: State, at: Evaluation) -> Evaluation:
     gradient = linear.gradient(before, jacobian) + state.estimates.a[-P:] * linear.deviation(before.w)
     step = Primal(jacobian, linear.total_weight).solve(gradient, state.estimates.precision[-1:], 0.0)
     after = linear.evaluate(before.w + step)
-    moved = Evaluation(torch.cat([at.w[:-P], after.w]), after.outputs, after.loss, at.tapes)
+    moved = after._replace(w=torch.cat([at.w[:-P], after.w]), tapes=at.tapes)
     return moved if state.value(moved) < state.value(at) else at

@@ -32,13 +32,15 @@ _ROUNDING_UNITS = 8
 class Evaluation(NamedTuple):
     """An evaluation at weights (P,): outputs (n, k) of the network, the weighted mean data loss, and the tapes.
 
-    The tapes are kept only if they are small.
+    The tapes are kept only if they are small. Where rows are on other machines there are no outputs. Squares (k,) are
+    those that the noise level is estimated from, if they came with the loss.
     """
 
     w: Tensor
     outputs: Tensor
     loss: float
     tapes: list[Tape]
+    squares: Tensor | None = None
 
 
 class Squares(NamedTuple):

@@ -1,5 +1,6 @@
 """Fits on dask against those of a single machine: the same weights, whatever the partitions and whoever dies."""
 
+import functools
 import os
 import pickle
 import re
@@ -432,6 +433,32 @@ def scaled_sums(rows, sums):
     return rows.X.sum(axis=0) * sums
 
 
+def columns_times(rows, factors):
+    return rows.X.sum(axis=0) * factors.sum()
+
+
+@pytest.mark.parametrize("n_factors, handed_on", [(10, 0), (20_000, 1)])
+def test_a_sum_over_few_workers_takes_one_round_and_a_large_function_is_sent_once(
+    client, monkeypatch, n_factors, handed_on
+):
+    """A round of tasks that wait for others takes 10 ms more. Neighbouring shards of one worker are a team."""
+    tasks, submit, factors = [], client.submit, np.ones(n_factors)
+
+    def counted(function, *args, **options):
+        tasks.append(function.__name__)
+        return submit(function, *args, **options)
+
+    monkeypatch.setattr(client, "submit", counted)
+    for n_teams, added in ((4, 0), (9, 3)):
+        X, places = np.arange(3.0 * n_teams).reshape(n_teams, 1, 3), (sorted(client.nthreads()) * n_teams)[:n_teams]
+        blocks = [[(rows,) * 4] for rows in X]
+        shards = Shards(Cluster(client), identity, blocks, places, blocks)
+        tasks.clear()
+        found = shards.sum(functools.partial(columns_times, factors=factors))
+        np.testing.assert_array_equal(found, X.sum((0, 1)) * n_factors)
+        assert [tasks.count(name) for name in ("_hand_on", "_call", "_add")] == [handed_on, n_teams, added]
+
+
 #: A worker that was there once.
 GONE = "tcp://127.0.0.1:1"
 
@@ -491,7 +518,7 @@ def sent(dask_worker):
 
 
 def test_what_travels_is_what_is_stated(client, capsys):
-    """A triangle, a gradient and a loss from each worker; nothing of the size of its rows."""
+    """A triangle, a gradient, a loss and squares from each worker; nothing of the size of its rows."""
     X, y = spread(client, *draw(4000), chunks=1000)
     options = ONE_OF_L2 | {"damping": GainRatio(), "verbose": 1}
     totals = {}
@@ -501,8 +528,8 @@ def test_what_travels_is_what_is_stated(client, capsys):
         totals[iterations] = client.run(sent)
     assert (model.history_["damping"][1:] > 0).all()
     P = model.estimators_[0].network.n_weights
-    assert model.bytes_per_iteration_ == 8 * (P * (P + 1) // 2 + P + 1)
-    assert f"{P * (P + 1) // 2 + P + 1} numbers, {model.bytes_per_iteration_} bytes" in capsys.readouterr().out
+    assert model.bytes_per_iteration_ == 8 * (P * (P + 1) // 2 + P + 2)
+    assert f"{P * (P + 1) // 2 + P + 2} numbers, {model.bytes_per_iteration_} bytes" in capsys.readouterr().out
     # On a busy machine the scheduler may leave a worker without rows.
     at_work = {worker: sent for worker, sent in totals[6].items() if sent[0]}
     assert at_work

@@ -148,8 +148,8 @@ def on_dask(sizes, rate, workers=2):
             network = FeedForward(X.shape[1], 1, hidden)
             P = network.n_weights
             on_workers = rate.seconds(gram_flops(network, n, 1) + PASSES * n * P, PASSES * n * sum(hidden)) / workers
-            # A sum goes through the scheduler three times: shards, workers, driver.
-            predicted = on_workers + rate.seconds(CUBIC * P**3, 0) + 2 * 3 * a_round
+            # Two sums an iteration. Those of up to four workers of one thread go through the scheduler once.
+            predicted = on_workers + rate.seconds(CUBIC * P**3, 0) + 2 * a_round
             chunks = n // (2 * workers)
             arrays = da.from_array(X, chunks=(chunks, X.shape[1])), da.from_array(y, chunks=chunks)
             rows.append(

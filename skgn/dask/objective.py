@@ -1,9 +1,9 @@
 """The objective of a network on rows that stay on their workers: it sums what each worker computes on its own rows.
 
 A worker computes its part by the `Objective` and the `Jacobian` of a single machine, and sends the sum over its rows.
-For a step that is tried it sends the loss (1 number). For a step that is accepted it sends the upper triangle of the
-Gram matrix and the gradient (P (P + 1) / 2 + P numbers). For an estimated noise level it sends the squared residuals of
-each output (k numbers).
+For a step that is tried it sends the loss (1 number), and for a loss with a noise level the squared residuals of each
+output (k numbers). For a step that is accepted it sends the upper triangle of the Gram matrix and the gradient
+(P (P + 1) / 2 + P numbers).
 """
 
 from __future__ import annotations
@@ -33,15 +33,12 @@ __all__ = ["DistributedObjective", "DistributedProblem", "numbers_per_iteration"
 def numbers_per_iteration(network: Network, loss: Loss, estimates_noise: bool) -> int:
     """Count the numbers that a worker sends in an iteration whose first step is accepted.
 
-    There are P (P + 1) / 2 + P + 1 for Gram matrix, gradient and loss, and k for an estimated noise level. If noise
-    levels change the loss, it is sent once more.
+    There are P (P + 1) / 2 + P for Gram matrix and gradient, 1 for the loss, and k for a noise level. If estimated
+    noise levels change the loss, the last two are sent once more.
     """
     P, k = network.n_weights, network.n_outputs
-    numbers = P * (P + 1) // 2 + P + 1
-    if not (estimates_noise and loss.estimates_scale):
-        return numbers
-    changes = loss.at_precision(torch.ones(k)) is not loss
-    return numbers + k + changes
+    changes = estimates_noise and loss.estimates_scale and loss.at_precision(torch.ones(k)) is not loss
+    return P * (P + 1) // 2 + P + (1 + k * loss.estimates_scale) * (1 + changes)
 
 
 @dataclass(frozen=True)
@@ -90,7 +87,9 @@ def _size(objective: Objective) -> Tensor:
 
 
 def _loss(objective: Objective, at: Evaluation) -> Tensor:
-    return torch.tensor([at.loss * objective.total_weight], dtype=torch.float64)
+    """Return the loss, and what estimates a noise level of the step if it is accepted: one pass over the rows tells."""
+    loss = at.w.new_tensor([at.loss * objective.total_weight])
+    return torch.cat([loss, objective.weighted_squares(at)]) if objective.data_loss.estimates_scale else loss
 
 
 def _gradient(objective: Objective, at: Evaluation, jacobian: Jacobian | None = None) -> Tensor:
@@ -103,10 +102,6 @@ def _linearisation(objective: Objective, at: Evaluation, system_dtype: torch.dty
     G = jacobian.gram().double()
     triangle = [row[i:] for i, row in enumerate(G)]
     return torch.cat([*triangle, _gradient(objective, at, jacobian)])
-
-
-def _weighted_squares(objective: Objective, at: Evaluation) -> Tensor:
-    return objective.weighted_squares(at)
 
 
 class DistributedJacobian(Jacobian):
@@ -176,16 +171,16 @@ class DistributedObjective(Objective):
         return None
 
     def evaluate(self, w: Tensor) -> Evaluation:
-        return Evaluation(w, w.new_empty(0, self.network.n_outputs), self._mean_loss_at(w), [])
-
-    def _mean_loss_at(self, w: Tensor) -> float:
-        return float(self.sum_at(_loss, w)) / self.total_weight
+        sums = self.sum_at(_loss, w)
+        squares = sums[1:] if self.data_loss.estimates_scale else None
+        return Evaluation(w, w.new_empty(0, self.network.n_outputs), float(sums[0]) / self.total_weight, [], squares)
 
     def reweigh(self, at: Evaluation) -> Evaluation:
-        return at._replace(loss=self._mean_loss_at(at.w))
+        return self.evaluate(at.w)
 
     def weighted_squares(self, at: Evaluation) -> Tensor:
-        return self.sum_at(_weighted_squares, at.w)
+        assert at.squares is not None
+        return at.squares
 
     def readout(self, at: Evaluation) -> tuple[DistributedObjective, Evaluation]:
         readout = self.network.readout

@@ -43,7 +43,7 @@ class DaskGNRegressor(DaskGN, GNRegressor):
     Each worker reduces its rows to a Gram matrix, a gradient and a loss. Dask adds these up, and the process that calls
     ``fit`` solves the system. Rows stay on their workers. The weights are those of the single-machine fit up to
     rounding, but for the limits in docs/dask.md. For P weights, a worker sends ``P (P + 1) / 2 + P + 1`` numbers in an
-    iteration. It sends one more for each output with an estimated noise level; see ``bytes_per_iteration_``.
+    iteration, and one more for each output; see ``bytes_per_iteration_``.
 
     The parameters are those of :class:`~skgn.GNRegressor`, with four differences. Losses other than "squared_error" and
     "student_t" are refused, and so is ``noise="input"``. There are no mini-batches and no early stopping. The solver is

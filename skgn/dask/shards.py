@@ -13,12 +13,12 @@ import itertools
 import operator
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import dask
 import torch
 from distributed import Client, Future, TimeoutError, wait
+from distributed.protocol import pickle
 
 from ..backend import torch_threads
 from .cluster import PATIENCE, Cluster
@@ -28,18 +28,17 @@ __all__ = ["Blocks", "Shards"]
 #: Attempts at one round, each ended by the loss of a worker.
 _MOST_REPEATS = 10
 
+#: Bytes up to which a function is sent with every task. A larger one goes to one worker, from which others fetch it.
+_SMALL = 100_000
+
+#: So many sums of workers come to the driver. More are added up in groups of this size first, on the workers.
+_TOGETHER = 4
+
 #: Blocks of a shard: one tuple of blocks of X, y and perhaps weights for each partition.
 Blocks = Sequence[tuple[Any, ...]]
 
 
-@dataclass(frozen=True)
-class _Message:
-    """Data that the driver sends: opaque to dask. If it is lost, the scheduler makes it again anywhere."""
-
-    function: Callable[..., Any]
-
-
-def _hand_on(message: _Message) -> _Message:
+def _hand_on(message: bytes) -> bytes:
     return message
 
 
@@ -47,10 +46,10 @@ def _assemble(function: Callable[[Blocks], Any], width: int, *flat: Any) -> Any:
     return function([flat[i : i + width] for i in range(0, len(flat), width)])
 
 
-def _call(message: _Message, *values: Any) -> Any:
-    # One thread of torch for each thread of a worker.
+def _call(message: bytes, *values: Any) -> Any:
+    """Call the pickled function with values that are here, with one thread of torch for each thread of a worker."""
     with torch_threads(0.0), torch.no_grad():
-        return message.function(*values)
+        return pickle.loads(message)(*values)
 
 
 def _add(*values: Any) -> Any:
@@ -120,7 +119,7 @@ class Shards:
     def sum(self, function: Callable[..., Any], *others: Shards) -> Any:
         """Sum the function over the shards and over the shards of ``others``.
 
-        Each worker first adds up the values of its own shards.
+        Each worker first adds up the values of its own shards, and the driver those of the last groups of workers.
         """
 
         def submit() -> list[Future]:
@@ -133,23 +132,27 @@ class Shards:
                 self._submit(team[0], _add, *(parts[i] for i in team)) if len(team) > 1 else parts[team[0]]
                 for team in self._teams
             ]
-            while len(level) > 1:
-                pairs = [level[i : i + 2] for i in range(0, len(level), 2)]
-                level = [self._client.submit(_add, *pair, pure=False) if len(pair) > 1 else pair[0] for pair in pairs]
+            while len(level) > _TOGETHER:
+                groups = [level[i : i + _TOGETHER] for i in range(0, len(level), _TOGETHER)]
+                level = [self._client.submit(_add, *group, pure=False) for group in groups]
             return level
 
-        return self._finish(submit, self, *others)[0]
+        return _add(*self._finish(submit, self, *others))
 
     def _submit(self, i: int, function: Callable[..., Any], *arguments: Any) -> Future:
         return self._client.submit(function, *arguments, workers=[self._places[i]], pure=False)
 
-    def _send(self, function: Callable[..., Any]) -> Future:
-        """Send once to one worker, from which the others fetch.
+    def _send(self, function: Callable[..., Any]) -> bytes | Future:
+        """Pickle a function for tasks. If it is large, send it once to one worker, from which the others fetch.
 
-        Dask's warning, which is silenced, is about data that are sent with every task.
+        If that one is lost, the scheduler makes the message again anywhere. Dask's warning, which is silenced, is about
+        data that are sent with every task.
         """
+        message: bytes = pickle.dumps(function)
+        if len(message) <= _SMALL:
+            return message
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
-            return self._client.submit(_hand_on, _Message(function), pure=False)
+            return self._client.submit(_hand_on, message, pure=False)
 
     def _finish(self, submit: Callable[[], list[Future]], *holders: Shards) -> list[Any]:
         """Return the results of the submitted tasks. If a worker is lost, make its shards again and submit again."""
