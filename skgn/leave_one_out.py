@@ -8,7 +8,7 @@ outputs of sample i to
 where A is the posterior's precision matrix, and g_i and H_i are the gradient and the curvature of the copy's summed
 loss. Without the copy, the covariance of the outputs is ``C_i (I - H_i C_i)^-1``. Both are exact for a linear network
 with squared error and fixed precisions. A sample of weight below 1 has no copy, and none has one where the mean weight
-is at most 1. It is left out as a whole, with g_i and H_i times its weight.
+is at most 1, but for rounding. It is left out as a whole, with g_i and H_i times its weight.
 
 References
 ----------
@@ -33,6 +33,7 @@ from .jacobian import Jacobian
 from .losses import Loss, geometric_mean
 from .objective import Evaluation, Objective
 from .state import Linearisation, State
+from .weighted_rows import repeats
 
 __all__ = [
     "LeftOut",
@@ -83,7 +84,7 @@ def leave_one_out(state: State, linearisation: Linearisation) -> LeftOut | None:
         beta=beta,
         scale=beta * objective.total_weight,
         # Of repeated observations one is left out, and else the whole row.
-        most=1.0 if objective.total_weight > objective.n_samples else math.inf,
+        most=1.0 if repeats(objective.n_samples, objective.total_weight) else math.inf,
         freedom=freedom,
     )
     left_out: LeftOut = objective.apply(leave_out, state.at)

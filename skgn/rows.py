@@ -27,7 +27,6 @@ from .problem import Problem, Validation
 from .tables import TableReader, categorical_columns, check_same_categories, check_types, dense
 from .targets import Target
 from .weighted_rows import (
-    as_observations,
     check_weights,
     merge_rows,
     row_hashes,
@@ -228,7 +227,7 @@ class Rows(TrainingRows):
         self, table: Table, target: Target, starts: Sequence[Start], choices: Choices, held_out: Rows | None = None
     ) -> Problem:
         loss = target.training_loss()
-        weight = as_observations(self.X, self.weight) if target.estimates_noise else self.weight
+        weight = target.observations(self.X, self.weight)
         flops = max(gram_flops(start.network, self.n_rows, loss.columns(target.n_outputs)) for start in starts)
         return Problem(
             scaled=table.scale(self.X),

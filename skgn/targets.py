@@ -28,7 +28,7 @@ from .mixture import epistemic_variance, mixture_log_probability, predictive_mea
 from .posterior import Posterior
 from .preprocessing import TargetScaler
 from .target_scalers import LogTargetScaler, RobustTargetScaler, TargetScaling
-from .weighted_rows import unlimited_sums
+from .weighted_rows import as_observations, unlimited_sums
 
 __all__ = ["LOSSES", "ClassificationTarget", "RegressionTarget", "Target"]
 
@@ -63,10 +63,9 @@ class Target(ABC):
     def encode(self, y: Any) -> np.ndarray:
         """Check y against what is known of it, and encode it as floats (n, m)."""
 
-    @property
-    def estimates_noise(self) -> bool:
-        """Whether repeated targets would tell how much noise there is."""
-        return False
+    def observations(self, X: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """Return what merged rows of these inputs (n, d) and weights (n,) count where copies are no observations."""
+        return weight
 
     def weigh(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Return what rows of these encoded targets (n, m) and sample weights (n,) count in training."""
@@ -174,9 +173,8 @@ class RegressionTarget(Target):
         self.loss_class.check_support(Y)
         return Y if self.levels is None else np.tile(Y, (1, len(self.levels)))
 
-    @property
-    def estimates_noise(self) -> bool:
-        return self.loss_class.has_scale
+    def observations(self, X: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        return as_observations(X, weight) if self.loss_class.has_scale else weight
 
     def weigh(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Divide the weights by the number of quantiles, so that each observation counts once in all of them."""
@@ -357,6 +355,9 @@ class ClassificationTarget(Target):
     def row_factors(self, Y: np.ndarray) -> np.ndarray:
         """Class weights (n,) of rows: under these weights their labels have the predicted probabilities."""
         return np.ones(len(Y)) if self.factors is None else self.factors[Y[:, 0].astype(int)]
+
+    def observations(self, X: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        return as_observations(X, weight, few_targets=True)
 
     def class_totals(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
         # Rounded once, so that the order of the rows does not matter.

@@ -19,6 +19,7 @@ __all__ = [
     "magnitude",
     "merge_rows",
     "moments",
+    "repeats",
     "row_hashes",
     "unlimited_sums",
     "weighted_quantile",
@@ -29,6 +30,12 @@ __all__ = [
 #: Least and largest sum of weights, and the part of the largest weight below which one is lost in any sum: what is
 #: left stays within float32, whatever rows make a batch.
 _LEAST_TOTAL, _MOST_TOTAL, _NEGLIGIBLE = 1e-15, 1e15, 1e-18
+
+#: What rounding may add to a mean of 1 that weights are normalised to, in float32 too.
+_ROUNDED = 1e-7
+
+#: Part of the repeated inputs that has several targets if these are observations, and not copies.
+_DIFFERING = 0.02
 
 
 def unlimited_sums() -> np.errstate:
@@ -93,7 +100,12 @@ def merge_rows(X: np.ndarray, Y: np.ndarray, sample_weight: np.ndarray) -> tuple
     return np.ascontiguousarray(rows[:, : X.shape[1]]), np.ascontiguousarray(rows[:, X.shape[1] :]), weight
 
 
-def as_observations(X: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def repeats(n_rows: int, total_weight: float) -> bool:
+    """Whether weights have a mean above 1, beyond rounding: rows come more than once."""
+    return total_weight > n_rows * (1 + _ROUNDED)
+
+
+def as_observations(X: np.ndarray, weight: np.ndarray, few_targets: bool = False) -> np.ndarray:
     """Scale the weights of merged rows down to Kish's effective number of rows, if repeated rows are copies.
 
     Measured numbers hardly come twice. A row that comes more than once, with a number that no other row has, is a copy,
@@ -101,11 +113,15 @@ def as_observations(X: np.ndarray, weight: np.ndarray) -> np.ndarray:
     others as often as they came. But all rows together are ``sum(w)^2 / sum(w^2)`` observations: as many as there are
     rows, if all weights are equal. Where columns have few values, most repeated rows are observations.
 
+    Observations of one input often have the same label. If these labels are noisy, some inputs have several.
+
     Parameters
     ----------
     X : ndarray of shape (n, d)
         Inputs of merged rows.
     weight : ndarray of shape (n,)
+    few_targets : bool, default=False
+        Whether targets are labels. Rows are then observations if more than 2 % of the repeated inputs have several.
 
     Returns
     -------
@@ -116,7 +132,7 @@ def as_observations(X: np.ndarray, weight: np.ndarray) -> np.ndarray:
     ----------
     L. Kish, Survey Sampling (1965).
     """
-    if weight.sum() <= len(weight):
+    if not repeats(len(weight), weight.sum()) or (few_targets and _differs(X, weight)):
         return weight
     repeated = weight > 1
     copied = np.zeros(len(X), dtype=bool)
@@ -125,6 +141,13 @@ def as_observations(X: np.ndarray, weight: np.ndarray) -> np.ndarray:
         copied |= count[number] == 1
     n_copied = np.count_nonzero(repeated & copied)
     return weight * (weight.sum() / (weight @ weight)) if 2 * n_copied > np.count_nonzero(repeated) else weight
+
+
+def _differs(X: np.ndarray, weight: np.ndarray) -> bool:
+    """Whether the inputs of merged rows that come more than once often have several targets."""
+    _, place, n_targets = np.unique(row_hashes(X + 0.0), return_inverse=True, return_counts=True)
+    several = n_targets[np.bincount(place, weights=weight) > 1] > 1
+    return bool(several.mean() > _DIFFERING)
 
 
 def row_hashes(rows: np.ndarray) -> np.ndarray:
