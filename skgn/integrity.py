@@ -28,6 +28,7 @@ from .piecewise import FinerScaler, PiecewiseEmbedding
 from .posterior import Posterior
 from .preprocessing import InputScaler, RankScaler, StraightScaler, TargetScaler
 from .radial import RadialUnits
+from .redundant_targets import RedundantTarget
 from .stream import Stream
 from .target_scalers import LogTargetScaler
 from .targets import LOSSES, ClassificationTarget, RegressionTarget, Target
@@ -39,7 +40,7 @@ _STORED_LAST = frozenset({"estimators_", "coefs_", "intercepts_", "history_", "l
 
 #: Classes whose arrays hold no nan but in the history, and no infinite number but in these fields.
 _NUMBERS = (
-    *(Member, Start, Stream, Posterior, InputNoise, Residuals, ClassificationTarget),
+    *(Member, Start, Stream, Posterior, InputNoise, Residuals, ClassificationTarget, RedundantTarget),
     *(Table, InputScaler, StraightScaler, RankScaler, PiecewiseEmbedding, FinerScaler, RadialUnits),
     *(TargetScaler, LogTargetScaler),
 )
@@ -168,6 +169,8 @@ def _is_whole(target: Target) -> bool:
     if isinstance(target, ClassificationTarget):
         return target.factors is None or target.factors.shape == target.classes.shape
     if not isinstance(target, RegressionTarget):
+        return False
+    if isinstance(target, RedundantTarget) and not target.is_whole:
         return False
     values = [value for value in vars(target.scaler).values() if isinstance(value, np.ndarray)]
     return target.loss in LOSSES and all(value.shape == (target.n_outputs,) for value in values)

@@ -66,6 +66,7 @@ SKOPS_TRUSTED = [
     "skgn.preprocessing.TwoPathScaler",
     "skgn.prior_groups.PriorKind",
     "skgn.radial.RadialUnits",
+    "skgn.redundant_targets.RedundantTarget",
     "skgn.regressor.GNRegressor",
     "skgn.stream.Stream",
     "skgn.tables.TablePreprocessor",

@@ -21,6 +21,7 @@ from .noise import InputNoise
 from .observation import StudentTObservation
 from .posterior import Posterior
 from .predictive import Predictive, checked_levels, interval_levels
+from .redundant_targets import quantiles_of_y
 from .scaled_rows import ScaledRows, outputs_of_voters, predicted_in_parts, scaled_rows
 from .targets import RegressionTarget
 from .unfamiliar import outside
@@ -173,7 +174,7 @@ class Predictions(RegressorMixin, BaseGN):
             if self._target.loss_class.predicts_quantiles:
                 return (self._fitted_quantiles(scaled, levels),)
             predictive = self._predictive(scaled, "predict_quantiles")
-            return (self._target.in_units_of_y(predictive.quantiles(levels)),)
+            return (quantiles_of_y(self._target, predictive.quantiles, levels),)
 
         return _in_parts(self, X, predict)[0]
 
@@ -233,7 +234,7 @@ class Predictions(RegressorMixin, BaseGN):
             predictive = self._predictive(scaled, "calibrate=True")
             location, spread2 = predictive.moments()
             ends = location + np.sqrt(spread2) * np.stack([low, high])[:, None]
-            return (self._target.in_units_of_y(predictive.observation.within(*ends)),)
+            return (np.sort(self._target.in_units_of_y(predictive.observation.within(*ends)), axis=1),)
 
         return _in_parts(self, X, predict)[0]
 
@@ -407,7 +408,7 @@ def _mean_and_covariance(
     stretch = regressor._stretch(scaled)
     covariance *= stretch[:, None] * stretch
     mean = regressor._target.mean(outputs, weights)
-    return mean, covariance[..., 0] if regressor._target.ndim == 1 else covariance
+    return mean, regressor._target.in_shape_of_y(covariance) * regressor._target.deviations_of_y(np.ones((1, k))) ** 2
 
 
 def observed_probabilities(regressor: Predictions, X: Any, y: np.ndarray) -> np.ndarray:
@@ -420,7 +421,7 @@ def observed_probabilities(regressor: Predictions, X: Any, y: np.ndarray) -> np.
 
     def predict(scaled: ScaledRows, Y: np.ndarray) -> tuple[np.ndarray]:
         predictive = regressor._predictive(scaled, "a predicted distribution")
-        return (target.in_shape_of_y(predictive.probabilities(Y)),)
+        return (target.probabilities_of_y(predictive.probabilities(Y)),)
 
     (probabilities,), _ = predicted_in_parts(regressor, X, predict, Y)
     return probabilities

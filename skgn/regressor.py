@@ -24,7 +24,8 @@ from .noise import NOISE, InputNoise, fit_input_noise
 from .parameters import one_of, parameter_defaults
 from .predictions import Predictions
 from .problem import Problem
-from .rows import RawRows
+from .redundant_targets import RedundantTarget, without_redundant
+from .rows import Raw, RawRows
 from .targets import LOSSES, RegressionTarget
 
 if TYPE_CHECKING:
@@ -246,7 +247,8 @@ class GNRegressor(Predictions):
         left-out samples best, drawn towards equal weights. A member of weight 0 has failed and takes no part. All
         weights are equal where left-out samples cannot be predicted (``solver_`` "cg", undetermined weights, streams).
     n_outputs_ : int
-        Number of outputs of the network.
+        Number of predicted values: columns of y, times quantiles where there are several. A network has no outputs for
+        constant columns of y, nor for columns that are linear in a single other one (docs/guide/estimators.md).
     n_iter_ : int
         Number of iterations of the best member, with the iterations after its peak.
     loss_ : float
@@ -415,11 +417,20 @@ class GNRegressor(Predictions):
         self.quantile = quantile
 
     def _new_target(self, raw: RawRows) -> RegressionTarget:
-        return RegressionTarget.of(raw.y, self.loss, self._levels)
+        target, loss = RegressionTarget.of(raw.y, self.loss, self._levels), LOSSES[self.loss]
+        # Networks that are given, or go on, have an output for each column.
+        free = isinstance(self.l2_regularization, str) and self.network is None and not self.warm_start
+        symmetric = loss.target_kind == "values" and not loss.predicts_quantiles
+        if not (isinstance(raw, Raw) and free and symmetric):
+            return target
+        return without_redundant(target, raw.y[raw.weight > 0])
 
     def _next_target(self, raw: RawRows, classes: Any) -> RegressionTarget:
-        goes_on = hasattr(self, "estimators_")
-        return self._target.under(self.loss, self._levels) if goes_on else self._new_target(raw)
+        if not hasattr(self, "estimators_"):
+            return RegressionTarget.of(raw.y, self.loss, self._levels)
+        if isinstance(self._target, RedundantTarget):
+            self._target.check_block(raw.y)
+        return self._target.under(self.loss, self._levels)
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
@@ -527,6 +538,9 @@ class GNRegressor(Predictions):
         self._noise = noise
         self._degrees_of_freedom = ensemble.tails.degrees_of_freedom
         self.noise_std_ = self._target.noise_std(ensemble.members[0].posterior)
+        if isinstance(self._target, RedundantTarget):
+            self.n_outputs_ = self._target.n_columns
+            self.left_out_score_ = self._target.mean_score(ensemble.skill)
 
     @property
     def noise_(self) -> str:

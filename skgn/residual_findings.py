@@ -38,7 +38,7 @@ def _skill(data: RegressionComparison) -> Finding:
     variance = data.mean(np.square(data.judge.about_mean))
     numbers: dict[str, Any] = {"rmse": data.rms, "y_std": data.unit * np.sqrt(variance)}
     rmse = f"rmse {_listed(numbers['rmse'])}"
-    if not (variance > 0).all():
+    if not (variance > 0).any():
         return Finding("skill", "unknown", numbers, f"{rmse}; y is constant here: nothing to explain")
     score, error = data.gain(*data.losses)
     numbers |= {data.judge.score.lower(): score, "standard_error": error}
@@ -155,7 +155,7 @@ def _coverage(data: RegressionComparison) -> Finding:
     parts, furthest, beyond = [], 0.0, []
     for level in _INTERVALS:
         inside = data.mean(np.abs(data.depth) <= data.predicted.ppf(0.5 + level / 2))
-        worst = int(np.argmax(np.abs(inside - level)))
+        worst = int(np.argmax(np.abs(inside - level) * data.varies))
         error = math.sqrt(level * (1 - level) / data.total)
         # Each output is another chance to be far off.
         by_chance = _two_sided(float(inside[worst]), level, data.total) * len(inside)

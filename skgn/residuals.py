@@ -149,12 +149,18 @@ class RegressionComparison(Comparison):
     @cached_property
     def constant(self) -> bool:
         """Whether all rows have the same y."""
-        return len(self.y) > 1 and bool((np.ptp(self.y, axis=0) == 0).all())
+        return len(self.y) > 1 and not self.varies.any()
+
+    @cached_property
+    def varies(self) -> np.ndarray:
+        """Whether there are two values of each output (k,)."""
+        return np.asarray(np.ptp(self.y, axis=0) > 0)
 
     @cached_property
     def noisy(self) -> np.ndarray:
         """Whether the estimated noise of each output (k,) is above where estimates end; True where it is unknown."""
-        scale = self._target.scaler.rescale(np.ones((1, self.y.shape[1])))[0]
+        target = self._target
+        scale = target.deviations_of_y(target.scaler.rescale(np.ones((1, target.n_outputs))))[0]
         return ~(np.atleast_1d(self.model.noise_std_) <= _LEAST_NOISE * scale)
 
     @cached_property

@@ -44,10 +44,14 @@ _FEWEST = 30
 
 
 class Skill(NamedTuple):
-    """D^2 of the samples left out, at most 1, and its standard error, infinite for a few samples; nan if not known."""
+    """D^2 of the samples left out, at most 1, and its standard error, infinite for a few samples; nan if not known.
+
+    ``of_outputs`` has that of each output, where the score is their mean.
+    """
 
     score: float
     error: float
+    of_outputs: tuple[float, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -101,7 +105,7 @@ def _skill(moments: np.ndarray, k: int, total_weight: float) -> Skill:
         slopes = np.concatenate([slope, -ratio * slope])
         variance = float(slopes @ moments[2 * k :].reshape(2 * k, 2 * k) @ slopes)
     few = total_weight < _FEWEST
-    return Skill(1 - float(ratio.mean()), math.inf if few else math.sqrt(max(variance, 0.0)))
+    return Skill(1 - float(ratio.mean()), math.inf if few else math.sqrt(max(variance, 0.0)), tuple(1 - ratio))
 
 
 def best_constant(objective: Objective, loss: Loss) -> Tensor:

@@ -210,7 +210,7 @@ class RegressionTarget(Target):
         variance = np.full(self.n_outputs, np.nan)
         if posterior is not None:
             variance = posterior.noise_variance
-        noise = self.in_shape_of_y(self.scaler.rescale(np.sqrt(variance))[None])[0]
+        noise = self.deviations_of_y(self.scaler.rescale(np.sqrt(variance))[None])[0]
         return noise if np.ndim(noise) else float(noise)
 
     def squared_scale(self, posterior: Posterior) -> np.ndarray:
@@ -224,7 +224,7 @@ class RegressionTarget(Target):
         (Chernozhukov, Fernandez-Val and Galichon, Quantile and probability curves without crossing, Econometrica 2010).
         """
         with _unlimited():
-            mean = self.in_shape_of_y(predictive_mean(self.scaler, outputs, weights))
+            mean = self.means_of_y(predictive_mean(self.scaler, outputs, weights))
         return mean if self.levels is None else np.sort(mean, axis=1)
 
     def std(
@@ -251,13 +251,12 @@ class RegressionTarget(Target):
     def _deviation(self, variance: np.ndarray) -> np.ndarray:
         # Differences of infinite means are nan.
         std = np.sqrt(np.where(np.isnan(variance), np.inf, variance))
-        return self.in_shape_of_y(self.scaler.rescale(std))
+        return self.deviations_of_y(self.scaler.rescale(std))
 
     def in_units_of_y(self, Z: np.ndarray) -> np.ndarray:
         """Several targets (q, n, k) of the network for each row as values of y, (n, q) or (n, q, k)."""
         with _unlimited():
-            values = np.moveaxis(self.scaler.targets_of(Z), 0, 1)
-        return values[..., 0] if self.ndim == 1 else values
+            return self.means_of_y(np.moveaxis(self.scaler.targets_of(Z), 0, 1))
 
     def positions(self, levels: np.ndarray) -> list[int]:
         """Find the given quantiles among those that the networks predict."""
@@ -276,6 +275,9 @@ class RegressionTarget(Target):
         if self.levels is not None:
             values = values.reshape(-1, len(self.levels), self.n_columns)
         return values[..., 0] if self.ndim == 1 else values
+
+    # What tells columns of y that networks do not have (redundant_targets).
+    means_of_y = deviations_of_y = probabilities_of_y = in_shape_of_y
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def draw(kind):
     return {
         "y": (X, y),
         "float32": (X.astype(np.float32), y),
-        "targets": (X, np.column_stack([y, -y])),
+        "targets": (X, np.column_stack([y, y[::-1]])),
         "counts": (X, np.floor(np.exp(y))),
         "positive": (X, np.exp(y)),
         "table": (table, y),

@@ -177,7 +177,7 @@ class RegressorModule(_Ensemble):
         scaled, scaler = self._scaled(X), self._scaler()
         members = self._outputs(scaled)
         outputs, weights = [member.f for member in members], self.member_weights
-        mean = self._finish(predictive_mean(scaler, outputs, weights), X)
+        mean = _in_dtype_of(X, self._target.means_of_y(predictive_mean(scaler, outputs, weights)))
         if self._target.levels is not None:
             mean = mean.sort(1).values
         if not self.return_std:
@@ -186,14 +186,11 @@ class RegressorModule(_Ensemble):
         std = predictive_variance(scaler, outputs, variances, noise, weights).sqrt()
         if self.noise is not None:
             std = std * (self.noise(scaled) / 2).exp()
-        return mean, self._finish(scaler.rescale(std), X)
+        return mean, _in_dtype_of(X, self._target.deviations_of_y(scaler.rescale(std)))
 
     def _scaler(self) -> Any:
         """The target's scaler, of tensors that move with the module."""
         return replace(self._fitted_scaler, **{name: getattr(self, f"target_{name}") for name in self._statistics})
-
-    def _finish(self, values: Tensor, X: Tensor) -> Tensor:
-        return _in_dtype_of(X, self._target.in_shape_of_y(values))
 
 
 class ClassifierModule(_Ensemble):
