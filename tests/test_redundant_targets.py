@@ -80,14 +80,21 @@ def test_scores_are_means_over_all_columns(pair):
 @pytest.mark.parametrize("loss", ["squared_error", "student_t", "huber", "cauchy"])
 @pytest.mark.parametrize(
     "redundant",
-    [lambda y: y, lambda y: 1 - y, lambda y: 32 + 1.8 * y, lambda y: y.astype(np.float32), lambda y: 0 * y + 3.1],
-    ids=["copy", "complement", "unit", "float32", "constant"],
+    [
+        lambda y: y,
+        lambda y: 1 - y,
+        lambda y: 32 + 1.8 * y,
+        lambda y: y.astype(np.float32),
+        lambda y: y.round(4),
+        lambda y: 0 * y + 3.1,
+    ],
+    ids=["copy", "complement", "unit", "float32", "rounded", "constant"],
 )
 def test_one_more_column_that_is_told_changes_no_other(redundant, loss):
     alone = GNRegressor(loss=loss, **SMALL).fit(X[TRAIN], CELSIUS[TRAIN])
     both = GNRegressor(loss=loss, **SMALL).fit(X[TRAIN], np.column_stack([CELSIUS, redundant(CELSIUS)])[TRAIN])
     np.testing.assert_array_equal(both.predict(X[NEW])[:, 0], alone.predict(X[NEW]))
-    np.testing.assert_allclose(both.predict(X[NEW])[:, 1], redundant(alone.predict(X[NEW])), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(both.predict(X[NEW])[:, 1], redundant(alone.predict(X[NEW])), atol=1e-4)
 
 
 def test_noise_that_a_copy_has_as_well_is_no_relation():
@@ -141,7 +148,7 @@ def test_rows_of_weight_0_tell_nothing_of_the_columns():
         ({"loss": "quantile"}, Y),
         ({}, Y[:, KEPT]),
         ({}, np.ones((90, 2))),
-        ({}, np.column_stack([CELSIUS, CELSIUS + 1e-4 * OTHER])),
+        ({}, np.column_stack([CELSIUS, CELSIUS + 1e-3 * OTHER])),
     ],
     ids=["float l2", "warm start", "quantiles", "none", "constants alone", "not quite"],
 )
