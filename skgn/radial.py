@@ -6,8 +6,9 @@ they are, so that the network is linear in its weights, and a Gauss-Newton step 
 predicts the mean of a Gaussian process; with some of them, nearly so.
 
 The variance of its outputs is smaller than that of a Gaussian process, and without noise it would be 0: so many targets
-tell all weights. So without noise there is one more column, which is 0 at the centres. Elsewhere it has the deviation
-that the units lack there. The data tell nothing of its weight, which keeps the mean 0 and the variance of the prior.
+tell all weights. So where the units lack more than the noise between rows, there is one more column, which is 0 at the
+centres. Elsewhere it has the deviation that the units lack there. The data tell nothing of its weight, which keeps the
+mean 0 and the variance of the prior.
 
 Distances tell most where columns count by what they do. Other members of the fit know that: their outputs have a slope
 along each column, and columns are multiplied by it. The evidence on some of the rows chooses how far a unit reaches,
@@ -59,7 +60,8 @@ _LEAST_SAID = 0.1
 #: The same where there is no noise: a rounding error of the eigenvalues.
 _ROUNDING = 1e-9
 
-#: Where the noise has at most such a part of the variance of the target, there is a column for what units do not tell.
+#: Where the noise has at most such a part of the variance of the target, there is a column for what units do not tell;
+#: elsewhere where they lack more than the noise, at a row that is no centre.
 _QUIET = 1e-4
 
 #: This stands for 0 under a root, which has no gradient there.
@@ -197,10 +199,17 @@ class Radial(NamedTuple):
         spread = math.sqrt(found.signal)
         projection = spread * directions[:, kept] / np.sqrt(variance[kept])
         units = RadialUnits(base, scale / found.length, spread * factor, centres, found.profile, projection)
-        if found.noise <= _QUIET * np.square(about_mean).mean() and len(centres) == len(columns):
+        quiet = found.noise <= _QUIET * np.square(about_mean).mean()
+        if len(centres) == len(columns) and (quiet or found.signal * _lack(variance, directions) > found.noise):
             told = float(np.square(K @ projection).sum(axis=1).min())
             units = replace(units, told=told * (1 - _ROUNDING))
         return cls(units, found.noise, _NATS_PER_SLOPE * float((scale >= _LEAST_SLOPE).sum()))
+
+
+def _lack(variance: np.ndarray, directions: np.ndarray) -> float:
+    """Mean variance that units around all rows but one lack at that row, from the eigenvalues of their covariance."""
+    variance = np.maximum(variance, _ROUNDING * variance[-1])
+    return float((1 / np.square(directions / np.sqrt(variance)).sum(axis=1)).mean())
 
 
 class _Shape(NamedTuple):

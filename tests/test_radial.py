@@ -71,24 +71,40 @@ def test_columns_have_the_covariance_of_a_gaussian_process(paths):
     np.testing.assert_allclose(units.transform(X[5:9]), columns[5:9], rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("n", [40, N])
-def test_without_noise_outputs_have_the_variance_of_a_gaussian_process(n):
-    """Targets of all centres tell the weights of all units, and nothing of what is between the centres."""
-    X, y = data(n + 200, noise=0.0)
-    d, new = X.shape[1], X[n:]
-    radial, _, columns = made(X[:n], y[:n], paths=InputScaler)
-    units, noise = radial.units, 1e-6
+def variances(X, y, new, noise=None):
+    """Variances of the outputs at new rows, given targets; the same under a Gaussian process, and the noise of both."""
+    n, d = X.shape
+    radial, _, columns = made(X, y, paths=InputScaler)
+    units, noise = radial.units, radial.noise if noise is None else noise
     signal = units.straight[0] ** 2 * d
-    z = units.base.transform(X)
+    z = units.base.transform(np.concatenate([X, new]))
     K = signal * kernel_of(units.profile, z * units.scale) + (z * units.straight) @ (z * units.straight).T
     known, cross = K[:n, :n] + noise * np.eye(n), K[:n, n:]
     expected = K[n:, n:].diagonal() - (cross * np.linalg.solve(known, cross)).sum(axis=0)
     # Weights of variance 1.
     of_new = units.transform(new)
     precision = np.eye(columns.shape[1]) + columns.T @ columns / noise
-    np.testing.assert_allclose((of_new * np.linalg.solve(precision, of_new.T).T).sum(axis=1), expected, rtol=1e-3)
-    # The means are as they were: no target tells the last weight.
-    assert columns.shape[1] == units.n_columns and columns[:, -1].max() < 1e-12
+    # The means are as without it: no target tells the last weight.
+    assert columns.shape[1] == units.n_columns and (units.told == 0 or columns[:, -1].max() < 1e-12)
+    return (of_new * np.linalg.solve(precision, of_new.T).T).sum(axis=1), expected, noise
+
+
+@pytest.mark.parametrize("n", [40, N])
+def test_without_noise_outputs_have_the_variance_of_a_gaussian_process(n):
+    """Targets of all centres tell the weights of all units, and nothing of what is between the centres."""
+    X, y = data(n + 200, noise=0.0)
+    found, expected, _ = variances(X[:n], y[:n], X[n:], noise=1e-6)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.1, 0.2])
+def test_where_units_lack_more_than_the_noise_observations_have_the_variance_of_a_gaussian_process(noise):
+    random = np.random.RandomState(0)
+    X = random.uniform(-1, 1, (N + 200, 1))
+    y = np.sin(40 * X[:, 0]) + noise * random.standard_normal(len(X))
+    found, expected, estimated = variances(X[:N], y[:N], X[N:])
+    assert estimated > 1e-3 * y.var()
+    np.testing.assert_allclose(found + estimated, expected + estimated, rtol=0.06)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
