@@ -126,7 +126,7 @@ def _residuals(
     f, Y, weight = (each.cpu().numpy() for each in rows)
     variances = [each.cpu().numpy() for each in samples.variances]
     unknown = np.zeros(Y.shape[1]) if loss.has_scale else np.ones(Y.shape[1])
-    scales = [unknown if scale is None else scale for scale in squared_scales]
+    scales = [unknown if scale is None else loss.scale_of_observation(scale) for scale in squared_scales]
     outputs = [loss.of_observation(member) for member in f]
     location, spread2 = Predictive(observation, outputs, variances, scales, weights).moments()
     return Residuals((observation.on_line(Y) - location) / np.sqrt(spread2), weight)

@@ -28,6 +28,9 @@ class PoissonLoss(Loss):
         Logarithm of the mean for which the outputs are 0; all 0 by default.
     precision : Tensor of shape (k,), optional
         beta; r is beta over its geometric mean. All 1 by default.
+    exposure : float, optional
+        Of rates, the exposure of a sample of weight 1: that weight tells as much as so many units of exposure. The
+        dispersion is then ``exposure / beta_k``, where 1 / beta_k is at least 1 / exposure. By default y are counts.
 
     References
     ----------
@@ -37,11 +40,14 @@ class PoissonLoss(Loss):
     name, distribution, label = "poisson", "poisson", "Poisson"
     support, target_kind = "y >= 0", "counts"
     fit_scaler: ClassVar[FitScaler] = staticmethod(count_scaler)
-    estimates_scale, largest_precision = True, 1.0
-    variance_factor = 1.0
+    estimates_scale = True
 
-    def __init__(self, offset: Tensor | None = None, precision: Tensor | None = None) -> None:
-        self._offset, self._precision = offset, precision
+    def __init__(
+        self, offset: Tensor | None = None, precision: Tensor | None = None, exposure: float | None = None
+    ) -> None:
+        self._offset, self._precision, self._exposure = offset, precision, exposure
+        self.has_rates = exposure is not None
+        self.variance_factor = self.largest_precision = 1.0 if exposure is None else exposure
 
     @classmethod
     def for_scaler(cls, scaler: TargetScaling, quantile: float | np.ndarray) -> PoissonLoss:
@@ -52,7 +58,10 @@ class PoissonLoss(Loss):
         return self._precision
 
     def at_precision(self, beta: Tensor) -> PoissonLoss:
-        return PoissonLoss(self._offset, beta)
+        return PoissonLoss(self._offset, beta, self._exposure)
+
+    def of_rates(self, exposure: float) -> PoissonLoss:
+        return PoissonLoss(self._offset, self._precision, exposure)
 
     def _weigh(self, values: Tensor) -> Tensor:
         beta = self._precision
@@ -83,8 +92,10 @@ class PoissonLoss(Loss):
         return weight.sum() / (self.weighted_squares(torch.zeros_like(y), y).T @ self.squares_weight(weight))
 
     def squares_weight(self, sample_weight: Tensor) -> Tensor:
-        # A rate has its exposure e for a weight. Below 1, it is one count with the variance phi m / e.
-        return sample_weight * sample_weight.clamp(max=1)
+        # A rate of exposure e is one count, with the variance phi m / e. What little exposure tells counts little.
+        part = sample_weight.clamp(max=1)
+        squares = sample_weight * part
+        return squares if self._exposure is None else squares * (sample_weight.sum() / part.sum())
 
     def log_normaliser(self, beta: Tensor) -> float:
         return 0.5 * float(beta.log().sum())
@@ -98,6 +109,9 @@ class PoissonLoss(Loss):
 
     def observation(self) -> Observation:
         return CountObservation()
+
+    def scale_of_observation(self, squared_scale: np.ndarray) -> np.ndarray:
+        return squared_scale * self.variance_factor
 
     def of_observation(self, f: np.ndarray) -> np.ndarray:
         return f if self._offset is None else f + self._offset.cpu().numpy()

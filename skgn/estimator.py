@@ -136,7 +136,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             Targets.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights. A row of weight 2 counts as two equal rows; a row of weight 0, or of less than 1e-18
-            of the largest, counts as absent. The sum lies between 1e-15 and 1e15.
+            of the largest, counts as absent. The sum lies between 1e-15 and 1e15. With ``loss="poisson"`` and a y of
+            rates, the weights are their exposures.
         X_val, y_val, sample_weight_val : array-like, default=None
             A validation set of your own for ``early_stopping=True``. It replaces the part of X and y that would be kept
             for validation. It is an error without ``early_stopping=True``.
@@ -165,7 +166,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             If the fit predicts left-out samples clearly worse than a constant does (``status_`` "no_skill"), of 30 rows
             at least. If extreme targets hide from a regression what the other rows tell ("extremes"). Also if
             ``noise="input"`` could not be learned. If ``alpha`` is below 0.1, as penalties are, or weights have a mean
-            below 0.1, without an l2.
+            below 0.1, without an l2. If y has fractions, and varies too little for ``loss="poisson"``.
         """
         return self._fit_or_restore(X, y, sample_weight, X_val, y_val, sample_weight_val)
 
@@ -193,8 +194,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         target = self._new_target(raw)
         held_out = read_validation_rows(self, table, target, *validation)
         warn_of_penalty(self)
-        warn_of_few_observations(self, *raw.observations)
-        given = raw.observations[0]
+        given, total_weight = raw.observations
         raw = raw.in_time(table, target, choices)
         taken = raw.observations[0]
         rows = raw.merge(target)
@@ -203,6 +203,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             rows, held_out = rows.split(target, choices)
         # After the split: medians and target codes are those of the training rows.
         rows, draw = self._begin(table, target, rows, choices, target.encoder_type)
+        warn_of_few_observations(self, given, total_weight)
         problem = rows.problem(self._table, self._target, draw.starts, choices, held_out)
         if taken < given:
             problem = dataclasses.replace(problem, drawn=(taken, given))
@@ -228,7 +229,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             table.check_columns(self._table)
         if "raw" in table.scalings and self.network is None:
             warn_of_raw_inputs(rows.largest_inputs())
-        draw = choices.draw(table, target, rows.n_rows, rows.total_weight)
+        draw = choices.draw(table, target, rows.n_rows, rows.total_weight / (target.exposure or 1.0))
         self._table, self._target = table.only({start.scaling for start in draw.starts}), target
         return rows, draw
 
@@ -279,7 +280,6 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         first = not hasattr(self, "estimators_")
         table, raw = read_rows(self, X, y, sample_weight, None if first else self._table)
         target = self._next_target(raw, classes)
-        warn_of_few_observations(self, *raw.observations)
         merged = raw.merge(target)
         if first:
             warn_of_penalty(self)
@@ -299,6 +299,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             self._table, self._target, streams = follow(table, target, streams, seen, merged)
             rows = merged.encoded(self._table)
             warn_of_small_rows(self._table, self._target, rows)
+        warn_of_few_observations(self, *raw.observations)
         self._seen = seen.and_then(merged)
         problem = rows.problem(self._table, self._target, [stream.start for stream in streams], choices)
         ensemble, self._streams = train_block(problem, streams, self.n_jobs)

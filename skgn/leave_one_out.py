@@ -76,6 +76,7 @@ def leave_one_out(state: State, linearisation: Linearisation) -> LeftOut | None:
     if blocks is None or (interpolates and freedom is None):
         return None
     beta = 1.0 if estimates.squared_scale is None else 1 / float(geometric_mean(estimates.squared_scale))
+    repeated = repeats(objective.n_samples, objective.total_weight) and not linearisation.loss.has_rates
     leave_out = partial(
         _leave_out,
         blocks=blocks,
@@ -84,7 +85,7 @@ def leave_one_out(state: State, linearisation: Linearisation) -> LeftOut | None:
         beta=beta,
         scale=beta * objective.total_weight,
         # Of repeated observations one is left out, and else the whole row.
-        most=1.0 if repeats(objective.n_samples, objective.total_weight) else math.inf,
+        most=1.0 if repeated else math.inf,
         freedom=freedom,
     )
     left_out: LeftOut = objective.apply(leave_out, state.at)

@@ -62,7 +62,7 @@ class Loss(ABC):
     estimates_scale: ClassVar[bool] = False
 
     #: The largest beta. Counts scatter as the Poisson distribution says at the least.
-    largest_precision: ClassVar[float] = math.inf
+    largest_precision: float = math.inf
 
     #: Variance of the noise in squared scales, beside what the mean tells; of quantiles one number for each output.
     variance_factor: float | np.ndarray = 0.0
@@ -92,6 +92,9 @@ class Loss(ABC):
 
     #: The loss to try where the training data have outliers.
     robust_alternative: ClassVar[str] = ""
+
+    #: Whether weights are exposures of rates, each of one observation, and no repetitions.
+    has_rates: bool = False
 
     #: Whether the outputs are logits, which a temperature may divide.
     has_temperature: ClassVar[bool] = False
@@ -177,6 +180,10 @@ class Loss(ABC):
         """Weights (n,) with which samples of these weights count in the mean of their squared residuals."""
         return sample_weight
 
+    def of_rates(self, exposure: float) -> Loss:
+        """The loss of rates whose weights are their exposures over ``exposure``; an error where there are none."""
+        raise NotImplementedError(f"{type(self).__name__} has no rates.")
+
     def log_density(self, residual: Tensor, squared_scale: Tensor) -> Tensor:
         """Log density of each sample (n,) for residuals (n, k) and their squared scales; an error without a scale.
 
@@ -203,6 +210,10 @@ class Loss(ABC):
     def of_observation(self, f: np.ndarray) -> np.ndarray:
         """Outputs (n, k) as the observation takes them."""
         return f
+
+    def scale_of_observation(self, squared_scale: np.ndarray) -> np.ndarray:
+        """Squared scales (k,) as the observation takes them."""
+        return squared_scale
 
 
 class NoiseLoss(Loss):

@@ -66,8 +66,12 @@ def warn_of_raw_inputs(largest: np.ndarray) -> None:
 
 
 def warn_of_few_observations(estimator: Any, n_rows: int, total_weight: float) -> None:
-    """Warn if weights seem normalised to a sum of 1: the evidence would see a single observation."""
-    if isinstance(estimator.l2_regularization, str) and total_weight < _SMALL_WEIGHT * n_rows:
+    """Warn if weights seem normalised to a sum of 1: the evidence would see a single observation.
+
+    Exposures of rates have any unit.
+    """
+    repeated = estimator._target.exposure is None
+    if repeated and isinstance(estimator.l2_regularization, str) and total_weight < _SMALL_WEIGHT * n_rows:
         warnings.warn(
             f"sample_weight has a mean of {total_weight / n_rows:.2g} over {n_rows} rows. Weights are "
             f"repetitions, so the evidence sees {total_weight:.3g} observation(s) and regularises accordingly. That is "

@@ -72,7 +72,8 @@ class GNRegressor(Predictions):
         "poisson" is for counts (``y >= 0``), "gamma" for positive y with constant relative noise (``y > 0``). Both are
         half the deviance of the distribution, with a log link. The network's output is the logarithm of the mean of y,
         relative to the mean of all y. Predictions are means. Counts may scatter more than Poisson counts do: training
-        estimates a dispersion for each column of y, by which the variance exceeds the mean (``noise_std_``).
+        estimates a dispersion for each column of y, by which the variance exceeds the mean (``noise_std_``). Rates are
+        counts over exposures, with these as ``sample_weight``, in any unit. Each is one observation.
 
         Every loss scales the target: by its mean and standard deviation, but "huber", "cauchy" and "quantile" by its
         median and interquartile range. "gamma" divides it by its mean. Counts ("poisson") stay as they are: their mean

@@ -218,7 +218,8 @@ class Rows(TrainingRows):
         later = self.encoded(table) if table.is_cross_fitted else rows
         scalings = choices.scalings(rows.n_rows, target.training_loss())
         table = table.with_scalings(scalings, later.X, later.weight, choices.paths)
-        return table, target.with_scaler(lambda loss: loss.fit_scaler(rows.Y, rows.weight)), rows
+        target = target.with_scaler(lambda loss: loss.fit_scaler(rows.Y, rows.weight))
+        return table, target.with_exposure(rows.Y, rows.weight), rows
 
     def largest_inputs(self) -> np.ndarray:
         return np.abs(self.X).max(axis=0)
@@ -227,12 +228,11 @@ class Rows(TrainingRows):
         self, table: Table, target: Target, starts: Sequence[Start], choices: Choices, held_out: Rows | None = None
     ) -> Problem:
         loss = target.training_loss()
-        weight = target.observations(self.X, self.weight)
         flops = max(gram_flops(start.network, self.n_rows, loss.columns(target.n_outputs)) for start in starts)
         return Problem(
             scaled=table.scale(self.X),
             Y=np.ascontiguousarray(target.transform(self.Y)),
-            sample_weight=weight,
+            sample_weight=target.observations(self.X, self.weight),
             validation=None if held_out is None else held_out.encoded(table).validation(table, target),
             solver=choices.parameters.solver,
             batch_size=choices.parameters.batch_size,

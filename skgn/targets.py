@@ -16,17 +16,17 @@ import numpy as np
 import torch
 from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.utils import check_array
-from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import column_or_1d
 
 from . import robust_losses
-from .cells import cells_of
-from .class_weights import ClassWeight, class_factors, proportions, shifted
+from .class_weights import ClassWeight, checked_classes, class_factors, proportions, shifted
 from .count_losses import PoissonLoss
 from .losses import GammaLoss, LogLoss, Loss, SoftmaxLoss, SquaredError
 from .mixture import epistemic_variance, mixture_log_probability, predictive_mean, predictive_variance
 from .posterior import Posterior
 from .preprocessing import TargetScaler
+from .rates import exposure_of
 from .target_scalers import LogTargetScaler, RobustTargetScaler, TargetScaling
 from .weighted_rows import as_observations, unlimited_sums
 
@@ -49,6 +49,9 @@ LogTarget, RobustTarget = LogTargetScaler, RobustTargetScaler
 class Target(ABC):
     """What a fit learns of y: how to encode y, what networks are trained on, how outputs become predictions."""
 
+    #: Mean exposure of rates, whose weights are exposures; None where weights are repetitions.
+    exposure: float | None = None
+
     @property
     @abstractmethod
     def n_outputs(self) -> int:
@@ -62,10 +65,6 @@ class Target(ABC):
     @abstractmethod
     def encode(self, y: Any) -> np.ndarray:
         """Check y against what is known of it, and encode it as floats (n, m)."""
-
-    def observations(self, X: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """Return what merged rows of these inputs (n, d) and weights (n,) count where copies are no observations."""
-        return weight
 
     def weigh(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Return what rows of these encoded targets (n, m) and sample weights (n,) count in training."""
@@ -82,6 +81,14 @@ class Target(ABC):
     @abstractmethod
     def with_scaler(self, fit_scaler: Callable[[type[Loss]], TargetScaling]) -> Target:
         """Return the target with the scaler that the function finds for the loss, if the target has a scaler."""
+
+    def with_exposure(self, Y: np.ndarray, weight: np.ndarray) -> Target:
+        """Return the target that knows whether encoded targets (n, m) are rates, and weights (n,) their exposures."""
+        return self
+
+    def observations(self, X: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """Return as how many observations merged rows of these inputs (n, d) and weights (n,) count."""
+        return weight
 
     def same_units(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the r and q (k,) of :meth:`in_units_of` for units that stay."""
@@ -121,6 +128,7 @@ class RegressionTarget(Target):
     ndim: int
     n_columns: int
     scaler: TargetScaling
+    exposure: float | None = None
 
     @classmethod
     def of(cls, y: np.ndarray, loss: str, quantile: float | tuple[float, ...]) -> RegressionTarget:
@@ -173,15 +181,21 @@ class RegressionTarget(Target):
         self.loss_class.check_support(Y)
         return Y if self.levels is None else np.tile(Y, (1, len(self.levels)))
 
-    def observations(self, X: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        return as_observations(X, weight) if self.loss_class.has_scale else weight
-
     def weigh(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Divide the weights by the number of quantiles, so that each observation counts once in all of them."""
         return weight if self.levels is None else weight / len(self.levels)
 
     def with_scaler(self, fit_scaler: Callable[[type[Loss]], TargetScaling]) -> RegressionTarget:
         return replace(self, scaler=fit_scaler(self.loss_class))
+
+    def with_exposure(self, Y: np.ndarray, weight: np.ndarray) -> RegressionTarget:
+        counts = self.loss_class.target_kind == "counts"
+        return replace(self, exposure=exposure_of(self.training_loss(), Y, weight)) if counts else self
+
+    def observations(self, X: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        if self.loss_class.has_scale:
+            return as_observations(X, weight)
+        return weight if self.exposure is None else weight / self.exposure
 
     def in_units_of(self, Y: np.ndarray, weight: np.ndarray) -> tuple[Target, np.ndarray, np.ndarray]:
         other = self.with_scaler(lambda loss: loss.fit_scaler(Y, weight))
@@ -197,7 +211,8 @@ class RegressionTarget(Target):
 
     def training_loss(self) -> Loss:
         each = self.quantile if isinstance(self.quantile, float) else np.repeat(self.quantile, self.n_columns)
-        return self.loss_class.for_scaler(self.scaler, each)
+        loss = self.loss_class.for_scaler(self.scaler, each)
+        return loss if self.exposure is None else loss.of_rates(self.exposure)
 
     def likelihood(self, posterior: Posterior | None) -> Loss:
         loss = self.training_loss()
@@ -215,7 +230,8 @@ class RegressionTarget(Target):
 
     def squared_scale(self, posterior: Posterior) -> np.ndarray:
         """Squared scale of the noise by a member's posterior in a mixture, in the units of the network."""
-        return posterior.noise_in_mixture / self.training_loss().variance_factor
+        loss = self.training_loss()
+        return loss.scale_of_observation(posterior.noise_in_mixture / loss.variance_factor)
 
     def mean(self, outputs: Iterable[np.ndarray], weights: np.ndarray) -> np.ndarray:
         """Predicted mean in the shape of y, for outputs (n, k) of each member.
@@ -298,7 +314,7 @@ class ClassificationTarget(Target):
         check_classification_targets(y)
         if type_of_target(y, input_name="y") == "multilabel-indicator":
             return cls(np.arange(y.shape[1]), True)
-        return cls(np.unique(column_or_1d(y, warn=True)) if classes is None else _checked_classes(classes), False)
+        return cls(np.unique(column_or_1d(y, warn=True)) if classes is None else checked_classes(classes), False)
 
     @classmethod
     def of_stream(cls, y: np.ndarray, classes: Any) -> ClassificationTarget:
@@ -316,7 +332,7 @@ class ClassificationTarget(Target):
 
     def check_classes(self, classes: Any) -> None:
         """Refuse ``classes`` of a later block of a stream if they are others than before; None is none."""
-        if classes is not None and not np.array_equal(self.classes, _checked_classes(classes)):
+        if classes is not None and not np.array_equal(self.classes, checked_classes(classes)):
             raise ValueError(
                 f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {self.classes!r}"
             )
@@ -434,14 +450,3 @@ class ClassificationTarget(Target):
 def _unlimited() -> np.errstate:
     """Context for predictions that may be beyond the floats, as exponentials of outputs are; these are infinite."""
     return np.errstate(over="ignore", invalid="ignore")
-
-
-def _checked_classes(classes: Any) -> np.ndarray:
-    """Return the sorted ``classes`` of a stream; refuse what can be no label of a row."""
-    for position, cell in enumerate(cells_of(np.ravel(np.asarray(classes, dtype=object)))):
-        if cell is None or (isinstance(cell, (float, np.floating)) and np.isinf(cell)):
-            found = "a missing value" if cell is None else f"{cell:g}"
-            raise ValueError(
-                f"classes has {found} at position {position}, which is no label that y may have: leave it out."
-            )
-    return unique_labels(classes)

@@ -1,3 +1,4 @@
+import warnings
 from functools import cache
 
 import numpy as np
@@ -239,6 +240,71 @@ def test_rates_of_poisson_counts_have_no_dispersion(exposure):
     counts = rng.poisson(mean * weight)
     model = GNRegressor((5,), loss="poisson", n_estimators=1, random_state=0)
     assert model.fit(X, counts / weight, sample_weight=weight).noise_std_ < 1.08
+
+
+def rates(n=300):
+    """Inputs, counts of dispersion 5, populations of many sizes, and the true means of the counts."""
+    X, _, mean = data("poisson", n)
+    rng = np.random.default_rng(3)
+    population = np.rint(1e4 * np.exp(1.5 * rng.normal(size=n)))
+    expected = 3e-4 * population * mean
+    return X, rng.negative_binomial(expected / 4, 1 / 5), population, expected
+
+
+def test_rates_are_fitted_alike_in_all_units_of_exposure():
+    X, counts, population, expected = rates(200)
+    model = GNRegressor((5,), loss="poisson", n_estimators=1, standardize="robust", random_state=0)
+    persons = clone(model).fit(X, counts / population, sample_weight=population)
+    pearson = np.mean((counts - expected) ** 2 / expected)
+    assert persons.noise_std_**2 == pytest.approx(pearson, rel=0.25)
+    for unit in (2.0**13, population.max()):
+        exposure = population / unit
+        other = clone(model).fit(X, counts / exposure, sample_weight=exposure)
+        # The rows are in another order.
+        np.testing.assert_allclose(other.predict(X) / unit, persons.predict(X), rtol=1e-4)
+        np.testing.assert_allclose(other.noise_std_, persons.noise_std_, rtol=1e-4)
+        np.testing.assert_allclose(other.left_out_score_, persons.left_out_score_, rtol=1e-4)
+
+
+def test_large_exposures_are_no_certainty():
+    X, counts, population, expected = rates(900)
+    train, new = slice(0, 150), slice(150, None)
+    y = counts / population
+    model = GNRegressor((5,), loss="poisson", n_estimators=1, random_state=0)
+    model.fit(X[train], y[train], sample_weight=population[train])
+    predicted = model.predict(X[new])
+    score = d2_tweedie_score(y[new], predicted, sample_weight=population[new], power=1)
+    assert score > 0 and model.left_out_score_ == pytest.approx(score, abs=0.15)
+    truth = expected[new] / population[new]
+    assert np.sqrt(np.mean(((predicted - truth) / model.epistemic_std(X[new])) ** 2)) < 2
+    # In a unit of exposure, counts are as they are: rates of a day are counts of a day.
+    per_unit = GNRegressor((5,), loss="poisson", n_estimators=1, random_state=0)
+    per_unit.fit(X[train], y[train] * 1e4, sample_weight=population[train] / 1e4)
+    mean, std = per_unit.predict(X[new], return_std=True)
+    np.testing.assert_allclose(std**2, per_unit.noise_std_**2 * mean + per_unit.epistemic_std(X[new]) ** 2, rtol=1e-9)
+    samples = per_unit.sample_y(X[:20], 4000)
+    np.testing.assert_allclose(samples.std(axis=1), per_unit.predict(X[:20], return_std=True)[1], rtol=0.15)
+
+
+def test_rates_in_blocks_of_a_stream():
+    X, counts, population, expected = rates(1200)
+    model = GNRegressor((5,), loss="poisson", n_estimators=1, random_state=0)
+    for start in range(0, 1200, 300):
+        block = slice(start, start + 300)
+        model.partial_fit(X[block], counts[block] / population[block], sample_weight=population[block])
+    assert model.noise_std_**2 == pytest.approx(np.mean((counts - expected) ** 2 / expected), rel=0.3)
+
+
+def test_numbers_that_vary_less_than_counts_have_a_warning():
+    X, counts, population, _ = rates(60)
+    model = GNRegressor(loss="poisson", **SMALL)
+    with pytest.warns(UserWarning, match="y has fractions, and its variance is"):
+        model.fit(X, counts / population)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(X, counts / population, sample_weight=population)
+        model.fit(X, 1e4 * counts / population)
+        model.fit(X, (counts > np.median(counts)).astype(float))
 
 
 @pytest.mark.parametrize("kind", ["fit", "stream", "batches", "float32"])

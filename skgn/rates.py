@@ -1,0 +1,63 @@
+"""Rates: counts over exposures, which are their weights.
+
+The exposure of a row may have any unit, as that of its rate is the inverse. Each rate is one observation, whatever
+its exposure, as in a generalised linear model.
+
+References
+----------
+P. McCullagh and J. A. Nelder, Generalized linear models, 2nd edition (1989), chapter 6.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from .losses import Loss
+from .unfamiliar import outside
+
+__all__ = ["exposure_of"]
+
+#: Rounding errors of counts, relative to them, that are divided by their exposures and multiplied again.
+_ROUNDING = 1e-9
+
+#: Dispersion around a constant below which numbers are hardly counts.
+_LEAST_DISPERSION = 0.5
+
+
+def exposure_of(loss: Loss, Y: np.ndarray, weight: np.ndarray) -> float | None:
+    """Mean exposure of rates (n, k), None of other targets; a warning where these tell a fit of counts hardly anything.
+
+    Rates have fractions, and are whole numbers times their weights. Weights of all else are repetitions.
+
+    Parameters
+    ----------
+    loss : Loss
+        That of counts, for the scaler of the targets.
+    Y : ndarray of shape (n, k)
+    weight : ndarray of shape (n,)
+    """
+    if _whole(Y):
+        return None
+    if _whole(Y * weight[:, None]):
+        return float(weight.mean())
+    _warn_of_small_numbers(1 / np.max(np.asarray(loss.unit_precision(Y, weight))))
+    return None
+
+
+def _whole(values: np.ndarray) -> bool:
+    return bool((np.abs(values - np.rint(values)) <= _ROUNDING * np.maximum(values, 1)).all())
+
+
+def _warn_of_small_numbers(dispersion: float) -> None:
+    """Warn of numbers with fractions that vary less than counts: ``dispersion`` is that around their mean."""
+    if 0 < dispersion < _LEAST_DISPERSION:
+        warnings.warn(
+            f"loss='poisson' takes y for counts, but y has fractions, and its variance is {dispersion:.2g} times that "
+            "of counts of the same mean. To this loss all of it may be noise. If y are rates, pass the exposures that "
+            "counts were divided by as sample_weight, as they are. Otherwise set loss='gamma' or 'squared_error', or "
+            "multiply y by a constant.",
+            UserWarning,
+            stacklevel=outside(),
+        )
