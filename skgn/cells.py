@@ -14,6 +14,7 @@ from numbers import Complex, Number, Real
 from typing import Any
 
 import numpy as np
+from sklearn.utils.multiclass import unique_labels
 
 __all__ = [
     "abbreviated",
@@ -21,6 +22,7 @@ __all__ = [
     "check_finite",
     "check_kind",
     "check_target",
+    "checked_classes",
     "column_of",
     "columns_of",
     "has_categories",
@@ -341,3 +343,14 @@ def _number(cell: Any, name: Any, row: str) -> float:
     if np.isinf(number):
         raise _infinity(cell, name, row)
     return number
+
+
+def checked_classes(classes: Any) -> np.ndarray:
+    """Return the sorted ``classes`` of a stream; refuse what can be no label of a row."""
+    for position, cell in enumerate(cells_of(np.ravel(np.asarray(classes, dtype=object)))):
+        if cell is None or (isinstance(cell, (float, np.floating)) and np.isinf(cell)):
+            found = "a missing value" if cell is None else f"{cell:g}"
+            raise ValueError(
+                f"classes has {found} at position {position}, which is no label that y may have: leave it out."
+            )
+    return unique_labels(classes)

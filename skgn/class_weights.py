@@ -12,11 +12,8 @@ from typing import Any
 
 import numpy as np
 from scipy.special import logsumexp
-from sklearn.utils.multiclass import unique_labels
 
-from .cells import cells_of
-
-__all__ = ["ClassWeight", "checked_classes", "class_factors", "proportions", "shifted"]
+__all__ = ["ClassWeight", "class_factors", "proportions", "shifted"]
 
 #: The parameter ``class_weight`` of a classifier.
 ClassWeight = str | Mapping[Any, float]
@@ -56,14 +53,3 @@ def shifted(log_p: np.ndarray, factors: np.ndarray) -> np.ndarray:
     """Return the logarithms of probabilities (..., k) under class weights (k,), for those without them."""
     log_p = log_p + np.log(proportions(factors))
     return np.asarray(log_p - logsumexp(log_p, axis=-1, keepdims=True))
-
-
-def checked_classes(classes: Any) -> np.ndarray:
-    """Return the sorted ``classes`` of a stream; refuse what can be no label of a row."""
-    for position, cell in enumerate(cells_of(np.ravel(np.asarray(classes, dtype=object)))):
-        if cell is None or (isinstance(cell, (float, np.floating)) and np.isinf(cell)):
-            found = "a missing value" if cell is None else f"{cell:g}"
-            raise ValueError(
-                f"classes has {found} at position {position}, which is no label that y may have: leave it out."
-            )
-    return unique_labels(classes)

@@ -136,8 +136,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             Targets.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights. A row of weight 2 counts as two equal rows; a row of weight 0, or of less than 1e-18
-            of the largest, counts as absent. The sum lies between 1e-15 and 1e15. With ``loss="poisson"`` and a y of
-            rates, the weights are their exposures.
+            of the largest, counts as absent. The sum lies between 1e-15 and 1e15. Of rates they are exposures.
         X_val, y_val, sample_weight_val : array-like, default=None
             A validation set of your own for ``early_stopping=True``. It replaces the part of X and y that would be kept
             for validation. It is an error without ``early_stopping=True``.

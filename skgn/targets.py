@@ -20,7 +20,8 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import column_or_1d
 
 from . import robust_losses
-from .class_weights import ClassWeight, checked_classes, class_factors, proportions, shifted
+from .cells import checked_classes
+from .class_weights import ClassWeight, class_factors, proportions, shifted
 from .count_losses import PoissonLoss
 from .losses import GammaLoss, LogLoss, Loss, SoftmaxLoss, SquaredError
 from .mixture import epistemic_variance, mixture_log_probability, predictive_mean, predictive_variance
