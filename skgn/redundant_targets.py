@@ -26,7 +26,7 @@ _SAME = 1e-4
 _FEWEST_ROWS = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RedundantTarget(RegressionTarget):
     """Columns (n, m) of which networks have those that are ``kept``; with these, the others are known.
 
