@@ -50,7 +50,7 @@ from .radial import Surroundings
 from .reduced import fewest_directions
 from .scaler import BASE
 from .settings import Settings
-from .targets import Target
+from .target import Target
 
 __all__ = ["Choices"]
 

@@ -51,7 +51,7 @@ from .state import Linearisation, State
 from .status import Status
 from .stream import Stream, streams_of, train_block
 from .tables import TablePreprocessor
-from .targets import Target
+from .target import Target
 from .units import Seen, follow, warn_of_far_rows, warn_of_small_rows
 from .workers import members_at_once
 

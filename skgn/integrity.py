@@ -30,8 +30,9 @@ from .preprocessing import InputScaler, RankScaler, StraightScaler, TargetScaler
 from .radial import RadialUnits
 from .redundant_targets import RedundantTarget
 from .stream import Stream
+from .target import Target
 from .target_scalers import LogTargetScaler
-from .targets import LOSSES, ClassificationTarget, RegressionTarget, Target
+from .targets import LOSSES, ClassificationTarget, RegressionTarget
 
 __all__ = ["flaws"]
 

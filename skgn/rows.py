@@ -25,7 +25,7 @@ from .jacobian_cost import gram_flops
 from .parameters import Parameters
 from .problem import Problem, Validation
 from .tables import TableReader, categorical_columns, check_same_categories, check_types, dense
-from .targets import Target
+from .target import Target
 from .weighted_rows import (
     check_weights,
     merge_rows,

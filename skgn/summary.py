@@ -16,7 +16,8 @@ from .fitted import feature_names, fitted_network
 from .progress import counted
 from .regressor import GNRegressor
 from .report import SHOWN, filled
-from .targets import ClassificationTarget, RegressionTarget, Target
+from .target import Target
+from .targets import ClassificationTarget, RegressionTarget
 
 __all__ = ["Summary", "SummaryOfMember", "summarize"]
 

@@ -29,7 +29,7 @@ from .network import Network, layer_arrays
 from .preprocessing import UNIT_FACTOR, UNIT_SHIFT
 from .rows import Rows
 from .stream import Stream
-from .targets import Target
+from .target import Target
 from .unfamiliar import warn_of_small_columns, warn_of_units
 from .weighted_rows import merge_rows
 

@@ -19,7 +19,7 @@ from ..memory import system_memory
 from ..network import Network
 from ..primal import Primal
 from ..rows import Raw, Rows, TrainingRows
-from ..targets import Target
+from ..target import Target
 from ..workers import members_at_once
 from .objective import DistributedProblem, numbers_per_iteration
 from .rows import Merged, Summary, merge, scale

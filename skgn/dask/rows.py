@@ -21,7 +21,7 @@ from ..cells import check_finite, check_target, column_of, holds_objects, names_
 from ..inputs import transform_inputs
 from ..rows import Raw
 from ..scaler import Scaler
-from ..targets import Target
+from ..target import Target
 from ..weighted_rows import row_hashes
 from .cluster import Cluster
 from .shards import Blocks, Shards
