@@ -20,17 +20,17 @@ __all__ = ["SENSITIVITY_ROWS", "Sensitivity", "feature_sensitivity", "feature_sl
 #: that of three standard errors; and one that has less than a fraction of an equal share of the sensitivity.
 _CHANCE, _SWITCHED_OFF = 2.7e-3, 0.15
 
-#: Number of rows that estimate the relevance of features.
-SENSITIVITY_ROWS = 512
+#: Number of exchanges of each feature that estimate its relevance, and of rows at a time.
+SENSITIVITY_ROWS, _BLOCK = 2048, 512
 
 
 class Sensitivity(NamedTuple):
     """Movement of the outputs when a feature takes its value from another row.
 
-    ``squares`` (d,) is the weighted mean over rows of the squared change of the members' weighted mean output. It is
-    the total Sobol index times 2. ``evidence`` (d,) is half the sum over rows of the squared change, in the metric of
-    the loss's curvature. It is a feature's contribution to the likelihood. For a linear model it is the squared
-    t-statistic of the feature's coefficient. It is nan if the noise level is unknown.
+    ``squares`` (d,) is the weighted mean over pairs of rows of the squared change of the members' weighted mean output.
+    It is the total Sobol index times 2. ``evidence`` (d,) is half the sum over rows of the squared change, in the
+    metric of the loss's curvature. It is a feature's contribution to the likelihood. For a linear model it is the
+    squared t-statistic of the feature's coefficient. It is nan if the noise level is unknown.
     """
 
     squares: np.ndarray
@@ -43,25 +43,43 @@ def feature_sensitivity(
     """Exchange the values of each of the d features in turn.
 
     For each column in each of the scalings (``scaled``), ``features`` tells which feature it belongs to. All columns of
-    a feature are exchanged together. Members whose columns belong to no feature are left out. Merged rows come in
-    random order. So a fixed shift is a random exchange, and the first rows are a random sample.
+    a feature are exchanged together. Members whose columns belong to no feature are left out.
     """
-    weight = sample_weight[:SENSITIVITY_ROWS]
-    change, mean = _movement(ensemble.members, ensemble.weights, scaled, features)
-    members, _ = voters(ensemble.members, ensemble.weights)
+    pairs = (np.array_split(chosen, SENSITIVITY_ROWS // _BLOCK) for chosen in exchanges(sample_weight))
     # Outputs may run away beyond the rows of the fit: squares are then infinite.
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        squares = np.square(change)
-        posterior = members[0].posterior
-        if ensemble.loss.has_scale:
-            curvature = np.array(np.nan) if posterior is None else 1 / posterior.noise_variance
-        else:
-            f = torch.from_numpy(mean)
-            curvature = ensemble.loss.curvature_root(f, f).square().sum(2).numpy()
-            if posterior is not None:
-                curvature = curvature / posterior.noise_variance
-        evidence = (squares * curvature).sum(axis=2) @ weight * (sample_weight.sum() / weight.sum()) / 2
-        return Sensitivity(squares.sum(axis=2) @ weight / weight.sum(), evidence)
+        blocks = [_sums(ensemble, scaled, features, *of_block) for of_block in zip(*pairs, strict=True)]
+        squares, evidence = np.sum(blocks, axis=0) / SENSITIVITY_ROWS
+        return Sensitivity(squares, evidence * sample_weight.sum() / 2)
+
+
+def exchanges(sample_weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Draw rows, and those from which they take values. Each is drawn as often as its share of the weight (n,) asks."""
+    ends = np.cumsum(sample_weight / sample_weight.max())
+    rows = np.searchsorted(ends, (np.arange(SENSITIVITY_ROWS) + 0.5) / SENSITIVITY_ROWS * ends[-1])
+    # The random numbers of the fit go on as they are.
+    return rows, np.random.RandomState(0).permutation(rows)
+
+
+def _sums(
+    ensemble: Ensemble,
+    scaled: Mapping[str, np.ndarray],
+    features: Mapping[str, np.ndarray],
+    rows: np.ndarray,
+    partners: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sum the squared changes of rows for each of the d features (d,), as they are and in the metric of the loss."""
+    change, mean = _movement(ensemble.members, ensemble.weights, scaled, features, rows, partners)
+    members, _ = voters(ensemble.members, ensemble.weights)
+    squares, posterior = np.square(change), members[0].posterior
+    if ensemble.loss.has_scale:
+        curvature = np.array(np.nan) if posterior is None else 1 / posterior.noise_variance
+    else:
+        f = torch.from_numpy(mean)
+        curvature = ensemble.loss.curvature_root(f, f).square().sum(2).numpy()
+        if posterior is not None:
+            curvature = curvature / posterior.noise_variance
+    return squares.sum(axis=(1, 2)), (squares * curvature).sum(axis=(1, 2))
 
 
 def feature_slopes(
@@ -78,11 +96,14 @@ def feature_slopes(
     It is the root of what an exchange of the feature changes in the output, over what it changes in the columns that
     hidden layers read. The last ``n_straight`` columns of the scaling are not among these. A slope of a constant is 0.
     """
-    change, _ = _movement(predictors, votes, scaled, features)
-    weight = sample_weight[:SENSITIVITY_ROWS]
+    # Merged rows come in random order. So a fixed shift is a random exchange, and the first rows are a random sample.
+    weight = sample_weight[:_BLOCK]
+    rows = np.arange(len(weight))
+    partners = np.roll(rows, -(len(rows) // 2))
+    change, _ = _movement(predictors, votes, scaled, features, rows, partners)
     hidden = slice(scaled[scaling].shape[1] - n_straight)
-    z, of = scaled[scaling][:SENSITIVITY_ROWS, hidden], features[scaling][hidden]
-    of_columns = weight @ np.square(np.roll(z, _shift(len(z)), axis=0) - z)
+    z, of = scaled[scaling][:, hidden], features[scaling][hidden]
+    of_columns = weight @ np.square(z[partners] - z[rows])
     moved = np.bincount(of, of_columns, minlength=len(change))
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.square(change).sum(axis=2) @ weight
@@ -94,8 +115,10 @@ def _movement(
     votes: np.ndarray,
     scaled: Mapping[str, np.ndarray],
     features: Mapping[str, np.ndarray],
+    rows: np.ndarray,
+    partners: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Change (d, n, k) of the weighted mean output (n, k) when a feature takes its value from another row."""
+    """Change (d, n, k) of the weighted mean output (n, k) of rows when a feature takes its value from a partner."""
     of_features = np.array([member.scaling in features for member in members])
     if (votes * of_features).any():
         votes = votes * of_features
@@ -103,14 +126,14 @@ def _movement(
         votes = of_features.astype(np.float64)
     counted, votes = voters(members, votes / votes.sum())
     cpu = torch.device("cpu")
-    d, n = 1 + max(int(of.max()) for of in features.values()), len(next(iter(scaled.values()))[:SENSITIVITY_ROWS])
-    change = np.zeros((d, n, members[0].network.n_outputs))
+    d = 1 + max(int(of.max()) for of in features.values())
+    change = np.zeros((d, len(rows), members[0].network.n_outputs))
     mean = np.zeros(change.shape[1:])
     with torch_threads(0.0), torch.no_grad():
         for member, vote in zip(counted, votes, strict=True):
             blocks = [torch.from_numpy(np.flatnonzero(features[member.scaling] == j)) for j in range(d)]
-            U = Network.with_bias(torch.from_numpy(scaled[member.scaling][:SENSITIVITY_ROWS]))
-            partner = U.roll(_shift(n), 0)
+            z = scaled[member.scaling]
+            U, partner = (Network.with_bias(torch.from_numpy(z[chosen])) for chosen in (rows, partners))
             for factor, values in ((vote, member.weights), (-vote, member.anchor)):
                 if values is not None:
                     w = solver_tensor(values, cpu)
@@ -119,11 +142,6 @@ def _movement(
                     for j, exchanged in enumerate(member.network.forward_exchanged(U, partner, w, blocks)):
                         change[j] += factor * (exchanged - base).numpy()
     return change, mean
-
-
-def _shift(n: int) -> int:
-    """By how many of n rows values are exchanged."""
-    return -(n // 2)
 
 
 def relevance(sensitivity: Sensitivity, n_outputs: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Complex, Integral, Real
 from typing import Any
@@ -68,8 +68,10 @@ MOST_LEVELS = 10
 def dense(X: Any) -> Any:
     """Return a sparse X as an array of floats, if that fits in memory; anything else as it is.
 
-    Scalings and networks read all cells. X may be sparse in any format of SciPy, or a frame of sparse columns.
+    Scalings and networks read all cells. X may be sparse in any format of SciPy, or a frame of sparse columns. What has
+    no rows and columns in memory is refused.
     """
+    _check_is_table(X)
     is_matrix = issparse(X)
     if not is_matrix and not _is_sparse_frame(X):
         return X
@@ -85,6 +87,17 @@ def dense(X: Any) -> Any:
     if not is_matrix:
         return X.sparse.to_dense()
     return (X if kept else X.astype(np.float64)).toarray(order="C")
+
+
+def _check_is_table(X: Any) -> None:
+    if hasattr(X, "collect"):
+        raise TypeError(f"X is a {type(X).__name__}, whose rows are not in memory: pass X.collect().")
+    record = X[0] if isinstance(X, (list, tuple)) and len(X) else X
+    if isinstance(record, Mapping):
+        raise TypeError(f"X holds names of columns in a {type(record).__name__}: make a data frame of it.")
+    if len(getattr(X, "shape", (0, 0))) < 2:
+        # Which says what is wrong: a single row or column has one dimension.
+        check_array(X, dtype=None, ensure_all_finite=False, input_name="X")
 
 
 def _is_sparse_frame(X: Any) -> bool:
@@ -109,8 +122,6 @@ def categorical_columns(X: Any, categorical_features: Any) -> list[int]:
     ValueError
         If names, positions or mask do not match the columns of X.
     """
-    if hasattr(X, "collect"):
-        raise TypeError(f"X is a {type(X).__name__}, whose rows are not in memory: pass X.collect().")
     chosen = _given_columns(X, categorical_features) if _are_given(categorical_features) else []
     check_types(X, chosen)
     if not (is_frame(X) and isinstance(categorical_features, str)):

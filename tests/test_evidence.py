@@ -130,6 +130,21 @@ def test_influence_of_a_feature_in_the_likelihood_is_its_squared_t_statistic():
     np.testing.assert_allclose(found, t**2, rtol=0.15)
 
 
+@pytest.mark.parametrize("n", [40, 200, 1000])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_relevance_of_a_line_is_the_variance_of_its_terms(n, weighted):
+    """Weights count rows, and those that values come from; so rows of next to no weight have no part in it."""
+    rng = np.random.RandomState(0)
+    X = rng.standard_normal((n, 2))
+    weight = rng.choice([0.5, 1, 4], n) if weighted else np.ones(n)
+    if weighted:
+        X = np.vstack([X, rng.standard_normal((n, 2)) * [1, 100]])
+        weight = np.concatenate([weight, np.full(n, 1e-6)])
+    line = GNRegressor((), n_estimators=1, random_state=0).fit(X, X @ [1.0, 0.7], sample_weight=weight)
+    variances = np.array([np.cov(term, aweights=weight) for term in (X * [1.0, 0.7]).T])
+    np.testing.assert_allclose(line.feature_relevance_, variances / variances.sum(), atol=0.02)
+
+
 def test_relevance_counts_all_columns_of_a_feature():
     """Of y = cos 2z only the cosine column knows; it belongs to the second feature of three."""
     rng = np.random.RandomState(0)

@@ -301,8 +301,27 @@ def test_names_that_are_lost_are_warned_of_once_and_by_the_estimator(estimator):
 def test_tables_that_are_not_in_memory_are_refused():
     polars = pytest.importorskip("polars")
     X, y = data(GNRegressor)
-    with pytest.raises(TypeError, match=r"LazyFrame, whose rows are not in memory: pass X\.collect\(\)"):
-        GNRegressor(**SMALL).fit(polars.DataFrame(X).lazy(), y)
+    lazy = polars.DataFrame(X).lazy()
+    for call in (lambda: GNRegressor(**SMALL).fit(lazy, y), lambda: GNRegressor(**SMALL).fit(X, y).predict(lazy)):
+        with pytest.raises(TypeError, match=r"LazyFrame, whose rows are not in memory: pass X\.collect\(\)"):
+            call()
+
+
+@pytest.mark.parametrize("categories", [False, True])
+def test_a_single_row_is_refused_as_scikit_learn_does(categories):
+    """Of a table with categories it was said to have no features."""
+    X, y = data(GNRegressor)
+    X = frame(X)
+    if categories:
+        X["town"] = np.where(X["a"] > 0, "Aachen", "Bonn")
+    model = GNRegressor(**SMALL).fit(X, y)
+    with pytest.raises(ValueError, match="2-dimensional container but got .*Series.* a single row"):
+        model.predict(X.iloc[0])
+    with pytest.raises(ValueError, match="Expected 2D array, got 1D array"):
+        model.predict(X.iloc[0].to_numpy())
+    for records in (X.iloc[0].to_dict(), X.to_dict("records"), X.to_dict("list")):
+        with pytest.raises(TypeError, match="X holds names of columns in a dict: make a data frame of it"):
+            model.predict(records)
 
 
 def test_dates_are_refused():

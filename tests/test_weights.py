@@ -22,7 +22,7 @@ from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.mixture import equal_weights, mixture_log_probability, mixture_mean
 from skgn.persistence import SKOPS_TRUSTED
 from skgn.predictions import posteriors
-from skgn.relevance import feature_sensitivity
+from skgn.relevance import exchanges, feature_sensitivity
 
 # Few iterations, so that the members differ.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -258,13 +258,15 @@ def test_relevance_is_that_of_the_weighted_mean_output(loss, weights):
     def mean(rows):
         return sum(w * member_outputs(member, rows, torch.device("cpu"))[:, 0] for w, member in counted)
 
-    curvature = 1 / counted[0][1].posterior.noise_variance if regression else expit(mean(X)) * expit(-mean(X))
+    rows, partners = exchanges(sample_weight)
+    before = mean(X[rows])
+    curvature = 1 / counted[0][1].posterior.noise_variance if regression else expit(before) * expit(-before)
     for j in range(3):
-        exchanged = X.copy()
-        exchanged[:, j] = np.roll(X[:, j], -(len(X) // 2))
-        squares = (mean(exchanged) - mean(X)) ** 2
-        assert found.squares[j] == pytest.approx(np.average(squares, weights=sample_weight), rel=1e-10)
-        assert found.evidence[j] == pytest.approx(sample_weight @ (squares * curvature) / 2, rel=1e-10)
+        exchanged = X[rows]
+        exchanged[:, j] = X[partners, j]
+        squares = (mean(exchanged) - before) ** 2
+        assert found.squares[j] == pytest.approx(squares.mean(), rel=1e-10)
+        assert found.evidence[j] == pytest.approx(sample_weight.sum() * (squares * curvature).mean() / 2, rel=1e-10)
 
 
 # --- What else predicts
