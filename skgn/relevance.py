@@ -21,7 +21,7 @@ __all__ = ["SENSITIVITY_ROWS", "Sensitivity", "feature_sensitivity", "feature_sl
 _CHANCE, _SWITCHED_OFF = 2.7e-3, 0.15
 
 #: Number of exchanges of each feature that estimate its relevance, and of rows at a time.
-SENSITIVITY_ROWS, _BLOCK = 2048, 512
+SENSITIVITY_ROWS, _BLOCK = 1024, 512
 
 
 class Sensitivity(NamedTuple):
