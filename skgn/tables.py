@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from numbers import Complex, Integral, Real
 from typing import Any
@@ -92,10 +92,7 @@ def dense(X: Any) -> Any:
 def _check_is_table(X: Any) -> None:
     if hasattr(X, "collect"):
         raise TypeError(f"X is a {type(X).__name__}, whose rows are not in memory: pass X.collect().")
-    record = X[0] if isinstance(X, (list, tuple)) and len(X) else X
-    if isinstance(record, Mapping):
-        raise TypeError(f"X holds names of columns in a {type(record).__name__}: make a data frame of it.")
-    if len(getattr(X, "shape", (0, 0))) < 2:
+    if len(getattr(X, "shape", (0, 0))) < 2 and getattr(getattr(X, "dtype", None), "names", None) is None:
         # Which says what is wrong: a single row or column has one dimension.
         check_array(X, dtype=None, ensure_all_finite=False, input_name="X")
 

@@ -319,9 +319,6 @@ def test_a_single_row_is_refused_as_scikit_learn_does(categories):
         model.predict(X.iloc[0])
     with pytest.raises(ValueError, match="Expected 2D array, got 1D array"):
         model.predict(X.iloc[0].to_numpy())
-    for records in (X.iloc[0].to_dict(), X.to_dict("records"), X.to_dict("list")):
-        with pytest.raises(TypeError, match="X holds names of columns in a dict: make a data frame of it"):
-            model.predict(records)
 
 
 def test_dates_are_refused():
