@@ -307,9 +307,10 @@ class GNRegressor(Predictions):
         of the mean. That is the root of the dispersion: 1 for Poisson counts, and above where they scatter more.
     feature_relevance_, feature_importances_ : ndarray of shape (n_features,)
         Share of each feature in what the predictions react to; the shares are non-negative and sum to 1. They are total
-        Sobol indices by exchange of values between rows, in all columns of a category together. Rows count by
-        their weights. A feature of share 0 is switched off. It moves the predictions no more than chance lets a column
-        of noise do, or less than 15 % of an equal share.
+        Sobol indices by exchange of values between rows, in all columns of a category together. Rows count by their
+        weights. Of classes they are those of the outputs before these become probabilities. A feature of share 0 is
+        switched off. It moves the predictions no more than chance lets a column of noise do, or less than 15 % of an
+        equal share.
     preprocessor_ : Pipeline or None
         The transformers that X goes through before it is scaled. It is None where in training all features were
         numbers, none was missing, and none were codes. ``preprocessor_.get_feature_names_out()`` names its columns, and
