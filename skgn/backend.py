@@ -43,6 +43,9 @@ _MULTITHREADED_FLOPS = 5e7
 
 _GIGABYTE = 2**30
 
+#: Whether torch may have started threads for a fit or a prediction.
+_has_threads = False
+
 
 def memory_budget() -> int:
     """Bytes that one fit or predict may use for temporaries, beyond its data and its linear system.
@@ -142,12 +145,24 @@ def torch_threads(flops: float) -> Iterator[None]:
         with _ONE_THREAD_EACH:
             yield
         return
+    global _has_threads
     before = torch.get_num_threads()
+    _has_threads |= before > 1
     torch.set_num_threads(1 if flops < _MULTITHREADED_FLOPS else before)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _limit_fork() -> None:
+    """Give a fork one thread: it is a copy without the other ones, for which torch would wait forever."""
+    if _has_threads:
+        torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_limit_fork)
 
 
 def linear_algebra_device(device: torch.device) -> torch.device:
