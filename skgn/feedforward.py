@@ -94,7 +94,7 @@ class FeedForward(Network):
 
     def fan_in(self, layer: int) -> Tensor:
         into = self.shapes[layer][1]
-        values = torch.full((into,), float(into - 1), dtype=torch.float64)
+        values = torch.full((into,), float(into - 1), dtype=torch.float64, device="cpu")
         if self._is_readout(layer):
             h = self._last_width
             values[:h], values[h:] = float(h), 1.0

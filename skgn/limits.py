@@ -132,7 +132,7 @@ class Limits:
 
 def _pace_of_products() -> float:
     """Seconds of a multiply-add in a product of matrices, on one thread."""
-    A, seconds = torch.ones(_PRODUCT_ROWS, _PRODUCT_ROWS, dtype=torch.float64), []
+    A, seconds = torch.ones(_PRODUCT_ROWS, _PRODUCT_ROWS, dtype=torch.float64, device="cpu"), []
     with torch_threads(0.0):
         for _ in range(_PRODUCTS):
             began = time.perf_counter()

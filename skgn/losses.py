@@ -236,7 +236,7 @@ class NoiseLoss(Loss):
     def log_density(self, residual: Tensor, squared_scale: Tensor) -> Tensor: ...
 
     def log_normaliser(self, beta: Tensor) -> float:
-        scale, zero = 1 / beta[None], torch.zeros(1, len(beta)).to(beta)
+        scale, zero = 1 / beta[None], beta.new_zeros(1, len(beta))
         # The density is exp(-beta loss) over its integral; the loss of residual 0 is in a quantile's kink.
         return float(self.log_density(zero, scale) + geometric_mean(beta) * self.value(zero, zero))
 

@@ -108,7 +108,7 @@ class ModuleNetwork(Network):
 
     def _trial_inputs(self, dtype: torch.dtype) -> Tensor:
         """Different rows of numbers that are an index of any table, and have logarithms and powers."""
-        return torch.linspace(0.1, 0.9, _TRIAL_ROWS * self.n_inputs, dtype=dtype).view(_TRIAL_ROWS, self.n_inputs)
+        return torch.linspace(0.1, 0.9, _TRIAL_ROWS * self.n_inputs, dtype=dtype, device="cpu").view(_TRIAL_ROWS, -1)
 
     def _try_backward(self) -> None:
         """Check that rows are mapped each on its own, in a way that can be differentiated in float64."""
@@ -120,7 +120,9 @@ class ModuleNetwork(Network):
         try:
             with torch.no_grad():
                 f, tape = self.forward(U, w)
-                J = torch.cat(self.backward(tape, w, torch.eye(self.n_outputs, dtype=w.dtype).expand(n, -1, -1)), 2)
+                J = torch.cat(
+                    self.backward(tape, w, torch.eye(self.n_outputs, dtype=w.dtype, device="cpu").expand(n, -1, -1)), 2
+                )
                 gradient, tangent = self.vjp(tape, w, torch.ones_like(f)), self.jvp(tape, w, torch.ones_like(w))
         except (RuntimeError, ValueError) as error:
             # Batch normalisation without running statistics refuses a single row by a ValueError.
@@ -188,7 +190,7 @@ class ModuleNetwork(Network):
     def fan_in(self, layer: int) -> Tensor:
         """Number of inputs of a unit for a matrix or a kernel; 1 for biases and gains."""
         shape = self._trainable(self.module)[layer][1].shape
-        return torch.full((1,), float(math.prod(shape[1:])), dtype=torch.float64)
+        return torch.full((1,), float(math.prod(shape[1:])), dtype=torch.float64, device="cpu")
 
     def output_scale(self, layer: int) -> float:
         """Return 1, because it is not known which layers are readouts."""

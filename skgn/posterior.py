@@ -209,7 +209,7 @@ class Posterior:
             part, deviations = deviations[:size], deviations[size:]
             if T is not None:
                 normal = torch.from_numpy(rng.standard_normal((out, into, n_draws)))
-                prior = normal / torch.tensor(a).sqrt()[:, None]
+                prior = normal / torch.tensor(a, device="cpu").sqrt()[:, None]
                 part = T @ part.view(out, -1, n_draws) + prior - T @ (T.T @ prior)
             parts.append(part.reshape(out * into, n_draws))
         return torch.cat(parts)
@@ -251,7 +251,8 @@ def _factors_at(X: np.ndarray, network: Network, w: Tensor) -> Factors:
 def outputs_of_draws(network: Network, weights: np.ndarray, draws: np.ndarray, X: np.ndarray) -> np.ndarray:
     """Outputs of a linearised network less its own, (n, k, n_draws), for draws (P, n_draws) of weights less these."""
     k, P = network.n_outputs, network.n_weights
-    w, D, cpu = torch.tensor(weights), torch.from_numpy(draws), torch.device("cpu")
+    cpu = torch.device("cpu")
+    w, D = torch.tensor(weights, device=cpu), torch.from_numpy(draws)
     out = np.empty((len(X), k, D.shape[1]))
     with torch_threads(float(out.size) * P), torch.no_grad():
         for rows in chunks(len(X), 8 * 3 * k * P, cpu):

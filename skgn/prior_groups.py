@@ -76,14 +76,14 @@ class Groups:
         index, count = [], 0
         for layer, (_, into) in enumerate(network.shapes):
             if name == "shared":
-                groups = torch.zeros(into, dtype=torch.long)
+                groups = np.zeros(into, dtype=np.int64)
             else:
                 first, *others = network.input_blocks(layer)
                 sizes = [1] * first if name == "feature" and layer == 0 else [first]
                 sizes += others
-                groups = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)) + count
+                groups = np.repeat(np.arange(len(sizes)), sizes) + count
                 count += len(sizes)
-            index.append(groups)
+            index.append(torch.from_numpy(groups))
         if columns is not None:
             index[0][:-1][~torch.from_numpy(columns)] = count
             # Features that are in no group of their own any more have left their numbers free.

@@ -83,7 +83,7 @@ class Velocity:
     def jacobian(self, t: float, w: np.ndarray) -> np.ndarray:
         """Return the Gauss-Newton approximation of the Jacobian of minus the gradient, for implicit methods."""
         G = Primal(self._linearise(torch.from_numpy(w)).jacobian, self._objective.total_weight).G
-        return -(G + self._l2 * torch.eye(len(G), dtype=G.dtype)).numpy()
+        return -(G + self._l2 * torch.eye(len(G), dtype=G.dtype, device=G.device)).numpy()
 
     def look(self, t: float, w: Tensor) -> Point:
         """Compute everything that a trajectory records at w."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 from silent import Silent
 
-from skgn import GNRegressor
+from skgn import GNClassifier, GNRegressor
 from skgn.backend import (
     chunks,
     denormals_flushed,
@@ -16,6 +16,7 @@ from skgn.backend import (
     sum_float64,
     torch_threads,
 )
+from skgn.export import to_torch
 
 CPU = torch.device("cpu")
 
@@ -90,6 +91,35 @@ def test_missing_device_is_an_error_that_lists_what_is_there(device, monkeypatch
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(ValueError, match=rf"device='{device}' is not available; 'auto' or one of \['cpu'\] is"):
         resolve_device(device)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("case", ["regressor", "classifier", "network"])
+def test_the_default_device_of_torch_is_not_asked(case):
+    """ "meta" stands for a GPU: its tensors have no values, and go into no sum with others."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 3))
+    y = X[:, 0] + 0.1 * rng.normal(size=60)
+    model = GNRegressor(4, n_estimators=2, max_iter=3, random_state=0)
+    if case == "network":
+        network = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Tanh(), torch.nn.Linear(2, 1))
+        model = GNRegressor(network=network, n_estimators=2, max_iter=3, random_state=0)
+    if case == "classifier":
+        model, y = GNClassifier(4, n_estimators=2, max_iter=3, random_state=0), y > 0
+
+    def results():
+        model.fit(X, y)
+        if case == "classifier":
+            return [model.predict_proba(X), to_torch(model)(torch.from_numpy(X)).detach().numpy()]
+        exported = to_torch(model, return_std=True)(torch.from_numpy(X))
+        mean, std = model.predict(X, return_std=True)
+        return [mean, std, model.sample_y(X), *(each.detach().numpy() for each in exported)]
+
+    expected = results()
+    with torch.device("meta"):
+        found = results()
+    for values, others in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(values, others)
 
 
 def test_systems_are_solved_where_there_is_float64():

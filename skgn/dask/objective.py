@@ -37,7 +37,7 @@ def numbers_per_iteration(network: Network, loss: Loss, estimates_noise: bool) -
     noise levels change the loss, the last two are sent once more.
     """
     P, k = network.n_weights, network.n_outputs
-    changes = estimates_noise and loss.estimates_scale and loss.at_precision(torch.ones(k)) is not loss
+    changes = estimates_noise and loss.estimates_scale and loss.at_precision(torch.ones(k, device="cpu")) is not loss
     return P * (P + 1) // 2 + P + (1 + k * loss.estimates_scale) * (1 + changes)
 
 
@@ -83,7 +83,7 @@ def _on_rows(
 def _size(objective: Objective) -> Tensor:
     zero = torch.zeros_like(objective.Y)
     loss = objective.data_loss.value(zero, objective.Y).double() @ objective.sample_weight.double()
-    return torch.tensor([objective.n_samples, objective.total_weight, float(loss)], dtype=torch.float64)
+    return torch.from_numpy(np.array([objective.n_samples, objective.total_weight, float(loss)], dtype=np.float64))
 
 
 def _loss(objective: Objective, at: Evaluation) -> Tensor:
@@ -158,10 +158,10 @@ class DistributedObjective(Objective):
 
     def sum_at(self, function: Callable[[Objective, Evaluation], Tensor], w: Tensor) -> Tensor:
         """Sum over the shards a function of the local objective and its evaluation at w."""
-        return torch.tensor(self._shards.sum(self._task(function, w)))
+        return torch.tensor(self._shards.sum(self._task(function, w)), device="cpu")
 
     def sum(self, function: Callable[..., Tensor], *args: Shards) -> Tensor:
-        return torch.tensor(self._shards.sum(self._task(function), *args))
+        return torch.tensor(self._shards.sum(self._task(function), *args), device="cpu")
 
     def apply(self, function: Callable[..., Any], *args: Evaluation) -> Shards:
         (at,) = args

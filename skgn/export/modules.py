@@ -289,5 +289,7 @@ def to_torch(estimator: GNRegressor | GNClassifier, *, return_std: bool = False)
     if isinstance(estimator, GNClassifier):
         if return_std:
             raise TypeError("return_std=True is for regressors: a classifier's probabilities say how sure it is.")
-        return ClassifierModule(estimator).eval()
-    return RegressorModule(estimator, return_std).eval()
+        with torch.device("cpu"):
+            return ClassifierModule(estimator).eval()
+    with torch.device("cpu"):
+        return RegressorModule(estimator, return_std).eval()

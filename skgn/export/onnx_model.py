@@ -206,7 +206,7 @@ def _translate(module: RegressorModule | ClassifierModule, dtype: torch.dtype) -
     names = ["probabilities"]
     if not isinstance(module, ClassifierModule):
         names = ["y_mean", "y_std"][: 1 + module.return_std]
-    example = torch.zeros(2, module.n_features_in_, dtype=dtype)
+    example = torch.zeros(2, module.n_features_in_, dtype=dtype, device="cpu")
     with _quiet(), torch.no_grad():
         module(example)  # A network of one's own makes its copy of the module here, where it is not traced.
         # An error if the number of rows cannot be any: torch.onnx.export by itself would fix it.
