@@ -153,7 +153,7 @@ class Raw(NamedTuple):
         table.with_scalings(scalings, X, rows.weight, choices.paths).scale(X)
 
     def merge(self, target: Target) -> Rows:
-        X, Y, weight = merge_rows(self.X, target.encode(self.y), self.weight)
+        X, Y, weight = merge_rows(self.X, target.encode(self.y), target.repetitions(self.weight))
         return Rows(X, Y, target.weigh(Y, weight)).present()
 
     def encode(self, target: Target) -> Rows:

@@ -55,6 +55,10 @@ class Target(ABC):
         """Return the target that knows whether encoded targets (n, m) are rates, and weights (n,) their exposures."""
         return self
 
+    def repetitions(self, weight: np.ndarray) -> np.ndarray:
+        """Return how often rows of these sample weights (n,) come, before they are merged."""
+        return weight
+
     def observations(self, X: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Return as how many observations merged rows of these inputs (n, d) and weights (n,) count."""
         return weight

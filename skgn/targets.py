@@ -29,7 +29,7 @@ from .preprocessing import TargetScaler
 from .rates import exposure_of
 from .target import Target
 from .target_scalers import LogTargetScaler, RobustTargetScaler, TargetScaling
-from .weighted_rows import as_observations, unlimited_sums
+from .weighted_rows import as_observations, repetitions, unlimited_sums
 
 __all__ = ["LOSSES", "ClassificationTarget", "RegressionTarget"]
 
@@ -124,6 +124,9 @@ class RegressionTarget(Target):
     def with_exposure(self, Y: np.ndarray, weight: np.ndarray) -> RegressionTarget:
         counts = self.loss_class.target_kind == "counts"
         return replace(self, exposure=exposure_of(self.training_loss(), Y, weight)) if counts else self
+
+    def repetitions(self, weight: np.ndarray) -> np.ndarray:
+        return repetitions(weight) if self.loss_class.has_scale else weight
 
     def observations(self, X: np.ndarray, weight: np.ndarray) -> np.ndarray:
         if self.loss_class.has_scale:
@@ -306,6 +309,9 @@ class ClassificationTarget(Target):
     def row_factors(self, Y: np.ndarray) -> np.ndarray:
         """Class weights (n,) of rows: under these weights their labels have the predicted probabilities."""
         return np.ones(len(Y)) if self.factors is None else self.factors[Y[:, 0].astype(int)]
+
+    def repetitions(self, weight: np.ndarray) -> np.ndarray:
+        return repetitions(weight)
 
     def observations(self, X: np.ndarray, weight: np.ndarray) -> np.ndarray:
         return as_observations(X, weight, few_targets=True)

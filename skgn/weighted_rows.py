@@ -7,6 +7,7 @@ the rows does not matter. Nor does it matter whether a row came twice or once wi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,6 +21,7 @@ __all__ = [
     "merge_rows",
     "moments",
     "repeats",
+    "repetitions",
     "row_hashes",
     "unlimited_sums",
     "weighted_quantile",
@@ -103,6 +105,18 @@ def merge_rows(X: np.ndarray, Y: np.ndarray, sample_weight: np.ndarray) -> tuple
 def repeats(n_rows: int, total_weight: float) -> bool:
     """Whether weights have a mean above 1, beyond rounding: rows come more than once."""
     return total_weight > n_rows * (1 + _ROUNDED)
+
+
+def repetitions(weight: np.ndarray) -> np.ndarray:
+    """Scale weights (n,) of rows as they come to Kish's effective number of rows, where they are no repetitions.
+
+    Such weights have fractions, and a mean above 1. The mean of survey weights is that of a population over its sample.
+    """
+    whole = np.abs(weight - np.rint(weight)) <= _ROUNDED * weight
+    if whole.all() or not repeats(np.count_nonzero(weight), weight.sum()):
+        return weight
+    # Rounded once, so that the order of the rows does not matter.
+    return weight * (math.fsum(weight.tolist()) / math.fsum(np.square(weight).tolist()))
 
 
 def as_observations(X: np.ndarray, weight: np.ndarray, few_targets: bool = False) -> np.ndarray:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.special import expit
+from sklearn.metrics import r2_score
 
 from skgn import GNClassifier, GNRegressor
 from skgn.weighted_rows import as_observations, merge_rows
@@ -95,6 +96,36 @@ def test_the_same_weight_of_all_labels_means_one_observation_each():
     for weight in (2.0, 4.0):
         model = GNClassifier(n_estimators=2, random_state=0).fit(X, LABELS, np.full(120, weight))
         np.testing.assert_array_equal(model.predict_proba(NEW), alone.predict_proba(NEW))
+
+
+def answers(n, seed):
+    """Answers to four questions, the probability of a label, and the label."""
+    rng = np.random.default_rng(seed)
+    questions = rng.integers(0, [5, 4, 6, 2], (n, 4)).astype(float)
+    chance = expit(0.8 * (questions[:, 0] - 2) + questions[:, 3])
+    return questions, chance, (rng.uniform(size=n) < chance).astype(int)
+
+
+#: Survey weights.
+WEIGHT = 30 * np.random.default_rng(2).exponential(size=400)
+
+
+@pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
+def test_weights_with_fractions_are_no_repetitions_even_of_rows_of_few_values(estimator):
+    """Survey weights: each combination of answers comes several times. R2 of the probabilities was -1.2 and -1.0."""
+    (questions, _, label), (new, chance, _) = answers(400, 0), answers(1000, 1)
+    model = estimator(n_estimators=2, random_state=0).fit(questions, label, WEIGHT)
+    predicted = model.predict(new) if estimator is GNRegressor else model.predict_proba(new)[:, 1]
+    assert r2_score(chance, predicted) > 0.7
+
+
+def test_the_order_of_weights_with_fractions_does_not_matter():
+    weight, order = WEIGHT[:120], np.random.default_rng(0).permutation(120)
+    first, second = (
+        GNRegressor((4,), n_estimators=1, random_state=0).fit(X[rows], Y[rows], weight[rows])
+        for rows in (np.arange(120), order)
+    )
+    np.testing.assert_array_equal(first.predict(NEW), second.predict(NEW))
 
 
 def test_trials_at_the_same_settings_stay_observations():
