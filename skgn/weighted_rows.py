@@ -113,7 +113,7 @@ def repetitions(weight: np.ndarray) -> np.ndarray:
     Such weights have fractions, and a mean above 1. The mean of survey weights is that of a population over its sample.
     """
     whole = np.abs(weight - np.rint(weight)) <= _ROUNDED * weight
-    if whole.all() or not repeats(np.count_nonzero(weight), weight.sum()):
+    if whole.all() or not repeats(int(np.count_nonzero(weight)), weight.sum()):
         return weight
     # Rounded once, so that the order of the rows does not matter.
     return weight * (math.fsum(weight.tolist()) / math.fsum(np.square(weight).tolist()))
