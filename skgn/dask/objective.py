@@ -2,8 +2,8 @@
 
 A worker computes its part by the `Objective` and the `Jacobian` of a single machine, and sends the sum over its rows.
 For a step that is tried it sends the loss (1 number), and for a loss with a noise level the squared residuals of each
-output (k numbers). For a step that is accepted it sends the upper triangle of the Gram matrix and the gradient
-(P (P + 1) / 2 + P numbers).
+output (k numbers). For a step that is accepted it sends the gradient and the upper triangle of the Gram matrix
+(P + P (P + 1) / 2 numbers).
 """
 
 from __future__ import annotations
