@@ -258,7 +258,14 @@ DIFFERENCES = {
     # Labels have none.
     "coefs_, intercepts_": {
         " For radial units, which have no hidden layer, they are combinations of the units, then the straight "
-        "columns. Without noise there is one more, which counts in standard deviations alone.": ""
+        "columns. Where units lack more than the noise between rows, there is one more, which counts in standard "
+        "deviations alone.": ""
+    },
+    # Labels that others tell have outputs.
+    "n_outputs_": {
+        "Number of predicted values: columns of y, times quantiles where there are several. A network has no outputs "
+        "for constant columns of y, nor for columns that are linear in a single other one "
+        "(docs/guide/estimators.md).": "Number of outputs of the network."
     },
     # A classifier keeps no posterior that a cheaper solver would lose.
     "solver": {

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:alpha=1e-06 is a factor on the output:UserWarning",
     "ignore:standardize=False takes X as it is:UserWarning",
     "ignore:The uncertainty of the weights at:UserWarning",
+    "ignore:loss='poisson' takes y for counts:UserWarning",
 )
 
 RNG = np.random.default_rng(0)

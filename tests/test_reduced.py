@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.stats import gmean
 from silent import Silent
 
 from skgn import GNClassifier, GNRegressor, choices, diagnose, directions, full_step, further, summarize
@@ -38,6 +39,13 @@ TARGET = SIGNAL + 0.2 * _NOISE[:, 0]
 TWO = np.column_stack([TARGET, LEVELS[:, 3] - X[:, -1] + 0.2 * _NOISE[:, 1]])
 CLASSES = np.digitize(TARGET, [0.2, 0.8, 1.5])
 
+
+def with_copies(y, k):
+    """Columns y, k times, each with noise of its own: exact copies have no outputs."""
+    columns = np.column_stack([y] * k)
+    return columns + 0.01 * np.random.default_rng(9).normal(size=columns.shape)
+
+
 #: New rows like those of training, and rows that no combination of these makes: without a level, and with one of two.
 APART = table(40, seed=2)[0]
 APART[:20, :4] = 0
@@ -57,10 +65,10 @@ ONE = {"hidden_layer_sizes": (10,), "n_estimators": 1, "random_state": 0, "prior
 CASES = {
     "layer": lambda: GNRegressor(**ONE).fit(X, TARGET),
     "feature": lambda: GNRegressor(**ONE | {"prior_groups": "feature", "hidden_layer_sizes": (3,)}).fit(
-        X, np.column_stack([TWO] * 3)
+        X, with_copies(TWO, 3)
     ),
     "two layers": lambda: GNRegressor(**ONE | {"hidden_layer_sizes": (8, 4)}).fit(X, TARGET),
-    "no hidden layer": lambda: GNRegressor(**ONE | {"hidden_layer_sizes": ()}).fit(X, np.column_stack([TWO] * 4)),
+    "no hidden layer": lambda: GNRegressor(**ONE | {"hidden_layer_sizes": ()}).fit(X, with_copies(TWO, 4)),
     "no linear path": lambda: GNRegressor(**ONE, linear_path=False).fit(X, TARGET),
     "centered": lambda: GNRegressor(**ONE, init="centered").fit(X, TARGET),
     "ranks": lambda: GNRegressor(**ONE, standardize="rank").fit(X, TARGET),
@@ -243,7 +251,7 @@ def test_a_block_of_a_stream_reads_all_columns(trained):
 
 def test_outside_of_what_the_rows_span_weights_are_as_uncertain_as_before():
     """Without data the variance of a linear model is the prior's: the sum of squared inputs over precisions."""
-    model = GNRegressor(**ONE | {"hidden_layer_sizes": ()}, standardize="robust").fit(X, np.column_stack([TARGET] * 8))
+    model = GNRegressor(**ONE | {"hidden_layer_sizes": ()}, standardize="robust").fit(X, with_copies(TARGET, 8))
     (member,) = model.estimators_
     assert member.posterior.basis is not None
     away = np.zeros((1, X.shape[1]))
@@ -388,7 +396,7 @@ def test_the_deviation_is_that_of_the_directions_read(monkeypatch):
     """The posterior of a linear model in directions V has the covariance V (V' G V + a)^-1 V' of its weights."""
     affords(monkeypatch, 1.0, 1.0)
     monkeypatch.setattr(choices.Choices, "may_cut", True)
-    y = np.column_stack([_FACTORS @ [1.0, 2, 3, 4] + 0.1 * _NOISE[:, 0]] * 6)
+    y = with_copies(_FACTORS @ [1.0, 2, 3, 4] + 0.1 * _NOISE[:, 0], 6)
     model = GNRegressor(**ONE | {"hidden_layer_sizes": ()}, standardize="robust").fit(CORRELATED, y)
     (member,) = model.estimators_
     (T,) = member.posterior.basis
@@ -397,12 +405,15 @@ def test_the_deviation_is_that_of_the_directions_read(monkeypatch):
         np.c_[model._table.scale(rows)[member.scaling][:, -60:], np.ones(len(rows))]
         for rows in (CORRELATED, np.random.default_rng(8).normal(size=(5, 60)))
     )
-    system = member.posterior.factor[:21, :21] @ member.posterior.factor[:21, :21].T
-    a = system - T.T @ rows.T @ rows @ T / N
-    np.testing.assert_allclose(a, np.diag(np.append(np.full(20, a[0, 0]), a[20, 20])), atol=1e-9)
-    expected = np.einsum("ij,jk,ik->i", new @ T, np.linalg.inv(system), new @ T) / member.posterior.scale
     found = member.posterior.variance(member.network, member.weights, new[:, :-1], torch.device("cpu"))
-    np.testing.assert_allclose(found, np.tile(expected[:, None], 6), rtol=1e-6)
+    # Outputs have systems of their own, in which they count by their precisions before the last estimate.
+    noise = member.posterior.noise_variance
+    for k, factor in enumerate(member.posterior.factor[i : i + 21, i : i + 21] for i in range(0, 126, 21)):
+        system = factor @ factor.T
+        a = system - gmean(noise) / noise[k] * T.T @ rows.T @ rows @ T / N
+        np.testing.assert_allclose(a, np.diag(np.append(np.full(20, a[0, 0]), a[20, 20])), atol=1e-8)
+        expected = np.einsum("ij,jk,ik->i", new @ T, np.linalg.inv(system), new @ T) / member.posterior.scale
+        np.testing.assert_allclose(found[:, k], expected, rtol=1e-6)
     # What is left out is 0 for sure, in draws of weights too.
     W = member.network.arrays(member.weights)[0][0]
     np.testing.assert_allclose(T[:60, :20] @ (T[:60, :20].T @ W), W, atol=1e-9)
