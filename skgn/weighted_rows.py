@@ -36,6 +36,9 @@ _LEAST_TOTAL, _MOST_TOTAL, _NEGLIGIBLE = 1e-15, 1e15, 1e-18
 #: What rounding may add to a mean of 1 that weights are normalised to, in float32 too.
 _ROUNDED = 1e-7
 
+#: Mean weight up to which copies of labels are too few to tell anything (docs/decisions.md).
+_FEW_COPIES = 1.25
+
 #: Part of the repeated inputs that has several targets if these are observations, and not copies.
 _DIFFERING = 0.02
 
@@ -127,7 +130,8 @@ def as_observations(X: np.ndarray, weight: np.ndarray, few_targets: bool = False
     others as often as they came. But all rows together are ``sum(w)^2 / sum(w^2)`` observations: as many as there are
     rows, if all weights are equal. Where columns have few values, most repeated rows are observations.
 
-    Observations of one input often have the same label. If these labels are noisy, some inputs have several.
+    Observations of one input often have the same label. If these labels are noisy, some inputs have several. A few
+    copies among labels do no harm, and stay.
 
     Parameters
     ----------
@@ -135,7 +139,8 @@ def as_observations(X: np.ndarray, weight: np.ndarray, few_targets: bool = False
         Inputs of merged rows.
     weight : ndarray of shape (n,)
     few_targets : bool, default=False
-        Whether targets are labels. Rows are then observations if more than 2 % of the repeated inputs have several.
+        Whether targets are labels. Rows are then observations if more than 2 % of the repeated inputs have several,
+        or the mean weight is at most 1.25.
 
     Returns
     -------
@@ -146,7 +151,9 @@ def as_observations(X: np.ndarray, weight: np.ndarray, few_targets: bool = False
     ----------
     L. Kish, Survey Sampling (1965).
     """
-    if not repeats(len(weight), weight.sum()) or (few_targets and _differs(X, weight)):
+    if not repeats(len(weight), weight.sum()):
+        return weight
+    if few_targets and (weight.mean() <= _FEW_COPIES or _differs(X, weight)):
         return weight
     repeated = weight > 1
     copied = np.zeros(len(X), dtype=bool)

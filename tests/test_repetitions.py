@@ -137,3 +137,11 @@ def test_trials_at_the_same_settings_stay_observations():
     assert len(rows) == 42
     np.testing.assert_array_equal(as_observations(rows, weight, few_targets=True), weight)
     assert as_observations(rows, weight).sum() < 42
+
+
+def test_few_copies_of_labels_stay():
+    """A fifth of the rows twice is a mean weight of 1.2. Two fifths are copies, as are those of a regression."""
+    for n_twice in (24, 48):
+        weight = np.where(np.arange(120) < n_twice, 2.0, 1.0)
+        assert (as_observations(X, weight, few_targets=True).sum() == weight.sum()) == (n_twice == 24)
+        assert as_observations(X, weight).sum() < weight.sum()
