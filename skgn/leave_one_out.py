@@ -49,10 +49,6 @@ _NATS_PER_PRECISION = 0.5
 #: A sample that determines its own output to within this part has no prediction without itself.
 _LEAST_FREEDOM = 1e-6
 
-#: Nor has one whose output, without it, has more than so many times the variance of the targets: linearised outputs of
-#: weights that hardly another sample tells are far off (docs/decisions.md). Those of linear networks are exact.
-_LARGEST_VARIANCE = 3.0
-
 #: Left-out predictions are known where so large a part of the samples has one.
 _LEAST_PREDICTED = 0.5
 
@@ -134,10 +130,8 @@ def _leave_out(
         leverage = half @ root.mT
         eye = torch.eye(leverage.shape[1], dtype=C.dtype, device=C.device)
         without, _ = torch.linalg.solve_ex(eye - leverage, C)
-        unknown = _has_eigenvalue_of_1(root.mT @ half)
-        if loss.has_scale and not objective.network.is_linear:
-            unknown |= (without.diagonal(dim1=1, dim2=2) > _LARGEST_VARIANCE).any(1)
-        without = torch.where(unknown[:, None, None], math.nan, without)
+        determined = _has_eigenvalue_of_1(root.mT @ half)
+        without = torch.where(determined[:, None, None], math.nan, without)
     else:
         # The same by Woodbury's identity, for H = R R' and what the samples leave free of R'CR.
         part = copy / (beta * sample_weight)
