@@ -291,7 +291,7 @@ def member_count(
     The kind ``beside`` the others may be rectified.
     """
     if not isinstance(n_estimators, str):
-        return n_estimators
+        return int(n_estimators)
     small = min(network.n_weights for network in networks) <= MANY_WEIGHTS
     if beside is not None and beside.rectified:
         return _FEWEST_MEMBERS if beside.every_other and not small else _FEW_MEMBERS

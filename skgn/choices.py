@@ -312,9 +312,9 @@ class Choices:
         """Fields of a :class:`~skgn.problem.Problem` that depend on the loss and the parameters, but on no data."""
         parameters = self.parameters
         settings = Settings(
-            max_iter=parameters.max_iter,
+            max_iter=int(parameters.max_iter),
             tol=float(parameters.tol),
-            n_iter_no_change=parameters.n_iter_no_change,
+            n_iter_no_change=int(parameters.n_iter_no_change),
             project_readout=self._projects_readout,
             verbose=int(parameters.verbose),
         )

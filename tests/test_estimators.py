@@ -942,6 +942,19 @@ def test_parameters_change_the_fit(estimator, change):
     assert np.abs(outputs(clone(model).set_params(**change).fit(X, y), X) - expected).max() > 1e-4
 
 
+@pytest.mark.parametrize("kind", [np.int64, np.int8])
+@pytest.mark.parametrize("n_estimators", [1, 2])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@unconverged
+def test_numbers_of_numpy_are_those_of_python(estimator, n_estimators, kind):
+    """As distributions of a randomized search draw them, or a frame of settings holds them."""
+    X, y = data(estimator)
+    numbers = {"max_iter": 5, "n_estimators": n_estimators, "n_iter_no_change": 3, "hidden_layer_sizes": 20}
+    model = estimator(**numbers, random_state=0)
+    of_numpy = clone(model).set_params(**{name: kind(number) for name, number in numbers.items()})
+    np.testing.assert_array_equal(outputs(of_numpy.fit(X, y), X), outputs(model.fit(X, y), X))
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @unconverged
 def test_solvers_train_to_the_same_network(estimator):
