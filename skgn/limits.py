@@ -6,6 +6,7 @@ that of the last iterations.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import math
 import signal
@@ -23,6 +24,9 @@ __all__ = ["Limits"]
 
 #: Rows of the square matrices whose products set the first pace, and how many of them: the fastest counts.
 _PRODUCT_ROWS, _PRODUCTS = 300, 5
+
+#: Seconds that the end of a process waits, at the most, for fits that nobody waits for.
+_PATIENCE = 10.0
 
 
 class Limits:
@@ -111,10 +115,17 @@ class Limits:
         """Let the first Ctrl-C end the trainings; a second Ctrl-C is an ordinary KeyboardInterrupt.
 
         Whoever keeps the results then raises the first one. This needs Python's own handler and the main thread,
-        because signals arrive nowhere else.
+        because signals arrive nowhere else. In other threads the end of the process ends the trainings.
         """
-        main = threading.current_thread() is threading.main_thread()
-        if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        thread = threading.current_thread()
+        if thread is not threading.main_thread():
+            _ELSEWHERE[self] = thread
+            try:
+                yield
+            finally:
+                del _ELSEWHERE[self]
+            return
+        if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
             yield
             return
 
@@ -128,6 +139,25 @@ class Limits:
             yield
         finally:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+#: Limits of the fits that are under way in other threads than the main one.
+_ELSEWHERE: dict[Limits, threading.Thread] = {}
+
+
+def _end_elsewhere() -> None:
+    """End fits that nobody waits for, such as those in joblib's threads after an error or Ctrl-C.
+
+    A process that ends while one of them is within torch aborts.
+    """
+    for limits in list(_ELSEWHERE):
+        limits.interrupt()
+    end = time.perf_counter() + _PATIENCE
+    while any(thread.is_alive() for thread in list(_ELSEWHERE.values())) and time.perf_counter() < end:
+        time.sleep(0.01)
+
+
+atexit.register(_end_elsewhere)
 
 
 def _pace_of_products() -> float:

@@ -66,6 +66,27 @@ def test_a_process_ends_as_usual_after_an_error_in_a_thread():
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, 2 * "in a thread\n", "")
 
 
+def test_a_process_ends_as_usual_after_an_error_in_a_thread_of_joblib():
+    """Joblib leaves the other fit to itself, which would go on for hours."""
+    ended = run(
+        TWO_THREADS
+        + """
+    import joblib
+    from sklearn.base import clone
+    def end():
+        raise ZeroDivisionError("in a thread")
+    model.set_params(hidden_layer_sizes=(20,), n_estimators=1, n_jobs=1)
+    endless = clone(model).set_params(damping="adaptive", max_iter=10**6, n_iter_no_change=10**6)
+    fits = [joblib.delayed(each.fit)(X, y) for each in (endless, model)]
+    try:
+        joblib.Parallel(2, backend="threading")(fits)
+    except ZeroDivisionError as error:
+        print(error)
+    """
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "in a thread\n", "")
+
+
 def test_a_second_ctrl_c_ends_the_process_as_usual():
     ended = run(
         TWO_THREADS
