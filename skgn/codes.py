@@ -8,10 +8,14 @@ a smooth curve does? Of classes, only whole numbers are taken (docs/decisions.md
 
 The curve is a cubic spline of the numbers in their order, with a knot at every third. The means of what the curve
 leaves over are shrunken by empirical Bayes. What other rows do not confirm is chance, however many numbers there are.
+
+Rows may be trials at settings that come again and again. Where the other features tell all settings apart, a relation
+of these is as good a reason for other means as a code. So all trials at a setting are left out together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -59,13 +63,14 @@ def find_codes(
     values: np.ndarray,
     fractions: bool = False,
     weight: np.ndarray | None = None,
+    among: Sequence[int] | np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the positions of the features whose numbers are codes. Rows count once, however large their weights.
 
     Parameters
     ----------
     X : ndarray of shape (n, d)
-        Features that may be codes, of any magnitude; nan where a number is missing.
+        Features, of any magnitude; nan where a number is missing.
     columns : ndarray of shape (n, p)
         All that is known of the rows, as numbers, for the linear model.
     values : ndarray of shape (n, k)
@@ -74,10 +79,13 @@ def find_codes(
         Whether other than whole numbers may be codes.
     weight : ndarray of shape (n,), default=None
         Weights of the rows. Those below 1 count in how many rows a number has: rows that share a weight of 1 are one.
+    among : sequence of int, default=None
+        Features that may be codes; by default all.
     """
     X, columns, values = (part[:_MOST_ROWS] for part in (X, columns, values))
     counted = np.ones(len(X)) if weight is None else np.minimum(weight[:_MOST_ROWS], 1.0)
-    candidates = np.flatnonzero([_may_be_codes(column, fractions, counted) for column in X.T])
+    among = range(X.shape[1]) if among is None else among
+    candidates = np.array([j for j in among if _may_be_codes(X[:, j], fractions, counted)], dtype=int)
     if not len(candidates):
         return candidates
     # Squares of large targets are no floats.
@@ -85,8 +93,7 @@ def find_codes(
     left = values - predict_left_out(columns, values)
     if np.square(left).sum() < _LEAST_LEFT * np.square(values - values.mean(axis=0)).sum():
         return candidates[:0]
-    found: np.ndarray = candidates[jump_tests(X[:, candidates], left, fractions).found(_ERRORS)]
-    return found
+    return np.flatnonzero(jump_tests(X, left, fractions, candidates).found(_ERRORS))
 
 
 def _may_be_codes(column: np.ndarray, fractions: bool, counted: np.ndarray) -> bool:
@@ -101,38 +108,60 @@ def _may_be_codes(column: np.ndarray, fractions: bool, counted: np.ndarray) -> b
     return fractions and bool(rows.sum() - rows.max() >= _ROWS_A_FRACTION * (len(numbers) - 1))
 
 
-def jump_tests(X: np.ndarray, values: np.ndarray, fractions: bool = False) -> JumpTests:
+def jump_tests(
+    X: np.ndarray, values: np.ndarray, fractions: bool = False, among: Sequence[int] | np.ndarray | None = None
+) -> JumpTests:
     """Test whether the mean of values (n, k) jumps between the numbers of features X (n, d).
 
-    A feature of fewer than five numbers tells nothing, nor does one with few rows for each. Missing numbers do not
-    either, nor other than whole numbers without ``fractions``.
+    Features that are not ``among`` the tested ones only tell rows apart. A feature of fewer than five numbers tells
+    nothing, nor does one with few rows for each. Missing numbers do not either, nor other than whole numbers without
+    ``fractions``.
     """
     n, d = X.shape
     values = values / magnitude(np.abs(values).max(axis=0))
     share, errors = np.zeros(d), np.zeros(d)
-    for j in (j for j in range(d) if _may_be_codes(X[:, j], fractions, np.ones(n))):
-        gain, squares = _gain_of_jumps(X[:, j], values)
+    of_rows, settings = np.arange(n), _settings(X)
+    for j in range(d) if among is None else among:
+        if not _may_be_codes(X[:, j], fractions, np.ones(n)):
+            continue
+        repeated = settings.max() < n - 1 and _settings(np.delete(X, j, axis=1)).max() == settings.max()
+        gain, squares = _gain_of_jumps(X[:, j], values, settings if repeated else of_rows)
         share[j] = gain.sum() / max(squares, _TINY)
-        errors[j] = gain.mean() / max(gain.std() / np.sqrt(n), _TINY)
+        errors[j] = gain.mean() / max(gain.std() / np.sqrt(len(gain)), _TINY)
     return JumpTests(share, errors)
 
 
-def _gain_of_jumps(column: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float]:
-    """By how much jumps lower the squares (n,) of what a curve leaves over of rows not seen, and the sum of these."""
+def _settings(X: np.ndarray) -> np.ndarray:
+    """Number the rows (n, d): equal ones have the same number, in the order of their first rows."""
+    place = np.zeros(len(X), dtype=int)
+    for column in X.T:
+        numbers, number = np.unique(column, return_inverse=True)
+        place = np.unique(place * len(numbers) + number, return_inverse=True)[1]
+    _, first, place = np.unique(place, return_index=True, return_inverse=True)
+    order: np.ndarray = np.argsort(np.argsort(first))[place]
+    return order
+
+
+def _gain_of_jumps(column: np.ndarray, values: np.ndarray, together: np.ndarray) -> tuple[np.ndarray, float]:
+    """By how much jumps lower the squares of what a curve leaves over of rows not seen, and the sum of these.
+
+    Rows of the same number in ``together`` (n,) are left out together, and their gains are added up.
+    """
     known = ~np.isnan(column)
     gain, squares = np.zeros(len(column)), 0.0
     numbers, place = np.unique(column[known], return_inverse=True)
     of_row = np.zeros(len(column), dtype=int)
     of_row[known] = place
-    for train, test in FOLDS.split(column):
-        train = train[known[train]]
+    for _, left_out in FOLDS.split(np.arange(together.max() + 1)):
+        in_test = np.isin(together, left_out)
+        train, test = np.flatnonzero(known & ~in_test), np.flatnonzero(in_test)
         curve, jumps = _curve_and_jumps(of_row[train], values[train], len(numbers))
         left = values[test] - np.where(known[test, None], curve[of_row[test]], 0.0)
         own = np.square(left).sum(1)
         lower = own - np.square(left - jumps[of_row[test]]).sum(1)
         gain[test] = np.where(known[test], lower, 0.0)
         squares += float(own.sum())
-    return gain, squares
+    return np.bincount(together, weights=gain), squares
 
 
 def _curve_and_jumps(number: np.ndarray, values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -279,8 +279,8 @@ class Comparison(Case, ABC):
         """Features whose numbers may be codes, and were not taken for them: what is left over jumps between them."""
         table, _ = table_and_target(self.model)
         numbers = [j for j in range(len(self.names)) if j not in table.reader.categorical and j not in table.codes]
-        tests = jump_tests(table.read(self.model, self.X)[:, numbers].astype(float), self.left)
-        return [self.names[numbers[j]] for j in np.flatnonzero(tests.found(_JUMP_ERRORS))]
+        tests = jump_tests(table.read(self.model, self.X).astype(float), self.left, among=numbers)
+        return [self.names[j] for j in np.flatnonzero(tests.found(_JUMP_ERRORS))]
 
     @property
     def named_codes(self) -> str:

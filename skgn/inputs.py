@@ -151,11 +151,11 @@ class Table:
             table, columns = table._with_codes([], X, y, weight, target_type)
         codes = []
         if may_hold_codes and target_type is not None:
-            numeric = np.array([j for j in range(X.shape[1]) if j not in self.reader.levels_], dtype=int)
+            numeric = [j for j in range(X.shape[1]) if j not in self.reader.levels_]
             values = (y[:, None] == np.unique(y)) if target_type == "multiclass" else y[:, None]
             rows = X if columns is None else columns
-            found = find_codes(X[:, numeric], rows, values.astype(np.float64), target_type == "continuous", weight)
-            codes = numeric[found].tolist()
+            fractions = target_type == "continuous"
+            codes = find_codes(X, rows, values.astype(np.float64), fractions, weight, numeric).tolist()
         if codes:
             return table._with_codes(codes, X, y, weight, target_type)
         return (replace(table, medians=medians(X, weight)) if columns is None else table), columns

@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.model_selection import KFold
 from sklearn.preprocessing import TargetEncoder
 
-from skgn import GNClassifier, GNRegressor, summarize
+from skgn import GNClassifier, GNRegressor, diagnose, summarize
 from skgn.codes import find_codes, jump_tests
 from skgn.encoders import encode_training_rows, make_encoder
 from skgn.export import to_onnx, to_torch
@@ -120,6 +120,44 @@ def test_jumps_that_other_columns_explain_make_no_codes():
     effect = y - X[:, 0]
     assert find_codes(X, X, y[:, None]).tolist() == [1]
     assert find_codes(X, np.column_stack([X, effect]), y[:, None]).tolist() == []
+
+
+def trials(whole, seed=0):
+    """Ten trials at each of 40 settings of four features, of a smooth relation with noise, and 500 new settings."""
+    rng = np.random.default_rng(seed)
+    X = rng.integers(0, 40, (540, 4)) / 20 - 1
+    y = np.sin(3 * X[:, 0]) + X[:, 1] + X[:, 2] * X[:, 3]
+    X, rows = X * 20 if whole else X, np.repeat(np.arange(540), np.where(np.arange(540) < 40, 10, 1))
+    X, y = X[rows], y[rows] + 0.3 * rng.normal(size=len(rows))
+    return X[:400], y[:400], X[400:], y[400:]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_repeated_trials_at_settings_make_no_codes(whole):
+    """Each number stands for one setting or two, so that its mean is that of a smooth relation of all features."""
+    for seed in range(5):
+        X, y, *_ = trials(whole, seed)
+        assert find_codes(X, X, y[:, None], fractions=True).tolist() == []
+    X, y, new, truth = trials(whole)
+    assert GNRegressor(random_state=0).fit(X, y).score(new, truth) > 0.8
+    linear = GNRegressor((), random_state=0).fit(X, y)
+    assert "categor" not in str(diagnose(linear, X, y, verbose=False))
+
+
+def test_what_alone_tells_repeated_rows_apart_may_be_codes():
+    """Persons of the same age and sex have a number, by which alone they differ; so have those with no other column."""
+    rng = np.random.default_rng(0)
+    person, age, sex = rng.integers(0, 60, 900), rng.integers(20, 50, 60), rng.integers(0, 2, 60)
+    y = rng.normal(size=60)[person] + 0.3 * rng.normal(size=900)
+    X = np.column_stack([person, age[person], sex[person]])
+    assert len(np.unique(X[:, 1:], axis=0)) < 60
+    assert find_codes(X, X, y[:, None]).tolist() == [0]
+    assert find_codes(X[:, :1], X[:, :1], y[:, None]).tolist() == [0]
+    # Features that cannot be codes, as categories, tell rows apart.
+    measured = np.column_stack([person, rng.normal(size=60)[person]])
+    assert find_codes(measured, measured, y[:, None], among=[0]).tolist() == []
+    measured = np.column_stack([measured, rng.normal(size=900)])
+    assert find_codes(measured, measured, y[:, None], among=[0]).tolist() == [0]
 
 
 def test_small_jumps_beside_a_line_make_no_codes():
