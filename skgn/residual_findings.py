@@ -60,6 +60,10 @@ def _left_over(data: RegressionComparison) -> Finding:
     if data.codes:
         text = f"their mean jumps between the numbers of {data.named_codes}: the fit lacks that"
         return Finding("residuals", "depend", numbers | {"depends_on": data.codes[0]}, text, data.freer)
+    if data.negative:
+        numbers["negative"] = data.negative
+        text = f"{data.negative:.0%} of the predictions are negative, and no y is: a mean of such y cannot be"
+        return Finding("residuals", "out of range", numbers, text, data.freer)
     if not data.lacking and not data.left_over:
         return Finding("residuals", "nothing found", numbers, "no feature, nor the prediction, tells much of them")
     if not data.lacking:

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import chi2, norm
 
 from .baselines import BOOSTING, regressions
-from .comparison import RARE, STANDARD_ERRORS, Comparison, too_many, worst_rows
+from .comparison import MATERIAL, RARE, STANDARD_ERRORS, Comparison, freed, too_many, worst_rows
 from .estimator import fitted_likelihood, table_and_target
 from .judging import Judge
 from .losses import Loss
@@ -26,7 +26,10 @@ from .status import Status
 from .targets import RegressionTarget
 from .weighted_rows import magnitude, weighted_quantile
 
-__all__ = ["OUTLIER", "RegressionComparison"]
+__all__ = ["OUTLIER", "POSITIVE_LOSS", "RegressionComparison"]
+
+#: Advice where targets are positive, and predictions are not.
+POSITIVE_LOSS = 'loss="gamma", or the logarithm of y (TransformedTargetRegressor), if no y can be negative'
 
 #: Residuals are typically this many times the predicted standard deviations before these are called too small.
 _TOO_NARROW = 1.25
@@ -320,8 +323,19 @@ class RegressionComparison(Comparison):
         loss = self.likelihood.robust_alternative
         return f'loss="{loss}", as outliers in the training data may have inflated the noise'
 
+    @cached_property
+    def negative(self) -> float:
+        """Part of the predictions that are negative where no y is; 0 where they are few, or the fit is restricted."""
+        means = self.likelihood.target_kind == "values" and not self.likelihood.predicts_quantiles
+        if not means or not self.y.min() > 0 or self.elsewhere or freed(self.model):
+            return 0.0
+        share = float(self.mean(self._prediction[0] < 0).max())
+        return share if share > MATERIAL else 0.0
+
     @property
     def freer(self) -> str:
+        if self.negative and not self.codes:
+            return POSITIVE_LOSS
         return self.robust_advice if self.inflated and not self.codes else super().freer
 
     @property

@@ -775,3 +775,20 @@ def test_targets_of_any_unit_have_the_same_skill(power):
     found = diagnose(GNRegressor((), n_estimators=1).fit(X, scaled), X, scaled, verbose=False)["skill"].numbers
     assert found["r2"] == pytest.approx(expected["r2"]) and 0.4 < found["r2"] < 0.6
     np.testing.assert_allclose(found["rmse"], 2.0**power * expected["rmse"])
+
+
+def test_negative_predictions_of_positive_targets_ask_for_a_loss_of_such():
+    """Prices that scatter in proportion to their mean, of which a gamma loss predicts more."""
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1.5, 1.5, (600, 3))
+    y = np.exp(2 * X[:, 0] * X[:, 1] + np.sin(2 * X[:, 2]) + 0.3 * rng.normal(size=600))
+    model, gamma = (GNRegressor(loss=loss, random_state=0).fit(X[:200], y[:200]) for loss in ("squared_error", "gamma"))
+    report = diagnose(model, X[200:], y[200:], verbose=False)
+    assert report["residuals"].verdict == "out of range"
+    assert report["residuals"].numbers["negative"] == np.mean(model.predict(X[200:]) < 0) > 0.05
+    assert report["residuals"].advice.startswith('loss="gamma"') and "larger network" not in str(report)
+    assert gamma.score(X[200:], y[200:]) > model.score(X[200:], y[200:]) + 0.1
+    assert diagnose(gamma, X[200:], y[200:], verbose=False)["residuals"].verdict != "out of range"
+    # One negative target allows for negative means.
+    signed = np.where(np.arange(600) == 300, -0.1, y)
+    assert diagnose(model, X[200:], signed[200:], verbose=False)["residuals"].verdict != "out of range"
