@@ -42,6 +42,9 @@ _FEW_COPIES = 1.25
 #: Part of the repeated inputs that has several targets if these are observations, and not copies.
 _DIFFERING = 0.02
 
+#: Few copied rows are at most this part of the distinct rows, and leave the others this part of an observation.
+_FEW_COPIED, _LEAST_COUNTED = 0.25, 0.75
+
 
 def unlimited_sums() -> np.errstate:
     """Context for checks of values that scikit-learn adds up to see whether they are finite."""
@@ -130,6 +133,9 @@ def as_observations(X: np.ndarray, weight: np.ndarray, few_targets: bool = False
     others as often as they came. But all rows together are ``sum(w)^2 / sum(w^2)`` observations: as many as there are
     rows, if all weights are equal. Where columns have few values, most repeated rows are observations.
 
+    Kish's number is that of a mean. One row of 16 copies beside 14 others would leave these a ninth of an observation
+    each. So where few rows are repeated, their weights are limited.
+
     Observations of one input often have the same label. If these labels are noisy, some inputs have several. A few
     copies among labels do no harm, and stay.
 
@@ -160,8 +166,23 @@ def as_observations(X: np.ndarray, weight: np.ndarray, few_targets: bool = False
     for column in X.T:
         _, number, count = np.unique(column, return_inverse=True, return_counts=True)
         copied |= count[number] == 1
-    n_copied = np.count_nonzero(repeated & copied)
-    return weight * (weight.sum() / (weight @ weight)) if 2 * n_copied > np.count_nonzero(repeated) else weight
+    if 2 * np.count_nonzero(repeated & copied) <= np.count_nonzero(repeated):
+        return weight
+    weight = _limited(weight)
+    return weight * (weight.sum() / (weight @ weight))
+
+
+def _limited(weight: np.ndarray) -> np.ndarray:
+    """Limit the weights of few copied rows, so that Kish's number leaves the others most of an observation each.
+
+    Beside r rows of weight c, each of m rows of weight 1 counts ``(m + r c) / (m + r c^2)``. The limit is the c at
+    which this is three quarters.
+    """
+    n_copied = np.count_nonzero(weight > 1)
+    if n_copied > _FEW_COPIED * len(weight):
+        return weight
+    least, ratio = _LEAST_COUNTED, (len(weight) - n_copied) / n_copied
+    return np.minimum(weight, (1 + math.sqrt(1 + 4 * least * (1 - least) * ratio)) / (2 * least))
 
 
 def _differs(X: np.ndarray, weight: np.ndarray) -> bool:

@@ -75,6 +75,27 @@ def test_copies_are_as_many_observations_as_kish_says():
     assert found.sum() == pytest.approx(weight.sum() ** 2 / (weight**2).sum())
 
 
+@pytest.mark.parametrize("n_copies", [3, 15])
+def test_copies_of_one_row_leave_the_others_observations(n_copies):
+    """A search on a simulator comes back to its best point. With 15 copies R2 was negative, and 0.99 without."""
+    x, new = np.linspace(0, 1, 15), np.linspace(0, 1, 200)
+    y, truth = ((6 * at - 2) ** 2 * np.sin(12 * at - 4) for at in (x, new))
+    rows = np.r_[np.arange(15), np.full(n_copies, y.argmin())]
+    model = GNRegressor(random_state=0).fit(x[rows, None], y[rows])
+    assert model.score(new[:, None], truth) > 0.95
+
+
+@pytest.mark.parametrize(("n_rows", "n_copied"), [(15, 1), (1000, 1), (120, 24), (120, 30)])
+def test_few_copied_rows_leave_three_quarters_of_an_observation_to_all_others(n_rows, n_copied):
+    copied = np.arange(n_rows) < n_copied
+    X = np.arange(n_rows, dtype=float)[:, None]
+    for times in (2.0, 5.0, 300.0):
+        found = as_observations(X, np.where(copied, times, 1.0))
+        assert found[~copied].min() > 0.75 - 1e-12
+        assert found[copied].min() > found[~copied].max()
+        assert found.sum() == pytest.approx(found.sum() ** 2 / (found**2).sum())
+
+
 #: Labels with noise, and the probabilities of new ones.
 LABELS = (rng.uniform(size=120) < expit(2 * X[:, 0] - X[:, 1])).astype(int)
 CHANCE = expit(2 * NEW[:, 0] - NEW[:, 1])
