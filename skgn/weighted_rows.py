@@ -134,7 +134,7 @@ def as_observations(X: np.ndarray, weight: np.ndarray, few_targets: bool = False
     rows, if all weights are equal. Where columns have few values, most repeated rows are observations.
 
     Kish's number is that of a mean. One row of 16 copies beside 14 others would leave these a ninth of an observation
-    each. So where few rows are repeated, their weights are limited.
+    each. So where few rows are repeated, their weights are limited, as copies tell nothing of their own.
 
     Observations of one input often have the same label. If these labels are noisy, some inputs have several. A few
     copies among labels do no harm, and stay.
@@ -175,11 +175,13 @@ def as_observations(X: np.ndarray, weight: np.ndarray, few_targets: bool = False
 def _limited(weight: np.ndarray) -> np.ndarray:
     """Limit the weights of few copied rows, so that Kish's number leaves the others most of an observation each.
 
+    Weights below 1 are no copies. They may be inverse variances, and stay in proportion.
+
     Beside r rows of weight c, each of m rows of weight 1 counts ``(m + r c) / (m + r c^2)``. The limit is the c at
     which this is three quarters.
     """
     n_copied = np.count_nonzero(weight > 1)
-    if n_copied > _FEW_COPIED * len(weight):
+    if weight.min() < 1 or n_copied > _FEW_COPIED * len(weight):
         return weight
     least, ratio = _LEAST_COUNTED, (len(weight) - n_copied) / n_copied
     return np.minimum(weight, (1 + math.sqrt(1 + 4 * least * (1 - least) * ratio)) / (2 * least))

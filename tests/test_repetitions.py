@@ -75,13 +75,12 @@ def test_copies_are_as_many_observations_as_kish_says():
     assert found.sum() == pytest.approx(weight.sum() ** 2 / (weight**2).sum())
 
 
-@pytest.mark.parametrize("n_copies", [3, 15])
-def test_copies_of_one_row_leave_the_others_observations(n_copies):
+@pytest.mark.parametrize("weight", [4.0, 16.0])
+def test_copies_of_one_row_leave_the_others_observations(weight):
     """A search on a simulator comes back to its best point. With 15 copies R2 was negative, and 0.99 without."""
     x, new = np.linspace(0, 1, 15), np.linspace(0, 1, 200)
     y, truth = ((6 * at - 2) ** 2 * np.sin(12 * at - 4) for at in (x, new))
-    rows = np.r_[np.arange(15), np.full(n_copies, y.argmin())]
-    model = GNRegressor(random_state=0).fit(x[rows, None], y[rows])
+    model = GNRegressor(random_state=0).fit(x[:, None], y, np.where(y == y.min(), weight, 1.0))
     assert model.score(new[:, None], truth) > 0.95
 
 
@@ -94,6 +93,13 @@ def test_few_copied_rows_leave_three_quarters_of_an_observation_to_all_others(n_
         assert found[~copied].min() > 0.75 - 1e-12
         assert found[copied].min() > found[~copied].max()
         assert found.sum() == pytest.approx(found.sum() ** 2 / (found**2).sum())
+
+
+def test_weights_below_one_keep_their_proportions():
+    """Inverse variances, of which few rows have most."""
+    weight = np.where(np.arange(40) < 4, 100.0, 0.01)
+    found = as_observations(np.arange(40.0)[:, None], weight)
+    np.testing.assert_allclose(found / found[0], weight / weight[0])
 
 
 #: Labels with noise, and the probabilities of new ones.
