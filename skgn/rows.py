@@ -232,7 +232,7 @@ class Rows(TrainingRows):
         return Problem(
             scaled=table.scale(self.X),
             Y=np.ascontiguousarray(target.transform(self.Y)),
-            sample_weight=target.observations(self.X, self.weight),
+            sample_weight=target.observations(self.X, self.Y, self.weight),
             validation=None if held_out is None else held_out.encoded(table).validation(table, target),
             solver=choices.parameters.solver,
             batch_size=choices.parameters.batch_size,

@@ -59,8 +59,8 @@ class Target(ABC):
         """Return how often rows of these sample weights (n,) come, before they are merged."""
         return weight
 
-    def observations(self, X: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """Return as how many observations merged rows of these inputs (n, d) and weights (n,) count."""
+    def observations(self, X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """Return as how many observations merged rows of inputs (n, d), targets (n, m) and weights (n,) count."""
         return weight
 
     def same_units(self) -> tuple[np.ndarray, np.ndarray]:

@@ -128,7 +128,7 @@ class RegressionTarget(Target):
     def repetitions(self, weight: np.ndarray) -> np.ndarray:
         return repetitions(weight) if self.loss_class.has_scale else weight
 
-    def observations(self, X: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    def observations(self, X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
         if self.loss_class.has_scale:
             return as_observations(X, weight)
         return weight if self.exposure is None else weight / self.exposure
@@ -313,8 +313,8 @@ class ClassificationTarget(Target):
     def repetitions(self, weight: np.ndarray) -> np.ndarray:
         return repetitions(weight)
 
-    def observations(self, X: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        return as_observations(X, weight, few_targets=True)
+    def observations(self, X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        return as_observations(X, weight, Y)
 
     def class_totals(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
         # Rounded once, so that the order of the rows does not matter.

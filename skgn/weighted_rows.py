@@ -125,7 +125,7 @@ def repetitions(weight: np.ndarray) -> np.ndarray:
     return weight * (math.fsum(weight.tolist()) / math.fsum(np.square(weight).tolist()))
 
 
-def as_observations(X: np.ndarray, weight: np.ndarray, few_targets: bool = False) -> np.ndarray:
+def as_observations(X: np.ndarray, weight: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
     """Scale the weights of merged rows down to Kish's effective number of rows, if repeated rows are copies.
 
     Measured numbers hardly come twice. A row that comes more than once, with a number that no other row has, is a copy,
@@ -137,16 +137,16 @@ def as_observations(X: np.ndarray, weight: np.ndarray, few_targets: bool = False
     each. So where few rows are repeated, their weights are limited, as copies tell nothing of their own.
 
     Observations of one input often have the same label. If these labels are noisy, some inputs have several. A few
-    copies among labels do no harm, and stay.
+    copies among labels do no harm, and stay, but not those of a class whose rows come often.
 
     Parameters
     ----------
     X : ndarray of shape (n, d)
         Inputs of merged rows.
     weight : ndarray of shape (n,)
-    few_targets : bool, default=False
-        Whether targets are labels. Rows are then observations if more than 2 % of the repeated inputs have several,
-        or the mean weight is at most 1.25.
+    labels : ndarray of shape (n, k), default=None
+        Targets if these are labels: one column of classes, or several of 0 and 1. Rows are then observations if more
+        than 2 % of the repeated inputs have several, or the mean weight in each class is at most 1.25.
 
     Returns
     -------
@@ -159,7 +159,7 @@ def as_observations(X: np.ndarray, weight: np.ndarray, few_targets: bool = False
     """
     if not repeats(len(weight), weight.sum()):
         return weight
-    if few_targets and (weight.mean() <= _FEW_COPIES or _differs(X, weight)):
+    if labels is not None and (_most_copies(labels, weight) <= _FEW_COPIES or _differs(X, weight)):
         return weight
     repeated = weight > 1
     copied = np.zeros(len(X), dtype=bool)
@@ -185,6 +185,14 @@ def _limited(weight: np.ndarray) -> np.ndarray:
         return weight
     least, ratio = _LEAST_COUNTED, (len(weight) - n_copied) / n_copied
     return np.minimum(weight, (1 + math.sqrt(1 + 4 * least * (1 - least) * ratio)) / (2 * least))
+
+
+def _most_copies(labels: np.ndarray, weight: np.ndarray) -> float:
+    """Largest mean weight of a class, as a rare class alone may have been copied."""
+    if labels.shape[1] > 1:
+        return float(weight.mean())
+    _, place, count = np.unique(labels, return_inverse=True, return_counts=True)
+    return float((np.bincount(place.ravel(), weights=weight) / count).max())
 
 
 def _differs(X: np.ndarray, weight: np.ndarray) -> bool:
