@@ -249,6 +249,9 @@ def _left_out(case: _Case) -> Finding:
     if not math.isfinite(score):
         return Finding("left_out", "unknown", numbers, "unknown: training rows cannot be predicted without themselves")
     text = f"D2 {score:.2g} of training rows, each predicted without itself"
+    if model._rests_on_copies:
+        copied = text + ", but with its near copies: it promises too much"
+        return Finding("left_out", "rests on copies", numbers, copied, _without_copies(model))
     if model.status_ == "extremes":
         hidden = text + ": extreme targets hide what the others tell"
         return Finding("left_out", "hidden", numbers, hidden, ROBUST_LOSS)
@@ -260,6 +263,13 @@ def _left_out(case: _Case) -> Finding:
     elif advice is None:
         advice = "hidden_layer_sizes=()" if case.member.network.hidden_layer_sizes else "fewer features"
     return Finding("left_out", "worse than a constant", numbers, text + ": worse than a constant", advice)
+
+
+def _without_copies(model: GNRegressor | GNClassifier) -> str:
+    advice = "a fit without near copies of rows, and without rows made between others"
+    if isinstance(model, GNRegressor):
+        advice += ", or a sample_weight of 1 for all copies of a row together"
+    return advice
 
 
 def _when_stuck(model: GNRegressor | GNClassifier) -> str:

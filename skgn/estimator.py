@@ -34,6 +34,7 @@ from .objective import Objective
 from .outcome import (
     warn_of_failure,
     warn_of_few_observations,
+    warn_of_near_copies,
     warn_of_penalty,
     warn_of_raw_inputs,
     warn_of_short_block,
@@ -92,13 +93,12 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
     n_effective_parameters_: float
     left_out_score_: float
     feature_relevance_: np.ndarray
-
     _table: Table
     _target: Target
     _streams: list[Stream]
     _residuals: Residuals | None
     _seen: Seen
-
+    _rests_on_copies: bool = False
     _needed: ClassVar[tuple[str, ...]] = ("estimators_", "weights_", "n_features_in_", "_table", "_target")
 
     if TYPE_CHECKING:
@@ -151,7 +151,6 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         ValueError, TypeError
             If a parameter or the data are not as described, or if the linear system or a sparse X, as a dense array,
             does not fit in memory. The error comes before any work, and an earlier fit is kept.
-
         KeyboardInterrupt
             If Ctrl-C is pressed. While networks train, it comes once the best weights so far are stored: the estimator
             is fitted. A second Ctrl-C, or one before the first iteration has ended, keeps an earlier fit.
@@ -163,9 +162,10 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             objective (``status_`` "no_descent").
         UserWarning
             If the fit predicts left-out samples clearly worse than a constant does (``status_`` "no_skill"), of 30 rows
-            at least. If extreme targets hide from a regression what the other rows tell ("extremes"). Also if
-            ``noise="input"`` could not be learned. If ``alpha`` is below 0.1, as penalties are, or weights have a mean
-            below 0.1, without an l2. If y has fractions, and varies too little for ``loss="poisson"``.
+            at least. If extreme targets hide from a regression what the other rows tell ("extremes"). If most rows, or
+            most of a class, are near copies of others or lie between these (up to 20,000 rows, without a given l2).
+            Also if ``noise="input"`` could not be learned. If ``alpha`` is below 0.1, as penalties are, or weights have
+            a mean below 0.1, without an l2. If y has fractions, and varies too little for ``loss="poisson"``.
         """
         return self._fit_or_restore(X, y, sample_weight, X_val, y_val, sample_weight_val)
 
@@ -203,6 +203,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         # After the split: medians and target codes are those of the training rows.
         rows, draw = self._begin(table, target, rows, choices, target.encoder_type)
         warn_of_few_observations(self, given, total_weight)
+        self._rests_on_copies = warn_of_near_copies(self, rows)
         problem = rows.problem(self._table, self._target, draw.starts, choices, held_out)
         if taken < given:
             problem = dataclasses.replace(problem, drawn=(taken, given))

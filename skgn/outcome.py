@@ -1,4 +1,4 @@
-"""What a fit warns of: inputs far from 1, a penalty as alpha, too few observations, a poor end."""
+"""What a fit warns of: inputs far from 1, a penalty as alpha, too few observations, near copies, a poor end."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 
 from .status import Status
@@ -15,10 +16,12 @@ from .unfamiliar import outside
 
 if TYPE_CHECKING:
     from .ensemble import Member
+    from .rows import TrainingRows
 
 __all__ = [
     "warn_of_failure",
     "warn_of_few_observations",
+    "warn_of_near_copies",
     "warn_of_penalty",
     "warn_of_raw_inputs",
     "warn_of_short_block",
@@ -80,6 +83,31 @@ def warn_of_few_observations(estimator: Any, n_rows: int, total_weight: float) -
             UserWarning,
             stacklevel=outside(),
         )
+
+
+def warn_of_near_copies(estimator: Any, rows: TrainingRows) -> bool:
+    """Warn if most rows are near copies of others, or were made between these; return whether they are.
+
+    A given l2 rests on no left-out samples.
+    """
+    copies = rows.near_copies(estimator._target) if isinstance(estimator.l2_regularization, str) else None
+    if copies is None:
+        return False
+    whose = "Most rows" if copies.label is None else f"Most rows of class {estimator.classes_[copies.label]!s}"
+    promise = "A fit takes them for observations: left_out_score_ promises too much, and predictions may follow noise."
+    if copies.between:
+        text = (
+            f"{whose} lie on a line between two others, as SMOTE makes them. {promise} Fit to the rows without these. "
+            "Where a rare class is to count for more, set class_weight."
+        )
+    else:
+        text = (
+            f"{whose} are near copies of others with the same target, as of augmentation or rounding. {promise} Fit "
+            "without the copies"
+        )
+        text += "." if is_classifier(estimator) else ", or give all copies of a row a sample_weight of 1 together."
+    warnings.warn(text, UserWarning, stacklevel=outside())
+    return True
 
 
 def warn_of_short_block(members: Sequence[Member], total_weight: float) -> None:

@@ -22,6 +22,7 @@ from .cells import check_finite, check_kind, check_target, holds_objects, truth_
 from .choices import Choices
 from .inputs import Table
 from .jacobian_cost import gram_flops
+from .near_copies import NearCopies, near_copies
 from .parameters import Parameters
 from .problem import Problem, Validation
 from .tables import TableReader, categorical_columns, check_same_categories, check_types, dense
@@ -95,6 +96,10 @@ class TrainingRows(ABC):
     @abstractmethod
     def largest_inputs(self) -> np.ndarray:
         """Size of the largest value in each encoded column (d,)."""
+
+    def near_copies(self, target: Target) -> NearCopies | None:
+        """Tell whether most rows with encoded X are near copies; None also where the rows cannot be compared."""
+        return None
 
     @abstractmethod
     def problem(
@@ -223,6 +228,9 @@ class Rows(TrainingRows):
 
     def largest_inputs(self) -> np.ndarray:
         return np.abs(self.X).max(axis=0)
+
+    def near_copies(self, target: Target) -> NearCopies | None:
+        return near_copies(self.X, self.Y, self.weight, target.strata(self.Y))
 
     def problem(
         self, table: Table, target: Target, starts: Sequence[Start], choices: Choices, held_out: Rows | None = None
