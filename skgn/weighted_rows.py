@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.optimize import brentq
 
 __all__ = [
     "as_observations",
@@ -42,8 +43,8 @@ _FEW_COPIES = 1.25
 #: Part of the repeated inputs that has several targets if these are observations, and not copies.
 _DIFFERING = 0.02
 
-#: Few copied rows are at most this part of the distinct rows, and leave the others this part of an observation.
-_FEW_COPIED, _LEAST_COUNTED = 0.25, 0.75
+#: Copied rows, and all others, are at least this part of an observation in the mean.
+_LEAST_EFFECTIVE = 0.5
 
 
 def unlimited_sums() -> np.errstate:
@@ -133,8 +134,8 @@ def as_observations(X: np.ndarray, weight: np.ndarray, labels: np.ndarray | None
     others as often as they came. But all rows together are ``sum(w)^2 / sum(w^2)`` observations: as many as there are
     rows, if all weights are equal. Where columns have few values, most repeated rows are observations.
 
-    Kish's number is that of a mean. One row of 16 copies beside 14 others would leave these a ninth of an observation
-    each. So where few rows are repeated, their weights are limited, as copies tell nothing of their own.
+    Kish's number is that of a mean. One row of 101 copies beside 299 others would leave these a 25th of an observation
+    each. So weights are trimmed where all rows would be less than half an observation each.
 
     Observations of one input often have the same label. If these labels are noisy, some inputs have several. A few
     copies among labels do no harm, and stay, but not those of a class whose rows come often.
@@ -156,6 +157,8 @@ def as_observations(X: np.ndarray, weight: np.ndarray, labels: np.ndarray | None
     References
     ----------
     L. Kish, Survey Sampling (1965).
+    F. J. Potter, A study of procedures to identify and trim extreme sampling weights, Proceedings of the Survey
+    Research Methods Section, ASA (1990).
     """
     if not repeats(len(weight), weight.sum()):
         return weight
@@ -168,23 +171,24 @@ def as_observations(X: np.ndarray, weight: np.ndarray, labels: np.ndarray | None
         copied |= count[number] == 1
     if 2 * np.count_nonzero(repeated & copied) <= np.count_nonzero(repeated):
         return weight
-    weight = _limited(weight)
+    weight = _trimmed(weight)
     return weight * (weight.sum() / (weight @ weight))
 
 
-def _limited(weight: np.ndarray) -> np.ndarray:
-    """Limit the weights of few copied rows, so that Kish's number leaves the others most of an observation each.
+def _trimmed(weight: np.ndarray) -> np.ndarray:
+    """Limit the weights so that Kish's effective number of rows is at least half of their number.
 
     Weights below 1 are no copies. They may be inverse variances, and stay in proportion.
-
-    Beside r rows of weight c, each of m rows of weight 1 counts ``(m + r c) / (m + r c^2)``. The limit is the c at
-    which this is three quarters.
     """
-    n_copied = np.count_nonzero(weight > 1)
-    if weight.min() < 1 or n_copied > _FEW_COPIED * len(weight):
+
+    def excess(limit: float) -> float:
+        limited = np.minimum(weight, limit)
+        return float(limited.sum() ** 2 / (limited @ limited)) - _LEAST_EFFECTIVE * len(weight)
+
+    least, largest = weight.min(), weight.max()
+    if least < 1 or excess(largest) >= 0:
         return weight
-    least, ratio = _LEAST_COUNTED, (len(weight) - n_copied) / n_copied
-    return np.minimum(weight, (1 + math.sqrt(1 + 4 * least * (1 - least) * ratio)) / (2 * least))
+    return np.minimum(weight, brentq(excess, least, largest))
 
 
 def _most_copies(labels: np.ndarray, weight: np.ndarray) -> float:
