@@ -94,7 +94,10 @@ def _like(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candida
 
 
 def surround(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
-    """Draw a network of radial units, in which each feature counts by what it does in the mixture of the others."""
+    """Draw a network of radial units, in which each feature counts by what it does in the mixture of the others.
+
+    Where these have found nothing, all features count alike.
+    """
     # Rows on workers have no columns here.
     if draw.surroundings is None or BASE not in problem.scaled:
         return None
@@ -102,12 +105,12 @@ def surround(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Cand
     columns = problem.scaled[BASE]
     samples = left_out_of(candidates)
     votes = stacking_weights(samples)
-    # Of members that have found nothing, slopes tell nothing.
-    if not left_out_skill(samples, votes).score > 0:
-        return None
     slopes = feature_slopes(
         predictors(candidates), votes, problem.scaled, features, problem.sample_weight, BASE, base.n_straight
     )
+    # Of members that have found nothing, slopes tell nothing.
+    if not left_out_skill(samples, votes).score > 0:
+        slopes = np.ones_like(slopes)
     radial = Radial.of(base, columns, slopes[features[BASE]], problem.Y, problem.sample_weight)
     if radial is None:
         return None

@@ -10,9 +10,9 @@ tell all weights. So where the units lack more than the noise between rows, ther
 centres. Elsewhere it has the deviation that the units lack there. The data tell nothing of its weight, which keeps the
 mean 0 and the variance of the prior.
 
-Distances tell most where columns count by what they do. Other members of the fit know that: their outputs have a slope
-along each column, and columns are multiplied by it. The evidence on some of the rows chooses how far a unit reaches,
-and how smooth it is.
+Distances tell most where columns count by what they do. Other members of the fit know that: their outputs have a
+slope along each column, and columns are multiplied by it. Where these have found nothing, columns count alike. The
+evidence on some of the rows chooses how far a unit reaches, and how smooth it is.
 
 References
 ----------
@@ -51,8 +51,8 @@ RADIAL = "radial"
 _CENTRES, _TELLING = 500, 200
 
 #: How a unit falls, by the distance in which it does, and the lengths to choose from, in median distances.
-_METRICS = {"exponential": "cityblock", "matern": "euclidean"}
-_LENGTHS = (1.0, 5.0)
+_METRICS = {"exponential": "cityblock", "matern": "euclidean", "gaussian": "euclidean"}
+_LENGTHS = {"exponential": (1.0, 5.0), "matern": (1.0, 5.0), "gaussian": (0.5, 1.0)}
 
 #: A direction of the units is left out where its variance is at most so many times that of the noise.
 _LEAST_SAID = 0.1
@@ -78,10 +78,13 @@ _STARTS, _BOUNDS = ((0.7, 0.3), (1.0, 0.01)), ((math.log(1e-6), math.log(1e3)), 
 def falling(distance: Any, profile: str, xp: Any = np) -> Any:
     """How large a unit is, at a distance in units of its length: 1 at its centre, and 0 far away.
 
-    ``profile`` is "exponential", or "matern" of smoothness 3/2, which has a slope everywhere.
+    ``profile`` is "exponential", or "matern" of smoothness 3/2, which has a slope everywhere, or "gaussian", which has
+    all derivatives.
     """
     if profile == "exponential":
         return xp.exp(-distance)
+    if profile == "gaussian":
+        return xp.exp(-0.5 * distance * distance)
     distance = math.sqrt(3.0) * distance
     return (1.0 + distance) * xp.exp(-distance)
 
@@ -232,7 +235,7 @@ def _best_shape(hidden: np.ndarray, straight: np.ndarray, Y: np.ndarray, weight:
         apart = distance[distance > 0]
         if len(apart) == 0 or not values.any():
             return None
-        for length in np.median(apart) * np.array(_LENGTHS):
+        for length in np.median(apart) * np.array(_LENGTHS[profile]):
             K = falling(distance / length, profile) + linear
             variance, directions = eigh(root * K * root.T, check_finite=False)
             squares = np.square(directions.T @ values).sum(axis=1)
