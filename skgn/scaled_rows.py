@@ -16,11 +16,13 @@ from sklearn.utils.validation import check_is_fitted
 from .backend import chunks
 from .ensemble import stacked_outputs
 from .mixture import voters
+from .radial import RadialUnits
 
 if TYPE_CHECKING:
     from typing import Any
 
     from .estimator import BaseGN
+    from .scaler import Scaler
 
 __all__ = ["ScaledRows", "outputs_of_voters", "predicted_in_parts", "scaled_rows"]
 
@@ -52,7 +54,8 @@ def predicted_in_parts(
     read = _columns_read(estimator, all_members)
     table = estimator._table.only(read)
     # Half of the budget is left for what is computed of the columns.
-    parts = chunks(len(rows), 2 * rows.itemsize * sum(read.values()), torch.device("cpu"), most=len(rows))
+    width = sum(_width(table.scalings[name], n_columns) for name, n_columns in read.items())
+    parts = chunks(len(rows), 2 * rows.itemsize * width, torch.device("cpu"), most=len(rows))
     predicted = [predict(table.scale(rows[part]), *(each[part] for each in beside)) for part in parts]
     return [np.concatenate(values) for values in zip(*predicted, strict=True)], dtype
 
@@ -67,6 +70,11 @@ def _encoded(estimator: BaseGN, X: Any) -> tuple[np.ndarray, np.dtype]:
     """Check X and encode it; also return its float type."""
     rows = estimator._table.read(estimator, X)
     return estimator._table.encode(rows), rows.dtype
+
+
+def _width(scaler: Scaler | None, n_columns: int) -> int:
+    """Most numbers that a row is at a time: radial units have one for each centre before they have columns."""
+    return max(n_columns, len(scaler.centres)) if isinstance(scaler, RadialUnits) else n_columns
 
 
 def _columns_read(estimator: BaseGN, all_members: bool = False) -> dict[str, int]:

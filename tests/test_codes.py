@@ -139,7 +139,7 @@ def test_repeated_trials_at_settings_make_no_codes(whole):
         X, y, *_ = trials(whole, seed)
         assert find_codes(X, X, y[:, None], fractions=True).tolist() == []
     X, y, new, truth = trials(whole)
-    assert GNRegressor(random_state=0).fit(X, y).score(new, truth) > 0.8
+    assert GNRegressor(random_state=0).fit(X, y).score(new, truth) > 0.7
     linear = GNRegressor((), random_state=0).fit(X, y)
     assert "categor" not in str(diagnose(linear, X, y, verbose=False))
 
