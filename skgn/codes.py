@@ -22,7 +22,7 @@ import numpy as np
 from scipy.interpolate import make_lsq_spline
 
 from .quadratic import FOLDS, predict_left_out
-from .weighted_rows import magnitude
+from .weighted_rows import magnitude, row_hashes
 
 __all__ = ["JumpTests", "find_codes", "jump_tests"]
 
@@ -133,11 +133,9 @@ def jump_tests(
 
 def _settings(X: np.ndarray) -> np.ndarray:
     """Number the rows (n, d): equal ones have the same number, in the order of their first rows."""
-    place = np.zeros(len(X), dtype=int)
-    for column in X.T:
-        numbers, number = np.unique(column, return_inverse=True)
-        place = np.unique(place * len(numbers) + number, return_inverse=True)[1]
-    _, first, place = np.unique(place, return_index=True, return_inverse=True)
+    # A missing number, nan, comes in many bit patterns.
+    hashes = row_hashes(np.where(np.isnan(X), np.nan, X) + 0.0)
+    _, first, place = np.unique(hashes, return_index=True, return_inverse=True)
     order: np.ndarray = np.argsort(np.argsort(first))[place]
     return order
 

@@ -105,13 +105,13 @@ def surround(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Cand
     columns = problem.scaled[BASE]
     samples = left_out_of(candidates)
     votes = stacking_weights(samples)
-    slopes = feature_slopes(
-        predictors(candidates), votes, problem.scaled, features, problem.sample_weight, BASE, base.n_straight
-    )
     # Of members that have found nothing, slopes tell nothing.
-    if not left_out_skill(samples, votes).score > 0:
-        slopes = np.ones_like(slopes)
-    radial = Radial.of(base, columns, slopes[features[BASE]], problem.Y, problem.sample_weight)
+    slopes = np.ones(columns.shape[1])
+    if left_out_skill(samples, votes).score > 0:
+        weight, n_straight = problem.sample_weight, base.n_straight
+        of_features = feature_slopes(predictors(candidates), votes, problem.scaled, features, weight, BASE, n_straight)
+        slopes = of_features[features[BASE]]
+    radial = Radial.of(base, columns, slopes, problem.Y, problem.sample_weight)
     if radial is None:
         return None
     learned = float(votes @ samples.allowances) * samples.objective.total_weight

@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from scipy.stats import rankdata
 
 from .weighted_rows import magnitude
@@ -107,11 +108,10 @@ def _scaled(X: np.ndarray) -> np.ndarray:
 
 def _neighbours(X: np.ndarray, sought: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Places and distances (s, k) of the rows nearest to those sought, in the order of their distances."""
+    distance = cdist(X[sought], X)
     k = min(count + 1, len(X))
-    # Half the squared distances, but for a constant of the row.
-    nearest = np.argpartition(np.square(X).sum(axis=1) / 2 - X[sought] @ X.T, k - 1, axis=1)[:, :k]
-    # That difference has lost the digits of small distances.
-    distance = np.array([np.linalg.norm(X[near] - X[row], axis=1) for row, near in zip(sought, nearest, strict=True)])
+    nearest = np.argpartition(distance, k - 1, axis=1)[:, :k]
+    distance = np.take_along_axis(distance, nearest, axis=1)
     order = np.argsort(distance, axis=1, kind="stable")
     return np.take_along_axis(nearest, order, axis=1), np.take_along_axis(distance, order, axis=1)
 

@@ -146,8 +146,8 @@ def as_observations(X: np.ndarray, weight: np.ndarray, labels: np.ndarray | None
         Inputs of merged rows.
     weight : ndarray of shape (n,)
     labels : ndarray of shape (n, k), default=None
-        Targets if these are labels: one column of classes, or several of 0 and 1. Rows are then observations if more
-        than 2 % of the repeated inputs have several, or the mean weight in each class is at most 1.25.
+        Targets if these are labels: one column of classes, or several of 0 and 1. Rows are then observations if the
+        mean weight in each class is at most 1.25. They are, too, if more than 2 % of the repeated inputs have several.
 
     Returns
     -------
