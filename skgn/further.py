@@ -94,10 +94,7 @@ def _like(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candida
 
 
 def surround(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
-    """Draw a network of radial units, in which each feature counts by what it does in the mixture of the others.
-
-    Where these have found nothing, all features count alike.
-    """
+    """Draw a network of radial units, in which each feature counts by what it does in the mixture of the others."""
     # Rows on workers have no columns here.
     if draw.surroundings is None or BASE not in problem.scaled:
         return None
@@ -105,13 +102,10 @@ def surround(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Cand
     columns = problem.scaled[BASE]
     samples = left_out_of(candidates)
     votes = stacking_weights(samples)
-    # Of members that have found nothing, slopes tell nothing.
-    slopes = np.ones(columns.shape[1])
-    if left_out_skill(samples, votes).score > 0:
-        weight, n_straight = problem.sample_weight, base.n_straight
-        of_features = feature_slopes(predictors(candidates), votes, problem.scaled, features, weight, BASE, n_straight)
-        slopes = of_features[features[BASE]]
-    radial = Radial.of(base, columns, slopes, problem.Y, problem.sample_weight)
+    slopes = feature_slopes(
+        predictors(candidates), votes, problem.scaled, features, problem.sample_weight, BASE, base.n_straight
+    )
+    radial = Radial.of(base, columns, slopes[features[BASE]], problem.Y, problem.sample_weight)
     if radial is None:
         return None
     learned = float(votes @ samples.allowances) * samples.objective.total_weight

@@ -10,9 +10,9 @@ tell all weights. So where the units lack more than the noise between rows, ther
 centres. Elsewhere it has the deviation that the units lack there. The data tell nothing of its weight, which keeps the
 mean 0 and the variance of the prior.
 
-Distances tell most where columns count by what they do. Other members of the fit know that: their outputs have a
-slope along each column, and columns are multiplied by it. Where these have found nothing, columns count alike. The
-evidence on some of the rows chooses how far a unit reaches, and how smooth it is.
+Distances tell most where columns count by what they do. Other members of the fit know that: their outputs have a slope
+along each column, and columns are multiplied by it. The evidence on some of the rows chooses how far a unit reaches,
+and how smooth it is.
 
 References
 ----------

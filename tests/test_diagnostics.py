@@ -789,6 +789,10 @@ def test_negative_predictions_of_positive_targets_ask_for_a_loss_of_such():
     assert report["residuals"].advice.startswith('loss="gamma"') and "larger network" not in str(report)
     assert gamma.score(X[200:], y[200:]) > model.score(X[200:], y[200:]) + 0.1
     assert diagnose(gamma, X[200:], y[200:], verbose=False)["residuals"].verdict != "out of range"
+    # What is restricted is to be left open first.
+    restricted = GNRegressor(linear_path=False, random_state=0).fit(X[:200], y[:200])
+    assert np.mean(restricted.predict(X[200:]) < 0) > 0.05
+    assert diagnose(restricted, X[200:], y[200:], verbose=False)["residuals"].verdict != "out of range"
     # One negative target allows for negative means.
     signed = np.where(np.arange(600) == 300, -0.1, y)
     assert diagnose(model, X[200:], signed[200:], verbose=False)["residuals"].verdict != "out of range"

@@ -77,6 +77,20 @@ def test_observations_near_each_other_are_no_copies():
     assert told(rows, (again > 0).astype(int), (again > 0).astype(int)) is None
 
 
+def test_pairs_whose_targets_those_beyond_have_too_are_no_copies():
+    """Two places each of a map, and height along a slope: the next pair has nearly the same."""
+    draw = np.random.default_rng(0)
+    places = np.repeat(draw.uniform(size=(400, 2)), 2, axis=0) + 1e-4 * draw.uniform(-1, 1, (800, 2))
+    assert told(places, places[:, 0]) is None
+    # Heights of their own are another matter.
+    assert told(places, np.repeat(draw.uniform(size=400), 2)) == NearCopies(None, False)
+
+
+def test_copies_of_some_rows_are_too_few_to_tell():
+    rows = np.r_[np.arange(120), np.arange(24)]
+    assert told(jittered(X[rows], 0.01), Y[rows]) is None
+
+
 def test_copies_that_share_the_weight_of_a_row_are_none_to_a_regression():
     rows, labels = np.vstack([X, jittered(X, 0.01)]), np.tile(LABELS, 2)
     assert told(rows, np.tile(Y, 2), weight=np.full(240, 0.5)) is None

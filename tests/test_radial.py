@@ -267,7 +267,7 @@ def test_what_the_samples_have_told_is_taken_off_the_score():
     assert not start.network.hidden_layer_sizes and start.noise_precision == 1 / radial.noise
 
 
-def test_columns_count_alike_where_nothing_else_is_found():
+def test_there_are_some_where_nothing_else_is_found():
     """Forrester's function: the other networks ended as a constant, with an R2 of 0."""
     x, new = np.linspace(0, 1, 10)[:, None], np.linspace(0, 1, 300)[:, None]
     y, truth = ((6 * at[:, 0] - 2) ** 2 * np.sin(12 * at[:, 0] - 4) for at in (x, new))
