@@ -92,15 +92,20 @@ def epistemic_covariance(
 ) -> np.ndarray:
     """Covariance (k, n, n) of the means of new observations.
 
-    Each member has outputs (n, k) and their covariances (k, n, n).
+    Each member has outputs (n, k) and their covariances (k, n, n). These are asked for one after another, and
+    overwritten.
     """
     means = [scaler.mean_of(f).T for f in outputs]
     mean = mixture_mean(means, weights)
-    parts = []
-    for m, C in zip(means, output_covariances, strict=True):
+    covariance = np.zeros((*mean.shape, mean.shape[1]))
+    for m, C, share in zip(means, output_covariances, weights / sum(weights), strict=True):
         slope, apart = scaler.slope(m), m - mean
-        parts.append(slope[:, :, None] * C * slope[:, None] + apart[:, :, None] * apart[:, None])
-    return mixture_mean(parts, weights)
+        C *= slope[:, :, None]
+        C *= slope[:, None]
+        C += apart[:, :, None] * apart[:, None]
+        C *= share
+        covariance += C
+    return covariance
 
 
 def mutual_information(probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -63,34 +63,27 @@ def output_variance(
 def output_covariance(
     outputs: Factors,
     solve: Callable[[Tensor], Tensor],
-    scale: float | Tensor,
+    scale: float,
     training: Factors | None = None,
     precision: Sequence[Tensor] = (),
     basis: Sequence[Tensor | None] | None = None,
 ) -> Tensor:
-    """Covariance of all outputs at all samples, (n k, n k), of which :func:`output_variance` is the diagonal."""
+    """Covariance of one output at all samples, (n, n), of which :func:`output_variance` is the diagonal."""
     if training is None:
         half = solve((outputs if basis is None else outputs.in_basis(basis)).dense().T)
         covariance = half.mT @ half
         if basis is not None:
             outside = outputs.outside(basis)
             covariance += outside.cross_kernel(outside, _inverse_outside(basis, precision))
-        return _over(covariance, scale)
+        return covariance.div_(scale)
     inverse = [1 / a for a in precision]
     half = solve(training.cross_kernel(outputs, inverse))
-    covariance = outputs.cross_kernel(outputs, inverse) - half.mT @ half
+    covariance = outputs.cross_kernel(outputs, inverse).addmm_(half.mT, half, alpha=-1)
     # What is left of a difference may be its rounding error.
     deviation = covariance.diagonal().clamp(min=0).sqrt()
     largest = torch.outer(deviation, deviation)
-    return _over(covariance.clamp(-largest, largest), scale)
-
-
-def _over(covariance: Tensor, scale: float | Tensor) -> Tensor:
-    """Covariance (n k, n k) over the scale, which may be one for each output."""
-    if isinstance(scale, Tensor):
-        root = scale.sqrt().repeat(len(covariance) // len(scale))
-        scale = torch.outer(root, root)
-    return covariance / scale
+    torch.minimum(covariance, largest, out=covariance)
+    return torch.maximum(covariance, largest.neg_(), out=covariance).div_(scale)
 
 
 def _inverse_outside(basis: Sequence[Tensor | None], precision: Sequence[Tensor]) -> list[Tensor]:
@@ -151,11 +144,15 @@ class Posterior:
             w, L, precision = self._tensors(weights, device)
             solve = partial(torch.linalg.solve_triangular, L, upper=False)
             outputs, training = _factors_at(X, network, w), self.training_factors(network, w)
-            scale, basis = self._scale_on(device), self.basis_on(device)
-            joint = output_covariance(outputs, solve, scale, training, precision, basis)
+            scales, basis, covariance = np.broadcast_to(self.scale, k), self.basis_on(device), np.empty((k, n, n))
+            for j, scale in enumerate(scales):
+                of_output = Factors([d[:, j : j + 1] for d in outputs.D], outputs.U)
+                joint = output_covariance(of_output, solve, float(scale), training, precision, basis)
+                covariance[j] = joint.cpu().numpy()
             if training is not None:
-                warn_of_rounding(self._n_lost(outputs, precision, joint.diagonal().view(n, k)))
-            return joint.view(n, k, n, k).diagonal(dim1=1, dim2=3).permute(2, 0, 1).cpu().numpy()
+                variances = torch.tensor(covariance.diagonal(axis1=1, axis2=2).T.copy(), device=device)
+                warn_of_rounding(self._n_lost(outputs, precision, variances))
+            return covariance
 
     def draw(
         self, network: Network, weights: np.ndarray, total_weight: float, n_draws: int, rng: np.random.RandomState

@@ -385,18 +385,20 @@ def _mean_and_covariance(
             f"return_cov=True needs squares of y, and the spread of y is {', '.join(f'{each:.3g}' for each in unit)}: "
             "predict standard deviations (return_std=True), or fit with a y that you scale."
         )
-    # Kernel, product and result of a member beside those of the mixture.
-    need, available = 8.0 * n**2 * k * (2 * k + len(members) + 2), available_memory(device)
+    # Squares of the mixture and of a member, four of an output, and rows of its Jacobian; or both sides of the result.
+    squares = max(2 * k + 4, k + regressor._target.n_columns)
+    rows = 4 * max(len(posterior.factor) for posterior in known)
+    need, available = 8.0 * n * (n * squares + rows), available_memory(device)
     if need > available:
         raise ValueError(
             f"return_cov=True for {n} rows needs {gigabytes(need)}, but {gigabytes(available)} are available: "
             "predict fewer rows at a time, or their standard deviations."
         )
     noise = [posterior.noise_in_mixture for posterior in known]
-    covariances = [
+    covariances = (
         posterior.covariance(member.network, member.weights, scaled[member.scaling], device)
         for member, posterior in zip(members, known, strict=True)
-    ]
+    )
     with np.errstate(over="ignore", invalid="ignore"):  # What is beyond the floats is infinite.
         covariance = epistemic_covariance(scaler, outputs, covariances, weights)
         of_noise = [scaler.variance_of(scaler.mean_of(f), 0.0, each) for f, each in zip(outputs, noise, strict=True)]
@@ -404,11 +406,14 @@ def _mean_and_covariance(
     covariance[np.isnan(covariance)] = np.inf  # Differences of infinite means are nan.
     of_mixture = mixture_mean(of_noise, weights)
     covariance[:, diagonal, diagonal] += np.broadcast_to(np.where(np.isnan(of_mixture), np.inf, of_mixture), (n, k)).T
-    covariance = np.moveaxis(covariance, 0, -1) * unit**2
-    stretch = regressor._stretch(scaled)
-    covariance *= stretch[:, None] * stretch
-    mean = regressor._target.mean(outputs, weights)
-    return mean, regressor._target.in_shape_of_y(covariance) * regressor._target.deviations_of_y(np.ones((1, k))) ** 2
+    covariance = np.moveaxis(covariance, 0, -1)
+    stretch = regressor._stretch(scaled) * unit
+    covariance *= stretch[:, None]
+    covariance *= stretch
+    mean, units_of_y = regressor._target.mean(outputs, weights), regressor._target.deviations_of_y(np.ones((1, k)))
+    covariance = regressor._target.in_shape_of_y(covariance)
+    covariance *= units_of_y**2
+    return mean, covariance
 
 
 def observed_probabilities(regressor: Predictions, X: Any, y: np.ndarray) -> np.ndarray:

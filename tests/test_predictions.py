@@ -1,6 +1,7 @@
 """Quantiles, intervals, samples and covariances of regressors, and the information of classifiers."""
 
 import copy
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -282,6 +283,26 @@ class TestErrors:
         monkeypatch.setattr("skgn.predictions.available_memory", lambda device: 1e3)
         with pytest.raises(ValueError, match=r"return_cov=True for 31 rows needs .* GB"):
             fitted("squared_error").predict(NEW, return_cov=True)
+
+    def test_a_covariance_takes_no_more_memory_than_was_asked_for(self, monkeypatch):
+        """Covariances of members are in memory of NumPy, which it traces."""
+        monkeypatch.setattr("warnings.warn", lambda *args, **kw: None)  # the fit is cut short
+        y = np.stack([TARGETS["squared_error"], X[:, 1]], axis=1)
+        model = GNRegressor((3,), n_estimators=2, max_iter=2, noise="constant", random_state=0).fit(X, y)
+        model.estimators_, model.weights_ = 4 * model.estimators_[:1], np.full(4, 0.25)
+        rows, asked = np.random.default_rng(0).normal(size=(400, 2)), []
+        with monkeypatch.context() as patch:
+            patch.setattr("skgn.predictions.available_memory", lambda device: 0.0)
+            patch.setattr("skgn.predictions.gigabytes", asked.append)
+            with pytest.raises(ValueError, match="return_cov=True for 400 rows needs"):
+                model.predict(rows, return_cov=True)
+        tracemalloc.start()
+        try:
+            _, covariance = model.predict(rows, return_cov=True)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < min(asked[0], 4 * covariance.nbytes)
 
     def test_a_transformed_target_says_what_to_do(self):
         around = TransformedTargetRegressor(clone(fitted("gamma")).set_params(loss="squared_error", max_iter=500))
