@@ -520,8 +520,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
 
         It is the entropy of the members' mean probabilities less their mean entropy. The members stand for weights
         drawn from their posterior, as in deep ensembles [2]_. So all count alike, whatever ``weights_`` are. Active
-        learning asks for labels where it is large (BALD [1]_). Where classes overlap, probabilities near one half are
-        certain and it is small.
+        learning asks for labels where it is large (BALD [1]_). This may be worse than to ask where the probability is
+        nearest to one half, or at random (docs/guide/uncertainty.md). Where classes overlap, probabilities near one
+        half are certain and it is small.
 
         Parameters
         ----------
