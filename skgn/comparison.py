@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from scipy.stats import poisson
+from scipy.stats import norm, poisson
 
 from .baselines import BOOSTING, FEWEST_ROWS, compared_rows
 from .classifier import GNClassifier
 from .codes import jump_tests
 from .directions import serves_evidence
+from .encoders import features_without_indicators
 from .estimator import table_and_target
 from .parameters import parameter_defaults
 from .regressor import GNRegressor
@@ -33,10 +35,12 @@ __all__ = [
     "STANDARD_ERRORS",
     "Case",
     "Comparison",
+    "Together",
     "freed",
     "linear_advice",
     "more_regularisation",
     "named_rows",
+    "told_by_pairs",
     "too_many",
     "worst_rows",
 ]
@@ -58,6 +62,9 @@ LEARNED = 0.1
 
 #: Numbers may be codes where jumps between them tell something, by so many standard errors: an advice, no decision.
 _JUMP_ERRORS = 4.0
+
+#: What two features tell together is lacking from this part of the squares of residuals on.
+_LACKING_TOGETHER = 0.1
 
 #: Advice where the rows are unlike those of training.
 ELSEWHERE = "compare the rows of X, y with the training rows: they may have a drift, another unit, or other groups"
@@ -128,6 +135,18 @@ class Case:
     weight: np.ndarray
     rows: np.ndarray
     names: list[str]
+
+
+class Together(NamedTuple):
+    """A feature whose levels have no indicators, another one, and the ``share`` of squares that both tell together.
+
+    ``many`` has those of the two whose levels have no indicators.
+    """
+
+    feature: str
+    other: str
+    share: float
+    many: str
 
 
 @dataclass(frozen=True)
@@ -287,6 +306,42 @@ class Comparison(Case, ABC):
         """Names of some of these."""
         return ", ".join(self.codes[:SHOWN]) + (", ..." if len(self.codes) > SHOWN else "")
 
+    @cached_property
+    def together(self) -> Together | None:
+        """What is left over by levels and another feature together; None if nothing is found.
+
+        A mean target for each level tells nothing of slopes that depend on the level, nor of pairs of levels.
+        """
+        table, _ = table_and_target(self.model)
+        many = [] if table.encoder is None else features_without_indicators(table.encoder)
+        if not many or not self.comparable:
+            return None
+        at, weight = self.compared, self.weight[self.compared]
+        read = table.read(self.model, self.X)[at].astype(float)
+        levels = {j: np.unique(read[:, j], return_inverse=True)[1] for j in many}
+        name, columns = next(iter(table.scale(self.columns).items()))
+        tests = []
+        for r, (j, level) in itertools.product(self.left[at].T, levels.items()):
+            about = r - _level_means(level, r, weight)
+            for other, z in zip(table.features[name].tolist(), columns.T, strict=True):
+                if other != j:
+                    tests.append((*_told_by_slopes(level, z, about, weight), j, other))
+            for other, others in levels.items():
+                if other > j:
+                    pair = level * len(read) + others
+                    cell = np.unique(pair, return_inverse=True)[1]
+                    left = about - _level_means(others, about, weight)
+                    tests.append((*told_by_pairs(cell, np.ones(len(cell)), left, weight), j, other))
+        rare = norm.isf(RARE / max(len(tests), 1))
+        lost, constant = (float(self.mean(loss)) for loss in self.losses)
+        least = max(_LACKING_TOGETHER, _MATERIAL_GAIN * constant / max(lost, np.finfo(float).tiny))
+        found = [test for test in tests if test[1] > rare and test[0] > least]
+        if not found:
+            return None
+        share, _, j, other = max(found)
+        both = " and ".join(self.names[i] for i in (j, other) if i in levels)
+        return Together(self.names[j], self.names[other], share, both)
+
     @property
     def freer(self) -> str:
         """Advice where the fit does not find what there is."""
@@ -294,6 +349,8 @@ class Comparison(Case, ABC):
             return ELSEWHERE
         if self.codes:
             return f"{self.named_codes} as categories (categorical_features), if the numbers are codes"
+        if self.together:
+            return f"an indicator for each level of {self.together.many} (OneHotEncoder before the estimator)"
         return _more_flexible(self.model)
 
     @property
@@ -313,6 +370,39 @@ def _gain(better: np.ndarray, worse: np.ndarray, weight: np.ndarray, factors: np
     # A row may count for more than 1 in the mean, but is one observation.
     variance = float(np.average(factors * np.square(difference - mean), weights=weight))
     return mean, math.sqrt(variance / max(float(weight.sum()) - 1, 1))
+
+
+def _level_means(level: np.ndarray, values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Weighted mean (n,) of the values (n,) that have the same level."""
+    return (np.bincount(level, weight * values) / np.bincount(level, weight))[level]
+
+
+def _told_by_slopes(level: np.ndarray, z: np.ndarray, r: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
+    """Part of the squares of r (n,) that slopes along z tell, where each level has its own; see :func:`told_by_pairs`.
+
+    The slope that all levels have is none of theirs.
+    """
+    z = z - np.average(z, weights=weight)
+    slope = float(weight @ (z * r)) / max(float(weight @ (z * z)), np.finfo(float).tiny)
+    return told_by_pairs(level, z, r - slope * z, weight)
+
+
+def told_by_pairs(level: np.ndarray, z: np.ndarray, r: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
+    """Part of the squares of r (n,) that multiples of z tell, with a factor for each level, and its standard errors.
+
+    Products of z r of two rows of a level have the mean of the factor's square times those of z. That is 0 where there
+    is none, whatever the sizes of r are, and the products of different pairs are uncorrelated.
+    """
+
+    def sum_of_pairs(v: np.ndarray) -> float:
+        """Sum of the products of two different rows of a level."""
+        return float((np.square(np.bincount(level, v)) - np.bincount(level, v * v)).sum())
+
+    tiny = np.finfo(float).tiny
+    u, v = weight * z * r, weight * z * z
+    told = sum_of_pairs(u)
+    share = told / max(sum_of_pairs(v), tiny) * float(v.sum()) / max(float(weight @ (r * r)), tiny)
+    return share, told / math.sqrt(max(2 * sum_of_pairs(u * u), tiny))
 
 
 def too_many(count: float, expected: float) -> bool:

@@ -95,7 +95,8 @@ def diagnose(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, verbo
         - from X and y: "skill" (against a constant prediction, and what left-out rows promise), "baselines",
           "members", "residuals" and "noise" (regression), "outliers" and "calibration". "baselines" has scores of a
           linear model and of gradient boosting, cross-validated on at most 1,000 rows of X. It names features of five
-          numbers or more that may be codes, where what the fit leaves over jumps between the numbers. "members" has
+          numbers or more that may be codes, where what the fit leaves over jumps between the numbers. It also names two
+          features on which this depends together, where the levels of one have mean targets. "members" has
           those of the members alone, and the share of their loss that averaging takes away. The residuals of a
           regression are divided by their predicted standard deviations. Counts, positive targets and observations with
           Cauchy noise have normal scores of their predicted distributions for "outliers" and "calibration". Below 12

@@ -20,6 +20,7 @@ __all__ = [
     "column_features",
     "columns_of_steps",
     "encode_training_rows",
+    "features_without_indicators",
     "fill_missing",
     "make_encoder",
     "medians",
@@ -161,6 +162,12 @@ def column_features(encoder: ColumnTransformer) -> np.ndarray:
             where = encoder.output_indices_[name]
             features += np.repeat(columns, (where.stop - where.start) // len(columns)).tolist()
     return np.array(features, dtype=int)
+
+
+def features_without_indicators(encoder: ColumnTransformer) -> list[int]:
+    """Return the features of a fitted encoder whose levels, or most of them, have no indicator each."""
+    steps = ("frequent", *TARGET_CODES)
+    return [j for name, _, columns in encoder.transformers_ if name in steps for j in columns]
 
 
 def columns_of_steps(preprocessor: Pipeline) -> dict[str, list[str]]:

@@ -60,6 +60,11 @@ def _left_over(data: RegressionComparison) -> Finding:
     if data.codes:
         text = f"their mean jumps between the numbers of {data.named_codes}: the fit lacks that"
         return Finding("residuals", "depend", numbers | {"depends_on": data.codes[0]}, text, data.freer)
+    if data.together:
+        text = f"they depend on {data.together.feature} and {data.together.other} together, which tells "
+        text += f"{data.together.share:.0%} of their variance: the fit lacks that"
+        numbers |= {"depends_on": data.together.feature, "share": data.together.share}
+        return Finding("residuals", "depend", numbers, text, data.freer)
     if data.negative:
         numbers["negative"] = data.negative
         text = f"{data.negative:.0%} of the predictions are negative, and no y is: a mean of such y cannot be"

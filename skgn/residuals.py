@@ -284,7 +284,7 @@ class RegressionComparison(Comparison):
     @property
     def unbent(self) -> bool:
         """Whether the fit lacks what the residuals tell."""
-        return bool(self.codes or self.lacking or self.left_over) and not self.overshooting
+        return bool(self.codes or self.together or self.lacking or self.left_over) and not self.overshooting
 
     @property
     def underfit(self) -> bool:

@@ -88,6 +88,9 @@ def baseline_finding(data: Comparison, score: str) -> Finding:
     if data.codes:
         text += f"; what the fit leaves over jumps between the numbers of {data.named_codes}"
         return Finding("baselines", "codes", numbers, text, data.freer)
+    if data.together:
+        text += f"; what the fit leaves over depends on {data.together.feature} and {data.together.other} together"
+        return Finding("baselines", "levels", numbers, text, data.freer)
     gains = [data.gain_at(ours, loss) for name, loss in data.simple.items() if name != BOOSTING]
     if not gains or any(gain > _SKILL_ERRORS * error for gain, error in gains):
         return Finding("baselines", "no worse", numbers, text)

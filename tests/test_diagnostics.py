@@ -10,7 +10,7 @@ import pytest
 import torch
 from dense import forward
 from scipy.stats import t
-from sklearn.compose import TransformedTargetRegressor
+from sklearn.compose import TransformedTargetRegressor, make_column_transformer
 from sklearn.datasets import load_diabetes, make_classification, make_friedman1, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import Ridge
@@ -24,10 +24,11 @@ from sklearn.metrics import (
 )
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import skgn
 from skgn import GNClassifier, GNRegressor, diagnose
+from skgn.comparison import told_by_pairs
 from skgn.spectrum import extreme_eigenvalues
 
 unconverged = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -796,3 +797,63 @@ def test_negative_predictions_of_positive_targets_ask_for_a_loss_of_such():
     # One negative target allows for negative means.
     signed = np.where(np.arange(600) == 300, -0.1, y)
     assert diagnose(model, X[200:], signed[200:], verbose=False)["residuals"].verdict != "out of range"
+
+
+def shops(n, relation, noise=0.5, seed=0):
+    """A frame of 16 shops, 12 days and a price, and a target by which the effect of the price depends on the shop."""
+    rng = np.random.default_rng(seed)
+    shop, day, price = rng.integers(0, 16, n), rng.integers(0, 12, n), rng.normal(size=n)
+    effects = {
+        "alone": rng.normal(size=16)[shop] + rng.normal(size=12)[day] + price,
+        "slopes": rng.normal(size=16)[shop] * price,
+        "pairs": rng.normal(size=(16, 12))[shop, day],
+    }
+    frame = pd.DataFrame({"shop": [f"s{i}" for i in shop], "day": [f"d{i}" for i in day], "price": price})
+    return frame, effects[relation] + noise * rng.standard_t(3, n)
+
+
+@pytest.mark.parametrize(
+    ("relation", "features", "advised"),
+    [("slopes", "shop and price", "of shop ("), ("pairs", "shop and day", "of shop and day (")],
+)
+@pytest.mark.parametrize("of_numbers", [True, False])
+@unconverged
+def test_what_levels_of_mean_targets_lack_is_found(relation, features, advised, of_numbers):
+    frame, y = shops(1200, relation)
+    y = y if of_numbers else y > 0
+    model = (GNRegressor if of_numbers else GNClassifier)(**ONE | {"hidden_layer_sizes": (4,), "max_iter": 8})
+    report = quiet(model.fit(frame[:600], y[:600]), frame[600:], y[600:])
+    assert f"{features} together" in report["residuals" if of_numbers else "baselines"].text
+    assert any("OneHotEncoder" in advice and advised in advice for advice in report.advice)
+    if of_numbers:
+        # 0.75 is the variance of Student-t noise with three degrees of freedom and this scale.
+        expected = 1 / (1 + 0.75)
+        assert report["residuals"].numbers["share"] == pytest.approx(expected, abs=0.25)
+    in_front = make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore", sparse_output=False), ["shop", "day"]), remainder="passthrough"
+    )
+    report = quiet(make_pipeline(in_front, model).fit(frame[:600], y[:600]), frame[600:], y[600:])
+    assert "OneHotEncoder" not in str(report)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@unconverged
+def test_levels_whose_means_are_enough_raise_no_alarm(seed):
+    frame, y = shops(600, "alone", seed=seed)
+    model = GNRegressor(**ONE | {"hidden_layer_sizes": (), "max_iter": 8}).fit(frame[:300], y[:300])
+    assert "together" not in str(quiet(model, frame[300:], y[300:]))
+    # Nor do levels that have other means here.
+    moved = y[300:] + 2 * (frame["shop"][300:] == "s3")
+    assert "together" not in str(quiet(model, frame[300:], moved))
+
+
+def test_what_slopes_of_levels_tell_comes_from_pairs_of_rows():
+    """Against a loop over all pairs; a row of weight 2 is no pair with itself."""
+    rng = np.random.default_rng(0)
+    level, z, r, weight = rng.integers(0, 5, 40), rng.normal(size=40), rng.normal(size=40), rng.integers(1, 3, 40)
+    pairs = [(i, j) for i in range(40) for j in range(40) if i != j and level[i] == level[j]]
+    products = np.array([weight[i] * weight[j] * z[i] * z[j] * r[i] * r[j] for i, j in pairs])
+    squares = sum(weight[i] * weight[j] * z[i] ** 2 * z[j] ** 2 for i, j in pairs)
+    share = products.sum() / squares * (weight @ z**2) / (weight @ r**2)
+    expected = share, products.sum() / np.sqrt(2 * np.square(products).sum())
+    assert told_by_pairs(level, z, r, weight) == pytest.approx(expected, rel=1e-9)
