@@ -199,26 +199,35 @@ class Comparison(Case, ABC):
         """Whether the predictions are surer than they should be."""
 
     @cached_property
-    def elsewhere(self) -> bool:
-        """Whether these rows are unlike those of training; False where training rows are few.
-
-        Predictions are worth less than left-out training rows promised, by more than the errors of both. But a fit
-        that follows the noise also promises too much. So one of two more signs is needed: predictions are too sure, or
-        a better simple model finds no more here than was promised, by more than chance.
-        """
+    def falls_short(self) -> bool:
+        """Whether predictions are worth less than left-out training rows promised, by more than the errors of both."""
         trained = self.model.estimators_[0].total_weight
         if not (math.isfinite(self.promise) and trained >= FEW_ROWS) or more_regularisation(self.model):
             return False
         ours, constant = self.losses
-        promised, of_both = (1 - self.promise) * constant, math.sqrt(1 + self.total / trained)
-        lack, error = self.gain(promised, ours)
-        material = MATERIAL * float(self.mean(constant))
-        if not lack > max(STANDARD_ERRORS * of_both * error, material):
+        lack, error = self.gain((1 - self.promise) * constant, ours)
+        return lack > max(STANDARD_ERRORS * self._of_both * error, MATERIAL * float(self.mean(constant)))
+
+    @property
+    def _of_both(self) -> float:
+        """Factor of a standard error on these rows, for that of a difference to the training rows."""
+        return math.sqrt(1 + self.total / self.model.estimators_[0].total_weight)
+
+    @cached_property
+    def elsewhere(self) -> bool:
+        """Whether these rows are unlike those of training; False where training rows are few.
+
+        Predictions are worth less than promised. But a fit that follows the noise also promises too much. So one of two
+        more signs is needed: predictions are too sure, or a better simple model finds no more here than was promised,
+        by more than chance.
+        """
+        if not self.falls_short:
             return False
         if self.too_sure or not self.better:
             return self.too_sure
+        promised = (1 - self.promise) * self.losses[1]
         more, error = self.gain_at(self.simple[self.better], promised[self.compared])
-        return more <= STANDARD_ERRORS * of_both * error
+        return more <= STANDARD_ERRORS * self._of_both * error
 
     @property
     def heavy_tailed(self) -> bool:

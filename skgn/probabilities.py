@@ -146,6 +146,8 @@ def _log_loss(data: _Probabilities) -> Finding:
     if not base.any():
         return Finding("skill", "unknown", numbers, f"{text}, {accuracy}; y is constant here")
     text += f", class frequencies {numbers['base_log_loss']:.3f} ({in_errors(gain, error)} standard errors); {accuracy}"
+    if data.falls_short:
+        text += f"; D2 {gain / float(data.mean(base)):.2f}"
     return skill_finding(data, "base rate", numbers, text)
 
 

@@ -38,7 +38,8 @@ _DISAGREE = 0.2
 def skill_finding(data: Comparison, constant: str, numbers: dict[str, Any], text: str) -> Finding:
     """Make the finding on the skill: by how much predictions gain on the best constant."""
     gain, error = data.gain(*data.losses)
-    if data.elsewhere:
+    if data.falls_short:
+        numbers["promised"] = data.promise
         text += f"; left-out training rows promised {data.promise:.2f}"
     if gain > _SKILL_ERRORS * error and data.elsewhere:
         return Finding("skill", "less than promised", numbers, text, ELSEWHERE)

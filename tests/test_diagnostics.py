@@ -799,6 +799,24 @@ def test_negative_predictions_of_positive_targets_ask_for_a_loss_of_such():
     assert diagnose(model, X[200:], signed[200:], verbose=False)["residuals"].verdict != "out of range"
 
 
+@pytest.mark.parametrize("of_numbers", [True, False])
+def test_a_promise_that_is_not_kept_is_told_beside_what_came_true(of_numbers):
+    X, y = regression(noise=0.6) if of_numbers else classes()
+    model = (GNRegressor if of_numbers else GNClassifier)(**ONE | {"hidden_layer_sizes": (4,)}).fit(X[:300], y[:300])
+    assert "promised" not in quiet(model, X[300:], y[300:])["skill"].text
+    model.left_out_score_ = 0.99
+    finding = quiet(model, X[300:], y[300:])["skill"]
+    if of_numbers:
+        expected = r2_score(y[300:], model.predict(X[300:]))
+    else:
+        own, rate = log_loss(y[300:], model.predict_proba(X[300:])), y[300:].mean()
+        expected = 1 + own / (rate * np.log(rate) + (1 - rate) * np.log(1 - rate))
+    assert f"{'R2' if of_numbers else 'D2'} {expected:.2f}" in finding.text
+    assert finding.text.endswith("left-out training rows promised 0.99")
+    # These rows are like those of training, and nothing is to be done about them.
+    assert finding.verdict.startswith("better than") and finding.advice is None
+
+
 def shops(n, relation, noise=0.5, seed=0):
     """A frame of 16 shops, 12 days and a price, and a target by which the effect of the price depends on the shop."""
     rng = np.random.default_rng(seed)
