@@ -301,7 +301,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
 
     def __init__(
         self,
-        hidden_layer_sizes: str | int | Sequence[int] = "auto",
+        hidden_layer_sizes: str | int | Sequence[int] | np.ndarray = "auto",
         *,
         activation: str = "auto",
         linear_path: bool = True,
@@ -321,7 +321,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 7,
         standardize: bool | str = True,
-        categorical_features: str | Sequence[Any] | None = "from_dtype",
+        categorical_features: str | Sequence[Any] | np.ndarray | None = "from_dtype",
         warm_start: bool = False,
         device: str = "auto",
         dtype: str = "float64",

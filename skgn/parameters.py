@@ -88,7 +88,7 @@ class Parameters(BaseEstimator):
 
     def __init__(
         self,
-        hidden_layer_sizes: str | int | Sequence[int],
+        hidden_layer_sizes: str | int | Sequence[int] | np.ndarray,
         activation: str,
         linear_path: bool,
         network: nn.Module | None,
@@ -107,7 +107,7 @@ class Parameters(BaseEstimator):
         validation_fraction: float,
         n_iter_no_change: int,
         standardize: bool | str,
-        categorical_features: str | Sequence[Any] | None,
+        categorical_features: str | Sequence[Any] | np.ndarray | None,
         warm_start: bool,
         device: str,
         dtype: str,

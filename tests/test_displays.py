@@ -1,4 +1,5 @@
 import copy
+import io
 import math
 import re
 import sys
@@ -128,6 +129,13 @@ class TestEveryDisplay:
         first = display.figure_
         assert display.plot() is display
         assert display.figure_ is not first
+
+    @every_display
+    def test_in_a_subfigure_the_figure_is_the_one_that_can_be_saved(self, name, models):
+        figure = plt.figure(layout="constrained")
+        display = DRAW[name][1](models, ax=figure.subfigures(1, 2)[1].subplots())
+        assert display.figure_ is figure
+        display.figure_.savefig(io.BytesIO())
 
     @every_display
     def test_takes_an_array_of_as_many_axes_as_panels(self, name, models):

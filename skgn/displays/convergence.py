@@ -205,7 +205,7 @@ class ConvergenceDisplay:
         n_columns = 1 if n in (1, 3) else 2
         n_rows = -(-n // n_columns)
         self.ax_, self.axes_ = panels("ConvergenceDisplay.plot", ax, n_rows, n_columns, n)
-        self.figure_, line_kw = self.ax_.figure, properties(line_kw)
+        self.figure_, line_kw = self.ax_.figure.figure, properties(line_kw)
         self.lines_ = np.full((n, len(self.histories)), None, dtype=object)
         n_before = max(len(_named_lines(panel)) for panel in self.axes_)
         for i, (panel, quantity) in enumerate(zip(self.axes_, self.quantities, strict=True)):

@@ -238,7 +238,7 @@ class GridDisplay:
         self : GridDisplay
         """
         self.ax_ = ax = panels("GridDisplay.plot", ax, 1, 1, 1)[1][0]
-        self.figure_ = ax.figure
+        self.figure_ = ax.figure.figure
         from matplotlib.font_manager import FontProperties
         from matplotlib.patches import Rectangle
 
@@ -251,7 +251,7 @@ class GridDisplay:
         values = self.mean[np.isfinite(self.mean)]
         below, above = (float(values.min()) < self.image_.norm.vmin, float(values.max()) > self.image_.norm.vmax)
         extend = {(True, False): "min", (False, True): "max", (True, True): "both"}.get((below, above), "neither")
-        self.colorbar_ = self.figure_.colorbar(self.image_, ax=ax, label=self.metric, extend=extend)
+        self.colorbar_ = ax.figure.colorbar(self.image_, ax=ax, label=self.metric, extend=extend)
         columns, rows = [_short(value) for value in self.x_values], [_short(value) for value in self.y_values]
         medium, (width, height) = FontProperties(size="medium").get_size_in_points(), self._cell()
         letters = 1 + max(map(len, columns))

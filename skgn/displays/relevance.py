@@ -143,7 +143,7 @@ class RelevanceDisplay:
         lines = len(shown) + bool(len(folded))
         # In rows of panels: eleven bars each.
         self.ax_ = ax = panels("RelevanceDisplay.plot", ax, lines // 11, 1, 1)[1][0]
-        self.figure_ = figure = ax.figure
+        self.figure_ = figure = ax.figure.figure
         from matplotlib.font_manager import FontProperties
 
         self.bars_ = ax.barh(np.arange(len(shown)), shown, **({"color": BLUE} | properties(kw, "Rectangle")))

@@ -147,7 +147,7 @@ class SpectrumDisplay:
         self : SpectrumDisplay
         """
         self.ax_ = ax = panels("SpectrumDisplay.plot", ax, 1, 1, 1)[1][0]
-        self.figure_, kw = ax.figure, properties(kw)
+        self.figure_, kw = ax.figure.figure, properties(kw)
         x, error = self.x_values, self.rounding * self.max_eigenvalue
         lowest = np.maximum(self.min_eigenvalue, error)
         self.range_ = ax.fill_between(x, lowest, self.max_eigenvalue, color=BLUE, alpha=0.12, linewidth=0)

@@ -268,7 +268,7 @@ class UncertaintyDisplay:
         """
         k = 1 if self.y_true.ndim == 1 else self.y_true.shape[1]
         self.ax_, flat = panels("UncertaintyDisplay.plot", ax, 2 * k, 2, _PANELS * k)
-        self.figure_, kw = self.ax_.figure, properties(kw)
+        self.figure_, kw = self.ax_.figure.figure, properties(kw)
         self.axes_ = flat if self.y_true.ndim == 1 else flat.reshape(k, _PANELS)
         artists = [
             self._draw_output(i, axes, kw, f" {i}" if k > 1 else "") for i, axes in enumerate(flat.reshape(k, _PANELS))

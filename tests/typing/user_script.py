@@ -57,6 +57,8 @@ assert_type(regressor.predict_interval(X, coverage=0.8, calibrate=True), np.ndar
 assert_type(regressor.sample_y(X, 3), np.ndarray)
 assert_type(regressor.epistemic_std(X), np.ndarray)
 assert_type(GNRegressor(loss="quantile", quantile=[0.1, 0.9]), GNRegressor)
+assert_type(GNRegressor(loss="quantile", quantile=np.array([0.1, 0.9])), GNRegressor)
+assert_type(GNRegressor(np.array([5, 5]), categorical_features=np.array([True, False, False])), GNRegressor)
 mean, std = regressor.predict(X, True)
 assert_type(std, np.ndarray)
 
@@ -156,13 +158,18 @@ assert_type(report.advice, list[str])
 assert_type(report["weights"], Finding)
 
 assert_type(ConvergenceDisplay.from_estimator(regressor), ConvergenceDisplay)
+ConvergenceDisplay.from_estimator(regressor).figure_.savefig("convergence.png")
+UncertaintyDisplay.from_estimator(regressor, X, y).figure_.savefig("intervals.png")
 assert_type(SpectrumDisplay.from_estimator(regressor), SpectrumDisplay)
 assert_type(RelevanceDisplay.from_estimator(regressor).plot(), RelevanceDisplay)
+SpectrumDisplay.from_estimator(regressor).figure_.savefig("spectrum.png")
+RelevanceDisplay.from_estimator(regressor).figure_.savefig("relevance.png")
 assert_type(UncertaintyDisplay.from_estimator(regressor, X, y), UncertaintyDisplay)
 assert_type(UncertaintyDisplay.from_predictions(y, mean, std), UncertaintyDisplay)
 
 
 def draw_search(search: Any) -> GridDisplay:
+    GridDisplay.from_search(search).figure_.savefig("grid.png")
     return GridDisplay.from_search(search)
 
 
