@@ -1,8 +1,8 @@
 """Predictive bands and irrelevant features.
 
-Left: how far a car gets on a gallon is not measured here, so the relation is that of body mass index and disease
-progression in scikit-learn's diabetes data, with the band that 90 % of new patients should fall into. Right: the same
-data with ten columns of pure noise beside their ten features, which are switched off.
+Left: disease progression by body mass index, of scikit-learn's diabetes data, with the band that 90 % of new patients
+should fall into. Right: the same data with ten columns of pure noise beside their ten features. All ten are switched
+off.
 
     python examples/uncertainty.py [PICTURE.png]
 """

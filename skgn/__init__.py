@@ -32,6 +32,20 @@ _HOME = {
     "summarize": "summary",
 }
 
+#: Modules of the API reference.
+_MODULES = (
+    "damping",
+    "dask",
+    "displays",
+    "dynamics",
+    "export",
+    "persistence",
+    "report",
+    "spectrum",
+    "summary",
+    "unfamiliar",
+)
+
 
 def _load(name: str) -> Any:
     """Return a name that the package hands on, or a module of the package, loaded when it is first asked for."""
@@ -48,7 +62,10 @@ def _load(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    from importlib.util import find_spec
+
+    # That of dask needs an extra.
+    return sorted({*__all__, *_MODULES} - (set() if find_spec("dask") else {"dask"}))
 
 
 if not TYPE_CHECKING:

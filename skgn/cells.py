@@ -10,17 +10,18 @@ import reprlib
 from collections.abc import Collection
 from datetime import date, time, timedelta
 from decimal import Decimal
-from numbers import Complex, Number, Real
+from numbers import Complex, Integral, Number, Real
 from typing import Any
 
 import numpy as np
-from sklearn.utils.multiclass import unique_labels
+from sklearn.utils.multiclass import check_classification_targets, unique_labels
 
 __all__ = [
     "abbreviated",
     "cells_of",
     "check_finite",
     "check_kind",
+    "check_labels",
     "check_target",
     "checked_classes",
     "column_of",
@@ -337,12 +338,25 @@ def _number(cell: Any, name: Any, row: str) -> float:
         raise ValueError(f"{subject}, which is too large for float64: rescale the column; {_CURE}.") from error
     except (TypeError, ValueError) as error:
         raise (TypeError if isinstance(error, TypeError) else ValueError)(
-            f"{subject}, among cells that are no numbers ({error}): {_CURE}; or name the column in "
-            "categorical_features (for 'from_dtype', in a data frame)."
+            f"{subject}, among cells that are no numbers ({error}): {_CURE}. If the column is a category, name it in "
+            "categorical_features, or give its position there."
         ) from error
     if np.isinf(number):
         raise _infinity(cell, name, row)
     return number
+
+
+def check_labels(y: np.ndarray) -> None:
+    """Refuse a y that is no labels of a classification."""
+    if y.dtype == object and y.size and not isinstance(y.flat[0], str):
+        types: dict[str, Any] = {"bool": (bool, np.bool_), "int": Integral, "float": Real}
+        meant = next((name for name, kind in types.items() if all(isinstance(cell, kind) for cell in y.flat)), "str")
+        # The first words are those of scikit-learn.
+        raise ValueError(
+            f"Unknown label type: y is an array of Python objects with {abbreviated(y.flat[0])} in row 0, and labels "
+            f"in such an array must be strings: y.astype({meant}) may be meant."
+        )
+    check_classification_targets(y)
 
 
 def checked_classes(classes: Any) -> np.ndarray:

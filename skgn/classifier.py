@@ -128,7 +128,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         scale of what gets better. With a float ``l2_regularization`` the objective gets better, relative to its value.
         With early stopping it is the validation loss, relative to its lowest value. With evidence it is the log
         evidence, relative to a nat a sample. Without a noise level that is at most 20 sqrt(n) nats for n samples. If
-        the evidence has fallen since its peak, the fit keeps the weights of the peak.
+        the evidence has fallen since its peak, by more than 0.03 nats a sample, the fit keeps the weights of the peak.
     early_stopping : bool, default=False
         Stop each member when its loss on a validation set makes no more progress (see ``tol``). The member then goes
         back to the weights where that loss was lowest. This is useful with a float ``l2_regularization`` above all: the
@@ -243,8 +243,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         The score that the fit expects on new rows. Each training row is predicted without itself. So it promises too
         much for rows of new groups and of a later time (docs/guide/groups.md). The score is the part of the best
         constant's mean loss that these predictions take away (McFadden's R2). It is at most 1, and below 0 where a
-        constant predicts better. It is nan with a float ``l2_regularization``, with ``solver_`` "cg", in streams, where
-        members interpolate, and in a regression by one network without hidden layers.
+        constant predicts better. It is nan with a float ``l2_regularization``, with ``solver_`` "cg", in streams, and
+        where members interpolate.
     n_effective_parameters_ : float
         Number of weights of the best member that the data determine; nan with ``solver_`` "cg".
     temperature_ : float

@@ -168,15 +168,7 @@ class Predictions(RegressorMixin, BaseGN):
             If ``quantiles`` are no such numbers, or the loss is "quantile" and was not fitted with them. Also where
             :meth:`predict` has no standard deviation, but for the loss "cauchy".
         """
-        levels = checked_levels(quantiles)
-
-        def predict(scaled: ScaledRows) -> tuple[np.ndarray]:
-            if self._target.loss_class.predicts_quantiles:
-                return (self._fitted_quantiles(scaled, levels),)
-            predictive = self._predictive(scaled, "predict_quantiles")
-            return (quantiles_of_y(self._target, predictive.quantiles, levels),)
-
-        return _in_parts(self, X, predict)[0]
+        return self._quantiles(X, checked_levels(quantiles), "predict_quantiles")
 
     def predict_interval(self, X: Any, coverage: float = 0.9, calibrate: bool = False) -> np.ndarray:
         """Predict central intervals of new observations.
@@ -217,7 +209,7 @@ class Predictions(RegressorMixin, BaseGN):
         levels = interval_levels(coverage)
         check_is_fitted(self)
         if not calibrate:
-            return self.predict_quantiles(X, levels)
+            return self._quantiles(X, levels, "predict_interval")
         if self._target.loss_class.predicts_quantiles:
             raise ValueError(
                 "calibrate=True has no meaning for loss='quantile': its kinks leave no curvature that would tell what "
@@ -342,6 +334,15 @@ class Predictions(RegressorMixin, BaseGN):
 
     def _stretch_of_y(self, scaled: ScaledRows) -> np.ndarray:
         return self._target.in_shape_of_y(self._stretch(scaled))
+
+    def _quantiles(self, X: Any, levels: np.ndarray, asked: str) -> np.ndarray:
+        def predict(scaled: ScaledRows) -> tuple[np.ndarray]:
+            if self._target.loss_class.predicts_quantiles:
+                return (self._fitted_quantiles(scaled, levels),)
+            predictive = self._predictive(scaled, asked)
+            return (quantiles_of_y(self._target, predictive.quantiles, levels),)
+
+        return _in_parts(self, X, predict)[0]
 
     def _fitted_quantiles(self, scaled: ScaledRows, levels: np.ndarray) -> np.ndarray:
         at = self._target.positions(levels)

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.utils import check_array
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import column_or_1d
 
 from . import robust_losses
-from .cells import checked_classes
+from .cells import check_labels, checked_classes
 from .class_weights import ClassWeight, class_factors, proportions, shifted
 from .count_losses import PoissonLoss
 from .losses import GammaLoss, LogLoss, Loss, SoftmaxLoss, SquaredError
@@ -247,7 +247,7 @@ class ClassificationTarget(Target):
     @classmethod
     def of(cls, y: np.ndarray, classes: Any = None) -> ClassificationTarget:
         """Learn what kind of labels y holds, and its classes unless they are given."""
-        check_classification_targets(y)
+        check_labels(y)
         if type_of_target(y, input_name="y") == "multilabel-indicator":
             return cls(np.arange(y.shape[1]), True)
         return cls(np.unique(column_or_1d(y, warn=True)) if classes is None else checked_classes(classes), False)
@@ -255,7 +255,7 @@ class ClassificationTarget(Target):
     @classmethod
     def of_stream(cls, y: np.ndarray, classes: Any) -> ClassificationTarget:
         """Learn from the first block of a stream what kind of labels y holds; only indicators tell all ``classes``."""
-        check_classification_targets(y)
+        check_labels(y)
         if classes is None and type_of_target(y, input_name="y") != "multilabel-indicator":
             raise ValueError("classes must be passed on the first call to partial_fit.")
         return cls.of(y, classes)

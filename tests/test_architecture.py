@@ -99,6 +99,16 @@ def test_names_are_handed_on(name):
     assert getattr(skgn, name) is vars(skgn)[name]
 
 
+def test_completion_offers_what_the_reference_has_whether_it_is_loaded_or_not():
+    pytest.importorskip("dask")
+    reference = "".join(path.read_text(encoding="utf-8") for path in (DOCS / "api").glob("*.rst"))
+    modules = set(re.findall(r"^.. (?:auto|current|)module:: skgn\.(\w+)$", reference, re.MULTILINE))
+    code = "import skgn\nprint(*dir(skgn))\nimport skgn.status\nprint(*dir(skgn))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    for offered in run.stdout.splitlines():
+        assert set(offered.split()) == modules | set(skgn.__all__)
+
+
 def test_modules_are_attributes_without_an_import_of_their_own():
     """None of them loads matplotlib, not even the displays."""
     # That of dask needs an extra.

@@ -161,3 +161,23 @@ def test_strings_and_numbers_of_numpy_are_written_as_those_of_python(given, word
     given = {name: of_numpy.get(type(value), lambda value: value)(value) for name, value in given.items()}
     with pytest.raises(ValueError, match=words):
         GNRegressor(**given).fit(np.eye(6, 2), np.arange(6.0))
+
+
+@pytest.mark.parametrize("method", ["predict_interval", "predict_quantiles", "sample_y", "epistemic_std"])
+def test_an_error_names_the_method_that_was_called(method):
+    model = GNRegressor((200,), l2_regularization=0.0, n_estimators=1, max_iter=0).fit(X, X[:, 0])
+    given = ([0.5],) if method == "predict_quantiles" else ()
+    with pytest.raises(ValueError, match=f"^{method} needs weights determined"):
+        getattr(model, method)(X, *given)
+
+
+@pytest.mark.parametrize("given", [["kind"], [0], [True, False]], ids=str)
+def test_a_table_of_words_says_where_its_category_is_named_and_that_helps(given):
+    """In an array its position is given, and in a data frame a name that was forgotten."""
+    pd = pytest.importorskip("pandas")
+    table = pd.DataFrame({"kind": ["a", "b"] * (len(X) // 2), "size": X[: len(X) // 2 * 2, 0]})
+    y, read = table["size"] + (table["kind"] == "a"), table if given == ["kind"] else table.to_numpy()
+    forgotten = ["size"] if given == ["kind"] else "from_dtype"
+    with pytest.raises(ValueError, match="If the column is a category, name it in categorical_features, or give its"):
+        GNRegressor(**SMALL, categorical_features=forgotten).fit(read, y)
+    assert GNRegressor(**SMALL, categorical_features=given).fit(read, y).score(read, y) > 0.9

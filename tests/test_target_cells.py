@@ -1,5 +1,6 @@
 """Cells of y: what is missing, complex or no number is refused before any work, and the error names y and the row."""
 
+import re
 from datetime import date
 from decimal import Decimal
 
@@ -13,6 +14,8 @@ pytest.importorskip("pyarrow")
 
 ROWS = np.random.default_rng(0).normal(size=(40, 2))
 NUMBERS = ROWS[:, 0]
+
+LINEAR = {"hidden_layer_sizes": (), "n_estimators": 1}
 
 
 def with_one(cell):
@@ -74,6 +77,20 @@ def test_labels_that_have_no_order_are_refused_with_the_row(labels):
     y[:] = 10 * labels
     with pytest.raises(TypeError, match=r"y has .* in row 3 beside .* make all labels of one type"):
         GNClassifier((), n_estimators=1).fit(ROWS, y)
+
+
+@pytest.mark.parametrize("first", [False, 0, 0.0, date(2020, 1, 1)], ids=str)
+@pytest.mark.parametrize("form", [np.asarray, pd.Series])
+def test_labels_that_are_objects_are_refused_with_what_makes_labels_of_them(first, form):
+    """Not as the target of a regression, which scikit-learn takes them for."""
+    second = date(2021, 1, 1) if isinstance(first, date) else type(first)(1)
+    y = form(np.array([first, second] * 20, dtype=object))
+    with pytest.raises(ValueError, match=r"^Unknown label type: .*Python objects with .* in row 0") as refused:
+        GNClassifier(**LINEAR).fit(ROWS, y)
+    (dtype,) = re.findall(r"y\.astype\((\w+)\)", str(refused.value))
+    labels = y.astype(dtype)
+    assert list(labels[:2]) == [str(first), str(second)] if dtype == "str" else [first, second]
+    np.testing.assert_array_equal(GNClassifier(**LINEAR).fit(ROWS, labels).classes_, labels[:2])
 
 
 @pytest.mark.parametrize("kind", ["Int64", "Float64", "boolean", "float64[pyarrow]"])

@@ -14,10 +14,19 @@ import dask
 import dask.array as da
 import numpy as np
 from dask.utils import is_dataframe_like, is_index_like, is_series_like
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_array
 
-from ..cells import check_finite, check_target, column_of, holds_objects, names_of, numbers_of, truth_values
+from ..cells import (
+    check_finite,
+    check_labels,
+    check_target,
+    column_of,
+    holds_objects,
+    names_of,
+    numbers_of,
+    truth_values,
+)
 from ..inputs import transform_inputs
 from ..rows import Raw
 from ..scaler import Scaler
@@ -165,7 +174,7 @@ def _check(X: Any, y: Any, weight: Any = None, *, is_classifier: bool) -> Raw:
     if is_classifier and y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if is_classifier and len(y):
-        check_classification_targets(y)
+        check_labels(y)
         if y.ndim == 2 and type_of_target(y) != "multilabel-indicator":
             raise ValueError("A y of several columns must be a multilabel indicator of zeros and ones.")
     return Raw(X, y if is_classifier else np.asarray(y, dtype=np.float64), weight)
