@@ -70,7 +70,10 @@ _LACKING_TOGETHER = 0.1
 ELSEWHERE = "compare the rows of X, y with the training rows: they may have a drift, another unit, or other groups"
 
 #: Advice where targets far from all others outweigh them.
-ROBUST_LOSS = 'loss="student_t", or the logarithm of y if the extremes are no errors (TransformedTargetRegressor)'
+ROBUST_LOSS = (
+    'loss="student_t", or "cauchy" for gross errors, or the logarithm of y if the extremes are no errors '
+    "(TransformedTargetRegressor)"
+)
 
 #: Parameters that leave most to the fit by default.
 _FREE = (

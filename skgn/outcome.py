@@ -29,8 +29,9 @@ __all__ = [
 
 #: What to do where extreme targets hide what the other rows tell.
 _WHEN_HIDDEN = (
-    "A linear model of their ranks predicts more. If such targets are errors, mend them, or set loss='student_t'. If "
-    "they are as they should be, fit the logarithm of y, or the like (TransformedTargetRegressor)."
+    "A linear model of their ranks predicts more. If such targets are errors, mend them, or set loss='student_t', or "
+    "'cauchy' for gross ones. If they are as they should be, fit the logarithm of y, or the like "
+    "(TransformedTargetRegressor)."
 )
 
 #: Penalties of ``MLPRegressor`` are smaller than this; few output scales are.
