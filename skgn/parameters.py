@@ -151,6 +151,9 @@ class Parameters(BaseEstimator):
     def _check_parameters(self) -> None:
         """Refuse parameters that no data can be fitted with."""
         self._validate_params()
+        if isinstance(self.damping, type):  # It has the methods of a rule.
+            name = self.damping.__name__
+            raise TypeError(f"damping={name} is a class, and no rule yet: set damping={name}().")
         resolve_device(self.device)
         if self.network is not None:
             _check_beside_network(self)

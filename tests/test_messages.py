@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import Options
 from torch import nn
 
 from skgn import GNClassifier, GNRegressor
+from skgn.damping import GainRatio, GeometricDecay
 
 ESTIMATORS = [GNRegressor, GNClassifier]
 SMALL = {"hidden_layer_sizes": (3,), "n_estimators": 1, "max_iter": 2, "random_state": 0}
@@ -181,3 +182,11 @@ def test_a_table_of_words_says_where_its_category_is_named_and_that_helps(given)
     with pytest.raises(ValueError, match="If the column is a category, name it in categorical_features, or give its"):
         GNRegressor(**SMALL, categorical_features=forgotten).fit(read, y)
     assert GNRegressor(**SMALL, categorical_features=given).fit(read, y).score(read, y) > 0.9
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("rule", [GainRatio, GeometricDecay])
+def test_a_class_of_damping_rules_is_refused_with_its_instance(rule, estimator):
+    with pytest.raises(TypeError, match=rf"is a class.* set damping={rule.__name__}\(\)"):
+        estimator(**SMALL, damping=rule).fit(X, target(estimator))
+    estimator(**SMALL, damping=rule()).fit(X, target(estimator))
