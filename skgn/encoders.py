@@ -39,6 +39,9 @@ _FOLDS, _FREQUENT = 5, 10
 #: Observations above which weights are scaled down.
 _MOST_OBSERVATIONS = 1_000_000
 
+#: Sizes of targets between which target codes are in units of y: sums of their squares are floats.
+_LEAST_SIZE, _MOST_SIZE = 1e-100, 1e100
+
 
 def make_encoder(
     reader: TableReader, X: np.ndarray, y: np.ndarray, target_type: str | None, codes: Sequence[int] = ()
@@ -110,8 +113,10 @@ def encode_training_rows(encoder: ColumnTransformer, X: np.ndarray, y: np.ndarra
     level would tell the part that a row is in, and with it something of its target. The code of c observations has
     1 / c of an observation's own noise, and the codes of q features together have q / c. So a level is frequent from
     10 q observations on (docs/decisions.md).
+
+    Target codes are in the unit of ``y`` where its squares are floats, and else in that of the largest target.
     """
-    row = _observations(weight)
+    row, y = _observations(weight), _with_squares(y)
     with warnings.catch_warnings():
         # Classes with fewer rows than folds do no harm here.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
@@ -129,6 +134,12 @@ def encode_training_rows(encoder: ColumnTransformer, X: np.ndarray, y: np.ndarra
             frequent = _observations_of_level(X[:, j], count) >= _FREQUENT * sum(map(len, coded.values()))
             of_rows[:, codes] = np.where(frequent[:, None], later[:, codes], of_others / count[:, None])
     return of_rows
+
+
+def _with_squares(y: np.ndarray) -> np.ndarray:
+    """Targets (n,) as they are, or in a unit of their own if their squares are no floats."""
+    largest = np.abs(y).max()
+    return y if largest == 0 or _LEAST_SIZE <= largest <= _MOST_SIZE else y / largest
 
 
 def _observations_of_level(levels: np.ndarray, count: np.ndarray) -> np.ndarray:

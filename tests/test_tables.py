@@ -12,7 +12,7 @@ from sklearn.compose import make_column_transformer
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.impute import SimpleImputer
 from sklearn.inspection import partial_dependence
-from sklearn.metrics import log_loss
+from sklearn.metrics import log_loss, r2_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, TargetEncoder
 
@@ -216,6 +216,16 @@ def test_many_levels_are_the_smoothed_mean_target(estimator):
     stranger = model.preprocessor_.transform(X[:1].assign(street="new"))
     assert stranger[0, 1] == pytest.approx(codes.mean())
     assert model.feature_relevance_[1] > 0.5
+
+
+@pytest.mark.parametrize("size", [2.0**-900, 2.0**600, 2.0**900])
+def test_target_codes_are_known_where_squares_of_targets_are_no_floats(size):
+    X, y = crowded()
+    model = GNRegressor(**SMALL).fit(X, size * y)
+    expected = TargetEncoder(target_type="continuous").fit(X[["street"]], y).transform(X[["street"]])[:, 0]
+    # In the unit of the largest target.
+    np.testing.assert_allclose(model.preprocessor_.transform(X)[:, 1], expected / np.abs(y).max())
+    assert r2_score(y, model.predict(X) / size) > 0.9
 
 
 def test_target_codes_of_a_row_do_not_know_its_target():
