@@ -55,6 +55,9 @@ class Loss(ABC):
     #: Finds the scaler of the targets of a fit.
     fit_scaler: ClassVar[FitScaler] = staticmethod(TargetScaler.fit)
 
+    #: Whether targets far from most others are taken for gross errors.
+    forgives: ClassVar[bool] = False
+
     #: Whether there is noise around the outputs, of one density everywhere. Without, members are mixed by likelihoods.
     has_scale: ClassVar[bool] = False
 

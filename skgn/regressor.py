@@ -66,8 +66,8 @@ class GNRegressor(Predictions):
 
         "huber" is half the squared error up to 1.345 scales of the noise, and linear beyond. "cauchy" assumes the tails
         of a Cauchy distribution and all but ignores gross outliers. Training estimates the scale of the noise robustly
-        for both. "quantile" is the pinball loss of ``quantile``, with its kink rounded off within half of the mean of
-        that loss.
+        for both. With both, mean targets of levels are those of y clipped at 3 scales from its median. "quantile" is
+        the pinball loss of ``quantile``, with its kink rounded off within half of the mean of that loss.
 
         "poisson" is for counts (``y >= 0``), "gamma" for positive y with constant relative noise (``y > 0``). Both are
         half the deviance of the distribution, with a log link. The network's output is the logarithm of the mean of y,

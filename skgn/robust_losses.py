@@ -146,6 +146,7 @@ class CauchyLoss(StudentTLoss):
 
     name, distribution, label = "cauchy", "cauchy", "Cauchy"
     fit_scaler: ClassVar[FitScaler] = staticmethod(robust_scaler)
+    forgives = True
     renews_gradient, may_depend_on_input = True, False
     without_std = "Cauchy noise has no variance; loss='student_t' or 'huber' forgive outliers too"
 
@@ -197,6 +198,8 @@ class HuberLoss(_Scaled):
     ----------
     P. J. Huber, Robust estimation of a location parameter, Annals of Mathematical Statistics 35 (1964).
     """
+
+    forgives = True
 
     name, distribution, label = "huber", "huber", "Huber"
     variance_factor = 1.0

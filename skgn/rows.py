@@ -152,7 +152,9 @@ class Raw(NamedTuple):
     def scale(self, table: Table, target: Target, choices: Choices) -> None:
         """Merge, encode and scale the rows, to see how long that takes; codes are sought in few rows of a fit."""
         rows = self.merge(target)
-        table, columns = table.with_encoder(rows.X, rows.Y[:, 0], rows.weight, target.encoder_type, False)
+        table, columns = table.with_encoder(
+            rows.X, target.to_average(rows.Y, rows.weight), rows.weight, target.encoder_type, False
+        )
         X = rows.X if columns is None else columns
         scalings = choices.scalings(rows.n_rows, target.training_loss())
         table.with_scalings(scalings, X, rows.weight, choices.paths).scale(X)
@@ -215,7 +217,8 @@ class Rows(TrainingRows):
     def fit(
         self, table: Table, target: Target, choices: Choices, encoder_type: str | None
     ) -> tuple[Table, Target, Rows]:
-        table, columns = table.with_encoder(self.X, self.Y[:, 0], self.weight, encoder_type, choices.may_hold_codes)
+        y = target.to_average(self.Y, self.weight)
+        table, columns = table.with_encoder(self.X, y, self.weight, encoder_type, choices.may_hold_codes)
         # The order that these columns give by themselves, as if they had been encoded before the fit.
         rows = self if columns is None else Rows(*merge_rows(columns, self.Y, self.weight))
         # Scalings are fitted to the codes that later rows get. The level of most later rows has one code. In training

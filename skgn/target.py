@@ -39,6 +39,10 @@ class Target(ABC):
         """Return what rows of these encoded targets (n, m) and sample weights (n,) count in training."""
         return weight
 
+    def to_average(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """Return the encoded targets (n,) whose means are the codes of levels."""
+        return Y[:, 0]
+
     def class_totals(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Sum the sample weights of each class, if there are classes; these sums can be added up."""
         return np.zeros(0)

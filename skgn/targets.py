@@ -40,6 +40,9 @@ LOSSES = {loss.name: loss for loss in _REGRESSION}
 #: Largest size of a target; differences and predictions beyond the targets stay within the floats.
 _LARGEST_TARGET = 1e300
 
+#: Scales from the median beyond which a target is a gross error to the codes of its level.
+_GROSS = 3.0
+
 #: Quantiles are the same up to this.
 _SAME_LEVEL = 1e-9
 
@@ -117,6 +120,15 @@ class RegressionTarget(Target):
     def weigh(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Divide the weights by the number of quantiles, so that each observation counts once in all of them."""
         return weight if self.levels is None else weight / len(self.levels)
+
+    def to_average(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """Clip gross errors that the loss forgives: a single one would be the mean of its level."""
+        if not self.loss_class.forgives:
+            return super().to_average(Y, weight)
+        scaler = self.loss_class.fit_scaler(Y, weight)
+        reach = _GROSS * scaler.rescale(1.0)
+        centre = scaler.targets_of(np.zeros_like(reach))
+        return np.clip(Y, centre - reach, centre + reach)[:, 0]
 
     def with_scaler(self, fit_scaler: Callable[[type[Loss]], TargetScaling]) -> RegressionTarget:
         return replace(self, scaler=fit_scaler(self.loss_class))

@@ -228,6 +228,20 @@ def test_target_codes_are_known_where_squares_of_targets_are_no_floats(size):
     assert r2_score(y, model.predict(X) / size) > 0.9
 
 
+@pytest.mark.parametrize("loss", ["huber", "cauchy"])
+def test_gross_errors_that_a_loss_forgives_are_not_the_mean_of_a_level(loss):
+    X, y = crowded(600)
+    wrong = np.random.default_rng(1).random(600) < 0.1
+    spoiled = np.where(wrong, y + np.where(np.arange(600) % 2, 40.0, -40.0), y)
+    means = pd.Series(y).groupby(X["street"]).mean()[X["street"]].to_numpy()
+    off = {}
+    for name in (loss, "squared_error"):
+        model = GNRegressor(**SMALL | {"max_iter": 1}, loss=name).fit(X, spoiled)
+        off[name] = np.sqrt(np.mean((model.preprocessor_.transform(X)[:, 1] - means) ** 2)) / np.std(means)
+    # Predictions of a squared error are means, whatever they are.
+    assert off[loss] < 0.5 < 1 < off["squared_error"]
+
+
 def test_target_codes_of_a_row_do_not_know_its_target():
     # Each row has a level of its own: the code of a level is then its target, unless the row is left out.
     rng = np.random.default_rng(0)
