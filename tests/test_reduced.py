@@ -19,7 +19,11 @@ from skgn.problem import Problem
 from skgn.reduced import Reduced, principal_directions
 from skgn.search import Search
 
-pytestmark = pytest.mark.filterwarnings("ignore::skgn.unfamiliar.UnfamiliarDataWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::skgn.unfamiliar.UnfamiliarDataWarning"),
+    # Few iterations: equal trainings are equal after each.
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+]
 
 N = 400
 
@@ -60,7 +64,7 @@ def new_rows(model):
     return NEW if model.n_features_in_ == X.shape[1] else WIDE[30:]
 
 
-ONE = {"hidden_layer_sizes": (10,), "n_estimators": 1, "random_state": 0, "prior_groups": "layer", "max_iter": 60}
+ONE = {"hidden_layer_sizes": (10,), "n_estimators": 1, "random_state": 0, "prior_groups": "layer", "max_iter": 15}
 
 CASES = {
     "layer": lambda: GNRegressor(**ONE).fit(X, TARGET),

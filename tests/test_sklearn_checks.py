@@ -33,18 +33,18 @@ SMALL = {
     "n_estimators": 1,
     "max_iter": 10,
 }
-CONFIGURATIONS = [
-    {"n_estimators": 2, "max_iter": 12},
-    {**SMALL, "solver": "dual", "hidden_layer_sizes": (8, 4), "max_iter": 5, "dtype": "float32"},
-    {**SMALL, "solver": "cg", "l2_regularization": 1e-4},
-]
 
 #: A constant damping needs many iterations. No linear classifier: it is so sure of classes that float32 rounds a
 #: probability to 1 whose logarithm is not 0.
-LINEAR = GNRegressor(**SMALL | {"hidden_layer_sizes": (), "solver": "primal", "damping": 1e-2, "max_iter": 100})
+CHECKED = [
+    *(cls(n_estimators=2, max_iter=12) for cls in ESTIMATORS),
+    GNClassifier(**SMALL | {"solver": "dual", "hidden_layer_sizes": (8, 4), "max_iter": 5, "dtype": "float32"}),
+    GNRegressor(**SMALL, solver="cg", l2_regularization=1e-4),
+    GNRegressor(**SMALL | {"hidden_layer_sizes": (), "solver": "primal", "damping": 1e-2, "max_iter": 100}),
+]
 
 
-@parametrize_with_checks([*(cls(**options) for options in CONFIGURATIONS for cls in ESTIMATORS), LINEAR])
+@parametrize_with_checks(CHECKED)
 def test_keeps_scikit_learn_conventions(estimator, check):
     try:
         check(estimator)
