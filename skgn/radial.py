@@ -11,8 +11,8 @@ centres. Elsewhere it has the deviation that the units lack there. The data tell
 mean 0 and the variance of the prior.
 
 Distances tell most where columns count by what they do. Other members of the fit know that: their outputs have a slope
-along each column, and columns are multiplied by it. The evidence on some of the rows chooses how far a unit reaches,
-and how smooth it is.
+along each column, and columns are multiplied by it. The evidence on some of the rows chooses how far a unit reaches
+along each of them, and how smooth it is (:mod:`skgn.shapes`).
 
 References
 ----------
@@ -32,17 +32,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy.linalg import eigh
-from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
 
 from .candidates import MANY_WEIGHTS
 from .feedforward import FeedForward
 from .scaler import Made, Scaler
+from .shapes import METRICS, best_shape, falling
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["RADIAL", "Radial", "RadialUnits", "Surroundings", "falling", "lacking", "paths"]
+__all__ = ["RADIAL", "Radial", "RadialUnits", "Surroundings", "lacking", "paths"]
 
 #: Name of the scaling whose columns are radial units.
 RADIAL = "radial"
@@ -50,15 +50,14 @@ RADIAL = "radial"
 #: At most so many rows are centres, and so many tell which units are the best (docs/decisions.md).
 _CENTRES, _TELLING = 500, 200
 
-#: How a unit falls, by the distance in which it does, and the lengths to choose from, in median distances.
-_METRICS = {"exponential": "cityblock", "matern": "euclidean", "gaussian": "euclidean"}
-_LENGTHS = {"exponential": (1.0, 5.0), "matern": (1.0, 5.0), "gaussian": (0.5, 1.0)}
-
 #: A direction of the units is left out where its variance is at most so many times that of the noise.
 _LEAST_SAID = 0.1
 
-#: The same where there is no noise: a rounding error of the eigenvalues.
-_ROUNDING = 1e-9
+#: The same in parts of the largest variance, where there is no noise: rounding errors of the eigenvalues.
+_ROUNDING = 1e-12
+
+#: Variances that are so much smaller than others may be 0.
+_CLOSE = 1e-9
 
 #: Where the noise has at most such a part of the variance of the target, there is a column for what units do not tell;
 #: elsewhere where they lack more than the noise, at a row that is no centre.
@@ -69,24 +68,6 @@ _NOTHING = 1e-30
 
 #: Each slope counts half a nat, as a precision does (:mod:`skgn.leave_one_out`), if it is such a part of the largest.
 _NATS_PER_SLOPE, _LEAST_SLOPE = 0.5, 0.01
-
-#: Where the search for the evidence begins: variances of the units and of the noise, in parts of that of the target;
-#: and the bounds of their logarithms.
-_STARTS, _BOUNDS = ((0.7, 0.3), (1.0, 0.01)), ((math.log(1e-6), math.log(1e3)), (math.log(1e-6), math.log(10.0)))
-
-
-def falling(distance: Any, profile: str, xp: Any = np) -> Any:
-    """How large a unit is, at a distance in units of its length: 1 at its centre, and 0 far away.
-
-    ``profile`` is "exponential", or "matern" of smoothness 3/2, which has a slope everywhere, or "gaussian", which has
-    all derivatives.
-    """
-    if profile == "exponential":
-        return xp.exp(-distance)
-    if profile == "gaussian":
-        return xp.exp(-0.5 * distance * distance)
-    distance = math.sqrt(3.0) * distance
-    return (1.0 + distance) * xp.exp(-distance)
 
 
 def lacking(columns: Any, told: Any) -> Any:
@@ -137,7 +118,7 @@ class RadialUnits(Made):
     def embed(self, z: np.ndarray) -> np.ndarray:
         """Return the columns that are made of given columns of the other scaling."""
         hidden, straight = paths(z, self.base.n_straight)
-        units = falling(cdist(hidden * self.scale, self.centres, _METRICS[self.profile]), self.profile)
+        units = falling(cdist(hidden * self.scale, self.centres, METRICS[self.profile]), self.profile)
         columns = [units @ self.projection, straight * self.straight]
         if self.told > 0:
             columns.append(lacking(columns[0], self.told))
@@ -187,81 +168,33 @@ class Radial(NamedTuple):
         if not (largest > 0 and math.isfinite(largest)):
             return None
         hidden, straight = paths(columns, base.n_straight)
-        scale, factor = (part[0] / largest for part in paths(slopes[None], base.n_straight))
+        slope, factor = (part[0] / largest for part in paths(slopes[None], base.n_straight))
         factor = factor / math.sqrt(len(factor))
-        hidden, straight = hidden * scale, straight * factor
+        hidden, straight = hidden * slope, straight * factor
         about_mean = Y - np.average(Y, axis=0, weights=weight)
-        found = _best_shape(hidden[:_TELLING], straight[:_TELLING], about_mean[:_TELLING], weight[:_TELLING])
+        telling = slice(_TELLING)
+        found = best_shape(hidden[telling], straight[telling], about_mean[telling], weight[telling])
         if found is None:
             return None
-        centres = hidden[: min(_CENTRES, MANY_WEIGHTS // Y.shape[1])] / found.length
-        K = falling(cdist(centres, centres, _METRICS[found.profile]), found.profile)
+        centres = hidden[: min(_CENTRES, MANY_WEIGHTS // Y.shape[1])] * found.factors
+        K = falling(cdist(centres, centres, METRICS[found.profile]), found.profile)
         variance, directions = eigh(K, check_finite=False)
         said = found.signal / found.noise * len(columns) / len(centres)
         kept = variance > max(_ROUNDING * variance[-1], _LEAST_SAID / said)
         spread = math.sqrt(found.signal)
         projection = spread * directions[:, kept] / np.sqrt(variance[kept])
-        units = RadialUnits(base, scale / found.length, spread * factor, centres, found.profile, projection)
+        units = RadialUnits(base, slope * found.factors, spread * factor, centres, found.profile, projection)
         quiet = found.noise <= _QUIET * np.square(about_mean).mean()
         if len(centres) == len(columns) and (quiet or found.signal * _lack(variance, directions) > found.noise):
             told = float(np.square(K @ projection).sum(axis=1).min())
-            units = replace(units, told=told * (1 - _ROUNDING))
-        return cls(units, found.noise, _NATS_PER_SLOPE * float((scale >= _LEAST_SLOPE).sum()))
+            units = replace(units, told=told * (1 - _CLOSE))
+        return cls(units, found.noise, _NATS_PER_SLOPE * float((slope >= _LEAST_SLOPE).sum()))
 
 
 def _lack(variance: np.ndarray, directions: np.ndarray) -> float:
     """Mean variance that units around all rows but one lack at that row, from the eigenvalues of their covariance."""
-    variance = np.maximum(variance, _ROUNDING * variance[-1])
+    variance = np.maximum(variance, _CLOSE * variance[-1])
     return float((1 / np.square(directions / np.sqrt(variance)).sum(axis=1)).mean())
-
-
-class _Shape(NamedTuple):
-    """Units of a profile and a length, the variances of signal and noise, and the evidence for them in nats."""
-
-    profile: str
-    length: float
-    signal: float
-    noise: float
-    log_evidence: float
-
-
-def _best_shape(hidden: np.ndarray, straight: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> _Shape | None:
-    """The shape of the highest evidence on these rows; None where they are all alike."""
-    root = np.sqrt(weight)[:, None]
-    values, linear = root * Y, straight @ straight.T
-    found = []
-    for profile, metric in _METRICS.items():
-        distance = cdist(hidden, hidden, metric)
-        apart = distance[distance > 0]
-        if len(apart) == 0 or not values.any():
-            return None
-        for length in np.median(apart) * np.array(_LENGTHS[profile]):
-            K = falling(distance / length, profile) + linear
-            variance, directions = eigh(root * K * root.T, check_finite=False)
-            squares = np.square(directions.T @ values).sum(axis=1)
-            found.append(_Shape(profile, length, *_evidence(np.maximum(variance, 0.0), squares, Y.shape[1])))
-    return max(found, key=lambda shape: shape.log_evidence)
-
-
-def _evidence(variance: np.ndarray, squares: np.ndarray, k: int) -> tuple[float, float, float]:
-    """Variances of signal and noise of the highest evidence, and this evidence.
-
-    ``squares`` (n,) sum those of k outputs in directions in which the units have a ``variance`` (n,).
-    """
-    scale = squares.mean() / k
-
-    def negative(logs: np.ndarray) -> tuple[float, np.ndarray]:
-        signal, noise = np.exp(logs)
-        total = signal * variance + noise
-        parts = squares / scale / total
-        slope = k - parts
-        value = 0.5 * (parts.sum() + k * np.log(total).sum())
-        return value, 0.5 * np.array([(slope * signal * variance / total).sum(), (slope * noise / total).sum()])
-
-    fits = [minimize(negative, np.log(start), jac=True, method="L-BFGS-B", bounds=_BOUNDS) for start in _STARTS]
-    best = min(fits, key=lambda fit: fit.fun)
-    signal, noise = scale * np.exp(best.x)
-    return float(signal), float(noise), -float(best.fun)
 
 
 def paths(columns: Any, n_straight: int) -> tuple[Any, Any]:

@@ -20,8 +20,9 @@ from skgn.feedforward import FeedForward
 from skgn.losses import SquaredError
 from skgn.preprocessing import InputScaler, TwoPathScaler
 from skgn.prior_groups import PriorKind
-from skgn.radial import RADIAL, Radial, RadialUnits, falling
+from skgn.radial import RADIAL, Radial, RadialUnits
 from skgn.relevance import feature_slopes
+from skgn.shapes import best_shape, falling
 
 N = 120
 
@@ -97,8 +98,9 @@ def variances(X, y, new, noise=None):
 def test_without_noise_outputs_have_the_variance_of_a_gaussian_process(n):
     """Targets of all centres tell the weights of all units, and nothing of what is between the centres."""
     X, y = data(n + 200, noise=0.0)
-    found, expected, _ = variances(X[:n], y[:n], X[n:], noise=1e-6)
-    np.testing.assert_allclose(found, expected, rtol=1e-3)
+    found, expected, noise = variances(X[:n], y[:n], X[n:], noise=1e-6)
+    # Directions are left out of which noise hides ten times as much.
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=0.1 * noise)
 
 
 @pytest.mark.parametrize("noise", [0.05, 0.1, 0.2])
@@ -111,28 +113,66 @@ def test_where_units_lack_more_than_the_noise_observations_have_the_variance_of_
     np.testing.assert_allclose(found + estimated, expected + estimated, rtol=0.06)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("seed", range(3))
-def test_the_shape_has_the_highest_evidence(seed, weighted):
-    X, y = data(seed=seed, noise=0.5)
-    weight = np.random.RandomState(seed).uniform(0.5, 3, N) if weighted else np.ones(N)
-    y -= np.average(y, weights=weight)
-    radial, z, _ = made(X, y, weight=weight, paths=InputScaler)
-    units, d = radial.units, X.shape[1]
+def log_density(z, Y, weight, profile, factors, logs):
+    """Of targets under a Gaussian process, by SciPy."""
+    signal, noise = np.exp(logs)
+    covariance = signal * (kernel_of(profile, z * factors) + z @ z.T / z.shape[1]) + np.diag(noise / weight)
+    normal = multivariate_normal(np.zeros(len(z)), Covariance.from_cholesky(np.linalg.cholesky(covariance)))
+    return float(np.sum([normal.logpdf(y) for y in Y.T]))
 
-    def evidence(profile, scale, logs):
-        """Log density of the targets under a Gaussian process, by SciPy."""
-        signal, noise = np.exp(logs)
-        covariance = signal * (kernel_of(profile, z * scale) + z @ z.T / d) + np.diag(noise / weight)
-        return multivariate_normal(np.zeros(N), Covariance.from_cholesky(np.linalg.cholesky(covariance))).logpdf(y)
 
-    logs = np.log([units.straight[0] ** 2 * d, radial.noise])
-    highest = evidence(units.profile, units.scale[0], logs)
+def one_length(z, Y, weight):
+    """The highest density of each profile, if the length is the same along all columns, and one over that length."""
+    found = {}
     for profile, lengths in PROFILES.items():
         apart = np.linalg.norm(z[:, None] - z, ord=1 if profile == "exponential" else 2, axis=2)
         for length in np.median(apart[apart > 0]) * np.array(lengths):
-            best = minimize(lambda logs, *shape: -evidence(*shape, logs), logs, (profile, 1 / length), "Nelder-Mead")
-            assert -best.fun <= highest + 1e-3
+            shape = profile, 1 / length
+            fit = minimize(lambda logs, *of: -log_density(z, Y, weight, *of, logs), np.zeros(2), shape, "Nelder-Mead")
+            found[profile] = max(found.get(profile, (-np.inf, 0)), (-fit.fun, 1 / length))
+    return found
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("rough", [False, True])
+@pytest.mark.parametrize("k", [1, 2])
+def test_the_shape_has_the_highest_density(rough, k, weighted):
+    random = np.random.RandomState(0)
+    z = random.standard_normal((60, 3))
+    y = np.sign(np.sin(2 * z)).sum(axis=1) if rough else np.sin(3 * z[:, 0]) + z[:, 1]
+    Y = np.column_stack([y, y + np.sign(z[:, 2]) if rough else np.cos(z[:, 2])])[:, :k] + 0.01 * random.standard_normal((60, k))
+    Y = Y - Y.mean(axis=0)
+    weight = random.uniform(0.5, 3, len(z)) if weighted else np.ones(len(z))
+    found = best_shape(z, z / np.sqrt(z.shape[1]), Y, weight)
+    of_one_length = one_length(z, Y, weight)
+    logs = np.log([found.signal, found.noise])
+    if rough:
+        assert found.profile == "exponential"
+        np.testing.assert_allclose(found.factors, of_one_length["exponential"][1], rtol=1e-12)
+        here = log_density(z, Y, weight, found.profile, found.factors, logs)
+    else:
+        # The prior of logarithms of lengths is normal, about the best one that is the same along all columns.
+        _, factor, *_ = of_one_length[found.profile]
+        x = np.append(logs, np.log(found.factors / factor))
+        assert np.ptp(x[2:]) > 0.5
+
+        def negative(x):
+            factors = factor * np.exp(x[2:])
+            return 0.5 * np.square(x[2:]).sum() - log_density(z, Y, weight, found.profile, factors, x[:2])
+
+        here = -negative(x)
+        # Few iterations leave little to find.
+        assert minimize(negative, x, method="BFGS").fun >= -here - 2
+    assert all(here >= density - 1e-3 for density, _ in of_one_length.values())
+
+
+def test_a_unit_reaches_far_along_a_column_of_a_line():
+    """Slopes are the same along both columns; a wave and a bend need lengths that differ."""
+    random = np.random.RandomState(0)
+    z = random.uniform(-1, 1, (50, 2))
+    y = np.sin(6 * z[:, 0]) + z[:, 1] ** 2
+    shape = best_shape(z, z, y[:, None] - y.mean(), np.ones(len(z)))
+    assert shape.factors[0] > 3 * shape.factors[1]
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -157,8 +197,11 @@ def test_a_column_counts_by_its_slope():
     radial, *_ = made(X, y, np.tile(slopes, 2))
     # Each of those that count has half a nat.
     assert radial.log_choices == 1.0
-    for factors in (radial.units.scale, radial.units.straight):
-        np.testing.assert_allclose(factors / factors[0], slopes / 2)
+    straight = radial.units.straight
+    np.testing.assert_allclose(straight / straight[0], slopes / 2)
+    # Distances have lengths of their own beside it. A line of the second column needs no units.
+    np.testing.assert_array_equal(radial.units.scale > 0, slopes > 0)
+    assert radial.units.scale[1] < 0.25 * radial.units.scale[0]
     moved = X + np.array([0, 0, 1.0])
     np.testing.assert_array_equal(radial.units.transform(moved), radial.units.transform(X))
 
@@ -314,6 +357,6 @@ def test_a_fit_with_radial_units_does_all_that_others_do():
     np.testing.assert_allclose(model.feature_relevance_.sum(), 1)
     before = model.score(X, y)
     model.partial_fit(X, y)
-    assert model.score(X, y) > before - 0.05
+    assert model.score(X, y) > before - 0.15
     again = GNRegressor(random_state=0, n_estimators=2, warm_start=True).fit(X, y).fit(X, y)
     assert RADIAL in {member.scaling for member in again.estimators_}

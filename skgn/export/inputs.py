@@ -25,8 +25,9 @@ from ..preprocessing import (
     standardise,
     straight,
 )
-from ..radial import RadialUnits, falling, lacking, paths
+from ..radial import RadialUnits, lacking, paths
 from ..scaler import Scaler
+from ..shapes import falling
 
 __all__ = ["Encoder", "make_scaling"]
 

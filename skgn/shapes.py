@@ -1,0 +1,190 @@
+"""The shape of radial units: how they fall, how far they reach along each column, and variances of signal and noise.
+
+Targets are those of a Gaussian process. Its covariance is that of the units, and of straight columns beside them. The
+shape is the one of the highest evidence. A few lengths of each profile are compared, which are the same along all
+columns. In the best of the smooth ones, each column then has a length of its own, under a prior that holds it near the
+one before.
+
+References
+----------
+C. E. Rasmussen and C. K. I. Williams, Gaussian Processes for Machine Learning, MIT Press 2006, section 5.4.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve, eigh
+from scipy.optimize import minimize
+from scipy.spatial.distance import cdist
+
+__all__ = ["METRICS", "Shape", "best_shape", "falling"]
+
+#: How a unit falls, by the distance in which it does, and the lengths to choose from, in median distances.
+METRICS = {"exponential": "cityblock", "matern": "euclidean", "gaussian": "euclidean"}
+_LENGTHS = {"exponential": (1.0, 5.0), "matern": (1.0, 5.0), "gaussian": (0.5, 1.0)}
+
+#: Where the search for the evidence begins: variances of the units and of the noise, in parts of that of the target;
+#: and the bounds of their logarithms.
+_STARTS, _BOUNDS = ((0.7, 0.3), (1.0, 0.01)), ((math.log(1e-6), math.log(1e3)), (math.log(1e-6), math.log(10.0)))
+
+#: So many columns have lengths of their own: those along which rows differ the most, and by at least such a part of
+#: the largest difference.
+_OWN_LENGTHS, _LEAST_DIFFERENCE = 30, 0.01
+
+#: So many iterations settle them well enough (docs/decisions.md).
+_ITERATIONS = 20
+
+
+class Shape(NamedTuple):
+    """Units of a profile, the variances of signal and noise, and the log density in nats.
+
+    Columns that are multiplied by ``factors`` (columns,) have distances in lengths of a unit. The density is that of
+    the targets, times that of the lengths.
+    """
+
+    profile: str
+    factors: np.ndarray
+    signal: float
+    noise: float
+    log_density: float
+
+
+def falling(distance: Any, profile: str, xp: Any = np) -> Any:
+    """How large a unit is, at a distance in units of its length: 1 at its centre, and 0 far away.
+
+    ``profile`` is "exponential", or "matern" of smoothness 3/2, which has a slope everywhere, or "gaussian", which has
+    all derivatives.
+    """
+    if profile == "exponential":
+        return xp.exp(-distance)
+    if profile == "gaussian":
+        return xp.exp(-0.5 * distance * distance)
+    distance = math.sqrt(3.0) * distance
+    return (1.0 + distance) * xp.exp(-distance)
+
+
+def best_shape(hidden: np.ndarray, straight: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> Shape | None:
+    """Return the shape of the highest evidence on these rows; None where they are all alike, or have one target.
+
+    Parameters
+    ----------
+    hidden : ndarray of shape (n, d)
+        Columns in which rows have distances.
+    straight : ndarray of shape (n, s)
+        Columns of which targets are linear, beside the units.
+    Y : ndarray of shape (n, k)
+        Targets, less their mean.
+    weight : ndarray of shape (n,)
+    """
+    root = np.sqrt(weight)[:, None]
+    rows = _Rows(hidden, straight @ straight.T, root * root.T, root * Y)
+    if not (np.ptp(hidden, axis=0).any() and Y.any()):
+        return None
+    alike = [rows.isotropic(profile, length) for profile, lengths in _LENGTHS.items() for length in lengths]
+    density = attrgetter("log_density")
+    smooth = max((each for each in alike if METRICS[each.profile] == "euclidean"), key=density)
+    return max([rows.anisotropic(smooth), *alike], key=density)
+
+
+class _Rows(NamedTuple):
+    """Rows that tell the shape.
+
+    Covariances are those of ``values`` (n, k), the targets times the ``roots`` of their weights (n, n, their products).
+    """
+
+    hidden: np.ndarray
+    linear: np.ndarray
+    roots: np.ndarray
+    values: np.ndarray
+
+    def isotropic(self, profile: str, length: float) -> Shape:
+        """Return the best variances for one length, in median distances."""
+        distance = cdist(self.hidden, self.hidden, METRICS[profile])
+        length = length * float(np.median(distance[distance > 0]))
+        variance, directions = eigh(
+            self.roots * (falling(distance / length, profile) + self.linear), check_finite=False
+        )
+        squares = np.square(directions.T @ self.values).sum(axis=1)
+        found = _variances(np.maximum(variance, 0.0), squares, self.values.shape[1])
+        return Shape(profile, np.full(self.hidden.shape[1], 1 / length), *found)
+
+    def anisotropic(self, shape: Shape) -> Shape:
+        """Return the best lengths of columns near those of a shape, whose distances are Euclidean.
+
+        The prior of the logarithm of a length is normal, of standard deviation 1.
+        """
+        scaled = self.hidden * shape.factors
+        differences = np.ptp(scaled, axis=0)
+        own = np.argsort(-differences, kind="stable")[:_OWN_LENGTHS]
+        own = own[differences[own] >= _LEAST_DIFFERENCE * differences.max()]
+        rest, scale = np.delete(scaled, own, axis=1), float(np.square(self.values).mean())
+        negative = self._negative_log_density(shape.profile, scaled[:, own], cdist(rest, rest, "sqeuclidean"), scale)
+        variances = np.log([shape.signal / scale, shape.noise / scale]).clip(*np.transpose(_BOUNDS))
+        start, bounds = np.append(np.zeros(len(own)), variances), [(None, None)] * len(own) + list(_BOUNDS)
+        fit = minimize(negative, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": _ITERATIONS})
+        factors = shape.factors.copy()
+        factors[own] *= np.exp(fit.x[:-2])
+        signal, noise = scale * np.exp(fit.x[-2:])
+        return Shape(shape.profile, factors, float(signal), float(noise), -float(fit.fun))
+
+    def _negative_log_density(
+        self, profile: str, columns: np.ndarray, rest: np.ndarray, scale: float
+    ) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
+        """Return the function to minimise: of logarithms of factors of columns, and of variances of signal and noise.
+
+        ``rest`` (n, n) are squared distances in other columns. Variances are in units of ``scale``.
+        """
+        squares = np.square(columns.T[:, :, None] - columns.T[:, None, :])
+        values = self.values / math.sqrt(scale)
+        n, k = values.shape
+        identity = np.eye(n)
+
+        def negative(logs: np.ndarray) -> tuple[float, np.ndarray]:
+            factors, (signal, noise) = np.exp(2 * logs[:-2]), np.exp(logs[-2:])
+            distance = np.sqrt(rest + np.tensordot(factors, squares, 1))
+            of_signal = signal * self.roots * (falling(distance, profile) + self.linear)
+            factor = cho_factor(of_signal + noise * identity, lower=True, overwrite_a=True, check_finite=False)
+            inverse = cho_solve(factor, identity, check_finite=False)
+            solved = inverse @ values
+            value = 0.5 * (values * solved).sum() + k * np.log(factor[0].diagonal()).sum()
+            # Slopes along each entry of the covariance; then those along each factor, by the squared distance.
+            along = 0.5 * (k * inverse - solved @ solved.T)
+            along_columns = -along * signal * self.roots * _steepness(distance, profile)
+            slopes = factors * np.tensordot(squares, along_columns, 2)
+            of_variances = [(along * of_signal).sum(), noise * np.trace(along)]
+            return value + 0.5 * np.square(logs[:-2]).sum(), np.append(slopes + logs[:-2], of_variances)
+
+        return negative
+
+
+def _steepness(distance: np.ndarray, profile: str) -> np.ndarray:
+    """How fast a unit falls with half of the squared distance."""
+    if profile == "gaussian":
+        return falling(distance, profile)
+    return 3.0 * np.exp(-math.sqrt(3.0) * distance)
+
+
+def _variances(variance: np.ndarray, squares: np.ndarray, k: int) -> tuple[float, float, float]:
+    """Variances of signal and noise of the highest evidence, and this evidence.
+
+    ``squares`` (n,) sum those of k outputs in directions in which the units have a ``variance`` (n,).
+    """
+    scale = squares.mean() / k
+
+    def negative(logs: np.ndarray) -> tuple[float, np.ndarray]:
+        signal, noise = np.exp(logs)
+        total = signal * variance + noise
+        parts = squares / scale / total
+        slope = k - parts
+        value = 0.5 * (parts.sum() + k * np.log(total).sum())
+        return value, 0.5 * np.array([(slope * signal * variance / total).sum(), (slope * noise / total).sum()])
+
+    fits = [minimize(negative, np.log(start), jac=True, method="L-BFGS-B", bounds=_BOUNDS) for start in _STARTS]
+    best = min(fits, key=lambda fit: fit.fun)
+    signal, noise = scale * np.exp(best.x)
+    return float(signal), float(noise), -float(best.fun)
