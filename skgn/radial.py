@@ -67,7 +67,8 @@ _QUIET = 1e-4
 _NOTHING = 1e-30
 
 #: Each slope counts half a nat, as a precision does (:mod:`skgn.leave_one_out`), if it is such a part of the largest.
-_NATS_PER_SLOPE, _LEAST_SLOPE = 0.5, 0.01
+#: So does each length of a column.
+_NATS_PER_CHOICE, _LEAST_SLOPE = 0.5, 0.01
 
 
 def lacking(columns: Any, told: Any) -> Any:
@@ -140,7 +141,7 @@ class Surroundings(NamedTuple):
 class Radial(NamedTuple):
     """Radial units, the variance of the noise beside them, in units of the target, and the nats of ``log_choices``.
 
-    By so much the left-out log density of the units is too high, as the same samples have told their slopes.
+    By so much the left-out log density of the units is too high, as the same samples have told slopes and lengths.
     """
 
     units: RadialUnits
@@ -188,7 +189,8 @@ class Radial(NamedTuple):
         if len(centres) == len(columns) and (quiet or found.signal * _lack(variance, directions) > found.noise):
             told = float(np.square(K @ projection).sum(axis=1).min())
             units = replace(units, told=told * (1 - _CLOSE))
-        return cls(units, found.noise, _NATS_PER_SLOPE * float((slope >= _LEAST_SLOPE).sum()))
+        n_choices = int((slope >= _LEAST_SLOPE).sum()) + found.n_lengths
+        return cls(units, found.noise, _NATS_PER_CHOICE * n_choices)
 
 
 def _lack(variance: np.ndarray, directions: np.ndarray) -> float:

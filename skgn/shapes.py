@@ -3,11 +3,12 @@
 Targets are those of a Gaussian process. Its covariance is that of the units, and of straight columns beside them. The
 shape is the one of the highest evidence. A few lengths of each profile are compared, which are the same along all
 columns. In the best of the smooth ones, each column then has a length of its own, under a prior that holds it near the
-one before.
+one before. That has to pay for the number of lengths.
 
 References
 ----------
 C. E. Rasmussen and C. K. I. Williams, Gaussian Processes for Machine Learning, MIT Press 2006, section 5.4.
+H. Akaike, A new look at the statistical model identification, IEEE Transactions on Automatic Control 19 (1974).
 """
 
 from __future__ import annotations
@@ -43,8 +44,9 @@ _ITERATIONS = 20
 class Shape(NamedTuple):
     """Units of a profile, the variances of signal and noise, and the log density in nats.
 
-    Columns that are multiplied by ``factors`` (columns,) have distances in lengths of a unit. The density is that of
-    the targets, times that of the lengths.
+    Columns that are multiplied by ``factors`` (columns,) have distances in lengths of a unit. Of these, ``n_lengths``
+    belong to one column each. The density is that of the targets, times that of such lengths. Each of these takes a nat
+    off, by Akaike's criterion.
     """
 
     profile: str
@@ -52,6 +54,7 @@ class Shape(NamedTuple):
     signal: float
     noise: float
     log_density: float
+    n_lengths: int = 0
 
 
 def falling(distance: Any, profile: str, xp: Any = np) -> Any:
@@ -130,7 +133,7 @@ class _Rows(NamedTuple):
         factors = shape.factors.copy()
         factors[own] *= np.exp(fit.x[:-2])
         signal, noise = scale * np.exp(fit.x[-2:])
-        return Shape(shape.profile, factors, float(signal), float(noise), -float(fit.fun))
+        return Shape(shape.profile, factors, float(signal), float(noise), -float(fit.fun) - len(own), len(own))
 
     def _negative_log_density(
         self, profile: str, columns: np.ndarray, rest: np.ndarray, scale: float
