@@ -35,10 +35,11 @@ def fitted_network(estimator: Any) -> BaseGN:
     while isinstance(network, Pipeline):
         network = network[-1]
     if not isinstance(network, BaseGN):
+        got = f"the class {network.__name__}" if isinstance(network, type) else type(network).__name__
         within = "" if network is estimator else f" within a {type(estimator).__name__}"
         raise TypeError(
             "estimator must be a fitted GNRegressor or GNClassifier, a pipeline that ends with one, or a search over "
-            f"one; got {type(network).__name__}{within}."
+            f"one; got {got}{within}."
         )
     check_is_fitted(network)
     return network

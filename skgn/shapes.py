@@ -2,8 +2,8 @@
 
 Targets are those of a Gaussian process. Its covariance is that of the units, and of straight columns beside them. The
 shape is the one of the highest evidence. A few lengths of each profile are compared, which are the same along all
-columns. In the best of the smooth ones, each column then has a length of its own, under a prior that holds it near the
-one before. That has to pay for the number of lengths.
+columns. In the best of the smooth ones, each column then has a length of its own. A prior holds it near the one before,
+and the evidence has to pay for the number of lengths.
 
 References
 ----------

@@ -785,6 +785,16 @@ def test_predictions_want_collections_of_the_right_width(client):
         model.predict(da.from_array(X.astype("datetime64[s]"), chunks=100))
 
 
+def test_what_has_no_distribution_says_so_by_the_name_of_the_method():
+    X, y = draw(50)
+    local = GNRegressor(**SMALL | {"max_iter": 1}, loss="quantile").fit(X, y)
+    model = DaskGNRegressor(**{**local.get_params(), "client": None})
+    model.__dict__.update(local.__dict__)
+    for method, options in {"predict_quantiles": {"quantiles": 0.5}, "predict_interval": {}}.items():
+        with pytest.raises(ValueError, match=f"^{method} has no meaning here"):
+            getattr(model, method)(da.from_array(X), **options)
+
+
 def test_without_a_client_the_message_says_so(monkeypatch):
     def default_client():
         raise ValueError("No clients found")

@@ -703,7 +703,7 @@ def test_a_report_is_read_by_topic(regressor):
         (Ridge(), TypeError, "Ridge"),
         (make_pipeline(StandardScaler(), Ridge()), TypeError, "Ridge"),
         (TransformedTargetRegressor(GNRegressor()), TypeError, "TransformedTargetRegressor"),
-        (GNRegressor, TypeError, "fitted GNRegressor"),
+        (GNRegressor, TypeError, "fitted GNRegressor .* got the class GNRegressor"),
         (GNRegressor(), NotFittedError, "not fitted"),
         (make_pipeline(StandardScaler(), GNClassifier()), NotFittedError, "not fitted"),
     ],

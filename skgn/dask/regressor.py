@@ -151,10 +151,7 @@ class DaskGNRegressor(DaskGN, GNRegressor):
         -------
         y_quantiles : dask array of shape (n_samples, n_quantiles) or (n_samples, n_quantiles, n_outputs)
         """
-        width = self._y_width
-        levels = checked_levels(quantiles)
-        posteriors(self, "predict_quantiles")
-        return self._map("predict_quantiles", X, (len(levels), *width), quantiles=levels)
+        return self._quantiles(X, checked_levels(quantiles), "predict_quantiles")
 
     def predict_interval(self, X: Any, coverage: float = 0.9) -> Any:  # type: ignore[override]
         """Predict central intervals of new observations; they cannot be calibrated.
@@ -169,7 +166,12 @@ class DaskGNRegressor(DaskGN, GNRegressor):
         -------
         y_interval : dask array of shape (n_samples, 2) or (n_samples, 2, n_outputs)
         """
-        return self.predict_quantiles(X, interval_levels(coverage))
+        return self._quantiles(X, interval_levels(coverage), "predict_interval")
+
+    def _quantiles(self, X: Any, levels: np.ndarray, asked: str) -> Any:
+        width = self._y_width
+        posteriors(self, asked)
+        return self._map("predict_quantiles", X, (len(levels), *width), quantiles=levels)
 
     def epistemic_std(self, X: Any) -> Any:
         """Predict the standard deviation of the predicted mean, without the noise.
