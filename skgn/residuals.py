@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import chi2, norm
 
 from .baselines import BOOSTING, regressions
-from .comparison import MATERIAL, RARE, STANDARD_ERRORS, Comparison, freed, too_many, worst_rows
+from .comparison import MATERIAL, RARE, STANDARD_ERRORS, Case, Comparison, freed, too_many, worst_rows
 from .estimator import fitted_likelihood, table_and_target
 from .judging import Judge
 from .losses import Loss
@@ -54,6 +54,17 @@ _HEAVY_TAILS = 5.0
 
 #: What residuals may depend on, beside a feature.
 _PREDICTION = "the prediction"
+
+#: So are directions in which standardised columns have at most such a part of the largest variance, and how they are
+#: called. Directions of less than the second part are rounding errors.
+_DIFFERENCE, _SMALL, _ROUNDING = "the difference of columns that are nearly one", 1e-2, 1e-10
+
+#: More columns than these take too long.
+_MOST_COLUMNS = 300
+
+#: Advice where such directions tell.
+_COMPONENTS = "principal components of equal size (StandardScaler and PCA(whiten=True) before the estimator)"
+
 
 #: Standard error of the median of absolute normal values, relative to that median, times sqrt(n).
 _MEDIAN_ERROR = 1.17
@@ -215,10 +226,7 @@ class RegressionComparison(Comparison):
     @cached_property
     def tests(self) -> tuple[list[str], ColumnTests, ColumnTests]:
         """What residuals are tested against, by name, and the tests of the residuals and of their sizes."""
-        table, _ = table_and_target(self.model)
-        name, scaled = next(iter(table.scale(table.encode(table.read(self.model, self.X))).items()))
-        columns = np.column_stack([scaled, self._prediction[0]])
-        names = [self.names[j] for j in table.features[name]] + [_PREDICTION] * self.y.shape[1]
+        names, columns = _tested_columns(self, self._prediction[0])
         residual, size = (column_tests(columns, values, self.weight) for values in (self.z, np.abs(self.z)))
         return names, residual, size
 
@@ -336,6 +344,8 @@ class RegressionComparison(Comparison):
     def freer(self) -> str:
         if self.negative and not self.codes:
             return POSITIVE_LOSS
+        if self.lacking == _DIFFERENCE and not self.codes:
+            return _COMPONENTS
         return self.robust_advice if self.inflated and not self.codes else super().freer
 
     @property
@@ -370,3 +380,25 @@ class RegressionComparison(Comparison):
         error = _MEDIAN_ERROR * self.spread / math.sqrt(self.total)
         squares = math.sqrt(float(self.mean(np.square(self.z)).max()))
         return self.std is not None and min(self.spread, squares) > max(_TOO_NARROW, 1 + STANDARD_ERRORS * error)
+
+
+def _tested_columns(case: Case, prediction: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """What residuals may depend on: names and columns of scaled features, of the prediction, and of differences."""
+    table, _ = table_and_target(case.model)
+    encoded = table.encode(table.read(case.model, case.X))
+    name, scaled = next(iter(table.scale(encoded).items()))
+    small = _small_components(encoded, case.weight)
+    names = [case.names[j] for j in table.features[name]] + [_PREDICTION] * prediction.shape[1]
+    return names + [_DIFFERENCE] * small.shape[1], np.column_stack([scaled, prediction, small])
+
+
+def _small_components(columns: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Principal components (n, r) of standardised columns (n, d) that differ the least among the rows."""
+    if columns.shape[1] > _MOST_COLUMNS:
+        return np.empty((len(columns), 0))
+    centred = columns - np.average(columns, axis=0, weights=weight)
+    spread = np.sqrt(np.average(np.square(centred), axis=0, weights=weight))
+    standardised = centred[:, spread > 0] / spread[spread > 0]
+    variance, directions = np.linalg.eigh((standardised * weight[:, None]).T @ standardised)
+    largest = variance.max(initial=0.0)
+    return np.asarray(standardised @ directions[:, (variance <= _SMALL * largest) & (variance > _ROUNDING * largest)])

@@ -12,6 +12,7 @@ from dense import forward
 from scipy.stats import t
 from sklearn.compose import TransformedTargetRegressor, make_column_transformer
 from sklearn.datasets import load_diabetes, make_classification, make_friedman1, make_multilabel_classification
+from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import Ridge
 from sklearn.metrics import (
@@ -797,6 +798,26 @@ def test_negative_predictions_of_positive_targets_ask_for_a_loss_of_such():
     # One negative target allows for negative means.
     signed = np.where(np.arange(600) == 300, -0.1, y)
     assert diagnose(model, X[200:], signed[200:], verbose=False)["residuals"].verdict != "out of range"
+
+
+def test_what_is_told_by_columns_that_are_nearly_one_asks_for_their_components():
+    """Columns that share all but a thousandth, as those of a spectrum: no single one of them tells of the target."""
+    rng = np.random.default_rng(0)
+    own = rng.normal(size=(600, 4))
+    X = rng.normal(size=(600, 1)) + 1e-3 * own
+    y = own[:, 0] - own[:, 1] + 0.3 * rng.normal(size=600)
+    model = GNRegressor(**ONE).fit(X[:300], y[:300])
+    finding = quiet(model, X[300:], y[300:])["residuals"]
+    assert finding.verdict == "depend" and "columns that are nearly one" in finding.text
+    assert "PCA(whiten=True)" in finding.advice
+    advised = make_pipeline(StandardScaler(), PCA(whiten=True), GNRegressor(**ONE)).fit(X[:300], y[:300])
+    assert advised.score(X[300:], y[300:]) > model.score(X[300:], y[300:]) + 0.5
+    assert quiet(advised, X[300:], y[300:])["residuals"].verdict == "nothing found"
+    # Copies have no difference but a rounding error, and noise depends on none.
+    copied = np.column_stack([X[:, 0], X[:, 0] * (1 + 1e-15 * own[:, 1])])
+    for columns, target in ((copied, y), (X, own[:, 2] * rng.normal(size=600))):
+        other = GNRegressor(**ONE).fit(columns[:300], target[:300])
+        assert quiet(other, columns[300:], target[300:])["residuals"].verdict == "nothing found"
 
 
 @pytest.mark.parametrize("of_numbers", [True, False])
