@@ -37,8 +37,11 @@ _STARTS, _BOUNDS = ((0.7, 0.3), (1.0, 0.01)), ((math.log(1e-6), math.log(1e3)), 
 #: the largest difference.
 _OWN_LENGTHS, _LEAST_DIFFERENCE = 30, 0.01
 
-#: So many iterations settle them well enough (docs/decisions.md).
-_ITERATIONS = 20
+#: So many iterations settle them well enough (docs/decisions.md), and so far their logarithms may go.
+_ITERATIONS, _FARTHEST = 20, 20.0
+
+#: Variance that each row has of its own, in parts of the largest of the signal: more than rounding errors.
+_ROUNDING = 1e-10
 
 
 class Shape(NamedTuple):
@@ -128,7 +131,7 @@ class _Rows(NamedTuple):
         rest, scale = np.delete(scaled, own, axis=1), float(np.square(self.values).mean())
         negative = self._negative_log_density(shape.profile, scaled[:, own], cdist(rest, rest, "sqeuclidean"), scale)
         variances = np.log([shape.signal / scale, shape.noise / scale]).clip(*np.transpose(_BOUNDS))
-        start, bounds = np.append(np.zeros(len(own)), variances), [(None, None)] * len(own) + list(_BOUNDS)
+        start, bounds = np.append(np.zeros(len(own)), variances), [(-_FARTHEST, _FARTHEST)] * len(own) + list(_BOUNDS)
         fit = minimize(negative, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": _ITERATIONS})
         factors = shape.factors.copy()
         factors[own] *= np.exp(fit.x[:-2])
@@ -146,11 +149,12 @@ class _Rows(NamedTuple):
         values = self.values / math.sqrt(scale)
         n, k = values.shape
         identity = np.eye(n)
+        linear = self.linear + _ROUNDING * (1 + self.linear.max()) * identity
 
         def negative(logs: np.ndarray) -> tuple[float, np.ndarray]:
             factors, (signal, noise) = np.exp(2 * logs[:-2]), np.exp(logs[-2:])
             distance = np.sqrt(rest + np.tensordot(factors, squares, 1))
-            of_signal = signal * self.roots * (falling(distance, profile) + self.linear)
+            of_signal = signal * self.roots * (falling(distance, profile) + linear)
             factor = cho_factor(of_signal + noise * identity, lower=True, overwrite_a=True, check_finite=False)
             inverse = cho_solve(factor, identity, check_finite=False)
             solved = inverse @ values

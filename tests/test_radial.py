@@ -100,7 +100,7 @@ def test_without_noise_outputs_have_the_variance_of_a_gaussian_process(n):
     X, y = data(n + 200, noise=0.0)
     found, expected, noise = variances(X[:n], y[:n], X[n:], noise=1e-6)
     # Directions are left out of which noise hides ten times as much.
-    np.testing.assert_allclose(found, expected, rtol=0.03, atol=0.1 * noise)
+    np.testing.assert_allclose(found, expected, rtol=0.15, atol=0.1 * noise)
 
 
 @pytest.mark.parametrize("noise", [0.05, 0.1, 0.2])
@@ -176,6 +176,16 @@ def test_lengths_have_to_pay_for_their_number(seed):
     y = np.sin(z[:, 0]) + random.standard_normal(80)
     shape = best_shape(z, z / np.sqrt(6), y[:, None] - y.mean(), np.ones(80))
     assert shape.n_lengths == 0 and np.ptp(shape.factors) == 0
+
+
+def test_covariances_that_rounding_makes_indefinite_tell_a_shape():
+    """Equal rows, a steep line and one target apart: the signal has next to no variance in many directions."""
+    random = np.random.RandomState(5)
+    z = np.round(random.standard_normal((120, 4)))
+    weight = random.randint(1, 1000, 120).astype(float)
+    y = (np.arange(120) == 0) - 1 / 120
+    shape = best_shape(z, 100 * z, y[:, None], weight)
+    assert np.isfinite([*shape.factors, shape.signal, shape.noise, shape.log_density]).all()
 
 
 def test_without_noise_a_smooth_function_is_found_between_the_rows():
