@@ -18,6 +18,7 @@ from .codes import jump_tests
 from .directions import serves_evidence
 from .encoders import features_without_indicators
 from .estimator import table_and_target
+from .levels import level_means, told_by_pairs, told_by_slopes
 from .parameters import parameter_defaults
 from .regressor import GNRegressor
 from .report import SHOWN
@@ -40,7 +41,6 @@ __all__ = [
     "linear_advice",
     "more_regularisation",
     "named_rows",
-    "told_by_pairs",
     "too_many",
     "worst_rows",
 ]
@@ -334,15 +334,15 @@ class Comparison(Case, ABC):
         name, columns = next(iter(table.scale(self.columns).items()))
         tests = []
         for r, (j, level) in itertools.product(self.left[at].T, levels.items()):
-            about = r - _level_means(level, r, weight)
+            about = r - level_means(level, r, weight)
             for other, z in zip(table.features[name].tolist(), columns.T, strict=True):
                 if other != j:
-                    tests.append((*_told_by_slopes(level, z, about, weight), j, other))
+                    tests.append((*told_by_slopes(level, z, about, weight), j, other))
             for other, others in levels.items():
                 if other > j:
                     pair = level * len(read) + others
                     cell = np.unique(pair, return_inverse=True)[1]
-                    left = about - _level_means(others, about, weight)
+                    left = about - level_means(others, about, weight)
                     tests.append((*told_by_pairs(cell, np.ones(len(cell)), left, weight), j, other))
         rare = norm.isf(RARE / max(len(tests), 1))
         lost, constant = (float(self.mean(loss)) for loss in self.losses)
@@ -382,39 +382,6 @@ def _gain(better: np.ndarray, worse: np.ndarray, weight: np.ndarray, factors: np
     # A row may count for more than 1 in the mean, but is one observation.
     variance = float(np.average(factors * np.square(difference - mean), weights=weight))
     return mean, math.sqrt(variance / max(float(weight.sum()) - 1, 1))
-
-
-def _level_means(level: np.ndarray, values: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Weighted mean (n,) of the values (n,) that have the same level."""
-    return (np.bincount(level, weight * values) / np.bincount(level, weight))[level]
-
-
-def _told_by_slopes(level: np.ndarray, z: np.ndarray, r: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
-    """Part of the squares of r (n,) that slopes along z tell, where each level has its own; see :func:`told_by_pairs`.
-
-    The slope that all levels have is none of theirs.
-    """
-    z = z - np.average(z, weights=weight)
-    slope = float(weight @ (z * r)) / max(float(weight @ (z * z)), np.finfo(float).tiny)
-    return told_by_pairs(level, z, r - slope * z, weight)
-
-
-def told_by_pairs(level: np.ndarray, z: np.ndarray, r: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
-    """Part of the squares of r (n,) that multiples of z tell, with a factor for each level, and its standard errors.
-
-    Products of z r of two rows of a level have the mean of the factor's square times those of z. That is 0 where there
-    is none, whatever the sizes of r are, and the products of different pairs are uncorrelated.
-    """
-
-    def sum_of_pairs(v: np.ndarray) -> float:
-        """Sum of the products of two different rows of a level."""
-        return float((np.square(np.bincount(level, v)) - np.bincount(level, v * v)).sum())
-
-    tiny = np.finfo(float).tiny
-    u, v = weight * z * r, weight * z * z
-    told = sum_of_pairs(u)
-    share = told / max(sum_of_pairs(v), tiny) * float(v.sum()) / max(float(weight @ (r * r)), tiny)
-    return share, told / math.sqrt(max(2 * sum_of_pairs(u * u), tiny))
 
 
 def too_many(count: float, expected: float) -> bool:

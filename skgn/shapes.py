@@ -91,7 +91,7 @@ def best_shape(hidden: np.ndarray, straight: np.ndarray, Y: np.ndarray, weight: 
     rows = _Rows(hidden, straight @ straight.T, root * root.T, root * Y)
     if not (np.ptp(hidden, axis=0).any() and Y.any()):
         return None
-    alike = [rows.isotropic(profile, length) for profile, lengths in _LENGTHS.items() for length in lengths]
+    alike = [shape for profile in METRICS for shape in rows.isotropic(profile)]
     density = attrgetter("log_density")
     smooth = max((each for each in alike if METRICS[each.profile] == "euclidean"), key=density)
     return max([rows.anisotropic(smooth), *alike], key=density)
@@ -108,16 +108,17 @@ class _Rows(NamedTuple):
     roots: np.ndarray
     values: np.ndarray
 
-    def isotropic(self, profile: str, length: float) -> Shape:
-        """Return the best variances for one length, in median distances."""
+    def isotropic(self, profile: str) -> list[Shape]:
+        """Return the best variances for each length of a profile, which is the same along all columns."""
         distance = cdist(self.hidden, self.hidden, METRICS[profile])
-        length = length * float(np.median(distance[distance > 0]))
-        variance, directions = eigh(
-            self.roots * (falling(distance / length, profile) + self.linear), check_finite=False
-        )
-        squares = np.square(directions.T @ self.values).sum(axis=1)
-        found = _variances(np.maximum(variance, 0.0), squares, self.values.shape[1])
-        return Shape(profile, np.full(self.hidden.shape[1], 1 / length), *found)
+        median, columns, shapes = float(np.median(distance[distance > 0])), self.hidden.shape[1], []
+        for length in median * np.array(_LENGTHS[profile]):
+            covariance = self.roots * (falling(distance / length, profile) + self.linear)
+            variance, directions = eigh(covariance, check_finite=False)
+            squares = np.square(directions.T @ self.values).sum(axis=1)
+            found = _variances(np.maximum(variance, 0.0), squares, self.values.shape[1])
+            shapes.append(Shape(profile, np.full(columns, 1 / length), *found))
+        return shapes
 
     def anisotropic(self, shape: Shape) -> Shape:
         """Return the best lengths of columns near those of a shape, whose distances are Euclidean.

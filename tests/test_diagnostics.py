@@ -29,7 +29,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import skgn
 from skgn import GNClassifier, GNRegressor, diagnose
-from skgn.comparison import told_by_pairs
+from skgn.levels import told_by_pairs
 from skgn.spectrum import extreme_eigenvalues
 
 unconverged = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
