@@ -161,7 +161,7 @@ def _coverage(data: RegressionComparison) -> Finding:
         why = f"solver {solver} has none" if unknown else "l2 leaves weights free"
         return Finding("calibration", "unknown", {}, f"unknown: no std without a posterior ({why})")
     numbers: dict[str, float] = {}
-    parts, furthest, beyond = [], 0.0, []
+    parts, alarms, beyond = [], [], []
     for level in _INTERVALS:
         inside = data.mean(np.abs(data.depth) <= data.predicted.ppf(0.5 + level / 2))
         worst = int(np.argmax(np.abs(inside - level) * data.varies))
@@ -170,13 +170,13 @@ def _coverage(data: RegressionComparison) -> Finding:
         by_chance = _two_sided(float(inside[worst]), level, data.total) * len(inside)
         off = float(inside[worst]) - level
         material = MATERIAL if off < 0 else _MATERIAL_WIDE
-        alarm = by_chance < RARE and abs(off) > max(material, abs(furthest))
-        furthest = off if alarm else furthest
+        if by_chance < RARE and abs(off) > material:
+            alarms.append(off)
         beyond.append(off)
         numbers |= {f"coverage_{100 * level:.0f}": float(inside[worst]), f"error_{100 * level:.0f}": error}
         output = f" (output {worst})" if len(inside) > 1 else ""
         parts.append(f"{level:.0%} intervals hold {inside[worst]:.0%} +- {error:.0%}{output}")
-    text = ", ".join(parts)
+    text, furthest = ", ".join(parts), max(alarms, key=abs, default=0.0)
     if furthest < 0 <= beyond[-1]:
         # The outer intervals hold what they should, or more: the noise has less of a middle than it is taken to have.
         text += ": too narrow in the middle alone, as "
@@ -186,18 +186,24 @@ def _coverage(data: RegressionComparison) -> Finding:
         text += "the noise has another shape"
         advice = "predict_interval(calibrate=True)" if math.isfinite(data.model.left_out_score_) else None
         return Finding("calibration", "another shape", numbers, text, advice)
+    if max(alarms, default=0.0) > 0 > beyond[-1] and beyond[-1] in alarms:
+        text += ": too wide in the middle and too narrow outside"
+        return Finding("calibration", "another shape", numbers, text, _wide_advice(data))
     if furthest < 0:
-        return Finding("calibration", "too narrow", numbers, text + ": too narrow", data.narrow_advice)
+        advice = data.noise_advice if data.varying and not data.too_sure else data.narrow_advice
+        return Finding("calibration", "too narrow", numbers, text + ": too narrow", advice)
     if furthest > 0:
-        advice = None
-        if data.varying:
-            advice = data.noise_advice
-        elif data.inflated:
-            advice = data.robust_advice
-        elif data.unbent:
-            advice = data.freer
-        return Finding("calibration", "too wide", numbers, text + ": too wide", advice)
+        return Finding("calibration", "too wide", numbers, text + ": too wide", _wide_advice(data))
     return Finding("calibration", "good", numbers, text)
+
+
+def _wide_advice(data: RegressionComparison) -> str | None:
+    """Advise where intervals are too wide for most residuals."""
+    if data.varying:
+        return data.noise_advice
+    if data.inflated:
+        return data.robust_advice
+    return data.freer if data.unbent else None
 
 
 def _two_sided(part: float, level: float, total: float) -> float:
