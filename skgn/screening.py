@@ -5,19 +5,26 @@ parabola, may go before any unit has bent. And of many columns of noise some sta
 with a cubic in it as the model. The test is an F test of the negative gradients of the loss at given outputs (a score
 test). At outputs of 0 the gradients are the targets. At predictions of left-out samples they are what these leave over.
 
+Neither tells of a column that counts only together with another one. So the product of each two columns is tested as
+well, against what left-out samples leave over.
+
 References
 ----------
+H. White, A heteroskedasticity-consistent covariance matrix estimator and a direct test for heteroskedasticity,
+Econometrica 48 (1980).
+
 C. R. Rao, Large sample tests of statistical hypotheses concerning several parameters, Proc. Camb. Phil. Soc. 44 (1948).
 """
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.stats import f
+from scipy.stats import chi2, f
 from torch import Tensor
 
 from .backend import chunks
@@ -29,6 +36,9 @@ __all__ = ["ColumnTests", "column_tests", "significance", "useful_columns"]
 
 #: A column is of use where chance explains its test at most so often, of all columns and outputs together.
 _SIGNIFICANT = 1e-3
+
+#: Of more columns no products are tested: their number is that of the squares of the columns.
+_MOST_MULTIPLIED = 300
 
 #: Degree of the polynomial in one column.
 _DEGREE = 3
@@ -56,7 +66,7 @@ def useful_columns(state: State, left_out: LeftOut, objective: Objective | None 
     in_use = state.prior.columns_in_use(state.estimates)
     if in_use is not None:
         use |= in_use
-    return use
+    return use | (significance_in_products(objective, columns, left_out) < _SIGNIFICANT)
 
 
 def significance(objective: Objective, columns: int, left_out: LeftOut | None = None) -> np.ndarray:
@@ -127,13 +137,61 @@ def _tests(of_samples: Tensor, columns: int, k: int) -> ColumnTests:
     return ColumnTests(tests.min(1) * tests.size, (explained / (explained + left)).max(1))
 
 
+def significance_in_products(objective: Objective, columns: int, left_out: LeftOut) -> np.ndarray:
+    """Test the products of two of the first columns: the least p value of each (columns,), times the number of tests.
+
+    The variance of a covariance with the gradients is that of the squared gradients where they are (White 1980). So
+    gradients that are only larger in some places than in others tell of no product.
+    """
+    if not 1 < columns <= _MOST_MULTIPLIED:
+        return np.ones(columns)
+    k, pairs = objective.network.n_outputs, math.comb(columns, 2)
+    sums = objective.sum(partial(_sums_of_products, columns=columns), left_out).cpu().numpy()
+    sums, (total, values, squares) = sums[: -1 - 2 * k], np.split(sums[-1 - 2 * k :], [1, 1 + k])
+    mean, sums = sums[: columns**2] / (total or 1.0), sums[columns**2 :].reshape(3, k, columns**2)
+    # Inputs that are not scaled may have products beyond the floats, which tell nothing.
+    with np.errstate(over="ignore", invalid="ignore"):
+        covariance = sums[0] - mean * values[:, None]
+        variance = sums[2] - 2 * mean * sums[1] + mean**2 * squares[:, None]
+        tells = (variance > _ROUNDING * sums[2]) & np.isfinite(covariance**2) & np.isfinite(variance)
+        statistic = np.divide(covariance**2, variance, out=np.zeros_like(variance), where=tells).max(0)
+    # A column times itself is a matter of its own test.
+    statistic = statistic.reshape(columns, columns) * ~np.eye(columns, dtype=bool)
+    tests: np.ndarray = chi2.sf(statistic.max(0), 1) * pairs * k
+    return tests
+
+
 def _sums_of_gradients(objective: Objective, left_out: LeftOut | None = None, *, columns: int) -> Tensor:
     """Sums for the negative gradients at given outputs, and the first columns of the inputs."""
+    return _sums(*_gradients(objective, columns, left_out))
+
+
+def _sums_of_products(objective: Objective, left_out: LeftOut, *, columns: int) -> Tensor:
+    """Sums for the negative gradients at given outputs, and the products of two of the first columns."""
+    parts = _gradients(objective, columns, left_out)
+    blocks = chunks(len(parts[0]), 8 * 4 * columns, parts[0].device)
+    return torch.stack([_products(*(part[rows] for part in parts)) for rows in blocks]).sum(0)
+
+
+def _products(Z: Tensor, values: Tensor, weight: Tensor) -> Tensor:
+    """Sum over samples products of two columns: alone, with values, with their squares, and squared with these.
+
+    Sums of 1, values, and their squares follow.
+    """
+    weighted, squares = weight[:, None] * values, weight[:, None] * values.square()
+    Z2 = Z.square()
+    parts = [(factor[:, None] * Z).T @ Z for factor in (weight, *weighted.T, *squares.T)]
+    parts += [(factor[:, None] * Z2).T @ Z2 for factor in squares.T]
+    return torch.cat([*(part.flatten() for part in parts), weight.sum()[None], weighted.sum(0), squares.sum(0)])
+
+
+def _gradients(objective: Objective, columns: int, left_out: LeftOut | None) -> tuple[Tensor, Tensor, Tensor]:
+    """The first columns of the inputs, negative gradients at given outputs, and weights of samples that have these."""
     Y = objective.Y
     outputs = torch.zeros_like(Y) if left_out is None else left_out.outputs.to(Y)
     gradient = -objective.data_loss.gradient(outputs, Y).double()
     known = gradient.isfinite().all(1)
-    return _sums(objective.U[known, :columns].double(), gradient[known], objective.sample_weight.double()[known])
+    return objective.U[known, :columns].double(), gradient[known], objective.sample_weight.double()[known]
 
 
 def _sums(Z: Tensor, values: Tensor, weight: Tensor) -> Tensor:

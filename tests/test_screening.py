@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import expit, softmax
-from scipy.stats import f
+from scipy.stats import chi2, f
 from sklearn.exceptions import ConvergenceWarning
 
 from skgn import GNClassifier, GNRegressor, directions, further
@@ -18,7 +18,7 @@ from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.objective import Objective
 from skgn.prior_groups import PriorKind
 from skgn.reduced import Reduced, principal_directions
-from skgn.screening import column_tests, significance, useful_columns
+from skgn.screening import column_tests, significance, significance_in_products, useful_columns
 from skgn.state import State
 
 FEATURE, LAYER = PriorKind("feature"), PriorKind("layer")
@@ -151,6 +151,50 @@ def test_nothing_is_found_in_noise():
     assert np.mean(np.array(least) < 0.05) < 0.15
 
 
+def p_of_product(p, r):
+    """White's test of the slope of residuals along a product, which must have the mean 0."""
+    p = p - p.mean()
+    return chi2.sf((p @ r) ** 2 / (p**2 @ r**2), 1)
+
+
+@pytest.mark.parametrize("loss", [SquaredError(), LogLoss(), SoftmaxLoss()], ids=["numbers", "two classes", "classes"])
+def test_products_of_what_is_left_over(case, loss):
+    X, z, outputs, weight = case
+    Y, p = {
+        SquaredError: (z, lambda f: f),
+        LogLoss: ((z > 0).astype(float), expit),
+        SoftmaxLoss: (np.eye(3)[np.digitize(z[:, 0], [-0.5, 0.5])], lambda f: softmax(f, axis=1)),
+    }[type(loss)]
+    outputs = np.hstack([outputs, -outputs, 0 * outputs])[:, : Y.shape[1]]
+    outputs[7] = np.nan
+    known = np.repeat(np.arange(N) != 7, weight)
+    Z, R = (np.repeat(values, weight, axis=0)[known] for values in (X, Y - p(outputs)))
+    found = significance_in_products(objective(loss, X, Y, weight), 4, LeftOut(tensor(outputs), torch.empty(0)))
+    pairs = [[min(p_of_product(Z[:, i] * Z[:, j], r) for r in R.T) for j in range(4) if j != i] for i in range(4)]
+    np.testing.assert_allclose(found, 6 * Y.shape[1] * np.min(pairs, axis=1), rtol=1e-6)
+
+
+def test_products_tell_of_a_relation_and_not_of_noise_that_depends_on_them():
+    rng = np.random.default_rng(0)
+    least = []
+    for _ in range(30):
+        X, e = rng.uniform(-2, 2, (400, 20)), rng.normal(size=(400, 1))
+        nothing = LeftOut(torch.zeros(400, 1).double(), torch.empty(0))
+        data = objective(SquaredError(), X, e * np.exp(X[:, :1] * X[:, 1:2] / 2), np.ones(400))
+        least.append(significance_in_products(data, 20, nothing).min())
+        data = objective(SquaredError(), X, X[:, 3:4] * X[:, 8:9] + e, np.ones(400))
+        assert np.flatnonzero(significance_in_products(data, 20, nothing) < 1e-3).tolist() == [3, 8]
+    assert min(least) > 1e-3
+
+
+@pytest.mark.parametrize("columns", [0, 1, 301])
+def test_of_no_pair_and_of_very_many_no_product_is_tested(columns):
+    X = np.random.default_rng(0).normal(size=(5, columns))
+    data = objective(SquaredError(), X, np.ones((5, 1)), np.ones(5))
+    found = significance_in_products(data, columns, LeftOut(torch.zeros(5, 1).double(), torch.empty(0)))
+    assert found.shape == (columns,) and not (found < 1e-3).any()
+
+
 @pytest.mark.parametrize(("kind", "use"), [(FEATURE, [0, 1]), (LAYER, [0]), (PriorKind.fixed(1e-3), [0])])
 def test_columns_in_use_are_of_use(case, kind, use):
     X, *_, weight = case
@@ -227,6 +271,15 @@ def test_more_members_read_the_columns_of_use_alone(estimator, capsys):
     if estimator is GNRegressor:
         # No other member of this prior could leave columns out.
         assert [3, 5] in [columns_read(member) for member in model.estimators_ if member.prior_kind == LAYER]
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_a_product_among_columns_of_noise_is_found(seed):
+    """Neither factor tells anything by itself; a fit that switches them off keeps what is linear, or nothing."""
+    X = np.random.default_rng([seed, 30, 300]).normal(size=(2300, 30))
+    labels = X[:, 0] + 2 * X[:, 1] * X[:, 2] > 0
+    model = GNClassifier(random_state=seed).fit(X[:300], labels[:300])
+    assert model.score(X[300:], labels[300:]) > 0.93
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -246,6 +246,8 @@ CASES: dict[str, Case] = {
     "|x1| + |x2|": Case(normal(lambda x: np.abs(x[1]) + np.abs(x[2]), 20), 400),
     "x1 x2": Case(normal(lambda x: x[1] * x[2], 15), 300),
     **{f"x0 + x1^2 d {d}": Case(normal(lambda x: x[0] + x[1] ** 2, d, 0.1), 300, "0.1") for d in (5, 40, 200)},
+    "x0 + x1 x2 + x3^2 d 30": Case(normal(lambda x: x[0] + x[1] * x[2] + x[3] ** 2, 30, 0.3), 300, "0.3"),
+    "x0 + 2 x1 x2 > 0 d 30": Case(above(0, normal(lambda x: x[0] + 2 * x[1] * x[2], 30)), 300, classes=2),
     "XOR of 2": Case(xor(10, 2), 400, classes=2),
     "XOR of 3": Case(xor(5, 3), 500, classes=2),
     "XOR of 2 in 20": Case(xor(20, 2), 500, classes=2),
