@@ -23,6 +23,9 @@ from .network import Network, Tape, layer_arrays
 
 __all__ = ["FeedForward"]
 
+#: Numbers of units whose inputs are exchanged at a time: of few rows, what an operation costs beside its arithmetic.
+_EXCHANGED_UNITS = 2**16
+
 
 @dataclass(frozen=True)
 class FeedForward(Network):
@@ -191,7 +194,8 @@ class FeedForward(Network):
         linear = U[:, :-1] @ direct.T
         if not hidden:
             net = linear + readout[:, -1]
-            yield from (self.alpha * (net + change[:, block] @ direct[:, block].T) for block in blocks)
+            for several in _together(blocks, len(U) * self.n_outputs):
+                yield from self.alpha * (net + _moved(change, direct, several))
             return
         first = pad(hidden[0][:, :-1], (0, self.n_straight))
         function = ACTIVATIONS[self.activation][0]
@@ -200,10 +204,10 @@ class FeedForward(Network):
         )
         w_upper = torch.cat([W.flatten() for W in [*hidden[1:], torch.cat([readout[:, :h], readout[:, -1:]], 1)]])
         z = U[:, :-1] @ first.T + hidden[0][:, -1]
-        for block in blocks:
-            a = function(z + change[:, block] @ first[:, block].T)
-            net = upper.forward(self.with_bias(a), w_upper)[0] + linear + change[:, block] @ direct[:, block].T
-            yield self.alpha * net
+        for several in _together(blocks, z.numel()):
+            a = function(z + _moved(change, first, several))
+            net = upper.forward(self.with_bias(a.flatten(0, 1)), w_upper, with_slopes=False)[0]
+            yield from self.alpha * (net.view(len(several), len(U), -1) + linear + _moved(change, direct, several))
 
     def backward(self, tape: Tape, w: Tensor, columns: Tensor) -> list[Tensor]:
         layers = self.split(w)
@@ -240,3 +244,17 @@ def _paired_readout(u: Tensor, W: Tensor, h: int) -> Tensor:
     V1, V2 = W[:, :h].chunk(2, 1)
     paired = ((first + second) / 2) @ (V1 + V2).T + ((first - second) / 2) @ (V1 - V2).T
     return paired + u[:, h:] @ W[:, h:].T
+
+
+def _together(blocks: list[Tensor], size: int) -> Iterator[list[Tensor]]:
+    """Take blocks together that follow one another, as many as do not exceed the units if each has ``size``."""
+    count = max(1, _EXCHANGED_UNITS // max(1, size))
+    return (blocks[first : first + count] for first in range(0, len(blocks), count))
+
+
+def _moved(change: Tensor, weights: Tensor, blocks: list[Tensor]) -> Tensor:
+    """Products (b, n, out) of changes (n, d) with weights (out, d), each in the inputs of another block."""
+    if all(len(block) == 1 for block in blocks):
+        index = torch.cat(blocks)
+        return change.T[index, :, None] * weights.T[index, None, :]
+    return torch.stack([change[:, block] @ weights[:, block].T for block in blocks])

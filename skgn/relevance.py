@@ -23,6 +23,10 @@ _CHANCE, _SWITCHED_OFF = 2.7e-3, 0.15
 #: Number of exchanges of each feature that estimate its relevance, and of rows at a time.
 SENSITIVITY_ROWS, _BLOCK = 1024, 512
 
+#: Of more features than these, one in so many exchanges tells which ones move the outputs the most, and only these
+#: have all exchanges.
+_MANY_FEATURES, _ONE_IN = 500, 16
+
 
 class Sensitivity(NamedTuple):
     """Movement of the outputs when a feature takes its value from another row.
@@ -45,12 +49,30 @@ def feature_sensitivity(
     For each column in each of the scalings (``scaled``), ``features`` tells which feature it belongs to. All columns of
     a feature are exchanged together. Members whose columns belong to no feature are left out.
     """
-    pairs = (np.array_split(chosen, SENSITIVITY_ROWS // _BLOCK) for chosen in exchanges(sample_weight))
+    pairs, every = exchanges(sample_weight), np.arange(_count(features))
+
+    def means(asked: np.ndarray, step: int) -> np.ndarray:
+        """Mean squares (2, n_asked) over every so many of the pairs."""
+        chosen = [of_pairs[::step] for of_pairs in pairs]
+        parts = (np.array_split(part, -(-len(part) // _BLOCK)) for part in chosen)
+        blocks = [_sums(ensemble, scaled, features, asked, *block) for block in zip(*parts, strict=True)]
+        mean: np.ndarray = np.sum(blocks, axis=0) / len(chosen[0])
+        return mean
+
     # Outputs may run away beyond the rows of the fit: squares are then infinite.
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        blocks = [_sums(ensemble, scaled, features, *of_block) for of_block in zip(*pairs, strict=True)]
-        squares, evidence = np.sum(blocks, axis=0) / SENSITIVITY_ROWS
+        many = len(every) > _MANY_FEATURES
+        moved = means(every, _ONE_IN if many else 1)
+        if many:
+            most = np.argsort(-moved[0], kind="stable")[:_MANY_FEATURES]
+            moved[:, most] = means(most, 1)
+        squares, evidence = moved
         return Sensitivity(squares, evidence * sample_weight.sum() / 2)
+
+
+def _count(features: Mapping[str, np.ndarray]) -> int:
+    """Number of the features that columns belong to."""
+    return 1 + max(int(of.max()) for of in features.values())
 
 
 def exchanges(sample_weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -65,11 +87,12 @@ def _sums(
     ensemble: Ensemble,
     scaled: Mapping[str, np.ndarray],
     features: Mapping[str, np.ndarray],
+    asked: np.ndarray,
     rows: np.ndarray,
     partners: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sum the squared changes of rows for each of the d features (d,), as they are and in the metric of the loss."""
-    change, mean = _movement(ensemble.members, ensemble.weights, scaled, features, rows, partners)
+    """Sum the squared changes of rows for each of the features ``asked``, as they are and in the metric of the loss."""
+    change, mean = _movement(ensemble.members, ensemble.weights, scaled, features, asked, rows, partners)
     members, _ = voters(ensemble.members, ensemble.weights)
     squares, posterior = np.square(change), members[0].posterior
     if ensemble.loss.has_scale:
@@ -100,7 +123,8 @@ def feature_slopes(
     weight = sample_weight[:_BLOCK]
     rows = np.arange(len(weight))
     partners = np.roll(rows, -(len(rows) // 2))
-    change, _ = _movement(predictors, votes, scaled, features, rows, partners)
+    every = np.arange(_count(features))
+    change, _ = _movement(predictors, votes, scaled, features, every, rows, partners)
     hidden = slice(scaled[scaling].shape[1] - n_straight)
     z, of = scaled[scaling][:, hidden], features[scaling][hidden]
     of_columns = weight @ np.square(z[partners] - z[rows])
@@ -115,10 +139,11 @@ def _movement(
     votes: np.ndarray,
     scaled: Mapping[str, np.ndarray],
     features: Mapping[str, np.ndarray],
+    asked: np.ndarray,
     rows: np.ndarray,
     partners: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Change (d, n, k) of the weighted mean output (n, k) of rows when a feature takes its value from a partner."""
+    """Change (n_asked, n, k) of the weighted mean output (n, k) of rows when a feature has its value from a partner."""
     of_features = np.array([member.scaling in features for member in members])
     if (votes * of_features).any():
         votes = votes * of_features
@@ -126,12 +151,11 @@ def _movement(
         votes = of_features.astype(np.float64)
     counted, votes = voters(members, votes / votes.sum())
     cpu = torch.device("cpu")
-    d = 1 + max(int(of.max()) for of in features.values())
-    change = np.zeros((d, len(rows), members[0].network.n_outputs))
+    change = np.zeros((len(asked), len(rows), members[0].network.n_outputs))
     mean = np.zeros(change.shape[1:])
     with torch_threads(0.0), torch.no_grad():
         for member, vote in zip(counted, votes, strict=True):
-            blocks = [torch.from_numpy(np.flatnonzero(features[member.scaling] == j)) for j in range(d)]
+            blocks = _columns(features[member.scaling], asked)
             z = scaled[member.scaling]
             U, partner = (Network.with_bias(torch.from_numpy(z[chosen])) for chosen in (rows, partners))
             for factor, values in ((vote, member.weights), (-vote, member.anchor)):
@@ -142,6 +166,13 @@ def _movement(
                     for j, exchanged in enumerate(member.network.forward_exchanged(U, partner, w, blocks)):
                         change[j] += factor * (exchanged - base).numpy()
     return change, mean
+
+
+def _columns(of: np.ndarray, asked: np.ndarray) -> list[torch.Tensor]:
+    """Columns of each of the features ``asked``, where each column is ``of`` one feature."""
+    order = np.argsort(of, kind="stable")
+    first, last = (np.searchsorted(of[order], asked, side) for side in ("left", "right"))
+    return [torch.from_numpy(order[a:b]) for a, b in zip(first, last, strict=True)]
 
 
 def relevance(sensitivity: Sensitivity, n_outputs: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 from sklearn.linear_model import ARDRegression, BayesianRidge
 from sklearn.preprocessing import scale
 
-from skgn import GNClassifier, GNRegressor
+from skgn import GNClassifier, GNRegressor, relevance
 from skgn.count_losses import PoissonLoss
 from skgn.ensemble import Ensemble
 from skgn.evidence import EvidencePrior, make_prior
@@ -24,7 +24,7 @@ from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
 from skgn.objective import Objective
 from skgn.primal import Primal
 from skgn.prior_groups import Groups, PriorKind
-from skgn.relevance import feature_sensitivity
+from skgn.relevance import exchanges, feature_sensitivity
 
 LINEAR = {
     "hidden_layer_sizes": (),
@@ -128,6 +128,30 @@ def test_influence_of_a_feature_in_the_likelihood_is_its_squared_t_statistic():
     covariance = model.noise_std_**2 * np.linalg.inv(design.T @ design)
     t = model.coefs_[0][:, 0] / np.sqrt(np.diag(covariance)[:4])
     np.testing.assert_allclose(found, t**2, rtol=0.15)
+
+
+@pytest.mark.parametrize("layers", [(), (3,), (4, 3)], ids=str)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_of_many_features_those_that_move_the_outputs_most_have_all_exchanges(layers, monkeypatch):
+    X = np.random.RandomState(0).standard_normal((50, 30))
+    y = scale(X[:, 3] - 2 * X[:, 8] + X[:, 20])
+    model = GNRegressor(layers, l2_regularization=0.1, max_iter=3, n_estimators=1, standardize=False, random_state=0)
+    ensemble = Ensemble(model.fit(X, y).estimators_, model.weights_, SquaredError(), 1.0)
+    monkeypatch.setattr(relevance, "_MANY_FEATURES", 5)
+    found = feature_sensitivity(ensemble, {"raw": X}, {"raw": np.arange(30)}, np.ones(50)).squares
+    rows, partners = exchanges(np.ones(50))
+    squares = np.empty(30)
+    for j in range(30):
+        exchanged = X[rows]
+        exchanged[:, j] = X[partners, j]
+        squares[j] = np.mean((model.predict(exchanged) - model.predict(X[rows])) ** 2)
+    most = np.argsort(-found)[:3]
+    assert set(most) == {3, 8, 20}
+    np.testing.assert_allclose(found[most], squares[most], rtol=1e-8)
+    # Of the others one exchange in 16 tells the size.
+    others = np.argsort(-found)[5:]
+    assert not np.isclose(found[others], squares[others], rtol=1e-8).any()
+    np.testing.assert_allclose(found[others].sum(), squares[others].sum(), rtol=0.3)
 
 
 @pytest.mark.parametrize("n", [40, 200, 1000])
