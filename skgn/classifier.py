@@ -256,7 +256,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Sobol indices by exchange of values between rows, in all columns of a category together. Rows count by their
         weights. Of classes they are those of the outputs before these become probabilities. A feature of share 0 is
         switched off. It moves the predictions no more than chance lets a column of noise do, or less than 15 % of an
-        equal share.
+        equal share. Of more than 500 features, the 500 that move predictions the most are measured as closely as ever,
+        and the others roughly.
     preprocessor_ : Pipeline or None
         The transformers that X goes through before it is scaled. It is None where in training all features were
         numbers, none was missing, and none were codes. ``preprocessor_.get_feature_names_out()`` names its columns, and

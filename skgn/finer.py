@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import solveh_banded
-from scipy.stats import f
+from scipy.special import fdtrc
 
 from .candidates import LAYER, MANY_WEIGHTS
 from .feedforward import FeedForward
@@ -175,7 +175,7 @@ class _Cut(NamedTuple):
             return None
         explained, left = explained[left > 0], left[left > 0]
         dispersion = np.maximum(left / freedom, lacking.least_dispersion)
-        p, share = f.sf(explained / m / dispersion, m, freedom), explained / (explained + left)
+        p, share = fdtrc(m, freedom, explained / m / dispersion), explained / (explained + left)
         return cls(number, lower, width, float(p.min()), float(share.max()))
 
 
@@ -193,13 +193,16 @@ def _explained(lacking: LeftOver, piece: np.ndarray, part: np.ndarray) -> tuple[
         return np.add.reduceat((weight * values)[order], first)
 
     def at_ends(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-        return np.pad(sums(before), ((0, 1), (0, 0))) + np.pad(sums(after), ((1, 0), (0, 0)))
+        ends = np.zeros((len(first) + 1, before.shape[1]))
+        ends[:-1] = sums(before)
+        ends[1:] += sums(after)
+        return ends
 
     values, information = lacking.values, lacking.information
     score = at_ends((1 - part) * values, part * values)
     diagonal = at_ends((1 - part) ** 2 * information, part**2 * information)
-    beside = np.pad(sums(part * (1 - part) * information), ((1, 0), (0, 0)))
-    gram = np.stack([beside, diagonal])
+    gram = np.stack([np.zeros_like(diagonal), diagonal])
+    gram[0, 1:] = sums(part * (1 - part) * information)
     of_all = np.array([g @ solveh_banded(gram[..., j], g) for j, g in enumerate(score.T)])
     of_constant = np.square(score.sum(axis=0)) / (weight * information).sum(axis=0)
     spread = np.maximum((weight * np.square(values) / information).sum(axis=0) - of_constant, 0.0)
