@@ -28,7 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import skgn
-from skgn import GNClassifier, GNRegressor, diagnose
+from skgn import GNClassifier, GNRegressor, baselines, diagnose
 from skgn.levels import told_by_pairs
 from skgn.spectrum import extreme_eigenvalues
 
@@ -54,6 +54,13 @@ def classes(n=600, seed=0):
 
 def quiet(*args, **kwargs):
     return diagnose(*args, verbose=False, **kwargs)
+
+
+def without_trees(*args, **kwargs):
+    """The report as of a large table, which gradient boosting is spared: it takes nine tenths of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(baselines, "_MOST_CELLS", 0)
+        return quiet(*args, **kwargs)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +141,7 @@ def test_a_fit_that_was_cut_short_says_so_and_how_to_go_on():
     X, y = regression()
     with pytest.warns(ConvergenceWarning):
         model = GNRegressor(**ONE, max_iter=2).fit(X, y)
-    finding = quiet(model, X, y)["convergence"]
+    finding = without_trees(model, X, y)["convergence"]
     assert finding.verdict == "not converged"
     assert finding.numbers["n_iter"] == 2
     evidence = model.history_["log_evidence"]
@@ -156,34 +163,38 @@ def test_each_way_to_stop_short_has_its_own_advice(status, parameters, advice):
     X, y = regression(100)
     model = GNRegressor(**ONE, **parameters).fit(X, y)
     model.estimators_ = [dataclasses.replace(model.estimators_[0], status=status)]
-    finding = quiet(model, X, y)["convergence"]
+    finding = without_trees(model, X, y)["convergence"]
     assert status.split("_")[0] in finding.text and advice in finding.advice
 
 
 def test_counts_of_weights_and_observations_are_those_of_the_training_data():
     X, y = make_classification(120, 5, n_informative=4, n_redundant=0, n_classes=3, random_state=0)
     model = GNClassifier((10,), n_estimators=1, random_state=0).fit(X[:90], y[:90])
-    numbers = quiet(model, X[90:], y[90:])["weights"].numbers
+    numbers = without_trees(model, X[90:], y[90:])["weights"].numbers
     # (5 + 1) 10 hidden, (10 + 5 + 1) 3 readout; a softmax of 3 classes has 2 degrees of freedom.
     assert numbers["n_weights"] == 60 + 48 == sum(W.size for W in model.coefs_ + model.intercepts_)
     assert numbers["n_observations"] == 90 * 2
     early = GNRegressor(**ONE, early_stopping=True, validation_fraction=0.25).fit(X[:80], X[:80] @ np.ones(5))
-    assert quiet(early, X, X @ np.ones(5))["weights"].numbers["n_observations"] == 60
+    assert without_trees(early, X, X @ np.ones(5))["weights"].numbers["n_observations"] == 60
 
 
 def test_blocks_of_a_stream_add_up():
     X, y = regression(300)
     model = GNRegressor(**ONE).partial_fit(X[:100], y[:100]).partial_fit(X[100:250], y[100:250])
-    assert quiet(model, X[250:], y[250:])["weights"].numbers["n_observations"] == 250
+    assert without_trees(model, X[250:], y[250:])["weights"].numbers["n_observations"] == 250
 
 
 @unconverged
 def test_too_small_an_l2_for_more_weights_than_observations_is_pointed_out():
     X, y = regression(100)
-    free = quiet(GNRegressor(40, n_estimators=1, random_state=0, l2_regularization=1e-8).fit(X[:50], y[:50]), X, y)
+    free = without_trees(
+        GNRegressor(40, n_estimators=1, random_state=0, l2_regularization=1e-8).fit(X[:50], y[:50]), X, y
+    )
     assert "evidence" in free["weights"].advice
     assert free["effective"].numbers["n_effective"] > 25
-    held = quiet(GNRegressor(40, n_estimators=1, random_state=0, l2_regularization=0.1).fit(X[:50], y[:50]), X, y)
+    held = without_trees(
+        GNRegressor(40, n_estimators=1, random_state=0, l2_regularization=0.1).fit(X[:50], y[:50]), X, y
+    )
     assert held["weights"].verdict == "over-parameterised" and held["weights"].advice is None
 
 
@@ -191,7 +202,7 @@ def test_a_network_that_is_too_small_is_called_saturated():
     X = np.random.RandomState(0).standard_normal((1000, 2))
     y = np.tanh(2 * X[:, 0] + X[:, 1]) + np.tanh(X[:, 0] - 2 * X[:, 1] + 0.5) + 0.5 * np.tanh(3 * X[:, 1] - 1)
     model = GNRegressor((2,), linear_path=False, n_estimators=1, random_state=0).fit(X, y)
-    finding = quiet(model, X, y)["effective"]
+    finding = without_trees(model, X, y)["effective"]
     assert finding.numbers["share"] == pytest.approx(model.n_effective_parameters_ / 9)
     assert finding.verdict == "saturated" and "hidden_layer_sizes=(4,)" in finding.advice
 
@@ -228,7 +239,7 @@ def test_eigenvalues_and_condition_are_those_of_a_dense_gram_matrix(kind, n):
         curvature *= weight((y - model.predict(X)) * np.sqrt(factor) / model.noise_std_)[:, None]
     J = (J * np.sqrt(curvature)[:, :, None]).reshape(-1, J.shape[2])
     values = np.square(np.linalg.svd(J, compute_uv=False)) / n
-    numbers = quiet(model, X, y)["conditioning"].numbers
+    numbers = without_trees(model, X, y)["conditioning"].numbers
     assert numbers["max_eigenvalue"] == pytest.approx(values[0])
     assert numbers["min_eigenvalue"] == pytest.approx(values[-1], abs=1e-13 * values[0])
     if kind != "two outputs" and n == 300:
@@ -241,15 +252,15 @@ def test_lost_digits_and_overwhelming_damping_are_pointed_out():
     X, y = regression(300)
     copied = np.hstack([X, X])
     free = GNRegressor(**ONE, l2_regularization=0.0, damping=0.0).fit(copied, y)
-    finding = quiet(free, copied, y)["conditioning"]
+    finding = without_trees(free, copied, y)["conditioning"]
     assert finding.verdict == "ill-conditioned"
     assert finding.numbers["damped_condition"] > 1e12
     proposed = float(finding.advice.split("=")[1].split()[0])
     # Or more: of another fit the largest eigenvalue is another one.
     cured = GNRegressor(**ONE, l2_regularization=1e4 * proposed, damping=0.0).fit(copied, y)
-    assert quiet(cured, copied, y)["conditioning"].verdict == "fine"
+    assert without_trees(cured, copied, y)["conditioning"].verdict == "fine"
 
-    slow = quiet(GNRegressor(**ONE, damping=1e4).fit(X, y), X, y)["conditioning"]
+    slow = without_trees(GNRegressor(**ONE, damping=1e4).fit(X, y), X, y)["conditioning"]
     assert slow.verdict == "damping dominates" and slow.numbers["damping"] > slow.numbers["max_eigenvalue"]
     assert "adaptive" in slow.advice
 
@@ -258,11 +269,11 @@ def test_injected_columns_of_noise_are_named():
     X, y = regression(400)
     noise = np.random.RandomState(1).standard_normal((400, 3))
     frame = pd.DataFrame(np.hstack([X, noise]), columns=["a", "b", "c", "noise 1", "noise 2", "noise 3"])
-    finding = quiet(GNRegressor(**ONE).fit(frame, y), frame, y)["features"]
+    finding = without_trees(GNRegressor(**ONE).fit(frame, y), frame, y)["features"]
     assert finding.numbers["switched_off"] == ["noise 1", "noise 2", "noise 3"]
     assert "noise 1, noise 2, noise 3" in finding.text and "noise 1, noise 2, noise 3" in finding.advice
     piped = make_pipeline(StandardScaler(), GNRegressor(**ONE)).fit(frame, y)
-    assert quiet(piped, frame, y)["features"].numbers["switched_off"] == ["noise 1", "noise 2", "noise 3"]
+    assert without_trees(piped, frame, y)["features"].numbers["switched_off"] == ["noise 1", "noise 2", "noise 3"]
 
 
 @unconverged
@@ -279,7 +290,7 @@ def test_features_that_matter_are_never_to_be_dropped(rows, parameters, seed):
     parameters = parameters.copy()
     fit = "partial_fit" if parameters.pop("stream", False) else "fit"
     model = getattr(GNRegressor((10,), n_estimators=1, random_state=0, **parameters), fit)(X[:rows], y[:rows])
-    finding = quiet(model, X[400:], y[400:])["features"]
+    finding = without_trees(model, X[400:], y[400:])["features"]
     assert finding.advice is None
     assert ("do not show" in finding.text) == bool(finding.numbers["switched_off"])
 
@@ -287,7 +298,7 @@ def test_features_that_matter_are_never_to_be_dropped(rows, parameters, seed):
 @unconverged
 def test_an_untrained_model_has_nothing_to_say_of_its_features():
     X, y = regression(100)
-    finding = quiet(GNRegressor(**ONE, max_iter=0).fit(X, y), X, y)["features"]
+    finding = without_trees(GNRegressor(**ONE, max_iter=0).fit(X, y), X, y)["features"]
     assert finding.verdict == "unknown" and "relevant" not in finding.text
 
 
@@ -297,7 +308,7 @@ def test_of_a_stream_convergence_is_not_known(blocks):
     model = GNRegressor(**ONE)
     for _ in range(blocks):
         model.partial_fit(X[:100], y[:100])
-    finding = quiet(model, X[100:], y[100:])["convergence"]
+    finding = without_trees(model, X[100:], y[100:])["convergence"]
     assert finding.verdict == "not known" and finding.advice is None
     assert finding.numbers["members_converged"] == 0
     assert ("1 block of" if blocks == 1 else "2 blocks of") in finding.text
@@ -306,9 +317,9 @@ def test_of_a_stream_convergence_is_not_known(blocks):
 @unconverged
 def test_one_is_singular(regressor):
     X, y = regression(1)
-    report = quiet(regressor, X, y)
+    report = without_trees(regressor, X, y)
     assert "from the 1 row of X, y:" in str(report) and "(1 row of X)" in report["conditioning"].text
-    report = quiet(GNRegressor(**ONE, max_iter=1).fit(*regression()), X, y)
+    report = without_trees(GNRegressor(**ONE, max_iter=1).fit(*regression()), X, y)
     assert "after 1 iteration (" in report["convergence"].text
 
 
@@ -318,7 +329,7 @@ def test_an_objective_that_ends_next_to_zero_has_moved_little_of_its_start():
     model = GNRegressor(20, n_estimators=1, random_state=0, l2_regularization=0.0).fit(X, y)
     path = model.history_["objective"]
     assert path[-1] < 1e-12 * path[0]
-    moved = quiet(model, X, y)["convergence"].numbers["last_change"]
+    moved = without_trees(model, X, y)["convergence"].numbers["last_change"]
     assert moved == pytest.approx(abs(path[-1] - path[-2]) / path[0]) and moved < 1e-3
 
 
@@ -326,16 +337,16 @@ def test_weights_that_sum_to_one_are_told_to_be_no_repetitions():
     X, y = regression(400)
     with pytest.warns(UserWarning, match="repetitions"):
         shared = GNRegressor(**ONE).fit(X[:300], y[:300], sample_weight=np.full(300, 1 / 300))
-    finding = quiet(shared, X[300:], y[300:])["weights"]
+    finding = without_trees(shared, X[300:], y[300:])["weights"]
     assert "for 1 observation:" in finding.text and "mean of 1" in finding.advice
     # A fit does not keep whether it had weights.
-    single = quiet(GNRegressor(**ONE).fit(X[:1], y[:1]), X[300:], y[300:])["weights"]
+    single = without_trees(GNRegressor(**ONE).fit(X[:1], y[:1]), X[300:], y[300:])["weights"]
     assert single.advice.startswith("more rows; or, where sample_weight was given")
 
 
 def test_intervals_of_a_dozen_rows_are_not_to_be_trusted():
     X, y = regression(100)
-    few, enough = (quiet(GNRegressor(**ONE).fit(X[:n], y[:n]), X, y)["weights"].text for n in (8, 30))
+    few, enough = (without_trees(GNRegressor(**ONE).fit(X[:n], y[:n]), X, y)["weights"].text for n in (8, 30))
     assert "too narrow" in few and "too narrow" not in enough
 
 
@@ -351,12 +362,12 @@ def test_far_from_unit_scale_standardising_is_the_first_advice():
 def test_skill_is_that_of_scikit_learns_metrics(regressor, classifier):
     X, y = regression(200, seed=7)
     weight = np.random.RandomState(0).randint(1, 4, 200)
-    numbers = quiet(regressor, X, y, sample_weight=weight)["skill"].numbers
+    numbers = without_trees(regressor, X, y, sample_weight=weight)["skill"].numbers
     predicted = regressor.predict(X)
     assert numbers["r2"] == pytest.approx(r2_score(y, predicted, sample_weight=weight))
     assert numbers["rmse"][0] == pytest.approx(root_mean_squared_error(y, predicted, sample_weight=weight))
     X, y = classes(200, seed=7)
-    report = quiet(classifier, X, y)
+    report = without_trees(classifier, X, y)
     numbers, calibration = report["skill"].numbers, report["calibration"].numbers
     p = classifier.predict_proba(X)
     assert numbers["log_loss"] == pytest.approx(log_loss(y, p))
@@ -370,7 +381,7 @@ def test_skill_is_that_of_scikit_learns_metrics(regressor, classifier):
 def test_targets_that_have_nothing_to_do_with_the_features_are_noticed(seed):
     X, y = regression(600, seed=seed)
     shuffled = np.random.RandomState(seed).permutation(y)
-    finding = quiet(GNRegressor(**ONE).fit(X[:300], y[:300]), X[300:], shuffled[300:])["skill"]
+    finding = without_trees(GNRegressor(**ONE).fit(X[:300], y[:300]), X[300:], shuffled[300:])["skill"]
     assert finding.verdict == "no better than the mean" and "belong together" in finding.advice
 
 
@@ -385,7 +396,7 @@ def drawn(regressor, n, factor, seed):
 def test_standard_deviations_of_the_wrong_size_are_noticed_and_right_ones_are_not(regressor, seed):
     for factor, verdict in [(1.0, "good"), (2.0, "too narrow"), (0.4, "too wide")]:
         X, y, mean, std = drawn(regressor, 300, factor, seed)
-        report = quiet(regressor, X, y)
+        report = without_trees(regressor, X, y)
         finding = report["calibration"]
         assert finding.verdict == verdict
         nu = regressor.noise_degrees_of_freedom_
@@ -413,13 +424,13 @@ def test_noise_that_outliers_have_inflated_is_told_from_wide_intervals():
     dirty = y.copy()
     dirty[:300:15] += 5.0
     fitted = {loss: GNRegressor(**ONE, loss=loss).fit(X[:300], dirty[:300]) for loss in ("squared_error", "student_t")}
-    normal, student = (quiet(model, X[300:], y[300:]) for model in fitted.values())
+    normal, student = (without_trees(model, X[300:], y[300:]) for model in fitted.values())
     assert normal["noise"].verdict == "inflated" and "student_t" in normal["noise"].advice
     assert student["noise"].advice is None
     # Noise is large, too, before a training has come to its end.
     unfinished = copy.copy(fitted["squared_error"])
     unfinished.estimators_ = [dataclasses.replace(unfinished.estimators_[0], status="max_iter")]
-    assert quiet(unfinished, X[300:], y[300:])["noise"].advice is None
+    assert without_trees(unfinished, X[300:], y[300:])["noise"].advice is None
     # Intervals have the tails of the noise.
     assert normal["calibration"].verdict == "good"
 
@@ -448,7 +459,9 @@ def test_a_wave_that_a_fit_lacks_is_no_shape_of_the_noise():
 
 
 def test_few_rows_do_not_cry_wolf(regressor):
-    verdicts = [quiet(regressor, *drawn(regressor, 10, 1.0, seed)[:2])["calibration"].verdict for seed in range(30)]
+    verdicts = [
+        without_trees(regressor, *drawn(regressor, 10, 1.0, seed)[:2])["calibration"].verdict for seed in range(30)
+    ]
     assert verdicts == ["good"] * 30
 
 
@@ -475,16 +488,16 @@ def test_intervals_that_are_too_narrow_in_the_middle_alone_are_no_narrow_interva
 @pytest.mark.parametrize("outlying", [[3, 50], [0, 17, 180, 199]])
 def test_injected_outliers_are_found_by_their_rows(regressor, outlying):
     X, y, _, std = drawn(regressor, 200, 1.0, 0)
-    assert quiet(regressor, X, y)["outliers"].advice is None
+    assert without_trees(regressor, X, y)["outliers"].advice is None
     y[outlying] += 12 * std[outlying]
-    finding = quiet(regressor, X, y)["outliers"]
+    finding = without_trees(regressor, X, y)["outliers"]
     assert sorted(finding.numbers["rows"]) == outlying
     assert finding.numbers["count"] == len(outlying)
     assert "student_t" in finding.advice
     # Rows keep their numbers where others have weight 0.
     weight = np.ones(200)
     weight[[1, 2, 60]] = 0
-    assert sorted(quiet(regressor, X, y, sample_weight=weight)["outliers"].numbers["rows"]) == outlying
+    assert sorted(without_trees(regressor, X, y, sample_weight=weight)["outliers"].numbers["rows"]) == outlying
 
 
 def test_one_gross_outlier_is_found_by_its_row(regressor):
@@ -496,7 +509,7 @@ def test_one_gross_outlier_is_found_by_its_row(regressor):
     mixed = quiet(regressor, X, np.roll(regression(200)[1], 1))
     assert mixed["skill"].advice.startswith("check that the rows of X and y belong together")
     # How often chance gives an alarm: once in a thousand sets of rows.
-    alarms = [quiet(regressor, *drawn(regressor, 300, 1.0, seed)[:2])["outliers"].advice for seed in range(10)]
+    alarms = [without_trees(regressor, *drawn(regressor, 300, 1.0, seed)[:2])["outliers"].advice for seed in range(10)]
     assert alarms == [None] * 10
 
 
@@ -509,10 +522,10 @@ def test_one_event_that_was_given_next_to_no_probability_is_found_by_its_row():
     X[7] *= 100
     p = model.predict_proba(X)
     drawn_labels = np.array([rng.choice(n_classes, p=row) for row in p])
-    assert quiet(model, X, drawn_labels)["outliers"].advice is None
+    assert without_trees(model, X, drawn_labels)["outliers"].advice is None
     drawn_labels[7] = p[7].argmin()
     assert p[7].min() < 1e-6
-    finding = quiet(model, X, drawn_labels)["outliers"]
+    finding = without_trees(model, X, drawn_labels)["outliers"]
     assert finding.numbers["rows"][0] == 7 and "row 7" in finding.advice.replace("rows", "row")
 
 
@@ -521,26 +534,26 @@ def test_wrong_labels_are_found_by_their_rows():
     model = GNClassifier(**ONE).fit(X[:200], y[:200])
     sure = np.flatnonzero(model.predict_proba(X[200:]).max(axis=1) > 0.995)[:3]
     y[200 + sure] = 1 - y[200 + sure]
-    finding = quiet(model, X[200:], y[200:])["outliers"]
+    finding = without_trees(model, X[200:], y[200:])["outliers"]
     assert sorted(finding.numbers["rows"]) == sure.tolist() and "labels" in finding.advice
 
 
 def test_overconfidence_is_noticed(classifier):
     X, _ = classes(500, seed=3)
     p, rng = classifier.predict_proba(X)[:, 1], np.random.RandomState(0)
-    right = quiet(classifier, X, (rng.rand(500) < p).astype(int))["calibration"]
+    right = without_trees(classifier, X, (rng.rand(500) < p).astype(int))["calibration"]
     assert right.verdict == "good" and right.advice is None
-    blurred = quiet(classifier, X, (rng.rand(500) < 0.5 + 0.4 * (p - 0.5)).astype(int))["calibration"]
+    blurred = without_trees(classifier, X, (rng.rand(500) < 0.5 + 0.4 * (p - 0.5)).astype(int))["calibration"]
     assert blurred.verdict == "overconfident" and blurred.numbers["gap"] > 0.05
-    sharp = quiet(classifier, X, (p > 0.5).astype(int))["calibration"]
+    sharp = without_trees(classifier, X, (p > 0.5).astype(int))["calibration"]
     assert sharp.verdict == "underconfident" and "CalibratedClassifierCV" in sharp.advice
 
 
 def test_a_weight_is_so_many_repetitions(regressor, classifier):
     repeats = np.random.RandomState(0).randint(0, 4, 150)
     for model, (X, y) in [(regressor, regression(150, seed=5)), (classifier, classes(150, seed=5))]:
-        weighted = quiet(model, X, y, sample_weight=repeats)
-        repeated = quiet(model, np.repeat(X, repeats, axis=0), np.repeat(y, repeats))
+        weighted = without_trees(model, X, y, sample_weight=repeats)
+        repeated = without_trees(model, np.repeat(X, repeats, axis=0), np.repeat(y, repeats))
         for topic in ("skill", "calibration"):
             for name, value in weighted[topic].numbers.items():
                 assert value == pytest.approx(repeated[topic].numbers[name])
@@ -562,7 +575,7 @@ def test_a_constant_target_says_nothing_of_calibration():
     rng = np.random.default_rng(0)
     X, constant = rng.normal(size=(60, 3)), np.ones(60)
     model = GNRegressor((3,), n_estimators=1, random_state=0, max_iter=30, tol=1e-2).fit(X, constant)
-    report = quiet(model, rng.normal(size=(60, 3)), constant)
+    report = without_trees(model, rng.normal(size=(60, 3)), constant)
     assert report["calibration"].verdict == report["outliers"].verdict == "unknown"
     assert not any("student_t" in advice for advice in report.advice)
 
@@ -586,7 +599,7 @@ def test_noise_that_is_not_normal_is_judged_by_its_own_distribution(loss):
     model = GNRegressor(**ONE, loss=loss).fit(*not_normal(loss, 1000, 100))
     for seed in range(3):
         X, y = not_normal(loss, 500, seed)
-        report = quiet(model, X, y)
+        report = without_trees(model, X, y)
         assert report["outliers"].advice is None and report["calibration"].advice is None
         for level in (50, 90):
             low, high = model.predict_interval(X, level / 100).T
@@ -598,11 +611,11 @@ def test_noise_that_is_not_normal_is_judged_by_its_own_distribution(loss):
                 assert report["calibration"].numbers[f"coverage_{level}"] == pytest.approx(held)
     y = y.astype(float)
     y[7] = 1e9
-    assert quiet(model, X, y)["outliers"].numbers["rows"] == [7]
+    assert without_trees(model, X, y)["outliers"].numbers["rows"] == [7]
     # Without a distribution, nothing is said.
     options = {**ONE, "loss": loss, "solver": "cg", "l2_regularization": 1e-2, "tol": 1e-2}
     model = GNRegressor(**options).fit(*not_normal(loss, 300, 100))
-    assert quiet(model, X, y)["outliers"].verdict == "unknown"
+    assert without_trees(model, X, y)["outliers"].verdict == "unknown"
 
 
 @pytest.mark.parametrize("q", [0.05, 0.95])
@@ -612,11 +625,11 @@ def test_a_quantile_is_judged_by_the_loss_of_quantiles(q):
     y = X[:, 0] + 0.7 * rng.normal(size=1000)
     model = GNRegressor(**ONE, loss="quantile", quantile=q).fit(X[:500], y[:500])
     X, y = X[500:], y[500:]
-    skill = quiet(model, X, y)["skill"]
+    skill = without_trees(model, X, y)["skill"]
     assert skill.verdict == "better than the quantile of y" and skill.advice is None
     assert skill.numbers["d2"] == pytest.approx(d2_pinball_score(y, model.predict(X), alpha=q), abs=0.01)
     assert skill.text.startswith(f"D2 {skill.numbers['d2']:.2f}")
-    assert quiet(model, X, rng.permutation(y))["skill"].verdict == "no better than the quantile of y"
+    assert without_trees(model, X, rng.permutation(y))["skill"].verdict == "no better than the quantile of y"
 
 
 @pytest.mark.parametrize("loss", ["poisson", "gamma", "cauchy"])
@@ -678,7 +691,7 @@ def rare_class(n, seed):
 def test_rows_of_a_rare_class_are_as_many_observations_as_they_are():
     X, y = rare_class(600, 1)
     models = {c: GNClassifier(**ONE, class_weight={0: c, 1: 10 * c}).fit(*rare_class(400, 0)) for c in (1e-3, 1, 1e3)}
-    reports = {c: quiet(model, X, y) for c, model in models.items()}
+    reports = {c: without_trees(model, X, y) for c, model in models.items()}
     for c in (1e-3, 1e3):
         for topic in ("skill", "outliers", "calibration"):
             for name, value in reports[1][topic].numbers.items():
@@ -690,19 +703,19 @@ def test_rows_of_a_rare_class_are_as_many_observations_as_they_are():
     draws = np.random.default_rng(0).integers(0, 600, (2000, 600))
     error = np.std([np.average(gain[i], weights=weight[i]) for i in draws])
     assert reports[1]["skill"].numbers["standard_error"] == pytest.approx(error, rel=0.1)
-    plain = quiet(GNClassifier(**ONE).fit(*rare_class(400, 0)), X, y)["outliers"].numbers
+    plain = without_trees(GNClassifier(**ONE).fit(*rare_class(400, 0)), X, y)["outliers"].numbers
     assert reports[1]["outliers"].numbers["expected"] == pytest.approx(plain["expected"])
 
 
 def test_class_weights_raise_no_alarm():
     model = GNClassifier(**ONE, class_weight="balanced").fit(*rare_class(2000, 0))
     for seed in range(1, 7):
-        report = quiet(model, *rare_class(500, seed))
+        report = without_trees(model, *rare_class(500, seed))
         assert report["calibration"].advice is report["outliers"].advice is None
 
 
 def test_a_report_is_read_by_topic(regressor):
-    report = quiet(regressor, *regression(100))
+    report = without_trees(regressor, *regression(100))
     assert skgn.diagnose is diagnose
     topics = [finding.topic for finding in report]
     assert len(set(topics)) == len(topics) == 13
@@ -785,9 +798,9 @@ def test_where_derivatives_overflow_there_are_no_eigenvalues(l2):
 def test_targets_of_any_unit_have_the_same_skill(power):
     X, y = load_diabetes(return_X_y=True)
     y = (y - y.mean()) / 256
-    expected = diagnose(GNRegressor((), n_estimators=1).fit(X, y), X, y, verbose=False)["skill"].numbers
+    expected = without_trees(GNRegressor((), n_estimators=1).fit(X, y), X, y)["skill"].numbers
     scaled = 2.0**power * y
-    found = diagnose(GNRegressor((), n_estimators=1).fit(X, scaled), X, scaled, verbose=False)["skill"].numbers
+    found = without_trees(GNRegressor((), n_estimators=1).fit(X, scaled), X, scaled)["skill"].numbers
     assert found["r2"] == pytest.approx(expected["r2"]) and 0.4 < found["r2"] < 0.6
     np.testing.assert_allclose(found["rmse"], 2.0**power * expected["rmse"])
 
@@ -837,9 +850,9 @@ def test_what_is_told_by_columns_that_are_nearly_one_asks_for_their_components()
 def test_a_promise_that_is_not_kept_is_told_beside_what_came_true(of_numbers):
     X, y = regression(noise=0.6) if of_numbers else classes()
     model = (GNRegressor if of_numbers else GNClassifier)(**ONE | {"hidden_layer_sizes": (4,)}).fit(X[:300], y[:300])
-    assert "promised" not in quiet(model, X[300:], y[300:])["skill"].text
+    assert "promised" not in without_trees(model, X[300:], y[300:])["skill"].text
     model.left_out_score_ = 0.99
-    finding = quiet(model, X[300:], y[300:])["skill"]
+    finding = without_trees(model, X[300:], y[300:])["skill"]
     if of_numbers:
         expected = r2_score(y[300:], model.predict(X[300:]))
     else:
