@@ -60,8 +60,9 @@ def late_rate(flow):
 
 
 factors, t_end = (1, 10, 100, 300), 8.0
-gauss_newton = [gauss_newton_flow(network(100), ill(factor), y, t_end) for factor in factors]
-gradient = [gradient_flow(network(100), ill(factor), y, t_end) for factor in factors]
+t_eval = np.linspace(0, t_end, 41)
+gauss_newton = [gauss_newton_flow(network(100), ill(factor), y, t_end, t_eval=t_eval) for factor in factors]
+gradient = [gradient_flow(network(100), ill(factor), y, t_end, t_eval=t_eval) for factor in factors]
 conditions = np.array([condition(flow) for flow in gauss_newton])
 gauss_newton_rates = np.array([late_rate(flow).rate for flow in gauss_newton])
 gradient_rates = np.array([late_rate(flow) for flow in gradient])
@@ -105,7 +106,7 @@ def told(flow):
 far = {}
 for alpha in (10, 3):
     for factor in factors:
-        options = {"max_evaluations": 500, "t_eval": np.linspace(0, t_end, 41)}
+        options = {"max_evaluations": 300, "t_eval": t_eval}
         undamped = gauss_newton_flow(network(alpha), ill(factor), y, t_end, **options)
         damped = levenberg_marquardt_flow(network(alpha, 1e-4 * alpha**2), ill(factor), y, t_end, **options)
         far[alpha, factor] = undamped, damped

@@ -72,7 +72,7 @@ for alpha in (100, 10, 3):
 # Near the start it does not fall at all, and here not by much farther away. That is no rule: with one feature divided
 # by 10 and ``alpha=3``, the case that was too stiff on the page before, it all but vanishes.
 
-stiff = gauss_newton_flow(GNRegressor((3,), alpha=3, **common), X * [1, 1, 1, 10], y, 8.0, max_evaluations=1000)
+stiff = gauss_newton_flow(GNRegressor((3,), alpha=3, **common), X * [1, 1, 1, 10], y, 8.0, max_evaluations=400)
 fall = stiff.min_eigenvalue.min() / stiff.min_eigenvalue[0]
 print(f"too stiff: down to {fall:.0e} of that at the start, given up after t = {stiff.times[-1]:.1f}")
 

@@ -46,9 +46,9 @@ def flow(damping, factor, alpha=10.0):
         (32,), alpha=alpha, init="centered", damping=damping, linear_path=False, standardize=False, random_state=0
     )
     scales = np.r_[1.0, np.full(9, factor)]
-    t_eval = np.linspace(0, t_end, 41)
+    t_eval = np.linspace(0, t_end, 21)
     return levenberg_marquardt_flow(
-        network, X / scales, y, t_end, t_eval=t_eval, best_loss=0.0, max_evaluations=1000
+        network, X / scales, y, t_end, t_eval=t_eval, best_loss=0.0, max_evaluations=600
     )  # fmt: skip
 
 

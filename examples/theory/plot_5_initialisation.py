@@ -31,7 +31,7 @@ def network(init, seed, damping=0.0):
 
 
 # The excess over the lowest loss is not shown, so that this loss need not be searched for.
-options = {"t_eval": np.linspace(0, t_end, 31), "max_evaluations": 400, "best_loss": 0.0}
+options = {"t_eval": np.linspace(0, t_end, 21), "max_evaluations": 200, "best_loss": 0.0, "rtol": 1e-4}
 undamped = {init: [gauss_newton_flow(network(init, seed), X, y, t_end, **options) for seed in seeds] for init in inits}
 damped = {
     init: [levenberg_marquardt_flow(network(init, seed, 0.1), X, y, t_end, **options) for seed in seeds]
