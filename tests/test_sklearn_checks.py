@@ -37,7 +37,7 @@ SMALL = {
 #: A constant damping needs many iterations. No linear classifier: it is so sure of classes that float32 rounds a
 #: probability to 1 whose logarithm is not 0.
 CHECKED = [
-    *(cls(n_estimators=2, max_iter=12) for cls in ESTIMATORS),
+    *(cls(n_estimators=2, max_iter=5) for cls in ESTIMATORS),
     GNClassifier(**SMALL | {"solver": "dual", "hidden_layer_sizes": (8, 4), "max_iter": 5, "dtype": "float32"}),
     GNRegressor(**SMALL, solver="cg", l2_regularization=1e-4),
     GNRegressor(**SMALL | {"hidden_layer_sizes": (), "solver": "primal", "damping": 1e-2, "max_iter": 100}),
