@@ -69,29 +69,33 @@ def test_what_is_available_is_that_of_a_computer():
     assert 2**24 < available_memory(CPU) < 2**50
 
 
-@pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_DATA"])
-def test_a_fit_beyond_the_limit_of_its_process_is_refused_before_any_work(limit):
+def test_a_fit_beyond_a_limit_of_its_process_is_refused_before_any_work():
+    """Of its address space, or of its data."""
     pytest.importorskip("resource")
-    code = f"""if True:
+    code = """if True:
         import resource
         import numpy as np
         from skgn import GNRegressor
         from skgn.free_memory import available_memory
         import torch
 
-        def used():
+        def used(column):
             with open("/proc/self/statm") as file:
-                return int(file.read().split()[{0 if limit == "RLIMIT_AS" else 5}]) * resource.getpagesize()
+                return int(file.read().split()[column]) * resource.getpagesize()
 
         X = np.random.default_rng(0).normal(size=(20000, 40))
         model = GNRegressor((200,), l2_regularization=1e-3, n_estimators=1, solver="primal", max_iter=1)
-        resource.setrlimit(resource.{limit}, (used() + 2**29, resource.RLIM_INFINITY))
-        assert 2**28 < available_memory(torch.device("cpu")) <= 2**29
-        try:
-            model.fit(X, X[:, 0])
-        except ValueError as error:
-            print(error)
+        for limit, column in ((resource.RLIMIT_AS, 0), (resource.RLIMIT_DATA, 5)):
+            before = resource.getrlimit(limit)
+            resource.setrlimit(limit, (used(column) + 2**29, before[1]))
+            assert 2**28 < available_memory(torch.device("cpu")) <= 2**29
+            try:
+                model.fit(X, X[:, 0])
+            except ValueError as error:
+                print(error)
+            resource.setrlimit(limit, before)
     """
     command = [sys.executable, "-W", "error", "-c", code]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert "GB" in ended.stdout and "available" in ended.stdout, (ended.stdout, ended.stderr)
+    refusals = ended.stdout.splitlines()
+    assert ["GB" in line and "available" in line for line in refusals] == [True, True], (ended.stdout, ended.stderr)
