@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,20 @@ def loaded_by(*steps):
     return [set(line.split()) for line in run.stdout.splitlines()]
 
 
+#: All modules but that of dask, which needs an extra.
+MODULES = sorted({*ORDER} - {"dask"})
+
+
+@cache
+def loaded_in_turn():
+    """What is loaded before an estimator is imported, then, and after all modules were asked for."""
+    return loaded_by(
+        "import torch, sklearn.neural_network",
+        "from skgn import GNClassifier, GNRegressor",
+        f"import skgn\nfor name in {MODULES}: assert getattr(skgn, name).__name__ == 'skgn.' + name",
+    )
+
+
 def packages(modules):
     return {name.partition(".")[0] for name in modules}
 
@@ -85,7 +100,7 @@ def test_importing_the_package_loads_nothing_until_it_is_asked_for():
 
 def test_importing_an_estimator_loads_torch_and_what_scikit_learn_itself_loads():
     """No package beside these: not matplotlib, dask nor onnx. pandas is loaded by scikit-learn, where it is there."""
-    before, loaded = loaded_by("import torch, sklearn.neural_network", "from skgn import GNClassifier, GNRegressor")
+    before, loaded, _ = loaded_in_turn()
     # A compiled module of scikit-learn 1.6 gives itself the name "_loss".
     assert packages(loaded) - packages(before) - {"_loss"} == {"skgn"}
     beside = ORDER[: ORDER.index("fitted") + 1]
@@ -111,11 +126,8 @@ def test_completion_offers_what_the_reference_has_whether_it_is_loaded_or_not():
 
 def test_modules_are_attributes_without_an_import_of_their_own():
     """None of them loads matplotlib, not even the displays."""
-    # That of dask needs an extra.
-    names = sorted({*ORDER} - {"dask"})
-    code = f"import skgn\nfor name in {names}: assert getattr(skgn, name).__name__ == 'skgn.' + name"
-    (loaded,) = loaded_by(code)
-    assert {f"skgn.{name}" for name in names} <= loaded
+    loaded = loaded_in_turn()[-1]
+    assert {f"skgn.{name}" for name in MODULES} <= loaded
     assert "matplotlib" not in packages(loaded)
 
 
