@@ -64,7 +64,7 @@ def new_rows(model):
     return NEW if model.n_features_in_ == X.shape[1] else WIDE[30:]
 
 
-ONE = {"hidden_layer_sizes": (10,), "n_estimators": 1, "random_state": 0, "prior_groups": "layer", "max_iter": 15}
+ONE = {"hidden_layer_sizes": (10,), "n_estimators": 1, "random_state": 0, "prior_groups": "layer", "max_iter": 7}
 
 CASES = {
     "layer": lambda: GNRegressor(**ONE).fit(X, TARGET),
@@ -274,8 +274,8 @@ def test_samples_vary_as_the_deviation_says(case):
     model = CASES[case]()
     (member,), k = model.estimators_, np.ndim(model.predict(NEW[:1])) and model.n_outputs_
     scaled = model._table.scale(NEW[[0, 1, 40, 41, 60, 61]])[member.scaling]
-    draws = member.posterior.draw(member.network, member.weights, N, 20000, np.random.RandomState(0))
-    assert draws.shape == (member.network.n_weights, 20000)
+    draws = member.posterior.draw(member.network, member.weights, N, 10000, np.random.RandomState(0))
+    assert draws.shape == (member.network.n_weights, 10000)
     outputs = outputs_of_draws(member.network, member.weights, draws, scaled)
     variance = member.posterior.variance(member.network, member.weights, scaled, torch.device("cpu"))
     assert variance.shape == (6, k)
@@ -334,7 +334,7 @@ def test_columns_of_use_are_columns_of_the_table(trained, monkeypatch):
     noise = np.random.default_rng(3).normal(size=(N, 40))
     columns = np.column_stack([noise, noise, X[:, -1], X[:, -1]])
     y = X[:, -1] ** 2 + 0.2 * _NOISE[:, 0]
-    model = GNRegressor(**ONE | {"n_estimators": 6}, standardize="robust").fit(columns, y)
+    model = GNRegressor(**ONE | {"n_estimators": 6, "max_iter": 15}, standardize="robust").fit(columns, y)
     assert any(isinstance(network, Reduced) for network in trained)
     (use,) = found
     assert len(use["robust"]) == 82 and np.flatnonzero(use["robust"]).tolist() == [80, 81]
@@ -401,7 +401,7 @@ def test_the_deviation_is_that_of_the_directions_read(monkeypatch):
     affords(monkeypatch, 1.0, 1.0)
     monkeypatch.setattr(choices.Choices, "may_cut", True)
     y = with_copies(_FACTORS @ [1.0, 2, 3, 4] + 0.1 * _NOISE[:, 0], 6)
-    model = GNRegressor(**ONE | {"hidden_layer_sizes": ()}, standardize="robust").fit(CORRELATED, y)
+    model = GNRegressor(**ONE | {"hidden_layer_sizes": (), "max_iter": 15}, standardize="robust").fit(CORRELATED, y)
     (member,) = model.estimators_
     (T,) = member.posterior.basis
     assert T.shape == (61, 21)
@@ -426,7 +426,7 @@ def test_the_deviation_is_that_of_the_directions_read(monkeypatch):
 
 
 CUT = {
-    "regression": lambda: GNRegressor(random_state=0, max_iter=20).fit(CORRELATED, np.sin(_FACTORS[:, 0])),
+    "regression": lambda: GNRegressor(random_state=0, max_iter=8).fit(CORRELATED, np.sin(_FACTORS[:, 0])),
     "classes": lambda: GNClassifier(random_state=0, max_iter=20).fit(CORRELATED, np.digitize(_FACTORS[:, 0], [-1, 1])),
 }
 
@@ -458,7 +458,7 @@ def test_fits_that_leave_directions_out_have_all_methods(case, monkeypatch, trai
 def test_all_networks_are_rectified_where_smooth_ones_take_too_long_in_few_directions(monkeypatch, capsys):
     affords(monkeypatch, 1.0, 1e9)
     y = np.digitize(_FACTORS[:, 0], [-1, 1])
-    model = GNClassifier(random_state=0, max_iter=20, verbose=1).fit(CORRELATED, y)
+    model = GNClassifier(random_state=0, max_iter=5, verbose=1).fit(CORRELATED, y)
     assert {str(member.prior_kind) for member in model.estimators_} == {"unit"}
     assert {member.network.activation for member in model.estimators_} == {"relu"}
     assert "of 1463 weights, in the leading directions of the inputs" in capsys.readouterr().out
