@@ -29,7 +29,7 @@ for path in map(str.strip, sys.stdin):
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
         continue
     for number, name in ((1, ".out"), (2, ".err")):
-        os.dup2(os.open(path + name, os.O_WRONLY | os.O_CREAT), number)
+        os.dup2(os.open(path + name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     exec(compile(open(path).read(), path, "exec"), {"__name__": "__main__"})
     break
 """
