@@ -316,7 +316,7 @@ def test_nothing_is_hidden(kind):
             "few that are not 0": np.where(X[:, 1] + 0.5 * rng.normal(size=300) < 1.2, 0, rng.gamma(3, 2, 300)),
             "constant": np.full(300, 7.0),
         }[kind]
-        assert GNRegressor(n_estimators=1, random_state=0).fit(X, y).status_ != "extremes", (kind, seed)
+        assert GNRegressor((4,), n_estimators=1, random_state=0).fit(X, y).status_ != "extremes", (kind, seed)
 
 
 @pytest.mark.parametrize("size", [1e-200, 1.0, 1e200])
