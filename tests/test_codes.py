@@ -294,7 +294,8 @@ def test_codes_are_stored_and_exported(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     X, y = shops()
     X[::7, 1] = np.nan
-    model = GNRegressor(**SMALL).fit(X, y)
+    model = GNRegressor(**SMALL | {"hidden_layer_sizes": (), "n_estimators": 1}).fit(X, y)
+    assert summarize(model).codes == ("x1",)
     new = np.vstack([X[:30], [[0.0, 99.0], [0.5, 119.5], [0.0, 130.0], [-0.5, 100.0], [1.0, np.nan]]])
     expected = model.predict(new)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).predict(new), expected)
