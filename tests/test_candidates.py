@@ -442,16 +442,16 @@ def test_a_warm_start_goes_on_with_as_many_members_where_no_rectified_one_was_ke
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
-@pytest.mark.parametrize(("first", "then"), [(1500, 3500), (3500, 1500)])
-def test_a_warm_start_goes_on_with_the_layers_of_other_numbers_of_rows(estimator, first, then):
+def test_a_warm_start_goes_on_with_the_layers_of_other_numbers_of_rows(estimator):
     X = np.random.RandomState(0).standard_normal((3500, 1))
     y = np.sign(np.sin(3 * X[:, 0]))
-    model = estimator(**SHORT, warm_start=True).fit(X[:first], y[:first])
-    before = {member.network for member in model.estimators_}
-    assert any(member.network in before for member in model.fit(X[:then], y[:then]).estimators_)
-    # A fit of so many rows draws others.
-    fresh = {member.network for member in estimator(**SHORT).fit(X[:then], y[:then]).estimators_}
-    assert before - fresh
+    models = {n: estimator(**SHORT, warm_start=True).fit(X[:n], y[:n]) for n in (1500, 3500)}
+    before = {n: {member.network for member in model.estimators_} for n, model in models.items()}
+    for first, then in ((1500, 3500), (3500, 1500)):
+        # A fit of so many rows draws others.
+        assert before[first] - before[then]
+        model = models[first].fit(X[:then], y[:then])
+        assert any(member.network in before[first] for member in model.estimators_)
 
 
 def test_a_warm_start_goes_on_with_the_wide_networks_of_steepest_units():
