@@ -111,7 +111,7 @@ def test_pure_noise_columns_are_switched_off():
 def test_noise_beside_real_features_is_switched_off(diabetes, groups, seed):
     X, y = diabetes
     noise = np.random.RandomState(seed).standard_normal((len(X), 10))
-    model = GNRegressor(prior_groups=groups, n_estimators=4, random_state=0).fit(np.hstack([X, noise]), y)
+    model = GNRegressor(prior_groups=groups, n_estimators=2, random_state=0).fit(np.hstack([X, noise]), y)
     assert (model.feature_relevance_[10:] == 0).all()
     assert (model.feature_relevance_[[2, 8]] > 0.2).all()
 
