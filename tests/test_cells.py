@@ -178,13 +178,17 @@ STRINGS = {
 }
 
 
+#: For what is said of a table before the training.
+FAST = {"hidden_layer_sizes": (), "n_estimators": 1, "l2_regularization": 1e-3}
+
+
 @pytest.mark.parametrize("kind", ["str", object, "string[pyarrow]"])
 @pytest.mark.parametrize(("cells", "shown"), STRINGS.values(), ids=STRINGS)
 def test_numbers_and_dates_written_as_strings_make_a_category_not_without_a_word(kind, cells, shown):
     X = pd.DataFrame({"size": np.arange(N), "power": pd.Series(cells, dtype=kind)})
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UnfamiliarDataWarning)
-        model = GNRegressor(**SMALL).fit(X, Y)
+        model = GNRegressor(**FAST).fit(X, Y)
     texts = [str(warning.message) for warning in caught if warning.category is UnfamiliarDataWarning]
     assert len(texts) == (shown is not None) and 1 in model.preprocessor_[0].levels_
     if shown:
@@ -192,5 +196,5 @@ def test_numbers_and_dates_written_as_strings_make_a_category_not_without_a_word
     # What is called a category is one: by its name, or by its type.
     with warnings.catch_warnings():
         warnings.simplefilter("error", UnfamiliarDataWarning)
-        GNRegressor(**SMALL, categorical_features=["power"]).fit(X, Y)
-        GNRegressor(**SMALL).fit(X.astype({"power": "category"}), Y)
+        GNRegressor(**FAST, categorical_features=["power"]).fit(X, Y)
+        GNRegressor(**FAST).fit(X.astype({"power": "category"}), Y)
