@@ -146,10 +146,11 @@ class Branches(nn.Module):
 
 CASES["own network"] = (regressor(network=Branches(), hidden_layer_sizes="auto", init="centered"), X, SIGNAL)
 
-#: Translation takes seconds. The graphs of these cases have all the parts that the others consist of, and those of two
-#: members are mixed. Another test translates "linear" and a mean alone.
-IN_ONNX = {"default": 2, "noise at x": 2, "dual, poisson": 1, "quantiles": 1, "own network": 1}
-CLASSES_IN_ONNX = {"binary": 2, "three classes": 1, "labels": 1, "one class": 1}
+#: Translation takes seconds. The graphs of these cases have all the parts that the others consist of: members are mixed
+#: in three of them, and two have no hidden layers. Another test translates "linear" and a mean alone.
+TWO, ONE, LINEAR = {"n_estimators": 2}, {"n_estimators": 1}, {"n_estimators": 1, "hidden_layer_sizes": ()}
+IN_ONNX = {"default": TWO, "noise at x": TWO, "dual, poisson": ONE, "quantiles": ONE, "own network": ONE}
+CLASSES_IN_ONNX = {"binary": TWO, "three classes": ONE, "labels": LINEAR, "one class": LINEAR}
 
 
 def predictions(estimator, X):
@@ -223,7 +224,7 @@ def test_onnx_has_the_deviations_between_rows_without_noise(tmp_path):
 
 @pytest.mark.parametrize("case", IN_ONNX)
 def test_onnx_gives_the_predictions_of_a_regressor(case, tmp_path):
-    estimator = with_unequal_weights(fitted(case, n_estimators=IN_ONNX[case]))
+    estimator = with_unequal_weights(fitted(case, **IN_ONNX[case]))
     to_onnx(estimator, tmp_path / "model.onnx")
     run = session(tmp_path / "model.onnx")
     for batch in (NEW, with_gaps(NEW), NEW[:1]):
@@ -236,7 +237,7 @@ def test_onnx_gives_the_predictions_of_a_regressor(case, tmp_path):
 
 @pytest.mark.parametrize("case", CLASSES_IN_ONNX)
 def test_onnx_gives_labels_and_probabilities_of_a_classifier(case, tmp_path):
-    estimator = with_unequal_weights(fitted(case, n_estimators=CLASSES_IN_ONNX[case]))
+    estimator = with_unequal_weights(fitted(case, **CLASSES_IN_ONNX[case]))
     to_onnx(estimator, tmp_path / "model.onnx")
     run = session(tmp_path / "model.onnx")
     for batch in (NEW, with_gaps(NEW), NEW[:1]):
@@ -365,7 +366,7 @@ def test_module_refuses_other_shapes_and_types():
 
 
 def test_labels_that_int64_does_not_hold_are_refused(tmp_path):
-    estimator = fitted("binary", n_estimators=1, hidden_layer_sizes=())
+    estimator = fitted("binary", **LINEAR)
     for largest in (2**63 - 1, 2**63):
         estimator._target = replace(estimator._target, classes=np.array([1, largest], dtype=np.uint64))
         if largest == 2**63:
