@@ -19,8 +19,9 @@ gc.disable()  # until all is imported and collected
 
 
 def pytest_collection_finish():
-    """Spare the garbage collector what is imported: at each look at it, some tenths of a second are lost."""
+    """Spare the garbage collector what is imported, also by tests: a look at all of that takes tenths of a second."""
     gc.freeze()
+    gc.set_threshold(10_000)
     gc.enable()
 
 
