@@ -126,7 +126,7 @@ def test_samples_are_those_of_the_quantiles(heavy):
 def test_intervals_of_any_coverage_hold_what_they_say(noise):
     inside = {0.5: [], 0.9: [], 0.99: []}
     for seed in range(15):
-        X, y = drawn(2300, noise, seed)
+        X, y = drawn(900, noise, seed)
         model = GNRegressor(**LINEAR).fit(X[:300], y[:300])
         for coverage, found in inside.items():
             low, high = model.predict_interval(X[300:], coverage).T
