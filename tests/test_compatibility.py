@@ -51,7 +51,7 @@ from sklearn.semi_supervised import SelfTrainingClassifier
 
 from skgn import GNClassifier, GNRegressor
 
-SMALL = {"hidden_layer_sizes": (4,), "n_estimators": 1, "l2_regularization": 1e-2, "random_state": 0}
+SMALL = {"hidden_layer_sizes": (4,), "n_estimators": 1, "l2_regularization": 1e-2, "tol": 1e-2, "random_state": 0}
 GRID = {"damping": [1e-2, "adaptive"], "alpha": [0.5, 2.0]}
 
 
