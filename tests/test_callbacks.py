@@ -31,7 +31,7 @@ ProgressBar, ScoringMonitor = sklearn_callback.ProgressBar, sklearn_callback.Sco
 ESTIMATORS = [GNRegressor, GNClassifier]
 
 #: Small networks: of several members none is dropped, one is the best of a search, or trained alone.
-SMALL = {"hidden_layer_sizes": (4,), "random_state": 0}
+SMALL = {"hidden_layer_sizes": (4,), "tol": 1e-2, "random_state": 0}
 ONE = {**SMALL, "n_estimators": 1}
 PLAIN = {**ONE, "l2_regularization": 1e-3, "damping": GainRatio()}
 #: Evidence, and nothing to choose.
@@ -436,7 +436,7 @@ def test_a_stop_in_a_search_keeps_the_best_so_far():
 def test_tasks_end_when_time_is_up(clock):
     X, y = load_diabetes(return_X_y=True)
     recording = Recording()
-    model = GNRegressor(**SMALL, n_estimators=2, l2_regularization=1e-6, damping=10.0, max_iter=10**6, tol=0)
+    model = GNRegressor(**SMALL | {"tol": 0}, n_estimators=2, l2_regularization=1e-6, damping=10.0, max_iter=10**6)
     with pytest.warns(ConvergenceWarning, match="max_time"):
         model.set_params(max_time=0.1).set_callbacks(recording).fit(X, y)
     check_tree(recording)
