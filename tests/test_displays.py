@@ -29,6 +29,7 @@ PLAIN = {
     "l2_regularization": 1e-3,
     "n_estimators": 1,
     "max_iter": 300,
+    "tol": 1e-2,
     "random_state": 0,
 }
 
