@@ -628,7 +628,7 @@ def test_degenerate_data_fit_and_predict(estimator, case, solver, parameters):
     X, y = DEGENERATE[case](*data(estimator))
     width = 60 if case.startswith("many") else 4
     model = estimator(
-        hidden_layer_sizes=(width,), n_estimators=2, solver=solver, max_iter=10, random_state=0, **parameters
+        hidden_layer_sizes=(width,), n_estimators=2, solver=solver, max_iter=7, random_state=0, **parameters
     ).fit(X, y)
     values = outputs(model, X)
     assert len(values) == len(X) and np.isfinite(values).all()
