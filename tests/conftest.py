@@ -15,7 +15,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
 
-gc.disable()  # until all is imported and collected
+def pytest_collectstart():
+    gc.disable()  # until all is imported and collected
 
 
 def pytest_collection_finish():
