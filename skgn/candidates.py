@@ -42,6 +42,7 @@ __all__ = [
     "made_for",
     "member_count",
     "network_of_pieces",
+    "of_one_label",
     "prior_choices",
 ]
 
@@ -75,7 +76,8 @@ OF_PIECES, ROWS_OF_PIECES = "piecewise", 400
 _OF_NUMBERS, _FEW_ROWS = "gelu", 200
 
 #: Members by default: eight kinds are no better than six of them. Four are enough where there are many rows or weights,
-#: or rectified networks; so are three where every other network is rectified and weights are many (docs/decisions.md).
+#: or rectified networks; so are three where every other network is rectified and weights are many, and of two classes
+#: where radial units join them (docs/decisions.md).
 _MEMBERS, _FEW_MEMBERS, _FEWEST_MEMBERS = 6, 4, 3
 
 #: So many are trained at a time where their number is left to the fit, as long as they are worth their time.
@@ -263,7 +265,7 @@ def kind_beside(
     takes its place. There is none for several labels, and beside a network whose layers are not known.
     """
     every_other = not loss.independent_labels or n_rows > COMPARED_ROWS
-    if loss.has_temperature and not (loss.independent_labels and other.n_outputs > 1):
+    if of_one_label(loss, other):
         activation, level, prior = _OF_CLASSES, levels[0], PriorKind("layer", unit=True)
     elif loss.has_scale and n_rows <= _FEW_ROWS:
         activation, level, prior, every_other = _OF_NUMBERS, levels[-1], PriorKind("feature"), False
@@ -278,23 +280,34 @@ def kind_beside(
     return Beside(tuple(Kind(each, level, prior) for each in networks), every_other)
 
 
+def of_one_label(loss: Loss, network: Network) -> bool:
+    """Whether outputs of a network are the logits of one label, rather than those of several ones, or numbers."""
+    return loss.has_temperature and not (loss.independent_labels and network.n_outputs > 1)
+
+
 def half_rectified(starts: Sequence[Start]) -> bool:
     """Whether every other start is of the rectified kind."""
     return 2 * sum(start.prior_kind.unit for start in starts) >= len(starts)
 
 
 def member_count(
-    n_estimators: int | str, n_rows: int, networks: Iterable[Network], compared: bool, beside: Beside | None = None
+    n_estimators: int | str,
+    n_rows: int,
+    networks: Iterable[Network],
+    compared: bool,
+    beside: Beside | None = None,
+    joined: bool = False,
 ) -> int:
     """Members of an ensemble: what "auto" stands for, or what was asked for.
 
-    The kind ``beside`` the others may be rectified.
+    The kind ``beside`` the others may be rectified. They may be ``joined`` by a network of radial units.
     """
     if not isinstance(n_estimators, str):
         return int(n_estimators)
     small = min(network.n_weights for network in networks) <= MANY_WEIGHTS
     if beside is not None and beside.rectified:
-        return _FEWEST_MEMBERS if beside.every_other and not small else _FEW_MEMBERS
+        few_are_enough = not small if beside.every_other else joined
+        return _FEWEST_MEMBERS if few_are_enough else _FEW_MEMBERS
     return _MEMBERS if compared and small and n_rows <= COMPARED_ROWS else _FEW_MEMBERS
 
 

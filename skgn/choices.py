@@ -29,6 +29,7 @@ from .candidates import (
     level_choices,
     member_count,
     network_of_pieces,
+    of_one_label,
     prior_choices,
 )
 from .damping import as_rule
@@ -136,19 +137,27 @@ class Choices:
             return "linear"
         return "both" if self.parameters.linear_path and self.parameters.network is None else "hidden"
 
-    def draw(self, table: Table, target: Target, n_rows: int, total_weight: float) -> Draw:
-        """Draw the candidates: of all kinds that are left to the fit, or as many members of one kind."""
+    def draw(self, table: Table, target: Target, n_rows: int, total_weight: float, in_memory: bool) -> Draw:
+        """Draw the candidates: of all kinds that are left to the fit, or as many members of one kind.
+
+        Others, which what these lack would ask for, read rows that are ``in_memory``.
+        """
         k, loss = target.n_outputs, target.training_loss()
         levels = self.levels(loss.has_scale)
         networks = self._networks(table, k, total_weight * k)
         beside = self._beside(*networks[0], levels, n_rows, loss, table)
         half = beside is not None and beside.every_other
         all_networks = [network for _, network in networks]
-        n = member_count(self.parameters.n_estimators, n_rows, all_networks, self.compares, beside)
-        # A single network is compared with others of its kind.
-        several = networks if n > 1 else networks[:1]
         slow = self._takes_long(networks[0][1], n_rows, loss.columns(k))
-        kinds = [Kind(*each) for each in itertools.product(several, levels, self._priors(slow))]
+        priors = self._priors(slow)
+        refinable = self._refinable(table, dict(networks), priors, loss) if in_memory else None
+        surroundings = self._surroundings(refinable, table, n_rows, loss)
+        joined = surroundings is not None
+        n = member_count(self.parameters.n_estimators, n_rows, all_networks, self.compares, beside, joined)
+        # A single network is compared with others of its kind, and none is drawn for what it lacks.
+        several = networks if n > 1 else networks[:1]
+        refinable, surroundings = (refinable, surroundings) if n > 1 else (None, None)
+        kinds = [Kind(*each) for each in itertools.product(several, levels, priors)]
         if slow and beside is not None and self._takes_long(fewest_directions(networks[0][1]), n_rows, loss.columns(k)):
             # In few directions, too, smooth networks take long where classes are many.
             kinds, beside = [beside.kinds[0]], None
@@ -161,8 +170,6 @@ class Choices:
         if self.hidden is None:
             fresh = [replace(start, steepest=self._steepest(start.network)) for start in fresh]
         n_first = first_count(self.parameters.n_estimators, n_rows, n, self.compares, loss)
-        refinable = self._refinable(table, dict(networks), kinds, loss) if n > 1 else None
-        surroundings = self._surroundings(refinable, table, n_rows, loss)
         if not self.members:
             return Draw(fresh, n, n_first, refinable, surroundings)
         kept = self._kept(fresh[:n], kinds, levels, n_rows, table, target)
@@ -196,13 +203,17 @@ class Choices:
             scaled_networks |= {(name, self._steepest(network)) for name, network in scaled_networks}
         # An equal module may have other fixed parameters and buffers now.
         now = {network: network for _, network in scaled_networks}
-        kept = [
-            replace(m.start(start.seed), network=now.get(m.network, m.network))
-            for m, start in zip(self.members, fresh, strict=False)
+        known = [
+            m
+            for m in self.members
             if m.scaling in table.scalings
             and m.prior_kind in {kind.prior_kind for kind in every}
             # Other values have other pieces.
             and (m.scaling != OF_PIECES or (m.scaling, m.network) in scaled_networks)
+        ]
+        kept = [
+            replace(m.start(start.seed), network=now.get(m.network, m.network))
+            for m, start in zip(known, fresh, strict=False)
         ]
         if any((start.scaling, start.network) not in scaled_networks for start in kept):
             raise ValueError(
@@ -213,7 +224,7 @@ class Choices:
         return kept
 
     def _refinable(
-        self, table: Table, networks: dict[str, Network], kinds: Sequence[Kind], loss: Loss
+        self, table: Table, networks: dict[str, Network], priors: Sequence[PriorKind], loss: Loss
     ) -> Refinable | None:
         """What may be read in pieces, for labels and for losses with a noise level, if scalings are compared.
 
@@ -223,7 +234,7 @@ class Choices:
         if scaler is None or not isinstance(network, FeedForward) or not network.hidden_layer_sizes:
             return None
         left_open = self.compares and (loss.has_scale or loss.has_temperature) and table.scalings.keys() >= {*_COMPARED}
-        by_feature = any(kind.prior_kind.groups == "feature" for kind in kinds)
+        by_feature = any(prior.groups == "feature" for prior in priors)
         if not (left_open and by_feature) or self.parameters.batch_size is not None:
             return None
         return Refinable.of(scaler, network, self.hidden)
@@ -232,10 +243,14 @@ class Choices:
         """What radial units are made of. There are some on few rows, where layers and units are left to the fit."""
         parameters = self.parameters
         left_open = self.hidden is None and parameters.activation == "auto" and parameters.linear_path
-        of_means = loss.has_scale and not loss.predicts_quantiles
-        if refinable is None or not (left_open and of_means) or n_rows > COMPARED_ROWS:
+        if refinable is None or not left_open or n_rows > COMPARED_ROWS:
             return None
-        return Surroundings(refinable.scaler, refinable.network, table.features)
+        of_means, of_label = loss.has_scale and not loss.predicts_quantiles, of_one_label(loss, refinable.network)
+        if not (of_means or of_label):
+            return None
+        # What rectified networks predict of left-out samples is too bad for one of them to make way.
+        n_more = int(of_label and isinstance(parameters.n_estimators, str))
+        return Surroundings(refinable.scaler, refinable.network, table.features, n_more)
 
     def _steepest(self, network: Network) -> Network:
         """The network of the steepest candidates in the place of this one."""

@@ -90,7 +90,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         kinds, so that members complement each other. That is the scaling of the inputs with its hidden layers, the
         prior, and the steepness of the units. "auto" is 6. It is 4 above 2,000 rows, above 1,000 weights, and where
         nothing is compared (a float ``l2_regularization``, :meth:`partial_fit`). With "relu" units among them (see
-        ``activation``) it is 4, or 3 above 1,000 weights if every other member has such units.
+        ``activation``) it is 4, or 3 above 1,000 weights if every other member has such units. One of radial units is
+        the last of the 4 of two classes, and one more of other classes.
 
         Every network that starts becomes a member. Where none has "relu" units and rows are more than 2,000, twice as
         many networks start. They train for 16 iterations on 2,000 rows; approximate leave-one-out then compares them,
@@ -99,7 +100,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
         More networks may be trained, of which the best are kept. Where at most half of the columns are of use, some
         read these columns alone. A column is of use if it tells something of the target, or of what a network has left
         over. If every other member has "relu" units and these hardly count, more of the others have steeper units, on
-        up to 2,000 rows.
+        up to 2,000 rows. On up to 2,000 rows one is linear in radial units, each of which is large near one row of the
+        fit. This needs hidden layers, activation, prior and scaling that are left to the fit, and ``linear_path``.
+        There is none of several labels.
     solver : {"auto", "primal", "dual", "cg"}, default="auto"
         "primal" factorises the system of the weights (P x P), "dual" the system of samples times outputs (n k x n k).
         "cg" solves the system by conjugate gradients, without a factorisation. It needs no more memory than some
@@ -201,6 +204,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         are the units of the last hidden layer, followed by the inputs of the linear path. The linear path has an input
         for each feature, or for each column of ``preprocessor_`` if there is one. For robust inputs
         (``estimators_[0].scaling``) these are the straight columns, and for finer ones these and the pieces. For
+        radial units, which have no hidden layer, they are combinations of the units, then the straight columns. For
         periodic inputs they are all scores, then all sines, then all cosines, and for piecewise inputs the pieces of
         each feature, in order. With ``network=`` the list has the module's parameters, in order, and there are no
         intercepts.

@@ -205,13 +205,14 @@ def narrowed_starts(starts: Sequence[Start], columns: Mapping[str, np.ndarray]) 
 
 
 def _narrowable(starts: Sequence[Start]) -> list[Start]:
-    """Return the starts of the last third that estimate precisions and have columns that can be switched off.
+    """Return the last starts, a third of all, that estimate precisions and have columns that can be switched off.
 
     Rectified networks stay as they are. They see what columns tell together, which a test of each column does not.
     Where every other one is rectified, all others are taken, which are few.
     """
-    last = starts if half_rectified(starts) else starts[len(starts) - len(starts) // _NARROWED_OF :]
-    return [start for start in last if start.prior_kind.estimates_precisions and start.network.hidden_layer_sizes]
+    others = [start for start in starts if start.prior_kind.estimates_precisions and start.network.hidden_layer_sizes]
+    count = len(starts) if half_rectified(starts) else len(starts) // _NARROWED_OF
+    return others[max(len(others) - count, 0) :]
 
 
 def _narrowed(start: Start, columns: np.ndarray) -> Start:
@@ -239,17 +240,17 @@ def finer_starts(starts: Sequence[Start], refinable: Refinable, scaler: FinerSca
     return [replace(start, scaler=scaler) for start in drawn]
 
 
-def radial_start(starts: Sequence[Start], like: FeedForward, radial: Radial, learned: float) -> Start:
+def radial_start(starts: Sequence[Start], like: FeedForward, radial: Radial) -> Start:
     """A candidate of radial units, which starts with the noise that these leave; ``like`` another network in the rest.
 
-    All units share a precision: how the rows vary together is in their columns. The same samples have told the other
-    networks, and so the units of the columns, ``learned`` nats.
+    All units share a precision: how the rows vary together is in their columns. That of logits is given with them.
     """
-    units = radial.units
+    units, noise = radial.units, radial.noise
     network = replace(like, n_inputs=units.n_columns, n_straight=0, hidden_layer_sizes=())
-    kind = Kind((RADIAL, network), Level(1 / radial.noise), PriorKind("layer"))
+    level = Level() if noise is None else Level(1 / noise)
+    kind = Kind((RADIAL, network), level, PriorKind("layer", unit=noise is None))
     (start,) = _draw([kind], 1, np.random.RandomState([start.seed for start in starts]))
-    return replace(start, scaler=units, log_choices=radial.log_choices + learned)
+    return replace(start, scaler=units, log_choices=radial.log_choices)
 
 
 def _draw(order: Sequence[Kind], n_candidates: int, random_state: np.random.RandomState) -> list[Start]:

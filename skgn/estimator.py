@@ -229,7 +229,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             table.check_columns(self._table)
         if "raw" in table.scalings and self.network is None:
             warn_of_raw_inputs(rows.largest_inputs())
-        draw = choices.draw(table, target, rows.n_rows, rows.total_weight / (target.exposure or 1.0))
+        draw = choices.draw(table, target, rows.n_rows, rows.total_weight / (target.exposure or 1.0), rows.in_memory)
         self._table, self._target = table.only({start.scaling for start in draw.starts}), target
         return rows, draw
 

@@ -26,7 +26,7 @@ from .piecewise import FINER
 from .plan import Plan
 from .problem import Problem
 from .progress import narrowed, of_radial_units, redrawn, refined
-from .radial import RADIAL, Radial
+from .radial import RADIAL, Radial, equal_metric, metric_of
 from .redrawing import Like, unlike_rectified, where_failed, where_nothing_is_found
 from .relevance import feature_slopes
 from .scaler import BASE
@@ -39,12 +39,16 @@ __all__ = ["FURTHER", "More"]
 
 
 class More(NamedTuple):
-    """Starts of more candidates, the ``first`` number of these, lines about them, and the problem that they read."""
+    """Starts of more candidates, the ``first`` number of these, lines about them, and the problem that they read.
+
+    So many ``n_more`` members are kept than before.
+    """
 
     starts: Sequence[Start]
     first: int
     lines: Sequence[str]
     problem: Problem
+    n_more: int = 0
 
 
 def narrow(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
@@ -95,29 +99,30 @@ def _like(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candida
 
 def surround(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
     """Draw a network of radial units, in which each feature counts by what it does in the mixture of the others."""
-    # Rows on workers have no columns here.
+    # No candidate of the draw may read the columns that these would read.
     if draw.surroundings is None or BASE not in problem.scaled:
         return None
-    base, network, features = draw.surroundings
-    columns = problem.scaled[BASE]
+    base, network, features, _ = draw.surroundings
+    columns, weight, labels = problem.scaled[BASE], problem.sample_weight, problem.loss.has_temperature
     samples = left_out_of(candidates)
     votes = stacking_weights(samples)
-    slopes = feature_slopes(
-        predictors(candidates), votes, problem.scaled, features, problem.sample_weight, BASE, base.n_straight
-    )
-    radial = Radial.of(base, columns, slopes[features[BASE]], problem.Y, problem.sample_weight)
+    slopes = feature_slopes(predictors(candidates), votes, problem.scaled, features, weight, BASE, base.n_straight)
+    learned = float(votes @ samples.allowances) * samples.objective.total_weight
+    told = metric_of(slopes[features[BASE]], base.n_straight, learned)
+    metrics = [equal_metric(len(features[BASE]), base.n_straight)] if labels else []
+    metrics += [] if told is None else [told]
+    radial = Radial.of(base, columns, metrics, problem.Y, weight, labels)
     if radial is None:
         return None
-    learned = float(votes @ samples.allowances) * samples.objective.total_weight
-    start = radial_start(draw.starts, network, radial, learned)
+    start = radial_start(draw.starts, network, radial)
     lines = [of_radial_units(len(radial.units.centres))]
-    return More([start], draw.numbers.radial, lines, problem.with_more({RADIAL: radial.units}))
+    more = problem.with_more({RADIAL: radial.units})
+    return More([start], draw.numbers.radial, lines, more, draw.surroundings.n_more)
 
 
 def refine(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
     """Draw more candidates, which read pieces of the features that left-out residuals still depend on."""
     refinable = draw.refinable
-    # Rows on workers have no columns here.
     if refinable is None or BASE not in problem.scaled:
         return None
     lacking = left_over(left_out_of(candidates))

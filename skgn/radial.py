@@ -14,6 +14,11 @@ Distances tell most where columns count by what they do. Other members of the fi
 along each column, and columns are multiplied by it. The evidence on some of the rows chooses how far a unit reaches
 along each of them, and how smooth it is (:mod:`skgn.shapes`).
 
+Labels tell less of slopes than numbers do. For them the evidence may also choose columns that all count alike, without
+straight ones. It takes labels for numbers with noise, and the outputs are logits. Their size follows from it: the noise
+of logits, which is that of a logistic distribution, is as much of them as that noise is of the labels. The weights then
+have a precision of 1, and need no evidence of their own.
+
 References
 ----------
 D. S. Broomhead and D. Lowe, Multivariable functional interpolation and adaptive networks, Complex Systems 2 (1988).
@@ -26,7 +31,7 @@ backpropagation-free machine learning models, Science 383 (2024).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,12 +42,12 @@ from scipy.spatial.distance import cdist
 from .candidates import MANY_WEIGHTS
 from .feedforward import FeedForward
 from .scaler import Made, Scaler
-from .shapes import METRICS, best_shape, falling
+from .shapes import DISTANCES, Metric, best_shape, falling
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["RADIAL", "Radial", "RadialUnits", "Surroundings", "lacking", "paths"]
+__all__ = ["RADIAL", "Radial", "RadialUnits", "Surroundings", "equal_metric", "lacking", "metric_of", "paths"]
 
 #: Name of the scaling whose columns are radial units.
 RADIAL = "radial"
@@ -66,9 +71,12 @@ _QUIET = 1e-4
 #: This stands for 0 under a root, which has no gradient there.
 _NOTHING = 1e-30
 
-#: Each slope counts half a nat, as a precision does (:mod:`skgn.leave_one_out`), if it is such a part of the largest.
-#: So does each length of a column.
-_NATS_PER_CHOICE, _LEAST_SLOPE = 0.5, 0.01
+#: A slope has been chosen if it is such a part of the largest.
+_LEAST_SLOPE = 0.01
+
+#: Logits have such a scale that their noise, which is that of a logistic distribution, is to the outputs what the noise
+#: in labels is to theirs. The noise is at least such a part of the variance of labels (docs/decisions.md).
+_LOGISTIC, _LEAST_OF_LABELS = math.pi / math.sqrt(3), 0.01
 
 
 def lacking(columns: Any, told: Any) -> Any:
@@ -82,8 +90,8 @@ class RadialUnits(Made):
 
     Columns for hidden layers are multiplied by ``scale``; ``centres`` (m, columns) are so scaled. Outputs of the units
     are multiplied by ``projection`` (m, r), after which the columns have the covariance of the units. Straight columns
-    are multiplied by ``straight``. If ``told`` is above 0, there is a last column: the root of what the squares of the
-    columns of the units lack of this variance.
+    are multiplied by ``straight``; there are none if it is empty. If ``told`` is above 0, there is a last column: the
+    root of what the squares of the columns of the units lack of this variance.
     """
 
     base: Scaler
@@ -119,8 +127,10 @@ class RadialUnits(Made):
     def embed(self, z: np.ndarray) -> np.ndarray:
         """Return the columns that are made of given columns of the other scaling."""
         hidden, straight = paths(z, self.base.n_straight)
-        units = falling(cdist(hidden * self.scale, self.centres, METRICS[self.profile]), self.profile)
-        columns = [units @ self.projection, straight * self.straight]
+        units = falling(cdist(hidden * self.scale, self.centres, DISTANCES[self.profile]), self.profile)
+        columns = [units @ self.projection]
+        if len(self.straight):
+            columns.append(straight * self.straight)
         if self.told > 0:
             columns.append(lacking(columns[0], self.told))
         return np.hstack(columns)
@@ -130,27 +140,35 @@ class Surroundings(NamedTuple):
     """What radial units are made of.
 
     They read the scaling ``base``. Their network is like the given one but for its layers. ``features`` tells what the
-    columns of all scalings come from.
+    columns of all scalings come from. With it, so many ``n_more`` members are kept than before.
     """
 
     base: Scaler
     network: FeedForward
     features: Mapping[str, np.ndarray]
+    n_more: int
 
 
 class Radial(NamedTuple):
-    """Radial units, the variance of the noise beside them, in units of the target, and the nats of ``log_choices``.
+    """Radial units, the variance of the noise beside them in units of the target, and the nats of ``log_choices``.
 
     By so much the left-out log density of the units is too high, as the same samples have told slopes and lengths.
+    Labels have no noise: None.
     """
 
     units: RadialUnits
-    noise: float
+    noise: float | None
     log_choices: float
 
     @classmethod
     def of(
-        cls, base: Scaler, columns: np.ndarray, slopes: np.ndarray, Y: np.ndarray, weight: np.ndarray
+        cls,
+        base: Scaler,
+        columns: np.ndarray,
+        metrics: Sequence[Metric],
+        Y: np.ndarray,
+        weight: np.ndarray,
+        labels: bool = False,
     ) -> Radial | None:
         """Choose radial units; None where nothing has a slope.
 
@@ -160,37 +178,56 @@ class Radial(NamedTuple):
             The scaling that the units read.
         columns : ndarray of shape (n, d)
             Its columns, of rows in random order.
-        slopes : ndarray of shape (d,)
-            How steep the outputs of the other members are along each column.
+        metrics : sequence of Metric
+            How much they may count.
         Y : ndarray of shape (n, k)
         weight : ndarray of shape (n,)
+        labels : bool
+            Whether Y are labels, whose outputs are logits.
         """
-        largest = slopes.max(initial=0.0)
-        if not (largest > 0 and math.isfinite(largest)):
-            return None
         hidden, straight = paths(columns, base.n_straight)
-        slope, factor = (part[0] / largest for part in paths(slopes[None], base.n_straight))
-        factor = factor / math.sqrt(len(factor))
-        hidden, straight = hidden * slope, straight * factor
         about_mean = Y - np.average(Y, axis=0, weights=weight)
         telling = slice(_TELLING)
-        found = best_shape(hidden[telling], straight[telling], about_mean[telling], weight[telling])
+        found = best_shape(metrics, hidden[telling], straight[telling], about_mean[telling], weight[telling])
         if found is None:
             return None
-        centres = hidden[: min(_CENTRES, MANY_WEIGHTS // Y.shape[1])] * found.factors
-        K = falling(cdist(centres, centres, METRICS[found.profile]), found.profile)
+        of_target, noise, spread = np.square(about_mean).mean(), found.noise, math.sqrt(found.signal)
+        if labels:
+            noise = max(noise, _LEAST_OF_LABELS * of_target)
+            spread *= _LOGISTIC / math.sqrt(noise)
+        centres = hidden[: min(_CENTRES, MANY_WEIGHTS // Y.shape[1])] * found.metric.hidden * found.factors
+        K = falling(cdist(centres, centres, DISTANCES[found.profile]), found.profile)
         variance, directions = eigh(K, check_finite=False)
-        said = found.signal / found.noise * len(columns) / len(centres)
+        said = found.signal / noise * len(columns) / len(centres)
         kept = variance > max(_ROUNDING * variance[-1], _LEAST_SAID / said)
-        spread = math.sqrt(found.signal)
         projection = spread * directions[:, kept] / np.sqrt(variance[kept])
-        units = RadialUnits(base, slope * found.factors, spread * factor, centres, found.profile, projection)
-        quiet = found.noise <= _QUIET * np.square(about_mean).mean()
-        if len(centres) == len(columns) and (quiet or found.signal * _lack(variance, directions) > found.noise):
+        scale, straight = found.metric.hidden * found.factors, spread * found.metric.straight
+        units = RadialUnits(base, scale, straight, centres, found.profile, projection)
+        if labels:
+            return cls(units, None, found.log_choices)
+        quiet = noise <= _QUIET * of_target
+        if len(centres) == len(columns) and (quiet or found.signal * _lack(variance, directions) > noise):
             told = float(np.square(K @ projection).sum(axis=1).min())
             units = replace(units, told=told * (1 - _CLOSE))
-        n_choices = int((slope >= _LEAST_SLOPE).sum()) + found.n_lengths
-        return cls(units, found.noise, _NATS_PER_CHOICE * n_choices)
+        return cls(units, noise, found.log_choices)
+
+
+def metric_of(slopes: np.ndarray, n_straight: int, learned: float) -> Metric | None:
+    """Columns count by their slopes (d,), which the same samples have told; None where nothing has one.
+
+    What has these slopes has ``learned`` so many nats of the samples.
+    """
+    largest = slopes.max(initial=0.0)
+    if not (largest > 0 and math.isfinite(largest)):
+        return None
+    hidden, straight = (part[0] / largest for part in paths(slopes[None], n_straight))
+    return Metric(hidden, straight / math.sqrt(len(straight)), int((hidden >= _LEAST_SLOPE).sum()), learned)
+
+
+def equal_metric(n_columns: int, n_straight: int) -> Metric:
+    """All columns count alike, and none is straight: nothing but how near rows are tells."""
+    hidden, _ = paths(np.ones((1, n_columns)), n_straight)
+    return Metric(hidden[0], np.zeros(0))
 
 
 def _lack(variance: np.ndarray, directions: np.ndarray) -> float:

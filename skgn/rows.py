@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from scipy.sparse import issparse
@@ -69,6 +69,9 @@ class RawRows(Protocol):
 
 class TrainingRows(ABC):
     """Merged rows with encoded targets: distinct, of positive weight, and in an order of their own."""
+
+    #: Whether they are here, rather than on workers.
+    in_memory: ClassVar[bool] = True
 
     @property
     @abstractmethod

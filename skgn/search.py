@@ -151,7 +151,7 @@ class Search:
             more = draw(self._problem, self._draw, self.plan, candidates)
             if more is None or not more.starts or self._is_exact(candidates):
                 return candidates
-        self._problem = more.problem
+        self._problem, self._n_members = more.problem, self._n_members + more.n_more
         self.plan = self.plan.also_for(self._problem, more.starts, self._n_members, self._limits.n_workers)
         for line in more.lines:
             self._settings.report(line)

@@ -1,9 +1,9 @@
 """The shape of radial units: how they fall, how far they reach along each column, and variances of signal and noise.
 
 Targets are those of a Gaussian process. Its covariance is that of the units, and of straight columns beside them. The
-shape is the one of the highest evidence. A few lengths of each profile are compared, which are the same along all
-columns. In the best of the smooth ones, each column then has a length of its own. A prior holds it near the one before,
-and the evidence has to pay for the number of lengths.
+shape is the one of the highest evidence. Metrics are compared, and a few lengths of each profile, which are the same
+along all columns. In the best of the smooth shapes, each column then has a length of its own. A prior holds it near the
+one before. The evidence has to pay for the number of lengths, and for what the same targets have told a metric.
 
 References
 ----------
@@ -14,7 +14,7 @@ H. Akaike, A new look at the statistical model identification, IEEE Transactions
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -23,10 +23,10 @@ from scipy.linalg import cho_factor, cho_solve, eigh
 from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
 
-__all__ = ["METRICS", "Shape", "best_shape", "falling"]
+__all__ = ["DISTANCES", "Metric", "Shape", "best_shape", "falling"]
 
 #: How a unit falls, by the distance in which it does, and the lengths to choose from, in median distances.
-METRICS = {"exponential": "cityblock", "matern": "euclidean", "gaussian": "euclidean"}
+DISTANCES = {"exponential": "cityblock", "matern": "euclidean", "gaussian": "euclidean"}
 _LENGTHS = {"exponential": (1.0, 5.0), "matern": (1.0, 5.0), "gaussian": (0.5, 1.0)}
 
 #: Where the search for the evidence begins: variances of the units and of the noise, in parts of that of the target;
@@ -44,20 +44,54 @@ _ITERATIONS, _FARTHEST = 20, 20.0
 _ROUNDING = 1e-10
 
 
-class Shape(NamedTuple):
-    """Units of a profile, the variances of signal and noise, and the log density in nats.
+#: What a choice that the same targets have made takes off their log density, in nats, as a precision does
+#: (:mod:`skgn.leave_one_out`).
+_NATS_PER_CHOICE = 0.5
 
-    Columns that are multiplied by ``factors`` (columns,) have distances in lengths of a unit. Of these, ``n_lengths``
-    belong to one column each. The density is that of the targets, times that of such lengths. Each of these takes a nat
-    off, by Akaike's criterion.
+
+class Metric(NamedTuple):
+    """How much columns count: factors ``hidden`` (d,) in distances, ``straight`` (s,) beside the units.
+
+    If the latter is empty, there are no columns beside the units. The same targets have told ``n_choices`` of the
+    factors. What these come from has learned so many nats of the targets (``learned``).
     """
 
+    hidden: np.ndarray
+    straight: np.ndarray
+    n_choices: int = 0
+    learned: float = 0.0
+
+
+class Shape(NamedTuple):
+    """Units of a profile in a metric, the variances of signal and noise, and the log density in nats.
+
+    Columns that are multiplied by the metric and by ``factors`` (columns,) have distances in lengths of a unit. Of
+    these, ``n_lengths`` belong to one column each. The density is that of the targets, times that of such lengths. Each
+    of these takes a nat off, by Akaike's criterion.
+    """
+
+    metric: Metric
     profile: str
     factors: np.ndarray
     signal: float
     noise: float
     log_density: float
     n_lengths: int = 0
+
+    @property
+    def log_choices(self) -> float:
+        """By how many nats the density of what the same targets tell is too high."""
+        return _NATS_PER_CHOICE * (self.metric.n_choices + self.n_lengths) + self.metric.learned
+
+    @property
+    def rank(self) -> float:
+        """The highest is the best."""
+        return self.log_density - _NATS_PER_CHOICE * self.metric.n_choices
+
+    @property
+    def is_smooth(self) -> bool:
+        """Whether distances are Euclidean."""
+        return DISTANCES[self.profile] == "euclidean"
 
 
 def falling(distance: Any, profile: str, xp: Any = np) -> Any:
@@ -74,11 +108,15 @@ def falling(distance: Any, profile: str, xp: Any = np) -> Any:
     return (1.0 + distance) * xp.exp(-distance)
 
 
-def best_shape(hidden: np.ndarray, straight: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> Shape | None:
+def best_shape(
+    metrics: Sequence[Metric], hidden: np.ndarray, straight: np.ndarray, Y: np.ndarray, weight: np.ndarray
+) -> Shape | None:
     """Return the shape of the highest evidence on these rows; None where they are all alike, or have one target.
 
     Parameters
     ----------
+    metrics : sequence of Metric
+        What is compared.
     hidden : ndarray of shape (n, d)
         Columns in which rows have distances.
     straight : ndarray of shape (n, s)
@@ -88,13 +126,16 @@ def best_shape(hidden: np.ndarray, straight: np.ndarray, Y: np.ndarray, weight: 
     weight : ndarray of shape (n,)
     """
     root = np.sqrt(weight)[:, None]
-    rows = _Rows(hidden, straight @ straight.T, root * root.T, root * Y)
-    if not (np.ptp(hidden, axis=0).any() and Y.any()):
+    alike = []
+    for metric in metrics:
+        columns, beside = hidden * metric.hidden, straight[:, : len(metric.straight)] * metric.straight
+        if np.ptp(columns, axis=0).any() and Y.any():
+            rows = _Rows(metric, columns, beside @ beside.T, root * root.T, root * Y)
+            alike += [(rows, shape) for profile in DISTANCES for shape in rows.isotropic(profile)]
+    if not alike:
         return None
-    alike = [shape for profile in METRICS for shape in rows.isotropic(profile)]
-    density = attrgetter("log_density")
-    smooth = max((each for each in alike if METRICS[each.profile] == "euclidean"), key=density)
-    return max([rows.anisotropic(smooth), *alike], key=density)
+    rows, smooth = max((each for each in alike if each[1].is_smooth), key=lambda each: each[1].rank)
+    return max([rows.anisotropic(smooth), *(shape for _, shape in alike)], key=attrgetter("rank"))
 
 
 class _Rows(NamedTuple):
@@ -103,6 +144,7 @@ class _Rows(NamedTuple):
     Covariances are those of ``values`` (n, k), the targets times the ``roots`` of their weights (n, n, their products).
     """
 
+    metric: Metric
     hidden: np.ndarray
     linear: np.ndarray
     roots: np.ndarray
@@ -110,14 +152,14 @@ class _Rows(NamedTuple):
 
     def isotropic(self, profile: str) -> list[Shape]:
         """Return the best variances for each length of a profile, which is the same along all columns."""
-        distance = cdist(self.hidden, self.hidden, METRICS[profile])
+        distance = cdist(self.hidden, self.hidden, DISTANCES[profile])
         median, columns, shapes = float(np.median(distance[distance > 0])), self.hidden.shape[1], []
         for length in median * np.array(_LENGTHS[profile]):
             covariance = self.roots * (falling(distance / length, profile) + self.linear)
             variance, directions = eigh(covariance, check_finite=False)
             squares = np.square(directions.T @ self.values).sum(axis=1)
             found = _variances(np.maximum(variance, 0.0), squares, self.values.shape[1])
-            shapes.append(Shape(profile, np.full(columns, 1 / length), *found))
+            shapes.append(Shape(self.metric, profile, np.full(columns, 1 / length), *found))
         return shapes
 
     def anisotropic(self, shape: Shape) -> Shape:
@@ -137,7 +179,9 @@ class _Rows(NamedTuple):
         factors = shape.factors.copy()
         factors[own] *= np.exp(fit.x[:-2])
         signal, noise = scale * np.exp(fit.x[-2:])
-        return Shape(shape.profile, factors, float(signal), float(noise), -float(fit.fun) - len(own), len(own))
+        return Shape(
+            self.metric, shape.profile, factors, float(signal), float(noise), -float(fit.fun) - len(own), len(own)
+        )
 
     def _negative_log_density(
         self, profile: str, columns: np.ndarray, rest: np.ndarray, scale: float

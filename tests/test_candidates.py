@@ -354,8 +354,9 @@ def test_members_of_small_tables_are_of_all_networks_and_priors(estimator):
     model = estimator(**SHORT).fit(X, np.sign(X.sum(1)))
     networks = [("robust", (20,)), ("periodic", (10,))]
     kinds = {(*network, str(prior)) for network, prior in itertools.product(networks, PRIORS)}
-    # Those for classes are fewer, with a rectified one.
-    of_classes = kinds - {("periodic", (10,), "layer")} | {("robust", (20,), "unit")}
+    # Those for classes are fewer, with a rectified one, and one of radial units comes beside them.
+    of_classes = kinds - {(*network, "layer") for network in networks} | {("robust", (20,), "unit")}
+    of_classes |= {("radial", (), "unit")}
     # One of numbers has radial units, in the place of one of the kinds that are there twice.
     of_numbers = kinds | {("radial", (), "layer")}
     assert members(model) == ((6, of_numbers) if estimator is GNRegressor else (4, of_classes))
@@ -436,7 +437,7 @@ def test_a_warm_start_goes_on_with_as_many_members_where_no_rectified_one_was_ke
     X = np.random.RandomState(0).standard_normal((300, 40))
     y = X[:, 0] + X[:, 1] ** 2 > 1
     model = GNClassifier(random_state=0, max_iter=30, warm_start=True).fit(X, y)
-    assert len(model.estimators_) == 4 and not any(m.prior_kind.unit for m in model.estimators_)
+    assert len(model.estimators_) == 4 and "relu" not in {m.network.activation for m in model.estimators_}
     assert len(model.fit(X, y).estimators_) == 4
 
 

@@ -246,20 +246,18 @@ DIFFERENCES = {
         'end, or all at once with "poisson". No more are trained where all others promise to lower the loss of '
         "left-out samples by less than 2 %, as where networks agree. Above 2,000 rows": ":meth:`"
         'partial_fit`). With "relu" units among them (see ``activation``) it is 4, or 3 above 1,000 weights if every '
-        "other member has such units. Every network that starts becomes a member. Where none has "
+        "other member has such units. One of radial units is the last of the 4 of two classes, and one more of other "
+        "classes. Every network that starts becomes a member. Where none has "
         '"relu" units and rows are more than 2,000,',
         "If half of the members fail, or the best leaves half of the variance on up to 2,000 rows, others have steeper "
-        "units. On up to 2,000 rows one is linear in radial units, each of which is large near one row of the fit. "
-        "This needs hidden layers, activation, prior and scaling that are left to the fit, and "
-        "``linear_path``.": "If every "
-        'other member has "relu" units and these hardly count, more of the others have steeper units, on up to 2,000 '
-        "rows.",
+        "units.": 'If every other member has "relu" units and these hardly count, more of the others have steeper '
+        "units, on up to 2,000 rows.",
+        "and ``linear_path``.": "and ``linear_path``. There is none of several labels.",
     },
     # Labels have none.
     "coefs_, intercepts_": {
-        " For radial units, which have no hidden layer, they are combinations of the units, then the straight "
-        "columns. Where units lack more than the noise between rows, there is one more, which counts in standard "
-        "deviations alone.": ""
+        " Where units lack more than the noise between rows, there is one more, which counts in standard deviations "
+        "alone.": ""
     },
     # Labels that others tell have outputs.
     "n_outputs_": {

@@ -252,9 +252,12 @@ def test_classes_have_candidates_of_every_kind(client):
     """With rectified units and periodic inputs."""
     X, score = draw()
     y = (score > 0.2).astype(int)
-    options = {"n_estimators": 4, "max_iter": 2, "random_state": 0}
+    # Without a linear path no radial units join them, which need columns in memory.
+    options = {"linear_path": False, "max_iter": 2, "random_state": 0}
     single = GNClassifier(**options).fit(X, y)
     model = DaskGNClassifier(**options).fit(*spread(client, X, y))
+    assert len(model.estimators_) == 4
+    assert len(DaskGNClassifier(max_iter=1, random_state=0).fit(*spread(client, X, y)).estimators_) == 4
     assert {(m.scaling, m.network.activation) for m in single.estimators_} >= {("robust", "relu"), ("periodic", "tanh")}
     assert_same_fit(model, single, rtol=1e-6)
 

@@ -1365,7 +1365,7 @@ def test_a_search_is_the_same_with_any_number_of_jobs(estimator, monkeypatch):
 
 
 @unconverged
-@pytest.mark.parametrize("n_estimators", [1, 3])
+@pytest.mark.parametrize("n_estimators", [1, 2])
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_warm_start_keeps_scalings_and_priors_of_the_members(estimator, n_estimators, monkeypatch):
     compare_on(30, monkeypatch)

@@ -139,7 +139,7 @@ def test_a_warm_start_on_other_pieces_draws_that_network_anew():
     model.fit(np.column_stack([X[:, 0], np.digitize(X[:, 1], [-1, 0, 1])]), y)
     after = {m.scaling: m.network.n_inputs for m in model.estimators_}
     assert (before["piecewise"], after["piecewise"]) == (16, 11)
-    assert len(model.estimators_) == 4
+    assert len(model.estimators_) == 5
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -9,6 +9,7 @@ from scipy.optimize import minimize
 from scipy.stats import Covariance, multivariate_normal
 from sklearn.gaussian_process.kernels import RBF, Matern
 from sklearn.metrics.pairwise import laplacian_kernel
+from sklearn.svm import SVC
 
 from skgn import GNClassifier, GNRegressor
 from skgn.candidates import Kind, Level
@@ -20,9 +21,9 @@ from skgn.feedforward import FeedForward
 from skgn.losses import SquaredError
 from skgn.preprocessing import InputScaler, TwoPathScaler
 from skgn.prior_groups import PriorKind
-from skgn.radial import RADIAL, Radial, RadialUnits
+from skgn.radial import RADIAL, Radial, RadialUnits, equal_metric, metric_of
 from skgn.relevance import feature_slopes
-from skgn.shapes import best_shape, falling
+from skgn.shapes import Metric, best_shape, falling
 
 N = 120
 
@@ -38,14 +39,20 @@ def data(n=N, d=3, seed=0, noise=0.1):
     return X, np.sin(3 * X[:, 0]) + X[:, 1] + noise * random.standard_normal(n)
 
 
-def made(X, Y, slopes=None, weight=None, paths=TwoPathScaler):
+def made(X, Y, slopes=None, paths=TwoPathScaler, learned=0.0):
     """Radial units of these rows, the columns that they read, and their own."""
-    weight = np.ones(len(X)) if weight is None else weight
+    weight = np.ones(len(X))
     base = paths.fit(X, weight)
     z = base.transform(X)
-    slopes = np.ones(z.shape[1]) if slopes is None else slopes
-    radial = Radial.of(base, z, slopes, Y.reshape(len(X), -1), weight)
+    metric = metric_of(np.ones(z.shape[1]) if slopes is None else slopes, base.n_straight, learned)
+    radial = Radial.of(base, z, [] if metric is None else [metric], Y.reshape(len(X), -1), weight)
     return radial, z, None if radial is None else radial.units.transform(X)
+
+
+def shape_of(z, straight, Y, weight):
+    """The best shape where all columns count alike."""
+    metric = Metric(np.ones(z.shape[1]), np.ones(straight.shape[1]))
+    return best_shape([metric], z, straight, Y, weight)
 
 
 def kernel_of(profile, z):
@@ -143,7 +150,7 @@ def test_the_shape_has_the_highest_density(rough, k, weighted):
     Y = np.column_stack([y, y + np.sign(z[:, 2]) if rough else np.cos(z[:, 2])])[:, :k]
     Y = Y - Y.mean(axis=0) + 0.01 * random.standard_normal((60, k))
     weight = random.uniform(0.5, 3, len(z)) if weighted else np.ones(len(z))
-    found = best_shape(z, z / np.sqrt(z.shape[1]), Y, weight)
+    found = shape_of(z, z / np.sqrt(z.shape[1]), Y, weight)
     of_one_length = one_length(z, Y, weight)
     logs = np.log([found.signal, found.noise])
     if rough:
@@ -174,7 +181,7 @@ def test_lengths_have_to_pay_for_their_number(seed):
     random = np.random.RandomState(seed)
     z = random.standard_normal((80, 6))
     y = np.sin(z[:, 0]) + random.standard_normal(80)
-    shape = best_shape(z, z / np.sqrt(6), y[:, None] - y.mean(), np.ones(80))
+    shape = shape_of(z, z / np.sqrt(6), y[:, None] - y.mean(), np.ones(80))
     assert shape.n_lengths == 0 and np.ptp(shape.factors) == 0
 
 
@@ -184,7 +191,7 @@ def test_covariances_that_rounding_makes_indefinite_tell_a_shape():
     z = np.round(random.standard_normal((120, 4)))
     weight = random.randint(1, 1000, 120).astype(float)
     y = (np.arange(120) == 0) - 1 / 120
-    shape = best_shape(z, 100 * z, y[:, None], weight)
+    shape = shape_of(z, 100 * z, y[:, None], weight)
     assert np.isfinite([*shape.factors, shape.signal, shape.noise, shape.log_density]).all()
 
 
@@ -204,17 +211,19 @@ def test_a_unit_reaches_far_along_a_column_of_a_line():
     random = np.random.RandomState(0)
     z = random.uniform(-1, 1, (50, 2))
     y = np.sin(6 * z[:, 0]) + z[:, 1] ** 2
-    shape = best_shape(z, z, y[:, None] - y.mean(), np.ones(len(z)))
+    shape = shape_of(z, z, y[:, None] - y.mean(), np.ones(len(z)))
     assert shape.factors[0] > 3 * shape.factors[1]
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("paths", [TwoPathScaler, InputScaler])
-@pytest.mark.parametrize("noise", [0.0, 0.5])
+@pytest.mark.parametrize("noise", [0.0, 0.5, None], ids=["without noise", "with noise", "nothing beside units"])
 def test_torch_makes_the_same_columns(profile, paths, noise):
-    X, y = data(noise=noise)
+    X, y = data(noise=noise or 0.0)
     units = replace(made(X[:100], y[:100], paths=paths)[0].units, profile=profile)
-    assert (units.told > 0) == (noise == 0)
+    assert units.told > 0 or noise
+    if noise is None:
+        units = replace(units, straight=np.zeros(0), told=0.0)
     expected = units.transform(X)
     # A row that is a centre is at no distance, and nothing is lacking there.
     rows = torch.from_numpy(X).requires_grad_()
@@ -324,23 +333,88 @@ def test_there_are_none_of_many_rows(n, capsys):
     assert (LINE in capsys.readouterr().out) == (n == 2000)
 
 
-def test_there_are_none_for_labels(capsys):
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(
+    ("of", "given", "found"),
+    [
+        (lambda y: y > 0, {}, 4),
+        (lambda y: y > 0, {"n_estimators": 2}, 2),
+        (lambda y: np.digitize(y, [-1, 0, 1]), {}, 5),
+        (lambda y: np.column_stack([y > 0, y > 1]).astype(int), {"n_estimators": 2}, None),
+        (lambda y: y > 0, {"activation": "tanh", "n_estimators": 2}, None),
+        (lambda y: y > 0, {"n_estimators": 1}, None),
+    ],
+    ids=["two classes", "two networks", "four classes", "several labels", "given units", "one network"],
+)
+def test_there_are_some_of_one_label(of, given, found, capsys):
+    """Beside the others where their number is left to the fit, and else among these."""
     X, y = data()
-    GNClassifier(random_state=0, verbose=1).fit(X, y > 0)
-    assert LINE not in capsys.readouterr().out
+    model = GNClassifier(random_state=0, max_iter=3, verbose=1, **given).fit(X, of(y))
+    assert (LINE in capsys.readouterr().out) == (found is not None)
+    assert len(model.estimators_) == (found or given["n_estimators"])
 
 
-def test_what_the_samples_have_told_is_taken_off_the_score():
+def test_what_samples_have_told_is_taken_off_the_score():
     X, y = data()
-    radial, *_ = made(X, y)
+    radial, *_ = made(X, y, learned=3.0)
+    # Half a nat for each of three slopes and three lengths, and those of the other networks.
+    assert radial.log_choices == 6.0
     network = FeedForward(6, 1, (20,), n_straight=3)
     kind = Kind(("robust", network), Level(), PriorKind("feature"))
-    start = radial_start(draw_starts([kind], 1, False, np.random.RandomState(0)), network, radial, 3.0)
-    # Half a nat for each of three slopes and three lengths, and those of the other networks.
+    start = radial_start(draw_starts([kind], 1, False, np.random.RandomState(0)), network, radial)
     assert start.log_choices == 6.0
     like = torch.zeros(start.network.n_weights, dtype=torch.float64)
     assert make_prior(start.prior_kind, start.network, SquaredError(), 1.0, like, None, 4.5).log_choices == 4.5
     assert not start.network.hidden_layer_sizes and start.noise_precision == 1 / radial.noise
+
+
+def radial_of_labels(X, y, metrics):
+    base = InputScaler.fit(X, np.ones(len(X)))
+    return Radial.of(base, base.transform(X), metrics, y.astype(float)[:, None], np.ones(len(X)), labels=True)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2], ids=["no wrong label", "many wrong labels"])
+def test_logits_are_to_logistic_noise_what_labels_are_to_theirs(share):
+    random = np.random.RandomState(0)
+    X = random.standard_normal((150, 3))
+    # Without wrong labels, nothing lies between the classes.
+    X[:, 0] += 2 * np.sign(X[:, 0])
+    y = (X[:, 0] > 0) ^ (random.uniform(size=150) < share)
+    units = radial_of_labels(X, y, [equal_metric(3, 0)]).units
+    z, about = units.base.transform(X), y - y.mean()
+    shape = shape_of(z, np.zeros((150, 1)), about[:, None], np.ones(150))
+    noise = max(shape.noise, 0.01 * y.var())
+    assert (noise > shape.noise) == (share == 0)
+    columns = units.transform(X)
+    expected = np.pi**2 / 3 * shape.signal / noise * kernel_of(units.profile, z * units.scale)
+    # Directions are left out of which noise hides ten times as much.
+    np.testing.assert_allclose(columns @ columns.T, expected, atol=0.1 * np.pi**2 / 3)
+    assert columns.shape[1] == units.n_columns <= len(X)
+
+
+def test_labels_choose_between_equal_columns_and_slopes():
+    random = np.random.RandomState(0)
+    X = random.standard_normal((200, 10))
+    metrics = [equal_metric(10, 0), metric_of(np.append([1.0, 0.8], np.zeros(8)), 0, learned=2.0)]
+    of_two = radial_of_labels(X, X[:, 0] + 0.8 * X[:, 1] > 0, metrics)
+    # Half a nat for each slope, and what the others have learned.
+    assert not of_two.units.scale[2:].any() and of_two.log_choices >= 3.0
+    of_all = radial_of_labels(X, np.square(X).sum(axis=1) > 9, metrics)
+    # There may be lengths, but no slopes.
+    assert of_all.units.scale.all() and of_all.log_choices in (0.0, 5.0)
+
+
+def test_classes_of_rows_that_are_near_each_other_are_found():
+    """Rows around twenty points of twenty columns: their labels have nothing else in common."""
+    random = np.random.RandomState(0)
+    points, of_points, which = random.standard_normal((20, 20)), random.randint(0, 2, 20), random.randint(0, 20, 1200)
+    X, y = points[which] + 0.7 * random.standard_normal((1200, 20)), of_points[which]
+    train, test = slice(200), slice(200, None)
+    default, given = GNClassifier(random_state=0), GNClassifier(random_state=0, hidden_layer_sizes=(20,))
+    models = [model.fit(X[train], y[train]) for model in (default, given, SVC(C=10))]
+    assert default.estimators_[0].scaling == RADIAL
+    mistakes, without, of_kernel = (1 - model.score(X[test], y[test]) for model in models)
+    assert mistakes < 0.5 * without and mistakes < of_kernel + 0.02
 
 
 def test_there_are_some_where_nothing_else_is_found():

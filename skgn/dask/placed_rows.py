@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 
@@ -80,6 +81,8 @@ class PlacedRaw:
 @dataclass(frozen=True)
 class PlacedRows(TrainingRows):
     """Merged rows in shards."""
+
+    in_memory: ClassVar[bool] = False
 
     shards: Shards
     n: int

@@ -257,7 +257,9 @@ class _Radial(nn.Module):
     def forward(self, X: Tensor) -> Tensor:
         hidden, straight = paths(self.base(X), self.n_straight)
         units = falling(self._distances(hidden * self.scale), self.profile, torch)
-        columns = [units @ self.projection, straight * self.straight]
+        columns = [units @ self.projection]
+        if len(self.straight):
+            columns.append(straight * self.straight)
         if self.is_told:
             columns.append(lacking(columns[0], self.told))
         return torch.cat(columns, 1)
