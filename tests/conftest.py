@@ -14,6 +14,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # SciPy reads it once, on import; without it scikit-learn skips its array API check.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
+import torch
+
 
 def pytest_collectstart():
     gc.disable()  # until all is imported and collected
@@ -24,6 +26,12 @@ def pytest_collection_finish():
     gc.freeze()
     gc.set_threshold(10_000)
     gc.enable()
+
+
+@pytest.fixture(autouse=True)
+def same_modules():
+    """Modules of torch draw their weights from a state that all tests before have moved on."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture
