@@ -140,7 +140,7 @@ class Choices:
     def draw(self, table: Table, target: Target, n_rows: int, total_weight: float, in_memory: bool) -> Draw:
         """Draw the candidates: of all kinds that are left to the fit, or as many members of one kind.
 
-        Others, which what these lack would ask for, read rows that are ``in_memory``.
+        More may be drawn once these are trained. Those of radial units and finer inputs need rows ``in_memory``.
         """
         k, loss = target.n_outputs, target.training_loss()
         levels = self.levels(loss.has_scale)

@@ -212,7 +212,7 @@ def _narrowable(starts: Sequence[Start]) -> list[Start]:
     """
     others = [start for start in starts if start.prior_kind.estimates_precisions and start.network.hidden_layer_sizes]
     count = len(starts) if half_rectified(starts) else len(starts) // _NARROWED_OF
-    return others[max(len(others) - count, 0) :]
+    return others[-count:] if count else []
 
 
 def _narrowed(start: Start, columns: np.ndarray) -> Start:

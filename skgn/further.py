@@ -99,25 +99,24 @@ def _like(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candida
 
 def surround(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
     """Draw a network of radial units, in which each feature counts by what it does in the mixture of the others."""
-    # No candidate of the draw may read the columns that these would read.
+    # Columns are scaled for the candidates that read them: of the draw there may be none.
     if draw.surroundings is None or BASE not in problem.scaled:
         return None
-    base, network, features, _ = draw.surroundings
+    base, network, features, n_more = draw.surroundings
     columns, weight, labels = problem.scaled[BASE], problem.sample_weight, problem.loss.has_temperature
     samples = left_out_of(candidates)
     votes = stacking_weights(samples)
     slopes = feature_slopes(predictors(candidates), votes, problem.scaled, features, weight, BASE, base.n_straight)
     learned = float(votes @ samples.allowances) * samples.objective.total_weight
     told = metric_of(slopes[features[BASE]], base.n_straight, learned)
-    metrics = [equal_metric(len(features[BASE]), base.n_straight)] if labels else []
-    metrics += [] if told is None else [told]
+    alike = equal_metric(len(features[BASE]), base.n_straight) if labels else None
+    metrics = [metric for metric in (alike, told) if metric is not None]
     radial = Radial.of(base, columns, metrics, problem.Y, weight, labels)
     if radial is None:
         return None
     start = radial_start(draw.starts, network, radial)
     lines = [of_radial_units(len(radial.units.centres))]
-    more = problem.with_more({RADIAL: radial.units})
-    return More([start], draw.numbers.radial, lines, more, draw.surroundings.n_more)
+    return More([start], draw.numbers.radial, lines, problem.with_more({RADIAL: radial.units}), n_more)
 
 
 def refine(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:

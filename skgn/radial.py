@@ -213,9 +213,9 @@ class Radial(NamedTuple):
 
 
 def metric_of(slopes: np.ndarray, n_straight: int, learned: float) -> Metric | None:
-    """Columns count by their slopes (d,), which the same samples have told; None where nothing has one.
+    """Let columns count by their slopes (d,), which the same samples have told; None where nothing has one.
 
-    What has these slopes has ``learned`` so many nats of the samples.
+    The networks that have these slopes have ``learned`` so many nats of the samples.
     """
     largest = slopes.max(initial=0.0)
     if not (largest > 0 and math.isfinite(largest)):
@@ -225,7 +225,7 @@ def metric_of(slopes: np.ndarray, n_straight: int, learned: float) -> Metric | N
 
 
 def equal_metric(n_columns: int, n_straight: int) -> Metric:
-    """All columns count alike, and none is straight: nothing but how near rows are tells."""
+    """Let all columns count alike, with none beside the units: nothing but how near rows are tells."""
     hidden, _ = paths(np.ones((1, n_columns)), n_straight)
     return Metric(hidden[0], np.zeros(0))
 

@@ -43,7 +43,6 @@ _ITERATIONS, _FARTHEST = 20, 20.0
 #: Variance that each row has of its own, in parts of the largest of the signal: more than rounding errors.
 _ROUNDING = 1e-10
 
-
 #: What a choice that the same targets have made takes off their log density, in nats, as a precision does
 #: (:mod:`skgn.leave_one_out`).
 _NATS_PER_CHOICE = 0.5
@@ -53,7 +52,7 @@ class Metric(NamedTuple):
     """How much columns count: factors ``hidden`` (d,) in distances, ``straight`` (s,) beside the units.
 
     If the latter is empty, there are no columns beside the units. The same targets have told ``n_choices`` of the
-    factors. What these come from has learned so many nats of the targets (``learned``).
+    factors. The networks that the factors come from have ``learned`` so many nats of these targets.
     """
 
     hidden: np.ndarray
@@ -125,12 +124,14 @@ def best_shape(
         Targets, less their mean.
     weight : ndarray of shape (n,)
     """
+    if not Y.any():
+        return None
     root = np.sqrt(weight)[:, None]
-    alike = []
+    roots, values, alike = root * root.T, root * Y, []
     for metric in metrics:
         columns, beside = hidden * metric.hidden, straight[:, : len(metric.straight)] * metric.straight
-        if np.ptp(columns, axis=0).any() and Y.any():
-            rows = _Rows(metric, columns, beside @ beside.T, root * root.T, root * Y)
+        if np.ptp(columns, axis=0).any():
+            rows = _Rows(metric, columns, beside @ beside.T, roots, values)
             alike += [(rows, shape) for profile in DISTANCES for shape in rows.isotropic(profile)]
     if not alike:
         return None

@@ -22,6 +22,7 @@ from skgn.candidates import (
     member_count,
     prior_choices,
 )
+from skgn.choices import Choices
 from skgn.count_losses import PoissonLoss
 from skgn.draws import (
     crossed,
@@ -439,6 +440,21 @@ def test_a_warm_start_goes_on_with_as_many_members_where_no_rectified_one_was_ke
     model = GNClassifier(random_state=0, max_iter=30, warm_start=True).fit(X, y)
     assert len(model.estimators_) == 4 and "relu" not in {m.network.activation for m in model.estimators_}
     assert len(model.fit(X, y).estimators_) == 4
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_warm_start_goes_on_with_all_members_but_the_one_of_radial_units(monkeypatch):
+    """Wherever this one stands among them: its units are made anew."""
+    X = np.random.RandomState(0).standard_normal((60, 2))
+    y = np.digitize(X.sum(axis=1), [-1, 1])
+    model = GNClassifier(**SHORT, warm_start=True).fit(X, y)
+    model.estimators_.sort(key=lambda member: member.scaling != "radial")
+    radial, *others = [member.scaling for member in model.estimators_]
+    assert radial == "radial" and len(others) == 4
+    kept, of_members = [], Choices._kept
+    monkeypatch.setattr(Choices, "_kept", lambda *args: kept.extend(of_members(*args)) or list(kept))
+    model.fit(X, y)
+    assert [start.scaling for start in kept] == others
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
