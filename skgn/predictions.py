@@ -9,14 +9,15 @@ from numbers import Integral
 from typing import Any, Literal, overload
 
 import numpy as np
+import torch
 from sklearn.base import RegressorMixin
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
-from .backend import gigabytes, in_dtype, linear_algebra_device, resolve_device
+from .backend import in_dtype, linear_algebra_device, resolve_device
 from .estimator import BaseGN, known_posteriors
-from .free_memory import available_memory
-from .mixture import epistemic_covariance, mixture_mean, voters
+from .joint import Joint
+from .mixture import voters
 from .noise import InputNoise
 from .observation import StudentTObservation
 from .posterior import Posterior
@@ -27,9 +28,6 @@ from .targets import RegressionTarget
 from .unfamiliar import outside
 
 __all__ = ["Predictions", "input_noise", "observed_probabilities", "posteriors"]
-
-#: Least spread of y, and inverse of the largest one, whose square leaves room for covariances among the floats.
-_LEAST_UNIT = 1e-140
 
 
 class _Pair(tuple[np.ndarray, np.ndarray]):
@@ -126,7 +124,10 @@ class Predictions(RegressorMixin, BaseGN):
         known = posteriors(self, asked) if return_std or return_cov else []
         if return_cov:
             scaled, dtype = scaled_rows(self, X)
-            return _Pair(_finished(dtype, *_mean_and_covariance(self, scaled, known)))
+            outputs, _ = outputs_of_voters(self, scaled)
+            return _Pair(
+                _finished(dtype, *self._joint(scaled, known).mean_and_covariance(outputs, _solver_device(self)))
+            )
 
         def predict(scaled: ScaledRows) -> tuple[np.ndarray, ...]:
             outputs, weights = outputs_of_voters(self, scaled)
@@ -252,22 +253,14 @@ class Predictions(RegressorMixin, BaseGN):
         Raises
         ------
         ValueError
-            If the loss is "quantile", and where :meth:`predict_quantiles` has no quantiles.
+            If the loss is "quantile", and where :meth:`predict_quantiles` has no quantiles. Also if the samples do not
+            fit in memory.
         """
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
         rng = check_random_state(random_state)
         scaled, dtype = scaled_rows(self, X)
         predictive, known = self._predictive(scaled, "sample_y"), posteriors(self, "sample_y", of_mean=False)
-        members, weights = voters(self.estimators_, self.weights_)
-        drawn = rng.choice(len(members), size=int(n_samples), p=weights / weights.sum())
-        Z, stretch = np.empty((len(drawn), *predictive.outputs[0].shape)), self._stretch(scaled)
-        for number in np.unique(drawn):
-            member, posterior, samples = members[number], known[number], np.flatnonzero(drawn == number)
-            draws = posterior.draw(member.network, member.weights, member.total_weight, len(samples), rng)
-            of_weights = posterior.outputs_of_draws(member.network, member.weights, draws, scaled[member.scaling])
-            apart = stretch[..., None] * of_weights
-            f = predictive.outputs[number] + np.moveaxis(apart, 2, 0)
-            Z[samples] = predictive.observation.sample(f, predictive.squared_scales[number], rng)
+        Z = self._joint(scaled, known).samples(predictive, int(n_samples), rng)
         return _finished(dtype, np.moveaxis(self._target.in_units_of_y(Z), 1, -1))[0]
 
     def epistemic_std(self, X: Any) -> np.ndarray:
@@ -300,11 +293,16 @@ class Predictions(RegressorMixin, BaseGN):
 
         return _in_parts(self, X, predict)[0]
 
+    def _joint(self, scaled: ScaledRows, known: Sequence[Posterior]) -> Joint:
+        """New observations at these rows, from the posteriors of the members that count."""
+        members, weights = voters(self.estimators_, self.weights_)
+        return Joint(self._target, members, weights, known, scaled, self._stretch(scaled))
+
     def _variances(self, scaled: ScaledRows, known: Sequence[Posterior]) -> list[np.ndarray]:
         """Variances (n, k) of the outputs of the members that count."""
-        members, device = voters(self.estimators_, self.weights_)[0], linear_algebra_device(resolve_device(self.device))
+        members, _ = voters(self.estimators_, self.weights_)
         return [
-            posterior.variance(member.network, member.weights, scaled[member.scaling], device)
+            posterior.variance(member.network, member.weights, scaled[member.scaling], _solver_device(self))
             for member, posterior in zip(members, known, strict=True)
         ]
 
@@ -330,7 +328,7 @@ class Predictions(RegressorMixin, BaseGN):
         """Factor (n, k) on distances from the predicted mean, or (1, k) where the noise is constant."""
         if self._noise is None:
             return np.ones((1, self._target.n_outputs))
-        return np.sqrt(self._noise.factor(scaled, linear_algebra_device(resolve_device(self.device))))
+        return np.sqrt(self._noise.factor(scaled, _solver_device(self)))
 
     def _stretch_of_y(self, scaled: ScaledRows) -> np.ndarray:
         return self._target.in_shape_of_y(self._stretch(scaled))
@@ -338,16 +336,21 @@ class Predictions(RegressorMixin, BaseGN):
     def _quantiles(self, X: Any, levels: np.ndarray, asked: str) -> np.ndarray:
         def predict(scaled: ScaledRows) -> tuple[np.ndarray]:
             if self._target.loss_class.predicts_quantiles:
-                return (self._fitted_quantiles(scaled, levels),)
+                return (_fitted_quantiles(self, scaled, levels),)
             predictive = self._predictive(scaled, asked)
             return (quantiles_of_y(self._target, predictive.quantiles, levels),)
 
         return _in_parts(self, X, predict)[0]
 
-    def _fitted_quantiles(self, scaled: ScaledRows, levels: np.ndarray) -> np.ndarray:
-        at = self._target.positions(levels)
-        predicted = self._target.mean(*outputs_of_voters(self, scaled))
-        return predicted[:, None] if self._target.levels is None else predicted[:, at]
+
+def _fitted_quantiles(regressor: Predictions, scaled: ScaledRows, levels: np.ndarray) -> np.ndarray:
+    at = regressor._target.positions(levels)
+    predicted = regressor._target.mean(*outputs_of_voters(regressor, scaled))
+    return predicted[:, None] if regressor._target.levels is None else predicted[:, at]
+
+
+def _solver_device(regressor: Predictions) -> torch.device:
+    return linear_algebra_device(resolve_device(regressor.device))
 
 
 def _in_parts(
@@ -370,51 +373,6 @@ def _finished(dtype: np.dtype, *values: np.ndarray) -> tuple[np.ndarray, ...]:
             stacklevel=outside(),
         )
     return tuple(in_dtype(each, dtype) for each in values)
-
-
-def _mean_and_covariance(
-    regressor: Predictions, scaled: ScaledRows, known: Sequence[Posterior]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and covariance (n, n) or (n, n, k) of new observations."""
-    outputs, weights = outputs_of_voters(regressor, scaled)
-    scaler, (n, k) = regressor._target.scaler, outputs.shape[1:]
-    members = voters(regressor.estimators_, regressor.weights_)[0]
-    device = linear_algebra_device(resolve_device(regressor.device))
-    unit = scaler.rescale(np.ones(k))
-    if not ((unit > _LEAST_UNIT) & (unit < 1 / _LEAST_UNIT)).all():
-        raise ValueError(
-            f"return_cov=True needs squares of y, and the spread of y is {', '.join(f'{each:.3g}' for each in unit)}: "
-            "predict standard deviations (return_std=True), or fit with a y that you scale."
-        )
-    # Squares of the mixture and of a member, four of an output, and rows of its Jacobian; or both sides of the result.
-    squares = max(2 * k + 4, k + regressor._target.n_columns)
-    rows = 4 * max(len(posterior.factor) for posterior in known)
-    need, available = 8.0 * n * (n * squares + rows), available_memory(device)
-    if need > available:
-        raise ValueError(
-            f"return_cov=True for {n} rows needs {gigabytes(need)}, but {gigabytes(available)} are available: "
-            "predict fewer rows at a time, or their standard deviations."
-        )
-    noise = [posterior.noise_in_mixture for posterior in known]
-    covariances = (
-        posterior.covariance(member.network, member.weights, scaled[member.scaling], device)
-        for member, posterior in zip(members, known, strict=True)
-    )
-    with np.errstate(over="ignore", invalid="ignore"):  # What is beyond the floats is infinite.
-        covariance = epistemic_covariance(scaler, outputs, covariances, weights)
-        of_noise = [scaler.variance_of(scaler.mean_of(f), 0.0, each) for f, each in zip(outputs, noise, strict=True)]
-    diagonal = np.arange(n)
-    covariance[np.isnan(covariance)] = np.inf  # Differences of infinite means are nan.
-    of_mixture = mixture_mean(of_noise, weights)
-    covariance[:, diagonal, diagonal] += np.broadcast_to(np.where(np.isnan(of_mixture), np.inf, of_mixture), (n, k)).T
-    covariance = np.moveaxis(covariance, 0, -1)
-    stretch = regressor._stretch(scaled) * unit
-    covariance *= stretch[:, None]
-    covariance *= stretch
-    mean, units_of_y = regressor._target.mean(outputs, weights), regressor._target.deviations_of_y(np.ones((1, k)))
-    covariance = regressor._target.in_shape_of_y(covariance)
-    covariance *= units_of_y**2
-    return mean, covariance
 
 
 def observed_probabilities(regressor: Predictions, X: Any, y: np.ndarray) -> np.ndarray:

@@ -95,7 +95,8 @@ def test_covariance_has_the_squared_deviations_on_its_diagonal_and_is_that_of_sa
     model, few = fitted(loss, n_outputs), NEW[:6]
     mean, covariance = model.predict(few, return_cov=True)
     _, std = model.predict(few, return_std=True)
-    expected = GaussianProcessRegressor().fit(X, np.stack([CENTRE] * n_outputs, 1) if n_outputs > 1 else CENTRE)
+    y = np.stack([CENTRE] * n_outputs, 1) if n_outputs > 1 else CENTRE
+    expected = GaussianProcessRegressor(optimizer=None).fit(X, y)
     assert covariance.shape == expected.predict(few, return_cov=True)[1].shape
     assert model.sample_y(few, 7).shape == expected.sample_y(few, 7).shape
     np.testing.assert_array_equal(mean, model.predict(few))
@@ -280,9 +281,15 @@ class TestErrors:
             fitted("squared_error").predict(NEW, return_std=True, return_cov=True)
 
     def test_a_covariance_that_does_not_fit(self, monkeypatch):
-        monkeypatch.setattr("skgn.predictions.available_memory", lambda device: 1e3)
+        monkeypatch.setattr("skgn.joint.available_memory", lambda device: 1e3)
         with pytest.raises(ValueError, match=r"return_cov=True for 31 rows needs .* GB"):
             fitted("squared_error").predict(NEW, return_cov=True)
+
+    def test_samples_that_do_not_fit(self, monkeypatch):
+        monkeypatch.setattr("skgn.joint.available_memory", lambda device: 1e5)
+        with pytest.raises(ValueError, match=r"sample_y of 500 samples at 31 rows needs .* draw fewer samples"):
+            fitted("squared_error").sample_y(NEW, 500)
+        assert fitted("squared_error").sample_y(NEW, 2).shape == (31, 2)
 
     def test_a_covariance_takes_no_more_memory_than_was_asked_for(self, monkeypatch):
         """Covariances of members are in memory of NumPy, which it traces."""
@@ -292,8 +299,8 @@ class TestErrors:
         model.estimators_, model.weights_ = 4 * model.estimators_[:1], np.full(4, 0.25)
         rows, asked = np.random.default_rng(0).normal(size=(400, 2)), []
         with monkeypatch.context() as patch:
-            patch.setattr("skgn.predictions.available_memory", lambda device: 0.0)
-            patch.setattr("skgn.predictions.gigabytes", asked.append)
+            patch.setattr("skgn.joint.available_memory", lambda device: 0.0)
+            patch.setattr("skgn.joint.gigabytes", asked.append)
             with pytest.raises(ValueError, match="return_cov=True for 400 rows needs"):
                 model.predict(rows, return_cov=True)
         tracemalloc.start()
