@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, eigh
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 from scipy.spatial.distance import cdist
 
 __all__ = ["DISTANCES", "Metric", "Shape", "best_shape", "falling"]
@@ -29,9 +29,12 @@ __all__ = ["DISTANCES", "Metric", "Shape", "best_shape", "falling"]
 DISTANCES = {"exponential": "cityblock", "matern": "euclidean", "gaussian": "euclidean"}
 _LENGTHS = {"exponential": (1.0, 5.0), "matern": (1.0, 5.0), "gaussian": (0.5, 1.0)}
 
-#: Where the search for the evidence begins: variances of the units and of the noise, in parts of that of the target;
-#: and the bounds of their logarithms.
-_STARTS, _BOUNDS = ((0.7, 0.3), (1.0, 0.01)), ((math.log(1e-6), math.log(1e3)), (math.log(1e-6), math.log(10.0)))
+#: Bounds of the logarithms of variances of the units and of the noise, in parts of that of the target.
+_LARGEST_SIGNAL, _LEAST_NOISE = 1e3, 1e-6
+_BOUNDS = (math.log(1e-6), math.log(_LARGEST_SIGNAL)), (math.log(_LEAST_NOISE), math.log(10.0))
+
+#: Logarithms of ratios of noise to signal, between which the best one lies, and how closely it is found.
+_LOG_RATIOS, _CLOSE_RATIO = np.linspace(math.log(1e-9), math.log(1e7), 40), 1e-3
 
 #: So many columns have lengths of their own: those along which rows differ the most, and by at least such a part of
 #: the largest difference.
@@ -228,16 +231,21 @@ def _variances(variance: np.ndarray, squares: np.ndarray, k: int) -> tuple[float
     ``squares`` (n,) sum those of k outputs in directions in which the units have a ``variance`` (n,).
     """
     scale = squares.mean() / k
+    squares = squares / scale
 
-    def negative(logs: np.ndarray) -> tuple[float, np.ndarray]:
-        signal, noise = np.exp(logs)
-        total = signal * variance + noise
-        parts = squares / scale / total
-        slope = k - parts
-        value = 0.5 * (parts.sum() + k * np.log(total).sum())
-        return value, 0.5 * np.array([(slope * signal * variance / total).sum(), (slope * noise / total).sum()])
+    def best_signal(log_ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The signal (..., 1) of the highest evidence for a ratio of noise to signal, and all variance beside it."""
+        ratio = np.exp(log_ratio)[..., None]
+        total = variance + ratio
+        free = (squares / total).mean(axis=-1, keepdims=True) / k
+        return free.clip(_LEAST_NOISE / ratio, _LARGEST_SIGNAL), total
 
-    fits = [minimize(negative, np.log(start), jac=True, method="L-BFGS-B", bounds=_BOUNDS) for start in _STARTS]
-    best = min(fits, key=lambda fit: fit.fun)
-    signal, noise = scale * np.exp(best.x)
-    return float(signal), float(noise), -float(best.fun)
+    def negative(log_ratio: np.ndarray) -> np.ndarray:
+        signal, total = best_signal(log_ratio)
+        return 0.5 * (squares / (signal * total) + k * np.log(signal * total)).sum(axis=-1)
+
+    coarse = negative(_LOG_RATIOS).argmin().clip(1, len(_LOG_RATIOS) - 2)
+    bounds = _LOG_RATIOS[coarse - 1], _LOG_RATIOS[coarse + 1]
+    found = minimize_scalar(negative, bounds=bounds, method="bounded", options={"xatol": _CLOSE_RATIO})
+    signal = scale * float(best_signal(found.x)[0][0])
+    return signal, math.exp(found.x) * signal, -float(found.fun)
