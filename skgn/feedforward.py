@@ -254,7 +254,7 @@ def _together(blocks: list[Tensor], size: int) -> Iterator[list[Tensor]]:
 
 def _moved(change: Tensor, weights: Tensor, blocks: list[Tensor]) -> Tensor:
     """Products (b, n, out) of changes (n, d) with weights (out, d), each in the inputs of another block."""
-    if all(len(block) == 1 for block in blocks):
-        index = torch.cat(blocks)
-        return change.T[index, :, None] * weights.T[index, None, :]
+    if len({len(block) for block in blocks}) == 1:
+        index = torch.stack(blocks)
+        return change.T[index].mT @ weights.T[index]
     return torch.stack([change[:, block] @ weights[:, block].T for block in blocks])

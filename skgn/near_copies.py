@@ -140,9 +140,7 @@ def _lie_between(X: np.ndarray, n_sought: int) -> bool:
 
     Rows of few values may do so by chance, and all rows of one dimension.
     """
-    values = [np.unique(column, return_inverse=True, return_counts=True)[1:] for column in X.T]
-    own = np.sum([count[number[:n_sought]] == 1 for number, count in values], axis=0)
-    sought = np.flatnonzero(own >= _OWN_NUMBERS)
+    sought = np.flatnonzero(_own_numbers(X)[:n_sought] >= _OWN_NUMBERS)
     if len(sought) <= _PART * n_sought:
         return False
     found = 0
@@ -153,3 +151,12 @@ def _lie_between(X: np.ndarray, n_sought: int) -> bool:
         cosine = np.abs(direction @ direction.T)[np.triu_indices(len(direction), 1)]
         found += bool(1 - cosine.max() < _ALIGNED**2 / 2 and np.mean(cosine > _ALONG_A_CURVE) <= _PART)
     return found > _PART * n_sought
+
+
+def _own_numbers(X: np.ndarray) -> np.ndarray:
+    """In how many columns a row has a number that no other row has (n,)."""
+    order = np.argsort(X, axis=0)
+    apart = np.diff(np.take_along_axis(X, order, axis=0), axis=0, prepend=np.nan, append=np.nan) != 0
+    own = np.zeros(X.shape, dtype=bool)
+    np.put_along_axis(own, order, apart[:-1] & apart[1:], axis=0)
+    return own.sum(axis=1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -241,6 +242,12 @@ ROBUST: Mapping[str, type[InputScaler | StraightScaler | TwoPathScaler]] = {
 }
 
 
+@lru_cache
+def _knots(n: int) -> np.ndarray:
+    """Places of knots among n values: as many as tell ranks apart, with the first and the last."""
+    return np.unique(np.linspace(0, n - 1, _KNOTS).round().astype(int))
+
+
 @dataclass
 class RankScaler:
     """Replace x by the normal score z of its rank, by linear interpolation between knots.
@@ -274,8 +281,7 @@ class RankScaler:
             if len(x) > 1:
                 # The rare value of an indicator stays within reach of the others.
                 z = z / max(deviation, np.abs(z).max() / LARGEST_SCORE)
-            # Take as many knots as tell ranks apart, with the first and the last.
-            kept = np.unique(np.linspace(0, len(x) - 1, _KNOTS).round().astype(int))
+            kept = _knots(len(x))
             # Nor do subnormal gaps: the slope across one overflows.
             kept = kept[np.diff(x[kept], prepend=-2.0) > 10 * np.finfo(float).tiny]
             values.append(x[kept])

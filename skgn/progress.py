@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 #: Width of the words for what a candidate is.
-_WORDS = 50
+_WORDS = 54
 
 #: Names of the figures in the lines of candidates.
 _NAMES = f" no  {'network, inputs, prior':{_WORDS}}  iterations      D2  seconds  outcome"
