@@ -36,7 +36,7 @@ _MOST_COLUMNS, _TRIED = 300, 20
 
 #: Numbers of trees, and how many times as large as the mixture's their error may be to go on. Few trees tell whether
 #: more of them may be better.
-_STAGES = ((20, 1.2), (60, 1.0))
+_STAGES = ((20, 1.08), (60, 1.0))
 
 #: The fewest rows at an end of a tree.
 _LEAF = 5
