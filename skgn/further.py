@@ -23,7 +23,7 @@ from .draws import (
     step_starts,
 )
 from .finer import left_over
-from .mixture import mixture_mean, voters
+from .mixture import mixture_mean
 from .piecewise import FINER
 from .plan import Plan
 from .problem import Problem
@@ -142,8 +142,11 @@ def step(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidat
     if refinable is None or BASE not in problem.scaled or problem.loss.target_kind == "logarithms":
         return None
     samples = left_out_of(candidates)
-    counted, votes = voters(samples.outputs, stacking_weights(samples))
-    values = [samples.loss.inverse_link(each.outputs) for each in counted if each is not None]
+    counted = samples.of_voters(stacking_weights(samples))
+    if counted is None:
+        return None
+    members, votes = counted
+    values = [samples.loss.inverse_link(each.outputs) for each in members.outputs if each is not None]
     mixture = mixture_mean(values, votes).cpu().numpy()
     columns, Y, weight = (part[: len(mixture)] for part in (problem.scaled[BASE], problem.Y, problem.sample_weight))
     steps = steps_of(columns[:, : refinable.network.hidden_inputs.stop], Y, weight, mixture)

@@ -164,6 +164,14 @@ def test_there_are_no_steps(X, y):
     assert not steps_in(X, y.astype(float))
 
 
+def test_nothing_is_drawn_where_no_sample_can_be_left_out(monkeypatch, capsys):
+    # As for networks that interpolate.
+    monkeypatch.setattr("skgn.search.leave_one_out", lambda *at: None)
+    X, y = data()
+    GNRegressor(**FEW, noise="constant", verbose=1).fit(X, y)
+    assert "forest" not in capsys.readouterr().out
+
+
 def test_a_fit_cut_short_draws_nothing_more(capsys):
     with pytest.warns(ConvergenceWarning):
         GNRegressor(**FEW, verbose=1, max_time=1e-3).fit(*data())
