@@ -203,8 +203,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Weights of the best member by layer, (inputs, outputs) and (outputs,). With ``linear_path`` the readout's inputs
         are the units of the last hidden layer, followed by the inputs of the linear path. The linear path has an input
         for each feature, or for each column of ``preprocessor_`` if there is one. For robust inputs
-        (``estimators_[0].scaling``) these are the straight columns, and for finer ones these and the pieces. For
-        radial units, which have no hidden layer, they are combinations of the units, then the straight columns. For
+        (``estimators_[0].scaling``) these are the straight columns, and for finer ones and steps these and the pieces.
+        For radial units, which have no hidden layer, they are combinations of the units, then the straight columns. For
         periodic inputs they are all scores, then all sines, then all cosines, and for piecewise inputs the pieces of
         each feature, in order. With ``network=`` the list has the module's parameters, in order, and there are no
         intercepts.

@@ -28,6 +28,7 @@ from .network import Network
 from .piecewise import FINER, FinerScaler
 from .prior_groups import PriorKind
 from .radial import RADIAL, Radial, Surroundings
+from .steps import STEPS
 
 __all__ = [
     "Draw",
@@ -40,6 +41,7 @@ __all__ = [
     "redrawn_count",
     "steepest_network",
     "steepest_starts",
+    "step_starts",
 ]
 
 #: Where units of other kinds are of use, there is one network of such units for so many others, or every other network
@@ -70,6 +72,7 @@ class Numbers(NamedTuple):
     redrawn: int
     radial: int
     finer: int
+    steps: int
     end: int
 
 
@@ -94,7 +97,8 @@ class Draw(NamedTuple):
     def numbers(self) -> Numbers:
         """Numbers of the candidates that may be drawn later."""
         drawn = narrowed_count(self.starts), redrawn_count(self.starts, self.n_members)
-        made = int(self.surroundings is not None), len(_LEVELS) if self.refinable else 0
+        read = len(_LEVELS) if self.refinable else 0
+        made = int(self.surroundings is not None), read, read
         return Numbers(*itertools.accumulate((*drawn, *made), initial=len(self.starts)))
 
 
@@ -229,13 +233,21 @@ def _narrowed(start: Start, columns: np.ndarray) -> Start:
 
 
 def finer_starts(starts: Sequence[Start], refinable: Refinable, scaler: FinerScaler, n_rows: int) -> list[Start]:
-    """Candidates that read pieces of features beside all columns: one from each level, or the steep one of many rows.
+    """Candidates that read pieces of features beside all columns: of each level, or the steep one of many rows."""
+    return _reading(FINER, starts, refinable, scaler, _LEVELS if n_rows <= COMPARED_ROWS else _LEVELS[-1:])
 
-    Precisions by feature tell the pieces of use from the others.
-    """
+
+def step_starts(starts: Sequence[Start], refinable: Refinable, scaler: FinerScaler) -> list[Start]:
+    """Candidates that read steps beside all columns, one from each level."""
+    return _reading(STEPS, starts, refinable, scaler, _LEVELS)
+
+
+def _reading(
+    scaling: str, starts: Sequence[Start], refinable: Refinable, scaler: FinerScaler, levels: Sequence[Level]
+) -> list[Start]:
+    """Candidates of a scaling that has pieces beside all columns. Precisions by feature tell which are of use."""
     network = refinable.reading(len(scaler.lower))
-    levels = _LEVELS if n_rows <= COMPARED_ROWS else _LEVELS[-1:]
-    kinds = [Kind((FINER, network), level, PriorKind("feature")) for level in levels]
+    kinds = [Kind((scaling, network), level, PriorKind("feature")) for level in levels]
     drawn = _draw(kinds, len(kinds), np.random.RandomState([start.seed for start in starts]))
     return [replace(start, scaler=scaler) for start in drawn]
 

@@ -20,12 +20,14 @@ from .draws import (
     radial_start,
     redrawn_count,
     steepest_starts,
+    step_starts,
 )
 from .finer import left_over
+from .mixture import mixture_mean
 from .piecewise import FINER
 from .plan import Plan
 from .problem import Problem
-from .progress import narrowed, of_radial_units, redrawn, refined
+from .progress import narrowed, of_radial_units, redrawn, refined, stepped
 from .radial import RADIAL, Radial, equal_metric, metric_of
 from .redrawing import Like, unlike_rectified, where_failed, where_nothing_is_found
 from .relevance import feature_slopes
@@ -33,6 +35,7 @@ from .scaler import BASE
 from .screening import useful_columns
 from .skill import left_out_skill, loss_of_constant
 from .stacking import left_out_losses, stacking_weights
+from .steps import STEPS, step_scaler, steps_of
 from .trials import Candidate, left_out_of, predictors
 
 __all__ = ["FURTHER", "More"]
@@ -133,7 +136,29 @@ def refine(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candid
     return More(starts, draw.numbers.finer, lines, problem.with_more({FINER: scaler}))
 
 
+def step(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
+    """Draw more candidates, which read the steps of a forest, where it predicts left-out rows better."""
+    refinable = draw.refinable
+    if refinable is None or BASE not in problem.scaled or problem.loss.target_kind == "logarithms":
+        return None
+    samples = left_out_of(candidates)
+    counted = samples.of_voters(stacking_weights(samples))
+    if counted is None:
+        return None
+    members, votes = counted
+    values = [samples.loss.inverse_link(each.outputs) for each in members.outputs if each is not None]
+    mixture = mixture_mean(values, votes).cpu().numpy()
+    columns, Y, weight = (part[: len(mixture)] for part in (problem.scaled[BASE], problem.Y, problem.sample_weight))
+    steps = steps_of(columns[:, : refinable.network.hidden_inputs.stop], Y, weight, mixture)
+    if not steps:
+        return None
+    scaler = step_scaler(refinable.scaler, steps, columns, weight)
+    starts = step_starts(draw.starts, refinable, scaler)
+    lines = [stepped(len(steps), len(starts))]
+    return More(starts, draw.numbers.steps, lines, problem.with_more({STEPS: scaler}))
+
+
 _Drawing = Callable[[Problem, Draw, Plan, Sequence[Candidate]], More | None]
 
 #: What draws more, in turn.
-FURTHER: Sequence[_Drawing] = (narrow, redraw, surround, refine)
+FURTHER: Sequence[_Drawing] = (narrow, redraw, surround, refine, step)

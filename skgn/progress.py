@@ -23,6 +23,7 @@ __all__ = [
     "narrowed",
     "redrawn",
     "refined",
+    "stepped",
 ]
 
 #: Width of the words for what a candidate is.
@@ -87,6 +88,11 @@ def refined(n_features: int, count: int) -> str:
     """Return the line about so many more candidates that read pieces of features."""
     features = counted(n_features, "feature")
     return f"left-out residuals depend on {features}: {counted(count, 'more candidate')} for finer inputs"
+
+
+def stepped(n_steps: int, count: int) -> str:
+    """Return the line about so many more candidates that read steps."""
+    return f"a forest predicts better: {counted(count, 'more candidate')} for {counted(n_steps, 'step')} of its trees"
 
 
 def of_radial_units(n_centres: int) -> str:

@@ -193,7 +193,8 @@ def _coverage(data: RegressionComparison) -> Finding:
         advice = data.noise_advice if data.varying and not data.too_sure else data.narrow_advice
         return Finding("calibration", "too narrow", numbers, text + ": too narrow", advice)
     if furthest > 0:
-        return Finding("calibration", "too wide", numbers, text + ": too wide", _wide_advice(data))
+        text += ": too wide" + ("" if beyond[-1] > MATERIAL else " in the middle alone")
+        return Finding("calibration", "too wide", numbers, text, _wide_advice(data))
     return Finding("calibration", "good", numbers, text)
 
 

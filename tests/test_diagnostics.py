@@ -415,16 +415,19 @@ def test_standard_deviations_of_the_wrong_size_are_noticed_and_right_ones_are_no
         assert (report["noise"].verdict == "overfitted or shifted") == (verdict == "too narrow")
 
 
-@pytest.mark.parametrize(("seed", "verdict"), [(0, "another shape"), (1, "too narrow")])
-def test_intervals_of_one_width_where_noise_depends_on_a_feature(seed, verdict):
-    """They hold more than half and less than 90 %, which is neither too wide nor a matter of training rows."""
+@pytest.mark.parametrize(
+    ("seed", "verdict", "where"),
+    [(1, "too wide", "in the middle alone"), (3, "another shape", "in the middle and too narrow outside")],
+)
+def test_intervals_of_one_width_where_noise_depends_on_a_feature(seed, verdict, where):
+    """They hold more than half. What those of 90 % hold is about right, or too little."""
     rng = np.random.default_rng(seed)
     X = rng.uniform(-2, 2, (900, 2))
     y = X[:, 1] + np.exp(1.2 * X[:, 0]) * rng.normal(size=900)
     model = GNRegressor(n_estimators=1, noise="constant", random_state=0).fit(X[:400], y[:400])
     finding = quiet(model, X[400:], y[400:])["calibration"]
-    assert finding.numbers["coverage_50"] > 0.5 and finding.numbers["coverage_90"] < 0.86
-    assert finding.verdict == verdict and "too wide" not in finding.text.replace("too wide in the middle", "")
+    assert finding.numbers["coverage_50"] > 0.6 and 0.8 < finding.numbers["coverage_90"] < 0.92
+    assert finding.verdict == verdict and finding.text.endswith(f": too wide {where}")
     assert finding.advice == 'noise="input"'
 
 

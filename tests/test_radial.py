@@ -307,7 +307,9 @@ def near_rows(n=300, seed=0):
     return X, levels[where[:, 0], where[:, 1]] + 0.1 * random.standard_normal(n)
 
 
-def test_what_is_local_is_found(capsys):
+def test_what_is_local_is_found(capsys, monkeypatch):
+    # The steps of a forest would be another way to draw plots.
+    monkeypatch.setattr("skgn.further.steps_of", lambda *given: [])
     X, y = near_rows(1500)
     model = GNRegressor(random_state=0, verbose=1).fit(X[:1000], y[:1000])
     assert f"1 more candidate, {LINE} around 500 rows" in capsys.readouterr().out
