@@ -14,8 +14,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # SciPy reads it once, on import; without it scikit-learn skips its array API check.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
-import torch
-
 
 def pytest_collectstart():
     gc.disable()  # until all is imported and collected
@@ -30,8 +28,13 @@ def pytest_collection_finish():
 
 @pytest.fixture(autouse=True)
 def same_modules():
-    """Modules of torch draw their weights from a state that all tests before have moved on."""
-    torch.manual_seed(0)
+    """Modules of torch draw their weights from a state that all tests before have moved on.
+
+    That of the CPU: `torch.manual_seed` also writes down the stack for each device that there is not.
+    """
+    import torch  # here, as the process that hands out the tests has no use for it
+
+    torch.default_generator.manual_seed(0)
 
 
 @pytest.fixture
