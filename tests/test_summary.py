@@ -21,7 +21,7 @@ from skgn import GNClassifier, GNRegressor, summarize
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-SMALL = {"hidden_layer_sizes": (4,), "random_state": 0, "max_iter": 8}
+SMALL = {"hidden_layer_sizes": (4,), "random_state": 0, "max_iter": 5}
 MODULE = nn.Sequential(nn.Linear(10, 3), nn.Tanh(), nn.Linear(3, 1))
 X, Y = make_friedman1(120, noise=1.0, random_state=0)
 

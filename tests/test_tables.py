@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 ESTIMATORS = [GNRegressor, GNClassifier]
 UNSEEN = pytest.mark.filterwarnings("ignore:No cell of column")
 NEW_CELLS = pytest.mark.filterwarnings(r"ignore:\d+ of \d+ rows of X have (levels|missing cells)")
-SMALL = {"hidden_layer_sizes": (3,), "n_estimators": 1, "max_iter": 8, "random_state": 0}
+SMALL = {"hidden_layer_sizes": (3,), "n_estimators": 1, "max_iter": 4, "random_state": 0}
 #: A convex problem, trained to the end: what it predicts does not depend on where it starts.
 LINEAR = SMALL | {"hidden_layer_sizes": (), "l2_regularization": 1e-2, "max_iter": 100, "tol": 1e-8}
 
