@@ -107,7 +107,7 @@ def test_without_noise_outputs_have_the_variance_of_a_gaussian_process(n):
     X, y = data(n + 200, noise=0.0)
     found, expected, noise = variances(X[:n], y[:n], X[n:], noise=1e-6)
     # Directions are left out of which noise hides ten times as much.
-    np.testing.assert_allclose(found, expected, rtol=0.15, atol=0.1 * noise)
+    np.testing.assert_allclose(found, expected, rtol=0.2, atol=0.1 * noise)
 
 
 @pytest.mark.parametrize("noise", [0.05, 0.1, 0.2])
@@ -135,7 +135,9 @@ def one_length(z, Y, weight):
         apart = np.linalg.norm(z[:, None] - z, ord=1 if profile == "exponential" else 2, axis=2)
         for length in np.median(apart[apart > 0]) * np.array(lengths):
             shape = profile, 1 / length
-            fit = minimize(lambda logs, *of: -log_density(z, Y, weight, *of, logs), np.zeros(2), shape, "Nelder-Mead")
+            fit = minimize(
+                lambda logs, *of: -log_density(z, Y, weight, *of, logs), np.zeros(2), shape, "Nelder-Mead", tol=1e-3
+            )
             found[profile] = max(found.get(profile, (-np.inf, 0)), (-fit.fun, 1 / length))
     return found
 
@@ -169,7 +171,7 @@ def test_the_shape_has_the_highest_density(rough, k, weighted):
 
         here = -negative(x)
         # Few iterations leave little to find.
-        assert minimize(negative, x, method="BFGS").fun >= -here - 2
+        assert minimize(negative, x, method="BFGS", tol=1e-2).fun >= -here - 2
         # Akaike's criterion for three more parameters.
         here -= 3
     assert all(here >= density - 1e-3 for density, _ in of_one_length.values())
