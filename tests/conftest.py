@@ -10,6 +10,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # As many processes as cores: more threads in each wait for one another at every small matrix, for a large part of
     # the time. Read once, on import. Tests of threads set their own number.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Where there are more threads all the same, those that wait give way to the other processes.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # SciPy reads it once, on import; without it scikit-learn skips its array API check.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
