@@ -80,7 +80,8 @@ def test_rings_of_four_classes_have_more_smooth_members(capsys):
     rng = np.random.default_rng(0)
     X = rng.standard_normal((390, 2))
     wave = np.sin(3 * np.hypot(*X.T))
-    model = GNClassifier(tol=1e-2, random_state=0, verbose=1).fit(X, np.digitize(wave, np.quantile(wave, [0.25, 0.5, 0.75])))
+    y = np.digitize(wave, np.quantile(wave, [0.25, 0.5, 0.75]))
+    model = GNClassifier(tol=1e-2, random_state=0, verbose=1).fit(X, y)
     assert re.search(r"members hardly count: 3 more candidates of steeper units", capsys.readouterr().out)
     others = [member for member in model.estimators_ if member.scaling != "radial"]
     assert len(others) == 4
