@@ -20,6 +20,9 @@ __all__ = ["available_memory"]
 _VERSION_1 = ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 _VERSION_2 = ("", "memory.max", "memory.current", "inactive_file")
 
+#: Where there is no limit, version 1 has the largest number that it can write, in whole pages.
+_NO_LIMIT = 2.0**62
+
 #: Limits of a process, and the field of ``/proc/self/statm`` with the pages that count for each.
 _PROCESS_LIMITS = {"RLIMIT_AS": 0, "RLIMIT_DATA": 5}
 
@@ -63,10 +66,12 @@ def _of_control_groups(root: Path) -> Iterator[float]:
 
 
 def _of_group(place: Path, limit: str, used: str, given_back: str) -> Iterator[float]:
-    most, now = (next(_lines(place / name), "max") for name in (limit, used))
-    if "max" not in (most, now):
+    most = float(next(_lines(place / limit), "max").replace("max", "inf"))
+    # The system adds up what is used when it is read, which takes longer than all the rest.
+    now = next(_lines(place / used), "") if most < _NO_LIMIT else ""
+    if now:
         cached = [line.split()[1] for line in _lines(place / "memory.stat") if line.split()[0] == given_back]
-        yield float(most) - float(now) + sum(map(float, cached))
+        yield most - float(now) + sum(map(float, cached))
 
 
 def _of_process(root: Path) -> Iterator[float]:

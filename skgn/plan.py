@@ -172,7 +172,8 @@ class Plan:
             here = replace(extent, n=problem.rows_in_memory(at_once))
             posterior = problem.loss.estimates_scale
             last = choose(solver, here, evidence, posterior, fit)
-            direction = last if network in with_traces else choose(solver, here, False, posterior, fit)
+            once = evidence and network not in with_traces
+            direction = choose(solver, here, False, posterior, fit) if once else last
             return Work(direction, last, Cost.of(direction, last, extent, rows))
 
         # Candidates may be drawn later, from the steepest units.

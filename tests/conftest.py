@@ -10,11 +10,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # As many processes as cores: more threads in each wait for one another at every small matrix, for a large part of
     # the time. Read once, on import. Tests of threads set their own number.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Where there are more threads all the same, those that wait give way to the other processes.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # SciPy reads it once, on import; without it scikit-learn skips its array API check.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
-
-import torch
 
 
 def pytest_collectstart():
@@ -30,8 +30,13 @@ def pytest_collection_finish():
 
 @pytest.fixture(autouse=True)
 def same_modules():
-    """Modules of torch draw their weights from a state that all tests before have moved on."""
-    torch.manual_seed(0)
+    """Modules of torch draw their weights from a state that all tests before have moved on.
+
+    That of the CPU: `torch.manual_seed` also writes down the stack for each device that there is not.
+    """
+    import torch  # here, as the process that hands out the tests has no use for it
+
+    torch.default_generator.manual_seed(0)
 
 
 @pytest.fixture

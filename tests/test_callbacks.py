@@ -502,9 +502,10 @@ def earlier_fit(n_estimators):
         ("fit", "teardown"),
     ],
 )
+@unconverged
 def test_an_error_in_a_hook_ends_the_fit_and_the_earlier_one_is_kept(name, hook, n_jobs):
     X, y = load_diabetes(return_X_y=True)
-    model = copy.deepcopy(earlier_fit(1 if name == "candidate" else 2)).set_params(n_jobs=n_jobs)
+    model = copy.deepcopy(earlier_fit(1 if name == "candidate" else 2)).set_params(n_jobs=n_jobs, max_iter=3)
     failing = Failing(name, hook)
     before = vars(model.set_callbacks(failing)).copy()
     with pytest.raises(ZeroDivisionError, match="by the callback"):

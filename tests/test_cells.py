@@ -1,10 +1,12 @@
 """Cells of tables that can be neither numbers nor levels: an error names the column, the row and the cure."""
 
+import copy
 import re
 import warnings
 from datetime import date, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
 import pytest
@@ -61,6 +63,11 @@ REFUSED = {
 }
 
 
+@cache
+def fitted():
+    return GNRegressor(**SMALL).fit(forms(0.5)["frame"].to_numpy(dtype=float), Y)
+
+
 @pytest.mark.parametrize("case", REFUSED)
 @pytest.mark.parametrize("form", ["frame", "array", "list"])
 def test_a_cell_that_is_no_number_is_named_with_its_row_and_its_cure(case, form):
@@ -74,7 +81,7 @@ def test_a_cell_that_is_no_number_is_named_with_its_row_and_its_cure(case, form)
     for part in ("olumn 'x1' of X", f"row {ROW}", what, cure):
         assert re.search(part, message), (part, message)
     # The same in rows for predictions, for which the fit is kept.
-    model = GNRegressor(**SMALL).fit(forms(0.5)["frame"].to_numpy(dtype=float), Y)
+    model = copy.deepcopy(fitted())
     before = model.predict(np.ones((1, 2)))
     if form != "frame":
         with pytest.raises((TypeError, ValueError), match=f"x1.*row {ROW}"):
@@ -191,8 +198,9 @@ def test_numbers_and_dates_written_as_strings_make_a_category_not_without_a_word
         model = GNRegressor(**FAST).fit(X, Y)
     texts = [str(warning.message) for warning in caught if warning.category is UnfamiliarDataWarning]
     assert len(texts) == (shown is not None) and 1 in model.preprocessor_[0].levels_
-    if shown:
-        assert re.search(rf"Column 'power' of X is taken as a category.*{shown}", texts[0])
+    if shown is None:
+        return
+    assert re.search(rf"Column 'power' of X is taken as a category.*{shown}", texts[0])
     # What is called a category is one: by its name, or by its type.
     with warnings.catch_warnings():
         warnings.simplefilter("error", UnfamiliarDataWarning)

@@ -20,7 +20,7 @@ from skgn.export import to_onnx, to_torch
 from skgn.tables import TableReader
 from skgn.unfamiliar import UnfamiliarDataWarning
 
-SMALL = {"hidden_layer_sizes": (4,), "max_iter": 8, "n_estimators": 1, "random_state": 0}
+SMALL = {"hidden_layer_sizes": (4,), "max_iter": 5, "n_estimators": 1, "random_state": 0}
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 

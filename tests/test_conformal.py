@@ -47,7 +47,7 @@ NOISE = {
 @pytest.mark.parametrize("noise", NOISE)
 @pytest.mark.filterwarnings("ignore:Failed. extreme targets")  # A few of the sets of heavy tails have such.
 def test_new_rows_are_covered_as_promised_over_simulated_sets(noise):
-    inside, n_sets, n = [], 40, 50
+    inside, n_sets, n = [], 30, 50
     for seed in range(n_sets):
         rng = np.random.default_rng(seed)
         x = rng.uniform(-2, 2, (n + 200, 2))

@@ -24,7 +24,7 @@ from skgn.workers import members_at_once
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-SMALL = {"hidden_layer_sizes": (4,), "n_estimators": 2, "l2_regularization": 1e-2, "max_iter": 5, "random_state": 0}
+SMALL = {"hidden_layer_sizes": (4,), "n_estimators": 2, "l2_regularization": 1e-2, "max_iter": 3, "random_state": 0}
 ESTIMATORS = [GNRegressor, GNClassifier]
 VERSION = parse_version(sklearn.__version__)
 DOCS = Path(__file__).parents[1] / "docs"

@@ -147,10 +147,14 @@ class Branches(nn.Module):
 CASES["own network"] = (regressor(network=Branches(), hidden_layer_sizes="auto", init="centered"), X, SIGNAL)
 
 #: Translation takes seconds. The graphs of these cases have all the parts that the others consist of: members are mixed
-#: in four of them, and two have no hidden layers. Another test translates "linear" and a mean alone.
-TWO, ONE, LINEAR = {"n_estimators": 2}, {"n_estimators": 1}, {"n_estimators": 1, "hidden_layer_sizes": ()}
-IN_ONNX = {"default": {}, "finer": {}, "noise at x": TWO, "dual, poisson": ONE, "quantiles": ONE, "own network": ONE}
-CLASSES_IN_ONNX = {"binary": TWO, "three classes": ONE, "labels": LINEAR, "one class": LINEAR}
+#: in three of them, and two have no hidden layers. Another test translates "linear" and a mean alone. Of regressors,
+#: how much each member counts: those that count nothing are in no graph.
+IN_ONNX = {
+    **{"default": (1, 2, 0), "finer": (1, 0), "noise at x": (1, 2)},
+    **{"dual, poisson": (1,), "quantiles": (1, 0), "own network": (1,)},
+}
+LINEAR = {"n_estimators": 1, "hidden_layer_sizes": ()}
+CLASSES_IN_ONNX = {"binary": {}, "three classes": {"n_estimators": 1}, "labels": LINEAR, "one class": LINEAR}
 
 
 def predictions(estimator, X):
@@ -197,10 +201,10 @@ def test_the_std_agrees_relative_to_itself():
     np.testing.assert_allclose(std, expected, rtol=1e-8)
 
 
-def with_unequal_weights(estimator):
-    """The estimator with members that count in a prediction as 1 to 2."""
-    total = np.arange(1.0, 1 + len(estimator.estimators_))
-    estimator.weights_ = total / total.sum()
+def with_weights(estimator, weights):
+    """The estimator with members that count so much in a prediction."""
+    assert len(weights) == len(estimator.estimators_)
+    estimator.weights_ = np.divide(weights, sum(weights))
     return estimator
 
 
@@ -224,7 +228,7 @@ def test_onnx_has_the_deviations_between_rows_without_noise(tmp_path):
 
 @pytest.mark.parametrize("case", IN_ONNX)
 def test_onnx_gives_the_predictions_of_a_regressor(case, tmp_path):
-    estimator = with_unequal_weights(fitted(case, **IN_ONNX[case]))
+    estimator = with_weights(fitted(case), IN_ONNX[case])
     to_onnx(estimator, tmp_path / "model.onnx")
     run = session(tmp_path / "model.onnx")
     for batch in (NEW, with_gaps(NEW), NEW[:1]):
@@ -237,7 +241,8 @@ def test_onnx_gives_the_predictions_of_a_regressor(case, tmp_path):
 
 @pytest.mark.parametrize("case", CLASSES_IN_ONNX)
 def test_onnx_gives_labels_and_probabilities_of_a_classifier(case, tmp_path):
-    estimator = with_unequal_weights(fitted(case, **CLASSES_IN_ONNX[case]))
+    estimator = fitted(case, **CLASSES_IN_ONNX[case])
+    with_weights(estimator, range(1, 1 + len(estimator.estimators_)))
     to_onnx(estimator, tmp_path / "model.onnx")
     run = session(tmp_path / "model.onnx")
     for batch in (NEW, with_gaps(NEW), NEW[:1]):

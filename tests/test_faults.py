@@ -256,7 +256,7 @@ def predictions(model):
 
 if __name__ == "__main__":
     torch.set_num_threads(2)
-    model = GNRegressor(20, n_estimators=1, solver="primal", max_iter=2, random_state=0)
+    model = GNRegressor(20, n_estimators=1, l2_regularization=1e-3, solver="primal", max_iter=2, random_state=0)
     here = predictions(model)
     for method in sys.argv[1:]:
         with multiprocessing.get_context(method).Pool(1) as pool:

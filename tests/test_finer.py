@@ -23,7 +23,7 @@ from skgn.stacking import stacking_weights
 N = 400
 
 #: Small networks, of which a wave is too much.
-FEW = {"hidden_layer_sizes": (5,), "n_estimators": 2, "random_state": 0}
+FEW = {"hidden_layer_sizes": (5,), "n_estimators": 2, "tol": 1e-2, "random_state": 0}
 
 
 def wave(X):

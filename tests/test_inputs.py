@@ -21,7 +21,7 @@ pd = pytest.importorskip("pandas")
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 VERSION = parse_version(sklearn.__version__)
-SMALL = {"hidden_layer_sizes": (3,), "n_estimators": 1, "max_iter": 5, "random_state": 0}
+SMALL = {"hidden_layer_sizes": (3,), "n_estimators": 1, "max_iter": 3, "random_state": 0}
 PAIRS = [(GNRegressor, HistGradientBoostingRegressor), (GNClassifier, HistGradientBoostingClassifier)]
 ESTIMATORS = [ours for ours, _ in PAIRS]
 

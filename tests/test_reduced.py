@@ -64,7 +64,7 @@ def new_rows(model):
     return NEW if model.n_features_in_ == X.shape[1] else WIDE[30:]
 
 
-ONE = {"hidden_layer_sizes": (10,), "n_estimators": 1, "random_state": 0, "prior_groups": "layer", "max_iter": 7}
+ONE = {"hidden_layer_sizes": (10,), "n_estimators": 1, "random_state": 0, "prior_groups": "layer", "max_iter": 4}
 
 CASES = {
     "layer": lambda: GNRegressor(**ONE).fit(X, TARGET),
@@ -336,7 +336,7 @@ def test_columns_of_use_are_columns_of_the_table(trained, monkeypatch):
     noise = np.random.default_rng(3).normal(size=(N, 40))
     columns = np.column_stack([noise, noise, X[:, -1], X[:, -1]])
     y = X[:, -1] ** 2 + 0.2 * _NOISE[:, 0]
-    model = GNRegressor(**ONE | {"n_estimators": 6, "max_iter": 15}, standardize="robust").fit(columns, y)
+    model = GNRegressor(**ONE | {"n_estimators": 3, "max_iter": 15}, standardize="robust").fit(columns, y)
     assert any(isinstance(network, Reduced) for network in trained)
     (use,) = found
     assert len(use["robust"]) == 82 and np.flatnonzero(use["robust"]).tolist() == [80, 81]
@@ -429,7 +429,7 @@ def test_the_deviation_is_that_of_the_directions_read(monkeypatch):
 
 CUT = {
     "regression": lambda: GNRegressor(random_state=0, max_iter=8).fit(CORRELATED, np.sin(_FACTORS[:, 0])),
-    "classes": lambda: GNClassifier(random_state=0, max_iter=20).fit(CORRELATED, np.digitize(_FACTORS[:, 0], [-1, 1])),
+    "classes": lambda: GNClassifier(random_state=0, max_iter=12).fit(CORRELATED, np.digitize(_FACTORS[:, 0], [-1, 1])),
 }
 
 
@@ -492,7 +492,7 @@ def test_networks_that_read_the_columns_of_use_alone_are_those_that_switch_the_o
     columns, y = np.column_stack([noise, X[:, -1]]), X[:, -1] ** 2 + 0.2 * _NOISE[:, 0]
 
     def fit():
-        return GNRegressor(**ONE | {"n_estimators": 3, "max_iter": 20}, standardize="robust").fit(columns, y)
+        return GNRegressor(**ONE | {"n_estimators": 3, "max_iter": 15}, standardize="robust").fit(columns, y)
 
     model = fit()
     assert {network.shapes[0][1] for network in trained if isinstance(network, Reduced)} == {2}

@@ -31,14 +31,14 @@ SMALL = {
     "prior_groups": "layer",
     "standardize": "robust",
     "n_estimators": 1,
-    "max_iter": 10,
+    "max_iter": 5,
 }
 
 #: A constant damping needs many iterations. No linear classifier: it is so sure of classes that float32 rounds a
 #: probability to 1 whose logarithm is not 0.
 CHECKED = [
-    *(cls(n_estimators=2, max_iter=5) for cls in ESTIMATORS),
-    GNClassifier(**SMALL | {"solver": "dual", "hidden_layer_sizes": (8, 4), "max_iter": 5, "dtype": "float32"}),
+    *(cls(n_estimators=2, max_iter=3) for cls in ESTIMATORS),
+    GNClassifier(**SMALL | {"solver": "dual", "hidden_layer_sizes": (6, 4), "max_iter": 3, "dtype": "float32"}),
     GNRegressor(**SMALL, solver="cg", l2_regularization=1e-4),
     GNRegressor(**SMALL | {"hidden_layer_sizes": (), "solver": "primal", "damping": 1e-2, "max_iter": 100}),
 ]

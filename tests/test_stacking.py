@@ -124,13 +124,15 @@ def criterion(case, Y, f, weight, allowances):
 @pytest.mark.parametrize("n_members", [2, 3])
 def test_weights_are_those_of_a_search_over_a_grid(case, n_members, allowances):
     Y, f, weight = draw(case, n_members)
-    allowances, step = allowances[:n_members], 0.02
+    allowances, parts = allowances[:n_members], 50 if n_members == 2 else 25
+    step = 1 / parts
     found = weights_of(CASES[case][0], Y, f, weight, allowances)
     at = criterion(case, Y, f, weight, allowances)
-    axis = np.linspace(0, 1, 51)
-    grid = [np.array([*head, 1 - sum(head)]) for head in np.ndindex(*[51] * (n_members - 1)) if sum(head) <= 50]
+    axis = np.linspace(0, 1, parts + 1)
+    heads = np.ndindex(*[parts + 1] * (n_members - 1))
+    grid = [np.array([*head, 1 - sum(head)]) for head in heads if sum(head) <= parts]
     grid = [np.append(step * v[:-1], 1 - step * v[:-1].sum()).clip(0) for v in grid]
-    assert len(grid) == len(axis) if n_members == 2 else len(axis) * 52 // 2
+    assert len(grid) == len(axis) if n_members == 2 else len(axis) * (parts + 2) // 2
     values = [at(v) for v in grid]
     np.testing.assert_allclose(found, grid[np.argmin(values)], atol=1.01 * step)
     assert at(found) <= min(values) + 1e-7

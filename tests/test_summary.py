@@ -4,6 +4,7 @@ import gzip
 import pickle
 import re
 import warnings
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from skgn import GNClassifier, GNRegressor, summarize
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-SMALL = {"hidden_layer_sizes": (4,), "random_state": 0, "max_iter": 8}
+SMALL = {"hidden_layer_sizes": (4,), "random_state": 0, "max_iter": 5}
 MODULE = nn.Sequential(nn.Linear(10, 3), nn.Tanh(), nn.Linear(3, 1))
 X, Y = make_friedman1(120, noise=1.0, random_state=0)
 
@@ -50,9 +51,15 @@ CASES = {
 }
 
 
+@cache
+def fitted(case):
+    """Shared, and not to be changed."""
+    return CASES[case]()
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_numbers_are_those_of_the_estimator_and_the_text_is_a_screen(case):
-    model = CASES[case]()
+    model = fitted(case)
     summary = summarize(model)
     assert summary.name == type(model).__name__
     assert summary.n_rows == pytest.approx(240 if case == "stream" else 120) and summary.n_features == 10
@@ -123,7 +130,7 @@ def test_noise_that_depends_on_the_input_is_said_to():
     ],
 )
 def test_special_cases_in_words(case, words):
-    assert words in str(summarize(CASES[case]()))
+    assert words in str(summarize(fitted(case)))
 
 
 def test_weights_of_rows_are_repetitions():

@@ -15,7 +15,7 @@ from skgn.ensemble import Ensemble
 from skgn.losses import SquaredError
 from skgn.tails import NORMAL, Tails
 
-LINEAR = {"hidden_layer_sizes": (), "prior_groups": "shared", "n_estimators": 2, "random_state": 0}
+LINEAR = {"hidden_layer_sizes": (), "prior_groups": "shared", "n_estimators": 2, "tol": 1e-2, "random_state": 0}
 
 
 def residuals(values, weight=None):

@@ -24,7 +24,7 @@ from skgn.targets import LOSSES
 from skgn.unfamiliar import UnfamiliarDataWarning
 from skgn.units import Seen, follow
 
-ONE = {"n_estimators": 1, "random_state": 0}
+ONE = {"n_estimators": 1, "tol": 1e-2, "random_state": 0}
 
 #: Scalings of each kind, and networks that read straight columns, squashed ones, or both.
 KINDS = [

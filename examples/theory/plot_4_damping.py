@@ -48,7 +48,7 @@ def flow(damping, factor, alpha=10.0):
     scales = np.r_[1.0, np.full(9, factor)]
     t_eval = np.linspace(0, t_end, 21)
     return levenberg_marquardt_flow(
-        network, X / scales, y, t_end, t_eval=t_eval, best_loss=0.0, max_evaluations=600
+        network, X / scales, y, t_end, t_eval=t_eval, best_loss=0.0, max_evaluations=450, rtol=1e-5
     )  # fmt: skip
 
 
