@@ -58,6 +58,9 @@ __all__ = ["Choices"]
 #: Scalings that a fit chooses among: normal scores alone were never missed (docs/decisions.md).
 _COMPARED = ("robust", "periodic")
 
+#: Radial units have up to 500 columns for each row of a regression: at most of so many rows.
+_SURROUNDED_ROWS = 10_000
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -243,9 +246,11 @@ class Choices:
         """What radial units are made of. There are some on few rows, where layers and units are left to the fit."""
         parameters = self.parameters
         left_open = self.hidden is None and parameters.activation == "auto" and parameters.linear_path
-        if refinable is None or not left_open or n_rows > COMPARED_ROWS:
+        if refinable is None or not left_open:
             return None
-        of_means, of_label = loss.has_scale and not loss.predicts_quantiles, of_one_label(loss, refinable.network)
+        of_means = loss.has_scale and not loss.predicts_quantiles and n_rows <= _SURROUNDED_ROWS
+        # Labels of more rows are told by the other networks, in less time (docs/decisions.md).
+        of_label = of_one_label(loss, refinable.network) and n_rows <= COMPARED_ROWS
         if not (of_means or of_label):
             return None
         # What rectified networks predict of left-out samples is too bad for one of them to make way.

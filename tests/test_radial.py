@@ -353,12 +353,14 @@ def test_there_are_none_where_the_choice_is_not_left_to_the_fit(given, capsys):
     assert LINE not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("n", [2000, 2001])
+@pytest.mark.parametrize("n", [120, 121])
+@pytest.mark.parametrize(("estimator", "limit"), [(GNRegressor, "_SURROUNDED_ROWS"), (GNClassifier, "COMPARED_ROWS")])
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_there_are_none_of_many_rows(n, capsys):
+def test_there_are_none_of_many_rows(estimator, limit, n, capsys, monkeypatch):
+    monkeypatch.setattr(f"skgn.choices.{limit}", 120)
     X, y = data(n, d=2)
-    GNRegressor(random_state=0, verbose=1, max_iter=2, n_estimators=2).fit(X, y)
-    assert (LINE in capsys.readouterr().out) == (n == 2000)
+    estimator(random_state=0, verbose=1, max_iter=2, n_estimators=2).fit(X, y if estimator is GNRegressor else y > 0)
+    assert (LINE in capsys.readouterr().out) == (n == 120)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
