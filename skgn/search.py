@@ -102,9 +102,8 @@ class Search:
         Members are trained to the end, and left-out samples tell how much each of them counts, and whether more of them
         are worth their time. Of more candidates than members the better ones, by
         :func:`~skgn.leave_one_out.predictive_score`, go on after some iterations on some of the rows. More candidates
-        are drawn where few columns are of use, where most members have failed, where left-out residuals depend on a
-        feature, and where a forest predicts better. Where the evidence regularises a log loss, left-out samples set the
-        temperature.
+        are drawn for each reason in :data:`~skgn.further.FURTHER`, such as that few columns are of use. Where the
+        evidence regularises a log loss, left-out samples set the temperature.
         """
         self._settings.report(begin_lines(self._problem.n_samples, len(self._starts), self._n_members))
         for network in dict.fromkeys(map(self._problem.network, self._starts)):
