@@ -58,7 +58,7 @@ __all__ = ["Choices"]
 #: Scalings that a fit chooses among: normal scores alone were never missed (docs/decisions.md).
 _COMPARED = ("robust", "periodic")
 
-#: Radial units have up to 500 columns for each row of a regression: at most of so many rows.
+#: Radial units take up to 500 numbers for each row. So a regression of more rows has none.
 _SURROUNDED_ROWS = 10_000
 
 
@@ -143,7 +143,7 @@ class Choices:
     def draw(self, table: Table, target: Target, n_rows: int, total_weight: float, in_memory: bool) -> Draw:
         """Draw the candidates: of all kinds that are left to the fit, or as many members of one kind.
 
-        More may be drawn once these are trained. Those of radial units and finer inputs need rows ``in_memory``.
+        More may be drawn once these are trained. Those of radial units, finer inputs and steps need rows ``in_memory``.
         """
         k, loss = target.n_outputs, target.training_loss()
         levels = self.levels(loss.has_scale)
@@ -249,7 +249,7 @@ class Choices:
         if refinable is None or not left_open:
             return None
         of_means = loss.has_scale and not loss.predicts_quantiles and n_rows <= _SURROUNDED_ROWS
-        # Labels of more rows are told by the other networks, in less time (docs/decisions.md).
+        # On more rows they tell hardly more of labels than the other networks, and take long (docs/decisions.md).
         of_label = of_one_label(loss, refinable.network) and n_rows <= COMPARED_ROWS
         if not (of_means or of_label):
             return None

@@ -30,11 +30,12 @@ DISTANCES = {"exponential": "cityblock", "matern": "euclidean", "gaussian": "euc
 _LENGTHS = {"exponential": (1.0, 5.0), "matern": (1.0, 5.0), "gaussian": (0.5, 1.0)}
 
 #: Bounds of the logarithms of variances of the units and of the noise, in parts of that of the target.
-_LARGEST_SIGNAL, _LEAST_NOISE = 1e3, 1e-6
-_BOUNDS = (math.log(1e-6), math.log(_LARGEST_SIGNAL)), (math.log(_LEAST_NOISE), math.log(10.0))
+_LEAST_SIGNAL, _LARGEST_SIGNAL, _LEAST_NOISE, _LARGEST_NOISE = 1e-6, 1e3, 1e-6, 10.0
+_BOUNDS = tuple(np.log([(_LEAST_SIGNAL, _LARGEST_SIGNAL), (_LEAST_NOISE, _LARGEST_NOISE)]))
 
 #: Logarithms of ratios of noise to signal, between which the best one lies, and how closely it is found.
-_LOG_RATIOS, _CLOSE_RATIO = np.linspace(math.log(1e-9), math.log(1e7), 40), 1e-3
+_LOG_RATIOS = np.log(np.geomspace(_LEAST_NOISE / _LARGEST_SIGNAL, _LARGEST_NOISE / _LEAST_SIGNAL, 40))
+_CLOSE_RATIO = 1e-3
 
 #: So many columns have lengths of their own: those along which rows differ the most, and by at least such a part of
 #: the largest difference.

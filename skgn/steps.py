@@ -78,7 +78,7 @@ def steps_of(columns: np.ndarray, Y: np.ndarray, weight: np.ndarray, mixture: np
         warm_start=True,
         random_state=0,
     )
-    known = np.isfinite(mixture).all(axis=1)
+    X, y, known = np.column_stack(ranks), Y if Y.shape[1] > 1 else Y[:, 0], np.isfinite(mixture).all(axis=1)
 
     def error(predicted: np.ndarray) -> float:
         return float(weight[known] @ np.square(predicted - Y)[known].sum(axis=1))
@@ -87,7 +87,7 @@ def steps_of(columns: np.ndarray, Y: np.ndarray, weight: np.ndarray, mixture: np
         # A row that all trees have learned from counts as one of mean 0.
         warnings.filterwarnings("ignore", "Some inputs do not have OOB scores")
         for trees, times in _STAGES:
-            forest.set_params(n_estimators=trees).fit(np.column_stack(ranks), Y if Y.shape[1] > 1 else Y[:, 0], weight)
+            forest.set_params(n_estimators=trees).fit(X, y, weight)
             if error(forest.oob_prediction_.reshape(Y.shape)) >= times * error(mixture):
                 return []
     cuts = np.concatenate([_cuts(tree.tree_) for tree in forest.estimators_])

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from not_left_open import NOT_LEFT_OPEN
 from scipy.special import expit, softmax
 from scipy.stats import f
 from sklearn.exceptions import ConvergenceWarning
@@ -85,15 +86,7 @@ def test_nothing_is_drawn_where_nothing_is_lacking(function, capsys):
 
 @pytest.mark.parametrize(
     "given",
-    [
-        {"standardize": "robust"},
-        {"prior_groups": "layer"},
-        {"l2_regularization": 1e-3},
-        {"n_estimators": 1},
-        {"hidden_layer_sizes": ()},
-        {"batch_size": 100},
-        {"loss": "poisson"},
-    ],
+    NOT_LEFT_OPEN,
     ids=str,
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

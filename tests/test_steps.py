@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from not_left_open import NOT_LEFT_OPEN
 from sklearn.exceptions import ConvergenceWarning
 
 from skgn import GNClassifier, GNRegressor
@@ -86,16 +87,7 @@ def test_nothing_is_drawn_where_the_networks_predict_better(function, capsys):
 
 @pytest.mark.parametrize(
     "given",
-    [
-        {"standardize": "robust"},
-        {"prior_groups": "layer"},
-        {"l2_regularization": 1e-3},
-        {"n_estimators": 1},
-        {"hidden_layer_sizes": ()},
-        {"batch_size": 100},
-        {"loss": "poisson"},
-        {"loss": "gamma"},
-    ],
+    [*NOT_LEFT_OPEN, {"loss": "gamma"}],
     ids=str,
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
