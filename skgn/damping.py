@@ -38,7 +38,7 @@ class Iterate(NamedTuple):
     ``iteration`` counts iterations. In a flow (:mod:`skgn.dynamics`) it is the time; a step of length 1 takes time 1.
     ``curvature`` is the mean diagonal entry of G. ``smallest_eigenvalue()`` computes the smallest eigenvalue of the
     smaller of G and the kernel, at the cost of an eigendecomposition. ``in_batches`` tells whether steps are those of
-    mini-batches.
+    mini-batches, and ``is_linear`` whether residuals are linear in the weights, so that no step goes too far.
     """
 
     iteration: float
@@ -48,6 +48,7 @@ class Iterate(NamedTuple):
     curvature: float
     smallest_eigenvalue: Callable[[], float]
     in_batches: bool = False
+    is_linear: bool = False
 
 
 @runtime_checkable
@@ -95,7 +96,8 @@ class GainRatio(_Rule):
     Parameters
     ----------
     initial_fraction : float, default=1e-2
-        First damping, as a fraction of the mean diagonal entry of G.
+        First damping, as a fraction of the mean diagonal entry of G. Residuals that are linear in the weights have next
+        to none.
     increase : float, default=4
         Factor on the damping after a rejected step.
     largest_decrease : float, default=0.2
@@ -125,7 +127,8 @@ class GainRatio(_Rule):
         _require("largest_decrease", self.largest_decrease, 0, 1)
 
     def initial(self, at: Iterate) -> float:
-        return max(self.initial_fraction * at.curvature, float(np.finfo(float).tiny))
+        fraction = self._FLOOR if at.is_linear else self.initial_fraction
+        return max(fraction * at.curvature, float(np.finfo(float).tiny))
 
     def accepted(self, damping: float, gain_ratio: float, at: Iterate) -> float:
         # Python's power of floats is an error where it overflows.

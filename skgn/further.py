@@ -28,7 +28,7 @@ from .piecewise import FINER
 from .plan import Plan
 from .problem import Problem
 from .progress import narrowed, of_radial_units, redrawn, refined, stepped
-from .radial import RADIAL, Radial, equal_metric, metric_of
+from .radial import RADIAL, Radial, equal_metrics, metric_of
 from .redrawing import Like, unlike_rectified, where_failed, where_nothing_is_found
 from .relevance import feature_slopes
 from .scaler import BASE
@@ -101,7 +101,7 @@ def _like(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candida
 
 
 def surround(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
-    """Draw a network of radial units, in which each feature counts by what it does in the mixture of the others."""
+    """Draw a network of radial units. Features count alike, or by what they do in the mixture of the others."""
     # Columns are scaled for the candidates that read them: of the draw there may be none.
     if draw.surroundings is None or BASE not in problem.scaled:
         return None
@@ -112,8 +112,9 @@ def surround(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Cand
     slopes = feature_slopes(predictors(candidates), votes, problem.scaled, features, weight, BASE, base.n_straight)
     learned = float(votes @ samples.allowances) * samples.objective.total_weight
     told = metric_of(slopes[features[BASE]], base.n_straight, learned)
-    alike = equal_metric(len(features[BASE]), base.n_straight) if labels else None
-    metrics = [metric for metric in (alike, told) if metric is not None]
+    # Labels are told by squashed columns (docs/decisions.md).
+    alike = equal_metrics(len(features[BASE]), base.n_straight)[: 1 if labels else None]
+    metrics = alike if told is None else [*alike, told]
     radial = Radial.of(base, columns, metrics, problem.Y, weight, labels)
     if radial is None:
         return None

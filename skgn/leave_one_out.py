@@ -70,9 +70,10 @@ def leave_one_out(state: State, linearisation: Linearisation) -> LeftOut | None:
     interpolates = _interpolates(state)
     if interpolates and not objective.network.is_linear:
         return None
-    blocks, freedom = linearisation.direction.output_blocks(estimates.precision), None
+    blocks, freedom, at = linearisation.direction.output_blocks(estimates.precision), None, state.at
     if interpolates:
         freedom = objective.gather(_freedom, linearisation.jacobian, estimates.precision)
+        at = _at_minimum(state, linearisation)
     if blocks is None or (interpolates and freedom is None):
         return None
     beta = 1.0 if estimates.squared_scale is None else 1 / float(geometric_mean(estimates.squared_scale))
@@ -88,7 +89,7 @@ def leave_one_out(state: State, linearisation: Linearisation) -> LeftOut | None:
         most=1.0 if repeated else math.inf,
         freedom=freedom,
     )
-    left_out: LeftOut = objective.apply(leave_out, state.at)
+    left_out: LeftOut = objective.apply(leave_out, at)
     # Others have no sample in common with a member that predicts hardly any.
     known = float(objective.sum(_weight_predicted, left_out))
     return left_out if known > _LEAST_PREDICTED * objective.total_weight else None
@@ -104,6 +105,12 @@ def _interpolates(state: State) -> bool:
         return effective > _MOST_EFFECTIVE * objective.total_weight * objective.n_columns
     rows = objective.n_samples * objective.n_columns
     return rows <= objective.network.n_weights and effective > _MOST_EFFECTIVE * rows
+
+
+def _at_minimum(state: State, linearisation: Linearisation) -> Evaluation:
+    """Solve a linear network for its last precisions, to which what is left of the residuals is proportional."""
+    step = linearisation.direction.solve(linearisation.gradient(state), state.estimates.precision, 0.0)
+    return state.objective.evaluate(state.at.w + step)
 
 
 def _freedom(objective: Objective, jacobian: Jacobian, precision: list[Tensor]) -> Tensor | None:

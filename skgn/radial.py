@@ -14,9 +14,12 @@ Distances tell most where columns count by what they do. Other members of the fi
 along each column, and columns are multiplied by it. The evidence on some of the rows chooses how far a unit reaches
 along each of them, and how smooth it is (:mod:`skgn.shapes`).
 
-Labels tell less of slopes than numbers do. For them the evidence may also choose columns that all count alike, without
-straight ones. It takes labels for numbers with noise, and the outputs are logits. Their size follows from it: the noise
-of logits, which is that of a logistic distribution, is as much of them as that noise is of the labels. The weights then
+What the others have not found has no slopes. So the evidence may also choose columns that all count alike, without
+straight ones beside the units. These columns are squashed, as hidden layers read them, or straight. In straight ones a
+product of columns is smooth everywhere.
+
+The evidence takes labels for numbers with noise, and the outputs are logits. Their size follows from it: the noise of
+logits, which is that of a logistic distribution, is as much of them as that noise is of the labels. The weights then
 have a precision of 1, and need no evidence of their own.
 
 References
@@ -47,13 +50,14 @@ from .shapes import DISTANCES, Metric, best_shape, falling
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["RADIAL", "Radial", "RadialUnits", "Surroundings", "equal_metric", "lacking", "metric_of", "paths"]
+__all__ = ["RADIAL", "Radial", "RadialUnits", "Surroundings", "equal_metrics", "lacking", "linear_path", "metric_of"]
 
 #: Name of the scaling whose columns are radial units.
 RADIAL = "radial"
 
-#: At most so many rows are centres, and so many tell which units are the best (docs/decisions.md).
-_CENTRES, _TELLING = 500, 200
+#: At most so many rows are centres, and so many tell which units are the best: by numbers, and by labels
+#: (docs/decisions.md).
+_CENTRES, _TELLING, _TELLING_BY_LABELS = 500, 300, 200
 
 #: A direction of the units is left out where its variance is at most so many times that of the noise.
 _LEAST_SAID = 0.1
@@ -86,15 +90,16 @@ def lacking(columns: Any, told: Any) -> Any:
 
 @dataclass
 class RadialUnits(Made):
-    """Radial units of the columns of another scaling, and its straight columns beside them.
+    """Radial units of columns of another scaling, and its straight columns beside them.
 
-    Columns for hidden layers are multiplied by ``scale``; ``centres`` (m, columns) are so scaled. Outputs of the units
+    The columns ``read`` are multiplied by ``scale``; ``centres`` (m, columns) are so scaled. Outputs of the units
     are multiplied by ``projection`` (m, r), after which the columns have the covariance of the units. Straight columns
     are multiplied by ``straight``; there are none if it is empty. If ``told`` is above 0, there is a last column: the
     root of what the squares of the columns of the units lack of this variance.
     """
 
     base: Scaler
+    read: np.ndarray
     scale: np.ndarray
     straight: np.ndarray
     centres: np.ndarray
@@ -126,11 +131,10 @@ class RadialUnits(Made):
 
     def embed(self, z: np.ndarray) -> np.ndarray:
         """Return the columns that are made of given columns of the other scaling."""
-        hidden, straight = paths(z, self.base.n_straight)
-        units = falling(cdist(hidden * self.scale, self.centres, DISTANCES[self.profile]), self.profile)
-        columns = [units @ self.projection]
+        scaled = z[:, self.read] * self.scale
+        columns = [falling(cdist(scaled, self.centres, DISTANCES[self.profile]), self.profile) @ self.projection]
         if len(self.straight):
-            columns.append(straight * self.straight)
+            columns.append(linear_path(z, self.base.n_straight) * self.straight)
         if self.told > 0:
             columns.append(lacking(columns[0], self.told))
         return np.hstack(columns)
@@ -185,24 +189,26 @@ class Radial(NamedTuple):
         labels : bool
             Whether Y are labels, whose outputs are logits.
         """
-        hidden, straight = paths(columns, base.n_straight)
         about_mean = Y - np.average(Y, axis=0, weights=weight)
-        telling = slice(_TELLING)
-        found = best_shape(metrics, hidden[telling], straight[telling], about_mean[telling], weight[telling])
+        telling = slice(_TELLING_BY_LABELS if labels else _TELLING)
+        straight = linear_path(columns, base.n_straight)
+        found = best_shape(metrics, columns[telling], straight[telling], about_mean[telling], weight[telling])
         if found is None:
             return None
         of_target, noise, spread = np.square(about_mean).mean(), found.noise, math.sqrt(found.signal)
         if labels:
             noise = max(noise, _LEAST_OF_LABELS * of_target)
             spread *= _LOGISTIC / math.sqrt(noise)
-        centres = hidden[: min(_CENTRES, MANY_WEIGHTS // Y.shape[1])] * found.metric.hidden * found.factors
+        factors = found.metric.hidden * found.factors
+        read = np.flatnonzero(factors)
+        centres = columns[: min(_CENTRES, MANY_WEIGHTS // Y.shape[1]), read] * factors[read]
         K = falling(cdist(centres, centres, DISTANCES[found.profile]), found.profile)
         variance, directions = eigh(K, check_finite=False)
         said = found.signal / noise * len(columns) / len(centres)
         kept = variance > max(_ROUNDING * variance[-1], _LEAST_SAID / said)
         projection = spread * directions[:, kept] / np.sqrt(variance[kept])
-        scale, straight = found.metric.hidden * found.factors, spread * found.metric.straight
-        units = RadialUnits(base, scale, straight, centres, found.profile, projection)
+        beside = spread * found.metric.straight
+        units = RadialUnits(base, read, factors[read], beside, centres, found.profile, projection)
         if labels:
             return cls(units, None, found.log_choices)
         quiet = noise <= _QUIET * of_target
@@ -220,14 +226,15 @@ def metric_of(slopes: np.ndarray, n_straight: int, learned: float) -> Metric | N
     largest = slopes.max(initial=0.0)
     if not (largest > 0 and math.isfinite(largest)):
         return None
-    hidden, straight = (part[0] / largest for part in paths(slopes[None], n_straight))
+    hidden, straight = slopes / largest, linear_path(slopes[None], n_straight)[0] / largest
+    hidden[len(hidden) - n_straight :] = 0.0
     return Metric(hidden, straight / math.sqrt(len(straight)), int((hidden >= _LEAST_SLOPE).sum()), learned)
 
 
-def equal_metric(n_columns: int, n_straight: int) -> Metric:
-    """Let all columns count alike, with none beside the units: nothing but how near rows are tells."""
-    hidden, _ = paths(np.ones((1, n_columns)), n_straight)
-    return Metric(hidden[0], np.zeros(0))
+def equal_metrics(n_columns: int, n_straight: int) -> list[Metric]:
+    """Let all columns of a path count alike, with none beside the units: nothing but how near rows are tells."""
+    is_straight = np.arange(n_columns) >= n_columns - n_straight
+    return [Metric(of_path * 1.0, np.zeros(0)) for of_path in (~is_straight, is_straight) if of_path.any()]
 
 
 def _lack(variance: np.ndarray, directions: np.ndarray) -> float:
@@ -236,8 +243,6 @@ def _lack(variance: np.ndarray, directions: np.ndarray) -> float:
     return float((1 / np.square(directions / np.sqrt(variance)).sum(axis=1)).mean())
 
 
-def paths(columns: Any, n_straight: int) -> tuple[Any, Any]:
-    """Columns for hidden layers and for the linear path, which may be the same."""
-    if n_straight == 0:
-        return columns, columns
-    return columns[:, :-n_straight], columns[:, -n_straight:]
+def linear_path(columns: Any, n_straight: int) -> Any:
+    """Columns of the linear path; hidden layers may read the same ones."""
+    return columns[:, -n_straight:] if n_straight else columns

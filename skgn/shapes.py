@@ -1,9 +1,10 @@
 """The shape of radial units: how they fall, how far they reach along each column, and variances of signal and noise.
 
 Targets are those of a Gaussian process. Its covariance is that of the units, and of straight columns beside them. The
-shape is the one of the highest evidence. Metrics are compared, and a few lengths of each profile, which are the same
-along all columns. In the best of the smooth shapes, each column then has a length of its own. A prior holds it near the
-one before. The evidence has to pay for the number of lengths, and for what the same targets have told a metric.
+shape is the one of the highest evidence. Some rows tell the best profile for each metric, with a few lengths that are
+the same along all columns. More rows compare these profiles. In the best of the smooth shapes, each column then has a
+length of its own. A prior holds it near the one before. The evidence has to pay for the number of lengths, and for what
+the same targets have told a metric.
 
 References
 ----------
@@ -14,12 +15,13 @@ H. Akaike, A new look at the statistical model identification, IEEE Transactions
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, eigh
+from scipy.linalg import cho_factor, eigh
+from scipy.linalg.lapack import dpotri
 from scipy.optimize import minimize, minimize_scalar
 from scipy.spatial.distance import cdist
 
@@ -27,7 +29,10 @@ __all__ = ["DISTANCES", "Metric", "Shape", "best_shape", "falling"]
 
 #: How a unit falls, by the distance in which it does, and the lengths to choose from, in median distances.
 DISTANCES = {"exponential": "cityblock", "matern": "euclidean", "gaussian": "euclidean"}
-_LENGTHS = {"exponential": (1.0, 5.0), "matern": (1.0, 5.0), "gaussian": (0.5, 1.0)}
+_LENGTHS = {"exponential": (1.0, 5.0), "matern": (1.0, 5.0), "gaussian": (0.5, 1.0, 3.0)}
+
+#: So many rows tell the best profile for each metric (docs/decisions.md).
+_COMPARING = 150
 
 #: Bounds of the logarithms of variances of the units and of the noise, in parts of that of the target.
 _LEAST_SIGNAL, _LARGEST_SIGNAL, _LEAST_NOISE, _LARGEST_NOISE = 1e-6, 1e3, 1e-6, 10.0
@@ -53,7 +58,7 @@ _NATS_PER_CHOICE = 0.5
 
 
 class Metric(NamedTuple):
-    """How much columns count: factors ``hidden`` (d,) in distances, ``straight`` (s,) beside the units.
+    """How much columns count: factors ``hidden`` (d,) in distances, and ``straight`` (s,) beside the units.
 
     If the latter is empty, there are no columns beside the units. The same targets have told ``n_choices`` of the
     factors. The networks that the factors come from have ``learned`` so many nats of these targets.
@@ -121,26 +126,28 @@ def best_shape(
     metrics : sequence of Metric
         What is compared.
     hidden : ndarray of shape (n, d)
-        Columns in which rows have distances.
+        Columns in which rows have distances, of rows in random order.
     straight : ndarray of shape (n, s)
         Columns of which targets are linear, beside the units.
     Y : ndarray of shape (n, k)
         Targets, less their mean.
     weight : ndarray of shape (n,)
     """
-    if not Y.any():
+    few, found = slice(_COMPARING), []
+    if not Y[few].any():
         return None
-    root = np.sqrt(weight)[:, None]
-    roots, values, alike = root * root.T, root * Y, []
     for metric in metrics:
-        columns, beside = hidden * metric.hidden, straight[:, : len(metric.straight)] * metric.straight
-        if np.ptp(columns, axis=0).any():
-            rows = _Rows(metric, columns, beside @ beside.T, roots, values)
-            alike += [(rows, shape) for profile in DISTANCES for shape in rows.isotropic(profile)]
-    if not alike:
+        some = _Rows.of(metric, hidden[few], straight[few], Y[few], weight[few])
+        ranked = sorted(some.isotropic(DISTANCES), key=attrgetter("rank"), reverse=True)
+        if ranked:
+            rows = _Rows.of(metric, hidden, straight, Y, weight)
+            best = ranked[0], next(filter(attrgetter("is_smooth"), ranked))
+            profiles = dict.fromkeys(shape.profile for shape in best)
+            found += [(rows, shape) for shape in rows.isotropic(profiles)]
+    if not found:
         return None
-    rows, smooth = max((each for each in alike if each[1].is_smooth), key=lambda each: each[1].rank)
-    return max([rows.anisotropic(smooth), *(shape for _, shape in alike)], key=attrgetter("rank"))
+    rows, smooth = max((each for each in found if each[1].is_smooth), key=lambda each: each[1].rank)
+    return max([rows.anisotropic(smooth), *(shape for _, shape in found)], key=attrgetter("rank"))
 
 
 class _Rows(NamedTuple):
@@ -155,17 +162,30 @@ class _Rows(NamedTuple):
     roots: np.ndarray
     values: np.ndarray
 
-    def isotropic(self, profile: str) -> list[Shape]:
-        """Return the best variances for each length of a profile, which is the same along all columns."""
-        distance = cdist(self.hidden, self.hidden, DISTANCES[profile])
-        median, columns, shapes = float(np.median(distance[distance > 0])), self.hidden.shape[1], []
-        for length in median * np.array(_LENGTHS[profile]):
-            covariance = self.roots * (falling(distance / length, profile) + self.linear)
-            variance, directions = eigh(covariance, check_finite=False)
-            squares = np.square(directions.T @ self.values).sum(axis=1)
-            found = _variances(np.maximum(variance, 0.0), squares, self.values.shape[1])
-            shapes.append(Shape(self.metric, profile, np.full(columns, 1 / length), *found))
+    @classmethod
+    def of(cls, metric: Metric, hidden: np.ndarray, straight: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> _Rows:
+        """Multiply columns by the factors of a metric."""
+        root, beside = np.sqrt(weight)[:, None], straight[:, : len(metric.straight)] * metric.straight
+        return cls(metric, hidden * metric.hidden, beside @ beside.T, root * root.T, root * Y)
+
+    def isotropic(self, profiles: Iterable[str]) -> list[Shape]:
+        """Return a shape for each length of the profiles, which is the same along all columns."""
+        if not np.ptp(self.hidden, axis=0).any():
+            return []
+        shapes, n_columns = [], self.hidden.shape[1]
+        for profile in profiles:
+            distance = cdist(self.hidden, self.hidden, DISTANCES[profile])
+            lengths = float(np.median(distance[distance > 0])) * np.array(_LENGTHS[profile])
+            shapes += [self._shape(profile, np.full(n_columns, 1 / length), distance / length) for length in lengths]
         return shapes
+
+    def _shape(self, profile: str, factors: np.ndarray, distance: np.ndarray) -> Shape:
+        """Return the shape with the best variances for distances in lengths of a unit."""
+        covariance = self.roots * (falling(distance, profile) + self.linear)
+        variance, directions = eigh(covariance, check_finite=False)
+        squares = np.square(directions.T @ self.values).sum(axis=1)
+        found = _variances(np.maximum(variance, 0.0), squares, self.values.shape[1])
+        return Shape(self.metric, profile, factors, *found)
 
     def anisotropic(self, shape: Shape) -> Shape:
         """Return the best lengths of columns near those of a shape, whose distances are Euclidean.
@@ -204,14 +224,17 @@ class _Rows(NamedTuple):
         def negative(logs: np.ndarray) -> tuple[float, np.ndarray]:
             factors, (signal, noise) = np.exp(2 * logs[:-2]), np.exp(logs[-2:])
             distance = np.sqrt(rest + np.tensordot(factors, squares, 1))
-            of_signal = signal * self.roots * (falling(distance, profile) + linear)
-            factor = cho_factor(of_signal + noise * identity, lower=True, overwrite_a=True, check_finite=False)
-            inverse = cho_solve(factor, identity, check_finite=False)
+            unit = falling(distance, profile)
+            of_signal = signal * self.roots * (unit + linear)
+            factor, _ = cho_factor(of_signal + noise * identity, lower=True, overwrite_a=True, check_finite=False)
+            lower = np.tril(dpotri(factor, lower=True)[0])
+            inverse = lower + lower.T
+            inverse.flat[:: n + 1] *= 0.5
             solved = inverse @ values
-            value = 0.5 * (values * solved).sum() + k * np.log(factor[0].diagonal()).sum()
+            value = 0.5 * (values * solved).sum() + k * np.log(factor.diagonal()).sum()
             # Slopes along each entry of the covariance; then those along each factor, by the squared distance.
             along = 0.5 * (k * inverse - solved @ solved.T)
-            along_columns = -along * signal * self.roots * _steepness(distance, profile)
+            along_columns = -along * signal * self.roots * _steepness(unit, distance, profile)
             slopes = factors * np.tensordot(squares, along_columns, 2)
             of_variances = [(along * of_signal).sum(), noise * np.trace(along)]
             return value + 0.5 * np.square(logs[:-2]).sum(), np.append(slopes + logs[:-2], of_variances)
@@ -219,11 +242,9 @@ class _Rows(NamedTuple):
         return negative
 
 
-def _steepness(distance: np.ndarray, profile: str) -> np.ndarray:
-    """How fast a unit falls with half of the squared distance."""
-    if profile == "gaussian":
-        return falling(distance, profile)
-    return 3.0 * np.exp(-math.sqrt(3.0) * distance)
+def _steepness(unit: np.ndarray, distance: np.ndarray, profile: str) -> np.ndarray:
+    """How fast a smooth ``unit`` falls with half of the squared distance."""
+    return unit if profile == "gaussian" else 3.0 * unit / (1.0 + math.sqrt(3.0) * distance)
 
 
 def _variances(variance: np.ndarray, squares: np.ndarray, k: int) -> tuple[float, float, float]:

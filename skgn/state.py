@@ -213,6 +213,7 @@ class Linearisation:
                 self.curvature,
                 # No reference to self: an object that keeps itself alive is freed late, and much with it.
                 partial(smallest_eigenvalue, self.jacobian, self.direction, self.total_weight),
+                is_linear=state.objective.network.is_linear and state.objective.data_loss.has_scale,
             )
             self._iterate = state.estimates, state.at, iterate
         return self._iterate[2]

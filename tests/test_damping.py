@@ -55,6 +55,14 @@ def test_schedules_depend_on_the_iterate_only(rule, at, expected):
     assert rule.rejected(expected, at) is None
 
 
+def test_a_linear_network_is_hardly_damped():
+    """Its first step would stop short otherwise, and the evidence would take what is left for noise."""
+    at = iterate()
+    assert GainRatio().initial(at) == pytest.approx(0.04)
+    assert as_rule("adaptive").initial(at._replace(is_linear=True)) == pytest.approx(4e-10)
+    assert Constant(1.0).initial(at._replace(is_linear=True)) == 1.0
+
+
 @pytest.mark.parametrize(
     "rule", [GainRatio(), Constant(1.0), GeometricDecay(), ProportionalToLoss(), ProportionalToGradient()], ids=repr
 )

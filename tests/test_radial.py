@@ -22,14 +22,14 @@ from skgn.feedforward import FeedForward
 from skgn.losses import SquaredError
 from skgn.preprocessing import InputScaler, TwoPathScaler
 from skgn.prior_groups import PriorKind
-from skgn.radial import RADIAL, Radial, RadialUnits, equal_metric, metric_of
+from skgn.radial import RADIAL, Radial, RadialUnits, equal_metrics, metric_of
 from skgn.relevance import feature_slopes
 from skgn.shapes import Metric, _variances, best_shape, falling
 
 N = 120
 
 #: Profiles of the units, and the lengths to choose from.
-PROFILES = {"exponential": [1.0, 5.0], "matern": [1.0, 5.0], "gaussian": [0.5, 1.0]}
+PROFILES = {"exponential": [1.0, 5.0], "matern": [1.0, 5.0], "gaussian": [0.5, 1.0, 3.0]}
 
 LINE = "of radial units"
 
@@ -268,10 +268,25 @@ def test_a_column_counts_by_its_slope():
     straight = radial.units.straight
     np.testing.assert_allclose(straight / straight[0], slopes / 2)
     # Distances have lengths of their own beside it. A line of the second column needs no units.
-    np.testing.assert_array_equal(radial.units.scale > 0, slopes > 0)
+    np.testing.assert_array_equal(radial.units.read, np.flatnonzero(slopes))
     assert radial.units.scale[1] < 0.25 * radial.units.scale[0]
     moved = X + np.array([0, 0, 1.0])
     np.testing.assert_array_equal(radial.units.transform(moved), radial.units.transform(X))
+
+
+def test_columns_that_count_alike_are_those_of_either_path():
+    """Products are smooth in straight columns, and heavy tails of no meaning are not."""
+    random = np.random.RandomState(0)
+    normal = random.standard_normal((200, 4))
+    of_paths = [np.arange(4), np.arange(4, 8)]
+    for X, y, read in [
+        (normal, normal[:, 0] * normal[:, 1] + normal[:, 2] * normal[:, 3], 1),
+        (np.sinh(3 * normal), np.sin(normal).sum(axis=1), 0),
+    ]:
+        base = TwoPathScaler.fit(X, np.ones(200))
+        radial = Radial.of(base, base.transform(X), equal_metrics(8, 4), y[:, None], np.ones(200))
+        np.testing.assert_array_equal(radial.units.read, of_paths[read])
+        assert len(radial.units.straight) == 0
 
 
 @pytest.mark.parametrize(
@@ -398,6 +413,15 @@ def test_what_samples_have_told_is_taken_off_the_score():
     assert not start.network.hidden_layer_sizes and start.noise_precision == 1 / radial.noise
 
 
+def test_a_quadratic_form_is_found_whose_slopes_tell_nothing():
+    """Boosting has an R2 of 0.2, and a Gaussian process with a length for each column 0.95."""
+    random = np.random.RandomState(0)
+    X = random.standard_normal((1300, 20))
+    y = np.einsum("ij,jk,ik->i", X, random.standard_normal((20, 20)), X)
+    noisy = y[:300] + 0.1 * y.std() * random.standard_normal(300)
+    assert GNRegressor(random_state=0).fit(X[:300], noisy).score(X[300:], y[300:]) > 0.9
+
+
 def radial_of_labels(X, y, metrics):
     base = InputScaler.fit(X, np.ones(len(X)))
     return Radial.of(base, base.transform(X), metrics, y.astype(float)[:, None], np.ones(len(X)), labels=True)
@@ -410,7 +434,7 @@ def test_logits_are_to_logistic_noise_what_labels_are_to_theirs(share):
     # Without wrong labels, nothing lies between the classes.
     X[:, 0] += 2 * np.sign(X[:, 0])
     y = (X[:, 0] > 0) ^ (random.uniform(size=150) < share)
-    units = radial_of_labels(X, y, [equal_metric(3, 0)]).units
+    units = radial_of_labels(X, y, equal_metrics(3, 0)).units
     z, about = units.base.transform(X), y - y.mean()
     shape = shape_of(z, np.zeros((150, 1)), about[:, None], np.ones(150))
     noise = max(shape.noise, 0.01 * y.var())
@@ -425,13 +449,13 @@ def test_logits_are_to_logistic_noise_what_labels_are_to_theirs(share):
 def test_labels_choose_between_equal_columns_and_slopes():
     random = np.random.RandomState(0)
     X = random.standard_normal((200, 10))
-    metrics = [equal_metric(10, 0), metric_of(np.append([1.0, 0.8], np.zeros(8)), 0, learned=2.0)]
+    metrics = [*equal_metrics(10, 0), metric_of(np.append([1.0, 0.8], np.zeros(8)), 0, learned=2.0)]
     of_two = radial_of_labels(X, X[:, 0] + 0.8 * X[:, 1] > 0, metrics)
     # Half a nat for each slope, and what the others have learned.
-    assert not of_two.units.scale[2:].any() and of_two.log_choices >= 3.0
+    assert of_two.units.read.tolist() == [0, 1] and of_two.log_choices >= 3.0
     of_all = radial_of_labels(X, np.square(X).sum(axis=1) > 9, metrics)
     # There may be lengths, but no slopes.
-    assert of_all.units.scale.all() and of_all.log_choices in (0.0, 5.0)
+    assert len(of_all.units.read) == 10 and of_all.log_choices in (0.0, 5.0)
 
 
 def test_classes_of_rows_that_are_near_each_other_are_found():

@@ -25,7 +25,7 @@ from ..preprocessing import (
     standardise,
     straight,
 )
-from ..radial import RadialUnits, lacking, paths
+from ..radial import RadialUnits, lacking, linear_path
 from ..scaler import Scaler
 from ..shapes import falling
 
@@ -241,6 +241,7 @@ class _Finer(nn.Module):
 
 
 class _Radial(nn.Module):
+    read: Tensor
     scale: Tensor
     straight: Tensor
     centres: Tensor
@@ -251,15 +252,16 @@ class _Radial(nn.Module):
         super().__init__()
         self.base, self.n_straight, self.profile = make_scaling(scaler.base), scaler.base.n_straight, scaler.profile
         self.is_told = scaler.told > 0
+        self.register_buffer("read", torch.tensor(scaler.read))
         for name in ("scale", "straight", "centres", "projection", "told"):
             self.register_buffer(name, torch.tensor(getattr(scaler, name), dtype=torch.float64))
 
     def forward(self, X: Tensor) -> Tensor:
-        hidden, straight = paths(self.base(X), self.n_straight)
-        units = falling(self._distances(hidden * self.scale), self.profile, torch)
+        z = self.base(X)
+        units = falling(self._distances(z[:, self.read] * self.scale), self.profile, torch)
         columns = [units @ self.projection]
         if len(self.straight):
-            columns.append(straight * self.straight)
+            columns.append(linear_path(z, self.n_straight) * self.straight)
         if self.is_told:
             columns.append(lacking(columns[0], self.told))
         return torch.cat(columns, 1)
