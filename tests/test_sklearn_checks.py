@@ -38,7 +38,10 @@ SMALL = {
 #: probability to 1 whose logarithm is not 0.
 CHECKED = [
     *(cls(n_estimators=2, max_iter=3) for cls in ESTIMATORS),
-    GNClassifier(**SMALL | {"solver": "dual", "hidden_layer_sizes": (6, 4), "max_iter": 3, "dtype": "float32"}),
+    GNClassifier(
+        **SMALL | {"solver": "dual", "hidden_layer_sizes": (6, 4), "max_iter": 3, "dtype": "float32"},
+        l2_regularization=1e-2,
+    ),
     GNRegressor(**SMALL, solver="cg", l2_regularization=1e-4),
     GNRegressor(**SMALL | {"hidden_layer_sizes": (), "solver": "primal", "damping": 1e-2, "max_iter": 100}),
 ]
