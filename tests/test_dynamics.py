@@ -250,7 +250,9 @@ def test_a_flow_too_stiff_is_given_up_and_says_so(data):
     assert len(flow.times) == len(flow.loss) < 101 and flow.times[0] == 0
     followed = gradient_flow(estimator, X, y, 10.0, max_evaluations=2000, best_loss=0.0)
     assert followed.status == "end" and len(followed.times) == 101
-    nothing = gradient_flow(estimator, X, y, 10.0, method="RK45", max_evaluations=100, t_eval=[9.0, 10.0], best_loss=0.0)
+    nothing = gradient_flow(
+        estimator, X, y, 10.0, method="RK45", max_evaluations=100, t_eval=[9.0, 10.0], best_loss=0.0
+    )
     assert nothing.status == "max_evaluations" and len(nothing.times) == len(nothing.loss) == 0
     with pytest.raises(ValueError, match="too stiff"):
         nothing.rate()
