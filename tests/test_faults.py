@@ -141,7 +141,143 @@ def test_a_second_ctrl_c_ends_the_process_as_usual(run):
 # --- Ctrl-C
 
 #: The child makes the pseudo-terminal its own, so that Ctrl-C there is a signal to it. A fit takes seconds.
-SLOW_AFTER_A_FIT = """
+SLOW_FITS = """
+    import fcntl, termios
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    import time
+    import numpy as np
+    from sklearn.datasets import load_diabetes
+    from sklearn.model_selection import GridSearchCV, cross_val_score
+    from skgn import GNRegressor
+    from skgn.damping import GainRatio
+
+    class Slow(GainRatio):
+        def accepted(self, damping, gain_ratio, at):
+            if at.iteration == 2:
+                print("a fit has begun", flush=True)
+            time.sleep(0.1)
+            return super().accepted(damping, gain_ratio, at)
+
+    X, y = load_diabetes(return_X_y=True)
+    model = GNRegressor(5, damping=Slow(), l2_regularization=1e-3, n_estimators=2, max_iter=50, tol=0, random_state=0)
+"""
+
+
+class Terminal:
+    """A Python process in a pseudo-terminal: what it prints is read, and keys are pressed."""
+
+    def __init__(self, code, *options):
+        self.ours, theirs = pty.openpty()
+        command = [sys.executable, *options, "-c", textwrap.dedent(SLOW_FITS) + textwrap.dedent(code)]
+        environment = os.environ | {"PYTHON_BASIC_REPL": "1"}
+        self.process = subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, env=environment
+        )
+        os.close(theirs)
+        self.printed, self.end = "", time.monotonic() + LIMIT
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.process.kill()
+        self.process.wait(timeout=LIMIT)
+        os.close(self.ours)
+
+    def press(self, keys):
+        os.write(self.ours, keys.encode())
+
+    def read(self):
+        """Wait for more to read; return whether there was any before the process ended."""
+        left = self.end - time.monotonic()
+        assert left > 0 and select.select([self.ours], [], [], left)[0], self.printed
+        try:
+            read = os.read(self.ours, 4096).decode()
+        except OSError:  # all of the other end is closed
+            return False
+        self.printed += read
+        return read != ""
+
+    def wait_for(self, pattern):
+        while not re.search(pattern, self.printed):
+            assert self.read(), self.printed
+
+    def ended_by(self):
+        while self.read():
+            pass
+        return self.process.wait(timeout=LIMIT)
+
+
+CTRL_C = "\x03"
+
+
+def test_one_ctrl_c_ends_a_search():
+    with Terminal("GridSearchCV(model, {'alpha': [0.5, 1.0]}, cv=2, n_jobs=1).fit(X, y)") as terminal:
+        terminal.wait_for("a fit has begun")
+        terminal.press(CTRL_C)
+        assert terminal.ended_by() == -signal.SIGINT
+    assert terminal.printed.count("a fit has begun") == 1
+    assert "KeyboardInterrupt: The fit was interrupted" in terminal.printed
+
+
+def test_ctrl_c_at_the_prompt_ends_a_cross_validation_and_keeps_the_best_weights_of_a_fit():
+    with Terminal("", "-i", "-q") as terminal:
+        terminal.wait_for(">>> ")
+        terminal.press("cross_val_score(model, X, y, cv=3)\n")
+        terminal.wait_for("a fit has begun")
+        terminal.press(CTRL_C)
+        terminal.wait_for("KeyboardInterrupt: The fit was interrupted.*\\s+>>> ")
+        assert terminal.printed.count("a fit has begun") == 1
+        terminal.printed = ""
+        terminal.press("model.fit(X, y)\n")
+        terminal.wait_for("a fit has begun")
+        terminal.press(CTRL_C)
+        terminal.wait_for("KeyboardInterrupt: .* the estimator has the best weights so far")
+        terminal.press("print(f'{model.status_}, R2 {model.score(X, y):.1f}')\n")
+        terminal.wait_for(r"interrupted, R2 0\.[5-9]")
+        terminal.press("exit()\n")
+        assert terminal.ended_by() == 0
+
+
+# --- Memory
+
+
+def test_a_fit_beyond_a_limit_of_its_process_is_refused_before_any_work(run):
+    """Of its address space, or of its data."""
+    pytest.importorskip("resource")
+    status, printed, reported = run(
+        """
+    import resource
+    import numpy as np
+    from skgn import GNRegressor
+    from skgn.free_memory import available_memory
+    import torch
+
+    def used(column):
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[column]) * resource.getpagesize()
+
+    X = np.random.default_rng(0).normal(size=(20000, 40))
+    model = GNRegressor((200,), l2_regularization=1e-3, n_estimators=1, solver="primal", max_iter=1)
+    for limit, column in ((resource.RLIMIT_AS, 0), (resource.RLIMIT_DATA, 5)):
+        before = resource.getrlimit(limit)
+        resource.setrlimit(limit, (used(column) + 2**29, before[1]))
+        assert 2**28 < available_memory(torch.device("cpu")) <= 2**29
+        try:
+            model.fit(X, X[:, 0])
+        except ValueError as error:
+            print(error)
+        resource.setrlimit(limit, before)
+    """
+    )
+    refusals = printed.splitlines()
+    assert status == 0, reported
+    assert ["GB" in line and "available" in line for line in refusals] == [True, True], (printed, reported)
+
+
+# --- Processes
+
+AFTER_A_FIT = """
 import multiprocessing
 import sys
 import numpy as np
