@@ -1,3 +1,4 @@
+import functools
 import gc
 import itertools
 import multiprocessing
@@ -46,6 +47,18 @@ def clock(monkeypatch):
 
     reads = itertools.count()
     monkeypatch.setattr(limits, "time", SimpleNamespace(perf_counter=lambda: next(reads) / 1000))
+
+
+@pytest.fixture(scope="session")
+def one_registry():
+    """For ONNX files the operators that torch knows: it reads them from five hundred sources anew for each file."""
+    pytest.importorskip("onnxscript")
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    with pytest.MonkeyPatch.context() as patch:
+        once = functools.cache(ONNXRegistry.from_torchlib)
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(once))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -552,19 +552,6 @@ def test_progress_bars_inside_a_grid_search_and_a_pipeline(capsys):
     assert not hasattr(search.best_estimator_[-1], "_skl_callbacks")
 
 
-def test_a_monitor_inside_a_grid_search_of_processes():
-    X, y = load_diabetes(return_X_y=True)
-    monitor = ScoringMonitor(scoring="r2")
-    search = GridSearchCV(GNRegressor(**PLAIN).set_callbacks(monitor), {"alpha": [0.5, 1.0]}, cv=2, n_jobs=2)
-    search.fit(X, y)
-    log = monitor.get_logs().data_as_pandas
-    curves = log[log.task_name == "iteration"].groupby("parent_task_id_path")
-    assert len(curves) == 5
-    refit = curves.get_group((0, 1, 0))
-    assert len(refit) == search.best_estimator_.n_iter_
-    assert refit.r2.iloc[-1] == search.best_estimator_.score(X, y)
-
-
 def test_callbacks_go_with_copies_into_cross_validation():
     X, y = load_diabetes(return_X_y=True)
     blind = Blind()

@@ -439,7 +439,7 @@ def test_a_warm_start_on_more_rows_goes_on_with_the_kind_of_few_rows():
 def test_a_warm_start_goes_on_with_as_many_members_where_no_rectified_one_was_kept():
     X = np.random.RandomState(0).standard_normal((300, 40))
     y = X[:, 0] + X[:, 1] ** 2 > 1
-    model = GNClassifier(random_state=0, max_iter=30, warm_start=True).fit(X, y)
+    model = GNClassifier(random_state=0, max_iter=15, warm_start=True).fit(X, y)
     assert len(model.estimators_) == 4 and "relu" not in {m.network.activation for m in model.estimators_}
     assert len(model.fit(X, y).estimators_) == 4
 
@@ -462,11 +462,11 @@ def test_a_warm_start_goes_on_with_all_members_but_the_one_of_radial_units(monke
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
 def test_a_warm_start_goes_on_with_the_layers_of_other_numbers_of_rows(estimator):
-    X = np.random.RandomState(0).standard_normal((3500, 1))
+    X = np.random.RandomState(0).standard_normal((2100, 1))
     y = np.sign(np.sin(3 * X[:, 0]))
-    models = {n: estimator(**SHORT, warm_start=True).fit(X[:n], y[:n]) for n in (1500, 3500)}
+    models = {n: estimator(**SHORT, warm_start=True).fit(X[:n], y[:n]) for n in (500, 2100)}
     before = {n: {member.network for member in model.estimators_} for n, model in models.items()}
-    for first, then in ((1500, 3500), (3500, 1500)):
+    for first, then in ((500, 2100), (2100, 500)):
         # A fit of so many rows draws others.
         assert before[first] - before[then]
         model = models[first].fit(X[:then], y[:then])

@@ -290,7 +290,7 @@ def test_blocks_after_a_fit_keep_its_codes():
     np.testing.assert_array_equal(model.partial_fit(X[:100], y[:100] + 5).preprocessor_.transform(X), before)
 
 
-def test_codes_are_stored_and_exported(tmp_path):
+def test_codes_are_stored_and_exported(tmp_path, one_registry):
     onnxruntime = pytest.importorskip("onnxruntime")
     X, y = shops()
     X[::7, 1] = np.nan

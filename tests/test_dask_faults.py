@@ -129,7 +129,7 @@ def ended(call):
 
 LIMITS = {
     "max_time": ({"max_time": 4.0}, {}, r"none has come in time \(max_time=4\)"),
-    "setting of dask": ({}, {"distributed.scheduler.no-workers-timeout": "1s"}, "no-workers-timeout is 1 s"),
+    "setting of dask": ({}, {"distributed.scheduler.no-workers-timeout": "500ms"}, r"no-workers-timeout is 0\.5 s"),
 }
 
 
@@ -175,7 +175,7 @@ def test_a_score_does_not_wait_for_ever_either(workers):
     workers.start(1)
     model = DaskGNRegressor(**SMALL, client=workers.client).fit(*rows())
     workers.kill()
-    setting = {"distributed.scheduler.no-workers-timeout": "1s"}
+    setting = {"distributed.scheduler.no-workers-timeout": "500ms"}
     with dask.config.set(setting), pytest.warns(UserWarning, match="The dask cluster has no worker"):
         error = ended(lambda: model.score(*rows()))
     assert isinstance(error, RuntimeError)
@@ -193,7 +193,7 @@ def test_a_result_that_is_lost_before_it_is_read_is_not_waited_for_either(worker
             workers.kill()
 
     cluster.wait = then_kill
-    setting = {"distributed.scheduler.no-workers-timeout": "1s"}
+    setting = {"distributed.scheduler.no-workers-timeout": "500ms"}
     with dask.config.set(setting), pytest.warns(UserWarning, match="The dask cluster has no worker"):
         error = ended(lambda: cluster.results([workers.client.submit(np.ones, 3, pure=False)]))
     assert waited and isinstance(error, RuntimeError)
@@ -206,7 +206,7 @@ def test_the_fit_goes_on_with_other_workers(workers):
 
     def replace():
         workers.kill()
-        threading.Timer(2.0, workers.start, (1,)).start()
+        threading.Timer(1.0, workers.start, (1,)).start()
 
     model = DaskGNRegressor(**SMALL, damping=CallAt(function=replace), client=workers.client)
     with pytest.warns(UserWarning, match="The dask cluster has no worker"):

@@ -49,10 +49,12 @@ def test_there_are_pages_with_blocks():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_blocks_run_and_print_what_is_shown(page, tmp_path, monkeypatch):
+def test_blocks_run_and_print_what_is_shown(page, tmp_path, monkeypatch, request):
     if page.name in NEEDS:
         module, reason = NEEDS[page.name]
         pytest.importorskip(module, reason=reason)
+    if page.name == "export.md":
+        request.getfixturevalue("one_registry")
     text = page.read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     threads = torch.get_num_threads()

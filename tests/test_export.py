@@ -28,6 +28,7 @@ N = 50
 
 # Few iterations: exporting is tested, not training.
 pytestmark = [
+    pytest.mark.usefixtures("one_registry"),
     pytest.mark.filterwarnings(f"ignore::{ConvergenceWarning.__module__}.ConvergenceWarning"),
     # Some rows are far beyond all that was seen, on purpose.
     pytest.mark.filterwarnings("ignore::skgn.unfamiliar.UnfamiliarDataWarning"),

@@ -239,37 +239,75 @@ def test_ctrl_c_at_the_prompt_ends_a_cross_validation_and_keeps_the_best_weights
         assert terminal.ended_by() == 0
 
 
+# --- Memory
+
+
+def test_a_fit_beyond_a_limit_of_its_process_is_refused_before_any_work(run):
+    """Of its address space, or of its data."""
+    pytest.importorskip("resource")
+    status, printed, reported = run(
+        """
+    import resource
+    import numpy as np
+    from skgn import GNRegressor
+    from skgn.free_memory import available_memory
+    import torch
+
+    def used(column):
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[column]) * resource.getpagesize()
+
+    X = np.random.default_rng(0).normal(size=(20000, 40))
+    model = GNRegressor((200,), l2_regularization=1e-3, n_estimators=1, solver="primal", max_iter=1)
+    for limit, column in ((resource.RLIMIT_AS, 0), (resource.RLIMIT_DATA, 5)):
+        before = resource.getrlimit(limit)
+        resource.setrlimit(limit, (used(column) + 2**29, before[1]))
+        assert 2**28 < available_memory(torch.device("cpu")) <= 2**29
+        try:
+            model.fit(X, X[:, 0])
+        except ValueError as error:
+            print(error)
+        resource.setrlimit(limit, before)
+    """
+    )
+    refusals = printed.splitlines()
+    assert status == 0, reported
+    assert ["GB" in line and "available" in line for line in refusals] == [True, True], (printed, reported)
+
+
 # --- Processes
 
-AFTER_A_FIT = """
-import multiprocessing
-import sys
+FITS = """
+import warnings
 import numpy as np
-import torch
-from skgn import GNRegressor
 
+warnings.simplefilter("ignore")
 X = np.random.default_rng(0).normal(size=(3000, 10))
-y = X[:, 0] * X[:, 1]
 
 def predictions(model):
-    return model.fit(X, y).predict(X[:5]).tolist()
+    return model.fit(X, X[:, 0] * X[:, 1]).predict(X[:5]).tolist()
+"""
 
-if __name__ == "__main__":
+
+def test_a_process_started_after_a_fit_with_several_threads_fits_too(run, tmp_path):
+    """A fork has none of these threads, and torch alone waits for them."""
+    (tmp_path / "fits.py").write_text(FITS)
+    status, printed, reported = run(
+        f"""
+    import multiprocessing, sys
+    import numpy as np
+    import torch
+    from skgn import GNRegressor
+    sys.path.insert(0, {str(tmp_path)!r})
+    from fits import predictions
     torch.set_num_threads(2)
     model = GNRegressor(20, n_estimators=1, l2_regularization=1e-3, solver="primal", max_iter=2, random_state=0)
     here = predictions(model)
-    for method in sys.argv[1:]:
+    for method in ("fork", "spawn"):
         with multiprocessing.get_context(method).Pool(1) as pool:
             # Other numbers of threads round sums otherwise.
-            np.testing.assert_allclose(pool.apply_async(predictions, [model]).get(LIMIT), here, rtol=1e-3)
+            np.testing.assert_allclose(pool.apply_async(predictions, [model]).get({LIMIT // 2}), here, rtol=1e-3)
         print(method, "predicts the same")
-""".replace("LIMIT", str(LIMIT))
-
-
-def test_a_process_started_after_a_fit_with_several_threads_fits_too(tmp_path):
-    """A fork has none of these threads, and torch alone waits for them."""
-    (tmp_path / "script.py").write_text(AFTER_A_FIT)
-    command = [sys.executable, "-W", "ignore", str(tmp_path / "script.py"), "fork", "spawn"]
-    # The limit of the test itself is larger, so that the pool may end its process.
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=3 * LIMIT, check=False)
-    assert ended.stdout == "fork predicts the same\nspawn predicts the same\n", ended.stderr
+    """
+    )
+    assert status == 0 and printed == "fork predicts the same\nspawn predicts the same\n", reported

@@ -239,7 +239,7 @@ def test_the_more_features_are_cut_the_fewer_are_the_units():
     # Six waves, of which the other networks find little.
     new = data(lambda X: np.sin(9 * X).sum(axis=1), d=6, noise=0, seed=1)
     for init in ("random", "symmetric"):
-        assert GNRegressor(random_state=0, n_estimators=2, init=init).fit(X, y).score(*new) > 0.95
+        assert GNRegressor(random_state=0, n_estimators=2, tol=1e-2, init=init).fit(X, y).score(*new) > 0.95
 
 
 @pytest.mark.parametrize("paths", [TwoPathScaler, InputScaler, StraightScaler])

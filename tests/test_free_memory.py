@@ -1,7 +1,4 @@
-"""What memory is left: by files of a machine, and by the limits of a process of its own."""
-
-import subprocess
-import sys
+"""What memory is left, by files of a machine. Limits of a process are in `test_faults.py`."""
 
 import pytest
 import torch
@@ -67,35 +64,3 @@ def test_the_strictest_limit_of_machine_and_control_groups_counts(case, tmp_path
 
 def test_what_is_available_is_that_of_a_computer():
     assert 2**24 < available_memory(CPU) < 2**50
-
-
-def test_a_fit_beyond_a_limit_of_its_process_is_refused_before_any_work():
-    """Of its address space, or of its data."""
-    pytest.importorskip("resource")
-    code = """if True:
-        import resource
-        import numpy as np
-        from skgn import GNRegressor
-        from skgn.free_memory import available_memory
-        import torch
-
-        def used(column):
-            with open("/proc/self/statm") as file:
-                return int(file.read().split()[column]) * resource.getpagesize()
-
-        X = np.random.default_rng(0).normal(size=(20000, 40))
-        model = GNRegressor((200,), l2_regularization=1e-3, n_estimators=1, solver="primal", max_iter=1)
-        for limit, column in ((resource.RLIMIT_AS, 0), (resource.RLIMIT_DATA, 5)):
-            before = resource.getrlimit(limit)
-            resource.setrlimit(limit, (used(column) + 2**29, before[1]))
-            assert 2**28 < available_memory(torch.device("cpu")) <= 2**29
-            try:
-                model.fit(X, X[:, 0])
-            except ValueError as error:
-                print(error)
-            resource.setrlimit(limit, before)
-    """
-    command = [sys.executable, "-W", "error", "-c", code]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    refusals = ended.stdout.splitlines()
-    assert ["GB" in line and "available" in line for line in refusals] == [True, True], (ended.stdout, ended.stderr)

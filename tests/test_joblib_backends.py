@@ -13,10 +13,13 @@ import pytest
 import torch
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skgn import GNClassifier, GNRegressor
 from skgn.backend import torch_threads
 from skgn.damping import GainRatio
+from skgn.spectrum import SpectrumMonitor
 from skgn.workers import members_at_once
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -43,14 +46,18 @@ def two_dask_threads():
         yield
 
 
+#: Two torch threads for each worker of loky in all tests: another number would start other workers.
+two_loky_processes = functools.partial(joblib.parallel_config, "loky", n_jobs=2, inner_max_num_threads=2)
+
+
 @pytest.fixture(params=["loky", "threading", "dask"])
 def backend(request):
     """A backend with two workers, processes but for "threading"."""
     if request.param == "dask":
         request.getfixturevalue("two_dask_processes")
-    # Two torch threads for each worker of loky in all tests: another number would start other workers.
-    options = {"inner_max_num_threads": 2} if request.param == "loky" else {}
-    return functools.partial(joblib.parallel_config, request.param, n_jobs=2, **options)
+    if request.param == "loky":
+        return two_loky_processes
+    return functools.partial(joblib.parallel_config, request.param, n_jobs=2)
 
 
 def scores_of_folds(estimator, load):
@@ -201,3 +208,36 @@ def test_threads_that_begin_during_fits_are_left_with_the_number_of_the_process(
         assert [pool.submit(torch.get_num_threads).result() for pool in (early, late)] == [2, 2]
     with ThreadPoolExecutor(1) as new:
         assert new.submit(torch.get_num_threads).result() == 2
+
+
+@pytest.fixture
+def callbacks():
+    return pytest.importorskip("sklearn.callback", reason="sklearn.callback comes with scikit-learn 1.9")
+
+
+def search_watched_by(callback):
+    """A grid search whose fits are in processes, each with a copy of a callback."""
+    options = {"n_estimators": 1, "l2_regularization": 1e-3, "damping": GainRatio(), "tol": 1e-2, "random_state": 0}
+    network = GNRegressor((4,), **options).set_callbacks(callback)
+    search = GridSearchCV(make_pipeline(StandardScaler(), network), {"gnregressor__alpha": [0.5, 1.0]}, cv=2)
+    with two_loky_processes():
+        return search.fit(*load_diabetes(return_X_y=True))
+
+
+def test_a_monitor_of_scores_in_processes(callbacks):
+    X, y = load_diabetes(return_X_y=True)
+    monitor = callbacks.ScoringMonitor(scoring="r2")
+    search = search_watched_by(monitor)
+    log = monitor.get_logs().data_as_pandas
+    curves = log[log.task_name == "iteration"].groupby("parent_task_id_path")
+    assert len(curves) == 5
+    refit = next(curve for path, curve in curves if path[:2] == (0, 1))
+    assert len(refit) == search.best_estimator_[-1].n_iter_
+    assert refit.r2.iloc[-1] == search.best_estimator_.score(X, y)
+
+
+def test_a_monitor_of_the_spectrum_in_processes(callbacks):
+    monitor = SpectrumMonitor()
+    search = search_watched_by(monitor)
+    assert np.isfinite(search.best_estimator_[-1].history_["max_eigenvalue"]).all()
+    assert not monitor._found

@@ -36,9 +36,9 @@ def test_copies_do_not_tell_that_there_is_no_noise(case):
 
 
 def test_the_same_weight_of_all_rows_means_one_observation_each():
-    alone = GNRegressor(tol=1e-2, random_state=0).fit(X, Y)
+    alone = GNRegressor(n_estimators=2, tol=1e-2, random_state=0).fit(X, Y)
     for weight in (2.0, 4.0):
-        model = GNRegressor(tol=1e-2, random_state=0).fit(X, Y, np.full(120, weight))
+        model = GNRegressor(n_estimators=2, tol=1e-2, random_state=0).fit(X, Y, np.full(120, weight))
         np.testing.assert_array_equal(model.predict(NEW), alone.predict(NEW))
 
 

@@ -131,13 +131,12 @@ def test_the_damping_rule_that_follows_the_smallest_eigenvalue_sees_the_same(mon
     np.testing.assert_allclose(history["damping"][1:], 0.5 * history["min_eigenvalue"][:-1], rtol=1e-5, atol=1e-12)
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
-def test_one_monitor_may_serve_a_search_of_pipelines(n_jobs, monitor):
+def test_one_monitor_may_serve_a_search_of_pipelines(monitor):
     X, y = data(GNRegressor)
     network = GNRegressor(**ONE, l2_regularization=1e-2, max_iter=30).set_callbacks(monitor)
     search = GridSearchCV(make_pipeline(StandardScaler(), network), {"gnregressor__alpha": [0.5, 1.0]}, cv=2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        search.set_params(n_jobs=n_jobs).fit(X, y)
+        search.fit(X, y)
     assert np.isfinite(search.best_estimator_[-1].history_["max_eigenvalue"]).all()
     assert not monitor._found
