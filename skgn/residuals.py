@@ -177,6 +177,11 @@ class RegressionComparison(Comparison):
         scale = target.deviations_of_y(target.scaler.rescale(np.ones((1, target.n_outputs))))[0]
         return ~(np.atleast_1d(self.model.noise_std_) <= _LEAST_NOISE * scale)
 
+    @property
+    def uncertain(self) -> np.ndarray:
+        """Whether residuals of each output (k,) are more than rounding errors."""
+        return self.varies & self.noisy
+
     @cached_property
     def likelihood(self) -> Loss:
         loss: Loss = fitted_likelihood(self.model)
@@ -209,7 +214,11 @@ class RegressionComparison(Comparison):
 
     @cached_property
     def losses(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.judge.losses(self.residual).mean(axis=1), self.judge.losses_of_constant.mean(axis=1)
+        return self._of_judged(self.judge.losses(self.residual)), self._of_judged(self.judge.losses_of_constant)
+
+    def _of_judged(self, losses: np.ndarray) -> np.ndarray:
+        """Mean losses (m,) of the outputs that vary here: a constant has nothing to explain."""
+        return losses[:, self.varies].mean(axis=1) if self.varies.any() else losses.mean(axis=1)
 
     def simple_losses(self, columns: np.ndarray) -> dict[str, np.ndarray]:
         if self.likelihood.predicts_quantiles:
@@ -220,14 +229,15 @@ class RegressionComparison(Comparison):
         losses = {}
         for name, predicted in regressions(columns, Y, self.weight[rows]).items():
             residual = self.judge.at_least((Y - predicted) * scale * self.unit, rows)
-            losses[name] = self.judge.losses(residual, rows).mean(axis=1)
+            losses[name] = self._of_judged(self.judge.losses(residual, rows))
         return losses
 
     @cached_property
     def tests(self) -> tuple[list[str], ColumnTests, ColumnTests]:
         """What residuals are tested against, by name, and the tests of the residuals and of their sizes."""
         names, columns = _tested_columns(self, self._prediction[0])
-        residual, size = (column_tests(columns, values, self.weight) for values in (self.z, np.abs(self.z)))
+        left_over = self.z[:, self.uncertain]
+        residual, size = (column_tests(columns, values, self.weight) for values in (left_over, np.abs(left_over)))
         return names, residual, size
 
     @cached_property
@@ -248,7 +258,7 @@ class RegressionComparison(Comparison):
     @property
     def testable(self) -> bool:
         """Whether there are residuals, and rows enough to tell what these depend on."""
-        return len(self.y) >= _FEWEST_TESTED and not self.constant and bool(self.noisy.any())
+        return len(self.y) >= _FEWEST_TESTED and bool(self.uncertain.any())
 
     @cached_property
     def most_telling(self) -> int | None:
@@ -369,7 +379,10 @@ class RegressionComparison(Comparison):
 
     @property
     def promise(self) -> float:
-        return super().promise if self.model.loss == "squared_error" else math.nan
+        if self.model.loss != "squared_error":
+            return math.nan
+        # A constant is predicted, and counts 1 among the scores of the outputs; nothing else is known of any of them.
+        return 1 - (1 - super().promise) * len(self.varies) / max(int(self.varies.sum()), 1)
 
     @property
     def too_sure(self) -> bool:
