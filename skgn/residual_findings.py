@@ -49,7 +49,7 @@ def _skill(data: RegressionComparison) -> Finding:
 
 
 def _left_over(data: RegressionComparison) -> Finding:
-    if not data.uncertain.any():
+    if not data.noisy.any():
         return Finding("residuals", "unknown", {}, "unknown: nothing is left over to look at")
     if not data.testable:
         return Finding("residuals", "unknown", {}, "unknown: too few rows to tell what they depend on")
@@ -162,7 +162,7 @@ def _coverage(data: RegressionComparison) -> Finding:
         return Finding("calibration", "unknown", {}, f"unknown: no std without a posterior ({why})")
     numbers: dict[str, float] = {}
     parts, alarms, beyond = [], [], []
-    outputs = data.uncertain if data.uncertain.any() else data.varies
+    outputs = data.noisy if data.noisy.any() else data.varies
     for level in _INTERVALS:
         inside = data.mean(np.abs(data.depth) <= data.predicted.ppf(0.5 + level / 2))
         worst = int(np.argmax(np.abs(inside - level) * outputs))
