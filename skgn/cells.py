@@ -225,7 +225,7 @@ def refusal(subject: str, kind: Any, row: int | None = None) -> TypeError:
 def check_kind(subject: str, column: Any, numeric: bool = True) -> None:
     """Refuse a column or array of complex numbers and, where it is to be ``numeric``, of times or records."""
     kind = kind_of(column)
-    if np.ma.is_masked(column):
+    if isinstance(column, np.ma.MaskedArray) and np.ma.is_masked(column):
         raise ValueError(
             f"{subject} is a masked array, and the values behind its mask would count: put nan there "
             "(filled(numpy.nan)), or leave the rows out."

@@ -18,7 +18,7 @@ from sklearn.utils.validation import _check_sample_weight, check_consistent_leng
 
 from .backend import DTYPES, memory_budget
 from .classifier import GNClassifier
-from .comparison import ROBUST_LOSS, Case, more_regularisation
+from .comparison import ELSEWHERE, ROBUST_LOSS, Case, more_regularisation
 from .directions import lacking
 from .encoders import column_features
 from .ensemble import Member
@@ -129,7 +129,8 @@ def diagnose(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, verbo
     with unwatched(), np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         case = _case(estimator, X, y, sample_weight)
         on_data = (residual_findings if isinstance(case.model, GNRegressor) else probability_findings)(case)
-        on_fit = tuple(check(case) for check in (_convergence, _left_out, _weights, _effective, _conditioning))
+        on_fit: tuple[Finding, ...] = _convergence(case), _left_out(case), _weights(case)
+        on_fit += _effective(case, on_data), _conditioning(case)
     on_fit += (_features(case, on_fit + on_data),)
     report = Report(type(case.model).__name__, on_fit, on_data, len(case.rows))
     if verbose:
@@ -303,7 +304,7 @@ def _weights(case: _Case) -> Finding:
     return Finding("weights", "over-parameterised" if over else "under-parameterised", numbers, text, advice)
 
 
-def _effective(case: _Case) -> Finding:
+def _effective(case: _Case, others: tuple[Finding, ...]) -> Finding:
     model, network = case.model, case.member.network
     P, effective = network.n_weights, model.n_effective_parameters_
     encoder = None if model.preprocessor_ is None else model.preprocessor_[-1]
@@ -320,9 +321,10 @@ def _effective(case: _Case) -> Finding:
         return Finding("effective", "many", numbers, text, advice)
     if network.hidden_layer_sizes and effective > _SATURATED * P and case.fixed_l2 is None:
         wider = tuple(2 * h for h in network.hidden_layer_sizes)
-        return Finding(
-            "effective", "saturated", numbers, text + ": a small network", f"hidden_layer_sizes={wider}, a wider one"
-        )
+        # Rows of groups determine the weights as well, and a wider network knows no more of other groups.
+        elsewhere = any(finding.advice == ELSEWHERE for finding in others)
+        change = None if elsewhere else f"hidden_layer_sizes={wider}, a wider one"
+        return Finding("effective", "saturated", numbers, text + ": a small network", change)
     if effective <= linear:
         return Finding("effective", "nearly linear", numbers, text + f", no more than a linear model has ({linear:g})")
     return Finding("effective", "between", numbers, text + f"; a linear model has {linear:g}")

@@ -248,10 +248,13 @@ class Table:
             return
         old, new = ([f"{name} ({step})" for step in columns for name in columns[step]] for columns in (was, now))
         lost, found = ([name for name in a if name not in b] for a, b in ((old, new), (new, old)))
+        other = "They are in another order now."
+        if lost or found:
+            other = f"It had {lost or 'none'} that are not there now, and there are {found or 'none'} "
+            other += "that it did not have."
         raise ValueError(
             "warm_start=True needs the columns of the previous fit: the same levels of categories, and missing cells "
-            f"in the same features. It had {lost or 'none'} that are not there now, and there are {found or 'none'} "
-            "that it did not have."
+            f"in the same features. {other}"
         )
 
     def _columns(self) -> dict[str, list[str]]:

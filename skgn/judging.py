@@ -60,12 +60,18 @@ class Judge:
         return "median" if self.likelihood.without_std else "mean"
 
     def losses(self, residual: np.ndarray, rows: Any = slice(None)) -> np.ndarray:
-        """Losses (m, k) of predictions that leave residuals (m, k), over the mean loss of the best constant."""
-        return self._losses(residual, rows) / self._of_constant
+        """Losses (m,) of predictions that leave residuals (m, k), over the mean loss of the best constant.
+
+        They are means over the outputs of which the constant is wrong: another one has nothing to explain.
+        """
+        wrong = self._of_constant > 0
+        judged = wrong if wrong.any() else ~wrong
+        losses: np.ndarray = self._losses(residual, rows)[:, judged] / np.where(wrong, self._of_constant, 1)[judged]
+        return losses.mean(axis=1)
 
     @property
     def losses_of_constant(self) -> np.ndarray:
-        """Losses (n, k) of the best constant, with a mean of 1, or of 0 where it is never wrong."""
+        """Losses (n,) of the best constant, with a mean of 1, or of 0 where it is never wrong."""
         return self.losses(self._about_constant)
 
     def at_least(self, residual: np.ndarray, rows: Any) -> np.ndarray:
@@ -101,6 +107,5 @@ class Judge:
 
     @cached_property
     def _of_constant(self) -> np.ndarray:
-        """Mean losses (k,) of the best constant, 1 where these are 0."""
-        loss = np.average(self._losses(self._about_constant), axis=0, weights=self.weight)
-        return np.where(loss > 0, loss, 1)
+        """Mean losses (k,) of the best constant."""
+        return np.asarray(np.average(self._losses(self._about_constant), axis=0, weights=self.weight))

@@ -49,7 +49,7 @@ def _skill(data: RegressionComparison) -> Finding:
 
 
 def _left_over(data: RegressionComparison) -> Finding:
-    if data.constant or not data.noisy.any():
+    if not data.noisy.any():
         return Finding("residuals", "unknown", {}, "unknown: nothing is left over to look at")
     if not data.testable:
         return Finding("residuals", "unknown", {}, "unknown: too few rows to tell what they depend on")
@@ -162,9 +162,10 @@ def _coverage(data: RegressionComparison) -> Finding:
         return Finding("calibration", "unknown", {}, f"unknown: no std without a posterior ({why})")
     numbers: dict[str, float] = {}
     parts, alarms, beyond = [], [], []
+    outputs = data.noisy if data.noisy.any() else data.varies
     for level in _INTERVALS:
         inside = data.mean(np.abs(data.depth) <= data.predicted.ppf(0.5 + level / 2))
-        worst = int(np.argmax(np.abs(inside - level) * data.varies))
+        worst = int(np.argmax(np.abs(inside - level) * outputs))
         error = math.sqrt(level * (1 - level) / data.total)
         # Each output is another chance to be far off.
         by_chance = _two_sided(float(inside[worst]), level, data.total) * len(inside)

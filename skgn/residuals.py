@@ -163,19 +163,19 @@ class RegressionComparison(Comparison):
     @cached_property
     def constant(self) -> bool:
         """Whether all rows have the same y."""
-        return len(self.y) > 1 and not self.varies.any()
+        return not self.varies.any()
 
     @cached_property
     def varies(self) -> np.ndarray:
-        """Whether there are two values of each output (k,)."""
-        return np.asarray(np.ptp(self.y, axis=0) > 0)
+        """Whether each output (k,) has two values; a single row may have any."""
+        return np.asarray(np.ptp(self.y, axis=0) > 0) | (len(self.y) == 1)
 
     @cached_property
     def noisy(self) -> np.ndarray:
-        """Whether the estimated noise of each output (k,) is above where estimates end; True where it is unknown."""
+        """Whether each output (k,) varies, and its noise is above where estimates end, or unknown."""
         target = self._target
         scale = target.deviations_of_y(target.scaler.rescale(np.ones((1, target.n_outputs))))[0]
-        return ~(np.atleast_1d(self.model.noise_std_) <= _LEAST_NOISE * scale)
+        return self.varies & ~(np.atleast_1d(self.model.noise_std_) <= _LEAST_NOISE * scale)
 
     @cached_property
     def likelihood(self) -> Loss:
@@ -209,7 +209,7 @@ class RegressionComparison(Comparison):
 
     @cached_property
     def losses(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.judge.losses(self.residual).mean(axis=1), self.judge.losses_of_constant.mean(axis=1)
+        return self.judge.losses(self.residual), self.judge.losses_of_constant
 
     def simple_losses(self, columns: np.ndarray) -> dict[str, np.ndarray]:
         if self.likelihood.predicts_quantiles:
@@ -220,14 +220,15 @@ class RegressionComparison(Comparison):
         losses = {}
         for name, predicted in regressions(columns, Y, self.weight[rows]).items():
             residual = self.judge.at_least((Y - predicted) * scale * self.unit, rows)
-            losses[name] = self.judge.losses(residual, rows).mean(axis=1)
+            losses[name] = self.judge.losses(residual, rows)
         return losses
 
     @cached_property
     def tests(self) -> tuple[list[str], ColumnTests, ColumnTests]:
         """What residuals are tested against, by name, and the tests of the residuals and of their sizes."""
         names, columns = _tested_columns(self, self._prediction[0])
-        residual, size = (column_tests(columns, values, self.weight) for values in (self.z, np.abs(self.z)))
+        z = self.z[:, self.noisy]
+        residual, size = (column_tests(columns, values, self.weight) for values in (z, np.abs(z)))
         return names, residual, size
 
     @cached_property
@@ -248,7 +249,7 @@ class RegressionComparison(Comparison):
     @property
     def testable(self) -> bool:
         """Whether there are residuals, and rows enough to tell what these depend on."""
-        return len(self.y) >= _FEWEST_TESTED and not self.constant and bool(self.noisy.any())
+        return len(self.y) >= _FEWEST_TESTED and bool(self.noisy.any())
 
     @cached_property
     def most_telling(self) -> int | None:
@@ -369,7 +370,10 @@ class RegressionComparison(Comparison):
 
     @property
     def promise(self) -> float:
-        return super().promise if self.model.loss == "squared_error" else math.nan
+        if self.model.loss != "squared_error":
+            return math.nan
+        # A constant is predicted, and counts 1 among the scores of the outputs; nothing else is known of any of them.
+        return 1 - (1 - super().promise) * len(self.varies) / max(self.varies.sum(), 1)
 
     @property
     def too_sure(self) -> bool:

@@ -592,6 +592,18 @@ def test_a_constant_target_says_nothing_of_calibration():
     assert not any("student_t" in advice for advice in report.advice)
 
 
+def test_outputs_without_noise_or_without_variation_hide_no_others():
+    """A constant had a score of 0 in "skill" and 1 in the promise, and rounding errors asked for a wider network."""
+    X, y = regression(900, noise=1.2, seed=2)
+    Y = np.column_stack([y, np.full(900, 3.0), X @ (1.0, -2.0, 1.0)])
+    known = slice(300)
+    report = quiet(GNRegressor(**ONE).fit(X[known], Y[known]), X[300:], Y[300:])
+    alone = quiet(GNRegressor(**ONE).fit(X[known], Y[known, ::2]), X[300:], Y[300:, ::2])
+    assert report["skill"].numbers["r2"] == pytest.approx(alone["skill"].numbers["r2"])
+    assert "promised" not in report["skill"].text and report["residuals"].verdict == "nothing found"
+    assert "(output 0)" in report["calibration"].text and report.advice == alone.advice == []
+
+
 def not_normal(loss, n, seed):
     """Rows and targets whose noise is that of the loss."""
     rng = np.random.default_rng(seed)

@@ -421,6 +421,7 @@ OTHER_COLUMNS = {
     "missing": (lambda X: X.assign(size=X["storey"], storey=X["size"]), "indicator_storey.*indicator_size"),
     "category": (lambda X: X.assign(heating=X["town"], town=X["heating"]), "town_Aachen.*heating_Aachen"),
     "fewer levels": (lambda X: X.replace({"town": {"Celle": "Bonn"}}), "town_Celle.*none"),
+    "order": (lambda X: X[X.columns[::-1]], "another order now"),
     "complete": (lambda X: X[["size"]].assign(storey=0.0, town=1.0, heating=2.0), "town_Aachen.*none"),
 }
 

@@ -131,6 +131,15 @@ def test_masked_cells_are_refused_by_name_and_never_read(estimator):
             call()
 
 
+def test_missing_cells_of_nullable_arrays_are_no_mask():
+    """They are seen, and no values are behind them: "put nan there" helped nobody."""
+    y = pd.array([None, *range(39)], dtype="Int64")
+    model = GNRegressor((), n_estimators=1)
+    for name, given in (("y", (y,)), ("sample_weight", (NUMBERS, y))):
+        with pytest.raises(ValueError, match=f"Input {name} contains NaN"):
+            model.fit(ROWS, *given)
+
+
 @pytest.mark.parametrize("kind", ["category", "string", object])
 def test_words_in_a_column_that_had_numbers_are_named(kind):
     X = pd.DataFrame(ROWS, columns=["a", "b"])
