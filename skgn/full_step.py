@@ -139,10 +139,13 @@ class FullStep:
 
 
 def _system_dtype(state: State) -> torch.dtype | None:
-    """float32 for large systems where its rounding errors are small beside the noise; None for float64."""
+    """float32 for large systems where its rounding errors are small beside the noise; None for float64.
+
+    A linear network takes few iterations, and columns of radial units are of any size.
+    """
     objective, scale = state.objective, state.estimates.squared_scale
     size = min(objective.network.n_weights, objective.n_samples * objective.n_columns)
-    if size < _LARGE_SYSTEM or not state.prior.has_evidence:
+    if size < _LARGE_SYSTEM or not state.prior.has_evidence or objective.network.is_linear:
         return None
     precision = 1.0 if scale is None else 1 / float(scale.min())
     nats = precision * objective.total_weight * torch.finfo(torch.float32).eps

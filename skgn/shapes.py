@@ -46,8 +46,9 @@ _CLOSE_RATIO = 1e-3
 #: the largest difference.
 _OWN_LENGTHS, _LEAST_DIFFERENCE = 30, 0.01
 
-#: So many iterations settle them well enough (docs/decisions.md), and so far their logarithms may go.
-_ITERATIONS, _FARTHEST = 20, 20.0
+#: So many iterations settle them well enough, as does such a relative rise of the evidence (docs/decisions.md). Their
+#: logarithms may go so far.
+_ITERATIONS, _LEAST_RISE, _FARTHEST = 20, 1e-4, 20.0
 
 #: Variance that each row has of its own, in parts of the largest of the signal: more than rounding errors.
 _ROUNDING = 1e-10
@@ -182,7 +183,7 @@ class _Rows(NamedTuple):
     def _shape(self, profile: str, factors: np.ndarray, distance: np.ndarray) -> Shape:
         """Return the shape with the best variances for distances in lengths of a unit."""
         covariance = self.roots * (falling(distance, profile) + self.linear)
-        variance, directions = eigh(covariance, check_finite=False)
+        variance, directions = eigh(covariance, driver="evd", check_finite=False)
         squares = np.square(directions.T @ self.values).sum(axis=1)
         found = _variances(np.maximum(variance, 0.0), squares, self.values.shape[1])
         return Shape(self.metric, profile, factors, *found)
@@ -200,7 +201,8 @@ class _Rows(NamedTuple):
         negative = self._negative_log_density(shape.profile, scaled[:, own], cdist(rest, rest, "sqeuclidean"), scale)
         variances = np.log([shape.signal / scale, shape.noise / scale]).clip(*np.transpose(_BOUNDS))
         start, bounds = np.append(np.zeros(len(own)), variances), [(-_FARTHEST, _FARTHEST)] * len(own) + list(_BOUNDS)
-        fit = minimize(negative, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": _ITERATIONS})
+        options = {"maxiter": _ITERATIONS, "ftol": _LEAST_RISE}
+        fit = minimize(negative, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
         factors = shape.factors.copy()
         factors[own] *= np.exp(fit.x[:-2])
         signal, noise = scale * np.exp(fit.x[-2:])

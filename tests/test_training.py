@@ -206,12 +206,20 @@ def test_each_status_is_its_word_and_what_a_model_holds_is_plain():
 
 @pytest.mark.parametrize(
     ("hidden", "evidence", "noise_precision", "expected"),
-    [(40, True, 1.0, torch.float32), (40, True, 1e9, None), (40, False, None, None), (4, True, 1.0, None)],
-    ids=["noise", "little noise", "fixed l2", "small system"],
+    [
+        ((40,), True, 1.0, torch.float32),
+        ((40,), True, 1e9, None),
+        ((40,), False, None, None),
+        ((4,), True, 1.0, None),
+        # Columns of radial units are as large as the signal.
+        ((), True, 1.0, None),
+    ],
+    ids=["noise", "little noise", "fixed l2", "small system", "linear"],
 )
 def test_only_large_systems_of_noisy_data_are_float32(hidden, evidence, noise_precision, expected):
-    network = FeedForward(10, 1, (hidden,))
-    X, w = draw(300, 10), torch.from_numpy(network.initial_weights(np.random.RandomState(0)))
+    d = 10 if hidden else 300
+    network = FeedForward(d, 1, hidden)
+    X, w = draw(300, d), torch.from_numpy(network.initial_weights(np.random.RandomState(0)))
     objective = Objective(network, SquaredError(), X, X[:, :1], torch.ones(300, dtype=torch.float64))
     groups = Groups.of("layer", network, w.device)
     prior = EvidencePrior(network, groups, noise_precision, w) if evidence else FixedPrior(network, 1e-2, True, w)

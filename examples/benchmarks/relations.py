@@ -228,6 +228,30 @@ def zero(x: np.ndarray) -> np.ndarray:
     return np.zeros(x.shape[1])
 
 
+def products(x: np.ndarray) -> np.ndarray:
+    """Five products of two columns each."""
+    return (x[:5] * x[5:10]).sum(axis=0)
+
+
+def quadratic_form(x: np.ndarray) -> np.ndarray:
+    """All products of two columns, with coefficients of their own."""
+    coefficients = np.random.default_rng(0).standard_normal((len(x), len(x)))
+    return np.einsum("in,ij,jn->n", x, coefficients, x) / len(x)
+
+
+def checkerboard(rng: np.random.Generator, n: int) -> Rows:
+    """Four by four fields, and normal noise."""
+    X = rng.uniform(0, 4, (n, 2))
+    return X, np.floor(X).sum(axis=1) % 2 + 0.2 * rng.standard_normal(n)
+
+
+def tree(rng: np.random.Generator, n: int) -> Rows:
+    """Two jumps, where a third column tells along which of two others, and normal noise."""
+    X = rng.uniform(size=(n, 8))
+    left, right = np.where(X[:, 1] > 0.3, 1.0, 3.0), np.where(X[:, 2] > 0.6, -2.0, 0.5)
+    return X, np.where(X[:, 0] > 0.5, left, right) + 0.3 * rng.standard_normal(n)
+
+
 def five_classes(rng: np.random.Generator, n: int) -> Rows:
     """Five noisy classes, by products, a wave, a line and a bend of eight of 15 inputs."""
     x = rng.uniform(-1, 1, (15, n))
@@ -247,6 +271,10 @@ CASES: dict[str, Case] = {
     "x1 x2": Case(normal(lambda x: x[1] * x[2], 15), 300),
     **{f"x0 + x1^2 d {d}": Case(normal(lambda x: x[0] + x[1] ** 2, d, 0.1), 300, "0.1") for d in (5, 40, 200)},
     "x0 + x1 x2 + x3^2 d 30": Case(normal(lambda x: x[0] + x[1] * x[2] + x[3] ** 2, 30, 0.3), 300, "0.3"),
+    "five products d 20": Case(normal(products, 20, 0.2), 300, "0.2"),
+    "quadratic form d 20": Case(normal(quadratic_form, 20, 0.1), 300, "0.1"),
+    "checkerboard": Case(checkerboard, 1000, "0.2"),
+    "tree": Case(tree, 500, "0.3"),
     "x0 + 2 x1 x2 > 0 d 30": Case(above(0, normal(lambda x: x[0] + 2 * x[1] * x[2], 30)), 300, classes=2),
     "XOR of 2": Case(xor(10, 2), 400, classes=2),
     "XOR of 3": Case(xor(5, 3), 500, classes=2),
