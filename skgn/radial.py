@@ -174,7 +174,7 @@ class Radial(NamedTuple):
         weight: np.ndarray,
         labels: bool = False,
     ) -> Radial | None:
-        """Choose radial units; None where nothing has a slope.
+        """Choose radial units; None where nothing tells them, or they would tell nothing.
 
         Parameters
         ----------
@@ -206,6 +206,8 @@ class Radial(NamedTuple):
         variance, directions = eigh(K, check_finite=False)
         said = found.signal / noise * len(columns) / len(centres)
         kept = variance > max(_ROUNDING * variance[-1], _LEAST_SAID / said)
+        if not kept.any() and not len(found.metric.straight):
+            return None
         projection = spread * directions[:, kept] / np.sqrt(variance[kept])
         beside = spread * found.metric.straight
         units = RadialUnits(base, read, factors[read], beside, centres, found.profile, projection)
