@@ -206,7 +206,8 @@ class Radial(NamedTuple):
         variance, directions = eigh(K, check_finite=False)
         said = found.signal / noise * len(columns) / len(centres)
         kept = variance > max(_ROUNDING * variance[-1], _LEAST_SAID / said)
-        if not kept.any() and not len(found.metric.straight):
+        # A network without columns has no precisions by evidence.
+        if not (labels or kept.any() or len(found.metric.straight)):
             return None
         projection = spread * directions[:, kept] / np.sqrt(variance[kept])
         beside = spread * found.metric.straight
