@@ -70,12 +70,12 @@ def leave_one_out(state: State, linearisation: Linearisation) -> LeftOut | None:
     interpolates = _interpolates(state)
     if interpolates and not objective.network.is_linear:
         return None
-    blocks, freedom, at = linearisation.direction.output_blocks(estimates.precision), None, state.at
+    blocks, freedom = linearisation.direction.output_blocks(estimates.precision), None
     if interpolates:
         freedom = objective.gather(_freedom, linearisation.jacobian, estimates.precision)
-        at = _at_minimum(state, linearisation)
     if blocks is None or (interpolates and freedom is None):
         return None
+    at = _at_minimum(state, linearisation) if interpolates else state.at
     beta = 1.0 if estimates.squared_scale is None else 1 / float(geometric_mean(estimates.squared_scale))
     repeated = repeats(objective.n_samples, objective.total_weight) and not linearisation.loss.has_rates
     leave_out = partial(

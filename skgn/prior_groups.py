@@ -80,7 +80,7 @@ class Groups:
             else:
                 first, *others = network.input_blocks(layer)
                 sizes = [1] * first if name == "feature" and layer == 0 else [first]
-                sizes += others
+                sizes = [size for size in [*sizes, *others] if size > 0]
                 groups = np.repeat(np.arange(len(sizes)), sizes) + count
                 count += len(sizes)
             index.append(torch.from_numpy(groups))

@@ -174,7 +174,7 @@ class Radial(NamedTuple):
         weight: np.ndarray,
         labels: bool = False,
     ) -> Radial | None:
-        """Choose radial units; None where nothing tells them, or they would tell nothing.
+        """Choose radial units; None where nothing tells them.
 
         Parameters
         ----------
@@ -206,9 +206,6 @@ class Radial(NamedTuple):
         variance, directions = eigh(K, check_finite=False)
         said = found.signal / noise * len(columns) / len(centres)
         kept = variance > max(_ROUNDING * variance[-1], _LEAST_SAID / said)
-        # A network without columns has no precisions by evidence.
-        if not (labels or kept.any() or len(found.metric.straight)):
-            return None
         projection = spread * directions[:, kept] / np.sqrt(variance[kept])
         beside = spread * found.metric.straight
         units = RadialUnits(base, read, factors[read], beside, centres, found.profile, projection)

@@ -229,9 +229,8 @@ class _Rows(NamedTuple):
             unit = falling(distance, profile)
             of_signal = signal * self.roots * (unit + linear)
             factor, _ = cho_factor(of_signal + noise * identity, lower=True, overwrite_a=True, check_finite=False)
-            lower = np.tril(dpotri(factor, lower=True)[0])
-            inverse = lower + lower.T
-            inverse.flat[:: n + 1] *= 0.5
+            lower = dpotri(factor, lower=True)[0]
+            inverse = np.tril(lower) + np.tril(lower, -1).T
             solved = inverse @ values
             value = 0.5 * (values * solved).sum() + k * np.log(factor.diagonal()).sum()
             # Slopes along each entry of the covariance; then those along each factor, by the squared distance.
