@@ -112,9 +112,11 @@ def surround(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Cand
     slopes = feature_slopes(predictors(candidates), votes, problem.scaled, features, weight, BASE, base.n_straight)
     learned = float(votes @ samples.allowances) * samples.objective.total_weight
     told = metric_of(slopes[features[BASE]], base.n_straight, learned)
-    # Labels are told by squashed columns (docs/decisions.md).
-    alike = equal_metrics(len(features[BASE]), base.n_straight)[: 1 if labels else None]
-    metrics = alike if told is None else [*alike, told]
+    metrics = equal_metrics(len(features[BASE]), base.n_straight)
+    if labels:
+        metrics = metrics[:1]  # straight columns tell less of them (docs/decisions.md)
+    if told is not None:
+        metrics.append(told)
     radial = Radial.of(base, columns, metrics, problem.Y, weight, labels)
     if radial is None:
         return None
