@@ -174,7 +174,7 @@ class Radial(NamedTuple):
         weight: np.ndarray,
         labels: bool = False,
     ) -> Radial | None:
-        """Choose radial units; None where nothing tells them.
+        """Choose radial units; None where nothing tells them, or they would tell nothing.
 
         Parameters
         ----------
@@ -206,6 +206,9 @@ class Radial(NamedTuple):
         variance, directions = eigh(K, check_finite=False)
         said = found.signal / noise * len(columns) / len(centres)
         kept = variance > max(_ROUNDING * variance[-1], _LEAST_SAID / said)
+        # A constant may be the best member of a regression, whose columns are asked for after the fit.
+        if not (labels or kept.any() or len(found.metric.straight)):
+            return None
         projection = spread * directions[:, kept] / np.sqrt(variance[kept])
         beside = spread * found.metric.straight
         units = RadialUnits(base, read, factors[read], beside, centres, found.profile, projection)

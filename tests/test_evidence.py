@@ -255,6 +255,16 @@ def test_an_undetermined_fit_refuses_a_standard_deviation():
         model.predict(X, return_std=True)
 
 
+@pytest.mark.parametrize("kind", ["layer", "feature", "shared"])
+def test_a_layer_without_inputs_makes_no_group(kind):
+    """A group without members had a mean precision of 0 / 0. Labels may have a network of a bias alone."""
+    network = FeedForward(0, 1, ())
+    w = torch.zeros(1, dtype=torch.float64)
+    groups = Groups.of(kind, network, w.device)
+    assert groups.count == 1
+    assert float(EvidencePrior(network, groups, 1.0, w).initial(10.0).precision[0]) == pytest.approx(0.1)
+
+
 def test_an_interpolating_fit_has_converged():
     x = np.linspace(0, 1, 5)
     model = GNRegressor((), n_estimators=1, standardize=False, tol=1e-10, damping=0, l2_regularization=0.0)
