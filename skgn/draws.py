@@ -28,7 +28,9 @@ from .network import Network
 from .piecewise import FINER, FinerScaler
 from .prior_groups import PriorKind
 from .radial import RADIAL, Radial, Surroundings
+from .scaler import Widened
 from .steps import STEPS
+from .waves import WAVES, WaveScaler
 
 __all__ = [
     "Draw",
@@ -42,6 +44,7 @@ __all__ = [
     "steepest_network",
     "steepest_starts",
     "step_starts",
+    "wave_starts",
 ]
 
 #: Where units of other kinds are of use, there is one network of such units for so many others, or every other network
@@ -71,6 +74,7 @@ class Numbers(NamedTuple):
     narrowed: int
     redrawn: int
     radial: int
+    waves: int
     finer: int
     steps: int
     end: int
@@ -98,7 +102,7 @@ class Draw(NamedTuple):
         """Numbers of the candidates that may be drawn later."""
         drawn = narrowed_count(self.starts), redrawn_count(self.starts, self.n_members)
         read = len(_LEVELS) if self.refinable else 0
-        made = int(self.surroundings is not None), read, read
+        made = int(self.surroundings is not None), read, read, read
         return Numbers(*itertools.accumulate((*drawn, *made), initial=len(self.starts)))
 
 
@@ -232,9 +236,14 @@ def _narrowed(start: Start, columns: np.ndarray) -> Start:
     return replace(start, weights=weights, anchor=anchor, columns=columns, **STEEP._asdict())
 
 
+def wave_starts(starts: Sequence[Start], refinable: Refinable, scaler: WaveScaler, n_rows: int) -> list[Start]:
+    """Candidates that read waves along features beside all columns: of each level, or the steep one of many rows."""
+    return _reading(WAVES, starts, refinable, scaler, _levels(n_rows))
+
+
 def finer_starts(starts: Sequence[Start], refinable: Refinable, scaler: FinerScaler, n_rows: int) -> list[Start]:
     """Candidates that read pieces of features beside all columns: of each level, or the steep one of many rows."""
-    return _reading(FINER, starts, refinable, scaler, _LEVELS if n_rows <= COMPARED_ROWS else _LEVELS[-1:])
+    return _reading(FINER, starts, refinable, scaler, _levels(n_rows))
 
 
 def step_starts(starts: Sequence[Start], refinable: Refinable, scaler: FinerScaler) -> list[Start]:
@@ -242,11 +251,15 @@ def step_starts(starts: Sequence[Start], refinable: Refinable, scaler: FinerScal
     return _reading(STEPS, starts, refinable, scaler, _LEVELS)
 
 
+def _levels(n_rows: int) -> Sequence[Level]:
+    return _LEVELS if n_rows <= COMPARED_ROWS else _LEVELS[-1:]
+
+
 def _reading(
-    scaling: str, starts: Sequence[Start], refinable: Refinable, scaler: FinerScaler, levels: Sequence[Level]
+    scaling: str, starts: Sequence[Start], refinable: Refinable, scaler: Widened, levels: Sequence[Level]
 ) -> list[Start]:
-    """Candidates of a scaling that has pieces beside all columns. Precisions by feature tell which are of use."""
-    network = refinable.reading(len(scaler.lower))
+    """Candidates of a scaling that has more columns beside all. Precisions by feature tell which are of use."""
+    network = refinable.reading(len(scaler.columns))
     kinds = [Kind((scaling, network), level, PriorKind("feature")) for level in levels]
     drawn = _draw(kinds, len(kinds), np.random.RandomState([start.seed for start in starts]))
     return [replace(start, scaler=scaler) for start in drawn]

@@ -5,8 +5,7 @@ to spare. The cubic of :mod:`skgn.screening` does not see a wave. But residuals 
 mean differs between pieces of the feature. Further networks then read these pieces beside the columns that there are,
 and the linear path draws any function that bends between pieces alone.
 
-An F test tells of these differences. For labels it is a score test: the residual of a label has the variance p (1 - p),
-and a larger one where the fit is too sure. It never has a smaller one.
+An F test tells of these differences, for labels as a score test (:mod:`skgn.left_over`).
 """
 
 from __future__ import annotations
@@ -21,15 +20,13 @@ from scipy.special import fdtrc
 
 from .candidates import LAYER, MANY_WEIGHTS
 from .feedforward import FeedForward
-from .left_out_samples import LeftOutSamples
-from .mixture import mixture_mean
+from .left_over import LeftOver
 from .piecewise import FinerScaler, piecewise
 from .preprocessing import LARGEST_SCORE
 from .scaler import Scaler
-from .stacking import stacking_weights
-from .weighted_rows import distinct, magnitude, moments, weighted_quantile
+from .weighted_rows import distinct, moments
 
-__all__ = ["LeftOver", "Refinable", "left_over"]
+__all__ = ["Refinable"]
 
 #: Pieces of a feature of many values; of fewer there is one from each to the next (docs/decisions.md).
 _PIECES = 24
@@ -40,57 +37,8 @@ _LAYERS = (LAYER, (10,), (4,))
 #: Residuals depend on a feature where chance explains its test at most so often, of all features and outputs together.
 _SIGNIFICANT = 1e-3
 
-#: The least variance of a label. It limits what a single surprise tells of a mixture that was sure.
-_LEAST_INFORMATION = 1e-3
-
 #: The fewest degrees of freedom that tell the size of residuals.
 _LEAST_FREEDOM = 10
-
-#: Residuals beyond so many standard deviations, of normal ones with their median size, are taken to be so large. Gross
-#: errors in a piece would be taken for its mean.
-_LARGEST_RESIDUAL, _NORMAL_MEDIAN = 3.0, 0.6745
-
-
-class LeftOver(NamedTuple):
-    """What a mixture lacks of left-out samples: negative gradients of their losses (n, k), and their weights (n,).
-
-    The variance of a value is its ``information`` (n, k) times a dispersion of at least ``least_dispersion``. ``rows``
-    tells which rows of the fit these samples are.
-    """
-
-    values: np.ndarray
-    information: np.ndarray
-    least_dispersion: float
-    weight: np.ndarray
-    rows: np.ndarray
-
-    @classmethod
-    def of_noise(cls, values: np.ndarray, weight: np.ndarray, rows: np.ndarray) -> LeftOver:
-        """Residuals of numbers, which tell by themselves how large they are."""
-        return cls(_without_gross_errors(values, weight), np.ones_like(values), 0.0, weight, rows)
-
-    @classmethod
-    def of_labels(cls, p: np.ndarray, labels: np.ndarray, weight: np.ndarray, rows: np.ndarray) -> LeftOver:
-        """Labels 0 and 1 less their probabilities p (n, k), of variance p (1 - p)."""
-        return cls(labels - p, np.maximum(p * (1 - p), _LEAST_INFORMATION), 1.0, weight, rows)
-
-
-def left_over(samples: LeftOutSamples) -> LeftOver | None:
-    """Return what the mixture of members lacks; None where one that counts predicts no left-out samples."""
-    counted = samples.of_voters(stacking_weights(samples))
-    if counted is None:
-        return None
-    (members, votes), objective, loss = counted, samples.objective, samples.loss
-    f, rows = members.rows[0].double(), members.predicted
-    Y, weight, index = objective.Y[rows].to(f), objective.sample_weight[rows].double(), rows.nonzero()[:, 0]
-    if not loss.has_scale:
-        p = mixture_mean([loss.inverse_link(g) for g in f], votes)
-        return LeftOver.of_labels(*(part.cpu().numpy() for part in (p, Y, weight, index)))
-    residuals = -loss.gradient(mixture_mean(f, votes), Y)
-    finite = residuals.isfinite().all(1)
-    if not finite.any():
-        return None
-    return LeftOver.of_noise(*(part[finite].cpu().numpy() for part in (residuals, weight, index)))
 
 
 class Refinable(NamedTuple):
@@ -219,13 +167,3 @@ def _edges(column: np.ndarray, weight: np.ndarray) -> np.ndarray:
     last = len(values) - 1
     inner = values[np.minimum(np.searchsorted(below, np.arange(1, _PIECES) / _PIECES), last)]
     return np.unique([values[0], *inner, values[-1]])
-
-
-def _without_gross_errors(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Clip values (n, k) that are far from their median, in a unit of their own."""
-    values = values / magnitude(np.abs(values).max(axis=0))
-    centre = weighted_quantile(values, weight, 0.5)
-    reach = _LARGEST_RESIDUAL / _NORMAL_MEDIAN * weighted_quantile(np.abs(values - centre), weight, 0.5)
-    # Where more than half of them are equal, nothing tells what is far.
-    reach[reach == 0] = np.inf
-    return np.clip(values, centre - reach, centre + reach)

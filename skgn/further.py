@@ -21,22 +21,24 @@ from .draws import (
     redrawn_count,
     steepest_starts,
     step_starts,
+    wave_starts,
 )
-from .finer import left_over
+from .left_over import left_over
 from .mixture import mixture_mean
 from .piecewise import FINER
 from .plan import Plan
 from .problem import Problem
-from .progress import narrowed, of_radial_units, redrawn, refined, stepped
+from .progress import narrowed, of_radial_units, of_waves, redrawn, refined, stepped
 from .radial import RADIAL, Radial, equal_metrics, metric_of
 from .redrawing import Like, unlike_rectified, where_failed, where_nothing_is_found
 from .relevance import feature_slopes
 from .scaler import BASE
 from .screening import useful_columns
 from .skill import left_out_skill, loss_of_constant
-from .stacking import left_out_losses, stacking_weights
+from .stacking import is_exact, left_out_losses, stacking_weights
 from .steps import STEPS, step_scaler, steps_of
 from .trials import Candidate, left_out_of, predictors
+from .waves import WAVES, wave_scaler
 
 __all__ = ["FURTHER", "More"]
 
@@ -125,6 +127,21 @@ def surround(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Cand
     return More([start], draw.numbers.radial, lines, problem.with_more({RADIAL: radial.units}), n_more)
 
 
+def wave(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
+    """Draw more candidates, which read waves along the features that left-out residuals repeat along."""
+    refinable = draw.refinable
+    if refinable is None or BASE not in problem.scaled:
+        return None
+    samples = left_out_of(candidates)
+    lacking = None if is_exact(samples, problem.settings.tol) else left_over(samples)
+    scaler = None if lacking is None else wave_scaler(refinable.scaler, problem.scaled[BASE], lacking)
+    if scaler is None:
+        return None
+    starts = wave_starts(draw.starts, refinable, scaler, plan.rows)
+    lines = [of_waves(len(scaler.columns) // 2, len(starts))]
+    return More(starts, draw.numbers.waves, lines, problem.with_more({WAVES: scaler}))
+
+
 def refine(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
     """Draw more candidates, which read pieces of the features that left-out residuals still depend on."""
     refinable = draw.refinable
@@ -164,4 +181,4 @@ def step(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidat
 _Drawing = Callable[[Problem, Draw, Plan, Sequence[Candidate]], More | None]
 
 #: What draws more, in turn.
-FURTHER: Sequence[_Drawing] = (narrow, redraw, surround, refine, step)
+FURTHER: Sequence[_Drawing] = (narrow, redraw, surround, wave, refine, step)

@@ -28,6 +28,7 @@ from .preprocessing import LARGEST, ROBUST, PeriodicEmbedding, RankScaler
 from .scaler import BASE, Derived, Made, Scaler
 from .tables import TablePreprocessor, TableReader, check_types, dense
 from .unfamiliar import Bounds, warn_of_codes, warn_of_new_cells
+from .waves import WAVES, WaveScaler
 
 __all__ = ["Table", "fit_scalers", "name_scalers", "transform_inputs"]
 
@@ -174,6 +175,12 @@ class Table:
         steps = {} if self.encoder is None else {name: (step, j) for name, step, j in self.encoder.transformers_}
         step, features = steps.get("codes", (None, []))
         return {j: step.categories_[position] for position, j in enumerate(features)}
+
+    @property
+    def waves(self) -> list[tuple[int, float]]:
+        """Features along which networks read waves, and the periods in their units, the one that tells most first."""
+        scaler, features = self.scalings.get(WAVES), self.encoded_features
+        return [(int(features[j]), period) for j, period in scaler.periods] if isinstance(scaler, WaveScaler) else []
 
     @property
     def is_cross_fitted(self) -> bool:

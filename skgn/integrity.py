@@ -33,6 +33,7 @@ from .stream import Stream
 from .target import Target
 from .target_scalers import LogTargetScaler
 from .targets import LOSSES, ClassificationTarget, RegressionTarget
+from .waves import WaveScaler
 
 __all__ = ["flaws"]
 
@@ -42,7 +43,7 @@ _STORED_LAST = frozenset({"estimators_", "coefs_", "intercepts_", "history_", "l
 #: Classes whose arrays hold no nan but in the history, and no infinite number but in these fields.
 _NUMBERS = (
     *(Member, Start, Stream, Posterior, InputNoise, Residuals, ClassificationTarget, RedundantTarget),
-    *(Table, InputScaler, StraightScaler, RankScaler, PiecewiseEmbedding, FinerScaler, RadialUnits),
+    *(Table, InputScaler, StraightScaler, RankScaler, PiecewiseEmbedding, FinerScaler, WaveScaler, RadialUnits),
     *(TargetScaler, LogTargetScaler),
 )
 _MAY_BE_INFINITE = frozenset({"noise_variance", "precision", "values", "loss_precision", "estimates", "steps"})

@@ -80,6 +80,7 @@ SKOPS_TRUSTED = [
     "skgn.targets.RobustTarget",
     "skgn.unfamiliar.Bounds",
     "skgn.units.Seen",
+    "skgn.waves.WaveScaler",
 ]
 
 _STAMP = "_skgn_version"

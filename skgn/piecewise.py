@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import ndtri
 
 from .preprocessing import LARGEST_SCORE, Embedding, RankScaler
-from .scaler import Made, Scaler
+from .scaler import Widened
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-__all__ = ["FINER", "FinerScaler", "PiecewiseEmbedding", "finer", "piecewise"]
+__all__ = ["FINER", "FinerScaler", "PiecewiseEmbedding", "piecewise"]
 
 #: Name of the scaling of :class:`FinerScaler`, which a fit makes where it is of use (:mod:`skgn.finer`).
 FINER = "finer"
@@ -30,14 +27,6 @@ _SAMPLE = ndtri((np.arange(256) + 0.5) / 256)
 def piecewise(z: Any, features: Any, lower: Any, width: Any, mean: Any, rise: Any, xp: Any = np) -> Any:
     """Apply the formula of :class:`PiecewiseEmbedding` to scores; ``xp`` is the namespace of arrays or of tensors."""
     return (xp.clip((z[:, features] - lower) / width, 0.0, 1.0) - mean) * rise
-
-
-def finer(V: Any, n_straight: int, columns: Any, lower: Any, width: Any, mean: Any, rise: Any, xp: Any = np) -> Any:
-    """Apply the formula of :class:`FinerScaler` to columns V; ``xp`` is the namespace of arrays or of tensors."""
-    pieces = piecewise(V, columns, lower, width, mean, rise, xp)
-    hidden = V.shape[1] - n_straight
-    parts = [V[:, :hidden], pieces, V[:, hidden:], pieces] if n_straight else [V, pieces]
-    return xp.concatenate(parts, axis=1)
 
 
 @dataclass
@@ -78,47 +67,21 @@ class PiecewiseEmbedding(Embedding):
 
 
 @dataclass
-class FinerScaler(Made):
+class FinerScaler(Widened):
     """Columns of another scaling, and beside them pieces of some of them.
 
     A column for each piece rises from ``lower`` on, over a ``width``, and is constant elsewhere. Its mean is taken off,
-    and the rest multiplied by ``rise``, so that the pieces of a feature have a total variance of 1. Hidden layers and
-    the linear path read the same pieces.
+    and the rest multiplied by ``rise``, so that the pieces of a feature have a total variance of 1.
     """
 
-    base: Scaler
-    columns: np.ndarray
     lower: np.ndarray
     width: np.ndarray
     mean: np.ndarray
     rise: np.ndarray
 
-    @property
-    def source(self) -> Scaler:
-        return self.base
-
-    def of(self, source: Scaler) -> Self:
-        return replace(self, base=source)
-
-    @property
-    def n_straight(self) -> int:
-        """Columns for the linear path alone: those of the other scaling, and the pieces."""
-        return self.base.n_straight + len(self.lower) if self.base.n_straight else 0
-
-    @property
-    def features(self) -> np.ndarray:
-        """Features of the columns."""
-        features = self.base.features
-        assert features is not None
-        index = np.arange(len(features))
-        hidden, straight = np.split(index, [len(index) - self.base.n_straight])
-        of_linear_path = [straight, self.columns] if len(straight) else []
-        return features[np.concatenate([hidden, self.columns, *of_linear_path])]
-
-    def embed(self, z: np.ndarray) -> np.ndarray:
-        """Return the columns that are made of given columns of the other scaling."""
-        pieces = self.columns, self.lower, self.width, self.mean, self.rise
-        return np.ascontiguousarray(finer(z, self.base.n_straight, *pieces))
+    def more(self, z: np.ndarray) -> np.ndarray:
+        """Return the pieces of given columns."""
+        return np.asarray(piecewise(z, self.columns, self.lower, self.width, self.mean, self.rise))
 
 
 def _pieces(scores: np.ndarray, n_pieces: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

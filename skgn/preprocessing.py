@@ -220,6 +220,11 @@ class TwoPathScaler:
         return cls(InputScaler.fit(X, weight), StraightScaler.fit(X, weight))
 
     @property
+    def n_squashed(self) -> int:
+        """Number of squashed columns: each feature has one."""
+        return len(self.squashed.features)
+
+    @property
     def n_straight(self) -> int:
         """Number of straight columns: each feature has one."""
         return len(self.straight.features)

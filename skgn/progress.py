@@ -21,6 +21,8 @@ __all__ = [
     "enough",
     "kept",
     "narrowed",
+    "of_radial_units",
+    "of_waves",
     "redrawn",
     "refined",
     "stepped",
@@ -82,6 +84,11 @@ def redrawn(failed: np.ndarray, count: int) -> str:
     """Return the line about so many more candidates, in the place of members that ``failed`` to count, or of all."""
     why = f"{failed.sum()} of {len(failed)} members hardly count" if failed.any() else "little is found"
     return f"{why}: {counted(count, 'more candidate')} of steeper units"
+
+
+def of_waves(n_waves: int, count: int) -> str:
+    """Return the line about so many more candidates that read waves along features."""
+    return f"left-out residuals repeat: {counted(count, 'more candidate')} for {counted(n_waves, 'wave')}"
 
 
 def refined(n_features: int, count: int) -> str:

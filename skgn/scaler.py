@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["BASE", "Derived", "Made", "Scaler"]
+__all__ = ["BASE", "Derived", "Made", "Scaler", "Widened", "widened"]
 
 #: Name of the scaling of whose columns others are made in a fit.
 BASE = "robust"
@@ -65,3 +66,51 @@ class Made(Derived):
     @property
     @abstractmethod
     def features(self) -> np.ndarray | None: ...
+
+
+def widened(V: Any, n_straight: int, more: Any, xp: Any = np) -> Any:
+    """Put ``more`` columns beside V, for both paths; ``xp`` is the namespace of arrays or of tensors."""
+    hidden = V.shape[1] - n_straight
+    parts = [V[:, :hidden], more, V[:, hidden:], more] if n_straight else [V, more]
+    return xp.concatenate(parts, axis=1)
+
+
+@dataclass
+class Widened(Made):
+    """Columns of another scaling, ``base``, and beside them more, each of which is made of one of its ``columns``.
+
+    Hidden layers and the linear path read the same ones.
+    """
+
+    base: Scaler
+    columns: np.ndarray
+
+    @property
+    def source(self) -> Scaler:
+        return self.base
+
+    def of(self, source: Scaler) -> Self:
+        return replace(self, base=source)
+
+    @property
+    def n_straight(self) -> int:
+        """Columns for the linear path alone: those of the other scaling, and what is beside them."""
+        return self.base.n_straight + len(self.columns) if self.base.n_straight else 0
+
+    @property
+    def features(self) -> np.ndarray:
+        """Features of the columns."""
+        features = self.base.features
+        assert features is not None
+        index = np.arange(len(features))
+        hidden, straight = np.split(index, [len(index) - self.base.n_straight])
+        of_linear_path = [straight, self.columns] if len(straight) else []
+        return features[np.concatenate([hidden, self.columns, *of_linear_path])]
+
+    @abstractmethod
+    def more(self, z: np.ndarray) -> np.ndarray:
+        """Return what is beside given columns of the other scaling."""
+
+    def embed(self, z: np.ndarray) -> np.ndarray:
+        """Return the columns that are made of given columns of the other scaling."""
+        return np.ascontiguousarray(widened(z, self.base.n_straight, self.more(z)))

@@ -83,6 +83,9 @@ class Summary:
         Features and their shares in ``feature_relevance_``, the largest first; empty if it is not known.
     codes : tuple of str
         Features whose numbers are taken for codes, because the target jumps between them.
+    waves : tuple of (str, float)
+        Features along which the target repeats, and the periods in their units (:mod:`skgn.waves`). What tells the most
+        comes first.
     """
 
     name: str
@@ -98,6 +101,7 @@ class Summary:
     members: tuple[SummaryOfMember, ...]
     relevance: tuple[tuple[str, float], ...]
     codes: tuple[str, ...]
+    waves: tuple[tuple[str, float], ...]
 
     def __repr__(self) -> str:
         return f"<Summary of {self.name}: {counted(len(self.members), 'network')}, {self.status}>"
@@ -113,6 +117,9 @@ class Summary:
                     "codes", f"{_listed([_short(name) for name in self.codes])}: numbers between which the target jumps"
                 )
             ]
+        if self.waves:
+            of_features = [f"{_short(name)} {period:.4g}" for name, period in self.waves]
+            lines += [_line("waves", f"{_listed(of_features)}: periods at which the target repeats")]
         lines += [_line("time", f"{self.seconds:.3g} s of training, of all networks together")]
         lines += [_line("status", f"{self.status_message} ({self.status})"), *self._table()]
         return "\n".join(lines)
@@ -205,6 +212,7 @@ def summarize(estimator: Any) -> Summary:
         ),
         relevance=tuple((names[j], float(share[j])) for j in np.argsort(-share, kind="stable")),
         codes=tuple(names[j] for j in table.codes),
+        waves=tuple((names[j], period) for j, period in table.waves),
     )
 
 

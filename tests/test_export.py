@@ -69,7 +69,7 @@ def classifier(**parameters):
 def fitted(case, **parameters):
     estimator, X, y = CASES[case]
     estimator = clone(estimator).set_params(**parameters).fit(X, y)
-    for made, of in {"finer": "finer", "radial": "default"}.items():
+    for made, of in {"finer": "finer", "waves": "waves", "radial": "default"}.items():
         assert (case == of) == any(member.scaling == made for member in estimator.estimators_)
     return estimator
 
@@ -97,6 +97,7 @@ CASES = {
     ),
     "piecewise": (regressor(standardize="piecewise", activation="relu"), with_gaps(X), SIGNAL),
     "finer": (regressor(n_estimators=2), X, WAVES),
+    "waves": (regressor(n_estimators=2), X, np.sin(5 * np.pi * X[:, 0])),
     "centered": (regressor(init="centered", activation="softplus", dtype="float32"), X, SIGNAL),
     "symmetric layers": (regressor(init="symmetric", hidden_layer_sizes=(4, 6)), X, SIGNAL),
     "linear": (regressor(hidden_layer_sizes=()), X, SIGNAL),
@@ -151,7 +152,7 @@ CASES["own network"] = (regressor(network=Branches(), hidden_layer_sizes="auto",
 #: in three of them, and two have no hidden layers. Another test translates "linear" and a mean alone. Of regressors,
 #: how much each member counts: those that count nothing are in no graph.
 IN_ONNX = {
-    **{"default": (1, 2, 0), "finer": (1, 0), "noise at x": (1, 2)},
+    **{"default": (1, 2, 0), "finer": (1, 0), "waves": (1, 0), "noise at x": (1, 2)},
     **{"dual, poisson": (1,), "quantiles": (1, 0), "own network": (1,)},
 }
 LINEAR = {"n_estimators": 1, "hidden_layer_sizes": ()}

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from not_left_open import NOT_LEFT_OPEN
 from scipy.special import expit, softmax
 from scipy.stats import f
@@ -12,14 +11,10 @@ from sklearn.preprocessing import SplineTransformer
 
 from skgn import GNClassifier, GNRegressor
 from skgn.feedforward import FeedForward
-from skgn.finer import LeftOver, Refinable, left_over
-from skgn.leave_one_out import LeftOut
-from skgn.left_out_samples import LeftOutSamples
-from skgn.losses import SoftmaxLoss, SquaredError
-from skgn.objective import Objective
+from skgn.finer import Refinable
+from skgn.left_over import LeftOver
 from skgn.piecewise import FINER, FinerScaler
 from skgn.preprocessing import InputScaler, StraightScaler, TwoPathScaler
-from skgn.stacking import stacking_weights
 
 N = 400
 
@@ -28,7 +23,8 @@ FEW = {"hidden_layer_sizes": (5,), "n_estimators": 2, "tol": 1e-2, "random_state
 
 
 def wave(X):
-    return np.sin(12 * X[:, 0]) + X[:, 1] ** 2
+    """A zigzag of three and a half periods: more of them are waves (`test_waves.py`)."""
+    return 1.5 * np.interp(X[:, 0], np.linspace(-2, 2, 8), [-1, 1] * 4) + X[:, 1] ** 2
 
 
 def data(function=wave, n=N, d=4, noise=0.1, seed=0):
@@ -98,7 +94,7 @@ def test_nothing_is_drawn_where_the_choice_is_not_left_to_the_fit(given, capsys)
 
 def labels_of(X, kind, seed):
     """Noisy labels of a wave beside a line: of two classes, of three, or two labels."""
-    signal = 2.5 * np.column_stack([np.sin(12 * X[:, 0]) + X[:, 1], np.sin(9 * X[:, 2]) - X[:, 1]])
+    signal = 2.5 * np.column_stack([np.sin(5.5 * X[:, 0]) + X[:, 1], np.sin(5 * X[:, 2]) - X[:, 1]])
     uniform = np.random.RandomState(seed).uniform(size=(len(X), 2))
     if kind == "three classes":
         p = softmax(np.column_stack([signal, np.zeros(len(X))]), axis=1)
@@ -267,43 +263,6 @@ def test_columns_are_those_of_the_other_scaling_and_pieces(paths):
     spline = SplineTransformer(degree=1, knots=edges, include_bias=True).fit_transform(column)
     drawn = LinearRegression().fit(pieces, spline).predict(pieces)
     np.testing.assert_allclose(drawn, spline, atol=1e-9)
-
-
-def test_what_is_left_over_is_that_of_samples_with_a_prediction():
-    random = np.random.RandomState(0)
-    Y, outputs = random.standard_normal((2, 50, 1))
-    network = FeedForward(2, 1, (3,))
-    objective = Objective(network, SquaredError(), *map(torch.from_numpy, (np.zeros((50, 2)), Y, np.ones(50))))
-    known = np.where(np.arange(50)[:, None] == 7, np.nan, outputs)
-    left_out = LeftOut(torch.from_numpy(known), torch.full((50, 1, 1), 0.1))
-
-    def lacking_of(outputs):
-        return left_over(LeftOutSamples(objective, SquaredError(), [outputs], [0.0]))
-
-    found = lacking_of(left_out)
-    assert 7 not in found.rows and len(found.rows) == 49
-    lacking = (Y - outputs)[found.rows]
-    # In a unit in which no value exceeds 1.
-    np.testing.assert_allclose(found.values * np.abs(lacking).max(), lacking)
-    assert lacking_of(None) is None
-    nothing = LeftOut(torch.full((50, 1), torch.nan).double(), left_out.covariance)
-    assert lacking_of(nothing) is None
-
-
-def test_labels_are_held_against_the_mean_probabilities():
-    random = np.random.RandomState(0)
-    outputs, y = 3 * random.standard_normal((2, 50, 3)), random.randint(3, size=50)
-    outputs[1, 7] = np.nan
-    network, labels = FeedForward(2, 3, (3,)), torch.eye(3).double()[y]
-    objective = Objective(network, SoftmaxLoss(), torch.zeros(50, 2).double(), labels, torch.ones(50).double())
-    left_out = [LeftOut(torch.from_numpy(f), torch.zeros(50, 3, 3)) for f in outputs]
-    samples = LeftOutSamples(objective, SoftmaxLoss(), left_out, [0.0, 0.0])
-    votes = stacking_weights(samples)
-    p = np.average(softmax(outputs, axis=2), axis=0, weights=votes)
-    found = left_over(samples)
-    assert found.rows.tolist() == [row for row in range(50) if row != 7] and 0.1 < votes[0] < 0.9
-    np.testing.assert_allclose(found.values, (labels.numpy() - p)[found.rows])
-    np.testing.assert_allclose(found.information, np.maximum(p * (1 - p), 1e-3)[found.rows])
 
 
 def test_a_stream_goes_on_with_pieces():

@@ -77,6 +77,12 @@ def fit_in_pieces(model, X, y):
     return model
 
 
+def fit_with_waves(model, X, y):
+    model.fit(X, np.sin(5 * np.pi * X[:, 0]))
+    assert any(member.scaling == "waves" for member in model.estimators_)
+    return model
+
+
 def fit_with_radial_units(model, X, y):
     model.fit(X, y)
     assert any(member.scaling == "radial" for member in model.estimators_)
@@ -101,6 +107,7 @@ CASES = {
     "periodic": (GNRegressor, "y", fit, {"standardize": "periodic"}),
     "piecewise": (GNRegressor, "y", fit, {"standardize": "piecewise"}),
     "finer": (GNRegressor, "y", fit_in_pieces, {}),
+    "waves": (GNRegressor, "y", fit_with_waves, {}),
     "rank": (GNRegressor, "y", fit, {"standardize": "rank", "damping": GeometricDecay(1.0)}),
     "early stopping": (GNRegressor, "y", fit, {"early_stopping": True}),
     "batches": (GNRegressor, "y", fit, {"batch_size": 20}),

@@ -252,6 +252,19 @@ def tree(rng: np.random.Generator, n: int) -> Rows:
     return X, np.where(X[:, 0] > 0.5, left, right) + 0.3 * rng.standard_normal(n)
 
 
+def season(rng: np.random.Generator, n: int) -> Rows:
+    """A wave of 30 periods beside lines and columns of noise."""
+    X = np.column_stack([rng.uniform(0, 30, n), rng.standard_normal((n, 3))])
+    return X, 0.2 * X[:, 0] + 2 * np.sin(2 * np.pi * X[:, 0]) + X[:, 1] + 0.5 * rng.standard_normal(n)
+
+
+def weekdays(rng: np.random.Generator, n: int) -> Rows:
+    """Effects of the day of the week, for days of three years that are drawn at random."""
+    X = np.column_stack([rng.integers(0, 1096, n), rng.standard_normal((n, 2))])
+    effects = np.array([0.0, 0.2, 0.1, 0.0, 0.5, 2.0, 1.5])
+    return X, effects[X[:, 0].astype(int) % 7] + 0.5 * X[:, 1] + 0.3 * rng.standard_normal(n)
+
+
 def five_classes(rng: np.random.Generator, n: int) -> Rows:
     """Five noisy classes, by products, a wave, a line and a bend of eight of 15 inputs."""
     x = rng.uniform(-1, 1, (15, n))
@@ -275,6 +288,8 @@ CASES: dict[str, Case] = {
     "quadratic form d 20": Case(normal(quadratic_form, 20, 0.1), 300, "0.1"),
     "checkerboard": Case(checkerboard, 1000, "0.2"),
     "tree": Case(tree, 500, "0.3"),
+    "season": Case(season, 500, "0.5"),
+    "weekdays": Case(weekdays, 500, "0.3"),
     "x0 + 2 x1 x2 > 0 d 30": Case(above(0, normal(lambda x: x[0] + 2 * x[1] * x[2], 30)), 300, classes=2),
     "XOR of 2": Case(xor(10, 2), 400, classes=2),
     "XOR of 3": Case(xor(5, 3), 500, classes=2),

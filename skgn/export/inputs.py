@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from ..encoders import column_features
 from ..inputs import Table
-from ..piecewise import FinerScaler, PiecewiseEmbedding, finer, piecewise
+from ..piecewise import FinerScaler, PiecewiseEmbedding, piecewise
 from ..preprocessing import (
     InputScaler,
     PeriodicEmbedding,
@@ -26,8 +27,9 @@ from ..preprocessing import (
     straight,
 )
 from ..radial import RadialUnits, lacking, linear_path
-from ..scaler import Scaler
+from ..scaler import Scaler, Widened, widened
 from ..shapes import falling
+from ..waves import WaveScaler, sines
 
 __all__ = ["Encoder", "make_scaling"]
 
@@ -222,22 +224,20 @@ class _Piecewise(nn.Module):
         return piecewise(self.ranks(X), self.features, self.lower, self.width, self.mean, self.rise, torch)
 
 
-class _Finer(nn.Module):
-    columns: Tensor
-    lower: Tensor
-    width: Tensor
-    mean: Tensor
-    rise: Tensor
+class _Widened(nn.Module):
+    """What a formula makes of columns of a scaling, beside these, from the parts of the scaler of these ``names``."""
 
-    def __init__(self, scaler: FinerScaler) -> None:
+    def __init__(self, scaler: Widened, formula: Callable[..., Tensor], names: Sequence[str]) -> None:
         super().__init__()
         self.base, self.n_straight = make_scaling(scaler.base), scaler.base.n_straight
-        for name in ("columns", "lower", "width", "mean", "rise"):
+        self.formula, self.names = formula, names
+        for name in names:
             self.register_buffer(name, torch.tensor(getattr(scaler, name)))
 
     def forward(self, X: Tensor) -> Tensor:
-        pieces = self.columns, self.lower, self.width, self.mean, self.rise
-        return finer(self.base(X), self.n_straight, *pieces, torch)
+        z = self.base(X)
+        more = self.formula(z, *(getattr(self, name) for name in self.names), torch)
+        return widened(z, self.n_straight, more, torch)
 
 
 class _Radial(nn.Module):
@@ -284,7 +284,8 @@ _MODULES: dict[type, Callable[[Any], nn.Module]] = {
     RankScaler: _Ranks,
     PeriodicEmbedding: _Periodic,
     PiecewiseEmbedding: _Piecewise,
-    FinerScaler: _Finer,
+    FinerScaler: partial(_Widened, formula=piecewise, names=("columns", "lower", "width", "mean", "rise")),
+    WaveScaler: partial(_Widened, formula=sines, names=("columns", "frequency", "phase")),
     RadialUnits: _Radial,
 }
 
