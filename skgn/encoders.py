@@ -13,6 +13,7 @@ from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, TargetEncoder
 
+from .effects import level_effects
 from .tables import MOST_LEVELS, TableReader, level_namer
 
 __all__ = [
@@ -52,9 +53,9 @@ def make_encoder(
     :data:`~skgn.tables.MOST_LEVELS` levels has an indicator for each level; a missing cell is a level. All indicators
     are 0 for a level not seen.
 
-    A category of more levels has the mean target of the level, smoothed towards the mean of all rows
-    (:class:`~sklearn.preprocessing.TargetEncoder`). The mean of all rows is the code of levels not seen. Three and more
-    classes have a code each. If there would be more than 250 indicators, the other categories have such codes too,
+    A category of more levels has the mean target of the level, adjusted for the other columns and drawn towards that of
+    all rows (:mod:`skgn.effects`). The mean of all rows is the code of levels not seen. Three and more classes have a
+    code each. If there would be more than 250 indicators, the other categories have such codes too,
     where these take fewer columns.
 
     Features in ``codes``, whose numbers are codes (:mod:`skgn.codes`), have such target codes beside the column of
@@ -120,20 +121,55 @@ def encode_training_rows(encoder: ColumnTransformer, X: np.ndarray, y: np.ndarra
     with warnings.catch_warnings():
         # Classes with fewer rows than folds do no harm here.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        columns = np.asarray(encoder.fit_transform(X[row], y[row]), dtype=np.float64)
-    of_rows, later = columns[: len(X)].copy(), np.asarray(encoder.transform(X), dtype=np.float64)
+        encoder.fit(X[row], y[row])
     coded = {step: features for step, _, features in encoder.transformers_ if step in TARGET_CODES}
+    if not coded:
+        return np.asarray(encoder.transform(X), dtype=np.float64)
+    of_others = _cross_fitted(encoder, coded, X, y, row)
+    of_rows = np.asarray(encoder.transform(X), dtype=np.float64)
     count = np.bincount(row)
     for step, features in coded.items():
         where = encoder.output_indices_[step]
         width = (where.stop - where.start) // len(features)
         for j, start in zip(features, range(where.start, where.stop, width), strict=True):
-            codes = slice(start, start + width)
-            of_others = np.zeros_like(later[:, codes])
-            np.add.at(of_others, row, columns[:, codes])
-            frequent = _observations_of_level(X[:, j], count) >= _FREQUENT * sum(map(len, coded.values()))
-            of_rows[:, codes] = np.where(frequent[:, None], later[:, codes], of_others / count[:, None])
+            rare = _observations_of_level(X[:, j], count) < _FREQUENT * sum(map(len, coded.values()))
+            of_rows[rare, start : start + width] = of_others[j][rare] / count[rare, None]
     return of_rows
+
+
+def _cross_fitted(
+    encoder: ColumnTransformer, coded: dict[str, list[int]], X: np.ndarray, y: np.ndarray, row: np.ndarray
+) -> dict[int, np.ndarray]:
+    """Set the target codes of a fitted encoder, and return sums (n, k) of those that observations get from others.
+
+    The code of a level is the mean target and the effect of the level (:mod:`skgn.effects`).
+    """
+    steps = [encoder.named_transformers_[step] for step in coded]
+    features = [j for of_step in coded.values() for j in of_step]
+    others = np.asarray(encoder.transform(X), dtype=np.float64)[:, ~np.isin(column_features(encoder), features)]
+    numbers = [np.unique(X[:, j], return_inverse=True) for j in features]
+    levels, n_levels = [number[row] for _, number in numbers], [len(values) for values, _ in numbers]
+    Y = _targets(steps[0], y)[row]
+    effects = iter(level_effects(levels, n_levels, others[row], Y))
+    for step, of_step in zip(steps, coded.values(), strict=True):
+        codes = [np.atleast_1d(step.target_mean_) + next(effects) for _ in of_step]
+        step.encodings_ = [np.ascontiguousarray(code) for of_feature in codes for code in of_feature.T]
+    sums = {j: np.zeros((len(X), Y.shape[1])) for j in features}
+    for part in np.array_split(np.arange(len(row)), _FOLDS):
+        rest = np.setdiff1d(np.arange(len(row)), part)
+        mean = Y[rest].mean(axis=0)
+        of_rest = level_effects([level[rest] for level in levels], n_levels, others[row[rest]], Y[rest])
+        for j, level, effect in zip(features, levels, of_rest, strict=True):
+            np.add.at(sums[j], row[part], mean + effect[level[part]])
+    return sums
+
+
+def _targets(step: TargetEncoder, y: np.ndarray) -> np.ndarray:
+    """What target codes are of: y, or indicators of its classes; of two classes that of the second one."""
+    if step.target_type_ == "continuous":
+        return y[:, None].astype(float)
+    classes = step.classes_[1:] if step.target_type_ == "binary" else step.classes_
+    return (y[:, None] == classes).astype(float)
 
 
 def _with_squares(y: np.ndarray) -> np.ndarray:

@@ -194,8 +194,8 @@ class GNRegressor(Predictions):
         than numbers. It takes none of an array. Booleans are the numbers 0 and 1.
 
         A category of up to 10 levels has an indicator for each level; all are 0 for a level not seen in training. A
-        missing cell is a level too. A category of more levels has a column for the mean target of its level, smoothed
-        (:class:`~sklearn.preprocessing.TargetEncoder`), and cross-fitted for levels of fewer than ten rows. Three or
+        missing cell is a level too. A category of more levels has a column for the mean target of its level, adjusted
+        for the other columns (:mod:`skgn.effects`), and cross-fitted for levels of fewer than ten rows. Three or
         more classes have a column each. If there would be more than 250 indicators, categories have mean targets where
         this takes fewer columns. If y has several columns, and in :meth:`partial_fit`, no category has mean targets. A
         category of more than 10 levels then has indicators for its 9 most frequent levels and one for all others.
