@@ -84,8 +84,7 @@ class Summary:
     codes : tuple of str
         Features whose numbers are taken for codes, because the target jumps between them.
     waves : tuple of (str, float)
-        Features along which the target repeats, and the periods in their units (:mod:`skgn.waves`). What tells the most
-        comes first.
+        Features along which the target repeats, and the periods in their units. What tells the most comes first.
     """
 
     name: str
