@@ -53,8 +53,8 @@ def make_encoder(
     :data:`~skgn.tables.MOST_LEVELS` levels has an indicator for each level; a missing cell is a level. All indicators
     are 0 for a level not seen.
 
-    A category of more levels has the mean target of the level, adjusted for the other columns and drawn towards that of
-    all rows (:mod:`skgn.effects`). The mean of all rows is the code of levels not seen. Three and more classes have a
+    A category of more levels has the mean target of the level, adjusted for the other columns (:mod:`skgn.effects`). It
+    is drawn towards the mean of all rows, which is the code of levels not seen. Three and more classes have a
     code each. If there would be more than 250 indicators, the other categories have such codes too,
     where these take fewer columns.
 
