@@ -81,17 +81,20 @@ def baseline_finding(data: Comparison, score: str) -> Finding:
     numbers = {name: data.score_at(loss) for name, loss in {"model": ours, **data.simple}.items()}
     others = ", ".join(f"{name} {value:.2f}" for name, value in list(numbers.items())[1:])
     text = f"{score} {numbers['model']:.2f}; of others that learn from a part of these rows: {others}"
+    lacking = ""
+    if data.codes:
+        lacking = f"; what the fit leaves over jumps between the numbers of {data.named_codes}"
+    elif data.together:
+        of_both = f"{data.together.feature} and {data.together.other}"
+        lacking = f"; what the fit leaves over depends on {of_both} together"
     if data.better:
         linear = data.better != BOOSTING
         bent = linear and data.model.estimators_[0].network.hidden_layer_sizes
         advice = linear_advice(data.model) if bent and not data.elsewhere else data.freer
-        return Finding("baselines", f"worse than {data.better}", numbers, f"{text}: {data.better} is better", advice)
-    if data.codes:
-        text += f"; what the fit leaves over jumps between the numbers of {data.named_codes}"
-        return Finding("baselines", "codes", numbers, text, data.freer)
-    if data.together:
-        text += f"; what the fit leaves over depends on {data.together.feature} and {data.together.other} together"
-        return Finding("baselines", "levels", numbers, text, data.freer)
+        text += f": {data.better} is better{lacking}"
+        return Finding("baselines", f"worse than {data.better}", numbers, text, advice)
+    if lacking:
+        return Finding("baselines", "codes" if data.codes else "levels", numbers, text + lacking, data.freer)
     gains = [data.gain_at(ours, loss) for name, loss in data.simple.items() if name != BOOSTING]
     if not gains or any(gain > _SKILL_ERRORS * error for gain, error in gains):
         return Finding("baselines", "no worse", numbers, text)
