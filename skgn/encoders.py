@@ -121,32 +121,40 @@ def encode_training_rows(encoder: ColumnTransformer, X: np.ndarray, y: np.ndarra
     with warnings.catch_warnings():
         # Classes with fewer rows than folds do no harm here.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        encoder.fit(X[row], y[row])
+        # The first observations are those of the rows, in their order.
+        columns = np.asarray(encoder.fit_transform(X[row], y[row]), dtype=np.float64)[: len(X)]
     coded = {step: features for step, _, features in encoder.transformers_ if step in TARGET_CODES}
     if not coded:
-        return np.asarray(encoder.transform(X), dtype=np.float64)
-    of_others = _cross_fitted(encoder, coded, X, y, row)
+        return columns
+    features = [j for of_step in coded.values() for j in of_step]
+    others = columns[:, ~np.isin(column_features(encoder), features)]
+    of_others = _cross_fitted(encoder, coded, X, others, y, row)
     of_rows = np.asarray(encoder.transform(X), dtype=np.float64)
     count = np.bincount(row)
-    for step, features in coded.items():
+    for step, of_step in coded.items():
         where = encoder.output_indices_[step]
-        width = (where.stop - where.start) // len(features)
-        for j, start in zip(features, range(where.start, where.stop, width), strict=True):
-            rare = _observations_of_level(X[:, j], count) < _FREQUENT * sum(map(len, coded.values()))
+        width = (where.stop - where.start) // len(of_step)
+        for j, start in zip(of_step, range(where.start, where.stop, width), strict=True):
+            rare = _observations_of_level(X[:, j], count) < _FREQUENT * len(features)
             of_rows[rare, start : start + width] = of_others[j][rare] / count[rare, None]
     return of_rows
 
 
 def _cross_fitted(
-    encoder: ColumnTransformer, coded: dict[str, list[int]], X: np.ndarray, y: np.ndarray, row: np.ndarray
+    encoder: ColumnTransformer,
+    coded: dict[str, list[int]],
+    X: np.ndarray,
+    others: np.ndarray,
+    y: np.ndarray,
+    row: np.ndarray,
 ) -> dict[int, np.ndarray]:
     """Set the target codes of a fitted encoder, and return sums (n, k) of those that observations get from others.
 
-    The code of a level is the mean target and the effect of the level (:mod:`skgn.effects`).
+    The code of a level is the mean target and the effect of the level (:mod:`skgn.effects`), beside lines in the
+    ``others``, columns (n, d) of features that have no codes.
     """
     steps = [encoder.named_transformers_[step] for step in coded]
     features = [j for of_step in coded.values() for j in of_step]
-    others = np.asarray(encoder.transform(X), dtype=np.float64)[:, ~np.isin(column_features(encoder), features)]
     numbers = [np.unique(X[:, j], return_inverse=True) for j in features]
     levels, n_levels = [number[row] for _, number in numbers], [len(values) for values, _ in numbers]
     Y = _targets(steps[0], y)[row]
@@ -155,8 +163,7 @@ def _cross_fitted(
         codes = [np.atleast_1d(step.target_mean_) + next(effects) for _ in of_step]
         step.encodings_ = [np.ascontiguousarray(code) for of_feature in codes for code in of_feature.T]
     sums = {j: np.zeros((len(X), Y.shape[1])) for j in features}
-    for part in np.array_split(np.arange(len(row)), _FOLDS):
-        rest = np.setdiff1d(np.arange(len(row)), part)
+    for rest, part in KFold(_FOLDS).split(row):
         mean = Y[rest].mean(axis=0)
         of_rest = level_effects([level[rest] for level in levels], n_levels, others[row[rest]], Y[rest])
         for j, level, effect in zip(features, levels, of_rest, strict=True):

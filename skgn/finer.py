@@ -153,7 +153,7 @@ def _explained(lacking: LeftOver, piece: np.ndarray, part: np.ndarray) -> tuple[
     gram[0, 1:] = sums(part * (1 - part) * information)
     of_all = np.array([g @ solveh_banded(gram[..., j], g) for j, g in enumerate(score.T)])
     of_constant = np.square(score.sum(axis=0)) / (weight * information).sum(axis=0)
-    spread = np.maximum((weight * np.square(values) / information).sum(axis=0) - of_constant, 0.0)
+    spread = np.maximum(lacking.spread - of_constant, 0.0)
     explained = np.clip(of_all - of_constant, 0.0, spread)
     return explained, np.maximum(spread - explained, np.finfo(float).eps * spread)
 

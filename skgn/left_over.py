@@ -56,7 +56,7 @@ class LeftOver(NamedTuple):
     @property
     def spread(self) -> np.ndarray:
         """Sums of squares (k,) of the values, in units of their information."""
-        return np.asarray(self.weight @ (np.square(self.values) / self.information))
+        return np.asarray((self.weight[:, None] * np.square(self.values) / self.information).sum(axis=0))
 
 
 def left_over(samples: LeftOutSamples) -> LeftOver | None:

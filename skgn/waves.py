@@ -131,13 +131,14 @@ def waves_of(columns: np.ndarray, lacking: LeftOver) -> list[tuple[int, float]]:
     shares: list[float] = []
     for taken in range(_MOST_PEAKS):
         freedom = rows - 3 - 2 * taken
-        power, output, periods, spectrum = max((each.peak(lacking) for each in spectra), key=itemgetter(0))
+        score, spread = (lacking.weight[:, None] * lacking.values).T, lacking.spread
+        unit = (lacking.weight[:, None] * lacking.information).sum(axis=0) * spread
+        power, output, periods, spectrum = max((each.peak(score, unit) for each in spectra), key=itemgetter(0))
         if freedom < _LEAST_FREEDOM or power == 0 or len(found) == _MOST_WAVES:
             break
         periods = spectrum.nearest_peak(periods, lacking, output)
         explained, fitted = spectrum.wave(periods, lacking)
-        spread = lacking.spread[output]
-        left = max(spread - explained[output], np.finfo(float).eps * spread)
+        left = max(spread[output] - explained[output], np.finfo(float).eps * spread[output])
         dispersion = max(left / freedom, lacking.least_dispersion)
         if tests * fdtrc(2, freedom, explained[output] / 2 / dispersion) >= _SIGNIFICANT:
             break
@@ -178,16 +179,14 @@ class _Spectrum(NamedTuple):
         place = (column - values[0]) / extent
         return cls(number, place, float(extent), most, np.minimum((place * n_cells).astype(int), n_cells - 1), n_cells)
 
-    def peak(self, lacking: LeftOver) -> tuple[float, int, float, _Spectrum]:
+    def peak(self, score: np.ndarray, unit: np.ndarray) -> tuple[float, int, float, _Spectrum]:
         """Return the power of the highest peak, its output, its number of periods, and this spectrum.
 
-        The power is about the part that it explains of what is lacking.
+        The power of the scores (k, n), in their units (k,), is about the part that the peak explains.
         """
-        score = (lacking.weight[:, None] * lacking.values).T
         sums = np.stack([np.bincount(self.cell, weights=values, minlength=self.n_cells) for values in score])
         length = next_fast_len(_PLACES * self.n_cells, real=True)
         last = self.most * length // self.n_cells
-        unit = (lacking.weight[:, None] * lacking.information).sum(axis=0) * lacking.spread
         power = np.square(np.abs(rfft(sums, length)[:, 1 : last + 1]))
         power = np.divide(power, unit[:, None], out=np.zeros_like(power), where=unit[:, None] > 0)
         output, place = np.unravel_index(power.argmax(), power.shape)
