@@ -24,7 +24,7 @@ from skgn.preprocessing import InputScaler, TwoPathScaler
 from skgn.prior_groups import PriorKind
 from skgn.radial import RADIAL, Radial, RadialUnits, equal_metrics, metric_of
 from skgn.relevance import feature_slopes
-from skgn.shapes import Metric, _variances, best_shape, falling
+from skgn.shapes import Metric, _tridiagonal, _variances, best_shape, falling
 
 N = 120
 
@@ -185,8 +185,9 @@ def test_the_shape_has_the_highest_density(rough, k, weighted):
 def test_of_several_peaks_of_the_evidence_the_highest_is_found():
     z = np.random.RandomState(0).uniform(-2, 2, (200, 3))
     y = np.sin(2 * z[:, 0]) * np.cos(z[:, 1]) + z[:, 2] ** 2
-    variance, directions = np.linalg.eigh(kernel_of("gaussian", z / 4))
-    variance, squares = variance.clip(0), np.square(directions.T @ (y - y.mean()) / y.std())
+    kernel, values = kernel_of("gaussian", z / 4), (y - y.mean())[:, None] / y.std()
+    variance, directions = np.linalg.eigh(kernel)
+    variance, squares = variance.clip(0), np.square(directions.T @ values)[:, 0]
 
     def negative(logs):
         total = np.exp(logs[0]) * variance + np.exp(logs[1])
@@ -196,7 +197,7 @@ def test_of_several_peaks_of_the_evidence_the_highest_is_found():
     starts = itertools.product(np.log([0.1, 10, 1e3]), np.log([1e-5, 1e-3, 0.1]))
     peaks = [minimize(negative, start, method="L-BFGS-B", bounds=bounds).fun for start in starts]
     assert max(peaks) > min(peaks) + 1
-    signal, noise, density = _variances(variance, squares, 1)
+    signal, noise, density = _variances(*_tridiagonal(kernel, values))
     assert density == pytest.approx(-min(peaks), abs=1e-3)
     assert negative(np.log([signal, noise])) == pytest.approx(min(peaks), abs=1e-3)
 
