@@ -164,9 +164,11 @@ class GNClassifier(ClassifierMixin, BaseGN):
         category of more than 10 levels then has indicators for its 9 most frequent levels and one for all others.
 
         Numbers may be codes, as of shops, or of what is measured once for each shop. Where the target jumps between the
-        numbers of a feature, as cross-validation tells, it has mean targets too, beside the column of its numbers. No
-        codes are looked for with None, a float ``l2_regularization``, ``standardize=False``, ``network`` or
-        ``warm_start=True``.
+        numbers of a feature, as cross-validation tells, it has mean targets too, beside the column of its numbers.
+
+        Where the slope along another column differs between levels or codes, as cross-validation tells, they have
+        columns for their slopes too. Neither codes nor slopes are looked for with None, a float ``l2_regularization``,
+        ``standardize=False``, ``network`` or ``warm_start=True``.
 
         Missing numbers become the median. A feature that had missing numbers in training has an indicator of them. A
         row of weight 3 counts as three rows in medians and mean targets.

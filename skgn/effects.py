@@ -21,7 +21,7 @@ from scipy.linalg import eigh
 
 from .weighted_rows import magnitude
 
-__all__ = ["level_effects"]
+__all__ = ["Effects", "level_effects", "slopes_alone", "standardised"]
 
 #: Most sweeps over all parts, and the change of the fitted values, over the spread of the target, at which they end.
 _SWEEPS, _SETTLED = 50, 1e-4
@@ -50,6 +50,24 @@ class _Levels(NamedTuple):
         return np.asarray(effects[self.level])
 
 
+class _Slopes(NamedTuple):
+    """The same times a ``column`` (n,): a slope for each level."""
+
+    level: np.ndarray
+    column: np.ndarray
+    size: np.ndarray
+
+    @classmethod
+    def of(cls, level: np.ndarray, column: np.ndarray, n_levels: int) -> _Slopes:
+        return cls(level, column, np.bincount(level, np.square(column), minlength=n_levels))
+
+    def moments(self, r: np.ndarray) -> np.ndarray:
+        return np.bincount(self.level, r * self.column, minlength=len(self.size))
+
+    def fitted(self, slopes: np.ndarray) -> np.ndarray:
+        return np.asarray(slopes[self.level] * self.column)
+
+
 class _Lines(NamedTuple):
     """Columns (n, d) of mean 0, in whose basis the Gram matrix has the diagonal ``size``, and is 0 elsewhere."""
 
@@ -71,13 +89,28 @@ class _Lines(NamedTuple):
         return np.asarray(self.columns @ slopes)
 
 
-_Part: TypeAlias = _Levels | _Lines
+_Part: TypeAlias = _Levels | _Slopes | _Lines
+
+
+class Effects(NamedTuple):
+    """What an additive model tells: of each level, slopes of each level, and its values (n, k) for the rows.
+
+    Both are around 0, (n_levels, k) for each category and each pair of a category and a column.
+    """
+
+    of_levels: list[np.ndarray]
+    slopes: list[np.ndarray]
+    fitted: np.ndarray
 
 
 def level_effects(
-    levels: Sequence[np.ndarray], n_levels: Sequence[int], columns: np.ndarray, Y: np.ndarray
-) -> list[np.ndarray]:
-    """Return the effects (n_levels, k) of each category on each target, around 0; of a level without rows it is 0.
+    levels: Sequence[np.ndarray],
+    n_levels: Sequence[int],
+    columns: np.ndarray,
+    Y: np.ndarray,
+    along: Sequence[tuple[int, np.ndarray]] = (),
+) -> Effects:
+    """Return the effects of the levels of categories on each target; of a level without rows they are 0.
 
     Parameters
     ----------
@@ -87,23 +120,36 @@ def level_effects(
     columns : ndarray of shape (n, d)
         Other columns, of any units. Of more than 300 there are no lines.
     Y : ndarray of shape (n, k)
+    along : sequence of (int, ndarray of shape (n,)), default=()
+        Categories whose levels have slopes of their own along a standardised column.
     """
     parts: list[_Part] = [
         _Levels(level, np.bincount(level, minlength=count).astype(float))
         for level, count in zip(levels, n_levels, strict=True)
     ]
     if columns.shape[1] <= _MOST_COLUMNS and columns.size <= _MOST_NUMBERS:
-        columns = columns / magnitude(np.abs(columns).max(axis=0, initial=0.0))
-        spread = columns.std(axis=0)
-        varies = spread > _ROUNDING
+        standard = standardised(columns)
+        varies = standard.any(axis=0)
         if varies.any():
-            parts.append(_Lines.of(columns[:, varies] / spread[varies]))
-    of_targets = [_additive(parts, y - y.mean())[: len(levels)] for y in Y.T]
-    return [np.column_stack(effects) for effects in zip(*of_targets, strict=True)]
+            parts.append(_Lines.of(standard[:, varies]))
+    # After the lines, which take what all slopes have in common.
+    parts += [_Slopes.of(levels[k], column, n_levels[k]) for k, column in along]
+    models = [_additive(parts, y - y.mean()) for y in Y.T]
+    effects = [np.column_stack(of_part) for of_part in zip(*(coefficients for coefficients, _ in models), strict=True)]
+    fitted = np.column_stack([total for _, total in models])
+    return Effects(effects[: len(levels)], effects[len(parts) - len(along) :], fitted)
 
 
-def _additive(parts: Sequence[_Part], r: np.ndarray) -> list[np.ndarray]:
-    """Coefficients of parts whose sum is fitted to r (n,), of mean 0."""
+def standardised(columns: np.ndarray) -> np.ndarray:
+    """Return columns (n, d) of any units with mean 0 and standard deviation 1; a constant column is 0."""
+    columns = columns / magnitude(np.abs(columns).max(axis=0, initial=0.0))
+    spread = columns.std(axis=0)
+    varies = spread > _ROUNDING
+    return np.where(varies, (columns - columns.mean(axis=0)) / np.where(varies, spread, 1.0), 0.0)
+
+
+def _additive(parts: Sequence[_Part], r: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """Coefficients of parts whose sum is fitted to r (n,), of mean 0, and this sum (n,)."""
     n, spread = len(r), float(np.sqrt(np.mean(np.square(r))))
     coefficients = [np.zeros(len(part.size)) for part in parts]
     fitted, precisions, total = [np.zeros(n) for _ in parts], np.ones(len(parts)), np.zeros(n)
@@ -121,4 +167,10 @@ def _additive(parts: Sequence[_Part], r: np.ndarray) -> list[np.ndarray]:
         precisions = np.minimum(np.divide(determined * noise, squares, out=most.copy(), where=squares > 0), most)
         if np.sqrt(np.mean(np.square(total - before))) <= _SETTLED * spread:
             break
-    return coefficients
+    return coefficients, total
+
+
+def slopes_alone(level: np.ndarray, n_levels: int, column: np.ndarray, r: np.ndarray) -> np.ndarray:
+    """Slopes (n_levels,) of r (n,), of mean 0, along a standardised column."""
+    (slopes,), _ = _additive([_Slopes.of(level, column, n_levels)], r)
+    return slopes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.compose import ColumnTransformer
@@ -13,11 +13,14 @@ from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, TargetEncoder
 
-from .effects import level_effects
+from .effects import level_effects, standardised
 from .tables import MOST_LEVELS, TableReader, level_namer
 
 __all__ = [
     "TARGET_CODES",
+    "CodedRows",
+    "coded_features",
+    "coded_rows",
     "column_features",
     "columns_of_steps",
     "encode_training_rows",
@@ -30,8 +33,8 @@ __all__ = [
 #: The most indicators before all categories have target codes. The time of a fit grows with the cube of the columns.
 _MOST_INDICATORS = 250
 
-#: Steps whose columns are target codes: of categories, and of numbers that are codes.
-TARGET_CODES = ("target", "codes")
+#: Steps whose columns are target codes: of categories, of numbers that are codes, and slopes of levels of either.
+TARGET_CODES = ("target", "codes", "slopes")
 
 #: Number of parts of the training rows. Each part gets target codes from the others, but for levels that have so many
 #: observations for each feature with codes.
@@ -45,7 +48,12 @@ _LEAST_SIZE, _MOST_SIZE = 1e-100, 1e100
 
 
 def make_encoder(
-    reader: TableReader, X: np.ndarray, y: np.ndarray, target_type: str | None, codes: Sequence[int] = ()
+    reader: TableReader,
+    X: np.ndarray,
+    y: np.ndarray,
+    target_type: str | None,
+    codes: Sequence[int] = (),
+    slopes: Sequence[int] = (),
 ) -> ColumnTransformer:
     """Make the encoder of rows X (n, d), as read, with targets y (n,), into columns to be scaled. It is not fitted yet.
 
@@ -60,6 +68,9 @@ def make_encoder(
 
     Features in ``codes``, whose numbers are codes (:mod:`skgn.codes`), have such target codes beside the column of
     their numbers.
+
+    Features in ``slopes``, of which each has target codes, have further ones: the slopes of their levels along another
+    column (:mod:`skgn.slopes`).
 
     Without a ``target_type``, a category of more levels has indicators for its most frequent levels, and one for all
     others.
@@ -86,6 +97,7 @@ def make_encoder(
     else:
         steps.append(("target", _target_encoder(target_type), many))
         steps.append(("codes", _target_encoder(target_type), list(codes)))
+        steps.append(("slopes", _target_encoder(target_type), list(slopes)))
     encoder = ColumnTransformer(
         [step for step in steps if step[2]], sparse_threshold=0, verbose_feature_names_out=False
     )
@@ -103,8 +115,16 @@ def _target_encoder(target_type: str) -> TargetEncoder:
     return TargetEncoder(target_type=target_type, cv=_FOLDS, shuffle=False)
 
 
-def encode_training_rows(encoder: ColumnTransformer, X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def encode_training_rows(
+    encoder: ColumnTransformer,
+    X: np.ndarray,
+    y: np.ndarray,
+    weight: np.ndarray,
+    slopes: Sequence[tuple[int, int]] = (),
+) -> np.ndarray:
     """Fit the encoder on rows X, targets y and weights (n,), and return the columns of the rows.
+
+    ``slopes`` has the positions of the category and of the column, for each slope, that :func:`coded_rows` makes.
 
     Each row is as many observations as its weight. The target code of an observation comes from others
     (cross-fitting), and that of a row is the mean over its own. Were these left out together, the levels of a few
@@ -123,51 +143,102 @@ def encode_training_rows(encoder: ColumnTransformer, X: np.ndarray, y: np.ndarra
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         # The first observations are those of the rows, in their order.
         columns = np.asarray(encoder.fit_transform(X[row], y[row]), dtype=np.float64)[: len(X)]
-    coded = {step: features for step, _, features in encoder.transformers_ if step in TARGET_CODES}
-    if not coded:
+    blocks = [
+        _Block(name, position, j)
+        for name, _, features in encoder.transformers_
+        if name in TARGET_CODES
+        for position, j in enumerate(features)
+    ]
+    if not blocks:
         return columns
-    features = [j for of_step in coded.values() for j in of_step]
-    others = columns[:, ~np.isin(column_features(encoder), features)]
-    of_others = _cross_fitted(encoder, coded, X, others, y, row)
+    of_others = _cross_fitted(encoder, blocks, coded_rows(encoder, X, columns, y), row, slopes)
     of_rows = np.asarray(encoder.transform(X), dtype=np.float64)
     count = np.bincount(row)
-    for step, of_step in coded.items():
-        where = encoder.output_indices_[step]
-        width = (where.stop - where.start) // len(of_step)
-        for j, start in zip(of_step, range(where.start, where.stop, width), strict=True):
-            rare = _observations_of_level(X[:, j], count) < _FREQUENT * len(features)
-            of_rows[rare, start : start + width] = of_others[j][rare] / count[rare, None]
+    for block, sums in zip(blocks, of_others, strict=True):
+        rare = _observations_of_level(X[:, block.feature], count) < _FREQUENT * len(blocks)
+        start = encoder.output_indices_[block.step].start + block.position * sums.shape[1]
+        of_rows[rare, start : start + sums.shape[1]] = sums[rare] / count[rare, None]
     return of_rows
+
+
+class _Block(NamedTuple):
+    """Columns of target codes: those of a step for the feature at a position."""
+
+    step: str
+    position: int
+    feature: int
+
+
+class CodedRows(NamedTuple):
+    """Rows with target codes: for each category the ``levels`` (n,) and their number, other columns, and targets."""
+
+    levels: list[np.ndarray]
+    n_levels: list[int]
+    others: np.ndarray
+    Y: np.ndarray
+
+    def at(self, index: np.ndarray) -> CodedRows:
+        """Return the rows with these numbers."""
+        return CodedRows([level[index] for level in self.levels], self.n_levels, self.others[index], self.Y[index])
+
+
+def _step_of_codes(encoder: ColumnTransformer) -> TargetEncoder:
+    """Return one of the steps of target codes of a fitted encoder; all have the same targets."""
+    return next(step for name, step, _ in encoder.transformers_ if name in TARGET_CODES)
+
+
+def coded_features(encoder: ColumnTransformer) -> list[int]:
+    """Return the features of a fitted encoder whose levels or numbers have target codes."""
+    return [j for name, _, features in encoder.transformers_ if name in TARGET_CODES[:2] for j in features]
+
+
+def coded_rows(encoder: ColumnTransformer, X: np.ndarray, columns: np.ndarray, y: np.ndarray) -> CodedRows:
+    """Return what the target codes of a fitted encoder are made of. Without any there are no levels.
+
+    ``columns`` are those of rows X (n, d). Others are columns (n, d) of features that have no codes.
+    """
+    coded = coded_features(encoder)
+    numbers = [np.unique(X[:, j], return_inverse=True) for j in coded]
+    Y = (
+        _targets(next(step for name, step, _ in encoder.transformers_ if name in TARGET_CODES), _with_squares(y))
+        if coded
+        else y[:, None]
+    )
+    others = columns[:, ~np.isin(column_features(encoder), coded)]
+    return CodedRows([number for _, number in numbers], [len(values) for values, _ in numbers], others, Y)
 
 
 def _cross_fitted(
     encoder: ColumnTransformer,
-    coded: dict[str, list[int]],
-    X: np.ndarray,
-    others: np.ndarray,
-    y: np.ndarray,
+    blocks: Sequence[_Block],
+    rows: CodedRows,
     row: np.ndarray,
-) -> dict[int, np.ndarray]:
+    slopes: Sequence[tuple[int, int]],
+) -> list[np.ndarray]:
     """Set the target codes of a fitted encoder, and return sums (n, k) of those that observations get from others.
 
-    The code of a level is the mean target and the effect of the level (:mod:`skgn.effects`), beside lines in the
-    ``others``, columns (n, d) of features that have no codes.
+    The code of a level is the mean target and its effect, or its slope, beside lines in the other columns
+    (:mod:`skgn.effects`). There is one for each of the ``blocks``. The mean is that of all observations: those of other
+    parts would tell the part, and with it the mean that it has itself.
     """
-    steps = [encoder.named_transformers_[step] for step in coded]
-    features = [j for of_step in coded.values() for j in of_step]
-    numbers = [np.unique(X[:, j], return_inverse=True) for j in features]
-    levels, n_levels = [number[row] for _, number in numbers], [len(values) for values, _ in numbers]
-    Y = _targets(steps[0], y)[row]
-    effects = iter(level_effects(levels, n_levels, others[row], Y))
-    for step, of_step in zip(steps, coded.values(), strict=True):
-        codes = [np.atleast_1d(step.target_mean_) + next(effects) for _ in of_step]
-        step.encodings_ = [np.ascontiguousarray(code) for of_feature in codes for code in of_feature.T]
-    sums = {j: np.zeros((len(X), Y.shape[1])) for j in features}
+    n, observed = len(rows.Y), rows.at(row)
+    mean = np.atleast_1d(_step_of_codes(encoder).target_mean_)
+    columns = [(k, standardised(observed.others[:, [j]])[:, 0]) for k, j in slopes]
+
+    def codes(index: np.ndarray) -> list[np.ndarray]:
+        effects = level_effects(*observed.at(index), [(k, column[index]) for k, column in columns])
+        return [mean + effect for effect in (*effects.of_levels, *effects.slopes)]
+
+    of_all = codes(np.arange(len(row)))
+    for name, step, _ in encoder.transformers_:
+        if name in TARGET_CODES:
+            of_step = [code for block, code in zip(blocks, of_all, strict=True) if block.step == name]
+            step.encodings_ = [np.ascontiguousarray(code) for of_feature in of_step for code in of_feature.T]
+    levels = [*observed.levels, *(observed.levels[k] for k, _ in slopes)]
+    sums = [np.zeros((n, observed.Y.shape[1])) for _ in blocks]
     for rest, part in KFold(_FOLDS).split(row):
-        mean = Y[rest].mean(axis=0)
-        of_rest = level_effects([level[rest] for level in levels], n_levels, others[row[rest]], Y[rest])
-        for j, level, effect in zip(features, levels, of_rest, strict=True):
-            np.add.at(sums[j], row[part], mean + effect[level[part]])
+        for total, level, code in zip(sums, levels, codes(rest), strict=True):
+            np.add.at(total, row[part], code[level[part]])
     return sums
 
 

@@ -16,6 +16,8 @@ from .cells import check_finite, holds_objects
 from .codes import find_codes
 from .encoders import (
     TARGET_CODES,
+    coded_features,
+    coded_rows,
     column_features,
     columns_of_steps,
     encode_training_rows,
@@ -26,6 +28,7 @@ from .encoders import (
 from .piecewise import PiecewiseEmbedding
 from .preprocessing import LARGEST, ROBUST, PeriodicEmbedding, RankScaler
 from .scaler import BASE, Derived, Made, Scaler
+from .slopes import find_slopes
 from .tables import TablePreprocessor, TableReader, check_types, dense
 from .unfamiliar import Bounds, warn_of_codes, warn_of_new_cells
 from .waves import WAVES, WaveScaler
@@ -43,7 +46,8 @@ class Table:
     X has four forms: as given, as read (floats), encoded (columns of the encoder), and scaled. Without a
     ``preprocessor``, all features are taken as they are; ``medians`` then replace missing numbers, of which training
     had none. They are None if they are unknown. ``scalings`` have names; the scaler None changes nothing. ``bounds``
-    (None if unknown) tell which numbers and cells are like those of the fit.
+    (None if unknown) tell which numbers and cells are like those of the fit. ``slopes`` are pairs of a feature, whose
+    levels have slopes of their own, and of the feature along which they have them.
     """
 
     reader: TableReader
@@ -51,6 +55,7 @@ class Table:
     medians: np.ndarray | None = None
     scalings: Mapping[str, Scaler | None] = field(default_factory=dict)
     bounds: Bounds | None = None
+    slopes: tuple[tuple[int, int], ...] = ()
 
     def read(self, estimator: BaseEstimator, X: Any) -> np.ndarray:
         """Read X, which must be a table like that of the fit of ``estimator``. Warn of what is unlike it."""
@@ -141,7 +146,7 @@ class Table:
     ) -> tuple[Table, np.ndarray | None]:
         """Fit the encoder to merged rows X, as read, encoded targets y (n,), and weights (n,).
 
-        If numbers ``may_hold_codes``, features whose numbers are codes are looked for.
+        If numbers ``may_hold_codes``, features whose numbers are codes are looked for, and slopes of levels.
 
         Returns the table and the columns of the rows, or None for columns that are X itself: all cells are numbers,
         none is missing, and none is a code.
@@ -157,17 +162,34 @@ class Table:
             rows = X if columns is None else columns
             fractions = target_type == "continuous"
             codes = find_codes(X, rows, values.astype(np.float64), fractions, weight, numeric).tolist()
-        if codes:
-            return table._with_codes(codes, X, y, weight, target_type)
+            if codes:
+                table, columns = table._with_codes(codes, X, y, weight, target_type)
+            if columns is not None and (slopes := find_slopes(coded_rows(table.encoder, X, columns, y))):
+                return table._with_codes(codes, X, y, weight, target_type, slopes)
         return (replace(table, medians=medians(X, weight)) if columns is None else table), columns
 
     def _with_codes(
-        self, codes: list[int], X: np.ndarray, y: np.ndarray, weight: np.ndarray, target_type: str | None
+        self,
+        codes: list[int],
+        X: np.ndarray,
+        y: np.ndarray,
+        weight: np.ndarray,
+        target_type: str | None,
+        slopes: Sequence[tuple[int, int]] = (),
     ) -> tuple[Table, np.ndarray]:
-        """Fit an encoder of rows in which the numbers of some features are ``codes``; return the columns too."""
-        encoder = make_encoder(self.reader, X, y, target_type, codes)
-        columns = encode_training_rows(encoder, X, y, weight)
-        return replace(self, preprocessor=TablePreprocessor([("read", self.reader), ("encode", encoder)])), columns
+        """Fit an encoder of rows in which the numbers of some features are ``codes``; return the columns too.
+
+        ``slopes`` are positions among the features with codes of the table, and among its other columns.
+        """
+        pairs: list[tuple[int, int]] = []
+        if slopes:
+            coded, of_columns = coded_features(self.encoder), column_features(self.encoder)
+            others = of_columns[~np.isin(of_columns, coded)]
+            pairs = [(coded[k], int(others[j])) for k, j in slopes]
+        encoder = make_encoder(self.reader, X, y, target_type, codes, [feature for feature, _ in pairs])
+        columns = encode_training_rows(encoder, X, y, weight, slopes)
+        preprocessor = TablePreprocessor([("read", self.reader), ("encode", encoder)])
+        return replace(self, preprocessor=preprocessor, slopes=tuple(pairs)), columns
 
     @property
     def codes(self) -> dict[int, np.ndarray]:

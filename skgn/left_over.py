@@ -13,16 +13,12 @@ import numpy as np
 from .left_out_samples import LeftOutSamples
 from .mixture import mixture_mean
 from .stacking import stacking_weights
-from .weighted_rows import magnitude, weighted_quantile
+from .weighted_rows import without_gross_errors
 
 __all__ = ["LeftOver", "left_over"]
 
 #: The least variance of a label. It limits what a single surprise tells of a mixture that was sure.
 _LEAST_INFORMATION = 1e-3
-
-#: Residuals beyond so many standard deviations, of normal ones with their median size, are taken to be so large. Gross
-#: errors in a piece would be taken for its mean.
-_LARGEST_RESIDUAL, _NORMAL_MEDIAN = 3.0, 0.6745
 
 
 class LeftOver(NamedTuple):
@@ -41,7 +37,7 @@ class LeftOver(NamedTuple):
     @classmethod
     def of_noise(cls, values: np.ndarray, weight: np.ndarray, rows: np.ndarray) -> LeftOver:
         """Residuals of numbers, which tell by themselves how large they are."""
-        return cls(_without_gross_errors(values, weight), np.ones_like(values), 0.0, weight, rows)
+        return cls(without_gross_errors(values, weight), np.ones_like(values), 0.0, weight, rows)
 
     @classmethod
     def of_labels(cls, p: np.ndarray, labels: np.ndarray, weight: np.ndarray, rows: np.ndarray) -> LeftOver:
@@ -75,13 +71,3 @@ def left_over(samples: LeftOutSamples) -> LeftOver | None:
     if not finite.any():
         return None
     return LeftOver.of_noise(*(part[finite].cpu().numpy() for part in (residuals, weight, index)))
-
-
-def _without_gross_errors(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Clip values (n, k) that are far from their median, in a unit of their own."""
-    values = values / magnitude(np.abs(values).max(axis=0))
-    centre = weighted_quantile(values, weight, 0.5)
-    reach = _LARGEST_RESIDUAL / _NORMAL_MEDIAN * weighted_quantile(np.abs(values - centre), weight, 0.5)
-    # Where more than half of them are equal, nothing tells what is far.
-    reach[reach == 0] = np.inf
-    return np.clip(values, centre - reach, centre + reach)

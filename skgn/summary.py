@@ -83,6 +83,8 @@ class Summary:
         Features and their shares in ``feature_relevance_``, the largest first; empty if it is not known.
     codes : tuple of str
         Features whose numbers are taken for codes, because the target jumps between them.
+    slopes : tuple of (str, str)
+        Features whose levels or codes have slopes of their own, and the features along which they have them.
     waves : tuple of (str, float)
         Features along which the target repeats, and the periods in their units. What tells the most comes first.
     """
@@ -100,6 +102,7 @@ class Summary:
     members: tuple[SummaryOfMember, ...]
     relevance: tuple[tuple[str, float], ...]
     codes: tuple[str, ...]
+    slopes: tuple[tuple[str, str], ...]
     waves: tuple[tuple[str, float], ...]
 
     def __repr__(self) -> str:
@@ -116,6 +119,9 @@ class Summary:
                     "codes", f"{_listed([_short(name) for name in self.codes])}: numbers between which the target jumps"
                 )
             ]
+        if self.slopes:
+            pairs = [f"{_short(along)} by {_short(name)}" for name, along in self.slopes]
+            lines += [_line("slopes", f"{_listed(pairs)}: slopes that differ between levels")]
         if self.waves:
             of_features = [f"{_short(name)} {period:.4g}" for name, period in self.waves]
             lines += [_line("waves", f"{_listed(of_features)}: periods at which the target repeats")]
@@ -211,6 +217,7 @@ def summarize(estimator: Any) -> Summary:
         ),
         relevance=tuple((names[j], float(share[j])) for j in np.argsort(-share, kind="stable")),
         codes=tuple(names[j] for j in table.codes),
+        slopes=tuple((names[j], names[along]) for j, along in table.slopes),
         waves=tuple((names[j], period) for j, period in table.waves),
     )
 

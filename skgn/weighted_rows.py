@@ -27,6 +27,7 @@ __all__ = [
     "unlimited_sums",
     "weighted_quantile",
     "weighted_quantiles",
+    "without_gross_errors",
     "without_negligible",
 ]
 
@@ -42,6 +43,9 @@ _FEW_COPIES = 1.25
 
 #: Part of the repeated inputs that has several targets if these are observations, and not copies.
 _DIFFERING = 0.02
+
+#: Values beyond so many standard deviations, of normal ones with their median size, are taken to be so large.
+_LARGEST_VALUE, _NORMAL_MEDIAN = 3.0, 0.6745
 
 #: Copied rows, and all others, are at least this part of an observation in the mean.
 _LEAST_EFFECTIVE = 0.5
@@ -254,6 +258,16 @@ def weighted_quantiles(values: np.ndarray, weight: np.ndarray, levels: Sequence[
         low, high = in_order[places]
         quantiles[:, j] = low / 2 + high / 2
     return quantiles
+
+
+def without_gross_errors(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Clip values (n, k) that are far from their median, in a unit of their own."""
+    values = values / magnitude(np.abs(values).max(axis=0))
+    centre = weighted_quantile(values, weight, 0.5)
+    reach = _LARGEST_VALUE / _NORMAL_MEDIAN * weighted_quantile(np.abs(values - centre), weight, 0.5)
+    # Where more than half of them are equal, nothing tells what is far.
+    reach[reach == 0] = np.inf
+    return np.clip(values, centre - reach, centre + reach)
 
 
 def _places(cumulative: np.ndarray, levels: Sequence[float]) -> np.ndarray:

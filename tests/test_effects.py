@@ -7,7 +7,7 @@ from sklearn.linear_model import BayesianRidge
 from sklearn.preprocessing import OneHotEncoder
 
 from skgn import GNRegressor
-from skgn.effects import level_effects
+from skgn.effects import level_effects, slopes_alone, standardised
 
 NONE = np.zeros((600, 0))
 
@@ -28,7 +28,7 @@ def indicators(level):
 
 def test_one_category_is_a_bayesian_ridge_of_its_indicators():
     (level,), _, _, y = crossed(n_levels=(40,), noise=1.0)
-    (effects,) = level_effects([level], [40], NONE, y[:, None])
+    (effects,) = level_effects([level], [40], NONE, y[:, None]).of_levels
     flat = dict.fromkeys(("alpha_1", "alpha_2", "lambda_1", "lambda_2"), 0.0)
     ridge = BayesianRidge(fit_intercept=False, tol=1e-10, max_iter=1000, **flat).fit(indicators(level), y - y.mean())
     np.testing.assert_allclose(effects[:, 0], ridge.coef_, atol=1e-3)
@@ -39,7 +39,7 @@ def test_one_category_is_a_bayesian_ridge_of_its_indicators():
 def test_of_two_categories_each_is_a_ridge_of_what_the_other_leaves():
     """Oracle: the normal equations, in which one precision belongs to all levels of a category."""
     levels, _, _, y = crossed()
-    effects = level_effects(levels, [40, 25], NONE, y[:, None])
+    effects = level_effects(levels, [40, 25], NONE, y[:, None]).of_levels
     left = y - y.mean() - sum(e[level, 0] for e, level in zip(effects, levels, strict=True))
     for level, effect in zip(levels, effects, strict=True):
         precisions = np.bincount(level, left) / effect[:, 0]
@@ -50,8 +50,8 @@ def test_of_two_categories_each_is_a_ridge_of_what_the_other_leaves():
 @pytest.mark.parametrize("n_levels", [(150,), (40, 25), (60, 50, 40)], ids=str)
 def test_effects_are_those_of_the_relation_beside_a_line(n_levels):
     levels, true, x, y = crossed(n_levels=n_levels, slope=3.0)
-    found = level_effects(levels, n_levels, x, y[:, None])
-    without = level_effects(levels, n_levels, NONE, y[:, None])
+    found = level_effects(levels, n_levels, x, y[:, None]).of_levels
+    without = level_effects(levels, n_levels, NONE, y[:, None]).of_levels
 
     def error(effects):
         return np.mean([np.square(e[:, 0] - t + t.mean()).mean() for e, t in zip(effects, true, strict=True)])
@@ -63,32 +63,48 @@ def test_effects_are_those_of_the_relation_beside_a_line(n_levels):
 def test_noise_has_no_effects():
     levels, *_ = crossed()
     noise = np.random.default_rng(1).normal(size=(600, 1))
-    for level, effects in zip(levels, level_effects(levels, [40, 25], NONE, noise), strict=True):
+    for level, effects in zip(levels, level_effects(levels, [40, 25], NONE, noise).of_levels, strict=True):
         assert np.square(effects).mean() < 0.1 * np.square(pd.Series(noise[:, 0]).groupby(level).mean()).mean()
 
 
 def test_levels_without_rows_and_constant_targets_have_none():
     levels, _, x, y = crossed()
-    effects = level_effects(levels, [40, 30], x, y[:, None])
+    effects = level_effects(levels, [40, 30], x, y[:, None]).of_levels
     assert not effects[1][25:].any() and effects[1][:25].all()
-    constant = level_effects(levels, [40, 25], x, np.full((600, 1), 7.0))
+    constant = level_effects(levels, [40, 25], x, np.full((600, 1), 7.0)).of_levels
     assert not any(each.any() for each in constant)
 
 
 def test_columns_may_be_of_any_unit_and_rank():
     levels, _, x, y = crossed(slope=2.0)
-    expected = level_effects(levels, [40, 25], x, y[:, None])
+    expected = level_effects(levels, [40, 25], x, y[:, None]).of_levels
     columns = np.column_stack([1e-300 * x[:, 0], 1e300 * x[:, 0], np.full(600, 0.1)])
-    for one, other in zip(level_effects(levels, [40, 25], columns, y[:, None]), expected, strict=True):
+    for one, other in zip(level_effects(levels, [40, 25], columns, y[:, None]).of_levels, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=0.01)
+
+
+def test_slopes_of_levels_are_a_bayesian_ridge_of_indicators_times_the_column():
+    (level,), _, x, y = crossed(n_levels=(40,), noise=1.0)
+    slopes = np.random.default_rng(3).normal(size=40)
+    column, target = standardised(x)[:, 0], slopes[level] * x[:, 0] + y
+    flat = dict.fromkeys(("alpha_1", "alpha_2", "lambda_1", "lambda_2"), 0.0)
+    ridge = BayesianRidge(fit_intercept=False, tol=1e-10, max_iter=1000, **flat)
+    ridge.fit(indicators(level) * column[:, None], target)
+    np.testing.assert_allclose(slopes_alone(level, 40, column, target), ridge.coef_, atol=1e-3)
+    # Beside effects of the levels and a line, they are those of the relation.
+    effects = level_effects([level], [40], x, target[:, None], [(0, column)])
+    (found,) = effects.slopes
+    assert np.corrcoef(found[:, 0], slopes)[0, 1] > 0.95
+    noise = target - target.mean() - effects.fitted[:, 0]
+    assert noise.std() == pytest.approx(1.0, abs=0.1)
 
 
 def test_each_target_has_its_effects():
     levels, _, x, y = crossed()
     Y = np.column_stack([y, x[:, 0] * y])
-    together = level_effects(levels, [40, 25], x, Y)
+    together = level_effects(levels, [40, 25], x, Y).of_levels
     for k in range(2):
-        for one, other in zip(level_effects(levels, [40, 25], x, Y[:, [k]]), together, strict=True):
+        for one, other in zip(level_effects(levels, [40, 25], x, Y[:, [k]]).of_levels, together, strict=True):
             np.testing.assert_array_equal(one[:, 0], other[:, k])
 
 
@@ -96,8 +112,8 @@ def test_many_columns_have_no_lines():
     levels, _, _, y = crossed()
     many = np.random.default_rng(2).normal(size=(600, 301))
     for one, other in zip(
-        level_effects(levels, [40, 25], many, y[:, None]),
-        level_effects(levels, [40, 25], NONE, y[:, None]),
+        level_effects(levels, [40, 25], many, y[:, None]).of_levels,
+        level_effects(levels, [40, 25], NONE, y[:, None]).of_levels,
         strict=True,
     ):
         np.testing.assert_array_equal(one, other)

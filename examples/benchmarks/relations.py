@@ -265,6 +265,14 @@ def weekdays(rng: np.random.Generator, n: int) -> Rows:
     return X, effects[X[:, 0].astype(int) % 7] + 0.5 * X[:, 1] + 0.3 * rng.standard_normal(n)
 
 
+def children(rng: np.random.Generator, n: int) -> Rows:
+    """Sizes of 60 children, by numbers, at eight ages. Each child has a size and a rate of growth of its own."""
+    child, age = rng.integers(0, 60, n), rng.integers(0, 8, n)
+    size, rate = 50 + 10 * rng.standard_normal(60), 5 + 2 * rng.standard_normal(60)
+    y = size[child] + rate[child] * age + 1.5 * rng.standard_normal(n)
+    return np.column_stack([child, age]).astype(float), y
+
+
 def five_classes(rng: np.random.Generator, n: int) -> Rows:
     """Five noisy classes, by products, a wave, a line and a bend of eight of 15 inputs."""
     x = rng.uniform(-1, 1, (15, n))
@@ -290,6 +298,7 @@ CASES: dict[str, Case] = {
     "tree": Case(tree, 500, "0.3"),
     "season": Case(season, 500, "0.5"),
     "weekdays": Case(weekdays, 500, "0.3"),
+    "60 children": Case(children, 480, "1.5", table=2480),
     "x0 + 2 x1 x2 > 0 d 30": Case(above(0, normal(lambda x: x[0] + 2 * x[1] * x[2], 30)), 300, classes=2),
     "XOR of 2": Case(xor(10, 2), 400, classes=2),
     "XOR of 3": Case(xor(5, 3), 500, classes=2),

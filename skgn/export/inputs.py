@@ -53,7 +53,8 @@ class Encoder(nn.Module):
         super().__init__()
         numeric, indicated = list(range(n_features)), np.array([], dtype=int)
         fill = np.full(n_features, np.nan) if table.medians is None else table.medians
-        #: Features whose columns depend on which number they have: codes of levels, and numbers that are codes.
+        #: Features whose columns depend on which number they have: codes of levels, and numbers that are codes. Each
+        #: is there once for every step and place that has it.
         self.looked_up: list[int] = []
         if table.encoder is not None:
             steps = {name: (step, columns) for name, step, columns in table.encoder.transformers_}
@@ -61,11 +62,12 @@ class Encoder(nn.Module):
             fill = np.array([]) if imputer is None else imputer.statistics_
             indicated = indicated if imputer is None else imputer.indicator_.features_
             for name, (step, features) in steps.items():
-                for j, known in zip(features, step.categories_, strict=True):
-                    known = known[~np.isnan(known)]
+                for place, (j, known) in enumerate(zip(features, step.categories_, strict=True)):
+                    known, number = known[~np.isnan(known)], len(self.looked_up)
                     self.looked_up.append(j)
-                    self.register_buffer(f"numbers{j}", torch.from_numpy(_padded(known)))
-                    self.register_buffer(f"table{j}", torch.from_numpy(_table(table.encoder, name, j, known)))
+                    self.register_buffer(f"numbers{number}", torch.from_numpy(_padded(known)))
+                    columns = _table(table.encoder, name, features, place, known)
+                    self.register_buffer(f"table{number}", torch.from_numpy(columns))
         self.register_buffer("numeric", torch.tensor(numeric, dtype=torch.long))
         self.register_buffer("indicated", torch.from_numpy(indicated).long())
         self.register_buffer("fill", torch.tensor(fill, dtype=torch.float64))
@@ -75,22 +77,29 @@ class Encoder(nn.Module):
         numbers = X.index_select(1, self.numeric)
         missing = torch.isnan(numbers)
         pieces = [torch.where(missing, self.fill, numbers), missing.index_select(1, self.indicated).to(X.dtype)]
-        for j in self.looked_up:
-            table, numbers, number = getattr(self, f"table{j}"), getattr(self, f"numbers{j}"), X[:, j]
+        for i, j in enumerate(self.looked_up):
+            table, numbers, number = getattr(self, f"table{i}"), getattr(self, f"numbers{i}"), X[:, j]
             place = _last_not_above(number, numbers, torch.zeros_like(number, dtype=torch.long), len(numbers))
             seen = numbers.index_select(0, place) == number
             pieces.append(table[torch.where(seen, place, len(table) - 2 + torch.isnan(number).long())])
         return torch.cat(pieces, 1)
 
 
-def _table(encoder: ColumnTransformer, step: str, j: int, numbers: np.ndarray) -> np.ndarray:
-    """Columns of feature j in a step of the encoder: for each of these numbers, one not seen, and a missing cell."""
+def _table(
+    encoder: ColumnTransformer, step: str, features: Sequence[int], place: int, numbers: np.ndarray
+) -> np.ndarray:
+    """Columns of one of the features of a step: for each of these numbers, one not seen, and a missing cell.
+
+    A feature may have several places in a step, of equally many columns.
+    """
+    j = features[place]
     rows = np.zeros((len(numbers) + 2, encoder.n_features_in_))
     # All that were seen are whole.
     rows[:, j] = [*numbers, -0.5, np.nan]
     where = encoder.output_indices_[step]
     columns = np.asarray(encoder.transform(rows), dtype=np.float64)[:, where]
-    return columns[:, column_features(encoder)[where] == j]
+    of_feature = columns[:, column_features(encoder)[where] == j]
+    return np.split(of_feature, list(features).count(j), axis=1)[list(features[:place]).count(j)]
 
 
 def _padded(numbers: np.ndarray) -> np.ndarray:

@@ -192,8 +192,8 @@ def _labels(estimator: GNRegressor | GNClassifier) -> np.ndarray | None:
 
 def _check_codes(module: RegressorModule | ClassifierModule, dtype: torch.dtype) -> None:
     """Refuse a type of X in which a number that is a code would be another number."""
-    for j in module.encoder.looked_up:
-        numbers = getattr(module.encoder, f"numbers{j}")
+    for i, j in enumerate(module.encoder.looked_up):
+        numbers = getattr(module.encoder, f"numbers{i}")
         if not torch.equal(numbers.to(dtype).to(numbers.dtype), numbers):
             raise ValueError(
                 f'dtype="float32" cannot tell the numbers of feature {j} apart, which are codes up to '

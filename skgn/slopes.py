@@ -1,0 +1,129 @@
+"""Slopes: lines along a column that differ between the levels of a category, such as the growth of each subject.
+
+The mean target of a level does not tell them, and where a level has few rows, hidden units cannot tell its line from
+noise. So the slope of the level is a further code. It is that of a mixed model with random slopes, which draws slopes
+of few rows towards the common one (:mod:`skgn.effects`). The networks multiply it by the column.
+
+A category and a column are taken where the slopes tell rows that they were not fitted to. Sums of squares choose the
+pair, as in an analysis of covariance, and cross-validation confirms it.
+
+References
+----------
+N. M. Laird and J. H. Ware, Random-effects models for longitudinal data, Biometrics 38 (1982).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import fdtrc
+from sklearn.model_selection import KFold
+
+from .effects import level_effects, slopes_alone, standardised
+from .encoders import CodedRows
+from .weighted_rows import without_gross_errors
+
+__all__ = ["find_slopes"]
+
+#: Slopes tell more than chance where it explains their test at most so often, of all pairs and targets together.
+_SIGNIFICANT = 1e-3
+
+#: They are of use where they take at least this part off the squares of other rows, by so many standard errors. What is
+#: left has to be more than such a part of the variance.
+_SHARE, _ERRORS, _LEAST_LEFT = 0.01, 3.0, 1e-3
+
+#: Fewer rows for each level, on average, tell no slope.
+_ROWS_A_LEVEL = 4
+
+#: Number of parts of which each is predicted from the others, and of rows that are enough to tell.
+_FOLDS, _MOST_ROWS = 5, 20_000
+
+#: The most pairs, and the most codes of these, of which each class has one. Of more columns there are no lines either.
+_MOST_PAIRS, _MOST_CODES, _MOST_COLUMNS = 4, 12, 300
+
+#: The fewest degrees of freedom that tell the size of residuals.
+_LEAST_FREEDOM = 10
+
+#: A column varies within a level where its sum of squares there is such a part of all squares.
+_ROUNDING = 1e-9
+
+
+def find_slopes(rows: CodedRows) -> list[tuple[int, int]]:
+    """Return positions of a category and of another column along which its levels have slopes of their own.
+
+    The pair that tells the most comes first. Each is the best one for what those before have left.
+    """
+    levels, n_levels, others, Y = rows.at(np.arange(min(len(rows.Y), _MOST_ROWS)))
+    several = [k for k, count in enumerate(n_levels) if _ROWS_A_LEVEL * count <= len(Y)]
+    if not several or not 0 < others.shape[1] <= _MOST_COLUMNS:
+        return []
+    columns, spread = standardised(others), Y.var(axis=0)
+    found: list[tuple[int, int]] = []
+    while len(found) < min(_MOST_PAIRS, _MOST_CODES // Y.shape[1]):
+        fitted = level_effects(levels, n_levels, others, Y, [(k, columns[:, j]) for k, j in found]).fitted
+        left = Y - Y.mean(axis=0) - fitted
+        left = without_gross_errors(left[:, left.var(axis=0) > _LEAST_LEFT * spread], np.ones(len(left)))
+        tests = [_shares(levels[k], columns, left) for k in several]
+        shares, p = (np.stack(part) for part in zip(*tests, strict=True))
+        shares[p * shares.size * Y.shape[1] > _SIGNIFICANT] = 0.0
+        for pair in found:
+            shares[several.index(pair[0]), pair[1]] = 0.0
+        place, j = (int(i) for i in np.unravel_index(shares.argmax(), shares.shape))
+        k = several[place]
+        if shares[place, j] < _SHARE or not _confirmed(levels[k], n_levels[k], columns[:, j], left):
+            break
+        found.append((k, j))
+    return found
+
+
+def _shares(level: np.ndarray, columns: np.ndarray, left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Parts (d,) of what is left (n, k) that slopes along columns (n, d) explain beyond chance, and the odds of chance.
+
+    Beside them the levels have constants, and a common slope. The target counts of which slopes explain the most.
+    """
+    order = np.argsort(level, kind="stable")
+    first = np.flatnonzero(np.diff(level[order], prepend=-1))
+    size = np.diff(first, append=len(level))[:, None]
+
+    def sums(values: np.ndarray) -> np.ndarray:
+        return np.add.reduceat(values[order], first)
+
+    total, squares = sums(columns), sums(np.square(columns))
+    spread = squares - np.square(total) / size
+    varies = spread > _ROUNDING * squares.sum(axis=0)
+    freedom = varies.sum(axis=0) - 1
+    others = len(level) - len(first) - 1 - freedom
+    tested = (freedom > 0) & (others >= _LEAST_FREEDOM)
+    shares, odds = np.zeros(len(tested)), np.ones(len(tested))
+    columns, total, varies, freedom, others = (part[..., tested] for part in (columns, total, varies, freedom, others))
+    spread = np.where(varies, spread[:, tested], np.inf)
+    for r in left.T:
+        of_level = sums(r[:, None])
+        score = np.where(varies, sums(columns * r[:, None]) - total * of_level / size, 0.0)
+        of_each = (np.square(score) / spread).sum(axis=0)
+        of_common = np.square(score.sum(axis=0)) / np.where(varies, spread, 0.0).sum(axis=0)
+        explained = np.maximum(of_each - of_common, 0.0)
+        rest = r @ r - (np.square(of_level) / size).sum() - of_each
+        dispersion = np.maximum(rest, np.finfo(float).eps * (r @ r)) / others
+        share, p = np.zeros(len(tested)), np.ones(len(tested))
+        share[tested] = (explained - freedom * dispersion) / (r @ r)
+        p[tested] = fdtrc(freedom, others, explained / freedom / dispersion)
+        better = share > shares
+        shares, odds = np.where(better, share, shares), np.where(better, p, odds)
+    return shares, odds
+
+
+def _confirmed(level: np.ndarray, n_levels: int, column: np.ndarray, left: np.ndarray) -> bool:
+    """Whether slopes take enough off the squares of what is left (n, k) of rows that they were not fitted to.
+
+    The slope that all levels have in common takes nothing off.
+    """
+    gain = np.zeros_like(left)
+    for rest, part in KFold(_FOLDS).split(level):
+        x, common = column[rest], column[rest] @ left[rest] / max(column[rest] @ column[rest], np.finfo(float).tiny)
+        beside = left - column[:, None] * common
+        for output, r in enumerate(beside.T):
+            slopes = slopes_alone(level[rest], n_levels, x, r[rest])
+            gain[part, output] = np.square(r[part]) - np.square(r[part] - slopes[level[part]] * column[part])
+    share = gain.sum(axis=0) / np.maximum(np.square(left).sum(axis=0), np.finfo(float).tiny)
+    error = gain.std(axis=0) * np.sqrt(len(level))
+    return bool(((share > _SHARE) & (gain.sum(axis=0) > _ERRORS * error)).any())
