@@ -199,11 +199,7 @@ def coded_rows(encoder: ColumnTransformer, X: np.ndarray, columns: np.ndarray, y
     """
     coded = coded_features(encoder)
     numbers = [np.unique(X[:, j], return_inverse=True) for j in coded]
-    Y = (
-        _targets(next(step for name, step, _ in encoder.transformers_ if name in TARGET_CODES), _with_squares(y))
-        if coded
-        else y[:, None]
-    )
+    Y = _targets(_step_of_codes(encoder), _with_squares(y)) if coded else y[:, None]
     others = columns[:, ~np.isin(column_features(encoder), coded)]
     return CodedRows([number for _, number in numbers], [len(values) for values, _ in numbers], others, Y)
 
