@@ -239,10 +239,10 @@ def _cross_fitted(
 
 
 def _targets(step: TargetEncoder, y: np.ndarray) -> np.ndarray:
-    """What target codes are of: y, or indicators of its classes; of two classes that of the second one."""
+    """What target codes are of: y, or indicators of its classes; of two classes, or a single one, that of the last."""
     if step.target_type_ == "continuous":
         return y[:, None].astype(float)
-    classes = step.classes_[1:] if step.target_type_ == "binary" else step.classes_
+    classes = step.classes_[-1:] if step.target_type_ == "binary" else step.classes_
     return (y[:, None] == classes).astype(float)
 
 

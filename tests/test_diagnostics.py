@@ -890,7 +890,7 @@ def test_a_promise_that_is_not_kept_is_told_beside_what_came_true(of_numbers):
 
 
 def shops(n, relation, noise=0.5, seed=0):
-    """A frame of 16 shops, 12 days and a price, and a target of their effects, of slopes, or of pairs of shop and day."""
+    """A frame of 16 shops, 12 days and a price, and a target of their effects, of slopes, or of pairs of the two."""
     rng = np.random.default_rng(seed)
     shop, day, price = rng.integers(0, 16, n), rng.integers(0, 12, n), rng.normal(size=n)
     effects = {

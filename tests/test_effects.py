@@ -8,8 +8,8 @@ from sklearn.linear_model import BayesianRidge
 from sklearn.preprocessing import OneHotEncoder, TargetEncoder
 
 from skgn import GNRegressor
-from skgn.encoders import encode_training_rows
 from skgn.effects import level_effects, slopes_alone, standardised
+from skgn.encoders import encode_training_rows
 
 NONE = np.zeros((600, 0))
 

@@ -107,6 +107,18 @@ def test_labels_have_slopes():
     assert model.preprocessor_[-1].named_transformers_.keys() == {"numeric", "target", "slopes"}
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_single_class_has_no_slopes(weighted):
+    subject, x, _, y = subjects(n=100, count=15)
+    label = y > 0 if weighted else np.full(100, True)
+    model = GNClassifier((3,), n_estimators=1, max_iter=3, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(frame(subject, x), label, label.astype(float))
+        assert model.predict(frame(subject, x)).all()
+    assert summarize(model).slopes == ()
+
+
 def test_each_class_has_slopes():
     subject, x, slopes, _ = subjects(n=2000, count=30)
     value = slopes[subject] * x
