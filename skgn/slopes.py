@@ -15,7 +15,6 @@ N. M. Laird and J. H. Ware, Random-effects models for longitudinal data, Biometr
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import fdtrc
 from sklearn.model_selection import KFold
 
 from .effects import level_effects, slopes_alone, standardised
@@ -23,9 +22,6 @@ from .encoders import CodedRows
 from .weighted_rows import without_gross_errors
 
 __all__ = ["find_slopes"]
-
-#: Slopes tell more than chance where it explains their test at most so often, of all pairs and targets together.
-_SIGNIFICANT = 1e-3
 
 #: They are of use where they take at least this part off the squares of other rows, by so many standard errors. What is
 #: left has to be more than such a part of the variance.
@@ -62,9 +58,7 @@ def find_slopes(rows: CodedRows) -> list[tuple[int, int]]:
         fitted = level_effects(levels, n_levels, others, Y, [(k, columns[:, j]) for k, j in found]).fitted
         left = Y - Y.mean(axis=0) - fitted
         left = without_gross_errors(left[:, left.var(axis=0) > _LEAST_LEFT * spread], np.ones(len(left)))
-        tests = [_shares(levels[k], columns, left) for k in several]
-        shares, p = (np.stack(part) for part in zip(*tests, strict=True))
-        shares[p * shares.size * Y.shape[1] > _SIGNIFICANT] = 0.0
+        shares = np.stack([_shares(levels[k], columns, left) for k in several])
         for pair in found:
             shares[several.index(pair[0]), pair[1]] = 0.0
         place, j = (int(i) for i in np.unravel_index(shares.argmax(), shares.shape))
@@ -75,8 +69,8 @@ def find_slopes(rows: CodedRows) -> list[tuple[int, int]]:
     return found
 
 
-def _shares(level: np.ndarray, columns: np.ndarray, left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Parts (d,) of what is left (n, k) that slopes along columns (n, d) explain beyond chance, and the odds of chance.
+def _shares(level: np.ndarray, columns: np.ndarray, left: np.ndarray) -> np.ndarray:
+    """Parts (d,) of what is left (n, k) that slopes along columns (n, d) explain beyond chance.
 
     Beside them the levels have constants, and a common slope. The target counts of which slopes explain the most.
     """
@@ -93,7 +87,7 @@ def _shares(level: np.ndarray, columns: np.ndarray, left: np.ndarray) -> tuple[n
     freedom = varies.sum(axis=0) - 1
     others = len(level) - len(first) - 1 - freedom
     tested = (freedom > 0) & (others >= _LEAST_FREEDOM)
-    shares, odds = np.zeros(len(tested)), np.ones(len(tested))
+    shares = np.zeros(len(tested))
     columns, total, varies, freedom, others = (part[..., tested] for part in (columns, total, varies, freedom, others))
     spread = np.where(varies, spread[:, tested], np.inf)
     for r in left.T:
@@ -104,12 +98,8 @@ def _shares(level: np.ndarray, columns: np.ndarray, left: np.ndarray) -> tuple[n
         explained = np.maximum(of_each - of_common, 0.0)
         rest = r @ r - (np.square(of_level) / size).sum() - of_each
         dispersion = np.maximum(rest, np.finfo(float).eps * (r @ r)) / others
-        share, p = np.zeros(len(tested)), np.ones(len(tested))
-        share[tested] = (explained - freedom * dispersion) / (r @ r)
-        p[tested] = fdtrc(freedom, others, explained / freedom / dispersion)
-        better = share > shares
-        shares, odds = np.where(better, share, shares), np.where(better, p, odds)
-    return shares, odds
+        shares[tested] = np.maximum(shares[tested], (explained - freedom * dispersion) / (r @ r))
+    return shares
 
 
 def _confirmed(level: np.ndarray, n_levels: int, column: np.ndarray, left: np.ndarray) -> bool:

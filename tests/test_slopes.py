@@ -7,12 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import RidgeCV
+from sklearn.preprocessing import TargetEncoder
 
 from skgn import GNClassifier, GNRegressor, summarize
-from skgn.encoders import CodedRows
+from skgn.encoders import CodedRows, encode_training_rows
 from skgn.export import to_onnx, to_torch
 from skgn.slopes import find_slopes
+
+STEPS = ("target", "slopes")
 
 
 def subjects(n=400, count=40, noise=0.2, seed=0):
@@ -176,12 +181,47 @@ def test_slopes_are_stored_and_exported(tmp_path, one_registry):
     np.testing.assert_allclose(run.run(None, {"X": X[:50]})[0], expected, rtol=1e-4)
 
 
+def test_two_slopes_of_a_feature_are_exported():
+    rng = np.random.default_rng(0)
+    shop, X, slopes = rng.integers(30, size=900), rng.normal(size=(900, 2)), rng.normal(size=(3, 30))
+    y = 2 * slopes[0][shop] + slopes[1][shop] * X[:, 0] + slopes[2][shop] * X[:, 1] + 0.1 * rng.normal(size=900)
+    X = np.column_stack([shop, X])
+    model = GNRegressor((4,), n_estimators=1, max_iter=5, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(X, y)
+    assert sorted(summarize(model).slopes) == [("x0", "x1"), ("x0", "x2")]
+    exported = to_torch(model)(torch.from_numpy(X[:50])).detach().numpy()
+    np.testing.assert_allclose(exported, model.predict(X[:50]), rtol=1e-8)
+
+
 def test_slopes_in_training_come_from_other_rows():
     """The slope of a level from all of its rows knows the noise of each."""
     subject, x, slopes, y = subjects(n=300, count=60, noise=2.0)
-    model = GNRegressor(n_estimators=2, random_state=0).fit(frame(subject, x), y)
-    if "slopes" in model.preprocessor_[-1].named_transformers_:
-        new = np.random.default_rng(5)
-        more, column = new.integers(60, size=3000), new.normal(size=3000)
-        score = model.score(frame(more, column), slopes[more] * column + 2.0 * new.normal(size=3000))
-        assert model.left_out_score_ < score + 0.1
+    encoder = ColumnTransformer(
+        [
+            ("numeric", SimpleImputer(add_indicator=True), [1]),
+            *((name, TargetEncoder(target_type="continuous"), [0]) for name in STEPS),
+        ]
+    )
+    X, y = np.column_stack([subject, x]), y - slopes[subject] * x
+    code = encode_training_rows(encoder, X, y, np.ones(300), [(0, 0)])[:, 2]
+    later = encoder.transform(X)[:, 2]
+    # Of noise alone, the slopes of all rows tell the noise, and those of other rows do not.
+    assert np.corrcoef((later - later.mean()) * x, y)[0, 1] > 0.15
+    assert np.corrcoef((code - code.mean()) * x, y)[0, 1] < 0.05
+
+
+def test_what_is_exact_but_for_little_has_no_slopes():
+    """Slopes of what hardly is anything would be chance, or rounding errors."""
+    subject, x, slopes, _ = subjects()
+    size = np.random.default_rng(1).normal(size=40)[subject]
+    assert find_slopes(rows(subject, x, size + 0.1 * slopes[subject] * x)) == [(0, 0)]
+    assert find_slopes(rows(subject, x, size + 0.001 * slopes[subject] * x)) == []
+
+
+def test_few_rows_a_level_tell_no_slopes():
+    subject, x, _, y = subjects(n=400, count=101)
+    assert find_slopes(rows(subject, x, y)) == []
+    subject, x, _, y = subjects(n=400, count=100)
+    assert find_slopes(rows(subject, x, y)) == [(0, 0)]
