@@ -21,14 +21,14 @@ from scipy.linalg import eigh
 
 from .weighted_rows import magnitude
 
-__all__ = ["Effects", "level_effects", "slopes_alone", "standardised"]
+__all__ = ["MOST_COLUMNS", "Effects", "level_effects", "slopes_alone", "standardised"]
 
 #: Most sweeps over all parts, and the change of the fitted values, over the spread of the target, at which they end.
 _SWEEPS, _SETTLED = 50, 1e-4
 
 #: Slopes of more columns than this take longer than they are worth, as do those of so many numbers. The more rows
 #: there are, the more a level has, and the less is gained.
-_MOST_COLUMNS, _MOST_NUMBERS = 300, 20_000_000
+MOST_COLUMNS, _MOST_NUMBERS = 300, 20_000_000
 
 #: The spread of a constant column, at most, of which no value exceeds 1.
 _ROUNDING = 1e-12
@@ -38,34 +38,25 @@ _SINGULAR, _LARGEST_PRECISION = 1e-10, 1e6
 
 
 class _Levels(NamedTuple):
-    """Indicators of the ``level`` (n,) of each row. Their Gram matrix has the diagonal ``size``, and is 0 elsewhere."""
+    """Indicators of the ``level`` (n,) of each row, times a ``column`` (n,) or a constant.
+
+    Their Gram matrix has the diagonal ``size``, and is 0 elsewhere.
+    """
 
     level: np.ndarray
-    size: np.ndarray
-
-    def moments(self, r: np.ndarray) -> np.ndarray:
-        return np.bincount(self.level, r, minlength=len(self.size))
-
-    def fitted(self, effects: np.ndarray) -> np.ndarray:
-        return np.asarray(effects[self.level])
-
-
-class _Slopes(NamedTuple):
-    """The same times a ``column`` (n,): a slope for each level."""
-
-    level: np.ndarray
-    column: np.ndarray
+    column: np.ndarray | float
     size: np.ndarray
 
     @classmethod
-    def of(cls, level: np.ndarray, column: np.ndarray, n_levels: int) -> _Slopes:
-        return cls(level, column, np.bincount(level, np.square(column), minlength=n_levels))
+    def of(cls, level: np.ndarray, n_levels: int, column: np.ndarray | float = 1.0) -> _Levels:
+        squares = np.broadcast_to(np.square(column), level.shape)
+        return cls(level, column, np.bincount(level, squares, minlength=n_levels))
 
     def moments(self, r: np.ndarray) -> np.ndarray:
         return np.bincount(self.level, r * self.column, minlength=len(self.size))
 
-    def fitted(self, slopes: np.ndarray) -> np.ndarray:
-        return np.asarray(slopes[self.level] * self.column)
+    def fitted(self, effects: np.ndarray) -> np.ndarray:
+        return np.asarray(effects[self.level] * self.column)
 
 
 class _Lines(NamedTuple):
@@ -89,13 +80,13 @@ class _Lines(NamedTuple):
         return np.asarray(self.columns @ slopes)
 
 
-_Part: TypeAlias = _Levels | _Slopes | _Lines
+_Part: TypeAlias = _Levels | _Lines
 
 
 class Effects(NamedTuple):
-    """What an additive model tells: of each level, slopes of each level, and its values (n, k) for the rows.
+    """An additive model: effects (n_levels, k) of each category, slopes of each pair, and fitted values (n, k).
 
-    Both are around 0, (n_levels, k) for each category and each pair of a category and a column.
+    A pair is a category and a column. All values are around 0.
     """
 
     of_levels: list[np.ndarray]
@@ -123,17 +114,14 @@ def level_effects(
     along : sequence of (int, ndarray of shape (n,)), default=()
         Categories whose levels have slopes of their own along a standardised column.
     """
-    parts: list[_Part] = [
-        _Levels(level, np.bincount(level, minlength=count).astype(float))
-        for level, count in zip(levels, n_levels, strict=True)
-    ]
-    if columns.shape[1] <= _MOST_COLUMNS and columns.size <= _MOST_NUMBERS:
+    parts: list[_Part] = [_Levels.of(level, count) for level, count in zip(levels, n_levels, strict=True)]
+    if columns.shape[1] <= MOST_COLUMNS and columns.size <= _MOST_NUMBERS:
         standard = standardised(columns)
         varies = standard.any(axis=0)
         if varies.any():
             parts.append(_Lines.of(standard[:, varies]))
     # After the lines, which take what all slopes have in common.
-    parts += [_Slopes.of(levels[k], column, n_levels[k]) for k, column in along]
+    parts += [_Levels.of(levels[k], n_levels[k], column) for k, column in along]
     models = [_additive(parts, y - y.mean()) for y in Y.T]
     effects = [np.column_stack(of_part) for of_part in zip(*(coefficients for coefficients, _ in models), strict=True)]
     fitted = np.column_stack([total for _, total in models])
@@ -172,5 +160,5 @@ def _additive(parts: Sequence[_Part], r: np.ndarray) -> tuple[list[np.ndarray], 
 
 def slopes_alone(level: np.ndarray, n_levels: int, column: np.ndarray, r: np.ndarray) -> np.ndarray:
     """Slopes (n_levels,) of r (n,), of mean 0, along a standardised column."""
-    (slopes,), _ = _additive([_Slopes.of(level, column, n_levels)], r)
+    (slopes,), _ = _additive([_Levels.of(level, n_levels, column)], r)
     return slopes

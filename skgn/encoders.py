@@ -124,7 +124,7 @@ def encode_training_rows(
 ) -> np.ndarray:
     """Fit the encoder on rows X, targets y and weights (n,), and return the columns of the rows.
 
-    ``slopes`` has the positions of the category and of the column, for each slope, that :func:`coded_rows` makes.
+    Each of ``slopes`` has the positions of its category and of its column, among those of :func:`coded_rows`.
 
     Each row is as many observations as its weight. The target code of an observation comes from others
     (cross-fitting), and that of a row is the mean over its own. Were these left out together, the levels of a few

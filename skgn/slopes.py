@@ -17,24 +17,24 @@ from __future__ import annotations
 import numpy as np
 from sklearn.model_selection import KFold
 
-from .effects import level_effects, slopes_alone, standardised
+from .effects import MOST_COLUMNS, level_effects, slopes_alone, standardised
 from .encoders import CodedRows
 from .weighted_rows import without_gross_errors
 
 __all__ = ["find_slopes"]
 
-#: They are of use where they take at least this part off the squares of other rows, by so many standard errors. What is
-#: left has to be more than such a part of the variance.
+#: Slopes are of use where they take at least this part off the squares of other rows, by so many standard errors. What
+#: is left without them has to be more than such a part of the variance.
 _SHARE, _ERRORS, _LEAST_LEFT = 0.01, 3.0, 1e-3
 
 #: Fewer rows for each level, on average, tell no slope.
 _ROWS_A_LEVEL = 4
 
-#: Number of parts of which each is predicted from the others, and of rows that are enough to tell.
+#: Each of so many parts of the rows is predicted from the others. So many rows are enough to tell.
 _FOLDS, _MOST_ROWS = 5, 20_000
 
-#: The most pairs, and the most codes of these, of which each class has one. Of more columns there are no lines either.
-_MOST_PAIRS, _MOST_CODES, _MOST_COLUMNS = 4, 12, 300
+#: The most pairs of a category and a column, and the most codes of these. A pair has one for each class.
+_MOST_PAIRS, _MOST_CODES = 4, 12
 
 #: The fewest degrees of freedom that tell the size of residuals.
 _LEAST_FREEDOM = 10
@@ -50,7 +50,7 @@ def find_slopes(rows: CodedRows) -> list[tuple[int, int]]:
     """
     levels, n_levels, others, Y = rows.at(np.arange(min(len(rows.Y), _MOST_ROWS)))
     several = [k for k, count in enumerate(n_levels) if _ROWS_A_LEVEL * count <= len(Y)]
-    if not several or not 0 < others.shape[1] <= _MOST_COLUMNS:
+    if not several or not 0 < others.shape[1] <= MOST_COLUMNS:
         return []
     columns, spread = standardised(others), Y.var(axis=0)
     found: list[tuple[int, int]] = []
@@ -58,12 +58,13 @@ def find_slopes(rows: CodedRows) -> list[tuple[int, int]]:
         fitted = level_effects(levels, n_levels, others, Y, [(k, columns[:, j]) for k, j in found]).fitted
         left = Y - Y.mean(axis=0) - fitted
         left = without_gross_errors(left[:, left.var(axis=0) > _LEAST_LEFT * spread], np.ones(len(left)))
-        shares = np.stack([_shares(levels[k], columns, left) for k in several])
+        shares = np.zeros((len(levels), columns.shape[1]))
+        for k in several:
+            shares[k] = _shares(levels[k], columns, left)
         for pair in found:
-            shares[several.index(pair[0]), pair[1]] = 0.0
-        place, j = (int(i) for i in np.unravel_index(shares.argmax(), shares.shape))
-        k = several[place]
-        if shares[place, j] < _SHARE or not _confirmed(levels[k], n_levels[k], columns[:, j], left):
+            shares[pair] = 0.0
+        k, j = (int(i) for i in np.unravel_index(shares.argmax(), shares.shape))
+        if shares[k, j] < _SHARE or not _confirmed(levels[k], n_levels[k], columns[:, j], left):
             break
         found.append((k, j))
     return found
@@ -72,7 +73,7 @@ def find_slopes(rows: CodedRows) -> list[tuple[int, int]]:
 def _shares(level: np.ndarray, columns: np.ndarray, left: np.ndarray) -> np.ndarray:
     """Parts (d,) of what is left (n, k) that slopes along columns (n, d) explain beyond chance.
 
-    Beside them the levels have constants, and a common slope. The target counts of which slopes explain the most.
+    Beside them the levels have constants, and a common slope. Of several targets the largest part counts.
     """
     order = np.argsort(level, kind="stable")
     first = np.flatnonzero(np.diff(level[order], prepend=-1))
@@ -103,9 +104,9 @@ def _shares(level: np.ndarray, columns: np.ndarray, left: np.ndarray) -> np.ndar
 
 
 def _confirmed(level: np.ndarray, n_levels: int, column: np.ndarray, left: np.ndarray) -> bool:
-    """Whether slopes take enough off the squares of what is left (n, k) of rows that they were not fitted to.
+    """Whether slopes take enough off the squares of what is left (n, k) of other rows than their own.
 
-    The slope that all levels have in common takes nothing off.
+    What the common slope of all levels takes off does not count.
     """
     gain = np.zeros_like(left)
     for rest, part in KFold(_FOLDS).split(level):
