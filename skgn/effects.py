@@ -21,7 +21,7 @@ from scipy.linalg import eigh
 
 from .weighted_rows import magnitude
 
-__all__ = ["MOST_COLUMNS", "Effects", "level_effects", "slopes_alone", "standardised"]
+__all__ = ["MOST_COLUMNS", "Effects", "Levels", "effects_alone", "level_effects", "standardised"]
 
 #: Most sweeps over all parts, and the change of the fitted values, over the spread of the target, at which they end.
 _SWEEPS, _SETTLED = 50, 1e-4
@@ -37,25 +37,32 @@ _ROUNDING = 1e-12
 _SINGULAR, _LARGEST_PRECISION = 1e-10, 1e6
 
 
-class _Levels(NamedTuple):
-    """Indicators of the ``level`` (n,) of each row, times a ``column`` (n,) or a constant.
+class Levels(NamedTuple):
+    """Indicators of the ``level`` (n,) of each row, times a ``column`` (n,), which is 1 for a constant of each level.
 
     Their Gram matrix has the diagonal ``size``, and is 0 elsewhere.
     """
 
     level: np.ndarray
-    column: np.ndarray | float
+    column: np.ndarray
     size: np.ndarray
 
     @classmethod
-    def of(cls, level: np.ndarray, n_levels: int, column: np.ndarray | float = 1.0) -> _Levels:
-        squares = np.broadcast_to(np.square(column), level.shape)
-        return cls(level, column, np.bincount(level, squares, minlength=n_levels))
+    def of(cls, level: np.ndarray, n_levels: int, column: np.ndarray | None = None) -> Levels:
+        """Make the part of so many levels, by default of constants."""
+        column = np.ones(len(level)) if column is None else column
+        return cls(level, column, np.bincount(level, np.square(column), minlength=n_levels))
+
+    def at(self, index: np.ndarray) -> Levels:
+        """Return the part of the rows with these numbers."""
+        return Levels.of(self.level[index], len(self.size), self.column[index])
 
     def moments(self, r: np.ndarray) -> np.ndarray:
+        """Return products (n_levels,) of the indicators with r (n,)."""
         return np.bincount(self.level, r * self.column, minlength=len(self.size))
 
     def fitted(self, effects: np.ndarray) -> np.ndarray:
+        """Return what effects (n_levels,) add to each row."""
         return np.asarray(effects[self.level] * self.column)
 
 
@@ -80,17 +87,17 @@ class _Lines(NamedTuple):
         return np.asarray(self.columns @ slopes)
 
 
-_Part: TypeAlias = _Levels | _Lines
+_Part: TypeAlias = Levels | _Lines
 
 
 class Effects(NamedTuple):
-    """An additive model: effects (n_levels, k) of each category, slopes of each pair, and fitted values (n, k).
+    """An additive model: effects (n_levels, k) of each category and interaction, and fitted values (n, k).
 
-    A pair is a category and a column. All values are around 0.
+    All values are around 0.
     """
 
     of_levels: list[np.ndarray]
-    slopes: list[np.ndarray]
+    of_interactions: list[np.ndarray]
     fitted: np.ndarray
 
 
@@ -99,7 +106,7 @@ def level_effects(
     n_levels: Sequence[int],
     columns: np.ndarray,
     Y: np.ndarray,
-    along: Sequence[tuple[int, np.ndarray]] = (),
+    interactions: Sequence[Levels] = (),
 ) -> Effects:
     """Return the effects of the levels of categories on each target; of a level without rows they are 0.
 
@@ -111,21 +118,21 @@ def level_effects(
     columns : ndarray of shape (n, d)
         Other columns, of any units. Of more than 300 there are no lines.
     Y : ndarray of shape (n, k)
-    along : sequence of (int, ndarray of shape (n,)), default=()
-        Categories whose levels have slopes of their own along a standardised column.
+    interactions : sequence of Levels, default=()
+        Levels with slopes of their own along a standardised column, and pairs of levels.
     """
-    parts: list[_Part] = [_Levels.of(level, count) for level, count in zip(levels, n_levels, strict=True)]
+    parts: list[_Part] = [Levels.of(level, count) for level, count in zip(levels, n_levels, strict=True)]
     if columns.shape[1] <= MOST_COLUMNS and columns.size <= _MOST_NUMBERS:
         standard = standardised(columns)
         varies = standard.any(axis=0)
         if varies.any():
             parts.append(_Lines.of(standard[:, varies]))
     # After the lines, which take what all slopes have in common.
-    parts += [_Levels.of(levels[k], n_levels[k], column) for k, column in along]
+    parts += interactions
     models = [_additive(parts, y - y.mean()) for y in Y.T]
     effects = [np.column_stack(of_part) for of_part in zip(*(coefficients for coefficients, _ in models), strict=True)]
     fitted = np.column_stack([total for _, total in models])
-    return Effects(effects[: len(levels)], effects[len(parts) - len(along) :], fitted)
+    return Effects(effects[: len(levels)], effects[len(parts) - len(interactions) :], fitted)
 
 
 def standardised(columns: np.ndarray) -> np.ndarray:
@@ -158,7 +165,7 @@ def _additive(parts: Sequence[_Part], r: np.ndarray) -> tuple[list[np.ndarray], 
     return coefficients, total
 
 
-def slopes_alone(level: np.ndarray, n_levels: int, column: np.ndarray, r: np.ndarray) -> np.ndarray:
-    """Slopes (n_levels,) of r (n,), of mean 0, along a standardised column."""
-    (slopes,), _ = _additive([_Levels.of(level, n_levels, column)], r)
-    return slopes
+def effects_alone(part: Levels, r: np.ndarray) -> np.ndarray:
+    """Return the effects (n_levels,) of a single part on r (n,), of mean 0."""
+    (effects,), _ = _additive([part], r)
+    return effects

@@ -7,18 +7,22 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.model_selection import KFold
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import OneHotEncoder, TargetEncoder
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, TargetEncoder
 
-from .effects import level_effects, standardised
+from .effects import Levels, level_effects, standardised
 from .tables import MOST_LEVELS, TableReader, level_namer
 
 __all__ = [
+    "MISSING_RANK",
     "TARGET_CODES",
+    "UNSEEN_RANK",
     "CodedRows",
+    "Interaction",
     "coded_features",
     "coded_rows",
     "column_features",
@@ -28,13 +32,22 @@ __all__ = [
     "fill_missing",
     "make_encoder",
     "medians",
+    "number_pairs",
+    "second_features",
+    "target_codes",
 ]
 
 #: The most indicators before all categories have target codes. The time of a fit grows with the cube of the columns.
 _MOST_INDICATORS = 250
 
-#: Steps whose columns are target codes: of categories, of numbers that are codes, and slopes of levels of either.
-TARGET_CODES = ("target", "codes", "slopes")
+#: Steps whose columns are target codes: of categories, of numbers that are codes, and slopes of levels and effects of
+#: pairs of levels of either.
+TARGET_CODES = ("target", "codes", "slopes", "pairs")
+
+#: The number of a pair of levels is this times the rank of the first, and that of the second. Missing cells come last
+#: of all levels.
+_SPAN = 2**26
+MISSING_RANK, UNSEEN_RANK = _SPAN - 2, -1
 
 #: Number of parts of the training rows. Each part gets target codes from the others, but for levels that have so many
 #: observations for each feature with codes.
@@ -54,6 +67,7 @@ def make_encoder(
     target_type: str | None,
     codes: Sequence[int] = (),
     slopes: Sequence[int] = (),
+    pairs: Sequence[int] = (),
 ) -> ColumnTransformer:
     """Make the encoder of rows X (n, d), as read, with targets y (n,), into columns to be scaled. It is not fitted yet.
 
@@ -70,7 +84,7 @@ def make_encoder(
     their numbers.
 
     Features in ``slopes``, of which each has target codes, have further ones: the slopes of their levels along another
-    column (:mod:`skgn.slopes`).
+    column (:mod:`skgn.interactions`). Each two of ``pairs``, all with target codes, have one for their pairs of levels.
 
     Without a ``target_type``, a category of more levels has indicators for its most frequent levels, and one for all
     others.
@@ -98,6 +112,7 @@ def make_encoder(
         steps.append(("target", _target_encoder(target_type), many))
         steps.append(("codes", _target_encoder(target_type), list(codes)))
         steps.append(("slopes", _target_encoder(target_type), list(slopes)))
+        steps.append(("pairs", _pair_encoder(target_type), list(pairs)))
     encoder = ColumnTransformer(
         [step for step in steps if step[2]], sparse_threshold=0, verbose_feature_names_out=False
     )
@@ -115,16 +130,49 @@ def _target_encoder(target_type: str) -> TargetEncoder:
     return TargetEncoder(target_type=target_type, cv=_FOLDS, shuffle=False)
 
 
+def _pair_encoder(target_type: str) -> Pipeline:
+    """Make a target encoder of the pairs of levels in columns 0 and 1, 2 and 3, and so on."""
+    ranks = OrdinalEncoder(
+        handle_unknown="use_encoded_value", unknown_value=UNSEEN_RANK, encoded_missing_value=MISSING_RANK
+    )
+    return make_pipeline(ranks, PairNumbers(), _target_encoder(target_type))
+
+
+def number_pairs(ranks: Any) -> Any:
+    """Number the pairs of ranks in columns 0 and 1, 2 and 3, and so on, of an array or a tensor.
+
+    No pair of levels that are known has the number of one with a level that is not.
+    """
+    return ranks[:, ::2] * _SPAN + ranks[:, 1::2]
+
+
+class PairNumbers(TransformerMixin, BaseEstimator):
+    """Transformer of ranks into :func:`number_pairs`."""
+
+    def fit(self, X: np.ndarray, y: Any = None) -> PairNumbers:
+        """Learn nothing but how many columns there are."""
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """Number the pairs."""
+        return np.asarray(number_pairs(X))
+
+    def get_feature_names_out(self, names: np.ndarray) -> np.ndarray:
+        """Return a name for each pair."""
+        return np.array([f"{one} x {other}" for one, other in zip(names[::2], names[1::2], strict=True)], dtype=object)
+
+
 def encode_training_rows(
     encoder: ColumnTransformer,
     X: np.ndarray,
     y: np.ndarray,
     weight: np.ndarray,
-    slopes: Sequence[tuple[int, int]] = (),
+    interactions: Sequence[Interaction] = (),
 ) -> np.ndarray:
     """Fit the encoder on rows X, targets y and weights (n,), and return the columns of the rows.
 
-    Each of ``slopes`` has the positions of its category and of its column, among those of :func:`coded_rows`.
+    The ``interactions`` are in the order of the encoder's codes: slopes come first.
 
     Each row is as many observations as its weight. The target code of an observation comes from others
     (cross-fitting), and that of a row is the mean over its own. Were these left out together, the levels of a few
@@ -144,29 +192,34 @@ def encode_training_rows(
         # The first observations are those of the rows, in their order.
         columns = np.asarray(encoder.fit_transform(X[row], y[row]), dtype=np.float64)[: len(X)]
     blocks = [
-        _Block(name, position, j)
+        (name, position)
         for name, _, features in encoder.transformers_
         if name in TARGET_CODES
-        for position, j in enumerate(features)
+        for position in range(len(_first_of_each(name, features)))
     ]
     if not blocks:
         return columns
-    of_others = _cross_fitted(encoder, blocks, coded_rows(encoder, X, columns, y), row, slopes)
+    rows = coded_rows(encoder, X, columns, y)
+    of_others = _cross_fitted(encoder, blocks, rows, row, interactions)
     of_rows = np.asarray(encoder.transform(X), dtype=np.float64)
     count = np.bincount(row)
-    for block, sums in zip(blocks, of_others, strict=True):
-        rare = _observations_of_level(X[:, block.feature], count) < _FREQUENT * len(blocks)
-        start = encoder.output_indices_[block.step].start + block.position * sums.shape[1]
+    levels = [*rows.levels, *(rows.part(one).level for one in interactions)]
+    for (name, position), level, sums in zip(blocks, levels, of_others, strict=True):
+        rare = np.bincount(level, weights=count)[level] < _FREQUENT * len(blocks)
+        start = encoder.output_indices_[name].start + position * sums.shape[1]
         of_rows[rare, start : start + sums.shape[1]] = sums[rare] / count[rare, None]
     return of_rows
 
 
-class _Block(NamedTuple):
-    """Columns of target codes: those of a step for the feature at a position."""
+class Interaction(NamedTuple):
+    """A category whose levels have slopes along another column, or else effects ``of_pairs`` with another category.
 
-    step: str
-    position: int
-    feature: int
+    Both are positions in :class:`CodedRows`.
+    """
+
+    category: int
+    other: int
+    of_pairs: bool = False
 
 
 class CodedRows(NamedTuple):
@@ -181,10 +234,24 @@ class CodedRows(NamedTuple):
         """Return the rows with these numbers."""
         return CodedRows([level[index] for level in self.levels], self.n_levels, self.others[index], self.Y[index])
 
+    def part(self, interaction: Interaction) -> Levels:
+        """Return the part of an additive model that an interaction is."""
+        k, other, of_pairs = interaction
+        if not of_pairs:
+            return Levels.of(self.levels[k], self.n_levels[k], standardised(self.others[:, [other]])[:, 0])
+        pairs, number = np.unique(self.levels[k] * self.n_levels[other] + self.levels[other], return_inverse=True)
+        return Levels.of(number, len(pairs))
 
-def _step_of_codes(encoder: ColumnTransformer) -> TargetEncoder:
-    """Return one of the steps of target codes of a fitted encoder; all have the same targets."""
-    return next(step for name, step, _ in encoder.transformers_ if name in TARGET_CODES)
+
+def target_codes(encoder: ColumnTransformer) -> dict[str, TargetEncoder]:
+    """Return the target encoder of each step of a fitted encoder that has one; all have the same targets."""
+    steps = encoder.named_transformers_
+    return {name: steps[name][-1] if name == "pairs" else steps[name] for name in TARGET_CODES if name in steps}
+
+
+def _first_of_each(step: str, features: Sequence[int]) -> Sequence[int]:
+    """Return the feature of each code of a step; of a pair the first one."""
+    return features[::2] if step == "pairs" else features
 
 
 def coded_features(encoder: ColumnTransformer) -> list[int]:
@@ -199,38 +266,37 @@ def coded_rows(encoder: ColumnTransformer, X: np.ndarray, columns: np.ndarray, y
     """
     coded = coded_features(encoder)
     numbers = [np.unique(X[:, j], return_inverse=True) for j in coded]
-    Y = _targets(_step_of_codes(encoder), _with_squares(y)) if coded else y[:, None]
+    Y = _targets(next(iter(target_codes(encoder).values())), _with_squares(y)) if coded else y[:, None]
     others = columns[:, ~np.isin(column_features(encoder), coded)]
     return CodedRows([number for _, number in numbers], [len(values) for values, _ in numbers], others, Y)
 
 
 def _cross_fitted(
     encoder: ColumnTransformer,
-    blocks: Sequence[_Block],
+    blocks: Sequence[tuple[str, int]],
     rows: CodedRows,
     row: np.ndarray,
-    slopes: Sequence[tuple[int, int]],
+    interactions: Sequence[Interaction],
 ) -> list[np.ndarray]:
     """Set the target codes of a fitted encoder, and return sums (n, k) of those that observations get from others.
 
-    The code of a level is the mean target and its effect, or its slope, beside lines in the other columns
+    The code of a level is the mean target and its effect, beside those of others and lines in the other columns
     (:mod:`skgn.effects`). There is one for each of the ``blocks``. The mean is that of all observations: those of other
     parts would tell the part, and with it the mean that it has itself.
     """
-    n, observed = len(rows.Y), rows.at(row)
-    mean = np.atleast_1d(_step_of_codes(encoder).target_mean_)
-    columns = [(k, standardised(observed.others[:, [j]])[:, 0]) for k, j in slopes]
+    n, observed, steps = len(rows.Y), rows.at(row), target_codes(encoder)
+    mean = np.atleast_1d(next(iter(steps.values())).target_mean_)
+    parts = [observed.part(one) for one in interactions]
 
     def codes(index: np.ndarray) -> list[np.ndarray]:
-        effects = level_effects(*observed.at(index), [(k, column[index]) for k, column in columns])
-        return [mean + effect for effect in (*effects.of_levels, *effects.slopes)]
+        effects = level_effects(*observed.at(index), [part.at(index) for part in parts])
+        return [mean + effect for effect in (*effects.of_levels, *effects.of_interactions)]
 
     of_all = codes(np.arange(len(row)))
-    for name, step, _ in encoder.transformers_:
-        if name in TARGET_CODES:
-            of_step = [code for block, code in zip(blocks, of_all, strict=True) if block.step == name]
-            step.encodings_ = [np.ascontiguousarray(code) for of_feature in of_step for code in of_feature.T]
-    levels = [*observed.levels, *(observed.levels[k] for k, _ in slopes)]
+    for name, step in steps.items():
+        of_step = [code for (of, _), code in zip(blocks, of_all, strict=True) if of == name]
+        step.encodings_ = [np.ascontiguousarray(code) for of_feature in of_step for code in of_feature.T]
+    levels = [*observed.levels, *(part.level for part in parts)]
     sums = [np.zeros((n, observed.Y.shape[1])) for _ in blocks]
     for rest, part in KFold(_FOLDS).split(row):
         for total, level, code in zip(sums, levels, codes(rest), strict=True):
@@ -252,12 +318,6 @@ def _with_squares(y: np.ndarray) -> np.ndarray:
     return y if largest == 0 or _LEAST_SIZE <= largest <= _MOST_SIZE else y / largest
 
 
-def _observations_of_level(levels: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """Number of observations (n,) that share the level of a row, where each row is ``count`` of them."""
-    level = np.unique(levels, return_inverse=True)[1]
-    return np.bincount(level, weights=count)[level]
-
-
 def _observations(weight: np.ndarray) -> np.ndarray:
     """Row of each observation: a row of weight 3 is three of them.
 
@@ -272,7 +332,7 @@ def _observations(weight: np.ndarray) -> np.ndarray:
 
 
 def column_features(encoder: ColumnTransformer) -> np.ndarray:
-    """Return the feature that each column of a fitted encoder comes from."""
+    """Return the feature that each column of a fitted encoder comes from; of a pair of levels the first one."""
     features = []
     for name, step, columns in encoder.transformers_:
         if name == "numeric":
@@ -280,9 +340,19 @@ def column_features(encoder: ColumnTransformer) -> np.ndarray:
         elif name == "one_hot":
             features += np.repeat(columns, [len(levels) for levels in step.categories_]).tolist()
         elif name in ("frequent", *TARGET_CODES):
-            where = encoder.output_indices_[name]
+            where, columns = encoder.output_indices_[name], _first_of_each(name, columns)
             features += np.repeat(columns, (where.stop - where.start) // len(columns)).tolist()
     return np.array(features, dtype=int)
+
+
+def second_features(encoder: ColumnTransformer) -> np.ndarray:
+    """Return the other feature of each column of a fitted encoder: of pairs of levels the second, else the only one."""
+    features = column_features(encoder)
+    for name, _, columns in encoder.transformers_:
+        if name == "pairs":
+            where = encoder.output_indices_[name]
+            features[where] = np.repeat(columns[1::2], (where.stop - where.start) // len(columns[1::2]))
+    return features
 
 
 def features_without_indicators(encoder: ColumnTransformer) -> list[int]:

@@ -308,7 +308,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
 
     def _relevance(self, ensemble: Ensemble, problem: Problem) -> np.ndarray:
         """Share of each feature in what the predictions react to."""
-        sensitivity = feature_sensitivity(ensemble, problem.scaled, self._table.features, problem.sample_weight)
+        sensitivity = feature_sensitivity(ensemble, problem.scaled, self._table.all_features, problem.sample_weight)
         return relevance(sensitivity, problem.n_outputs)
 
     def _input_noise(

@@ -16,6 +16,7 @@ from .cells import check_finite, holds_objects
 from .codes import find_codes
 from .encoders import (
     TARGET_CODES,
+    Interaction,
     coded_features,
     coded_rows,
     column_features,
@@ -24,11 +25,12 @@ from .encoders import (
     fill_missing,
     make_encoder,
     medians,
+    second_features,
 )
+from .interactions import find_interactions
 from .piecewise import PiecewiseEmbedding
 from .preprocessing import LARGEST, ROBUST, PeriodicEmbedding, RankScaler
 from .scaler import BASE, Derived, Made, Scaler
-from .slopes import find_slopes
 from .tables import TablePreprocessor, TableReader, check_types, dense
 from .unfamiliar import Bounds, warn_of_codes, warn_of_new_cells
 from .waves import WAVES, WaveScaler
@@ -47,7 +49,8 @@ class Table:
     ``preprocessor``, all features are taken as they are; ``medians`` then replace missing numbers, of which training
     had none. They are None if they are unknown. ``scalings`` have names; the scaler None changes nothing. ``bounds``
     (None if unknown) tell which numbers and cells are like those of the fit. ``slopes`` are pairs of a feature, whose
-    levels have slopes of their own, and of the feature along which they have them.
+    levels have slopes of their own, and of the feature along which they have them. ``pairs`` are two features whose
+    pairs of levels have effects of their own.
     """
 
     reader: TableReader
@@ -56,6 +59,7 @@ class Table:
     scalings: Mapping[str, Scaler | None] = field(default_factory=dict)
     bounds: Bounds | None = None
     slopes: tuple[tuple[int, int], ...] = ()
+    pairs: tuple[tuple[int, int], ...] = ()
 
     def read(self, estimator: BaseEstimator, X: Any) -> np.ndarray:
         """Read X, which must be a table like that of the fit of ``estimator``. Warn of what is unlike it."""
@@ -135,6 +139,13 @@ class Table:
         return {name: encoded[columns] for name, columns in self.columns.items()}
 
     @property
+    def all_features(self) -> dict[str, np.ndarray]:
+        """Both features (2, columns) of these columns, which are the same but for pairs of levels."""
+        first = self.encoded_features
+        both = np.stack([first, first if self.encoder is None else second_features(self.encoder)])
+        return {name: both[:, columns] for name, columns in self.columns.items()}
+
+    @property
     def columns(self) -> dict[str, np.ndarray]:
         """Encoded columns that the columns of each scaling come from; without scalings that mix them."""
         as_given = np.arange(len(self.encoded_features))
@@ -146,7 +157,7 @@ class Table:
     ) -> tuple[Table, np.ndarray | None]:
         """Fit the encoder to merged rows X, as read, encoded targets y (n,), and weights (n,).
 
-        If numbers ``may_hold_codes``, features whose numbers are codes are looked for, and slopes of levels.
+        If numbers ``may_hold_codes``, features whose numbers are codes are looked for, and interactions of categories.
 
         Returns the table and the columns of the rows, or None for columns that are X itself: all cells are numbers,
         none is missing, and none is a code.
@@ -164,8 +175,8 @@ class Table:
             codes = find_codes(X, rows, values.astype(np.float64), fractions, weight, numeric).tolist()
             if codes:
                 table, columns = table._with_codes(codes, X, y, weight, target_type)
-            if columns is not None and (slopes := find_slopes(coded_rows(table.encoder, X, columns, y))):
-                return table._with_codes(codes, X, y, weight, target_type, slopes)
+            if columns is not None and (found := find_interactions(coded_rows(table.encoder, X, columns, y))):
+                return table._with_codes(codes, X, y, weight, target_type, found)
         return (replace(table, medians=medians(X, weight)) if columns is None else table), columns
 
     def _with_codes(
@@ -175,21 +186,29 @@ class Table:
         y: np.ndarray,
         weight: np.ndarray,
         target_type: str | None,
-        slopes: Sequence[tuple[int, int]] = (),
+        interactions: Sequence[Interaction] = (),
     ) -> tuple[Table, np.ndarray]:
         """Fit an encoder of rows in which the numbers of some features are ``codes``; return the columns too.
 
-        ``slopes`` are positions among the features with codes of the table, and among its other columns.
+        The positions of ``interactions`` are those of the table's features with codes, and of its other columns.
         """
+        # Slopes come first, as in the encoder.
+        interactions = sorted(interactions, key=lambda one: one.of_pairs)
+        slopes: list[tuple[int, int]] = []
         pairs: list[tuple[int, int]] = []
-        if slopes:
+        if interactions:
             coded, of_columns = coded_features(self.encoder), column_features(self.encoder)
-            others = of_columns[~np.isin(of_columns, coded)]
-            pairs = [(coded[k], int(others[j])) for k, j in slopes]
-        encoder = make_encoder(self.reader, X, y, target_type, codes, [feature for feature, _ in pairs])
-        columns = encode_training_rows(encoder, X, y, weight, slopes)
+            others = of_columns[~np.isin(of_columns, coded)].tolist()
+            for one in interactions:
+                if one.of_pairs:
+                    pairs.append((coded[one.category], coded[one.other]))
+                else:
+                    slopes.append((coded[one.category], others[one.other]))
+        of_pairs = [feature for pair in pairs for feature in pair]
+        encoder = make_encoder(self.reader, X, y, target_type, codes, [feature for feature, _ in slopes], of_pairs)
+        columns = encode_training_rows(encoder, X, y, weight, interactions)
         preprocessor = TablePreprocessor([("read", self.reader), ("encode", encoder)])
-        return replace(self, preprocessor=preprocessor, slopes=tuple(pairs)), columns
+        return replace(self, preprocessor=preprocessor, slopes=tuple(slopes), pairs=tuple(pairs)), columns
 
     @property
     def codes(self) -> dict[int, np.ndarray]:

@@ -46,8 +46,9 @@ def feature_sensitivity(
 ) -> Sensitivity:
     """Exchange the values of each of the d features in turn.
 
-    For each column in each of the scalings (``scaled``), ``features`` tells which feature it belongs to. All columns of
-    a feature are exchanged together. Members whose columns belong to no feature are left out.
+    For each column in each of the scalings (``scaled``), ``features`` tells which feature it belongs to (columns,), or
+    which two (2, columns). All columns of a feature are exchanged together. Members whose columns belong to no feature
+    are left out.
     """
     pairs, every = exchanges(sample_weight), np.arange(_count(features))
 
@@ -169,10 +170,9 @@ def _movement(
 
 
 def _columns(of: np.ndarray, asked: np.ndarray) -> list[torch.Tensor]:
-    """Columns of each of the features ``asked``, where each column is ``of`` one feature."""
-    order = np.argsort(of, kind="stable")
-    first, last = (np.searchsorted(of[order], asked, side) for side in ("left", "right"))
-    return [torch.from_numpy(order[a:b]) for a, b in zip(first, last, strict=True)]
+    """Columns of each of the features ``asked``, where each column is ``of`` one feature (columns,) or two."""
+    of = np.atleast_2d(of)
+    return [torch.from_numpy(np.flatnonzero((of == j).any(axis=0))) for j in asked]
 
 
 def relevance(sensitivity: Sensitivity, n_outputs: int) -> np.ndarray:

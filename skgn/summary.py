@@ -85,6 +85,8 @@ class Summary:
         Features whose numbers are taken for codes, because the target jumps between them.
     slopes : tuple of (str, str)
         Features whose levels or codes have slopes of their own, and the features along which they have them.
+    pairs : tuple of (str, str)
+        Two features whose pairs of levels or codes have effects of their own.
     waves : tuple of (str, float)
         Features along which the target repeats, and the periods in their units. What tells the most comes first.
     """
@@ -103,6 +105,7 @@ class Summary:
     relevance: tuple[tuple[str, float], ...]
     codes: tuple[str, ...]
     slopes: tuple[tuple[str, str], ...]
+    pairs: tuple[tuple[str, str], ...]
     waves: tuple[tuple[str, float], ...]
 
     def __repr__(self) -> str:
@@ -122,6 +125,9 @@ class Summary:
         if self.slopes:
             pairs = [f"{_short(along)} by {_short(name)}" for name, along in self.slopes]
             lines += [_line("slopes", f"{_listed(pairs)}: slopes that differ between levels")]
+        if self.pairs:
+            pairs = [f"{_short(name)} x {_short(other)}" for name, other in self.pairs]
+            lines += [_line("pairs", f"{_listed(pairs)}: effects of pairs of levels")]
         if self.waves:
             of_features = [f"{_short(name)} {period:.4g}" for name, period in self.waves]
             lines += [_line("waves", f"{_listed(of_features)}: periods at which the target repeats")]
@@ -218,6 +224,7 @@ def summarize(estimator: Any) -> Summary:
         relevance=tuple((names[j], float(share[j])) for j in np.argsort(-share, kind="stable")),
         codes=tuple(names[j] for j in table.codes),
         slopes=tuple((names[j], names[along]) for j, along in table.slopes),
+        pairs=tuple((names[j], names[other]) for j, other in table.pairs),
         waves=tuple((names[j], period) for j, period in table.waves),
     )
 

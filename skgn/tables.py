@@ -376,8 +376,8 @@ class TablePreprocessor(Pipeline, TransformerMixin):
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return a different name for each column: those of the features, and names made of these and of levels.
 
-        A name that is made gets "(level)", "(missing)", "(code)" or "(slope)" behind it if a feature, or a column
-        before it, has that name.
+        A name that is made gets "(level)", "(missing)", "(code)", "(slope)" or "(pair)" behind it if a feature, or a
+        column before it, has that name.
         """
         features, encoder = self[0].get_feature_names_out(), self[-1]
         own: dict[int, Any] = {}
@@ -390,7 +390,7 @@ class TablePreprocessor(Pipeline, TransformerMixin):
             # Numbers come first in their step, and a category may be one column of target codes.
             n_own = {"numeric": len(columns), "target": len(columns) if len(names) == len(columns) else 0}.get(step, 0)
             own |= dict(zip(range(where.start, where.start + n_own), names, strict=False))
-            origin = {"numeric": "missing", "codes": "code", "slopes": "slope"}.get(step, "level")
+            origin = {"numeric": "missing", "codes": "code", "slopes": "slope", "pairs": "pair"}.get(step, "level")
             made |= {where.start + i: (name, origin) for i, name in enumerate(names) if i >= n_own}
         taken = set(features.tolist())
         for position, (name, origin) in made.items():

@@ -8,7 +8,7 @@ from sklearn.linear_model import BayesianRidge
 from sklearn.preprocessing import OneHotEncoder, TargetEncoder
 
 from skgn import GNRegressor
-from skgn.effects import level_effects, slopes_alone, standardised
+from skgn.effects import Levels, effects_alone, level_effects, standardised
 from skgn.encoders import encode_training_rows
 
 NONE = np.zeros((600, 0))
@@ -92,10 +92,10 @@ def test_slopes_of_levels_are_a_bayesian_ridge_of_indicators_times_the_column():
     flat = dict.fromkeys(("alpha_1", "alpha_2", "lambda_1", "lambda_2"), 0.0)
     ridge = BayesianRidge(fit_intercept=False, tol=1e-10, max_iter=1000, **flat)
     ridge.fit(indicators(level) * column[:, None], target)
-    np.testing.assert_allclose(slopes_alone(level, 40, column, target), ridge.coef_, atol=1e-3)
+    np.testing.assert_allclose(effects_alone(Levels.of(level, 40, column), target), ridge.coef_, atol=1e-3)
     # Beside effects of the levels and a line, they are those of the relation.
-    effects = level_effects([level], [40], x, target[:, None], [(0, column)])
-    (found,) = effects.slopes
+    effects = level_effects([level], [40], x, target[:, None], [Levels.of(level, 40, column)])
+    (found,) = effects.of_interactions
     assert np.corrcoef(found[:, 0], slopes)[0, 1] > 0.95
     noise = target - target.mean() - effects.fitted[:, 0]
     assert noise.std() == pytest.approx(1.0, abs=0.1)

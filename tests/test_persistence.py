@@ -43,7 +43,10 @@ def draw(kind):
     y = np.sin(X[:, 0]) + X[:, 1] + 0.1 * rng.normal(size=60)
     levels = np.array(list("abcdefghijklm"))[rng.integers(0, 13, 60)]
     table = pd.DataFrame({"a": X[:, 0], "b": np.where(X[:, 1] > 1, np.nan, X[:, 1]), "c": levels, "d": levels > "f"})
+    one, other = rng.integers(0, 11, (2, 300))
+    of_pairs = rng.normal(size=(11, 11))[one, other]
     return {
+        "pairs": (pd.DataFrame({"a": one, "b": other}).astype("string").assign(c=rng.normal(size=300)), of_pairs),
         "y": (X, y),
         "float32": (X.astype(np.float32), y),
         "targets": (X, np.column_stack([y, y[::-1]])),
@@ -89,6 +92,12 @@ def fit_with_radial_units(model, X, y):
     return model
 
 
+def fit_with_pairs(model, X, y):
+    model.fit(X, y)
+    assert "pairs" in model.preprocessor_[-1].named_transformers_
+    return model
+
+
 def fit_and_stream(model, X, y):
     model.fit(X[:30], y[:30])
     assert any(member.prior_kind.unit for member in model.estimators_)
@@ -108,6 +117,7 @@ CASES = {
     "piecewise": (GNRegressor, "y", fit, {"standardize": "piecewise"}),
     "finer": (GNRegressor, "y", fit_in_pieces, {}),
     "waves": (GNRegressor, "y", fit_with_waves, {}),
+    "pairs": (GNRegressor, "pairs", fit_with_pairs, {}),
     "rank": (GNRegressor, "y", fit, {"standardize": "rank", "damping": GeometricDecay(1.0)}),
     "early stopping": (GNRegressor, "y", fit, {"early_stopping": True}),
     "batches": (GNRegressor, "y", fit, {"batch_size": 20}),

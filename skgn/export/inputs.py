@@ -11,7 +11,7 @@ import torch
 from sklearn.compose import ColumnTransformer
 from torch import Tensor, nn
 
-from ..encoders import column_features
+from ..encoders import MISSING_RANK, UNSEEN_RANK, column_features, number_pairs, target_codes
 from ..inputs import Table
 from ..piecewise import FinerScaler, PiecewiseEmbedding, piecewise
 from ..preprocessing import (
@@ -56,11 +56,14 @@ class Encoder(nn.Module):
         #: Features whose columns depend on which number they have: codes of levels, and numbers that are codes. Each
         #: is there once for every step and place that has it.
         self.looked_up: list[int] = []
+        #: Where in this list the two features of each pair of levels are.
+        self.pairs: list[tuple[int, int]] = []
         if table.encoder is not None:
             steps = {name: (step, columns) for name, step, columns in table.encoder.transformers_}
             imputer, numeric = steps.pop("numeric", (None, []))
             fill = np.array([]) if imputer is None else imputer.statistics_
             indicated = indicated if imputer is None else imputer.indicator_.features_
+            _, of_pairs = steps.pop("pairs", (None, []))
             for name, (step, features) in steps.items():
                 for place, (j, known) in enumerate(zip(features, step.categories_, strict=True)):
                     known, number = known[~np.isnan(known)], len(self.looked_up)
@@ -68,20 +71,41 @@ class Encoder(nn.Module):
                     self.register_buffer(f"numbers{number}", torch.from_numpy(_padded(known)))
                     columns = _table(table.encoder, name, features, place, known)
                     self.register_buffer(f"table{number}", torch.from_numpy(columns))
+            self._look_up_pairs(table.encoder, of_pairs)
         self.register_buffer("numeric", torch.tensor(numeric, dtype=torch.long))
         self.register_buffer("indicated", torch.from_numpy(indicated).long())
         self.register_buffer("fill", torch.tensor(fill, dtype=torch.float64))
+
+    def _look_up_pairs(self, encoder: ColumnTransformer, features: Sequence[int]) -> None:
+        """Keep the codes of the pairs of levels of features 0 and 1, 2 and 3, and so on."""
+        places = [self.looked_up.index(j) for j in features]
+        self.pairs = [*zip(places[::2], places[1::2], strict=True)]
+        if not self.pairs:
+            return
+        codes = target_codes(encoder)["pairs"]
+        of_unseen = np.atleast_1d(codes.target_mean_)
+        for i, known in enumerate(codes.categories_):
+            columns = np.column_stack(codes.encodings_[i * len(of_unseen) : (i + 1) * len(of_unseen)])
+            self.register_buffer(f"pairs{i}", torch.from_numpy(_padded(known)))
+            self.register_buffer(f"table_of_pairs{i}", torch.from_numpy(np.vstack([columns, of_unseen])))
 
     def forward(self, X: Tensor) -> Tensor:
         """Turn rows as read into floats (n, columns)."""
         numbers = X.index_select(1, self.numeric)
         missing = torch.isnan(numbers)
         pieces = [torch.where(missing, self.fill, numbers), missing.index_select(1, self.indicated).to(X.dtype)]
+        ranks = []
         for i, j in enumerate(self.looked_up):
-            table, numbers, number = getattr(self, f"table{i}"), getattr(self, f"numbers{i}"), X[:, j]
-            place = _last_not_above(number, numbers, torch.zeros_like(number, dtype=torch.long), len(numbers))
-            seen = numbers.index_select(0, place) == number
-            pieces.append(table[torch.where(seen, place, len(table) - 2 + torch.isnan(number).long())])
+            table, number = getattr(self, f"table{i}"), X[:, j]
+            place, seen = _place(number, getattr(self, f"numbers{i}"))
+            missing = torch.isnan(number)
+            pieces.append(table[torch.where(seen, place, len(table) - 2 + missing.long())])
+            ranks.append(torch.where(seen, place, torch.where(missing, MISSING_RANK, UNSEEN_RANK)).double())
+        for i, (a, b) in enumerate(self.pairs):
+            pair = number_pairs(torch.stack([ranks[a], ranks[b]], 1))[:, 0]
+            table = getattr(self, f"table_of_pairs{i}")
+            place, seen = _place(pair, getattr(self, f"pairs{i}"))
+            pieces.append(table[torch.where(seen, place, len(table) - 1)])
         return torch.cat(pieces, 1)
 
 
@@ -100,6 +124,12 @@ def _table(
     columns = np.asarray(encoder.transform(rows), dtype=np.float64)[:, where]
     of_feature = columns[:, column_features(encoder)[where] == j]
     return np.split(of_feature, list(features).count(j), axis=1)[list(features[:place]).count(j)]
+
+
+def _place(V: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+    """Find V among sorted numbers; return where, and whether it is there."""
+    place = _last_not_above(V, numbers, torch.zeros_like(V, dtype=torch.long), len(numbers))
+    return place, numbers.index_select(0, place) == V
 
 
 def _padded(numbers: np.ndarray) -> np.ndarray:

@@ -1,0 +1,166 @@
+"""Interactions of a category: slopes of its levels along a column, and effects of pairs of levels of two categories.
+
+The growth of each subject is an example of the first, and the price of a product in a shop one of the second. The mean
+targets of levels tell neither, and where a level has few rows, hidden units cannot tell its line from noise. So the
+slope of the level, or the effect of the pair, is a further code. It is that of a mixed model, which draws slopes and
+effects of few rows towards the common one (:mod:`skgn.effects`). The networks multiply a slope by its column.
+
+An interaction is taken where it tells rows that it was not fitted to. Sums of squares choose it, as in an analysis of
+covariance, and cross-validation confirms it.
+
+References
+----------
+N. M. Laird and J. H. Ware, Random-effects models for longitudinal data, Biometrics 38 (1982).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import combinations
+from typing import TypeAlias
+
+import numpy as np
+from sklearn.model_selection import KFold
+
+from .effects import MOST_COLUMNS, Levels, effects_alone, level_effects, standardised
+from .encoders import CodedRows, Interaction
+from .weighted_rows import without_gross_errors
+
+__all__ = ["find_interactions"]
+
+_Shares: TypeAlias = Callable[[np.ndarray], dict[Interaction, float]]
+
+#: Interactions are of use where they take at least this part off the squares of other rows, by so many standard errors.
+_SHARE, _ERRORS = 0.01, 3.0
+
+#: What is left without slopes, or without effects of pairs, has to be more than such a part of the variance. Where all
+#: else tells nearly everything, the many effects of pairs do harm (docs/decisions.md).
+_LEFT_FOR_SLOPES, _LEFT_FOR_PAIRS = 1e-3, 1e-2
+
+#: Fewer rows for each level, on average, tell no slope, and fewer for each pair no effect.
+_ROWS_A_LEVEL, _ROWS_A_PAIR = 4, 2
+
+#: Each of so many parts of the rows is predicted from the others. So many rows are enough to tell.
+_FOLDS, _MOST_ROWS = 5, 20_000
+
+#: The most interactions of either kind, and the most codes of these. An interaction has one for each class.
+_MOST_INTERACTIONS, _MOST_CODES = 4, 12
+
+#: The fewest degrees of freedom that tell the size of residuals.
+_LEAST_FREEDOM = 10
+
+#: A column varies within a level where its sum of squares there is such a part of all squares.
+_ROUNDING = 1e-9
+
+
+def find_interactions(rows: CodedRows) -> list[Interaction]:
+    """Return the interactions of categories with other columns, and then with each other.
+
+    Of either kind those that tell the most come first. Each is the best one for what those before have left.
+    """
+    rows = rows.at(np.arange(min(len(rows.Y), _MOST_ROWS)))
+    spread, most = rows.Y.var(axis=0), min(_MOST_INTERACTIONS, _MOST_CODES // rows.Y.shape[1])
+    found: dict[Interaction, Levels] = {}
+    for shares_of, least_left in ((_slopes(rows), _LEFT_FOR_SLOPES), (_pairs(rows), _LEFT_FOR_PAIRS)):
+        if shares_of is None:
+            continue
+        for _ in range(most):
+            left = rows.Y - rows.Y.mean(axis=0) - level_effects(*rows, [*found.values()]).fitted
+            left = without_gross_errors(left[:, left.var(axis=0) > least_left * spread], np.ones(len(left)))
+            shares = shares_of(left)
+            best = min(shares.keys() - found.keys(), key=lambda one: (-shares[one], one), default=None)
+            if best is None or shares[best] < _SHARE or not _confirmed(part := rows.part(best), left):
+                break
+            found[best] = part
+    return [*found]
+
+
+def _slopes(rows: CodedRows) -> _Shares | None:
+    """Tell what slopes of the levels along each column explain; None if there are none to look for."""
+    several = [k for k, count in enumerate(rows.n_levels) if _ROWS_A_LEVEL * count <= len(rows.Y)]
+    if not several or not 0 < rows.others.shape[1] <= MOST_COLUMNS:
+        return None
+    columns = standardised(rows.others)
+
+    def shares(left: np.ndarray) -> dict[Interaction, float]:
+        of_each = [_shares_of_slopes(rows.levels[k], columns, left) for k in several]
+        return {Interaction(k, j): of_each[i][j] for i, k in enumerate(several) for j in range(columns.shape[1])}
+
+    return shares
+
+
+def _pairs(rows: CodedRows) -> _Shares | None:
+    """Tell what pairs of levels explain; None if there are none to look for.
+
+    Neither category tells the other, and pairs have several rows.
+    """
+    pairs = {}
+    for k, other in combinations(range(len(rows.levels)), 2):
+        part = rows.part(Interaction(k, other, of_pairs=True))
+        if max(rows.n_levels[k], rows.n_levels[other]) < len(part.size) <= len(rows.Y) / _ROWS_A_PAIR:
+            pairs[Interaction(k, other, of_pairs=True)] = part
+    return (lambda left: {pair: _share_of_effects(part, left) for pair, part in pairs.items()}) if pairs else None
+
+
+def _share_of_effects(part: Levels, left: np.ndarray) -> float:
+    """Part of what is left (n, k) that effects of levels explain beyond chance; of several targets the largest."""
+    freedom, others = len(part.size) - 1, len(left) - len(part.size)
+    if others < _LEAST_FREEDOM:
+        return 0.0
+    share = 0.0
+    for r in left.T:
+        explained = (np.square(part.moments(r)) / np.maximum(part.size, 1.0)).sum()
+        dispersion = max(r @ r - explained, np.finfo(float).eps * (r @ r)) / others
+        share = max(share, (explained - freedom * dispersion) / max(r @ r, np.finfo(float).tiny))
+    return float(share)
+
+
+def _shares_of_slopes(level: np.ndarray, columns: np.ndarray, left: np.ndarray) -> np.ndarray:
+    """Parts (d,) of what is left (n, k) that slopes along columns (n, d) explain beyond chance.
+
+    Beside them the levels have constants, and a common slope. Of several targets the largest part counts.
+    """
+    order = np.argsort(level, kind="stable")
+    first = np.flatnonzero(np.diff(level[order], prepend=-1))
+    size = np.diff(first, append=len(level))[:, None]
+
+    def sums(values: np.ndarray) -> np.ndarray:
+        return np.add.reduceat(values[order], first)
+
+    total, squares = sums(columns), sums(np.square(columns))
+    spread = squares - np.square(total) / size
+    varies = spread > _ROUNDING * squares.sum(axis=0)
+    freedom = varies.sum(axis=0) - 1
+    others = len(level) - len(first) - 1 - freedom
+    tested = (freedom > 0) & (others >= _LEAST_FREEDOM)
+    shares = np.zeros(len(tested))
+    columns, total, varies, freedom, others = (part[..., tested] for part in (columns, total, varies, freedom, others))
+    spread = np.where(varies, spread[:, tested], np.inf)
+    for r in left.T:
+        of_level = sums(r[:, None])
+        score = np.where(varies, sums(columns * r[:, None]) - total * of_level / size, 0.0)
+        of_each = (np.square(score) / spread).sum(axis=0)
+        of_common = np.square(score.sum(axis=0)) / np.where(varies, spread, 0.0).sum(axis=0)
+        explained = np.maximum(of_each - of_common, 0.0)
+        rest = r @ r - (np.square(of_level) / size).sum() - of_each
+        dispersion = np.maximum(rest, np.finfo(float).eps * (r @ r)) / others
+        shares[tested] = np.maximum(shares[tested], (explained - freedom * dispersion) / (r @ r))
+    return shares
+
+
+def _confirmed(part: Levels, left: np.ndarray) -> bool:
+    """Whether an interaction takes enough off the squares of what is left (n, k) of other rows than its own.
+
+    What all levels have in common, such as a slope, does not count.
+    """
+    gain = np.zeros_like(left)
+    for rest, held in KFold(_FOLDS).split(left):
+        fitted, tested = part.at(rest), part.at(held)
+        squares = max(fitted.column @ fitted.column, np.finfo(float).tiny)
+        beside = left - part.column[:, None] * (fitted.column @ left[rest] / squares)
+        for output, r in enumerate(beside.T):
+            effects = effects_alone(fitted, r[rest])
+            gain[held, output] = np.square(r[held]) - np.square(r[held] - tested.fitted(effects))
+    share = gain.sum(axis=0) / np.maximum(np.square(left).sum(axis=0), np.finfo(float).tiny)
+    error = gain.std(axis=0) * np.sqrt(len(left))
+    return bool(((share > _SHARE) & (gain.sum(axis=0) > _ERRORS * error)).any())
