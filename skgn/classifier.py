@@ -158,10 +158,10 @@ class GNClassifier(ClassifierMixin, BaseGN):
 
         A category of up to 10 levels has an indicator for each level; all are 0 for a level not seen in training. A
         missing cell is a level too. A category of more levels has a column for the mean target of its level, adjusted
-        for the other columns by a mixed model. It is cross-fitted for levels of fewer than ten rows. Three or
-        more classes have a column each. If there would be more than 250 indicators, categories have mean targets where
-        this takes fewer columns. If y has several columns, and in :meth:`partial_fit`, no category has mean targets. A
-        category of more than 10 levels then has indicators for its 9 most frequent levels and one for all others.
+        for the other columns by a mixed model. It is cross-fitted for levels of fewer than ten rows. Several columns of
+        y, and three or more classes, have a column each. If there would be more than 250 indicators, categories have
+        mean targets where this takes fewer columns. In :meth:`partial_fit` no category has mean targets. A category of
+        more than 10 levels then has indicators for its 9 most frequent levels and one for all others.
 
         Numbers may be codes, as of shops, or of what is measured once for each shop. Where the target jumps between the
         numbers of a feature, as cross-validation tells, it has mean targets too, beside the column of its numbers.

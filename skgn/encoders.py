@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, TargetEncoder
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
 from .effects import Levels, level_effects, standardised
 from .tables import MOST_LEVELS, TableReader, level_namer
@@ -23,6 +22,7 @@ __all__ = [
     "UNSEEN_RANK",
     "CodedRows",
     "Interaction",
+    "LevelCodes",
     "coded_features",
     "coded_rows",
     "column_features",
@@ -63,22 +63,21 @@ _LEAST_SIZE, _MOST_SIZE = 1e-100, 1e100
 def make_encoder(
     reader: TableReader,
     X: np.ndarray,
-    y: np.ndarray,
-    target_type: str | None,
+    n_codes: int | None,
     codes: Sequence[int] = (),
     slopes: Sequence[int] = (),
     pairs: Sequence[int] = (),
 ) -> ColumnTransformer:
-    """Make the encoder of rows X (n, d), as read, with targets y (n,), into columns to be scaled. It is not fitted yet.
+    """Make the encoder of rows X (n, d), as read, into columns to be scaled. It is not fitted yet.
 
     Missing numbers become the median. A feature with missing numbers has an indicator of them. A category of up to
     :data:`~skgn.tables.MOST_LEVELS` levels has an indicator for each level; a missing cell is a level. All indicators
     are 0 for a level not seen.
 
     A category of more levels has the mean target of the level, adjusted for the other columns (:mod:`skgn.effects`). It
-    is drawn towards the mean of all rows, which is the code of levels not seen. Three and more classes have a
-    code each. If there would be more than 250 indicators, the other categories have such codes too,
-    where these take fewer columns.
+    is drawn towards the mean of all rows, which is the code of levels not seen. There are ``n_codes`` such columns: one
+    for each target, or for each of three and more classes. If there would be more than 250 indicators, the other
+    categories have such codes too, where these take fewer columns.
 
     Features in ``codes``, whose numbers are codes (:mod:`skgn.codes`), have such target codes beside the column of
     their numbers.
@@ -86,14 +85,14 @@ def make_encoder(
     Features in ``slopes``, of which each has target codes, have further ones: the slopes of their levels along another
     column (:mod:`skgn.interactions`). Each two of ``pairs``, all with target codes, have one for their pairs of levels.
 
-    Without a ``target_type``, a category of more levels has indicators for its most frequent levels, and one for all
+    Where ``n_codes`` is None, a category of more levels has indicators for its most frequent levels, and one for all
     others.
     """
     numeric = [j for j in range(X.shape[1]) if j not in reader.levels_]
     n_levels = {j: len(np.unique(X[:, j])) for j in reader.levels_}
     limit = MOST_LEVELS
-    if target_type is not None and sum(n for n in n_levels.values() if n <= limit) > _MOST_INDICATORS:
-        limit = min(limit, len(np.unique(y)) if target_type == "multiclass" else 1)
+    if n_codes is not None and sum(n for n in n_levels.values() if n <= limit) > _MOST_INDICATORS:
+        limit = min(limit, n_codes)
     few = [j for j, n in n_levels.items() if n <= limit]
     many = [j for j in reader.levels_ if j not in few]
     one_hot = {"sparse_output": False, "feature_name_combiner": level_namer(reader)}
@@ -102,40 +101,72 @@ def make_encoder(
         ("numeric", imputer, numeric),
         ("one_hot", OneHotEncoder(handle_unknown="ignore", **one_hot), few),
     ]
-    if target_type == "multiclass" and len(np.unique(y)) == 2:
-        # Classes of weight 0 have no rows, and scikit-learn has no multiclass codes for the two that are left.
-        target_type = "binary"
-    if target_type is None:
+    if n_codes is None:
         frequent = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=MOST_LEVELS, **one_hot)
         steps.append(("frequent", frequent, many))
     else:
-        steps.append(("target", _target_encoder(target_type), many))
-        steps.append(("codes", _target_encoder(target_type), list(codes)))
-        steps.append(("slopes", _target_encoder(target_type), list(slopes)))
-        steps.append(("pairs", _pair_encoder(target_type), list(pairs)))
+        steps += [(name, LevelCodes(n_codes), [*of]) for name, of in (("target", many), ("codes", codes))]
+        steps.append(("slopes", LevelCodes(n_codes), [*slopes]))
+        steps.append(("pairs", _pair_encoder(n_codes), [*pairs]))
     encoder = ColumnTransformer(
         [step for step in steps if step[2]], sparse_threshold=0, verbose_feature_names_out=False
     )
     return encoder.set_output(transform="default")
 
 
-def _target_encoder(target_type: str) -> TargetEncoder:
-    """Make a target encoder, cross-fitted on consecutive parts.
+class LevelCodes(TransformerMixin, BaseEstimator):
+    """Transformer of levels into codes: ``n_codes`` numbers for each level of each feature.
 
-    It needs no seed, because merged rows come in random order.
+    A fit learns which levels there are, by their numbers. Their codes come from :func:`encode_training_rows`.
+
+    Parameters
+    ----------
+    n_codes : int, default=1
+
+    Attributes
+    ----------
+    categories_ : list of ndarray of shape (n_levels,)
+        Numbers of the levels of each feature, in order; nan is the last one.
+    codes_ : list of ndarray of shape (n_levels, n_codes)
+    mean_ : ndarray of shape (n_codes,)
+        Code of a level not seen.
     """
-    # scikit-learn 1.9 takes a splitter, and no longer the parameter that versions before it have.
-    if TargetEncoder().shuffle == "deprecated":
-        return TargetEncoder(target_type=target_type, cv=KFold(_FOLDS))
-    return TargetEncoder(target_type=target_type, cv=_FOLDS, shuffle=False)
+
+    def __init__(self, n_codes: int = 1) -> None:
+        self.n_codes = n_codes
+
+    def fit(self, X: np.ndarray, y: Any = None) -> LevelCodes:
+        """Learn the levels; all codes are 0 so far."""
+        self.n_features_in_ = X.shape[1]
+        self.categories_ = [np.unique(column) for column in X.T]
+        self.codes_ = [np.zeros((len(levels), self.n_codes)) for levels in self.categories_]
+        self.mean_ = np.zeros(self.n_codes)
+        return self
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """Return the codes (n, d n_codes) of levels (n, d)."""
+        columns = []
+        for column, levels, codes in zip(X.T, self.categories_, self.codes_, strict=True):
+            place = np.minimum(np.searchsorted(levels, column), len(levels) - 1)
+            known = (levels[place] == column) | (np.isnan(levels[place]) & np.isnan(column))
+            columns.append(np.where(known[:, None], codes[place], self.mean_))
+        return np.concatenate(columns, axis=1)
+
+    def get_feature_names_out(self, names: Any = None) -> np.ndarray:
+        """Return the names of the features, with the number of the code behind them if there are several."""
+        if names is None:
+            names = [f"x{j}" for j in range(self.n_features_in_)]
+        if self.n_codes > 1:
+            names = [f"{name}_{k}" for name in names for k in range(self.n_codes)]
+        return np.array(names, dtype=object)
 
 
-def _pair_encoder(target_type: str) -> Pipeline:
-    """Make a target encoder of the pairs of levels in columns 0 and 1, 2 and 3, and so on."""
+def _pair_encoder(n_codes: int) -> Pipeline:
+    """Make an encoder of the pairs of levels in columns 0 and 1, 2 and 3, and so on."""
     ranks = OrdinalEncoder(
         handle_unknown="use_encoded_value", unknown_value=UNSEEN_RANK, encoded_missing_value=MISSING_RANK
     )
-    return make_pipeline(ranks, PairNumbers(), _target_encoder(target_type))
+    return make_pipeline(ranks, PairNumbers(), LevelCodes(n_codes))
 
 
 def number_pairs(ranks: Any) -> Any:
@@ -166,13 +197,14 @@ class PairNumbers(TransformerMixin, BaseEstimator):
 def encode_training_rows(
     encoder: ColumnTransformer,
     X: np.ndarray,
-    y: np.ndarray,
+    Y: np.ndarray | None,
     weight: np.ndarray,
     interactions: Sequence[Interaction] = (),
 ) -> np.ndarray:
-    """Fit the encoder on rows X, targets y and weights (n,), and return the columns of the rows.
+    """Fit the encoder on rows X and weights (n,), and return the columns of the rows.
 
-    The ``interactions`` are in the order of the encoder's codes: slopes come first.
+    Target codes are means of Y (n, n_codes), which is None where there are none. The ``interactions`` are in the order
+    of the encoder's codes: slopes come first.
 
     Each row is as many observations as its weight. The target code of an observation comes from others
     (cross-fitting), and that of a row is the mean over its own. Were these left out together, the levels of a few
@@ -183,23 +215,20 @@ def encode_training_rows(
     1 / c of an observation's own noise, and the codes of q features together have q / c. So a level is frequent from
     10 q observations on (docs/decisions.md).
 
-    Target codes are in the unit of ``y`` where its squares are floats, and else in that of the largest target.
+    Target codes are in the unit of their target where its squares are floats, and else in that of the largest one.
     """
-    row, y = _observations(weight), _with_squares(y)
-    with warnings.catch_warnings():
-        # Classes with fewer rows than folds do no harm here.
-        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        # The first observations are those of the rows, in their order.
-        columns = np.asarray(encoder.fit_transform(X[row], y[row]), dtype=np.float64)[: len(X)]
+    row = _observations(weight)
+    # The first observations are those of the rows, in their order.
+    columns = np.asarray(encoder.fit_transform(X[row]), dtype=np.float64)[: len(X)]
     blocks = [
         (name, position)
         for name, _, features in encoder.transformers_
         if name in TARGET_CODES
         for position in range(len(_first_of_each(name, features)))
     ]
-    if not blocks:
+    if Y is None or not blocks:
         return columns
-    rows = coded_rows(encoder, X, columns, y)
+    rows = coded_rows(encoder, X, columns, Y)
     of_others = _cross_fitted(encoder, blocks, rows, row, interactions)
     of_rows = np.asarray(encoder.transform(X), dtype=np.float64)
     count = np.bincount(row)
@@ -243,8 +272,8 @@ class CodedRows(NamedTuple):
         return Levels.of(number, len(pairs))
 
 
-def target_codes(encoder: ColumnTransformer) -> dict[str, TargetEncoder]:
-    """Return the target encoder of each step of a fitted encoder that has one; all have the same targets."""
+def target_codes(encoder: ColumnTransformer) -> dict[str, LevelCodes]:
+    """Return the target codes of each step of a fitted encoder that has such."""
     steps = encoder.named_transformers_
     return {name: steps[name][-1] if name == "pairs" else steps[name] for name in TARGET_CODES if name in steps}
 
@@ -259,16 +288,15 @@ def coded_features(encoder: ColumnTransformer) -> list[int]:
     return [j for name, _, features in encoder.transformers_ if name in TARGET_CODES[:2] for j in features]
 
 
-def coded_rows(encoder: ColumnTransformer, X: np.ndarray, columns: np.ndarray, y: np.ndarray) -> CodedRows:
+def coded_rows(encoder: ColumnTransformer, X: np.ndarray, columns: np.ndarray, Y: np.ndarray) -> CodedRows:
     """Return what the target codes of a fitted encoder are made of. Without any there are no levels.
 
     ``columns`` are those of rows X (n, d). Others are columns (n, d) of features that have no codes.
     """
     coded = coded_features(encoder)
     numbers = [np.unique(X[:, j], return_inverse=True) for j in coded]
-    Y = _targets(next(iter(target_codes(encoder).values())), _with_squares(y)) if coded else y[:, None]
-    others = columns[:, ~np.isin(column_features(encoder), coded)]
-    return CodedRows([number for _, number in numbers], [len(values) for values, _ in numbers], others, Y)
+    others, levels = columns[:, ~np.isin(column_features(encoder), coded)], [number for _, number in numbers]
+    return CodedRows(levels, [len(values) for values, _ in numbers], others, _with_squares(Y))
 
 
 def _cross_fitted(
@@ -285,7 +313,7 @@ def _cross_fitted(
     parts would tell the part, and with it the mean that it has itself.
     """
     n, observed, steps = len(rows.Y), rows.at(row), target_codes(encoder)
-    mean = np.atleast_1d(next(iter(steps.values())).target_mean_)
+    mean = observed.Y.mean(axis=0)
     parts = [observed.part(one) for one in interactions]
 
     def codes(index: np.ndarray) -> list[np.ndarray]:
@@ -294,8 +322,7 @@ def _cross_fitted(
 
     of_all = codes(np.arange(len(row)))
     for name, step in steps.items():
-        of_step = [code for (of, _), code in zip(blocks, of_all, strict=True) if of == name]
-        step.encodings_ = [np.ascontiguousarray(code) for of_feature in of_step for code in of_feature.T]
+        step.codes_, step.mean_ = [code for (of, _), code in zip(blocks, of_all, strict=True) if of == name], mean
     levels = [*observed.levels, *(part.level for part in parts)]
     sums = [np.zeros((n, observed.Y.shape[1])) for _ in blocks]
     for rest, part in KFold(_FOLDS).split(row):
@@ -304,18 +331,10 @@ def _cross_fitted(
     return sums
 
 
-def _targets(step: TargetEncoder, y: np.ndarray) -> np.ndarray:
-    """What target codes are of: y, or indicators of its classes; of two classes, or a single one, that of the last."""
-    if step.target_type_ == "continuous":
-        return y[:, None].astype(float)
-    classes = step.classes_[-1:] if step.target_type_ == "binary" else step.classes_
-    return (y[:, None] == classes).astype(float)
-
-
-def _with_squares(y: np.ndarray) -> np.ndarray:
-    """Targets (n,) as they are, or in a unit of their own if their squares are no floats."""
-    largest = np.abs(y).max()
-    return y if largest == 0 or _LEAST_SIZE <= largest <= _MOST_SIZE else y / largest
+def _with_squares(Y: np.ndarray) -> np.ndarray:
+    """Targets (n, k) as they are, or in a unit of their own if their squares are no floats."""
+    largest = np.abs(Y).max(axis=0)
+    return Y / np.where((largest == 0) | ((largest >= _LEAST_SIZE) & (largest <= _MOST_SIZE)), 1.0, largest)
 
 
 def _observations(weight: np.ndarray) -> np.ndarray:

@@ -201,7 +201,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         if self.early_stopping and held_out is None:
             rows, held_out = rows.split(target, choices)
         # After the split: medians and target codes are those of the training rows.
-        rows, draw = self._begin(table, target, rows, choices, target.encoder_type)
+        rows, draw = self._begin(table, target, rows, choices, target_codes=True)
         warn_of_few_observations(self, given, total_weight)
         self._rests_on_copies = warn_of_near_copies(self, rows)
         problem = rows.problem(self._table, self._target, draw.starts, choices, held_out)
@@ -221,10 +221,10 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         return read_rows(self, X, y, sample_weight)
 
     def _begin(
-        self, table: Table, target: Target, rows: TrainingRows, choices: Choices, encoder_type: str | None
+        self, table: Table, target: Target, rows: TrainingRows, choices: Choices, target_codes: bool
     ) -> tuple[TrainingRows, Draw]:
         """Fit table and target to merged rows; return the rows encoded, and the candidates."""
-        table, target, rows = rows.fit(table, target, choices, encoder_type)
+        table, target, rows = rows.fit(table, target, choices, target_codes)
         if choices.members:
             table.check_columns(self._table)
         if "raw" in table.scalings and self.network is None:
@@ -284,7 +284,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         if first:
             warn_of_penalty(self)
             # Target codes of one block would rest on few rows.
-            rows, draw = self._begin(table, target, merged, choices, encoder_type=None)
+            rows, draw = self._begin(table, target, merged, choices, target_codes=False)
             streams, seen = [Stream(start) for start in draw.starts], Seen.nothing(merged, whole=True)
         else:
             streams = getattr(self, "_streams", [])
@@ -426,7 +426,7 @@ def network_on(
     else:
         table, raw = read_rows(viewer, X, y, sample_weight)
         target = viewer._new_target(raw)
-        _, draw = viewer._begin(table, target, raw.merge(target), choices, target.encoder_type)
+        _, draw = viewer._begin(table, target, raw.merge(target), choices, target_codes=True)
         start = draw.starts[0]
     table, target = viewer._table, viewer._target
     problem = raw.encode(target).present().encoded(table).problem(table, target, [start], choices)

@@ -153,11 +153,17 @@ class Table:
         return {name: columns for name, columns in known.items() if columns is not None}
 
     def with_encoder(
-        self, X: np.ndarray, y: np.ndarray, weight: np.ndarray, target_type: str | None, may_hold_codes: bool
+        self,
+        X: np.ndarray,
+        Y: np.ndarray | None,
+        weight: np.ndarray,
+        may_hold_codes: bool,
+        fractions: bool = False,
     ) -> tuple[Table, np.ndarray | None]:
-        """Fit the encoder to merged rows X, as read, encoded targets y (n,), and weights (n,).
+        """Fit the encoder to merged rows X, as read, to what is averaged for target codes, and to weights (n,).
 
-        If numbers ``may_hold_codes``, features whose numbers are codes are looked for, and interactions of categories.
+        That is Y (n, k), or None without target codes. If numbers ``may_hold_codes``, features whose numbers are codes
+        are looked for, ``fractions`` among them, and interactions of categories.
 
         Returns the table and the columns of the rows, or None for columns that are X itself: all cells are numbers,
         none is missing, and none is a code.
@@ -165,27 +171,24 @@ class Table:
         table = replace(self, preprocessor=None, medians=None, bounds=Bounds.fit(X, self.reader.categorical))
         columns = None
         if self.reader.categorical or np.isnan(X).any():
-            table, columns = table._with_codes([], X, y, weight, target_type)
+            table, columns = table._with_codes([], X, Y, weight)
         codes = []
-        if may_hold_codes and target_type is not None:
+        if may_hold_codes and Y is not None:
             numeric = [j for j in range(X.shape[1]) if j not in self.reader.levels_]
-            values = (y[:, None] == np.unique(y)) if target_type == "multiclass" else y[:, None]
             rows = X if columns is None else columns
-            fractions = target_type == "continuous"
-            codes = find_codes(X, rows, values.astype(np.float64), fractions, weight, numeric).tolist()
+            codes = find_codes(X, rows, Y, fractions, weight, numeric).tolist()
             if codes:
-                table, columns = table._with_codes(codes, X, y, weight, target_type)
-            if columns is not None and (found := find_interactions(coded_rows(table.encoder, X, columns, y))):
-                return table._with_codes(codes, X, y, weight, target_type, found)
+                table, columns = table._with_codes(codes, X, Y, weight)
+            if columns is not None and (found := find_interactions(coded_rows(table.encoder, X, columns, Y))):
+                return table._with_codes(codes, X, Y, weight, found)
         return (replace(table, medians=medians(X, weight)) if columns is None else table), columns
 
     def _with_codes(
         self,
         codes: list[int],
         X: np.ndarray,
-        y: np.ndarray,
+        Y: np.ndarray | None,
         weight: np.ndarray,
-        target_type: str | None,
         interactions: Sequence[Interaction] = (),
     ) -> tuple[Table, np.ndarray]:
         """Fit an encoder of rows in which the numbers of some features are ``codes``; return the columns too.
@@ -205,8 +208,9 @@ class Table:
                 else:
                     slopes.append((coded[one.category], others[one.other]))
         of_pairs = [feature for pair in pairs for feature in pair]
-        encoder = make_encoder(self.reader, X, y, target_type, codes, [feature for feature, _ in slopes], of_pairs)
-        columns = encode_training_rows(encoder, X, y, weight, interactions)
+        n_codes = None if Y is None else Y.shape[1]
+        encoder = make_encoder(self.reader, X, n_codes, codes, [feature for feature, _ in slopes], of_pairs)
+        columns = encode_training_rows(encoder, X, Y, weight, interactions)
         preprocessor = TablePreprocessor([("read", self.reader), ("encode", encoder)])
         return replace(self, preprocessor=preprocessor, slopes=tuple(slopes), pairs=tuple(pairs)), columns
 

@@ -51,6 +51,7 @@ SKOPS_TRUSTED = [
     "skgn.damping.ProportionalToLoss",
     "skgn.dask.classifier.DaskGNClassifier",
     "skgn.dask.regressor.DaskGNRegressor",
+    "skgn.encoders.LevelCodes",
     "skgn.encoders.PairNumbers",
     "skgn.ensemble.Member",
     "skgn.feedforward.FeedForward",

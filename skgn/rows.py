@@ -92,9 +92,12 @@ class TrainingRows(ABC):
 
     @abstractmethod
     def fit(
-        self, table: Table, target: Target, choices: Choices, encoder_type: str | None
+        self, table: Table, target: Target, choices: Choices, target_codes: bool
     ) -> tuple[Table, Target, TrainingRows]:
-        """Fit encoder, scalings and target to rows as read; return them, and the rows with encoded X."""
+        """Fit encoder, scalings and target to rows as read; return them, and the rows with encoded X.
+
+        With ``target_codes``, levels may have the mean target as their code.
+        """
 
     @abstractmethod
     def largest_inputs(self) -> np.ndarray:
@@ -155,9 +158,8 @@ class Raw(NamedTuple):
     def scale(self, table: Table, target: Target, choices: Choices) -> None:
         """Merge, encode and scale the rows, to see how long that takes; codes are sought in few rows of a fit."""
         rows = self.merge(target)
-        table, columns = table.with_encoder(
-            rows.X, target.to_average(rows.Y, rows.weight), rows.weight, target.encoder_type, False
-        )
+        values = target.to_average(rows.Y, rows.weight)
+        table, columns = table.with_encoder(rows.X, values, rows.weight, may_hold_codes=False)
         X = rows.X if columns is None else columns
         scalings = choices.scalings(rows.n_rows, target.training_loss())
         table.with_scalings(scalings, X, rows.weight, choices.paths).scale(X)
@@ -217,11 +219,10 @@ class Rows(TrainingRows):
         )
         return Rows(*parts[::2]), Rows(*parts[1::2])
 
-    def fit(
-        self, table: Table, target: Target, choices: Choices, encoder_type: str | None
-    ) -> tuple[Table, Target, Rows]:
-        y = target.to_average(self.Y, self.weight)
-        table, columns = table.with_encoder(self.X, y, self.weight, encoder_type, choices.may_hold_codes)
+    def fit(self, table: Table, target: Target, choices: Choices, target_codes: bool) -> tuple[Table, Target, Rows]:
+        values = target.to_average(self.Y, self.weight) if target_codes else None
+        fractions = not target.training_loss().has_temperature
+        table, columns = table.with_encoder(self.X, values, self.weight, choices.may_hold_codes, fractions)
         # The order that these columns give by themselves, as if they had been encoded before the fit.
         rows = self if columns is None else Rows(*merge_rows(columns, self.Y, self.weight))
         # Scalings are fitted to the codes that later rows get. The level of most later rows has one code. In training

@@ -26,11 +26,6 @@ class Target(ABC):
     def n_outputs(self) -> int:
         """Number of outputs of a network."""
 
-    @property
-    @abstractmethod
-    def encoder_type(self) -> str | None:
-        """Name of the target type for a target encoder; None if the encoder cannot take this target."""
-
     @abstractmethod
     def encode(self, y: Any) -> np.ndarray:
         """Check y against what is known of it, and encode it as floats (n, m)."""
@@ -40,8 +35,8 @@ class Target(ABC):
         return weight
 
     def to_average(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """Return the encoded targets (n,) whose means are the codes of levels."""
-        return Y[:, 0]
+        """Return the numbers (n, k) whose means are the codes of levels, of encoded targets."""
+        return Y
 
     def class_totals(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Sum the sample weights of each class, if there are classes; these sums can be added up."""

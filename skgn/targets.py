@@ -96,10 +96,6 @@ class RegressionTarget(Target):
         return self.n_columns * len(self.levels or (0,))
 
     @property
-    def encoder_type(self) -> str | None:
-        return "continuous" if self.n_columns == 1 else None
-
-    @property
     def loss_class(self) -> type[Loss]:
         """Class of the loss."""
         return LOSSES[self.loss]
@@ -122,13 +118,16 @@ class RegressionTarget(Target):
         return weight if self.levels is None else weight / len(self.levels)
 
     def to_average(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """Clip gross errors that the loss forgives: a single one would be the mean of its level."""
+        """Clip gross errors that the loss forgives: a single one would be the mean of its level.
+
+        Several quantiles are of the same numbers.
+        """
         if not self.loss_class.forgives:
-            return super().to_average(Y, weight)
+            return Y[:, : self.n_columns]
         scaler = self.loss_class.fit_scaler(Y, weight)
         reach = _GROSS * scaler.rescale(1.0)
         centre = scaler.targets_of(np.zeros_like(reach))
-        return np.clip(Y, centre - reach, centre + reach)[:, 0]
+        return np.clip(Y, centre - reach, centre + reach)[:, : self.n_columns]
 
     def with_scaler(self, fit_scaler: Callable[[type[Loss]], TargetScaling]) -> RegressionTarget:
         return replace(self, scaler=fit_scaler(self.loss_class))
@@ -294,12 +293,6 @@ class ClassificationTarget(Target):
     def n_outputs(self) -> int:
         return len(self.classes) if self.multilabel or self.is_multiclass else 1
 
-    @property
-    def encoder_type(self) -> str | None:
-        if self.multilabel:
-            return None
-        return "multiclass" if self.is_multiclass else "binary"
-
     def encode(self, y: Any) -> np.ndarray:
         if self.multilabel:
             Y = check_array(y, dtype=np.float64, ensure_min_samples=0, input_name="y")
@@ -332,6 +325,13 @@ class ClassificationTarget(Target):
         # Rounded once, so that the order of the rows does not matter.
         labels = Y[:, 0].astype(int)
         return np.array([math.fsum(weight[labels == label].tolist()) for label in range(len(self.classes))])
+
+    def to_average(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """Return indicators of the labels, or of the classes that have rows; of two of these, that of the last."""
+        if self.multilabel:
+            return Y
+        present = np.unique(Y)
+        return (Y == (present if len(present) > 2 else present[-1:])).astype(float)
 
     def strata(self, Y: np.ndarray) -> np.ndarray | None:
         return None if self.multilabel else Y[:, 0]

@@ -213,7 +213,7 @@ def test_each_class_has_a_code():
     model = GNClassifier(**SMALL).fit(X, labels)
     made = model.preprocessor_.get_feature_names_out().tolist()[2:]
     # Where a class is likely or unlikely whatever the line, it has no slope.
-    assert made == ["x1_0.0", "x1_1.0", "x1_2.0", "x1_0.0 (slope)", "x1_1.0 (slope)", "x1_2.0 (slope)"]
+    assert made == ["x1_0", "x1_1", "x1_2", "x1_0 (slope)", "x1_1 (slope)", "x1_2 (slope)"]
 
 
 def test_codes_beside_categories_and_missing_cells():
@@ -255,8 +255,8 @@ def test_codes_in_training_are_those_of_a_category():
     X, y = shops(120)
     weight = np.random.default_rng(0).integers(1, 5, 120).astype(float)
     numbers, category = (TableReader(categorical).fit(X) for categorical in ([], [1]))
-    encoders = make_encoder(numbers, X, y, "continuous", [1]), make_encoder(category, X, y, "continuous")
-    coded, named = (encode_training_rows(encoder, X, y, weight) for encoder in encoders)
+    encoders = make_encoder(numbers, X, 1, [1]), make_encoder(category, X, 1)
+    coded, named = (encode_training_rows(encoder, X, y[:, None], weight) for encoder in encoders)
     np.testing.assert_array_equal(coded[:, 2], named[:, 1])
     assert np.std(coded[:, 2]) > 0.1
 
@@ -280,9 +280,15 @@ def test_what_leaves_numbers_as_they_are(given):
     assert model.preprocessor_ is None
 
 
-def test_several_targets_and_blocks_leave_numbers_as_they_are():
+def test_numbers_are_codes_of_several_targets():
     X, y = shops()
-    assert GNRegressor(**SMALL).fit(X, np.column_stack([y, -y])).preprocessor_ is None
+    other = np.random.default_rng(5).normal(size=20)[X[:, 1].astype(int) - 100] - X[:, 0]
+    model = GNRegressor(**SMALL).fit(X, np.column_stack([y, other]))
+    assert model.preprocessor_.get_feature_names_out().tolist()[2:4] == ["x1_0", "x1_1"]
+
+
+def test_blocks_leave_numbers_as_they_are():
+    X, y = shops()
     assert GNRegressor(**SMALL).partial_fit(X, y).preprocessor_ is None
 
 

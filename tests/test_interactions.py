@@ -10,10 +10,9 @@ import torch
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import RidgeCV
-from sklearn.preprocessing import TargetEncoder
 
 from skgn import GNClassifier, GNRegressor, summarize
-from skgn.encoders import CodedRows, Interaction, encode_training_rows, make_encoder
+from skgn.encoders import CodedRows, Interaction, LevelCodes, encode_training_rows, make_encoder
 from skgn.export import to_onnx, to_torch
 from skgn.interactions import find_interactions
 from skgn.tables import TableReader
@@ -131,7 +130,7 @@ def test_each_class_has_slopes():
     kind = np.where(np.abs(value) < 0.3, "none", np.where(value > 0, "up", "down"))
     model = GNClassifier(n_estimators=1, random_state=0).fit(frame(subject, x)[:1000], kind[:1000])
     assert model.score(frame(subject, x)[1000:], kind[1000:]) > 0.8
-    assert len(model.preprocessor_[-1].named_transformers_["slopes"].encodings_) == 3
+    assert model.preprocessor_[-1].named_transformers_["slopes"].codes_[0].shape == (30, 3)
 
 
 def test_a_new_level_has_the_common_slope():
@@ -202,11 +201,11 @@ def test_slopes_in_training_come_from_other_rows():
     encoder = ColumnTransformer(
         [
             ("numeric", SimpleImputer(add_indicator=True), [1]),
-            *((name, TargetEncoder(target_type="continuous"), [0]) for name in STEPS),
+            *((name, LevelCodes(), [0]) for name in STEPS),
         ]
     )
     X, y = np.column_stack([subject, x]), y - slopes[subject] * x
-    code = encode_training_rows(encoder, X, y, np.ones(300), [Interaction(0, 0)])[:, 2]
+    code = encode_training_rows(encoder, X, y[:, None], np.ones(300), [Interaction(0, 0)])[:, 2]
     later = encoder.transform(X)[:, 2]
     # Of noise alone, the slopes of all rows tell the noise, and those of other rows do not.
     assert np.corrcoef((later - later.mean()) * x, y)[0, 1] > 0.15
@@ -316,10 +315,10 @@ def test_classes_have_pairs():
     kind = np.where(np.abs(value) < 0.4, "none", np.where(value > 0, "up", "down"))
     model = GNClassifier(n_estimators=1, random_state=0).fit(shops(shop, day, x)[:1500], kind[:1500])
     assert model.score(shops(shop, day, x)[1500:], kind[1500:]) > 0.85
-    assert len(model.preprocessor_[-1].named_transformers_["pairs"][-1].encodings_) == 3
+    assert model.preprocessor_[-1].named_transformers_["pairs"][-1].codes_[0].shape == (180, 3)
     two = GNClassifier(n_estimators=1, random_state=0).fit(shops(shop, day, x)[:1000], value[:1000] > 0)
     assert two.score(shops(shop, day, x)[1000:], value[1000:] > 0) > 0.85
-    assert len(two.preprocessor_[-1].named_transformers_["pairs"][-1].encodings_) == 1
+    assert two.preprocessor_[-1].named_transformers_["pairs"][-1].codes_[0].shape == (180, 1)
 
 
 def test_a_pair_not_seen_has_the_effects_of_its_levels():
@@ -374,8 +373,10 @@ def test_effects_of_pairs_in_training_come_from_other_rows():
     noise = np.random.default_rng(1).normal(size=600)
     X = np.column_stack([shop, day]).astype(float)
     reader = TableReader().fit(X)
-    encoder = make_encoder(reader, X, noise, "continuous", [0, 1], [], [0, 1])
-    codes = encode_training_rows(encoder, X, noise + effects[shop, day], np.ones(600), [Interaction(0, 1, True)])
+    encoder = make_encoder(reader, X, 1, [0, 1], [], [0, 1])
+    codes = encode_training_rows(
+        encoder, X, (noise + effects[shop, day])[:, None], np.ones(600), [Interaction(0, 1, True)]
+    )
     code, later = codes[:, -1], encoder.transform(X)[:, -1]
     of_pairs = effects[shop, day]
     assert np.corrcoef(later - of_pairs, noise)[0, 1] > 0.2

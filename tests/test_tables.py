@@ -6,6 +6,7 @@ from datetime import date
 
 import numpy as np
 import pytest
+import torch
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
@@ -19,6 +20,7 @@ from sklearn.preprocessing import OneHotEncoder, TargetEncoder
 from skgn import GNClassifier, GNRegressor, diagnose
 from skgn.encoders import column_features, encode_training_rows, make_encoder
 from skgn.estimator import network_on
+from skgn.export import to_torch
 from skgn.status import Status
 from skgn.tables import MOST_LEVELS, TableReader
 from skgn.weighted_rows import merge_rows
@@ -277,12 +279,12 @@ def test_frequent_levels_have_the_codes_of_later_rows(estimator):
     X, y = crowded(160)
     y = target(estimator, y)
     reader = TableReader([1]).fit(X)
-    rows, kind = reader.transform(X), "continuous" if estimator is GNRegressor else "binary"
+    rows = reader.transform(X)
     codes = y if estimator is GNRegressor else (y == np.unique(y)[1]).astype(float)
     weight = np.ones(len(X))
     weight[:20] = 4.0
-    encoder = make_encoder(reader, rows, codes, kind)
-    trained = encode_training_rows(encoder, rows, codes, weight)
+    encoder = make_encoder(reader, rows, 1)
+    trained = encode_training_rows(encoder, rows, codes[:, None], weight)
     observations = np.bincount(rows[:, 1].astype(int), weights=weight)[rows[:, 1].astype(int)]
     same = (trained == encoder.transform(rows)).all(axis=1)
     assert same[observations >= 10].all() and not same[observations < 10].all()
@@ -392,15 +394,43 @@ def test_two_classes_with_rows_of_three_have_one_target_code(absent):
 @UNSEEN
 def test_where_there_is_no_target_code_frequent_levels_have_columns():
     X, y = crowded()
-    pair = GNRegressor(**SMALL).fit(X, np.column_stack([y, -y]))
-    stream = GNRegressor(**SMALL).partial_fit(X[:200], y[:200])
-    for model, seen in [(pair, X), (stream, X[:200])]:
-        names = model.preprocessor_.get_feature_names_out()
-        frequent = seen["street"].value_counts()
-        assert len(names) == 1 + MOST_LEVELS and names[-1] == "street_others"
-        assert f"street_{frequent.index[0]}" in names and f"street_{frequent.index[-1]}" not in names
-        stranger = model.preprocessor_.transform(X[:1].assign(street="new"))
-        assert stranger[0, -1] == 1 and not stranger[0, 1:-1].any()
+    X = X[:200]
+    model = GNRegressor(**SMALL).partial_fit(X, y[:200])
+    names = model.preprocessor_.get_feature_names_out()
+    frequent = X["street"].value_counts()
+    assert len(names) == 1 + MOST_LEVELS and names[-1] == "street_others"
+    assert f"street_{frequent.index[0]}" in names and f"street_{frequent.index[-1]}" not in names
+    stranger = model.preprocessor_.transform(X[:1].assign(street="new"))
+    assert stranger[0, -1] == 1 and not stranger[0, 1:-1].any()
+
+
+@pytest.mark.parametrize("of_labels", [False, True])
+def test_each_of_several_targets_has_a_code(of_labels):
+    """Without codes R2 was 0.56 where each target alone had 0.96."""
+    rng = np.random.default_rng(0)
+    street, x, effects = rng.integers(40, size=2500), rng.normal(size=2500), rng.normal(size=(40, 2))
+    Y = 2 * effects[street] + x[:, None] + 0.3 * rng.normal(size=(2500, 2))
+    X = pd.DataFrame({"x": x, "street": [f"s{i}" for i in street]})
+    Y = (Y > 0).astype(int) if of_labels else Y * [1.0, 1e6]
+    model = (GNClassifier if of_labels else GNRegressor)(n_estimators=1, random_state=0).fit(X[:1000], Y[:1000])
+    assert model.preprocessor_.get_feature_names_out().tolist()[:3] == ["x", "street_0", "street_1"]
+    codes = model.preprocessor_.transform(X[1000:])[:, 1:3]
+    told = np.corrcoef(np.column_stack([codes, effects[street[1000:]]]).T)[:2, 2:]
+    assert told.diagonal().min() > 0.9 > 0.5 > np.abs(np.fliplr(told).diagonal()).max()
+    assert model.score(X[1000:], Y[1000:]) > (0.75 if of_labels else 0.93)
+    exported = to_torch(model)(torch.from_numpy(model.preprocessor_[0].transform(X[1000:1050]))).detach().numpy()
+    expected = model.predict_proba(X[1000:1050]) if of_labels else model.predict(X[1000:1050])
+    np.testing.assert_allclose(exported, expected, rtol=1e-8)
+
+
+@UNSEEN
+def test_quantiles_of_a_target_share_its_code():
+    X, y = crowded()
+    model = GNRegressor(**SMALL | {"loss": "quantile", "quantile": [0.1, 0.9]}).fit(X, y)
+    assert model.preprocessor_.get_feature_names_out().tolist() == ["size", "street"]
+    # Targets that tell each other are one target.
+    both = GNRegressor(**SMALL).fit(X, np.column_stack([y, -y]))
+    assert both.preprocessor_.get_feature_names_out().tolist() == ["size", "street"]
 
 
 @UNSEEN

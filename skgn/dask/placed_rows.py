@@ -97,7 +97,7 @@ class PlacedRows(TrainingRows):
         return self.total
 
     def fit(
-        self, table: Table, target: Target, choices: Choices, encoder_type: str | None
+        self, table: Table, target: Target, choices: Choices, target_codes: bool
     ) -> tuple[Table, Target, PlacedRows]:
         target = target.with_scaler(lambda loss: fit_target_scaler(self.shards))
         names = choices.scalings(self.n, target.training_loss())

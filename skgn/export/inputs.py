@@ -83,11 +83,9 @@ class Encoder(nn.Module):
         if not self.pairs:
             return
         codes = target_codes(encoder)["pairs"]
-        of_unseen = np.atleast_1d(codes.target_mean_)
-        for i, known in enumerate(codes.categories_):
-            columns = np.column_stack(codes.encodings_[i * len(of_unseen) : (i + 1) * len(of_unseen)])
+        for i, (known, of_known) in enumerate(zip(codes.categories_, codes.codes_, strict=True)):
             self.register_buffer(f"pairs{i}", torch.from_numpy(_padded(known)))
-            self.register_buffer(f"table_of_pairs{i}", torch.from_numpy(np.vstack([columns, of_unseen])))
+            self.register_buffer(f"table_of_pairs{i}", torch.from_numpy(np.vstack([of_known, codes.mean_])))
 
     def forward(self, X: Tensor) -> Tensor:
         """Turn rows as read into floats (n, columns)."""
