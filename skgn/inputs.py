@@ -193,10 +193,9 @@ class Table:
     ) -> tuple[Table, np.ndarray]:
         """Fit an encoder of rows in which the numbers of some features are ``codes``; return the columns too.
 
-        The positions of ``interactions`` are those of the table's features with codes, and of its other columns.
+        The positions of ``interactions``, of which slopes come first, are those of the table's features with codes and
+        of its other columns.
         """
-        # Slopes come first, as in the encoder.
-        interactions = sorted(interactions, key=lambda one: one.of_pairs)
         slopes: list[tuple[int, int]] = []
         pairs: list[tuple[int, int]] = []
         if interactions:

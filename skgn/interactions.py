@@ -37,8 +37,11 @@ _SHARE, _ERRORS = 0.01, 3.0
 #: else tells nearly everything, the many effects of pairs do harm (docs/decisions.md).
 _LEFT_FOR_SLOPES, _LEFT_FOR_PAIRS = 1e-3, 1e-2
 
-#: Fewer rows for each level, on average, tell no slope, and fewer for each pair no effect.
-_ROWS_A_LEVEL, _ROWS_A_PAIR = 4, 2
+#: Fewer rows for each level, on average, tell no slope.
+_ROWS_A_LEVEL = 4
+
+#: Pairs of more categories than these would take minutes.
+_MOST_CATEGORIES = 20
 
 #: Each of so many parts of the rows is predicted from the others. So many rows are enough to tell.
 _FOLDS, _MOST_ROWS = 5, 20_000
@@ -90,16 +93,11 @@ def _slopes(rows: CodedRows) -> _Shares | None:
 
 
 def _pairs(rows: CodedRows) -> _Shares | None:
-    """Tell what pairs of levels explain; None if there are none to look for.
-
-    Neither category tells the other, and pairs have several rows.
-    """
-    pairs = {}
-    for k, other in combinations(range(len(rows.levels)), 2):
-        part = rows.part(Interaction(k, other, of_pairs=True))
-        if max(rows.n_levels[k], rows.n_levels[other]) < len(part.size) <= len(rows.Y) / _ROWS_A_PAIR:
-            pairs[Interaction(k, other, of_pairs=True)] = part
-    return (lambda left: {pair: _share_of_effects(part, left) for pair, part in pairs.items()}) if pairs else None
+    """Tell what pairs of levels explain; None if there are none to look for."""
+    if not 2 <= len(rows.levels) <= _MOST_CATEGORIES:
+        return None
+    pairs = [Interaction(k, other, of_pairs=True) for k, other in combinations(range(len(rows.levels)), 2)]
+    return lambda left: {pair: _share_of_effects(rows.part(pair), left) for pair in pairs}
 
 
 def _share_of_effects(part: Levels, left: np.ndarray) -> float:

@@ -279,11 +279,18 @@ def test_little_that_is_left_has_no_pairs():
     assert find_interactions(rows_of_two(shop, day, x, y + 5 * x)) == [Interaction(0, 1, of_pairs=True)]
 
 
+def test_pairs_of_many_levels_do_not_come_first_by_chance():
+    shop, day, x, _, y = crossed(900, counts=(12, 12), noise=2.0)
+    third = np.random.default_rng(3).integers(30, size=900)
+    coded = CodedRows([shop, third, day], [12, 30, 12], x[:, None], y[:, None])
+    assert find_interactions(coded) == [Interaction(0, 2, of_pairs=True)]
+
+
 def test_a_category_that_tells_the_other_has_no_pairs_with_it():
     shop, _, x, _, y = crossed(900)
     region = shop // 2
     assert find_interactions(rows_of_two(shop, region, x, y)) == []
-    # Pairs of few rows tell nothing.
+    # Pairs of few rows tell nothing of noise.
     many = np.random.default_rng(1).integers(60, size=900)
     assert find_interactions(rows_of_two(shop, many, x, y + np.random.default_rng(2).normal(size=900))) == []
 
@@ -319,6 +326,18 @@ def test_classes_have_pairs():
     two = GNClassifier(n_estimators=1, random_state=0).fit(shops(shop, day, x)[:1000], value[:1000] > 0)
     assert two.score(shops(shop, day, x)[1000:], value[1000:] > 0) > 0.85
     assert two.preprocessor_[-1].named_transformers_["pairs"][-1].codes_[0].shape == (180, 1)
+
+
+def test_a_fit_has_slopes_and_pairs():
+    shop, day, x, effects, y = crossed(2600)
+    slopes = 2 * np.random.default_rng(1).normal(size=12)
+    X = shops(shop, day, x)
+    model = GNRegressor(n_estimators=2, random_state=0).fit(X[:600], (y + slopes[day] * x)[:600])
+    assert model.score(X[600:], (y + slopes[day] * x)[600:]) > 0.9
+    codes = model.preprocessor_.transform(X[600:])[:, -2:]
+    assert model.preprocessor_.get_feature_names_out()[-2:].tolist() == ["day (slope)", "shop x day"]
+    assert np.corrcoef(codes[:, 0], slopes[day[600:]])[0, 1] > 0.9
+    assert np.corrcoef(codes[:, 1], effects[shop, day][600:])[0, 1] > 0.9
 
 
 def test_a_pair_not_seen_has_the_effects_of_its_levels():

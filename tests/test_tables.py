@@ -221,6 +221,17 @@ def test_many_levels_are_the_smoothed_mean_target(estimator):
     assert model.feature_relevance_[1] > 0.5
 
 
+@pytest.mark.parametrize("of_numbers", [False, True])
+def test_a_missing_cell_is_a_level_with_a_code(of_numbers):
+    X, y = crowded()
+    if of_numbers:
+        X["street"] = X["street"].str[1:].astype(float)
+    missing = np.arange(len(X)) % 5 == 0
+    X.loc[missing, "street"] = np.nan if of_numbers else None
+    model = GNRegressor(**SMALL).fit(X, np.where(missing, 7.0, y))
+    assert model.preprocessor_.transform(X)[missing, -1] == pytest.approx(7, abs=0.2)
+
+
 @pytest.mark.parametrize("size", [2.0**-900, 2.0**600, 2.0**900])
 def test_target_codes_are_known_where_squares_of_targets_are_no_floats(size):
     X, y = crowded()
@@ -229,6 +240,17 @@ def test_target_codes_are_known_where_squares_of_targets_are_no_floats(size):
     # In the unit of the largest target.
     np.testing.assert_allclose(model.preprocessor_.transform(X)[:, 1], expected / np.abs(y).max())
     assert r2_score(y, model.predict(X) / size) > 0.9
+
+
+def test_targets_of_any_sizes_have_their_codes():
+    X, y = crowded()
+    reader = TableReader([1]).fit(X)
+    rows, sizes = reader.transform(X), np.array([1e-250, 1.0, 1e250])
+    encoder = make_encoder(reader, rows, 3)
+    codes = encode_training_rows(encoder, rows, y[:, None] * sizes, np.ones(len(X)))[:, 1:]
+    # In units of their own, where squares of a target are no floats.
+    np.testing.assert_allclose(codes * [np.abs(y).max(), 1, np.abs(y).max()], codes[:, [1, 1, 1]], rtol=1e-6)
+    assert np.corrcoef(codes[:, 0], y)[0, 1] > 0.9
 
 
 @pytest.mark.parametrize("loss", ["huber", "cauchy"])
