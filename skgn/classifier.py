@@ -167,9 +167,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
         numbers of a feature, as cross-validation tells, it has mean targets too, beside the column of its numbers.
 
         Where the slope along another column differs between levels or codes, as cross-validation tells, they have
-        columns for their slopes too. So have pairs of levels of two categories with mean targets for their effects.
-        Neither codes nor these are looked for with None, a float ``l2_regularization``, ``standardize=False``,
-        ``network`` or ``warm_start=True``.
+        columns for their slopes too. Two features with mean targets may have columns for effects of their pairs of
+        levels. Neither codes nor slopes nor pairs are looked for with None, a float ``l2_regularization``,
+        ``standardize=False``, ``network`` or ``warm_start=True``.
 
         Missing numbers become the median. A feature that had missing numbers in training has an indicator of them. A
         row of weight 3 counts as three rows in medians and mean targets.
