@@ -6,23 +6,20 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.model_selection import KFold
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 from .effects import Levels, level_effects, standardised
+from .level_codes import LevelCodes, pair_encoder
 from .tables import MOST_LEVELS, TableReader, level_namer
 
 __all__ = [
-    "MISSING_RANK",
     "TARGET_CODES",
-    "UNSEEN_RANK",
     "CodedRows",
     "Interaction",
-    "LevelCodes",
     "coded_features",
     "coded_rows",
     "column_features",
@@ -32,8 +29,6 @@ __all__ = [
     "fill_missing",
     "make_encoder",
     "medians",
-    "number_pairs",
-    "second_features",
     "target_codes",
 ]
 
@@ -43,11 +38,6 @@ _MOST_INDICATORS = 250
 #: Steps whose columns are target codes: of categories, of numbers that are codes, and slopes of levels and effects of
 #: pairs of levels of either.
 TARGET_CODES = ("target", "codes", "slopes", "pairs")
-
-#: The number of a pair of levels is this times the rank of the first, and that of the second. Missing cells come last
-#: of all levels.
-_SPAN = 2**26
-MISSING_RANK, UNSEEN_RANK = _SPAN - 2, -1
 
 #: Number of parts of the training rows. Each part gets target codes from the others, but for levels that have so many
 #: observations for each feature with codes.
@@ -105,93 +95,13 @@ def make_encoder(
         frequent = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=MOST_LEVELS, **one_hot)
         steps.append(("frequent", frequent, many))
     else:
-        steps += [(name, LevelCodes(n_codes), [*of]) for name, of in (("target", many), ("codes", codes))]
-        steps.append(("slopes", LevelCodes(n_codes), [*slopes]))
-        steps.append(("pairs", _pair_encoder(n_codes), [*pairs]))
+        of_steps = (("target", many), ("codes", codes), ("slopes", slopes))
+        steps += [(name, LevelCodes(n_codes), [*features]) for name, features in of_steps]
+        steps.append(("pairs", pair_encoder(n_codes), [*pairs]))
     encoder = ColumnTransformer(
         [step for step in steps if step[2]], sparse_threshold=0, verbose_feature_names_out=False
     )
     return encoder.set_output(transform="default")
-
-
-class LevelCodes(TransformerMixin, BaseEstimator):
-    """Transformer of levels into codes: ``n_codes`` numbers for each level of each feature.
-
-    A fit learns which levels there are, by their numbers. Their codes come from :func:`encode_training_rows`.
-
-    Parameters
-    ----------
-    n_codes : int, default=1
-
-    Attributes
-    ----------
-    categories_ : list of ndarray of shape (n_levels,)
-        Numbers of the levels of each feature, in order; nan is the last one.
-    codes_ : list of ndarray of shape (n_levels, n_codes)
-    mean_ : ndarray of shape (n_codes,)
-        Code of a level not seen.
-    """
-
-    def __init__(self, n_codes: int = 1) -> None:
-        self.n_codes = n_codes
-
-    def fit(self, X: np.ndarray, y: Any = None) -> LevelCodes:
-        """Learn the levels; all codes are 0 so far."""
-        self.n_features_in_ = X.shape[1]
-        self.categories_ = [np.unique(column) for column in X.T]
-        self.codes_ = [np.zeros((len(levels), self.n_codes)) for levels in self.categories_]
-        self.mean_ = np.zeros(self.n_codes)
-        return self
-
-    def transform(self, X: np.ndarray) -> np.ndarray:
-        """Return the codes (n, d n_codes) of levels (n, d)."""
-        columns = []
-        for column, levels, codes in zip(X.T, self.categories_, self.codes_, strict=True):
-            place = np.minimum(np.searchsorted(levels, column), len(levels) - 1)
-            known = (levels[place] == column) | (np.isnan(levels[place]) & np.isnan(column))
-            columns.append(np.where(known[:, None], codes[place], self.mean_))
-        return np.concatenate(columns, axis=1)
-
-    def get_feature_names_out(self, names: Any = None) -> np.ndarray:
-        """Return the names of the features, with the number of the code behind them if there are several."""
-        if names is None:
-            names = [f"x{j}" for j in range(self.n_features_in_)]
-        if self.n_codes > 1:
-            names = [f"{name}_{k}" for name in names for k in range(self.n_codes)]
-        return np.array(names, dtype=object)
-
-
-def _pair_encoder(n_codes: int) -> Pipeline:
-    """Make an encoder of the pairs of levels in columns 0 and 1, 2 and 3, and so on."""
-    ranks = OrdinalEncoder(
-        handle_unknown="use_encoded_value", unknown_value=UNSEEN_RANK, encoded_missing_value=MISSING_RANK
-    )
-    return make_pipeline(ranks, PairNumbers(), LevelCodes(n_codes))
-
-
-def number_pairs(ranks: Any) -> Any:
-    """Number the pairs of ranks in columns 0 and 1, 2 and 3, and so on, of an array or a tensor.
-
-    No pair of levels that are known has the number of one with a level that is not.
-    """
-    return ranks[:, ::2] * _SPAN + ranks[:, 1::2]
-
-
-class PairNumbers(TransformerMixin, BaseEstimator):
-    """Transformer of ranks into :func:`number_pairs`."""
-
-    def fit(self, X: np.ndarray, y: Any = None) -> PairNumbers:
-        """Learn nothing but how many columns there are."""
-        self.n_features_in_ = X.shape[1]
-        return self
-
-    def transform(self, X: np.ndarray) -> np.ndarray:
-        """Number the pairs."""
-        return np.asarray(number_pairs(X))
-
-    def get_feature_names_out(self, names: np.ndarray) -> np.ndarray:
-        """Return a name for each pair."""
-        return np.array([f"{one} x {other}" for one, other in zip(names[::2], names[1::2], strict=True)], dtype=object)
 
 
 def encode_training_rows(
@@ -224,15 +134,13 @@ def encode_training_rows(
         (name, position)
         for name, _, features in encoder.transformers_
         if name in TARGET_CODES
-        for position in range(len(_first_of_each(name, features)))
+        for position in range(len(_feature_of_each(name, features)))
     ]
     if Y is None or not blocks:
         return columns
-    rows = coded_rows(encoder, X, columns, Y)
-    of_others = _cross_fitted(encoder, blocks, rows, row, interactions)
+    levels, of_others = _cross_fitted(encoder, blocks, coded_rows(encoder, X, columns, Y), row, interactions)
     of_rows = np.asarray(encoder.transform(X), dtype=np.float64)
     count = np.bincount(row)
-    levels = [*rows.levels, *(rows.part(one).level for one in interactions)]
     for (name, position), level, sums in zip(blocks, levels, of_others, strict=True):
         rare = np.bincount(level, weights=count)[level] < _FREQUENT * len(blocks)
         start = encoder.output_indices_[name].start + position * sums.shape[1]
@@ -278,9 +186,9 @@ def target_codes(encoder: ColumnTransformer) -> dict[str, LevelCodes]:
     return {name: steps[name][-1] if name == "pairs" else steps[name] for name in TARGET_CODES if name in steps}
 
 
-def _first_of_each(step: str, features: Sequence[int]) -> Sequence[int]:
-    """Return the feature of each code of a step; of a pair the first one."""
-    return features[::2] if step == "pairs" else features
+def _feature_of_each(step: str, features: Sequence[int], second: bool = False) -> Sequence[int]:
+    """Return the feature of each code of a step; of a pair the first or the second one."""
+    return features[int(second) :: 2] if step == "pairs" else features
 
 
 def coded_features(encoder: ColumnTransformer) -> list[int]:
@@ -305,11 +213,12 @@ def _cross_fitted(
     rows: CodedRows,
     row: np.ndarray,
     interactions: Sequence[Interaction],
-) -> list[np.ndarray]:
-    """Set the target codes of a fitted encoder, and return sums (n, k) of those that observations get from others.
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Set the target codes of a fitted encoder.
 
     The code of a level is the mean target and its effect, beside those of others and lines in the other columns
-    (:mod:`skgn.effects`). There is one for each of the ``blocks``. The mean is that of all observations: those of other
+    (:mod:`skgn.effects`). Returned are, for each of the ``blocks``, the level of each row (n,), and sums (n, k) of the
+    codes that its observations get from others. The mean is that of all observations: those of other
     parts would tell the part, and with it the mean that it has itself.
     """
     n, observed, steps = len(rows.Y), rows.at(row), target_codes(encoder)
@@ -328,7 +237,8 @@ def _cross_fitted(
     for rest, part in KFold(_FOLDS).split(row):
         for total, level, code in zip(sums, levels, codes(rest), strict=True):
             np.add.at(total, row[part], code[level[part]])
-    return sums
+    # The first observations are those of the rows.
+    return [level[:n] for level in levels], sums
 
 
 def _with_squares(Y: np.ndarray) -> np.ndarray:
@@ -350,8 +260,8 @@ def _observations(weight: np.ndarray) -> np.ndarray:
     return row[np.lexsort((row, number))]
 
 
-def column_features(encoder: ColumnTransformer) -> np.ndarray:
-    """Return the feature that each column of a fitted encoder comes from; of a pair of levels the first one."""
+def column_features(encoder: ColumnTransformer, second: bool = False) -> np.ndarray:
+    """Return the feature that each column of a fitted encoder comes from; of a pair the first or the second one."""
     features = []
     for name, step, columns in encoder.transformers_:
         if name == "numeric":
@@ -359,19 +269,9 @@ def column_features(encoder: ColumnTransformer) -> np.ndarray:
         elif name == "one_hot":
             features += np.repeat(columns, [len(levels) for levels in step.categories_]).tolist()
         elif name in ("frequent", *TARGET_CODES):
-            where, columns = encoder.output_indices_[name], _first_of_each(name, columns)
+            where, columns = encoder.output_indices_[name], _feature_of_each(name, columns, second)
             features += np.repeat(columns, (where.stop - where.start) // len(columns)).tolist()
     return np.array(features, dtype=int)
-
-
-def second_features(encoder: ColumnTransformer) -> np.ndarray:
-    """Return the other feature of each column of a fitted encoder: of pairs of levels the second, else the only one."""
-    features = column_features(encoder)
-    for name, _, columns in encoder.transformers_:
-        if name == "pairs":
-            where = encoder.output_indices_[name]
-            features[where] = np.repeat(columns[1::2], (where.stop - where.start) // len(columns[1::2]))
-    return features
 
 
 def features_without_indicators(encoder: ColumnTransformer) -> list[int]:

@@ -25,7 +25,6 @@ from .encoders import (
     fill_missing,
     make_encoder,
     medians,
-    second_features,
 )
 from .interactions import find_interactions
 from .piecewise import PiecewiseEmbedding
@@ -142,7 +141,7 @@ class Table:
     def all_features(self) -> dict[str, np.ndarray]:
         """Both features (2, columns) of these columns, which are the same but for pairs of levels."""
         first = self.encoded_features
-        both = np.stack([first, first if self.encoder is None else second_features(self.encoder)])
+        both = np.stack([first, first if self.encoder is None else column_features(self.encoder, second=True)])
         return {name: both[:, columns] for name, columns in self.columns.items()}
 
     @property

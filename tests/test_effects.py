@@ -9,7 +9,8 @@ from sklearn.preprocessing import OneHotEncoder
 
 from skgn import GNRegressor
 from skgn.effects import Levels, effects_alone, level_effects, standardised
-from skgn.encoders import LevelCodes, encode_training_rows
+from skgn.encoders import encode_training_rows
+from skgn.level_codes import LevelCodes
 
 NONE = np.zeros((600, 0))
 

@@ -12,9 +12,10 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import RidgeCV
 
 from skgn import GNClassifier, GNRegressor, summarize
-from skgn.encoders import CodedRows, Interaction, LevelCodes, encode_training_rows, make_encoder
+from skgn.encoders import CodedRows, Interaction, encode_training_rows, make_encoder
 from skgn.export import to_onnx, to_torch
 from skgn.interactions import find_interactions
+from skgn.level_codes import LevelCodes
 from skgn.tables import TableReader
 
 STEPS = ("target", "slopes")

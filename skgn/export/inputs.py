@@ -11,8 +11,9 @@ import torch
 from sklearn.compose import ColumnTransformer
 from torch import Tensor, nn
 
-from ..encoders import MISSING_RANK, UNSEEN_RANK, column_features, number_pairs, target_codes
+from ..encoders import column_features, target_codes
 from ..inputs import Table
+from ..level_codes import MISSING_RANK, UNSEEN_RANK, number_pairs
 from ..piecewise import FinerScaler, PiecewiseEmbedding, piecewise
 from ..preprocessing import (
     InputScaler,
