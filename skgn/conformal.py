@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from .left_out_samples import LeftOutSamples
+from .mixing import targets_of_outputs
 from .mixture import voters
 from .observation import Observation
 from .predictive import Predictive
@@ -76,7 +77,10 @@ class LeftOutResiduals(NamedTuple):
 
 
 def left_out_residuals(
-    samples: LeftOutSamples, squared_scales: Sequence[np.ndarray | None], weights: np.ndarray
+    samples: LeftOutSamples,
+    squared_scales: Sequence[np.ndarray | None],
+    weights: np.ndarray,
+    stretch: np.ndarray | None = None,
 ) -> LeftOutResiduals:
     """Residuals of a mixture of members; None if one that counts has none, or the loss describes no observations.
 
@@ -89,6 +93,8 @@ def left_out_residuals(
         Of the noise of each member, as it counts in the mixture.
     weights : ndarray of shape (n_members,)
         Of the members in the mixture.
+    stretch : ndarray of shape (n, k), default=None
+        Factors on distances from the mean of what is predicted, for the samples that are predicted.
     """
     counted, loss = samples.of_voters(weights), samples.loss
     observation = loss.observation()
@@ -96,6 +102,7 @@ def left_out_residuals(
         return LeftOutResiduals(None, NORMAL)
     members, votes = counted
     given = {"observation": observation, "squared_scales": voters(squared_scales, weights)[0], "weights": votes}
+    given["stretch"] = stretch
     found: Residuals | None = members.gather(_residuals, **given)
     if loss.distribution != "normal":
         return LeftOutResiduals(found, NORMAL)
@@ -120,6 +127,7 @@ def _residuals(
     observation: Observation,
     squared_scales: Sequence[np.ndarray | None],
     weights: np.ndarray,
+    stretch: np.ndarray | None,
 ) -> Residuals:
     loss = samples.loss
     rows = samples.corrected_rows if loss.has_scale else samples.rows
@@ -128,5 +136,6 @@ def _residuals(
     unknown = np.zeros(Y.shape[1]) if loss.has_scale else np.ones(Y.shape[1])
     scales = [unknown if scale is None else loss.scale_of_observation(scale) for scale in squared_scales]
     outputs = [loss.of_observation(member) for member in f]
-    location, spread2 = Predictive(observation, outputs, variances, scales, weights).moments()
-    return Residuals((observation.on_line(Y) - location) / np.sqrt(spread2), weight)
+    predictive = Predictive(observation, outputs, variances, scales, weights).stretched(stretch)
+    location, spread2 = predictive.of_targets(loss.mixing).moments()
+    return Residuals((observation.on_line(targets_of_outputs(Y, loss.mixing)) - location) / np.sqrt(spread2), weight)

@@ -174,8 +174,10 @@ def _is_whole(target: Target) -> bool:
         return False
     if isinstance(target, RedundantTarget) and not target.is_whole:
         return False
-    values = [value for value in vars(target.scaler).values() if isinstance(value, np.ndarray)]
-    return target.loss in LOSSES and all(value.shape == (target.n_outputs,) for value in values)
+    k = target.n_outputs
+    shapes = {"mixing": (k, k)}
+    values = {name: value for name, value in vars(target.scaler).items() if isinstance(value, np.ndarray)}
+    return target.loss in LOSSES and all(value.shape == shapes.get(name, (k,)) for name, value in values.items())
 
 
 def _has_columns(part: Any, n_columns: int) -> bool:

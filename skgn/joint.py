@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,8 @@ import torch
 from .backend import gigabytes
 from .ensemble import Member
 from .free_memory import available_memory
-from .mixture import epistemic_covariance, mixture_mean
+from .mixing import targets_of_outputs
+from .mixture import epistemic_covariance, mixture_mean, stretched
 from .posterior import Posterior
 from .predictive import Predictive
 from .scaled_rows import ScaledRows
@@ -29,7 +30,7 @@ _COPIES, _COPIES_OF_WEIGHTS = 7, 4
 class Joint(NamedTuple):
     """Members that count, with their weights and posteriors, at n ``scaled`` rows.
 
-    Distances from the predicted mean are multiplied by ``stretch`` (n, k) or (1, k).
+    Distances from the predicted mean are multiplied by ``stretch`` (n, k), if there is one.
     """
 
     target: RegressionTarget
@@ -37,7 +38,7 @@ class Joint(NamedTuple):
     weights: np.ndarray
     posteriors: Sequence[Posterior]
     scaled: ScaledRows
-    stretch: np.ndarray
+    stretch: np.ndarray | None
 
     def mean_and_covariance(self, outputs: np.ndarray, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
         """Mean and covariance (n, n) or (n, n, k) of new observations, from ``outputs`` (members, n, k)."""
@@ -60,30 +61,35 @@ class Joint(NamedTuple):
             "predict fewer rows at a time, or their standard deviations",
         )
         noise = [posterior.noise_in_mixture for posterior in self.posteriors]
-        covariances = (
-            posterior.covariance(member.network, member.weights, self.scaled[member.scaling], device)
-            for member, posterior in zip(self.members, self.posteriors, strict=True)
-        )
+        moved, _, noise = stretched(self.stretch, outputs, (), noise, self.weights)
         with np.errstate(over="ignore", invalid="ignore"):  # What is beyond the floats is infinite.
-            covariance = epistemic_covariance(scaler, outputs, covariances, self.weights)
-            of_noise = [scaler.variance_of(scaler.mean_of(f), 0.0, s) for f, s in zip(outputs, noise, strict=True)]
+            covariance = epistemic_covariance(scaler, moved, self._covariances(device), self.weights)
+            of_noise = [scaler.variance_of(scaler.mean_of(f), 0.0, s) for f, s in zip(moved, noise, strict=True)]
         diagonal = np.arange(n)
         covariance[np.isnan(covariance)] = np.inf  # Differences of infinite means are nan.
         variance = mixture_mean(of_noise, self.weights)
         covariance[:, diagonal, diagonal] += np.broadcast_to(np.where(np.isnan(variance), np.inf, variance), (n, k)).T
         covariance = np.moveaxis(covariance, 0, -1)
-        stretch = self.stretch * unit
-        covariance *= stretch[:, None]
-        covariance *= stretch
+        covariance *= np.square(unit)
         mean, units_of_y = self.target.mean(outputs, self.weights), self.target.deviations_of_y(np.ones((1, k)))
         covariance = self.target.in_shape_of_y(covariance)
         covariance *= units_of_y**2
         return mean, covariance
 
+    def _covariances(self, device: torch.device) -> Iterator[np.ndarray]:
+        """Covariances (k, n, n) of the outputs of one member after another, stretched."""
+        for member, posterior in zip(self.members, self.posteriors, strict=True):
+            C = posterior.covariance(member.network, member.weights, self.scaled[member.scaling], device)
+            if self.stretch is not None:
+                C *= self.stretch.T[:, :, None]
+                C *= self.stretch.T[:, None]
+            yield C
+
     def samples(self, predictive: Predictive, n_samples: int, rng: np.random.RandomState) -> np.ndarray:
         """Draw functions with noise of their own in each row (n_samples, n, k), in the units of training.
 
-        Each is that of a member, drawn by its weight, with weights from its posterior.
+        Each is that of a member, drawn by its weight, with weights from its posterior. ``predictive`` is that of the
+        outputs.
         """
         shape = predictive.outputs[0].shape
         largest = max(len(m.weights) + len(p.factor) for m, p in zip(self.members, self.posteriors, strict=True))
@@ -99,9 +105,11 @@ class Joint(NamedTuple):
             member, posterior, these = self.members[number], self.posteriors[number], np.flatnonzero(drawn == number)
             draws = posterior.draw(member.network, member.weights, member.total_weight, len(these), rng)
             of_weights = posterior.outputs_of_draws(member.network, member.weights, draws, self.scaled[member.scaling])
-            f = predictive.outputs[number] + np.moveaxis(self.stretch[..., None] * of_weights, 2, 0)
+            if self.stretch is not None:
+                of_weights *= self.stretch[..., None]
+            f = predictive.outputs[number] + np.moveaxis(of_weights, 2, 0)
             Z[these] = predictive.observation.sample(f, predictive.squared_scales[number], rng)
-        return Z
+        return targets_of_outputs(Z, self.target.scaler.mixing)
 
 
 def _check_memory(need: float, device: torch.device, asked: str, instead: str) -> None:

@@ -7,9 +7,10 @@ the generalised Gauss-Newton matrix.
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from torch import Tensor
 from .observation import LogGammaObservation, NormalObservation, Observation
 from .preprocessing import TargetScaler
 from .target_scalers import FitScaler, TargetScaling, log_scaler
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = [
     "GammaLoss",
@@ -105,6 +109,9 @@ class Loss(ABC):
     #: Whether each output predicts a label of its own, which counts as a sample.
     independent_labels: ClassVar[bool] = False
 
+    #: How the outputs are combinations of targets (:mod:`skgn.mixing`): the score of each target is asked for.
+    mixing: np.ndarray | None = None
+
     @classmethod
     def for_scaler(cls, scaler: TargetScaling, quantile: float | np.ndarray) -> Loss:
         """The loss that a fit of `GNRegressor` begins with, for the scaler of its target.
@@ -162,6 +169,12 @@ class Loss(ABC):
     def at_precision(self, beta: Tensor) -> Loss:
         """The loss under the noise precisions beta (k,)."""
         return self
+
+    def mixed(self, mixing: np.ndarray | None) -> Self:
+        """The loss of outputs that are such combinations of the targets."""
+        loss = copy.copy(self)
+        loss.mixing = mixing
+        return loss
 
     def at_initial_scale(self, scaler: TargetScaling) -> Loss:
         """The loss at the noise level that training begins with, for the scaler of its target."""
@@ -261,7 +274,11 @@ class _Relative(NoiseLoss):
         return values if self._precision is None else values * self._precision.to(values)
 
     def at_precision(self, beta: Tensor) -> NoiseLoss:
-        return self if len(beta) == 1 else type(self)(relative(beta))
+        if len(beta) == 1:
+            return self
+        loss = copy.copy(self)
+        loss._precision = relative(beta)
+        return loss
 
 
 class SquaredError(_Relative):

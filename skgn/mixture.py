@@ -24,6 +24,7 @@ __all__ = [
     "noise_share",
     "predictive_mean",
     "predictive_variance",
+    "stretched",
     "voters",
 ]
 
@@ -66,6 +67,16 @@ def predictive_variance(
     return mixture_mean([variance + (m - mean) ** 2 for m, variance in zip(means, variances, strict=True)], weights)
 
 
+def stretched(
+    stretch: Any, outputs: Any, variances: Iterable[Any], noise: Iterable[Any], weights: Any
+) -> tuple[list[Any], list[Any], list[Any]]:
+    """Move a mixture away from its mean by factors (n, k), or None: outputs, their deviations, and the noise."""
+    if stretch is None:
+        return [*outputs], [*variances], [*noise]
+    mean, square = mixture_mean(outputs, weights), stretch * stretch
+    return [mean + stretch * (f - mean) for f in outputs], [square * v for v in variances], [square * s for s in noise]
+
+
 def noise_share(noise: np.ndarray, apart: np.ndarray) -> np.ndarray:
     """Part (k,) of the members' noise variance (k,) that is left in their mixture.
 
@@ -81,10 +92,7 @@ def epistemic_variance(
     scaler: TargetScaling, outputs: Iterable[np.ndarray], output_variances: Iterable[np.ndarray], weights: np.ndarray
 ) -> np.ndarray:
     """Variance (n, k) of the mean of new observations: what :func:`predictive_variance` is without the noise."""
-    means = [scaler.mean_of(f) for f in outputs]
-    mean = mixture_mean(means, weights)
-    variances = [scaler.slope(m) ** 2 * v for m, v in zip(means, output_variances, strict=True)]
-    return mixture_mean([v + (m - mean) ** 2 for m, v in zip(means, variances, strict=True)], weights)
+    return predictive_variance(scaler, outputs, output_variances, [np.zeros(1) for _ in weights], weights)
 
 
 def epistemic_covariance(
@@ -98,10 +106,8 @@ def epistemic_covariance(
     means = [scaler.mean_of(f).T for f in outputs]
     mean = mixture_mean(means, weights)
     covariance = np.zeros((*mean.shape, mean.shape[1]))
-    for m, C, share in zip(means, output_covariances, weights / sum(weights), strict=True):
-        slope, apart = scaler.slope(m), m - mean
-        C *= slope[:, :, None]
-        C *= slope[:, None]
+    for m, of_outputs, share in zip(means, output_covariances, weights / sum(weights), strict=True):
+        C, apart = scaler.covariance_of(m, of_outputs), m - mean
         C += apart[:, :, None] * apart[:, None]
         C *= share
         covariance += C

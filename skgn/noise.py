@@ -30,6 +30,7 @@ import torch
 
 from .backend import linear_algebra_device
 from .candidates import Kind, Level, Start
+from .conformal import left_out_residuals
 from .damping import as_rule
 from .draws import Draw, draw_starts
 from .ensemble import Ensemble, Member, member_outputs
@@ -46,7 +47,6 @@ from .search import train_members
 from .settings import Settings
 from .stacking import is_exact
 from .status import Status
-from .tails import NORMAL
 from .weighted_rows import moments, weighted_quantile
 
 __all__ = ["NOISE", "InputNoise", "beside_noise", "fit_input_noise", "log_factor"]
@@ -169,8 +169,9 @@ def beside_noise(ensemble: Ensemble, noise: InputNoise, problem: Problem) -> Ens
     rows = known.samples.predicted.cpu().numpy()
     scaled = {name: np.ascontiguousarray(problem.scaled[name][: len(rows)][rows]) for name in noise.scalings}
     factor = noise.factor(scaled, linear_algebra_device(problem.device))
-    residuals = replace(ensemble.residuals, values=ensemble.residuals.values / np.sqrt(factor))
-    tails = residuals.tails if ensemble.loss.distribution == "normal" else NORMAL
+    posteriors, one = [member.posterior for member in known.members], ensemble.loss.variance_factor
+    scales = [None if posterior is None else posterior.noise_in_mixture / one for posterior in posteriors]
+    residuals, tails = left_out_residuals(known.samples, scales, known.weights, np.sqrt(factor))
     return ensemble._replace(residuals=residuals, tails=tails)
 
 

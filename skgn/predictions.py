@@ -17,7 +17,8 @@ from sklearn.utils.validation import check_is_fitted
 from .backend import in_dtype, linear_algebra_device, resolve_device
 from .estimator import BaseGN, known_posteriors
 from .joint import Joint
-from .mixture import voters
+from .mixing import targets_of_outputs
+from .mixture import stretched, voters
 from .noise import InputNoise
 from .observation import StudentTObservation
 from .posterior import Posterior
@@ -134,9 +135,8 @@ class Predictions(RegressorMixin, BaseGN):
             y_mean = self._target.mean(outputs, weights)
             if not known:
                 return (y_mean,)
-            noise = [posterior.noise_in_mixture for posterior in known]
-            y_std = self._target.std(outputs, self._variances(scaled, known), noise, weights)
-            return y_mean, y_std * self._stretch_of_y(scaled)
+            moved, variances, noise = self._stretched(scaled, known, outputs, weights)
+            return y_mean, self._target.std(moved, variances, noise, weights)
 
         values = _in_parts(self, X, predict)
         return _Pair(values) if known else values[0]
@@ -259,7 +259,8 @@ class Predictions(RegressorMixin, BaseGN):
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
         rng = check_random_state(random_state)
         scaled, dtype = scaled_rows(self, X)
-        predictive, known = self._predictive(scaled, "sample_y"), posteriors(self, "sample_y", of_mean=False)
+        predictive = self._predictive_of_outputs(scaled, "sample_y")
+        known = posteriors(self, "sample_y", of_mean=False)
         Z = self._joint(scaled, known).samples(predictive, int(n_samples), rng)
         return _finished(dtype, np.moveaxis(self._target.in_units_of_y(Z), 1, -1))[0]
 
@@ -288,8 +289,8 @@ class Predictions(RegressorMixin, BaseGN):
 
         def predict(scaled: ScaledRows) -> tuple[np.ndarray]:
             outputs, weights = outputs_of_voters(self, scaled)
-            std = self._target.epistemic_std(outputs, self._variances(scaled, known), weights)
-            return (std * self._stretch_of_y(scaled),)
+            moved, variances, _ = self._stretched(scaled, known, outputs, weights)
+            return (self._target.epistemic_std(moved, variances, weights),)
 
         return _in_parts(self, X, predict)[0]
 
@@ -298,16 +299,8 @@ class Predictions(RegressorMixin, BaseGN):
         members, weights = voters(self.estimators_, self.weights_)
         return Joint(self._target, members, weights, known, scaled, self._stretch(scaled))
 
-    def _variances(self, scaled: ScaledRows, known: Sequence[Posterior]) -> list[np.ndarray]:
-        """Variances (n, k) of the outputs of the members that count."""
-        members, _ = voters(self.estimators_, self.weights_)
-        return [
-            posterior.variance(member.network, member.weights, scaled[member.scaling], _solver_device(self))
-            for member, posterior in zip(members, known, strict=True)
-        ]
-
-    def _predictive(self, scaled: ScaledRows, asked: str) -> Predictive:
-        """Distribution of new observations; a ValueError says why there is none."""
+    def _predictive_of_outputs(self, scaled: ScaledRows, asked: str) -> Predictive:
+        """Distribution of the networks' targets; a ValueError says why there is none."""
         target = self._target
         loss = target.training_loss()
         observation = loss.observation()
@@ -321,17 +314,23 @@ class Predictions(RegressorMixin, BaseGN):
             # The noise keeps its variance.
             observation = StudentTObservation(self._degrees_of_freedom)
             scales = [variance / observation.variance_factor for variance in scales]
-        predictive = Predictive(observation, outputs, self._variances(scaled, known), scales, weights)
-        return predictive if self._noise is None else predictive.stretched(self._stretch(scaled))
+        predictive = Predictive(observation, outputs, _variances(self, scaled, known), scales, weights)
+        return predictive.stretched(self._stretch(scaled))
 
-    def _stretch(self, scaled: ScaledRows) -> np.ndarray:
-        """Factor (n, k) on distances from the predicted mean, or (1, k) where the noise is constant."""
-        if self._noise is None:
-            return np.ones((1, self._target.n_outputs))
-        return np.sqrt(self._noise.factor(scaled, _solver_device(self)))
+    def _predictive(self, scaled: ScaledRows, asked: str) -> Predictive:
+        """Distribution of new observations, of standardised targets."""
+        return self._predictive_of_outputs(scaled, asked).of_targets(self._target.scaler.mixing)
 
-    def _stretch_of_y(self, scaled: ScaledRows) -> np.ndarray:
-        return self._target.in_shape_of_y(self._stretch(scaled))
+    def _stretch(self, scaled: ScaledRows) -> np.ndarray | None:
+        """Factor (n, k) on distances from the predicted mean; None where the noise is constant."""
+        return None if self._noise is None else np.sqrt(self._noise.factor(scaled, _solver_device(self)))
+
+    def _stretched(
+        self, scaled: ScaledRows, known: Sequence[Posterior], outputs: np.ndarray, weights: np.ndarray
+    ) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
+        """Outputs of the members that count, their variances, and the noise, as wide as it is at these rows."""
+        noise = [posterior.noise_in_mixture for posterior in known]
+        return stretched(self._stretch(scaled), outputs, _variances(self, scaled, known), noise, weights)
 
     def _quantiles(self, X: Any, levels: np.ndarray, asked: str) -> np.ndarray:
         def predict(scaled: ScaledRows) -> tuple[np.ndarray]:
@@ -347,6 +346,15 @@ def _fitted_quantiles(regressor: Predictions, scaled: ScaledRows, levels: np.nda
     at = regressor._target.positions(levels)
     predicted = regressor._target.mean(*outputs_of_voters(regressor, scaled))
     return predicted[:, None] if regressor._target.levels is None else predicted[:, at]
+
+
+def _variances(regressor: Predictions, scaled: ScaledRows, known: Sequence[Posterior]) -> list[np.ndarray]:
+    """Variances (n, k) of the outputs of the members that count."""
+    members, _ = voters(regressor.estimators_, regressor.weights_)
+    return [
+        posterior.variance(member.network, member.weights, scaled[member.scaling], _solver_device(regressor))
+        for member, posterior in zip(members, known, strict=True)
+    ]
 
 
 def _solver_device(regressor: Predictions) -> torch.device:
@@ -381,7 +389,8 @@ def observed_probabilities(regressor: Predictions, X: Any, y: np.ndarray) -> np.
     Counts are taken as half below and half above themselves.
     """
     target = regressor._target
-    Y = target.transform(target.encode(np.reshape(y, (-1, target.n_columns) if target.ndim == 2 else y.shape)))
+    Y = target.encode(np.reshape(y, (-1, target.n_columns) if target.ndim == 2 else y.shape))
+    Y = targets_of_outputs(target.transform(Y), target.scaler.mixing)
 
     def predict(scaled: ScaledRows, Y: np.ndarray) -> tuple[np.ndarray]:
         predictive = regressor._predictive(scaled, "a predicted distribution")

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri
 
-from .mixture import mixture_mean
+from .mixing import targets_of_outputs, variances_of_targets
+from .mixture import mixture_mean, stretched
 from .observation import Moments, Observation
 
 __all__ = ["Predictive", "checked_levels", "increasing_roots", "interval_levels"]
@@ -48,17 +49,23 @@ class Predictive:
         apart = [moments.spread2 + (moments.location - location) ** 2 for moments in each]
         return Moments(location, mixture_mean(apart, self.weights))
 
-    def stretched(self, stretch: np.ndarray) -> Predictive:
-        """Move all of the mixture away from its location by factors (n, k): outputs, their deviations, and the noise.
+    def stretched(self, stretch: np.ndarray | None) -> Predictive:
+        """Move all of the mixture away from its location by factors (n, k), or None; see :func:`.stretched`.
 
         The observation must be one on the line itself.
         """
-        location, square = mixture_mean(self.outputs, self.weights), np.square(stretch)
+        f, v, s2 = stretched(stretch, self.outputs, self.variances, self.squared_scales, self.weights)
+        return replace(self, outputs=f, variances=v, squared_scales=s2)
+
+    def of_targets(self, mixing: np.ndarray | None) -> Predictive:
+        """Return the distribution of the targets that outputs are combinations of, with noise of the same shape."""
+        if mixing is None:
+            return self
         return replace(
             self,
-            outputs=[location + stretch * (f - location) for f in self.outputs],
-            variances=[square * v for v in self.variances],
-            squared_scales=[square * s2 for s2 in self.squared_scales],
+            outputs=[targets_of_outputs(f, mixing) for f in self.outputs],
+            variances=[variances_of_targets(v, mixing) for v in self.variances],
+            squared_scales=[variances_of_targets(s2, mixing) for s2 in self.squared_scales],
         )
 
     def cdf(self, z: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from scipy.special import ndtri
 
+from .mixing import covariances_of_targets, outputs_of_targets, targets_of_outputs, variances_of_targets
 from .scaler import Derived, Scaler
 from .weighted_rows import distinct, magnitude, moments, weighted_quantiles
 
@@ -367,10 +368,14 @@ class PeriodicEmbedding(Embedding):
 
 @dataclass
 class TargetScaler:
-    """Standardise each target to weighted mean 0 and standard deviation 1; a constant target is only centred."""
+    """Standardise each target to weighted mean 0 and standard deviation 1; a constant target is only centred.
+
+    With a ``mixing`` the network has combinations of these (:mod:`skgn.mixing`).
+    """
 
     mean: np.ndarray
     scale: np.ndarray
+    mixing: np.ndarray | None = None
 
     #: What the network's targets are; losses call it their ``target_kind``.
     kind: ClassVar[str] = "values"
@@ -411,27 +416,27 @@ class TargetScaler:
         return bool(((r >= 1 / UNIT_FACTOR) & (r <= UNIT_FACTOR) & (np.abs(q) <= UNIT_SHIFT)).all())
 
     def transform(self, Y: np.ndarray) -> np.ndarray:
-        """Transform targets to standard units."""
-        return (Y - self.mean) / self.scale
+        """Transform targets to those of the network."""
+        return outputs_of_targets((Y - self.mean) / self.scale, self.mixing)
 
     def mean_of(self, outputs: Any) -> Any:
-        """Means of the target, in standard units: the outputs themselves."""
-        return outputs
+        """Means of the target, in standard units: the outputs themselves, or what they are combinations of."""
+        return targets_of_outputs(outputs, self.mixing)
 
     def variance_of(self, mean: Any, output_variance: Any, noise_variance: Any) -> Any:
         """Variance of a new observation, in standard units."""
-        return output_variance + noise_variance
+        return variances_of_targets(output_variance + noise_variance, self.mixing)
 
-    def slope(self, mean: Any) -> Any:
-        """Derivative of the mean by the output."""
-        return np.ones_like(mean)
+    def covariance_of(self, mean: np.ndarray, output_covariance: np.ndarray) -> np.ndarray:
+        """Covariances (k, n, n) of the means (k, n), in standard units."""
+        return covariances_of_targets(output_covariance, self.mixing)
 
     def inverse_transform(self, Y: Any) -> Any:
         """Transform targets back to their own units."""
         return Y * self.scale + self.mean
 
     def targets_of(self, Z: np.ndarray) -> np.ndarray:
-        """Targets in their own units, of those of the network."""
+        """Targets in their own units, of those in standard units."""
         return Z * self.scale + self.mean
 
     def rescale(self, deviation: Any) -> Any:

@@ -19,6 +19,7 @@ from .evidence import Prior, make_prior
 from .feedforward import FeedForward
 from .losses import Loss
 from .memory import Extent
+from .mixing import outputs_of_targets
 from .network import Network
 from .objective import Objective
 from .radial import RADIAL
@@ -118,6 +119,17 @@ class Problem:
 
         validation = self.validation and self.validation._replace(scaled=more(self.validation.scaled))
         return replace(self, scaled=more(self.scaled), validation=validation)
+
+    def first_rows(self, rows: int) -> Problem:
+        """Return the problem of the first rows, which are a random sample."""
+        scaled = {name: columns[:rows] for name, columns in self.scaled.items()}
+        return replace(self, scaled=scaled, Y=self.Y[:rows], sample_weight=self.sample_weight[:rows])
+
+    def mixed(self, mixing: np.ndarray) -> Problem:
+        """Return the problem of outputs that are such combinations of the targets."""
+        validation = self.validation and self.validation._replace(Y=outputs_of_targets(self.validation.Y, mixing))
+        loss, Y = self.loss.mixed(mixing), np.ascontiguousarray(outputs_of_targets(self.Y, mixing))
+        return replace(self, loss=loss, Y=Y, validation=validation)
 
     def rows_in_memory(self, rows: int) -> int:
         """Number of these rows that take memory of this process."""

@@ -13,6 +13,7 @@ __all__ = [
     "begin_block",
     "begin_lines",
     "candidate_line",
+    "combined",
     "counted",
     "cut",
     "dropped",
@@ -105,6 +106,11 @@ def stepped(n_steps: int, count: int) -> str:
 def of_radial_units(n_centres: int) -> str:
     """Return the line about one more candidate, of radial units around so many rows."""
     return f"1 more candidate, of radial units around {counted(n_centres, 'row')}"
+
+
+def combined(n_targets: int) -> str:
+    """Return the line about targets that share noise."""
+    return f"{n_targets} targets share noise: networks have combinations of them"
 
 
 def end_line(estimator: Any, seconds: float) -> str:

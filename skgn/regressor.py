@@ -17,16 +17,20 @@ from .backend import written
 from .candidates import Start
 from .damping import DampingRule
 from .directions import serves_evidence
+from .draws import Draw
 from .ensemble import Ensemble
 from .estimator import BaseGN
 from .limits import Limits
+from .mixing import log_density_ratio
 from .noise import NOISE, InputNoise, fit_input_noise
 from .parameters import one_of, parameter_defaults
 from .predictions import Predictions
 from .problem import Problem
 from .redundant_targets import RedundantTarget, without_redundant
 from .rows import Raw, RawRows
+from .shared_noise import apart
 from .targets import LOSSES, RegressionTarget
+from .workers import members_at_once
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -254,7 +258,8 @@ class GNRegressor(Predictions):
         weights are equal where left-out samples cannot be predicted (``solver_`` "cg", undetermined weights, streams).
     n_outputs_ : int
         Number of predicted values: columns of y, times quantiles where there are several. A network has no outputs for
-        constant columns of y, nor for columns that are linear in a single other one (docs/guide/estimators.md).
+        constant columns of y, nor for columns that are linear in a single other one. Where columns share noise, its
+        outputs are combinations of them (docs/guide/estimators.md).
     n_iter_ : int
         Number of iterations of the best member, with the iterations after its peak.
     loss_ : float
@@ -425,13 +430,23 @@ class GNRegressor(Predictions):
         self.quantile = quantile
 
     def _new_target(self, raw: RawRows) -> RegressionTarget:
-        target, loss = RegressionTarget.of(raw.y, self.loss, self._levels), LOSSES[self.loss]
-        # Networks that are given, or go on, have an output for each column.
-        free = isinstance(self.l2_regularization, str) and self.network is None and not self.warm_start
-        symmetric = loss.target_kind == "values" and not loss.predicts_quantiles
-        if not (isinstance(raw, Raw) and free and symmetric):
+        target = RegressionTarget.of(raw.y, self.loss, self._levels)
+        if not (isinstance(raw, Raw) and self._chooses_outputs):
             return target
         return without_redundant(target, raw.y[raw.weight > 0])
+
+    @property
+    def _chooses_outputs(self) -> bool:
+        """Whether outputs may be other than the columns of y; networks that are given, or go on, have one for each."""
+        free = isinstance(self.l2_regularization, str) and self.network is None and not self.warm_start
+        loss = LOSSES[self.loss]
+        return free and loss.target_kind == "values" and not loss.predicts_quantiles
+
+    def _train(self, problem: Problem, draw: Draw, X: Any, y: Any, sample_weight: Any) -> bool:
+        if self._chooses_outputs and problem.n_outputs > 1:
+            problem, mixing = apart(problem, draw, members_at_once(self.n_jobs))
+            self._target = self._target if mixing is None else self._target.mixed(mixing)
+        return super()._train(problem, draw, X, y, sample_weight)
 
     def _next_target(self, raw: RawRows, classes: Any) -> RegressionTarget:
         if not hasattr(self, "estimators_"):
@@ -545,7 +560,10 @@ class GNRegressor(Predictions):
         super()._store(ensemble, noise)
         self._noise = noise
         self._degrees_of_freedom = ensemble.tails.degrees_of_freedom
-        self.noise_std_ = self._target.noise_std(ensemble.members[0].posterior)
+        best = ensemble.members[0]
+        self.noise_std_ = self._target.noise_std(best.posterior)
+        if self.log_evidence_ is not None:
+            self.log_evidence_ += best.total_weight * log_density_ratio(self._target.scaler.mixing)
         if isinstance(self._target, RedundantTarget):
             self.n_outputs_ = self._target.n_columns
             self.left_out_score_ = self._target.mean_score(ensemble.skill)

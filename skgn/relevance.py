@@ -11,6 +11,7 @@ from scipy.stats import chi2
 
 from .backend import solver_tensor, torch_threads
 from .ensemble import Ensemble, Member, Predictor
+from .mixing import targets_of_outputs
 from .mixture import voters
 from .network import Network
 
@@ -96,6 +97,7 @@ def _sums(
     change, mean = _movement(ensemble.members, ensemble.weights, scaled, features, asked, rows, partners)
     members, _ = voters(ensemble.members, ensemble.weights)
     squares, posterior = np.square(change), members[0].posterior
+    of_targets = np.square(targets_of_outputs(change, ensemble.loss.mixing))
     if ensemble.loss.has_scale:
         curvature = np.array(np.nan) if posterior is None else 1 / posterior.noise_variance
     else:
@@ -103,7 +105,7 @@ def _sums(
         curvature = ensemble.loss.curvature_root(f, f).square().sum(2).numpy()
         if posterior is not None:
             curvature = curvature / posterior.noise_variance
-    return squares.sum(axis=(1, 2)), (squares * curvature).sum(axis=(1, 2))
+    return of_targets.sum(axis=(1, 2)), (squares * curvature).sum(axis=(1, 2))
 
 
 def feature_slopes(

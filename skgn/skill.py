@@ -24,6 +24,7 @@ from torch import Tensor
 from .backend import sum_float64
 from .left_out_samples import LeftOutSamples, log_mixture
 from .losses import Loss
+from .mixing import targets_of_outputs, variances_of_targets
 from .mixture import mixture_mean
 from .objective import Objective
 
@@ -162,7 +163,7 @@ def _moments_of_outputs(samples: LeftOutSamples, weights: np.ndarray, constant: 
 
     Each output has an equal part of what the allowances take from a log likelihood.
     """
-    k, loss = len(constant), samples.loss
+    k, loss = len(constant), _of_targets(samples.loss)
     if loss.has_scale and not loss.depends_on_scale:
         # How much each output counts among others is nothing to its own score.
         loss = loss.at_precision(torch.ones_like(constant))
@@ -171,6 +172,7 @@ def _moments_of_outputs(samples: LeftOutSamples, weights: np.ndarray, constant: 
         f = mixture_mean(f, weights)[None]
     else:
         f, Y, sample_weight = samples.rows
+    f, Y, constant = (targets_of_outputs(values, loss.mixing) for values in (f, Y, constant.to(Y)))
     own, least = [], []
     for j in range(k):
         one, y = _of_output(loss, j, k), Y[:, j : j + 1]
@@ -185,6 +187,13 @@ def _moments_of_outputs(samples: LeftOutSamples, weights: np.ndarray, constant: 
     losses = torch.stack([*own, *least])
     weighted = losses * sample_weight
     return torch.cat([weighted.sum(1), (weighted @ losses.T).ravel()])
+
+
+def _of_targets(loss: Loss) -> Loss:
+    """Return the loss of the targets that outputs are combinations of, each at the scale of its own noise."""
+    if loss.mixing is None or loss.precision is None:
+        return loss
+    return loss.at_precision(1 / variances_of_targets(1 / loss.precision, loss.mixing))
 
 
 def _of_output(loss: Loss, j: int, k: int) -> Loss:

@@ -62,6 +62,7 @@ class LogTargetScaler:
     counts: bool
 
     initial_scale: ClassVar[None] = None
+    mixing: ClassVar[None] = None
 
     @property
     def kind(self) -> str:
@@ -94,9 +95,11 @@ class LogTargetScaler:
         """
         return noise_variance * (mean if self.counts else mean**2) + output_variance * mean**2
 
-    def slope(self, mean: Any) -> Any:
-        """Derivative of the mean by the output."""
-        return mean
+    def covariance_of(self, mean: np.ndarray, output_covariance: np.ndarray) -> np.ndarray:
+        """Covariances (k, n, n) of the means (k, n), to first order; overwrites those of the outputs."""
+        output_covariance *= mean[:, :, None]
+        output_covariance *= mean[:, None]
+        return output_covariance
 
     def targets_of(self, Z: np.ndarray) -> np.ndarray:
         """Targets in their own units, of those of the network."""

@@ -23,6 +23,7 @@ from .cells import check_labels, checked_classes
 from .class_weights import ClassWeight, class_factors, proportions, shifted
 from .count_losses import PoissonLoss
 from .losses import GammaLoss, LogLoss, Loss, SoftmaxLoss, SquaredError
+from .mixing import variances_of_targets
 from .mixture import epistemic_variance, mixture_log_probability, predictive_mean, predictive_variance
 from .posterior import Posterior
 from .preprocessing import TargetScaler
@@ -132,6 +133,11 @@ class RegressionTarget(Target):
     def with_scaler(self, fit_scaler: Callable[[type[Loss]], TargetScaling]) -> RegressionTarget:
         return replace(self, scaler=fit_scaler(self.loss_class))
 
+    def mixed(self, mixing: np.ndarray) -> RegressionTarget:
+        """Return the target of networks whose outputs are such combinations of it (:mod:`skgn.mixing`)."""
+        assert isinstance(self.scaler, TargetScaler)
+        return replace(self, scaler=replace(self.scaler, mixing=mixing))
+
     def with_exposure(self, Y: np.ndarray, weight: np.ndarray) -> RegressionTarget:
         counts = self.loss_class.target_kind == "counts"
         return replace(self, exposure=exposure_of(self.training_loss(), Y, weight)) if counts else self
@@ -158,7 +164,7 @@ class RegressionTarget(Target):
 
     def training_loss(self) -> Loss:
         each = self.quantile if isinstance(self.quantile, float) else np.repeat(self.quantile, self.n_columns)
-        loss = self.loss_class.for_scaler(self.scaler, each)
+        loss = self.loss_class.for_scaler(self.scaler, each).mixed(self.scaler.mixing)
         return loss if self.exposure is None else loss.of_rates(self.exposure)
 
     def likelihood(self, posterior: Posterior | None) -> Loss:
@@ -171,7 +177,7 @@ class RegressionTarget(Target):
         """Standard deviation of the noise by a member's posterior, in the units of y; nan if it is unknown."""
         variance = np.full(self.n_outputs, np.nan)
         if posterior is not None:
-            variance = posterior.noise_variance
+            variance = variances_of_targets(posterior.noise_variance, self.scaler.mixing)
         noise = self.deviations_of_y(self.scaler.rescale(np.sqrt(variance))[None])[0]
         return noise if np.ndim(noise) else float(noise)
 

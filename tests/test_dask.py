@@ -175,6 +175,17 @@ def test_several_outputs_with_weights_and_duplicates_over_partitions(client, los
     assert model.score(dX, dY, dw) == pytest.approx(single.score(X, Y, weight), rel=1e-8)
 
 
+def test_shared_noise_is_found_as_on_a_single_machine(client):
+    X, Y = draw(k=3)
+    Y = Y + 2 * np.random.RandomState(1).normal(size=(len(Y), 1))
+    single = GNRegressor(**SMALL).fit(X, Y)
+    distributed = DaskGNRegressor(**SMALL).fit(*spread(client, X, Y))
+    of_both = [table_and_target(model)[1].scaler.mixing for model in (distributed, single)]
+    np.testing.assert_allclose(*of_both, rtol=1e-7, atol=1e-9)
+    assert_same_fit(distributed, single, rtol=1e-5)
+    np.testing.assert_allclose(distributed.to_local().predict(X), single.predict(X), rtol=1e-5, atol=1e-5)
+
+
 def test_start_on_a_sample_is_that_of_a_single_machine(client):
     """The first rows in the order of their hashes, wherever they are."""
     X, y = draw(1200, 2)

@@ -241,7 +241,7 @@ def test_eigenvalues_and_condition_are_those_of_a_dense_gram_matrix(kind, n):
         p = model.predict_proba(X)[:, 1]
         curvature *= (p * (1 - p))[:, None]
     if kind == "two outputs":
-        beta = 1 / np.square(model.noise_std_ / y.std(axis=0))
+        beta = 1 / member.posterior.noise_variance
         curvature *= beta / np.exp(np.log(beta).mean())
     if kind in REWEIGHTED:
         factor, weight = REWEIGHTED[kind]

@@ -21,6 +21,7 @@ from torch import Tensor
 from ..candidates import Start
 from ..jacobian import Jacobian
 from ..losses import Loss
+from ..mixing import outputs_of_targets
 from ..network import Network
 from ..objective import Evaluation, Objective
 from ..problem import Problem
@@ -39,6 +40,10 @@ def numbers_per_iteration(network: Network, loss: Loss, estimates_noise: bool) -
     P, k = network.n_weights, network.n_outputs
     changes = estimates_noise and loss.estimates_scale and loss.at_precision(torch.ones(k, device="cpu")) is not loss
     return P * (P + 1) // 2 + P + (1 + k * loss.estimates_scale) * (1 + changes)
+
+
+def _mixed(rows: Scaled, mixing: np.ndarray) -> Scaled:
+    return rows._replace(Y=np.ascontiguousarray(outputs_of_targets(rows.Y, mixing)))
 
 
 @dataclass(frozen=True)
@@ -216,6 +221,14 @@ class DistributedProblem(Problem):
     @property
     def n_outputs(self) -> int:
         return self.size[1]
+
+    def first_rows(self, rows: int) -> DistributedProblem:
+        """Return the problem of all rows: their sums cost what the workers have."""
+        return self
+
+    def mixed(self, mixing: np.ndarray) -> DistributedProblem:
+        shards = self.shards.map(partial(_mixed, mixing=mixing))
+        return replace(self, shards=shards, loss=self.loss.mixed(mixing))
 
     def rows_in_memory(self, rows: int) -> int:
         return 1

@@ -21,7 +21,7 @@ from ..classifier import GNClassifier
 from ..ensemble import Member
 from ..estimator import BaseGN, fitted_likelihood, table_and_target
 from ..jacobian import Factors
-from ..mixture import mixture_mean, predictive_mean, predictive_variance, voters
+from ..mixture import mixture_mean, predictive_mean, predictive_variance, stretched, voters
 from ..noise import InputNoise, log_factor
 from ..posterior import Posterior, output_variance
 from ..predictions import input_noise, posteriors
@@ -183,9 +183,9 @@ class RegressorModule(_Ensemble):
         if not self.return_std:
             return mean
         variances, noise = ([getattr(member, name) for member in members] for name in ("variance", "noise"))
+        stretch = None if self.noise is None else (self.noise(scaled) / 2).exp()
+        outputs, variances, noise = stretched(stretch, outputs, variances, noise, weights)
         std = predictive_variance(scaler, outputs, variances, noise, weights).sqrt()
-        if self.noise is not None:
-            std = std * (self.noise(scaled) / 2).exp()
         return mean, _in_dtype_of(X, self._target.deviations_of_y(scaler.rescale(std)))
 
     def _scaler(self) -> Any:
