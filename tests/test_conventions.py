@@ -262,8 +262,8 @@ DIFFERENCES = {
     # Labels that others tell have outputs.
     "n_outputs_": {
         "Number of predicted values: columns of y, times quantiles where there are several. A network has no outputs "
-        "for constant columns of y, nor for columns that are linear in a single other one "
-        "(docs/guide/estimators.md).": "Number of outputs of the network."
+        "for constant columns of y, nor for columns that are linear in a single other one. Where columns share noise, "
+        "its outputs are combinations of them (docs/guide/estimators.md).": "Number of outputs of the network."
     },
     # A classifier keeps no posterior that a cheaper solver would lose.
     "solver": {
