@@ -33,8 +33,8 @@ from .settings import Settings
 
 __all__ = ["apart"]
 
-#: Rows of the first network at the most, and what ends its training.
-_ROWS = 5000
+#: Rows of the first network at the most, its part of the time, and what else ends its training.
+_ROWS, _PART = 5000, 0.1
 _SETTINGS = Settings(tol=1e-3, n_iter_no_change=7)
 
 #: Chance leaves so large a correlation of any two targets with this probability.
@@ -49,12 +49,14 @@ _CONSTANT = 1e-10
 
 def apart(problem: Problem, draw: Draw, n_workers: int) -> tuple[Problem, np.ndarray | None]:
     """Return the problem of outputs with uncorrelated noise, and their ``mixing``; None where no noise is shared."""
-    began = time.perf_counter()
+    began, limits = time.perf_counter(), Limits(_PART * problem.max_time, n_workers)
     # A single network that goes on is judged by left-out samples.
     first = Draw(draw.starts[:1], 1, 1, go_on=True)
-    pilot = replace(problem.first_rows(_ROWS), settings=_SETTINGS, validation=None)
-    samples = train_members(pilot, first, Limits(problem.max_time, n_workers)).left_out
-    mixing = None if samples is None or not samples.known.all() else mixing_of(samples.sum(_moments).numpy())
+    ensemble = train_members(replace(problem.first_rows(_ROWS), settings=_SETTINGS), first, limits)
+    if limits.interrupted:
+        raise KeyboardInterrupt("The fit was interrupted before anything was trained.")
+    samples = None if ensemble.cut_by else ensemble.left_out
+    mixing = None if samples is None or not samples.known.all() else mixing_of(samples.sum(_moments).cpu().numpy())
     problem = replace(problem, max_time=problem.max_time - (time.perf_counter() - began))
     if mixing is None:
         return problem, None
@@ -80,8 +82,6 @@ def mixing_of(moments: np.ndarray) -> np.ndarray | None:
     """Find the mixing (k, k) from the sums of :func:`_moments`; None where no noise is shared."""
     (slopes, squares, whole, (of_scale, weight, *_)), k = moments, moments.shape[2]
     noise = np.sqrt(of_scale / weight)
-    if not np.isfinite(moments).all():
-        return None
     # A sum of products over its standard error, whatever the distribution: few rows alone are not enough.
     score = np.abs(slopes) / np.sqrt(np.maximum(squares, np.finfo(float).tiny))
     noisy = noise > _LEAST

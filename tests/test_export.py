@@ -71,12 +71,18 @@ def fitted(case, **parameters):
     estimator = clone(estimator).set_params(**parameters).fit(X, y)
     for made, of in {"finer": "finer", "waves": "waves", "radial": "default"}.items():
         assert (case == of) == any(member.scaling == made for member in estimator.estimators_)
+    if case == "shared noise":
+        assert estimator._target.scaler.mixing is not None
     return estimator
 
 
 LOSSES = {"student_t": SIGNAL, "huber": SIGNAL, "cauchy": SIGNAL, "quantile": SIGNAL, "gamma": np.exp(SIGNAL)}
 LOSSES["poisson"] = np.exp(SIGNAL).round()
 TWO_OUTPUTS = np.column_stack([SIGNAL, 100 + X[:, 0]])
+#: Two targets whose noise is nearly the same.
+SHARED = (
+    TWO_OUTPUTS + 2 * np.random.default_rng(2).normal(size=(N, 1)) + 0.5 * np.random.default_rng(3).normal(size=(N, 2))
+)
 
 #: More waves along the ranks of a feature than five units can draw.
 WAVES = np.sin(np.argsort(np.argsort(X[:, 0])) / 2)
@@ -104,6 +110,7 @@ CASES = {
     "column": (regressor(), X, SIGNAL[:, None]),
     "noise at x": (regressor(noise="input", n_estimators=2, alpha=0.3, activation="gelu"), X, TWO_OUTPUTS),
     "noise at x, dual": (regressor(noise="input", solver="dual", standardize="rank"), X, TWO_OUTPUTS),
+    "shared noise": (regressor(noise="input", n_estimators=2), X, SHARED),
     "primal, two outputs": (regressor(solver="primal"), X, TWO_OUTPUTS),
     "dual, two outputs": (regressor(solver="dual"), X, TWO_OUTPUTS),
     "dual, huber": (regressor(solver="dual", loss="huber", init="centered"), X, SIGNAL),
@@ -153,7 +160,7 @@ CASES["own network"] = (regressor(network=Branches(), hidden_layer_sizes="auto",
 #: how much each member counts: those that count nothing are in no graph.
 IN_ONNX = {
     **{"default": (1, 2, 0), "finer": (1, 0), "waves": (1, 0), "noise at x": (1, 2)},
-    **{"dual, poisson": (1,), "quantiles": (1, 0), "own network": (1,)},
+    **{"shared noise": (1, 2), "dual, poisson": (1,), "quantiles": (1, 0), "own network": (1,)},
 }
 LINEAR = {"n_estimators": 1, "hidden_layer_sizes": ()}
 CLASSES_IN_ONNX = {"binary": {}, "three classes": {"n_estimators": 1}, "labels": LINEAR, "one class": LINEAR}

@@ -80,6 +80,14 @@ def test_calibrated_intervals_hold_as_much_where_noise_is_loud(model):
         assert 0.85 < inside[quarter].mean() < 0.95
 
 
+def test_calibrated_intervals_of_student_t_noise_that_depends_on_the_inputs():
+    X, y, _ = loud(800, seed=0, draw="t")
+    model = GNRegressor(loss="student_t", noise="input", **SMALL).fit(X, y)
+    X, y, _ = loud(20_000, seed=2, draw="t")
+    low, high = model.predict_interval(X, 0.9, calibrate=True).T
+    assert ((low <= y) & (y <= high)).mean() == pytest.approx(0.9, abs=0.015)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_even_noise_stays_constant_and_changes_no_bit(seed):
     X, y = even(250, seed)

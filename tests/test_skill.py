@@ -51,6 +51,20 @@ def test_regression_is_r2(case):
     assert found.score == pytest.approx(r2_score(Y, WEIGHTS @ outputs[..., 0], sample_weight=w))
 
 
+@pytest.mark.parametrize("loss", [SquaredError(), HuberLoss()])
+def test_score_is_that_of_the_targets_that_outputs_are_combinations_of(case, loss):
+    """Each of them has the scale of its own noise, as draws of the noises of outputs have it."""
+    Y, outputs, w = case
+    rng = np.random.default_rng(1)
+    M, beta = rng.normal(size=(3, 3)), np.array([0.05, 2.0, 30.0])
+    noise = rng.normal(size=(400_000, 3)) / np.sqrt(beta) @ M
+    by_hand = skill(loss.at_precision(tensor(1 / noise.var(axis=0))), outputs, Y, tensor(w))
+    W = np.linalg.inv(M)
+    found = skill(loss.mixed(M).at_precision(tensor(beta)), outputs @ W, Y @ W, tensor(w))
+    assert found.score == pytest.approx(by_hand.score, abs=1e-3)
+    assert found.error == pytest.approx(by_hand.error, rel=1e-2)
+
+
 def test_allowance_enlarges_residuals(case):
     Y, outputs, w = case
     Y = Y[:, :1] - np.average(Y[:, 0], weights=w)
