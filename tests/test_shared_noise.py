@@ -189,6 +189,10 @@ def test_combinations_are_uncorrelated_in_the_noise_and_as_a_whole():
     assert (W.max(axis=0) == np.abs(W).max(axis=0)).all()
 
 
+def test_no_samples_tell_of_no_noise():
+    assert mixing_of(sums(np.eye(3), np.eye(3), 0.0)) is None
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_many_pairs_are_not_joined_by_chance(seed):
     residuals = np.random.default_rng(seed).normal(size=(200, 12))
@@ -204,9 +208,9 @@ def test_many_pairs_are_not_joined_by_chance(seed):
         np.eye(3) + 0.1 * (1 - np.eye(3)),
         0.001 * (np.eye(3) + 1),
         np.zeros((3, 3)),
-        np.full((3, 3), np.nan),
+        np.diag([1.0, 1.0, np.inf]),
     ],
-    ids=["independent", "by chance", "hardly any", "exact", "not finite"],
+    ids=["independent", "by chance", "hardly any", "exact", "run away"],
 )
 def test_outputs_stay_where_no_noise_is_shared(noise):
     # Three correlations of 0.1 by chance have a p of 0.3 each.
