@@ -331,11 +331,11 @@ class Comparison(Case, ABC):
         at, weight = self.compared, self.weight[self.compared]
         read = table.read(self.model, self.X)[at].astype(float)
         levels = {j: np.unique(read[:, j], return_inverse=True)[1] for j in many}
-        name, columns = next(iter(table.scale(self.columns).items()))
+        columns, features = table.scaled_features(self.columns)
         tests = []
         for r, (j, level) in itertools.product(self.left[at].T, levels.items()):
             about = r - level_means(level, r, weight)
-            for other, z in zip(table.features[name].tolist(), columns.T, strict=True):
+            for other, z in zip(features.tolist(), columns.T, strict=True):
                 if other != j:
                     tests.append((*told_by_slopes(level, z, about, weight), j, other))
             for other, others in levels.items():

@@ -287,6 +287,15 @@ class Table:
         """Return the table with scalings that were made in a fit."""
         return replace(self, scalings={**self.scalings, **scalings})
 
+    def scaled_features(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Scale encoded rows in the first scaling that mixes no features; return columns, and the feature of each.
+
+        Where all scalings mix them, the columns are as they are.
+        """
+        features = self.features
+        name = next((name for name in self.scalings if name in features), None)
+        return (X, self.encoded_features) if name is None else (self.only({name}).scale(X)[name], features[name])
+
     def only(self, used: Container[str]) -> Table:
         """Return the table with these of its scalings."""
         return replace(self, scalings={name: scaler for name, scaler in self.scalings.items() if name in used})

@@ -390,9 +390,9 @@ def _tested_columns(case: Case, prediction: np.ndarray) -> tuple[list[str], np.n
     """What residuals may depend on: names and columns of scaled features, of the prediction, and of differences."""
     table, _ = table_and_target(case.model)
     encoded = table.encode(table.read(case.model, case.X))
-    name, scaled = next(iter(table.scale(encoded).items()))
+    scaled, features = table.scaled_features(encoded)
     small = _small_components(encoded, case.weight)
-    names = [case.names[j] for j in table.features[name]] + [_PREDICTION] * prediction.shape[1]
+    names = [case.names[j] for j in features] + [_PREDICTION] * prediction.shape[1]
     return names + [_DIFFERENCE] * small.shape[1], np.column_stack([scaled, prediction, small])
 
 

@@ -30,6 +30,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import skgn
 from skgn import GNClassifier, GNRegressor, baselines, diagnose
+from skgn.estimator import table_and_target
 from skgn.levels import told_by_pairs
 from skgn.spectrum import extreme_eigenvalues
 
@@ -953,3 +954,19 @@ def test_what_slopes_of_levels_tell_comes_from_pairs_of_rows():
     share = products.sum() / squares * (weight @ z**2) / (weight @ r**2)
     expected = share, products.sum() / np.sqrt(2 * np.square(products).sum())
     assert told_by_pairs(level, z, r, weight) == pytest.approx(expected, rel=1e-9)
+
+
+@unconverged
+def test_residuals_are_tested_against_features_whatever_the_members_read():
+    """The first of the members reads radial units, which are no features, and the other one pieces; or both units."""
+    X = np.random.default_rng(2).normal(size=(246, 2))
+    y = np.sin(X[:, 0]) + 0.1 * X[:, 1]
+    model = GNRegressor(max_iter=5, random_state=0).fit(X, y)
+    scalings = table_and_target(model)[0].scalings
+    assert next(iter(scalings)) != "radial"
+    radial = next(member for member in model.estimators_ if member.scaling == "radial")
+    other = next(member for member in model.estimators_ if member.scaling != "radial")
+    for members in ([radial, other], [radial, radial]):
+        model.estimators_, model.weights_ = members, np.array([0.6, 0.4])
+        model._table = dataclasses.replace(model._table, scalings={m.scaling: scalings[m.scaling] for m in members})
+        assert "tells" in without_trees(model, X, y)["residuals"].text
