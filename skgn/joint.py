@@ -73,7 +73,9 @@ class Joint(NamedTuple):
         covariance *= np.square(unit)
         mean, units_of_y = self.target.mean(outputs, self.weights), self.target.deviations_of_y(np.ones((1, k)))
         covariance = self.target.in_shape_of_y(covariance)
-        covariance *= units_of_y**2
+        # Once for each side: the square of a factor between two columns may be beyond the floats.
+        covariance *= units_of_y
+        covariance *= units_of_y
         return mean, covariance
 
     def _covariances(self, device: torch.device) -> Iterator[np.ndarray]:

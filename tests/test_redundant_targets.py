@@ -178,3 +178,10 @@ def test_a_stored_target_that_lacks_columns_is_damaged(pair):
     object.__setattr__(broken, "source", target.source[:-1])
     with pytest.raises(ValueError, match="_target"):
         GNRegressor().__setstate__(state | {"_target": broken})
+
+
+def test_covariances_of_columns_in_units_far_apart():
+    """The factor between them has no square among the floats."""
+    model = GNRegressor(**SMALL).fit(X[TRAIN], CELSIUS[TRAIN, None] * [1e-120, 1e120])
+    std, covariance = (model.predict(X[NEW], **given)[1] for given in ({"return_std": True}, {"return_cov": True}))
+    np.testing.assert_allclose(np.sqrt(covariance.diagonal().T), std, rtol=1e-9)
