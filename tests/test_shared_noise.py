@@ -353,6 +353,7 @@ def test_relevance_is_that_of_the_targets():
     model = GNRegressor(**SMALL | {"max_iter": 30}).fit(X, Y)
     assert mixing(model) is not None
     assert model.feature_relevance_[1] < 0.1
+    assert model.partial_fit(X, Y).feature_relevance_[1] < 0.1
 
 
 def test_relevance_and_diagnosis_are_those_of_the_targets():
