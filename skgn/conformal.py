@@ -101,8 +101,8 @@ def left_out_residuals(
     if counted is None or observation is None:
         return LeftOutResiduals(None, NORMAL)
     members, votes = counted
-    given = {"observation": observation, "squared_scales": voters(squared_scales, weights)[0], "weights": votes}
-    given["stretch"] = stretch
+    scales, _ = voters(squared_scales, weights)
+    given = {"observation": observation, "squared_scales": scales, "weights": votes, "stretch": stretch}
     found: Residuals | None = members.gather(_residuals, **given)
     if loss.distribution != "normal":
         return LeftOutResiduals(found, NORMAL)

@@ -92,7 +92,7 @@ def epistemic_variance(
     scaler: TargetScaling, outputs: Iterable[np.ndarray], output_variances: Iterable[np.ndarray], weights: np.ndarray
 ) -> np.ndarray:
     """Variance (n, k) of the mean of new observations: what :func:`predictive_variance` is without the noise."""
-    return predictive_variance(scaler, outputs, output_variances, [np.zeros(1) for _ in weights], weights)
+    return predictive_variance(scaler, outputs, output_variances, [0.0] * len(weights), weights)
 
 
 def epistemic_covariance(

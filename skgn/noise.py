@@ -169,8 +169,8 @@ def beside_noise(ensemble: Ensemble, noise: InputNoise, problem: Problem) -> Ens
     rows = known.samples.predicted.cpu().numpy()
     scaled = {name: np.ascontiguousarray(problem.scaled[name][: len(rows)][rows]) for name in noise.scalings}
     factor = noise.factor(scaled, linear_algebra_device(problem.device))
-    posteriors, one = [member.posterior for member in known.members], ensemble.loss.variance_factor
-    scales = [None if posterior is None else posterior.noise_in_mixture / one for posterior in posteriors]
+    posteriors, of_scale = [member.posterior for member in known.members], ensemble.loss.variance_factor
+    scales = [None if posterior is None else posterior.noise_in_mixture / of_scale for posterior in posteriors]
     residuals, tails = left_out_residuals(known.samples, scales, known.weights, np.sqrt(factor))
     return ensemble._replace(residuals=residuals, tails=tails)
 

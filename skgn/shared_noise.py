@@ -80,7 +80,8 @@ def _moments(samples: LeftOutSamples) -> Tensor:
 
 def mixing_of(moments: np.ndarray) -> np.ndarray | None:
     """Find the mixing (k, k) from the sums of :func:`_moments`; None where no noise is shared."""
-    (slopes, squares, whole, (of_scale, weight, *_)), k = moments, moments.shape[2]
+    slopes, squares, whole, (of_scale, weight, *_) = moments
+    k = len(weight)
     if not (np.isfinite(moments).all() and weight[0] > 0):
         return None
     noise = np.sqrt(of_scale / weight)

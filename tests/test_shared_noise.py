@@ -412,7 +412,7 @@ def test_the_fit_has_the_time_that_the_first_network_leaves(data, monkeypatch):
     assert left[0] <= 9.7
 
 
-def test_time_of_the_first_network_counts():
+def test_without_time_there_are_no_combinations():
     X, _, Y = shared(300, 3, 0.9)
     with pytest.warns(UserWarning):
         model = GNRegressor(max_time=1e-9, random_state=0).fit(X, Y)
