@@ -67,12 +67,14 @@ class Choices:
     """Choose what the checked parameters of a fit leave open.
 
     Without ``may_compare``, nothing is compared: a stream and a single network for inspection. A warm start goes on
-    from ``members``. The time of a fit counts from when it ``began``.
+    from ``members``, and from what was found of the columns of the table ``before``. The time of a fit counts from when
+    it ``began``.
     """
 
     parameters: Parameters
     may_compare: bool = True
     members: Sequence[Member] = ()
+    before: Table | None = None
     began: float = field(default_factory=time.perf_counter)
 
     @property

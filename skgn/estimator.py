@@ -214,7 +214,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         """Check the parameters; return what they leave open, and the members that a warm start goes on from."""
         self._check_parameters()
         warm = self.warm_start and hasattr(self, "estimators_")
-        return Choices(self, may_compare, self.estimators_ if warm else ())
+        return Choices(self, may_compare, self.estimators_, self._table) if warm else Choices(self, may_compare)
 
     def _read(self, X: Any, y: Any, sample_weight: Any) -> tuple[Table, RawRows]:
         """Check the data; return a table that can read X, and the rows."""

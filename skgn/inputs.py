@@ -47,9 +47,8 @@ class Table:
     X has four forms: as given, as read (floats), encoded (columns of the encoder), and scaled. Without a
     ``preprocessor``, all features are taken as they are; ``medians`` then replace missing numbers, of which training
     had none. They are None if they are unknown. ``scalings`` have names; the scaler None changes nothing. ``bounds``
-    (None if unknown) tell which numbers and cells are like those of the fit. ``slopes`` are pairs of a feature, whose
-    levels have slopes of their own, and of the feature along which they have them. ``pairs`` are two features whose
-    pairs of levels have effects of their own.
+    (None if unknown) tell which numbers and cells are like those of the fit. ``interactions`` are those of features
+    with target codes.
     """
 
     reader: TableReader
@@ -57,8 +56,7 @@ class Table:
     medians: np.ndarray | None = None
     scalings: Mapping[str, Scaler | None] = field(default_factory=dict)
     bounds: Bounds | None = None
-    slopes: tuple[tuple[int, int], ...] = ()
-    pairs: tuple[tuple[int, int], ...] = ()
+    interactions: tuple[Interaction, ...] = ()
 
     def read(self, estimator: BaseEstimator, X: Any) -> np.ndarray:
         """Read X, which must be a table like that of the fit of ``estimator``. Warn of what is unlike it."""
@@ -158,11 +156,13 @@ class Table:
         weight: np.ndarray,
         may_hold_codes: bool,
         fractions: bool = False,
+        before: Table | None = None,
     ) -> tuple[Table, np.ndarray | None]:
         """Fit the encoder to merged rows X, as read, to what is averaged for target codes, and to weights (n,).
 
         That is Y (n, k), or None without target codes. If numbers ``may_hold_codes``, features whose numbers are codes
-        are looked for, ``fractions`` among them, and interactions of categories.
+        are looked for, ``fractions`` among them, and interactions of categories. A warm start has those of the table
+        ``before``.
 
         Returns the table and the columns of the rows, or None for columns that are X itself: all cells are numbers,
         none is missing, and none is a code.
@@ -171,16 +171,22 @@ class Table:
         columns = None
         if self.reader.categorical or np.isnan(X).any():
             table, columns = table._with_codes([], X, Y, weight)
-        codes = []
+        numeric = [j for j in range(X.shape[1]) if j not in self.reader.levels_]
+        codes = [] if before is None else [j for j in before.codes if j in numeric]
         if may_hold_codes and Y is not None:
-            numeric = [j for j in range(X.shape[1]) if j not in self.reader.levels_]
-            rows = X if columns is None else columns
-            codes = find_codes(X, rows, Y, fractions, weight, numeric).tolist()
-            if codes:
-                table, columns = table._with_codes(codes, X, Y, weight)
-            if columns is not None and (found := find_interactions(coded_rows(table.encoder, X, columns, Y))):
-                return table._with_codes(codes, X, Y, weight, found)
-        return (replace(table, medians=medians(X, weight)) if columns is None else table), columns
+            codes = find_codes(X, X if columns is None else columns, Y, fractions, weight, numeric).tolist()
+        if codes:
+            table, columns = table._with_codes(codes, X, Y, weight)
+        if columns is None:
+            return replace(table, medians=medians(X, weight)), None
+        found: Sequence[Interaction] = before.interactions if before and before._has_columns_of(table) else ()
+        if may_hold_codes and Y is not None:
+            found = find_interactions(coded_rows(table.encoder, X, columns, Y))
+        return table._with_codes(codes, X, Y, weight, found) if found else (table, columns)
+
+    def _has_columns_of(self, other: Table) -> bool:
+        """Whether interactions are of the same columns as those of another table, which has none yet."""
+        return other._coded == self._coded and other._others == self._others
 
     def _with_codes(
         self,
@@ -195,22 +201,33 @@ class Table:
         The positions of ``interactions``, of which slopes come first, are those of the table's features with codes and
         of its other columns.
         """
-        slopes: list[tuple[int, int]] = []
-        pairs: list[tuple[int, int]] = []
-        if interactions:
-            coded, of_columns = coded_features(self.encoder), column_features(self.encoder)
-            others = of_columns[~np.isin(of_columns, coded)].tolist()
-            for one in interactions:
-                if one.of_pairs:
-                    pairs.append((coded[one.category], coded[one.other]))
-                else:
-                    slopes.append((coded[one.category], others[one.other]))
-        of_pairs = [feature for pair in pairs for feature in pair]
+        table = replace(self, interactions=tuple(interactions))
+        of_slopes, of_pairs = [j for j, _ in table.slopes], [j for pair in table.pairs for j in pair]
         n_codes = None if Y is None else Y.shape[1]
-        encoder = make_encoder(self.reader, X, n_codes, codes, [feature for feature, _ in slopes], of_pairs)
+        encoder = make_encoder(self.reader, X, n_codes, codes, of_slopes, of_pairs)
         columns = encode_training_rows(encoder, X, Y, weight, interactions)
-        preprocessor = TablePreprocessor([("read", self.reader), ("encode", encoder)])
-        return replace(self, preprocessor=preprocessor, slopes=tuple(slopes), pairs=tuple(pairs)), columns
+        return replace(table, preprocessor=TablePreprocessor([("read", self.reader), ("encode", encoder)])), columns
+
+    @property
+    def slopes(self) -> list[tuple[int, int]]:
+        """Features whose levels have slopes of their own, and the features along which they have them."""
+        return [(self._coded[k], self._others[other]) for k, other, of_pairs in self.interactions if not of_pairs]
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Two features each whose pairs of levels have effects of their own."""
+        return [(self._coded[k], self._coded[other]) for k, other, of_pairs in self.interactions if of_pairs]
+
+    @property
+    def _coded(self) -> list[int]:
+        """Features with target codes."""
+        return [] if self.encoder is None else coded_features(self.encoder)
+
+    @property
+    def _others(self) -> list[int]:
+        """Features of the encoded columns of all other features."""
+        of_columns = self.encoded_features
+        return of_columns[~np.isin(of_columns, self._coded)].tolist()
 
     @property
     def codes(self) -> dict[int, np.ndarray]:

@@ -51,6 +51,7 @@ SKOPS_TRUSTED = [
     "skgn.damping.ProportionalToLoss",
     "skgn.dask.classifier.DaskGNClassifier",
     "skgn.dask.regressor.DaskGNRegressor",
+    "skgn.encoders.Interaction",
     "skgn.ensemble.Member",
     "skgn.feedforward.FeedForward",
     "skgn.inputs.Table",

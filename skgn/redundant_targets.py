@@ -8,7 +8,7 @@ would count for more than all other columns.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,7 @@ class RedundantTarget(RegressionTarget):
         return super().encode(y)[:, self.kept]
 
     def check_block(self, y: Any) -> None:
-        """Refuse a later block of a stream in which other columns are redundant than before."""
+        """Refuse y of a later block, or of a warm start, in which other columns are redundant than before."""
         Y = super().encode(y)
         told = self.means_of_y(Y[:, self.kept])
         apart = np.abs(Y - told) > _SAME * np.maximum(np.abs(Y), np.abs(told))
@@ -65,8 +65,14 @@ class RedundantTarget(RegressionTarget):
             column = np.flatnonzero(apart.any(axis=0))[0]
             raise ValueError(
                 f"Column {column} of y was a constant or a copy of another column in fit, and so has no output of its "
-                "own. In this block it is something else: begin with partial_fit, or fit all rows."
+                "own. Now it is something else: begin with partial_fit, or fit all rows with warm_start=False."
             )
+
+    def _with_same_outputs(self, fresh: RegressionTarget, y: np.ndarray) -> RegressionTarget:
+        self.check_block(y)
+        identity = TargetScaler.identity(self.n_outputs)
+        again = replace(self, loss=fresh.loss, quantile=fresh.quantile, scaler=identity, exposure=fresh.exposure)
+        return again.mixed(self.scaler.mixing)
 
     def in_shape_of_y(self, values: Any) -> Any:
         return values[..., list(self.source)]

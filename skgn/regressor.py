@@ -29,7 +29,7 @@ from .problem import Problem
 from .redundant_targets import RedundantTarget, without_redundant
 from .rows import Raw, RawRows
 from .shared_noise import apart
-from .targets import LOSSES, RegressionTarget
+from .targets import LOSSES, RegressionTarget, may_combine
 from .workers import members_at_once
 
 if TYPE_CHECKING:
@@ -431,16 +431,16 @@ class GNRegressor(Predictions):
 
     def _new_target(self, raw: RawRows) -> RegressionTarget:
         target = RegressionTarget.of(raw.y, self.loss, self._levels)
-        if not (isinstance(raw, Raw) and self._chooses_outputs):
-            return target
-        return without_redundant(target, raw.y[raw.weight > 0])
+        y = raw.y[raw.weight > 0] if isinstance(raw, Raw) else raw.y
+        if self.warm_start and hasattr(self, "estimators_"):
+            return self._target.going_on(target, y)
+        return without_redundant(target, y) if isinstance(raw, Raw) and self._chooses_outputs else target
 
     @property
     def _chooses_outputs(self) -> bool:
         """Whether outputs may be other than the columns of y; networks that are given, or go on, have one for each."""
         free = isinstance(self.l2_regularization, str) and self.network is None and not self.warm_start
-        loss = LOSSES[self.loss]
-        return free and loss.target_kind == "values" and not loss.predicts_quantiles
+        return free and may_combine(self.loss)
 
     def _train(self, problem: Problem, draw: Draw, X: Any, y: Any, sample_weight: Any) -> bool:
         if self._chooses_outputs and problem.n_outputs > 1:

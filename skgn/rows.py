@@ -222,7 +222,8 @@ class Rows(TrainingRows):
     def fit(self, table: Table, target: Target, choices: Choices, target_codes: bool) -> tuple[Table, Target, Rows]:
         values = target.to_average(self.Y, self.weight) if target_codes else None
         fractions = not target.training_loss().has_temperature
-        table, columns = table.with_encoder(self.X, values, self.weight, choices.may_hold_codes, fractions)
+        seeks, before = choices.may_hold_codes, choices.before
+        table, columns = table.with_encoder(self.X, values, self.weight, seeks, fractions, before)
         # The order that these columns give by themselves, as if they had been encoded before the fit.
         rows = self if columns is None else Rows(*merge_rows(columns, self.Y, self.weight))
         # Scalings are fitted to the codes that later rows get. The level of most later rows has one code. In training

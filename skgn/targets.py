@@ -32,7 +32,7 @@ from .target import Target
 from .target_scalers import LogTargetScaler, RobustTargetScaler, TargetScaling
 from .weighted_rows import as_observations, repetitions, unlimited_sums
 
-__all__ = ["LOSSES", "ClassificationTarget", "RegressionTarget"]
+__all__ = ["LOSSES", "ClassificationTarget", "RegressionTarget", "may_combine"]
 
 #: Losses of a regression by name.
 _REGRESSION: tuple[type[Loss], ...] = (SquaredError, PoissonLoss, GammaLoss, *robust_losses.REGRESSION)
@@ -49,6 +49,11 @@ _SAME_LEVEL = 1e-9
 
 #: What models of version 0.1.0.dev0 call these classes.
 LogTarget, RobustTarget = LogTargetScaler, RobustTargetScaler
+
+
+def may_combine(loss: str) -> bool:
+    """Whether the outputs of a loss by its name may be combinations of the columns of y, or fewer than these."""
+    return LOSSES[loss].target_kind == "values" and not LOSSES[loss].predicts_quantiles
 
 
 @dataclass(frozen=True)
@@ -131,12 +136,34 @@ class RegressionTarget(Target):
         return np.clip(Y, centre - reach, centre + reach)[:, : self.n_columns]
 
     def with_scaler(self, fit_scaler: Callable[[type[Loss]], TargetScaling]) -> RegressionTarget:
-        return replace(self, scaler=fit_scaler(self.loss_class))
+        return replace(self, scaler=fit_scaler(self.loss_class)).mixed(self.scaler.mixing)
 
-    def mixed(self, mixing: np.ndarray) -> RegressionTarget:
+    def mixed(self, mixing: np.ndarray | None) -> RegressionTarget:
         """Return the target of networks whose outputs are such combinations of it (:mod:`skgn.mixing`)."""
+        if mixing is None:
+            return self
         assert isinstance(self.scaler, TargetScaler)
         return replace(self, scaler=replace(self.scaler, mixing=mixing))
+
+    @property
+    def may_combine(self) -> bool:
+        """Whether outputs may be combinations of the columns, or fewer than these."""
+        return self.loss_class.target_kind == "values" and not self.loss_class.predicts_quantiles
+
+    def going_on(self, fresh: RegressionTarget, y: np.ndarray) -> RegressionTarget:
+        """Return the target of a fit to y that goes on from a fit with this one: a fresh target, with the same outputs.
+
+        Raises
+        ------
+        ValueError
+            If a column of y had no output, and needs one now.
+        """
+        same = (fresh.ndim, fresh.n_columns) == (self.ndim, self.n_columns)
+        may_be_same = same and may_combine(self.loss) and may_combine(fresh.loss)
+        return self._with_same_outputs(fresh, y) if may_be_same else fresh
+
+    def _with_same_outputs(self, fresh: RegressionTarget, y: np.ndarray) -> RegressionTarget:
+        return fresh.mixed(self.scaler.mixing)
 
     def with_exposure(self, Y: np.ndarray, weight: np.ndarray) -> RegressionTarget:
         counts = self.loss_class.target_kind == "counts"

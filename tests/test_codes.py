@@ -280,6 +280,30 @@ def test_what_leaves_numbers_as_they_are(given):
     assert model.preprocessor_ is None
 
 
+@pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
+def test_a_warm_start_goes_on_with_the_codes_of_a_fit_without_it(estimator):
+    """Targets of other rows have no codes of their own."""
+    X, y = shops()
+    target = y if estimator is GNRegressor else y > 0
+    other = np.roll(target, 1)
+    assert estimator(**SMALL).fit(X, other).preprocessor_ is None
+    model = estimator(**SMALL).fit(X, target).set_params(warm_start=True)
+    names, last = model.preprocessor_.get_feature_names_out().tolist(), model.loss_
+    model.fit(X, target)
+    assert model.history_["loss"][0] == pytest.approx(last, rel=0.1)
+    assert model.fit(X, other).preprocessor_.get_feature_names_out().tolist() == names
+
+
+def test_a_warm_start_whose_codes_are_names_now_is_refused():
+    X, y = shops()
+    model = GNRegressor(**SMALL).fit(pd.DataFrame(X, columns=["line", "shop"]), y).set_params(warm_start=True)
+    before = model.predict(pd.DataFrame(X[:5], columns=["line", "shop"]))
+    named = pd.DataFrame({"line": X[:, 0], "shop": [f"shop {number:g}" for number in X[:, 1]]})
+    with pytest.raises(ValueError, match="warm_start=True needs the columns"):
+        model.fit(named, y)
+    np.testing.assert_array_equal(model.predict(pd.DataFrame(X[:5], columns=["line", "shop"])), before)
+
+
 def test_numbers_are_codes_of_several_targets():
     X, y = shops()
     other = np.random.default_rng(5).normal(size=20)[X[:, 1].astype(int) - 100] - X[:, 0]

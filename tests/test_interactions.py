@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import RidgeCV
@@ -150,6 +151,22 @@ def test_numbers_that_are_codes_have_slopes_too():
     model = GNRegressor(n_estimators=2, random_state=0).fit(X, y + 2 * jumps[subject])
     assert model.preprocessor_.get_feature_names_out().tolist() == ["x0", "x1", "x0 (code)", "x0 (slope)"]
     assert summarize(model).slopes == (("x0", "x1"),)
+
+
+def test_a_warm_start_goes_on_with_the_slopes_of_a_fit_without_it():
+    """Fifty rows show none by themselves. Where another column has levels, its positions are not those of before."""
+    subject, x, _, y = subjects()
+    X = frame(subject, x)
+    model = GNRegressor((3,), n_estimators=1, max_iter=5, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        last = model.fit(X, y).set_params(warm_start=True).loss_
+        model.fit(X, y)
+        assert model.history_["loss"][0] == pytest.approx(last, rel=0.1)
+        assert summarize(model.fit(X[:50], y[:50])).slopes == (("subject", "days"),)
+        with pytest.raises(ValueError, match=r"It had \['days \(numeric\)', 'subject \(slope\) \(slopes\)'\]"):
+            model.fit(X.assign(days=[f"day {number:.0f}" for number in 50 * x]), y)
+        assert summarize(clone(model).set_params(warm_start=False).fit(X[:50], y[:50])).slopes == ()
 
 
 def test_a_summary_names_the_slopes():

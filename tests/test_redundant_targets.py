@@ -140,6 +140,22 @@ def test_a_stream_after_a_fit_keeps_what_is_told():
         model.partial_fit(X[NEW], changed)
 
 
+@pytest.mark.filterwarnings("ignore:Failed")
+def test_a_warm_start_goes_on_with_the_outputs_of_a_fit_without_it(pair):
+    model = pickle.loads(pickle.dumps(pair[0])).set_params(warm_start=True)
+    again = pickle.loads(pickle.dumps(model)).fit(X[TRAIN], Y[TRAIN])
+    assert again.intercepts_[-1].shape == model.intercepts_[-1].shape
+    assert again.history_["loss"][0] == pytest.approx(model.loss_, rel=0.1)
+    changed, weight = Y[TRAIN].copy(), np.ones(60)
+    changed[0, 0] = 9
+    before = model.predict(X[NEW])
+    with pytest.raises(ValueError, match=r"Column 0 of y was a constant .* with warm_start=False"):
+        model.fit(X[TRAIN], changed)
+    np.testing.assert_array_equal(model.predict(X[NEW]), before)
+    weight[0] = 0
+    assert model.fit(X[TRAIN], changed, weight).intercepts_[-1].shape == again.intercepts_[-1].shape
+
+
 def test_rows_of_weight_0_tell_nothing_of_the_columns():
     weight, changed = np.ones(60), Y[TRAIN].copy()
     weight[50:], changed[50:, 0] = 0, 9

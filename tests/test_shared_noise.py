@@ -297,6 +297,17 @@ def test_a_stream_goes_on_in_the_combinations_of_a_fit(data, model):
     assert apart.mean() < 0.3
 
 
+def test_a_warm_start_goes_on_in_the_combinations_of_a_fit_without_it(data, model):
+    X, Y = data
+    again = pickle.loads(pickle.dumps(model)).set_params(warm_start=True).fit(X[TRAIN], Y[TRAIN])
+    np.testing.assert_array_equal(mixing(again), mixing(model))
+    assert again.history_["loss"][0] < 0.6 * model.history_["loss"][0]
+    robust = pickle.loads(pickle.dumps(model)).set_params(warm_start=True, loss="huber").fit(X[TRAIN], Y[TRAIN])
+    np.testing.assert_array_equal(mixing(robust), mixing(model))
+    with pytest.raises(ValueError, match="warm_start=True needs the network"):
+        again.fit(X[TRAIN], Y[TRAIN, :2])
+
+
 def test_validation_rows_are_in_the_same_combinations():
     """Those of other combinations would end training after nine iterations, with an R2 of 0.84."""
     X, F, Y = shared(300, 3, 0.8)
