@@ -26,7 +26,7 @@ import torch
 
 from .left_out_samples import LeftOutSamples
 from .mixing import targets_of_outputs
-from .mixture import voters
+from .mixture import UNSTRETCHED, Stretch, voters
 from .observation import Observation
 from .predictive import Predictive
 from .tails import NORMAL, Tails, tails_of
@@ -80,7 +80,7 @@ def left_out_residuals(
     samples: LeftOutSamples,
     squared_scales: Sequence[np.ndarray | None],
     weights: np.ndarray,
-    stretch: np.ndarray | None = None,
+    stretch: Stretch = UNSTRETCHED,
 ) -> LeftOutResiduals:
     """Residuals of a mixture of members; None if one that counts has none, or the loss describes no observations.
 
@@ -93,7 +93,7 @@ def left_out_residuals(
         Of the noise of each member, as it counts in the mixture.
     weights : ndarray of shape (n_members,)
         Of the members in the mixture.
-    stretch : ndarray of shape (n, k), default=None
+    stretch : Stretch, default=UNSTRETCHED
         Factors on distances from the mean of what is predicted, for the samples that are predicted.
     """
     counted, loss = samples.of_voters(weights), samples.loss
@@ -127,7 +127,7 @@ def _residuals(
     observation: Observation,
     squared_scales: Sequence[np.ndarray | None],
     weights: np.ndarray,
-    stretch: np.ndarray | None,
+    stretch: Stretch,
 ) -> Residuals:
     loss = samples.loss
     rows = samples.corrected_rows if loss.has_scale else samples.rows

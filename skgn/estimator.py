@@ -29,7 +29,7 @@ from .inputs import Table
 from .limits import Limits
 from .losses import Loss
 from .mixture import equal_weights, voters
-from .noise import InputNoise, beside_noise
+from .noise import InputNoise, Noisy
 from .objective import Objective
 from .outcome import (
     warn_of_failure,
@@ -249,8 +249,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
                     raise KeyboardInterrupt("The fit was interrupted before anything was trained.")
                 rest = dataclasses.replace(problem, max_time=problem.max_time - (time.perf_counter() - began))
                 limits.go_on()
-                noise = self._input_noise(rest, draw.starts, ensemble, limits)
-                ensemble = ensemble if noise is None else beside_noise(ensemble, noise, rest)
+                ensemble, noise = self._with_noise(rest, draw.starts, ensemble, limits)
                 self._store(ensemble.widened(), noise)
                 self.feature_relevance_ = self._relevance(ensemble, problem.with_more(_of_features(ensemble.scalings)))
                 problem.settings.report(end_line(self, time.perf_counter() - began))
@@ -311,11 +310,9 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         sensitivity = feature_sensitivity(ensemble, problem.scaled, self._table.all_features, problem.sample_weight)
         return relevance(sensitivity, problem.n_outputs)
 
-    def _input_noise(
-        self, problem: Problem, starts: list[Start], ensemble: Ensemble, limits: Limits
-    ) -> InputNoise | None:
-        """How the noise depends on the inputs; None where it does not, and where there is no noise level."""
-        return None
+    def _with_noise(self, problem: Problem, starts: list[Start], ensemble: Ensemble, limits: Limits) -> Noisy:
+        """Fit how the noise depends on the inputs, where there is a noise level; the ensemble may change."""
+        return Noisy(ensemble, None)
 
     def _store(self, ensemble: Ensemble, noise: InputNoise | None = None) -> None:
         members, best = ensemble.members, ensemble.members[0]

@@ -12,7 +12,7 @@ from .backend import gigabytes
 from .ensemble import Member
 from .free_memory import available_memory
 from .mixing import targets_of_outputs
-from .mixture import epistemic_covariance, mixture_mean, stretched
+from .mixture import Stretch, epistemic_covariance, mixture_mean, stretched
 from .posterior import Posterior
 from .predictive import Predictive
 from .scaled_rows import ScaledRows
@@ -30,7 +30,7 @@ _COPIES, _COPIES_OF_WEIGHTS = 7, 4
 class Joint(NamedTuple):
     """Members that count, with their weights and posteriors, at n ``scaled`` rows.
 
-    Distances from the predicted mean are multiplied by ``stretch`` (n, k), if there is one.
+    Distances from the predicted mean are multiplied by ``stretch``.
     """
 
     target: RegressionTarget
@@ -38,7 +38,7 @@ class Joint(NamedTuple):
     weights: np.ndarray
     posteriors: Sequence[Posterior]
     scaled: ScaledRows
-    stretch: np.ndarray | None
+    stretch: Stretch
 
     def mean_and_covariance(self, outputs: np.ndarray, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
         """Mean and covariance (n, n) or (n, n, k) of new observations, from ``outputs`` (members, n, k)."""
@@ -82,9 +82,9 @@ class Joint(NamedTuple):
         """Covariances (k, n, n) of the outputs of one member after another, stretched."""
         for member, posterior in zip(self.members, self.posteriors, strict=True):
             C = posterior.covariance(member.network, member.weights, self.scaled[member.scaling], device)
-            if self.stretch is not None:
-                C *= self.stretch.T[:, :, None]
-                C *= self.stretch.T[:, None]
+            if self.stretch.outputs is not None:
+                C *= self.stretch.outputs.T[:, :, None]
+                C *= self.stretch.outputs.T[:, None]
             yield C
 
     def samples(self, predictive: Predictive, n_samples: int, rng: np.random.RandomState) -> np.ndarray:
@@ -107,8 +107,8 @@ class Joint(NamedTuple):
             member, posterior, these = self.members[number], self.posteriors[number], np.flatnonzero(drawn == number)
             draws = posterior.draw(member.network, member.weights, member.total_weight, len(these), rng)
             of_weights = posterior.outputs_of_draws(member.network, member.weights, draws, self.scaled[member.scaling])
-            if self.stretch is not None:
-                of_weights *= self.stretch[..., None]
+            if self.stretch.outputs is not None:
+                of_weights *= self.stretch.outputs[..., None]
             f = predictive.outputs[number] + np.moveaxis(of_weights, 2, 0)
             Z[these] = predictive.observation.sample(f, predictive.squared_scales[number], rng)
         return targets_of_outputs(Z, self.target.scaler.mixing)

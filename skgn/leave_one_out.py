@@ -130,8 +130,8 @@ def _leave_out(
     C = blocks(objective.output_jacobian(at)) / scale
     sample_weight = objective.sample_weight.to(C)[:, None, None]
     copy = beta * sample_weight.clamp(max=most)
-    gradient = loss.gradient(at.outputs, objective.Y).to(C)[..., None]
-    root = loss.curvature_root(at.outputs, objective.Y).to(C)
+    gradient = objective.loss_gradient(at.outputs, loss).to(C)[..., None]
+    root = objective.loss_root(at.outputs, loss=loss).to(C)
     half = copy * C @ root
     if freedom is None:
         leverage = half @ root.mT
@@ -195,7 +195,7 @@ def allowance(state: State) -> float:
 
 
 def _squared_scale(left_out: LeftOut, noise: Tensor) -> Tensor:
-    """Squared scales (n, k) of the predictions: the noise's (k,), widened by the variance of the outputs."""
+    """Squared scales (n, k) of the predictions: those of the noise, widened by the variance of the outputs."""
     return noise + left_out.covariance.diagonal(dim1=1, dim2=2).clamp(min=0)
 
 
@@ -206,6 +206,8 @@ def _log_density(objective: Objective, left_out: LeftOut, loss: Loss, noise: Ten
     outputs = left_out.outputs
     Y, weight = objective.Y.to(outputs), objective.sample_weight.to(outputs)
     if noise is not None and loss.has_scale:
+        if objective.root_precision is not None:
+            noise = noise / objective.root_precision.to(outputs).square()
         return loss.log_density(outputs - Y, _squared_scale(left_out, noise)) @ weight
     normaliser = 0.0 if noise is None else loss.log_normaliser(1 / noise)
     return (loss.log_likelihood(outputs, Y) + normaliser) @ weight

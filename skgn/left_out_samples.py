@@ -95,6 +95,10 @@ class LeftOutSamples:
         factors = (f.new_tensor(self.allowances) / Y.shape[1]).exp()
         return Y + (f - Y) * factors[:, None, None], Y, sample_weight
 
+    def in_units_of_noise(self, values: Tensor) -> Tensor:
+        """Outputs or targets (..., n, k) of the samples that are predicted, as the loss of training takes them."""
+        return self.objective.in_units_of_noise(values, self.predicted)
+
     @property
     def variances(self) -> list[Tensor]:
         """Variances (n, k) of each member's outputs, of the samples that are predicted."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import compress
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from scipy.special import entr, logsumexp
@@ -15,6 +15,8 @@ from scipy.special import entr, logsumexp
 from .target_scalers import TargetScaling
 
 __all__ = [
+    "UNSTRETCHED",
+    "Stretch",
     "epistemic_covariance",
     "epistemic_variance",
     "equal_weights",
@@ -29,6 +31,17 @@ __all__ = [
 ]
 
 _Member = TypeVar("_Member")
+
+
+class Stretch(NamedTuple):
+    """Factors (n, k), arrays or tensors, on distances of outputs from their mean, and of the noise; None is 1."""
+
+    outputs: Any = None
+    noise: Any = None
+
+
+#: Factors of 1.
+UNSTRETCHED = Stretch()
 
 
 def equal_weights(n_members: int) -> np.ndarray:
@@ -68,13 +81,17 @@ def predictive_variance(
 
 
 def stretched(
-    stretch: Any, outputs: Any, variances: Iterable[Any], noise: Iterable[Any], weights: Any
+    stretch: Stretch, outputs: Any, variances: Iterable[Any], noise: Iterable[Any], weights: Any
 ) -> tuple[list[Any], list[Any], list[Any]]:
-    """Move a mixture away from its mean by factors (n, k), or None: outputs, their deviations, and the noise."""
-    if stretch is None:
-        return [*outputs], [*variances], [*noise]
-    mean, square = mixture_mean(outputs, weights), stretch * stretch
-    return [mean + stretch * (f - mean) for f in outputs], [square * v for v in variances], [square * s for s in noise]
+    """Multiply distances in a mixture: of outputs from their mean, their deviations, and those of the noise."""
+    outputs, variances, noise = [*outputs], [*variances], [*noise]
+    if stretch.outputs is not None:
+        mean = mixture_mean(outputs, weights)
+        outputs = [mean + stretch.outputs * (f - mean) for f in outputs]
+        variances = [stretch.outputs**2 * v for v in variances]
+    if stretch.noise is not None:
+        noise = [stretch.noise**2 * s for s in noise]
+    return outputs, variances, noise
 
 
 def noise_share(noise: np.ndarray, apart: np.ndarray) -> np.ndarray:

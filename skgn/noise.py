@@ -9,8 +9,11 @@ with a log link,
 
 is minus the log likelihood of normal residuals in g, the logarithm of the variance. Its Fisher information about g is
 1/2. So g is an ordinary fit of :class:`~skgn.losses.GammaLoss`, its precisions found by the evidence, and its skill on
-left-out samples is what it adds to the likelihood of these. The means, and all else of the first ensemble, stay as they
-are: a joint fit of means and scales moves both by outliers of either.
+left-out samples is what it adds to the likelihood of these.
+
+Then the members are trained on with the precisions exp(-g) of the rows, as in generalised least squares: to the
+evidence, noise of loud rows is a relation where quiet rows are to be followed. What these members leave of left-out
+samples tells g again. Means and scales are trained in turn, as a joint fit moves both by outliers of either.
 
 References
 ----------
@@ -21,6 +24,7 @@ T. S. Breusch and A. R. Pagan, A simple test for heteroscedasticity and random c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -38,10 +42,11 @@ from .feedforward import FeedForward
 from .left_out_samples import LeftOutSamples
 from .limits import Limits
 from .losses import GammaLoss, Loss
-from .mixture import mixture_mean, predictive_variance, voters
+from .mixture import UNSTRETCHED, Stretch, mixture_mean, predictive_variance, stretched, voters
 from .preprocessing import TargetScaler
 from .prior_groups import PriorKind
 from .problem import Problem
+from .progress import weighing
 from .screening import column_tests
 from .search import train_members
 from .settings import Settings
@@ -49,7 +54,7 @@ from .stacking import is_exact
 from .status import Status
 from .weighted_rows import moments, weighted_quantile
 
-__all__ = ["NOISE", "InputNoise", "beside_noise", "fit_input_noise", "log_factor"]
+__all__ = ["NOISE", "InputNoise", "Noisy", "log_factor", "with_input_noise"]
 
 #: Values of the parameter ``noise``.
 NOISE = ("auto", "constant", "input")
@@ -70,21 +75,30 @@ _SMALLEST, _LARGEST = 1e-6, 1e12
 #: The factor and its inverse stay floats, whatever inputs that are not scaled give.
 _LARGEST_LOG = 700.0
 
+#: Seeds of the members that are trained on, below this.
+_SEEDS = np.iinfo(np.int32).max
+
+#: Members are trained on where rows that count alike tell so many times less than rows that count by their noise, or
+#: less than that (docs/decisions.md).
+_EFFICIENCY = 2.0
+
 #: Factors of new rows stay between these quantiles of those of the training rows.
 _BOUNDS = 0.02, 0.98
 
 
 @dataclass(frozen=True)
 class InputNoise:
-    """Members whose mean output is the logarithm of a factor on the predicted variance.
+    """Members whose mean output is the logarithm of a factor on the variance of the noise.
 
-    The logarithm stays within ``low`` and ``high`` (k,).
+    The logarithm stays within ``low`` and ``high`` (k,). Where the noise ``weighs_rows``, the ensemble has been trained
+    with the precisions that it tells. Otherwise the factor is on all of the predicted variance.
     """
 
     members: list[Member] = field(repr=False)
     weights: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    weighs_rows: bool = False
 
     @property
     def scalings(self) -> set[str]:
@@ -96,6 +110,11 @@ class InputNoise:
         outputs = _outputs(self.members, scaled, device)
         return np.exp(log_factor(outputs, self.weights, self.low, self.high))
 
+    def stretch(self, scaled: Mapping[str, np.ndarray], device: torch.device) -> Stretch:
+        """Compute the factors on distances in an ensemble at scaled inputs."""
+        root = np.sqrt(self.factor(scaled, device))
+        return Stretch(None if self.weighs_rows else root, root)
+
 
 def _outputs(members: Sequence[Member], scaled: Mapping[str, np.ndarray], device: torch.device) -> list[np.ndarray]:
     return [member_outputs(member, scaled[member.scaling], device) for member in members]
@@ -106,17 +125,27 @@ def log_factor(outputs: Sequence[Any], weights: Any, low: Any, high: Any) -> Any
     return mixture_mean(outputs, weights).clip(low, high)
 
 
-def fit_input_noise(
+class Noisy(NamedTuple):
+    """An ensemble, and how the noise around its predictions depends on the inputs; None where it is constant."""
+
+    ensemble: Ensemble
+    noise: InputNoise | None
+
+
+def with_input_noise(
     problem: Problem, starts: Sequence[Start], ensemble: Ensemble, limits: Limits, asked: bool
-) -> InputNoise | None:
-    """Fit the dependence of the noise on the inputs to what an ensemble predicts of left-out samples.
+) -> Noisy:
+    """Fit how the noise depends on the inputs to what an ensemble predicts of left-out samples.
+
+    Where it does, the members that count are trained on with the precisions of the rows that follow. Then the noise is
+    fitted to what these predict. Both stay where left-out samples are denser.
 
     Parameters
     ----------
     problem : Problem
         That of the ensemble, with the time that is left.
     starts : sequence of Start
-        Those of the ensemble: of these are the network's inputs, and its random numbers.
+        Those of the ensemble: of these are the inputs of the noise's network, and its random numbers.
     ensemble : Ensemble
     limits : Limits
         Of the whole fit.
@@ -126,22 +155,87 @@ def fit_input_noise(
 
     Returns
     -------
-    noise : InputNoise or None
-        None where the noise is constant, where left-out samples cannot be predicted, and where there is no time.
+    noisy : Noisy
+        Without noise where it is constant, where left-out samples cannot be predicted, and where there is no time.
     """
-    if problem.max_time <= 0 or (not asked and _cut_short(ensemble)):
-        return None
-    known = _standardised_squares(ensemble)
+    known = _left_out_of(ensemble)
     exact = ensemble.left_out is not None and is_exact(ensemble.left_out, problem.settings.tol)
-    if known is None or (exact and not asked):
+    if known is None or problem.max_time <= 0 or (not asked and (exact or _cut_short(ensemble))):
+        return Noisy(ensemble, None)
+    noise = _fit(problem, starts, known, known.relative, limits, asked)
+    if noise is None:
+        return Noisy(ensemble, None)
+    found = Noisy(ensemble, noise)
+    # More iterations than asked for would be none of the fit's business.
+    if not _cut_short(ensemble) and ensemble.members[0].status != Status.MAX_ITER:
+        found = _trained_on(problem, starts, found, limits) or found
+    return found._replace(ensemble=_beside(found, problem))
+
+
+def _trained_on(problem: Problem, starts: Sequence[Start], before: Noisy, limits: Limits) -> Noisy | None:
+    """Train the members that count with the precisions of a noise, and then the noise; None where that is no denser.
+
+    In least squares with constant weights the variance of a coefficient is, on the whole, larger by the mean factor
+    times the mean of its inverse. Where that is little, nothing is gained.
+    """
+    ensemble, noise = before
+    assert noise is not None
+    factor = noise.factor(problem.scaled, linear_algebra_device(problem.device)).clip(1 / _LARGEST, _LARGEST)
+    level, precision = (moments(values, problem.sample_weight)[0] for values in (factor, 1 / factor))
+    if (level * precision).max() < _EFFICIENCY:
         return None
+    root = np.sqrt(level / factor)
+    again = _with_precisions(problem, starts, ensemble, root, limits)
+    known = None if again is None else _left_out_of(again, Stretch(noise=1 / root))
+    if again is None or known is None:
+        return None
+    # Residuals in these widths tell what the noise is beside what it was taken for.
+    squares = known.relative / np.square(root[: len(known.rows)][known.rows])
+    noise = _fit(problem, starts, known, squares, limits, asked=True)
+    after = None if noise is None else Noisy(again, replace(noise, weighs_rows=True))
+    return after if after is not None and _density(after, problem) > _density(before, problem) else None
+
+
+def _with_precisions(
+    problem: Problem, starts: Sequence[Start], ensemble: Ensemble, root: np.ndarray, limits: Limits
+) -> Ensemble | None:
+    """Train the members that count on, with root precisions (n, k) of the targets; None where they were cut short."""
+    members, _ = voters(ensemble.members, ensemble.weights)
+    seeds = np.random.RandomState([start.seed for start in starts]).randint(_SEEDS, size=len(members))
+    own = [
+        replace(member.start(int(seed)), scaler=ensemble.scalings.get(member.scaling))
+        for member, seed in zip(members, seeds, strict=True)
+    ]
+    weighed = replace(problem.with_more(ensemble.scalings), root_precision=root)
+    weighed.settings.report(weighing(len(own)))
+    again = train_members(weighed, Draw(own, len(own), len(own), go_on=True), limits)
+    if _cut_short(again):
+        return None
+    # That of the targets themselves.
+    log_density = float(problem.sample_weight @ np.log(root).sum(axis=1))
+    members = [
+        member if member.log_evidence is None else replace(member, log_evidence=member.log_evidence + log_density)
+        for member in again.members
+    ]
+    return again._replace(members=members)
+
+
+def _fit(
+    problem: Problem,
+    starts: Sequence[Start],
+    known: _LeftOut,
+    squares: np.ndarray,
+    limits: Limits,
+    asked: bool,
+) -> InputNoise | None:
+    """Fit a factor to squares (m, k) of left-out samples; None where it does not help, or was cut short."""
     # The first of the scalings, as its networks have the fewest weights.
     name, columns = next(iter(problem.scaled.items()))
     of_squares = replace(
         problem,
         loss=GammaLoss(),
         scaled={name: np.ascontiguousarray(columns[: len(known.rows)][known.rows])},
-        Y=np.log(np.clip(known.squares, _SMALLEST, _LARGEST)),
+        Y=np.log(np.clip(squares, _SMALLEST, _LARGEST)),
         sample_weight=known.weight,
         validation=None,
         rule=as_rule("adaptive"),
@@ -152,27 +246,13 @@ def fit_input_noise(
     own = _starts(of_squares, starts)
     read = of_squares.scaled[name][:, : own[0].network.shapes[0][1] - 1]
     # The score test: gradients of the loss at g = 0 are 1 - z^2.
-    if not asked and column_tests(read, known.squares, known.weight).p.min() > _SIGNIFICANT:
+    if not asked and column_tests(read, squares, known.weight).p.min() > _SIGNIFICANT:
         return None
     fitted = train_members(of_squares, Draw(own, len(own), len(own)), limits)
     if _cut_short(fitted):
         return None
     noise = _within_bounds(fitted, of_squares)
-    return noise if asked or _predicts_better(noise, fitted, known, problem.loss) else None
-
-
-def beside_noise(ensemble: Ensemble, noise: InputNoise, problem: Problem) -> Ensemble:
-    """Make the same ensemble with its left-out residuals in the widths that this noise predicts."""
-    known = _of_voters(ensemble)
-    if known is None or ensemble.residuals is None:
-        return ensemble
-    rows = known.samples.predicted.cpu().numpy()
-    scaled = {name: np.ascontiguousarray(problem.scaled[name][: len(rows)][rows]) for name in noise.scalings}
-    factor = noise.factor(scaled, linear_algebra_device(problem.device))
-    posteriors, of_scale = [member.posterior for member in known.members], ensemble.loss.variance_factor
-    scales = [None if posterior is None else posterior.noise_in_mixture / of_scale for posterior in posteriors]
-    residuals, tails = left_out_residuals(known.samples, scales, known.weights, np.sqrt(factor))
-    return ensemble._replace(residuals=residuals, tails=tails)
+    return noise if asked or _predicts_better(noise, fitted, squares, known.weight, problem.loss) else None
 
 
 def _cut_short(ensemble: Ensemble) -> bool:
@@ -181,18 +261,47 @@ def _cut_short(ensemble: Ensemble) -> bool:
     return stopped or ensemble.cut_by is not None or not ensemble.is_trained or bool(ensemble.shortened)
 
 
-class _Squares(NamedTuple):
-    """Squared residuals (m, k) of left-out samples over their predicted variances, with a mean of at least 1.
+class _LeftOut(NamedTuple):
+    """What an ensemble predicts of left-out samples: squared residuals and their predicted variances (m, k).
 
     The ``weight`` (m,) is that of the samples; ``rows`` (n,) tells which of the rows they are.
     """
 
     rows: np.ndarray
     squares: np.ndarray
+    variances: np.ndarray
     weight: np.ndarray
 
+    @property
+    def relative(self) -> np.ndarray:
+        """Squared residuals (m, k) over their predicted variances, with a mean of at least 1."""
+        relative = self.squares / self.variances
+        # Of flexible networks, left-out residuals are a little too small: on the whole, no variance is to fall.
+        return np.asarray(relative / np.minimum(self.weight @ relative / self.weight.sum(), 1))
 
-class _LeftOut(NamedTuple):
+
+def _left_out_of(ensemble: Ensemble, stretch: Stretch = UNSTRETCHED) -> _LeftOut | None:
+    """None where left-out samples are not predicted, or without any error. The stretch (n, k) is that of all rows."""
+    counted = _of_voters(ensemble)
+    if counted is None:
+        return None
+    samples, members, weights = counted
+    posteriors = [member.posterior for member in members if member.posterior is not None]
+    if len(posteriors) < len(members):
+        return None
+    f, Y, weight = samples.corrected_rows
+    rows = samples.predicted
+    at = Stretch(*(None if of is None else f.new_tensor(of[: len(rows)])[rows] for of in stretch))
+    noise = [f.new_tensor(posterior.noise_variance) for posterior in posteriors]
+    moved = stretched(at, f, samples.variances, noise, weights)
+    variances = predictive_variance(TargetScaler.identity(Y.shape[1]), *moved, weights)
+    squares = (mixture_mean(f, weights) - Y).square()
+    if not bool((squares > 0).any(0).all()):
+        return None
+    return _LeftOut(*(values.cpu().numpy() for values in (rows, squares.double(), variances.double(), weight.double())))
+
+
+class _Counted(NamedTuple):
     """What the members that count predict of left-out samples, and their weights."""
 
     samples: LeftOutSamples
@@ -200,33 +309,43 @@ class _LeftOut(NamedTuple):
     weights: np.ndarray
 
 
-def _of_voters(ensemble: Ensemble) -> _LeftOut | None:
+def _of_voters(ensemble: Ensemble) -> _Counted | None:
     """None if any member that counts cannot predict left-out samples."""
     counted = None if ensemble.left_out is None else ensemble.left_out.of_voters(ensemble.weights)
     if counted is None:
         return None
     samples, weights = counted
-    return _LeftOut(samples, voters(ensemble.members, ensemble.weights)[0], weights)
+    return _Counted(samples, voters(ensemble.members, ensemble.weights)[0], weights)
 
 
-def _standardised_squares(ensemble: Ensemble) -> _Squares | None:
-    """None where left-out samples are not predicted, or without any error."""
-    known = _of_voters(ensemble)
+def _density(found: Noisy, problem: Problem) -> float:
+    """Mean log density of left-out samples; minus infinity where it is not known."""
+    ensemble, noise = found
+    known = None if noise is None else _left_out_of(ensemble, _stretch_at(noise, problem))
     if known is None:
-        return None
-    posteriors = [member.posterior for member in known.members if member.posterior is not None]
-    if len(posteriors) < len(known.members):
-        return None
-    f, Y, weight = known.samples.corrected_rows
-    noise = [f.new_tensor(posterior.noise_variance) for posterior in posteriors]
-    variance = predictive_variance(TargetScaler.identity(Y.shape[1]), f, known.samples.variances, noise, known.weights)
-    squares = (mixture_mean(f, known.weights) - Y).square() / variance
-    level = squares.T @ weight / weight.sum()
-    if not bool((level > 0).all()):
-        return None
-    # Of flexible networks, left-out residuals are a little too small: on the whole, no variance is to fall.
-    relative = squares / level.clamp(max=1)
-    return _Squares(*(values.cpu().numpy() for values in (known.samples.predicted, relative.double(), weight.double())))
+        return -math.inf
+    residual, scale = torch.from_numpy(known.squares).sqrt(), torch.from_numpy(known.variances)
+    density = problem.loss.log_density(residual, scale / float(problem.loss.variance_factor)).numpy()
+    return float(known.weight @ density / known.weight.sum())
+
+
+def _stretch_at(noise: InputNoise, problem: Problem) -> Stretch:
+    """Factors on distances at all rows of a problem."""
+    return noise.stretch(problem.scaled, linear_algebra_device(problem.device))
+
+
+def _beside(found: Noisy, problem: Problem) -> Ensemble:
+    """Make the same ensemble with its left-out residuals in the widths that its noise predicts."""
+    ensemble, noise = found
+    known = _of_voters(ensemble)
+    if noise is None or known is None or ensemble.residuals is None:
+        return ensemble
+    rows = known.samples.predicted.cpu().numpy()
+    stretch = Stretch(*(None if of is None else of[: len(rows)][rows] for of in _stretch_at(noise, problem)))
+    posteriors, of_scale = [member.posterior for member in known.members], ensemble.loss.variance_factor
+    scales = [None if posterior is None else posterior.noise_in_mixture / of_scale for posterior in posteriors]
+    residuals, tails = left_out_residuals(known.samples, scales, known.weights, stretch)
+    return ensemble._replace(residuals=residuals, tails=tails)
 
 
 def _starts(problem: Problem, starts: Sequence[Start]) -> list[Start]:
@@ -243,7 +362,7 @@ def _starts(problem: Problem, starts: Sequence[Start]) -> list[Start]:
     return draw_starts(kinds, len(kinds), False, np.random.RandomState([start.seed for start in starts]))
 
 
-def _predicts_better(noise: InputNoise, fitted: Ensemble, known: _Squares, loss: Loss) -> bool:
+def _predicts_better(noise: InputNoise, fitted: Ensemble, squares: np.ndarray, weight: np.ndarray, loss: Loss) -> bool:
     """Whether left-out samples are denser under the factor than without it, by so many standard errors."""
     own = _of_voters(fitted)
     if own is None:
@@ -251,7 +370,7 @@ def _predicts_better(noise: InputNoise, fitted: Ensemble, known: _Squares, loss:
     predicted_rows = own.samples.predicted.cpu().numpy()
     outputs = list(own.samples.rows[0].double().cpu().numpy())
     factor = torch.from_numpy(np.exp(log_factor(outputs, own.weights, noise.low, noise.high)))
-    residual, weight = torch.from_numpy(known.squares[predicted_rows]).sqrt(), known.weight[predicted_rows]
+    residual, weight = torch.from_numpy(squares[predicted_rows]).sqrt(), weight[predicted_rows]
     densities = [
         loss.log_density(residual, scale / float(loss.variance_factor)) for scale in (factor, torch.ones_like(factor))
     ]
@@ -269,6 +388,5 @@ def _within_bounds(fitted: Ensemble, problem: Problem) -> InputNoise:
     without_posterior = [replace(member, posterior=None, history={}) for member in members]
     outputs = _outputs(without_posterior, problem.scaled, linear_algebra_device(problem.device))
     of_rows = log_factor(outputs, weights, -_LARGEST_LOG, _LARGEST_LOG)
-    return InputNoise(
-        without_posterior, weights, *(weighted_quantile(of_rows, problem.sample_weight, q) for q in _BOUNDS)
-    )
+    low, high = (weighted_quantile(of_rows, problem.sample_weight, q) for q in _BOUNDS)
+    return InputNoise(without_posterior, weights, low, high)

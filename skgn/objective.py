@@ -28,6 +28,9 @@ __all__ = ["Evaluation", "Objective", "Squares"]
 #: Number of rounding units by which two evaluations of the same objective may differ.
 _ROUNDING_UNITS = 8
 
+#: All rows.
+_ALL = slice(None)
+
 
 class Evaluation(NamedTuple):
     """An evaluation at weights (P,): outputs (n, k) of the network, the weighted mean data loss, and the tapes.
@@ -67,6 +70,9 @@ class Objective:
         Targets.
     sample_weight : Tensor of shape (n,)
         Positive weights s_i.
+    root_precision : Tensor of shape (n, k) or None
+        The loss takes outputs and targets times these: the noise of a target is inversely proportional to its own. None
+        stands for ones.
     """
 
     #: Squares of samples that are no longer there.
@@ -75,9 +81,18 @@ class Objective:
     #: Mean (P,) of the prior of the weights; None if it is 0.
     _prior_mean: Tensor | None = None
 
-    def __init__(self, network: Network, loss: Loss, X: Tensor, Y: Tensor, sample_weight: Tensor) -> None:
+    def __init__(
+        self,
+        network: Network,
+        loss: Loss,
+        X: Tensor,
+        Y: Tensor,
+        sample_weight: Tensor,
+        root_precision: Tensor | None = None,
+    ) -> None:
         self.network, self.data_loss = network, loss
         self.U, self.Y, self.sample_weight = network.with_bias(X), Y, sample_weight
+        self.root_precision = root_precision
         self.total_weight = float(sum_float64(sample_weight))
         self._root_weight = sample_weight.sqrt()
         self.n_samples, self.n_columns = len(Y), loss.columns(network.n_outputs)
@@ -110,6 +125,7 @@ class Objective:
         """Make the objective of some of the samples: the mean over them."""
         part = copy.copy(self)
         part.U, part.Y, part.sample_weight = self.U[index], self.Y[index], self.sample_weight[index]
+        part.root_precision = None if self.root_precision is None else self.root_precision[index]
         part.n_samples, part.total_weight = len(part.Y), float(sum_float64(part.sample_weight))
         part._root_weight = self._root_weight[index]
         part._offset = None if self._offset is None else self._offset[index]
@@ -152,13 +168,33 @@ class Objective:
         """Compute the loss of outputs that were evaluated under another data loss."""
         return at._replace(loss=self._mean_loss(at.outputs))
 
+    def in_units_of_noise(self, values: Tensor, rows: slice | Tensor = _ALL) -> Tensor:
+        """Outputs or targets of some rows, (..., n, k), as the loss takes them."""
+        return values if self.root_precision is None else values * self.root_precision[rows].to(values)
+
+    def losses(self, f: Tensor) -> Tensor:
+        """Losses (n,) of outputs (n, k)."""
+        return self.data_loss.value(self.in_units_of_noise(f), self.in_units_of_noise(self.Y))
+
+    def loss_gradient(self, f: Tensor, loss: Loss | None = None) -> Tensor:
+        """Gradient (n, k) of the losses in the outputs (n, k); of another ``loss`` if one is given."""
+        loss = self.data_loss if loss is None else loss
+        return self.in_units_of_noise(loss.gradient(self.in_units_of_noise(f), self.in_units_of_noise(self.Y)))
+
+    def loss_root(self, f: Tensor, rows: slice = _ALL, loss: Loss | None = None) -> Tensor:
+        """Root (n, k, c) of the curvature of the losses in the outputs (n, k) of some rows."""
+        loss = self.data_loss if loss is None else loss
+        R = loss.curvature_root(self.in_units_of_noise(f, rows), self.in_units_of_noise(self.Y[rows], rows))
+        return R if self.root_precision is None else R * self.root_precision[rows, :, None]
+
     def _mean_loss(self, f: Tensor) -> float:
-        losses = self.data_loss.value(f, self.Y) * self.sample_weight
+        losses = self.losses(f) * self.sample_weight
         return float(sum_float64(losses)) / self.total_weight
 
     def weighted_squares(self, at: Evaluation) -> Tensor:
         """Sum over the samples the squared residuals from which a noise model estimates its precisions, (k,)."""
-        squares = self.data_loss.weighted_squares(at.outputs, self.Y).to(at.w)
+        f, Y = self.in_units_of_noise(at.outputs), self.in_units_of_noise(self.Y)
+        squares = self.data_loss.weighted_squares(f, Y).to(at.w)
         return squares.T @ self.data_loss.squares_weight(self.sample_weight).to(at.w)
 
     def squares(self, at: Evaluation) -> Squares:
@@ -186,8 +222,7 @@ class Objective:
 
     def change(self, before: Evaluation, after: Evaluation) -> tuple[float, float]:
         """Estimate the change of the mean data loss between two evaluations; return its standard error too."""
-        loss, S = self.data_loss, self.total_weight
-        difference = loss.value(after.outputs, self.Y) - loss.value(before.outputs, self.Y)
+        S, difference = self.total_weight, self.losses(after.outputs) - self.losses(before.outputs)
         mean = float(sum_float64(difference * self.sample_weight)) / S
         variance = float(sum_float64((difference - mean).square() * self.sample_weight)) / S
         return mean, math.sqrt(variance / S)
@@ -196,7 +231,7 @@ class Objective:
         """Slope of the mean data loss along a step, and its Gauss-Newton curvature step' G step."""
         jacobian = self.jacobian(at)
         tangent = jacobian.network_jvp(step.to(self.U))
-        g = self.data_loss.gradient(at.outputs, self.Y) * self.sample_weight[:, None]
+        g = self.loss_gradient(at.outputs) * self.sample_weight[:, None]
         root = jacobian.root(slice(0, len(self.U)))
         curvature = sum_float64(torch.einsum("nk,nkc->nc", tangent, root).square())
         return float(sum_float64(g * tangent)) / self.total_weight, float(curvature) / self.total_weight
@@ -219,7 +254,7 @@ class Objective:
 
     def gradient(self, at: Evaluation, jacobian: Jacobian | None = None) -> Tensor:
         """Gradient of the mean data loss, shape (P,). A Jacobian at the same weights saves a forward pass."""
-        g = self.data_loss.gradient(at.outputs, self.Y) * self.sample_weight[:, None]
+        g = self.loss_gradient(at.outputs) * self.sample_weight[:, None]
         jacobian = self.jacobian(at) if jacobian is None else jacobian
         return jacobian.network_vjp(g).to(at.w) / self.total_weight
 
@@ -227,11 +262,11 @@ class Objective:
         """Make the Jacobian at w with the roots of the loss curvature and of the sample weights."""
 
         def root(rows: slice) -> Tensor:
-            R = self.data_loss.curvature_root(at.outputs[rows], self.Y[rows])
-            return R * self._root_weight[rows, None, None]
+            return self.loss_root(at.outputs[rows], rows) * self._root_weight[rows, None, None]
 
         def curvature(rows: slice, tangent: Tensor) -> Tensor:
-            curved = self.data_loss.curvature_product(at.outputs[rows], self.Y[rows], tangent)
+            f, Y, tangent = (self.in_units_of_noise(v, rows) for v in (at.outputs[rows], self.Y[rows], tangent))
+            curved = self.in_units_of_noise(self.data_loss.curvature_product(f, Y, tangent), rows)
             return curved * self._root_weight[rows, None].square()
 
         w, c = at.w.to(self.U), self.n_columns

@@ -18,7 +18,7 @@ from .backend import in_dtype, linear_algebra_device, resolve_device
 from .estimator import BaseGN, known_posteriors
 from .joint import Joint
 from .mixing import targets_of_outputs
-from .mixture import stretched, voters
+from .mixture import UNSTRETCHED, Stretch, stretched, voters
 from .noise import InputNoise
 from .observation import StudentTObservation
 from .posterior import Posterior
@@ -321,9 +321,9 @@ class Predictions(RegressorMixin, BaseGN):
         """Distribution of new observations, of standardised targets."""
         return self._predictive_of_outputs(scaled, asked).of_targets(self._target.scaler.mixing)
 
-    def _stretch(self, scaled: ScaledRows) -> np.ndarray | None:
-        """Factor (n, k) on distances from the predicted mean; None where the noise is constant."""
-        return None if self._noise is None else np.sqrt(self._noise.factor(scaled, _solver_device(self)))
+    def _stretch(self, scaled: ScaledRows) -> Stretch:
+        """Factors on distances from the predicted mean, where the noise depends on the input."""
+        return UNSTRETCHED if self._noise is None else self._noise.stretch(scaled, _solver_device(self))
 
     def _stretched(
         self, scaled: ScaledRows, known: Sequence[Posterior], outputs: np.ndarray, weights: np.ndarray

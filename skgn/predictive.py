@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from .mixing import targets_of_outputs, variances_of_targets
-from .mixture import mixture_mean, stretched
+from .mixture import Stretch, mixture_mean, stretched
 from .observation import Moments, Observation
 
 __all__ = ["Predictive", "checked_levels", "increasing_roots", "interval_levels"]
@@ -49,8 +49,8 @@ class Predictive:
         apart = [moments.spread2 + (moments.location - location) ** 2 for moments in each]
         return Moments(location, mixture_mean(apart, self.weights))
 
-    def stretched(self, stretch: np.ndarray | None) -> Predictive:
-        """Move all of the mixture away from its location by factors (n, k), or None; see :func:`.stretched`.
+    def stretched(self, stretch: Stretch) -> Predictive:
+        """Multiply distances in the mixture; see :func:`.stretched`.
 
         The observation must be one on the line itself.
         """

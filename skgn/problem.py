@@ -53,7 +53,8 @@ class Problem:
     ``scaled`` has the columns in each of the scalings. With ``validation`` data the members stop early. A fit that
     takes ``max_time`` seconds ends with what it has. ``reduces`` tells whether networks may be trained in a basis of
     their inputs, and ``cuts`` whether that may be of the leading directions alone. ``drawn`` tells how many rows were
-    drawn for want of time, before equal ones were merged, and of how many; None if all were taken.
+    drawn for want of time, before equal ones were merged, and of how many; None if all were taken. ``root_precision``
+    (n, k) are inverses of what the noise of each target is, beside that of others; None if all noise is alike.
 
     Raises
     ------
@@ -76,6 +77,7 @@ class Problem:
     reduces: bool = field(default=False, kw_only=True)
     cuts: bool = field(default=False, kw_only=True)
     drawn: tuple[int, int] | None = field(default=None, kw_only=True)
+    root_precision: np.ndarray | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         limit = math.sqrt(torch.finfo(self.dtype).max / _ROOM)
@@ -234,8 +236,8 @@ class Problem:
         # Merged rows come in random order: the first ones are a random sample.
         reduced = network.original is not network
         X = self.tensor(network.read(self.scaled[scaling][:rows])) if reduced else self._scaled[scaling]
-        Y, weight = self._targets
-        return Objective(network, self.loss, X[:rows], Y[:rows], weight[:rows])
+        Y, weight, root = self._targets
+        return Objective(network, self.loss, X[:rows], Y[:rows], weight[:rows], None if root is None else root[:rows])
 
     def _anchor(self, start: Start) -> torch.Tensor | None:
         if start.anchor is None:
@@ -266,8 +268,9 @@ class Problem:
         return {name: self.tensor(values) for name, values in self.scaled.items()}
 
     @cached_property
-    def _targets(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.tensor(self.Y), self.tensor(self.sample_weight)
+    def _targets(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        root = self.root_precision
+        return self.tensor(self.Y), self.tensor(self.sample_weight), None if root is None else self.tensor(root)
 
     def tensor(self, values: np.ndarray) -> torch.Tensor:
         """Make a tensor on the device and in the dtype of the computation."""

@@ -113,6 +113,11 @@ def combined(n_targets: int) -> str:
     return f"{n_targets} targets share noise: networks have combinations of them"
 
 
+def weighing(n_members: int) -> str:
+    """Return the line about members that are trained on with rows weighted by their noise."""
+    return f"noise depends on the input: {counted(n_members, 'network')} trained on, quiet rows counting for more"
+
+
 def end_line(estimator: Any, seconds: float) -> str:
     """Return the line of the whole fit."""
     # The beginning of the sentence: converged, stopped, or failed.

@@ -22,7 +22,7 @@ from .ensemble import Ensemble
 from .estimator import BaseGN
 from .limits import Limits
 from .mixing import log_density_ratio
-from .noise import NOISE, InputNoise, fit_input_noise
+from .noise import NOISE, InputNoise, Noisy, with_input_noise
 from .parameters import one_of, parameter_defaults
 from .predictions import Predictions
 from .problem import Problem
@@ -85,9 +85,10 @@ class GNRegressor(Predictions):
     noise : {"auto", "constant", "input"}, default="auto"
         Whether the noise has the same standard deviation everywhere ("constant") or depends on the input ("input").
         "input" trains two more small networks on the squared residuals of training rows that are each predicted without
-        themselves. They multiply the predicted variance by a factor that depends on the input. The predicted means stay
-        the same. "auto" is "input" where a score test finds a column that moves the squared residuals, and where the
-        factor predicts left-out samples better than a constant does, by two standard errors. Otherwise it is
+        themselves. They multiply the variance of the noise by a factor that depends on the input. Where that varies
+        much, the networks are trained on with the precision of each row (docs/guide/uncertainty.md), so that means
+        follow the quiet rows. "auto" is "input" where a score test finds a column that moves the squared residuals, and
+        where the factor predicts left-out samples better than a constant does, by two standard errors. Otherwise it is
         "constant".
 
         "input" needs ``loss="squared_error"`` or ``"student_t"``, ``l2_regularization="evidence"`` and a ``solver``
@@ -261,7 +262,8 @@ class GNRegressor(Predictions):
         constant columns of y, nor for columns that are linear in a single other one. Where columns share noise, its
         outputs are combinations of them (docs/guide/estimators.md).
     n_iter_ : int
-        Number of iterations of the best member, with the iterations after its peak.
+        Number of iterations of the best member, with the iterations after its peak. Where it was trained on with the
+        precisions of the rows (``noise_`` is "input"), these count alone, here and in ``history_``.
     loss_ : float
         Weighted mean data loss of the best member, in units of the standardised target. A squared error counts half.
         For other noise the loss is minus the log density over the noise precision, shifted to 0 at residual 0. A
@@ -539,13 +541,11 @@ class GNRegressor(Predictions):
             )
         super()._take_block(X, y, sample_weight, classes)
 
-    def _input_noise(
-        self, problem: Problem, starts: list[Start], ensemble: Ensemble, limits: Limits
-    ) -> InputNoise | None:
+    def _with_noise(self, problem: Problem, starts: list[Start], ensemble: Ensemble, limits: Limits) -> Noisy:
         estimated = isinstance(self.l2_regularization, str)
         if self.noise == "constant" or not (estimated and LOSSES[self.loss].may_depend_on_input):
-            return None
-        return fit_input_noise(problem, starts, ensemble, limits, asked=self.noise == "input")
+            return Noisy(ensemble, None)
+        return with_input_noise(problem, starts, ensemble, limits, asked=self.noise == "input")
 
     @property
     def _unfulfilled(self) -> str:

@@ -120,7 +120,7 @@ def left_out_spread(samples: LeftOutSamples, weights: np.ndarray) -> np.ndarray 
 def _squared_distances(samples: LeftOutSamples, weights: np.ndarray) -> Tensor:
     """Summed squared distances of the members from their mean, and the weight of the samples, (k + 1,)."""
     f, _, sample_weight = samples.rows
-    squares = mixture_mean((f - mixture_mean(f, weights)).square(), weights)
+    squares = mixture_mean(samples.in_units_of_noise(f - mixture_mean(f, weights)).square(), weights)
     return torch.cat([squares.T @ sample_weight, sample_weight.sum()[None]])
 
 
@@ -164,6 +164,7 @@ def _mixture_loss(samples: LeftOutSamples, weights: np.ndarray) -> Tensor:
     if not loss.has_scale:
         return _likelihood_of_mixture(*samples.corrected_log_probabilities(), weights)
     f, Y, sample_weight = samples.corrected_rows
+    f, Y = samples.in_units_of_noise(f), samples.in_units_of_noise(Y)
     mean = torch.tensordot(f.new_tensor(weights), f, 1)
     slopes = torch.einsum("mnk,nk->mn", f, loss.gradient(mean, Y)) @ sample_weight
     return torch.cat([(loss.value(mean, Y) @ sample_weight)[None], slopes])

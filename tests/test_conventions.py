@@ -232,6 +232,10 @@ DIFFERENCES = {
         ", or to a nat of a log density": "",
         " Once the noise is at most ``tol`` standard deviations of the target, no progress counts.": "",
     },
+    "n_iter_": {
+        " Where it was trained on with the precisions of the rows "
+        '(``noise_`` is "input"), these count alone, here and in ``history_``.': "",
+    },
     "history_": {
         " Where the noise level decides how residuals count, the validation loss is minus the mean log density at the "
         "present level. That is so for noise of heavy tails, for quantiles, and under the evidence for several "

@@ -67,9 +67,9 @@ def score_of(state, linearisation):
     return predictive_score(state, leave_one_out(state, linearisation))
 
 
-def trained(network, loss, X, Y, s, direction, l2, iterations=50, tol=0.0, w=None):
+def trained(network, loss, X, Y, s, direction, l2, iterations=50, tol=0.0, w=None, root=None):
     """Where training with a fixed prior ends: nothing changes any more."""
-    objective = Objective(network, loss, X, Y, s)
+    objective = Objective(network, loss, X, Y, s, root)
     if w is None:
         w = torch.from_numpy(network.initial_weights(np.random.RandomState(0)))
     prior = FixedPrior(network, l2, isinstance(loss, SquaredError), w)
@@ -85,12 +85,16 @@ def without(s, i):
     return left
 
 
-def ridge_without(i, X, Y, s, alpha, noise_precision, penalty):
-    """Output (k,) and variance (k,) at row i of Bayesian ridge regressions without it; ``penalty`` (d + 1,)."""
+def ridge_without(i, X, Y, s, alpha, noise_precision, penalty, precision=None):
+    """Output (k,) and variance (k,) at row i of Bayesian ridge regressions without it; ``penalty`` (d + 1,).
+
+    Noise precisions are multiplied by a ``precision`` (n, k) of the targets.
+    """
     U = alpha * torch.cat([X, torch.ones(len(X), 1, dtype=X.dtype)], 1)
-    left = without(s, i)
     outputs, variances = [], []
-    for y, beta in zip(Y.T, noise_precision, strict=True):
+    precision = torch.ones_like(Y) if precision is None else precision
+    for y, beta, of_rows in zip(Y.T, noise_precision, precision.T, strict=True):
+        left = without(s, i) * of_rows
         A = beta * U.T @ (left[:, None] * U) + torch.diag(penalty)
         outputs.append(float(U[i] @ torch.linalg.solve(A, beta * U.T @ (left * y))))
         variances.append(float(U[i] @ torch.linalg.solve(A, U[i])))
@@ -152,6 +156,26 @@ def test_score_is_the_normal_density_of_what_was_left_out(direction):
     for i in range(n):
         expected, variance = ridge_without(i, X, Y, s, 1.0, [1 / common] * k, penalty)
         total += float(s[i]) * norm(expected, np.sqrt(noise + variance)).logpdf(Y[i].numpy()).sum()
+    assert score_of(state, linearisation) == pytest.approx(total / float(s.sum()), rel=1e-9)
+
+
+@each_direction
+def test_targets_with_precisions_are_left_out_of_generalised_least_squares(direction):
+    n, d, k, l2 = 24, 3, 2, 0.05
+    X, s, root = draw(n, d), WEIGHTS["mixed"], (0.7 * draw(n, k, seed=7)).exp()
+    Y = X[:, :k] * 2 + draw(n, k, seed=1) / root * torch.tensor([0.3, 1.0])
+    state, linearisation = trained(FeedForward(d, k, ()), SquaredError(), X, Y, s, direction, l2, root=root)
+    state = state.concluded(linearisation.direction)
+    outputs, covariance = leave_one_out(state, linearisation)
+    noise = state.estimates.squared_scale.numpy()
+    common = math.exp(np.log(noise).mean())
+    penalty, total = torch.full((d + 1,), l2 * float(s.sum()) / common, dtype=torch.float64), 0.0
+    for i in range(n):
+        expected, variance = ridge_without(i, X, Y, s, 1.0, [1 / common] * k, penalty, root.square())
+        np.testing.assert_allclose(outputs[i], expected, rtol=1e-8, atol=1e-9)
+        np.testing.assert_allclose(covariance[i].diagonal(), variance, rtol=1e-8)
+        of_row = noise / root[i].square().numpy()
+        total += float(s[i]) * norm(expected, np.sqrt(of_row + variance)).logpdf(Y[i].numpy()).sum()
     assert score_of(state, linearisation) == pytest.approx(total / float(s.sum()), rel=1e-9)
 
 
@@ -396,7 +420,7 @@ def test_the_only_sample_is_predicted_by_the_prior(n, loss, dtype):
 
 def samples(Y, weight):
     """As much of an objective as sums over left-out samples need."""
-    objective = SimpleNamespace(Y=Y, sample_weight=weight)
+    objective = SimpleNamespace(Y=Y, sample_weight=weight, root_precision=None)
     objective.sum = lambda function, *args: function(objective, *args)
     return objective
 
@@ -479,8 +503,12 @@ def test_a_sample_that_determines_a_combination_of_its_outputs_has_no_prediction
     H = np.diag(scale)
     C = np.diag(scale**-0.5) @ (eigenvalue * np.outer(u, u)) @ np.diag(scale**-0.5)
     f, g = np.array([0.3, 0.7]), H @ np.array([0.3, 0.7])
+    Y = torch.zeros(1, 2).double()
     objective = SimpleNamespace(
-        Y=torch.zeros(1, 2).double(), sample_weight=torch.ones(1).double(), output_jacobian=lambda at: None
+        sample_weight=torch.ones(1).double(),
+        output_jacobian=lambda at: None,
+        loss_gradient=lambda f, loss: loss.gradient(f, Y),
+        loss_root=lambda f, loss: loss.curvature_root(f, Y),
     )
     at, loss = SimpleNamespace(outputs=torch.tensor(f)[None]), SquaredError(torch.tensor(scale))
     left_out = _leave_out(objective, at, lambda jacobian: torch.tensor(C)[None], loss, 1.0, 1.0, 1.0)

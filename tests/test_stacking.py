@@ -88,6 +88,7 @@ def draw(case, n_members, seed=0, noise=(1.0, 0.8, 0.9)):
 def objective_of(Y, weight):
     objective = SimpleNamespace(Y=tensor(Y), sample_weight=tensor(weight), total_weight=weight.sum())
     objective.sum = lambda function, *args: function(objective, *args)
+    objective.in_units_of_noise = lambda values, rows: values
     return objective
 
 
@@ -153,6 +154,21 @@ def test_spread_is_the_weighted_variance_of_the_members_that_count():
     np.testing.assert_allclose(spread(f), expected)
     np.testing.assert_allclose(spread([*f[:2], None]), expected)
     assert spread([f[0], None, f[2]]) is None
+
+
+@pytest.mark.parametrize("case", ["squared error", "two outputs", "student_t"])
+def test_targets_count_by_their_precisions(case):
+    """As targets and outputs in units of their noise do, also where some samples are not predicted."""
+    loss = CASES[case][0]
+    Y, f, weight = draw(case, 3)
+    f[1, 4] = np.nan
+    root = np.exp(np.random.RandomState(1).standard_normal(Y.shape))
+    by_precision, scaled = samples_of(loss, Y, f, weight), samples_of(loss, root * Y, root * f, weight)
+    by_precision.objective.in_units_of_noise = lambda values, rows: values * tensor(root)[rows]
+    weights = stacking_weights(by_precision)
+    np.testing.assert_allclose(weights, stacking_weights(scaled), atol=1e-6)
+    assert not np.allclose(weights, weights_of(loss, Y, f, weight), atol=1e-3)
+    np.testing.assert_allclose(left_out_spread(by_precision, weights), left_out_spread(scaled, weights), rtol=1e-10)
 
 
 @pytest.mark.parametrize("case", ["squared error", "two outputs", "poisson", "two classes", "labels", "classes"])

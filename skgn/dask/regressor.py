@@ -12,7 +12,7 @@ from ..backend import written
 from ..candidates import Start
 from ..ensemble import Ensemble
 from ..limits import Limits
-from ..noise import InputNoise
+from ..noise import Noisy
 from ..predictions import posteriors
 from ..predictive import checked_levels, interval_levels
 from ..preprocessing import TargetScaler
@@ -102,11 +102,9 @@ class DaskGNRegressor(DaskGN, GNRegressor):
         if self.noise == "input":
             raise ValueError("noise='input' has no distributed form; on dask use 'auto', which is 'constant'.")
 
-    def _input_noise(
-        self, problem: Problem, starts: list[Start], ensemble: Ensemble, limits: Limits
-    ) -> InputNoise | None:
-        """None: what members predict of left-out samples stays on the workers."""
-        return None
+    def _with_noise(self, problem: Problem, starts: list[Start], ensemble: Ensemble, limits: Limits) -> Noisy:
+        """Keep it constant: what members predict of left-out samples stays on the workers."""
+        return Noisy(ensemble, None)
 
     @property
     def _y_width(self) -> tuple[int, ...]:

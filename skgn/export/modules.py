@@ -21,7 +21,7 @@ from ..classifier import GNClassifier
 from ..ensemble import Member
 from ..estimator import BaseGN, fitted_likelihood, table_and_target
 from ..jacobian import Factors
-from ..mixture import mixture_mean, predictive_mean, predictive_variance, stretched, voters
+from ..mixture import UNSTRETCHED, Stretch, mixture_mean, predictive_mean, predictive_variance, stretched, voters
 from ..noise import InputNoise, log_factor
 from ..posterior import Posterior, output_variance
 from ..predictions import input_noise, posteriors
@@ -106,7 +106,7 @@ class _Posterior(nn.Module):
 
 
 class _Noise(nn.Module):
-    """Logarithm (n, k) of the factor on the variance where the noise depends on the inputs."""
+    """Factors on distances from the predicted mean where the noise depends on the inputs."""
 
     weights: Tensor
     low: Tensor
@@ -114,14 +114,15 @@ class _Noise(nn.Module):
 
     def __init__(self, noise: InputNoise) -> None:
         super().__init__()
+        self.weighs_rows = noise.weighs_rows
         self.members = nn.ModuleList(_Member(member, None) for member in noise.members)
         for name in ("weights", "low", "high"):
             self.register_buffer(name, torch.tensor(getattr(noise, name)))
 
-    def forward(self, scaled: dict[str, Tensor]) -> Tensor:
+    def forward(self, scaled: dict[str, Tensor]) -> Stretch:
         outputs = [member(scaled[str(member.scaling)]).f for member in self.members]
-        factor: Tensor = log_factor(outputs, self.weights, self.low, self.high)
-        return factor
+        factor = (log_factor(outputs, self.weights, self.low, self.high) / 2).exp()
+        return Stretch(None if self.weighs_rows else factor, factor)
 
 
 class _Ensemble(nn.Module):
@@ -183,7 +184,7 @@ class RegressorModule(_Ensemble):
         if not self.return_std:
             return mean
         variances, noise = ([getattr(member, name) for member in members] for name in ("variance", "noise"))
-        stretch = None if self.noise is None else (self.noise(scaled) / 2).exp()
+        stretch = UNSTRETCHED if self.noise is None else self.noise(scaled)
         outputs, variances, noise = stretched(stretch, outputs, variances, noise, weights)
         std = predictive_variance(scaler, outputs, variances, noise, weights).sqrt()
         return mean, _in_dtype_of(X, self._target.deviations_of_y(scaler.rescale(std)))
