@@ -82,6 +82,9 @@ _SEEDS = np.iinfo(np.int32).max
 #: less than that (docs/decisions.md).
 _EFFICIENCY = 2.0
 
+#: Squared errors of left-out samples, which are mostly those of loud rows, may grow by so much.
+_LARGER = 1.1
+
 #: Factors of new rows stay between these quantiles of those of the training rows.
 _BOUNDS = 0.02, 0.98
 
@@ -173,7 +176,7 @@ def with_input_noise(
 
 
 def _trained_on(problem: Problem, starts: Sequence[Start], before: Noisy, limits: Limits) -> Noisy | None:
-    """Train the members that count with the precisions of a noise, and then the noise; None where that is no denser.
+    """Train the members that count with the precisions of a noise, and then the noise; None where that is no better.
 
     In least squares with constant weights the variance of a coefficient is, on the whole, larger by the mean factor
     times the mean of its inverse. Where that is little, nothing is gained.
@@ -186,8 +189,8 @@ def _trained_on(problem: Problem, starts: Sequence[Start], before: Noisy, limits
         return None
     root = np.sqrt(level / factor)
     again = _with_precisions(problem, starts, ensemble, root, limits)
-    known = None if again is None else _left_out_of(again, Stretch(noise=1 / root))
-    if again is None or known is None:
+    earlier, known = _left_out_of(ensemble), None if again is None else _left_out_of(again, Stretch(noise=1 / root))
+    if again is None or earlier is None or known is None or known.error > _LARGER * earlier.error:
         return None
     # Residuals in these widths tell what the noise is beside what it was taken for.
     squares = known.relative / np.square(root[: len(known.rows)][known.rows])
@@ -271,6 +274,11 @@ class _LeftOut(NamedTuple):
     squares: np.ndarray
     variances: np.ndarray
     weight: np.ndarray
+
+    @property
+    def error(self) -> float:
+        """Mean squared error, of all targets together."""
+        return float((self.weight @ self.squares).sum() / self.weight.sum())
 
     @property
     def relative(self) -> np.ndarray:

@@ -103,6 +103,7 @@ def test_the_loss_sees_outputs_and_targets_in_units_of_the_noise(loss):
     slope, curvature = objective.along(at, step)
     assert slope == pytest.approx(float(torch.func.grad(mean_loss)(w) @ step), rel=1e-10)
     assert curvature == pytest.approx(float(expected), rel=1e-10)
+    assert float(step @ objective.jacobian(at).normal_product(step) / s.sum()) == pytest.approx(curvature, rel=1e-10)
     after = objective.evaluate(w + 0.01 * step)
     assert objective.change(at, after)[0] == pytest.approx(float(mean_loss(w + 0.01 * step) - mean_loss(w)), rel=1e-8)
     index = torch.arange(0, n, 3)
@@ -154,7 +155,7 @@ def test_noise_that_members_were_not_trained_with_stretches_all_of_a_prediction(
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize("why", ["cut short", "not denser", "unknown", "max_iter"])
+@pytest.mark.parametrize("why", ["cut short", "not denser", "farther off", "unknown", "max_iter"])
 def test_members_stay_as_they_are_where_training_on_does_not_help(why, monkeypatch):
     X, y, _ = loud(600, seed=0)
     given = SMALL | {"max_iter": 5 if why == "max_iter" else 100}
@@ -169,6 +170,8 @@ def test_members_stay_as_they_are_where_training_on_does_not_help(why, monkeypat
         monkeypatch.setattr("skgn.noise.train_members", cut)
     elif why == "not denser":
         monkeypatch.setattr("skgn.noise._density", lambda *given: 0.0)
+    elif why == "farther off":
+        monkeypatch.setattr("skgn.noise._LARGER", 0.5)
     elif why == "unknown":
         left_out = skgn.noise._left_out_of
 
