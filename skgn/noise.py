@@ -82,8 +82,8 @@ _SEEDS = np.iinfo(np.int32).max
 #: less than that (docs/decisions.md).
 _EFFICIENCY = 2.0
 
-#: Squared errors of left-out samples, which are mostly those of loud rows, may grow by so much.
-_LARGER = 1.1
+#: Squared errors of left-out samples, which are mostly those of loud rows, may grow by this part, or by chance.
+_LARGER = 0.1
 
 #: Factors of new rows stay between these quantiles of those of the training rows.
 _BOUNDS = 0.02, 0.98
@@ -169,8 +169,8 @@ def with_input_noise(
     if noise is None:
         return Noisy(ensemble, None)
     found = Noisy(ensemble, noise)
-    # More iterations than asked for would be none of the fit's business.
-    if not _cut_short(ensemble) and ensemble.members[0].status != Status.MAX_ITER:
+    # Fewer iterations than are needed were asked for: no more of them.
+    if not _cut_short(ensemble) and any(member.status != Status.MAX_ITER for member in ensemble.members):
         found = _trained_on(problem, starts, found, limits) or found
     return found._replace(ensemble=_beside(found, problem))
 
@@ -190,7 +190,7 @@ def _trained_on(problem: Problem, starts: Sequence[Start], before: Noisy, limits
     root = np.sqrt(level / factor)
     again = _with_precisions(problem, starts, ensemble, root, limits)
     earlier, known = _left_out_of(ensemble), None if again is None else _left_out_of(again, Stretch(noise=1 / root))
-    if again is None or earlier is None or known is None or known.error > _LARGER * earlier.error:
+    if again is None or earlier is None or known is None or known.is_farther_off(earlier):
         return None
     # Residuals in these widths tell what the noise is beside what it was taken for.
     squares = known.relative / np.square(root[: len(known.rows)][known.rows])
@@ -275,10 +275,14 @@ class _LeftOut(NamedTuple):
     variances: np.ndarray
     weight: np.ndarray
 
-    @property
-    def error(self) -> float:
-        """Mean squared error, of all targets together."""
-        return float((self.weight @ self.squares).sum() / self.weight.sum())
+    def is_farther_off(self, other: _LeftOut) -> bool:
+        """Whether the squared errors, of all targets together, are larger than those of another ensemble."""
+        both = self.rows & other.rows
+        own, others = (each.squares[both[each.rows]].sum(axis=1) for each in (self, other))
+        weight = self.weight[both[self.rows]]
+        mean, variance = moments((own - others)[:, None], weight)
+        error = np.sqrt(variance / weight.sum())
+        return bool(mean > _LARGER * (weight @ others) / weight.sum() and mean > _STANDARD_ERRORS * error)
 
     @property
     def relative(self) -> np.ndarray:

@@ -171,7 +171,8 @@ def test_members_stay_as_they_are_where_training_on_does_not_help(why, monkeypat
     elif why == "not denser":
         monkeypatch.setattr("skgn.noise._density", lambda *given: 0.0)
     elif why == "farther off":
-        monkeypatch.setattr("skgn.noise._LARGER", 0.5)
+        monkeypatch.setattr("skgn.noise._LARGER", -1.0)
+        monkeypatch.setattr("skgn.noise._STANDARD_ERRORS", -10.0)
     elif why == "unknown":
         left_out = skgn.noise._left_out_of
 
