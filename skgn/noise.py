@@ -178,8 +178,8 @@ def with_input_noise(
 def _trained_on(problem: Problem, starts: Sequence[Start], before: Noisy, limits: Limits) -> Noisy | None:
     """Train the members that count with the precisions of a noise, and then the noise; None where that is no better.
 
-    In least squares with constant weights the variance of a coefficient is, on the whole, larger by the mean factor
-    times the mean of its inverse. Where that is little, nothing is gained.
+    Where rows count alike, the variance of a coefficient is larger, on the whole, by the mean factor times the mean of
+    its inverse. Where that is little, nothing is gained.
     """
     ensemble, noise = before
     assert noise is not None
