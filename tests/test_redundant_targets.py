@@ -152,6 +152,8 @@ def test_a_warm_start_goes_on_with_the_outputs_of_a_fit_without_it(pair):
     with pytest.raises(ValueError, match=r"Column 0 of y was a constant .* with warm_start=False"):
         model.fit(X[TRAIN], changed)
     np.testing.assert_array_equal(model.predict(X[NEW]), before)
+    with pytest.raises(ValueError, match="warm_start=True needs the network"):
+        model.fit(X[TRAIN], Y[TRAIN, :4])
     weight[0] = 0
     assert model.fit(X[TRAIN], changed, weight).intercepts_[-1].shape == again.intercepts_[-1].shape
 

@@ -306,6 +306,8 @@ def test_a_warm_start_goes_on_in_the_combinations_of_a_fit_without_it(data, mode
     np.testing.assert_array_equal(mixing(robust), mixing(model))
     with pytest.raises(ValueError, match="warm_start=True needs the network"):
         again.fit(X[TRAIN], Y[TRAIN, :2])
+    # A quantile of a combination is none of the targets.
+    assert mixing(again.set_params(loss="quantile").fit(X[TRAIN], Y[TRAIN])) is None
 
 
 def test_validation_rows_are_in_the_same_combinations():
