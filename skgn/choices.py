@@ -67,7 +67,7 @@ class Choices:
     """Choose what the checked parameters of a fit leave open.
 
     Without ``may_compare``, nothing is compared: a stream and a single network for inspection. A warm start goes on
-    from ``members``, and from what was found of the columns of the table ``before``. The time of a fit counts from when
+    from ``members``, and keeps the codes and interactions of the table ``before``. The time of a fit counts from when
     it ``began``.
     """
 

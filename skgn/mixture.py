@@ -39,6 +39,10 @@ class Stretch(NamedTuple):
     outputs: Any = None
     noise: Any = None
 
+    def at(self, rows: Any) -> Stretch:
+        """Return the factors at the first rows, as many as the mask has, for which it is true."""
+        return Stretch(*(None if factor is None else factor[: len(rows)][rows] for factor in self))
+
 
 #: Factors of 1.
 UNSTRETCHED = Stretch()

@@ -214,10 +214,10 @@ def _with_precisions(
     again = train_members(weighed, Draw(own, len(own), len(own), go_on=True), limits)
     if _cut_short(again):
         return None
-    # That of the targets themselves.
-    log_density = float(problem.sample_weight @ np.log(root).sum(axis=1))
+    # The evidence is that of targets in their own units.
+    of_units = float(problem.sample_weight @ np.log(root).sum(axis=1))
     members = [
-        member if member.log_evidence is None else replace(member, log_evidence=member.log_evidence + log_density)
+        member if member.log_evidence is None else replace(member, log_evidence=member.log_evidence + of_units)
         for member in again.members
     ]
     return again._replace(members=members)
@@ -303,7 +303,7 @@ def _left_out_of(ensemble: Ensemble, stretch: Stretch = UNSTRETCHED) -> _LeftOut
         return None
     f, Y, weight = samples.corrected_rows
     rows = samples.predicted
-    at = Stretch(*(None if of is None else f.new_tensor(of[: len(rows)])[rows] for of in stretch))
+    at = Stretch(*(None if factor is None else f.new_tensor(factor) for factor in stretch)).at(rows)
     noise = [f.new_tensor(posterior.noise_variance) for posterior in posteriors]
     moved = stretched(at, f, samples.variances, noise, weights)
     variances = predictive_variance(TargetScaler.identity(Y.shape[1]), *moved, weights)
@@ -353,7 +353,7 @@ def _beside(found: Noisy, problem: Problem) -> Ensemble:
     if noise is None or known is None or ensemble.residuals is None:
         return ensemble
     rows = known.samples.predicted.cpu().numpy()
-    stretch = Stretch(*(None if of is None else of[: len(rows)][rows] for of in _stretch_at(noise, problem)))
+    stretch = _stretch_at(noise, problem).at(rows)
     posteriors, of_scale = [member.posterior for member in known.members], ensemble.loss.variance_factor
     scales = [None if posterior is None else posterior.noise_in_mixture / of_scale for posterior in posteriors]
     residuals, tails = left_out_residuals(known.samples, scales, known.weights, stretch)
