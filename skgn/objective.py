@@ -71,8 +71,8 @@ class Objective:
     sample_weight : Tensor of shape (n,)
         Positive weights s_i.
     root_precision : Tensor of shape (n, k) or None
-        The loss takes outputs and targets times these: the noise of a target is inversely proportional to its own. None
-        stands for ones.
+        Inverse size of the noise of each target, beside that of others. The loss takes outputs and targets times these.
+        None stands for ones.
     """
 
     #: Squares of samples that are no longer there.
