@@ -1,4 +1,4 @@
-"""Devices, dtypes and threads of the arithmetic, and the memory budget that sets chunk sizes."""
+"""Devices and dtypes of the arithmetic, and the memory budget that sets chunk sizes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import math
 import os
-import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -26,7 +25,6 @@ __all__ = [
     "resolve_device",
     "solver_tensor",
     "sum_float64",
-    "torch_threads",
     "written",
 ]
 
@@ -38,13 +36,7 @@ _CUDA_WORTHWHILE_FLOPS = 5e9
 #: Largest number of rows in a chunk on a CPU: larger chunks leave the cache (measured; flat from 512 to 2048).
 CPU_CHUNK_ROWS = 1024
 
-#: Below this many multiply-adds an iteration, a second thread costs as much as it saves.
-_MULTITHREADED_FLOPS = 5e7
-
 _GIGABYTE = 2**30
-
-#: Whether torch may have started threads for a fit or a prediction.
-_has_threads = False
 
 
 def memory_budget() -> int:
@@ -101,68 +93,6 @@ def resolve_device(device: str, flops: float = 0.0) -> torch.device:
     if device not in present:
         raise ValueError(f"device={written(device)} is not available; 'auto' or one of {present} is.")
     return torch.device(device)
-
-
-class _OneThreadEach:
-    """Give each of the threads inside one torch thread. The last one to leave restores torch as the first one found it.
-
-    ``torch.set_num_threads`` acts on the calling thread, and on all threads that have not asked for their number yet. A
-    thread that first asks while another one is inside would be told 1, and would restore 1 when it leaves.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._outside_number = 1
-
-    def __enter__(self) -> None:
-        with self._lock:
-            # Ask in any case: torch ignores a number that is set in a thread that has never asked for it.
-            number = torch.get_num_threads()
-            if self._inside == 0:
-                self._outside_number = number
-            self._inside += 1
-            torch.set_num_threads(1)
-
-    def __exit__(self, *exception: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            torch.set_num_threads(self._outside_number)
-
-
-_ONE_THREAD_EACH = _OneThreadEach()
-
-
-@contextlib.contextmanager
-def torch_threads(flops: float) -> Iterator[None]:
-    """Choose the number of torch threads for an iteration of ``flops`` multiply-adds; restore it afterwards.
-
-    Small work gets one thread; results are then bitwise the same on any number of cores. Outside the main thread there
-    is also one, because other fits probably run at the same time. Joblib, dask and ray limit the threads of their
-    worker processes, which counts for the main thread there. Nobody limits the threads in a pool.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        with _ONE_THREAD_EACH:
-            yield
-        return
-    global _has_threads
-    before = torch.get_num_threads()
-    _has_threads |= before > 1
-    torch.set_num_threads(1 if flops < _MULTITHREADED_FLOPS else before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _limit_fork() -> None:
-    """Give a fork one thread: it is a copy without the other ones, for which torch would wait forever."""
-    if _has_threads:
-        torch.set_num_threads(1)
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_limit_fork)
 
 
 def linear_algebra_device(device: torch.device) -> torch.device:

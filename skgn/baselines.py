@@ -6,7 +6,6 @@ They learn from fewer rows than most fits have seen. Where one of them is better
 from __future__ import annotations
 
 import warnings
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import KFold, cross_val_predict
-from threadpoolctl import ThreadpoolController
+
+from .threads import thread_pools
 
 __all__ = ["BOOSTING", "FEWEST_ROWS", "classifications", "compared_rows", "regressions"]
 
@@ -82,18 +82,12 @@ def classifications(X: np.ndarray, codes: np.ndarray, weight: np.ndarray, k: int
     return probabilities
 
 
-@cache
-def _threads() -> ThreadpoolController:
-    """Look for the libraries of the process that have threads: once, as that takes milliseconds."""
-    return ThreadpoolController()
-
-
 def _predicted(
     model: Any, Z: np.ndarray, target: np.ndarray, weight: np.ndarray, method: str = "predict"
 ) -> np.ndarray:
     # Threads that wait for one another take longer than the trees.
     # The weights are ours, whether or not a user's are routed.
-    with _threads().limit(limits=1), warnings.catch_warnings(), config_context(enable_metadata_routing=False):
+    with thread_pools().limit(limits=1), warnings.catch_warnings(), config_context(enable_metadata_routing=False):
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", "Number of classes in training fold", RuntimeWarning)
         given = {"sample_weight": weight}

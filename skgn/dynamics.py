@@ -32,10 +32,10 @@ import torch
 from scipy.integrate import solve_ivp
 from scipy.stats import linregress
 
-from .backend import torch_threads
 from .damping import Constant, DampingRule, Iterate, as_rule
 from .estimator import BaseGN, network_on
 from .jacobian_cost import gram_flops
+from .threads import torch_threads
 from .velocity import Budget, Point, Velocity
 
 __all__ = ["Rate", "Trajectory", "gauss_newton_flow", "gradient_flow", "levenberg_marquardt_flow"]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .backend import chunks, linear_algebra_device, resolve_device, solver_tensor, torch_threads
+from .backend import chunks, linear_algebra_device, resolve_device, solver_tensor
 from .candidates import Start
 from .conformal import Residuals
 from .damping import Iterate
@@ -29,6 +29,7 @@ from .skill import UNKNOWN, Skill, best_constant
 from .state import Linearisation, State
 from .status import Status
 from .tails import NORMAL, Tails
+from .threads import torch_threads
 
 __all__ = [
     "Ensemble",

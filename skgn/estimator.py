@@ -53,6 +53,7 @@ from .status import Status
 from .stream import Stream, streams_of, train_block
 from .tables import TablePreprocessor
 from .target import Target
+from .threads import one_blas_thread
 from .units import Seen, follow, warn_of_far_rows, warn_of_small_rows
 from .workers import members_at_once
 
@@ -171,7 +172,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
 
     def _fit_or_restore(self, *data: Any) -> Self:
         """Fit and warn, or go on with an interrupt once the weights are stored, on behalf of :meth:`fit`."""
-        with restored_on_error(self) as before:
+        with one_blas_thread(), restored_on_error(self) as before:
             interrupted = self._fit(*data)
             if self.warm_start and "estimators_" in before and self.solver_ == UNTRAINED:
                 restore(self, before)

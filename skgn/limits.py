@@ -17,8 +17,8 @@ from types import FrameType
 
 import torch
 
-from .backend import torch_threads
 from .status import Status
+from .threads import torch_threads
 
 __all__ = ["Limits"]
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from .backend import torch_threads
 from .batches import Batches, plan_batches
 from .candidates import COMPARED_ROWS, Start
 from .direction import Direction
@@ -18,6 +17,7 @@ from .limits import Limits
 from .memory import Extent
 from .network import Network, unrecorded
 from .problem import Problem
+from .threads import torch_threads
 
 __all__ = ["COMPARED_AFTER", "Plan", "shortened_for_time"]
 

@@ -21,13 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .backend import chunks, torch_threads
+from .backend import chunks
 from .dual import warn_of_rounding, woodbury_blocks
 from .jacobian import Factors, Jacobian
 from .linear_algebra import rounding_unit
 from .losses import geometric_mean
 from .network import Network
 from .state import Linearisation, State
+from .threads import torch_threads
 
 __all__ = ["Posterior", "laplace", "output_covariance", "output_variance", "outputs_of_draws"]
 

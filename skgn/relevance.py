@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from scipy.stats import chi2
 
-from .backend import solver_tensor, torch_threads
+from .backend import solver_tensor
 from .ensemble import Ensemble, Member, Predictor
 from .mixing import targets_of_outputs
 from .mixture import voters
 from .network import Network
+from .threads import torch_threads
 
 __all__ = ["SENSITIVITY_ROWS", "Sensitivity", "feature_sensitivity", "feature_slopes", "relevance"]
 

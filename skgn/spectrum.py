@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .backend import torch_threads
 from .direction import largest_rank, smaller_system, spectrum
 from .estimator import BaseGN, fitted_likelihood, network_on
 from .jacobian import Jacobian
 from .linear_algebra import cutoff, rounding_unit, to_solver
+from .threads import torch_threads
 
 __all__ = ["Spectrum", "SpectrumMonitor", "decompose", "extreme_eigenvalues", "riemannian_gradient_norm"]
 

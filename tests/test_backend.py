@@ -1,4 +1,3 @@
-import joblib
 import numpy as np
 import pytest
 import torch
@@ -14,20 +13,10 @@ from skgn.backend import (
     memory_budget,
     resolve_device,
     sum_float64,
-    torch_threads,
 )
 from skgn.export import to_torch
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def two_threads():
-    """Run with two torch threads, whatever the machine offers, and put the count back."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 # Memory
@@ -134,46 +123,6 @@ def test_sum_of_single_precision_keeps_small_terms():
     total = sum_float64(values)
     assert total.dtype == torch.float64
     assert float(total) == 1 + (2**20 - 1) * 2.0**-30
-
-
-# Threads
-
-SMALL, LARGE = 1.0, 1e12
-
-
-def test_small_work_runs_on_one_thread(two_threads):
-    with torch_threads(SMALL):
-        assert torch.get_num_threads() == 1
-    assert torch.get_num_threads() == 2
-    with torch_threads(LARGE):
-        assert torch.get_num_threads() == 2
-
-
-def test_thread_count_is_put_back_on_error(two_threads):
-    with pytest.raises(KeyError), torch_threads(SMALL):
-        assert torch.get_num_threads() == 1
-        raise KeyError
-    assert torch.get_num_threads() == 2
-
-
-@pytest.mark.parametrize("flops", [SMALL, LARGE])
-def test_workers_in_threads_use_one_thread_each(flops, two_threads):
-    def inside():
-        with torch_threads(flops):
-            return torch.get_num_threads()
-
-    assert joblib.Parallel(n_jobs=2, backend="threading")(joblib.delayed(inside)() for _ in range(4)) == [1] * 4
-    assert torch.get_num_threads() == 2
-
-
-def test_result_of_small_work_does_not_depend_on_the_machine(two_threads):
-    A = torch.randn(300, 300, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    with torch_threads(SMALL):
-        first = A @ A.T
-    torch.set_num_threads(1)
-    with torch_threads(SMALL):
-        second = A @ A.T
-    assert bool((first == second).all())
 
 
 # Denormals

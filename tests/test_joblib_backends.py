@@ -17,9 +17,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skgn import GNClassifier, GNRegressor
-from skgn.backend import torch_threads
 from skgn.damping import GainRatio
 from skgn.spectrum import SpectrumMonitor
+from skgn.threads import torch_threads
 from skgn.workers import members_at_once
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -1,6 +1,7 @@
 import dataclasses
 import threading
 import time
+from typing import ClassVar
 
 import joblib
 import numpy as np
@@ -8,9 +9,11 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes
+from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
 
 from skgn import GNRegressor
 from skgn.damping import GainRatio
+from skgn.threads import one_blas_thread, torch_threads
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -40,6 +43,45 @@ def two_torch_threads():
     yield
     assert torch.get_num_threads() == 2
     torch.set_num_threads(before)
+
+
+SMALL, LARGE = 1.0, 1e12
+
+
+def test_small_work_runs_on_one_thread():
+    with torch_threads(SMALL):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
+    with torch_threads(LARGE):
+        assert torch.get_num_threads() == 2
+
+
+def test_thread_count_is_put_back_on_error():
+    with pytest.raises(KeyError), torch_threads(SMALL):
+        assert torch.get_num_threads() == 1
+        raise KeyError
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("flops", [SMALL, LARGE])
+def test_workers_in_threads_use_one_thread_each(flops):
+    def inside():
+        with torch_threads(flops):
+            return torch.get_num_threads()
+
+    assert joblib.Parallel(n_jobs=2, backend="threading")(joblib.delayed(inside)() for _ in range(4)) == [1] * 4
+    assert torch.get_num_threads() == 2
+
+
+def test_result_of_small_work_does_not_depend_on_the_machine():
+    A = torch.randn(300, 300, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with torch_threads(SMALL):
+        first = A @ A.T
+    torch.set_num_threads(1)
+    with torch_threads(SMALL):
+        second = A @ A.T
+    torch.set_num_threads(2)
+    assert bool((first == second).all())
 
 
 def large_problem():
@@ -118,3 +160,65 @@ def test_members_trained_side_by_side_are_those_trained_in_turn(parameters):
     model = GNRegressor(hidden_layer_sizes=(5,), n_estimators=3, max_iter=10, random_state=0, **parameters)
     in_turn, side_by_side = (clone(model).set_params(n_jobs=n).fit(X, y).predict(X) for n in (1, 2))
     np.testing.assert_array_equal(in_turn, side_by_side)
+
+
+def blas_threads():
+    """Threads of the BLAS of NumPy and SciPy."""
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+
+@pytest.fixture
+def two_blas_threads():
+    """Two threads outside, whatever the machine."""
+    if not blas_threads():
+        pytest.skip("threadpoolctl knows no BLAS here")
+    with threadpool_limits(2, "blas"):
+        yield
+        assert blas_threads() == {2}
+
+
+class BlasObserver(GainRatio):
+    """The adaptive damping, noting the threads of BLAS at the start."""
+
+    seen: ClassVar[list[set[int]]] = []
+
+    def initial(self, at):
+        self.seen.append(blas_threads())
+        return super().initial(at)
+
+
+class Broken(GainRatio):
+    """A damping that fails."""
+
+    def initial(self, at):
+        raise RuntimeError("broken on purpose")
+
+
+@pytest.mark.usefixtures("two_blas_threads")
+class TestBlas:
+    def test_a_fit_takes_one_thread_and_gives_back_what_there_was(self):
+        BlasObserver.seen.clear()
+        model, X, y = large_problem()
+        model.set_params(damping=BlasObserver(), n_estimators=1).fit(X, y)
+        assert BlasObserver.seen == [{1}]
+
+    def test_a_fit_that_fails_gives_them_back(self):
+        model, X, y = large_problem()
+        with pytest.raises(RuntimeError, match="on purpose"):
+            model.set_params(damping=Broken()).fit(X[:50], y[:50])
+
+    def test_a_thread_of_a_pool_leaves_the_number_alone(self):
+        BlasObserver.seen.clear()
+        model, X, y = large_problem()
+        with joblib.parallel_backend("threading", n_jobs=2):
+            fits = [clone(model).set_params(damping=BlasObserver(), n_estimators=1) for _ in range(2)]
+            joblib.Parallel()(joblib.delayed(fit.fit)(X, y) for fit in fits)
+        assert BlasObserver.seen == [{2}, {2}]
+
+    def test_the_blas_that_comes_with_torch_keeps_its_threads(self, monkeypatch):
+        pools = ThreadpoolController()
+        of_torch = pools.select(user_api="blas").lib_controllers[0]
+        of_torch.filepath = "/site-packages/torch.libs/libopenblas.so.0"
+        monkeypatch.setattr("skgn.threads.thread_pools", lambda: pools)
+        with one_blas_thread():
+            assert of_torch.num_threads == 2

@@ -20,7 +20,7 @@ import torch
 from distributed import Client, Future, TimeoutError, wait
 from distributed.protocol import pickle
 
-from ..backend import torch_threads
+from ..threads import torch_threads
 from .cluster import PATIENCE, Cluster
 
 __all__ = ["Blocks", "Shards"]
