@@ -22,7 +22,8 @@ from .ensemble import Ensemble
 from .estimator import BaseGN
 from .limits import Limits
 from .mixing import log_density_ratio
-from .noise import NOISE, InputNoise, Noisy, with_input_noise
+from .noise import NOISE, InputNoise, Noisy
+from .noise_fit import with_input_noise
 from .parameters import one_of, parameter_defaults
 from .predictions import Predictions
 from .problem import Problem

@@ -14,7 +14,7 @@ from scipy.stats import norm
 from sklearn.metrics import r2_score
 from torch import nn, tensor
 
-import skgn.noise
+import skgn.noise_fit
 from skgn import GNRegressor, diagnose
 from skgn.estimator import table_and_target
 from skgn.export import to_torch
@@ -161,25 +161,25 @@ def test_members_stay_as_they_are_where_training_on_does_not_help(why, monkeypat
     given = SMALL | {"max_iter": 5 if why == "max_iter" else 100}
     constant = GNRegressor(**given, noise="constant").fit(X, y)
     if why == "cut short":
-        train = skgn.noise.train_members
+        train = skgn.noise_fit.train_members
 
         def cut(problem, *given):
             found = train(problem, *given)
             return found if problem.root_precision is None else found._replace(cut_by=Status.MAX_TIME)
 
-        monkeypatch.setattr("skgn.noise.train_members", cut)
+        monkeypatch.setattr("skgn.noise_fit.train_members", cut)
     elif why == "not denser":
-        monkeypatch.setattr("skgn.noise._density", lambda *given: 0.0)
+        monkeypatch.setattr("skgn.noise_fit._density", lambda *given: 0.0)
     elif why == "farther off":
-        monkeypatch.setattr("skgn.noise._LARGER", -1.0)
-        monkeypatch.setattr("skgn.noise._STANDARD_ERRORS", -10.0)
+        monkeypatch.setattr("skgn.noise_fit._LARGER", -1.0)
+        monkeypatch.setattr("skgn.noise_fit._STANDARD_ERRORS", -10.0)
     elif why == "unknown":
-        left_out = skgn.noise._left_out_of
+        left_out = skgn.noise_fit._left_out_of
 
         def unknown(ensemble, stretch=UNSTRETCHED):
             return left_out(ensemble, stretch) if stretch is UNSTRETCHED else None
 
-        monkeypatch.setattr("skgn.noise._left_out_of", unknown)
+        monkeypatch.setattr("skgn.noise_fit._left_out_of", unknown)
     model = GNRegressor(**given, noise="input").fit(X, y)
     assert model.noise_ == "input" and not model._noise.weighs_rows
     np.testing.assert_array_equal(model.predict(X), constant.predict(X))
@@ -240,9 +240,9 @@ def test_the_evidence_is_that_of_the_targets_in_their_own_units(monkeypatch):
         monkeypatch.setattr(
             "skgn.noise.InputNoise.factor", lambda self, scaled, device, factor=factor: np.full((300, 1), factor)
         )
-        monkeypatch.setattr("skgn.noise.moments", lambda values, weight: (np.ones(1), np.ones(1)))
-        monkeypatch.setattr("skgn.noise._density", lambda found, problem: float(found.noise.weighs_rows))
-        monkeypatch.setattr("skgn.noise._EFFICIENCY", 0.0)
+        monkeypatch.setattr("skgn.noise_fit.moments", lambda values, weight: (np.ones(1), np.ones(1)))
+        monkeypatch.setattr("skgn.noise_fit._density", lambda found, problem: float(found.noise.weighs_rows))
+        monkeypatch.setattr("skgn.noise_fit._EFFICIENCY", 0.0)
         evidence.append(GNRegressor(**SMALL | {"n_estimators": 1}, noise="input").fit(X, y).log_evidence_)
     # Training ends a little earlier or later.
     assert evidence[1] == pytest.approx(evidence[0], abs=0.5)
