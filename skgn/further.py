@@ -169,7 +169,8 @@ def step(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidat
     values = [samples.loss.inverse_link(each.outputs) for each in members.outputs if each is not None]
     mixture = mixture_mean(values, votes).cpu().numpy()
     columns, Y, weight = (part[: len(mixture)] for part in (problem.scaled[BASE], problem.Y, problem.sample_weight))
-    steps = steps_of(columns[:, : refinable.network.hidden_inputs.stop], Y, weight, mixture)
+    labels = problem.loss.has_temperature
+    steps = steps_of(columns[:, : refinable.network.hidden_inputs.stop], Y, weight, mixture, labels)
     if not steps:
         return None
     scaler = step_scaler(refinable.scaler, steps, columns, weight)

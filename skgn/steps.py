@@ -38,8 +38,9 @@ _MOST_COLUMNS, _TRIED = 300, 20
 #: more of them may be better.
 _STAGES = ((20, 1.08), (60, 1.0))
 
-#: The fewest rows at an end of a tree.
-_LEAF = 5
+#: The fewest rows at an end of a tree. Of numbers a tree has to average the noise. Labels may have none, so that whole
+#: trees are grown too, and the better forest counts (docs/decisions.md).
+_LEAF, _WHOLE = 5, 1
 
 #: Cuts are gathered in so many parts of a column, of equally many values. There are at most so many steps.
 _PARTS, _MOST_STEPS = 64, 24
@@ -57,28 +58,48 @@ class Step(NamedTuple):
     upper: float
 
 
-def steps_of(columns: np.ndarray, Y: np.ndarray, weight: np.ndarray, mixture: np.ndarray) -> list[Step]:
+def steps_of(columns: np.ndarray, Y: np.ndarray, weight: np.ndarray, mixture: np.ndarray, labels: bool) -> list[Step]:
     """Return where a forest cuts columns (n, d) the most, largest first; none if the mixture predicts as well.
 
-    Both predict rows of Y (n, k), of a ``weight`` (n,), that they have not learned from. What is not finite in the
-    ``mixture`` (n, k) does not count. The forest reads ranks, so that columns may be of any size.
+    Both predict rows of Y (n, k), of a ``weight`` (n,), that they have not learned from: numbers, or ``labels`` as 0
+    and 1. What is not finite in the ``mixture`` (n, k) does not count. The forest reads ranks, so that columns may be
+    of any size.
     """
-    from sklearn.ensemble import RandomForestRegressor
-
     if len(columns) < _FEWEST_ROWS or columns.shape[1] > _MOST_COLUMNS:
         return []
     # The rows of a fit are in an order of chance.
     columns, Y, weight, mixture = (part[:_MOST_ROWS] for part in (columns, Y, weight, mixture))
     values, ranks = zip(*(np.unique(column, return_inverse=True) for column in columns.T), strict=True)
+    leaves = (_LEAF, _WHOLE) if labels else (_LEAF,)
+    grown = [_forest(np.column_stack(ranks), Y, weight, mixture, leaf) for leaf in leaves]
+    better = [found for found in grown if found is not None]
+    if not better:
+        return []
+    _, forest = min(better, key=itemgetter(0))
+    cuts = np.concatenate([_cuts(tree.tree_) for tree in forest.estimators_])
+    of_columns = [_of_column(j, values[j], cuts[cuts[:, 0] == j, 1:]) for j in range(len(values))]
+    found = sorted((step for steps in of_columns for step in steps), reverse=True)
+    return [step for step in found[:_MOST_STEPS] if step.gain >= _LEAST * found[0].gain]
+
+
+def _forest(
+    X: np.ndarray, Y: np.ndarray, weight: np.ndarray, mixture: np.ndarray, leaf: int
+) -> tuple[float, Any] | None:
+    """Grow a forest of trees with so many rows in a ``leaf``; None if the mixture predicts as well.
+
+    It comes with its error on rows out of the bag.
+    """
+    from sklearn.ensemble import RandomForestRegressor
+
     forest = RandomForestRegressor(
-        min_samples_leaf=_LEAF,
-        max_features=min(_TRIED, columns.shape[1]),
-        max_samples=min(_ROWS_OF_TREE, len(columns)),
+        min_samples_leaf=leaf,
+        max_features=min(_TRIED, X.shape[1]),
+        max_samples=min(_ROWS_OF_TREE, len(X)),
         oob_score=True,
         warm_start=True,
         random_state=0,
     )
-    X, y, known = np.column_stack(ranks), Y if Y.shape[1] > 1 else Y[:, 0], np.isfinite(mixture).all(axis=1)
+    y, known = Y if Y.shape[1] > 1 else Y[:, 0], np.isfinite(mixture).all(axis=1)
 
     def error(predicted: np.ndarray) -> float:
         return float(weight[known] @ np.square(predicted - Y)[known].sum(axis=1))
@@ -88,12 +109,10 @@ def steps_of(columns: np.ndarray, Y: np.ndarray, weight: np.ndarray, mixture: np
         warnings.filterwarnings("ignore", "Some inputs do not have OOB scores")
         for trees, times in _STAGES:
             forest.set_params(n_estimators=trees).fit(X, y, weight)
-            if error(forest.oob_prediction_.reshape(Y.shape)) >= times * error(mixture):
-                return []
-    cuts = np.concatenate([_cuts(tree.tree_) for tree in forest.estimators_])
-    of_columns = [_of_column(j, values[j], cuts[cuts[:, 0] == j, 1:]) for j in range(len(values))]
-    found = sorted((step for steps in of_columns for step in steps), reverse=True)
-    return [step for step in found[:_MOST_STEPS] if step.gain >= _LEAST * found[0].gain]
+            own = error(forest.oob_prediction_.reshape(Y.shape))
+            if own >= times * error(mixture):
+                return None
+    return own, forest
 
 
 def step_scaler(base: Scaler, steps: Sequence[Step], columns: np.ndarray, weight: np.ndarray) -> FinerScaler:

@@ -25,11 +25,11 @@ def data(function=checkerboard, n=N, d=3, noise=0.1, seed=0):
     return X, function(X) + noise * random.standard_normal(n)
 
 
-def steps_in(X, y, mixture=None, weight=None):
+def steps_in(X, y, mixture=None, weight=None, labels=False):
     """Steps where a mixture predicts nothing, or what is given."""
     Y = y.reshape(len(X), -1)
     mixture = np.full_like(Y, Y.mean()) if mixture is None else mixture
-    return steps_of(X, Y, np.ones(len(X)) if weight is None else weight, mixture)
+    return steps_of(X, Y, np.ones(len(X)) if weight is None else weight, mixture, labels)
 
 
 def read_steps(model):
@@ -121,6 +121,21 @@ def test_a_forest_is_judged_by_rows_that_its_trees_have_not_learned_from():
     # It would remember most of this noise.
     assert not steps_in(X, y)
     assert steps_in(X, y, np.full((1000, 1), 1.0))
+
+
+def test_labels_without_noise_are_told_by_whole_trees():
+    random = np.random.default_rng(0)
+    X = random.uniform(0, 6, (1000, 2))
+    y = checkerboard(X)
+    # Ends of five rows are too large for fields of 28.
+    mixture = (0.5 * y + 0.5 * y.mean())[:, None]
+    assert not steps_in(X, y, mixture)
+    at = {(step.column, round(step.lower)) for step in steps_in(X, y, mixture, labels=True)}
+    assert at >= {(column, value) for column in (0, 1) for value in range(1, 6)}
+    # Where some labels are drawn by chance, the ends have to average them too.
+    X = random.uniform(0, 5, (1000, 2))
+    noisy = np.where(random.uniform(size=1000) < 0.3, random.integers(0, 2, 1000), checkerboard(X))
+    assert steps_in(X, noisy, labels=True) == steps_in(X, noisy)
 
 
 def test_rows_that_the_mixture_does_not_predict_do_not_count():
