@@ -138,6 +138,14 @@ def test_labels_without_noise_are_told_by_whole_trees():
     assert steps_in(X, noisy, labels=True) == steps_in(X, noisy)
 
 
+@pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
+def test_a_fit_tells_labels_from_numbers(estimator, monkeypatch):
+    told = []
+    monkeypatch.setattr("skgn.further.steps_of", lambda *given: told.append(given[-1]) or [])
+    estimator(**FEW).fit(*data(noise=0))
+    assert told == [estimator is GNClassifier]
+
+
 def test_rows_that_the_mixture_does_not_predict_do_not_count():
     X, y = data()
     perfect = y[:, None] + 0.01
