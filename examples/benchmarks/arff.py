@@ -7,7 +7,7 @@
 
 The target is the attribute "class", else the last one. A number of more than ten values is a regression, and any other
 target of up to 30 values are classes, those of fewer than five rows left out. Tables have at least 100 rows and three
-columns. Columns are left out that have hardly a second value, texts of more than 60 levels, and row numbers. So are
+columns. Columns of hardly a second value, texts of more than 60 levels, and row numbers are left out. So are
 files that SciPy does not read, such as those with dates, and tables on which the defaults were settled, by name.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 import pandas as pd
 from scipy.io.arff import ParseArffError, loadarff
 
-#: Tables that were at hand when the defaults were settled, and their copies. Nobody fits four of 20,000 labels.
+#: Tables that were at hand when the defaults were settled, and their copies; and four of many labels and rows.
 USED = (
     *("abalone", "baseball", "baseball-hitter", "bodyfat", "boston", "boston_corrected", "housing", "cal.housing"),
     *("cholesterol", "cpu.act", "cpu.small", "kin8nm", "lowbwt", "servo", "pbc", "stock", "autompg", "wisconsin"),
