@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import KFold, cross_val_predict
 
-from .threads import thread_pools
+from .threads import one_blas_thread, thread_pools
 
 __all__ = ["BOOSTING", "FEWEST_ROWS", "classifications", "compared_rows", "regressions"]
 
@@ -87,7 +87,8 @@ def _predicted(
 ) -> np.ndarray:
     # Threads that wait for one another take longer than the trees.
     # The weights are ours, whether or not a user's are routed.
-    with thread_pools().limit(limits=1), warnings.catch_warnings(), config_context(enable_metadata_routing=False):
+    one_thread = thread_pools().select(user_api="openmp").limit(limits=1)
+    with one_thread, one_blas_thread(), warnings.catch_warnings(), config_context(enable_metadata_routing=False):
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", "Number of classes in training fold", RuntimeWarning)
         given = {"sample_weight": weight}

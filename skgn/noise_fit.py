@@ -63,8 +63,8 @@ _UNITS, _PRIORS = 5, (PriorKind("layer"), PriorKind("feature"))
 #: Training begins at the precision of the logarithm of squared normal residuals, by their Fisher information.
 _LEVEL = Level(0.5)
 
-#: Unless it is asked for, noise depends on the inputs where chance explains a test of some column, cubic in it, at most
-#: so often, and where the skill on left-out samples is above so many standard errors.
+#: Unless it is asked for, noise depends on the inputs under two conditions. Chance explains a test of some column,
+#: cubic in it, at most so often. And the skill on left-out samples is above so many standard errors.
 _SIGNIFICANT, _STANDARD_ERRORS = 0.01, 2.0
 
 #: Squared residuals below and above these parts of their mean tell nothing more: logarithms have no end.

@@ -70,9 +70,9 @@ def steps_of(columns: np.ndarray, Y: np.ndarray, weight: np.ndarray, mixture: np
     # The rows of a fit are in an order of chance.
     columns, Y, weight, mixture = (part[:_MOST_ROWS] for part in (columns, Y, weight, mixture))
     values, ranks = zip(*(np.unique(column, return_inverse=True) for column in columns.T), strict=True)
-    leaves = (_LEAF, _WHOLE) if labels else (_LEAF,)
-    grown = [_forest(np.column_stack(ranks), Y, weight, mixture, leaf) for leaf in leaves]
-    better = [found for found in grown if found is not None]
+    X, leaves = np.column_stack(ranks), (_LEAF, _WHOLE) if labels else (_LEAF,)
+    forests = [_forest(X, Y, weight, mixture, leaf) for leaf in leaves]
+    better = [grown for grown in forests if grown is not None]
     if not better:
         return []
     _, forest = min(better, key=itemgetter(0))
@@ -85,9 +85,9 @@ def steps_of(columns: np.ndarray, Y: np.ndarray, weight: np.ndarray, mixture: np
 def _forest(
     X: np.ndarray, Y: np.ndarray, weight: np.ndarray, mixture: np.ndarray, leaf: int
 ) -> tuple[float, Any] | None:
-    """Grow a forest of trees with so many rows in a ``leaf``; None if the mixture predicts as well.
+    """Grow a forest with at least so many rows in a ``leaf``, and return it with its error on rows out of the bag.
 
-    It comes with its error on rows out of the bag.
+    None if the mixture predicts as well.
     """
     from sklearn.ensemble import RandomForestRegressor
 

@@ -5,9 +5,9 @@
     OMP_NUM_THREADS=1 python examples/benchmarks/tables.py DATA_DIR OUT.csv --folds 1 --cap 2500 \
         --models skgn,linear,boosting,catboost
 
-The target is the attribute "class", else the last one. A number of more than ten values is a regression, and any other
-target of up to 30 values are classes, those of fewer than five rows left out. Tables have at least 100 rows and three
-columns. Columns of hardly a second value, texts of more than 60 levels, and row numbers are left out. So are
+The target is the attribute "class", else the last one. A number of more than ten values is a regression. Any other
+target of up to 30 values is a classification, without classes of fewer than five rows. Tables have at least 100 rows
+and three columns. Columns of hardly a second value, texts of more than 60 levels, and row numbers are left out. So are
 files that SciPy does not read, such as those with dates, and tables on which the defaults were settled, by name.
 """
 
@@ -29,9 +29,11 @@ USED = (
     *("letter", "nursery", "pendigits", "optdigits"),
 )
 
-#: Fewest rows and columns of a table, most levels of a text, most classes, fewest rows of one, and the most values of a
-#: number that is one.
-ROWS, COLUMNS, LEVELS, CLASSES, ROWS_OF_CLASS, VALUES = 100, 3, 60, 30, 5, 10
+#: Fewest rows and columns of a table, and most levels of a text.
+ROWS, COLUMNS, LEVELS = 100, 3, 60
+
+#: Most classes, fewest rows of a class, and most values of a number that is a label.
+CLASSES, ROWS_OF_CLASS, VALUES = 30, 5, 10
 
 #: Rows that do not have the most frequent value of a column: fewer than that tell nothing.
 OTHERS = 5
@@ -59,7 +61,7 @@ def useful(table: pd.DataFrame) -> pd.DataFrame:
     def is_useful(column: pd.Series) -> bool:
         counts = column.value_counts(dropna=False)
         is_text = not pd.api.types.is_numeric_dtype(column)
-        numbers_rows = str(column.name).lower() in ("id", "instance", "case", "obs") and len(counts) == len(column)
+        numbers_rows = column.name.lower() in ("id", "instance", "case", "obs") and len(counts) == len(column)
         return len(column) - counts.iloc[0] >= OTHERS and not (is_text and len(counts) > LEVELS) and not numbers_rows
 
     return table[[name for name in table if is_useful(table[name])]]
@@ -92,13 +94,14 @@ def main() -> None:
             continue
         try:
             table = read(path)
+        # What SciPy raises for kinds of attributes that it does not know, and for files that are not as they should be.
         except (ParseArffError, NotImplementedError, ValueError, IndexError, StopIteration) as error:
             print(f"{path.stem} is not read: {error!r:.80}")
             continue
         if len(table) < ROWS:
             continue
         task, table = of_target(table)
-        if task == arguments.task and min(len(table) / ROWS, table.shape[1] / COLUMNS) >= 1:
+        if task == arguments.task and len(table) >= ROWS and table.shape[1] >= COLUMNS:
             name = f"{path.parent.name}-{path.stem}".replace(" ", "_")
             table.to_csv(arguments.data / f"{name}.csv", index=False)
             (arguments.data / f"{name}.json").write_text(json.dumps({"task": task}), encoding="utf-8")
