@@ -26,8 +26,7 @@ import torch
 
 from .left_out_samples import LeftOutSamples
 from .mixing import targets_of_outputs
-from .mixture import UNSTRETCHED, Stretch, voters
-from .observation import Observation
+from .mixture import UNSTRETCHED, Mixture, Stretch, voters
 from .predictive import Predictive
 from .tails import NORMAL, Tails, tails_of
 
@@ -81,6 +80,7 @@ def left_out_residuals(
     squared_scales: Sequence[np.ndarray | None],
     weights: np.ndarray,
     stretch: Stretch = UNSTRETCHED,
+    by_row: bool = False,
 ) -> LeftOutResiduals:
     """Residuals of a mixture of members; None if one that counts has none, or the loss describes no observations.
 
@@ -95,14 +95,15 @@ def left_out_residuals(
         Of the members in the mixture.
     stretch : Stretch, default=UNSTRETCHED
         Factors on distances from the mean of what is predicted, for the samples that are predicted.
+    by_row : bool, default=False
+        Whether members count by row, as :meth:`.Mixture.voting` has it.
     """
     counted, loss = samples.of_voters(weights), samples.loss
-    observation = loss.observation()
-    if counted is None or observation is None:
+    if counted is None or loss.observation() is None:
         return LeftOutResiduals(None, NORMAL)
     members, votes = counted
     scales, _ = voters(squared_scales, weights)
-    given = {"observation": observation, "squared_scales": scales, "weights": votes, "stretch": stretch}
+    given = {"squared_scales": scales, "weights": votes, "stretch": stretch, "by_row": by_row}
     found: Residuals | None = members.gather(_residuals, **given)
     if loss.distribution != "normal":
         return LeftOutResiduals(found, NORMAL)
@@ -124,18 +125,20 @@ def _summed(
 
 def _residuals(
     samples: LeftOutSamples,
-    observation: Observation,
     squared_scales: Sequence[np.ndarray | None],
     weights: np.ndarray,
     stretch: Stretch,
+    by_row: bool,
 ) -> Residuals:
-    loss = samples.loss
+    loss, observation = samples.loss, samples.loss.observation()
+    assert observation is not None
     rows = samples.corrected_rows if loss.has_scale else samples.rows
     f, Y, weight = (each.cpu().numpy() for each in rows)
     variances = [each.cpu().numpy() for each in samples.variances]
     unknown = np.zeros(Y.shape[1]) if loss.has_scale else np.ones(Y.shape[1])
     scales = [unknown if scale is None else loss.scale_of_observation(scale) for scale in squared_scales]
     outputs = [loss.of_observation(member) for member in f]
-    predictive = Predictive(observation, outputs, variances, scales, weights).stretched(stretch)
+    mixture = Mixture(outputs, variances, scales, weights).voting(by_row).stretched(stretch)
+    predictive = Predictive(observation, *mixture)
     location, spread2 = predictive.of_targets(loss.mixing).moments()
     return Residuals((observation.on_line(targets_of_outputs(Y, loss.mixing)) - location) / np.sqrt(spread2), weight)

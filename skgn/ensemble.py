@@ -105,7 +105,8 @@ class Ensemble(NamedTuple):
     The ``weights`` (n_members,) are the members' parts of a prediction; they are not negative and sum to 1. The
     ``temperature`` divides the outputs; it is 1 if there is none. ``skill`` tells how well the ensemble predicts
     left-out samples, ``residuals`` by how much it misses each of them, if that is known, ``tails`` how far they
-    lie, and ``left_out`` what its members predict of them. ``cut_by`` is what ended the trainings before all had ended
+    lie, and ``left_out`` what its members predict of them. Where it ``votes_by_row``, members count at each row by how
+    sure they are there. ``cut_by`` is what ended the trainings before all had ended
     by themselves. ``shortened`` says what was left out for want of time. The ``scalings`` were made in the fit.
     """
 
@@ -120,6 +121,7 @@ class Ensemble(NamedTuple):
     left_out: LeftOutSamples | None = None
     tails: Tails = NORMAL
     scalings: Mapping[str, Made] = MappingProxyType({})
+    votes_by_row: bool = False
 
     @property
     def is_trained(self) -> bool:

@@ -22,6 +22,7 @@ from .conformal import Residuals
 from .ensemble import Member
 from .feedforward import FeedForward
 from .inputs import Table
+from .mixture import voters
 from .network import Network
 from .noise import InputNoise
 from .piecewise import FinerScaler, PiecewiseEmbedding
@@ -152,6 +153,8 @@ def _misfits(state: Mapping[str, Any]) -> Iterator[str]:
             yield "weights_ (one for each of estimators_)"
         elif not np.isfinite(state["weights_"]).all():
             yield "weights_ (not finite)"
+        elif state.get("_votes_by_row") and any(m.posterior is None for m in voters(members, state["weights_"])[0]):
+            yield "Member.posterior"
         for member in members:
             network = member.network
             if isinstance(network, FeedForward) and network.activation not in ACTIVATIONS:

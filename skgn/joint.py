@@ -12,7 +12,7 @@ from .backend import gigabytes
 from .ensemble import Member
 from .free_memory import available_memory
 from .mixing import targets_of_outputs
-from .mixture import Stretch, epistemic_covariance, mixture_mean, stretched
+from .mixture import Mixture, Stretch, ends_of_members, epistemic_covariance, mixture_mean
 from .posterior import Posterior
 from .predictive import Predictive
 from .scaled_rows import ScaledRows
@@ -28,21 +28,21 @@ _COPIES, _COPIES_OF_WEIGHTS = 7, 4
 
 
 class Joint(NamedTuple):
-    """Members that count, with their weights and posteriors, at n ``scaled`` rows.
+    """Members that count, with their posteriors, at n ``scaled`` rows.
 
-    Distances from the predicted mean are multiplied by ``stretch``.
+    Deviations of outputs from those of trained weights are multiplied by ``stretch``.
     """
 
     target: RegressionTarget
     members: Sequence[Member]
-    weights: np.ndarray
     posteriors: Sequence[Posterior]
     scaled: ScaledRows
     stretch: Stretch
 
-    def mean_and_covariance(self, outputs: np.ndarray, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and covariance (n, n) or (n, n, k) of new observations, from ``outputs`` (members, n, k)."""
-        scaler, (n, k) = self.target.scaler, outputs.shape[1:]
+    def mean_and_covariance(self, mixture: Mixture, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and covariance (n, n) or (n, n, k) of new observations, from the members at these rows."""
+        outputs, _, noise, weights = mixture
+        scaler, (n, k) = self.target.scaler, outputs[0].shape
         unit = scaler.rescale(np.ones(k))
         if not ((unit > _LEAST_UNIT) & (unit < 1 / _LEAST_UNIT)).all():
             raise ValueError(
@@ -60,18 +60,16 @@ class Joint(NamedTuple):
             f"return_cov=True for {n} rows",
             "predict fewer rows at a time, or their standard deviations",
         )
-        noise = [posterior.noise_in_mixture for posterior in self.posteriors]
-        moved, _, noise = stretched(self.stretch, outputs, (), noise, self.weights)
         with np.errstate(over="ignore", invalid="ignore"):  # What is beyond the floats is infinite.
-            covariance = epistemic_covariance(scaler, moved, self._covariances(device), self.weights)
-            of_noise = [scaler.variance_of(scaler.mean_of(f), 0.0, s) for f, s in zip(moved, noise, strict=True)]
+            covariance = epistemic_covariance(scaler, outputs, self._covariances(device), weights)
+            of_noise = [scaler.variance_of(scaler.mean_of(f), 0.0, s) for f, s in zip(outputs, noise, strict=True)]
         diagonal = np.arange(n)
         covariance[np.isnan(covariance)] = np.inf  # Differences of infinite means are nan.
-        variance = mixture_mean(of_noise, self.weights)
+        variance = mixture_mean(of_noise, weights)
         covariance[:, diagonal, diagonal] += np.broadcast_to(np.where(np.isnan(variance), np.inf, variance), (n, k)).T
         covariance = np.moveaxis(covariance, 0, -1)
         covariance *= np.square(unit)
-        mean, units_of_y = self.target.mean(outputs, self.weights), self.target.deviations_of_y(np.ones((1, k)))
+        mean, units_of_y = self.target.mean(outputs, weights), self.target.deviations_of_y(np.ones((1, k)))
         covariance = self.target.in_shape_of_y(covariance)
         # Once for each side: the square of a factor between two columns may be beyond the floats.
         covariance *= units_of_y
@@ -90,8 +88,8 @@ class Joint(NamedTuple):
     def samples(self, predictive: Predictive, n_samples: int, rng: np.random.RandomState) -> np.ndarray:
         """Draw functions with noise of their own in each row (n_samples, n, k), in the units of training.
 
-        Each is that of a member, drawn by its weight, with weights from its posterior. ``predictive`` is that of the
-        outputs.
+        Each is that of a member, drawn by its weight, with weights from its posterior. Where members count by row, the
+        member may be another one at other rows. ``predictive`` is that of the outputs.
         """
         shape = predictive.outputs[0].shape
         largest = max(len(m.weights) + len(p.factor) for m, p in zip(self.members, self.posteriors, strict=True))
@@ -101,16 +99,19 @@ class Joint(NamedTuple):
             f"sample_y of {n_samples} samples at {shape[0]} rows",
             "draw fewer samples at a time",
         )
-        drawn = rng.choice(len(self.members), size=n_samples, p=self.weights / self.weights.sum())
+        ends = ends_of_members(predictive.weights)
+        drawn = (rng.random_sample(n_samples)[:, None, None] >= ends).sum(axis=1)  # (n_samples, n), or one column.
         Z = np.empty((n_samples, *shape))
         for number in np.unique(drawn):
-            member, posterior, these = self.members[number], self.posteriors[number], np.flatnonzero(drawn == number)
+            member, posterior, own = self.members[number], self.posteriors[number], drawn == number
+            these = np.flatnonzero(own.any(axis=1))
             draws = posterior.draw(member.network, member.weights, member.total_weight, len(these), rng)
             of_weights = posterior.outputs_of_draws(member.network, member.weights, draws, self.scaled[member.scaling])
             if self.stretch.outputs is not None:
                 of_weights *= self.stretch.outputs[..., None]
             f = predictive.outputs[number] + np.moveaxis(of_weights, 2, 0)
-            Z[these] = predictive.observation.sample(f, predictive.squared_scales[number], rng)
+            values = predictive.observation.sample(f, predictive.squared_scales[number], rng)
+            Z[these] = np.where(own[these, :, None], values, Z[these])
         return targets_of_outputs(Z, self.target.scaler.mixing)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .leave_one_out import LeftOut, is_predicted
 from .losses import Loss
+from .mixture import weights_at_rows
 from .objective import Objective
 
 __all__ = ["LeftOutSamples", "Rows", "log_mixture"]
@@ -104,6 +105,13 @@ class LeftOutSamples:
         """Variances (n, k) of each member's outputs, of the samples that are predicted."""
         rows = self.predicted
         return [member.covariance[rows].diagonal(dim1=1, dim2=2).clamp(min=0) for member in self._members]
+
+    def weights_at_rows(self, weights: Any, noise: Sequence[np.ndarray] | None) -> Any:
+        """Weights (n, 1) of members with this variance (k,) of the noise; without it the weights, alike in all rows."""
+        if noise is None:
+            return weights
+        variances = self.variances
+        return weights_at_rows(weights, [v + v.new_tensor(s) for v, s in zip(variances, noise, strict=True)])
 
     def log_probabilities(self, T: float = 1.0) -> tuple[Tensor, Tensor]:
         """Log likelihood (members, n) of the samples that are predicted, and their weights (n,).

@@ -1,12 +1,13 @@
 """A prediction is a mixture: each member counts by its weight, and the weights sum to 1.
 
-Means and variances take arrays or tensors.
+Weights are numbers (n_members,), or a column (n, 1) for each member where members count by row. Means and variances
+take arrays or tensors.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
-from itertools import compress
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -16,7 +17,9 @@ from .target_scalers import TargetScaling
 
 __all__ = [
     "UNSTRETCHED",
+    "Mixture",
     "Stretch",
+    "ends_of_members",
     "epistemic_covariance",
     "epistemic_variance",
     "equal_weights",
@@ -26,8 +29,8 @@ __all__ = [
     "noise_share",
     "predictive_mean",
     "predictive_variance",
-    "stretched",
     "voters",
+    "weights_at_rows",
 ]
 
 _Member = TypeVar("_Member")
@@ -47,6 +50,54 @@ class Stretch(NamedTuple):
 #: Factors of 1.
 UNSTRETCHED = Stretch()
 
+#: Added to variances and precisions, which may be 0 or infinite, and part of its weight that a member keeps anywhere.
+_LEAST_NUMBER, _LEAST_SHARE = 1e-300, 1e-30
+
+
+class Mixture(NamedTuple):
+    """Members that count, at n rows: outputs and their variances (n, k), the variance of the noise (k,), and weights.
+
+    The noise is (n, k) where it depends on the row.
+    """
+
+    outputs: Sequence[Any]
+    variances: Sequence[Any]
+    noise: Sequence[Any]
+    weights: Any
+
+    def voting(self, by_row: bool) -> Mixture:
+        """Let members count ``by_row``, as :func:`weights_at_rows` has it, or alike at all rows."""
+        if not by_row:
+            return self
+        variances = [v + s for v, s in zip(self.variances, self.noise, strict=True)]
+        return self._replace(weights=weights_at_rows(self.weights, variances))
+
+    def stretched(self, stretch: Stretch) -> Mixture:
+        """Multiply distances: of outputs from their mean, their deviations, and those of the noise."""
+        outputs, variances, noise, weights = self
+        if stretch.outputs is not None:
+            mean = mixture_mean(outputs, weights)
+            outputs = [mean + stretch.outputs * (f - mean) for f in outputs]
+            variances = [stretch.outputs**2 * v for v in variances]
+        if stretch.noise is not None:
+            noise = [stretch.noise**2 * s for s in noise]
+        return Mixture(outputs, variances, noise, weights)
+
+
+def weights_at_rows(weights: Any, variances: Sequence[Any]) -> list[Any]:
+    """Weights (n, 1) of each member at n rows, for the variances (n, k) of an observation that it predicts there.
+
+    They are the weights over the variances, as in a logarithmic pool of normal densities (Genest and Zidek, Combining
+    probability distributions, Statistical Science 1986): who is less sure counts less. A row has the same weights for
+    all outputs, by the mean of their variances, each relative to that of the pool. They sum to 1.
+    """
+    pooled = mixture_mean([1 / (v + _LEAST_NUMBER) for v in variances], weights) + _LEAST_NUMBER
+    with np.errstate(over="ignore"):  # An infinite one leaves no share.
+        relative = [(v * pooled).sum(-1)[:, None] / pooled.shape[-1] for v in variances]
+    shares = [weight / (r + _LEAST_SHARE) + weight * _LEAST_SHARE for weight, r in zip(weights, relative, strict=True)]
+    total = sum(shares)
+    return [share / total for share in shares]
+
 
 def equal_weights(n_members: int) -> np.ndarray:
     """Weights (n_members,) of a plain mean."""
@@ -56,7 +107,7 @@ def equal_weights(n_members: int) -> np.ndarray:
 def voters(members: Sequence[_Member], weights: np.ndarray) -> tuple[list[_Member], np.ndarray]:
     """Return the members that count, and their weights. A member of weight 0 takes no part, whatever its outputs."""
     counts = weights > 0
-    return list(compress(members, counts)), weights[counts]
+    return list(itertools.compress(members, counts)), weights[counts]
 
 
 def mixture_mean(values: Any, weights: Any) -> Any:
@@ -70,32 +121,16 @@ def predictive_mean(scaler: TargetScaling, outputs: Iterable[Any], weights: Any)
     return scaler.inverse_transform(mixture_mean([scaler.mean_of(f) for f in outputs], weights))
 
 
-def predictive_variance(
-    scaler: TargetScaling, outputs: Iterable[Any], output_variances: Iterable[Any], noise: Iterable[Any], weights: Any
-) -> Any:
+def predictive_variance(scaler: TargetScaling, mixture: Mixture) -> Any:
     """Variance (n, k) of a new observation, in the units in which members are mixed.
 
-    It is the variance within the members, and of their means around that of the mixture. Each member has outputs and
-    their variances (n, k), and the variance of its noise (k,).
+    It is the variance within the members, and of their means around that of the mixture.
     """
-    means = [scaler.mean_of(f) for f in outputs]
-    mean = mixture_mean(means, weights)
-    variances = map(scaler.variance_of, means, output_variances, noise)
-    return mixture_mean([variance + (m - mean) ** 2 for m, variance in zip(means, variances, strict=True)], weights)
-
-
-def stretched(
-    stretch: Stretch, outputs: Any, variances: Iterable[Any], noise: Iterable[Any], weights: Any
-) -> tuple[list[Any], list[Any], list[Any]]:
-    """Multiply distances in a mixture: of outputs from their mean, their deviations, and those of the noise."""
-    outputs, variances, noise = [*outputs], [*variances], [*noise]
-    if stretch.outputs is not None:
-        mean = mixture_mean(outputs, weights)
-        outputs = [mean + stretch.outputs * (f - mean) for f in outputs]
-        variances = [stretch.outputs**2 * v for v in variances]
-    if stretch.noise is not None:
-        noise = [stretch.noise**2 * s for s in noise]
-    return outputs, variances, noise
+    means = [scaler.mean_of(f) for f in mixture.outputs]
+    mean = mixture_mean(means, mixture.weights)
+    variances = map(scaler.variance_of, means, mixture.variances, mixture.noise)
+    apart = [variance + (m - mean) ** 2 for m, variance in zip(means, variances, strict=True)]
+    return mixture_mean(apart, mixture.weights)
 
 
 def noise_share(noise: np.ndarray, apart: np.ndarray) -> np.ndarray:
@@ -109,30 +144,53 @@ def noise_share(noise: np.ndarray, apart: np.ndarray) -> np.ndarray:
     return noise / (noise + apart)
 
 
-def epistemic_variance(
-    scaler: TargetScaling, outputs: Iterable[np.ndarray], output_variances: Iterable[np.ndarray], weights: np.ndarray
-) -> np.ndarray:
+def epistemic_variance(scaler: TargetScaling, mixture: Mixture) -> Any:
     """Variance (n, k) of the mean of new observations: what :func:`predictive_variance` is without the noise."""
-    return predictive_variance(scaler, outputs, output_variances, [0.0] * len(weights), weights)
+    return predictive_variance(scaler, mixture._replace(noise=[0.0] * len(mixture.outputs)))
 
 
 def epistemic_covariance(
-    scaler: TargetScaling, outputs: Iterable[np.ndarray], output_covariances: Iterable[np.ndarray], weights: np.ndarray
+    scaler: TargetScaling, outputs: Sequence[np.ndarray], output_covariances: Iterable[np.ndarray], weights: Any
 ) -> np.ndarray:
     """Covariance (k, n, n) of the means of new observations.
 
     Each member has outputs (n, k) and their covariances (k, n, n). These are asked for one after another, and
-    overwritten.
+    overwritten. Members are drawn as by :func:`ends_of_members`.
     """
     means = [scaler.mean_of(f).T for f in outputs]
-    mean = mixture_mean(means, weights)
+    ends = ends_of_members(weights)
+    mean = mixture_mean(means, np.diff(ends, axis=0, prepend=0.0))
+    apart = [m - mean for m in means]
     covariance = np.zeros((*mean.shape, mean.shape[1]))
-    for m, of_outputs, share in zip(means, output_covariances, weights / sum(weights), strict=True):
-        C, apart = scaler.covariance_of(m, of_outputs), m - mean
-        C += apart[:, :, None] * apart[:, None]
-        C *= share
+    for one, other in itertools.product(range(len(means)), repeat=2):
+        if (both := _both_drawn(ends, one, other)).any():
+            product = apart[one][:, :, None] * apart[other][:, None]
+            product *= both
+            covariance += product
+            del product
+    for one, of_outputs in enumerate(output_covariances):
+        C = scaler.covariance_of(means[one], of_outputs)
+        C *= _both_drawn(ends, one, one)
         covariance += C
     return covariance
+
+
+def _both_drawn(ends: np.ndarray, one: int, other: int) -> np.ndarray:
+    """Probabilities (n, n) that a number draws ``one`` member at the first row, and the ``other`` at the second."""
+    begins = np.vstack([np.zeros_like(ends[:1]), ends[:-1]])
+    both = np.minimum(ends[one][:, None], ends[other])
+    both -= np.maximum(begins[one][:, None], begins[other])
+    return both.clip(min=0, out=both)
+
+
+def ends_of_members(weights: Any) -> np.ndarray:
+    """Ends (n_members, n) of the parts of [0, 1] that members have at each row; (n_members, 1) if all rows are alike.
+
+    A number drawn from [0, 1] tells the member of each row. So rows where members count alike have the same one.
+    """
+    ends = np.cumsum([np.ravel(weight) for weight in weights], axis=0)
+    ends /= ends[-1]
+    return ends
 
 
 def mutual_information(probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -42,7 +42,7 @@ from .feedforward import FeedForward
 from .left_out_samples import LeftOutSamples
 from .limits import Limits
 from .losses import GammaLoss, Loss
-from .mixture import UNSTRETCHED, Stretch, mixture_mean, predictive_variance, stretched, voters
+from .mixture import UNSTRETCHED, Mixture, Stretch, mixture_mean, predictive_variance, voters
 from .noise import InputNoise, Noisy, log_factor, member_logarithms
 from .preprocessing import TargetScaler
 from .prior_groups import PriorKind
@@ -257,9 +257,9 @@ def _left_out_of(ensemble: Ensemble, stretch: Stretch = UNSTRETCHED) -> _LeftOut
     rows = samples.predicted
     at = Stretch(*(None if factor is None else f.new_tensor(factor) for factor in stretch)).at(rows)
     noise = [f.new_tensor(posterior.noise_variance) for posterior in posteriors]
-    moved = stretched(at, f, samples.variances, noise, weights)
-    variances = predictive_variance(TargetScaler.identity(Y.shape[1]), *moved, weights)
-    squares = (mixture_mean(f, weights) - Y).square()
+    mixture = Mixture(list(f), samples.variances, noise, weights).voting(ensemble.votes_by_row).stretched(at)
+    variances = predictive_variance(TargetScaler.identity(Y.shape[1]), mixture)
+    squares = (mixture_mean(mixture.outputs, mixture.weights) - Y).square()
     if not bool((squares > 0).any(0).all()):
         return None
     return _LeftOut(*(values.cpu().numpy() for values in (rows, squares.double(), variances.double(), weight.double())))
@@ -308,7 +308,7 @@ def _beside(found: Noisy, problem: Problem) -> Ensemble:
     stretch = _stretch_at(noise, problem).at(rows)
     posteriors, of_scale = [member.posterior for member in known.members], ensemble.loss.variance_factor
     scales = [None if posterior is None else posterior.noise_in_mixture / of_scale for posterior in posteriors]
-    residuals, tails = left_out_residuals(known.samples, scales, known.weights, stretch)
+    residuals, tails = left_out_residuals(known.samples, scales, known.weights, stretch, ensemble.votes_by_row)
     return ensemble._replace(residuals=residuals, tails=tails)
 
 

@@ -136,6 +136,9 @@ class Persistent(BaseEstimator):
                 state.setdefault("weights_", equal_weights(np.size(state["estimators_"]) or 1))
             state.setdefault("left_out_score_", math.nan)
             state.setdefault("_residuals", None)
+            if stored_by != _version() and "_votes_by_row" in self._needed:
+                # Before, members counted alike at all rows.
+                state.setdefault("_votes_by_row", False)
         lacking = flaws(state, type(self), self._needed)
         if lacking:
             raise ValueError(

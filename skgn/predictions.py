@@ -18,7 +18,7 @@ from .backend import in_dtype, linear_algebra_device, resolve_device
 from .estimator import BaseGN, known_posteriors
 from .joint import Joint
 from .mixing import targets_of_outputs
-from .mixture import UNSTRETCHED, Stretch, stretched, voters
+from .mixture import UNSTRETCHED, Mixture, Stretch, voters
 from .noise import InputNoise
 from .observation import StudentTObservation
 from .posterior import Posterior
@@ -28,7 +28,7 @@ from .scaled_rows import ScaledRows, outputs_of_voters, predicted_in_parts, scal
 from .targets import RegressionTarget
 from .unfamiliar import outside
 
-__all__ = ["Predictions", "input_noise", "observed_probabilities", "posteriors"]
+__all__ = ["Predictions", "input_noise", "observed_probabilities", "posteriors", "votes_by_row"]
 
 
 class _Pair(tuple[np.ndarray, np.ndarray]):
@@ -55,6 +55,9 @@ class Predictions(RegressorMixin, BaseGN):
     # Those of versions which had no other.
     _noise: InputNoise | None = None
     _degrees_of_freedom: float = math.inf
+    _votes_by_row: bool
+
+    _needed = (*BaseGN._needed, "_votes_by_row")
 
     @overload
     def predict(self, X: Any, return_std: Literal[False] = False, return_cov: Literal[False] = False) -> np.ndarray: ...
@@ -74,6 +77,8 @@ class Predictions(RegressorMixin, BaseGN):
         self, X: Any, return_std: bool = False, return_cov: bool = False
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Predict the mean of the target and, if asked, the standard deviation of a new observation.
+
+        The mean is that of the members, weighted by ``weights_``, or at each row by these over their variances.
 
         Parameters
         ----------
@@ -125,18 +130,16 @@ class Predictions(RegressorMixin, BaseGN):
         known = posteriors(self, asked) if return_std or return_cov else []
         if return_cov:
             scaled, dtype = scaled_rows(self, X)
-            outputs, _ = outputs_of_voters(self, scaled)
+            mixture = self._mixture(scaled, known)
             return _Pair(
-                _finished(dtype, *self._joint(scaled, known).mean_and_covariance(outputs, _solver_device(self)))
+                _finished(dtype, *self._joint(scaled, known).mean_and_covariance(mixture, _solver_device(self)))
             )
 
         def predict(scaled: ScaledRows) -> tuple[np.ndarray, ...]:
-            outputs, weights = outputs_of_voters(self, scaled)
-            y_mean = self._target.mean(outputs, weights)
             if not known:
-                return (y_mean,)
-            moved, variances, noise = self._stretched(scaled, known, outputs, weights)
-            return y_mean, self._target.std(moved, variances, noise, weights)
+                return (self._mean(scaled),)
+            mixture = self._mixture(scaled, known)
+            return self._target.mean(mixture.outputs, mixture.weights), self._target.std(mixture)
 
         values = _in_parts(self, X, predict)
         return _Pair(values) if known else values[0]
@@ -235,7 +238,8 @@ class Predictions(RegressorMixin, BaseGN):
         """Draw new observations.
 
         Each sample is one function: a member drawn by ``weights_`` with weights drawn from their posterior, as a linear
-        model around the trained ones. The noise of each row is independent. Warnings are those of :meth:`predict`.
+        model around the trained ones. Where members count by row, the member may change between rows. The noise of each
+        row is independent. Warnings are those of :meth:`predict`.
 
         Parameters
         ----------
@@ -288,16 +292,14 @@ class Predictions(RegressorMixin, BaseGN):
         known = posteriors(self, "epistemic_std", of_mean=False)
 
         def predict(scaled: ScaledRows) -> tuple[np.ndarray]:
-            outputs, weights = outputs_of_voters(self, scaled)
-            moved, variances, _ = self._stretched(scaled, known, outputs, weights)
-            return (self._target.epistemic_std(moved, variances, weights),)
+            return (self._target.epistemic_std(self._mixture(scaled, known)),)
 
         return _in_parts(self, X, predict)[0]
 
     def _joint(self, scaled: ScaledRows, known: Sequence[Posterior]) -> Joint:
         """New observations at these rows, from the posteriors of the members that count."""
-        members, weights = voters(self.estimators_, self.weights_)
-        return Joint(self._target, members, weights, known, scaled, self._stretch(scaled))
+        members, _ = voters(self.estimators_, self.weights_)
+        return Joint(self._target, members, known, scaled, self._stretch(scaled))
 
     def _predictive_of_outputs(self, scaled: ScaledRows, asked: str) -> Predictive:
         """Distribution of the networks' targets; a ValueError says why there is none."""
@@ -306,16 +308,14 @@ class Predictions(RegressorMixin, BaseGN):
         observation = loss.observation()
         if observation is None:
             raise ValueError(f"{asked} has no meaning here: {loss.without_std}.")
-        known = posteriors(self, asked, of_mean=False)
-        given, weights = outputs_of_voters(self, scaled)
-        outputs = [loss.of_observation(f) for f in given]
-        scales = [target.squared_scale(posterior) for posterior in known]
+        mixture = self._mixture(scaled, posteriors(self, asked, of_mean=False))
+        outputs = [loss.of_observation(f) for f in mixture.outputs]
+        scales = [target.squared_scale(variance) for variance in mixture.noise]
         if math.isfinite(self._degrees_of_freedom):
             # The noise keeps its variance.
             observation = StudentTObservation(self._degrees_of_freedom)
             scales = [variance / observation.variance_factor for variance in scales]
-        predictive = Predictive(observation, outputs, _variances(self, scaled, known), scales, weights)
-        return predictive.stretched(self._stretch(scaled))
+        return Predictive(observation, outputs, mixture.variances, scales, mixture.weights)
 
     def _predictive(self, scaled: ScaledRows, asked: str) -> Predictive:
         """Distribution of new observations, of standardised targets."""
@@ -325,12 +325,20 @@ class Predictions(RegressorMixin, BaseGN):
         """Factors on distances from the predicted mean, where the noise depends on the input."""
         return UNSTRETCHED if self._noise is None else self._noise.stretch(scaled, _solver_device(self))
 
-    def _stretched(
-        self, scaled: ScaledRows, known: Sequence[Posterior], outputs: np.ndarray, weights: np.ndarray
-    ) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
-        """Outputs of the members that count, their variances, and the noise, as wide as it is at these rows."""
-        noise = [posterior.noise_in_mixture for posterior in known]
-        return stretched(self._stretch(scaled), outputs, _variances(self, scaled, known), noise, weights)
+    def _mean(self, scaled: ScaledRows) -> np.ndarray:
+        """Predicted means; several quantiles, where the loss has them."""
+        mixture = self._voters(scaled, posteriors(self) if self._votes_by_row else [])
+        return self._target.mean(mixture.outputs, mixture.weights)
+
+    def _voters(self, scaled: ScaledRows, known: Sequence[Posterior]) -> Mixture:
+        """The members that count, with variances from posteriors if known, and noise that is the same everywhere."""
+        outputs, weights = outputs_of_voters(self, scaled)
+        variances, noise = _variances(self, scaled, known), [posterior.noise_in_mixture for posterior in known]
+        return Mixture(list(outputs), variances, noise, weights).voting(self._votes_by_row)
+
+    def _mixture(self, scaled: ScaledRows, known: Sequence[Posterior]) -> Mixture:
+        """The members that count, with noise as wide as it is at these rows."""
+        return self._voters(scaled, known).stretched(self._stretch(scaled))
 
     def _quantiles(self, X: Any, levels: np.ndarray, asked: str) -> np.ndarray:
         def predict(scaled: ScaledRows) -> tuple[np.ndarray]:
@@ -344,13 +352,13 @@ class Predictions(RegressorMixin, BaseGN):
 
 def _fitted_quantiles(regressor: Predictions, scaled: ScaledRows, levels: np.ndarray) -> np.ndarray:
     at = regressor._target.positions(levels)
-    predicted = regressor._target.mean(*outputs_of_voters(regressor, scaled))
+    predicted = regressor._mean(scaled)
     return predicted[:, None] if regressor._target.levels is None else predicted[:, at]
 
 
 def _variances(regressor: Predictions, scaled: ScaledRows, known: Sequence[Posterior]) -> list[np.ndarray]:
-    """Variances (n, k) of the outputs of the members that count."""
-    members, _ = voters(regressor.estimators_, regressor.weights_)
+    """Variances (n, k) of the outputs of the members that count; none where no posteriors are known."""
+    members, _ = voters(regressor.estimators_, regressor.weights_) if known else ([], None)
     return [
         posterior.variance(member.network, member.weights, scaled[member.scaling], _solver_device(regressor))
         for member, posterior in zip(members, known, strict=True)
@@ -404,6 +412,12 @@ def input_noise(regressor: Predictions) -> InputNoise | None:
     """Return how the noise of a fitted regressor depends on the inputs; None where it is constant."""
     check_is_fitted(regressor)
     return regressor._noise
+
+
+def votes_by_row(regressor: Predictions) -> bool:
+    """Return whether members of a fitted regressor count at each row by how sure they are there."""
+    check_is_fitted(regressor)
+    return regressor._votes_by_row
 
 
 def posteriors(regressor: Predictions, asked: str = "return_std=True", of_mean: bool = True) -> list[Posterior]:

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from .mixing import targets_of_outputs, variances_of_targets
-from .mixture import Stretch, mixture_mean, stretched
+from .mixture import mixture_mean
 from .observation import Moments, Observation
 
 __all__ = ["Predictive", "checked_levels", "increasing_roots", "interval_levels"]
@@ -33,14 +33,15 @@ _ROWS = 4096
 class Predictive:
     """A mixture of members, each with outputs and their variances (n, k) and squared scales of the noise.
 
-    The squared scales are (k,), or (n, k) where the noise depends on the row.
+    The squared scales are (k,), or (n, k) where the noise depends on the row. The weights are numbers, or columns
+    (n, 1) where members count by row.
     """
 
     observation: Observation
     outputs: Sequence[np.ndarray]
     variances: Sequence[np.ndarray]
     squared_scales: Sequence[np.ndarray]
-    weights: np.ndarray
+    weights: Any
 
     def moments(self) -> Moments:
         """Location and squared width (n, k) of the mixture on the line."""
@@ -48,14 +49,6 @@ class Predictive:
         location = mixture_mean([moments.location for moments in each], self.weights)
         apart = [moments.spread2 + (moments.location - location) ** 2 for moments in each]
         return Moments(location, mixture_mean(apart, self.weights))
-
-    def stretched(self, stretch: Stretch) -> Predictive:
-        """Multiply distances in the mixture; see :func:`.stretched`.
-
-        The observation must be one on the line itself.
-        """
-        f, v, s2 = stretched(stretch, self.outputs, self.variances, self.squared_scales, self.weights)
-        return replace(self, outputs=f, variances=v, squared_scales=s2)
 
     def of_targets(self, mixing: np.ndarray | None) -> Predictive:
         """Return the distribution of the targets that outputs are combinations of, with noise of the same shape."""
@@ -90,18 +83,19 @@ class Predictive:
         return zip(self.outputs, self.variances, self.squared_scales, strict=True)
 
     def _rows(self, rows: slice) -> Predictive:
-        scales = [s2 if s2.ndim == 1 else s2[rows] for s2 in self.squared_scales]
         return replace(
             self,
             outputs=[f[rows] for f in self.outputs],
             variances=[v[rows] for v in self.variances],
-            squared_scales=scales,
+            squared_scales=[s2 if s2.ndim == 1 else s2[rows] for s2 in self.squared_scales],
+            weights=[weight if np.ndim(weight) == 0 else weight[rows] for weight in self.weights],
         )
 
     def _quantiles(self, levels: np.ndarray) -> np.ndarray:
         location, spread2 = (np.ascontiguousarray(each) for each in self.moments())
         shape, width = (len(levels), *location.shape), np.sqrt(spread2)
         members = [tuple(np.broadcast_to(each, shape).ravel() for each in member) for member in self._members()]
+        weights = [np.broadcast_to(weight, shape).ravel() for weight in self.weights]
         at, unit = (np.broadcast_to(each, shape).ravel() for each in (location, width))
         wanted = ndtri(np.broadcast_to(levels[:, None, None], shape).ravel())
 
@@ -109,7 +103,7 @@ class Predictive:
             """Normal scores of the probabilities: of normal distributions a straight line, which is soon inverted."""
             z = at[element] + unit[element] * x
             each = [self.observation.cdf(z, *(values[element] for values in member)) for member in members]
-            p = np.clip(mixture_mean(each, self.weights), *_PROBABLE)
+            p = np.clip(mixture_mean(each, [weight[element] for weight in weights]), *_PROBABLE)
             return ndtri(p) - wanted[element]
 
         return self.observation.off_line((at + unit * increasing_roots(normal_score, wanted)).reshape(shape))

@@ -258,6 +258,8 @@ class GNRegressor(Predictions):
         Weight of each member in a prediction; the weights sum to 1. They are the weights of the mixture that predicts
         left-out samples best, drawn towards equal weights. A member of weight 0 has failed and takes no part. All
         weights are equal where left-out samples cannot be predicted (``solver_`` "cg", undetermined weights, streams).
+        With ``loss="squared_error"`` and up to 10,000 rows members count at each row by their weight over the variance
+        that they predict there: who is less sure counts less (docs/guide/uncertainty.md).
     n_outputs_ : int
         Number of predicted values: columns of y, times quantiles where there are several. A network has no outputs for
         constant columns of y, nor for columns that are linear in a single other one. Where columns share noise, its
@@ -559,7 +561,7 @@ class GNRegressor(Predictions):
 
     def _store(self, ensemble: Ensemble, noise: InputNoise | None = None) -> None:
         super()._store(ensemble, noise)
-        self._noise = noise
+        self._noise, self._votes_by_row = noise, ensemble.votes_by_row
         self._degrees_of_freedom = ensemble.tails.degrees_of_freedom
         best = ensemble.members[0]
         self.noise_std_ = self._target.noise_std(best.posterior)

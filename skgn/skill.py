@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ from .backend import sum_float64
 from .left_out_samples import LeftOutSamples, log_mixture
 from .losses import Loss
 from .mixing import targets_of_outputs, variances_of_targets
-from .mixture import mixture_mean
+from .mixture import mixture_mean, voters
 from .objective import Objective
 
 __all__ = ["UNKNOWN", "Skill", "best_constant", "left_out_skill", "loss_of_constant"]
@@ -64,7 +65,9 @@ class Skill(NamedTuple):
 UNKNOWN = Skill(math.nan, math.nan)
 
 
-def left_out_skill(samples: LeftOutSamples, weights: np.ndarray, T: float = 1.0) -> Skill:
+def left_out_skill(
+    samples: LeftOutSamples, weights: np.ndarray, T: float = 1.0, noise: Sequence[np.ndarray | None] | None = None
+) -> Skill:
     """Skill of a mixture of members, unknown if that of any member that counts is.
 
     Parameters
@@ -75,17 +78,20 @@ def left_out_skill(samples: LeftOutSamples, weights: np.ndarray, T: float = 1.0)
         Of the members in the mixture.
     T : float, default=1.0
         What outputs are divided by, for log losses.
+    noise : sequence of ndarray (k,), optional
+        Variance of the noise of each member, where members count by row.
     """
     counted = samples.of_voters(weights)
     if counted is None:
         return UNKNOWN
     members, votes = counted
     objective, loss = samples.objective, samples.loss
+    given = {"weights": votes, "noise": None if noise is None else voters(noise, weights)[0]}
     constant, n_scores = best_constant(objective, loss), 1 if loss.has_temperature else objective.network.n_outputs
     if n_scores > 1:
-        moments = members.sum(_moments_of_outputs, weights=votes, constant=constant).tolist()
+        moments = members.sum(_moments_of_outputs, constant=constant, **given).tolist()
         return _skill(np.array(moments), n_scores, objective.total_weight)
-    own, least, *squares = members.sum(_moments, weights=votes, constant=constant, T=T).tolist()
+    own, least, *squares = members.sum(_moments, constant=constant, T=T, **given).tolist()
     return _skill(np.array([own, least, squares[0], squares[1], *squares[1:]]), 1, objective.total_weight)
 
 
@@ -144,12 +150,18 @@ def _summed_targets(objective: Objective) -> Tensor:
     return objective.sample_weight.double() @ objective.Y.double()
 
 
-def _moments(samples: LeftOutSamples, weights: np.ndarray, constant: Tensor, T: float) -> Tensor:
+def _moments(
+    samples: LeftOutSamples,
+    weights: np.ndarray,
+    noise: Sequence[np.ndarray] | None,
+    constant: Tensor,
+    T: float,
+) -> Tensor:
     """Sums (5,) of the losses a of the mixture and b of the constant, and of a^2, ab and b^2."""
     loss, (f, Y, sample_weight) = samples.loss, samples.corrected_rows
     worst = constant.to(Y).expand_as(Y)
     if loss.has_scale:
-        a, b = loss.value(mixture_mean(f, weights), Y), loss.value(worst, Y)
+        a, b = loss.value(mixture_mean(f, samples.weights_at_rows(weights, noise)), Y), loss.value(worst, Y)
     else:
         log_p, _ = samples.corrected_log_probabilities(T)
         # Of labels counted one by one, the sum is the sample's.
@@ -158,7 +170,9 @@ def _moments(samples: LeftOutSamples, weights: np.ndarray, constant: Tensor, T: 
     return torch.stack([a, b, a * a, a * b, b * b]) @ sample_weight
 
 
-def _moments_of_outputs(samples: LeftOutSamples, weights: np.ndarray, constant: Tensor) -> Tensor:
+def _moments_of_outputs(
+    samples: LeftOutSamples, weights: np.ndarray, noise: Sequence[np.ndarray] | None, constant: Tensor
+) -> Tensor:
     """Sums (2 k + 4 k^2,) of the k outputs' losses under the mixture, then under the constant, and of all products.
 
     Each output has an equal part of what the allowances take from a log likelihood.
@@ -169,7 +183,7 @@ def _moments_of_outputs(samples: LeftOutSamples, weights: np.ndarray, constant: 
         loss = loss.at_precision(torch.ones_like(constant))
     if loss.has_scale:
         f, Y, sample_weight = samples.corrected_rows
-        f = mixture_mean(f, weights)[None]
+        f = mixture_mean(f, samples.weights_at_rows(weights, noise))[None]
     else:
         f, Y, sample_weight = samples.rows
     f, Y, constant = (targets_of_outputs(values, loss.mixing) for values in (f, Y, constant.to(Y)))

@@ -24,7 +24,7 @@ from .class_weights import ClassWeight, class_factors, proportions, shifted
 from .count_losses import PoissonLoss
 from .losses import GammaLoss, LogLoss, Loss, SoftmaxLoss, SquaredError
 from .mixing import variances_of_targets
-from .mixture import epistemic_variance, mixture_log_probability, predictive_mean, predictive_variance
+from .mixture import Mixture, epistemic_variance, mixture_log_probability, predictive_mean, predictive_variance
 from .posterior import Posterior
 from .preprocessing import TargetScaler
 from .rates import exposure_of
@@ -208,12 +208,12 @@ class RegressionTarget(Target):
         noise = self.deviations_of_y(self.scaler.rescale(np.sqrt(variance))[None])[0]
         return noise if np.ndim(noise) else float(noise)
 
-    def squared_scale(self, posterior: Posterior) -> np.ndarray:
-        """Squared scale of the noise by a member's posterior in a mixture, in the units of the network."""
+    def squared_scale(self, noise: np.ndarray) -> np.ndarray:
+        """Squared scale of noise of this variance, (k,) or (n, k), in the units of the network."""
         loss = self.training_loss()
-        return loss.scale_of_observation(posterior.noise_in_mixture / loss.variance_factor)
+        return loss.scale_of_observation(noise / loss.variance_factor)
 
-    def mean(self, outputs: Iterable[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    def mean(self, outputs: Iterable[np.ndarray], weights: Any) -> np.ndarray:
         """Predicted mean in the shape of y, for outputs (n, k) of each member.
 
         Several quantiles are (n, q) or (n, q, n_columns). Sorted, they never cross, and are closer to the true ones
@@ -223,26 +223,15 @@ class RegressionTarget(Target):
             mean = self.means_of_y(predictive_mean(self.scaler, outputs, weights))
         return mean if self.levels is None else np.sort(mean, axis=1)
 
-    def std(
-        self,
-        outputs: Iterable[np.ndarray],
-        variances: Iterable[np.ndarray],
-        noise: Iterable[np.ndarray],
-        weights: np.ndarray,
-    ) -> np.ndarray:
-        """Standard deviation of a new observation in the shape of y.
-
-        Each member has outputs and their variances (n, k), and the variance of its noise (k,).
-        """
+    def std(self, mixture: Mixture) -> np.ndarray:
+        """Standard deviation of a new observation in the shape of y."""
         with _unlimited():
-            return self._deviation(predictive_variance(self.scaler, outputs, variances, noise, weights))
+            return self._deviation(predictive_variance(self.scaler, mixture))
 
-    def epistemic_std(
-        self, outputs: Iterable[np.ndarray], variances: Iterable[np.ndarray], weights: np.ndarray
-    ) -> np.ndarray:
-        """Standard deviation of the predicted mean in the shape of y, for outputs (n, k) and their variances."""
+    def epistemic_std(self, mixture: Mixture) -> np.ndarray:
+        """Standard deviation of the predicted mean in the shape of y."""
         with _unlimited():
-            return self._deviation(epistemic_variance(self.scaler, outputs, variances, weights))
+            return self._deviation(epistemic_variance(self.scaler, mixture))
 
     def _deviation(self, variance: np.ndarray) -> np.ndarray:
         # Differences of infinite means are nan.

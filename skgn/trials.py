@@ -28,6 +28,10 @@ __all__ = ["Candidate", "ensemble_of", "left_out_of", "predictors", "well_begun"
 #: A candidate that was cut short after less than this part of the iterations of the longest is left out.
 _HARDLY_BEGUN = 0.5
 
+#: Rows of training, and of a posterior's factor, up to which members count at each row by how sure they are. On more
+#: rows outputs are known well beside the noise, and larger factors make predictions slow.
+_MOST_ROWS, _LARGEST_FACTOR = 10_000, 2_000
+
 
 @dataclass(eq=False)
 class Candidate:
@@ -105,16 +109,34 @@ def ensemble_of(candidates: list[Candidate], loss: Loss, tempered: bool) -> tupl
     candidates, weights = [candidates[number] for number in order], weights[order]
     samples = left_out_of(candidates)
     T = best_temperature(samples, weights) if tempered else 1.0
-    skill = left_out_skill(samples, weights, T)
     scales = [_squared_scale(candidate) for candidate in candidates]
     apart = left_out_spread(samples, weights) if loss.has_scale else None
     share = 1.0 if apart is None else _noise_share(scales, weights, samples.loss, apart)
     in_mixture = [None if scale is None else share * scale for scale in scales]
-    residuals, tails = left_out_residuals(samples, in_mixture, weights)
     members = [_member(candidate, share) for candidate in candidates]
-    ensemble = Ensemble(members, weights, loss, T, skill)
+    by_row = _vote_by_row(members, weights, samples)
+    skill = left_out_skill(samples, weights, T, in_mixture if by_row else None)
+    residuals, tails = left_out_residuals(samples, in_mixture, weights, by_row=by_row)
+    ensemble = Ensemble(members, weights, loss, T, skill, votes_by_row=by_row)
     made = made_for(candidate.start for candidate in candidates)
     return candidates, ensemble._replace(residuals=residuals, left_out=samples, tails=tails, scalings=made)
+
+
+def _vote_by_row(members: Sequence[Member], weights: np.ndarray, samples: LeftOutSamples) -> bool:
+    """Whether members count at each row by the variance that they predict there: if all that count know it.
+
+    A module of the user has no Jacobian outside of Python.
+    """
+    counted, _ = voters(members, weights)
+    few = samples.objective.n_samples <= _MOST_ROWS and samples.loss.distribution == "normal"
+    if len(counted) < 2 or not few or samples.of_voters(weights) is None:
+        return False
+    return all(
+        member.posterior is not None
+        and len(member.posterior.factor) <= _LARGEST_FACTOR
+        and member.network.exports_jacobian
+        for member in counted
+    )
 
 
 def _squared_scale(candidate: Candidate) -> np.ndarray | None:

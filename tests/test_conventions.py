@@ -219,6 +219,11 @@ DIFFERENCES = {
         'From 400 rows on, the second of these reads "piecewise" inputs (see ``standardize``), as the one of two '
         'classes on up to 2,000 rows does. This needs ``prior_groups="auto"`` and the evidence.',
     },
+    # Classes have no variance around their probability.
+    "weights_": {
+        ' With ``loss="squared_error"`` and up to 10,000 rows members count at each row by their weight over the '
+        "variance that they predict there: who is less sure counts less (docs/guide/uncertainty.md).": "",
+    },
     # What the outputs mean.
     "network": {
         "to outputs (n, n_outputs), each row on its own.": "to logits (n, n_outputs), each row on its own. Two classes "

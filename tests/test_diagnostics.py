@@ -841,7 +841,7 @@ def test_negative_predictions_of_positive_targets_ask_for_a_loss_of_such():
     assert report["residuals"].verdict == "out of range"
     assert report["residuals"].numbers["negative"] == np.mean(model.predict(X[200:]) < 0) > 0.05
     assert report["residuals"].advice.startswith('loss="gamma"') and "larger network" not in str(report)
-    assert gamma.score(X[200:], y[200:]) > model.score(X[200:], y[200:]) + 0.05
+    assert gamma.score(X[200:], y[200:]) > model.score(X[200:], y[200:]) + 0.03
     assert diagnose(gamma, X[200:], y[200:], verbose=False)["residuals"].verdict != "out of range"
     # What is restricted is to be left open first.
     restricted = GNRegressor(linear_path=False, **options).fit(X[:200], y[:200])

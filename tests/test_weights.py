@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import expit, log_softmax, logsumexp
-from sklearn.metrics import log_loss
+from sklearn.metrics import log_loss, r2_score
 
 from skgn import GNClassifier, GNRegressor, diagnose
 from skgn.ensemble import Ensemble, member_outputs
@@ -19,10 +19,11 @@ from skgn.export import to_torch
 from skgn.leave_one_out import LeftOut
 from skgn.left_out_samples import LeftOutSamples, log_mixture
 from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
-from skgn.mixture import equal_weights, mixture_log_probability, mixture_mean
+from skgn.mixture import equal_weights, mixture_log_probability, mixture_mean, weights_at_rows
 from skgn.persistence import SKOPS_TRUSTED
 from skgn.predictions import posteriors
 from skgn.relevance import exchanges, feature_sensitivity
+from skgn.skill import left_out_skill
 
 # Few iterations, so that the members differ.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -50,12 +51,17 @@ CASES = {
 }
 REGRESSIONS = [case for case, (estimator, _) in CASES.items() if isinstance(estimator, GNRegressor)]
 CLASSIFICATIONS = [case for case in CASES if case not in REGRESSIONS]
+BY_ROW = ["normal", "dual", "two outputs"]
 
 
 @cache
 def fitted(case):
     estimator, y = CASES[case]
-    return estimator.fit(X, y)
+    model = estimator.fit(X, y)
+    if case in BY_ROW:
+        # Also where a single member counts in the fit.
+        model._votes_by_row = True
+    return model
 
 
 def weighted(case, weights, members=None):
@@ -86,9 +92,30 @@ def predictions(model, X=NEW):
     return [model.predict(X), model.predict_proba(X), model.predict_log_proba(X), model.decision_function(X)]
 
 
+def shares(case, weights):
+    """How much each member counts at each row: of normal noise, by its weight over the variance that it predicts."""
+    if case not in BY_ROW:
+        return weights
+    model, votes = fitted(case), []
+    for weight, member in zip(weights, model.estimators_, strict=True):
+        Z = table_and_target(model)[0].scalings[member.scaling].transform(NEW)
+        of_output = member.posterior.variance(member.network, member.weights, Z, torch.device("cpu"))
+        votes.append(weight / (of_output + member.posterior.noise_in_mixture))
+    # Of several outputs, by the mean of their variances relative to those of the pool.
+    votes = [
+        weight / (sum(votes) / vote * weight).mean(axis=1)
+        for weight, vote in zip(weights, votes, strict=True)
+        if weight
+    ]
+    return np.insert(np.array(votes), np.flatnonzero(np.equal(weights, 0)), 0.0, axis=0) / sum(votes)
+
+
 def expected_mean_and_std(case, weights):
     """The law of total variance, by hand."""
     parts = [model.predict(NEW, return_std=True) for model in alone(case)]
+    weights = shares(case, weights)
+    if parts[0][0].ndim == 2:
+        weights = weights[:, :, None]
     mean = sum(w * m for w, (m, _) in zip(weights, parts, strict=True))
     within = sum(w * s**2 for w, (_, s) in zip(weights, parts, strict=True))
     between = sum(w * (m - mean) ** 2 for w, (m, _) in zip(weights, parts, strict=True))
@@ -116,6 +143,7 @@ def test_means_and_standard_deviations_are_those_of_a_mixture(case, weights):
 
 def test_a_network_written_out_by_hand_has_its_weight():
     model = weighted("normal", WEIGHTS)
+    model._votes_by_row = False
     (table, target), expected = table_and_target(model), 0
     units = {"tanh": torch.tanh, "gelu": torch.nn.functional.gelu}
     for weight, member in zip(WEIGHTS, model.estimators_, strict=True):
@@ -152,7 +180,7 @@ def test_probabilities_are_weighted_means(case, weights):
         assert (scores[near] > 20).all()
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [case for case in CASES if case not in BY_ROW])
 def test_equal_weights_give_plain_means(case):
     model = weighted(case, equal_weights(3))
     if isinstance(model, GNClassifier):
@@ -197,6 +225,71 @@ def test_a_member_that_counts_needs_a_posterior():
     model.weights_ = WEIGHTS
     with pytest.raises(ValueError, match="return_std=True needs weights determined"):
         model.predict(NEW, return_std=True)
+
+
+def test_who_is_less_sure_of_a_row_counts_less_there():
+    """Variances 1 and 4 to 1 and 1: by hand."""
+    one, other = weights_at_rows([0.5, 0.5], [np.array([[1.0], [1.0]]), np.array([[4.0], [1.0]])])
+    np.testing.assert_allclose(one[:, 0], [0.8, 0.5], rtol=1e-12)
+    np.testing.assert_allclose(other[:, 0], [0.2, 0.5], rtol=1e-12)
+    tensors = weights_at_rows(torch.tensor([0.5, 0.5]).double(), [torch.tensor([[1.0]]), torch.tensor([[4.0]])])
+    assert [float(weight) for weight in tensors] == pytest.approx([0.8, 0.2], rel=1e-6)
+    # Variances of several outputs, relative to what the pool has: 3/4 and 3/2 to 3/2 and 3/4.
+    shares = weights_at_rows([0.5, 0.5], [np.array([[1.0, 20.0]]), np.array([[2.0, 10.0]])])
+    assert [weight.item() for weight in shares] == pytest.approx([0.5, 0.5], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("variances", "expected"),
+    [
+        ([0.0, 1.0], [1.0, 0.0]),
+        ([np.inf, 1.0], [0.0, 1.0]),
+        ([0.0, 0.0], [0.25, 0.75]),
+        ([np.inf, np.inf], [0.25, 0.75]),
+        ([1e300, 1e300], [0.25, 0.75]),
+        ([1e-300, 1e300], [1.0, 0.0]),
+    ],
+)
+def test_shares_at_the_ends_of_the_floats(variances, expected):
+    shares = weights_at_rows([0.25, 0.75], [np.full((1, 2), variance) for variance in variances])
+    assert [share.item() for share in shares] == pytest.approx(expected, abs=1e-12)
+
+
+def test_members_count_by_row_where_all_know_how_sure_they_are(monkeypatch):
+    for case, (estimator, _) in CASES.items():
+        by_row = isinstance(estimator, GNRegressor) and estimator.loss == "squared_error"
+        assert case in BY_ROW or not (by_row or getattr(fitted(case), "_votes_by_row", False))
+    more, several = {"n_estimators": 3, "hidden_layer_sizes": (3,)}, {"max_iter": 3, "random_state": 0}
+    assert GNRegressor(**more, **several).fit(X, SIGNAL)._votes_by_row
+    for other in ({"n_estimators": 1}, {"l2_regularization": 0}, {"solver": "cg", "l2_regularization": 1e-3}):
+        assert not GNRegressor(**more | several | other).fit(X, SIGNAL)._votes_by_row
+    assert not GNRegressor(**more, **several).partial_fit(X, SIGNAL)._votes_by_row
+    for limit in ("_MOST_ROWS", "_LARGEST_FACTOR"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"skgn.trials.{limit}", 10)
+            assert not GNRegressor(**more, **several).fit(X, SIGNAL)._votes_by_row
+
+
+def test_the_score_of_left_out_rows_is_that_of_means_by_row(monkeypatch):
+    """The oracle makes the means of outputs and variances that are asked of the members one by one."""
+    made = []
+
+    def skill(samples, weights, T=1.0, noise=None):
+        made.append((samples, weights, noise))
+        return left_out_skill(samples, weights, T, noise)
+
+    monkeypatch.setattr("skgn.trials.left_out_skill", skill)
+    model = GNRegressor(**SMALL).fit(X, SIGNAL)
+    samples, weights, noise = made[-1]
+    assert model._votes_by_row and (weights > 0).sum() > 1
+    f, Y, _ = (each.numpy() for each in samples.corrected_rows)
+    votes = [w / (v.numpy() + s) for w, v, s in zip(weights, samples.variances, noise, strict=True)]
+    mean = sum(vote * g for vote, g in zip(votes, f, strict=True)) / sum(votes)
+    plain = np.tensordot(weights, f, 1)
+    assert model.left_out_score_ == pytest.approx(r2_score(Y, mean), abs=1e-9)
+    assert abs(r2_score(Y, plain) - r2_score(Y, mean)) > 1e-4
+    # And so are the residuals of left-out rows: on the side of these means.
+    np.testing.assert_array_equal(np.sign(model._residuals.values), np.sign(Y - mean))
 
 
 def test_rounding_makes_no_probability_exceed_1():

@@ -21,10 +21,10 @@ from ..classifier import GNClassifier
 from ..ensemble import Member
 from ..estimator import BaseGN, fitted_likelihood, table_and_target
 from ..jacobian import Factors
-from ..mixture import UNSTRETCHED, Stretch, mixture_mean, predictive_mean, predictive_variance, stretched, voters
+from ..mixture import UNSTRETCHED, Mixture, Stretch, mixture_mean, predictive_mean, predictive_variance, voters
 from ..noise import InputNoise, log_factor
 from ..posterior import Posterior, output_variance
-from ..predictions import input_noise, posteriors
+from ..predictions import input_noise, posteriors, votes_by_row
 from ..regressor import GNRegressor
 from ..targets import ClassificationTarget, RegressionTarget
 from .inputs import Encoder, make_scaling
@@ -161,8 +161,9 @@ class RegressorModule(_Ensemble):
     """
 
     def __init__(self, estimator: GNRegressor, return_std: bool) -> None:
-        super().__init__(estimator, posteriors(estimator) if return_std else ())
-        self.return_std = return_std
+        by_row = votes_by_row(estimator)
+        super().__init__(estimator, posteriors(estimator) if return_std or by_row else ())
+        self.return_std, self.by_row = return_std, by_row
         noise = input_noise(estimator) if return_std else None
         self.noise = None if noise is None else _Noise(noise)
         _, target = table_and_target(estimator)
@@ -177,16 +178,16 @@ class RegressorModule(_Ensemble):
         """Predictions for rows X (n, n_features), in its dtype."""
         scaled, scaler = self._scaled(X), self._scaler()
         members = self._outputs(scaled)
-        outputs, weights = [member.f for member in members], self.member_weights
-        mean = _in_dtype_of(X, self._target.means_of_y(predictive_mean(scaler, outputs, weights)))
+        outputs, variances, noise = ([getattr(member, name) for member in members] for name in _Output._fields)
+        mixture = Mixture(outputs, variances, noise, self.member_weights).voting(self.by_row)
+        mean = predictive_mean(scaler, mixture.outputs, mixture.weights)
+        mean = _in_dtype_of(X, self._target.means_of_y(mean))
         if self._target.levels is not None:
             mean = mean.sort(1).values
         if not self.return_std:
             return mean
-        variances, noise = ([getattr(member, name) for member in members] for name in ("variance", "noise"))
-        stretch = UNSTRETCHED if self.noise is None else self.noise(scaled)
-        outputs, variances, noise = stretched(stretch, outputs, variances, noise, weights)
-        std = predictive_variance(scaler, outputs, variances, noise, weights).sqrt()
+        mixture = mixture.stretched(UNSTRETCHED if self.noise is None else self.noise(scaled))
+        std = predictive_variance(scaler, mixture).sqrt()
         return mean, _in_dtype_of(X, self._target.deviations_of_y(scaler.rescale(std)))
 
     def _scaler(self) -> Any:
