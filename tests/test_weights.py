@@ -12,6 +12,7 @@ import torch
 from scipy.special import expit, log_softmax, logsumexp
 from sklearn.metrics import log_loss, r2_score
 
+import skgn.noise_fit
 from skgn import GNClassifier, GNRegressor, diagnose
 from skgn.ensemble import Ensemble, member_outputs
 from skgn.estimator import table_and_target
@@ -84,6 +85,12 @@ def spoiled(case, weights):
         for member, weight in zip(fitted(case).estimators_, weights, strict=True)
     ]
     return weighted(case, weights, members)
+
+
+def spoiled_posterior(case):
+    """The fit without the posterior of its last member."""
+    *others, last = fitted(case).estimators_
+    return weighted(case, WEIGHTS, [*others, replace(last, posterior=None)])
 
 
 def predictions(model, X=NEW):
@@ -264,6 +271,9 @@ def test_members_count_by_row_where_all_know_how_sure_they_are(monkeypatch):
     for other in ({"n_estimators": 1}, {"l2_regularization": 0}, {"solver": "cg", "l2_regularization": 1e-3}):
         assert not GNRegressor(**more | several | other).fit(X, SIGNAL)._votes_by_row
     assert not GNRegressor(**more, **several).partial_fit(X, SIGNAL)._votes_by_row
+    module = torch.nn.Sequential(torch.nn.LazyLinear(3), torch.nn.Tanh(), torch.nn.LazyLinear(1))
+    own = GNRegressor(network=module, n_estimators=3, **several).fit(X, SIGNAL)
+    assert (own.weights_ > 0).sum() > 1 and not own._votes_by_row  # ONNX has no Jacobian of it.
     for limit in ("_MOST_ROWS", "_LARGEST_FACTOR"):
         with monkeypatch.context() as patch:
             patch.setattr(f"skgn.trials.{limit}", 10)
@@ -290,6 +300,44 @@ def test_the_score_of_left_out_rows_is_that_of_means_by_row(monkeypatch):
     assert abs(r2_score(Y, plain) - r2_score(Y, mean)) > 1e-4
     # And so are the residuals of left-out rows: on the side of these means.
     np.testing.assert_array_equal(np.sign(model._residuals.values), np.sign(Y - mean))
+
+
+def test_left_out_rows_are_those_of_means_by_row_where_the_noise_depends_on_the_input(monkeypatch):
+    """In what the noise is learned from, and in the residuals that calibrate intervals."""
+    learned, left_out_of = [], skgn.noise_fit._left_out_of
+
+    def spy(ensemble, *given):
+        learned.append((ensemble, left_out_of(ensemble, *given)))
+        return learned[-1][1]
+
+    monkeypatch.setattr("skgn.noise_fit._left_out_of", spy)
+    model = GNRegressor(**SMALL, noise="input").fit(X, SIGNAL)
+    assert model._votes_by_row and model.noise_ == "input"
+
+    def miss(ensemble, noise):
+        samples, weights = ensemble.left_out, ensemble.weights
+        f, Y, _ = (each.numpy() for each in samples.corrected_rows)
+        votes = [w / (v.numpy() + s) for w, v, s in zip(weights, samples.variances, noise, strict=True)]
+        return Y - sum(vote * g for vote, g in zip(votes, f, strict=True)) / sum(votes)
+
+    ensemble, found = learned[0]
+    squares = miss(ensemble, [member.posterior.noise_variance for member in ensemble.members]) ** 2
+    np.testing.assert_allclose(found.squares, squares, rtol=1e-8)
+    assert not model._noise.weighs_rows  # So these are the members of the fit.
+    residuals = miss(ensemble, [member.posterior.noise_in_mixture for member in ensemble.members])
+    np.testing.assert_array_equal(np.sign(model._residuals.values), np.sign(residuals))
+
+
+def test_quantiles_of_many_rows_are_those_of_each(monkeypatch):
+    model = weighted("normal", WEIGHTS)
+    whole = model.predict_quantiles(NEW, [0.1, 0.7])
+    monkeypatch.setattr("skgn.predictive._ROWS", 7)
+    np.testing.assert_allclose(model.predict_quantiles(NEW, [0.1, 0.7]), whole, rtol=1e-8)
+
+
+def test_a_stored_model_that_lacks_a_variance_is_refused():
+    with pytest.raises(ValueError, match=r"lacks, or has damaged.*Member\.posterior"):
+        pickle.loads(pickle.dumps(spoiled_posterior("normal")))
 
 
 def test_rounding_makes_no_probability_exceed_1():
