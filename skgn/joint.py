@@ -12,7 +12,7 @@ from .backend import gigabytes
 from .ensemble import Member
 from .free_memory import available_memory
 from .mixing import targets_of_outputs
-from .mixture import Mixture, Stretch, ends_of_members, epistemic_covariance, mixture_mean
+from .mixture import Mixture, Stretch, edges_of_members, epistemic_covariance, mixture_mean
 from .posterior import Posterior
 from .predictive import Predictive
 from .scaled_rows import ScaledRows
@@ -28,20 +28,21 @@ _COPIES, _COPIES_OF_WEIGHTS = 7, 4
 
 
 class Joint(NamedTuple):
-    """Members that count, with their posteriors, at n ``scaled`` rows.
+    """Members that count, their ``mixture`` at n ``scaled`` rows, and their posteriors.
 
     Deviations of outputs from those of trained weights are multiplied by ``stretch``.
     """
 
     target: RegressionTarget
     members: Sequence[Member]
+    mixture: Mixture
     posteriors: Sequence[Posterior]
     scaled: ScaledRows
     stretch: Stretch
 
-    def mean_and_covariance(self, mixture: Mixture, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and covariance (n, n) or (n, n, k) of new observations, from the members at these rows."""
-        outputs, _, noise, weights = mixture
+    def mean_and_covariance(self, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and covariance (n, n) or (n, n, k) of new observations."""
+        outputs, _, noise, weights = self.mixture
         scaler, (n, k) = self.target.scaler, outputs[0].shape
         unit = scaler.rescale(np.ones(k))
         if not ((unit > _LEAST_UNIT) & (unit < 1 / _LEAST_UNIT)).all():
@@ -99,8 +100,8 @@ class Joint(NamedTuple):
             f"sample_y of {n_samples} samples at {shape[0]} rows",
             "draw fewer samples at a time",
         )
-        ends = ends_of_members(predictive.weights)
-        drawn = (rng.random_sample(n_samples)[:, None, None] >= ends).sum(axis=1)  # (n_samples, n), or one column.
+        edges = edges_of_members(predictive.weights)
+        drawn = (rng.random_sample(n_samples)[:, None, None] >= edges[1:]).sum(axis=1)  # (n_samples, n), or one column.
         Z = np.empty((n_samples, *shape))
         for number in np.unique(drawn):
             member, posterior, own = self.members[number], self.posteriors[number], drawn == number

@@ -111,7 +111,7 @@ class LeftOutSamples:
         if noise is None:
             return weights
         variances = self.variances
-        return weights_at_rows(weights, [v + v.new_tensor(s) for v, s in zip(variances, noise, strict=True)])
+        return weights_at_rows(weights, variances, [variances[0].new_tensor(each) for each in noise])
 
     def log_probabilities(self, T: float = 1.0) -> tuple[Tensor, Tensor]:
         """Log likelihood (members, n) of the samples that are predicted, and their weights (n,).

@@ -19,7 +19,7 @@ __all__ = [
     "UNSTRETCHED",
     "Mixture",
     "Stretch",
-    "ends_of_members",
+    "edges_of_members",
     "epistemic_covariance",
     "epistemic_variance",
     "equal_weights",
@@ -69,8 +69,7 @@ class Mixture(NamedTuple):
         """Let members count ``by_row``, as :func:`weights_at_rows` has it, or alike at all rows."""
         if not by_row:
             return self
-        variances = [v + s for v, s in zip(self.variances, self.noise, strict=True)]
-        return self._replace(weights=weights_at_rows(self.weights, variances))
+        return self._replace(weights=weights_at_rows(self.weights, self.variances, self.noise))
 
     def stretched(self, stretch: Stretch) -> Mixture:
         """Multiply distances: of outputs from their mean, their deviations, and those of the noise."""
@@ -84,13 +83,14 @@ class Mixture(NamedTuple):
         return Mixture(outputs, variances, noise, weights)
 
 
-def weights_at_rows(weights: Any, variances: Sequence[Any]) -> list[Any]:
-    """Weights (n, 1) of each member at n rows, for the variances (n, k) of an observation that it predicts there.
+def weights_at_rows(weights: Any, output_variances: Sequence[Any], noise: Sequence[Any]) -> list[Any]:
+    """Weights (n, 1) of each member at n rows, for the variances of its outputs there (n, k), and of its noise (k,).
 
-    They are the weights over the variances, as in a logarithmic pool of normal densities (Genest and Zidek, Combining
-    probability distributions, Statistical Science 1986): who is less sure counts less. A row has the same weights for
-    all outputs, by the mean of their variances, each relative to that of the pool. They sum to 1.
+    They are the weights over the variances of an observation, as in a logarithmic pool of normal densities (Genest and
+    Zidek, Combining probability distributions, Statistical Science 1986). Who is less sure counts less. A row has the
+    same weights for all outputs, by the mean of their variances, each relative to that of the pool. They sum to 1.
     """
+    variances = [v + s for v, s in zip(output_variances, noise, strict=True)]
     pooled = mixture_mean([1 / (v + _LEAST_NUMBER) for v in variances], weights) + _LEAST_NUMBER
     with np.errstate(over="ignore"):  # An infinite one leaves no share.
         relative = [(v * pooled).sum(-1)[:, None] / pooled.shape[-1] for v in variances]
@@ -155,42 +155,41 @@ def epistemic_covariance(
     """Covariance (k, n, n) of the means of new observations.
 
     Each member has outputs (n, k) and their covariances (k, n, n). These are asked for one after another, and
-    overwritten. Members are drawn as by :func:`ends_of_members`.
+    overwritten. Members are drawn by :func:`edges_of_members`.
     """
     means = [scaler.mean_of(f).T for f in outputs]
-    ends = ends_of_members(weights)
-    mean = mixture_mean(means, np.diff(ends, axis=0, prepend=0.0))
+    edges = edges_of_members(weights)
+    mean = mixture_mean(means, np.diff(edges, axis=0))
     apart = [m - mean for m in means]
     covariance = np.zeros((*mean.shape, mean.shape[1]))
     for one, other in itertools.product(range(len(means)), repeat=2):
-        if (both := _both_drawn(ends, one, other)).any():
+        if (both := _both_drawn(edges, one, other)).any():
             product = apart[one][:, :, None] * apart[other][:, None]
             product *= both
             covariance += product
             del product
     for one, of_outputs in enumerate(output_covariances):
         C = scaler.covariance_of(means[one], of_outputs)
-        C *= _both_drawn(ends, one, one)
+        C *= _both_drawn(edges, one, one)
         covariance += C
     return covariance
 
 
-def _both_drawn(ends: np.ndarray, one: int, other: int) -> np.ndarray:
+def _both_drawn(edges: np.ndarray, one: int, other: int) -> np.ndarray:
     """Probabilities (n, n) that a number draws ``one`` member at the first row, and the ``other`` at the second."""
-    begins = np.vstack([np.zeros_like(ends[:1]), ends[:-1]])
-    both = np.minimum(ends[one][:, None], ends[other])
-    both -= np.maximum(begins[one][:, None], begins[other])
+    both = np.minimum(edges[one + 1][:, None], edges[other + 1])
+    both -= np.maximum(edges[one][:, None], edges[other])
     return both.clip(min=0, out=both)
 
 
-def ends_of_members(weights: Any) -> np.ndarray:
-    """Ends (n_members, n) of the parts of [0, 1] that members have at each row; (n_members, 1) if all rows are alike.
+def edges_of_members(weights: Any) -> np.ndarray:
+    """Edges (n_members + 1, n) of the members' parts of [0, 1] at each row; (n_members + 1, 1) if all rows are alike.
 
     A number drawn from [0, 1] tells the member of each row. So rows where members count alike have the same one.
     """
-    ends = np.cumsum([np.ravel(weight) for weight in weights], axis=0)
-    ends /= ends[-1]
-    return ends
+    edges = np.cumsum([np.ravel(weight) for weight in weights], axis=0)
+    edges /= edges[-1]
+    return np.vstack([np.zeros_like(edges[:1]), edges])
 
 
 def mutual_information(probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from .joint import Joint
 from .mixing import targets_of_outputs
 from .mixture import UNSTRETCHED, Mixture, Stretch, voters
 from .noise import InputNoise
-from .observation import StudentTObservation
+from .observation import Observation, StudentTObservation
 from .posterior import Posterior
 from .predictive import Predictive, checked_levels, interval_levels
 from .redundant_targets import quantiles_of_y
@@ -130,10 +130,7 @@ class Predictions(RegressorMixin, BaseGN):
         known = posteriors(self, asked) if return_std or return_cov else []
         if return_cov:
             scaled, dtype = scaled_rows(self, X)
-            mixture = self._mixture(scaled, known)
-            return _Pair(
-                _finished(dtype, *self._joint(scaled, known).mean_and_covariance(mixture, _solver_device(self)))
-            )
+            return _Pair(_finished(dtype, *self._joint(scaled, known).mean_and_covariance(_solver_device(self))))
 
         def predict(scaled: ScaledRows) -> tuple[np.ndarray, ...]:
             if not known:
@@ -263,9 +260,9 @@ class Predictions(RegressorMixin, BaseGN):
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
         rng = check_random_state(random_state)
         scaled, dtype = scaled_rows(self, X)
-        predictive = self._predictive_of_outputs(scaled, "sample_y")
-        known = posteriors(self, "sample_y", of_mean=False)
-        Z = self._joint(scaled, known).samples(predictive, int(n_samples), rng)
+        observation = _observation(self._target, "sample_y")
+        joint = self._joint(scaled, posteriors(self, "sample_y", of_mean=False))
+        Z = joint.samples(_predictive_of_outputs(self, observation, joint.mixture), int(n_samples), rng)
         return _finished(dtype, np.moveaxis(self._target.in_units_of_y(Z), 1, -1))[0]
 
     def epistemic_std(self, X: Any) -> np.ndarray:
@@ -298,28 +295,15 @@ class Predictions(RegressorMixin, BaseGN):
 
     def _joint(self, scaled: ScaledRows, known: Sequence[Posterior]) -> Joint:
         """New observations at these rows, from the posteriors of the members that count."""
-        members, _ = voters(self.estimators_, self.weights_)
-        return Joint(self._target, members, known, scaled, self._stretch(scaled))
-
-    def _predictive_of_outputs(self, scaled: ScaledRows, asked: str) -> Predictive:
-        """Distribution of the networks' targets; a ValueError says why there is none."""
-        target = self._target
-        loss = target.training_loss()
-        observation = loss.observation()
-        if observation is None:
-            raise ValueError(f"{asked} has no meaning here: {loss.without_std}.")
-        mixture = self._mixture(scaled, posteriors(self, asked, of_mean=False))
-        outputs = [loss.of_observation(f) for f in mixture.outputs]
-        scales = [target.squared_scale(variance) for variance in mixture.noise]
-        if math.isfinite(self._degrees_of_freedom):
-            # The noise keeps its variance.
-            observation = StudentTObservation(self._degrees_of_freedom)
-            scales = [variance / observation.variance_factor for variance in scales]
-        return Predictive(observation, outputs, mixture.variances, scales, mixture.weights)
+        (members, _), stretch = voters(self.estimators_, self.weights_), self._stretch(scaled)
+        mixture = self._voters(scaled, known).stretched(stretch)
+        return Joint(self._target, members, mixture, known, scaled, stretch)
 
     def _predictive(self, scaled: ScaledRows, asked: str) -> Predictive:
         """Distribution of new observations, of standardised targets."""
-        return self._predictive_of_outputs(scaled, asked).of_targets(self._target.scaler.mixing)
+        observation = _observation(self._target, asked)
+        mixture = self._mixture(scaled, posteriors(self, asked, of_mean=False))
+        return _predictive_of_outputs(self, observation, mixture).of_targets(self._target.scaler.mixing)
 
     def _stretch(self, scaled: ScaledRows) -> Stretch:
         """Factors on distances from the predicted mean, where the noise depends on the input."""
@@ -354,6 +338,27 @@ def _fitted_quantiles(regressor: Predictions, scaled: ScaledRows, levels: np.nda
     at = regressor._target.positions(levels)
     predicted = regressor._mean(scaled)
     return predicted[:, None] if regressor._target.levels is None else predicted[:, at]
+
+
+def _observation(target: RegressionTarget, asked: str) -> Observation:
+    """New observations around the outputs of networks; a ValueError says why there are none."""
+    loss = target.training_loss()
+    observation = loss.observation()
+    if observation is None:
+        raise ValueError(f"{asked} has no meaning here: {loss.without_std}.")
+    return observation
+
+
+def _predictive_of_outputs(regressor: Predictions, observation: Observation, mixture: Mixture) -> Predictive:
+    """Distribution of the networks' targets."""
+    target = regressor._target
+    outputs = [target.training_loss().of_observation(f) for f in mixture.outputs]
+    scales = [target.squared_scale(variance) for variance in mixture.noise]
+    if math.isfinite(regressor._degrees_of_freedom):
+        # The noise keeps its variance.
+        observation = StudentTObservation(regressor._degrees_of_freedom)
+        scales = [variance / observation.variance_factor for variance in scales]
+    return Predictive(observation, outputs, mixture.variances, scales, mixture.weights)
 
 
 def _variances(regressor: Predictions, scaled: ScaledRows, known: Sequence[Posterior]) -> list[np.ndarray]:

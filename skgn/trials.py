@@ -128,10 +128,9 @@ def _vote_by_row(members: Sequence[Member], weights: np.ndarray, samples: LeftOu
     A module of the user has no Jacobian outside of Python.
     """
     counted, _ = voters(members, weights)
-    few = samples.objective.n_samples <= _MOST_ROWS and samples.loss.distribution == "normal"
-    if len(counted) < 2 or not few or samples.of_voters(weights) is None:
+    if len(counted) < 2 or samples.loss.distribution != "normal" or samples.of_voters(weights) is None:
         return False
-    return all(
+    return samples.objective.n_samples <= _MOST_ROWS and all(
         member.posterior is not None
         and len(member.posterior.factor) <= _LARGEST_FACTOR
         and member.network.exports_jacobian
