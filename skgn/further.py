@@ -29,7 +29,7 @@ from .piecewise import FINER
 from .plan import Plan
 from .problem import Problem
 from .progress import narrowed, of_radial_units, of_waves, redrawn, refined, stepped
-from .radial import RADIAL, Radial, equal_metrics, metric_of
+from .radial import RADIAL, Radial, equal_metrics, paths_of, told_metrics
 from .redrawing import Like, unlike_rectified, where_failed, where_nothing_is_found
 from .relevance import feature_slopes
 from .scaler import BASE
@@ -113,12 +113,11 @@ def surround(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Cand
     votes = stacking_weights(samples)
     slopes = feature_slopes(predictors(candidates), votes, problem.scaled, features, weight, BASE, base.n_straight)
     learned = float(votes @ samples.allowances) * samples.objective.total_weight
-    told = metric_of(slopes[features[BASE]], base.n_straight, learned)
-    metrics = equal_metrics(len(features[BASE]), base.n_straight)
+    of_columns = slopes[features[BASE]]
+    paths = paths_of(len(of_columns), base.n_straight)
     if labels:
-        metrics = metrics[:1]  # straight columns tell less of them (docs/decisions.md)
-    if told is not None:
-        metrics.append(told)
+        paths = paths[:1]  # straight columns tell less of them (docs/decisions.md)
+    metrics = [*equal_metrics(paths), *told_metrics(of_columns, paths, base.n_straight, learned)]
     radial = Radial.of(base, columns, metrics, problem.Y, weight, labels)
     if radial is None:
         return None

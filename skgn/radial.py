@@ -11,12 +11,10 @@ centres. Elsewhere it has the deviation that the units lack there. The data tell
 mean 0 and the variance of the prior.
 
 Distances tell most where columns count by what they do. Other members of the fit know that: their outputs have a slope
-along each column, and columns are multiplied by it. The evidence on some of the rows chooses how far a unit reaches
-along each of them, and how smooth it is (:mod:`skgn.shapes`).
-
-What the others have not found has no slopes. So the evidence may also choose columns that all count alike, without
-straight ones beside the units. These columns are squashed, as hidden layers read them, or straight. In straight ones a
-product of columns is smooth everywhere.
+along each column, and columns are multiplied by it. What the others have not found has no slopes. So columns may also
+all count alike, without straight ones beside the units. Either columns are squashed, as hidden layers read them, or
+straight. In straight ones a product of columns is smooth everywhere. The evidence on some of the rows chooses between
+these, how far a unit reaches along each column, and how smooth it is (:mod:`skgn.shapes`).
 
 The evidence takes labels for numbers with noise, and the outputs are logits. Their size follows from it: the noise of
 logits, which is that of a logistic distribution, is as much of them as that noise is of the labels. The weights then
@@ -50,7 +48,17 @@ from .shapes import DISTANCES, Metric, best_shape, falling
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["RADIAL", "Radial", "RadialUnits", "Surroundings", "equal_metrics", "lacking", "linear_path", "metric_of"]
+__all__ = [
+    "RADIAL",
+    "Radial",
+    "RadialUnits",
+    "Surroundings",
+    "equal_metrics",
+    "lacking",
+    "linear_path",
+    "paths_of",
+    "told_metrics",
+]
 
 #: Name of the scaling whose columns are radial units.
 RADIAL = "radial"
@@ -221,23 +229,29 @@ class Radial(NamedTuple):
         return cls(units, noise, found.log_choices)
 
 
-def metric_of(slopes: np.ndarray, n_straight: int, learned: float) -> Metric | None:
-    """Let columns count by their slopes (d,), which the same samples have told; None where nothing has one.
+def paths_of(n_columns: int, n_straight: int) -> list[np.ndarray]:
+    """Masks (n_columns,) of the columns that hidden layers read, and of those for the linear path alone, if any."""
+    straight = np.arange(n_columns) >= n_columns - n_straight
+    return [path for path in (~straight, straight) if path.any()]
+
+
+def equal_metrics(paths: Sequence[np.ndarray]) -> list[Metric]:
+    """Let all columns of a path count alike, with none beside the units: nothing but how near rows are tells."""
+    return [Metric(path * 1.0, np.zeros(0)) for path in paths]
+
+
+def told_metrics(slopes: np.ndarray, paths: Sequence[np.ndarray], n_straight: int, learned: float) -> list[Metric]:
+    """Let columns of a path count by their slopes (d,), which the same samples have told; none where there are none.
 
     The networks that have these slopes have ``learned`` so many nats of the samples.
     """
     largest = slopes.max(initial=0.0)
     if not (largest > 0 and math.isfinite(largest)):
-        return None
-    hidden, straight = slopes / largest, linear_path(slopes[None], n_straight)[0] / largest
-    hidden[len(hidden) - n_straight :] = 0.0
-    return Metric(hidden, straight / math.sqrt(len(straight)), int((hidden >= _LEAST_SLOPE).sum()), learned)
-
-
-def equal_metrics(n_columns: int, n_straight: int) -> list[Metric]:
-    """Let all columns of a path count alike, with none beside the units: nothing but how near rows are tells."""
-    is_straight = np.arange(n_columns) >= n_columns - n_straight
-    return [Metric(of_path * 1.0, np.zeros(0)) for of_path in (~is_straight, is_straight) if of_path.any()]
+        return []
+    counts = slopes / largest
+    beside = linear_path(counts[None], n_straight)[0]
+    beside = beside / math.sqrt(len(beside))
+    return [Metric(path * counts, beside, int((path & (counts >= _LEAST_SLOPE)).sum()), learned) for path in paths]
 
 
 def _lack(variance: np.ndarray, directions: np.ndarray) -> float:

@@ -1,10 +1,10 @@
 """The shape of radial units: how they fall, how far they reach along each column, and variances of signal and noise.
 
 Targets are those of a Gaussian process. Its covariance is that of the units, and of straight columns beside them. The
-shape is the one of the highest evidence. Some rows tell the best profile for each metric, with a few lengths that are
-the same along all columns. More rows compare these profiles. In the best of the smooth shapes, each column then has a
-length of its own. A prior holds it near the one before. The evidence has to pay for the number of lengths, and for what
-the same targets have told a metric.
+shape is the one of the highest evidence. A few lengths are the same along all columns. From the best of them on, each
+column may have a length of its own in smooth shapes. A prior holds it near the one before. Some rows compare all
+metrics and profiles. More rows compare the best rough shape, and the best smooth ones with one length and with many.
+The evidence has to pay for the number of lengths, and for what the same targets have told a metric.
 
 References
 ----------
@@ -14,13 +14,15 @@ H. Akaike, A new look at the statistical model identification, IEEE Transactions
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.linalg import cho_factor
+from scipy.linalg.blas import dsymm
 from scipy.linalg.lapack import dormqr, dpotri, dptsv, dsytrd, dsytrd_lwork
 from scipy.optimize import minimize, minimize_scalar
 from scipy.spatial.distance import cdist
@@ -31,11 +33,11 @@ __all__ = ["DISTANCES", "Metric", "Shape", "best_shape", "falling"]
 DISTANCES = {"exponential": "cityblock", "matern": "euclidean", "gaussian": "euclidean"}
 _LENGTHS = {"exponential": (1.0, 5.0), "matern": (1.0, 5.0), "gaussian": (0.5, 1.0, 3.0)}
 
-#: So many rows tell the best profile for each metric (docs/decisions.md).
+#: So many rows compare all metrics and profiles (docs/decisions.md).
 _COMPARING = 150
 
 #: Bounds of the logarithms of variances of the units and of the noise, in parts of that of the target.
-_LEAST_SIGNAL, _LARGEST_SIGNAL, _LEAST_NOISE, _LARGEST_NOISE = 1e-6, 1e3, 1e-6, 10.0
+_LEAST_SIGNAL, _LARGEST_SIGNAL, _LEAST_NOISE, _LARGEST_NOISE = 1e-6, 1e6, 1e-6, 10.0
 _BOUNDS = tuple(np.log([(_LEAST_SIGNAL, _LARGEST_SIGNAL), (_LEAST_NOISE, _LARGEST_NOISE)]))
 
 #: Logarithms of ratios of noise to signal, between which the best one lies, and how closely it is found.
@@ -46,9 +48,9 @@ _CLOSE_RATIO = 1e-3
 #: the largest difference.
 _OWN_LENGTHS, _LEAST_DIFFERENCE = 30, 0.01
 
-#: So many iterations settle them well enough, as does such a relative rise of the evidence (docs/decisions.md). Their
-#: logarithms may go so far.
-_ITERATIONS, _LEAST_RISE, _FARTHEST = 20, 1e-4, 20.0
+#: So many iterations settle them well enough, and so many compare metrics by some rows, as does such a relative rise of
+#: the evidence (docs/decisions.md). Their logarithms may go so far.
+_ITERATIONS, _FEW_ITERATIONS, _LEAST_RISE, _FARTHEST = 20, 8, 1e-4, 20.0
 
 #: Variance that each row has of its own, in parts of the largest of the signal: more than rounding errors.
 _ROUNDING = 1e-10
@@ -134,21 +136,17 @@ def best_shape(
         Targets, less their mean.
     weight : ndarray of shape (n,)
     """
-    few, found = slice(_COMPARING), []
+    few = slice(_COMPARING)
     if not Y[few].any():
         return None
-    for metric in metrics:
-        some = _Rows.of(metric, hidden[few], straight[few], Y[few], weight[few])
-        ranked = sorted(some.isotropic(DISTANCES), key=attrgetter("rank"), reverse=True)
-        if ranked:
-            rows = _Rows.of(metric, hidden, straight, Y, weight)
-            best = ranked[0], next(filter(attrgetter("is_smooth"), ranked))
-            profiles = dict.fromkeys(shape.profile for shape in best)
-            found += [(rows, shape) for shape in rows.isotropic(profiles)]
-    if not found:
-        return None
-    rows, smooth = max((each for each in found if each[1].is_smooth), key=lambda each: each[1].rank)
-    return max([rows.anisotropic(smooth), *(shape for _, shape in found)], key=attrgetter("rank"))
+    some = [_Rows.of(metric, hidden[few], straight[few], Y[few], weight[few]) for metric in metrics]
+    found = [shape for rows in some for profile in DISTANCES for shape in rows.shapes(profile, _FEW_ITERATIONS)]
+    ranked = sorted(found, key=attrgetter("rank"))
+    of_kinds = {(shape.is_smooth, shape.n_lengths > 0): shape for shape in ranked}.values()
+    # One shape may be the best with one length and with many: it is made once.
+    best = {(id(shape.metric), shape.profile): shape for shape in of_kinds}.values()
+    of_all = [_Rows.of(shape.metric, hidden, straight, Y, weight).shapes(shape.profile) for shape in best]
+    return max(itertools.chain(*of_all), key=attrgetter("rank"), default=None)
 
 
 class _Rows(NamedTuple):
@@ -169,16 +167,21 @@ class _Rows(NamedTuple):
         root, beside = np.sqrt(weight)[:, None], straight[:, : len(metric.straight)] * metric.straight
         return cls(metric, hidden * metric.hidden, beside @ beside.T, root * root.T, root * Y)
 
-    def isotropic(self, profiles: Iterable[str]) -> list[Shape]:
-        """Return a shape for each length of the profiles, which is the same along all columns."""
+    def shapes(self, profile: str, iterations: int = _ITERATIONS) -> list[Shape]:
+        """Return the best shape of a profile with one length, and with one for each column if it is smooth."""
+        isotropic = self.isotropic(profile)
+        if not isotropic:
+            return []
+        shape = max(isotropic, key=attrgetter("rank"))
+        return [shape, self.anisotropic(shape, iterations)] if shape.is_smooth else [shape]
+
+    def isotropic(self, profile: str) -> list[Shape]:
+        """Return a shape for each length of a profile, which is the same along all columns."""
         if not np.ptp(self.hidden, axis=0).any():
             return []
-        shapes, n_columns = [], self.hidden.shape[1]
-        for profile in profiles:
-            distance = cdist(self.hidden, self.hidden, DISTANCES[profile])
-            lengths = float(np.median(distance[distance > 0])) * np.array(_LENGTHS[profile])
-            shapes += [self._shape(profile, np.full(n_columns, 1 / length), distance / length) for length in lengths]
-        return shapes
+        distance, ones = cdist(self.hidden, self.hidden, DISTANCES[profile]), np.ones(self.hidden.shape[1])
+        lengths = float(np.median(distance[distance > 0])) * np.array(_LENGTHS[profile])
+        return [self._shape(profile, ones / length, distance / length) for length in lengths]
 
     def _shape(self, profile: str, factors: np.ndarray, distance: np.ndarray) -> Shape:
         """Return the shape with the best variances for distances in lengths of a unit."""
@@ -186,7 +189,7 @@ class _Rows(NamedTuple):
         found = _variances(*_tridiagonal(covariance, self.values))
         return Shape(self.metric, profile, factors, *found)
 
-    def anisotropic(self, shape: Shape) -> Shape:
+    def anisotropic(self, shape: Shape, iterations: int) -> Shape:
         """Return the best lengths of columns near those of a shape, whose distances are Euclidean.
 
         The prior of the logarithm of a length is normal, of standard deviation 1.
@@ -199,7 +202,7 @@ class _Rows(NamedTuple):
         negative = self._negative_log_density(shape.profile, scaled[:, own], cdist(rest, rest, "sqeuclidean"), scale)
         variances = np.log([shape.signal / scale, shape.noise / scale]).clip(*np.transpose(_BOUNDS))
         start, bounds = np.append(np.zeros(len(own)), variances), [(-_FARTHEST, _FARTHEST)] * len(own) + list(_BOUNDS)
-        options = {"maxiter": _ITERATIONS, "ftol": _LEAST_RISE}
+        options = {"maxiter": iterations, "ftol": _LEAST_RISE}
         fit = minimize(negative, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
         factors = shape.factors.copy()
         factors[own] *= np.exp(fit.x[:-2])
@@ -215,28 +218,33 @@ class _Rows(NamedTuple):
 
         ``rest`` (n, n) are squared distances in other columns. Variances are in units of ``scale``.
         """
-        squares = np.square(columns.T[:, :, None] - columns.T[:, None, :])
         values = self.values / math.sqrt(scale)
         n, k = values.shape
-        identity = np.eye(n)
-        linear = self.linear + _ROUNDING * (1 + self.linear.max()) * identity
+        linear = self.linear + _ROUNDING * (1 + self.linear.max()) * np.eye(n)
+        ones = np.ones((n, 1))
 
         def negative(logs: np.ndarray) -> tuple[float, np.ndarray]:
-            factors, (signal, noise) = np.exp(2 * logs[:-2]), np.exp(logs[-2:])
-            distance = np.sqrt(rest + np.tensordot(factors, squares, 1))
+            scaled, (signal, noise) = columns * np.exp(logs[:-2]), np.exp(logs[-2:])
+            distance = np.sqrt(rest + cdist(scaled, scaled, "sqeuclidean"))
             unit = falling(distance, profile)
-            of_signal = signal * self.roots * (unit + linear)
-            factor, _ = cho_factor(of_signal + noise * identity, lower=True, overwrite_a=True, check_finite=False)
-            lower = dpotri(factor, lower=True)[0]
-            inverse = np.tril(lower) + np.tril(lower, -1).T
-            solved = inverse @ values
-            value = 0.5 * (values * solved).sum() + k * np.log(factor.diagonal()).sum()
-            # Slopes along each entry of the covariance; then those along each factor, by the squared distance.
-            along = 0.5 * (k * inverse - solved @ solved.T)
-            along_columns = -along * signal * self.roots * _steepness(unit, distance, profile)
-            slopes = factors * np.tensordot(squares, along_columns, 2)
-            of_variances = [(along * of_signal).sum(), noise * np.trace(along)]
-            return value + 0.5 * np.square(logs[:-2]).sum(), np.append(slopes + logs[:-2], of_variances)
+            covariance = signal * self.roots * (unit + linear)
+            covariance.flat[:: n + 1] += noise
+            factor, _ = cho_factor(covariance, lower=True, check_finite=False)
+            log_root = np.log(factor.diagonal()).sum()
+            # Of the inverse, and of all that is made of it, the lower triangle is enough.
+            inverse = dpotri(factor, lower=True, overwrite_c=True)[0]
+            solved = dsymm(1.0, inverse, values, lower=True)
+            explained, square, trace = (values * solved).sum(), np.square(solved).sum(), k * np.trace(inverse)
+            value = 0.5 * explained + k * log_root
+            # Slopes along squared distances, then along each factor: squares of differences are those of the columns
+            # less twice their products.
+            along = -0.5 * signal * (k * inverse - solved @ solved.T)
+            along *= self.roots * _steepness(unit, distance, profile)
+            total, *products = dsymm(1.0, along, np.hstack([ones, scaled]), lower=True).T
+            slopes = 2 * (total @ np.square(scaled) - (scaled * np.transpose(products)).sum(0))
+            of_noise = 0.5 * noise * (trace - square)
+            of_signal = 0.5 * (k * n - explained) - of_noise
+            return value + 0.5 * np.square(logs[:-2]).sum(), np.append(slopes + logs[:-2], [of_signal, of_noise])
 
         return negative
 
@@ -255,7 +263,7 @@ def _tridiagonal(covariance: np.ndarray, values: np.ndarray) -> tuple[np.ndarray
     reflections, diagonal, beside, tau, _ = dsytrd(covariance, lower=1, lwork=int(dsytrd_lwork(n, lower=1)[0]))
     # The first row stays. The others are reflected as by a QR factorisation.
     others, _, _ = dormqr("L", "T", reflections[1:, :-1], tau, values[1:], lwork=64 * k)
-    return diagonal + _ROUNDING * np.abs(diagonal).max(), beside, np.vstack([values[:1], others])
+    return diagonal + _ROUNDING * covariance.diagonal().max(), beside, np.vstack([values[:1], others])
 
 
 def _variances(diagonal: np.ndarray, beside: np.ndarray, values: np.ndarray) -> tuple[float, float, float]:

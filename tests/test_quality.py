@@ -80,6 +80,8 @@ RELATIONS = [
     # Of few rows: units that do not saturate.
     ("x0^2 + x1 x2 n 80", "default", 0.95),
     ("sin(x0 x1) + x2 n 80", "default", "gp"),
+    # Slopes tell of some columns. Columns that count alike are better once each has a length of its own.
+    ("five products d 20", "default", 0.97),
     ("x1 x2", "one", "gp"),
     ("x0 + x1^2 d 40", "default", 0.997),
     ("x0 + x1^2 d 200", "default", 0.98),

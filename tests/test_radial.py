@@ -22,7 +22,7 @@ from skgn.feedforward import FeedForward
 from skgn.losses import SquaredError
 from skgn.preprocessing import InputScaler, TwoPathScaler
 from skgn.prior_groups import PriorKind
-from skgn.radial import RADIAL, Radial, RadialUnits, equal_metrics, metric_of
+from skgn.radial import RADIAL, Radial, RadialUnits, equal_metrics, paths_of, told_metrics
 from skgn.relevance import feature_slopes
 from skgn.shapes import Metric, _tridiagonal, _variances, best_shape, falling
 
@@ -45,8 +45,9 @@ def made(X, Y, slopes=None, paths=TwoPathScaler, learned=0.0):
     weight = np.ones(len(X))
     base = paths.fit(X, weight)
     z = base.transform(X)
-    metric = metric_of(np.ones(z.shape[1]) if slopes is None else slopes, base.n_straight, learned)
-    radial = Radial.of(base, z, [] if metric is None else [metric], Y.reshape(len(X), -1), weight)
+    slopes, squashed = np.ones(z.shape[1]) if slopes is None else slopes, paths_of(z.shape[1], base.n_straight)[:1]
+    metrics = told_metrics(slopes, squashed, base.n_straight, learned)
+    radial = Radial.of(base, z, metrics, Y.reshape(len(X), -1), weight)
     return radial, z, None if radial is None else radial.units.transform(X)
 
 
@@ -187,14 +188,15 @@ def test_of_several_peaks_of_the_evidence_the_highest_is_found():
     y = np.sin(2 * z[:, 0]) * np.cos(z[:, 1]) + z[:, 2] ** 2
     kernel, values = kernel_of("gaussian", z / 4), (y - y.mean())[:, None] / y.std()
     variance, directions = np.linalg.eigh(kernel)
-    variance, squares = variance.clip(0), np.square(directions.T @ values)[:, 0]
+    # Each row has a variance of its own, above rounding errors.
+    variance, squares = variance + 1e-10, np.square(directions.T @ values)[:, 0]
 
     def negative(logs):
         total = np.exp(logs[0]) * variance + np.exp(logs[1])
         return 0.5 * (squares / total + np.log(total)).sum()
 
-    bounds = np.log([(1e-6, 1e3), (1e-6, 10)])
-    starts = itertools.product(np.log([0.1, 10, 1e3]), np.log([1e-5, 1e-3, 0.1]))
+    bounds = np.log([(1e-6, 1e6), (1e-6, 10)])
+    starts = itertools.product(np.log([0.1, 10, 1e3, 1e6]), np.log([1e-5, 1e-3, 0.1]))
     peaks = [minimize(negative, start, method="L-BFGS-B", bounds=bounds).fun for start in starts]
     assert max(peaks) > min(peaks) + 1
     signal, noise, density = _variances(*_tridiagonal(kernel, values))
@@ -231,6 +233,18 @@ def test_without_noise_a_smooth_function_is_found_between_the_rows():
     system = columns.T @ columns + radial.noise * np.eye(columns.shape[1])
     predicted = radial.units.transform(X[200:]) @ np.linalg.solve(system, columns.T @ y[:200])
     assert np.sqrt(np.mean(np.square(predicted - y[200:]))) < 1e-3 * y.std()
+
+
+def test_a_profile_that_is_second_with_one_length_may_be_the_best_with_more():
+    """A wave along one of four columns: with one length, the other three make distances rough."""
+    random = np.random.RandomState(0)
+    z = random.uniform(-1, 1, (100, 4))
+    y = np.sin(5 * z[:, 0]) + 0.05 * random.standard_normal(100)
+    Y, weight = y[:, None] - y.mean(), np.ones(100)
+    of_one_length = one_length(z, Y, weight)
+    assert max(of_one_length, key=lambda profile: of_one_length[profile][0]) != "gaussian"
+    shape = shape_of(z, z / 2, Y, weight)
+    assert shape.profile == "gaussian" and shape.factors[0] > 3 * shape.factors[1:].max()
 
 
 def test_a_unit_reaches_far_along_a_column_of_a_line():
@@ -285,9 +299,27 @@ def test_columns_that_count_alike_are_those_of_either_path():
         (np.sinh(3 * normal), np.sin(normal).sum(axis=1), 0),
     ]:
         base = TwoPathScaler.fit(X, np.ones(200))
-        radial = Radial.of(base, base.transform(X), equal_metrics(8, 4), y[:, None], np.ones(200))
+        radial = Radial.of(base, base.transform(X), equal_metrics(paths_of(8, 4)), y[:, None], np.ones(200))
         np.testing.assert_array_equal(radial.units.read, of_paths[read])
         assert len(radial.units.straight) == 0
+
+
+def test_columns_that_count_by_their_slopes_are_those_of_either_path():
+    """A product of three straight columns of eight is smooth, and what columns of heavy tails tell is squashed."""
+    random = np.random.RandomState(0)
+    normal = random.standard_normal((200, 8))
+    slopes = np.tile([1.0, 0.8, 0.9, 0, 0, 0, 0, 0], 2)
+    for X, y, first in [
+        (normal, np.prod(normal[:, :3] + 2, axis=1), 8),
+        (np.sinh(3 * normal), np.sin(normal[:, :3]).sum(axis=1), 0),
+    ]:
+        base = TwoPathScaler.fit(X, np.ones(200))
+        metrics = told_metrics(slopes, paths_of(16, 8), base.n_straight, learned=2.0)
+        radial = Radial.of(base, base.transform(X), metrics, y[:, None], np.ones(200))
+        np.testing.assert_array_equal(radial.units.read, np.arange(first, first + 3))
+        # The straight columns beside the units are the same ones, and choices are counted once.
+        np.testing.assert_allclose(radial.units.straight[3:], 0)
+        assert radial.log_choices in (0.5 * 3 + 2, 0.5 * 6 + 2)
 
 
 @pytest.mark.parametrize(
@@ -309,7 +341,7 @@ def test_there_are_none_that_tell_nothing():
     random = np.random.RandomState(0)
     X, y = random.standard_normal((200, 6)), random.standard_t(2, (200, 1))
     base = TwoPathScaler.fit(X, np.ones(200))
-    assert Radial.of(base, base.transform(X), equal_metrics(12, 6), y, np.ones(200)) is None
+    assert Radial.of(base, base.transform(X), equal_metrics(paths_of(12, 6)), y, np.ones(200)) is None
     model = GNRegressor(tol=1e-2, random_state=0).fit(X, y[:, 0])
     _, std = model.predict(random.standard_normal((100, 6)), return_std=True)
     assert std.max() < 2 * y.std()
@@ -446,7 +478,7 @@ def test_logits_are_to_logistic_noise_what_labels_are_to_theirs(share):
     # Without wrong labels, nothing lies between the classes.
     X[:, 0] += 2 * np.sign(X[:, 0])
     y = (X[:, 0] > 0) ^ (random.uniform(size=150) < share)
-    units = radial_of_labels(X, y, equal_metrics(3, 0)).units
+    units = radial_of_labels(X, y, equal_metrics(paths_of(3, 0))).units
     z, about = units.base.transform(X), y - y.mean()
     shape = shape_of(z, np.zeros((150, 1)), about[:, None], np.ones(150))
     noise = max(shape.noise, 0.01 * y.var())
@@ -460,8 +492,8 @@ def test_logits_are_to_logistic_noise_what_labels_are_to_theirs(share):
 
 def test_labels_choose_between_equal_columns_and_slopes():
     random = np.random.RandomState(0)
-    X = random.standard_normal((200, 10))
-    metrics = [*equal_metrics(10, 0), metric_of(np.append([1.0, 0.8], np.zeros(8)), 0, learned=2.0)]
+    X, paths = random.standard_normal((200, 10)), paths_of(10, 0)
+    metrics = [*equal_metrics(paths), *told_metrics(np.append([1.0, 0.8], np.zeros(8)), paths, 0, learned=2.0)]
     of_two = radial_of_labels(X, X[:, 0] + 0.8 * X[:, 1] > 0, metrics)
     # Half a nat for each slope, and what the others have learned.
     assert of_two.units.read.tolist() == [0, 1] and of_two.log_choices >= 3.0
