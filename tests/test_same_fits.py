@@ -262,6 +262,10 @@ def run(name):
         return outputs(*fitted) if isinstance(fitted, tuple) else outputs(fitted)
 
 
+#: Lengths of radial units are settled by a few iterations, whose path depends on the version of SciPy.
+SETTLED = {"all defaults": 1e-3}
+
+
 @cache
 def stored():
     return json.loads(STORED.read_text())
@@ -276,7 +280,8 @@ def test_fits_are_those_stored(name):
         np.testing.assert_array_equal(predicted, expected)
         assert members == stored()["fits"][name]["members"]
     else:
-        np.testing.assert_allclose(predicted, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
+        tol = SETTLED.get(name, 1e-6)
+        np.testing.assert_allclose(predicted, expected, rtol=tol, atol=tol * np.abs(expected).max())
 
 
 def test_every_stored_fit_is_compared():
