@@ -48,8 +48,8 @@ _CLOSE_RATIO = 1e-3
 #: the largest difference.
 _OWN_LENGTHS, _LEAST_DIFFERENCE = 30, 0.01
 
-#: So many iterations settle them well enough, and so many compare metrics by some rows, as does such a relative rise of
-#: the evidence (docs/decisions.md). Their logarithms may go so far.
+#: So many iterations, or such a relative rise of the evidence, settle lengths well enough (docs/decisions.md). So few
+#: compare metrics by some rows. Logarithms of lengths may go so far.
 _ITERATIONS, _FEW_ITERATIONS, _LEAST_RISE, _FARTHEST = 20, 8, 1e-4, 20.0
 
 #: Variance that each row has of its own, in parts of the largest of the signal: more than rounding errors.

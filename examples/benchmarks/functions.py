@@ -1,4 +1,4 @@
-"""Known functions of two to twenty numbers: how near does the default come, beside a Gaussian process and trees?
+"""Known functions of one to twenty numbers: how near does the default come, beside a Gaussian process and trees?
 
     python examples/benchmarks/functions.py OUT.csv [--names borehole,piston] [--rows 100,300,1000] [--noise 0,0.1]
         [--seeds 1] [--models skgn,linear,gp,boosting,catboost] [--summary]
@@ -32,13 +32,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from peers import catboost
 from ratios import print_ratios
-from relations import gaussian_process
+from relations import gaussian_process, read, ridge
 from scipy.special import j0
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import RidgeCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from skgn import GNRegressor
 from skgn.unfamiliar import UnfamiliarDataWarning
@@ -47,12 +44,12 @@ MODELS = ["skgn", "linear", "gp", "boosting", "catboost"]
 FIELDS = ["set", "n", "d", "noise", "seed", "model", "rmse", "coverage", "cpu_seconds"]
 N_TEST, MOST_ROWS_OF_GP = 2000, 500
 
-#: Numbers, by the name that a formula gives them.
+#: What a formula is of, (d, n).
 Columns = np.ndarray
 
 
 class Function(NamedTuple):
-    """A function of columns (d, n), and the range of each of them."""
+    """A function of columns, and the range of each of them."""
 
     of: Callable[[Columns], np.ndarray]
     ranges: tuple[tuple[float, float], ...]
@@ -98,8 +95,9 @@ def wing_weight(x: Columns) -> np.ndarray:
 def welch(x: Columns) -> np.ndarray:
     """Twenty columns, most of which hardly count (Welch and others 1992)."""
     steep = 5 * x[11] / (1 + x[0]) + 5 * (x[3] - x[19]) ** 2 + x[4] + 40 * x[18] ** 3 - 5 * x[18]
-    weak = {1: 0.05, 2: 0.08, 5: -0.03, 6: 0.03, 8: -0.09, 9: -0.01, 10: -0.07, 13: -0.04, 14: 0.06, 16: -0.01}
-    return steep + sum(weight * x[j] for j, weight in weak.items()) + 0.25 * x[12] ** 2 - 0.03 * x[17]
+    columns = [1, 2, 5, 6, 8, 9, 10, 13, 14, 16, 17]
+    weak = np.array([0.05, 0.08, -0.03, 0.03, -0.09, -0.01, -0.07, -0.04, 0.06, -0.01, -0.03]) @ x[columns]
+    return steep + weak + 0.25 * x[12] ** 2
 
 
 def dette_pepelyshev(x: Columns) -> np.ndarray:
@@ -263,7 +261,7 @@ def make(name: str, n: int, d: int, seed: int) -> Any | None:
         return HistGradientBoostingRegressor(random_state=seed)
     if name == "catboost":
         return catboost(regression=True)
-    return make_pipeline(StandardScaler(), RidgeCV(alphas=np.logspace(-6, 6, 25)))
+    return ridge()
 
 
 def measure(model: Any, function: Function, n: int, noise: float, seed: int) -> dict[str, float]:
@@ -287,12 +285,6 @@ def measure(model: Any, function: Function, n: int, noise: float, seed: int) -> 
         figures["coverage"] = float(np.mean((low <= y[n:]) & (y[n:] <= high)))
     error = model.predict(X[n:]) - clean[n:]
     return {**figures, "rmse": float(np.sqrt(np.mean(error**2)) / clean[n:].std())}
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    """The rows of a results file."""
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 def summarise(rows: list[dict[str, str]], models: list[str]) -> None:

@@ -352,6 +352,11 @@ def gaussian_process(d: int, seed: int = 0) -> Any:
     return make_pipeline(StandardScaler(), process)
 
 
+def ridge() -> Any:
+    """Ridge regression behind a scaler."""
+    return make_pipeline(StandardScaler(), RidgeCV(alphas=np.logspace(-6, 6, 25)))
+
+
 def make(name: str, case: Case, d: int, seed: int) -> Any | None:
     """A model by name; None where it does not take part."""
     if name in OURS:
@@ -361,12 +366,9 @@ def make(name: str, case: Case, d: int, seed: int) -> Any | None:
         return gaussian_process(d, seed) if case.n <= 500 and d <= 60 and case.classes <= 2 else None
     if name == "boosting":
         return (HistGradientBoostingClassifier if case.classes else HistGradientBoostingRegressor)(random_state=seed)
-    linear_model = (
-        LogisticRegressionCV(scoring="neg_log_loss", max_iter=1000)
-        if case.classes
-        else RidgeCV(alphas=np.logspace(-6, 6, 25))
-    )
-    return make_pipeline(StandardScaler(), linear_model)
+    if case.classes:
+        return make_pipeline(StandardScaler(), LogisticRegressionCV(scoring="neg_log_loss", max_iter=1000))
+    return ridge()
 
 
 def measure(model: Any, case: Case, seed: int) -> dict[str, float]:
