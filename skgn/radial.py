@@ -16,9 +16,8 @@ all count alike, without straight ones beside the units. Either columns are squa
 straight. In straight ones a product of columns is smooth everywhere. The evidence on some of the rows chooses between
 these, how far a unit reaches along each column, and how smooth it is (:mod:`skgn.shapes`).
 
-The evidence takes labels for numbers with noise, and the outputs are logits. Their size follows from it: the noise of
-logits, which is that of a logistic distribution, is as much of them as that noise is of the labels. The weights then
-have a precision of 1, and need no evidence of their own.
+Of labels the outputs are logits, whose shape and size :mod:`skgn.logits` finds. The weights then have a precision of 1,
+and need no evidence of their own.
 
 References
 ----------
@@ -42,6 +41,7 @@ from scipy.spatial.distance import cdist
 
 from .candidates import MANY_WEIGHTS
 from .feedforward import FeedForward
+from .logits import shape_of_logits
 from .scaler import Made, Scaler
 from .shapes import DISTANCES, Metric, best_shape, falling
 
@@ -85,10 +85,6 @@ _NOTHING = 1e-30
 
 #: A slope has been chosen if it is such a part of the largest.
 _LEAST_SLOPE = 0.01
-
-#: Logits have such a scale that their noise, which is that of a logistic distribution, is to the outputs what the noise
-#: in labels is to theirs. The noise is at least such a part of the variance of labels (docs/decisions.md).
-_LOGISTIC, _LEAST_OF_LABELS = math.pi / math.sqrt(3), 0.01
 
 
 def lacking(columns: Any, told: Any) -> Any:
@@ -200,13 +196,11 @@ class Radial(NamedTuple):
         about_mean = Y - np.average(Y, axis=0, weights=weight)
         telling = slice(_TELLING_BY_LABELS if labels else _TELLING)
         straight = linear_path(columns, base.n_straight)
-        found = best_shape(metrics, columns[telling], straight[telling], about_mean[telling], weight[telling])
+        shape_of, told_by = (shape_of_logits, Y) if labels else (best_shape, about_mean)
+        found = shape_of(metrics, columns[telling], straight[telling], told_by[telling], weight[telling])
         if found is None:
             return None
-        of_target, noise, spread = np.square(about_mean).mean(), found.noise, math.sqrt(found.signal)
-        if labels:
-            noise = max(noise, _LEAST_OF_LABELS * of_target)
-            spread *= _LOGISTIC / math.sqrt(noise)
+        noise, spread = found.noise, math.sqrt(found.signal)
         factors = found.metric.hidden * found.factors
         read = np.flatnonzero(factors)
         centres = columns[: min(_CENTRES, MANY_WEIGHTS // Y.shape[1]), read] * factors[read]
@@ -222,7 +216,7 @@ class Radial(NamedTuple):
         units = RadialUnits(base, read, factors[read], beside, centres, found.profile, projection)
         if labels:
             return cls(units, None, found.log_choices)
-        quiet = noise <= _QUIET * of_target
+        quiet = noise <= _QUIET * np.square(about_mean).mean()
         if len(centres) == len(columns) and (quiet or found.signal * _lack(variance, directions) > noise):
             told = float(np.square(K @ projection).sum(axis=1).min())
             units = replace(units, told=told * (1 - _CLOSE))

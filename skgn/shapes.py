@@ -72,13 +72,18 @@ class Metric(NamedTuple):
     n_choices: int = 0
     learned: float = 0.0
 
+    def of(self, hidden: np.ndarray, straight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Multiply columns; return those in which rows have distances, and covariances (n, n) of straight ones."""
+        beside = straight[:, : len(self.straight)] * self.straight
+        return hidden * self.hidden, beside @ beside.T
+
 
 class Shape(NamedTuple):
     """Units of a profile in a metric, the variances of signal and noise, and the log density in nats.
 
     Columns that are multiplied by the metric and by ``factors`` (columns,) have distances in lengths of a unit. Of
     these, ``n_lengths`` belong to one column each. The density is that of the targets, times that of such lengths. Each
-    of these takes a nat off, by Akaike's criterion.
+    of these takes a nat off, by Akaike's criterion. The same targets have ``chosen`` the shape among others, in nats.
     """
 
     metric: Metric
@@ -88,11 +93,12 @@ class Shape(NamedTuple):
     noise: float
     log_density: float
     n_lengths: int = 0
+    chosen: float = 0.0
 
     @property
     def log_choices(self) -> float:
         """By how many nats the density of what the same targets tell is too high."""
-        return _NATS_PER_CHOICE * (self.metric.n_choices + self.n_lengths) + self.metric.learned
+        return _NATS_PER_CHOICE * (self.metric.n_choices + self.n_lengths) + self.chosen + self.metric.learned
 
     @property
     def rank(self) -> float:
@@ -164,8 +170,8 @@ class _Rows(NamedTuple):
     @classmethod
     def of(cls, metric: Metric, hidden: np.ndarray, straight: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> _Rows:
         """Multiply columns by the factors of a metric."""
-        root, beside = np.sqrt(weight)[:, None], straight[:, : len(metric.straight)] * metric.straight
-        return cls(metric, hidden * metric.hidden, beside @ beside.T, root * root.T, root * Y)
+        root = np.sqrt(weight)[:, None]
+        return cls(metric, *metric.of(hidden, straight), root * root.T, root * Y)
 
     def shapes(self, profile: str, iterations: int = _ITERATIONS) -> list[Shape]:
         """Return the best shape of a profile with one length, and with one for each column if it is smooth."""

@@ -498,8 +498,8 @@ def test_labels_choose_between_equal_columns_and_slopes():
     # Half a nat for each slope, and what the others have learned.
     assert of_two.units.read.tolist() == [0, 1] and of_two.log_choices >= 3.0
     of_all = radial_of_labels(X, np.square(X).sum(axis=1) > 9, metrics)
-    # There may be lengths, but no slopes.
-    assert len(of_all.units.read) == 10 and of_all.log_choices in (0.0, 5.0)
+    # No slopes: the choice among two metrics with nine normal units each.
+    assert len(of_all.units.read) == 10 and of_all.log_choices == pytest.approx(np.log(18))
 
 
 def test_classes_of_rows_that_are_near_each_other_are_found():

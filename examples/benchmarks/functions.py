@@ -1,21 +1,25 @@
 """Known functions of one to twenty numbers: how near does the default come, beside a Gaussian process and trees?
 
     python examples/benchmarks/functions.py OUT.csv [--names borehole,piston] [--rows 100,300,1000] [--noise 0,0.1]
-        [--seeds 1] [--models skgn,linear,gp,boosting,catboost] [--summary]
+        [--classes 0] [--seeds 1] [--models skgn,linear,gp,boosting,catboost] [--summary]
 
 FUNCTIONS are formulas of physics, of which some are among those of Udrescu and Tegmark (AI Feynman, Science Advances 6,
 2020), and models of engineering and test functions as in the library of Surjanovic and Bingham (Virtual library of
 simulation experiments, https://www.sfu.ca/~ssurjano). Beside them are functions with jumps and bends, which no smooth
 model likes. Rows are drawn from uniform distributions. Noise is in parts of the standard deviation of the function.
 
+With ``--classes 2,4`` the function is told by classes alone: the parts between quantiles of its values, equally often.
+Noise is then the part of rows whose class is drawn at random.
+
 The models are skgn (``GNRegressor()``), linear (ridge regression behind a scaler), gp (a Gaussian process with a
 length for each input and white noise, up to 500 rows), boosting (scikit-learn's `HistGradientBoostingRegressor`) and
-catboost.
+catboost. For classes, these are their classifiers, linear is logistic regression, and gp takes up to 200 rows.
 
 One row of OUT.csv for each function, seed and model: root mean squared error over the standard deviation on 2,000 new
 rows without noise, processor seconds of the fit, and for skgn the part of 2,000 noisy targets in the 90 % intervals.
-Rows that are there are kept, so that a run can be resumed. The summary has ratios of skgn to each other model, as
-`ratios.py` has them, for each number of rows and each noise. Set OMP_NUM_THREADS=1 for one thread.
+For classes it has the log loss and the part of wrong labels on 2,000 new rows, whose labels have the same noise. Rows
+that are there are kept, so that a run can be resumed. The summary has ratios of skgn to each other model, as
+`ratios.py` has them, for each number of rows, noise and number of classes. Set OMP_NUM_THREADS=1 for one thread.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ import itertools
 import time
 import warnings
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,15 +39,24 @@ from peers import catboost
 from ratios import print_ratios
 from relations import gaussian_process, read, ridge
 from scipy.special import j0
-from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessClassifier
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from skgn import GNRegressor
+from skgn import GNClassifier, GNRegressor
 from skgn.unfamiliar import UnfamiliarDataWarning
 
 MODELS = ["skgn", "linear", "gp", "boosting", "catboost"]
-FIELDS = ["set", "n", "d", "noise", "seed", "model", "rmse", "coverage", "cpu_seconds"]
-N_TEST, MOST_ROWS_OF_GP = 2000, 500
+CASE = ["set", "n", "noise", "classes", "seed", "model"]
+FIELDS = [*CASE, "d", "rmse", "coverage", "log_loss", "error", "cpu_seconds"]
+
+#: New rows, and rows up to which a Gaussian process takes part, for numbers and for classes.
+N_TEST, MOST_ROWS_OF_GP, MOST_LABELS_OF_GP = 2000, 500, 200
 
 #: What a formula is of, (d, n).
 Columns = np.ndarray
@@ -251,7 +265,7 @@ ROUGH = {
 FUNCTIONS = PHYSICS | ENGINEERING | SMOOTH | ROUGH
 
 
-def make(name: str, n: int, d: int, seed: int) -> Any | None:
+def make_regressor(name: str, n: int, d: int, seed: int) -> Any | None:
     """A model by name; None where it does not take part."""
     if name == "skgn":
         return GNRegressor(random_state=seed)
@@ -264,35 +278,72 @@ def make(name: str, n: int, d: int, seed: int) -> Any | None:
     return ridge()
 
 
-def measure(model: Any, function: Function, n: int, noise: float, seed: int) -> dict[str, float]:
-    """Fit and score; the figures by name."""
-    rng = np.random.default_rng(seed)
+def make_classifier(name: str, n: int, d: int, seed: int) -> Any | None:
+    """A model by name; None where it does not take part."""
+    if name == "skgn":
+        return GNClassifier(random_state=seed)
+    if name == "gp":
+        kernel = ConstantKernel() * RBF(np.full(d, np.sqrt(d)), (1e-2, 1e4))
+        process = GaussianProcessClassifier(kernel, random_state=seed)
+        return make_pipeline(StandardScaler(), process) if n <= MOST_LABELS_OF_GP else None
+    if name == "boosting":
+        return HistGradientBoostingClassifier(random_state=seed)
+    if name == "catboost":
+        return catboost(regression=False)
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+
+
+def measure(name: str, function: Function, n: int, noise: float, classes: int, seed: int) -> dict[str, float] | None:
+    """Fit and score a model; the figures by name, or None where it does not take part."""
     low, high = np.transpose(function.ranges)
+    model = (make_classifier if classes else make_regressor)(name, n, len(low), seed)
+    if model is None:
+        return None
+    rng = np.random.default_rng(seed)
     X = rng.uniform(low, high, (n + N_TEST, len(low)))
     clean = function.of(X.T) * 1.0
-    y = clean + noise * clean.std() * rng.standard_normal(len(X))
+    if classes:
+        y = np.searchsorted(np.quantile(clean, np.arange(1, classes) / classes), clean)
+        y = np.where(rng.uniform(size=len(y)) < noise, rng.integers(classes, size=len(y)), y)
+    else:
+        y = clean + noise * clean.std() * rng.standard_normal(len(X))
     start = time.process_time()
     with warnings.catch_warnings():
         # Networks may use up max_iter, lengths of a Gaussian process their bounds: the scores show what that costs.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(X[:n], y[:n])
-    figures = {"cpu_seconds": time.process_time() - start}
+    seconds = {"cpu_seconds": time.process_time() - start}
+    with warnings.catch_warnings():
+        # Of uniform columns some rows lie beyond the others.
+        warnings.simplefilter("ignore", UnfamiliarDataWarning)
+        if classes:
+            return seconds | scores_of_classes(model, X[n:], y[n:])
+        return seconds | scores_of_numbers(model, X[n:], y[n:], clean[n:])
+
+
+def scores_of_numbers(model: Any, X: np.ndarray, y: np.ndarray, clean: np.ndarray) -> dict[str, float]:
+    """Error over the standard deviation, and the part of noisy targets within intervals of 90 %."""
+    figures = {"rmse": float(np.sqrt(np.mean((model.predict(X) - clean) ** 2)) / clean.std())}
     if isinstance(model, GNRegressor):
-        with warnings.catch_warnings():
-            # Of uniform columns some rows lie beyond the others.
-            warnings.simplefilter("ignore", UnfamiliarDataWarning)
-            low, high = model.predict_interval(X[n:], coverage=0.9).T
-        figures["coverage"] = float(np.mean((low <= y[n:]) & (y[n:] <= high)))
-    error = model.predict(X[n:]) - clean[n:]
-    return {**figures, "rmse": float(np.sqrt(np.mean(error**2)) / clean[n:].std())}
+        low, high = model.predict_interval(X, coverage=0.9).T
+        figures["coverage"] = float(np.mean((low <= y) & (y <= high)))
+    return figures
+
+
+def scores_of_classes(model: Any, X: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """Log loss, and the part of wrong labels."""
+    probabilities = model.predict_proba(X)
+    wrong = model.classes_[probabilities.argmax(axis=1)] != y
+    return {"log_loss": float(log_loss(y, probabilities, labels=model.classes_)), "error": float(wrong.mean())}
 
 
 def summarise(rows: list[dict[str, str]], models: list[str]) -> None:
-    """Print ratios for each number of rows and each noise, and how many noisy targets the intervals hold."""
-    for n, noise in dict.fromkeys((row["n"], row["noise"]) for row in rows):
-        here = [row for row in rows if (row["n"], row["noise"]) == (n, noise)]
-        print(f"\n{n} rows, noise {noise}")
-        print_ratios(here, ["rmse"], "cpu_seconds", models)
+    """Print ratios for each number of rows, classes and noise, and how many noisy targets the intervals hold."""
+    of_case = itemgetter("n", "noise", "classes")
+    for n, noise, classes in dict.fromkeys(map(of_case, rows)):
+        here = [row for row in rows if of_case(row) == (n, noise, classes)]
+        print(f"\n{n} rows, noise {noise}" + f", {classes} classes" * (classes != "0"))
+        print_ratios(here, ["rmse"] if classes == "0" else ["log_loss", "error"], "cpu_seconds", models)
         held = [float(row["coverage"]) for row in here if row["coverage"]]
         if held:
             print(f"90 % intervals hold {np.mean(held):.1%}; at least 85 % in {np.mean(np.array(held) >= 0.85):.0%}")
@@ -305,6 +356,7 @@ def main() -> None:
     parser.add_argument("--names", default=",".join(FUNCTIONS))
     parser.add_argument("--rows", default="100,300,1000")
     parser.add_argument("--noise", default="0,0.1")
+    parser.add_argument("--classes", default="0")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--summary", action="store_true", help="run nothing")
@@ -313,17 +365,18 @@ def main() -> None:
     if not arguments.out.exists():
         with arguments.out.open("w", newline="") as file:
             csv.DictWriter(file, FIELDS).writeheader()
-    done = {tuple(row[field] for field in ("set", "n", "noise", "seed", "model")) for row in read(arguments.out)}
-    drawn = [given.split(",") for given in (arguments.names, arguments.rows, arguments.noise)]
-    cases = itertools.product(*drawn, range(arguments.seeds), models)
-    for name, n, noise, seed, kind in () if arguments.summary else cases:
-        function, d = FUNCTIONS[name], len(FUNCTIONS[name].ranges)
-        model = make(kind, int(n), d, seed)
-        if model is None or (name, n, noise, str(seed), kind) in done:
-            continue
-        row = {"set": name, "n": n, "d": d, "noise": noise, "seed": seed, "model": kind}
-        with arguments.out.open("a", newline="") as file:
-            csv.DictWriter(file, FIELDS).writerow(row | measure(model, function, int(n), float(noise), seed))
+    of_case = itemgetter(*CASE)
+    done = set(map(of_case, read(arguments.out)))
+    given = (arguments.names, arguments.rows, arguments.noise, arguments.classes)
+    seeds = map(str, range(arguments.seeds))
+    for case in () if arguments.summary else itertools.product(*(each.split(",") for each in given), seeds, models):
+        name, n, noise, classes, seed, model = case
+        function = FUNCTIONS[name]
+        figures = None if case in done else measure(model, function, int(n), float(noise), int(classes), int(seed))
+        if figures is not None:
+            row = dict(zip(CASE, case, strict=True)) | {"d": len(function.ranges)} | figures
+            with arguments.out.open("a", newline="") as file:
+                csv.DictWriter(file, FIELDS).writerow(row)
     summarise(read(arguments.out), models)
 
 
