@@ -47,6 +47,8 @@ class Primal(Direction):
         self._J, self._S = jacobian, total_weight
         self.G = self._gram(jacobian.system_dtype) if gram is None else gram
         self._eps = rounding_unit(jacobian.w)
+        # The precisions under which G was inverted last, and what the inverse tells.
+        self._inverted: tuple[list[Tensor], tuple[list[Tensor], float]] | None = None
 
     @classmethod
     def system_size(cls, extent: Extent) -> int:
@@ -92,16 +94,24 @@ class Primal(Direction):
         return self.G.double()
 
     def inverse_traces(self, precision: list[Tensor]) -> tuple[list[Tensor], float]:
+        if self._inverted is not None and self._inverted[0] is precision:
+            return self._inverted[1]
         L = self._factor(self._J.network.expand(precision))
-        if L is None:
-            return super().inverse_traces(precision)
-        traces = [part.sum(0) for part in self._J.network.split(_inverse_diagonal(L).double())]
+        return super().inverse_traces(precision) if L is None else self._traces(L, _inverse_diagonal(L))
+
+    def _traces(self, L: Tensor, diagonal: Tensor) -> tuple[list[Tensor], float]:
+        """Traces and logarithm of the determinant, from a factor and the diagonal of the inverse."""
+        traces = [part.sum(0) for part in self._J.network.split(diagonal.double())]
         return traces, 2 * float(L.diagonal().log().sum())
 
     def output_blocks(self, precision: list[Tensor]) -> Callable[[Jacobian], Tensor] | None:
         """The function can be sent to another process."""
         L = self.posterior_factor(precision)
-        return None if L is None else partial(_inverse_blocks, torch.cholesky_inverse(L))
+        if L is None:
+            return None
+        inverse = torch.cholesky_inverse(L)
+        self._inverted = precision, self._traces(L, inverse.diagonal())
+        return partial(_inverse_blocks, inverse)
 
     def posterior_factor(self, precision: list[Tensor]) -> Tensor | None:
         return shifted_cholesky(self.G.double(), self._J.network.expand(precision))

@@ -173,10 +173,14 @@ def test_spectrum_is_that_of_the_smaller_system(direction, problem):
 
 
 @each_case
+@pytest.mark.parametrize("blocks_before", [None, 1.0, 2.0], ids=["at once", "after blocks", "after others"])
 @pytest.mark.parametrize("direction", WITH_TRACES)
-def test_inverse_traces_match_the_dense_inverse(direction, problem):
-    precision = problem.precision()
-    traces, log_determinant = direction(problem.operator, problem.S).inverse_traces(precision)
+def test_inverse_traces_match_the_dense_inverse(direction, blocks_before, problem):
+    """Also where the blocks of samples have been asked for under these precisions, or under others."""
+    precision, solver = problem.precision(), direction(problem.operator, problem.S)
+    if blocks_before is not None:
+        solver.output_blocks(precision if blocks_before == 1 else [blocks_before * p for p in precision])
+    traces, log_determinant = solver.inverse_traces(precision)
     A = problem.G + torch.diag(problem.network.expand(precision))
     layers = problem.network.split(torch.linalg.inv(A).diagonal().contiguous())
     for trace, layer in zip(traces, layers, strict=True):
