@@ -3,7 +3,8 @@
 Labels may be taken for numbers with noise, of which :mod:`skgn.shapes` finds the shape of the highest evidence. Logits
 have such a variance that the noise of a logistic distribution is the same part of it. But labels jump at a sharp border
 of two classes, and numbers ask for short units there. Logits may go on rising beyond a border, by long units of a large
-variance. So normal units of few lengths and variances are compared with that shape.
+variance. So normal units of few lengths and variances are compared on some rows, and the best ones with that shape on
+all centres of units.
 
 What each is worth are nats: the mean of the log evidence and of the log likelihood of left-out labels, both by
 Laplace's approximation. Its evidence is too low where logits are large. Left-out labels alone prefer logits that are
@@ -40,6 +41,9 @@ _LOGISTIC = math.pi**2 / 3
 #: Noise of labels that are taken for numbers is at least such a part of their variance (docs/decisions.md).
 _LEAST_OF_LABELS = 0.01
 
+#: So many rows tell the shape of numbers, and the best normal units.
+_TELLING = 200
+
 #: Normal units that are compared: their lengths, in median distances, and variances of their logits.
 _LENGTHS, _VARIANCES = (0.5, 1.0, 2.2), (10.0, 300.0, 10_000.0)
 
@@ -58,23 +62,38 @@ def shape_of_logits(
     Parameters
     ----------
     metrics, hidden, straight, weight
-        As :func:`~skgn.shapes.best_shape` has them.
+        As :func:`~skgn.shapes.best_shape` has them, of rows that may be centres of units.
     Y : ndarray of shape (n, k)
         Labels, 0 or 1, in one column or in one for each class.
     """
+    rows = hidden, straight, Y, weight
+    few = [part[:_TELLING] for part in rows]
+    of_numbers = _of_numbers(metrics, *few)
+    if of_numbers is None or few[2].size > MANY_WEIGHTS:
+        return of_numbers  # Of more labels fewer rows are centres than tell, and units are no such process.
+    best = max(_normal_units(metrics, *few), key=_worth, default=of_numbers)
+    return max((_judged(shape, *rows) for shape in (of_numbers, best)), key=_worth)
+
+
+def _of_numbers(
+    metrics: Sequence[Metric], hidden: np.ndarray, straight: np.ndarray, Y: np.ndarray, weight: np.ndarray
+) -> Shape | None:
+    """Return the shape of the highest evidence for labels that are taken for numbers, with variances of logits."""
     about_mean = Y - np.average(Y, axis=0, weights=weight)
-    of_numbers = best_shape(metrics, hidden, straight, about_mean, weight)
-    if of_numbers is None:
+    shape = best_shape(metrics, hidden, straight, about_mean, weight)
+    if shape is None:
         return None
-    noise = max(of_numbers.noise, _LEAST_OF_LABELS * float(np.square(about_mean).mean()))
-    of_numbers = of_numbers._replace(signal=_LOGISTIC / noise * of_numbers.signal, noise=_LOGISTIC)
-    if Y.size > MANY_WEIGHTS:
-        return of_numbers  # Fewer rows are centres than tell, so that units are no such process (docs/decisions.md).
-    scaled, linear = of_numbers.metric.of(hidden, straight)
-    distance = cdist(scaled * of_numbers.factors, scaled * of_numbers.factors, DISTANCES[of_numbers.profile])
-    covariance = of_numbers.signal * (falling(distance, of_numbers.profile) + linear)
-    of_numbers = of_numbers._replace(log_density=nats_of_labels(covariance, Y, weight))
-    return max(of_numbers, *_normal_units(metrics, hidden, straight, Y, weight), key=_worth)
+    noise = max(shape.noise, _LEAST_OF_LABELS * float(np.square(about_mean).mean()))
+    return shape._replace(signal=_LOGISTIC / noise * shape.signal, noise=_LOGISTIC)
+
+
+def _judged(shape: Shape, hidden: np.ndarray, straight: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> Shape:
+    """Return the shape with the nats of the rows that are centres as its log density."""
+    centres = slice(MANY_WEIGHTS // Y.shape[1])
+    scaled, linear = shape.metric.of(hidden[centres], straight[centres])
+    distance = cdist(scaled * shape.factors, scaled * shape.factors, DISTANCES[shape.profile])
+    covariance = shape.signal * (falling(distance, shape.profile) + linear)
+    return shape._replace(log_density=nats_of_labels(covariance, Y[centres], weight[centres]))
 
 
 def _worth(shape: Shape) -> float:

@@ -63,9 +63,9 @@ __all__ = [
 #: Name of the scaling whose columns are radial units.
 RADIAL = "radial"
 
-#: At most so many rows are centres, and so many tell which units are the best: by numbers, and by labels
+#: At most so many rows are centres. So many numbers tell which units are the best, and all labels of centres
 #: (docs/decisions.md).
-_CENTRES, _TELLING, _TELLING_BY_LABELS = 500, 300, 200
+_CENTRES, _TELLING = 500, 300
 
 #: A direction of the units is left out where its variance is at most so many times that of the noise.
 _LEAST_SAID = 0.1
@@ -194,7 +194,7 @@ class Radial(NamedTuple):
             Whether Y are labels, whose outputs are logits.
         """
         about_mean = Y - np.average(Y, axis=0, weights=weight)
-        telling = slice(_TELLING_BY_LABELS if labels else _TELLING)
+        telling = slice(_CENTRES if labels else _TELLING)
         straight = linear_path(columns, base.n_straight)
         shape_of, told_by = (shape_of_logits, Y) if labels else (best_shape, about_mean)
         found = shape_of(metrics, columns[telling], straight[telling], told_by[telling], weight[telling])

@@ -86,6 +86,18 @@ def test_a_sharp_border_has_long_units_of_large_logits():
     assert blurred.chosen == 0.0 or blurred.signal == 10
 
 
+def test_all_centres_judge_between_numbers_and_logits():
+    """Rows around eighty points, each with a label: two hundred do not show that long units miss what is local."""
+    random = np.random.RandomState(5)
+    points = random.standard_normal((80, 3))
+    of_points, which = points[:, 0] + 0.5 * random.standard_normal(80) > 0, random.randint(0, 80, 500)
+    X, y = points[which] + 0.15 * random.standard_normal((500, 3)), of_points[which][:, None] * 1.0
+    metrics, beside, weight = equal_metrics(paths_of(3, 0)), np.zeros((500, 0)), np.ones(500)
+    some = shape_of_logits(metrics, X[:200], beside[:200], y[:200], weight[:200])
+    every = shape_of_logits(metrics, X, beside, y, weight)
+    assert some.chosen > 0 and (every.chosen, every.profile) == (0, "matern")
+
+
 def test_the_choice_among_more_metrics_costs_more():
     X, y = data(200)
     metrics = [*equal_metrics(paths_of(3, 0)), *told_metrics(np.array([1.0, 1.0, 0.0]), paths_of(3, 0), 0, learned=1.5)]
