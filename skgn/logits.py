@@ -104,7 +104,7 @@ def _worth(shape: Shape) -> float:
 def _normal_units(
     metrics: Sequence[Metric], hidden: np.ndarray, straight: np.ndarray, Y: np.ndarray, weight: np.ndarray
 ) -> Iterator[Shape]:
-    """Yield normal units of all lengths and variances, with their nats as the log density."""
+    """Yield normal units of each length and of variances up to the best one, with their nats as the log density."""
     chosen = math.log(len(metrics) * len(_LENGTHS) * len(_VARIANCES))
     for metric in metrics:
         scaled, linear = metric.of(hidden, straight)
@@ -112,8 +112,11 @@ def _normal_units(
         apart = distance[distance > 0]
         for length in np.median(apart) * np.array(_LENGTHS) if apart.size else ():
             unit, factors = falling(distance / length, "gaussian") + linear, np.full(scaled.shape[1], 1 / length)
+            nats = -math.inf
             for variance in _VARIANCES:
-                nats = nats_of_labels(variance * unit, Y, weight)
+                before, nats = nats, nats_of_labels(variance * unit, Y, weight)
+                if nats < before:
+                    break  # Larger logits are worse still.
                 yield Shape(metric, "gaussian", factors, variance, _LOGISTIC, nats, chosen=chosen)
 
 
