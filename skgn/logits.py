@@ -31,7 +31,7 @@ from scipy.spatial.distance import cdist
 from scipy.special import expit, log_expit
 
 from .candidates import MANY_WEIGHTS
-from .shapes import DISTANCES, Metric, Shape, best_shape, falling
+from .shapes import Metric, Shape, best_shape, falling
 
 __all__ = ["evidence_and_left_out", "nats_of_labels", "shape_of_logits"]
 
@@ -47,10 +47,10 @@ _TELLING = 200
 #: Normal units that are compared: their lengths, in median distances, and variances of their logits.
 _LENGTHS, _VARIANCES = (0.5, 1.0, 2.2), (10.0, 300.0, 10_000.0)
 
-#: Variance of the constant in logits, and of what each row has of its own in parts of the largest of the others.
+#: Variance of the constant in logits. Each row has some of its own, in parts of the largest variance.
 _OF_CONSTANT, _ROUNDING = 10.0, 1e-6
 
-#: Newton's method ends where a step gains so few nats, or after so many steps, each of which is halved so often.
+#: Newton's method ends where a step gains so few nats, or after so many steps. Each is halved at most so often.
 _LEAST_GAIN, _MOST_STEPS, _MOST_HALVES = 1e-3, 50, 10
 
 
@@ -72,7 +72,8 @@ def shape_of_logits(
     if of_numbers is None or few[2].size > MANY_WEIGHTS:
         return of_numbers  # Of more labels fewer rows are centres than tell, and units are no such process.
     best = max(_normal_units(metrics, *few), key=_worth, default=of_numbers)
-    return max((_judged(shape, *rows) for shape in (of_numbers, best)), key=_worth)
+    centres = [part[: MANY_WEIGHTS // Y.shape[1]] for part in rows]
+    return max((_judged(shape, *centres) for shape in (of_numbers, best)), key=_worth)
 
 
 def _of_numbers(
@@ -88,12 +89,8 @@ def _of_numbers(
 
 
 def _judged(shape: Shape, hidden: np.ndarray, straight: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> Shape:
-    """Return the shape with the nats of the rows that are centres as its log density."""
-    centres = slice(MANY_WEIGHTS // Y.shape[1])
-    scaled, linear = shape.metric.of(hidden[centres], straight[centres])
-    distance = cdist(scaled * shape.factors, scaled * shape.factors, DISTANCES[shape.profile])
-    covariance = shape.signal * (falling(distance, shape.profile) + linear)
-    return shape._replace(log_density=nats_of_labels(covariance, Y[centres], weight[centres]))
+    """Return the shape with the nats of these rows as its log density."""
+    return shape._replace(log_density=nats_of_labels(shape.covariance(hidden, straight), Y, weight))
 
 
 def _worth(shape: Shape) -> float:

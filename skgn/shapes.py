@@ -105,6 +105,13 @@ class Shape(NamedTuple):
         """The highest is the best."""
         return self.log_density - _NATS_PER_CHOICE * self.metric.n_choices
 
+    def covariance(self, hidden: np.ndarray, straight: np.ndarray) -> np.ndarray:
+        """Covariance (n, n) of the signal at rows of the columns."""
+        scaled, linear = self.metric.of(hidden, straight)
+        distance = cdist(scaled * self.factors, scaled * self.factors, DISTANCES[self.profile])
+        covariance: np.ndarray = self.signal * (falling(distance, self.profile) + linear)
+        return covariance
+
     @property
     def is_smooth(self) -> bool:
         """Whether distances are Euclidean."""

@@ -81,9 +81,8 @@ def test_a_sharp_border_has_long_units_of_large_logits():
     # Nothing is sharp where a fifth of the labels are wrong.
     _, wrong = data(200, share=0.2)
     blurred = shape_of_logits(metrics, X, beside, wrong[:, None], np.ones(200))
-    assert blurred.signal <= 10
-    # A shape of the evidence of numbers pays for no choice among others, but for its lengths.
-    assert blurred.chosen == 0.0 or blurred.signal == 10
+    # The shape of numbers pays for no choice among others.
+    assert blurred.signal <= 10 and blurred.chosen == 0
 
 
 def test_all_centres_judge_between_numbers_and_logits():

@@ -4,7 +4,7 @@
         [--classes 0] [--seeds 1] [--models skgn,linear,gp,boosting,catboost] [--summary]
 
 FUNCTIONS are formulas of physics, of which some are among those of Udrescu and Tegmark (AI Feynman, Science Advances 6,
-2020), and models of engineering and test functions as in the library of Surjanovic and Bingham (Virtual library of
+2020). Models of engineering and test functions are as in the library of Surjanovic and Bingham (Virtual library of
 simulation experiments, https://www.sfu.ca/~ssurjano). Beside them are functions with jumps and bends, which no smooth
 model likes. Rows are drawn from uniform distributions. Noise is in parts of the standard deviation of the function.
 
@@ -15,11 +15,12 @@ The models are skgn (``GNRegressor()``), linear (ridge regression behind a scale
 length for each input and white noise, up to 500 rows), boosting (scikit-learn's `HistGradientBoostingRegressor`) and
 catboost. For classes, these are their classifiers, linear is logistic regression, and gp takes up to 200 rows.
 
-One row of OUT.csv for each function, seed and model: root mean squared error over the standard deviation on 2,000 new
-rows without noise, processor seconds of the fit, and for skgn the part of 2,000 noisy targets in the 90 % intervals.
-For classes it has the log loss and the part of wrong labels on 2,000 new rows, whose labels have the same noise. Rows
-that are there are kept, so that a run can be resumed. The summary has ratios of skgn to each other model, as
-`ratios.py` has them, for each number of rows, noise and number of classes. Set OMP_NUM_THREADS=1 for one thread.
+OUT.csv has one row for each function, seed and model. It has the root mean squared error over the standard deviation on
+2,000 new rows without noise, and the processor seconds of the fit. For skgn it also has the part of 2,000 noisy targets
+in the 90 % intervals. For classes it has the log loss and the part of wrong labels on 2,000 new rows, whose labels have
+the same noise. Rows that are there are kept, so that a run can be resumed. The summary has ratios of skgn to each other
+model, as `ratios.py` has them, for each number of rows, noise and number of classes. Set OMP_NUM_THREADS=1 for one
+thread.
 """
 
 from __future__ import annotations
@@ -265,38 +266,30 @@ ROUGH = {
 FUNCTIONS = PHYSICS | ENGINEERING | SMOOTH | ROUGH
 
 
-def make_regressor(name: str, n: int, d: int, seed: int) -> Any | None:
+def make(name: str, n: int, d: int, classes: int, seed: int) -> Any | None:
     """A model by name; None where it does not take part."""
     if name == "skgn":
-        return GNRegressor(random_state=seed)
+        return (GNClassifier if classes else GNRegressor)(random_state=seed)
     if name == "gp":
-        return gaussian_process(d, seed) if n <= MOST_ROWS_OF_GP else None
+        process = gaussian_process_of_labels if classes else gaussian_process
+        return process(d, seed) if n <= (MOST_LABELS_OF_GP if classes else MOST_ROWS_OF_GP) else None
     if name == "boosting":
-        return HistGradientBoostingRegressor(random_state=seed)
+        return (HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor)(random_state=seed)
     if name == "catboost":
-        return catboost(regression=True)
-    return ridge()
+        return catboost(regression=not classes)
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)) if classes else ridge()
 
 
-def make_classifier(name: str, n: int, d: int, seed: int) -> Any | None:
-    """A model by name; None where it does not take part."""
-    if name == "skgn":
-        return GNClassifier(random_state=seed)
-    if name == "gp":
-        kernel = ConstantKernel() * RBF(np.full(d, np.sqrt(d)), (1e-2, 1e4))
-        process = GaussianProcessClassifier(kernel, random_state=seed)
-        return make_pipeline(StandardScaler(), process) if n <= MOST_LABELS_OF_GP else None
-    if name == "boosting":
-        return HistGradientBoostingClassifier(random_state=seed)
-    if name == "catboost":
-        return catboost(regression=False)
-    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+def gaussian_process_of_labels(d: int, seed: int) -> Any:
+    """A Gaussian process of logits with a length for each input."""
+    kernel = ConstantKernel() * RBF(np.full(d, np.sqrt(d)), (1e-2, 1e4))
+    return make_pipeline(StandardScaler(), GaussianProcessClassifier(kernel, random_state=seed))
 
 
 def measure(name: str, function: Function, n: int, noise: float, classes: int, seed: int) -> dict[str, float] | None:
     """Fit and score a model; the figures by name, or None where it does not take part."""
     low, high = np.transpose(function.ranges)
-    model = (make_classifier if classes else make_regressor)(name, n, len(low), seed)
+    model = make(name, n, len(low), classes, seed)
     if model is None:
         return None
     rng = np.random.default_rng(seed)
