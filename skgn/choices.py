@@ -38,6 +38,7 @@ from .draws import Draw, draw_starts, steepest_network
 from .ensemble import Member
 from .feedforward import FeedForward
 from .finer import Refinable
+from .forest import Ground
 from .free_memory import available_memory
 from .inputs import Table
 from .losses import Loss
@@ -161,7 +162,8 @@ class Choices:
         n = member_count(self.parameters.n_estimators, n_rows, all_networks, self.compares, beside, joined)
         # A single network is compared with others of its kind, and none is drawn for what it lacks.
         several = networks if n > 1 else networks[:1]
-        refinable, surroundings = (refinable, surroundings) if n > 1 else (None, None)
+        ground = self._ground(table, dict(networks).get(BASE), loss) if in_memory else None
+        made = (refinable, surroundings, ground) if n > 1 else (None, None, None)
         kinds = [Kind(*each) for each in itertools.product(several, levels, priors)]
         if slow and beside is not None and self._takes_long(fewest_directions(networks[0][1]), n_rows, loss.columns(k)):
             # In few directions, too, smooth networks take long where classes are many.
@@ -173,15 +175,15 @@ class Choices:
         _check_memory(count * min(network.n_weights for _, network in networks))
         fresh = draw_starts(kinds, count, n > 1, check_random_state(self.parameters.random_state), beside)
         if self.hidden is None:
-            fresh = [replace(start, steepest=self._steepest(start.network)) for start in fresh]
+            fresh = [replace(start, steepest=steepest_network(start.network, self.activation)) for start in fresh]
         n_first = first_count(self.parameters.n_estimators, n_rows, n, self.compares, loss)
         if not self.members:
-            return Draw(fresh, n, n_first, refinable, surroundings)
+            return Draw(fresh, n, n_first, *made)
         kept = self._kept(fresh[:n], kinds, levels, n_rows, table, target)
         # Kinds that there are none of come first.
         known = {start.kind for start in kept}
         fresh.sort(key=lambda start: start.kind in known)
-        return Draw(kept + fresh[: n - len(kept)], n, max(len(kept), n_first), refinable, surroundings, bool(kept))
+        return Draw(kept + fresh[: n - len(kept)], n, max(len(kept), n_first), *made, go_on=bool(kept))
 
     def _kept(
         self,
@@ -205,7 +207,7 @@ class Choices:
         every = [*kinds, *(kind for beside in others if beside is not None for kind in beside.kinds)]
         scaled_networks = {kind.scaled_network for kind in every}.union(*of_rows)
         if self.hidden is None:
-            scaled_networks |= {(name, self._steepest(network)) for name, network in scaled_networks}
+            scaled_networks |= {(name, steepest_network(network, self.activation)) for name, network in scaled_networks}
         # An equal module may have other fixed parameters and buffers now.
         now = {network: network for _, network in scaled_networks}
         known = [
@@ -246,9 +248,7 @@ class Choices:
 
     def _surroundings(self, refinable: Refinable | None, table: Table, n_rows: int, loss: Loss) -> Surroundings | None:
         """What radial units are made of. There are some on few rows, where layers and units are left to the fit."""
-        parameters = self.parameters
-        left_open = self.hidden is None and parameters.activation == "auto" and parameters.linear_path
-        if refinable is None or not left_open:
+        if refinable is None or not self._units_left_open:
             return None
         of_means = loss.has_scale and not loss.predicts_quantiles and n_rows <= _SURROUNDED_ROWS
         # On more rows they tell hardly more of labels than the other networks, and take long (docs/decisions.md).
@@ -256,12 +256,20 @@ class Choices:
         if not (of_means or of_label):
             return None
         # What rectified networks predict of left-out samples is too bad for one of them to make way.
-        n_more = int(of_label and isinstance(parameters.n_estimators, str))
+        n_more = int(of_label and isinstance(self.parameters.n_estimators, str))
         return Surroundings(refinable.scaler, refinable.network, table.features, n_more)
 
-    def _steepest(self, network: Network) -> Network:
-        """The network of the steepest candidates in the place of this one."""
-        return steepest_network(network, self.activation)
+    def _ground(self, table: Table, network: Network | None, loss: Loss) -> Ground | None:
+        """What a forest grows on. Labels of one kind have one, where layers and units are left to the fit."""
+        left_open = self._mixes and self._units_left_open and self.parameters.batch_size is None
+        base = table.scalings.get(BASE) if left_open and table.scalings.keys() >= {*_COMPARED} else None
+        of_label = isinstance(network, FeedForward) and of_one_label(loss, network)
+        return Ground(base, network) if base is not None and of_label else None
+
+    @property
+    def _units_left_open(self) -> bool:
+        """Whether networks of other units may join those of the parameters."""
+        return self.hidden is None and self.parameters.activation == "auto" and self.parameters.linear_path
 
     def levels(self, has_noise: bool) -> tuple[Level, ...]:
         """Levels that training starts from."""

@@ -102,7 +102,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         over. If every other member has "relu" units and these hardly count, more of the others have steeper units, on
         up to 2,000 rows. On up to 2,000 rows, or 10,000 of a regression, one is linear in radial units. Each unit is
         large near one row of the fit. This needs hidden layers, activation, prior and scaling that are left to the fit,
-        and ``linear_path``. There is none of several labels.
+        and ``linear_path``. There is none of several labels. On 400 rows or more, one more reads what a forest of trees
+        says of classes, under the same conditions. Trees know the rows of the fit by heart: test with others.
     solver : {"auto", "primal", "dual", "cg"}, default="auto"
         "primal" factorises the system of the weights (P x P), "dual" the system of samples times outputs (n k x n k).
         "cg" solves the system by conjugate gradients, without a factorisation. It needs no more memory than some
@@ -179,7 +180,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         "auto", "cpu", "cuda", "cuda:1" or "mps". "auto" takes CUDA where it is available and the problem is large
         enough to gain.
     dtype : {"float64", "float32"}, default="float64"
-        Precision of network outputs and Jacobian products in training. Posterior and predictions are always float64.
+        Precision of network outputs and Jacobian products in training. Predictions are always float64. The posterior is
+        made of such products: a fit warns where hardly any noise is left, beside which "float32" has too few digits.
         Where precisions are estimated and the noise is large, systems of 250 rows and more are float32 in any case.
     n_jobs : int, default=None
         Number of candidates that train at once, under any backend of joblib. None is 1, or the number that a
@@ -215,13 +217,14 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Only with ``network=``: a copy of the module in float64 with the weights of the best member. It maps scaled
         inputs to the member's outputs divided by ``alpha``.
     estimators_ : list
-        The trained members, the largest weight first. The first member is called the best. Each has ``network``,
-        ``scaling``, ``prior_kind``, ``solver``, ``n_iter``, ``status``, ``history``, ``log_evidence`` and
-        ``n_effective_parameters``.
+        The trained members, the largest weight first, but one that reads a forest last. The first member is called the
+        best. Each has ``network``, ``scaling``, ``prior_kind``, ``solver``, ``n_iter``, ``status``, ``history``,
+        ``log_evidence`` and ``n_effective_parameters``.
     weights_ : ndarray of shape (n_members,)
         Weight of each member in a prediction; the weights sum to 1. They are the weights of the mixture that predicts
         left-out samples best, drawn towards equal weights. A member of weight 0 has failed and takes no part. All
         weights are equal where left-out samples cannot be predicted (``solver_`` "cg", undetermined weights, streams).
+        A stream after a fit keeps those of the fit.
     n_outputs_ : int
         Number of outputs of the network.
     n_iter_ : int

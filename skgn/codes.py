@@ -10,7 +10,9 @@ The curve is a cubic spline of the numbers in their order, with a knot at every 
 leaves over are shrunken by empirical Bayes. What other rows do not confirm is chance, however many numbers there are.
 
 Rows may be trials at settings that come again and again. Where the other features tell all settings apart, a relation
-of these is as good a reason for other means as a code. So all trials at a setting are left out together.
+of these is as good a reason for other means as a code. So all trials at a setting are left out together. Where codes follow from one number
+to the next, as of a narrow peak along few settings, they also tell what is between
+(:class:`~skgn.level_codes.NumberCodes`).
 """
 
 from __future__ import annotations
@@ -29,9 +31,13 @@ __all__ = ["JumpTests", "find_codes", "jump_tests"]
 #: Degree of the spline, and numbers from one knot to the next.
 _DEGREE, _NUMBERS_A_KNOT = 3, 3
 
-#: Fewest numbers that may be codes, as a cubic fits fewer, and fewest rows for each on average: of whole numbers, and
-#: of others. Of these the commonest does not count, which may be the 0 of what is not there.
-_FEWEST_NUMBERS, _ROWS_A_NUMBER, _ROWS_A_FRACTION = _DEGREE + 2, 2, 5
+#: Fewest numbers that a curve is drawn through, as a cubic fits fewer.
+_FEWEST_NUMBERS = _DEGREE + 2
+
+#: Fewest numbers that may be codes, and fewest rows for each on average: of whole numbers, and of others. Networks jump
+#: between fewer by themselves, and draw what is between them (docs/decisions.md). Of fractions the commonest does not
+#: count, which may be the 0 of what is not there.
+_FEWEST_CODES, _ROWS_A_NUMBER, _ROWS_A_FRACTION = 12, 2, 5
 
 #: Numbers are codes where jumps tell more than this part of what is left over, by so many standard errors.
 _SHARE, _ERRORS = 0.02, 5.0
@@ -100,7 +106,7 @@ def _may_be_codes(column: np.ndarray, fractions: bool, counted: np.ndarray) -> b
     """Whether there are enough numbers, and rows for each, of which every row is ``counted`` as so many (n,)."""
     known = ~np.isnan(column)
     numbers, place = np.unique(column[known], return_inverse=True)
-    if len(numbers) < _FEWEST_NUMBERS:
+    if len(numbers) < _FEWEST_CODES:
         return False
     if (numbers == np.round(numbers)).all():
         return len(numbers) <= float(counted.sum()) / _ROWS_A_NUMBER
@@ -113,7 +119,7 @@ def jump_tests(
 ) -> JumpTests:
     """Test whether the mean of values (n, k) jumps between the numbers of features X (n, d).
 
-    Features that are not ``among`` the tested ones only tell rows apart. A feature of fewer than five numbers tells
+    Features that are not ``among`` the tested ones only tell rows apart. A feature of fewer than 12 numbers tells
     nothing, nor does one with few rows for each. Missing numbers do not either, nor other than whole numbers without
     ``fractions``.
     """

@@ -18,6 +18,7 @@ from .codes import jump_tests
 from .directions import serves_evidence
 from .encoders import features_without_indicators
 from .estimator import table_and_target
+from .forest import FOREST
 from .levels import level_means, told_by_pairs, told_by_slopes
 from .parameters import parameter_defaults
 from .regressor import GNRegressor
@@ -210,6 +211,15 @@ class Comparison(Case, ABC):
         ours, constant = self.losses
         lack, error = self.gain((1 - self.promise) * constant, ours)
         return lack > max(STANDARD_ERRORS * self._of_both * error, MATERIAL * float(self.mean(constant)))
+
+    @cached_property
+    def by_heart(self) -> bool:
+        """Whether a forest knows these rows by heart: they are predicted better than left-out training rows promised."""
+        if not math.isfinite(self.promise) or all(member.scaling != FOREST for member in self.model.estimators_):
+            return False
+        ours, constant = self.losses
+        more, error = self.gain(ours, (1 - self.promise) * constant)
+        return more > max(STANDARD_ERRORS * self._of_both * error, MATERIAL * float(self.mean(constant)))
 
     @property
     def _of_both(self) -> float:

@@ -92,10 +92,11 @@ class PoissonLoss(Loss):
         return weight.sum() / (self.weighted_squares(torch.zeros_like(y), y).T @ self.squares_weight(weight))
 
     def squares_weight(self, sample_weight: Tensor) -> Tensor:
+        if self._exposure is None:
+            return sample_weight
         # A rate of exposure e is one count, with the variance phi m / e. What little exposure tells counts little.
         part = sample_weight.clamp(max=1)
-        squares = sample_weight * part
-        return squares if self._exposure is None else squares * (sample_weight.sum() / part.sum())
+        return sample_weight * part * (sample_weight.sum() / part.sum())
 
     def log_normaliser(self, beta: Tensor) -> float:
         return 0.5 * float(beta.log().sum())

@@ -172,7 +172,10 @@ def _case(estimator: Any, X: Any, y: Any, sample_weight: Any) -> _Case:
         raise TypeError("diagnose takes rows in memory: pass to_local() of the dask fit, and such rows.")
     target = table_and_target(model)[1]
     if isinstance(target, RegressionTarget) and target.levels is not None:
-        raise ValueError("diagnose cannot judge several quantiles together: pass a fit of one quantile, or of a mean.")
+        raise ValueError(
+            "diagnose cannot judge quantiles that are given as a list: pass a fit of one number, such as quantile=0.5, or "
+            "of a mean."
+        )
     names = feature_names(estimator)
     X = dense(rows_of_network(estimator, X))
     check_consistent_length(X, y, sample_weight)

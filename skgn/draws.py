@@ -24,11 +24,12 @@ from .candidates import (
 )
 from .feedforward import FeedForward
 from .finer import Refinable
+from .forest import FOREST, Forest, Ground
 from .network import Network
 from .piecewise import FINER, FinerScaler
 from .prior_groups import PriorKind
 from .radial import RADIAL, Radial, Surroundings
-from .scaler import Widened
+from .scaler import Made, Widened
 from .steps import STEPS
 from .waves import WAVES, WaveScaler
 
@@ -37,6 +38,7 @@ __all__ = [
     "crossed",
     "draw_starts",
     "finer_starts",
+    "forest_start",
     "narrowed_count",
     "narrowed_starts",
     "radial_start",
@@ -77,6 +79,7 @@ class Numbers(NamedTuple):
     waves: int
     finer: int
     steps: int
+    forest: int
     end: int
 
 
@@ -84,9 +87,9 @@ class Draw(NamedTuple):
     """The candidates of a fit, of which ``n_members`` are kept.
 
     Where these are not compared, the first ``n_first`` are trained, and others where they are worth their time. What is
-    ``refinable`` may be read in pieces by others, and radial units made of the ``surroundings``. None is for nothing.
-    The first ones ``go_on`` with networks of an earlier fit after a warm start. A draw is ``shortened`` where some were
-    given up for want of time.
+    ``refinable`` may be read in pieces by others, and radial units made of the ``surroundings``. A forest grows on the
+    ``ground``. None is for nothing. The first ones ``go_on`` with networks of an earlier fit after a warm start. A draw is
+    ``shortened`` where some were given up for want of time.
     """
 
     starts: list[Start]
@@ -94,6 +97,7 @@ class Draw(NamedTuple):
     n_first: int
     refinable: Refinable | None = None
     surroundings: Surroundings | None = None
+    ground: Ground | None = None
     go_on: bool = False
     shortened: bool = False
 
@@ -102,7 +106,7 @@ class Draw(NamedTuple):
         """Numbers of the candidates that may be drawn later."""
         drawn = narrowed_count(self.starts), redrawn_count(self.starts, self.n_members)
         read = len(_LEVELS) if self.refinable else 0
-        made = int(self.surroundings is not None), read, read, read
+        made = int(self.surroundings is not None), read, read, read, int(self.ground is not None)
         return Numbers(*itertools.accumulate((*drawn, *made), initial=len(self.starts)))
 
 
@@ -271,11 +275,33 @@ def radial_start(starts: Sequence[Start], like: FeedForward, radial: Radial) -> 
     All units share a precision: how the rows vary together is in their columns. That of logits is given with them.
     """
     units, noise = radial.units, radial.noise
-    network = replace(like, n_inputs=units.n_columns, n_straight=0, hidden_layer_sizes=())
     level = Level() if noise is None else Level(1 / noise)
-    kind = Kind((RADIAL, network), level, PriorKind("layer", unit=noise is None))
+    start = _linear(RADIAL, starts, like, units, units.n_columns, level, unit=noise is None)
+    return replace(start, log_choices=radial.log_choices)
+
+
+def forest_start(starts: Sequence[Start], ground: Ground, forest: Forest) -> Start:
+    """A candidate that is linear in the columns of a forest, with weights of precision 1.
+
+    Shares are logits nearly by themselves. The evidence would let go where they part the classes.
+    """
+    return _linear(FOREST, starts, ground.network, forest, ground.network.n_outputs, unit=True)
+
+
+def _linear(
+    scaling: str,
+    starts: Sequence[Start],
+    like: FeedForward,
+    scaler: Made,
+    n_columns: int,
+    level: Level = _LEVELS[0],
+    unit: bool = False,
+) -> Start:
+    """A candidate without hidden layers, whose weights share a precision, which may be given as 1 (``unit``)."""
+    network = replace(like, n_inputs=n_columns, n_straight=0, hidden_layer_sizes=())
+    kind = Kind((scaling, network), level, PriorKind("layer", unit=unit))
     (start,) = _draw([kind], 1, np.random.RandomState([start.seed for start in starts]))
-    return replace(start, scaler=units, log_choices=radial.log_choices)
+    return replace(start, scaler=scaler)
 
 
 def _draw(order: Sequence[Kind], n_candidates: int, random_state: np.random.RandomState) -> list[Start]:

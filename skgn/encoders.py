@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from .effects import Levels, level_effects, standardised
-from .level_codes import LevelCodes, pair_encoder
+from .level_codes import LevelCodes, NumberCodes, pair_encoder
 from .tables import MOST_LEVELS, TableReader, level_namer
 
 __all__ = [
@@ -70,7 +70,7 @@ def make_encoder(
     categories have such codes too, where these take fewer columns.
 
     Features in ``codes``, whose numbers are codes (:mod:`skgn.codes`), have such target codes beside the column of
-    their numbers.
+    their numbers. A number not seen has a code between those of its neighbours, where codes follow from one to the next.
 
     Features in ``slopes``, of which each has target codes, have further ones: the slopes of their levels along another
     column (:mod:`skgn.interactions`). Each two of ``pairs``, all with target codes, have one for their pairs of levels.
@@ -95,8 +95,8 @@ def make_encoder(
         frequent = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=MOST_LEVELS, **one_hot)
         steps.append(("frequent", frequent, many))
     else:
-        of_steps = (("target", many), ("codes", codes), ("slopes", slopes))
-        steps += [(name, LevelCodes(n_codes), [*features]) for name, features in of_steps]
+        of_steps = (("target", LevelCodes, many), ("codes", NumberCodes, codes), ("slopes", LevelCodes, slopes))
+        steps += [(name, kind(n_codes), [*features]) for name, kind, features in of_steps]
         steps.append(("pairs", pair_encoder(n_codes), [*pairs]))
     encoder = ColumnTransformer(
         [step for step in steps if step[2]], sparse_threshold=0, verbose_feature_names_out=False

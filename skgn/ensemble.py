@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from .backend import chunks, linear_algebra_device, resolve_device, solver_tensor
-from .candidates import Start
+from .candidates import Start, made_for
 from .conformal import Residuals
 from .damping import Iterate
 from .directions import UNTRAINED
@@ -107,7 +106,8 @@ class Ensemble(NamedTuple):
     left-out samples, ``residuals`` by how much it misses each of them, if that is known, ``tails`` how far they
     lie, and ``left_out`` what its members predict of them. Where it ``votes_by_row``, members count at each row by how
     sure they are there. ``cut_by`` is what ended the trainings before all had ended
-    by themselves. ``shortened`` says what was left out for want of time. The ``scalings`` were made in the fit.
+    by themselves. ``shortened`` says what was left out for want of time. Members had their ``starts``; none where these
+    are not known.
     """
 
     members: list[Member]
@@ -120,8 +120,13 @@ class Ensemble(NamedTuple):
     residuals: Residuals | None = None
     left_out: LeftOutSamples | None = None
     tails: Tails = NORMAL
-    scalings: Mapping[str, Made] = MappingProxyType({})
+    starts: Sequence[Start] = ()
     votes_by_row: bool = False
+
+    @property
+    def scalings(self) -> dict[str, Made]:
+        """Scalings that were made in the fit, by name."""
+        return made_for(self.starts)
 
     @property
     def is_trained(self) -> bool:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .backend import written
 from .callbacks import CallbackSupportMixin, begin_fit, with_callbacks
-from .candidates import Start, made_for
+from .candidates import Start
 from .choices import Choices
 from .conformal import Residuals
 from .directions import UNTRAINED, lacking
@@ -38,6 +38,7 @@ from .outcome import (
     warn_of_penalty,
     warn_of_raw_inputs,
     warn_of_short_block,
+    warn_of_single_precision,
 )
 from .parameters import Parameters
 from .persistence import Persistent, restore, restored_on_error
@@ -180,6 +181,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         if interrupted:
             raise KeyboardInterrupt("The fit was interrupted; the estimator has the best weights so far.")
         warn_of_failure(self)
+        warn_of_single_precision(self)
         return self
 
     @property
@@ -264,7 +266,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
     def _attributes(self, state: State, linearisation: Linearisation, start: Start, loss: Loss) -> dict[str, Any]:
         """Fitted attributes of an estimator whose only member is a training that ended at this state."""
         here, member = copy.copy(self), make_member(state, linearisation.apart(), start)
-        here._store(Ensemble([member], equal_weights(1), loss, 1.0, scalings=made_for([start])))
+        here._store(Ensemble([member], equal_weights(1), loss, 1.0, starts=[start]))
         return {name: value for name, value in vars(here).items() if vars(self).get(name) is not value}
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Self:
@@ -291,7 +293,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             if not streams:
                 warn_of_short_block(self.estimators_, merged.total_weight)
                 loss = fitted_likelihood(self)
-                streams = streams_of(self.estimators_, loss, check_random_state(self.random_state))
+                streams = streams_of(self.estimators_, self.weights_, loss, check_random_state(self.random_state))
             # Of a fit, and of streams of earlier versions, no rows are known.
             seen = getattr(self, "_seen", None) or Seen.nothing(merged, whole=False)
             if not seen.whole:
@@ -399,7 +401,8 @@ def _undetermined(estimator: BaseGN) -> str:
     l2 = f"l2_regularization={written(estimator.l2_regularization)}"
     if estimator.l2_regularization == 0:
         return f"{l2}: refit with a positive one or 'evidence'"
-    return f"{l2}, and inputs beside which the prior is a rounding error: rescale X, or try another solver"
+    helps = "rescale X, or try another solver" if estimator.dtype == "float64" else 'fit with dtype="float64"'
+    return f"{l2}, and inputs beside which the prior is a rounding error: {helps}"
 
 
 def fitted_likelihood(estimator: BaseGN) -> Loss:

@@ -15,6 +15,7 @@ from .draws import (
     Draw,
     crossed,
     finer_starts,
+    forest_start,
     narrowed_count,
     narrowed_starts,
     radial_start,
@@ -23,12 +24,13 @@ from .draws import (
     step_starts,
     wave_starts,
 )
+from .forest import ENOUGH, FEWEST_ROWS, FOREST, Grown
 from .left_over import left_over
 from .mixture import mixture_mean
 from .piecewise import FINER
 from .plan import Plan
 from .problem import Problem
-from .progress import narrowed, of_radial_units, of_waves, redrawn, refined, stepped
+from .progress import narrowed, of_forest, of_radial_units, of_waves, redrawn, refined, stepped
 from .radial import RADIAL, Radial, equal_metrics, paths_of, told_metrics
 from .redrawing import Like, unlike_rectified, where_failed, where_nothing_is_found
 from .relevance import feature_slopes
@@ -158,7 +160,9 @@ def refine(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candid
 def step(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
     """Draw more candidates, which read the steps of a forest, where it predicts left-out rows better."""
     refinable = draw.refinable
-    if refinable is None or BASE not in problem.scaled or problem.loss.target_kind == "logarithms":
+    # Ends of trees are means, which are neither quantiles nor of logarithms.
+    means = problem.loss.target_kind != "logarithms" and not problem.loss.predicts_quantiles
+    if refinable is None or BASE not in problem.scaled or not means:
         return None
     samples = left_out_of(candidates)
     counted = samples.of_voters(stacking_weights(samples))
@@ -178,7 +182,24 @@ def step(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidat
     return More(starts, draw.numbers.steps, lines, problem.with_more({STEPS: scaler}))
 
 
+def plant(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
+    """Draw a network that reads what a forest says of labels, where the others do not tell nearly all of them."""
+    if draw.ground is None or BASE not in problem.scaled or problem.n_samples < FEWEST_ROWS:
+        return None
+    samples = left_out_of(candidates)
+    if left_out_skill(samples, stacking_weights(samples)).score > ENOUGH:
+        return None
+    seed = np.random.RandomState([start.seed for start in draw.starts]).randint(np.iinfo(np.int32).max)
+    grown = Grown.of(draw.ground, problem.scaled[BASE], problem.Y, problem.sample_weight, seed)
+    if grown is None:
+        return None
+    forest, own = grown
+    start = forest_start(draw.starts, draw.ground, forest)
+    lines = [of_forest(len(forest.roots))]
+    return More([start], draw.numbers.forest, lines, problem.with_more({FOREST: forest}, {FOREST: own}), n_more=1)
+
+
 _Drawing = Callable[[Problem, Draw, Plan, Sequence[Candidate]], More | None]
 
 #: What draws more, in turn.
-FURTHER: Sequence[_Drawing] = (narrow, redraw, surround, wave, refine, step)
+FURTHER: Sequence[_Drawing] = (narrow, redraw, surround, wave, refine, step, plant)

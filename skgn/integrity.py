@@ -21,6 +21,7 @@ from .candidates import Start
 from .conformal import Residuals
 from .ensemble import Member
 from .feedforward import FeedForward
+from .forest import Forest
 from .inputs import Table
 from .mixture import voters
 from .network import Network
@@ -45,7 +46,7 @@ _STORED_LAST = frozenset({"estimators_", "coefs_", "intercepts_", "history_", "l
 _NUMBERS = (
     *(Member, Start, Stream, Posterior, InputNoise, Residuals, ClassificationTarget, RedundantTarget),
     *(Table, InputScaler, StraightScaler, RankScaler, PiecewiseEmbedding, FinerScaler, WaveScaler, RadialUnits),
-    *(TargetScaler, LogTargetScaler),
+    *(Forest, TargetScaler, LogTargetScaler),
 )
 _MAY_BE_INFINITE = frozenset({"noise_variance", "precision", "values", "loss_precision", "estimates", "steps"})
 
@@ -147,7 +148,9 @@ def _misfits(state: Mapping[str, Any]) -> Iterator[str]:
         yield "_target"
     else:
         yield from (
-            f"Table.scalings[{name!r}]" for name, by in table.scalings.items() if (by is None) != (name == "raw")
+            f"Table.scalings[{name!r}]"
+            for name, by in table.scalings.items()
+            if (by is None) != (name == "raw") or (isinstance(by, Forest) and not by.is_whole)
         )
         if np.shape(state["weights_"]) != (len(members),):
             yield "weights_ (one for each of estimators_)"

@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
-__all__ = ["MISSING_RANK", "UNSEEN_RANK", "LevelCodes", "PairNumbers", "number_pairs", "pair_encoder"]
+__all__ = ["MISSING_RANK", "UNSEEN_RANK", "LevelCodes", "NumberCodes", "PairNumbers", "number_pairs", "pair_encoder"]
 
 #: The number of a pair of levels is this times the rank of the first, and that of the second. Missing cells come last
 #: of all levels.
@@ -62,6 +62,40 @@ class LevelCodes(TransformerMixin, BaseEstimator):
         if self.n_codes > 1:
             names = [f"{name}_{k}" for name in names for k in range(self.n_codes)]
         return np.array(names, dtype=object)
+
+
+class NumberCodes(LevelCodes):
+    """Transformer of numbers into codes, which may follow from one number to the next.
+
+    A number not seen, between two others, then has a code between theirs. Codes follow where a line between the two
+    neighbours of a number tells its code better than the mean does, by the sum of squares over all such numbers.
+    """
+
+    def follows(self, feature: int) -> bool:
+        """Whether the codes of a feature, by its position, follow from one number to the next."""
+        numbers, codes = self.numbers(feature)
+        if len(numbers) < 3:
+            return False
+        part = (numbers[1:-1] - numbers[:-2]) / (numbers[2:] - numbers[:-2])
+        between = codes[:-2] + part[:, None] * (codes[2:] - codes[:-2])
+        off, off_mean = (np.square(codes[1:-1] - told).sum() for told in (between, self.mean_))
+        return bool(off < off_mean)
+
+    def numbers(self, feature: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the numbers of a feature in order, nan left out, and their codes."""
+        known = ~np.isnan(self.categories_[feature])
+        return self.categories_[feature][known], self.codes_[feature][known]
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """Return the codes (n, d n_codes) of numbers (n, d)."""
+        of_known = np.split(super().transform(X), X.shape[1], axis=1)
+        for j, (column, codes) in enumerate(zip(X.T, of_known, strict=True)):
+            numbers, of_numbers = self.numbers(j)
+            within = (column > numbers[:1]) & (column < numbers[-1:]) if self.follows(j) else np.zeros(len(X), dtype=bool)
+            for code, told in zip(of_numbers.T, codes.T, strict=True):
+                # Views of the columns; at a number itself a line has its code.
+                told[within] = np.interp(column[within], numbers, code)
+        return np.concatenate(of_known, axis=1)
 
 
 def pair_encoder(n_codes: int) -> Pipeline:

@@ -155,11 +155,12 @@ def _with_precisions(
     problem: Problem, starts: Sequence[Start], ensemble: Ensemble, root: np.ndarray, limits: Limits
 ) -> Ensemble | None:
     """Train the members that count on, with root precisions (n, k) of the targets; None where they were cut short."""
-    members, _ = voters(ensemble.members, ensemble.weights)
-    seeds = np.random.RandomState([start.seed for start in starts]).randint(_SEEDS, size=len(members))
+    counted = voters([*zip(ensemble.members, ensemble.starts, strict=True)], ensemble.weights)[0]
+    seeds = np.random.RandomState([start.seed for start in starts]).randint(_SEEDS, size=len(counted))
+    # What the same samples have chosen, they have chosen still.
     own = [
-        replace(member.start(int(seed)), scaler=ensemble.scalings.get(member.scaling))
-        for member, seed in zip(members, seeds, strict=True)
+        replace(member.start(int(seed)), columns=began.columns, scaler=began.scaler, log_choices=began.log_choices)
+        for (member, began), seed in zip(counted, seeds, strict=True)
     ]
     weighed = replace(problem.with_more(ensemble.scalings), root_precision=root)
     weighed.settings.report(weighing(len(own)))

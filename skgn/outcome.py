@@ -25,6 +25,7 @@ __all__ = [
     "warn_of_penalty",
     "warn_of_raw_inputs",
     "warn_of_short_block",
+    "warn_of_single_precision",
 ]
 
 #: What to do where extreme targets hide what the other rows tell.
@@ -36,6 +37,10 @@ _WHEN_HIDDEN = (
 
 #: Penalties of ``MLPRegressor`` are smaller than this; few output scales are.
 _LARGEST_PENALTY = 0.1
+
+#: Least noise, in standard deviations of the target, beside which sums in float32 are exact enough: the root of a
+#: hundred times its rounding unit.
+_SINGLE_NOISE = 3e-3
 
 #: Least mean of sample weights; weights with a smaller mean were probably not meant as repetitions.
 _SMALL_WEIGHT = 0.1
@@ -119,6 +124,19 @@ def warn_of_short_block(members: Sequence[Member], total_weight: float) -> None:
             f"A stream does not know which weights the {members[0].total_weight:g} observations of the fit determine: "
             f"the {total_weight:g} of its first block have to tell. Predictions and standard deviations may become "
             f"much worse. Begin with {math.ceil(needed)} observations or more, or fit to all rows.",
+            UserWarning,
+            stacklevel=outside(),
+        )
+
+
+def warn_of_single_precision(estimator: Any) -> None:
+    """Warn if the noise of a fit in float32 is so small that sums of its products have too few digits beside it."""
+    known = [member.posterior for member in estimator.estimators_ if member.posterior is not None]
+    least = math.sqrt(min((posterior.noise_variance.min() for posterior in known), default=math.inf))
+    if estimator.dtype == "float32" and least < _SINGLE_NOISE:
+        warnings.warn(
+            f"The noise is {least:.2g} of the target's standard deviation, and dtype='float32' has too few digits beside "
+            "it: standard deviations and samples are not to be trusted. Fit with dtype='float64'.",
             UserWarning,
             stacklevel=outside(),
         )

@@ -189,6 +189,9 @@ def _confidence(data: _Probabilities) -> Finding:
     )
     if abs(gap) <= max(MATERIAL, STANDARD_ERRORS * error):
         return Finding("calibration", "good", numbers, text)
+    if gap < 0 and data.by_heart:
+        text += ": a forest knows these rows by heart"
+        return Finding("calibration", "known rows", numbers, text, "diagnose rows that were kept from the fit")
     verdict = "overconfident" if gap > 0 else "underconfident"
     if gap > 0:
         advice = data.narrow_advice

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -110,17 +111,20 @@ class Problem:
         """Number of columns of the loss's curvature roots."""
         return self.loss.columns(self.n_outputs)
 
-    def with_more(self, scalings: Mapping[str, Made]) -> Problem:
-        """Return the problem with scalings that were made in a fit, of the one that they cut."""
+    def with_more(self, scalings: Mapping[str, Made], own: Mapping[str, np.ndarray] = MappingProxyType({})) -> Problem:
+        """Return the problem with scalings that were made in a fit, of the one that they cut.
+
+        Columns (n, columns) of these rows are their ``own`` where a scaling has learned from their targets.
+        """
         if not scalings:
             return self
 
-        def more(scaled: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-            made = {name: scaler.embed(scaled[BASE]) for name, scaler in scalings.items()}
-            return {**scaled, **made}
+        def more(scaled: dict[str, np.ndarray], known: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+            made = {name: by.embed(scaled[BASE]) for name, by in scalings.items() if name not in known}
+            return {**scaled, **made, **known}
 
-        validation = self.validation and self.validation._replace(scaled=more(self.validation.scaled))
-        return replace(self, scaled=more(self.scaled), validation=validation)
+        validation = self.validation and self.validation._replace(scaled=more(self.validation.scaled, {}))
+        return replace(self, scaled=more(self.scaled, own), validation=validation)
 
     def first_rows(self, rows: int) -> Problem:
         """Return the problem of the first rows, which are a random sample."""

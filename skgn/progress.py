@@ -108,6 +108,11 @@ def of_radial_units(n_centres: int) -> str:
     return f"1 more candidate, of radial units around {counted(n_centres, 'row')}"
 
 
+def of_forest(n_trees: int) -> str:
+    """Return the line about one more candidate, of a forest of so many trees."""
+    return f"1 more candidate, of a forest of {counted(n_trees, 'tree')}"
+
+
 def combined(n_targets: int) -> str:
     """Return the line about targets that share noise."""
     return f"{n_targets} targets share noise: networks have combinations of them"

@@ -203,7 +203,7 @@ class Radial(NamedTuple):
         noise, spread = found.noise, math.sqrt(found.signal)
         factors = found.metric.hidden * found.factors
         read = np.flatnonzero(factors)
-        centres = columns[: min(_CENTRES, MANY_WEIGHTS // Y.shape[1]), read] * factors[read]
+        centres = columns[: min(_CENTRES, max(MANY_WEIGHTS // Y.shape[1], 1)), read] * factors[read]
         K = falling(cdist(centres, centres, DISTANCES[found.profile]), found.profile)
         variance, directions = eigh(K, check_finite=False)
         said = found.signal / noise * len(columns) / len(centres)

@@ -17,7 +17,7 @@ import numpy as np
 from .losses import Loss
 from .unfamiliar import outside
 
-__all__ = ["exposure_of"]
+__all__ = ["exposure_of", "whole"]
 
 #: Rounding errors of counts, relative to them, that are divided by their exposures and multiplied again.
 _ROUNDING = 1e-9
@@ -38,15 +38,16 @@ def exposure_of(loss: Loss, Y: np.ndarray, weight: np.ndarray) -> float | None:
     Y : ndarray of shape (n, k)
     weight : ndarray of shape (n,)
     """
-    if _whole(Y):
+    if whole(Y):
         return None
-    if _whole(Y * weight[:, None]):
+    if whole(Y * weight[:, None]):
         return float(weight.mean())
     _warn_of_small_numbers(1 / np.max(np.asarray(loss.unit_precision(Y, weight))))
     return None
 
 
-def _whole(values: np.ndarray) -> bool:
+def whole(values: np.ndarray) -> bool:
+    """Whether all values are whole numbers, but for rounding errors."""
     return bool((np.abs(values - np.rint(values)) <= _ROUNDING * np.maximum(values, 1)).all())
 
 

@@ -222,7 +222,8 @@ class GNRegressor(Predictions):
         "auto", "cpu", "cuda", "cuda:1" or "mps". "auto" takes CUDA where it is available and the problem is large
         enough to gain.
     dtype : {"float64", "float32"}, default="float64"
-        Precision of network outputs and Jacobian products in training. Posterior and predictions are always float64.
+        Precision of network outputs and Jacobian products in training. Predictions are always float64. The posterior is
+        made of such products: a fit warns where hardly any noise is left, beside which "float32" has too few digits.
         Where precisions are estimated and the noise is large, systems of 250 rows and more are float32 in any case.
     n_jobs : int, default=None
         Number of candidates that train at once, under any backend of joblib. None is 1, or the number that a
@@ -258,6 +259,7 @@ class GNRegressor(Predictions):
         Weight of each member in a prediction; the weights sum to 1. They are the weights of the mixture that predicts
         left-out samples best, drawn towards equal weights. A member of weight 0 has failed and takes no part. All
         weights are equal where left-out samples cannot be predicted (``solver_`` "cg", undetermined weights, streams).
+        A stream after a fit keeps those of the fit.
         With ``loss="squared_error"`` and up to 10,000 rows members count at each row by their weight over the variance
         that they predict there: who is less sure counts less (docs/guide/uncertainty.md).
     n_outputs_ : int

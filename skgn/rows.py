@@ -165,7 +165,8 @@ class Raw(NamedTuple):
         table.with_scalings(scalings, X, rows.weight, choices.paths).scale(X)
 
     def merge(self, target: Target) -> Rows:
-        X, Y, weight = merge_rows(self.X, target.encode(self.y), target.repetitions(self.weight))
+        Y = target.encode(self.y)
+        X, Y, weight = merge_rows(self.X, Y, target.repetitions(Y, self.weight))
         return Rows(X, Y, target.weigh(Y, weight)).present()
 
     def encode(self, target: Target) -> Rows:

@@ -38,7 +38,7 @@ _NEVER_WRONG = 1e-9
 #: of the logarithm of their ratio: few rows may make up the loss, and then its own error is as large as itself.
 _ADDED, _STANDARD_ERRORS = 0.25, 2.0
 
-#: Newton's steps to the constant of a quantile.
+#: Steps to the constant of a quantile, and bisections of the last one, at the most.
 _STEPS = 50
 
 #: Samples below which a standard error tells nothing.
@@ -118,13 +118,28 @@ def _skill(moments: np.ndarray, k: int, total_weight: float) -> Skill:
 def best_constant(objective: Objective, loss: Loss) -> Tensor:
     """Outputs (k,) of the constant that predicts the samples best.
 
-    That of a quantile, which no mean tells, comes from Newton's steps under the curvature of the loss.
+    That of a quantile, which no mean tells, is where the slope of the loss changes its sign.
     """
     constant = loss.best_constant(objective.sum(_summed_targets) / objective.total_weight)
-    for _ in range(_STEPS if loss.predicts_quantiles else 0):
-        gradient, curvature = objective.sum(partial(_slopes, constant=constant, loss=loss))
-        constant = constant - gradient / curvature
-    return constant
+    return _without_slope(objective, constant, loss) if loss.predicts_quantiles else constant
+
+
+def _without_slope(objective: Objective, start: Tensor, loss: Loss) -> Tensor:
+    """The constant (k,) at which the loss has no slope: ever longer steps downhill, and bisection of the last one."""
+
+    def slope(constant: Tensor) -> Tensor:
+        return objective.sum(partial(_slopes, constant=constant, loss=loss))
+
+    near, step = start, -slope(start).sign()
+    for _ in range(_STEPS):
+        goes_on = slope(near + step) * step < 0
+        if not goes_on.any():
+            break
+        near, step = torch.where(goes_on, near + step, near), torch.where(goes_on, 2 * step, step)
+    for _ in range(_STEPS):
+        step = step / 2
+        near = torch.where(slope(near + step) * step < 0, near + step, near)
+    return near
 
 
 def loss_of_constant(objective: Objective, loss: Loss) -> float:
@@ -139,11 +154,9 @@ def _loss_of_constant(objective: Objective, constant: Tensor, loss: Loss) -> Ten
 
 
 def _slopes(objective: Objective, constant: Tensor, loss: Loss) -> Tensor:
-    """Summed gradient and curvature (2, k) of the loss of a constant (k,), for outputs that do without each other."""
-    f, Y = constant.to(objective.Y).expand_as(objective.Y), objective.Y
-    curvature = loss.curvature_root(f, Y).diagonal(dim1=1, dim2=2).square()
-    slopes = torch.stack([loss.gradient(f, Y), curvature]).double()
-    return objective.sample_weight.double() @ slopes
+    """Summed gradient (k,) of the loss of a constant (k,), for outputs that do without each other."""
+    gradient = loss.gradient(constant.to(objective.Y).expand_as(objective.Y), objective.Y)
+    return objective.sample_weight.double() @ gradient.double()
 
 
 def _summed_targets(objective: Objective) -> Tensor:

@@ -25,7 +25,6 @@ from .damping import DampingRule, Iterate
 from .ensemble import Ensemble, Member, make_member
 from .history import as_rows
 from .losses import Loss
-from .mixture import equal_weights
 from .objective import Squares
 from .plan import Plan
 from .problem import Problem
@@ -43,7 +42,7 @@ __all__ = ["BlockPass", "Stream", "streams_of", "train_block"]
 class Stream:
     """One member between two blocks, as NumPy arrays and plain values; ``start`` has its present weights.
 
-    ``squares`` (k,) are the sums of squares from which the noise was estimated, of samples of ``squares_weight``.
+    It has a ``vote`` in the predictions, equal ones but after a fit, whose votes go on. ``squares`` (k,) are the sums of squares from which the noise was estimated, of samples of ``squares_weight``.
     """
 
     start: Start
@@ -55,6 +54,7 @@ class Stream:
     squares: np.ndarray | None = None
     squares_weight: float = 0.0
     history: dict[str, np.ndarray] = field(default_factory=dict)
+    vote: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,16 @@ def _one_pass(state: State, iterate: Iterate, settings: Settings) -> State:
     return state if state.step is None else replace(state, status=Status.STREAM)
 
 
-def streams_of(members: Sequence[Member], loss: Loss, random_state: np.random.RandomState) -> list[Stream]:
+def streams_of(
+    members: Sequence[Member], votes: np.ndarray, loss: Loss, random_state: np.random.RandomState
+) -> list[Stream]:
     """Turn the members of a fit into streams that begin with their weights.
 
-    They know the number of samples and the noise level of the fit, and nothing else of its data.
+    They know their votes, the number of samples and the noise level of the fit, and nothing else of its data.
     """
     seeds = random_state.randint(np.iinfo(np.int32).max, size=len(members))
-    return [_stream_of(member, loss, seed) for member, seed in zip(members, seeds.tolist(), strict=True)]
+    each = zip(members, votes.tolist(), seeds.tolist(), strict=True)
+    return [replace(_stream_of(member, loss, seed), vote=vote) for member, vote, seed in each]
 
 
 def _stream_of(member: Member, loss: Loss, seed: int) -> Stream:
@@ -122,7 +125,8 @@ def train_block(problem: Problem, streams: list[Stream], n_jobs: int | None) -> 
         results = workers.map(advance, enumerate(streams))
     members, streams = (list(part) for part in zip(*results, strict=True))
     problem.settings.report(end_block(len(members), n_blocks, time.perf_counter() - began))
-    return Ensemble(members, equal_weights(len(members)), problem.loss, 1.0), streams
+    votes = np.array([stream.vote for stream in streams])
+    return Ensemble(members, votes / votes.sum(), problem.loss, 1.0), streams
 
 
 def _begin(problem: Problem, plan: Plan, stream: Stream, settings: Settings) -> tuple[Training, BatchSteps]:
@@ -171,6 +175,7 @@ def _after(stream: Stream, state: State, steps: BatchSteps, member: Member) -> S
     loss = state.objective.data_loss
     precision, squares = loss.precision, state.objective.squares(state.at) if loss.estimates_scale else None
     return Stream(
+        vote=stream.vote,
         start=replace(stream.start, weights=member.weights),
         total_weight=state.estimates.total_weight,
         n_blocks=state.n_iter,

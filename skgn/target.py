@@ -54,8 +54,8 @@ class Target(ABC):
         """Return the target that knows whether encoded targets (n, m) are rates, and weights (n,) their exposures."""
         return self
 
-    def repetitions(self, weight: np.ndarray) -> np.ndarray:
-        """Return how often rows of these sample weights (n,) come, before they are merged."""
+    def repetitions(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """Return how often rows of encoded targets (n, m) and sample weights (n,) come, before they are merged."""
         return weight
 
     def observations(self, X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:

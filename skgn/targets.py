@@ -27,7 +27,7 @@ from .mixing import variances_of_targets
 from .mixture import Mixture, epistemic_variance, mixture_log_probability, predictive_mean, predictive_variance
 from .posterior import Posterior
 from .preprocessing import TargetScaler
-from .rates import exposure_of
+from .rates import exposure_of, whole
 from .target import Target
 from .target_scalers import LogTargetScaler, RobustTargetScaler, TargetScaling
 from .weighted_rows import as_observations, repetitions, unlimited_sums
@@ -145,11 +145,6 @@ class RegressionTarget(Target):
         assert isinstance(self.scaler, TargetScaler)
         return replace(self, scaler=replace(self.scaler, mixing=mixing))
 
-    @property
-    def may_combine(self) -> bool:
-        """Whether outputs may be combinations of the columns, or fewer than these."""
-        return self.loss_class.target_kind == "values" and not self.loss_class.predicts_quantiles
-
     def going_on(self, fresh: RegressionTarget, y: np.ndarray) -> RegressionTarget:
         """Return the target of a fit to y that goes on from a fit with this one: a fresh target, with the same outputs.
 
@@ -169,13 +164,13 @@ class RegressionTarget(Target):
         counts = self.loss_class.target_kind == "counts"
         return replace(self, exposure=exposure_of(self.training_loss(), Y, weight)) if counts else self
 
-    def repetitions(self, weight: np.ndarray) -> np.ndarray:
-        return repetitions(weight) if self.loss_class.has_scale else weight
+    def repetitions(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        # Weights of numbers with fractions may be exposures of counts.
+        may_be_rates = self.loss_class.target_kind == "counts" and not whole(Y)
+        return weight if may_be_rates else repetitions(weight)
 
     def observations(self, X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        if self.loss_class.has_scale:
-            return as_observations(X, weight)
-        return weight if self.exposure is None else weight / self.exposure
+        return as_observations(X, weight) if self.exposure is None else weight / self.exposure
 
     def in_units_of(self, Y: np.ndarray, weight: np.ndarray) -> tuple[Target, np.ndarray, np.ndarray]:
         other = self.with_scaler(lambda loss: loss.fit_scaler(Y, weight))
@@ -337,7 +332,7 @@ class ClassificationTarget(Target):
         """Class weights (n,) of rows: under these weights their labels have the predicted probabilities."""
         return np.ones(len(Y)) if self.factors is None else self.factors[Y[:, 0].astype(int)]
 
-    def repetitions(self, weight: np.ndarray) -> np.ndarray:
+    def repetitions(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
         return repetitions(weight)
 
     def observations(self, X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:

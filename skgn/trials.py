@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .candidates import Start, made_for
+from .candidates import Start
 from .conformal import left_out_residuals
 from .ensemble import Ensemble, Member, Predictor, make_member, predictor
+from .forest import FOREST
 from .leave_one_out import LeftOut, allowance
 from .left_out_samples import LeftOutSamples
 from .losses import Loss
@@ -98,14 +99,16 @@ def predictors(candidates: Sequence[Candidate]) -> list[Predictor]:
 
 
 def ensemble_of(candidates: list[Candidate], loss: Loss, tempered: bool) -> tuple[list[Candidate], Ensemble]:
-    """Make the ensemble; the candidates come with it, those that count the most first.
+    """Make the ensemble; the candidates come with it, those that count the most first, and one of a forest last.
 
     If ``tempered``, the outputs are divided by a temperature.
     """
     weights = stacking_weights(left_out_of(candidates))
     # Of members that count alike the objective decides.
     objectives = np.array([c.state.history[-1]["objective"] for c in candidates])
-    order = np.lexsort((objectives, -weights))
+    # A forest has no weights to look at.
+    trees = [c.start.scaling == FOREST for c in candidates]
+    order = np.lexsort((objectives, -weights, trees))
     candidates, weights = [candidates[number] for number in order], weights[order]
     samples = left_out_of(candidates)
     T = best_temperature(samples, weights) if tempered else 1.0
@@ -118,8 +121,8 @@ def ensemble_of(candidates: list[Candidate], loss: Loss, tempered: bool) -> tupl
     skill = left_out_skill(samples, weights, T, in_mixture if by_row else None)
     residuals, tails = left_out_residuals(samples, in_mixture, weights, by_row=by_row)
     ensemble = Ensemble(members, weights, loss, T, skill, votes_by_row=by_row)
-    made = made_for(candidate.start for candidate in candidates)
-    return candidates, ensemble._replace(residuals=residuals, left_out=samples, tails=tails, scalings=made)
+    starts = [candidate.start for candidate in candidates]
+    return candidates, ensemble._replace(residuals=residuals, left_out=samples, tails=tails, starts=starts)
 
 
 def _vote_by_row(members: Sequence[Member], weights: np.ndarray, samples: LeftOutSamples) -> bool:

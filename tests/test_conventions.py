@@ -261,8 +261,12 @@ DIFFERENCES = {
         "If half of the members fail, or the best leaves half of the variance on up to 2,000 rows, others have steeper "
         "units.": 'If every other member has "relu" units and these hardly count, more of the others have steeper '
         "units, on up to 2,000 rows.",
-        "and ``linear_path``.": "and ``linear_path``. There is none of several labels.",
+        "and ``linear_path``.": "and ``linear_path``. There is none of several labels. On 400 rows or more, one more "
+        "reads what a forest of trees says of classes, under the same conditions. Trees know the rows of the fit by "
+        "heart: test with others.",
     },
+    # There is a forest for classes alone.
+    "estimators_": {"the largest weight first.": "the largest weight first, but one that reads a forest last."},
     # Labels have none.
     "coefs_, intercepts_": {
         " Where units lack more than the noise between rows, there is one more, which counts in standard deviations "

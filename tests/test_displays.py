@@ -521,6 +521,9 @@ class TestUncertainty:
             UncertaintyDisplay.from_estimator(model, X, Y)
         with pytest.raises(ValueError, match="inconsistent numbers of samples"):
             UncertaintyDisplay.from_estimator(GNRegressor(**LINEAR).fit(X, Y), X, Y[1:])
+        several = GNRegressor((), loss="quantile", quantile=[0.1, 0.9], n_estimators=1, random_state=0).fit(X, Y)
+        with pytest.raises(ValueError, match="Quantiles are no distributions, and are not drawn"):
+            UncertaintyDisplay.from_estimator(several, X, Y)
 
     @pytest.mark.parametrize(
         ("arrays", "options", "message"),

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import make_friedman1
 from sklearn.utils._param_validation import InvalidParameterError
 
 from skgn import GNClassifier, GNRegressor
@@ -341,6 +342,25 @@ def test_deviations_of_the_dual_that_are_rounding_errors_are_warned_of(size, los
     expected = model.noise_std_ * np.linalg.norm(np.linalg.solve(R.T, J.T), axis=0) / np.sqrt(30)
     found = np.sqrt(np.diag(found[1]) - model.noise_std_**2)
     assert lost or np.allclose(found, expected, rtol=0.01)
+
+
+def test_a_fit_in_float32_warns_where_hardly_any_noise_is_left():
+    """Half of the variances of its weights were 0, and samples had 0.3 to 200 times the standard deviation."""
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(60, 4))
+    exact, noisy = rows[:, 0] ** 2, rows[:, 0] ** 2 + random.normal(size=60)
+    model = GNRegressor(dtype="float32", n_estimators=1, random_state=0)
+    with pytest.warns(UserWarning, match="dtype='float32' has too few digits beside it.* Fit with dtype='float64'"):
+        model.fit(rows, exact)
+    model.fit(rows, noisy)  # without a warning
+    model.set_params(dtype="float64").fit(rows, exact)
+
+
+def test_what_helps_a_posterior_that_is_lost_in_float32():
+    X, y = make_friedman1(300, 5, noise=0, random_state=0)
+    model = GNRegressor(dtype="float32", n_estimators=1, random_state=0).fit(X, y)
+    with pytest.raises(ValueError, match=r'beside which the prior is a rounding error: fit with dtype="float64"'):
+        model.predict(X, return_std=True)
 
 
 def test_a_prior_that_is_lost_beside_the_inputs_is_not_advised():

@@ -22,6 +22,7 @@ from skgn.feedforward import FeedForward
 from skgn.losses import GammaLoss, SquaredError
 from skgn.mixture import UNSTRETCHED
 from skgn.objective import Objective
+from skgn.radial import RADIAL
 from skgn.robust_losses import StudentTLoss
 from skgn.status import Status
 
@@ -81,6 +82,22 @@ def test_means_follow_the_quiet_rows(loss):
     assert model < 0.65 * constant < 0.03
     # That of a random row, quiet or loud.
     assert models[1].noise_std_ == pytest.approx(models[0].noise_std_, rel=0.25)
+
+
+def test_what_samples_have_chosen_is_not_forgotten_by_training_on(monkeypatch):
+    """Lengths of radial units are chosen once, and the members that have them count less for it."""
+    drawn, train_members = [], skgn.noise_fit.train_members
+
+    def train(problem, draw, *others):
+        drawn.append(draw.starts)
+        return train_members(problem, draw, *others)
+
+    monkeypatch.setattr(skgn.noise_fit, "train_members", train)
+    X, _, y = elsewhere(400, 0)
+    model = GNRegressor(random_state=0).fit(X, y)
+    again = next(starts for starts in drawn if any(start.scaling == RADIAL for start in starts))
+    assert [start.log_choices > 0 for start in again] == [start.scaling == RADIAL for start in again]
+    assert model.noise_ == "input"
 
 
 @pytest.mark.parametrize("loss", [SquaredError(), StudentTLoss()], ids=lambda loss: loss.name)

@@ -234,7 +234,7 @@ class TestSeveralQuantiles:
 
     def test_diagnose_asks_for_one_quantile(self):
         model = GNRegressor(loss="quantile", quantile=(0.1, 0.9), **SMALL | {"max_iter": 1000}).fit(X, TARGETS["huber"])
-        with pytest.raises(ValueError, match="several quantiles together: pass a fit of one"):
+        with pytest.raises(ValueError, match="quantiles that are given as a list: pass a fit of one"):
             diagnose(model, X, TARGETS["huber"], verbose=False)
 
 

@@ -195,3 +195,30 @@ def test_copies_of_a_rare_class_do_not_tell_that_its_labels_have_no_noise():
     score = 1 - np.sum(weight * np.log(p)) / np.sum(weight * np.log(rate))
     assert score > 0
     assert abs(model.left_out_score_ - score) < 0.2
+
+
+def counts(n, seed, dispersion=3.0):
+    """Inputs, and counts of a negative binomial distribution."""
+    random = np.random.default_rng(seed)
+    inputs = random.normal(size=(n, 3))
+    mean = np.exp(1 + 0.4 * inputs[:, 0] + 0.2 * np.sin(2 * inputs[:, 1]))
+    return inputs, random.negative_binomial(mean / (dispersion - 1), 1 / dispersion).astype(float)
+
+
+@pytest.mark.parametrize("weight", [5.0, WEIGHT[:200]], ids=["copies", "survey"])
+def test_weights_do_not_tell_that_counts_have_no_dispersion(weight):
+    """The dispersion was 1, left-out scores 0.92 to 1.00, and new ones -5 to -160,000."""
+    inputs, target = counts(200, 0)
+    model = GNRegressor(loss="poisson", n_estimators=2, tol=1e-2, random_state=0)
+    model.fit(inputs, target, np.broadcast_to(weight, 200))
+    assert 2 < model.noise_std_**2 < 4
+    assert model.left_out_score_ < 0.3
+
+
+@pytest.mark.parametrize("weight", [0.9, 0.25])
+def test_weights_below_one_do_not_hide_the_dispersion_of_counts(weight):
+    """It was 1.0 for 0.25: only rates of little exposure tell less of it than their weight."""
+    inputs, target = counts(600, 0)
+    model = GNRegressor((), loss="poisson", n_estimators=1, random_state=0)
+    whole = model.fit(inputs, target).noise_std_
+    assert model.fit(inputs, target, np.full(600, weight)).noise_std_ == pytest.approx(whole, rel=0.02)

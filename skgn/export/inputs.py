@@ -12,8 +12,9 @@ from sklearn.compose import ColumnTransformer
 from torch import Tensor, nn
 
 from ..encoders import column_features, target_codes
+from ..forest import Forest, log_shares
 from ..inputs import Table
-from ..level_codes import MISSING_RANK, UNSEEN_RANK, number_pairs
+from ..level_codes import MISSING_RANK, UNSEEN_RANK, NumberCodes, number_pairs
 from ..piecewise import FinerScaler, PiecewiseEmbedding, piecewise
 from ..preprocessing import (
     InputScaler,
@@ -72,6 +73,10 @@ class Encoder(nn.Module):
                     self.register_buffer(f"numbers{number}", torch.from_numpy(_padded(known)))
                     columns = _table(table.encoder, name, features, place, known)
                     self.register_buffer(f"table{number}", torch.from_numpy(columns))
+                    follows = isinstance(step, NumberCodes) and step.follows(place)
+                    rise = np.diff(columns[: len(known)], axis=0) / np.diff(known)[:, None] if follows else columns[:0]
+                    #: Slopes of codes from one number to the next; none where codes do not follow.
+                    self.register_buffer(f"rise{number}", torch.from_numpy(rise))
             self._look_up_pairs(table.encoder, of_pairs)
         self.register_buffer("numeric", torch.tensor(numeric, dtype=torch.long))
         self.register_buffer("indicated", torch.from_numpy(indicated).long())
@@ -97,8 +102,15 @@ class Encoder(nn.Module):
         for i, j in enumerate(self.looked_up):
             table, number = getattr(self, f"table{i}"), X[:, j]
             place, seen = _place(number, getattr(self, f"numbers{i}"))
-            missing = torch.isnan(number)
-            pieces.append(table[torch.where(seen, place, len(table) - 2 + missing.long())])
+            missing, rise = torch.isnan(number), getattr(self, f"rise{i}")
+            of_number = table[torch.where(seen, place, len(table) - 2 + missing.long())]
+            if len(rise):
+                numbers_known = getattr(self, f"numbers{i}")
+                at = place.clamp(max=len(rise) - 1)
+                within = (number > numbers_known[0]) & (number < numbers_known[len(rise)])
+                step = torch.where(within, number - numbers_known[at], 0.0)
+                of_number = torch.where(within[:, None], table[at] + step[:, None] * rise[at], of_number)
+            pieces.append(of_number)
             ranks.append(torch.where(seen, place, torch.where(missing, MISSING_RANK, UNSEEN_RANK)).double())
         for i, (a, b) in enumerate(self.pairs):
             pair = number_pairs(torch.stack([ranks[a], ranks[b]], 1))[:, 0]
@@ -314,6 +326,31 @@ class _Radial(nn.Module):
         return total if self.profile == "exponential" else total.clamp(min=_NO_DISTANCE).sqrt()
 
 
+class _Forest(nn.Module):
+    roots: Tensor
+    feature: Tensor
+    threshold: Tensor
+    left: Tensor
+    right: Tensor
+    shares: Tensor
+
+    def __init__(self, scaler: Forest) -> None:
+        super().__init__()
+        self.base, self.depth = make_scaling(scaler.base), scaler.depth
+        for name in ("roots", "feature", "threshold", "left", "right", "shares"):
+            self.register_buffer(name, torch.tensor(getattr(scaler, name)))
+
+    def forward(self, X: Tensor) -> Tensor:
+        # All branches are as long as the longest one: ONNX has no operator for rows that are still inside.
+        z = self.base(X).float()
+        node = torch.zeros_like(z[:, :1], dtype=torch.long) + self.roots
+        for _ in range(self.depth):
+            goes_left = z.gather(1, _at(self.feature, node)) <= _at(self.threshold, node)
+            node = torch.where(goes_left, _at(self.left, node), _at(self.right, node))
+        shares = self.shares.index_select(0, node.flatten()).view(*node.shape, self.shares.shape[1]).mean(1)
+        return log_shares(shares, len(self.roots), torch)
+
+
 #: Functions by the type of the scaler.
 _MODULES: dict[type, Callable[[Any], nn.Module]] = {
     InputScaler: _Squashed,
@@ -325,6 +362,7 @@ _MODULES: dict[type, Callable[[Any], nn.Module]] = {
     FinerScaler: partial(_Widened, formula=piecewise, names=("columns", "lower", "width", "mean", "rise")),
     WaveScaler: partial(_Widened, formula=sines, names=("columns", "frequency", "phase")),
     RadialUnits: _Radial,
+    Forest: _Forest,
 }
 
 

@@ -1,0 +1,191 @@
+"""A forest of trees beside the networks: a network of labels that is linear in the logarithms of their shares.
+
+Trees cut the columns into ever smaller boxes. What is local, and has borders along columns, takes a network many units
+and a tree some cuts. Whole trees know their rows by heart, so that no row may be told from its own label. So the rows of
+a fit are parted, and each part has the shares of trees that have learned from the others. The network learns how far
+these shares are to be believed. Later rows have those of as many trees, which have learned from all parts.
+
+Trees are the extremely randomised ones of scikit-learn: their cuts are drawn at random, and the best of some is taken.
+Borders of many such trees are smoother than those of a random forest.
+
+References
+----------
+P. Geurts, D. Ernst and L. Wehenkel, Extremely randomized trees, Machine Learning 63 (2006).
+L. Breiman, Stacked regressions, Machine Learning 24 (1996).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .feedforward import FeedForward
+from .scaler import Made, Scaler
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["ENOUGH", "FEWEST_ROWS", "FOREST", "Forest", "Ground", "Grown", "log_shares"]
+
+#: Name of the scaling whose columns are shares of a forest.
+FOREST = "forest"
+
+#: On fewer rows a forest tells nothing that networks do not. It learns from so many rows at the most: others of a fit
+#: are later ones to it.
+FEWEST_ROWS, _MOST_ROWS = 400, 10_000
+
+#: Nor where networks have such a D2 of left-out labels. What is taken off their score for what they estimate is then more
+#: than they lose, and a forest has nothing to take off.
+ENOUGH = 0.98
+
+#: Trees of a forest, and the parts in which rows of a fit are told by trees of the others.
+_TREES, _PARTS = 40, 5
+
+#: Part of the columns that a tree tries at each cut (docs/decisions.md).
+_TRIED = 0.5
+
+#: So many votes for each class, and against it, are added to those of the trees.
+_ADDED = 0.5
+
+
+def log_shares(shares: Any, n_trees: float, xp: Any = np) -> Any:
+    """Columns (n, k) of shares (n, k) of the votes of so many trees: logits of one class, or centred logarithms."""
+    votes = n_trees * shares
+    logs = xp.log(votes + _ADDED)
+    if shares.shape[1] == 1:
+        return logs - xp.log(n_trees - votes + _ADDED)
+    return logs - logs.mean(1)[:, None]
+
+
+@dataclass
+class Forest(Made):
+    """Logarithms of the shares of classes among trees, which read the first columns of another scaling.
+
+    The nodes of all trees stand in one row, a parent before its children. Those of a tree begin at one of the ``roots``
+    (trees,). At a node, rows whose column ``feature`` is at most the ``threshold`` go to the node ``left``, and others to
+    the node ``right``. At the end of a branch, both are the node itself. A node has the ``shares`` (nodes, k) of the
+    classes. No branch has more cuts than the ``depth``.
+    """
+
+    base: Scaler
+    roots: np.ndarray
+    feature: np.ndarray
+    threshold: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    shares: np.ndarray
+    depth: int
+
+    @classmethod
+    def of_trees(cls, base: Scaler, trees: Sequence[Any]) -> Self:
+        """Join trees of scikit-learn."""
+        sizes = np.array([tree.node_count for tree in trees])
+        roots = np.cumsum(sizes) - sizes
+
+        def joined(name: str) -> np.ndarray:
+            return np.concatenate([getattr(tree, name) for tree in trees])
+
+        own, first = np.arange(sizes.sum()), np.repeat(roots, sizes)
+        left, right = (
+            np.where(side < 0, own, side + first) for side in map(joined, ("children_left", "children_right"))
+        )
+        feature, shares = joined("feature").clip(0), joined("value")[:, :, 0]
+        depth = max(tree.max_depth for tree in trees)
+        return cls(base, roots, feature, joined("threshold"), left, right, shares, depth)
+
+    @property
+    def source(self) -> Scaler:
+        return self.base
+
+    def of(self, source: Scaler) -> Self:
+        """Return the trees as they are: of other columns, no cut would be where it was."""
+        return self
+
+    @property
+    def n_straight(self) -> int:
+        """There are no columns for the linear path alone."""
+        return 0
+
+    @property
+    def features(self) -> None:
+        """A column comes from all features."""
+        return None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether each branch comes to an end."""
+        nodes = np.arange(len(self.shares))
+        sides = self.left, self.right
+        ends = all(len(side) == len(nodes) and ((side >= nodes) & (side < len(nodes))).all() for side in sides)
+        of_nodes = len(self.feature) == len(self.threshold) == len(nodes)
+        return bool(ends and of_nodes and len(nodes) > self.roots.max(initial=0))
+
+    def embed(self, z: np.ndarray) -> np.ndarray:
+        """Return the columns that are made of given columns of the other scaling."""
+        z = z.astype(np.float32)  # as trees read them
+        row, tree = np.divmod(np.arange(len(z) * len(self.roots)), len(self.roots))
+        node = self.roots[tree]
+        inside = np.arange(len(node))
+        for _ in range(self.depth):
+            inside = inside[self.left[node[inside]] != node[inside]]
+            at = node[inside]
+            goes_left = z[row[inside], self.feature[at]] <= self.threshold[at]
+            node[inside] = np.where(goes_left, self.left[at], self.right[at])
+        shares = self.shares[node].reshape(len(z), len(self.roots), -1).mean(axis=1)
+        return np.ascontiguousarray(log_shares(shares, len(self.roots)))
+
+
+class Ground(NamedTuple):
+    """What a forest grows on: the scaling ``base``, and a network that reads it.
+
+    Hidden layers of this network read the columns that trees cut. That of the forest is like it but for its layers.
+    """
+
+    base: Scaler
+    network: FeedForward
+
+
+class Grown(NamedTuple):
+    """A forest, and its columns (n, k) of the rows of the fit, which have been told without their own labels."""
+
+    forest: Forest
+    columns: np.ndarray
+
+    @classmethod
+    def of(
+        cls, ground: Ground, columns: np.ndarray, labels: np.ndarray, weight: np.ndarray, seed: int
+    ) -> Grown | None:
+        """Grow a forest for labels; None where hardly any inputs differ.
+
+        Parameters
+        ----------
+        ground : Ground
+        columns : ndarray of shape (n, d)
+            Columns of its scaling, of rows in random order.
+        labels : ndarray of shape (n, k)
+            0 and 1: the class of each row, or whether it is of the second one (k = 1).
+        weight : ndarray of shape (n,)
+        seed : int
+            Draws the trees.
+        """
+        from sklearn.ensemble import ExtraTreesRegressor
+        from sklearn.model_selection import GroupKFold, cross_val_predict
+
+        X, y = columns[:, ground.network.hidden_inputs], labels if labels.shape[1] > 1 else labels[:, 0]
+        X, y, weight = X[:_MOST_ROWS], y[:_MOST_ROWS], weight[:_MOST_ROWS]
+        trees = ExtraTreesRegressor(_TREES, max_features=_TRIED, random_state=seed)
+        # Equal rows of other labels would tell what the label of a row is not.
+        distinct, inputs = np.unique(X, axis=0, return_inverse=True)
+        if len(distinct) < _PARTS:
+            return None
+        parts, weights = GroupKFold(_PARTS), {"sample_weight": weight}
+        told = cross_val_predict(trees, X, y, groups=inputs.reshape(-1), cv=parts, params=weights)
+        trees.fit(X, y, weight)
+        forest = Forest.of_trees(ground.base, [tree.tree_ for tree in trees.estimators_])
+        own = log_shares(told.reshape(-1, labels.shape[1]), _TREES)
+        if len(columns) > _MOST_ROWS:
+            own = np.vstack([own, forest.embed(columns[_MOST_ROWS:])])
+        return cls(forest, own)

@@ -1,0 +1,229 @@
+"""A forest beside the networks of labels: its shares, which rows are told without their own labels, and where it is."""
+
+import copy
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from not_left_open import NOT_LEFT_OPEN
+from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.metrics import log_loss
+
+from skgn import GNClassifier, GNRegressor, diagnose, forest, search
+from skgn.export import to_onnx, to_torch
+from skgn.feedforward import FeedForward
+from skgn.forest import FOREST, Ground, Grown, log_shares
+from skgn.further import plant
+from skgn.integrity import flaws
+from skgn.persistence import SKOPS_TRUSTED
+from skgn.preprocessing import InputScaler
+
+N, D = 500, 3
+
+#: Two networks, which are too few for rules.
+FEW = {"n_estimators": 2, "random_state": 0}
+
+
+def rules(n=N, k=2, seed=0, d=4, depth=5):
+    """Labels of the ends of a tree, drawn at random, of which a tenth are others in a fit (seed 0)."""
+    tree = np.random.RandomState(3)
+    column, at = tree.randint(d, size=2**depth - 1), tree.uniform(-0.8, 0.8, 2**depth - 1)
+    of = tree.randint(k, size=2**depth)
+    random = np.random.RandomState(seed)
+    X, node = random.uniform(-1, 1, (n, d)), np.zeros(n, dtype=int)
+    for _ in range(depth):
+        node = 2 * node + 1 + (X[np.arange(n), column[node]] > at[node])
+    labels = of[node - 2**depth + 1]
+    return X, np.where(random.uniform(size=n) < 0.1 * (seed == 0), random.randint(k, size=n), labels)
+
+
+def indicators(labels):
+    Y = np.eye(labels.max() + 1)[labels]
+    return Y[:, 1:] if Y.shape[1] == 2 else Y
+
+
+def ground(X):
+    return Ground(InputScaler.fit(X, np.ones(len(X))), FeedForward(X.shape[1], 1, (5,)))
+
+
+def grown(X, Y, weight=None, seed=0):
+    on = ground(X)
+    return Grown.of(on, on.base.transform(X), Y, np.ones(len(X)) if weight is None else weight, seed)
+
+
+@pytest.fixture(autouse=True)
+def nothing_else_is_drawn(monkeypatch):
+    """Other networks, which are drawn for what the first ones lack, would find much of it, too."""
+    monkeypatch.setattr(search, "FURTHER", [plant])
+
+
+@pytest.fixture(scope="module")
+def model():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "FURTHER", [plant])
+        return GNClassifier(**FEW).fit(*rules())
+
+
+def reading(model):
+    return [member.scaling == FOREST for member in model.estimators_]
+
+
+@pytest.mark.parametrize("k", [2, 4])
+def test_later_rows_have_the_shares_of_trees_of_scikit_learn(k):
+    X, labels = rules(k=k, d=D)
+    new, Y = rules(200, k=k, d=D, seed=1)[0], indicators(labels)
+    weight = np.random.RandomState(2).uniform(0.5, 2, N)
+    found, on = grown(X, Y, weight).forest, ground(X).base
+    trees = ExtraTreesRegressor(40, max_features=0.5, random_state=0)
+    trees.fit(on.transform(X), Y if k > 2 else Y[:, 0], weight)
+    shares = trees.predict(on.transform(new)).reshape(200, -1)
+    np.testing.assert_array_equal(found.transform(new), log_shares(shares, 40))
+
+
+def test_logarithms_of_shares_are_those_of_votes():
+    # Three of four trees, with half a vote more for either side.
+    np.testing.assert_allclose(log_shares(np.array([[0.75]]), 4), [[np.log(3.5 / 1.5)]])
+    logs = log_shares(np.array([[0.5, 0.25, 0.25]]), 4)
+    np.testing.assert_allclose(logs[0, 0] - logs[0, 1], np.log(2.5 / 1.5))
+    np.testing.assert_allclose(logs.sum(), 0, atol=1e-12)
+
+
+def test_rows_of_the_fit_are_told_without_their_own_labels():
+    random = np.random.RandomState(0)
+    X, Y = random.standard_normal((N, D)), random.randint(2, size=(N, 1)).astype(float)
+    found = grown(X, Y)
+    own, later = found.columns[:, 0], found.forest.transform(X)[:, 0]
+    # Of noise, trees know their rows by heart, and nothing else.
+    assert ((later > 0) == Y[:, 0]).all()
+    assert abs(np.corrcoef(own, Y[:, 0])[0, 1]) < 3 / np.sqrt(N)
+
+
+def test_rows_beyond_the_most_are_later_ones(monkeypatch):
+    monkeypatch.setattr(forest, "_MOST_ROWS", 300)
+    X, labels = rules()
+    found = grown(X, indicators(labels))
+    assert found.columns.shape == (N, 1)
+    np.testing.assert_array_equal(found.columns[300:], found.forest.transform(X[300:]))
+    assert not np.array_equal(found.columns[:300], found.forest.transform(X[:300]))
+
+
+def test_rules_are_told_better(model, monkeypatch, capsys):
+    new, truth = rules(4000, seed=1)
+    GNClassifier(**FEW, verbose=1).fit(*rules())
+    assert "1 more candidate, of a forest of 40 trees" in capsys.readouterr().out
+    monkeypatch.setattr(search, "FURTHER", [])
+    without = GNClassifier(**FEW).fit(*rules())
+    assert not any(reading(without))
+    ours, theirs = (log_loss(truth, each.predict_proba(new)) for each in (model, without))
+    assert ours < 0.9 * theirs
+
+
+def test_it_is_the_last_member_whatever_it_counts(model):
+    assert reading(model)[-1] and not any(reading(model)[:-1])
+    assert model.weights_[-1] > 0.2
+    # What the best network has learned can be looked at.
+    assert model.coefs_[0].shape[0] >= 2
+
+
+def test_noise_does_not_count():
+    random = np.random.RandomState(0)
+    model = GNClassifier(**FEW).fit(random.standard_normal((N, D)), random.randint(2, size=N))
+    assert any(reading(model))
+    assert model.left_out_score_ < 0.02
+
+
+def test_there_is_none_where_networks_tell_nearly_all():
+    """An unusual row of banknotes that a forest takes for the other kind had a probability of 1e-7."""
+    X, _ = rules()
+    assert not any(reading(GNClassifier(**FEW).fit(X, X[:, 0] > 0)))
+
+
+def test_shares_are_believed_within_limits(model):
+    # The evidence would let go where shares part the classes.
+    assert model.estimators_[-1].prior_kind.unit
+    assert 0.3 < model.estimators_[-1].weights[0] < 3
+
+
+@pytest.mark.parametrize("parameters", [given for given in NOT_LEFT_OPEN if "loss" not in given], ids=str)
+def test_there_is_none_where_networks_are_given(parameters):
+    given = {"hidden_layer_sizes": "auto"} | FEW | parameters
+    assert not any(reading(GNClassifier(**given).fit(*rules())))
+
+
+@pytest.mark.parametrize("given", [{"hidden_layer_sizes": (5,)}, {"activation": "relu"}, {"linear_path": False}], ids=str)
+def test_there_is_none_beside_units_that_are_given(given):
+    assert not any(reading(GNClassifier(**FEW | given).fit(*rules())))
+
+
+def test_there_is_none_of_few_rows_of_numbers_and_of_several_labels():
+    X, labels = rules()
+    assert not any(reading(GNClassifier(**FEW).fit(X[:300], labels[:300])))
+    assert not any(reading(GNRegressor(**FEW).fit(X, labels)))
+    assert not any(reading(GNClassifier(**FEW).fit(X, np.column_stack([labels, X[:, 0] > 0]))))
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_torch_onnx_and_files_have_the_same_trees(k, tmp_path):
+    import onnxruntime
+    import skops.io
+
+    X, labels = rules(k=k)
+    new = rules(100, k=k, seed=1)[0]
+    model = GNClassifier(**FEW).fit(X, labels)
+    expected = model.predict_proba(new)
+    assert reading(model)[-1] and model.weights_[-1] > 0.1
+    np.testing.assert_allclose(to_torch(model)(torch.tensor(new)).detach(), expected, rtol=0, atol=1e-12)
+    to_onnx(model, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    np.testing.assert_allclose(session.run(None, {"X": new})[1], expected, rtol=0, atol=1e-12)
+    for loaded in (
+        pickle.loads(pickle.dumps(model)),
+        copy.deepcopy(model),
+        skops.io.loads(skops.io.dumps(model), trusted=SKOPS_TRUSTED),
+    ):
+        np.testing.assert_array_equal(loaded.predict_proba(new), expected)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda trees: replace(trees, left=trees.left[:-1]),
+        lambda trees: replace(trees, feature=trees.feature[:-1]),
+        lambda trees: replace(trees, right=np.zeros_like(trees.right)),  # around in circles
+        lambda trees: replace(trees, left=trees.left + len(trees.left)),
+        lambda trees: replace(trees, threshold=np.full_like(trees.threshold, np.nan)),
+    ],
+)
+def test_a_damaged_forest_is_found(model, damage):
+    state = dict(vars(model))
+    assert flaws(state, GNClassifier, ()) == []
+    table = state["_table"]
+    state["_table"] = table.with_more({FOREST: damage(table.scalings[FOREST])})
+    assert any("Forest" in flaw or FOREST in flaw or "_table" in flaw for flaw in flaws(state, GNClassifier, ()))
+
+
+def test_a_diagnosis_knows_rows_of_the_fit(model):
+    def calibration(X, y):
+        return next(finding for finding in diagnose(model, X, y) if finding.topic == "calibration")
+
+    known = calibration(*rules())
+    assert known.verdict == "known rows"
+    assert "kept from the fit" in known.advice
+    assert calibration(*rules(2000, seed=1)).verdict != "known rows"
+
+
+def test_a_stream_goes_on_with_it(model):
+    new, truth = rules(4000, seed=1)
+    streamed = copy.deepcopy(model).partial_fit(*rules(seed=2))
+    np.testing.assert_allclose(streamed.weights_, model.weights_)
+    assert log_loss(truth, streamed.predict_proba(new)) < 1.1 * log_loss(truth, model.predict_proba(new))
+
+
+def test_trees_are_those_of_random_state():
+    X, labels = rules()
+    one, same, other = (GNClassifier(**FEW | {"random_state": seed}).fit(X, labels) for seed in (0, 0, 1))
+    thresholds = [each._table.scalings[FOREST].threshold for each in (one, same, other)]
+    np.testing.assert_array_equal(thresholds[0], thresholds[1])
+    assert not np.array_equal(thresholds[0], thresholds[2])
