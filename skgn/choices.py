@@ -263,8 +263,8 @@ class Choices:
         """What a forest grows on. Labels of one kind have one, where layers and units are left to the fit."""
         left_open = self._mixes and self._units_left_open and self.parameters.batch_size is None
         base = table.scalings.get(BASE) if left_open and table.scalings.keys() >= {*_COMPARED} else None
-        of_label = isinstance(network, FeedForward) and of_one_label(loss, network)
-        return Ground(base, network) if base is not None and of_label else None
+        network = network if isinstance(network, FeedForward) and of_one_label(loss, network) else None
+        return None if base is None or network is None else Ground(base, network)
 
     @property
     def _units_left_open(self) -> bool:

@@ -10,8 +10,8 @@ The curve is a cubic spline of the numbers in their order, with a knot at every 
 leaves over are shrunken by empirical Bayes. What other rows do not confirm is chance, however many numbers there are.
 
 Rows may be trials at settings that come again and again. Where the other features tell all settings apart, a relation
-of these is as good a reason for other means as a code. So all trials at a setting are left out together. Where codes follow from one number
-to the next, as of a narrow peak along few settings, they also tell what is between
+of these is as good a reason for other means as a code. So all trials at a setting are left out together. Where codes
+follow from one number to the next, as of a narrow peak along few settings, they also tell what is between
 (:class:`~skgn.level_codes.NumberCodes`).
 """
 

@@ -214,7 +214,7 @@ class Comparison(Case, ABC):
 
     @cached_property
     def by_heart(self) -> bool:
-        """Whether a forest knows these rows by heart: they are predicted better than left-out training rows promised."""
+        """Whether a forest knows these rows by heart: predictions are better than left-out training rows promised."""
         if not math.isfinite(self.promise) or all(member.scaling != FOREST for member in self.model.estimators_):
             return False
         ours, constant = self.losses

@@ -173,8 +173,8 @@ def _case(estimator: Any, X: Any, y: Any, sample_weight: Any) -> _Case:
     target = table_and_target(model)[1]
     if isinstance(target, RegressionTarget) and target.levels is not None:
         raise ValueError(
-            "diagnose cannot judge quantiles that are given as a list: pass a fit of one number, such as quantile=0.5, or "
-            "of a mean."
+            "diagnose cannot judge quantiles that are given as a list: pass a fit of one number, such as quantile=0.5, "
+            "or of a mean."
         )
     names = feature_names(estimator)
     X = dense(rows_of_network(estimator, X))

@@ -70,7 +70,7 @@ def make_encoder(
     categories have such codes too, where these take fewer columns.
 
     Features in ``codes``, whose numbers are codes (:mod:`skgn.codes`), have such target codes beside the column of
-    their numbers. A number not seen has a code between those of its neighbours, where codes follow from one to the next.
+    their numbers. A number not seen has a code between those of its neighbours, where codes follow from one to another.
 
     Features in ``slopes``, of which each has target codes, have further ones: the slopes of their levels along another
     column (:mod:`skgn.interactions`). Each two of ``pairs``, all with target codes, have one for their pairs of levels.

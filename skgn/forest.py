@@ -1,8 +1,8 @@
 """A forest of trees beside the networks: a network of labels that is linear in the logarithms of their shares.
 
 Trees cut the columns into ever smaller boxes. What is local, and has borders along columns, takes a network many units
-and a tree some cuts. Whole trees know their rows by heart, so that no row may be told from its own label. So the rows of
-a fit are parted, and each part has the shares of trees that have learned from the others. The network learns how far
+and a tree some cuts. Whole trees know their rows by heart, so that no row may be told from its own label. So the rows
+of a fit are parted, and each part has the shares of trees that have learned from the others. The network learns how far
 these shares are to be believed. Later rows have those of as many trees, which have learned from all parts.
 
 Trees are the extremely randomised ones of scikit-learn: their cuts are drawn at random, and the best of some is taken.
@@ -37,8 +37,8 @@ FOREST = "forest"
 #: are later ones to it.
 FEWEST_ROWS, _MOST_ROWS = 400, 10_000
 
-#: Nor where networks have such a D2 of left-out labels. What is taken off their score for what they estimate is then more
-#: than they lose, and a forest has nothing to take off.
+#: Nor where networks have such a D2 of left-out labels. What is taken off their score for what they estimate is then
+#: more than they lose, and a forest has nothing to take off.
 ENOUGH = 0.98
 
 #: Trees of a forest, and the parts in which rows of a fit are told by trees of the others.
@@ -65,8 +65,8 @@ class Forest(Made):
     """Logarithms of the shares of classes among trees, which read the first columns of another scaling.
 
     The nodes of all trees stand in one row, a parent before its children. Those of a tree begin at one of the ``roots``
-    (trees,). At a node, rows whose column ``feature`` is at most the ``threshold`` go to the node ``left``, and others to
-    the node ``right``. At the end of a branch, both are the node itself. A node has the ``shares`` (nodes, k) of the
+    (trees,). At a node, rows whose column ``feature`` is at most the ``threshold`` go to the node ``left``, and others
+    to the node ``right``. At the end of a branch, both are the node itself. A node has the ``shares`` (nodes, k) of the
     classes. No branch has more cuts than the ``depth``.
     """
 
@@ -155,9 +155,7 @@ class Grown(NamedTuple):
     columns: np.ndarray
 
     @classmethod
-    def of(
-        cls, ground: Ground, columns: np.ndarray, labels: np.ndarray, weight: np.ndarray, seed: int
-    ) -> Grown | None:
+    def of(cls, ground: Ground, columns: np.ndarray, labels: np.ndarray, weight: np.ndarray, seed: int) -> Grown | None:
         """Grow a forest for labels; None where hardly any inputs differ.
 
         Parameters

@@ -55,6 +55,10 @@ class LevelCodes(TransformerMixin, BaseEstimator):
             columns.append(np.where(known[:, None], codes[place], self.mean_))
         return np.concatenate(columns, axis=1)
 
+    def knows(self, feature: int, column: np.ndarray) -> np.ndarray:
+        """Mask (n,) of the cells of a feature, by its position, that have a code of their own."""
+        return np.isin(column, self.categories_[feature])
+
     def get_feature_names_out(self, names: Any = None) -> np.ndarray:
         """Return the names of the features, with the number of the code behind them if there are several."""
         if names is None:
@@ -86,12 +90,19 @@ class NumberCodes(LevelCodes):
         known = ~np.isnan(self.categories_[feature])
         return self.categories_[feature][known], self.codes_[feature][known]
 
+    def knows(self, feature: int, column: np.ndarray) -> np.ndarray:
+        """Mask (n,) of the cells that are numbers seen, or lie between these where codes follow."""
+        return super().knows(feature, column) | self._is_within(feature, column)
+
+    def _is_within(self, feature: int, column: np.ndarray) -> np.ndarray:
+        numbers, _ = self.numbers(feature)
+        return (column > numbers[0]) & (column < numbers[-1]) & self.follows(feature)
+
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Return the codes (n, d n_codes) of numbers (n, d)."""
         of_known = np.split(super().transform(X), X.shape[1], axis=1)
         for j, (column, codes) in enumerate(zip(X.T, of_known, strict=True)):
-            numbers, of_numbers = self.numbers(j)
-            within = (column > numbers[:1]) & (column < numbers[-1:]) if self.follows(j) else np.zeros(len(X), dtype=bool)
+            (numbers, of_numbers), within = self.numbers(j), self._is_within(j, column)
             for code, told in zip(of_numbers.T, codes.T, strict=True):
                 # Views of the columns; at a number itself a line has its code.
                 told[within] = np.interp(column[within], numbers, code)

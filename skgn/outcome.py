@@ -135,8 +135,8 @@ def warn_of_single_precision(estimator: Any) -> None:
     least = math.sqrt(min((posterior.noise_variance.min() for posterior in known), default=math.inf))
     if estimator.dtype == "float32" and least < _SINGLE_NOISE:
         warnings.warn(
-            f"The noise is {least:.2g} of the target's standard deviation, and dtype='float32' has too few digits beside "
-            "it: standard deviations and samples are not to be trusted. Fit with dtype='float64'.",
+            f"The noise is {least:.2g} of the target's standard deviation, and dtype='float32' has too few digits "
+            "beside it: standard deviations and samples are not to be trusted. Fit with dtype='float64'.",
             UserWarning,
             stacklevel=outside(),
         )

@@ -42,7 +42,8 @@ __all__ = ["BlockPass", "Stream", "streams_of", "train_block"]
 class Stream:
     """One member between two blocks, as NumPy arrays and plain values; ``start`` has its present weights.
 
-    It has a ``vote`` in the predictions, equal ones but after a fit, whose votes go on. ``squares`` (k,) are the sums of squares from which the noise was estimated, of samples of ``squares_weight``.
+    Its ``vote`` in predictions is that of all others, or its weight in the fit before. ``squares`` (k,) are the sums
+    of squares from which the noise was estimated, of samples of ``squares_weight``.
     """
 
     start: Start

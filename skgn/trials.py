@@ -107,7 +107,7 @@ def ensemble_of(candidates: list[Candidate], loss: Loss, tempered: bool) -> tupl
     # Of members that count alike the objective decides.
     objectives = np.array([c.state.history[-1]["objective"] for c in candidates])
     # A forest has no weights to look at.
-    trees = [c.start.scaling == FOREST for c in candidates]
+    trees = np.array([c.start.scaling == FOREST for c in candidates])
     order = np.lexsort((objectives, -weights, trees))
     candidates, weights = [candidates[number] for number in order], weights[order]
     samples = left_out_of(candidates)

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:standardize=False takes X as it is:UserWarning",
     "ignore:The uncertainty of the weights at:UserWarning",
     "ignore:loss='poisson' takes y for counts:UserWarning",
+    "ignore:The noise is .* and dtype='float32' has too few digits:UserWarning",
 )
 
 RNG = np.random.default_rng(0)

@@ -152,7 +152,9 @@ def test_there_is_none_where_networks_are_given(parameters):
     assert not any(reading(GNClassifier(**given).fit(*rules())))
 
 
-@pytest.mark.parametrize("given", [{"hidden_layer_sizes": (5,)}, {"activation": "relu"}, {"linear_path": False}], ids=str)
+@pytest.mark.parametrize(
+    "given", [{"hidden_layer_sizes": (5,)}, {"activation": "relu"}, {"linear_path": False}], ids=str
+)
 def test_there_is_none_beside_units_that_are_given(given):
     assert not any(reading(GNClassifier(**FEW | given).fit(*rules())))
 

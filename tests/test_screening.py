@@ -111,7 +111,7 @@ def test_without_any_output_nothing_is_found(case):
     assert (significance(objective(SquaredError(), X, y, weight), 4, unknown) >= 1).all()
     # The only sample of a fit is predicted by none.
     model = GNRegressor(n_estimators=3, max_iter=3, dtype="float32", random_state=0)
-    with pytest.warns(ConvergenceWarning):
+    with pytest.warns(ConvergenceWarning), pytest.warns(UserWarning, match="dtype='float32' has too few digits"):
         model.fit([[1.0, 2.0, 4.0, 8.0]], [55.0], [1e6])
     np.testing.assert_allclose(model.predict([[1.0, 2.0, 4.0, 8.0]]), 55.0, rtol=1e-6)
 

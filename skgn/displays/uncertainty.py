@@ -192,7 +192,9 @@ class UncertaintyDisplay:
             )
         _check_level(level)
         if network._target.levels is not None:
-            raise ValueError("Quantiles are no distributions, and are not drawn: fit another loss, or compare coverages.")
+            raise ValueError(
+                "Quantiles are no distributions, and are not drawn: fit another loss, or compare coverages."
+            )
         X, y = rows_of_network(estimator, X), _finite("y_true", y)
         check_consistent_length(X, y)
         with unwatched():
