@@ -16,6 +16,7 @@ L. Breiman, Stacked regressions, Machine Learning 24 (1996).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,7 +29,7 @@ from .scaler import Made, Scaler
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["ENOUGH", "FEWEST_ROWS", "FOREST", "Forest", "Ground", "Grown", "log_shares"]
+__all__ = ["ENOUGH", "FEWEST_ROWS", "FOREST", "Forest", "Ground", "Grown", "log_shares", "seconds_to_grow"]
 
 #: Name of the scaling whose columns are shares of a forest.
 FOREST = "forest"
@@ -46,6 +47,12 @@ _TREES, _PARTS = 40, 5
 
 #: Part of the columns that a tree tries at each cut (docs/decisions.md).
 _TRIED = 0.5
+
+#: Seconds that a tree takes, and what each row adds in each column tried at each level, on a slow processor.
+_SECONDS_A_TREE, _SECONDS_A_ROW = 1e-3, 1e-8
+
+#: Rows that are told at a time.
+_BLOCK = 4096
 
 #: So many votes for each class, and against it, are added to those of the trees.
 _ADDED = 0.5
@@ -125,6 +132,8 @@ class Forest(Made):
 
     def embed(self, z: np.ndarray) -> np.ndarray:
         """Return the columns that are made of given columns of the other scaling."""
+        if len(z) > _BLOCK:
+            return np.concatenate([self.embed(z[first : first + _BLOCK]) for first in range(0, len(z), _BLOCK)])
         z = z.astype(np.float32)  # as trees read them
         row, tree = np.divmod(np.arange(len(z) * len(self.roots)), len(self.roots))
         node = self.roots[tree]
@@ -136,6 +145,12 @@ class Forest(Made):
             node[inside] = np.where(goes_left, self.left[at], self.right[at])
         shares = self.shares[node].reshape(len(z), len(self.roots), -1).mean(axis=1)
         return np.ascontiguousarray(log_shares(shares, len(self.roots)))
+
+
+def seconds_to_grow(n_rows: int, n_columns: int) -> float:
+    """About how long a forest takes to grow on so many rows, which come in parts, and columns."""
+    n, tried = min(n_rows, _MOST_ROWS), max(1.0, _TRIED * n_columns)
+    return _TREES * (1 + _PARTS) * (_SECONDS_A_TREE + _SECONDS_A_ROW * n * math.log2(n) * tried)
 
 
 class Ground(NamedTuple):

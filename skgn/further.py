@@ -24,7 +24,7 @@ from .draws import (
     step_starts,
     wave_starts,
 )
-from .forest import ENOUGH, FEWEST_ROWS, FOREST, Grown
+from .forest import ENOUGH, FEWEST_ROWS, FOREST, Grown, seconds_to_grow
 from .left_over import left_over
 from .mixture import mixture_mean
 from .piecewise import FINER
@@ -43,6 +43,10 @@ from .trials import Candidate, left_out_of, predictors
 from .waves import WAVES, wave_scaler
 
 __all__ = ["FURTHER", "More"]
+
+
+#: A forest may take this part of the time of a fit.
+_PART_FOR_FOREST = 0.1
 
 
 class More(NamedTuple):
@@ -185,6 +189,9 @@ def step(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidat
 def plant(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
     """Draw a network that reads what a forest says of labels, where the others do not tell nearly all of them."""
     if draw.ground is None or BASE not in problem.scaled or problem.n_samples < FEWEST_ROWS:
+        return None
+    n_read = draw.ground.network.hidden_inputs.stop
+    if seconds_to_grow(problem.n_samples, n_read) > _PART_FOR_FOREST * problem.max_time:
         return None
     samples = left_out_of(candidates)
     if left_out_skill(samples, stacking_weights(samples)).score > ENOUGH:

@@ -140,6 +140,20 @@ def test_there_is_none_where_networks_tell_nearly_all():
     assert not any(reading(GNClassifier(**FEW).fit(X, X[:, 0] > 0)))
 
 
+def test_there_is_none_where_time_is_short():
+    X, labels = rules()
+    assert any(reading(GNClassifier(**FEW, max_time=60).fit(X, labels)))
+    assert not any(reading(GNClassifier(**FEW, max_time=2).fit(X, labels)))
+
+
+def test_rows_are_told_in_blocks(monkeypatch):
+    X, labels = rules()
+    found = grown(X, indicators(labels)).forest
+    whole = found.transform(X)
+    monkeypatch.setattr(forest, "_BLOCK", 70)
+    np.testing.assert_array_equal(found.transform(X), whole)
+
+
 def test_shares_are_believed_within_limits(model):
     # The evidence would let go where shares part the classes.
     assert model.estimators_[-1].prior_kind.unit
