@@ -264,7 +264,8 @@ class Choices:
         left_open = self._mixes and self._units_left_open and self.parameters.batch_size is None
         base = table.scalings.get(BASE) if left_open and table.scalings.keys() >= {*_COMPARED} else None
         network = network if isinstance(network, FeedForward) and of_one_label(loss, network) else None
-        return None if base is None or network is None else Ground(base, network)
+        n_more = int(isinstance(self.parameters.n_estimators, str))
+        return None if base is None or network is None else Ground(base, network, n_more)
 
     @property
     def _units_left_open(self) -> bool:
@@ -289,10 +290,8 @@ class Choices:
 
     def _takes_long(self, network: Network, n_rows: int, columns: int, traces: bool = True) -> bool:
         """Whether there is no time for a network on so many rows, with so many columns of curvature roots."""
-        if not (self.compares and self.may_cut):
-            return False
         extent = Extent(network, n_rows, columns, DTYPES[self.parameters.dtype])
-        return not affordable(self.parameters.solver, extent, traces)
+        return self.compares and self.may_cut and not affordable(self.parameters.solver, extent, traces)
 
     def _networks(self, table: Table, k: int, n_observations: float) -> list[tuple[str, Network]]:
         """Networks to choose from, each with the name of its input scaling."""

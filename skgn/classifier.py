@@ -91,7 +91,7 @@ class GNClassifier(ClassifierMixin, BaseGN):
         prior, and the steepness of the units. "auto" is 6. It is 4 above 2,000 rows, above 1,000 weights, and where
         nothing is compared (a float ``l2_regularization``, :meth:`partial_fit`). With "relu" units among them (see
         ``activation``) it is 4, or 3 above 1,000 weights if every other member has such units. One of radial units is
-        the last of the 4 of two classes, and one more of other classes.
+        the last of the 4 of two classes, and one more of other classes. One of a forest is one more on 400 rows.
 
         Every network that starts becomes a member. Where none has "relu" units and rows are more than 2,000, twice as
         many networks start. They train for 16 iterations on 2,000 rows; approximate leave-one-out then compares them,

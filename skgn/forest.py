@@ -157,10 +157,12 @@ class Ground(NamedTuple):
     """What a forest grows on: the scaling ``base``, and a network that reads it.
 
     Hidden layers of this network read the columns that trees cut. That of the forest is like it but for its layers.
+    With it, so many ``n_more`` members are kept than before.
     """
 
     base: Scaler
     network: FeedForward
+    n_more: int
 
 
 class Grown(NamedTuple):

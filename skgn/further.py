@@ -203,7 +203,8 @@ def plant(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candida
     forest, own = grown
     start = forest_start(draw.starts, draw.ground, forest)
     lines = [of_forest(len(forest.roots))]
-    return More([start], draw.numbers.forest, lines, problem.with_more({FOREST: forest}, {FOREST: own}), n_more=1)
+    more = problem.with_more({FOREST: forest}, {FOREST: own})
+    return More([start], draw.numbers.forest, lines, more, draw.ground.n_more)
 
 
 _Drawing = Callable[[Problem, Draw, Plan, Sequence[Candidate]], More | None]

@@ -256,7 +256,7 @@ DIFFERENCES = {
         "left-out samples by less than 2 %, as where networks agree. Above 2,000 rows": ":meth:`"
         'partial_fit`). With "relu" units among them (see ``activation``) it is 4, or 3 above 1,000 weights if every '
         "other member has such units. One of radial units is the last of the 4 of two classes, and one more of other "
-        "classes. Every network that starts becomes a member. Where none has "
+        "classes. One of a forest is one more on 400 rows. Every network that starts becomes a member. Where none has "
         '"relu" units and rows are more than 2,000,',
         "If half of the members fail, or the best leaves half of the variance on up to 2,000 rows, others have steeper "
         "units.": 'If every other member has "relu" units and these hardly count, more of the others have steeper '

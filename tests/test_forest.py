@@ -45,7 +45,7 @@ def indicators(labels):
 
 
 def ground(X):
-    return Ground(InputScaler.fit(X, np.ones(len(X))), FeedForward(X.shape[1], 1, (5,)))
+    return Ground(InputScaler.fit(X, np.ones(len(X))), FeedForward(X.shape[1], 1, (5,)), 1)
 
 
 def grown(X, Y, weight=None, seed=0):
