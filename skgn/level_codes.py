@@ -71,8 +71,8 @@ class LevelCodes(TransformerMixin, BaseEstimator):
 class NumberCodes(LevelCodes):
     """Transformer of numbers into codes, which may follow from one number to the next.
 
-    A number not seen, between two others, then has a code between theirs. Codes follow where a line between the two
-    neighbours of a number tells its code better than the mean does, by the sum of squares over all such numbers.
+    A number not seen, between two others, then has a code between theirs. Codes follow where lines between the two
+    neighbours of each number tell its code better than the mean does. The sum of squares decides.
     """
 
     def follows(self, feature: int) -> bool:
