@@ -29,6 +29,7 @@ __all__ = [
     "fill_missing",
     "make_encoder",
     "medians",
+    "number_codes",
     "target_codes",
 ]
 
@@ -189,6 +190,12 @@ def target_codes(encoder: ColumnTransformer) -> dict[str, LevelCodes]:
 def _feature_of_each(step: str, features: Sequence[int], second: bool = False) -> Sequence[int]:
     """Return the feature of each code of a step; of a pair the first or the second one."""
     return features[int(second) :: 2] if step == "pairs" else features
+
+
+def number_codes(encoder: ColumnTransformer | None) -> tuple[Any, Sequence[int]]:
+    """The step that makes codes of numbers, and its features; None and none where there are no such codes."""
+    steps = {} if encoder is None else {name: (step, features) for name, step, features in encoder.transformers_}
+    return steps.get("codes", (None, []))
 
 
 def coded_features(encoder: ColumnTransformer) -> list[int]:

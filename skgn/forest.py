@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .feedforward import FeedForward
-from .scaler import Made, Scaler
+from .scaler import Joint, Scaler
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -68,7 +68,7 @@ def log_shares(shares: Any, n_trees: float, xp: Any = np) -> Any:
 
 
 @dataclass
-class Forest(Made):
+class Forest(Joint):
     """Logarithms of the shares of classes among trees, which read the first columns of another scaling.
 
     The nodes of all trees stand in one row, a parent before its children. Those of a tree begin at one of the ``roots``
@@ -77,7 +77,6 @@ class Forest(Made):
     classes. No branch has more cuts than the ``depth``.
     """
 
-    base: Scaler
     roots: np.ndarray
     feature: np.ndarray
     threshold: np.ndarray
@@ -102,24 +101,6 @@ class Forest(Made):
         feature, shares = joined("feature").clip(0), joined("value")[:, :, 0]
         depth = max(tree.max_depth for tree in trees)
         return cls(base, roots, feature, joined("threshold"), left, right, shares, depth)
-
-    @property
-    def source(self) -> Scaler:
-        return self.base
-
-    def of(self, source: Scaler) -> Self:
-        """Return the trees as they are: of other columns, no cut would be where it was."""
-        return self
-
-    @property
-    def n_straight(self) -> int:
-        """There are no columns for the linear path alone."""
-        return 0
-
-    @property
-    def features(self) -> None:
-        """A column comes from all features."""
-        return None
 
     @property
     def is_whole(self) -> bool:

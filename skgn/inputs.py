@@ -25,6 +25,7 @@ from .encoders import (
     fill_missing,
     make_encoder,
     medians,
+    number_codes,
 )
 from .interactions import find_interactions
 from .piecewise import PiecewiseEmbedding
@@ -98,7 +99,7 @@ class Table:
         unknown = np.zeros(X.shape, dtype=bool)
         for j in self.reader.categorical:
             unknown[:, j] = X[:, j] < 0
-        step, features = _number_codes(self.encoder)
+        step, features = number_codes(self.encoder)
         for position, j in enumerate(features):
             unknown[:, j] = ~np.isnan(X[:, j]) & ~step.knows(position, X[:, j])
         return unknown
@@ -233,7 +234,7 @@ class Table:
     @property
     def codes(self) -> dict[int, np.ndarray]:
         """The features whose numbers are codes, and these numbers."""
-        step, features = _number_codes(self.encoder)
+        step, features = number_codes(self.encoder)
         return {j: step.categories_[position] for position, j in enumerate(features)}
 
     @property
@@ -436,9 +437,3 @@ def _replaced_columns(old: Scaler, new: Scaler, changed: np.ndarray) -> Scaler:
 
     parts = {part.name: chosen(getattr(old, part.name), getattr(new, part.name)) for part in fields(old)}  # type: ignore[arg-type]
     return type(old)(**parts)
-
-
-def _number_codes(encoder: ColumnTransformer | None) -> tuple[Any, Sequence[int]]:
-    """The step that makes codes of numbers, and its features; None and none where there are no such codes."""
-    steps = {} if encoder is None else {name: (step, features) for name, step, features in encoder.transformers_}
-    return steps.get("codes", (None, []))

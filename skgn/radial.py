@@ -42,11 +42,11 @@ from scipy.spatial.distance import cdist
 from .candidates import MANY_WEIGHTS
 from .feedforward import FeedForward
 from .logits import shape_of_logits
-from .scaler import Made, Scaler
+from .scaler import Joint, Scaler
 from .shapes import DISTANCES, Metric, best_shape, falling
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    pass
 
 __all__ = [
     "RADIAL",
@@ -93,7 +93,7 @@ def lacking(columns: Any, told: Any) -> Any:
 
 
 @dataclass
-class RadialUnits(Made):
+class RadialUnits(Joint):
     """Radial units of columns of another scaling, and its straight columns beside them.
 
     The columns ``read`` are multiplied by ``scale``; ``centres`` (m, columns) are so scaled. Outputs of the units
@@ -102,7 +102,6 @@ class RadialUnits(Made):
     root of what the squares of the columns of the units lack of this variance.
     """
 
-    base: Scaler
     read: np.ndarray
     scale: np.ndarray
     straight: np.ndarray
@@ -114,24 +113,6 @@ class RadialUnits(Made):
     @property
     def n_columns(self) -> int:
         return self.projection.shape[1] + len(self.straight) + (self.told > 0)
-
-    @property
-    def source(self) -> Scaler:
-        return self.base
-
-    def of(self, source: Scaler) -> Self:
-        """Return the units as they are: of other columns, no distance would be what it was."""
-        return self
-
-    @property
-    def n_straight(self) -> int:
-        """There are no columns for the linear path alone."""
-        return 0
-
-    @property
-    def features(self) -> None:
-        """A unit belongs to no feature."""
-        return None
 
     def embed(self, z: np.ndarray) -> np.ndarray:
         """Return the columns that are made of given columns of the other scaling."""

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["BASE", "Derived", "Made", "Scaler", "Widened", "widened"]
+__all__ = ["BASE", "Derived", "Joint", "Made", "Scaler", "Widened", "widened"]
 
 #: Name of the scaling of whose columns others are made in a fit.
 BASE = "robust"
@@ -66,6 +66,32 @@ class Made(Derived):
     @property
     @abstractmethod
     def features(self) -> np.ndarray | None: ...
+
+
+@dataclass
+class Joint(Made):
+    """Columns that are each made of many of those of another scaling, ``base``; they belong to no feature.
+
+    Of other columns they would be something else: they go on with those that they were made of. There are no columns
+    for the linear path alone.
+    """
+
+    base: Scaler
+
+    @property
+    def source(self) -> Scaler:
+        return self.base
+
+    def of(self, source: Scaler) -> Self:
+        return self
+
+    @property
+    def n_straight(self) -> int:
+        return 0
+
+    @property
+    def features(self) -> None:
+        return None
 
 
 def widened(V: Any, n_straight: int, more: Any, xp: Any = np) -> Any:
