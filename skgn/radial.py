@@ -33,7 +33,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.linalg import eigh
@@ -44,9 +44,6 @@ from .feedforward import FeedForward
 from .logits import shape_of_logits
 from .scaler import Joint, Scaler
 from .shapes import DISTANCES, Metric, best_shape, falling
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "RADIAL",
