@@ -22,7 +22,8 @@ from . import robust_losses
 from .cells import check_labels, checked_classes
 from .class_weights import ClassWeight, class_factors, proportions, shifted
 from .count_losses import PoissonLoss
-from .losses import GammaLoss, LogLoss, Loss, SoftmaxLoss, SquaredError
+from .label_losses import LogLoss, SoftmaxLoss
+from .losses import GammaLoss, Loss, SquaredError
 from .mixing import variances_of_targets
 from .mixture import Mixture, epistemic_variance, mixture_log_probability, predictive_mean, predictive_variance
 from .posterior import Posterior

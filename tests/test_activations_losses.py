@@ -14,13 +14,8 @@ from torch.nn import functional
 
 from skgn.activations import ACTIVATIONS
 from skgn.count_losses import PoissonLoss
-from skgn.losses import (
-    GammaLoss,
-    LogLoss,
-    NoiseLoss,
-    SoftmaxLoss,
-    SquaredError,
-)
+from skgn.label_losses import LogLoss, SoftmaxLoss
+from skgn.losses import GammaLoss, NoiseLoss, SquaredError
 from skgn.robust_losses import CauchyLoss, HuberLoss, QuantileLoss, StudentTLoss
 
 

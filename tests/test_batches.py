@@ -21,7 +21,8 @@ from skgn.damping import Constant, GainRatio
 from skgn.diagnostics import diagnose
 from skgn.evidence import FixedPrior
 from skgn.feedforward import FeedForward
-from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
+from skgn.label_losses import LogLoss, SoftmaxLoss
+from skgn.losses import SquaredError
 from skgn.objective import Objective
 from skgn.state import Linearisation, State
 from skgn.training import Training

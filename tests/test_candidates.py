@@ -34,7 +34,8 @@ from skgn.draws import (
     steepest_starts,
 )
 from skgn.feedforward import FeedForward
-from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
+from skgn.label_losses import LogLoss, SoftmaxLoss
+from skgn.losses import SquaredError
 from skgn.prior_groups import PriorKind
 
 NETWORKS = [("robust", FeedForward(3, 1, (20,))), ("periodic", FeedForward(7, 1, (10,)))]

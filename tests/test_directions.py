@@ -13,7 +13,8 @@ from skgn.directions import DIRECTIONS, choose, choose_for_batches, lacking, ser
 from skgn.dual import Dual
 from skgn.feedforward import FeedForward
 from skgn.jacobian import Jacobian
-from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
+from skgn.label_losses import LogLoss, SoftmaxLoss
+from skgn.losses import SquaredError
 from skgn.memory import Extent
 from skgn.objective import Objective
 from skgn.primal import Primal

@@ -20,7 +20,8 @@ from skgn.count_losses import PoissonLoss
 from skgn.ensemble import Ensemble
 from skgn.evidence import EvidencePrior, make_prior
 from skgn.feedforward import FeedForward
-from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
+from skgn.label_losses import LogLoss, SoftmaxLoss
+from skgn.losses import SquaredError
 from skgn.objective import Objective
 from skgn.primal import Primal
 from skgn.prior_groups import Groups, PriorKind

@@ -6,7 +6,8 @@ from dense import NETWORKS, draw
 from skgn.feedforward import FeedForward
 from skgn.jacobian import Jacobian
 from skgn.jacobian_cost import gram_flops
-from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
+from skgn.label_losses import LogLoss, SoftmaxLoss
+from skgn.losses import SquaredError
 from skgn.objective import Objective
 
 N = 23

@@ -20,9 +20,10 @@ from skgn.dual import Dual
 from skgn.evidence import EvidencePrior, FixedPrior
 from skgn.feedforward import FeedForward
 from skgn.full_step import FullStep
+from skgn.label_losses import LogLoss, SoftmaxLoss
 from skgn.leave_one_out import LeftOut, _leave_out, _log_density, leave_one_out, predictive_score
 from skgn.left_out_samples import LeftOutSamples
-from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
+from skgn.losses import SquaredError
 from skgn.mixture import equal_weights
 from skgn.objective import Objective
 from skgn.primal import Primal

@@ -5,10 +5,11 @@ import torch
 from scipy.special import softmax
 
 from skgn.feedforward import FeedForward
+from skgn.label_losses import SoftmaxLoss
 from skgn.leave_one_out import LeftOut
 from skgn.left_out_samples import LeftOutSamples
 from skgn.left_over import left_over
-from skgn.losses import SoftmaxLoss, SquaredError
+from skgn.losses import SquaredError
 from skgn.objective import Objective
 from skgn.stacking import stacking_weights
 

@@ -10,7 +10,8 @@ from skgn import GNClassifier, GNRegressor
 from skgn.dynamics import gauss_newton_flow
 from skgn.estimator import network_on
 from skgn.feedforward import FeedForward
-from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
+from skgn.label_losses import LogLoss, SoftmaxLoss
+from skgn.losses import SquaredError
 from skgn.objective import Objective
 
 INITS_AT_ZERO = [

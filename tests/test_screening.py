@@ -13,8 +13,9 @@ from sklearn.exceptions import ConvergenceWarning
 from skgn import GNClassifier, GNRegressor, directions, further
 from skgn.evidence import make_prior
 from skgn.feedforward import FeedForward
+from skgn.label_losses import LogLoss, SoftmaxLoss
 from skgn.leave_one_out import LeftOut, allowance
-from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
+from skgn.losses import SquaredError
 from skgn.objective import Objective
 from skgn.prior_groups import PriorKind
 from skgn.reduced import Reduced, principal_directions

@@ -16,9 +16,10 @@ from skgn import GNClassifier, GNRegressor, diagnose
 from skgn.count_losses import PoissonLoss
 from skgn.failure import hidden_by_extremes
 from skgn.feedforward import FeedForward
+from skgn.label_losses import LogLoss, SoftmaxLoss
 from skgn.leave_one_out import LeftOut
 from skgn.left_out_samples import LeftOutSamples
-from skgn.losses import GammaLoss, LogLoss, SoftmaxLoss, SquaredError
+from skgn.losses import GammaLoss, SquaredError
 from skgn.objective import Objective
 from skgn.robust_losses import CauchyLoss, HuberLoss, QuantileLoss, StudentTLoss
 from skgn.skill import UNKNOWN, Skill, best_constant, left_out_skill

@@ -12,9 +12,10 @@ from sklearn.datasets import load_diabetes
 
 from skgn import GNClassifier, GNRegressor
 from skgn.count_losses import PoissonLoss
+from skgn.label_losses import LogLoss, SoftmaxLoss
 from skgn.leave_one_out import LeftOut
 from skgn.left_out_samples import LeftOutSamples
-from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
+from skgn.losses import SquaredError
 from skgn.robust_losses import StudentTLoss
 from skgn.stacking import (
     gain_of_more,

@@ -17,7 +17,8 @@ from skgn.dual import Dual
 from skgn.evidence import Estimates, EvidencePrior, FixedPrior
 from skgn.feedforward import FeedForward
 from skgn.full_step import FullStep
-from skgn.losses import SoftmaxLoss, SquaredError
+from skgn.label_losses import SoftmaxLoss
+from skgn.losses import SquaredError
 from skgn.objective import Objective
 from skgn.primal import Primal
 from skgn.prior_groups import Groups

@@ -17,9 +17,10 @@ from skgn import GNClassifier, GNRegressor, diagnose
 from skgn.ensemble import Ensemble, member_outputs
 from skgn.estimator import table_and_target
 from skgn.export import to_torch
+from skgn.label_losses import LogLoss, SoftmaxLoss
 from skgn.leave_one_out import LeftOut
 from skgn.left_out_samples import LeftOutSamples, log_mixture
-from skgn.losses import LogLoss, SoftmaxLoss, SquaredError
+from skgn.losses import SquaredError
 from skgn.mixture import equal_weights, mixture_log_probability, mixture_mean, weights_at_rows
 from skgn.persistence import SKOPS_TRUSTED
 from skgn.predictions import posteriors
