@@ -1,10 +1,9 @@
 """The stored state of an estimator: the version that stored it, and a check that it is complete when it is loaded.
 
 Pickle, joblib, skops and :mod:`copy` all ask an estimator for its state and hand the state to a new one. So this module
-serves each of them. Old models are loaded where that is sound. Parameters that the older version did not have take
-their defaults; members without weights get equal weights, and fields the names of now. Parameters that the older
-version had in addition are dropped if they had their defaults. If anything else is missing, damaged, or of no meaning
-any more, an error names it at once, not at the first prediction (:mod:`skgn.integrity`).
+serves each of them. Old models are loaded where that is sound: parameters that the older version did not have take
+their defaults. If anything is missing, damaged, or of no meaning any more, an error names it at once, not at the first
+prediction (:mod:`skgn.integrity`).
 
 An estimator whose fit fails gets the state before it back (:func:`restored_on_error`).
 """
@@ -12,7 +11,6 @@ An estimator whose fit fails gets the state before it back (:func:`restored_on_e
 from __future__ import annotations
 
 import dataclasses
-import math
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,14 +21,9 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 
 from .candidates import Start
-from .ensemble import Member
-from .inputs import Table
 from .integrity import flaws
-from .mixture import equal_weights
 from .parameters import parameter_defaults
 from .posterior import Posterior
-from .prior_groups import PriorKind
-from .targets import LOSSES, ClassificationTarget, RegressionTarget
 
 __all__ = ["SKOPS_TRUSTED", "OtherVersionWarning", "Persistent", "restore", "restored_on_error"]
 
@@ -80,18 +73,13 @@ SKOPS_TRUSTED = [
     "skgn.target_scalers.LogTargetScaler",
     "skgn.target_scalers.RobustTargetScaler",
     "skgn.targets.ClassificationTarget",
-    "skgn.targets.LogTarget",  # of models of 0.1.0.dev0, as the next but one
     "skgn.targets.RegressionTarget",
-    "skgn.targets.RobustTarget",
     "skgn.unfamiliar.Bounds",
     "skgn.units.Seen",
     "skgn.waves.WaveScaler",
 ]
 
 _STAMP = "_skgn_version"
-
-#: Parameters that earlier versions had, with their defaults.
-_REMOVED = {"record_spectrum": False, "step_size": 1.0}
 
 
 class OtherVersionWarning(InconsistentVersionWarning):
@@ -122,25 +110,11 @@ class Persistent(BaseEstimator):
         if stored_by != _version():
             versions = {"original_sklearn_version": stored_by, "current_sklearn_version": _version()}
             warnings.warn(OtherVersionWarning(estimator_name=name, **versions), stacklevel=2)
-        removed = {key: state.pop(key) for key in _REMOVED.keys() & state.keys()}
-        refused = ", ".join(f"{key}={value!r}" for key, value in sorted(removed.items()) if value != _REMOVED[key])
-        if refused:
-            raise ValueError(
-                f"This {name} was stored by skgn {stored_by} with {refused}, which is no parameter of skgn "
-                f"{_version()}. Load it with the version it was stored by, or fit it anew."
-            )
         state = parameter_defaults(type(self)) | state
-        _gather_parts(state)
-        _rename_fields(state.values())
-        if "estimators_" in state:
-            if "left_out_score_" not in state:
-                # Versions without either predicted plain means.
-                state.setdefault("weights_", equal_weights(np.size(state["estimators_"]) or 1))
-            state.setdefault("left_out_score_", math.nan)
-            state.setdefault("_residuals", None)
-            if stored_by != _version() and "_votes_by_row" in self._needed:
-                # Before, members counted alike at all rows.
-                state.setdefault("_votes_by_row", False)
+        _repair(state.values())
+        if "estimators_" in state and stored_by != _version() and "_votes_by_row" in self._needed:
+            # Before, members counted alike at all rows.
+            state.setdefault("_votes_by_row", False)
         lacking = flaws(state, type(self), self._needed)
         if lacking:
             raise ValueError(
@@ -170,49 +144,19 @@ def restore(estimator: BaseEstimator, state: dict[str, Any]) -> None:
     vars(estimator).update(state)
 
 
-def _gather_parts(state: dict[str, Any]) -> None:
-    """Make the table and the target of a state of 0.1.0.dev0, which holds their parts one by one, if all are there."""
-    if {"_reader", "preprocessor_", "_input_scalers"} <= state.keys():
-        parts = [state.pop(name, None) for name in ("_reader", "preprocessor_", "_medians", "_input_scalers")]
-        state["_table"] = Table(*parts)
-    if {"_target_scaler", "_y_ndim", "noise_distribution_"} <= state.keys():
-        scaler, ndim, noise = (state.pop(name) for name in ("_target_scaler", "_y_ndim", "noise_distribution_"))
-        loss = next(name for name, kind in LOSSES.items() if kind.distribution == noise)
-        state.pop("_n_targets", None)
-        state["_target"] = RegressionTarget(loss, float(state["quantile"]), ndim, len(scaler.scale), scaler)
-    if {"classes_", "_multilabel"} <= state.keys():
-        classes, multilabel = state.pop("classes_"), state.pop("_multilabel")
-        state["_target"] = ClassificationTarget(classes, multilabel)
+def _repair(values: Iterable[Any]) -> None:
+    """Say of all members and starts what version 0.1.0 left out.
 
-
-def _rename_fields(values: Iterable[Any]) -> None:
-    """Give all members and starts of earlier versions the names of now.
-
-    In 0.1.0.dev0 ``inputs`` name a scaling, and ``prior`` a kind. In 0.1.0 starts for classes have no noise precision,
-    and counts no noise beside that of the Poisson distribution, of dispersion 1.
+    Starts for classes have no noise precision there, and counts no noise beside that of the Poisson distribution, of
+    dispersion 1.
     """
     for part in _dataclasses(values):
         fields = vars(part)
-        if isinstance(part, (Member, Start)):
-            if "inputs" in fields:
-                fields["scaling"] = fields.pop("inputs")
-                if fields.get("posterior") is not None:
-                    # That version counted all of the noise.
-                    vars(fields["posterior"]).setdefault("noise_share", 1.0)
-            if "prior" in fields:
-                fields["prior_kind"] = _prior_kind(fields.pop("prior"))
-            if isinstance(part, Start) and fields.get("noise_precision", 1.0) is None:
-                fields["noise_precision"] = 1.0
+        if isinstance(part, Start) and fields.get("noise_precision", 1.0) is None:
+            fields["noise_precision"] = 1.0
         if isinstance(part, Posterior) and not np.any(fields.get("noise_variance", 1.0)):
             fields["noise_variance"] = np.ones_like(fields["noise_variance"])
-        _rename_fields(fields.values())
-
-
-def _prior_kind(prior: str | float) -> PriorKind:
-    """Return the kind of prior that 0.1.0.dev0 stored as the name of its groups, "unit" or an l2."""
-    if not isinstance(prior, str):
-        return PriorKind.fixed(prior)
-    return PriorKind("layer", unit=True) if prior == "unit" else PriorKind(prior)
+        _repair(fields.values())
 
 
 def _version() -> str:

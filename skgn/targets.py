@@ -30,7 +30,7 @@ from .posterior import Posterior
 from .preprocessing import TargetScaler
 from .rates import exposure_of, whole
 from .target import Target
-from .target_scalers import LogTargetScaler, RobustTargetScaler, TargetScaling
+from .target_scalers import TargetScaling
 from .weighted_rows import as_observations, repetitions, unlimited_sums
 
 __all__ = ["LOSSES", "ClassificationTarget", "RegressionTarget", "may_combine"]
@@ -47,9 +47,6 @@ _GROSS = 3.0
 
 #: Quantiles are the same up to this.
 _SAME_LEVEL = 1e-9
-
-#: What models of version 0.1.0.dev0 call these classes.
-LogTarget, RobustTarget = LogTargetScaler, RobustTargetScaler
 
 
 def may_combine(loss: str) -> bool:

@@ -26,7 +26,7 @@ from sklearn.base import clone
 from sklearn.exceptions import InconsistentVersionWarning
 
 import skgn
-from skgn import GNClassifier, GNRegressor, diagnose
+from skgn import GNClassifier, GNRegressor
 from skgn.damping import GeometricDecay, ProportionalToCurvature
 from skgn.persistence import SKOPS_TRUSTED, OtherVersionWarning
 from skgn.tables import TableReader
@@ -291,67 +291,6 @@ def test_what_is_absent_is_named_or_not_needed(case, monkeypatch):
     assert {"_table", "_target"} < refused and not {"history_", "loss_curve_"} & refused
 
 
-#: Parameters of that version that there are no more, with their defaults.
-REMOVED = {"record_spectrum": False, "step_size": 1.0}
-
-
-def in_the_layout_of_0_1_0_dev0(model):
-    """The state of a model as that version stored it: parts of table and target one by one."""
-    state = model.__getstate__() | {"_skgn_version": "0.1.0.dev0"}
-    table, target = state.pop("_table"), state.pop("_target")
-    state["estimators_"], streams = copy.deepcopy((state["estimators_"], state.get("_streams", [])))
-    if streams:
-        state["_streams"] = streams
-    for part in [*state["estimators_"], *(stream.start for stream in streams)]:
-        fields, kind = vars(part), part.prior_kind
-        fields |= {"inputs": fields.pop("scaling"), "prior": str(kind) if kind.l2 is None else kind.l2}
-        del fields["prior_kind"]
-    state |= {"_reader": table.reader, "preprocessor_": table.preprocessor, "_input_scalers": dict(table.scalings)}
-    state |= {"_medians": table.medians, **REMOVED}
-    if isinstance(model, GNClassifier):
-        return state | {"classes_": target.classes, "_multilabel": target.multilabel}
-    state |= {"_target_scaler": target.scaler, "_y_ndim": target.ndim, "_n_targets": target.n_columns}
-    return state | {"noise_distribution_": model.noise_distribution_}
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_models_in_the_layout_of_the_first_version_predict_the_same_and_train_on(case):
-    model, X = trained(case)
-    if getattr(model, "class_weight", None):
-        # Class weights were weights of samples then, and predictions had none.
-        model = copy.deepcopy(model).set_params(class_weight=None)
-        model._target = dataclasses.replace(model._target, factors=None)
-    state = in_the_layout_of_0_1_0_dev0(model)
-    assert not any(name in state for name in ("_table", "_target"))
-    loaded = type(model).__new__(type(model))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", OtherVersionWarning)
-        loaded.__setstate__(state)
-    assert vars(loaded).keys() == vars(model).keys()
-    assert [repr(member) for member in loaded.estimators_] == [repr(member) for member in model.estimators_]
-    assert_same(predictions(loaded, X), predictions(model, X))
-    if not model.early_stopping and model.get_params().get("noise") != "input":
-        y, copied = draw(CASES[case][1])[1], copy.deepcopy(model)
-        assert_same(*(predictions(other.partial_fit(X, y), X) for other in (loaded, copied)))
-
-
-@pytest.mark.filterwarnings("ignore::skgn.persistence.OtherVersionWarning")
-@pytest.mark.parametrize("name", ["_reader", "_target_scaler", "_y_ndim"])
-def test_a_model_of_the_first_version_without_a_part_is_refused(name):
-    state = in_the_layout_of_0_1_0_dev0(trained("default")[0])
-    del state[name]
-    with pytest.raises(ValueError, match=f"needs: _{'table' if name == '_reader' else 'target'}. Load it with"):
-        GNRegressor.__new__(GNRegressor).__setstate__(state)
-
-
-@pytest.mark.filterwarnings("ignore::skgn.persistence.OtherVersionWarning")
-@pytest.mark.parametrize(("name", "value"), [("step_size", 0.5), ("record_spectrum", True)])
-def test_a_model_with_a_parameter_that_there_is_no_more_is_refused_unless_it_had_the_default(name, value):
-    state = in_the_layout_of_0_1_0_dev0(trained("default")[0]) | {name: value}
-    with pytest.raises(ValueError, match=f"with {name}={value}, which is no parameter of skgn {skgn.__version__}"):
-        GNRegressor.__new__(GNRegressor).__setstate__(state)
-
-
 def parts(value, path=()):
     """Paths to all parts of a state, by the keys that lead there; one member is enough."""
     if dataclasses.is_dataclass(value) or isinstance(value, TableReader):
@@ -470,14 +409,6 @@ def test_parts_of_a_member_that_are_absent_are_named():
         copy.copy(model)
 
 
-def test_a_model_of_a_version_without_left_out_scores_can_be_diagnosed():
-    model, X = copy.deepcopy(trained("default"))
-    del model.left_out_score_
-    loaded = pickle.loads(pickle.dumps(model))
-    finding = diagnose(loaded, X, loaded.predict(X), verbose=False)["left_out"]
-    assert finding.verdict == "unknown"
-
-
 def test_parameters_that_a_version_did_not_have_take_their_defaults():
     model = copy.deepcopy(trained("default")[0])
     del model.max_time, model.loss
@@ -494,7 +425,6 @@ def test_models_of_this_and_earlier_versions_load_and_predict_as_they_did(path):
     other_version = path.name != f"models-{skgn.__version__}.pkl.gz"
     assert {warning.category for warning in caught} == ({OtherVersionWarning} if other_version else set())
     for name, (model, X, expected) in stored.items():
-        assert not vars(model).keys() & REMOVED.keys()
         for value, known in zip(predictions(model, X), expected, strict=True):
             if known.dtype.kind == "f":
                 np.testing.assert_allclose(value, known, rtol=1e-11, atol=1e-13, err_msg=name)
