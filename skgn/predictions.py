@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from numbers import Integral
 from typing import Any, Literal, overload
 
 import numpy as np
-import torch
-from sklearn.base import RegressorMixin
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
-from .backend import in_dtype, linear_algebra_device, resolve_device
-from .estimator import BaseGN, known_posteriors
-from .joint import Joint
+from .backend import in_dtype
+from .mixed_members import (
+    MixedRegressor,
+    joint_at,
+    mean_at,
+    mixture_at,
+    observation_of,
+    posteriors,
+    predictive_at,
+    predictive_of_outputs,
+    solver_device,
+)
 from .mixing import targets_of_outputs
-from .mixture import UNSTRETCHED, Mixture, Stretch, voters
-from .noise import InputNoise
-from .observation import Observation, StudentTObservation
-from .posterior import Posterior
-from .predictive import Predictive, checked_levels, interval_levels
+from .predictive import checked_levels, interval_levels
 from .redundant_targets import quantiles_of_y
-from .scaled_rows import ScaledRows, outputs_of_voters, predicted_in_parts, scaled_rows
-from .targets import RegressionTarget
+from .scaled_rows import ScaledRows, predicted_in_parts, scaled_rows
 from .unfamiliar import outside
 
-__all__ = ["Predictions", "input_noise", "observed_probabilities", "posteriors", "votes_by_row"]
+__all__ = ["Predictions", "observed_probabilities"]
 
 
 class _Pair(tuple[np.ndarray, np.ndarray]):
@@ -48,16 +49,8 @@ class _Pair(tuple[np.ndarray, np.ndarray]):
         )
 
 
-class Predictions(RegressorMixin, BaseGN):
+class Predictions(MixedRegressor):
     """Prediction methods of a regressor."""
-
-    _target: RegressionTarget
-    # Those of versions which had no other.
-    _noise: InputNoise | None = None
-    _degrees_of_freedom: float = math.inf
-    _votes_by_row: bool
-
-    _needed = (*BaseGN._needed, "_votes_by_row")
 
     @overload
     def predict(self, X: Any, return_std: Literal[False] = False, return_cov: Literal[False] = False) -> np.ndarray: ...
@@ -130,12 +123,12 @@ class Predictions(RegressorMixin, BaseGN):
         known = posteriors(self, asked) if return_std or return_cov else []
         if return_cov:
             scaled, dtype = scaled_rows(self, X)
-            return _Pair(_finished(dtype, *self._joint(scaled, known).mean_and_covariance(_solver_device(self))))
+            return _Pair(_finished(dtype, *joint_at(self, scaled, known).mean_and_covariance(solver_device(self))))
 
         def predict(scaled: ScaledRows) -> tuple[np.ndarray, ...]:
             if not known:
-                return (self._mean(scaled),)
-            mixture = self._mixture(scaled, known)
+                return (mean_at(self, scaled),)
+            mixture = mixture_at(self, scaled, known)
             return self._target.mean(mixture.outputs, mixture.weights), self._target.std(mixture)
 
         values = _in_parts(self, X, predict)
@@ -224,7 +217,7 @@ class Predictions(RegressorMixin, BaseGN):
         low, high = (self._residuals.beyond(levels[0], upper) for upper in (False, True))
 
         def predict(scaled: ScaledRows) -> tuple[np.ndarray]:
-            predictive = self._predictive(scaled, "calibrate=True")
+            predictive = predictive_at(self, scaled, "calibrate=True")
             location, spread2 = predictive.moments()
             ends = location + np.sqrt(spread2) * np.stack([low, high])[:, None]
             return (np.sort(self._target.in_units_of_y(predictive.observation.within(*ends)), axis=1),)
@@ -260,9 +253,9 @@ class Predictions(RegressorMixin, BaseGN):
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
         rng = check_random_state(random_state)
         scaled, dtype = scaled_rows(self, X)
-        observation = _observation(self._target, "sample_y")
-        joint = self._joint(scaled, posteriors(self, "sample_y", of_mean=False))
-        Z = joint.samples(_predictive_of_outputs(self, observation, joint.mixture), int(n_samples), rng)
+        observation = observation_of(self, "sample_y")
+        joint = joint_at(self, scaled, posteriors(self, "sample_y", of_mean=False))
+        Z = joint.samples(predictive_of_outputs(self, observation, joint.mixture), int(n_samples), rng)
         return _finished(dtype, np.moveaxis(self._target.in_units_of_y(Z), 1, -1))[0]
 
     def epistemic_std(self, X: Any) -> np.ndarray:
@@ -289,46 +282,15 @@ class Predictions(RegressorMixin, BaseGN):
         known = posteriors(self, "epistemic_std", of_mean=False)
 
         def predict(scaled: ScaledRows) -> tuple[np.ndarray]:
-            return (self._target.epistemic_std(self._mixture(scaled, known)),)
+            return (self._target.epistemic_std(mixture_at(self, scaled, known)),)
 
         return _in_parts(self, X, predict)[0]
-
-    def _joint(self, scaled: ScaledRows, known: Sequence[Posterior]) -> Joint:
-        """New observations at these rows, from the posteriors of the members that count."""
-        (members, _), stretch = voters(self.estimators_, self.weights_), self._stretch(scaled)
-        mixture = self._voters(scaled, known).stretched(stretch)
-        return Joint(self._target, members, mixture, known, scaled, stretch)
-
-    def _predictive(self, scaled: ScaledRows, asked: str) -> Predictive:
-        """Distribution of new observations, of standardised targets."""
-        observation = _observation(self._target, asked)
-        mixture = self._mixture(scaled, posteriors(self, asked, of_mean=False))
-        return _predictive_of_outputs(self, observation, mixture).of_targets(self._target.scaler.mixing)
-
-    def _stretch(self, scaled: ScaledRows) -> Stretch:
-        """Factors on distances from the predicted mean, where the noise depends on the input."""
-        return UNSTRETCHED if self._noise is None else self._noise.stretch(scaled, _solver_device(self))
-
-    def _mean(self, scaled: ScaledRows) -> np.ndarray:
-        """Predicted means; several quantiles, where the loss has them."""
-        mixture = self._voters(scaled, posteriors(self) if self._votes_by_row else [])
-        return self._target.mean(mixture.outputs, mixture.weights)
-
-    def _voters(self, scaled: ScaledRows, known: Sequence[Posterior]) -> Mixture:
-        """The members that count, with variances from posteriors if known, and noise that is the same everywhere."""
-        outputs, weights = outputs_of_voters(self, scaled)
-        variances, noise = _variances(self, scaled, known), [posterior.noise_in_mixture for posterior in known]
-        return Mixture(list(outputs), variances, noise, weights).voting(self._votes_by_row)
-
-    def _mixture(self, scaled: ScaledRows, known: Sequence[Posterior]) -> Mixture:
-        """The members that count, with noise as wide as it is at these rows."""
-        return self._voters(scaled, known).stretched(self._stretch(scaled))
 
     def _quantiles(self, X: Any, levels: np.ndarray, asked: str) -> np.ndarray:
         def predict(scaled: ScaledRows) -> tuple[np.ndarray]:
             if self._target.loss_class.predicts_quantiles:
                 return (_fitted_quantiles(self, scaled, levels),)
-            predictive = self._predictive(scaled, asked)
+            predictive = predictive_at(self, scaled, asked)
             return (quantiles_of_y(self._target, predictive.quantiles, levels),)
 
         return _in_parts(self, X, predict)[0]
@@ -336,42 +298,8 @@ class Predictions(RegressorMixin, BaseGN):
 
 def _fitted_quantiles(regressor: Predictions, scaled: ScaledRows, levels: np.ndarray) -> np.ndarray:
     at = regressor._target.positions(levels)
-    predicted = regressor._mean(scaled)
+    predicted = mean_at(regressor, scaled)
     return predicted[:, None] if regressor._target.levels is None else predicted[:, at]
-
-
-def _observation(target: RegressionTarget, asked: str) -> Observation:
-    """New observations around the outputs of networks; a ValueError says why there are none."""
-    loss = target.training_loss()
-    observation = loss.observation()
-    if observation is None:
-        raise ValueError(f"{asked} has no meaning here: {loss.without_std}.")
-    return observation
-
-
-def _predictive_of_outputs(regressor: Predictions, observation: Observation, mixture: Mixture) -> Predictive:
-    """Distribution of the networks' targets."""
-    target = regressor._target
-    outputs = [target.training_loss().of_observation(f) for f in mixture.outputs]
-    scales = [target.squared_scale(variance) for variance in mixture.noise]
-    if math.isfinite(regressor._degrees_of_freedom):
-        # The noise keeps its variance.
-        observation = StudentTObservation(regressor._degrees_of_freedom)
-        scales = [variance / observation.variance_factor for variance in scales]
-    return Predictive(observation, outputs, mixture.variances, scales, mixture.weights)
-
-
-def _variances(regressor: Predictions, scaled: ScaledRows, known: Sequence[Posterior]) -> list[np.ndarray]:
-    """Variances (n, k) of the outputs of the members that count; none where no posteriors are known."""
-    members, _ = voters(regressor.estimators_, regressor.weights_) if known else ([], None)
-    return [
-        posterior.variance(member.network, member.weights, scaled[member.scaling], _solver_device(regressor))
-        for member, posterior in zip(members, known, strict=True)
-    ]
-
-
-def _solver_device(regressor: Predictions) -> torch.device:
-    return linear_algebra_device(resolve_device(regressor.device))
 
 
 def _in_parts(
@@ -406,31 +334,8 @@ def observed_probabilities(regressor: Predictions, X: Any, y: np.ndarray) -> np.
     Y = targets_of_outputs(target.transform(Y), target.scaler.mixing)
 
     def predict(scaled: ScaledRows, Y: np.ndarray) -> tuple[np.ndarray]:
-        predictive = regressor._predictive(scaled, "a predicted distribution")
+        predictive = predictive_at(regressor, scaled, "a predicted distribution")
         return (target.probabilities_of_y(predictive.probabilities(Y)),)
 
     (probabilities,), _ = predicted_in_parts(regressor, X, predict, Y)
     return probabilities
-
-
-def input_noise(regressor: Predictions) -> InputNoise | None:
-    """Return how the noise of a fitted regressor depends on the inputs; None where it is constant."""
-    check_is_fitted(regressor)
-    return regressor._noise
-
-
-def votes_by_row(regressor: Predictions) -> bool:
-    """Return whether members of a fitted regressor count at each row by how sure they are there."""
-    check_is_fitted(regressor)
-    return regressor._votes_by_row
-
-
-def posteriors(regressor: Predictions, asked: str = "return_std=True", of_mean: bool = True) -> list[Posterior]:
-    """Return the posteriors of the members that count; a ValueError says why, if one has none.
-
-    ``of_mean`` is whether the observation must have a variance around its mean, for what was ``asked``.
-    """
-    without_std = regressor._target.loss_class.without_std
-    if of_mean and without_std:
-        raise ValueError(f"{asked} has no meaning here: {without_std}.")
-    return known_posteriors(regressor, asked)

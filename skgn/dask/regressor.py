@@ -12,8 +12,8 @@ from ..backend import written
 from ..candidates import Start
 from ..ensemble import Ensemble
 from ..limits import Limits
+from ..mixed_members import posteriors
 from ..noise import Noisy
-from ..predictions import posteriors
 from ..predictive import checked_levels, interval_levels
 from ..preprocessing import TargetScaler
 from ..problem import Problem

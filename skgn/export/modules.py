@@ -21,10 +21,10 @@ from ..classifier import GNClassifier
 from ..ensemble import Member
 from ..estimator import BaseGN, fitted_likelihood, table_and_target
 from ..jacobian import Factors
+from ..mixed_members import input_noise, posteriors, votes_by_row
 from ..mixture import UNSTRETCHED, Mixture, Stretch, mixture_mean, predictive_mean, predictive_variance, voters
 from ..noise import InputNoise, log_factor
 from ..posterior import Posterior, output_variance
-from ..predictions import input_noise, posteriors, votes_by_row
 from ..regressor import GNRegressor
 from ..targets import ClassificationTarget, RegressionTarget
 from .inputs import Encoder, make_scaling

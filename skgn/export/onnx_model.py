@@ -24,7 +24,7 @@ import torch
 from sklearn.utils.fixes import parse_version
 
 from ..classifier import GNClassifier
-from ..predictions import posteriors
+from ..mixed_members import posteriors
 from ..regressor import GNRegressor
 from .modules import ClassifierModule, RegressorModule, check_exportable, to_torch
 
