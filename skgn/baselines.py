@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import KFold, cross_val_predict
 
 from .threads import one_blas_thread, thread_pools
+from .weighted_rows import in_own_units, standardised
 
 __all__ = ["BOOSTING", "FEWEST_ROWS", "classifications", "compared_rows", "regressions"]
 
@@ -55,7 +56,7 @@ def regressions(X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> dict[str, n
     target = Y[:, 0] if Y.shape[1] == 1 else Y
     predicted: dict[str, np.ndarray] = {}
     if X.shape[1] <= _MOST_COLUMNS:
-        predicted["ridge"] = _predicted(RidgeCV(_PENALTIES), _standardised(X), target, weight)
+        predicted["ridge"] = _predicted(RidgeCV(_PENALTIES), standardised(in_own_units(X)), target, weight)
     if X.size <= _MOST_CELLS and Y.shape[1] == 1:
         boosting = HistGradientBoostingRegressor(learning_rate=0.2, **_TREES)
         predicted[BOOSTING] = _predicted(boosting, _binned(X), target, weight)
@@ -69,7 +70,9 @@ def classifications(X: np.ndarray, codes: np.ndarray, weight: np.ndarray, k: int
     predicted: dict[str, np.ndarray] = {}
     if X.shape[1] <= _MOST_COLUMNS:
         logistic = LogisticRegression(tol=1e-3, max_iter=300)
-        predicted["logistic regression"] = _predicted(logistic, _standardised(X), codes, weight, "predict_proba")
+        predicted["logistic regression"] = _predicted(
+            logistic, standardised(in_own_units(X)), codes, weight, "predict_proba"
+        )
     if X.size * (k if k > 2 else 1) <= _MOST_CELLS:
         boosting = HistGradientBoostingClassifier(**_TREES)
         predicted[BOOSTING] = _predicted(boosting, _binned(X), codes, weight, "predict_proba")
@@ -93,14 +96,6 @@ def _predicted(
         warnings.filterwarnings("ignore", "Number of classes in training fold", RuntimeWarning)
         given = {"sample_weight": weight}
         return np.asarray(cross_val_predict(model, Z, target, cv=_FOLDS, method=method, params=given))
-
-
-def _standardised(X: np.ndarray) -> np.ndarray:
-    """Standardise columns, in units in which no square overflows."""
-    unit = np.abs(X).max(axis=0)
-    Z = X / np.where(unit > 0, unit, 1)
-    spread = Z.std(axis=0)
-    return (Z - Z.mean(axis=0)) / np.where(spread > 0, spread, 1)
 
 
 def _binned(X: np.ndarray) -> np.ndarray:

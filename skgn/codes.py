@@ -24,7 +24,7 @@ import numpy as np
 from scipy.interpolate import make_lsq_spline
 
 from .quadratic import FOLDS, predict_left_out
-from .weighted_rows import magnitude, row_hashes
+from .weighted_rows import in_own_units, row_hashes
 
 __all__ = ["JumpTests", "find_codes", "jump_tests"]
 
@@ -95,7 +95,7 @@ def find_codes(
     if not len(candidates):
         return candidates
     # Squares of large targets are no floats.
-    values = values / magnitude(np.abs(values).max(axis=0))
+    values = in_own_units(values)
     left = values - predict_left_out(columns, values)
     if np.square(left).sum() < _LEAST_LEFT * np.square(values - values.mean(axis=0)).sum():
         return candidates[:0]
@@ -124,7 +124,7 @@ def jump_tests(
     ``fractions``.
     """
     n, d = X.shape
-    values = values / magnitude(np.abs(values).max(axis=0))
+    values = in_own_units(values)
     share, errors = np.zeros(d), np.zeros(d)
     of_rows, settings = np.arange(n), _settings(X)
     for j in range(d) if among is None else among:

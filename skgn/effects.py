@@ -19,9 +19,9 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from scipy.linalg import eigh
 
-from .weighted_rows import magnitude
+from .weighted_rows import in_own_units, standardised
 
-__all__ = ["MOST_COLUMNS", "Effects", "Levels", "effects_alone", "level_effects", "standardised"]
+__all__ = ["MOST_COLUMNS", "Effects", "Levels", "effects_alone", "in_deviations", "level_effects"]
 
 #: Most sweeps over all parts, and the change of the fitted values, over the spread of the target, at which they end.
 _SWEEPS, _SETTLED = 50, 1e-4
@@ -123,7 +123,7 @@ def level_effects(
     """
     parts: list[_Part] = [Levels.of(level, count) for level, count in zip(levels, n_levels, strict=True)]
     if columns.shape[1] <= MOST_COLUMNS and columns.size <= _MOST_NUMBERS:
-        standard = standardised(columns)
+        standard = in_deviations(columns)
         varies = standard.any(axis=0)
         if varies.any():
             parts.append(_Lines.of(standard[:, varies]))
@@ -135,12 +135,9 @@ def level_effects(
     return Effects(effects[: len(levels)], effects[len(parts) - len(interactions) :], fitted)
 
 
-def standardised(columns: np.ndarray) -> np.ndarray:
+def in_deviations(columns: np.ndarray) -> np.ndarray:
     """Return columns (n, d) of any units with mean 0 and standard deviation 1; a constant column is 0."""
-    columns = columns / magnitude(np.abs(columns).max(axis=0, initial=0.0))
-    spread = columns.std(axis=0)
-    varies = spread > _ROUNDING
-    return np.where(varies, (columns - columns.mean(axis=0)) / np.where(varies, spread, 1.0), 0.0)
+    return standardised(in_own_units(columns), least=_ROUNDING)
 
 
 def _additive(parts: Sequence[_Part], r: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:

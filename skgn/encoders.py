@@ -12,7 +12,7 @@ from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from .effects import Levels, level_effects, standardised
+from .effects import Levels, in_deviations, level_effects
 from .level_codes import LevelCodes, NumberCodes, pair_encoder
 from .tables import MOST_LEVELS, TableReader, level_namer
 
@@ -176,7 +176,7 @@ class CodedRows(NamedTuple):
         """Return the part of an additive model that an interaction is."""
         k, other, of_pairs = interaction
         if not of_pairs:
-            return Levels.of(self.levels[k], self.n_levels[k], standardised(self.others[:, [other]])[:, 0])
+            return Levels.of(self.levels[k], self.n_levels[k], in_deviations(self.others[:, [other]])[:, 0])
         pairs, number = np.unique(self.levels[k] * self.n_levels[other] + self.levels[other], return_inverse=True)
         return Levels.of(number, len(pairs))
 

@@ -16,7 +16,7 @@ from .ensemble import Ensemble
 from .mixture import mixture_mean, voters
 from .quadratic import FOLDS, predict_left_out
 from .status import Status
-from .weighted_rows import magnitude
+from .weighted_rows import in_own_units
 
 __all__ = ["failure", "hidden_by_extremes"]
 
@@ -72,7 +72,7 @@ def hidden_by_extremes(columns: np.ndarray, targets: np.ndarray, predicted: np.n
 
 def _share_of_few(values: np.ndarray) -> np.ndarray:
     """Part of the squares about the mean of each column that its farthest values make; 0 for a constant."""
-    values = values / magnitude(np.abs(values).max(axis=0))
+    values = in_own_units(values)
     squares = np.sort(np.square(values - values.mean(axis=0)), axis=0)
     few = max(1, round(_FEW * len(values)))
     total = squares.sum(axis=0)

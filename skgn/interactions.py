@@ -22,7 +22,7 @@ from typing import TypeAlias
 import numpy as np
 from sklearn.model_selection import KFold
 
-from .effects import MOST_COLUMNS, Levels, effects_alone, level_effects, standardised
+from .effects import MOST_COLUMNS, Levels, effects_alone, in_deviations, level_effects
 from .encoders import CodedRows, Interaction
 from .weighted_rows import without_gross_errors
 
@@ -83,7 +83,7 @@ def _slopes(rows: CodedRows) -> _Shares | None:
     several = [k for k, count in enumerate(rows.n_levels) if _ROWS_A_LEVEL * count <= len(rows.Y)]
     if not several or not 0 < rows.others.shape[1] <= MOST_COLUMNS:
         return None
-    columns = standardised(rows.others)
+    columns = in_deviations(rows.others)
 
     def shares(left: np.ndarray) -> dict[Interaction, float]:
         of_each = [_shares_of_slopes(rows.levels[k], columns, left) for k in several]

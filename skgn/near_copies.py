@@ -18,7 +18,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 from scipy.stats import rankdata
 
-from .weighted_rows import magnitude
+from .weighted_rows import in_own_units, standardised
 
 __all__ = ["NearCopies", "near_copies"]
 
@@ -101,9 +101,8 @@ def near_copies(
 
 def _scaled(X: np.ndarray) -> np.ndarray:
     """Columns that vary, in units of their standard deviations."""
-    X = X / magnitude(np.abs(X).max(axis=0))
-    X, deviation = X - X.mean(axis=0), X.std(axis=0)
-    return X[:, deviation > 0] / deviation[deviation > 0]
+    Z = standardised(in_own_units(X))
+    return Z[:, Z.any(axis=0)]
 
 
 def _neighbours(X: np.ndarray, sought: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

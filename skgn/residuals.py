@@ -24,7 +24,7 @@ from .predictions import observed_probabilities
 from .screening import ColumnTests, column_tests
 from .status import Status
 from .targets import RegressionTarget
-from .weighted_rows import magnitude, weighted_quantile
+from .weighted_rows import magnitude, standardised, weighted_quantile
 
 __all__ = ["OUTLIER", "POSITIVE_LOSS", "RegressionComparison"]
 
@@ -281,9 +281,7 @@ class RegressionComparison(Comparison):
         if not self.comparable or not self.noisy.any():
             return 0.0
         residual = (self.residual / self.unit)[self.compared]
-        residual -= np.average(residual, axis=0, weights=self.weight[self.compared])
-        variance = np.average(np.square(residual), axis=0, weights=self.weight[self.compared])
-        Y = residual / np.sqrt(np.maximum(variance, np.finfo(float).tiny))
+        Y = standardised(residual, self.weight[self.compared])
         found = regressions(self.columns, Y, self.weight[self.compared])
         if BOOSTING not in found:
             return 0.0
@@ -400,9 +398,8 @@ def _small_components(columns: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Principal components (n, r) of standardised columns (n, d) that differ the least among the rows."""
     if columns.shape[1] > _MOST_COLUMNS:
         return np.empty((len(columns), 0))
-    centred = columns - np.average(columns, axis=0, weights=weight)
-    spread = np.sqrt(np.average(np.square(centred), axis=0, weights=weight))
-    standardised = centred[:, spread > 0] / spread[spread > 0]
-    variance, directions = np.linalg.eigh((standardised * weight[:, None]).T @ standardised)
+    Z = standardised(columns, weight)
+    Z = Z[:, Z.any(axis=0)]
+    variance, directions = np.linalg.eigh((Z * weight[:, None]).T @ Z)
     largest = variance.max(initial=0.0)
-    return np.asarray(standardised @ directions[:, (variance <= _SMALL * largest) & (variance > _ROUNDING * largest)])
+    return np.asarray(Z @ directions[:, (variance <= _SMALL * largest) & (variance > _ROUNDING * largest)])

@@ -31,6 +31,7 @@ from .backend import chunks
 from .leave_one_out import LeftOut
 from .objective import Objective
 from .state import State
+from .weighted_rows import standardised
 
 __all__ = ["ColumnTests", "column_tests", "significance", "useful_columns"]
 
@@ -99,10 +100,7 @@ def column_tests(Z: np.ndarray, values: np.ndarray, weight: np.ndarray) -> Colum
 
     Columns are of any size, and the ``weight`` (n,) of a row is its number of repetitions.
     """
-    centred = Z - np.average(Z, axis=0, weights=weight)
-    spread = np.sqrt(np.average(np.square(centred), axis=0, weights=weight))
-    standardised = np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 0)
-    parts = [torch.from_numpy(np.ascontiguousarray(part)) for part in (standardised, values, weight)]
+    parts = [torch.from_numpy(np.ascontiguousarray(part)) for part in (standardised(Z, weight), values, weight)]
     d, k = Z.shape[1], values.shape[1]
     blocks = chunks(len(Z), 8 * 2 * _DEGREE * d * (1 + k), torch.device("cpu"))
     return _tests(torch.stack([_sums(*(part[rows] for part in parts)) for rows in blocks]).sum(0), d, k)

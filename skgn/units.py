@@ -31,7 +31,7 @@ from .rows import Rows
 from .stream import Stream
 from .target import Target
 from .unfamiliar import warn_of_small_columns, warn_of_units
-from .weighted_rows import merge_rows
+from .weighted_rows import merge_rows, moments
 
 __all__ = ["Seen", "follow", "warn_of_far_rows", "warn_of_small_rows"]
 
@@ -195,10 +195,9 @@ def _changed(table: Table, own: Table, X: np.ndarray, weight: np.ndarray) -> np.
 
 
 def _mean_and_spread(z: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    mean = np.average(z, axis=0, weights=weight)
-    spread = np.sqrt(np.average(np.square(z - mean), axis=0, weights=weight))
+    mean, variance = moments(z, weight)
     # The mean of equal values is rounded.
-    return mean, np.where(np.ptp(z, axis=0) > 0, spread, 0.0)
+    return mean, np.where(np.ptp(z, axis=0) > 0, np.sqrt(variance), 0.0)
 
 
 def _lines(before: np.ndarray, after: np.ndarray, weight: np.ndarray, n_seen: int) -> _Lines:

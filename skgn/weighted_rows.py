@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from scipy.optimize import brentq
@@ -18,12 +19,14 @@ __all__ = [
     "check_total",
     "check_weights",
     "distinct",
+    "in_own_units",
     "magnitude",
     "merge_rows",
     "moments",
     "repeats",
     "repetitions",
     "row_hashes",
+    "standardised",
     "unlimited_sums",
     "weighted_quantile",
     "weighted_quantiles",
@@ -225,6 +228,11 @@ def magnitude(largest: np.ndarray) -> np.ndarray:
     return np.where(largest > 0, largest, 1.0)
 
 
+def in_own_units(V: np.ndarray) -> np.ndarray:
+    """Divide each column by its largest absolute value: no square is beyond the floats."""
+    return V / magnitude(np.abs(V).max(axis=0, initial=0.0))
+
+
 def distinct(values: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the distinct ones of values (n,), in order, and the weight of each."""
     if (weight == 1).all():
@@ -262,7 +270,7 @@ def weighted_quantiles(values: np.ndarray, weight: np.ndarray, levels: Sequence[
 
 def without_gross_errors(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Clip values (n, k) that are far from their median, in a unit of their own."""
-    values = values / magnitude(np.abs(values).max(axis=0))
+    values = in_own_units(values)
     centre = weighted_quantile(values, weight, 0.5)
     reach = _LARGEST_VALUE / _NORMAL_MEDIAN * weighted_quantile(np.abs(values - centre), weight, 0.5)
     # Where more than half of them are equal, nothing tells what is far.
@@ -280,7 +288,16 @@ def _places(cumulative: np.ndarray, levels: Sequence[float]) -> np.ndarray:
     return np.minimum([low, high], len(cumulative) - 1)
 
 
-def moments(V: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def moments(V: np.ndarray, weight: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Compute the weighted mean and variance of each column."""
-    mean = np.average(V, axis=0, weights=weight)
-    return mean, np.average(np.square(V - mean), axis=0, weights=weight)
+    # NumPy's average divides by the number of columns, which may be 0.
+    average = np.mean if weight is None else partial(np.average, weights=weight)
+    mean = average(V, axis=0)
+    return mean, average(np.square(V - mean), axis=0)
+
+
+def standardised(V: np.ndarray, weight: np.ndarray | None = None, least: float = 0.0) -> np.ndarray:
+    """Columns of mean 0 and standard deviation 1; a column is 0 where its deviation is no more than ``least``."""
+    mean, variance = moments(V, weight)
+    deviation = np.sqrt(variance)
+    return np.divide(V - mean, deviation, out=np.zeros_like(V), where=deviation > least)

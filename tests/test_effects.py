@@ -8,7 +8,7 @@ from sklearn.linear_model import BayesianRidge
 from sklearn.preprocessing import OneHotEncoder
 
 from skgn import GNRegressor
-from skgn.effects import Levels, effects_alone, level_effects, standardised
+from skgn.effects import Levels, effects_alone, in_deviations, level_effects
 from skgn.encoders import encode_training_rows
 from skgn.level_codes import LevelCodes
 
@@ -89,7 +89,7 @@ def test_columns_may_be_of_any_unit_and_rank():
 def test_slopes_of_levels_are_a_bayesian_ridge_of_indicators_times_the_column():
     (level,), _, x, y = crossed(n_levels=(40,), noise=1.0)
     slopes = np.random.default_rng(3).normal(size=40)
-    column, target = standardised(x)[:, 0], slopes[level] * x[:, 0] + y
+    column, target = in_deviations(x)[:, 0], slopes[level] * x[:, 0] + y
     flat = dict.fromkeys(("alpha_1", "alpha_2", "lambda_1", "lambda_2"), 0.0)
     ridge = BayesianRidge(fit_intercept=False, tol=1e-10, max_iter=1000, **flat)
     ridge.fit(indicators(level) * column[:, None], target)
