@@ -40,6 +40,7 @@ from .objective import Evaluation, Objective
 from .prior_groups import Groups, PriorKind
 
 __all__ = [
+    "NATS_PER_CHOICE",
     "Estimates",
     "EvidencePrior",
     "FixedPrior",
@@ -48,6 +49,9 @@ __all__ = [
     "log_ways",
     "make_prior",
 ]
+
+#: Nats by which the left-out log density is too high for each precision, or other choice, that the same data have made.
+NATS_PER_CHOICE = 0.5
 
 #: Bounds of a precision, in units in which a standardised input and a standardised output have variance 1. Weights of
 #: two layers that only matter by their product go to opposite bounds. The product of the bounds has to switch these

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from .dual import Dual
-from .evidence import log_ways
+from .evidence import NATS_PER_CHOICE, log_ways
 from .jacobian import Jacobian
 from .losses import Loss, geometric_mean
 from .objective import Evaluation, Objective
@@ -42,9 +42,6 @@ __all__ = [
     "leave_one_out",
     "predictive_score",
 ]
-
-#: Nats by which the leave-one-out score is too good for each precision in use that the same data have estimated.
-_NATS_PER_PRECISION = 0.5
 
 #: A sample that determines its own output to within this part has no prediction without itself.
 _LEAST_FREEDOM = 1e-6
@@ -191,7 +188,7 @@ def allowance(state: State) -> float:
     also have chosen the columns of the inputs.
     """
     m, k = state.prior.n_precisions, state.estimates.n_in_use
-    return (_NATS_PER_PRECISION * k + log_ways(m, k) + state.prior.log_choices) / state.objective.total_weight
+    return (NATS_PER_CHOICE * k + log_ways(m, k) + state.prior.log_choices) / state.objective.total_weight
 
 
 def _squared_scale(left_out: LeftOut, noise: Tensor) -> Tensor:

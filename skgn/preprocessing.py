@@ -24,6 +24,7 @@ __all__ = [
     "LARGEST",
     "LARGEST_SCORE",
     "QUARTILES",
+    "RANGES_BEYOND",
     "ROBUST",
     "SCALINGS",
     "UNIT_FACTOR",
@@ -48,8 +49,9 @@ SCALINGS = ("robust", "rank", "periodic", "piecewise")
 #: Standardised inputs beyond this many scale units are squeezed towards it.
 _CLIP = 3.0
 
-#: Number of ranges beyond the values seen up to which straight inputs follow a line; gross outliers are farther.
-_RANGES_BEYOND = 2.0
+#: Number of ranges beyond the values seen up to which straight inputs follow a line. What is farther is unfamiliar, or
+#: a gross error.
+RANGES_BEYOND = 2.0
 
 #: Interquartile range of the standard normal distribution.
 _NORMAL_IQR = 1.3489795003921634
@@ -188,7 +190,7 @@ class StraightScaler:
         # A constant column leaves a rounding error of its mean.
         varies = (highest > lowest) & (variance > 0)
         inverse = np.divide(1.0, np.sqrt(variance), out=np.zeros_like(variance), where=varies)
-        reach = _RANGES_BEYOND * (highest - lowest)
+        reach = RANGES_BEYOND * (highest - lowest)
         return cls(unit, mean, inverse, lowest - reach, highest + reach)
 
     @property

@@ -31,7 +31,7 @@ from .weighted_rows import (
     check_weights,
     merge_rows,
     row_hashes,
-    unlimited_sums,
+    unlimited,
     without_negligible,
 )
 
@@ -285,7 +285,7 @@ def read_rows(
         check_same_categories(X, estimator.categorical_features, categorical)
         check_types(X, categorical)
     if not categorical and not holds_objects(X):
-        with unlimited_sums():
+        with unlimited():
             checked, y = validate_data(estimator, X, y, reset=reset, **options)
         table = table or Table(TableReader().fit(X))
         check_finite(checked, table.reader.get_feature_names_out())
@@ -293,7 +293,7 @@ def read_rows(
     validate_data(estimator, X, skip_check_array=True, reset=reset)
     weight = _checked_weight(sample_weight, X)
     table = table or Table(TableReader(categorical).fit(X, sample_weight=weight))
-    with unlimited_sums():
+    with unlimited():
         checked, y = check_X_y(table.reader.read(X)[0], y, estimator=estimator, **options)
     return table, Raw(checked, y, weight)
 

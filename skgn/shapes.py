@@ -27,6 +27,8 @@ from scipy.linalg.lapack import dormqr, dpotri, dptsv, dsytrd, dsytrd_lwork
 from scipy.optimize import minimize, minimize_scalar
 from scipy.spatial.distance import cdist
 
+from .evidence import NATS_PER_CHOICE
+
 __all__ = ["DISTANCES", "Metric", "Shape", "best_shape", "falling"]
 
 #: How a unit falls, by the distance in which it does, and the lengths to choose from, in median distances.
@@ -54,10 +56,6 @@ _ITERATIONS, _FEW_ITERATIONS, _LEAST_RISE, _FARTHEST = 20, 8, 1e-4, 20.0
 
 #: Variance that each row has of its own, in parts of the largest of the signal: more than rounding errors.
 _ROUNDING = 1e-10
-
-#: What a choice that the same targets have made takes off their log density, in nats, as a precision does
-#: (:mod:`skgn.leave_one_out`).
-_NATS_PER_CHOICE = 0.5
 
 
 class Metric(NamedTuple):
@@ -98,12 +96,12 @@ class Shape(NamedTuple):
     @property
     def log_choices(self) -> float:
         """By how many nats the density of what the same targets tell is too high."""
-        return _NATS_PER_CHOICE * (self.metric.n_choices + self.n_lengths) + self.chosen + self.metric.learned
+        return NATS_PER_CHOICE * (self.metric.n_choices + self.n_lengths) + self.chosen + self.metric.learned
 
     @property
     def rank(self) -> float:
         """The highest is the best."""
-        return self.log_density - _NATS_PER_CHOICE * self.metric.n_choices
+        return self.log_density - NATS_PER_CHOICE * self.metric.n_choices
 
     def covariance(self, hidden: np.ndarray, straight: np.ndarray) -> np.ndarray:
         """Covariance (n, n) of the signal at rows of the columns."""

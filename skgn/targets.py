@@ -31,7 +31,7 @@ from .preprocessing import TargetScaler
 from .rates import exposure_of, whole
 from .target import Target
 from .target_scalers import TargetScaling
-from .weighted_rows import as_observations, repetitions, unlimited_sums
+from .weighted_rows import as_observations, repetitions, unlimited
 
 __all__ = ["LOSSES", "ClassificationTarget", "RegressionTarget", "may_combine"]
 
@@ -106,7 +106,7 @@ class RegressionTarget(Target):
 
     def encode(self, y: Any) -> np.ndarray:
         # Rows on a worker may be none; those of a single machine were counted before.
-        with unlimited_sums():
+        with unlimited():
             y = check_array(y, dtype=np.float64, ensure_2d=False, ensure_min_samples=0, input_name="y")
         if y.ndim != self.ndim or (y.ndim == 2 and y.shape[1] != self.n_columns):
             raise ValueError(f"y has shape {y.shape}; it must have {self.n_columns} column(s) as in training.")
@@ -173,13 +173,13 @@ class RegressionTarget(Target):
     def in_units_of(self, Y: np.ndarray, weight: np.ndarray) -> tuple[Target, np.ndarray, np.ndarray]:
         other = self.with_scaler(lambda loss: loss.fit_scaler(Y, weight))
         scaler: Any = self.scaler
-        with _unlimited():
+        with unlimited():
             if scaler.suits(other.scaler):
                 return self, *self.same_units()
             return other, *scaler.units_of(other.scaler)
 
     def transform(self, Y: np.ndarray) -> np.ndarray:
-        with _unlimited():
+        with unlimited():
             return self.scaler.transform(Y)
 
     def training_loss(self) -> Loss:
@@ -212,18 +212,18 @@ class RegressionTarget(Target):
         Several quantiles are (n, q) or (n, q, n_columns). Sorted, they never cross, and are closer to the true ones
         (Chernozhukov, Fernandez-Val and Galichon, Quantile and probability curves without crossing, Econometrica 2010).
         """
-        with _unlimited():
+        with unlimited():
             mean = self.means_of_y(predictive_mean(self.scaler, outputs, weights))
         return mean if self.levels is None else np.sort(mean, axis=1)
 
     def std(self, mixture: Mixture) -> np.ndarray:
         """Standard deviation of a new observation in the shape of y."""
-        with _unlimited():
+        with unlimited():
             return self._deviation(predictive_variance(self.scaler, mixture))
 
     def epistemic_std(self, mixture: Mixture) -> np.ndarray:
         """Standard deviation of the predicted mean in the shape of y."""
-        with _unlimited():
+        with unlimited():
             return self._deviation(epistemic_variance(self.scaler, mixture))
 
     def _deviation(self, variance: np.ndarray) -> np.ndarray:
@@ -233,7 +233,7 @@ class RegressionTarget(Target):
 
     def in_units_of_y(self, Z: np.ndarray) -> np.ndarray:
         """Several targets (q, n, k) of the network for each row as values of y, (n, q) or (n, q, k)."""
-        with _unlimited():
+        with unlimited():
             return self.means_of_y(np.moveaxis(self.scaler.targets_of(Z), 0, 1))
 
     def positions(self, levels: np.ndarray) -> list[int]:
@@ -411,8 +411,3 @@ class ClassificationTarget(Target):
         """Log mean probabilities (n, k) for logits (members, n, k), and those of the complements."""
         positive, negative = (mixture_log_probability(log_expit(f), weights) for f in (logits, -logits))
         return positive, negative
-
-
-def _unlimited() -> np.errstate:
-    """Context for predictions that may be beyond the floats, as exponentials of outputs are; these are infinite."""
-    return np.errstate(over="ignore", invalid="ignore")

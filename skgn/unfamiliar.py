@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from .cells import abbreviated
+from .preprocessing import RANGES_BEYOND
 
 __all__ = [
     "Bounds",
@@ -29,9 +30,6 @@ __all__ = [
     "warn_of_small_columns",
     "warn_of_units",
 ]
-
-#: Numbers are far beyond those seen if they are more than this many ranges beyond them, where straight inputs end.
-_RANGES_BEYOND = 2.0
 
 #: Fewer values do not tell how far others may be.
 _FEWEST_VALUES = 12
@@ -266,9 +264,9 @@ def _bounds(values: np.ndarray) -> tuple[float, float]:
     width, inner = highest / unit - lowest / unit, values[n - 1 - cut] / unit - values[cut] / unit
     if width == 0:
         # Of a single value, its size has to do; 0 has none.
-        width, ranges = abs(lowest / unit), _RANGES_BEYOND
+        width, ranges = abs(lowest / unit), RANGES_BEYOND
     else:
-        ranges = max(_RANGES_BEYOND, min(width / inner if inner > 0 else np.inf, np.sqrt(n)))
+        ranges = max(RANGES_BEYOND, min(width / inner if inner > 0 else np.inf, np.sqrt(n)))
     reach = ranges * width if width else np.inf
     with np.errstate(over="ignore"):
         return unit * (lowest / unit - reach), unit * (highest / unit + reach)

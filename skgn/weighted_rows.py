@@ -27,7 +27,7 @@ __all__ = [
     "repetitions",
     "row_hashes",
     "standardised",
-    "unlimited_sums",
+    "unlimited",
     "weighted_quantile",
     "weighted_quantiles",
     "without_gross_errors",
@@ -54,8 +54,8 @@ _LARGEST_VALUE, _NORMAL_MEDIAN = 3.0, 0.6745
 _LEAST_EFFECTIVE = 0.5
 
 
-def unlimited_sums() -> np.errstate:
-    """Context for checks of values that scikit-learn adds up to see whether they are finite."""
+def unlimited() -> np.errstate:
+    """Context for sums, squares and exponentials that may be beyond the floats; these are infinite, or no number."""
     return np.errstate(over="ignore", invalid="ignore")
 
 
