@@ -1,7 +1,7 @@
 """What a fit chooses among: networks, scalings of the inputs, priors, and where training starts.
 
-Each of these is either given or left to the fit ("auto"); a kind is one combination of what is left open, and
-a candidate one of a kind with initial weights of its own. :mod:`skgn.draws` draws the candidates. :mod:`skgn.search`
+Each of these is either given or left to the fit ("auto"). A kind is one combination of what is left open. A candidate
+is one of a kind, with initial weights of its own. :mod:`skgn.draws` draws the candidates. :mod:`skgn.search`
 trains them and weighs them by how well they predict what they have not seen.
 """
 

@@ -98,8 +98,8 @@ class Choices:
     def may_hold_codes(self) -> bool:
         """Whether numbers that are codes are looked for.
 
-        They are not where the objective or the module is given, where inputs stay as they are, where all columns are
-        said to be numbers, and where another fit has to have the same columns.
+        They are not where the objective or the module is given, or inputs stay as they are. Nor are they where all
+        columns are said to be numbers, or another fit has to have the same columns.
         """
         parameters = self.parameters
         as_given = self.fixed_l2 or parameters.network is not None or not parameters.standardize

@@ -2,8 +2,8 @@
 
 Each sample is predicted without itself (:mod:`skgn.leave_one_out`), and its residual on the real line is divided by the
 predicted width there. Lower and upper end of an interval are the prediction plus the width times a quantile of these
-residuals. Of n samples it is the k-th smallest from outside for
-k = floor((n + 1) (1 - coverage) / 2): the jackknife, with the count of samples that conformal prediction asks for.
+residuals. Of n samples it is the k-th smallest from outside, for
+k = floor((n + 1) (1 - coverage) / 2). This is the jackknife, with the count of samples of conformal prediction.
 
 That is exact where a prediction does not depend on any one sample. The jackknife+ has a bound without that, but needs n
 predictions of each new row. Under out-of-sample stability both cover alike (Barber et al., theorem 5).

@@ -55,6 +55,8 @@ def choose(
         Whether traces and determinants are needed, which only a factorisation gives.
     posterior : bool, default=True
         Whether a posterior of the weights is of use. A direction without one is then taken only where no other fits.
+    fits : bool, default=False
+        Whether the direction is known to fit in memory, which is then not asked for.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Draws of candidates: of all kinds in turn, of the columns of use, and of steeper units."""
+"""Draws of candidates: of all kinds in turn, of steeper units, and of the columns that a fit has found of use."""
 
 from __future__ import annotations
 

@@ -103,11 +103,10 @@ class Ensemble(NamedTuple):
 
     The ``weights`` (n_members,) are the members' parts of a prediction; they are not negative and sum to 1. The
     ``temperature`` divides the outputs; it is 1 if there is none. ``skill`` tells how well the ensemble predicts
-    left-out samples, ``residuals`` by how much it misses each of them, if that is known, ``tails`` how far they
-    lie, and ``left_out`` what its members predict of them. Where it ``votes_by_row``, members count at each row by how
-    sure they are there. ``cut_by`` is what ended the trainings before all had ended
-    by themselves. ``shortened`` says what was left out for want of time. Members had their ``starts``; none where these
-    are not known.
+    left-out samples, and ``left_out`` what its members predict of them. ``residuals`` tells by how much it misses each
+    of them, if that is known, and ``tails`` how far they lie. Where it ``votes_by_row``, members count at each row by
+    how sure they are there. ``cut_by`` is what ended the trainings before all had ended by themselves. ``shortened``
+    says what was left out for want of time. Members had their ``starts``; none where these are not known.
     """
 
     members: list[Member]

@@ -151,7 +151,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         Raises
         ------
         ValueError, TypeError
-            If a parameter or the data are not as described, or if the linear system or a sparse X, as a dense array,
+            If a parameter or the data are not as described. Also if the linear system, or a sparse X as a dense array,
             does not fit in memory. The error comes before any work, and an earlier fit is kept.
         KeyboardInterrupt
             If Ctrl-C is pressed. While networks train, it comes once the best weights so far are stored: the estimator

@@ -166,7 +166,7 @@ class Table:
         are looked for, ``fractions`` among them, and interactions of categories. A warm start has those of the table
         ``before``.
 
-        Returns the table and the columns of the rows, or None for columns that are X itself: all cells are numbers,
+        Returns the table and the columns of the rows. These are None where they are X itself: all cells are numbers,
         none is missing, and none is a code.
         """
         table = replace(self, preprocessor=None, medians=None, bounds=Bounds.fit(X, self.reader.categorical))

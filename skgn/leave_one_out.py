@@ -184,8 +184,8 @@ def allowance(state: State) -> float:
     """Nats per sample by which the left-out log density is too high, because all samples have estimated the precisions.
 
     Each of the k precisions in use counts half a nat. The choice of these k among all m counts the logarithm of the
-    number of ways to choose: the evidence keeps those features of noise that fit the noise best. The same samples may
-    also have chosen the columns of the inputs.
+    number of ways to choose. For of features of noise the evidence keeps those that fit the noise best. The same
+    samples may also have chosen the columns of the inputs.
     """
     m, k = state.prior.n_precisions, state.estimates.n_in_use
     return (NATS_PER_CHOICE * k + log_ways(m, k) + state.prior.log_choices) / state.objective.total_weight

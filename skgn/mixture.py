@@ -43,7 +43,7 @@ class Stretch(NamedTuple):
     noise: Any = None
 
     def at(self, rows: Any) -> Stretch:
-        """Return the factors at the first rows, as many as the mask has, for which it is true."""
+        """Return the factors of the rows for which a mask is true; it covers the first rows."""
         return Stretch(*(None if factor is None else factor[: len(rows)][rows] for factor in self))
 
 
@@ -87,8 +87,9 @@ def weights_at_rows(weights: Any, output_variances: Sequence[Any], noise: Sequen
     """Weights (n, 1) of each member at n rows, for the variances of its outputs there (n, k), and of its noise (k,).
 
     They are the weights over the variances of an observation, as in a logarithmic pool of normal densities (Genest and
-    Zidek, Combining probability distributions, Statistical Science 1986). Who is less sure counts less. A row has the
-    same weights for all outputs, by the mean of their variances, each relative to that of the pool. They sum to 1.
+    Zidek, Combining probability distributions, Statistical Science 1986). A member that is less sure counts less. A row
+    has the same weights for all outputs, by the mean of their variances, each relative to that of the pool. They sum to
+    1.
     """
     variances = [v + s for v, s in zip(output_variances, noise, strict=True)]
     pooled = mixture_mean([1 / (v + _LEAST_NUMBER) for v in variances], weights) + _LEAST_NUMBER
@@ -136,8 +137,8 @@ def predictive_variance(scaler: TargetScaling, mixture: Mixture) -> Any:
 def noise_share(noise: np.ndarray, apart: np.ndarray) -> np.ndarray:
     """Part (k,) of the members' noise variance (k,) that is left in their mixture.
 
-    ``apart`` (k,) is the mean squared distance of the members from their mean. A member's squared residuals, from which
-    its noise is estimated, are larger than those of the mean, on average by ``apart`` (Krogh and Vedelsby, Neural
+    ``apart`` (k,) is the mean squared distance of the members from their mean. A member's noise is estimated from its
+    squared residuals. They are larger than those of the mean, on average by ``apart`` (Krogh and Vedelsby, Neural
     network ensembles, cross validation, and active learning, NIPS 1994). As :func:`predictive_variance` counts this
     distance itself, it is taken out of the noise, to first order.
     """

@@ -2,17 +2,17 @@
 
 A fit with constant noise predicts each sample without it. Its squared residual over the predicted variance is z^2, or
 where the mean of all is below 1, relative to that mean. Where the noise depends on the inputs, the mean of z^2 at x is
-a function exp(g(x)), and the variance at x is exp(g(x)) times that of constant noise. Half the gamma deviance of z^2
+a function exp(g(x)). The variance at x is exp(g(x)) times that of constant noise. Half the gamma deviance of z^2
 with a log link,
 
     (z^2 exp(-g) + g) / 2 + constant,
 
 is minus the log likelihood of normal residuals in g, the logarithm of the variance. Its Fisher information about g is
-1/2. So g is an ordinary fit of :class:`~skgn.losses.GammaLoss`, its precisions found by the evidence, and its skill on
-left-out samples is what it adds to the likelihood of these.
+1/2. So g is an ordinary fit of :class:`~skgn.losses.GammaLoss`, with precisions by the evidence. Its skill on left-out
+samples is what it adds to the likelihood of these.
 
-Then the members are trained on with the precisions exp(-g) of the rows, as in generalised least squares: to the
-evidence, noise of loud rows is a relation where quiet rows are to be followed. What these members leave of left-out
+Then the members are trained on with the precisions exp(-g) of the rows, as in generalised least squares. Where quiet
+rows are to be followed, the evidence would take noise of loud rows for a relation. What these members leave of left-out
 samples tells g again. Means and scales are trained in turn, as a joint fit moves both by outliers of either.
 
 References

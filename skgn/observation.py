@@ -1,8 +1,8 @@
 """Distributions of a new observation: noise around an output that is itself known up to a variance only.
 
 An output is normal, with mean f and variance v. The noise has the squared scale s2, one number for each output or for
-each row and output. All arguments broadcast. Each distribution is one on the real line: that of values as they are, of
-the logarithms of positive targets, and of log(1 + c) for counts c. A mixture of them is inverted there.
+each row and output. All arguments broadcast. Each distribution is on the real line: of values as they are, of
+logarithms of positive targets, or of log(1 + c) for counts c. A mixture of them is inverted there.
 
 Noise and uncertainty of the output are integrated by quadrature where no closed form is known. Sums over noise and
 output have the smoother integrand where the narrower of the two is the variable. Few nodes give probabilities to 5e-4,
@@ -214,8 +214,8 @@ def _negative_binomial_cdf(c: np.ndarray, x: np.ndarray, v: np.ndarray, phi: np.
 class CountObservation(Observation):
     """Counts of mean exp(f) and variance s2 exp(f), as log(1 + c): Poisson up to s2 = 1, negative binomial above.
 
-    A Poisson count is at most c where a gamma variable of shape c + 1 is above the mean: that is the distribution
-    function also between the whole numbers. The negative binomial distribution has the size mean / (s2 - 1).
+    A Poisson count is at most c where a gamma variable of shape c + 1 is above the mean. Between the whole numbers
+    this is the distribution function, too. The negative binomial distribution has the size mean / (s2 - 1).
     """
 
     discrete = True

@@ -35,9 +35,9 @@ class PiecewiseEmbedding(Embedding):
 
     The column goes up by ``rise`` where the score passes through the piece from ``lower`` on, and is constant
     elsewhere. Pieces have equal parts of the samples; of few values there is one from each to the next. So a network
-    can be steep in one piece of a feature and flat in the next, as trees are. The columns have mean 0, and those of a
-    feature the same rise and a total variance of 1, by 256 scores that stand for its samples. A rise is at most 3.5. A
-    constant feature has one column, of zeros.
+    can be steep in one piece of a feature and flat in the next, as trees are. The columns have mean 0. Those of a
+    feature have the same rise and a total variance of 1, by 256 scores that stand for its samples. A rise is at most
+    3.5. A constant feature has one column, of zeros.
 
     References
     ----------

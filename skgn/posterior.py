@@ -2,8 +2,8 @@
 
     cov(w) = (G + diag(a))^-1 / (beta S),        var f(x) = J(x) cov(w) J(x)'
 
-Where G does not weigh the outputs by their noise, as under a given prior, beta is that of the output of which the
-variance is: exactly so for outputs without weights in common.
+Under a given prior G does not weigh the outputs by their noise. Then beta is that of the output whose variance is
+asked for. This is exact for outputs without weights in common.
 
 The variance is evaluated in the space in which the training system was solved. The primal has the Cholesky factor L of
 G + diag(a) (P x P). The dual has the factor of S I + K (n c x n c), where K = J M^-1 J' and M = diag(a). It
@@ -99,7 +99,7 @@ class Posterior:
     ``factor`` is the lower Cholesky factor of the system of the primal or dual; ``inputs`` (n, d + 1) and ``roots``
     (n, k, c) are those of the training data for the dual, else None. The ``scale`` beta S is one number, or one for
     each output where their noises do not weigh the system. ``noise_variance`` (k,) is in units of the network's
-    outputs, and ``noise_share`` the factor with which it counts in predictions: less than 1 where the spread of other
+    outputs. In predictions it counts with the factor ``noise_share``. This is less than 1 where the spread of other
     members stands beside it, and more where left-out samples ask for wider predictions. The factor of the primal may be
     that of weights in a ``basis`` of the inputs, as :attr:`Network.basis <skgn.network.Network.basis>` has it.
     """

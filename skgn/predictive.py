@@ -112,8 +112,8 @@ class Predictive:
 def increasing_roots(function: Callable[[np.ndarray, np.ndarray], np.ndarray], start: np.ndarray) -> np.ndarray:
     """Zeros (n,) of n increasing functions, sought in brackets around the starts.
 
-    A bracket is doubled where it holds no zero. Within it the next point is that of inverse quadratic interpolation
-    where that is safe, and the middle elsewhere. :mod:`scipy.optimize.elementwise` has the same method, but is not in
+    A bracket is doubled where it holds no zero. Within it the next point is that of inverse quadratic interpolation,
+    or the middle where this is not safe. :mod:`scipy.optimize.elementwise` has the same method, but is not in
     the oldest SciPy that the package takes.
 
     Parameters

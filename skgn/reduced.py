@@ -80,9 +80,9 @@ class Reduced(FeedForward):
         columns : ndarray of bool, optional
             Which columns the first hidden layer reads; all by default.
         affordable : callable
-            Tells of a network whether it may be trained. If this one may not, as many leading directions are taken as
-            may be: those of the hidden layer and of the readout have about as many weights. A hidden layer that reads
-            columns with precisions of their own is not cut.
+            Tells of a network whether it may be trained. If this one may not, only leading directions are taken, as
+            many as may be. Those of the hidden layer and of the readout have about as many weights. A hidden layer that
+            reads columns with precisions of their own is not cut.
 
         Returns
         -------

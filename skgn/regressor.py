@@ -261,7 +261,7 @@ class GNRegressor(Predictions):
         weights are equal where left-out samples cannot be predicted (``solver_`` "cg", undetermined weights, streams).
         A stream after a fit keeps those of the fit.
         With ``loss="squared_error"`` and up to 10,000 rows members count at each row by their weight over the variance
-        that they predict there: who is less sure counts less (docs/guide/uncertainty.md).
+        that they predict there. A member that is less sure counts less (docs/guide/uncertainty.md).
     n_outputs_ : int
         Number of predicted values: columns of y, times quantiles where there are several. A network has no outputs for
         constant columns of y, nor for columns that are linear in a single other one. Where columns share noise, its

@@ -55,8 +55,8 @@ _HEAVY_TAILS = 5.0
 #: What residuals may depend on, beside a feature.
 _PREDICTION = "the prediction"
 
-#: So are directions in which standardised columns have at most such a part of the largest variance, and how they are
-#: called. Directions of less than the second part are rounding errors.
+#: Residuals may also depend on what this is called: a direction in which standardised columns have at most such a part
+#: of the largest variance. A direction of less than the last part is a rounding error.
 _DIFFERENCE, _SMALL, _ROUNDING = "the difference of columns that are nearly one", 1e-2, 1e-10
 
 #: More columns than these take too long.

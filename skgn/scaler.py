@@ -72,7 +72,7 @@ class Made(Derived):
 class Joint(Made):
     """Columns that are each made of many of those of another scaling, ``base``; they belong to no feature.
 
-    Of other columns they would be something else: they go on with those that they were made of. There are no columns
+    They stay with the base that they were made of: of other columns they would be something else. There are no columns
     for the linear path alone.
     """
 

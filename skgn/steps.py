@@ -2,8 +2,9 @@
 
 A product of steps along several columns, as on a checkerboard, is what trees are made of. Smooth units bend slowly, and
 the mean of what is left over does not change along any single column. But a forest predicts rows it has not learned
-from. Where it does so better than the mixture of networks, further ones read a column for each place where its trees
-cut the most: one that rises between two neighbouring values. What steps do together is left to the network.
+from. Where it does so better than the mixture of networks, more networks read columns of steps. There is one column for
+each place where the trees cut the most, which rises between two neighbouring values. What steps do together is left to
+the network.
 
 References
 ----------

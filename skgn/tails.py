@@ -2,7 +2,7 @@
 
 A residual is in predicted widths (:mod:`skgn.conformal`), so that the mean of its square is about 1. Where it is more,
 predictions are surer than they should be, and their widths grow by its root. Where it is less, they stay: rows may be
-near copies of one another, and a row that is left out still has its copies in the fit.
+near copies of one another. The copies of a row that is left out are still in the fit.
 
 A squared error finds the mean of the target whatever its noise, but quantiles depend on the shape of the noise. They
 take it for Student-t noise of the same variance. Its degrees of freedom nu are the mode of their posterior, under the
