@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import KFold, cross_val_predict
 
 from .threads import one_blas_thread, thread_pools
-from .weighted_rows import in_own_units, standardised
+from .weighted_rows import first_of_equals, in_own_units, standardised
 
 __all__ = ["BOOSTING", "FEWEST_ROWS", "classifications", "compared_rows", "regressions"]
 
@@ -27,6 +27,9 @@ FEWEST_ROWS, _MOST_ROWS = 50, 1000
 
 #: Columns of a linear model, and cells of a table times outputs for boosting, above which they take too long.
 _MOST_COLUMNS, _MOST_CELLS = 500, 30_000
+
+#: Positions of the rows to learn from and to predict, for each part of the rows.
+_Parts = list[tuple[np.ndarray, np.ndarray]]
 
 _FOLDS = KFold(3, shuffle=True, random_state=0)
 
@@ -54,28 +57,28 @@ def compared_rows(n: int) -> np.ndarray:
 def regressions(X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> dict[str, np.ndarray]:
     """Predict targets (n, k) of unit scale from columns (n, d), each row by models that have not seen it."""
     target = Y[:, 0] if Y.shape[1] == 1 else Y
-    predicted: dict[str, np.ndarray] = {}
+    parts, predicted = _parts(X), dict[str, np.ndarray]()
     if X.shape[1] <= _MOST_COLUMNS:
-        predicted["ridge"] = _predicted(RidgeCV(_PENALTIES), standardised(in_own_units(X)), target, weight)
+        predicted["ridge"] = _predicted(RidgeCV(_PENALTIES), standardised(in_own_units(X)), target, weight, parts)
     if X.size <= _MOST_CELLS and Y.shape[1] == 1:
         boosting = HistGradientBoostingRegressor(learning_rate=0.2, **_TREES)
-        predicted[BOOSTING] = _predicted(boosting, _binned(X), target, weight)
+        predicted[BOOSTING] = _predicted(boosting, _binned(X), target, weight, parts)
     return {name: values.reshape(Y.shape) for name, values in predicted.items()}
 
 
 def classifications(X: np.ndarray, codes: np.ndarray, weight: np.ndarray, k: int) -> dict[str, np.ndarray]:
     """Predict probabilities (n, k) of codes (n,) below k, as :func:`regressions`; none if a part has a single class."""
-    if any(len(np.unique(codes[train])) < 2 for train, _ in _FOLDS.split(X)):
+    parts, predicted = _parts(X), dict[str, np.ndarray]()
+    if any(len(np.unique(codes[train])) < 2 for train, _ in parts):
         return {}
-    predicted: dict[str, np.ndarray] = {}
     if X.shape[1] <= _MOST_COLUMNS:
         logistic = LogisticRegression(tol=1e-3, max_iter=300)
         predicted["logistic regression"] = _predicted(
-            logistic, standardised(in_own_units(X)), codes, weight, "predict_proba"
+            logistic, standardised(in_own_units(X)), codes, weight, parts, "predict_proba"
         )
     if X.size * (k if k > 2 else 1) <= _MOST_CELLS:
         boosting = HistGradientBoostingClassifier(**_TREES)
-        predicted[BOOSTING] = _predicted(boosting, _binned(X), codes, weight, "predict_proba")
+        predicted[BOOSTING] = _predicted(boosting, _binned(X), codes, weight, parts, "predict_proba")
     rate, known = np.bincount(codes, weights=weight, minlength=k) / weight.sum(), np.unique(codes)
     probabilities = {}
     for name, p in predicted.items():
@@ -85,8 +88,14 @@ def classifications(X: np.ndarray, codes: np.ndarray, weight: np.ndarray, k: int
     return probabilities
 
 
+def _parts(X: np.ndarray) -> _Parts:
+    """Parts of the rows, of which equal ones are in one part."""
+    first, place = first_of_equals(X)
+    return [(np.flatnonzero(~(told := np.isin(place, part))), np.flatnonzero(told)) for _, part in _FOLDS.split(first)]
+
+
 def _predicted(
-    model: Any, Z: np.ndarray, target: np.ndarray, weight: np.ndarray, method: str = "predict"
+    model: Any, Z: np.ndarray, target: np.ndarray, weight: np.ndarray, parts: _Parts, method: str = "predict"
 ) -> np.ndarray:
     # Threads that wait for one another take longer than the trees.
     # The weights are ours, whether or not a user's are routed.
@@ -95,7 +104,7 @@ def _predicted(
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", "Number of classes in training fold", RuntimeWarning)
         given = {"sample_weight": weight}
-        return np.asarray(cross_val_predict(model, Z, target, cv=_FOLDS, method=method, params=given))
+        return np.asarray(cross_val_predict(model, Z, target, cv=parts, method=method, params=given))
 
 
 def _binned(X: np.ndarray) -> np.ndarray:

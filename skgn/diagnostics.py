@@ -36,6 +36,7 @@ from .status import Status
 from .tables import dense
 from .targets import ClassificationTarget, RegressionTarget
 from .unfamiliar import unwatched
+from .weighted_rows import first_of_equals
 
 __all__ = ["diagnose"]
 
@@ -170,7 +171,7 @@ def _case(estimator: Any, X: Any, y: Any, sample_weight: Any) -> _Case:
         raise TypeError(f"diagnose takes a GNRegressor or a GNClassifier, got {type(model).__name__}.")
     if hasattr(model, "to_local"):
         raise TypeError("diagnose takes rows in memory: pass to_local() of the dask fit, and such rows.")
-    target = table_and_target(model)[1]
+    table, target = table_and_target(model)
     if isinstance(target, RegressionTarget) and target.levels is not None:
         raise ValueError(
             "diagnose cannot judge quantiles that are given as a list: pass a fit of one number, such as quantile=0.5, "
@@ -195,12 +196,15 @@ def _case(estimator: Any, X: Any, y: Any, sample_weight: Any) -> _Case:
         # Probabilities under class weights are those of rows with these weights.
         repetitions, weight = weight.sum(), weight * target.row_factors(target.encode(y))
         weight = weight * (repetitions / (weight.sum() or 1.0))
-    rows = np.flatnonzero(weight > 0)
-    if weight.min() < 0 or len(rows) == 0:
+    if weight.min() < 0 or not weight.any():
         raise ValueError("sample_weight must not be negative, nor zero for every sample.")
+    # Equal rows are repetitions of one, as in a fit: nothing is to learn from one what it predicts of another.
+    first, place = first_of_equals(np.column_stack([table.read(model, X), target.encode(y)]))
+    weight = np.bincount(place, weights=weight)
+    rows, weight = first[weight > 0], weight[weight > 0]
     if len(rows) < len(y):
         X = _safe_indexing(X, rows)
-    return _Case(model, X, y[rows], weight[rows], rows, names)
+    return _Case(model, X, y[rows], weight, rows, names)
 
 
 def _has_converged(status: str) -> bool:

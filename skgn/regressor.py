@@ -438,10 +438,9 @@ class GNRegressor(Predictions):
 
     def _new_target(self, raw: RawRows) -> RegressionTarget:
         target = RegressionTarget.of(raw.y, self.loss, self._levels)
-        y = raw.y[raw.weight > 0] if isinstance(raw, Raw) else raw.y
         if self.warm_start and hasattr(self, "estimators_"):
-            return self._target.going_on(target, y)
-        return without_redundant(target, y) if isinstance(raw, Raw) and self._chooses_outputs else target
+            return self._target.going_on(target, raw.y)
+        return without_redundant(target, raw.y) if isinstance(raw, Raw) and self._chooses_outputs else target
 
     @property
     def _chooses_outputs(self) -> bool:
@@ -513,8 +512,9 @@ class GNRegressor(Predictions):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Best some thousand rows, in random order. The block is parted into batches of ``batch_size`` rows ("auto"
-            if None), at least two.
+            Rows in random order. The block is parted into batches of ``batch_size`` rows ("auto" if None), at least
+            two. Each batch is a step. Blocks of some thousand rows suit long streams; of a short one let smaller blocks
+            make some dozens of steps.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         sample_weight : array-like of shape (n_samples,), default=None
 

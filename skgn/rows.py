@@ -121,10 +121,14 @@ class Raw(NamedTuple):
     y: np.ndarray
     weight: np.ndarray
 
+    def present(self) -> Raw:
+        """Leave out rows of weight 0, which count as absent: of these neither the target nor its kind is read."""
+        kept = self.weight != 0
+        return self if kept.all() else Raw(*(part[kept] for part in self))
+
     @property
     def observations(self) -> tuple[int, float]:
-        weight = self.weight[self.weight > 0]
-        return len(weight), float(weight.sum())
+        return len(self.weight), float(self.weight.sum())
 
     def class_totals(self, target: Target) -> np.ndarray:
         return target.class_totals(target.encode(self.y), self.weight)
@@ -144,16 +148,15 @@ class Raw(NamedTuple):
         return self.drawn(count, target, check_random_state(choices.parameters.random_state))
 
     def drawn(self, count: int, target: Target, random: np.random.RandomState) -> Raw:
-        """Draw so many rows of positive weight, in the proportions of the classes and one of each at the least.
+        """Draw so many rows, in the proportions of the classes and one of each at the least.
 
         Other targets have the parts of their zeros in place of classes: events may be rare.
         """
-        kept = np.flatnonzero(self.weight > 0)
-        Y = target.encode(self.y[kept])
+        Y = target.encode(self.y)
         strata = target.strata(Y)
         chosen = _draw(count, row_hashes((Y != 0).astype(np.float64)) if strata is None else strata, random)
         # In their order, as neighbours in memory are read faster.
-        return Raw(*(part[kept[np.sort(chosen)]] for part in self))
+        return Raw(*(part[np.sort(chosen)] for part in self))
 
     def scale(self, table: Table, target: Target, choices: Choices) -> None:
         """Merge, encode and scale the rows, to see how long that takes; codes are sought in few rows of a fit."""
@@ -289,13 +292,13 @@ def read_rows(
             checked, y = validate_data(estimator, X, y, reset=reset, **options)
         table = table or Table(TableReader().fit(X))
         check_finite(checked, table.reader.get_feature_names_out())
-        return table, Raw(checked, y, _checked_weight(sample_weight, checked))
+        return table, Raw(checked, y, _checked_weight(sample_weight, checked)).present()
     validate_data(estimator, X, skip_check_array=True, reset=reset)
     weight = _checked_weight(sample_weight, X)
     table = table or Table(TableReader(categorical).fit(X, sample_weight=weight))
     with unlimited():
         checked, y = check_X_y(table.reader.read(X)[0], y, estimator=estimator, **options)
-    return table, Raw(checked, y, weight)
+    return table, Raw(checked, y, weight).present()
 
 
 def read_validation_rows(
@@ -311,9 +314,7 @@ def read_validation_rows(
     X = table.read(estimator, X)
     check_consistent_length(X, y)
     check_target(y, numeric=is_regressor(estimator))
-    raw = Raw(X, y, _checked_weight(sample_weight, X))
-    rows, kept = raw.encode(target), raw.weight > 0
-    return Rows(rows.X[kept], rows.Y[kept], rows.weight[kept])
+    return Raw(X, np.asarray(y), _checked_weight(sample_weight, X)).present().encode(target).present()
 
 
 def _draw(count: int, strata: np.ndarray, random: np.random.RandomState) -> np.ndarray:

@@ -19,6 +19,7 @@ __all__ = [
     "check_total",
     "check_weights",
     "distinct",
+    "first_of_equals",
     "in_own_units",
     "magnitude",
     "merge_rows",
@@ -97,10 +98,7 @@ def merge_rows(X: np.ndarray, Y: np.ndarray, sample_weight: np.ndarray) -> tuple
     X, Y, sample_weight : ndarrays with m <= n rows
     """
     kept = sample_weight > 0
-    # Adding 0 turns -0.0 into 0.0, which compares equal and must hash equal.
-    rows = np.column_stack([X[kept], Y[kept]]).astype(np.float64) + 0.0
-    # A missing cell, nan, comes in many bit patterns.
-    rows[np.isnan(rows)] = np.nan
+    rows = _of_equal_bits(np.column_stack([X[kept], Y[kept]]))
     weight = sample_weight[kept].astype(np.float64)
     # Sort equal rows by their weights: the rounding of the sum must not depend on the order of the rows.
     order = np.lexsort((weight, row_hashes(rows)))
@@ -211,6 +209,26 @@ def _differs(X: np.ndarray, weight: np.ndarray) -> bool:
     _, place, n_targets = np.unique(row_hashes(X + 0.0), return_inverse=True, return_counts=True)
     several = n_targets[np.bincount(place, weights=weight) > 1] > 1
     return bool(several.mean() > _DIFFERING)
+
+
+def first_of_equals(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions of the distinct ones of rows (n, d), in order, and which of these each row is (n,).
+
+    Missing cells, nan, are equal to each other.
+    """
+    _, first, place = np.unique(row_hashes(_of_equal_bits(rows)), return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return first[order], rank[place.reshape(-1)]
+
+
+def _of_equal_bits(rows: np.ndarray) -> np.ndarray:
+    """Rows whose cells have the same bits where they are equal."""
+    # Adding 0 turns -0.0 into 0.0. A missing cell, nan, comes in many bit patterns.
+    rows = rows.astype(np.float64) + 0.0
+    rows[np.isnan(rows)] = np.nan
+    return rows
 
 
 def row_hashes(rows: np.ndarray) -> np.ndarray:

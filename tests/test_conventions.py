@@ -222,7 +222,7 @@ DIFFERENCES = {
     # Classes have no variance around their probability.
     "weights_": {
         ' With ``loss="squared_error"`` and up to 10,000 rows members count at each row by their weight over the '
-        "variance that they predict there: who is less sure counts less (docs/guide/uncertainty.md).": "",
+        "variance that they predict there. A member that is less sure counts less (docs/guide/uncertainty.md).": "",
     },
     # What the outputs mean.
     "network": {

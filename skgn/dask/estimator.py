@@ -321,7 +321,7 @@ def _predict_block(
 def _check_summaries(summaries: list[Summary]) -> None:
     """Check together what the shards report: number of rows, features, targets, weights."""
     if sum(summary.n_rows for summary in summaries) == 0:
-        raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
+        raise ValueError("Found array with 0 sample(s) of positive weight while a minimum of 1 is required.")
     shapes = {(summary.n_features, *summary.y_shape) for summary in summaries}
     if len(shapes) > 1:
         raise ValueError(f"All partitions must have the same columns, got {sorted(shapes)} of X and y.")

@@ -63,7 +63,7 @@ class PlacedRaw:
     @property
     def observations(self) -> tuple[int, float]:
         """Number of the rows of positive weight, and the sum of their weights."""
-        return sum(s.n_present for s in self.summaries), sum(s.total_weight for s in self.summaries)
+        return sum(s.n_rows for s in self.summaries), sum(s.total_weight for s in self.summaries)
 
     def class_totals(self, target: Target) -> np.ndarray:
         return np.asarray(self.shards.sum(partial(Raw.class_totals, target=target)))

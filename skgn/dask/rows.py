@@ -142,12 +142,12 @@ def place(cluster: Cluster, blocks: Blocks, make: Callable[[Blocks], Any]) -> Sh
 
 
 def assemble(blocks: Blocks, is_classifier: bool) -> Raw:
-    """Check the blocks of a shard and join them."""
+    """Check the blocks of a shard, and join their rows but those of weight 0."""
     rows = [_check(*block, is_classifier=is_classifier) for block in blocks]
     widths = {(block.X.shape[1], *block.y.shape[1:]) for block in rows}
     if len(widths) > 1:
         raise ValueError(f"All partitions must have the same columns, got {sorted(widths)} of X and y.")
-    return Raw(*(np.concatenate(parts) for parts in zip(*rows, strict=True)))
+    return Raw(*(np.concatenate(parts) for parts in zip(*rows, strict=True))).present()
 
 
 def _check(X: Any, y: Any, weight: Any = None, *, is_classifier: bool) -> Raw:
@@ -181,10 +181,9 @@ def _check(X: Any, y: Any, weight: Any = None, *, is_classifier: bool) -> Raw:
 
 
 class Summary(NamedTuple):
-    """Facts about a shard: ``n_present`` rows have a positive weight, and only a classification has ``labels``."""
+    """Facts about a shard; only a classification has ``labels``."""
 
     n_rows: int
-    n_present: int
     n_features: int
     y_shape: tuple[int, ...]
     total_weight: float
@@ -195,9 +194,8 @@ class Summary(NamedTuple):
 def summarise(rows: Raw, is_classifier: bool) -> Summary:
     """Summarise the rows of a shard."""
     labels = np.unique(rows.y) if is_classifier and rows.y.ndim == 1 else None
-    n_present, smallest = int((rows.weight > 0).sum()), float(rows.weight.min(initial=0.0))
-    total = float(rows.weight.sum())
-    return Summary(len(rows.X), n_present, rows.X.shape[1], rows.y.shape[1:], total, smallest, labels)
+    total, smallest = float(rows.weight.sum()), float(rows.weight.min(initial=0.0))
+    return Summary(len(rows.X), rows.X.shape[1], rows.y.shape[1:], total, smallest, labels)
 
 
 def merge(rows: Raw, target: Target) -> Merged:
