@@ -169,7 +169,7 @@ class _Scaled(_Reweighted):
 
     def log_density(self, residual: Tensor, squared_scale: Tensor) -> Tensor:
         rho = self._rho(residual / squared_scale.sqrt())
-        return -(rho + 0.5 * squared_scale.log() + _like(self._log_normaliser, rho)).sum(1)
+        return -(rho + 0.5 * squared_scale.log() + _in_dtype_of(self._log_normaliser, rho)).sum(1)
 
 
 class HuberLoss(_Scaled):
@@ -273,10 +273,10 @@ class QuantileLoss(_Scaled):
 
     def _rho(self, z: Tensor) -> Tensor:
         width = z.abs().clamp(min=self._h)
-        return z.square() / (4 * width) + width / 4 + (0.5 - _like(self._q, z)) * z
+        return z.square() / (4 * width) + width / 4 + (0.5 - _in_dtype_of(self._q, z)) * z
 
     def _slope(self, z: Tensor) -> Tensor:
-        return z / (2 * z.abs().clamp(min=self._h)) + (0.5 - _like(self._q, z))
+        return z / (2 * z.abs().clamp(min=self._h)) + (0.5 - _in_dtype_of(self._q, z))
 
     def _weight(self, f: Tensor, y: Tensor) -> Tensor:
         return 0.5 / self._scaled(f, y).abs().clamp(min=self._h)
@@ -291,7 +291,7 @@ class QuantileLoss(_Scaled):
         return z * self._slope(z) / self._beta(f)
 
 
-def _like(values: float | Tensor, other: Tensor) -> float | Tensor:
+def _in_dtype_of(values: float | Tensor, other: Tensor) -> float | Tensor:
     """One number for all outputs as it is, one for each in the dtype and on the device of another tensor."""
     return values.to(other) if isinstance(values, Tensor) else values
 
