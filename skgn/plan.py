@@ -19,7 +19,7 @@ from .network import Network, unrecorded
 from .problem import Problem
 from .threads import torch_threads
 
-__all__ = ["COMPARED_AFTER", "Plan", "shortened_for_time"]
+__all__ = ["COMPARED_AFTER", "Cost", "Plan", "shortened_for_time"]
 
 #: Candidates are compared after so many iterations (docs/decisions.md).
 COMPARED_AFTER = 16
