@@ -42,7 +42,7 @@ from scipy.spatial.distance import cdist
 from .candidates import MANY_WEIGHTS
 from .feedforward import FeedForward
 from .logits import shape_of_logits
-from .scaler import Joint, Scaler
+from .scaler import Blended, Scaler
 from .shapes import DISTANCES, Metric, Telling, best_shape, falling
 
 __all__ = [
@@ -90,7 +90,7 @@ def lacking(columns: Any, told: Any) -> Any:
 
 
 @dataclass
-class RadialUnits(Joint):
+class RadialUnits(Blended):
     """Radial units of columns of another scaling, and its straight columns beside them.
 
     The columns ``read`` are multiplied by ``scale``; ``centres`` (m, columns) are so scaled. Outputs of the units
