@@ -7,6 +7,7 @@ import itertools
 import math
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ __all__ = [
     "flushes_denormals",
     "gigabytes",
     "in_dtype",
+    "like",
     "linear_algebra_device",
     "memory_budget",
     "resolve_device",
@@ -118,6 +120,11 @@ def in_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if ((largest > np.finfo(dtype).max) | ((0 < largest) & (largest < np.finfo(dtype).tiny))).any():
         return values
     return values.astype(dtype, copy=False)
+
+
+def like(values: Any, array: Any) -> Any:
+    """Return an array as it is, or as a tensor where the values are one."""
+    return array if isinstance(values, np.ndarray) or not isinstance(array, np.ndarray) else values.new_tensor(array)
 
 
 def gigabytes(size: float) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import date, time, timedelta
 from decimal import Decimal
 from numbers import Complex, Integral, Number, Real
@@ -17,6 +17,7 @@ import numpy as np
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
 
 __all__ = [
+    "SHOWN",
     "abbreviated",
     "cells_of",
     "check_finite",
@@ -26,6 +27,7 @@ __all__ = [
     "checked_classes",
     "column_of",
     "columns_of",
+    "first_few",
     "has_categories",
     "has_neither",
     "has_strings",
@@ -41,6 +43,9 @@ __all__ = [
     "written_dates",
     "written_numbers",
 ]
+
+#: Largest number of rows or names in a line or a warning.
+SHOWN = 5
 
 #: Types of columns of strings, and of categories, as pandas, polars and pyarrow print them.
 _STRING = re.compile(r"(str|string|string_view|large_string|utf8|large_utf8)\b")
@@ -211,6 +216,11 @@ def abbreviated(cell: Any) -> str:
     if isinstance(cell, int) and cell.bit_length() > _LONGEST_INTEGER:
         return f"an integer of {cell.bit_length()} bits"
     return reprlib.repr(cell)
+
+
+def first_few(words: Sequence[str]) -> list[str]:
+    """Keep the first few of a list, with dots for the others."""
+    return [*words[:SHOWN], *["..."] * (len(words) > SHOWN)]
 
 
 def refusal(subject: str, kind: Any, row: int | None = None) -> TypeError:

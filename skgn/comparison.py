@@ -13,6 +13,7 @@ import numpy as np
 from scipy.stats import norm, poisson
 
 from .baselines import BOOSTING, FEWEST_ROWS, compared_rows
+from .cells import SHOWN, first_few
 from .classifier import GNClassifier
 from .codes import jump_tests
 from .directions import serves_evidence
@@ -22,7 +23,6 @@ from .forest import FOREST
 from .levels import level_means, told_by_pairs, told_by_slopes
 from .parameters import parameter_defaults
 from .regressor import GNRegressor
-from .report import SHOWN
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -326,7 +326,7 @@ class Comparison(Case, ABC):
     @property
     def named_codes(self) -> str:
         """Names of some of these."""
-        return ", ".join(self.codes[:SHOWN]) + (", ..." if len(self.codes) > SHOWN else "")
+        return ", ".join(first_few(self.codes))
 
     @cached_property
     def together(self) -> Together | None:

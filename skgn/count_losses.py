@@ -45,7 +45,7 @@ class PoissonLoss(Loss):
     def __init__(
         self, offset: Tensor | None = None, precision: Tensor | None = None, exposure: float | None = None
     ) -> None:
-        self._offset, self._precision, self._exposure = offset, precision, exposure
+        self._offset, self.precision, self._exposure = offset, precision, exposure
         self.has_rates = exposure is not None
         self.variance_factor = self.largest_precision = 1.0 if exposure is None else exposure
 
@@ -53,18 +53,14 @@ class PoissonLoss(Loss):
     def for_scaler(cls, scaler: TargetScaling, quantile: float | np.ndarray) -> PoissonLoss:
         return cls(torch.from_numpy(np.log(scaler.scale)))
 
-    @property
-    def precision(self) -> Tensor | None:
-        return self._precision
-
     def at_precision(self, beta: Tensor) -> PoissonLoss:
-        return PoissonLoss(self._offset, beta, self._exposure)
+        return self._with(precision=beta)
 
     def of_rates(self, exposure: float) -> PoissonLoss:
-        return PoissonLoss(self._offset, self._precision, exposure)
+        return PoissonLoss(self._offset, self.precision, exposure)
 
     def _weigh(self, values: Tensor) -> Tensor:
-        beta = self._precision
+        beta = self.precision
         return values if beta is None or len(beta) == 1 else values * relative(beta).to(values)
 
     def _log_mean(self, f: Tensor) -> Tensor:
@@ -103,7 +99,7 @@ class PoissonLoss(Loss):
 
     def log_likelihood(self, f: Tensor, y: Tensor) -> Tensor:
         value = self.value(f, y)
-        return -value if self._precision is None else -value * geometric_mean(self._precision).to(value)
+        return -value if self.precision is None else -value * geometric_mean(self.precision).to(value)
 
     def inverse_link(self, f: Tensor) -> Tensor:
         return self._log_mean(f).exp()

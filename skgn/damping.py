@@ -230,42 +230,41 @@ class GeometricDecay(_FollowsSchedule):
 
 
 @dataclass(frozen=True)
-class ProportionalToLoss(_FollowsSchedule):
+class _Proportional(_FollowsSchedule):
+    """Base of the rules whose damping is ``factor`` times what they name."""
+
+    factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require("factor", self.factor, 0)
+
+
+@dataclass(frozen=True)
+class ProportionalToLoss(_Proportional):
     """Set the damping to ``factor`` times the mean data loss.
 
     The damping is large far from the optimum and vanishes as the network fits the data. ``step_size`` in (0, 1] is the
     part of the Gauss-Newton step that is taken.
     """
 
-    factor: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _require("factor", self.factor, 0)
-
     def value(self, at: Iterate) -> float:
         return self.factor * at.loss
 
 
 @dataclass(frozen=True)
-class ProportionalToGradient(_FollowsSchedule):
+class ProportionalToGradient(_Proportional):
     """Set the damping to ``factor`` times the Euclidean norm of the objective's gradient.
 
     ``step_size`` in (0, 1] is the part of the Gauss-Newton step that is taken.
     """
-
-    factor: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _require("factor", self.factor, 0)
 
     def value(self, at: Iterate) -> float:
         return self.factor * at.gradient_norm
 
 
 @dataclass(frozen=True)
-class ProportionalToCurvature(_FollowsSchedule):
+class ProportionalToCurvature(_Proportional):
     """Set the damping to ``factor`` times the smallest eigenvalue of the smaller of G and the tangent kernel.
 
     This is the curvature-aware rule. If e is the smallest eigenvalue, the slowest output mode of the flow decays at the
@@ -278,12 +277,6 @@ class ProportionalToCurvature(_FollowsSchedule):
     S. Cayci, A Riemannian Optimization Perspective of the Gauss-Newton Method for Feedforward Neural Networks,
     arXiv:2412.14031.
     """
-
-    factor: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _require("factor", self.factor, 0)
 
     def value(self, at: Iterate) -> float:
         return self.factor * max(0.0, at.smallest_eigenvalue())

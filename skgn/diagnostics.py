@@ -17,6 +17,7 @@ from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length
 
 from .backend import DTYPES, memory_budget
+from .cells import first_few
 from .classifier import GNClassifier
 from .comparison import ELSEWHERE, ROBUST_LOSS, Case, more_regularisation
 from .directions import lacking
@@ -29,7 +30,7 @@ from .prior_groups import PriorKind
 from .probabilities import probability_findings
 from .progress import counted
 from .regressor import GNRegressor
-from .report import SHOWN, Finding, Report
+from .report import Finding, Report
 from .residual_findings import residual_findings
 from .spectrum import extreme_eigenvalues
 from .status import Status
@@ -418,5 +419,4 @@ def _features(case: _Case, others: tuple[Finding, ...]) -> Finding:
 
 
 def _shown(names: list[str]) -> str:
-    short = [textwrap.shorten(name, 20, placeholder="...") for name in names[:SHOWN]]
-    return ", ".join(short) + (", ..." if len(names) > SHOWN else "")
+    return ", ".join(first_few([textwrap.shorten(name, 20, placeholder="...") for name in names]))

@@ -21,7 +21,16 @@ from .memory import Extent
 from .network import Network
 from .primal import Primal
 
-__all__ = ["DIRECTIONS", "UNTRAINED", "affordable", "choose", "choose_for_batches", "lacking", "serves_evidence"]
+__all__ = [
+    "DIRECTIONS",
+    "UNTRAINED",
+    "affordable",
+    "choose",
+    "choose_for_batches",
+    "lacking",
+    "least_flops",
+    "serves_evidence",
+]
 
 #: Values of the parameter ``solver`` but for "auto". Where "auto" finds two equally good, it takes the first.
 DIRECTIONS: dict[str, type[Direction]] = {

@@ -26,27 +26,22 @@ from .feedforward import FeedForward
 from .finer import Refinable
 from .forest import FOREST, Forest, Ground
 from .network import Network
-from .piecewise import FINER, FinerScaler
 from .prior_groups import PriorKind
 from .radial import RADIAL, Radial, Surroundings
 from .scaler import Made, Widened
-from .steps import STEPS
-from .waves import WAVES, WaveScaler
 
 __all__ = [
     "Draw",
     "crossed",
     "draw_starts",
-    "finer_starts",
     "forest_start",
     "narrowed_count",
     "narrowed_starts",
     "radial_start",
     "redrawn_count",
+    "starts_reading",
     "steepest_network",
     "steepest_starts",
-    "step_starts",
-    "wave_starts",
 ]
 
 #: Where units of other kinds are of use, there is one network of such units for so many others, or every other network
@@ -240,30 +235,15 @@ def _narrowed(start: Start, columns: np.ndarray) -> Start:
     return replace(start, weights=weights, anchor=anchor, columns=columns, **STEEP._asdict())
 
 
-def wave_starts(starts: Sequence[Start], refinable: Refinable, scaler: WaveScaler, n_rows: int) -> list[Start]:
-    """Candidates that read waves along features beside all columns: of each level, or the steep one of many rows."""
-    return _reading(WAVES, starts, refinable, scaler, _levels(n_rows))
-
-
-def finer_starts(starts: Sequence[Start], refinable: Refinable, scaler: FinerScaler, n_rows: int) -> list[Start]:
-    """Candidates that read pieces of features beside all columns: of each level, or the steep one of many rows."""
-    return _reading(FINER, starts, refinable, scaler, _levels(n_rows))
-
-
-def step_starts(starts: Sequence[Start], refinable: Refinable, scaler: FinerScaler) -> list[Start]:
-    """Candidates that read steps beside all columns, one from each level."""
-    return _reading(STEPS, starts, refinable, scaler, _LEVELS)
-
-
-def _levels(n_rows: int) -> Sequence[Level]:
-    return _LEVELS if n_rows <= COMPARED_ROWS else _LEVELS[-1:]
-
-
-def _reading(
-    scaling: str, starts: Sequence[Start], refinable: Refinable, scaler: Widened, levels: Sequence[Level]
+def starts_reading(
+    scaling: str, starts: Sequence[Start], refinable: Refinable, scaler: Widened, n_rows: int = 0
 ) -> list[Start]:
-    """Candidates of a scaling that has more columns beside all. Precisions by feature tell which are of use."""
+    """Candidates of a scaling that has more columns beside all: one of each level, or the steep one of many rows.
+
+    Precisions by feature tell which columns are of use.
+    """
     network = refinable.reading(len(scaler.columns))
+    levels = _LEVELS if n_rows <= COMPARED_ROWS else _LEVELS[-1:]
     kinds = [Kind((scaling, network), level, PriorKind("feature")) for level in levels]
     drawn = _draw(kinds, len(kinds), np.random.RandomState([start.seed for start in starts]))
     return [replace(start, scaler=scaler) for start in drawn]

@@ -16,11 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import solveh_banded
-from scipy.special import fdtrc
 
 from .candidates import LAYER, MANY_WEIGHTS
 from .feedforward import FeedForward
-from .left_over import LeftOver
+from .left_over import LEAST_FREEDOM, SIGNIFICANT, LeftOver
 from .piecewise import FinerScaler, piecewise
 from .preprocessing import LARGEST_SCORE
 from .scaler import Scaler
@@ -33,12 +32,6 @@ _PIECES = 24
 
 #: Hidden layers of the networks that read these: wide ones first, all of even widths (``init="symmetric"``).
 _LAYERS = (LAYER, (10,), (4,))
-
-#: Residuals depend on a feature where chance explains its test at most so often, of all features and outputs together.
-_SIGNIFICANT = 1e-3
-
-#: The fewest degrees of freedom that tell the size of residuals.
-_LEAST_FREEDOM = 10
 
 
 class Refinable(NamedTuple):
@@ -69,7 +62,7 @@ class Refinable(NamedTuple):
         if len(lacking.rows) == 0:
             return None
         hidden = columns[lacking.rows, : self.network.hidden_inputs.stop]
-        most = _SIGNIFICANT / (hidden.shape[1] * lacking.values.shape[1])
+        most = SIGNIFICANT / (hidden.shape[1] * lacking.values.shape[1])
         cuts = [_Cut.of(j, column, lacking) for j, column in enumerate(hidden.T)]
         found = sorted((cut for cut in cuts if cut is not None and cut.p < most), key=lambda cut: -cut.share)
         while found and self.reading(sum(len(cut.lower) for cut in found)).n_weights > MANY_WEIGHTS:
@@ -114,7 +107,7 @@ class _Cut(NamedTuple):
         edges = _edges(column, lacking.weight)
         # A repeated row counts once, and a weight below 1 as this part of a row.
         m, freedom = len(edges) - 1, np.minimum(lacking.weight, 1.0).sum() - len(edges)
-        if m < 2 or freedom < _LEAST_FREEDOM:
+        if m < 2 or freedom < LEAST_FREEDOM:
             return None
         lower, width = edges[:-1], np.diff(edges)
         piece = np.minimum(np.searchsorted(edges, column, side="right"), m) - 1
@@ -122,8 +115,7 @@ class _Cut(NamedTuple):
         if not left.any():
             return None
         explained, left = explained[left > 0], left[left > 0]
-        dispersion = np.maximum(left / freedom, lacking.least_dispersion)
-        p, share = fdtrc(m, freedom, explained / m / dispersion), explained / (explained + left)
+        p, share = lacking.p_value(explained, left, m, freedom), explained / (explained + left)
         return cls(number, lower, width, float(p.min()), float(share.max()))
 
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .feedforward import FeedForward
-from .scaler import Joint, Scaler
+from .scaler import Blended, Scaler
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -68,7 +68,7 @@ def log_shares(shares: Any, n_trees: float, xp: Any = np) -> Any:
 
 
 @dataclass
-class Forest(Joint):
+class Forest(Blended):
     """Logarithms of the shares of classes among trees, which read the first columns of another scaling.
 
     The nodes of all trees stand in one row, a parent before its children. Those of a tree begin at one of the ``roots``

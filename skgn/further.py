@@ -14,15 +14,13 @@ from .candidates import Start, half_rectified
 from .draws import (
     Draw,
     crossed,
-    finer_starts,
     forest_start,
     narrowed_count,
     narrowed_starts,
     radial_start,
     redrawn_count,
+    starts_reading,
     steepest_starts,
-    step_starts,
-    wave_starts,
 )
 from .forest import ENOUGH, FEWEST_ROWS, FOREST, Grown, seconds_to_grow
 from .left_over import left_over
@@ -142,7 +140,7 @@ def wave(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidat
     scaler = None if lacking is None else wave_scaler(refinable.scaler, problem.scaled[BASE], lacking)
     if scaler is None:
         return None
-    starts = wave_starts(draw.starts, refinable, scaler, plan.rows)
+    starts = starts_reading(WAVES, draw.starts, refinable, scaler, plan.rows)
     lines = [of_waves(len(scaler.columns) // 2, len(starts))]
     return More(starts, draw.numbers.waves, lines, problem.with_more({WAVES: scaler}))
 
@@ -156,7 +154,7 @@ def refine(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candid
     scaler = None if lacking is None else refinable.refined(problem.scaled[BASE], lacking)
     if scaler is None:
         return None
-    starts = finer_starts(draw.starts, refinable, scaler, plan.rows)
+    starts = starts_reading(FINER, draw.starts, refinable, scaler, plan.rows)
     lines = [refined(len(np.unique(scaler.columns)), len(starts))]
     return More(starts, draw.numbers.finer, lines, problem.with_more({FINER: scaler}))
 
@@ -181,7 +179,7 @@ def step(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidat
     if not steps:
         return None
     scaler = step_scaler(refinable.scaler, steps, columns, weight)
-    starts = step_starts(draw.starts, refinable, scaler)
+    starts = starts_reading(STEPS, draw.starts, refinable, scaler)
     lines = [stepped(len(steps), len(starts))]
     return More(starts, draw.numbers.steps, lines, problem.with_more({STEPS: scaler}))
 

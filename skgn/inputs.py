@@ -279,7 +279,7 @@ class Table:
         """
         numeric = np.arange(X.shape[1])
         if self.encoder is not None:
-            steps = {name: columns for name, _, columns in self.encoder.transformers_}
+            steps = {name: features for name, _, features in self.encoder.transformers_}
             numeric = np.array(steps.get("numeric", []), dtype=int)
         known = ~np.isnan(X[:, numeric]).all(axis=0) & columns[: len(numeric)]
         if not known.any():

@@ -22,10 +22,10 @@ from .losses import Loss
 from .mixture import weights_at_rows
 from .objective import Objective
 
-__all__ = ["LeftOutSamples", "Rows", "log_mixture"]
+__all__ = ["LeftOutSamples", "PredictedRows", "log_mixture"]
 
 #: Of the samples that all members predict without them: outputs (members, n, k), targets (n, k) and weights (n,).
-Rows: TypeAlias = tuple[Tensor, Tensor, Tensor]
+PredictedRows: TypeAlias = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,13 @@ class LeftOutSamples:
         return torch.stack([is_predicted(member) for member in self._members]).all(0)
 
     @property
-    def rows(self) -> Rows:
+    def rows(self) -> PredictedRows:
         """The samples that are predicted, with outputs as they are."""
         f, rows = torch.stack([member.outputs for member in self._members]), self.predicted
         return f[:, rows], self.objective.Y.to(f)[rows], self.objective.sample_weight.to(f)[rows]
 
     @property
-    def corrected_rows(self) -> Rows:
+    def corrected_rows(self) -> PredictedRows:
         """The samples that are predicted, with outputs as far from the targets as the allowances demand."""
         f, Y, sample_weight = self.rows
         # An output whose scale grows by a factor loses its logarithm; those of a sample lose the nats together.

@@ -6,16 +6,23 @@ one. Residuals of numbers tell by themselves how large they are.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import fdtrc
 
 from .left_out_samples import LeftOutSamples
 from .mixture import mixture_mean
 from .stacking import stacking_weights
 from .weighted_rows import without_gross_errors
 
-__all__ = ["LeftOver", "left_over"]
+__all__ = ["LEAST_FREEDOM", "SIGNIFICANT", "LeftOver", "left_over"]
+
+#: What is lacking depends on a feature where chance explains a test at most so often, of all tests together.
+SIGNIFICANT = 1e-3
+
+#: The fewest degrees of freedom that tell the size of residuals.
+LEAST_FREEDOM = 10
 
 #: The least variance of a label. It limits what a single surprise tells of a mixture that was sure.
 _LEAST_INFORMATION = 1e-3
@@ -53,6 +60,11 @@ class LeftOver(NamedTuple):
     def spread(self) -> np.ndarray:
         """Sums of squares (k,) of the values, in units of their information."""
         return np.asarray((self.weight[:, None] * np.square(self.values) / self.information).sum(axis=0))
+
+    def p_value(self, explained: Any, left: Any, m: int, freedom: float) -> Any:
+        """Probability by chance of the sum of squares that m functions explain, beside what is ``left``: an F test."""
+        dispersion = np.maximum(left / freedom, self.least_dispersion)
+        return fdtrc(m, freedom, explained / m / dispersion)
 
 
 def left_over(samples: LeftOutSamples) -> LeftOver | None:

@@ -31,7 +31,7 @@ from scipy.spatial.distance import cdist
 from scipy.special import expit, log_expit
 
 from .candidates import MANY_WEIGHTS
-from .shapes import Metric, Shape, best_shape, falling
+from .shapes import Metric, Shape, Telling, best_shape, falling
 
 __all__ = ["evidence_and_left_out", "nats_of_labels", "shape_of_logits"]
 
@@ -54,43 +54,34 @@ _OF_CONSTANT, _ROUNDING = 10.0, 1e-6
 _LEAST_GAIN, _MOST_STEPS, _MOST_HALVES = 1e-3, 50, 10
 
 
-def shape_of_logits(
-    metrics: Sequence[Metric], hidden: np.ndarray, straight: np.ndarray, Y: np.ndarray, weight: np.ndarray
-) -> Shape | None:
+def shape_of_logits(metrics: Sequence[Metric], rows: Telling) -> Shape | None:
     """Return the shape for labels, whose variances are those of logits; None where rows or labels are all alike.
 
-    Parameters
-    ----------
-    metrics, hidden, straight, weight
-        As :func:`~skgn.shapes.best_shape` has them, of rows that may be centres of units.
-    Y : ndarray of shape (n, k)
-        Labels, 0 or 1, in one column or in one for each class.
+    Rows may be centres of units. Labels are 0 or 1, in one column or in one for each class.
     """
-    rows = hidden, straight, Y, weight
-    few = [part[:_TELLING] for part in rows]
-    of_numbers = _of_numbers(metrics, *few)
-    if of_numbers is None or few[2].size > MANY_WEIGHTS:
+    few = rows.first(_TELLING)
+    of_numbers = _of_numbers(metrics, few)
+    if of_numbers is None or few.Y.size > MANY_WEIGHTS:
         return of_numbers  # Of more labels fewer rows are centres than tell, and units are no such process.
-    best = max(_normal_units(metrics, *few), key=_worth, default=of_numbers)
-    centres = [part[: MANY_WEIGHTS // Y.shape[1]] for part in rows]
-    return max((_judged(shape, *centres) for shape in (of_numbers, best)), key=_worth)
+    best = max(_normal_units(metrics, few), key=_worth, default=of_numbers)
+    centres = rows.first(MANY_WEIGHTS // rows.Y.shape[1])
+    return max((_judged(shape, centres) for shape in (of_numbers, best)), key=_worth)
 
 
-def _of_numbers(
-    metrics: Sequence[Metric], hidden: np.ndarray, straight: np.ndarray, Y: np.ndarray, weight: np.ndarray
-) -> Shape | None:
+def _of_numbers(metrics: Sequence[Metric], rows: Telling) -> Shape | None:
     """Return the shape of the highest evidence for labels that are taken for numbers, with variances of logits."""
-    about_mean = Y - np.average(Y, axis=0, weights=weight)
-    shape = best_shape(metrics, hidden, straight, about_mean, weight)
+    about_mean = rows.Y - np.average(rows.Y, axis=0, weights=rows.weight)
+    shape = best_shape(metrics, rows._replace(Y=about_mean))
     if shape is None:
         return None
     noise = max(shape.noise, _LEAST_OF_LABELS * float(np.square(about_mean).mean()))
     return shape._replace(signal=_LOGISTIC / noise * shape.signal, noise=_LOGISTIC)
 
 
-def _judged(shape: Shape, hidden: np.ndarray, straight: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> Shape:
+def _judged(shape: Shape, rows: Telling) -> Shape:
     """Return the shape with the nats of these rows as its log density."""
-    return shape._replace(log_density=nats_of_labels(shape.covariance(hidden, straight), Y, weight))
+    covariance = shape.covariance(rows.hidden, rows.straight)
+    return shape._replace(log_density=nats_of_labels(covariance, rows.Y, rows.weight))
 
 
 def _worth(shape: Shape) -> float:
@@ -98,20 +89,18 @@ def _worth(shape: Shape) -> float:
     return shape.log_density - shape.log_choices + shape.metric.learned
 
 
-def _normal_units(
-    metrics: Sequence[Metric], hidden: np.ndarray, straight: np.ndarray, Y: np.ndarray, weight: np.ndarray
-) -> Iterator[Shape]:
+def _normal_units(metrics: Sequence[Metric], rows: Telling) -> Iterator[Shape]:
     """Yield normal units of each length and of variances up to the best one, with their nats as the log density."""
     chosen = math.log(len(metrics) * len(_LENGTHS) * len(_VARIANCES))
     for metric in metrics:
-        scaled, linear = metric.of(hidden, straight)
+        scaled, linear = metric.of(rows.hidden, rows.straight)
         distance = cdist(scaled, scaled)
         apart = distance[distance > 0]
         for length in np.median(apart) * np.array(_LENGTHS) if apart.size else ():
             unit, factors = falling(distance / length, "gaussian") + linear, np.full(scaled.shape[1], 1 / length)
             nats = -math.inf
             for variance in _VARIANCES:
-                before, nats = nats, nats_of_labels(variance * unit, Y, weight)
+                before, nats = nats, nats_of_labels(variance * unit, rows.Y, rows.weight)
                 if nats < before:
                     break  # Larger logits are worse still.
                 yield Shape(metric, "gaussian", factors, variance, _LOGISTIC, nats, chosen=chosen)

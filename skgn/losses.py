@@ -107,6 +107,9 @@ class Loss(ABC):
     #: How the outputs are combinations of targets (:mod:`skgn.mixing`): the score of each target is asked for.
     mixing: np.ndarray | None = None
 
+    #: The noise precisions (k,) that :meth:`at_precision` has set; None before, or without a scale.
+    precision: Tensor | None = None
+
     @classmethod
     def for_scaler(cls, scaler: TargetScaling, quantile: float | np.ndarray) -> Loss:
         """The loss that a fit of `GNRegressor` begins with, for the scaler of its target.
@@ -156,19 +159,18 @@ class Loss(ABC):
         """Outputs (k,) of the best constant, for the mean of the network's targets; 0 where these are centred."""
         return torch.zeros_like(mean)
 
-    @property
-    def precision(self) -> Tensor | None:
-        """The noise precisions (k,) that :meth:`at_precision` has set; None before, or without a scale."""
-        return None
-
     def at_precision(self, beta: Tensor) -> Loss:
         """The loss under the noise precisions beta (k,)."""
         return self
 
     def mixed(self, mixing: np.ndarray | None) -> Self:
         """The loss of outputs that are such combinations of the targets."""
+        return self._with(mixing=mixing)
+
+    def _with(self, **changes: Any) -> Self:
+        """The same loss but for such attributes."""
         loss = copy.copy(self)
-        loss.mixing = mixing
+        vars(loss).update(changes)
         return loss
 
     def at_initial_scale(self, scaler: TargetScaling) -> Loss:
@@ -258,22 +260,13 @@ class _Relative(NoiseLoss):
     variance_factor = 1.0
 
     def __init__(self, relative_precision: Tensor | None = None) -> None:
-        self._precision = relative_precision
-
-    @property
-    def precision(self) -> Tensor | None:
-        """The relative precisions (k,)."""
-        return self._precision
+        self.precision = relative_precision
 
     def _weigh(self, values: Tensor) -> Tensor:
-        return values if self._precision is None else values * self._precision.to(values)
+        return values if self.precision is None else values * self.precision.to(values)
 
     def at_precision(self, beta: Tensor) -> NoiseLoss:
-        if len(beta) == 1:
-            return self
-        loss = copy.copy(self)
-        loss._precision = relative(beta)
-        return loss
+        return self if len(beta) == 1 else self._with(precision=relative(beta))
 
 
 class SquaredError(_Relative):
@@ -297,7 +290,7 @@ class SquaredError(_Relative):
 
     def curvature_root(self, f: Tensor, y: Tensor) -> Tensor:
         n, k = f.shape
-        diagonal = f.new_ones(k) if self._precision is None else self._precision.sqrt().to(f)
+        diagonal = f.new_ones(k) if self.precision is None else self.precision.sqrt().to(f)
         return torch.diag(diagonal).expand(n, k, k)
 
     def inverse_link(self, f: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from .backend import like
+
 __all__ = [
     "covariances_of_targets",
     "log_density_ratio",
@@ -22,7 +24,7 @@ __all__ = [
 
 def targets_of_outputs(values: Any, mixing: Any) -> Any:
     """Values (..., k) of the outputs as those of the targets."""
-    return values if mixing is None else values @ _like(values, mixing)
+    return values if mixing is None else values @ like(values, mixing)
 
 
 def outputs_of_targets(Z: np.ndarray, mixing: np.ndarray | None) -> np.ndarray:
@@ -32,7 +34,7 @@ def outputs_of_targets(Z: np.ndarray, mixing: np.ndarray | None) -> np.ndarray:
 
 def variances_of_targets(variances: Any, mixing: Any) -> Any:
     """Variances (..., k) of the outputs as those of the targets."""
-    return variances if mixing is None else variances @ _like(variances, mixing) ** 2
+    return variances if mixing is None else variances @ like(variances, mixing) ** 2
 
 
 def covariances_of_targets(covariances: np.ndarray, mixing: np.ndarray | None) -> np.ndarray:
@@ -43,8 +45,3 @@ def covariances_of_targets(covariances: np.ndarray, mixing: np.ndarray | None) -
 def log_density_ratio(mixing: np.ndarray | None) -> float:
     """Logarithm of the density of a sample of the targets (k,) over that of the outputs."""
     return 0.0 if mixing is None else -float(np.linalg.slogdet(mixing)[1])
-
-
-def _like(values: Any, mixing: Any) -> Any:
-    """The mixing as an array, or as a tensor where the values are one."""
-    return mixing if isinstance(values, np.ndarray) or not isinstance(mixing, np.ndarray) else values.new_tensor(mixing)

@@ -90,18 +90,21 @@ class Objective:
         sample_weight: Tensor,
         root_precision: Tensor | None = None,
     ) -> None:
-        self.network, self.data_loss = network, loss
-        self.U, self.Y, self.sample_weight = network.with_bias(X), Y, sample_weight
-        self.root_precision = root_precision
-        self.total_weight = float(sum_float64(sample_weight))
-        self._root_weight = sample_weight.sqrt()
-        self.n_samples, self.n_columns = len(Y), loss.columns(network.n_outputs)
+        self.network, self.data_loss, self.root_precision = network, loss, root_precision
+        self.n_columns = loss.columns(network.n_outputs)
+        self._take(network.with_bias(X), Y, sample_weight)
         self.item_size, self._eps = self.U.element_size(), float(torch.finfo(self.U.dtype).eps)
-        self._rows = row_chunks(network, self.n_columns, self.U)
-        self._keep = keeps_linearisation(network, len(self.U), self.n_columns, self.U.element_size())
         self._offset: Tensor | None = None
         #: Mean loss of outputs 0 under the first noise level.
         self.loss_at_zero = self._mean_loss(torch.zeros_like(Y))
+
+    def _take(self, U: Tensor, Y: Tensor, sample_weight: Tensor) -> None:
+        """Take the samples, whose inputs have a bias."""
+        self.U, self.Y, self.sample_weight = U, Y, sample_weight
+        self.n_samples, self.total_weight = len(Y), float(sum_float64(sample_weight))
+        self._root_weight = sample_weight.sqrt()
+        self._rows = row_chunks(self.network, self.n_columns, U)
+        self._keep = keeps_linearisation(self.network, len(U), self.n_columns, U.element_size())
 
     def for_member(self, anchor: Tensor | None = None) -> Objective:
         """Make the objective of one member on the same data.
@@ -124,13 +127,9 @@ class Objective:
     def part(self, index: Tensor) -> Objective:
         """Make the objective of some of the samples: the mean over them."""
         part = copy.copy(self)
-        part.U, part.Y, part.sample_weight = self.U[index], self.Y[index], self.sample_weight[index]
+        part._take(self.U[index], self.Y[index], self.sample_weight[index])
         part.root_precision = None if self.root_precision is None else self.root_precision[index]
-        part.n_samples, part.total_weight = len(part.Y), float(sum_float64(part.sample_weight))
-        part._root_weight = self._root_weight[index]
         part._offset = None if self._offset is None else self._offset[index]
-        part._rows = row_chunks(self.network, self.n_columns, part.U)
-        part._keep = keeps_linearisation(self.network, len(part.U), self.n_columns, part.U.element_size())
         return part
 
     def rounding_error(self, value: float) -> float:

@@ -19,7 +19,7 @@ from .network import Network, unrecorded
 from .problem import Problem
 from .threads import torch_threads
 
-__all__ = ["COMPARED_AFTER", "Plan", "shortened_for_time"]
+__all__ = ["COMPARED_AFTER", "Cost", "Plan", "shortened_for_time"]
 
 #: Candidates are compared after so many iterations (docs/decisions.md).
 COMPARED_AFTER = 16
@@ -140,7 +140,7 @@ class Plan:
     def also_for(self, problem: Problem, starts: Sequence[Start], n_members: int, n_workers: int) -> Plan:
         """Plan the training of more candidates, for which there is memory: their networks are no larger, or small."""
         rows = self.first_rows, self.rows
-        more = self._settle(problem, starts, n_members, n_workers, rows, self.batches, fit=True)
+        more = self._settle(problem, starts, n_members, n_workers, rows, self.batches, fits=True)
         return replace(self, work={**more.work, **self.work})
 
     @classmethod
@@ -152,7 +152,7 @@ class Plan:
         n_workers: int,
         first_and_all: tuple[int, int],
         batches: Mapping[Network, Batches],
-        fit: bool = False,
+        fits: bool = False,
     ) -> Plan:
         (first_rows, n), c = first_and_all, problem.n_columns
 
@@ -171,9 +171,9 @@ class Plan:
             solver = problem.solver if in_batches is None else in_batches.solver
             here = replace(extent, n=problem.rows_in_memory(at_once))
             posterior = problem.loss.estimates_scale
-            last = choose(solver, here, evidence, posterior, fit)
+            last = choose(solver, here, evidence, posterior, fits)
             once = evidence and network not in with_traces
-            direction = choose(solver, here, False, posterior, fit) if once else last
+            direction = choose(solver, here, False, posterior, fits) if once else last
             return Work(direction, last, Cost.of(direction, last, extent, rows))
 
         # Candidates may be drawn later, from the steepest units.

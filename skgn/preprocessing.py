@@ -114,8 +114,21 @@ def _squeeze(z: Any, xp: Any) -> Any:
     return z / xp.sqrt(1 + xp.square(z / _CLIP))
 
 
+class _OneColumnEach:
+    """A scaling that makes one column of each feature, in a ``unit`` (d,), for all paths."""
+
+    unit: np.ndarray
+
+    n_straight = 0
+
+    @property
+    def features(self) -> np.ndarray:
+        """Features of the columns: each feature has one column."""
+        return np.arange(len(self.unit))
+
+
 @dataclass
-class InputScaler:
+class InputScaler(_OneColumnEach):
     """Scale by median and range, and squash: z = (x - median) / scale, then z / sqrt(1 + (z / 3)^2).
 
     The scale is the interquartile range, in units of a normal's standard deviation. If that is 0 (indicator columns),
@@ -125,8 +138,6 @@ class InputScaler:
     centre: np.ndarray
     inverse_scale: np.ndarray
     unit: np.ndarray
-
-    n_straight = 0
 
     @classmethod
     def fit(cls, X: np.ndarray, weight: np.ndarray) -> InputScaler:
@@ -148,11 +159,6 @@ class InputScaler:
         inverse = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0)
         return cls(centre, inverse, unit)
 
-    @property
-    def features(self) -> np.ndarray:
-        """Features of the columns: each feature has one column."""
-        return np.arange(len(self.unit))
-
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Scale and clip; the result is new, C-contiguous and float64."""
         with np.errstate(over="ignore"):
@@ -161,7 +167,7 @@ class InputScaler:
 
 
 @dataclass
-class StraightScaler:
+class StraightScaler(_OneColumnEach):
     """Standardise: z = (x - mean) / standard deviation, with x clipped at two ranges beyond the values seen.
 
     A column that is constant in training carries no information and maps to 0.
@@ -172,8 +178,6 @@ class StraightScaler:
     inverse_scale: np.ndarray
     lowest: np.ndarray
     highest: np.ndarray
-
-    n_straight = 0
 
     @classmethod
     def fit(cls, X: np.ndarray, weight: np.ndarray) -> StraightScaler:
@@ -192,11 +196,6 @@ class StraightScaler:
         inverse = np.divide(1.0, np.sqrt(variance), out=np.zeros_like(variance), where=varies)
         reach = RANGES_BEYOND * (highest - lowest)
         return cls(unit, mean, inverse, lowest - reach, highest + reach)
-
-    @property
-    def features(self) -> np.ndarray:
-        """Features of the columns: each feature has one column."""
-        return np.arange(len(self.unit))
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Scale and clip; the result is new, C-contiguous and float64."""
@@ -257,7 +256,7 @@ def _knots(n: int) -> np.ndarray:
 
 
 @dataclass
-class RankScaler:
+class RankScaler(_OneColumnEach):
     """Replace x by the normal score z of its rank, by linear interpolation between knots.
 
     Scores have mean 0 and variance 1, but are at most 3.5 in size, so that a rare value among few gets less variance.
@@ -268,8 +267,6 @@ class RankScaler:
     values: list[np.ndarray]
     scores: list[np.ndarray]
     unit: np.ndarray
-
-    n_straight = 0
 
     @classmethod
     def fit(cls, X: np.ndarray, weight: np.ndarray) -> RankScaler:
@@ -295,11 +292,6 @@ class RankScaler:
             values.append(x[kept])
             scores.append(z[kept])
         return cls(values, scores, unit)
-
-    @property
-    def features(self) -> np.ndarray:
-        """Features of the columns: each feature has one column."""
-        return np.arange(len(self.unit))
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Return scores of (n, d) inputs: new, C-contiguous and float64."""

@@ -22,11 +22,13 @@ __all__ = [
     "enough",
     "kept",
     "narrowed",
+    "of_forest",
     "of_radial_units",
     "of_waves",
     "redrawn",
     "refined",
     "stepped",
+    "weighing",
 ]
 
 #: Width of the words for what a candidate is.

@@ -42,8 +42,8 @@ from scipy.spatial.distance import cdist
 from .candidates import MANY_WEIGHTS
 from .feedforward import FeedForward
 from .logits import shape_of_logits
-from .scaler import Joint, Scaler
-from .shapes import DISTANCES, Metric, best_shape, falling
+from .scaler import Blended, Scaler
+from .shapes import DISTANCES, Metric, Telling, best_shape, falling
 
 __all__ = [
     "RADIAL",
@@ -90,7 +90,7 @@ def lacking(columns: Any, told: Any) -> Any:
 
 
 @dataclass
-class RadialUnits(Joint):
+class RadialUnits(Blended):
     """Radial units of columns of another scaling, and its straight columns beside them.
 
     The columns ``read`` are multiplied by ``scale``; ``centres`` (m, columns) are so scaled. Outputs of the units
@@ -172,10 +172,9 @@ class Radial(NamedTuple):
             Whether Y are labels, whose outputs are logits.
         """
         about_mean = Y - np.average(Y, axis=0, weights=weight)
-        telling = slice(_CENTRES if labels else _TELLING)
-        straight = linear_path(columns, base.n_straight)
-        shape_of, told_by = (shape_of_logits, Y) if labels else (best_shape, about_mean)
-        found = shape_of(metrics, columns[telling], straight[telling], told_by[telling], weight[telling])
+        rows = Telling(columns, linear_path(columns, base.n_straight), Y if labels else about_mean, weight)
+        shape_of, n_telling = (shape_of_logits, _CENTRES) if labels else (best_shape, _TELLING)
+        found = shape_of(metrics, rows.first(n_telling))
         if found is None:
             return None
         noise, spread = found.noise, math.sqrt(found.signal)

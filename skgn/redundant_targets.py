@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .backend import like
 from .preprocessing import TargetScaler
 from .skill import Skill
 from .targets import RegressionTarget
@@ -78,11 +79,11 @@ class RedundantTarget(RegressionTarget):
         return values[..., list(self.source)]
 
     def means_of_y(self, values: Any) -> Any:
-        slope, offset = (_like(values, each) for each in (self.slope, self.offset))
+        slope, offset = (like(values, each) for each in (self.slope, self.offset))
         return self.in_shape_of_y(values) * slope + offset
 
     def deviations_of_y(self, values: Any) -> Any:
-        return self.in_shape_of_y(values) * _like(values, np.abs(self.slope))
+        return self.in_shape_of_y(values) * like(values, np.abs(self.slope))
 
     def probabilities_of_y(self, values: np.ndarray) -> np.ndarray:
         p = self.in_shape_of_y(values)
@@ -138,8 +139,3 @@ def _copied(Z: np.ndarray, j: int, kept: list[int], correlation: np.ndarray) -> 
         if abs(correlation[i]) > 1 - _SAME and np.abs(Z[:, j] - np.sign(correlation[i]) * Z[:, i]).max() <= _SAME:
             return i
     return None
-
-
-def _like(values: Any, statistic: np.ndarray) -> Any:
-    """A statistic as an array, or as a tensor where the values are one."""
-    return statistic if isinstance(values, np.ndarray) else values.new_tensor(statistic)

@@ -9,10 +9,7 @@ from typing import Any
 
 from .progress import counted
 
-__all__ = ["SHOWN", "Finding", "Report", "filled"]
-
-#: Largest number of rows or names in a line.
-SHOWN = 5
+__all__ = ["Finding", "Report", "filled"]
 
 _WIDTH, _TOPIC_WIDTH = 100, 14
 

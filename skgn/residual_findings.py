@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import binom
 
+from .cells import first_few
 from .comparison import MATERIAL, RARE, Case, named_rows, worst_rows
 from .directions import lacking
-from .report import SHOWN, Finding
+from .report import Finding
 from .residuals import OUTLIER, RegressionComparison
 from .shared_findings import baseline_finding, in_errors, member_finding, skill_finding
 
@@ -84,7 +85,7 @@ def _left_over(data: RegressionComparison) -> Finding:
 
 
 def _listed(values: np.ndarray) -> str:
-    return ", ".join(f"{value:.3g}" for value in values[:SHOWN]) + (", ..." if len(values) > SHOWN else "")
+    return ", ".join(first_few([f"{value:.3g}" for value in values]))
 
 
 def _noise(data: RegressionComparison) -> Finding:

@@ -5,7 +5,6 @@ Their curvature is that of a parabola which touches the loss from above, never t
 
 from __future__ import annotations
 
-import copy
 import math
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -51,29 +50,23 @@ class _Reweighted(NoiseLoss):
     renews_gradient = True
 
     def __init__(self, beta: Tensor | None = None) -> None:
-        self._beta = beta
-
-    @property
-    def precision(self) -> Tensor | None:
-        return self._beta
+        self.precision = beta
 
     def at_precision(self, beta: Tensor) -> Self:
-        loss = copy.copy(self)
-        loss._beta = beta
-        return loss
+        return self._with(precision=beta)
 
-    def _precision(self, like: Tensor) -> Tensor:
-        return like.new_ones(like.shape[1]) if self._beta is None else self._beta.to(like)
+    def _beta(self, like: Tensor) -> Tensor:
+        return like.new_ones(like.shape[1]) if self.precision is None else self.precision.to(like)
 
     @abstractmethod
     def _weight(self, f: Tensor, y: Tensor) -> Tensor:
         """The weights u, (n, k)."""
 
     def gradient(self, f: Tensor, y: Tensor) -> Tensor:
-        return relative(self._precision(f)) * self._weight(f, y) * (f - y)
+        return relative(self._beta(f)) * self._weight(f, y) * (f - y)
 
     def curvature_root(self, f: Tensor, y: Tensor) -> Tensor:
-        return torch.diag_embed((relative(self._precision(f)) * self._weight(f, y)).sqrt())
+        return torch.diag_embed((relative(self._beta(f)) * self._weight(f, y)).sqrt())
 
     def inverse_link(self, f: Tensor) -> Tensor:
         return f
@@ -110,10 +103,10 @@ class StudentTLoss(_Reweighted):
         self.variance_factor = degrees_of_freedom / (degrees_of_freedom - 2) if degrees_of_freedom > 2 else math.inf
 
     def _weight(self, f: Tensor, y: Tensor) -> Tensor:
-        return (self._nu + 1) / (self._nu + self._precision(f) * (f - y).square())
+        return (self._nu + 1) / (self._nu + self._beta(f) * (f - y).square())
 
     def value(self, f: Tensor, y: Tensor) -> Tensor:
-        beta = self._precision(f)
+        beta = self._beta(f)
         return 0.5 * (self._nu + 1) * torch.log1p(beta * (f - y).square() / self._nu).sum(1) / geometric_mean(beta)
 
     def weighted_squares(self, f: Tensor, y: Tensor) -> Tensor:
@@ -169,14 +162,14 @@ class _Scaled(_Reweighted):
     def _rho(self, z: Tensor) -> Tensor: ...
 
     def _scaled(self, f: Tensor, y: Tensor) -> Tensor:
-        return self._precision(f).sqrt() * (f - y)
+        return self._beta(f).sqrt() * (f - y)
 
     def value(self, f: Tensor, y: Tensor) -> Tensor:
-        return self._rho(self._scaled(f, y)).sum(1) / geometric_mean(self._precision(f))
+        return self._rho(self._scaled(f, y)).sum(1) / geometric_mean(self._beta(f))
 
     def log_density(self, residual: Tensor, squared_scale: Tensor) -> Tensor:
         rho = self._rho(residual / squared_scale.sqrt())
-        return -(rho + 0.5 * squared_scale.log() + _like(self._log_normaliser, rho)).sum(1)
+        return -(rho + 0.5 * squared_scale.log() + _in_dtype_of(self._log_normaliser, rho)).sum(1)
 
 
 class HuberLoss(_Scaled):
@@ -225,7 +218,7 @@ class HuberLoss(_Scaled):
         return near * (size - near / 2)
 
     def weighted_squares(self, f: Tensor, y: Tensor) -> Tensor:
-        return self._scaled(f, y).abs().clamp(max=self._t).square() / (self._clipped * self._precision(f))
+        return self._scaled(f, y).abs().clamp(max=self._t).square() / (self._clipped * self._beta(f))
 
 
 class QuantileLoss(_Scaled):
@@ -280,25 +273,25 @@ class QuantileLoss(_Scaled):
 
     def _rho(self, z: Tensor) -> Tensor:
         width = z.abs().clamp(min=self._h)
-        return z.square() / (4 * width) + width / 4 + (0.5 - _like(self._q, z)) * z
+        return z.square() / (4 * width) + width / 4 + (0.5 - _in_dtype_of(self._q, z)) * z
 
     def _slope(self, z: Tensor) -> Tensor:
-        return z / (2 * z.abs().clamp(min=self._h)) + (0.5 - _like(self._q, z))
+        return z / (2 * z.abs().clamp(min=self._h)) + (0.5 - _in_dtype_of(self._q, z))
 
     def _weight(self, f: Tensor, y: Tensor) -> Tensor:
         return 0.5 / self._scaled(f, y).abs().clamp(min=self._h)
 
     def gradient(self, f: Tensor, y: Tensor) -> Tensor:
-        beta = self._precision(f)
+        beta = self._beta(f)
         return beta.sqrt() / geometric_mean(beta) * self._slope(self._scaled(f, y))
 
     def weighted_squares(self, f: Tensor, y: Tensor) -> Tensor:
         # z rho'(z) has mean 1 at the scale of greatest likelihood.
         z = self._scaled(f, y)
-        return z * self._slope(z) / self._precision(f)
+        return z * self._slope(z) / self._beta(f)
 
 
-def _like(values: float | Tensor, other: Tensor) -> float | Tensor:
+def _in_dtype_of(values: float | Tensor, other: Tensor) -> float | Tensor:
     """One number for all outputs as it is, one for each in the dtype and on the device of another tensor."""
     return values.to(other) if isinstance(values, Tensor) else values
 

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["BASE", "Derived", "Joint", "Made", "Scaler", "Widened", "widened"]
+__all__ = ["BASE", "Blended", "Derived", "Made", "Scaler", "Widened", "widened"]
 
 #: Name of the scaling of whose columns others are made in a fit.
 BASE = "robust"
@@ -69,7 +69,7 @@ class Made(Derived):
 
 
 @dataclass
-class Joint(Made):
+class Blended(Made):
     """Columns that are each made of many of those of another scaling, ``base``; they belong to no feature.
 
     They stay with the base that they were made of: of other columns they would be something else. There are no columns

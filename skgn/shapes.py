@@ -29,7 +29,7 @@ from scipy.spatial.distance import cdist
 
 from .evidence import NATS_PER_CHOICE
 
-__all__ = ["DISTANCES", "Metric", "Shape", "best_shape", "falling"]
+__all__ = ["DISTANCES", "Metric", "Shape", "Telling", "best_shape", "falling"]
 
 #: How a unit falls, by the distance in which it does, and the lengths to choose from, in median distances.
 DISTANCES = {"exponential": "cityblock", "matern": "euclidean", "gaussian": "euclidean"}
@@ -56,6 +56,22 @@ _ITERATIONS, _FEW_ITERATIONS, _LEAST_RISE, _FARTHEST = 20, 8, 1e-4, 20.0
 
 #: Variance that each row has of its own, in parts of the largest of the signal: more than rounding errors.
 _ROUNDING = 1e-10
+
+
+class Telling(NamedTuple):
+    """Rows that tell a shape, in random order: their columns, targets Y (n, k) and weights (n,).
+
+    Rows have distances in ``hidden`` columns (n, d). Targets are linear in ``straight`` ones (n, s), beside the units.
+    """
+
+    hidden: np.ndarray
+    straight: np.ndarray
+    Y: np.ndarray
+    weight: np.ndarray
+
+    def first(self, n: int) -> Telling:
+        """Keep the first n rows."""
+        return Telling(*(part[:n] for part in self))
 
 
 class Metric(NamedTuple):
@@ -130,38 +146,26 @@ def falling(distance: Any, profile: str, xp: Any = np) -> Any:
     return (1.0 + distance) * xp.exp(-distance)
 
 
-def best_shape(
-    metrics: Sequence[Metric], hidden: np.ndarray, straight: np.ndarray, Y: np.ndarray, weight: np.ndarray
-) -> Shape | None:
-    """Return the shape of the highest evidence on these rows; None where they are all alike, or have one target.
+def best_shape(metrics: Sequence[Metric], rows: Telling) -> Shape | None:
+    """Return the shape of the highest evidence among these metrics, for targets less their mean.
 
-    Parameters
-    ----------
-    metrics : sequence of Metric
-        What is compared.
-    hidden : ndarray of shape (n, d)
-        Columns in which rows have distances, of rows in random order.
-    straight : ndarray of shape (n, s)
-        Columns of which targets are linear, beside the units.
-    Y : ndarray of shape (n, k)
-        Targets, less their mean.
-    weight : ndarray of shape (n,)
+    None where rows are all alike, or have one target.
     """
-    few = slice(_COMPARING)
-    if not Y[few].any():
+    few = rows.first(_COMPARING)
+    if not few.Y.any():
         return None
-    some = [_Rows.of(metric, hidden[few], straight[few], Y[few], weight[few]) for metric in metrics]
-    found = [shape for rows in some for profile in DISTANCES for shape in rows.shapes(profile, _FEW_ITERATIONS)]
+    some = [_Rows.of(metric, few) for metric in metrics]
+    found = [shape for each in some for profile in DISTANCES for shape in each.shapes(profile, _FEW_ITERATIONS)]
     ranked = sorted(found, key=attrgetter("rank"))
     of_kinds = {(shape.is_smooth, shape.n_lengths > 0): shape for shape in ranked}.values()
     # One shape may be the best with one length and with many: it is made once.
     best = {(id(shape.metric), shape.profile): shape for shape in of_kinds}.values()
-    of_all = [_Rows.of(shape.metric, hidden, straight, Y, weight).shapes(shape.profile) for shape in best]
+    of_all = [_Rows.of(shape.metric, rows).shapes(shape.profile) for shape in best]
     return max(itertools.chain(*of_all), key=attrgetter("rank"), default=None)
 
 
 class _Rows(NamedTuple):
-    """Rows that tell the shape.
+    """Rows in a metric.
 
     Covariances are those of ``values`` (n, k), the targets times the ``roots`` of their weights (n, n, their products).
     """
@@ -173,10 +177,10 @@ class _Rows(NamedTuple):
     values: np.ndarray
 
     @classmethod
-    def of(cls, metric: Metric, hidden: np.ndarray, straight: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> _Rows:
+    def of(cls, metric: Metric, rows: Telling) -> _Rows:
         """Multiply columns by the factors of a metric."""
-        root = np.sqrt(weight)[:, None]
-        return cls(metric, *metric.of(hidden, straight), root * root.T, root * Y)
+        root = np.sqrt(rows.weight)[:, None]
+        return cls(metric, *metric.of(rows.hidden, rows.straight), root * root.T, root * rows.Y)
 
     def shapes(self, profile: str, iterations: int = _ITERATIONS) -> list[Shape]:
         """Return the best shape of a profile with one length, and with one for each column if it is smooth."""

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from .candidates import described
+from .cells import SHOWN
 from .estimator import table_and_target
 from .fitted import feature_names, fitted_network
 from .progress import counted
 from .regressor import GNRegressor
-from .report import SHOWN, filled
+from .report import filled
 from .target import Target
 from .targets import ClassificationTarget, RegressionTarget
 

@@ -11,6 +11,7 @@ import numpy as np
 from .losses import Loss
 from .posterior import Posterior
 from .target_scalers import TargetScaling
+from .weighted_rows import repetitions
 
 __all__ = ["Target"]
 
@@ -30,13 +31,13 @@ class Target(ABC):
     def encode(self, y: Any) -> np.ndarray:
         """Check y against what is known of it, and encode it as floats (n, m)."""
 
+    @abstractmethod
     def weigh(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Return what rows of these encoded targets (n, m) and sample weights (n,) count in training."""
-        return weight
 
+    @abstractmethod
     def to_average(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Return the numbers (n, k) whose means are the codes of levels, of encoded targets."""
-        return Y
 
     def class_totals(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Sum the sample weights of each class, if there are classes; these sums can be added up."""
@@ -56,11 +57,11 @@ class Target(ABC):
 
     def repetitions(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Return how often rows of encoded targets (n, m) and sample weights (n,) come, before they are merged."""
-        return weight
+        return repetitions(weight)
 
+    @abstractmethod
     def observations(self, X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Return as how many observations merged rows of inputs (n, d), targets (n, m) and weights (n,) count."""
-        return weight
 
     def same_units(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the r and q (k,) of :meth:`in_units_of` for units that stay."""

@@ -31,7 +31,7 @@ from .preprocessing import TargetScaler
 from .rates import exposure_of, whole
 from .target import Target
 from .target_scalers import TargetScaling
-from .weighted_rows import as_observations, repetitions, unlimited
+from .weighted_rows import as_observations, unlimited
 
 __all__ = ["LOSSES", "ClassificationTarget", "RegressionTarget", "may_combine"]
 
@@ -165,7 +165,7 @@ class RegressionTarget(Target):
     def repetitions(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
         # Weights of numbers with fractions may be exposures of counts.
         may_be_rates = self.loss_class.target_kind == "counts" and not whole(Y)
-        return weight if may_be_rates else repetitions(weight)
+        return weight if may_be_rates else super().repetitions(Y, weight)
 
     def observations(self, X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
         return as_observations(X, weight) if self.exposure is None else weight / self.exposure
@@ -329,9 +329,6 @@ class ClassificationTarget(Target):
     def row_factors(self, Y: np.ndarray) -> np.ndarray:
         """Class weights (n,) of rows: under these weights their labels have the predicted probabilities."""
         return np.ones(len(Y)) if self.factors is None else self.factors[Y[:, 0].astype(int)]
-
-    def repetitions(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        return repetitions(weight)
 
     def observations(self, X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
         return as_observations(X, weight, Y)

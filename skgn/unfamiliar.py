@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .cells import abbreviated
+from .cells import abbreviated, first_few
 from .preprocessing import RANGES_BEYOND
 
 __all__ = [
@@ -54,9 +54,6 @@ _NEW_CELLS = {
         "with categorical_features=None.",
     ),
 }
-
-#: Columns that a warning names.
-_NAMED = 5
 
 _watched: ContextVar[bool] = ContextVar("watched", default=True)
 
@@ -145,13 +142,13 @@ def warn_of_new_cells(kind: str, new: np.ndarray, names: Sequence[Any] | np.ndar
     same for all orders of the rows.
     """
     counts = new.sum(axis=0)
-    columns = np.flatnonzero((counts > 0) & (counts >= _MANY * len(new)))
+    columns = np.flatnonzero((counts > 0) & (counts >= _MANY * len(new))).tolist()
     if not _watched.get() or len(columns) == 0:
         return
     cells, why, then = _NEW_CELLS[kind]
-    first, *others = columns[:_NAMED]
+    first, *others = columns
     text = f"{counts[first]} of {len(new)} rows of X have {cells} in column {names[first]!r}"
-    text += "".join(f", {counts[j]} in {names[j]!r}" for j in others) + ", ..." * (len(columns) > _NAMED)
+    text = ", ".join(first_few([text, *(f"{counts[j]} in {names[j]!r}" for j in others)]))
     _warn(f"{text} {why}. {then}")
 
 
@@ -172,7 +169,7 @@ def warn_of_small_columns(names: Sequence[Any] | np.ndarray, target: bool) -> No
 
 
 def _listed(names: Sequence[Any] | np.ndarray, target: bool) -> str:
-    return ", ".join([f"{name!r}" for name in names[:_NAMED]] + ["..."] * (len(names) > _NAMED) + ["y"] * target)
+    return ", ".join(first_few([f"{name!r}" for name in names]) + ["y"] * target)
 
 
 def _plain(level: Any) -> Any:
@@ -226,14 +223,10 @@ class Bounds:
         if not _watched.get():
             return
         far = (self.lowest > X) | (self.highest < X)
-        rows, columns = far.any(axis=1), np.flatnonzero(far.any(axis=0))
+        rows, columns = far.any(axis=1), np.flatnonzero(far.any(axis=0)).tolist()
         if len(columns) == 0:
             return
-        shown = (
-            f"in {len(columns)} column(s): "
-            + ", ".join(f"{names[j]!r}" for j in columns[:_NAMED])
-            + (", ..." if len(columns) > _NAMED else "")
-        )
+        shown = f"in {len(columns)} column(s): {_listed([names[j] for j in columns], False)}"
         j = columns[0]
         row = np.flatnonzero(far[:, j])[0]
         _warn(

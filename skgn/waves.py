@@ -23,9 +23,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy.fft import next_fast_len, rfft
 from scipy.optimize import minimize_scalar
-from scipy.special import fdtrc
 
-from .left_over import LeftOver
+from .left_over import LEAST_FREEDOM, SIGNIFICANT, LeftOver
 from .preprocessing import TwoPathScaler
 from .scaler import Scaler, Widened
 
@@ -44,17 +43,14 @@ _FEWEST_VALUES, _FEWEST_PERIODS, _MOST_PERIODS = 25, 4, 2500
 #: The spectrum of samples that are put into so many cells for each period, at so many places for each frequency.
 _CELLS, _PLACES = 4, 2
 
-#: The spectrum has a peak where chance explains it at most so often, of all features, frequencies and outputs together.
-_SIGNIFICANT = 1e-3
-
 #: A wave explains at least this part of what is lacking, and all together that part (docs/decisions.md).
 _LEAST, _LEAST_IN_ALL = 0.005, 0.03
 
 #: Values are on a grid that are so near to it, in steps.
 _ON_GRID = 1e-3
 
-#: The fewest degrees of freedom that tell the size of residuals, and the part of a Gram matrix that counts as 0.
-_LEAST_FREEDOM, _SINGULAR = 10, 1e-9
+#: The part of a Gram matrix that counts as 0.
+_SINGULAR = 1e-9
 
 #: At most so many waves are read, so many peaks looked at, and so many rows.
 _MOST_WAVES, _MOST_PEAKS, _MOST_ROWS = 12, 24, 20_000
@@ -134,13 +130,12 @@ def waves_of(columns: np.ndarray, lacking: LeftOver) -> list[tuple[int, float]]:
         score, spread = (lacking.weight[:, None] * lacking.values).T, lacking.spread
         unit = (lacking.weight[:, None] * lacking.information).sum(axis=0) * spread
         power, output, periods, spectrum = max((each.peak(score, unit) for each in spectra), key=itemgetter(0))
-        if freedom < _LEAST_FREEDOM or power == 0 or len(found) == _MOST_WAVES:
+        if freedom < LEAST_FREEDOM or power == 0 or len(found) == _MOST_WAVES:
             break
         periods = spectrum.nearest_peak(periods, lacking, output)
         explained, fitted = spectrum.wave(periods, lacking)
         left = max(spread[output] - explained[output], np.finfo(float).eps * spread[output])
-        dispersion = max(left / freedom, lacking.least_dispersion)
-        if tests * fdtrc(2, freedom, explained[output] / 2 / dispersion) >= _SIGNIFICANT:
+        if tests * lacking.p_value(explained[output], left, 2, freedom) >= SIGNIFICANT:
             break
         lacking = lacking._replace(values=lacking.values - fitted)
         share = explained[output] / total[output]

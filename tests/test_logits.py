@@ -10,6 +10,7 @@ from sklearn.metrics import log_loss
 from skgn import GNClassifier
 from skgn.logits import evidence_and_left_out, shape_of_logits
 from skgn.radial import equal_metrics, paths_of, told_metrics
+from skgn.shapes import Telling
 
 #: A length, and the variances of logits, of their constant and of each row.
 LENGTH, CONSTANT, OWN = 2.0, 10.0, 1e-4
@@ -62,7 +63,7 @@ def test_a_row_of_weight_two_is_two_rows():
 def test_where_fewer_rows_are_centres_than_tell_normal_units_are_not_compared(k, compared):
     X, y = data(200)
     columns = np.tile(y[:, None], k)
-    shape = shape_of_logits(equal_metrics(paths_of(3, 0)), X, np.zeros((200, 0)), columns, np.ones(200))
+    shape = shape_of_logits(equal_metrics(paths_of(3, 0)), Telling(X, np.zeros((200, 0)), columns, np.ones(200)))
     assert (shape.chosen > 0) == compared
 
 
@@ -75,12 +76,12 @@ def test_labels_beyond_the_floats_of_their_likelihood_have_an_evidence():
 def test_a_sharp_border_has_long_units_of_large_logits():
     X, y = data(200)
     metrics, beside = equal_metrics(paths_of(3, 0)), np.zeros((200, 0))
-    sharp = shape_of_logits(metrics, X, beside, y[:, None], np.ones(200))
+    sharp = shape_of_logits(metrics, Telling(X, beside, y[:, None], np.ones(200)))
     assert (sharp.profile, sharp.chosen) == ("gaussian", pytest.approx(np.log(9)))
     assert sharp.signal >= 300 and sharp.log_choices == sharp.chosen
     # Nothing is sharp where a fifth of the labels are wrong.
     _, wrong = data(200, share=0.2)
-    blurred = shape_of_logits(metrics, X, beside, wrong[:, None], np.ones(200))
+    blurred = shape_of_logits(metrics, Telling(X, beside, wrong[:, None], np.ones(200)))
     # The shape of numbers pays for no choice among others.
     assert blurred.signal <= 10 and blurred.chosen == 0
 
@@ -92,15 +93,15 @@ def test_all_centres_judge_between_numbers_and_logits():
     of_points, which = points[:, 0] + 0.5 * random.standard_normal(80) > 0, random.randint(0, 80, 500)
     X, y = points[which] + 0.15 * random.standard_normal((500, 3)), of_points[which][:, None] * 1.0
     metrics, beside, weight = equal_metrics(paths_of(3, 0)), np.zeros((500, 0)), np.ones(500)
-    some = shape_of_logits(metrics, X[:200], beside[:200], y[:200], weight[:200])
-    every = shape_of_logits(metrics, X, beside, y, weight)
+    rows = Telling(X, beside, y, weight)
+    some, every = shape_of_logits(metrics, rows.first(200)), shape_of_logits(metrics, rows)
     assert some.chosen > 0 and (every.chosen, every.profile) == (0, "matern")
 
 
 def test_the_choice_among_more_metrics_costs_more():
     X, y = data(200)
     metrics = [*equal_metrics(paths_of(3, 0)), *told_metrics(np.array([1.0, 1.0, 0.0]), paths_of(3, 0), 0, learned=1.5)]
-    shape = shape_of_logits(metrics, X, X, y[:, None], np.ones(200))
+    shape = shape_of_logits(metrics, Telling(X, X, y[:, None], np.ones(200)))
     assert shape.metric.n_choices == 2
     assert shape.log_choices == pytest.approx(1.0 + 1.5 + np.log(18))
 
@@ -109,7 +110,9 @@ def test_the_choice_among_more_metrics_costs_more():
 def test_there_is_no_shape_where_all_are_alike(same):
     X, y = data(200)
     X, y = (np.ones_like(X), y) if same == "rows" else (X, np.ones_like(y))
-    assert shape_of_logits(equal_metrics(paths_of(3, 0)), X, np.zeros((200, 0)), y[:, None], np.ones(200)) is None
+    assert (
+        shape_of_logits(equal_metrics(paths_of(3, 0)), Telling(X, np.zeros((200, 0)), y[:, None], np.ones(200))) is None
+    )
 
 
 def test_a_curved_border_is_found_as_a_gaussian_process_finds_it():

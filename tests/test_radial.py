@@ -24,7 +24,7 @@ from skgn.preprocessing import InputScaler, TwoPathScaler
 from skgn.prior_groups import PriorKind
 from skgn.radial import RADIAL, Radial, RadialUnits, equal_metrics, paths_of, told_metrics
 from skgn.relevance import feature_slopes
-from skgn.shapes import Metric, _tridiagonal, _variances, best_shape, falling
+from skgn.shapes import Metric, Telling, _tridiagonal, _variances, best_shape, falling
 
 N = 120
 
@@ -54,7 +54,7 @@ def made(X, Y, slopes=None, paths=TwoPathScaler, learned=0.0):
 def shape_of(z, straight, Y, weight):
     """The best shape where all columns count alike."""
     metric = Metric(np.ones(z.shape[1]), np.ones(straight.shape[1]))
-    return best_shape([metric], z, straight, Y, weight)
+    return best_shape([metric], Telling(z, straight, Y, weight))
 
 
 def kernel_of(profile, z):

@@ -30,7 +30,7 @@ from ..weighted_rows import check_weights
 from .cluster import Cluster, connected
 from .objective import DistributedProblem
 from .placed_rows import PlacedRaw, bytes_per_iteration
-from .rows import Scaled, Summary, assemble, is_frame, last_hash, place, row_blocks, summarise
+from .rows import Scaled, ShardSummary, assemble, is_frame, last_hash, place, row_blocks, summarise
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -318,7 +318,7 @@ def _predict_block(
     return np.stack(values, axis=-1) if isinstance(values, tuple) else np.asarray(values).astype(kind, copy=False)
 
 
-def _check_summaries(summaries: list[Summary]) -> None:
+def _check_summaries(summaries: list[ShardSummary]) -> None:
     """Check together what the shards report: number of rows, features, targets, weights."""
     if sum(summary.n_rows for summary in summaries) == 0:
         raise ValueError("Found array with 0 sample(s) of positive weight while a minimum of 1 is required.")

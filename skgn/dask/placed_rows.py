@@ -23,7 +23,7 @@ from ..rows import Raw, Rows, TrainingRows
 from ..target import Target
 from ..workers import members_at_once
 from .objective import DistributedProblem, numbers_per_iteration
-from .rows import Merged, Summary, merge, scale
+from .rows import Merged, ShardSummary, merge, scale
 from .shards import Shards
 from .statistics import fit_scalers, fit_target_scaler, largest_inputs
 
@@ -46,7 +46,7 @@ class PlacedRaw:
     """Checked rows as they came, in shards with a summary of each."""
 
     shards: Shards
-    summaries: Sequence[Summary]
+    summaries: Sequence[ShardSummary]
 
     @property
     def y(self) -> np.ndarray:

@@ -38,7 +38,7 @@ from .shards import Blocks, Shards
 __all__ = [
     "Merged",
     "Scaled",
-    "Summary",
+    "ShardSummary",
     "assemble",
     "is_frame",
     "last_hash",
@@ -180,7 +180,7 @@ def _check(X: Any, y: Any, weight: Any = None, *, is_classifier: bool) -> Raw:
     return Raw(X, y if is_classifier else np.asarray(y, dtype=np.float64), weight)
 
 
-class Summary(NamedTuple):
+class ShardSummary(NamedTuple):
     """Facts about a shard; only a classification has ``labels``."""
 
     n_rows: int
@@ -191,11 +191,11 @@ class Summary(NamedTuple):
     labels: np.ndarray | None
 
 
-def summarise(rows: Raw, is_classifier: bool) -> Summary:
+def summarise(rows: Raw, is_classifier: bool) -> ShardSummary:
     """Summarise the rows of a shard."""
     labels = np.unique(rows.y) if is_classifier and rows.y.ndim == 1 else None
     total, smallest = float(rows.weight.sum()), float(rows.weight.min(initial=0.0))
-    return Summary(len(rows.X), rows.X.shape[1], rows.y.shape[1:], total, smallest, labels)
+    return ShardSummary(len(rows.X), rows.X.shape[1], rows.y.shape[1:], total, smallest, labels)
 
 
 def merge(rows: Raw, target: Target) -> Merged:

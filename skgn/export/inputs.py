@@ -29,7 +29,7 @@ from ..preprocessing import (
     straight,
 )
 from ..radial import RadialUnits, lacking, linear_path
-from ..scaler import Scaler, Widened, widened
+from ..scaler import Derived, Scaler, Widened, widened
 from ..shapes import falling
 from ..waves import WaveScaler, sines
 
@@ -159,40 +159,36 @@ def _last_not_above(V: Tensor, knots: Tensor, first: Tensor, size: int) -> Tenso
     return knot
 
 
-class _Squashed(nn.Module):
-    unit: Tensor
-    centre: Tensor
-    inverse_scale: Tensor
+class _Formula(nn.Module):
+    """What a formula makes of the columns of the source, from the parts of the scaler of these ``names``.
 
-    def __init__(self, scaler: InputScaler) -> None:
+    A scaler without a source reads rows as they are.
+    """
+
+    def __init__(self, scaler: Scaler, formula: Callable[..., Tensor], names: Sequence[str]) -> None:
         super().__init__()
-        for name in ("unit", "centre", "inverse_scale"):
-            self.register_buffer(name, torch.tensor(getattr(scaler, name)))
+        self.source = make_scaling(scaler.source if isinstance(scaler, Derived) else None)
+        self.formula, self.names = formula, names
+        _register(self, scaler, names)
 
     def forward(self, X: Tensor) -> Tensor:
-        return standardise(X, self.unit, self.centre, self.inverse_scale, torch)
+        return self.embed(self.source(X))
+
+    def embed(self, z: Tensor) -> Tensor:
+        """Make the columns of those of the source."""
+        return self.formula(z, *(getattr(self, name) for name in self.names), torch)
 
 
-class _Straight(nn.Module):
-    unit: Tensor
-    mean: Tensor
-    inverse_scale: Tensor
-    lowest: Tensor
-    highest: Tensor
-
-    def __init__(self, scaler: StraightScaler) -> None:
-        super().__init__()
-        for name in ("unit", "mean", "inverse_scale", "lowest", "highest"):
-            self.register_buffer(name, torch.tensor(getattr(scaler, name)))
-
-    def forward(self, X: Tensor) -> Tensor:
-        return straight(X, self.unit, self.mean, self.inverse_scale, self.lowest, self.highest, torch)
+def _register(module: nn.Module, scaler: Scaler, names: Sequence[str], dtype: torch.dtype | None = None) -> None:
+    """Make buffers of parts of a scaler."""
+    for name in names:
+        module.register_buffer(name, torch.tensor(getattr(scaler, name), dtype=dtype))
 
 
 class _TwoPaths(nn.Module):
     def __init__(self, scaler: TwoPathScaler) -> None:
         super().__init__()
-        self.squashed, self.straight = _Squashed(scaler.squashed), _Straight(scaler.straight)
+        self.squashed, self.straight = make_scaling(scaler.squashed), make_scaling(scaler.straight)
 
     def forward(self, X: Tensor) -> Tensor:
         return torch.cat([self.squashed(X), self.straight(X)], 1)
@@ -245,49 +241,15 @@ def _at(values: Tensor, index: Tensor) -> Tensor:
     return values.index_select(0, index.flatten()).view(index.shape)
 
 
-class _Periodic(nn.Module):
-    bent: Tensor
-
-    def __init__(self, scaler: PeriodicEmbedding) -> None:
-        super().__init__()
-        self.ranks = _Ranks(scaler.ranks)
-        self.register_buffer("bent", torch.tensor(scaler.bent))
-
-    def forward(self, X: Tensor) -> Tensor:
-        return periodic(self.ranks(X), self.bent, torch)
-
-
-class _Piecewise(nn.Module):
-    features: Tensor
-    lower: Tensor
-    width: Tensor
-    mean: Tensor
-    rise: Tensor
-
-    def __init__(self, scaler: PiecewiseEmbedding) -> None:
-        super().__init__()
-        self.ranks = _Ranks(scaler.ranks)
-        for name in ("features", "lower", "width", "mean", "rise"):
-            self.register_buffer(name, torch.tensor(getattr(scaler, name)))
-
-    def forward(self, X: Tensor) -> Tensor:
-        return piecewise(self.ranks(X), self.features, self.lower, self.width, self.mean, self.rise, torch)
-
-
-class _Widened(nn.Module):
-    """What a formula makes of columns of a scaling, beside these, from the parts of the scaler of these ``names``."""
+class _Widened(_Formula):
+    """The columns of the source, and beside them what the formula makes of these."""
 
     def __init__(self, scaler: Widened, formula: Callable[..., Tensor], names: Sequence[str]) -> None:
-        super().__init__()
-        self.base, self.n_straight = make_scaling(scaler.base), scaler.base.n_straight
-        self.formula, self.names = formula, names
-        for name in names:
-            self.register_buffer(name, torch.tensor(getattr(scaler, name)))
+        super().__init__(scaler, formula, names)
+        self.n_straight = scaler.base.n_straight
 
-    def forward(self, X: Tensor) -> Tensor:
-        z = self.base(X)
-        more = self.formula(z, *(getattr(self, name) for name in self.names), torch)
-        return widened(z, self.n_straight, more, torch)
+    def embed(self, z: Tensor) -> Tensor:
+        return widened(z, self.n_straight, super().embed(z), torch)
 
 
 class _Radial(nn.Module):
@@ -302,9 +264,8 @@ class _Radial(nn.Module):
         super().__init__()
         self.base, self.n_straight, self.profile = make_scaling(scaler.base), scaler.base.n_straight, scaler.profile
         self.is_told = scaler.told > 0
-        self.register_buffer("read", torch.tensor(scaler.read))
-        for name in ("scale", "straight", "centres", "projection", "told"):
-            self.register_buffer(name, torch.tensor(getattr(scaler, name), dtype=torch.float64))
+        _register(self, scaler, ("read",))
+        _register(self, scaler, ("scale", "straight", "centres", "projection", "told"), torch.float64)
 
     def forward(self, X: Tensor) -> Tensor:
         z = self.base(X)
@@ -337,8 +298,7 @@ class _Forest(nn.Module):
     def __init__(self, scaler: Forest) -> None:
         super().__init__()
         self.base, self.depth = make_scaling(scaler.base), scaler.depth
-        for name in ("roots", "feature", "threshold", "left", "right", "shares"):
-            self.register_buffer(name, torch.tensor(getattr(scaler, name)))
+        _register(self, scaler, ("roots", "feature", "threshold", "left", "right", "shares"))
 
     def forward(self, X: Tensor) -> Tensor:
         # All branches are as long as the longest one: ONNX has no operator for rows that are still inside.
@@ -353,12 +313,12 @@ class _Forest(nn.Module):
 
 #: Functions by the type of the scaler.
 _MODULES: dict[type, Callable[[Any], nn.Module]] = {
-    InputScaler: _Squashed,
-    StraightScaler: _Straight,
+    InputScaler: partial(_Formula, formula=standardise, names=("unit", "centre", "inverse_scale")),
+    StraightScaler: partial(_Formula, formula=straight, names=("unit", "mean", "inverse_scale", "lowest", "highest")),
     TwoPathScaler: _TwoPaths,
     RankScaler: _Ranks,
-    PeriodicEmbedding: _Periodic,
-    PiecewiseEmbedding: _Piecewise,
+    PeriodicEmbedding: partial(_Formula, formula=periodic, names=("bent",)),
+    PiecewiseEmbedding: partial(_Formula, formula=piecewise, names=("features", "lower", "width", "mean", "rise")),
     FinerScaler: partial(_Widened, formula=piecewise, names=("columns", "lower", "width", "mean", "rise")),
     WaveScaler: partial(_Widened, formula=sines, names=("columns", "frequency", "phase")),
     RadialUnits: _Radial,
