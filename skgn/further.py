@@ -68,6 +68,9 @@ def narrow(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candid
     """
     if (draw.n_members == 1 and (plan.searches or draw.go_on)) or not narrowed_count(draw.starts):
         return None
+    if any(start.columns is not None for start in draw.starts):
+        # Networks that go on read what was of use before.
+        return None
     columns: dict[str, np.ndarray] = {}
     for best in sorted(candidates, key=lambda candidate: candidate.rank):
         if best.start.scaling not in columns and best.left_out is not None:

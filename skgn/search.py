@@ -106,7 +106,8 @@ class Search:
         evidence regularises a log loss, left-out samples set the temperature.
         """
         self._settings.report(begin_lines(self._problem.n_samples, len(self._starts), self._n_members))
-        for network in dict.fromkeys(map(self._problem.network, self._starts)):
+        of_all = [start for start in self._starts if start.columns is None]
+        for network in dict.fromkeys(map(self._problem.network, of_all)):
             if isinstance(network, Reduced) and network.leaves_out:
                 self._settings.report(cut(str(network), network.n_weights, network.full.n_weights))
         with self._workers:

@@ -460,3 +460,17 @@ def test_diagnose_does_not_see_such_noise_in_even_noise_outliers_or_a_poor_fit(s
         (linear, X[:, 0] ** 2),
     ]:
         assert diagnose(model, X[300:], target[300:], verbose=False)["noise"].verdict != "depends on the input"
+
+
+def test_networks_that_read_few_columns_go_on_with_the_precisions_of_the_rows(capsys):
+    """The columns that they read were tested again, among all columns: a ValueError in most such fits."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 20))
+    y = X[:, 0] + X[:, 1] * X[:, 2] + 0.4 * np.exp(X[:, 3]) * rng.normal(size=300)
+    model = GNRegressor(random_state=0, verbose=1).fit(X, y)
+    said = capsys.readouterr().out.partition("noise depends on the input: ")[2]
+    assert model.noise_ == "input" and "robust, feature prior, 5 columns" in said
+    # They read few columns by choice, not for want of time.
+    assert "leading directions" not in said
+    new = rng.normal(size=(2000, 20))
+    assert model.score(new, new[:, 0] + new[:, 1] * new[:, 2]) > 0.75
