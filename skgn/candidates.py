@@ -113,8 +113,9 @@ class Start:
     ``scaling`` names the scaling of the inputs. ``anchor`` holds the initial weights whose outputs ``init="centered"``
     subtracts, else None. ``seed`` has drawn the weights and orders the rows of mini-batches. ``steepest`` is the
     network of a candidate with the steepest units in its place. ``columns`` (inputs of the first layer,) tells which of
-    them are read, all if None. ``scaler`` is the scaling itself, where it was made in the fit. The same samples
-    have made ``log_choices`` nats of choices in it. The rest is its :class:`Level`.
+    them are read, all if None; ``alone`` tells whether the linear path reads the same ones, and no others. ``scaler``
+    is the scaling itself, where it was made in the fit. The same samples have made ``log_choices`` nats of choices in
+    it. The rest is its :class:`Level`.
     """
 
     network: Network
@@ -125,6 +126,7 @@ class Start:
     seed: int
     steepest: Network | None = None
     columns: np.ndarray | None = None
+    alone: bool = False
     noise_precision: float = 1.0
     steepness: float = 1.0
     scaler: Made | None = None
@@ -139,7 +141,7 @@ class Start:
     def words(self) -> str:
         """What the candidate is, in words."""
         steep = "" if self.steepness == 1 else f", steep {self.steepness:g}"
-        columns = "" if self.columns is None else f", {self.columns.sum()} columns"
+        columns = "" if self.columns is None else f", {self.columns.sum()} columns" + " alone" * self.alone
         return described(self.network, self.scaling, self.prior_kind) + steep + columns
 
 

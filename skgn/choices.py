@@ -178,12 +178,13 @@ class Choices:
             fresh = [replace(start, steepest=steepest_network(start.network, self.activation)) for start in fresh]
         n_first = first_count(self.parameters.n_estimators, n_rows, n, self.compares, loss)
         if not self.members:
-            return Draw(fresh, n, n_first, *made)
+            return Draw(fresh, n, n_first, *made, n_rows=n_rows)
         kept = self._kept(fresh[:n], kinds, levels, n_rows, table, target)
         # Kinds that there are none of come first.
         known = {start.kind for start in kept}
         fresh.sort(key=lambda start: start.kind in known)
-        return Draw(kept + fresh[: n - len(kept)], n, max(len(kept), n_first), *made, go_on=bool(kept))
+        starts, n_first = kept + fresh[: n - len(kept)], max(len(kept), n_first)
+        return Draw(starts, n, n_first, *made, go_on=bool(kept), n_rows=n_rows)
 
     def _kept(
         self,

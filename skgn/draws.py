@@ -84,7 +84,7 @@ class Draw(NamedTuple):
     Where these are not compared, the first ``n_first`` are trained, and others where they are worth their time. What is
     ``refinable`` may be read in pieces by others, and radial units made of the ``surroundings``. A forest grows on the
     ``ground``. None is for nothing. The first ones ``go_on`` with networks of an earlier fit after a warm start. A draw
-    is ``shortened`` where some were given up for want of time.
+    is ``shortened`` where some were given up for want of time. A first fit has ``n_rows``.
     """
 
     starts: list[Start]
@@ -95,11 +95,12 @@ class Draw(NamedTuple):
     ground: Ground | None = None
     go_on: bool = False
     shortened: bool = False
+    n_rows: float = math.inf
 
     @property
     def numbers(self) -> Numbers:
         """Numbers of the candidates that may be drawn later."""
-        drawn = narrowed_count(self.starts), redrawn_count(self.starts, self.n_members)
+        drawn = narrowed_count(self.starts, self.n_rows), redrawn_count(self.starts, self.n_members)
         read = len(_LEVELS) if self.refinable else 0
         made = int(self.surroundings is not None), read, read, read, int(self.ground is not None)
         return Numbers(*itertools.accumulate((*drawn, *made), initial=len(self.starts)))
@@ -193,22 +194,35 @@ def steepest_network(network: Network, activation: str) -> Network:
     return other if wide is None or wide.n_weights > _WIDE_WEIGHTS else wide
 
 
-def narrowed_count(starts: Sequence[Start]) -> int:
+def narrowed_count(starts: Sequence[Start], n_rows: float) -> int:
     """Candidates that may be drawn for the columns of use."""
-    return len(_narrowable(starts))
+    narrowable = _narrowable(starts)
+    return len(narrowable) + any(_is_wide(start, n_rows) for start in narrowable)
 
 
-def narrowed_starts(starts: Sequence[Start], columns: Mapping[str, np.ndarray]) -> list[Start]:
+def narrowed_starts(starts: Sequence[Start], columns: Mapping[str, np.ndarray], n_rows: float) -> list[Start]:
     """Candidates that read the columns of use alone, where few are of use; ``columns`` tells which, by scaling.
 
-    Of several columns a feature, few are of use where all features are. So few of every scaling have to be.
+    Of several columns a feature, few are of use where all features are. So few of every scaling have to be. Where
+    there are no more rows than columns, a linear path of all columns fits any targets. There is one more candidate,
+    whose path reads the columns of use alone, too.
     """
     narrowable = _narrowable(starts)
     # Pieces of features have no say beside the others.
     without = {OF_PIECES} - {start.scaling for start in narrowable}
     if not all(0 < columns[name].mean() <= _FEW_COLUMNS for name in columns.keys() - without):
         return []
-    return [_narrowed(start, columns[start.scaling]) for start in narrowable if start.scaling in columns]
+    drawn = [_narrowed(start, columns[start.scaling]) for start in narrowable if start.scaling in columns]
+    return drawn + [replace(start, alone=True) for start in drawn if _is_wide(start, n_rows)][:1]
+
+
+def _is_wide(start: Start, n_rows: float) -> bool:
+    """Whether the linear path of a start reads as many columns as the hidden layer, and there are no more rows."""
+    network = start.network
+    if not (isinstance(network, FeedForward) and network.linear_path):
+        return False
+    hidden, direct = network.hidden_inputs, network.direct_inputs
+    return n_rows <= direct.stop - direct.start == hidden.stop - hidden.start
 
 
 def _narrowable(starts: Sequence[Start]) -> list[Start]:

@@ -66,7 +66,7 @@ def narrow(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candid
     The best candidate of each scaling tells which columns these are. The short starts of a single network have not come
     so far, and a single one that goes on has no others beside it.
     """
-    if (draw.n_members == 1 and (plan.searches or draw.go_on)) or not narrowed_count(draw.starts):
+    if (draw.n_members == 1 and (plan.searches or draw.go_on)) or not narrowed_count(draw.starts, draw.n_rows):
         return None
     if any(start.columns is not None for start in draw.starts):
         # Networks that go on read what was of use before.
@@ -76,7 +76,7 @@ def narrow(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candid
         if best.start.scaling not in columns and best.left_out is not None:
             objective = problem.on_columns(best.start, best.state)
             columns[best.start.scaling] = useful_columns(best.state, best.left_out, objective)
-    starts = narrowed_starts(draw.starts, columns)
+    starts = narrowed_starts(draw.starts, columns, draw.n_rows)
     names = dict.fromkeys(start.scaling for start in starts)
     lines = [narrowed(name, columns[name], sum(start.scaling == name for start in starts)) for name in names]
     return More(starts, draw.numbers.narrowed, lines, problem)

@@ -63,13 +63,16 @@ def find_interactions(rows: CodedRows) -> list[Interaction]:
     """
     rows = rows.at(np.arange(min(len(rows.Y), _MOST_ROWS)))
     spread, most = rows.Y.var(axis=0), min(_MOST_INTERACTIONS, _MOST_CODES // rows.Y.shape[1])
+    # Labels have no gross errors. Residuals of the more frequent one are nearly equal, and all others far from them.
+    labels = bool(np.isin(rows.Y, (0, 1)).all())
     found: dict[Interaction, Levels] = {}
     for shares_of, least_left in ((_slopes(rows), _LEFT_FOR_SLOPES), (_pairs(rows), _LEFT_FOR_PAIRS)):
         if shares_of is None:
             continue
         for _ in range(most):
             left = rows.Y - rows.Y.mean(axis=0) - level_effects(*rows, [*found.values()]).fitted
-            left = without_gross_errors(left[:, left.var(axis=0) > least_left * spread], np.ones(len(left)))
+            left = left[:, left.var(axis=0) > least_left * spread]
+            left = left if labels else without_gross_errors(left, np.ones(len(left)))
             shares = shares_of(left)
             best = min(shares.keys() - found.keys(), key=lambda one: (-shares[one], one), default=None)
             if best is None or shares[best] < _SHARE or not _confirmed(part := rows.part(best), left):

@@ -159,14 +159,14 @@ class Problem:
         as_it_is = start.scaling in ("raw", RADIAL) or network.init == "symmetric"
         if not (may and isinstance(network, FeedForward)) or as_it_is:
             return network
-        if network.n_weights < _MANY_WEIGHTS:
+        if network.n_weights < _MANY_WEIGHTS and not start.alone:
             return network
-        columns = None if start.columns is None else start.columns.tobytes()
+        columns = None if start.columns is None else (start.columns.tobytes(), start.alone)
         key = network, start.scaling, groups == "layer" and not narrowed, columns, self.needs_traces(start)
         if key not in self._networks:
             affords = partial(self._affords, traces=key[-1])
             directions = partial(self._directions, start.scaling)
-            smaller = Reduced.of(network, directions, key[2], start.columns, affords)
+            smaller = Reduced.of(network, directions, key[2], start.columns, start.alone, affords)
             pays = not affords(network) or self._flops(smaller) <= _LESS * self._flops(network)
             self._networks[key] = smaller if pays else network
         return self._networks[key]
@@ -264,7 +264,7 @@ class Problem:
         return {}
 
     @cached_property
-    def _networks(self) -> dict[tuple[Network, str, bool, bytes | None, bool], Network]:
+    def _networks(self) -> dict[tuple[Network, str, bool, tuple[bytes, bool] | None, bool], Network]:
         return {}
 
     @cached_property

@@ -80,7 +80,9 @@ def enough(n_trained: int, n_members: int, gain: float) -> str:
 
 def narrowed(scaling: str, columns: np.ndarray, count: int) -> str:
     """Return the line about so many more candidates that read the ``columns`` of use alone."""
-    return f"{columns.sum()} columns of {scaling} inputs are of use: {counted(count, 'more candidate')} for these"
+    n = int(columns.sum())
+    of_use = f"{counted(n, 'column')} of {scaling} inputs {'is' if n == 1 else 'are'} of use"
+    return f"{of_use}: {counted(count, 'more candidate')} for {'it' if n == 1 else 'these'}"
 
 
 def redrawn(failed: np.ndarray, count: int) -> str:

@@ -65,6 +65,7 @@ class Reduced(FeedForward):
         directions: Callable[[slice], np.ndarray],
         first_layer: bool,
         columns: np.ndarray | None = None,
+        alone: bool = False,
         affordable: Callable[[FeedForward], bool] = lambda network: True,
     ) -> FeedForward:
         """Reduce a network to what the rows span.
@@ -79,6 +80,8 @@ class Reduced(FeedForward):
             do.
         columns : ndarray of bool, optional
             Which columns the first hidden layer reads; all by default.
+        alone : bool, default=False
+            Whether the linear path, which has as many columns, reads the same ones.
         affordable : callable
             Tells of a network whether it may be trained. If this one may not, only leading directions are taken, as
             many as may be. Those of the hidden layer and of the readout have about as many weights. A hidden layer that
@@ -96,6 +99,8 @@ class Reduced(FeedForward):
         narrowed = columns is not None
         if columns is not None:
             hidden = np.eye(len(columns))[:, columns]
+        if alone:
+            return cls._in(network, hidden, hidden, (True, True))
         spanned = cls._in(network, hidden, direct, (narrowed, False))
         if affordable(spanned) or not (narrowed or first_layer or not units):
             return spanned

@@ -259,8 +259,8 @@ def test_narrowed_starts_read_few_columns_from_steep_units(init):
     network = FeedForward(9, 1, (20,), init=init)
     found = starts([Kind(("robust", network), SMOOTH, PriorKind("layer"))], 6)
     use = np.isin(np.arange(9), [0, 7])
-    narrow = narrowed_starts(found, {"robust": use})
-    assert narrowed_count(found) == len(narrow) == 2
+    narrow = narrowed_starts(found, {"robust": use}, math.inf)
+    assert narrowed_count(found, math.inf) == len(narrow) == 2
     for start, few in zip(found[4:], narrow, strict=True):
         assert (few.network, few.scaling, str(few.prior_kind), few.seed) == (network, "robust", "layer", start.seed)
         assert few.noise_precision == STEEP.noise_precision
@@ -287,22 +287,22 @@ def test_all_scalings_need_few_columns(robust, periodic, expected):
     columns = {"robust": robust, "periodic": periodic}
     n_inputs = {"robust": 3, "periodic": 7}
     columns = {name: np.arange(n_inputs[name]) < count for name, count in columns.items() if count is not None}
-    assert sorted(s.scaling for s in narrowed_starts(found, columns)) == sorted(expected)
+    assert sorted(s.scaling for s in narrowed_starts(found, columns, math.inf)) == sorted(expected)
     # A scaling counts of which none of the last starts is.
     of_one = [s for s in found if s.scaling == "robust"] * 2
-    assert bool(narrowed_starts(of_one, columns)) == bool(expected)
+    assert bool(narrowed_starts(of_one, columns, math.inf)) == bool(expected)
     # Pieces of features have no say, unless such candidates are to be drawn.
     columns["piecewise"] = np.ones(24, dtype=bool)
-    assert len(narrowed_starts(found, columns)) == len(expected)
+    assert len(narrowed_starts(found, columns, math.inf)) == len(expected)
     of_pieces = [replace(s, scaling="piecewise") for s in of_one]
-    assert narrowed_starts(of_pieces, columns) == []
+    assert narrowed_starts(of_pieces, columns, math.inf) == []
 
 
 def test_there_are_no_narrowed_starts_of_few_members_of_lines_and_of_given_precisions():
-    assert narrowed_count(starts(EIGHT, 2)) == 0
+    assert narrowed_count(starts(EIGHT, 2), math.inf) == 0
     fixed, unit = PriorKind.fixed(1e-3), PriorKind("layer", unit=True)
     for network, kind in (((20,), fixed), ((20,), unit), ((), PriorKind("feature"))):
-        assert narrowed_count(starts([Kind(("robust", FeedForward(3, 1, network)), SMOOTH, kind)], 4)) == 0
+        assert narrowed_count(starts([Kind(("robust", FeedForward(3, 1, network)), SMOOTH, kind)], 4), math.inf) == 0
 
 
 def test_the_steepest_networks_are_wide_where_inputs_are_few():

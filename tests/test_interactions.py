@@ -419,3 +419,15 @@ def test_effects_of_pairs_in_training_come_from_other_rows():
     assert np.corrcoef(later - of_pairs, noise)[0, 1] > 0.2
     assert abs(np.corrcoef(code - of_pairs, noise)[0, 1]) < 0.1
     assert np.corrcoef(later, of_pairs)[0, 1] > 0.7
+
+
+@pytest.mark.parametrize("seed", [0, 3, 6])
+def test_slopes_of_labels_are_found_whatever_the_share_of_each_label(seed):
+    """Residuals of the more frequent label are nearly equal: all others were clipped as gross errors."""
+    rng = np.random.RandomState(1000 + seed)
+    slope = np.random.RandomState(1).choice([-1, 1], 25)
+    level, x = rng.randint(0, 25, 2100), rng.standard_normal(2100)
+    X = np.column_stack([np.array([f"u{i}" for i in range(25)], dtype=object)[level], x, rng.standard_normal(2100)])
+    y = rng.random_sample(2100) < 1 / (1 + np.exp(-3 * slope[level] * x))
+    model = GNClassifier(n_estimators=1, tol=1e-2, categorical_features=[0], random_state=seed)
+    assert summarize(model.fit(X[:600], y[:600])).slopes == (("x0", "x1"),)

@@ -332,7 +332,9 @@ def test_columns_of_use_are_columns_of_the_table(trained, monkeypatch):
     """Of a column and forty of noise, all told twice, the former is found; networks that read it alone are drawn."""
     found = []
     narrowed = further.narrowed_starts
-    monkeypatch.setattr(further, "narrowed_starts", lambda starts, use: found.append(use) or narrowed(starts, use))
+    monkeypatch.setattr(
+        further, "narrowed_starts", lambda starts, use, n: found.append(use) or narrowed(starts, use, n)
+    )
     noise = np.random.default_rng(3).normal(size=(N, 40))
     columns = np.column_stack([noise, noise, X[:, -1], X[:, -1]])
     y = X[:, -1] ** 2 + 0.2 * _NOISE[:, 0]
