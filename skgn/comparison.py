@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,9 +18,10 @@ from .classifier import GNClassifier
 from .codes import jump_tests
 from .directions import serves_evidence
 from .encoders import features_without_indicators
+from .ensemble import Member
 from .estimator import table_and_target
-from .forest import FOREST
 from .levels import level_means, told_by_pairs, told_by_slopes
+from .mixture import equal_weights
 from .parameters import parameter_defaults
 from .regressor import GNRegressor
 
@@ -212,14 +213,11 @@ class Comparison(Case, ABC):
         lack, error = self.gain((1 - self.promise) * constant, ours)
         return lack > max(STANDARD_ERRORS * self._of_both * error, MATERIAL * float(self.mean(constant)))
 
-    @cached_property
-    def by_heart(self) -> bool:
-        """Whether a forest knows these rows by heart: predictions are better than left-out training rows promised."""
-        if not math.isfinite(self.promise) or all(member.scaling != FOREST for member in self.model.estimators_):
-            return False
-        ours, constant = self.losses
-        more, error = self.gain(ours, (1 - self.promise) * constant)
-        return more > max(STANDARD_ERRORS * self._of_both * error, MATERIAL * float(self.mean(constant)))
+    def with_members(self, members: list[Member]) -> Self:
+        """Make the comparison of an ensemble of some of the members, which count alike."""
+        model = object.__new__(type(self.model))  # A copy would check the state, as of a stored model.
+        model.__dict__.update(vars(self.model), estimators_=members, weights_=equal_weights(len(members)))
+        return replace(self, model=model)
 
     @property
     def _of_both(self) -> float:

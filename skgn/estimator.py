@@ -39,6 +39,7 @@ from .outcome import (
     warn_of_raw_inputs,
     warn_of_short_block,
     warn_of_single_precision,
+    warn_of_uneven_weights,
 )
 from .parameters import Parameters
 from .persistence import Persistent, restore, restored_on_error
@@ -46,7 +47,7 @@ from .posterior import Posterior
 from .problem import Problem
 from .progress import end_line
 from .relevance import feature_sensitivity, relevance
-from .rows import RawRows, TrainingRows, read_rows, read_validation_rows
+from .rows import Raw, RawRows, TrainingRows, read_rows, read_validation_rows
 from .scaler import Made
 from .search import train_members
 from .state import Linearisation, State
@@ -196,6 +197,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         target = self._new_target(raw)
         held_out = read_validation_rows(self, table, target, *validation)
         warn_of_penalty(self)
+        if isinstance(raw, Raw):
+            warn_of_uneven_weights(self, target, raw.weight)
         given, total_weight = raw.observations
         raw = raw.in_time(table, target, choices)
         taken = raw.observations[0]

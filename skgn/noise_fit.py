@@ -53,7 +53,7 @@ from .search import train_members
 from .settings import Settings
 from .stacking import is_exact
 from .status import Status
-from .weighted_rows import moments, weighted_quantile
+from .weighted_rows import moments, standardised, weighted_quantile
 
 __all__ = ["with_input_noise"]
 
@@ -64,8 +64,9 @@ _UNITS, _PRIORS = 5, (PriorKind("layer"), PriorKind("feature"))
 _LEVEL = Level(0.5)
 
 #: Unless it is asked for, noise depends on the inputs under two conditions. Chance explains a test of some column,
-#: cubic in it, at most so often. And the skill on left-out samples is above so many standard errors.
-_SIGNIFICANT, _STANDARD_ERRORS = 0.01, 2.0
+#: cubic in it, at most so often; products of two columns count as such, if there are no more columns than this. And the
+#: skill on left-out samples is above so many standard errors.
+_SIGNIFICANT, _MOST_MULTIPLIED, _STANDARD_ERRORS = 0.01, 30, 2.0
 
 #: Squared residuals below and above these parts of their mean tell nothing more: logarithms have no end.
 _SMALLEST, _LARGEST = 1e-6, 1e12
@@ -201,14 +202,24 @@ def _fit(
     )
     own = _starts(of_squares, starts)
     read = of_squares.scaled[name][:, : own[0].network.shapes[0][1] - 1]
-    # The score test: gradients of the loss at g = 0 are 1 - z^2.
-    if not asked and column_tests(read, squares, known.weight).p.min() > _SIGNIFICANT:
+    if not (asked or _depend(squares, read, known)):
         return None
     fitted = train_members(of_squares, Draw(own, len(own), len(own)), limits)
     if _cut_short(fitted):
         return None
     noise = _within_bounds(fitted, of_squares)
     return noise if asked or _predicts_better(noise, fitted, squares, known.weight, problem.loss) else None
+
+
+def _depend(squares: np.ndarray, read: np.ndarray, known: _LeftOut) -> bool:
+    """Whether squares (m, k) depend on a column, or on predictions or products of two columns: the score test.
+
+    Gradients of the loss at g = 0 are 1 - z^2.
+    """
+    Z = standardised(read, known.weight)
+    first, second = np.triu_indices(Z.shape[1], 1) if Z.shape[1] <= _MOST_MULTIPLIED else np.empty((2, 0), dtype=int)
+    beside = np.hstack([known.means, Z[:, first] * Z[:, second]])
+    return any(column_tests(V, squares, known.weight).p.min() <= _SIGNIFICANT for V in (read, beside))
 
 
 def _cut_short(ensemble: Ensemble) -> bool:
@@ -218,12 +229,13 @@ def _cut_short(ensemble: Ensemble) -> bool:
 
 
 class _LeftOut(NamedTuple):
-    """What an ensemble predicts of left-out samples: squared residuals and their predicted variances (m, k).
+    """What an ensemble predicts of left-out samples: means, squared residuals and their predicted variances (m, k).
 
     The ``weight`` (m,) is that of the samples; ``rows`` (n,) tells which of the rows they are.
     """
 
     rows: np.ndarray
+    means: np.ndarray
     squares: np.ndarray
     variances: np.ndarray
     weight: np.ndarray
@@ -260,10 +272,12 @@ def _left_out_of(ensemble: Ensemble, stretch: Stretch = UNSTRETCHED) -> _LeftOut
     noise = [f.new_tensor(posterior.noise_variance) for posterior in posteriors]
     mixture = Mixture(list(f), samples.variances, noise, weights).voting(ensemble.votes_by_row).stretched(at)
     variances = predictive_variance(TargetScaler.identity(Y.shape[1]), mixture)
-    squares = (mixture_mean(mixture.outputs, mixture.weights) - Y).square()
+    means = mixture_mean(mixture.outputs, mixture.weights)
+    squares = (means - Y).square()
     if not bool((squares > 0).any(0).all()):
         return None
-    return _LeftOut(*(values.cpu().numpy() for values in (rows, squares.double(), variances.double(), weight.double())))
+    found = (values.double() for values in (means, squares, variances, weight))
+    return _LeftOut(*(values.cpu().numpy() for values in (rows, *found)))
 
 
 class _Counted(NamedTuple):

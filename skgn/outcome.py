@@ -13,10 +13,12 @@ from sklearn.exceptions import ConvergenceWarning
 
 from .status import Status
 from .unfamiliar import outside
+from .weighted_rows import has_fractions, kish, repeats
 
 if TYPE_CHECKING:
     from .ensemble import Member
     from .rows import TrainingRows
+    from .target import Target
 
 __all__ = [
     "warn_of_failure",
@@ -26,6 +28,7 @@ __all__ = [
     "warn_of_raw_inputs",
     "warn_of_short_block",
     "warn_of_single_precision",
+    "warn_of_uneven_weights",
 ]
 
 #: What to do where extreme targets hide what the other rows tell.
@@ -44,6 +47,9 @@ _SINGLE_NOISE = 3e-3
 
 #: Least mean of sample weights; weights with a smaller mean were probably not meant as repetitions.
 _SMALL_WEIGHT = 0.1
+
+#: Weights are uneven if Kish's effective number of rows is less than this part of their sum.
+_UNEVEN = 0.5
 
 #: Sizes between which the largest value of an unscaled column may be.
 _RAW_SIZES = 1e-2, 1e2
@@ -86,6 +92,27 @@ def warn_of_few_observations(estimator: Any, n_rows: int, total_weight: float) -
             f"repetitions, so the evidence sees {total_weight:.3g} observation(s) and regularises accordingly. That is "
             "right where the rows of a group are to be one observation. Otherwise rescale them to a mean of 1, or set "
             "a float l2_regularization.",
+            UserWarning,
+            stacklevel=outside(),
+        )
+
+
+def warn_of_uneven_weights(estimator: Any, target: Target, weight: np.ndarray) -> None:
+    """Warn if weights (n,) with fractions, that the evidence takes as they are, tell much less than their sum says.
+
+    Weights of counts may be exposures.
+    """
+    total = float(weight.sum())
+    taken = target.training_loss().target_kind != "counts" and isinstance(estimator.l2_regularization, str)
+    if not taken or not has_fractions(weight) or repeats(len(weight), total):
+        return
+    effective = kish(weight)
+    if effective < _UNEVEN * total:
+        rare = ", or set class_weight where rare classes are to count for more" * is_classifier(estimator)
+        warnings.warn(
+            f"sample_weight has a sum of {total:.3g}, and as weights of a mean it is worth {effective:.3g} equal rows. "
+            "Weights are repetitions: intervals are too narrow and left_out_score_ promises too much, unless a weight "
+            f"is the inverse of a row's variance. Otherwise multiply them by {effective / total:.2g}{rare}.",
             UserWarning,
             stacklevel=outside(),
         )

@@ -11,6 +11,7 @@ from .baselines import classifications
 from .class_weights import proportions, shifted
 from .comparison import MATERIAL, RARE, STANDARD_ERRORS, Case, Comparison, named_rows, too_many, worst_rows
 from .estimator import table_and_target
+from .forest import FOREST
 from .report import Finding
 from .shared_findings import baseline_finding, in_errors, member_finding, skill_finding
 from .targets import ClassificationTarget
@@ -19,6 +20,9 @@ __all__ = ["probability_findings"]
 
 #: A class (or label) that was given less probability and came true is called a surprise.
 _SURPRISE = 0.01
+
+#: The part of the rows that a forest knows.
+_BY_HEART = 0.999
 
 #: Number of bins of the calibration error.
 _BINS = 10
@@ -109,6 +113,12 @@ class _Probabilities(Comparison):
         # The labels of a row may go wrong together.
         error = math.sqrt(float(self.mean(self.factors[:, None] * c * (1 - c)).mean()) / self.total)
         return float(self.mean(c).mean()) - float(self.mean(self.correct).mean()), error
+
+    @cached_property
+    def by_heart(self) -> bool:
+        """Whether a forest knows these rows by heart: alone it is hardly ever wrong."""
+        forest = [member for member in self.model.estimators_ if member.scaling == FOREST]
+        return bool(forest) and float(self.mean(self.with_members(forest).correct).mean()) > _BY_HEART
 
     @property
     def promise(self) -> float:

@@ -88,9 +88,9 @@ class GNRegressor(Predictions):
         "input" trains two more small networks on the squared residuals of training rows that are each predicted without
         themselves. They multiply the variance of the noise by a factor that depends on the input. Where it varies much,
         means follow the quiet rows: the networks are trained on with the precision of each row
-        (docs/guide/uncertainty.md). "auto" is "input" where a score test finds a column that moves the squared
-        residuals. The factor also has to predict left-out samples better than a constant does, by two standard errors.
-        Otherwise "auto" is "constant".
+        (docs/guide/uncertainty.md). "auto" is "input" where a score test finds a column, a product of two, or
+        predictions that move the squared residuals. The factor also has to predict left-out samples better than a
+        constant does, by two standard errors. Otherwise "auto" is "constant".
 
         "input" needs ``loss="squared_error"`` or ``"student_t"``, ``l2_regularization="evidence"`` and a ``solver``
         that factorises. "auto" is "constant" without these, in :meth:`partial_fit`, and where ``max_time``, Ctrl-C or a

@@ -94,9 +94,11 @@ def _noise(data: RegressionComparison) -> Finding:
     if data.likelihood.target_kind != "values":
         numbers = {"noise_std": noise, "residual_std": data.typical, "spread": data.spread}
         text = f"{kind}, growing with the mean; residuals {data.spread:.3g} times "
-        return Finding(
-            "noise", "as assumed", numbers, text + ("their typical size" if data.std is None else "the predicted std")
-        )
+        text += "their typical size" if data.std is None else "the predicted std"
+        if data.varying:
+            numbers["varies_with"] = data.varying
+            return Finding("noise", "depends on the input", numbers, f"{text}; their size depends on {data.varying}")
+        return Finding("noise", "as assumed", numbers, text)
     if not np.isfinite(noise).all():
         text = f"unknown, without a posterior; residuals are typically {_listed(data.typical)}"
         return Finding("noise", "unknown", {"noise_std": noise, "residual_std": data.typical}, text)

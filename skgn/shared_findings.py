@@ -6,7 +6,6 @@ classification.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -113,7 +112,7 @@ def member_finding(data: Comparison, score: str) -> Finding:
     if len(members) < 2 or not data.losses[1].any():
         why = "y is constant here" if len(members) > 1 else "one, and none to compare it with"
         return Finding("members", "unknown" if len(members) > 1 else "single", {"count": len(members)}, why)
-    losses = data.mean(np.array(_alone(data, members)).T)
+    losses = data.mean(np.array([data.with_members([member]).losses[0] for member in members]).T)
     together, constant = (float(data.mean(loss)) for loss in data.losses)
     alone = float(np.average(losses, weights=weights))
     share = max(0.0, 1 - together / alone) if alone > 0 else 0.0
@@ -129,16 +128,6 @@ def member_finding(data: Comparison, score: str) -> Finding:
         return Finding("members", "disagree", numbers, text + ": they disagree on rows unlike those of training")
     advice = f"n_estimators={2 * len(members)}, as the members disagree"
     return Finding("members", "disagree", numbers, text + ": they disagree", advice)
-
-
-def _alone(data: Comparison, members: list[Any]) -> list[np.ndarray]:
-    """Losses (n,) of each member as a model of its own."""
-    losses = []
-    for member in members:
-        model = object.__new__(type(data.model))  # A copy would check the state, as of a stored model.
-        model.__dict__.update(vars(data.model), estimators_=[member], weights_=np.ones(1))
-        losses.append(replace(data, model=model).losses[0])
-    return losses
 
 
 def in_errors(gain: float, error: float) -> str:

@@ -20,7 +20,9 @@ __all__ = [
     "check_weights",
     "distinct",
     "first_of_equals",
+    "has_fractions",
     "in_own_units",
+    "kish",
     "magnitude",
     "merge_rows",
     "moments",
@@ -124,11 +126,20 @@ def repetitions(weight: np.ndarray) -> np.ndarray:
 
     Such weights have fractions, and a mean above 1. The mean of survey weights is that of a population over its sample.
     """
-    whole = np.abs(weight - np.rint(weight)) <= _ROUNDED * weight
-    if whole.all() or not repeats(int(np.count_nonzero(weight)), weight.sum()):
+    if not has_fractions(weight) or not repeats(int(np.count_nonzero(weight)), weight.sum()):
         return weight
     # Rounded once, so that the order of the rows does not matter.
     return weight * (math.fsum(weight.tolist()) / math.fsum(np.square(weight).tolist()))
+
+
+def has_fractions(weight: np.ndarray) -> bool:
+    """Whether not all weights are whole numbers, but for rounding."""
+    return bool((np.abs(weight - np.rint(weight)) > _ROUNDED * weight).any())
+
+
+def kish(weight: np.ndarray) -> float:
+    """Kish's effective number of rows: so many of equal weights have a mean of the same variance."""
+    return float(weight.sum() ** 2 / (weight @ weight))
 
 
 def as_observations(X: np.ndarray, weight: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
@@ -187,8 +198,7 @@ def _trimmed(weight: np.ndarray) -> np.ndarray:
     """
 
     def excess(limit: float) -> float:
-        limited = np.minimum(weight, limit)
-        return float(limited.sum() ** 2 / (limited @ limited)) - _LEAST_EFFECTIVE * len(weight)
+        return kish(np.minimum(weight, limit)) - _LEAST_EFFECTIVE * len(weight)
 
     least, largest = weight.min(), weight.max()
     if least < 1 or excess(largest) >= 0:

@@ -971,3 +971,19 @@ def test_residuals_are_tested_against_features_whatever_the_members_read():
         model.estimators_, model.weights_ = members, np.array([0.6, 0.4])
         model._table = dataclasses.replace(model._table, scalings={m.scaling: scalings[m.scaling] for m in members})
         assert "tells" in without_trees(model, X, y)["residuals"].text
+
+
+def test_noise_of_positive_targets_that_a_feature_moves_is_named():
+    """It was "as assumed", whatever else the report found."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1200, 3))
+    shape = np.where(X[:, 1] > 0, 20.0, 1.0)
+    y = np.exp(0.5 * X[:, 0]) * rng.gamma(shape) / shape
+    model = GNRegressor(**ONE, loss="gamma").fit(X[:600], y[:600])
+    noise = quiet(model, X[600:], y[600:])["noise"]
+    assert noise.verdict == "depends on the input" and noise.numbers["varies_with"] == "x1"
+    even = np.exp(0.5 * X[:, 0]) * rng.gamma(4.0, size=1200) / 4
+    assert (
+        quiet(GNRegressor(**ONE, loss="gamma").fit(X[:600], even[:600]), X[600:], even[600:])["noise"].verdict
+        == "as assumed"
+    )

@@ -474,3 +474,16 @@ def test_networks_that_read_few_columns_go_on_with_the_precisions_of_the_rows(ca
     assert "leading directions" not in said
     new = rng.normal(size=(2000, 20))
     assert model.score(new, new[:, 0] + new[:, 1] * new[:, 2]) > 0.75
+
+
+def test_noise_that_depends_on_two_columns_together_is_found():
+    """A test of each column does not see it: the noise was constant, and held 0.8 and 1.0 of loud and quiet rows."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(3200, 5))
+    std = np.where(X[:, 1] * X[:, 2] > 0, 0.8, 0.1)
+    y = np.sin(X[:, 0]) + std * rng.normal(size=3200)
+    model = GNRegressor(random_state=0).fit(X[:1200], y[:1200])
+    assert model.noise_ == "input"
+    mean, predicted = model.predict(X[1200:], return_std=True)
+    with_constant = norm.logpdf(y[1200:], mean, np.sqrt(np.mean(np.square(y[1200:] - mean)))).mean()
+    assert norm.logpdf(y[1200:], mean, predicted).mean() > with_constant + 0.3
