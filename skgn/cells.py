@@ -6,8 +6,7 @@ Frames of pandas, polars and pyarrow, and arrays, are all read by the functions 
 from __future__ import annotations
 
 import re
-import reprlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import date, time, timedelta
 from decimal import Decimal
 from numbers import Complex, Integral, Number, Real
@@ -16,9 +15,9 @@ from typing import Any
 import numpy as np
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
 
+from .wording import abbreviated
+
 __all__ = [
-    "SHOWN",
-    "abbreviated",
     "cells_of",
     "check_finite",
     "check_kind",
@@ -27,7 +26,6 @@ __all__ = [
     "checked_classes",
     "column_of",
     "columns_of",
-    "first_few",
     "has_categories",
     "has_neither",
     "has_strings",
@@ -43,9 +41,6 @@ __all__ = [
     "written_dates",
     "written_numbers",
 ]
-
-#: Largest number of rows or names in a line or a warning.
-SHOWN = 5
 
 #: Types of columns of strings, and of categories, as pandas, polars and pyarrow print them.
 _STRING = re.compile(r"(str|string|string_view|large_string|utf8|large_utf8)\b")
@@ -75,9 +70,6 @@ _NUMBERS = re.compile(r"float|double|halffloat|u?int|bool")
 
 #: Types of columns of truth values that may be missing.
 _NULLABLE_TRUTH = ("boolean", "bool[pyarrow]")
-
-#: Bits up to which an integer is written out; float64 has no larger ones.
-_LONGEST_INTEGER = 1024
 
 _CURE = "make a number of it, or leave the cell empty (None)"
 
@@ -209,18 +201,6 @@ def is_neither(cell: Any) -> bool:
     if isinstance(cell, Number) and not is_number(cell):
         return True
     return isinstance(cell, Collection) and not isinstance(cell, (str, bytes))
-
-
-def abbreviated(cell: Any) -> str:
-    """Write a cell in few characters."""
-    if isinstance(cell, int) and cell.bit_length() > _LONGEST_INTEGER:
-        return f"an integer of {cell.bit_length()} bits"
-    return reprlib.repr(cell)
-
-
-def first_few(words: Sequence[str]) -> list[str]:
-    """Keep the first few of a list, with dots for the others."""
-    return [*words[:SHOWN], *["..."] * (len(words) > SHOWN)]
 
 
 def refusal(subject: str, kind: Any, row: int | None = None) -> TypeError:

@@ -13,7 +13,6 @@ import numpy as np
 from scipy.stats import norm, poisson
 
 from .baselines import BOOSTING, FEWEST_ROWS, compared_rows
-from .cells import SHOWN, first_few
 from .classifier import GNClassifier
 from .codes import jump_tests
 from .directions import serves_evidence
@@ -24,6 +23,7 @@ from .levels import level_means, told_by_pairs, told_by_slopes
 from .mixture import equal_weights
 from .parameters import parameter_defaults
 from .regressor import GNRegressor
+from .wording import SHOWN, first_few
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -17,7 +17,6 @@ from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length
 
 from .backend import DTYPES, memory_budget
-from .cells import first_few
 from .classifier import GNClassifier
 from .comparison import ELSEWHERE, ROBUST_LOSS, Case, more_regularisation
 from .directions import lacking
@@ -28,7 +27,6 @@ from .fitted import feature_names, fitted_network, rows_of_network
 from .memory import system_memory
 from .prior_groups import PriorKind
 from .probabilities import probability_findings
-from .progress import counted
 from .regressor import GNRegressor
 from .report import Finding, Report
 from .residual_findings import residual_findings
@@ -38,6 +36,7 @@ from .tables import dense
 from .targets import ClassificationTarget, RegressionTarget
 from .unfamiliar import unwatched
 from .weighted_rows import first_of_equals
+from .wording import counted, first_few
 
 __all__ = ["diagnose"]
 

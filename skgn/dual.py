@@ -23,6 +23,7 @@ from .jacobian import KERNEL_ROWS, Factors, Jacobian
 from .linear_algebra import cholesky_solve, minimum_norm, rounding_unit, shifted_cholesky, to_solver
 from .memory import Extent, chunk_memory
 from .unfamiliar import outside
+from .wording import counted
 
 __all__ = ["Dual", "warn_of_rounding", "woodbury_blocks"]
 
@@ -198,8 +199,8 @@ def warn_of_rounding(n_lost: int) -> None:
     """Warn of rows at which rounding errors are all that is left of the difference of :func:`woodbury_blocks`."""
     if n_lost:
         warnings.warn(
-            f"The uncertainty of the weights at {n_lost} row(s) has lost its digits to rounding: with solver='dual' "
-            "it is a difference from the variance of the prior, which is far larger. The fit takes this solver by "
+            f"The uncertainty of the weights at {counted(n_lost, 'row')} has lost its digits to rounding: with "
+            "solver='dual' it is a difference from the variance of the prior, which is far larger. The fit takes this solver by "
             "itself where weights are many. Refit with solver='primal', and with standardize=True where X is not "
             "scaled.",
             UserWarning,

@@ -22,6 +22,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call, vjp, vmap
 
 from .network import Network, Tape
+from .wording import counted
 
 __all__ = ["ModuleNetwork"]
 
@@ -95,13 +96,13 @@ class ModuleNetwork(Network):
                 f = self.module(X)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             raise ValueError(
-                f"network={name} failed on {n} rows of {self.n_inputs} input(s), the columns that this fit has: {error}"
+                f"network={name} failed on {n} rows of {counted(self.n_inputs, 'input')}, the columns of this fit: {error}"
             ) from error
         if not isinstance(f, Tensor):
             raise TypeError(f"network={name} must return a tensor, got {type(f).__name__}.")
         if f.shape != (n, self.n_outputs) and f.shape != (n,) * (self.n_outputs == 1):
             raise ValueError(
-                f"network={name} maps {n} rows of {self.n_inputs} input(s) to the shape {tuple(f.shape)}; "
+                f"network={name} maps {n} rows of {counted(self.n_inputs, 'input')} to the shape {tuple(f.shape)}; "
                 f"this fit needs ({n}, {self.n_outputs})."
             )
         return saved

@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from .status import Status
 from .unfamiliar import outside
 from .weighted_rows import has_fractions, kish, repeats
+from .wording import counted
 
 if TYPE_CHECKING:
     from .ensemble import Member
@@ -87,11 +88,11 @@ def warn_of_few_observations(estimator: Any, n_rows: int, total_weight: float) -
     """
     repeated = estimator._target.exposure is None
     if repeated and isinstance(estimator.l2_regularization, str) and total_weight < _SMALL_WEIGHT * n_rows:
+        seen = counted(float(f"{total_weight:.3g}"), "observation")
         warnings.warn(
-            f"sample_weight has a mean of {total_weight / n_rows:.2g} over {n_rows} rows. Weights are "
-            f"repetitions, so the evidence sees {total_weight:.3g} observation(s) and regularises accordingly. That is "
-            "right where the rows of a group are to be one observation. Otherwise rescale them to a mean of 1, or set "
-            "a float l2_regularization.",
+            f"sample_weight has a mean of {total_weight / n_rows:.2g} over {n_rows} rows. Weights are repetitions, so "
+            f"the evidence sees {seen} and regularises accordingly. That is right where the rows of a group are to be "
+            "one observation. Otherwise rescale them to a mean of 1, or set a float l2_regularization.",
             UserWarning,
             stacklevel=outside(),
         )

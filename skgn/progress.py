@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from .status import Status
+from .wording import counted
 
 __all__ = [
     "begin_block",
     "begin_lines",
     "candidate_line",
     "combined",
-    "counted",
     "cut",
     "dropped",
     "end_block",
@@ -149,9 +149,3 @@ def begin_block(n_rows: int, n_blocks: int) -> str:
 def end_block(n_members: int, n_blocks: int, seconds: float) -> str:
     """Return the line of a whole block."""
     return f"block {n_blocks + 1}: {counted(n_members, 'network')}, {seconds:.2f} s"
-
-
-def counted(n: float, what: str) -> str:
-    """Format a number with the noun that it counts."""
-    shown = f"{n:.10g}"
-    return f"{shown} {what}" if shown == "1" else f"{shown} {what}s"

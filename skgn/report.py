@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .progress import counted
+from .wording import counted
 
 __all__ = ["Finding", "Report", "filled"]
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from scipy.stats import binom
 
-from .cells import first_few
 from .comparison import MATERIAL, RARE, Case, named_rows, worst_rows
 from .directions import lacking
 from .report import Finding
 from .residuals import OUTLIER, RegressionComparison
 from .shared_findings import baseline_finding, in_errors, member_finding, skill_finding
+from .wording import first_few
 
 __all__ = ["residual_findings"]
 

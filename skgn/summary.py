@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 
 from .candidates import described
-from .cells import SHOWN
 from .estimator import table_and_target
 from .fitted import feature_names, fitted_network
-from .progress import counted
 from .regressor import GNRegressor
 from .report import filled
 from .target import Target
 from .targets import ClassificationTarget, RegressionTarget
+from .wording import SHOWN, counted
 
 __all__ = ["Summary", "SummaryOfMember", "summarize"]
 

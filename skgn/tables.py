@@ -24,7 +24,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .backend import gigabytes
 from .cells import (
-    abbreviated,
     cells_of,
     check_finite,
     check_kind,
@@ -46,6 +45,7 @@ from .cells import (
 )
 from .free_memory import available_memory
 from .unfamiliar import UnfamiliarDataWarning, outside, warn_of_levels
+from .wording import abbreviated
 
 __all__ = [
     "MOST_LEVELS",

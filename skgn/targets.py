@@ -32,6 +32,7 @@ from .rates import exposure_of, whole
 from .target import Target
 from .target_scalers import TargetScaling
 from .weighted_rows import as_observations, unlimited
+from .wording import counted
 
 __all__ = ["LOSSES", "ClassificationTarget", "RegressionTarget", "may_combine"]
 
@@ -109,7 +110,7 @@ class RegressionTarget(Target):
         with unlimited():
             y = check_array(y, dtype=np.float64, ensure_2d=False, ensure_min_samples=0, input_name="y")
         if y.ndim != self.ndim or (y.ndim == 2 and y.shape[1] != self.n_columns):
-            raise ValueError(f"y has shape {y.shape}; it must have {self.n_columns} column(s) as in training.")
+            raise ValueError(f"y has shape {y.shape}; it must have {counted(self.n_columns, 'column')} as before.")
         Y: np.ndarray = y.reshape(len(y), self.n_columns)
         largest = np.abs(Y).max(initial=0.0)
         if largest > _LARGEST_TARGET:

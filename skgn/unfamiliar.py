@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from .cells import abbreviated, first_few
 from .preprocessing import RANGES_BEYOND
+from .wording import abbreviated, counted, first_few
 
 __all__ = [
     "Bounds",
@@ -226,7 +226,7 @@ class Bounds:
         rows, columns = far.any(axis=1), np.flatnonzero(far.any(axis=0)).tolist()
         if len(columns) == 0:
             return
-        shown = f"in {len(columns)} column(s): {_listed([names[j] for j in columns], False)}"
+        shown = f"in {counted(len(columns), 'column')}: {_listed([names[j] for j in columns], False)}"
         j = columns[0]
         row = np.flatnonzero(far[:, j])[0]
         _warn(

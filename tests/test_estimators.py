@@ -1509,7 +1509,7 @@ def test_normalised_weights_are_warned_of_where_the_evidence_counts_them():
     X, y = load_diabetes(return_X_y=True)
     weight = np.full(len(y), 1 / len(y))
     model = GNRegressor((3,), n_estimators=1, random_state=0)
-    with pytest.warns(UserWarning, match=r"the evidence sees 1 observation\(s\)"):
+    with pytest.warns(UserWarning, match="the evidence sees 1 observation and"):
         model.fit(X, y, sample_weight=weight)
     # A mean loss does not care.
     fixed = GNRegressor((), n_estimators=1, l2_regularization=1e-2)
