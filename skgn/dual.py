@@ -200,9 +200,9 @@ def warn_of_rounding(n_lost: int) -> None:
     if n_lost:
         warnings.warn(
             f"The uncertainty of the weights at {counted(n_lost, 'row')} has lost its digits to rounding: with "
-            "solver='dual' it is a difference from the variance of the prior, which is far larger. The fit takes this solver by "
-            "itself where weights are many. Refit with solver='primal', and with standardize=True where X is not "
-            "scaled.",
+            "solver='dual' it is a difference from the variance of the prior, which is far larger. The fit takes "
+            "this solver by itself where weights are many. Refit with solver='primal', and with standardize=True where "
+            "X is not scaled.",
             UserWarning,
             stacklevel=outside(),
         )

@@ -96,7 +96,7 @@ class ModuleNetwork(Network):
                 f = self.module(X)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             raise ValueError(
-                f"network={name} failed on {n} rows of {counted(self.n_inputs, 'input')}, the columns of this fit: {error}"
+                f"network={name} failed on {n} rows of {counted(self.n_inputs, 'input')}, as this fit has: {error}"
             ) from error
         if not isinstance(f, Tensor):
             raise TypeError(f"network={name} must return a tensor, got {type(f).__name__}.")

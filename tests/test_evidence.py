@@ -157,6 +157,7 @@ def test_of_many_features_those_that_move_the_outputs_most_have_all_exchanges(la
 
 @pytest.mark.parametrize("n", [40, 200, 1000])
 @pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.filterwarnings("ignore:sample_weight has a sum of:UserWarning")
 def test_relevance_of_a_line_is_the_variance_of_its_terms(n, weighted):
     """Weights count rows, and those that values come from; so rows of next to no weight have no part in it."""
     rng = np.random.RandomState(0)
