@@ -141,7 +141,8 @@ class Start:
     def words(self) -> str:
         """What the candidate is, in words."""
         steep = "" if self.steepness == 1 else f", steep {self.steepness:g}"
-        columns = "" if self.columns is None else f", {self.columns.sum()} columns" + " alone" * self.alone
+        n = 0 if self.columns is None else int(self.columns.sum())
+        columns = f", {n} column{'s' * (n != 1)}{' alone' * self.alone}" if n else ""
         return described(self.network, self.scaling, self.prior_kind) + steep + columns
 
 

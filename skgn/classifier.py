@@ -98,11 +98,12 @@ class GNClassifier(ClassifierMixin, BaseGN):
         and the better half goes on. With 1, three short starts are compared in the same way.
 
         More networks may be trained, of which the best are kept. Where at most half of the columns are of use, some
-        read these columns alone. A column is of use if it tells something of the target, or of what a network has left
-        over. If every other member has "relu" units and these hardly count, more of the others have steeper units, on
-        up to 2,000 rows. On up to 2,000 rows, or 10,000 of a regression, one is linear in radial units. Each unit is
-        large near one row of the fit. This needs hidden layers, activation, prior and scaling that are left to the fit,
-        and ``linear_path``. There is none of several labels. On 400 rows or more, one more reads what a forest of trees
+        read these columns alone in their hidden layers. With no more rows than columns, one of them also does so on its
+        linear path. A column is of use if it tells something of the target, or of what a network has left over. If
+        every other member has "relu" units and these hardly count, more of the others have steeper units, on up to
+        2,000 rows. On up to 2,000 rows, or 10,000 of a regression, one is linear in radial units. Each unit is large
+        near one row of the fit. This needs hidden layers, activation, prior and scaling that are left to the fit, and
+        ``linear_path``. There is none of several labels. On 400 rows or more, one more reads what a forest of trees
         says of classes, under the same conditions. Trees know the rows of the fit by heart: test with others.
     solver : {"auto", "primal", "dual", "cg"}, default="auto"
         "primal" factorises the system of the weights (P x P), "dual" the system of samples times outputs (n k x n k).

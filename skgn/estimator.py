@@ -168,7 +168,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             at least. If extreme targets hide from a regression what the other rows tell ("extremes"). If most rows, or
             most of a class, are near copies of others or lie between these (up to 20,000 rows, without a given l2).
             Also if ``noise="input"`` could not be learned. If ``alpha`` is below 0.1, as penalties are, or weights have
-            a mean below 0.1, without an l2. If y has fractions, and varies too little for ``loss="poisson"``.
+            a mean below 0.1, or are very uneven, without an l2. If fractions in y vary too little for "poisson".
         """
         return self._fit_or_restore(X, y, sample_weight, X_val, y_val, sample_weight_val)
 

@@ -142,11 +142,11 @@ class GNRegressor(Predictions):
         compared in the same way.
 
         More networks may be trained, of which the best are kept. Where at most half of the columns are of use, some
-        read these columns alone. A column is of use if it tells something of the target, or of what a network has left
-        over. If half of the members fail, or the best leaves half of the variance on up to 2,000 rows, others have
-        steeper units. On up to 2,000 rows, or 10,000 of a regression, one is linear in radial units. Each unit is large
-        near one row of the fit. This needs hidden layers, activation, prior and scaling that are left to the fit, and
-        ``linear_path``.
+        read these columns alone in their hidden layers. With no more rows than columns, one of them also does so on its
+        linear path. A column is of use if it tells something of the target, or of what a network has left over. If half
+        of the members fail, or the best leaves half of the variance on up to 2,000 rows, others have steeper units. On
+        up to 2,000 rows, or 10,000 of a regression, one is linear in radial units. Each unit is large near one row of
+        the fit. This needs hidden layers, activation, prior and scaling that are left to the fit, and ``linear_path``.
     solver : {"auto", "primal", "dual", "cg"}, default="auto"
         "primal" factorises the system of the weights (P x P), "dual" the system of samples times outputs (n k x n k).
         "cg" solves the system by conjugate gradients, without a factorisation. It needs no more memory than some

@@ -340,7 +340,7 @@ def test_fewer_rows_than_columns_have_a_candidate_without_a_linear_path_of_all_c
     model = GNClassifier(random_state=0, verbose=1).fit(X[:60], y[:60])
     shown = capsys.readouterr().out
     assert "1 column of robust inputs is of use: 2 more candidates for it" in shown
-    assert "1 columns alone" in shown
+    assert "1 column alone" in shown
     assert model.score(X[60:], y[60:]) > 0.9
     # With more rows than columns no path of all columns fits any labels.
     GNClassifier(random_state=0, verbose=1).fit(X[:60, :50], y[:60])
