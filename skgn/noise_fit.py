@@ -48,12 +48,12 @@ from .preprocessing import TargetScaler
 from .prior_groups import PriorKind
 from .problem import Problem
 from .progress import weighing
-from .screening import column_tests
+from .screening import column_tests, products_of_two
 from .search import train_members
 from .settings import Settings
 from .stacking import is_exact
 from .status import Status
-from .weighted_rows import moments, standardised, weighted_quantile
+from .weighted_rows import moments, weighted_quantile
 
 __all__ = ["with_input_noise"]
 
@@ -64,9 +64,8 @@ _UNITS, _PRIORS = 5, (PriorKind("layer"), PriorKind("feature"))
 _LEVEL = Level(0.5)
 
 #: Unless it is asked for, noise depends on the inputs under two conditions. Chance explains a test of some column,
-#: cubic in it, at most so often; products of two columns count as such, if there are no more columns than this. And the
-#: skill on left-out samples is above so many standard errors.
-_SIGNIFICANT, _MOST_MULTIPLIED, _STANDARD_ERRORS = 0.01, 30, 2.0
+#: cubic in it, at most so often. And the skill on left-out samples is above so many standard errors.
+_SIGNIFICANT, _STANDARD_ERRORS = 0.01, 2.0
 
 #: Squared residuals below and above these parts of their mean tell nothing more: logarithms have no end.
 _SMALLEST, _LARGEST = 1e-6, 1e12
@@ -216,9 +215,7 @@ def _depend(squares: np.ndarray, read: np.ndarray, known: _LeftOut) -> bool:
 
     Gradients of the loss at g = 0 are 1 - z^2.
     """
-    Z = standardised(read, known.weight)
-    first, second = np.triu_indices(Z.shape[1], 1) if Z.shape[1] <= _MOST_MULTIPLIED else np.empty((2, 0), dtype=int)
-    beside = np.hstack([known.means, Z[:, first] * Z[:, second]])
+    beside = np.hstack([known.means, products_of_two(read, known.weight)[0]])
     return any(column_tests(V, squares, known.weight).p.min() <= _SIGNIFICANT for V in (read, beside))
 
 

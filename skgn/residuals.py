@@ -21,7 +21,7 @@ from .losses import Loss
 from .mixture import voters
 from .observation import StudentTObservation
 from .predictions import observed_probabilities
-from .screening import ColumnTests, column_tests
+from .screening import ColumnTests, column_tests, products_of_two
 from .status import Status
 from .targets import RegressionTarget
 from .weighted_rows import magnitude, standardised, weighted_quantile
@@ -262,7 +262,7 @@ class RegressionComparison(Comparison):
 
     @property
     def lacking(self) -> str:
-        """What the residuals depend on: a feature, or the prediction; empty if nothing is found.
+        """What the residuals depend on: a feature, two, or the prediction; empty if nothing is found.
 
         Then it is the fit that lacks something, whatever the residuals look like.
         """
@@ -305,8 +305,7 @@ class RegressionComparison(Comparison):
         """
         if self.std is None or not self.testable or self.underfit or self.elsewhere:
             return ""
-        names, _, size = self.tests
-        return names[int(np.argmin(size.p))] if size.p.min() < RARE else ""
+        return _moving_sizes(self)
 
     @cached_property
     def inflated(self) -> bool:
@@ -382,6 +381,16 @@ class RegressionComparison(Comparison):
         error = _MEDIAN_ERROR * self.spread / math.sqrt(self.total)
         squares = math.sqrt(float(self.mean(np.square(self.z)).max()))
         return self.std is not None and min(self.spread, squares) > max(_TOO_NARROW, 1 + STANDARD_ERRORS * error)
+
+
+def _moving_sizes(data: RegressionComparison) -> str:
+    """What moves the sizes of residuals: one of the tested columns, or two features together; empty if nothing does."""
+    names, _, size = data.tests
+    if size.p.min() < RARE:
+        return names[int(np.argmin(size.p))]
+    products, pairs = products_of_two(_tested_columns(data, np.empty((len(data.y), 0)))[1], data.weight)
+    p = column_tests(products, np.abs(data.z[:, data.noisy]), data.weight).p if products.size else np.ones(1)
+    return " and ".join(names[j] for j in pairs[:, int(np.argmin(p))]) + " together" if p.min() < RARE else ""
 
 
 def _tested_columns(case: Case, prediction: np.ndarray) -> tuple[list[str], np.ndarray]:

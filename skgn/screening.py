@@ -33,13 +33,16 @@ from .objective import Objective
 from .state import State
 from .weighted_rows import standardised
 
-__all__ = ["ColumnTests", "column_tests", "significance", "useful_columns"]
+__all__ = ["ColumnTests", "column_tests", "products_of_two", "significance", "useful_columns"]
 
 #: A column is of use where chance explains its test at most so often, of all columns and outputs together.
 _SIGNIFICANT = 1e-3
 
 #: Of more columns no products are tested: their number is that of the squares of the columns.
 _MOST_MULTIPLIED = 300
+
+#: Of more columns no products are made to be tested like columns.
+_MOST_TESTED = 30
 
 #: Degree of the polynomial in one column.
 _DEGREE = 3
@@ -93,6 +96,16 @@ class ColumnTests(NamedTuple):
 
     p: np.ndarray
     share: np.ndarray
+
+
+def products_of_two(Z: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Products (n, p) of each two of the columns Z (n, d), standardised, and which two these are (2, p).
+
+    Of more than 30 columns there are none, as products would be many.
+    """
+    pairs = np.array(np.triu_indices(Z.shape[1], 1)) if Z.shape[1] <= _MOST_TESTED else np.empty((2, 0), dtype=int)
+    Z = standardised(Z, weight)
+    return Z[:, pairs[0]] * Z[:, pairs[1]], pairs
 
 
 def column_tests(Z: np.ndarray, values: np.ndarray, weight: np.ndarray) -> ColumnTests:

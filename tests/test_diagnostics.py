@@ -973,6 +973,19 @@ def test_residuals_are_tested_against_features_whatever_the_members_read():
         assert "tells" in without_trees(model, X, y)["residuals"].text
 
 
+def test_noise_that_two_features_move_together_is_named():
+    """No test of a single feature sees it: the noise was "as estimated"."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1600, 5))
+    draw = rng.normal(size=1600)
+    model = GNRegressor(**ONE, noise="constant")
+    for std, verdict in ((np.where(X[:, 1] * X[:, 2] > 0, 0.8, 0.1), "depends on the input"), (0.3, "as estimated")):
+        y = np.sin(X[:, 0]) + std * draw
+        noise = quiet(model.fit(X[:800], y[:800]), X[800:], y[800:])["noise"]
+        assert noise.verdict == verdict
+        assert noise.numbers.get("varies_with", "x1 and x2 together") == "x1 and x2 together"
+
+
 def test_noise_of_positive_targets_that_a_feature_moves_is_named():
     """It was "as assumed", whatever else the report found."""
     rng = np.random.default_rng(0)
