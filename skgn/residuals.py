@@ -35,7 +35,7 @@ POSITIVE_LOSS = 'loss="gamma", or the logarithm of y (TransformedTargetRegressor
 _TOO_NARROW = 1.25
 
 #: Fewer rows do not tell what residuals, or their sizes, depend on: any curve goes through a few points.
-_FEWEST_TESTED = 12
+_FEWEST_TESTED, _FEWEST_FOR_PRODUCTS = 12, 100
 
 #: Estimates of the noise end at about this part of the scale of y in training, where its size says nothing.
 _LEAST_NOISE = 2e-6
@@ -388,6 +388,8 @@ def _moving_sizes(data: RegressionComparison) -> str:
     names, _, size = data.tests
     if size.p.min() < RARE:
         return names[int(np.argmin(size.p))]
+    if len(data.y) < _FEWEST_FOR_PRODUCTS:
+        return ""
     products, pairs = products_of_two(_tested_columns(data, np.empty((len(data.y), 0)))[1], data.weight)
     p = column_tests(products, np.abs(data.z[:, data.noisy]), data.weight).p if products.size else np.ones(1)
     return " and ".join(names[j] for j in pairs[:, int(np.argmin(p))]) + " together" if p.min() < RARE else ""
