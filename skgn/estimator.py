@@ -173,8 +173,8 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         return self._fit_or_restore(X, y, sample_weight, X_val, y_val, sample_weight_val)
 
     def _fit_or_restore(self, *data: Any) -> Self:
-        """Fit and warn, or go on with an interrupt once the weights are stored, on behalf of :meth:`fit`."""
-        with one_blas_thread(), restored_on_error(self) as before:
+        """Fit for :meth:`fit`, and warn. An interrupt comes once weights are stored. What underflows is 0."""
+        with one_blas_thread(), np.errstate(under="ignore"), restored_on_error(self) as before:
             interrupted = self._fit(*data)
             if self.warm_start and "estimators_" in before and self.solver_ == UNTRAINED:
                 restore(self, before)

@@ -377,3 +377,14 @@ def test_targets_whose_squares_are_beyond_float32_are_refused_there(loss):
         GNRegressor(**SMALL, loss=loss, dtype="float32").fit(X, y)
     model = GNRegressor(**SMALL, loss=loss)
     assert np.isfinite(model.fit(X, y).predict(X)).all()
+
+
+@pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
+def test_numpy_may_raise_what_it_would_only_warn_of(estimator):
+    """Units far from a row underflow to 0: a fit ended with a FloatingPointError."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 3)) ** 3
+    y = X[:, 0] if estimator is GNRegressor else X[:, 0] > 0
+    with np.errstate(all="raise"):
+        model = estimator(tol=1e-2, random_state=0).fit(X, y)
+        assert np.isfinite(model.score(X, y))
