@@ -142,7 +142,8 @@ class Table:
         """Both features (2, columns) of these columns, which are the same but for pairs of levels."""
         first = self.encoded_features
         both = np.stack([first, first if self.encoder is None else column_features(self.encoder, second=True)])
-        return {name: both[:, columns] for name, columns in self.columns.items()}
+        # Where all scalings mix features, these are there all the same.
+        return {name: both[:, columns] for name, columns in self.columns.items()} or {"encoded": both}
 
     @property
     def columns(self) -> dict[str, np.ndarray]:

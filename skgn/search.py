@@ -53,6 +53,9 @@ def train_members(problem: Problem, draw: Draw, limits: Limits, tasks: FitTasks 
     if found is not None:
         plan, starts, n_members = found
         fewer = draw._replace(starts=starts, n_members=n_members, shortened=len(starts) < len(draw.starts))
+        if n_members == 1:
+            # None is drawn for what a single network lacks.
+            fewer = fewer._replace(refinable=None, surroundings=None, ground=None)
         ensemble = Search(problem, plan, fewer, limits, tasks).run()
         if ensemble is not None:
             return ensemble._replace(shortened=shortened_for_time(problem, len(draw.starts), draw.n_members, *found))

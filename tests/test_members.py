@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes, make_friedman1
 
-from skgn import GNClassifier, GNRegressor
+from skgn import GNClassifier, GNRegressor, search
+from skgn.further import surround
+from skgn.plan import Plan
+from skgn.search import Search
 
 #: One network on inputs as they are, so that there are two kinds, and members are trained in less than a second.
 PLAIN = {"hidden_layer_sizes": (5,), "standardize": "robust", "tol": 1e-2, "random_state": 0}
@@ -104,3 +107,32 @@ def test_with_little_time_there_are_as_many_as_there_is_time_for():
     with pytest.warns(match="max_time"):
         model = GNRegressor(max_time=0.05, random_state=0).fit(np.tile(X, (4, 6)) + 1e-3 * np.arange(60), np.tile(y, 4))
     assert 1 <= len(model.estimators_) <= 6 and model.status_ == "max_time"
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_single_network_that_is_left_for_want_of_time_has_no_radial_one_in_its_place(seed, monkeypatch):
+    """Radial units took its place, and relevance, which asks for columns of features, was a ValueError."""
+    in_time = Plan.in_time.__func__
+
+    def of_one(cls, *given):
+        plan, starts, _ = in_time(cls, *given)
+        return plan, starts[:1], 1
+
+    monkeypatch.setattr(Plan, "in_time", classmethod(of_one))
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(120, 3))
+    y = np.sin(3 * X[:, 0]) * np.cos(2 * X[:, 1]) + 0.05 * rng.normal(size=120)
+    with pytest.warns(match="max_time"):
+        model = GNRegressor(random_state=0).fit(X, y)
+    assert [member.scaling for member in model.estimators_] == ["robust"]
+    assert model.feature_relevance_.sum() == pytest.approx(1)
+
+
+def test_relevance_is_even_where_no_column_of_the_networks_belongs_to_a_feature(monkeypatch):
+    monkeypatch.setattr(search, "FURTHER", [surround])
+    monkeypatch.setattr(Search, "best_of", lambda self, candidates: candidates[-1:])
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 3))
+    model = GNRegressor(tol=1e-2, random_state=0).fit(X, np.sin(3 * X[:, 0]) + 0.1 * rng.normal(size=60))
+    assert [member.scaling for member in model.estimators_] == ["radial"]
+    np.testing.assert_allclose(model.feature_relevance_, 1 / 3)
