@@ -159,7 +159,13 @@ def _with_precisions(
     seeds = np.random.RandomState([start.seed for start in starts]).randint(_SEEDS, size=len(counted))
     # What the same samples have chosen, they have chosen still.
     own = [
-        replace(member.start(int(seed)), columns=began.columns, scaler=began.scaler, log_choices=began.log_choices)
+        replace(
+            member.start(int(seed)),
+            columns=began.columns,
+            alone=began.alone,
+            scaler=began.scaler,
+            log_choices=began.log_choices,
+        )
         for (member, began), seed in zip(counted, seeds, strict=True)
     ]
     weighed = replace(problem.with_more(ensemble.scalings), root_precision=root)

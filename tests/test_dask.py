@@ -619,7 +619,7 @@ ERRORS = {
     "nan": (ValueError, "NaN", lambda X, y: (da.where(X > 1, np.nan, X), y), {}),
     "labels": (ValueError, "not compatible with arrays of bytes", lambda X, y: (X, y.astype(str)), {}),
     "negative weight": (ValueError, "must not be negative", lambda X, y: (X, y, y), {}),
-    "no weight": (ValueError, "zero for every sample", lambda X, y: (X, y, 0 * y), {}),
+    "no weight": (ValueError, "0 sample.s. of positive weight", lambda X, y: (X, y, 0 * y), {}),
     "raw and large": (ValueError, "standardize=False", lambda X, y: (1e40 * X, y), {"standardize": False}),
     "dual": (ValueError, "solver='dual'", lambda X, y: (X, y), {"solver": "dual"}),
     "cg": (ValueError, "solver='cg'", lambda X, y: (X, y), {"solver": "cg", "l2_regularization": 0.1}),

@@ -15,7 +15,7 @@ from sklearn.metrics import r2_score
 from torch import nn, tensor
 
 import skgn.noise_fit
-from skgn import GNRegressor, diagnose
+from skgn import GNRegressor, diagnose, noise_fit
 from skgn.estimator import table_and_target
 from skgn.export import to_torch
 from skgn.feedforward import FeedForward
@@ -487,3 +487,20 @@ def test_noise_that_depends_on_two_columns_together_is_found():
     mean, predicted = model.predict(X[1200:], return_std=True)
     with_constant = norm.logpdf(y[1200:], mean, np.sqrt(np.mean(np.square(y[1200:] - mean)))).mean()
     assert norm.logpdf(y[1200:], mean, predicted).mean() > with_constant + 0.3
+
+
+def test_a_linear_path_of_the_columns_of_use_stays_one_with_the_precisions_of_the_rows(monkeypatch):
+    asked, train = [], noise_fit.train_members
+
+    def trained(problem, draw, *given):
+        asked.append([start.alone for start in draw.starts])
+        return train(problem, draw, *given)
+
+    monkeypatch.setattr(noise_fit, "train_members", trained)
+    rng = np.random.default_rng(4)
+    X = rng.normal(size=(120, 130))
+    std = np.where(X[:, 2] > 0, 1.2, 0.05)
+    y = 2 * X[:, 0] + X[:, 1] ** 2 + std * rng.normal(size=120)
+    assert GNRegressor(random_state=0).fit(X, y).noise_ == "input"
+    # The noise itself is learned before that, and after it.
+    assert any(asked[1])

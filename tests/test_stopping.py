@@ -361,7 +361,7 @@ def test_drawn_rows_have_all_classes_in_equal_parts():
 
 def test_drawn_counts_are_not_all_zero_and_no_row_of_weight_zero_is_drawn():
     y = np.eye(1000)[:, [500]]
-    raw = raw_rows(1000, y, np.arange(1000) % 2 == 0)
+    raw = raw_rows(1000, y, np.arange(1000) % 2 == 0).present()
     for seed in range(5):
         drawn = raw.drawn(100, RegressionTarget.of(y, "poisson", 0.5), np.random.RandomState(seed))
         assert len(drawn.y) == 100 and drawn.y.sum() == 1 and (drawn.weight > 0).all()
