@@ -98,7 +98,9 @@ class Reduced(FeedForward):
         direct = directions(of_direct) if of_direct.start < of_direct.stop else None
         narrowed = columns is not None
         if columns is not None:
-            hidden = np.eye(len(columns))[:, columns]
+            read = np.flatnonzero(columns)
+            hidden = np.zeros((len(columns), len(read)))
+            hidden[read, np.arange(len(read))] = 1.0
         if alone:
             return cls._in(network, hidden, hidden, (True, True))
         spanned = cls._in(network, hidden, direct, (narrowed, False))
