@@ -55,9 +55,14 @@ def compared_rows(n: int) -> np.ndarray:
 
 
 def regressions(X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> dict[str, np.ndarray]:
-    """Predict targets (n, k) of unit scale from columns (n, d), each row by models that have not seen it."""
+    """Predict targets (n, k) of unit scale from columns (n, d), each row by models that have not seen it.
+
+    There are none of fewer than three distinct rows.
+    """
     target = Y[:, 0] if Y.shape[1] == 1 else Y
     parts, predicted = _parts(X), dict[str, np.ndarray]()
+    if not parts:
+        return {}
     if X.shape[1] <= _MOST_COLUMNS:
         predicted["ridge"] = _predicted(RidgeCV(_PENALTIES), standardised(in_own_units(X)), target, weight, parts)
     if X.size <= _MOST_CELLS and Y.shape[1] == 1:
@@ -69,7 +74,7 @@ def regressions(X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> dict[str, n
 def classifications(X: np.ndarray, codes: np.ndarray, weight: np.ndarray, k: int) -> dict[str, np.ndarray]:
     """Predict probabilities (n, k) of codes (n,) below k, as :func:`regressions`; none if a part has a single class."""
     parts, predicted = _parts(X), dict[str, np.ndarray]()
-    if any(len(np.unique(codes[train])) < 2 for train, _ in parts):
+    if not parts or any(len(np.unique(codes[train])) < 2 for train, _ in parts):
         return {}
     if X.shape[1] <= _MOST_COLUMNS:
         logistic = LogisticRegression(tol=1e-3, max_iter=300)
@@ -89,8 +94,10 @@ def classifications(X: np.ndarray, codes: np.ndarray, weight: np.ndarray, k: int
 
 
 def _parts(X: np.ndarray) -> _Parts:
-    """Parts of the rows, of which equal ones are in one part."""
+    """Parts of the rows, of which equal ones are in one part; none of fewer distinct rows than parts."""
     first, place = first_of_equals(X)
+    if len(first) < _FOLDS.n_splits:
+        return []
     return [(np.flatnonzero(~(told := np.isin(place, part))), np.flatnonzero(told)) for _, part in _FOLDS.split(first)]
 
 

@@ -198,7 +198,7 @@ def _case(estimator: Any, X: Any, y: Any, sample_weight: Any) -> _Case:
         weight = weight * (repetitions / (weight.sum() or 1.0))
     if weight.min() < 0 or not weight.any():
         raise ValueError("sample_weight must not be negative, nor zero for every sample.")
-    # Equal rows are repetitions of one, as in a fit: nothing is to learn from one what it predicts of another.
+    # Equal rows are repetitions of one, as in a fit: no model may learn from one what it predicts of another.
     first, place = first_of_equals(np.column_stack([table.read(model, X), target.encode(y)]))
     weight = np.bincount(place, weights=weight)
     rows, weight = first[weight > 0], weight[weight > 0]

@@ -84,7 +84,8 @@ class Draw(NamedTuple):
     Where these are not compared, the first ``n_first`` are trained, and others where they are worth their time. What is
     ``refinable`` may be read in pieces by others, and radial units made of the ``surroundings``. A forest grows on the
     ``ground``. None is for nothing. The first ones ``go_on`` with networks of an earlier fit after a warm start. A draw
-    is ``shortened`` where some were given up for want of time. A first fit has ``n_rows``.
+    is ``shortened`` where some were given up for want of time. The fit has ``n_rows``: inf in a
+    second training, for which no columns are chosen.
     """
 
     starts: list[Start]

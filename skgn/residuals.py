@@ -262,7 +262,7 @@ class RegressionComparison(Comparison):
 
     @property
     def lacking(self) -> str:
-        """What the residuals depend on: a feature, two, or the prediction; empty if nothing is found.
+        """What the residuals depend on: a feature, or the prediction; empty if nothing is found.
 
         Then it is the fit that lacks something, whatever the residuals look like.
         """
@@ -299,7 +299,7 @@ class RegressionComparison(Comparison):
 
     @cached_property
     def varying(self) -> str:
-        """What the size of the residuals depends on: a feature, or the prediction; empty if nothing is found.
+        """What the size of the residuals depends on: a feature, two, or the prediction; empty if nothing is found.
 
         Where the residuals themselves depend on a feature, it is the fit that lacks something, not the noise.
         """
@@ -388,21 +388,28 @@ def _moving_sizes(data: RegressionComparison) -> str:
     names, _, size = data.tests
     if size.p.min() < RARE:
         return names[int(np.argmin(size.p))]
-    if len(data.y) < _FEWEST_FOR_PRODUCTS:
+    names, scaled, _ = _feature_columns(data)
+    products, pairs = products_of_two(scaled, data.weight)
+    if not products.size or len(data.y) < _FEWEST_FOR_PRODUCTS:
         return ""
-    products, pairs = products_of_two(_tested_columns(data, np.empty((len(data.y), 0)))[1], data.weight)
-    p = column_tests(products, np.abs(data.z[:, data.noisy]), data.weight).p if products.size else np.ones(1)
+    p = column_tests(products, np.abs(data.z[:, data.noisy]), data.weight).p
     return " and ".join(names[j] for j in pairs[:, int(np.argmin(p))]) + " together" if p.min() < RARE else ""
+
+
+def _feature_columns(case: Case) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Names of the features of columns, these columns scaled, and encoded columns."""
+    table, _ = table_and_target(case.model)
+    encoded = table.encode(table.read(case.model, case.X))
+    scaled, features = table.scaled_features(encoded)
+    return [case.names[j] for j in features], scaled, encoded
 
 
 def _tested_columns(case: Case, prediction: np.ndarray) -> tuple[list[str], np.ndarray]:
     """What residuals may depend on: names and columns of scaled features, of the prediction, and of differences."""
-    table, _ = table_and_target(case.model)
-    encoded = table.encode(table.read(case.model, case.X))
-    scaled, features = table.scaled_features(encoded)
+    names, scaled, encoded = _feature_columns(case)
     small = _small_components(encoded, case.weight)
-    names = [case.names[j] for j in features] + [_PREDICTION] * prediction.shape[1]
-    return names + [_DIFFERENCE] * small.shape[1], np.column_stack([scaled, prediction, small])
+    beside = [_PREDICTION] * prediction.shape[1] + [_DIFFERENCE] * small.shape[1]
+    return names + beside, np.column_stack([scaled, prediction, small])
 
 
 def _small_components(columns: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -228,9 +228,7 @@ def first_of_equals(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     _, first, place = np.unique(row_hashes(_of_equal_bits(rows)), return_index=True, return_inverse=True)
     order = np.argsort(first)
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return first[order], rank[place.reshape(-1)]
+    return first[order], np.argsort(order)[place.reshape(-1)]
 
 
 def _of_equal_bits(rows: np.ndarray) -> np.ndarray:

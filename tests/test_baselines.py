@@ -453,3 +453,17 @@ def test_rows_that_come_several_times_are_not_known_to_simple_models(estimator):
     if estimator is GNRegressor:
         trials = truth[copies] + 0.03 * rng.normal(size=240)
         assert quiet(model, new[copies], trials)["baselines"].verdict == "no worse"
+
+
+def test_one_or_two_distinct_rows_have_no_simple_models_beside_them():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(100, 2))
+    y, noise = X[:, 0] + rng.normal(size=100), rng.normal(size=80)
+    for model, of_y, targets in (
+        (GNRegressor(**ONE), y, noise),
+        (GNClassifier(**ONE), y > 0, noise > 0),
+    ):
+        model.fit(X, of_y)
+        for distinct in (1, 2):
+            rows = np.repeat(np.eye(2)[:distinct], 80 // distinct, axis=0)
+            assert quiet(model, rows, targets)["baselines"].verdict == "unknown"
