@@ -151,8 +151,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         "piecewise" cuts the scores of a feature into up to eight pieces, and has a column for each that rises there
         alone. True is "robust". A part of the members then has "periodic", where hidden layers have up to 1,000 weights
         and ``l2_regularization`` is no float. Where left-out residuals still depend on a feature, more members read up
-        to 24 pieces of it beside the robust columns (docs/evidence.md). Where a forest predicts better, they read the
-        steps of its trees. With False the inputs stay as they are, and a fit warns where they are far from 1.
+        to 24 pieces of it beside the robust columns (docs/evidence.md). Where trees tell what they do not, they read
+        the steps of these. With False the inputs stay as they are, and a fit warns where they are far from 1.
     categorical_features : "from_dtype", array-like of int, bool or str, or None, default="from_dtype"
         The features that are categories: by position, as a mask, or by name in a data frame (pandas, polars, pyarrow).
         "from_dtype" takes the columns of a data frame that hold categories, enumerations, strings, or objects other
@@ -373,7 +373,10 @@ class GNClassifier(ClassifierMixin, BaseGN):
         self.class_weight = class_weight
 
     def _new_target(self, raw: RawRows) -> ClassificationTarget:
-        return self._under_weights(ClassificationTarget.of(raw.y), raw)
+        target = ClassificationTarget.of(raw.y)
+        if self.warm_start and hasattr(self, "estimators_"):
+            target = self._target.going_on(target)
+        return self._under_weights(target, raw)
 
     def _next_target(self, raw: RawRows, classes: Any) -> ClassificationTarget:
         if isinstance(self.class_weight, str):

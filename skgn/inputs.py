@@ -322,6 +322,9 @@ class Table:
     def check_columns(self, before: Table) -> None:
         """Refuse a warm start if its weights would read other columns than ``before``, even as many."""
         was, now = before._columns(), self._columns()
+        named = [hasattr(table.reader, "feature_names_in_") for table in (before, self)]
+        if not (was or now) and all(named):
+            was, now = ({"numeric": [*table.reader.feature_names_in_]} for table in (before, self))
         if now == was:
             return
         old, new = ([f"{name} ({step})" for step in columns for name in columns[step]] for columns in (was, now))
@@ -331,8 +334,8 @@ class Table:
             other = f"It had {lost or 'none'} that are not there now, and there are {found or 'none'} "
             other += "that it did not have."
         raise ValueError(
-            "warm_start=True needs the columns of the previous fit: the same levels of categories, and missing cells "
-            f"in the same features. {other}"
+            "warm_start=True needs the columns of the previous fit: the same names, levels of categories, and missing "
+            f"cells in the same features. {other}"
         )
 
     def _columns(self) -> dict[str, list[str]]:

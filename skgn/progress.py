@@ -104,7 +104,7 @@ def refined(n_features: int, count: int) -> str:
 
 def stepped(n_steps: int, count: int) -> str:
     """Return the line about so many more candidates that read steps."""
-    return f"a forest predicts better: {counted(count, 'more candidate')} for {counted(n_steps, 'step')} of its trees"
+    return f"trees tell more: {counted(count, 'more candidate')} for {counted(n_steps, 'step')} of theirs"
 
 
 def of_radial_units(n_centres: int) -> str:

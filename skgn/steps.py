@@ -1,28 +1,33 @@
-"""Steps: where trees cut the columns, if a forest predicts better than the networks of a fit.
+"""Steps: where trees cut the columns, if that tells what the networks of a fit do not.
 
 A product of steps along several columns, as on a checkerboard, is what trees are made of. Smooth units bend slowly, and
-the mean of what is left over does not change along any single column. But a forest predicts rows it has not learned
-from. Where it does so better than the mixture of networks, more networks read columns of steps. There is one column for
-each place where the trees cut the most, which rises between two neighbouring values. What steps do together is left to
-the network.
+the mean of what is left over does not change along any single column. But a forest finds the places. There is one
+column for each place where its trees cut the most, which rises between two neighbouring values. More networks read
+these columns in either of two cases. The forest predicts rows it has not learned from better than the mixture of
+networks does. Or products of up to three steps tell of what the mixture leaves over: a forest finds places of several
+such products, whose sum is more than its trees can follow.
 
 References
 ----------
 L. Breiman, Random forests, Machine Learning 45 (2001).
+
+H. White, A heteroskedasticity-consistent covariance matrix estimator and a direct test for heteroskedasticity,
+Econometrica 48 (1980).
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.stats import chi2
 
 from .piecewise import FinerScaler, piecewise
 from .scaler import Scaler
-from .weighted_rows import moments, weighted_quantile
+from .weighted_rows import moments, standardised, weighted_quantile
 
 __all__ = ["STEPS", "Step", "step_scaler", "steps_of"]
 
@@ -30,24 +35,38 @@ __all__ = ["STEPS", "Step", "step_scaler", "steps_of"]
 STEPS = "steps"
 
 #: Fewer rows show no steps, and more of them take too long. A tree learns from at most so many.
-_FEWEST_ROWS, _MOST_ROWS, _ROWS_OF_TREE = 400, 10_000, 3000
+_FEWEST_ROWS, _MOST_ROWS, _ROWS_OF_TREE = 150, 10_000, 3000
 
 #: Of more columns a forest finds little. At each of its cuts a tree tries so many.
 _MOST_COLUMNS, _TRIED = 300, 20
 
-#: Numbers of trees, and how many times as large as the mixture's their error may be to go on. Few trees tell whether
-#: more of them may be better.
-_STAGES = ((20, 1.08), (60, 1.0))
+#: Numbers of trees: more of them where the error of the first ones is below so many times that of the mixture.
+_TREES, _PROMISING = (20, 60), 1.08
 
 #: The fewest rows at an end of a tree. Of numbers a tree has to average the noise. Labels may have none, so that whole
 #: trees are grown too, and the better forest counts (docs/decisions.md).
 _LEAF, _WHOLE = 5, 1
+
+#: Trees of boosting, of all targets together, and the levels of each.
+_BOOSTED, _DEPTH = 100, 4
 
 #: Cuts are gathered in so many parts of a column, of equally many values. There are at most so many steps.
 _PARTS, _MOST_STEPS = 64, 24
 
 #: A step explains at least this part of what the largest one does.
 _LEAST = 0.02
+
+#: Products of steps tell of what is left over where chance explains their test at most so often, of all products.
+_SIGNIFICANT = 1e-3
+
+#: What is left has to be more than this part of the variance of a target.
+_LEFT = 0.01
+
+#: A product varies where its mean square exceeds this.
+_ROUNDING = 1e-14
+
+#: What is divided by is above 0.
+_TINY = np.finfo(float).tiny
 
 
 class Step(NamedTuple):
@@ -59,8 +78,15 @@ class Step(NamedTuple):
     upper: float
 
 
+class _Grown(NamedTuple):
+    """The trees of a forest, and its error on rows out of the bag over that of a mixture of networks."""
+
+    error: float
+    trees: Sequence[Any]
+
+
 def steps_of(columns: np.ndarray, Y: np.ndarray, weight: np.ndarray, mixture: np.ndarray, labels: bool) -> list[Step]:
-    """Return where a forest cuts columns (n, d) the most, largest first; none if the mixture predicts as well.
+    """Return where a forest cuts columns (n, d) the most, largest first; none if the mixture needs no steps.
 
     Both predict rows of Y (n, k), of a ``weight`` (n,), that they have not learned from: numbers, or ``labels`` as 0
     and 1. What is not finite in the ``mixture`` (n, k) does not count. The forest reads ranks, so that columns may be
@@ -72,24 +98,20 @@ def steps_of(columns: np.ndarray, Y: np.ndarray, weight: np.ndarray, mixture: np
     columns, Y, weight, mixture = (part[:_MOST_ROWS] for part in (columns, Y, weight, mixture))
     values, ranks = zip(*(np.unique(column, return_inverse=True) for column in columns.T), strict=True)
     X, leaves = np.column_stack(ranks), (_LEAF, _WHOLE) if labels else (_LEAF,)
-    forests = [_forest(X, Y, weight, mixture, leaf) for leaf in leaves]
-    better = [grown for grown in forests if grown is not None]
-    if not better:
+    forests = [_grown(X, Y, weight, mixture, leaf) for leaf in leaves]
+    best = min(forests, key=itemgetter(0))
+    if best.error < 1:
+        return _most_cut([best.trees], values)
+    # Small ends average noise, whatever the targets are.
+    trees, known = forests[0].trees, np.isfinite(mixture).all(axis=1)
+    steps = _most_cut([trees], values)
+    if not (steps and _tell(_risen(steps, columns)[known], Y[known], mixture[known], weight[known])):
         return []
-    _, forest = min(better, key=itemgetter(0))
-    cuts = np.concatenate([_cuts(tree.tree_) for tree in forest.estimators_])
-    of_columns = [_of_column(j, values[j], cuts[cuts[:, 0] == j, 1:]) for j in range(len(values))]
-    found = sorted((step for steps in of_columns for step in steps), reverse=True)
-    return [step for step in found[:_MOST_STEPS] if step.gain >= _LEAST * found[0].gain]
+    return _most_cut([trees, _boosted(X, Y, weight)], values)
 
 
-def _forest(
-    X: np.ndarray, Y: np.ndarray, weight: np.ndarray, mixture: np.ndarray, leaf: int
-) -> tuple[float, Any] | None:
-    """Grow a forest with at least so many rows in a ``leaf``, and return it with its error on rows out of the bag.
-
-    None if the mixture predicts as well.
-    """
+def _grown(X: np.ndarray, Y: np.ndarray, weight: np.ndarray, mixture: np.ndarray, leaf: int) -> _Grown:
+    """Grow a forest with at least so many rows in a ``leaf``: of more trees where these may predict better."""
     from sklearn.ensemble import RandomForestRegressor
 
     forest = RandomForestRegressor(
@@ -105,23 +127,88 @@ def _forest(
     def error(predicted: np.ndarray) -> float:
         return float(weight[known] @ np.square(predicted - Y)[known].sum(axis=1))
 
+    own, of_mixture = np.inf, error(mixture)
     with warnings.catch_warnings():
         # A row that all trees have learned from counts as one of mean 0.
         warnings.filterwarnings("ignore", "Some inputs do not have OOB scores")
-        for trees, times in _STAGES:
+        for trees in _TREES:
             forest.set_params(n_estimators=trees).fit(X, y, weight)
             own = error(forest.oob_prediction_.reshape(Y.shape))
-            if own >= times * error(mixture):
-                return None
-    return own, forest
+            if own >= _PROMISING * of_mixture:
+                break
+    return _Grown(own / max(of_mixture, _TINY), forest.estimators_)
+
+
+def _boosted(X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> list[Any]:
+    """Grow trees that each learn from what those before leave of a target: they find the places of a sum of steps."""
+    from sklearn.ensemble import GradientBoostingRegressor
+
+    boosting = GradientBoostingRegressor(
+        n_estimators=-(-_BOOSTED // Y.shape[1]),
+        max_depth=_DEPTH,
+        min_samples_leaf=_LEAF,
+        max_features=min(_TRIED, X.shape[1]),
+        subsample=0.7,
+        random_state=0,
+    )
+    X, Y, weight = (part[:_ROWS_OF_TREE] for part in (X, Y, weight))
+    return [tree for y in Y.T for tree in boosting.fit(X, y, weight).estimators_[:, 0]]
+
+
+def _most_cut(kinds: Sequence[Sequence[Any]], values: Sequence[np.ndarray]) -> list[Step]:
+    """Return the steps that the trees of each kind, which count alike, cut the most, in columns of these values."""
+    of_kinds = [np.concatenate([_cuts(tree.tree_) for tree in trees]) for trees in kinds]
+    cuts = np.concatenate([of_kind / [1, 1, max(of_kind[:, 2].sum(), _TINY)] for of_kind in of_kinds])
+    of_columns = [_of_column(j, values[j], cuts[cuts[:, 0] == j, 1:]) for j in range(len(values))]
+    found = sorted((step for steps in of_columns for step in steps), reverse=True)
+    return [step for step in found[:_MOST_STEPS] if step.gain >= _LEAST * found[0].gain]
+
+
+def _tell(risen: np.ndarray, Y: np.ndarray, mixture: np.ndarray, weight: np.ndarray) -> bool:
+    """Whether a column (n, m), or a product of two or three, tells of what a mixture (n, k) leaves over.
+
+    The variance of a covariance is that of the squares where they are (White 1980). So values that are only larger in
+    some places than in others tell of no step.
+    """
+    if not weight.any():
+        return False
+    left, spread = Y - mixture, moments(Y, weight)[1]
+    mean, variance = moments(left, weight)
+    left = (left - mean)[:, variance > _LEFT * spread]
+    part = weight / weight.sum()
+    weighted, squares, count, largest = part[:, None] * left, part[:, None] * np.square(left), 0, 0.0
+    for Z in _products(standardised(risen, weight)):
+        Z = Z - part @ Z
+        of_product = np.square(Z)
+        of_covariance = squares.T @ of_product
+        tells = (part @ of_product > _ROUNDING) & (of_covariance > 0)
+        statistic = np.divide(np.square(weighted.T @ Z), of_covariance, out=np.zeros_like(of_covariance), where=tells)
+        count, largest = count + statistic.size, max(largest, float(statistic.max(initial=0.0)))
+    return count > 0 and bool(chi2.sf(largest * weight.sum(), 1) * count < _SIGNIFICANT)
+
+
+def _products(Z: np.ndarray) -> Iterator[np.ndarray]:
+    """Columns (n, m), then products of each two, and of each three."""
+    yield Z
+    for i in range(Z.shape[1] - 1):
+        pairs = Z[:, [i]] * Z[:, i + 1 :]
+        yield pairs
+        for j in range(pairs.shape[1] - 1):
+            yield pairs[:, [j]] * Z[:, i + 2 + j :]
+
+
+def _risen(steps: Sequence[Step], columns: np.ndarray) -> np.ndarray:
+    """Columns (n, steps) of 0 up to the lower value of a step, and of 1 from the upper one on."""
+    _, index, lower, upper = (np.array(part) for part in zip(*steps, strict=True))
+    return np.asarray(piecewise(columns, index, lower, upper - lower, 0.0, 1.0))
 
 
 def step_scaler(base: Scaler, steps: Sequence[Step], columns: np.ndarray, weight: np.ndarray) -> FinerScaler:
     """Columns of ``base`` (n, d), and beside them one of variance 1 for each step."""
-    _, index, lower, upper = (np.array(part) for part in zip(*sorted(steps, key=itemgetter(1, 2)), strict=True))
-    width = upper - lower
-    mean, variance = moments(piecewise(columns, index, lower, width, 0.0, 1.0), weight)
-    return FinerScaler(base, index, lower, width, mean, 1 / np.sqrt(variance))
+    steps = sorted(steps, key=itemgetter(1, 2))
+    _, index, lower, upper = (np.array(part) for part in zip(*steps, strict=True))
+    mean, variance = moments(_risen(steps, columns), weight)
+    return FinerScaler(base, index, lower, upper - lower, mean, 1 / np.sqrt(variance))
 
 
 def _cuts(tree: Any) -> np.ndarray:

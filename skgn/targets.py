@@ -32,7 +32,7 @@ from .rates import exposure_of, whole
 from .target import Target
 from .target_scalers import TargetScaling
 from .weighted_rows import as_observations, unlimited
-from .wording import counted
+from .wording import abbreviated
 
 __all__ = ["LOSSES", "ClassificationTarget", "RegressionTarget", "may_combine"]
 
@@ -110,7 +110,8 @@ class RegressionTarget(Target):
         with unlimited():
             y = check_array(y, dtype=np.float64, ensure_2d=False, ensure_min_samples=0, input_name="y")
         if y.ndim != self.ndim or (y.ndim == 2 and y.shape[1] != self.n_columns):
-            raise ValueError(f"y has shape {y.shape}; it must have {counted(self.n_columns, 'column')} as before.")
+            before = f"(n, {self.n_columns})" if self.ndim == 2 else "(n,)"
+            raise ValueError(f"y has shape {y.shape}; it must have shape {before} as before.")
         Y: np.ndarray = y.reshape(len(y), self.n_columns)
         largest = np.abs(Y).max(initial=0.0)
         if largest > _LARGEST_TARGET:
@@ -292,6 +293,21 @@ class ClassificationTarget(Target):
         if self.multilabel:
             raise ValueError("class_weight is not defined for a multilabel y; pass sample_weight or None.")
         return replace(self, factors=class_factors(class_weight, self.classes, totals))
+
+    def going_on(self, fresh: ClassificationTarget) -> ClassificationTarget:
+        """Return the target of a fit that goes on from a fit with this one: a fresh target, with the same classes.
+
+        Raises
+        ------
+        ValueError
+            If the classes are others, even as many: weights would tell the wrong ones.
+        """
+        if not np.array_equal(self.classes, fresh.classes):
+            was, now = (abbreviated(target.classes.tolist()) for target in (self, fresh))
+            raise ValueError(
+                f"warm_start=True needs the classes of the previous fit: these were {was}, now y has {now}."
+            )
+        return fresh
 
     def check_classes(self, classes: Any) -> None:
         """Refuse ``classes`` of a later block of a stream if they are others than before; None is none."""

@@ -699,6 +699,17 @@ def test_warm_start_refuses_another_network(estimator, change):
         changed.fit(X, y)
 
 
+@unconverged
+def test_warm_start_refuses_other_classes():
+    X, y = data(GNClassifier)
+    model = GNClassifier(**PLAIN, warm_start=True, max_iter=2).fit(X, y)
+    expected = model.predict_proba(X)
+    with pytest.raises(ValueError, match=r"classes of the previous fit: these were \[0, 1, 2\], now y has \[1, 2, 3\]"):
+        model.fit(X, y + 1)
+    np.testing.assert_array_equal(model.predict_proba(X), expected)
+    assert model.fit(X, y[::-1]).n_iter_ > 0
+
+
 # --- What training reports
 
 

@@ -487,6 +487,20 @@ def test_warm_start_refuses_other_columns(change):
     np.testing.assert_array_equal(model.predict(X), expected)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(lambda X: X[["storey", "size"]], "another order"), (lambda X: X.rename(columns={"size": "area"}), "size.*area")],
+)
+def test_warm_start_refuses_other_names_of_numbers(change, message):
+    X, rent = rooms()
+    X = X[["size", "storey"]].fillna(0.0)
+    model = GNRegressor(**SMALL, warm_start=True).fit(X, rent)
+    with pytest.raises(ValueError, match=f"warm_start=True needs the columns .*{message}"):
+        model.fit(change(X), rent)
+    # An array has no names.
+    model.fit(X.to_numpy(), rent).fit(X, rent)
+
+
 def test_warm_start_goes_on_with_the_same_columns():
     X, rent = rooms()
     model = GNRegressor(**LINEAR, warm_start=True).fit(X, rent)

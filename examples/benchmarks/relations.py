@@ -252,6 +252,13 @@ def tree(rng: np.random.Generator, n: int) -> Rows:
     return X, np.where(X[:, 0] > 0.5, left, right) + 0.3 * rng.standard_normal(n)
 
 
+def pairs_of_steps(rng: np.random.Generator, n: int) -> Rows:
+    """Five pairs of ten columns that each count where one of the two is above a half, and normal noise."""
+    X = rng.uniform(size=(n, 10))
+    above = X > 0.5
+    return X, 2.0 * (above[:, ::2] ^ above[:, 1::2]).sum(axis=1) + 0.3 * rng.standard_normal(n)
+
+
 def season(rng: np.random.Generator, n: int) -> Rows:
     """A wave of 30 periods beside lines and columns of noise."""
     X = np.column_stack([rng.uniform(0, 30, n), rng.standard_normal((n, 3))])
@@ -296,6 +303,8 @@ CASES: dict[str, Case] = {
     "quadratic form d 20": Case(normal(quadratic_form, 20, 0.1), 300, "0.1"),
     "checkerboard": Case(checkerboard, 1000, "0.2"),
     "tree": Case(tree, 500, "0.3"),
+    "tree, 300 rows": Case(tree, 300, "0.3"),
+    "five pairs of steps": Case(pairs_of_steps, 1500, "0.3"),
     "season": Case(season, 500, "0.5"),
     "weekdays": Case(weekdays, 500, "0.3"),
     "60 children": Case(children, 480, "1.5", table=2480),
