@@ -5,15 +5,20 @@ it. So the target is a sum: an effect for each level of each category, and lines
 category, and slopes of the lines, have a normal density around 0, whose width the evidence estimates: a mixed model.
 It is fitted part by part (backfitting), and the fixed point of the widths is that of :mod:`skgn.evidence`.
 
+Effects of pairs of levels may be products of two numbers, one of each level, as of a taste and an offer. Two numbers
+tell all pairs of a level, those without rows too. They are fitted in turn to what the sum leaves over.
+
 References
 ----------
 A. Buja, T. Hastie and R. Tibshirani, Linear smoothers and additive models, Annals of Statistics 17 (1989).
 D. J. C. MacKay, Bayesian interpolation, Neural Computation 4 (1992).
+
+H. G. Gauch, Statistical analysis of regional yield trials: AMMI analysis of factorial designs, Elsevier (1992).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -21,7 +26,7 @@ from scipy.linalg import eigh
 
 from .weighted_rows import in_own_units, standardised
 
-__all__ = ["MOST_COLUMNS", "Effects", "Levels", "effects_alone", "in_deviations", "level_effects"]
+__all__ = ["MOST_COLUMNS", "Effects", "Levels", "Pairs", "effects_alone", "in_deviations", "level_effects"]
 
 #: Most sweeps over all parts, and the change of the fitted values, over the spread of the target, at which they end.
 _SWEEPS, _SETTLED = 50, 1e-4
@@ -66,6 +71,72 @@ class Levels(NamedTuple):
         return np.asarray(effects[self.level] * self.column)
 
 
+class Pairs(NamedTuple):
+    """Pairs of levels, of numbers ``first`` and ``second`` (n,), with effects of their own beside so many products.
+
+    The ``cells`` are all pairs of as many levels as the ``shape`` says, in the order of the first.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    shape: tuple[int, int]
+    cells: Levels
+    n_products: int
+
+    @property
+    def level(self) -> np.ndarray:
+        """Number of the pair of each row."""
+        return self.cells.level
+
+    @classmethod
+    def of(cls, first: np.ndarray, second: np.ndarray, shape: tuple[int, int], n_products: int) -> Pairs:
+        """Make the part of all pairs."""
+        return cls(first, second, shape, Levels.of(first * shape[1] + second, shape[0] * shape[1]), n_products)
+
+    def at(self, index: np.ndarray) -> Pairs:
+        """Return the part of the rows with these numbers."""
+        return Pairs.of(self.first[index], self.second[index], self.shape, self.n_products)
+
+    def products(self, r: np.ndarray) -> np.ndarray:
+        """Return the sum (cells,) of the products that tell r (n,)."""
+        found = np.zeros(self.shape)
+        for _ in range(self.n_products):
+            u, v = self._product(r - found[self.first, self.second])
+            found += np.outer(u, v)
+        return found.ravel()
+
+    def effects(self, r: np.ndarray) -> np.ndarray:
+        """Return the effects (cells,) on r (n,), of mean 0: products, and what each pair has beside these."""
+        products = self.products(r)
+        return products + effects_alone(self.cells, r - products[self.level])
+
+    def _product(self, r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of the first and the second levels, whose products tell r: least squares of either, in turn."""
+        table = (self.cells.moments(r) / (self.cells.size + 1)).reshape(self.shape)
+        left, singular, right = np.linalg.svd(table, full_matrices=False)
+        sides = [left[:, 0] * np.sqrt(singular[0]), right[0] * np.sqrt(singular[0])]
+        levels, precisions, fitted = (self.first, self.second), [1.0, 1.0], np.zeros(len(r))
+        spread, largest = float(np.sqrt(np.mean(np.square(r)))), _LARGEST_PRECISION * len(r)
+        for _ in range(_SWEEPS if spread else 0):
+            determined, before = [0.0, 0.0], fitted
+            for k in (0, 1):
+                # Only the product has a size: that of the other side is 1.
+                other = sides[1 - k] / max(np.sqrt(np.mean(np.square(sides[1 - k]))), np.finfo(float).tiny)
+                part = Levels.of(levels[k], self.shape[k], other[levels[1 - k]])
+                sides[k] = part.moments(r) / (part.size + precisions[k])
+                determined[k], fitted = (part.size / (part.size + precisions[k])).sum(), part.fitted(sides[k])
+                sides[1 - k] = other
+            noise = np.square(r - fitted).sum() / max(len(r) - sum(determined), 1.0)
+            size = np.square(sides[1]).mean()
+            for k in (0, 1):
+                # Either side has the size of the product, where its precision is asked for.
+                squares = len(sides[k]) * size
+                precisions[k] = min(determined[k] * noise / squares, largest) if squares > 0 else largest
+            if np.sqrt(np.mean(np.square(fitted - before))) <= _SETTLED * spread:
+                break
+        return sides[0], sides[1]
+
+
 class _Lines(NamedTuple):
     """Columns (n, d) of mean 0, in whose basis the Gram matrix has the diagonal ``size``, and is 0 elsewhere."""
 
@@ -106,7 +177,7 @@ def level_effects(
     n_levels: Sequence[int],
     columns: np.ndarray,
     Y: np.ndarray,
-    interactions: Sequence[Levels] = (),
+    interactions: Sequence[Levels | Pairs] = (),
 ) -> Effects:
     """Return the effects of the levels of categories on each target; of a level without rows they are 0.
 
@@ -118,7 +189,7 @@ def level_effects(
     columns : ndarray of shape (n, d)
         Other columns, of any units. Of more than 300 there are no lines.
     Y : ndarray of shape (n, k)
-    interactions : sequence of Levels, default=()
+    interactions : sequence of Levels or Pairs, default=()
         Levels with slopes of their own along a standardised column, and pairs of levels.
     """
     parts: list[_Part] = [Levels.of(level, count) for level, count in zip(levels, n_levels, strict=True)]
@@ -128,16 +199,33 @@ def level_effects(
         if varies.any():
             parts.append(_Lines.of(standard[:, varies]))
     # After the lines, which take what all slopes have in common.
-    parts += interactions
-    models = [_additive(parts, y - y.mean()) for y in Y.T]
+    first = len(parts)
+    parts += [one.cells if isinstance(one, Pairs) else one for one in interactions]
+    pairs = {first + i: one for i, one in enumerate(interactions) if isinstance(one, Pairs)}
+    models = [_with_products(parts, pairs, y - y.mean()) for y in Y.T]
     effects = [np.column_stack(of_part) for of_part in zip(*(coefficients for coefficients, _ in models), strict=True)]
     fitted = np.column_stack([total for _, total in models])
-    return Effects(effects[: len(levels)], effects[len(parts) - len(interactions) :], fitted)
+    return Effects(effects[: len(levels)], effects[first:], fitted)
 
 
 def in_deviations(columns: np.ndarray) -> np.ndarray:
     """Return columns (n, d) of any units with mean 0 and standard deviation 1; a constant column is 0."""
     return standardised(in_own_units(columns), least=_ROUNDING)
+
+
+def _with_products(
+    parts: Sequence[_Part], pairs: Mapping[int, Pairs], r: np.ndarray
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Coefficients of parts, products among those of ``pairs``, whose sum is fitted to r (n,), and this sum (n,)."""
+    told, left = np.zeros(len(r)), r
+    if pairs:
+        left = r - _additive([part for k, part in enumerate(parts) if k not in pairs], r)[1]
+    products = {}
+    for k, pair in pairs.items():
+        products[k] = pair.products(left - told)
+        told += products[k][pair.level]
+    coefficients, total = _additive(parts, r - told)
+    return [b + products.get(k, 0.0) for k, b in enumerate(coefficients)], total + told
 
 
 def _additive(parts: Sequence[_Part], r: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:

@@ -12,8 +12,8 @@ from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from .effects import Levels, in_deviations, level_effects
-from .level_codes import LevelCodes, NumberCodes, pair_encoder
+from .effects import Levels, Pairs, in_deviations, level_effects
+from .level_codes import LevelCodes, NumberCodes, all_pairs, pair_encoder
 from .tables import MOST_LEVELS, TableReader, level_namer
 
 __all__ = [
@@ -152,12 +152,13 @@ def encode_training_rows(
 class Interaction(NamedTuple):
     """A category whose levels have slopes along another column, or else effects ``of_pairs`` with another category.
 
-    Both are positions in :class:`CodedRows`.
+    Both are positions in :class:`CodedRows`. Effects of pairs have ``n_products`` in them (:mod:`skgn.effects`).
     """
 
     category: int
     other: int
     of_pairs: bool = False
+    n_products: int = 0
 
 
 class CodedRows(NamedTuple):
@@ -172,13 +173,23 @@ class CodedRows(NamedTuple):
         """Return the rows with these numbers."""
         return CodedRows([level[index] for level in self.levels], self.n_levels, self.others[index], self.Y[index])
 
-    def part(self, interaction: Interaction) -> Levels:
+    def part(self, interaction: Interaction) -> Levels | Pairs:
         """Return the part of an additive model that an interaction is."""
-        k, other, of_pairs = interaction
+        return self.pairs(interaction) if interaction.n_products else self.alone(interaction)
+
+    def alone(self, interaction: Interaction) -> Levels:
+        """Return the part of an interaction without products: of pairs, those that there are."""
+        k, other, of_pairs, _ = interaction
         if not of_pairs:
             return Levels.of(self.levels[k], self.n_levels[k], in_deviations(self.others[:, [other]])[:, 0])
         pairs, number = np.unique(self.levels[k] * self.n_levels[other] + self.levels[other], return_inverse=True)
         return Levels.of(number, len(pairs))
+
+    def pairs(self, interaction: Interaction) -> Pairs:
+        """Return the part of all pairs of levels of an interaction, with its products."""
+        k, other, _, n_products = interaction
+        shape = self.n_levels[k], self.n_levels[other]
+        return Pairs.of(self.levels[k], self.levels[other], shape, n_products)
 
 
 def target_codes(encoder: ColumnTransformer) -> dict[str, LevelCodes]:
@@ -237,6 +248,10 @@ def _cross_fitted(
         return [mean + effect for effect in (*effects.of_levels, *effects.of_interactions)]
 
     of_all = codes(np.arange(len(row)))
+    for position, one in enumerate(one for one in interactions if one.of_pairs):
+        if one.n_products:
+            ordinal = encoder.named_transformers_["pairs"][0]
+            steps["pairs"].categories_[position] = all_pairs(*ordinal.categories_[2 * position : 2 * position + 2])
     for name, step in steps.items():
         step.codes_, step.mean_ = [code for (of, _), code in zip(blocks, of_all, strict=True) if of == name], mean
     levels = [*observed.levels, *(part.level for part in parts)]

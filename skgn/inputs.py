@@ -214,12 +214,12 @@ class Table:
     @property
     def slopes(self) -> list[tuple[int, int]]:
         """Features whose levels have slopes of their own, and the features along which they have them."""
-        return [(self._coded[k], self._others[other]) for k, other, of_pairs in self.interactions if not of_pairs]
+        return [(self._coded[k], self._others[other]) for k, other, of_pairs, _ in self.interactions if not of_pairs]
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
         """Two features each whose pairs of levels have effects of their own."""
-        return [(self._coded[k], self._coded[other]) for k, other, of_pairs in self.interactions if of_pairs]
+        return [(self._coded[k], self._coded[other]) for k, other, of_pairs, _ in self.interactions if of_pairs]
 
     @property
     def _coded(self) -> list[int]:

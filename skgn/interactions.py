@@ -22,7 +22,7 @@ from typing import TypeAlias
 import numpy as np
 from sklearn.model_selection import KFold
 
-from .effects import MOST_COLUMNS, Levels, effects_alone, in_deviations, level_effects
+from .effects import MOST_COLUMNS, Levels, Pairs, effects_alone, in_deviations, level_effects
 from .encoders import CodedRows, Interaction
 from .weighted_rows import without_gross_errors
 
@@ -42,6 +42,9 @@ _ROWS_A_LEVEL = 4
 
 #: Pairs of more categories than these would take minutes.
 _MOST_CATEGORIES = 20
+
+#: The most products of a pair, and the most pairs of levels that have any: each has a code.
+_MOST_PRODUCTS, _MOST_CELLS = 3, 100_000
 
 #: Each of so many parts of the rows is predicted from the others. So many rows are enough to tell.
 _FOLDS, _MOST_ROWS = 5, 20_000
@@ -65,7 +68,7 @@ def find_interactions(rows: CodedRows) -> list[Interaction]:
     spread, most = rows.Y.var(axis=0), min(_MOST_INTERACTIONS, _MOST_CODES // rows.Y.shape[1])
     # Labels have no gross errors. Residuals of the more frequent one are nearly equal, and all others far from them.
     labels = bool(np.isin(rows.Y, (0, 1)).all())
-    found: dict[Interaction, Levels] = {}
+    found: dict[Interaction, Levels | Pairs] = {}
     for shares_of, least_left in ((_slopes(rows), _LEFT_FOR_SLOPES), (_pairs(rows), _LEFT_FOR_PAIRS)):
         if shares_of is None:
             continue
@@ -74,10 +77,14 @@ def find_interactions(rows: CodedRows) -> list[Interaction]:
             left = left[:, left.var(axis=0) > least_left * spread]
             left = left if labels else without_gross_errors(left, np.ones(len(left)))
             shares = shares_of(left)
-            best = min(shares.keys() - found.keys(), key=lambda one: (-shares[one], one), default=None)
-            if best is None or shares[best] < _SHARE or not _confirmed(part := rows.part(best), left):
+            others = shares.keys() - {one._replace(n_products=0) for one in found}
+            best = min(others, key=lambda one: (-shares[one], one), default=None)
+            if best is None or shares[best] < _SHARE:
                 break
-            found[best] = part
+            best = _with_products(best, rows, left)
+            if not (best.n_products or _confirmed(rows.alone(best), left)):
+                break
+            found[best] = rows.part(best)
     return [*found]
 
 
@@ -100,7 +107,7 @@ def _pairs(rows: CodedRows) -> _Shares | None:
     if not 2 <= len(rows.levels) <= _MOST_CATEGORIES:
         return None
     pairs = [Interaction(k, other, of_pairs=True) for k, other in combinations(range(len(rows.levels)), 2)]
-    return lambda left: {pair: _share_of_effects(rows.part(pair), left) for pair in pairs}
+    return lambda left: {pair: _share_of_effects(rows.alone(pair), left) for pair in pairs}
 
 
 def _share_of_effects(part: Levels, left: np.ndarray) -> float:
@@ -149,6 +156,28 @@ def _shares_of_slopes(level: np.ndarray, columns: np.ndarray, left: np.ndarray) 
     return shares
 
 
+def _with_products(one: Interaction, rows: CodedRows, left: np.ndarray) -> Interaction:
+    """Return an interaction of pairs with as many products as tell rows that they were not fitted to."""
+    if not one.of_pairs or rows.n_levels[one.category] * rows.n_levels[one.other] > _MOST_CELLS:
+        return one
+    each = [one._replace(n_products=count) for count in range(_MOST_PRODUCTS + 1)]
+    squares = [np.square(left - _held_out(rows.pairs(more), left)) for more in each]
+    # One of two products may tell less than none, and a third one is hardly better than two.
+    sums, total = np.array([part.sum() for part in squares]), np.square(left).sum()
+    best = int(np.flatnonzero(sums <= sums.min() + _SHARE * total)[0])
+    return each[best] if best and _tells(squares[0] - squares[best], left) else one
+
+
+def _held_out(pairs: Pairs, left: np.ndarray) -> np.ndarray:
+    """What effects of pairs predict of rows (n, k) that they were not fitted to."""
+    told = np.empty_like(left)
+    for rest, held in KFold(_FOLDS).split(left):
+        mean, fitted = left[rest].mean(axis=0), pairs.at(rest)
+        effects = np.column_stack([fitted.effects(r) for r in (left[rest] - mean).T])
+        told[held] = mean + effects[pairs.level[held]]
+    return told
+
+
 def _confirmed(part: Levels, left: np.ndarray) -> bool:
     """Whether an interaction takes enough off the squares of what is left (n, k) of other rows than its own.
 
@@ -162,6 +191,11 @@ def _confirmed(part: Levels, left: np.ndarray) -> bool:
         for output, r in enumerate(beside.T):
             effects = effects_alone(fitted, r[rest])
             gain[held, output] = np.square(r[held]) - np.square(r[held] - tested.fitted(effects))
+    return _tells(gain, left)
+
+
+def _tells(gain: np.ndarray, left: np.ndarray) -> bool:
+    """Whether what is taken off the squares of what is left (n, k) is enough of these, and more than chance."""
     share = gain.sum(axis=0) / np.maximum(np.square(left).sum(axis=0), np.finfo(float).tiny)
     error = gain.std(axis=0) * np.sqrt(len(left))
     return bool(((share > _SHARE) & (gain.sum(axis=0) > _ERRORS * error)).any())

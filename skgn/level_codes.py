@@ -9,7 +9,16 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
-__all__ = ["MISSING_RANK", "UNSEEN_RANK", "LevelCodes", "NumberCodes", "PairNumbers", "number_pairs", "pair_encoder"]
+__all__ = [
+    "MISSING_RANK",
+    "UNSEEN_RANK",
+    "LevelCodes",
+    "NumberCodes",
+    "PairNumbers",
+    "all_pairs",
+    "number_pairs",
+    "pair_encoder",
+]
 
 #: The number of a pair of levels is this times the rank of the first, and that of the second. Missing cells come last
 #: of all levels.
@@ -123,6 +132,13 @@ def number_pairs(ranks: Any) -> Any:
     No pair of levels that are known has the number of one with a level that is not.
     """
     return ranks[:, ::2] * _SPAN + ranks[:, 1::2]
+
+
+def all_pairs(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the numbers of all pairs of levels, in the order of the first ones; nan is the last of all levels."""
+    ranks = [np.where(np.isnan(levels), MISSING_RANK, np.arange(len(levels))) for levels in (first, second)]
+    pairs = np.column_stack([np.repeat(ranks[0], len(second)), np.tile(ranks[1], len(first))])
+    return np.asarray(number_pairs(pairs.astype(float)))[:, 0]
 
 
 class PairNumbers(TransformerMixin, BaseEstimator):

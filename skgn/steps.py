@@ -62,7 +62,7 @@ _SIGNIFICANT = 1e-3
 #: What is left has to be more than this part of the variance of a target.
 _LEFT = 0.01
 
-#: A product varies where its mean square exceeds this.
+#: Mean squares below this, and parts of squares, are rounding errors.
 _ROUNDING = 1e-14
 
 #: What is divided by is above 0.
@@ -216,7 +216,9 @@ def _cuts(tree: Any) -> np.ndarray:
     inner = np.flatnonzero(tree.children_left >= 0)
     squares = tree.weighted_n_node_samples * tree.impurity
     gain = squares[inner] - squares[tree.children_left[inner]] - squares[tree.children_right[inner]]
-    return np.column_stack([tree.feature[inner], np.floor(tree.threshold[inner]), gain])
+    cuts = np.column_stack([tree.feature[inner], np.floor(tree.threshold[inner]), gain])
+    # Where nothing is left to explain, a gain is a rounding error.
+    return cuts[gain > _ROUNDING * squares[0]]
 
 
 def _of_column(number: int, values: np.ndarray, cuts: np.ndarray) -> list[Step]:

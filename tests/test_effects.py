@@ -8,7 +8,7 @@ from sklearn.linear_model import BayesianRidge
 from sklearn.preprocessing import OneHotEncoder
 
 from skgn import GNRegressor
-from skgn.effects import Levels, effects_alone, in_deviations, level_effects
+from skgn.effects import Levels, Pairs, effects_alone, in_deviations, level_effects
 from skgn.encoders import encode_training_rows
 from skgn.level_codes import LevelCodes
 
@@ -145,3 +145,50 @@ def test_codes_without_effects_do_not_tell_the_part_that_a_row_is_in():
         told.append(np.corrcoef(code, y)[0, 1] if np.ptp(code) > 0 else 0.0)
     # It was -0.15 with the mean of the other parts.
     assert np.mean(told) > -0.12
+
+
+def test_products_of_a_whole_table_are_its_singular_vectors():
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(9, 3)) * [3, 1.5, 0.5] @ rng.normal(size=(3, 6))
+    first, second = np.divmod(np.arange(54), 6)
+    u, s, v = np.linalg.svd(table)
+    for count in (0, 1, 2):
+        found = Pairs.of(first, second, (9, 6), count).products(table.ravel()).reshape(9, 6)
+        # Products are drawn towards 0, as levels are: by what is left over.
+        np.testing.assert_allclose(found, (u[:, :count] * s[:count]) @ v[:count], atol=0.15 * s[count])
+
+
+def test_products_tell_of_pairs_without_rows():
+    rng = np.random.default_rng(0)
+    u, v, (first, second) = rng.normal(size=30), rng.normal(size=20), rng.integers([[30], [20]], size=(2, 400))
+    r = u[first] * v[second] + 0.1 * rng.normal(size=400)
+    found = Pairs.of(first, second, (30, 20), 1).effects(r).reshape(30, 20)
+    seen = np.zeros((30, 20), dtype=bool)
+    seen[first, second] = True
+    assert (~seen).sum() > 250
+    assert np.abs(found - np.outer(u, v))[~seen].mean() < 0.1
+    alone = Pairs.of(first, second, (30, 20), 0).effects(r)
+    assert not alone[~seen.ravel()].any()
+
+
+@pytest.mark.parametrize("r", [np.zeros(60), np.full(60, 1e-300), np.arange(60) * 1e150], ids=["zeros", "tiny", "huge"])
+def test_products_of_any_size_are_finite(r):
+    first, second = np.divmod(np.arange(60), 6)
+    assert np.isfinite(Pairs.of(first, second, (10, 6), 2).effects(r - r.mean())).all()
+
+
+def test_products_stand_beside_effects_of_levels():
+    rng = np.random.default_rng(0)
+    u, v, (first, second) = (
+        rng.normal(size=(30, 2)),
+        rng.normal(size=(20, 2)),
+        rng.integers([[30], [20]], size=(2, 900)),
+    )
+    y = u[first, 0] + v[second, 0] + u[first, 1] * v[second, 1] + 0.1 * rng.normal(size=900)
+    pairs = Pairs.of(first, second, (30, 20), 1)
+    effects = level_effects([first, second], [30, 20], np.zeros((900, 0)), y[:, None], [pairs])
+    (table,) = effects.of_interactions
+    whole = effects.of_levels[0] + effects.of_levels[1].T + table.reshape(30, 20) + y.mean()
+    truth = u[:, :1] + v[:, 0] + np.outer(u[:, 1], v[:, 1])
+    assert np.abs(whole - truth).mean() < 0.1
+    assert np.sqrt(np.square(effects.fitted[:, 0] + y.mean() - y).mean()) < 0.12

@@ -431,3 +431,73 @@ def test_slopes_of_labels_are_found_whatever_the_share_of_each_label(seed):
     y = rng.random_sample(2100) < 1 / (1 + np.exp(-3 * slope[level] * x))
     model = GNClassifier(n_estimators=1, tol=1e-2, categorical_features=[0], random_state=seed)
     assert summarize(model.fit(X[:600], y[:600])).slopes == (("x0", "x1"),)
+
+
+def tastes(n, counts=(30, 20), n_products=1, noise=0.3, seed=0):
+    """Numbers of users and films, a column, the products of what the former like and the latter have, and a target."""
+    rng = np.random.default_rng(seed)
+    user, film = (rng.integers(count, size=n) for count in counts)
+    likes, has = (rng.normal(size=(count, n_products)) for count in counts)
+    effects = likes @ has.T
+    return user, film, rng.normal(size=n), effects, effects[user, film] + noise * rng.normal(size=n)
+
+
+@pytest.mark.parametrize("n_products", [1, 2])
+@pytest.mark.parametrize("labels", [False, True])
+def test_as_many_products_are_found_as_there_are(n_products, labels):
+    for seed in range(4):
+        user, film, x, _, y = tastes(2000, n_products=n_products, seed=seed)
+        Y = (y > 0).astype(float) if labels else y
+        (found,) = find_interactions(rows_of_two(user, film, x, Y))
+        # The sign of a product is one; that of a sum of two is more than two.
+        assert found._replace(n_products=0) == Interaction(0, 1, of_pairs=True)
+        assert found.n_products == n_products or (labels and found.n_products >= 1)
+
+
+def test_pairs_whose_effects_are_no_products_have_none(monkeypatch):
+    for seed in range(8):
+        shop, day, x, _, y = crossed(900, seed=seed)
+        assert find_interactions(rows_of_two(shop, day, x, y)) == [Interaction(0, 1, of_pairs=True)]
+    # Nor do more pairs than there may be codes for.
+    user, film, x, _, y = tastes(2000)
+    assert find_interactions(rows_of_two(user, film, x, y)) == [Interaction(0, 1, True, 1)]
+    monkeypatch.setattr("skgn.interactions._MOST_CELLS", 599)
+    assert find_interactions(rows_of_two(user, film, x, y)) == [Interaction(0, 1, True)]
+
+
+def films(user, film, x):
+    return pd.DataFrame({"user": [f"u{i}" for i in user], "film": [f"f{i}" for i in film], "x": x})
+
+
+def test_a_pair_not_seen_has_its_products():
+    user, film, x, effects, y = tastes(3000)
+    X = films(user, film, x)
+    model = GNRegressor(n_estimators=2, random_state=0).fit(X[:500], y[:500])
+    assert model.score(X[500:], y[500:]) > 0.8
+    assert model.left_out_score_ == pytest.approx(model.score(X[500:], y[500:]), abs=0.1)
+    seen = np.zeros(effects.shape, dtype=bool)
+    seen[user[:500], film[:500]] = True
+    new = ~seen[user, film]
+    assert new.sum() > 1000
+    assert np.corrcoef(model.predict(X[new]), effects[user, film][new])[0, 1] > 0.9
+
+
+def test_products_are_stored_and_exported(tmp_path, one_registry):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    user, film, x, _, y = tastes(900)
+    X = films(user, film, x)
+    X.loc[np.random.default_rng(1).random(900) < 0.1, "film"] = None
+    model = GNRegressor((4,), n_estimators=1, max_iter=10, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(X[:600], y[:600])
+        new = X[600:].copy()
+        new.iloc[:5, 0], new.iloc[5:10, 1] = "new", "new"
+        expected, read = model.predict(new), model.preprocessor_[0].transform(new)
+    pairs = model.preprocessor_[-1].named_transformers_["pairs"][-1]
+    assert pairs.codes_[0].shape == (30 * 21, 1)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).predict(new), expected)
+    np.testing.assert_allclose(to_torch(model)(torch.from_numpy(read)).detach().numpy(), expected, rtol=1e-8)
+    to_onnx(model, tmp_path / "model.onnx", return_std=False)
+    run = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(run.run(None, {"X": read})[0], expected, rtol=1e-4)
