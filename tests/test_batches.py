@@ -647,8 +647,10 @@ def test_bad_blocks_are_refused_and_leave_what_was_learned():
             bad()
     np.testing.assert_array_equal(model.predict_proba(X), before)
     regressor = GNRegressor(**PLAIN).partial_fit(X, X[:, 0])
-    with pytest.raises(ValueError, match="column"):
+    with pytest.raises(ValueError, match=r"must have shape \(n,\) as before"):
         regressor.partial_fit(X, X[:, :2])
+    with pytest.raises(ValueError, match=r"\(\d+, 1\); it must have shape \(n,\) as before"):
+        regressor.partial_fit(X, X[:, :1])
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ def test_bad_validation_sets_are_refused():
         model.fit(X, y, X_val=X, y_val=y[:3])
     with pytest.raises(ValueError, match="early_stopping=False"):
         model.set_params(early_stopping=False).fit(X, y, X_val=X, y_val=y)
-    with pytest.raises(ValueError, match="column"):
+    with pytest.raises(ValueError, match=r"must have shape \(n,\)"):
         GNRegressor(early_stopping=True).fit(X, y, X_val=X, y_val=np.column_stack([y, y]))
 
 
