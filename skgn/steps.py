@@ -4,8 +4,8 @@ A product of steps along several columns, as on a checkerboard, is what trees ar
 the mean of what is left over does not change along any single column. But a forest finds the places. There is one
 column for each place where its trees cut the most, which rises between two neighbouring values. More networks read
 these columns in either of two cases. The forest predicts rows it has not learned from better than the mixture of
-networks does. Or products of up to three steps tell of what the mixture leaves over: a forest finds places of several
-such products, whose sum is more than its trees can follow.
+networks does. Or products of up to three steps tell of what the mixture leaves over. A forest finds the places of
+several such products, although its trees cannot follow their sum.
 
 References
 ----------
