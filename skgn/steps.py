@@ -136,7 +136,7 @@ def _grown(X: np.ndarray, Y: np.ndarray, weight: np.ndarray, mixture: np.ndarray
             own = error(forest.oob_prediction_.reshape(Y.shape))
             if own >= _PROMISING * of_mixture:
                 break
-    return _Grown(own / max(of_mixture, _TINY), forest.estimators_)
+    return _Grown(own / of_mixture if of_mixture else np.inf, forest.estimators_)
 
 
 def _boosted(X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> list[Any]:

@@ -178,6 +178,7 @@ def test_rows_that_the_mixture_does_not_predict_do_not_count():
     worse = np.where(X[:, :1] > 0, perfect, 10.0)
     assert steps_in(X, y, worse)
     assert not steps_in(X, y, np.where(X[:, :1] > 0, perfect, np.nan))
+    assert not steps_in(X, y, np.full_like(perfect, np.nan))
     # Nor do rows of next to no weight.
     assert not steps_in(X, y, worse, np.where(X[:, 0] > 0, 1.0, 1e-9))
 
