@@ -114,27 +114,31 @@ class Pairs(NamedTuple):
         """Numbers of the first and the second levels, whose products tell r: least squares of either, in turn."""
         table = (self.cells.moments(r) / (self.cells.size + 1)).reshape(self.shape)
         left, singular, right = np.linalg.svd(table, full_matrices=False)
-        sides = [left[:, 0] * np.sqrt(singular[0]), right[0] * np.sqrt(singular[0])]
-        levels, precisions, fitted = (self.first, self.second), [1.0, 1.0], np.zeros(len(r))
+        u, v, fitted, precisions = left[:, 0], singular[0] * right[0], np.zeros(len(r)), np.ones(2)
         spread, largest = float(np.sqrt(np.mean(np.square(r)))), _LARGEST_PRECISION * len(r)
         for _ in range(_SWEEPS if spread else 0):
-            determined, before = [0.0, 0.0], fitted
-            for k in (0, 1):
-                # Only the product has a size: that of the other side is 1.
-                other = sides[1 - k] / max(np.sqrt(np.mean(np.square(sides[1 - k]))), np.finfo(float).tiny)
-                part = Levels.of(levels[k], self.shape[k], other[levels[1 - k]])
-                sides[k] = part.moments(r) / (part.size + precisions[k])
-                determined[k], fitted = (part.size / (part.size + precisions[k])).sum(), part.fitted(sides[k])
-                sides[1 - k] = other
-            noise = np.square(r - fitted).sum() / max(len(r) - sum(determined), 1.0)
-            size = np.square(sides[1]).mean()
-            for k in (0, 1):
-                # Either side has the size of the product, where its precision is asked for.
-                squares = len(sides[k]) * size
-                precisions[k] = min(determined[k] * noise / squares, largest) if squares > 0 else largest
+            before = fitted
+            # Only the product has a size: that of the other side is 1.
+            of_first = Levels.of(self.first, len(u), _of_size_1(v)[self.second])
+            u = _of_size_1(of_first.moments(r) / (of_first.size + precisions[0]))
+            of_second = Levels.of(self.second, len(v), u[self.first])
+            v = of_second.moments(r) / (of_second.size + precisions[1])
+            fitted = of_second.fitted(v)
+            sizes = [part.size / (part.size + a) for part, a in zip((of_first, of_second), precisions, strict=True)]
+            determined = np.array([size.sum() for size in sizes])
+            noise = np.square(r - fitted).sum() / max(len(r) - determined.sum(), 1.0)
+            # Either side has the size of the product, where its precision is asked for.
+            squares = np.array(self.shape) * np.square(v).mean()
+            most = np.full(2, largest)
+            precisions = np.minimum(np.divide(determined * noise, squares, out=most.copy(), where=squares > 0), most)
             if np.sqrt(np.mean(np.square(fitted - before))) <= _SETTLED * spread:
                 break
-        return sides[0], sides[1]
+        return u, v
+
+
+def _of_size_1(side: np.ndarray) -> np.ndarray:
+    """Numbers with a mean square of 1, or 0."""
+    return np.asarray(side / max(np.sqrt(np.mean(np.square(side))), np.finfo(float).tiny))
 
 
 class _Lines(NamedTuple):
