@@ -43,6 +43,9 @@ _MOST_COLUMNS, _TRIED = 300, 20
 #: Numbers of trees: more of them where the error of the first ones is below so many times that of the mixture.
 _TREES, _PROMISING = (20, 60), 1.08
 
+#: A forest predicts more than a constant does where its error is lower by so many standard errors.
+_STANDARD_ERRORS = 2.0
+
 #: The fewest rows at an end of a tree. Of numbers a tree has to average the noise. Labels may have none, so that whole
 #: trees are grown too, and the better forest counts (docs/decisions.md).
 _LEAF, _WHOLE = 5, 1
@@ -79,7 +82,10 @@ class Step(NamedTuple):
 
 
 class _Grown(NamedTuple):
-    """The trees of a forest, and its error on rows out of the bag over that of a mixture of networks."""
+    """The trees of a forest, and its error on rows out of the bag over that of a mixture of networks.
+
+    The error of a forest that tells nothing is infinite.
+    """
 
     error: float
     trees: Sequence[Any]
@@ -123,20 +129,26 @@ def _grown(X: np.ndarray, Y: np.ndarray, weight: np.ndarray, mixture: np.ndarray
         random_state=0,
     )
     y, known = Y if Y.shape[1] > 1 else Y[:, 0], np.isfinite(mixture).all(axis=1)
-
-    def error(predicted: np.ndarray) -> float:
-        return float(weight[known] @ np.square(predicted - Y)[known].sum(axis=1))
-
-    own, of_mixture = np.inf, error(mixture)
+    of_constant, of_mixture = (np.square(Y - told)[known].sum(axis=1) for told in (moments(Y, weight)[0], mixture))
+    own, weight_known = of_constant, weight[known]
     with warnings.catch_warnings():
         # A row that all trees have learned from counts as one of mean 0.
         warnings.filterwarnings("ignore", "Some inputs do not have OOB scores")
         for trees in _TREES:
             forest.set_params(n_estimators=trees).fit(X, y, weight)
-            own = error(forest.oob_prediction_.reshape(Y.shape))
-            if own >= _PROMISING * of_mixture:
+            own = np.square(forest.oob_prediction_.reshape(Y.shape) - Y)[known].sum(axis=1)
+            if weight_known @ own >= _PROMISING * (weight_known @ of_mixture):
                 break
-    return _Grown(own / of_mixture if of_mixture else np.inf, forest.estimators_)
+    tells = _is_lower(own, of_constant, weight_known) and weight_known @ of_mixture > 0
+    return _Grown((weight_known @ own) / (weight_known @ of_mixture) if tells else np.inf, forest.estimators_)
+
+
+def _is_lower(errors: np.ndarray, others: np.ndarray, weight: np.ndarray) -> bool:
+    """Whether errors (n,) are lower than others on the mean, beyond chance."""
+    if not weight.any():
+        return False
+    mean, variance = moments((others - errors)[:, None], weight)
+    return bool(mean > _STANDARD_ERRORS * np.sqrt(variance / weight.sum()))
 
 
 def _boosted(X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> list[Any]:

@@ -120,7 +120,10 @@ def test_a_forest_is_judged_by_rows_that_its_trees_have_not_learned_from():
     X, y = random.normal(size=(1000, 4)), random.normal(size=1000)
     # It would remember most of this noise.
     assert not steps_in(X, y)
-    assert steps_in(X, y, np.full((1000, 1), 1.0))
+    # A mixture that is worse than a constant is no reason to follow it.
+    assert not steps_in(X, y, np.full((1000, 1), 1.0))
+    told = y + 0.3 * np.sign(X[:, 0])
+    assert steps_in(X, told, np.full((1000, 1), 1.0))
 
 
 def test_labels_without_noise_are_told_by_whole_trees():
