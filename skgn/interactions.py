@@ -81,7 +81,7 @@ def find_interactions(rows: CodedRows) -> list[Interaction]:
             best = min(others, key=lambda one: (-shares[one], one), default=None)
             if best is None or shares[best] < _SHARE:
                 break
-            best = _with_products(best, rows, left)
+            best = _as_products(best, rows, left)
             if not (best.n_products or _confirmed(rows.alone(best), left)):
                 break
             found[best] = rows.part(best)
@@ -156,7 +156,7 @@ def _shares_of_slopes(level: np.ndarray, columns: np.ndarray, left: np.ndarray) 
     return shares
 
 
-def _with_products(one: Interaction, rows: CodedRows, left: np.ndarray) -> Interaction:
+def _as_products(one: Interaction, rows: CodedRows, left: np.ndarray) -> Interaction:
     """Return an interaction of pairs with as many products as tell rows that they were not fitted to."""
     if not one.of_pairs or rows.n_levels[one.category] * rows.n_levels[one.other] > _MOST_CELLS:
         return one

@@ -53,7 +53,7 @@ from .search import train_members
 from .settings import Settings
 from .stacking import is_exact
 from .status import Status
-from .weighted_rows import moments, weighted_quantile
+from .weighted_rows import mean_and_error, moments, weighted_quantile
 
 __all__ = ["with_input_noise"]
 
@@ -248,8 +248,7 @@ class _LeftOut(NamedTuple):
         both = self.rows & other.rows
         own, others = (each.squares[both[each.rows]].sum(axis=1) for each in (self, other))
         weight = self.weight[both[self.rows]]
-        mean, variance = moments((own - others)[:, None], weight)
-        error = np.sqrt(variance / weight.sum())
+        mean, error = mean_and_error(own - others, weight)
         return bool(mean > _LARGER * (weight @ others) / weight.sum() and mean > _STANDARD_ERRORS * error)
 
     @property
@@ -358,9 +357,7 @@ def _predicts_better(noise: InputNoise, fitted: Ensemble, squares: np.ndarray, w
     ]
     if not weight.any():
         return False
-    gain = (densities[0] - densities[1]).numpy()
-    mean, variance = moments(gain[:, None], weight)
-    error = np.sqrt(variance / weight.sum())
+    mean, error = mean_and_error((densities[0] - densities[1]).numpy(), weight)
     return bool(mean - own.weights @ own.samples.allowances > _STANDARD_ERRORS * error)
 
 

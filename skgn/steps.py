@@ -27,7 +27,8 @@ from scipy.stats import chi2
 
 from .piecewise import FinerScaler, piecewise
 from .scaler import Scaler
-from .weighted_rows import moments, standardised, weighted_quantile
+from .screening import products_of_two
+from .weighted_rows import mean_and_error, moments, standardised, weighted_quantile
 
 __all__ = ["STEPS", "Step", "step_scaler", "steps_of"]
 
@@ -147,8 +148,8 @@ def _is_lower(errors: np.ndarray, others: np.ndarray, weight: np.ndarray) -> boo
     """Whether errors (n,) are lower than others on the mean, beyond chance."""
     if not weight.any():
         return False
-    mean, variance = moments((others - errors)[:, None], weight)
-    return bool(mean > _STANDARD_ERRORS * np.sqrt(variance / weight.sum()))
+    mean, error = mean_and_error(others - errors, weight)
+    return bool(mean > _STANDARD_ERRORS * error)
 
 
 def _boosted(X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> list[Any]:
@@ -189,7 +190,7 @@ def _tell(risen: np.ndarray, Y: np.ndarray, mixture: np.ndarray, weight: np.ndar
     left = (left - mean)[:, variance > _LEFT * spread]
     part = weight / weight.sum()
     weighted, squares, count, largest = part[:, None] * left, part[:, None] * np.square(left), 0, 0.0
-    for Z in _products(standardised(risen, weight)):
+    for Z in _products(risen, weight):
         Z = Z - part @ Z
         of_product = np.square(Z)
         of_covariance = squares.T @ of_product
@@ -199,14 +200,14 @@ def _tell(risen: np.ndarray, Y: np.ndarray, mixture: np.ndarray, weight: np.ndar
     return count > 0 and bool(chi2.sf(largest * weight.sum(), 1) * count < _SIGNIFICANT)
 
 
-def _products(Z: np.ndarray) -> Iterator[np.ndarray]:
-    """Columns (n, m), then products of each two, and of each three."""
+def _products(columns: np.ndarray, weight: np.ndarray) -> Iterator[np.ndarray]:
+    """Columns (n, m), standardised, then products of each two, and of each three."""
+    Z = standardised(columns, weight)
+    pairs, (_, second) = products_of_two(columns, weight)
     yield Z
-    for i in range(Z.shape[1] - 1):
-        pairs = Z[:, [i]] * Z[:, i + 1 :]
-        yield pairs
-        for j in range(pairs.shape[1] - 1):
-            yield pairs[:, [j]] * Z[:, i + 2 + j :]
+    yield pairs
+    for third in range(Z.shape[1]):
+        yield pairs[:, second < third] * Z[:, [third]]
 
 
 def _risen(steps: Sequence[Step], columns: np.ndarray) -> np.ndarray:

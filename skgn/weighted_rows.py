@@ -24,6 +24,7 @@ __all__ = [
     "in_own_units",
     "kish",
     "magnitude",
+    "mean_and_error",
     "merge_rows",
     "moments",
     "repeats",
@@ -320,6 +321,12 @@ def moments(V: np.ndarray, weight: np.ndarray | None = None) -> tuple[np.ndarray
     average = np.mean if weight is None else partial(np.average, weights=weight)
     mean = average(V, axis=0)
     return mean, average(np.square(V - mean), axis=0)
+
+
+def mean_and_error(values: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the weighted mean (1,) of values (n,), and its standard error; weights are repetitions."""
+    mean, variance = moments(values[:, None], weight)
+    return mean, np.sqrt(variance / weight.sum())
 
 
 def standardised(V: np.ndarray, weight: np.ndarray | None = None, least: float = 0.0) -> np.ndarray:
