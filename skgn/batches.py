@@ -55,7 +55,6 @@ from .jacobian import Jacobian
 from .memory import Extent
 from .network import Network
 from .objective import Evaluation, Objective
-from .primal import Primal
 from .state import Linearisation, State, Step
 
 __all__ = ["BatchPass", "BatchSteps", "Batches", "Pass", "plan_batches"]
@@ -63,8 +62,8 @@ __all__ = ["BatchPass", "BatchSteps", "Batches", "Pass", "plan_batches"]
 #: Default rows of a batch: the least number, and the number for each weight, so that its system has full rank.
 _BATCH_ROWS, _ROWS_PER_WEIGHT = 1000, 2
 
-#: Least number of batches. A fit that would have fewer takes all rows at once.
-_FEWEST_BATCHES = 4
+#: A fit that would have no more batches takes all rows at once.
+_FEW_BATCHES = 4
 
 #: A step is rejected if the held-back loss rises by more standard errors than this.
 _STANDARD_ERRORS = 2.0
@@ -97,7 +96,7 @@ class Batches(NamedTuple):
 
     def worthwhile(self, n: int, chosen: bool) -> bool:
         """Whether n rows fill more than four batches, or more than one if the user has ``chosen`` the size."""
-        return n > self.rows * (1 if chosen else _FEWEST_BATCHES)
+        return n > self.rows * (1 if chosen else _FEW_BATCHES)
 
 
 def plan_batches(batch_size: int | str, solver: str, network: Network, columns: int, evidence: bool) -> Batches:
@@ -316,7 +315,7 @@ class BatchSteps:
             at.loss,
             float(gradient.norm()),
             memory.trace() / len(w),
-            lambda: spectrum(jacobian, Primal(jacobian, S), S)[0],
+            lambda: spectrum(jacobian, None, S)[0],
             in_batches=True,
         )
         if self.learned.damping is None:

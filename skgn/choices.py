@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,8 @@ from .draws import Draw, draw_starts, steepest_network
 from .ensemble import Member
 from .feedforward import FeedForward
 from .finer import Refinable
-from .forest import Ground
 from .free_memory import available_memory
+from .ground import Ground
 from .inputs import Table
 from .losses import Loss
 from .memory import Extent
@@ -58,6 +59,9 @@ __all__ = ["Choices"]
 
 #: Scalings that a fit chooses among: normal scores alone were never missed (docs/decisions.md).
 _COMPARED = ("robust", "periodic")
+
+#: Networks of many classes have no fewer units, however long they take.
+_FEWEST_UNITS = 5
 
 #: Radial units take up to 500 numbers for each row. So a regression of more rows has none.
 _SURROUNDED_ROWS = 10_000
@@ -128,10 +132,8 @@ class Choices:
             return ("raw",)
         if isinstance(standardize, str):
             return (standardize,)
-        if not self.compares or self.hidden == ():
-            return SCALINGS[:1]
         # A module is made for one column a feature.
-        if self.parameters.network is not None:
+        if not self.compares or self.hidden == () or self.parameters.network is not None:
             return SCALINGS[:1]
         pieces = self._mixes and loss.has_temperature and n_rows >= ROWS_OF_PIECES
         return (*_COMPARED, OF_PIECES) if pieces else _COMPARED
@@ -167,7 +169,8 @@ class Choices:
         kinds = [Kind(*each) for each in itertools.product(several, levels, priors)]
         if slow and beside is not None and self._takes_long(fewest_directions(networks[0][1]), n_rows, loss.columns(k)):
             # In few directions, too, smooth networks take long where classes are many.
-            kinds, beside = [beside.kinds[0]], None
+            takes_long = partial(self._takes_long, n_rows=n_rows, columns=loss.columns(k), traces=False)
+            kinds, beside = [_of_fewer_units(beside.kinds[0], self.hidden, takes_long)], None
         # The short starts of a single regression are of one kind of units.
         if n == 1 and not loss.has_temperature:
             beside = None
@@ -211,23 +214,23 @@ class Choices:
             scaled_networks |= {(name, steepest_network(network, self.activation)) for name, network in scaled_networks}
         # An equal module may have other fixed parameters and buffers now.
         now = {network: network for _, network in scaled_networks}
+        prior_kinds = {kind.prior_kind for kind in every}
         known = [
             m
             for m in self.members
-            if m.scaling in table.scalings
-            and m.prior_kind in {kind.prior_kind for kind in every}
-            # Other values have other pieces.
-            and (m.scaling != OF_PIECES or (m.scaling, m.network) in scaled_networks)
+            # Of other values there are other pieces, and of two values no waves.
+            if m.scaling in table.scalings and m.prior_kind in prior_kinds and not _reads_others(m, scaled_networks)
         ]
         kept = [
             replace(m.start(start.seed), network=now.get(m.network, m.network))
             for m, start in zip(known, fresh, strict=False)
         ]
-        if any((start.scaling, start.network) not in scaled_networks for start in kept):
+        lacking = [start for start in kept if (start.scaling, start.network) not in scaled_networks]
+        if lacking:
             raise ValueError(
                 "warm_start=True needs the network of the previous fit: the same number of features, outputs and "
                 f"classes, hidden_layer_sizes, activation, linear_path, network, alpha and init. It was "
-                f"{_with_sizes(kept[0].network)}, now it is {_with_sizes(kinds[0].scaled_network[1])}."
+                f"{_with_sizes(lacking[0].network)}, now it is {_with_sizes(kinds[0].scaled_network[1])}."
             )
         return kept
 
@@ -261,7 +264,7 @@ class Choices:
         return Surroundings(refinable.scaler, refinable.network, table.features, n_more)
 
     def _ground(self, table: Table, network: Network | None, loss: Loss) -> Ground | None:
-        """What a forest grows on. Labels of one kind have one, where layers and units are left to the fit."""
+        """What models of labels stand on, of one kind of labels, where layers and units are left to the fit."""
         left_open = self._mixes and self._units_left_open and self.parameters.batch_size is None
         base = table.scalings.get(BASE) if left_open and table.scalings.keys() >= {*_COMPARED} else None
         network = network if isinstance(network, FeedForward) and of_one_label(loss, network) else None
@@ -374,6 +377,33 @@ def _check_memory(n_weights: int) -> None:
             f"The weights of all starts need {gigabytes(need)}, but {gigabytes(available)} are available: choose a "
             "smaller n_estimators."
         )
+
+
+def _of_fewer_units(kind: Kind, given: tuple[int, ...] | None, takes_long: Callable[[Network], bool]) -> Kind:
+    """Halve the units of a kind until there is time for its networks, in few directions of their inputs.
+
+    Hidden layers that are ``given`` stay.
+    """
+    scaling, network = kind.scaled_network
+    while given is None and isinstance(network, FeedForward) and takes_long(fewest_directions(network)):
+        sizes = tuple(h // 2 for h in network.hidden_layer_sizes)
+        if min(sizes, default=0) < _FEWEST_UNITS:
+            break
+        network = replace(network, hidden_layer_sizes=sizes)
+    return kind._replace(scaled_network=(scaling, network))
+
+
+def _reads_others(member: Member, scaled_networks: Collection[tuple[str, Network]]) -> bool:
+    """Whether a member has none of these networks, as its scaling makes other columns of a feature now."""
+    if member.scaling not in (OF_PIECES, "periodic") or (member.scaling, member.network) in scaled_networks:
+        return False
+    given = [network for name, network in scaled_networks if name == member.scaling]
+    alike = any(_but_for_columns(network) == _but_for_columns(member.network) for network in given)
+    return alike or member.scaling == OF_PIECES
+
+
+def _but_for_columns(network: Network) -> Network:
+    return replace(network, n_inputs=0, n_straight=0) if isinstance(network, FeedForward) else network
 
 
 def _with_sizes(network: Network) -> str:

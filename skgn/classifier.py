@@ -54,7 +54,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         (n, n_outputs), each row on its own. Two classes need one logit; otherwise each class or label needs one. The
         fit copies the module, never changes it, and uses it in evaluation mode. :mod:`torch.func` computes the
         Jacobian, which takes more time than for the built-in network (docs/guide/network.md). The first member starts
-        from the module's own weights. Other members start from weights that ``reset_parameters`` of its parts draws.
+        from the module's own weights, and in a regression so may a second. Other members start from weights that
+        ``reset_parameters`` of its parts draws.
     alpha : float, default=1.0
         Factor on the output of the network, ``f(x) = alpha * net(x)``. It is **not** the L2 penalty that scikit-learn's
         ``MLPRegressor`` and ``MLPClassifier`` call alpha; that penalty is ``l2_regularization``. A large alpha keeps
@@ -91,7 +92,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         prior, and the steepness of the units. "auto" is 6. It is 4 above 2,000 rows, above 1,000 weights, and where
         nothing is compared (a float ``l2_regularization``, :meth:`partial_fit`). With "relu" units among them (see
         ``activation``) it is 4, or 3 above 1,000 weights if every other member has such units. One of radial units is
-        the last of the 4 of two classes, and one more of other classes. One of a forest is one more on 400 rows.
+        the last of the 4 of two classes, and one more of other classes. One of a forest is one more on 400 rows,
+        and one of normal distributions where these tell more.
 
         Every network that starts becomes a member. Where none has "relu" units and rows are more than 2,000, twice as
         many networks start. They train for 16 iterations on 2,000 rows; approximate leave-one-out then compares them,
@@ -104,7 +106,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         2,000 rows. On up to 2,000 rows, or 10,000 of a regression, one is linear in radial units. Each unit is large
         near one row of the fit. This needs hidden layers, activation, prior and scaling that are left to the fit, and
         ``linear_path``. There is none of several labels. On 400 rows or more, one more reads what a forest of trees
-        says of classes, under the same conditions. Trees know the rows of the fit by heart: test with others.
+        says of classes, under the same conditions. Trees know the rows of the fit by heart: test with others. Where
+        normal distributions of the classes tell left-out labels better than all networks, one more reads these.
     solver : {"auto", "primal", "dual", "cg"}, default="auto"
         "primal" factorises the system of the weights (P x P), "dual" the system of samples times outputs (n k x n k).
         "cg" solves the system by conjugate gradients, without a factorisation. It needs no more memory than some
@@ -117,8 +120,8 @@ class GNClassifier(ClassifierMixin, BaseGN):
         iteration uses all rows at once. The damped system of each batch is solved exactly, except with ``solver="cg"``,
         and the step is tested on the next batch (see ``skgn.batches``). The dual solver is used where a batch has fewer
         rows times outputs than weights. With evidence it is never used, because the evidence needs the Gram matrix.
-        "auto" is two rows for each weight and column of the loss's curvature, and at least 1,000. If that makes fewer
-        than four batches, "auto" means all rows. :meth:`partial_fit` takes None for "auto".
+        "auto" is two rows for each weight and column of the loss's curvature, and at least 1,000. If that makes no
+        more than four batches, "auto" means all rows. :meth:`partial_fit` takes None for "auto".
     max_iter : int, default=100
         Largest number of iterations; 0 keeps the initial network.
     max_time : float > 0 or None, default=None
@@ -218,9 +221,9 @@ class GNClassifier(ClassifierMixin, BaseGN):
         Only with ``network=``: a copy of the module in float64 with the weights of the best member. It maps scaled
         inputs to the member's outputs divided by ``alpha``.
     estimators_ : list
-        The trained members, the largest weight first, but one that reads a forest last. The first member is called the
-        best. Each has ``network``, ``scaling``, ``prior_kind``, ``solver``, ``n_iter``, ``status``, ``history``,
-        ``log_evidence`` and ``n_effective_parameters``.
+        The trained members, the largest weight first, but those that read a forest or normal distributions last. The
+        first member is called the best. Each has ``network``, ``scaling``, ``prior_kind``, ``solver``, ``n_iter``,
+        ``status``, ``history``, ``log_evidence`` and ``n_effective_parameters``.
     weights_ : ndarray of shape (n_members,)
         Weight of each member in a prediction; the weights sum to 1. They are the weights of the mixture that predicts
         left-out samples best, drawn towards equal weights. A member of weight 0 has failed and takes no part. All

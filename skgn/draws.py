@@ -22,9 +22,11 @@ from .candidates import (
     half_rectified,
     level_choices,
 )
+from .discriminant import DISCRIMINANT, LOG_CHOICES
 from .feedforward import FeedForward
 from .finer import Refinable
-from .forest import FOREST, Forest, Ground
+from .forest import FOREST
+from .ground import Ground
 from .network import Network
 from .prior_groups import PriorKind
 from .radial import RADIAL, Radial, Surroundings
@@ -33,6 +35,7 @@ from .scaler import Made, Widened
 __all__ = [
     "Draw",
     "crossed",
+    "discriminant_start",
     "draw_starts",
     "forest_start",
     "narrowed_count",
@@ -74,6 +77,7 @@ class Numbers(NamedTuple):
     waves: int
     finer: int
     steps: int
+    discriminant: int
     forest: int
     end: int
 
@@ -82,10 +86,10 @@ class Draw(NamedTuple):
     """The candidates of a fit, of which ``n_members`` are kept.
 
     Where these are not compared, the first ``n_first`` are trained, and others where they are worth their time. What is
-    ``refinable`` may be read in pieces by others, and radial units made of the ``surroundings``. A forest grows on the
-    ``ground``. None is for nothing. The first ones ``go_on`` with networks of an earlier fit after a warm start. A draw
-    is ``shortened`` where some were given up for want of time. The fit has ``n_rows``: inf in a
-    second training, for which no columns are chosen.
+    ``refinable`` may be read in pieces by others, and radial units made of the ``surroundings``. Models of labels stand
+    on the ``ground``. None is for nothing. The first ones ``go_on`` with networks of an earlier fit after a warm start.
+    A draw is ``shortened`` where some were given up for want of time. The fit has ``n_rows``: inf in a second training,
+    for which no columns are chosen.
     """
 
     starts: list[Start]
@@ -103,7 +107,8 @@ class Draw(NamedTuple):
         """Numbers of the candidates that may be drawn later."""
         drawn = narrowed_count(self.starts, self.n_rows), redrawn_count(self.starts, self.n_members)
         read = len(_LEVELS) if self.refinable else 0
-        made = int(self.surroundings is not None), read, read, read, int(self.ground is not None)
+        of_labels = int(self.ground is not None)
+        made = int(self.surroundings is not None), read, read, read, of_labels, of_labels
         return Numbers(*itertools.accumulate((*drawn, *made), initial=len(self.starts)))
 
 
@@ -275,12 +280,24 @@ def radial_start(starts: Sequence[Start], like: FeedForward, radial: Radial) -> 
     return replace(start, log_choices=radial.log_choices)
 
 
-def forest_start(starts: Sequence[Start], ground: Ground, forest: Forest) -> Start:
+def forest_start(starts: Sequence[Start], ground: Ground, forest: Made) -> Start:
     """A candidate that is linear in the columns of a forest, with weights of precision 1.
 
     Shares are logits nearly by themselves. The evidence would let go where they part the classes.
     """
     return _linear(FOREST, starts, ground.network, forest, ground.network.n_outputs, unit=True)
+
+
+def discriminant_start(starts: Sequence[Start], ground: Ground, discriminant: Made) -> Start:
+    """A candidate that adds something linear in log odds of classes to these log odds.
+
+    Of many classes, rows are too few to tell a weight for each two, beside what the log odds are by themselves.
+    """
+    k = ground.network.n_outputs
+    start = _linear(DISCRIMINANT, starts, replace(ground.network, alpha=1.0, init="random"), discriminant, k)
+    # Outputs at the anchor, which are subtracted, are the log odds with the other sign.
+    anchor = np.hstack([-np.eye(k), np.zeros((k, 1))]).ravel()
+    return replace(start, weights=np.zeros_like(anchor), anchor=anchor, log_choices=LOG_CHOICES)
 
 
 def _linear(

@@ -19,17 +19,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .feedforward import FeedForward
+from .ground import N_PARTS, Ground, Told, parts_of
 from .scaler import Blended, Scaler
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["ENOUGH", "FEWEST_ROWS", "FOREST", "Forest", "Ground", "Grown", "log_shares", "seconds_to_grow"]
+__all__ = ["FEWEST_ROWS", "FOREST", "N_TREES", "Forest", "grow", "log_shares", "seconds_to_grow"]
 
 #: Name of the scaling whose columns are shares of a forest.
 FOREST = "forest"
@@ -38,12 +38,8 @@ FOREST = "forest"
 #: are later ones to it.
 FEWEST_ROWS, _MOST_ROWS = 400, 10_000
 
-#: Nor where networks have such a D2 of left-out labels. What is taken off their score for what they estimate is then
-#: more than they lose, and a forest has nothing to take off.
-ENOUGH = 0.98
-
-#: Trees of a forest, and the parts in which rows of a fit are told by trees of the others.
-_TREES, _PARTS = 40, 5
+#: Trees of a forest.
+N_TREES = 40
 
 #: Part of the columns that a tree tries at each cut (docs/decisions.md).
 _TRIED = 0.5
@@ -131,57 +127,38 @@ class Forest(Blended):
 def seconds_to_grow(n_rows: int, n_columns: int) -> float:
     """About how long a forest takes to grow on so many rows, which come in parts, and columns."""
     n, tried = min(n_rows, _MOST_ROWS), max(1.0, _TRIED * n_columns)
-    return _TREES * (1 + _PARTS) * (_SECONDS_A_TREE + _SECONDS_A_ROW * n * math.log2(n) * tried)
+    return N_TREES * (1 + N_PARTS) * (_SECONDS_A_TREE + _SECONDS_A_ROW * n * math.log2(n) * tried)
 
 
-class Ground(NamedTuple):
-    """What a forest grows on: the scaling ``base``, and a network that reads it.
+def grow(ground: Ground, columns: np.ndarray, labels: np.ndarray, weight: np.ndarray, seed: int) -> Told | None:
+    """Grow a forest for labels; None where hardly any inputs differ.
 
-    Hidden layers of this network read the columns that trees cut. That of the forest is like it but for its layers.
-    With it, so many ``n_more`` members are kept than before.
+    Parameters
+    ----------
+    ground : Ground
+    columns : ndarray of shape (n, d)
+        Columns of its scaling, of rows in random order.
+    labels : ndarray of shape (n, k)
+        0 and 1: the class of each row, or whether it is of the second one (k = 1).
+    weight : ndarray of shape (n,)
+    seed : int
+        Draws the trees.
     """
+    from sklearn import config_context
+    from sklearn.ensemble import ExtraTreesRegressor
+    from sklearn.model_selection import cross_val_predict
 
-    base: Scaler
-    network: FeedForward
-    n_more: int
-
-
-class Grown(NamedTuple):
-    """A forest, and its columns (n, k) of the rows of the fit, which have been told without their own labels."""
-
-    forest: Forest
-    columns: np.ndarray
-
-    @classmethod
-    def of(cls, ground: Ground, columns: np.ndarray, labels: np.ndarray, weight: np.ndarray, seed: int) -> Grown | None:
-        """Grow a forest for labels; None where hardly any inputs differ.
-
-        Parameters
-        ----------
-        ground : Ground
-        columns : ndarray of shape (n, d)
-            Columns of its scaling, of rows in random order.
-        labels : ndarray of shape (n, k)
-            0 and 1: the class of each row, or whether it is of the second one (k = 1).
-        weight : ndarray of shape (n,)
-        seed : int
-            Draws the trees.
-        """
-        from sklearn.ensemble import ExtraTreesRegressor
-        from sklearn.model_selection import GroupKFold, cross_val_predict
-
-        X, y = columns[:, ground.network.hidden_inputs], labels if labels.shape[1] > 1 else labels[:, 0]
-        X, y, weight = X[:_MOST_ROWS], y[:_MOST_ROWS], weight[:_MOST_ROWS]
-        trees = ExtraTreesRegressor(_TREES, max_features=_TRIED, random_state=seed)
-        # Equal rows of other labels would tell what the label of a row is not.
-        distinct, inputs = np.unique(X, axis=0, return_inverse=True)
-        if len(distinct) < _PARTS:
-            return None
-        parts, weights = GroupKFold(_PARTS), {"sample_weight": weight}
-        told = cross_val_predict(trees, X, y, groups=inputs.reshape(-1), cv=parts, params=weights)
-        trees.fit(X, y, weight)
-        forest = Forest.of_trees(ground.base, [tree.tree_ for tree in trees.estimators_])
-        own = log_shares(told.reshape(-1, labels.shape[1]), _TREES)
-        if len(columns) > _MOST_ROWS:
-            own = np.vstack([own, forest.embed(columns[_MOST_ROWS:])])
-        return cls(forest, own)
+    X, y = ground.columns(columns)[:_MOST_ROWS], labels[:_MOST_ROWS]
+    y, weight = y if y.shape[1] > 1 else y[:, 0], weight[:_MOST_ROWS]
+    trees = ExtraTreesRegressor(N_TREES, max_features=_TRIED, random_state=seed)
+    parts = parts_of(X)
+    if parts is None:
+        return None
+    with config_context(enable_metadata_routing=False):
+        told = cross_val_predict(trees, X, y, cv=parts, params={"sample_weight": weight})
+    trees.fit(X, y, weight)
+    forest = Forest.of_trees(ground.base, [tree.tree_ for tree in trees.estimators_])
+    own = log_shares(told.reshape(-1, labels.shape[1]), N_TREES)
+    if len(columns) > _MOST_ROWS:
+        own = np.vstack([own, forest.embed(columns[_MOST_ROWS:])])
+    return Told(forest, own)

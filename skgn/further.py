@@ -11,9 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from .candidates import Start, half_rectified
+from .discriminant import DISCRIMINANT, discriminant_of, seconds_to_tell
 from .draws import (
     Draw,
     crossed,
+    discriminant_start,
     forest_start,
     narrowed_count,
     narrowed_starts,
@@ -22,13 +24,14 @@ from .draws import (
     starts_reading,
     steepest_starts,
 )
-from .forest import ENOUGH, FEWEST_ROWS, FOREST, Grown, seconds_to_grow
+from .forest import FEWEST_ROWS, FOREST, N_TREES, grow, seconds_to_grow
+from .ground import ENOUGH, Ground
 from .left_over import left_over
 from .mixture import mixture_mean
 from .piecewise import FINER
 from .plan import Plan
 from .problem import Problem
-from .progress import narrowed, of_forest, of_radial_units, of_waves, redrawn, refined, stepped
+from .progress import narrowed, of_discriminant, of_forest, of_radial_units, of_waves, redrawn, refined, stepped
 from .radial import RADIAL, Radial, equal_metrics, paths_of, told_metrics
 from .redrawing import Like, unlike_rectified, where_failed, where_nothing_is_found
 from .relevance import feature_slopes
@@ -36,15 +39,16 @@ from .scaler import BASE
 from .screening import useful_columns
 from .skill import left_out_skill, loss_of_constant
 from .stacking import is_exact, left_out_losses, stacking_weights
-from .steps import STEPS, step_scaler, steps_of
+from .steps import STEPS, seconds_to_cut, step_scaler, steps_of
 from .trials import Candidate, left_out_of, predictors
 from .waves import WAVES, wave_scaler
 
 __all__ = ["FURTHER", "More"]
 
 
-#: A forest may take this part of the time of a fit.
-_PART_FOR_FOREST = 0.1
+#: Steps, and a model of labels beside the networks, may take this part of the time of a fit. Normal distributions may
+#: take so many seconds.
+_PART_FOR_MODELS, _MOST_SECONDS = 0.1, 5.0
 
 
 class More(NamedTuple):
@@ -169,6 +173,9 @@ def step(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidat
     means = problem.loss.target_kind != "logarithms" and not problem.loss.predicts_quantiles
     if refinable is None or BASE not in problem.scaled or not means:
         return None
+    labels, n_read = problem.loss.has_temperature, refinable.network.hidden_inputs.stop
+    if seconds_to_cut(problem.n_samples, n_read, labels) > _PART_FOR_MODELS * problem.max_time:
+        return None
     samples = left_out_of(candidates)
     counted = samples.of_voters(stacking_weights(samples))
     if counted is None:
@@ -177,8 +184,7 @@ def step(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidat
     values = [samples.loss.inverse_link(each.outputs) for each in members.outputs if each is not None]
     mixture = mixture_mean(values, votes).cpu().numpy()
     columns, Y, weight = (part[: len(mixture)] for part in (problem.scaled[BASE], problem.Y, problem.sample_weight))
-    labels = problem.loss.has_temperature
-    steps = steps_of(columns[:, : refinable.network.hidden_inputs.stop], Y, weight, mixture, labels)
+    steps = steps_of(columns[:, :n_read], Y, weight, mixture, labels)
     if not steps:
         return None
     scaler = step_scaler(refinable.scaler, steps, columns, weight)
@@ -187,28 +193,52 @@ def step(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidat
     return More(starts, draw.numbers.steps, lines, problem.with_more({STEPS: scaler}))
 
 
+def discriminate(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
+    """Draw a network that reads log odds of normally distributed classes, where they tell left-out labels better."""
+    ground = _ground_for_more(problem, draw)
+    if ground is None:
+        return None
+    seconds = seconds_to_tell(problem.n_samples, ground.network.hidden_inputs.stop, ground.network.n_outputs)
+    score = _score(candidates)
+    if score > ENOUGH or seconds > min(_MOST_SECONDS, _PART_FOR_MODELS * problem.max_time):
+        return None
+    told = discriminant_of(ground, problem.scaled[BASE], problem.Y, problem.sample_weight, score)
+    if told is None:
+        return None
+    start = discriminant_start(draw.starts, ground, told.scaler)
+    more = problem.with_more({DISCRIMINANT: told.scaler}, {DISCRIMINANT: told.columns})
+    return More([start], draw.numbers.discriminant, [of_discriminant()], more, ground.n_more)
+
+
 def plant(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
     """Draw a network that reads what a forest says of labels, where the others do not tell nearly all of them."""
-    if draw.ground is None or BASE not in problem.scaled or problem.n_samples < FEWEST_ROWS:
+    ground = _ground_for_more(problem, draw)
+    if ground is None or problem.n_samples < FEWEST_ROWS:
         return None
-    n_read = draw.ground.network.hidden_inputs.stop
-    if seconds_to_grow(problem.n_samples, n_read) > _PART_FOR_FOREST * problem.max_time:
-        return None
-    samples = left_out_of(candidates)
-    if left_out_skill(samples, stacking_weights(samples)).score > ENOUGH:
+    seconds = seconds_to_grow(problem.n_samples, ground.network.hidden_inputs.stop)
+    if seconds > _PART_FOR_MODELS * problem.max_time or _score(candidates) > ENOUGH:
         return None
     seed = np.random.RandomState([start.seed for start in draw.starts]).randint(np.iinfo(np.int32).max)
-    grown = Grown.of(draw.ground, problem.scaled[BASE], problem.Y, problem.sample_weight, seed)
-    if grown is None:
+    told = grow(ground, problem.scaled[BASE], problem.Y, problem.sample_weight, seed)
+    if told is None:
         return None
-    forest, own = grown
-    start = forest_start(draw.starts, draw.ground, forest)
-    lines = [of_forest(len(forest.roots))]
-    more = problem.with_more({FOREST: forest}, {FOREST: own})
-    return More([start], draw.numbers.forest, lines, more, draw.ground.n_more)
+    start = forest_start(draw.starts, ground, told.scaler)
+    more = problem.with_more({FOREST: told.scaler}, {FOREST: told.columns})
+    return More([start], draw.numbers.forest, [of_forest(N_TREES)], more, ground.n_more)
+
+
+def _ground_for_more(problem: Problem, draw: Draw) -> Ground | None:
+    """What models of labels stand on. Columns are scaled for the candidates that read them, which may be none."""
+    return draw.ground if BASE in problem.scaled else None
+
+
+def _score(candidates: Sequence[Candidate]) -> float:
+    """D2 of left-out samples of the mixture of all candidates."""
+    samples = left_out_of(candidates)
+    return left_out_skill(samples, stacking_weights(samples)).score
 
 
 _Drawing = Callable[[Problem, Draw, Plan, Sequence[Candidate]], More | None]
 
 #: What draws more, in turn.
-FURTHER: Sequence[_Drawing] = (narrow, redraw, surround, wave, refine, step, plant)
+FURTHER: Sequence[_Drawing] = (narrow, redraw, surround, wave, refine, step, discriminate, plant)

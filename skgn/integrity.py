@@ -19,6 +19,7 @@ from sklearn.base import BaseEstimator
 from .activations import ACTIVATIONS
 from .candidates import Start
 from .conformal import Residuals
+from .discriminant import Discriminant
 from .ensemble import Member
 from .feedforward import FeedForward
 from .forest import Forest
@@ -46,7 +47,7 @@ _STORED_LAST = frozenset({"estimators_", "coefs_", "intercepts_", "history_", "l
 _NUMBERS = (
     *(Member, Start, Stream, Posterior, InputNoise, Residuals, ClassificationTarget, RedundantTarget),
     *(Table, InputScaler, StraightScaler, RankScaler, PiecewiseEmbedding, FinerScaler, WaveScaler, RadialUnits),
-    *(Forest, TargetScaler, LogTargetScaler),
+    *(Discriminant, Forest, TargetScaler, LogTargetScaler),
 )
 _MAY_BE_INFINITE = frozenset({"noise_variance", "precision", "values", "loss_precision", "estimates", "steps"})
 
@@ -150,7 +151,7 @@ def _misfits(state: Mapping[str, Any]) -> Iterator[str]:
         yield from (
             f"Table.scalings[{name!r}]"
             for name, by in table.scalings.items()
-            if (by is None) != (name == "raw") or (isinstance(by, Forest) and not by.is_whole)
+            if (by is None) != (name == "raw") or (isinstance(by, (Discriminant, Forest)) and not by.is_whole)
         )
         if np.shape(state["weights_"]) != (len(members),):
             yield "weights_ (one for each of estimators_)"

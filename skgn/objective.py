@@ -106,14 +106,14 @@ class Objective:
         self._rows = row_chunks(self.network, self.n_columns, U)
         self._keep = keeps_linearisation(self.network, len(U), self.n_columns, U.element_size())
 
-    def for_member(self, anchor: Tensor | None = None) -> Objective:
+    def for_member(self, anchor: Tensor | None = None, centred: bool = True) -> Objective:
         """Make the objective of one member on the same data.
 
-        Outputs at the weights ``anchor`` (``init="centered"``) are subtracted, and these weights are the prior's mean.
+        Outputs at the weights ``anchor`` are subtracted. If ``centred``, these weights are the mean of the prior.
         """
         member = copy.copy(self)
         member._offset = None if anchor is None else self._forward(anchor)[0]
-        member._prior_mean = anchor
+        member._prior_mean = anchor if centred else None
         return member
 
     def deviation(self, w: Tensor) -> Tensor:

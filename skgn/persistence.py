@@ -44,6 +44,7 @@ SKOPS_TRUSTED = [
     "skgn.damping.ProportionalToLoss",
     "skgn.dask.classifier.DaskGNClassifier",
     "skgn.dask.regressor.DaskGNRegressor",
+    "skgn.discriminant.Discriminant",
     "skgn.encoders.Interaction",
     "skgn.ensemble.Member",
     "skgn.feedforward.FeedForward",

@@ -217,7 +217,7 @@ class Problem:
         key = self.network(start), start.scaling, rows
         if key not in self._objectives:
             self._objectives[key] = self.objective(*key)
-        return self._objectives[key].for_member(self._anchor(start))
+        return self._of_member(self._objectives[key], start)
 
     def on_columns(self, start: Start, state: State) -> Objective:
         """Return the objective of a member's state, for the network that reads the columns themselves."""
@@ -233,7 +233,7 @@ class Problem:
         data = self.validation
         network = self.network(start)
         X, Y, weight = map(self.tensor, (network.read(data.scaled[start.scaling]), data.Y, data.sample_weight))
-        return Objective(network, self.loss, X, Y, weight).for_member(self._anchor(start))
+        return self._of_member(Objective(network, self.loss, X, Y, weight), start)
 
     def objective(self, network: Network, scaling: str, rows: int) -> Objective:
         """Make the objective on the first rows, in one of the scalings."""
@@ -243,10 +243,11 @@ class Problem:
         Y, weight, root = self._targets
         return Objective(network, self.loss, X[:rows], Y[:rows], weight[:rows], None if root is None else root[:rows])
 
-    def _anchor(self, start: Start) -> torch.Tensor | None:
+    def _of_member(self, objective: Objective, start: Start) -> Objective:
         if start.anchor is None:
-            return None
-        return solver_tensor(self.network(start).from_original(start.anchor), self.device)
+            return objective.for_member()
+        anchor = solver_tensor(self.network(start).from_original(start.anchor), self.device)
+        return objective.for_member(anchor, start.network.init == "centered")
 
     # No reference to self: an object that keeps itself alive is freed late, and its data with it.
     @cached_property

@@ -22,6 +22,7 @@ __all__ = [
     "enough",
     "kept",
     "narrowed",
+    "of_discriminant",
     "of_forest",
     "of_radial_units",
     "of_waves",
@@ -110,6 +111,11 @@ def stepped(n_steps: int, count: int) -> str:
 def of_radial_units(n_centres: int) -> str:
     """Return the line about one more candidate, of radial units around so many rows."""
     return f"1 more candidate, of radial units around {counted(n_centres, 'row')}"
+
+
+def of_discriminant() -> str:
+    """Return the line about one more candidate, of normal distributions."""
+    return "1 more candidate, of normal distributions of the classes"
 
 
 def of_forest(n_trees: int) -> str:

@@ -8,7 +8,8 @@ weights are trained in an orthonormal basis V of what the rows span,
 
 which leaves objective, evidence and predictions as they are. Columns of indicators, which sum to 1, and columns told
 twice make such a basis small. The basis is not centred: beside the bias, whose prior is another one, a constant
-direction is a direction too.
+direction is a direction too. With ``init="centered"`` the mean is an initial weight, and is left out as well: rows that
+have a component in such a direction are predicted as if they had none.
 
 Two other networks stand for one with fewer weights, and are not the same model. Of columns that are not of use, a
 narrowed network reads none. And where an iteration would take too long, the weights of the directions in which rows

@@ -62,8 +62,8 @@ class GNRegressor(Predictions):
         ``linear_path`` must then keep their defaults. The module maps rows of scaled columns (n, n_columns) to outputs
         (n, n_outputs), each row on its own. The fit copies the module, never changes it, and uses it in evaluation
         mode. :mod:`torch.func` computes the Jacobian, which takes more time than for the built-in network
-        (docs/guide/network.md). The first member starts from the module's own weights. Other members start from weights
-        that ``reset_parameters`` of its parts draws.
+        (docs/guide/network.md). The first member starts from the module's own weights, and in a regression so may a
+        second. Other members start from weights that ``reset_parameters`` of its parts draws.
     loss : {"squared_error", "poisson", "gamma", "student_t", "huber", "cauchy", "quantile"}, default="squared_error"
         "squared_error" is half the squared error and assumes normal noise. "student_t" assumes the heavier tails of a
         Student-t distribution with 8 degrees of freedom, which forgives outliers in y. It predicts the centre of the
@@ -157,8 +157,8 @@ class GNRegressor(Predictions):
         iteration uses all rows at once. The damped system of each batch is solved exactly, except with ``solver="cg"``,
         and the step is tested on the next batch (see ``skgn.batches``). The dual solver is used where a batch has fewer
         rows times outputs than weights. With evidence it is never used, because the evidence needs the Gram matrix.
-        "auto" is two rows for each weight and column of the loss's curvature, and at least 1,000. If that makes fewer
-        than four batches, "auto" means all rows. :meth:`partial_fit` takes None for "auto".
+        "auto" is two rows for each weight and column of the loss's curvature, and at least 1,000. If that makes no
+        more than four batches, "auto" means all rows. :meth:`partial_fit` takes None for "auto".
     max_iter : int, default=100
         Largest number of iterations; 0 keeps the initial network.
     max_time : float > 0 or None, default=None

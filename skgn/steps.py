@@ -17,6 +17,7 @@ Econometrica 48 (1980).
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
@@ -30,7 +31,7 @@ from .scaler import Scaler
 from .screening import products_of_two
 from .weighted_rows import mean_and_error, moments, standardised, weighted_quantile
 
-__all__ = ["STEPS", "Step", "step_scaler", "steps_of"]
+__all__ = ["STEPS", "Step", "seconds_to_cut", "step_scaler", "steps_of"]
 
 #: Name of the scaling that has a column for each step.
 STEPS = "steps"
@@ -53,6 +54,9 @@ _LEAF, _WHOLE = 5, 1
 
 #: Trees of boosting, of all targets together, and the levels of each.
 _BOOSTED, _DEPTH = 100, 4
+
+#: Seconds that a tree takes, and what each row adds in each column tried, on a slow processor.
+_SECONDS_A_TREE, _SECONDS_A_ROW = 1.5e-3, 1.5e-8
 
 #: Cuts are gathered in so many parts of a column, of equally many values. There are at most so many steps.
 _PARTS, _MOST_STEPS = 64, 24
@@ -115,6 +119,13 @@ def steps_of(columns: np.ndarray, Y: np.ndarray, weight: np.ndarray, mixture: np
     if not (steps and _tell(_risen(steps, columns)[known], Y[known], mixture[known], weight[known])):
         return []
     return _most_cut([trees, _boosted(X, Y, weight)], values)
+
+
+def seconds_to_cut(n_rows: int, n_columns: int, labels: bool) -> float:
+    """About how long :func:`steps_of` takes at the most, for so many rows and columns."""
+    n, tried = min(n_rows, _MOST_ROWS, _ROWS_OF_TREE), min(_TRIED, n_columns)
+    n_trees = _TREES[-1] * (1 + labels) + _BOOSTED
+    return n_trees * (_SECONDS_A_TREE + _SECONDS_A_ROW * n * math.log2(n) * tried)
 
 
 def _grown(X: np.ndarray, Y: np.ndarray, weight: np.ndarray, mixture: np.ndarray, leaf: int) -> _Grown:

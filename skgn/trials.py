@@ -10,6 +10,7 @@ import numpy as np
 
 from .candidates import Start
 from .conformal import left_out_residuals
+from .discriminant import DISCRIMINANT
 from .ensemble import Ensemble, Member, Predictor, make_member, predictor
 from .forest import FOREST
 from .leave_one_out import LeftOut, allowance
@@ -25,6 +26,9 @@ from .temperature import best_temperature
 from .training import Training
 
 __all__ = ["Candidate", "ensemble_of", "left_out_of", "predictors", "well_begun"]
+
+#: Scalings that are models of labels.
+_MODELS = (DISCRIMINANT, FOREST)
 
 #: A candidate that was cut short after less than this part of the iterations of the longest is left out.
 _HARDLY_BEGUN = 0.5
@@ -99,16 +103,16 @@ def predictors(candidates: Sequence[Candidate]) -> list[Predictor]:
 
 
 def ensemble_of(candidates: list[Candidate], loss: Loss, tempered: bool) -> tuple[list[Candidate], Ensemble]:
-    """Make the ensemble; the candidates come with it, those that count the most first, and one of a forest last.
+    """Make the ensemble; the candidates come with it, those that count the most first, and models of labels last.
 
     If ``tempered``, the outputs are divided by a temperature.
     """
     weights = stacking_weights(left_out_of(candidates))
     # Of members that count alike the objective decides.
     objectives = np.array([c.state.history[-1]["objective"] for c in candidates])
-    # A forest has no weights to look at.
-    trees = np.array([c.start.scaling == FOREST for c in candidates])
-    order = np.lexsort((objectives, -weights, trees))
+    # Models of labels have no weights to look at.
+    models = np.array([c.start.scaling in _MODELS for c in candidates])
+    order = np.lexsort((objectives, -weights, models))
     candidates, weights = [candidates[number] for number in order], weights[order]
     samples = left_out_of(candidates)
     T = best_temperature(samples, weights) if tempered else 1.0

@@ -22,7 +22,7 @@ from skgn.candidates import (
     member_count,
     prior_choices,
 )
-from skgn.choices import Choices
+from skgn.choices import Choices, _of_fewer_units
 from skgn.count_losses import PoissonLoss
 from skgn.draws import (
     crossed,
@@ -337,6 +337,20 @@ def test_the_steepest_networks_have_the_units_of_most(d):
     assert steepest_network(FeedForward(d, 1, (20,), "gelu"), "tanh").activation == "tanh"
 
 
+def test_networks_of_many_classes_have_fewer_units_where_they_take_long():
+    kind = Kind(("robust", FeedForward(12, 200, (20,), "relu")), Level(), PriorKind("layer", unit=True))
+    given = kind.scaled_network[1].hidden_layer_sizes
+
+    def units(given, most):
+        return _of_fewer_units(kind, given, lambda network: network.n_weights > most).scaled_network
+
+    assert units(None, 1e9) == kind.scaled_network
+    assert units(None, 5000) == ("robust", FeedForward(12, 200, (10,), "relu"))
+    # The fewest, however long they take.
+    assert units(None, 0)[1].hidden_layer_sizes == (5,)
+    assert units(given, 0) == kind.scaled_network
+
+
 # --- Of a fit
 
 SHORT = {"max_iter": 2, "tol": 1e9, "random_state": 0}
@@ -356,12 +370,13 @@ def test_members_of_small_tables_are_of_all_networks_and_priors(estimator):
     model = estimator(**SHORT).fit(X, np.sign(X.sum(1)))
     networks = [("robust", (20,)), ("periodic", (10,))]
     kinds = {(*network, str(prior)) for network, prior in itertools.product(networks, PRIORS)}
-    # Those for classes are fewer, with a rectified one, and one of radial units comes beside them.
+    # Those for classes are fewer, with a rectified one. One of radial units comes beside them, and one of normal
+    # distributions, which need no iterations.
     of_classes = kinds - {(*network, "layer") for network in networks} | {("robust", (20,), "unit")}
-    of_classes |= {("radial", (), "unit")}
+    of_classes |= {("radial", (), "unit"), ("discriminant", (), "layer")}
     # One of numbers has radial units, in the place of one of the kinds that are there twice.
     of_numbers = kinds | {("radial", (), "layer")}
-    assert members(model) == ((6, of_numbers) if estimator is GNRegressor else (4, of_classes))
+    assert members(model) == ((6, of_numbers) if estimator is GNRegressor else (5, of_classes))
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -447,12 +462,12 @@ def test_a_warm_start_goes_on_with_as_many_members_where_no_rectified_one_was_ke
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_warm_start_goes_on_with_all_members_but_the_one_of_radial_units(monkeypatch):
-    """Wherever this one stands among them: its units are made anew."""
+    """Wherever this one stands among them: its units are made anew, as are normal distributions."""
     X = np.random.RandomState(0).standard_normal((60, 2))
     y = np.digitize(X.sum(axis=1), [-1, 1])
     model = GNClassifier(**SHORT, warm_start=True).fit(X, y)
     model.estimators_.sort(key=lambda member: member.scaling != "radial")
-    radial, *others = [member.scaling for member in model.estimators_]
+    radial, *others = [m.scaling for m in model.estimators_ if m.scaling != "discriminant"]
     assert radial == "radial" and len(others) == 4
     kept, of_members = [], Choices._kept
     monkeypatch.setattr(Choices, "_kept", lambda *args: kept.extend(of_members(*args)) or list(kept))
@@ -481,6 +496,21 @@ def test_a_warm_start_goes_on_with_the_wide_networks_of_steepest_units():
     model = GNRegressor(random_state=1, warm_start=True).fit(X, y)
     assert (60,) in {member.network.hidden_layer_sizes for member in model.estimators_}
     assert (60,) in {member.network.hidden_layer_sizes for member in model.fit(X, y).estimators_}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_warm_start_goes_on_where_a_feature_has_two_values_now():
+    """It was refused, with a message that had the same network before and now."""
+    rng = np.random.RandomState(0)
+    X = np.c_[rng.randint(0, 3, 200), rng.standard_normal(200)]
+    y = X.sum(axis=1) + 0.1 * rng.standard_normal(200)
+    model = GNRegressor(random_state=0, max_iter=10, warm_start=True).fit(X, y)
+    assert "periodic" in [member.scaling for member in model.estimators_]
+    few = X[:, 0] < 2
+    assert model.fit(X[few], y[few]).score(X[few], y[few]) > 0.9
+    model.set_params(hidden_layer_sizes=(7,))
+    with pytest.raises(ValueError, match=r"It was .*, now it is 7 tanh"):
+        model.fit(X[few], y[few])
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

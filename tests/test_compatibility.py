@@ -338,6 +338,16 @@ def weights(n):
     return (np.arange(n) % 3).astype(float)
 
 
+def test_a_forest_and_distributions_of_classes_are_made_whatever_is_routed(monkeypatch):
+    """A fit of 400 rows and more ended with an error."""
+    rng = np.random.RandomState(0)
+    X = rng.standard_normal((400, 3))
+    y = (X[:, 0] + rng.standard_normal(400) > 0).astype(int)
+    with sklearn.config_context(enable_metadata_routing=True):
+        model = GNClassifier(tol=1e-2, random_state=0).fit(X, y)
+    assert "forest" in [member.scaling for member in model.estimators_]
+
+
 def test_routed_weights_are_those_of_a_fit_by_hand(diabetes):
     X, y = diabetes
     weight = weights(len(y))

@@ -256,17 +256,22 @@ DIFFERENCES = {
         "left-out samples by less than 2 %, as where networks agree. Above 2,000 rows": ":meth:`"
         'partial_fit`). With "relu" units among them (see ``activation``) it is 4, or 3 above 1,000 weights if every '
         "other member has such units. One of radial units is the last of the 4 of two classes, and one more of other "
-        "classes. One of a forest is one more on 400 rows. Every network that starts becomes a member. Where none has "
+        "classes. One of a forest is one more on 400 rows, and one of normal distributions where these tell more. "
+        "Every network that starts becomes a member. Where none has "
         '"relu" units and rows are more than 2,000,',
         "If half of the members fail, or the best leaves half of the variance on up to 2,000 rows, others have steeper "
         "units.": 'If every other member has "relu" units and these hardly count, more of the others have steeper '
         "units, on up to 2,000 rows.",
         "and ``linear_path``.": "and ``linear_path``. There is none of several labels. On 400 rows or more, one more "
         "reads what a forest of trees says of classes, under the same conditions. Trees know the rows of the fit by "
-        "heart: test with others.",
+        "heart: test with others. Where normal distributions of the classes tell left-out labels better than all "
+        "networks, one more reads these.",
     },
-    # There is a forest for classes alone.
-    "estimators_": {"the largest weight first.": "the largest weight first, but one that reads a forest last."},
+    # There are models of classes alone.
+    "estimators_": {
+        "the largest weight first.": "the largest weight first, but those that read a forest or normal distributions "
+        "last."
+    },
     # Labels have none.
     "coefs_, intercepts_": {
         " Where units lack more than the noise between rows, there is one more, which counts in standard deviations "

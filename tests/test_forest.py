@@ -14,8 +14,9 @@ from sklearn.metrics import log_loss
 from skgn import GNClassifier, GNRegressor, diagnose, forest, search
 from skgn.export import to_onnx, to_torch
 from skgn.feedforward import FeedForward
-from skgn.forest import FOREST, Ground, Grown, log_shares
+from skgn.forest import FOREST, grow, log_shares
 from skgn.further import plant
+from skgn.ground import Ground
 from skgn.integrity import flaws
 from skgn.persistence import SKOPS_TRUSTED
 from skgn.preprocessing import InputScaler
@@ -50,7 +51,7 @@ def ground(X):
 
 def grown(X, Y, weight=None, seed=0):
     on = ground(X)
-    return Grown.of(on, on.base.transform(X), Y, np.ones(len(X)) if weight is None else weight, seed)
+    return grow(on, on.base.transform(X), Y, np.ones(len(X)) if weight is None else weight, seed)
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +76,7 @@ def test_later_rows_have_the_shares_of_trees_of_scikit_learn(k):
     X, labels = rules(k=k, d=D)
     new, Y = rules(200, k=k, d=D, seed=1)[0], indicators(labels)
     weight = np.random.RandomState(2).uniform(0.5, 2, N)
-    found, on = grown(X, Y, weight).forest, ground(X).base
+    found, on = grown(X, Y, weight).scaler, ground(X).base
     trees = ExtraTreesRegressor(40, max_features=0.5, random_state=0)
     trees.fit(on.transform(X), Y if k > 2 else Y[:, 0], weight)
     shares = trees.predict(on.transform(new)).reshape(200, -1)
@@ -94,7 +95,7 @@ def test_rows_of_the_fit_are_told_without_their_own_labels():
     random = np.random.RandomState(0)
     X, Y = random.standard_normal((N, D)), random.randint(2, size=(N, 1)).astype(float)
     found = grown(X, Y)
-    own, later = found.columns[:, 0], found.forest.transform(X)[:, 0]
+    own, later = found.columns[:, 0], found.scaler.transform(X)[:, 0]
     # Of noise, trees know their rows by heart, and nothing else.
     assert ((later > 0) == Y[:, 0]).all()
     assert abs(np.corrcoef(own, Y[:, 0])[0, 1]) < 3 / np.sqrt(N)
@@ -105,8 +106,8 @@ def test_rows_beyond_the_most_are_later_ones(monkeypatch):
     X, labels = rules()
     found = grown(X, indicators(labels))
     assert found.columns.shape == (N, 1)
-    np.testing.assert_array_equal(found.columns[300:], found.forest.transform(X[300:]))
-    assert not np.array_equal(found.columns[:300], found.forest.transform(X[:300]))
+    np.testing.assert_array_equal(found.columns[300:], found.scaler.transform(X[300:]))
+    assert not np.array_equal(found.columns[:300], found.scaler.transform(X[:300]))
 
 
 def test_rules_are_told_better(model, monkeypatch, capsys):
@@ -148,7 +149,7 @@ def test_there_is_none_where_time_is_short():
 
 def test_rows_are_told_in_blocks(monkeypatch):
     X, labels = rules()
-    found = grown(X, indicators(labels)).forest
+    found = grown(X, indicators(labels)).scaler
     whole = found.transform(X)
     monkeypatch.setattr(forest, "_BLOCK", 70)
     np.testing.assert_array_equal(found.transform(X), whole)

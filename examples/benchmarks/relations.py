@@ -280,6 +280,24 @@ def children(rng: np.random.Generator, n: int) -> Rows:
     return np.column_stack([child, age]).astype(float), y
 
 
+def ring(rng: np.random.Generator, n: int) -> Rows:
+    """Two normal classes around nearly the same point of 20 columns, one of twice the width (ringnorm of Delve)."""
+    y = rng.integers(2, size=n)
+    return rng.standard_normal((n, 20)) * (2 - y)[:, None] + y[:, None] * 2 / np.sqrt(20), y
+
+
+def clouds(k: int, d: int, apart: float, own: bool) -> Draw:
+    """Normal classes with means of their own, and covariances of their own or 1."""
+    of_classes = np.random.default_rng(0)
+    means, roots = apart * of_classes.standard_normal((k, d)), of_classes.standard_normal((k, d, d)) / np.sqrt(d)
+
+    def draw(rng: np.random.Generator, n: int) -> Rows:
+        y, Z = rng.integers(k, size=n), rng.standard_normal((n, d))
+        return means[y] + (np.einsum("nij,nj->ni", roots[y], Z) if own else Z), y
+
+    return draw
+
+
 def five_classes(rng: np.random.Generator, n: int) -> Rows:
     """Five noisy classes, by products, a wave, a line and a bend of eight of 15 inputs."""
     x = rng.uniform(-1, 1, (15, n))
@@ -317,6 +335,9 @@ CASES: dict[str, Case] = {
         f"x0 + x1^2 > 1 d {d}": Case(above(1, normal(lambda x: x[0] + x[1] ** 2, d, 0.3)), 300, "0.3", classes=2)
         for d in (40, 100)
     },
+    "ring d 20": Case(ring, 300, classes=2),
+    "three clouds d 8": Case(clouds(3, 8, 1.0, own=True), 400, classes=3),
+    "30 clouds d 12": Case(clouds(30, 12, 1.5, own=False), 450, classes=30),
     "five classes": Case(five_classes, 400, "of the labels", classes=5),
     "steps": Case(steps, 500, "0.1"),
     "sin(8 x0) + x1^2 d 8": Case(normal(lambda x: np.sin(8 * x[0]) + x[1] ** 2, 8, 0.1), 500, "0.1"),

@@ -148,9 +148,9 @@ class DistributedObjective(Objective):
         self.n_samples, self.loss_at_zero = int(n), at_zero / self.total_weight
         self.item_size, self._eps = self.dtype.itemsize, float(torch.finfo(self.dtype).eps)
 
-    def for_member(self, anchor: Tensor | None = None) -> DistributedObjective:
+    def for_member(self, anchor: Tensor | None = None, centred: bool = True) -> DistributedObjective:
         member = self._seeing(anchor=anchor)
-        member._prior_mean = anchor
+        member._prior_mean = anchor if centred else None
         return member
 
     def _seeing(self, **changes: Any) -> DistributedObjective:

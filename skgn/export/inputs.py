@@ -11,6 +11,7 @@ import torch
 from sklearn.compose import ColumnTransformer
 from torch import Tensor, nn
 
+from ..discriminant import Discriminant, log_odds
 from ..encoders import column_features, target_codes
 from ..forest import Forest, log_shares
 from ..inputs import Table
@@ -311,6 +312,21 @@ class _Forest(nn.Module):
         return log_shares(shares, len(self.roots), torch)
 
 
+class _Discriminant(nn.Module):
+    constants: Tensor
+    means: Tensor
+    whitening: Tensor
+
+    def __init__(self, scaler: Discriminant) -> None:
+        super().__init__()
+        self.base, self.read = make_scaling(scaler.base), slice(scaler.first, scaler.first + scaler.means.shape[1])
+        _register(self, scaler, ("constants", "means", "whitening"))
+
+    def forward(self, X: Tensor) -> Tensor:
+        apart = self.base(X)[:, None, None, self.read] - self.means[:, None]
+        return log_odds(self.constants - 0.5 * (apart @ self.whitening).square().sum((2, 3)), torch)
+
+
 #: Functions by the type of the scaler.
 _MODULES: dict[type, Callable[[Any], nn.Module]] = {
     InputScaler: partial(_Formula, formula=standardise, names=("unit", "centre", "inverse_scale")),
@@ -323,6 +339,7 @@ _MODULES: dict[type, Callable[[Any], nn.Module]] = {
     WaveScaler: partial(_Widened, formula=sines, names=("columns", "frequency", "phase")),
     RadialUnits: _Radial,
     Forest: _Forest,
+    Discriminant: _Discriminant,
 }
 
 
