@@ -39,8 +39,10 @@ def class_factors(class_weight: ClassWeight, classes: np.ndarray, totals: np.nda
     if unknown:
         raise ValueError(f"class_weight has weights for {unknown}, which are not among {classes}.")
     factors = np.array([float(class_weight.get(label, 1.0)) for label in classes.tolist()])
-    if not (np.isfinite(factors).all() and (factors >= 0).all() and (factors[totals > 0] > 0).any()):
+    if not (np.isfinite(factors).all() and (factors >= 0).all() and factors.any()):
         raise ValueError(f"class_weight must be non-negative and not all zero, got {class_weight}.")
+    if not factors[totals > 0].any():
+        raise ValueError(f"All rows are of classes whose weight is 0 in class_weight={class_weight}.")
     return factors
 
 

@@ -281,7 +281,7 @@ class Comparison(Case, ABC):
     def better(self) -> str:
         """Name of the simple model that is better than this one by more than chance; empty if there is none."""
         ours, constant = (loss[self.compared] for loss in self.losses)
-        least = _MATERIAL_GAIN * float(np.mean(constant))
+        least = _MATERIAL_GAIN * float(np.average(constant, weights=self.weight[self.compared]))
         gains = {name: self.gain_at(loss, ours) for name, loss in self.simple.items()}
         found = {name: gain for name, (gain, error) in gains.items() if gain > max(STANDARD_ERRORS * error, least)}
         return max(found, key=lambda name: found[name], default="")
@@ -311,7 +311,7 @@ class Comparison(Case, ABC):
     @property
     @abstractmethod
     def left(self) -> np.ndarray:
-        """What the predictions leave over of the targets, (n, k)."""
+        """What the predictions leave over of the targets (n, k), whatever class weights there are."""
 
     @cached_property
     def codes(self) -> list[str]:
@@ -336,7 +336,8 @@ class Comparison(Case, ABC):
         many = [] if table.encoder is None else features_without_indicators(table.encoder)
         if not many or not self.comparable:
             return None
-        at, weight = self.compared, self.weight[self.compared]
+        at = self.compared
+        weight = (self.weight / self.factors)[at]
         read = table.read(self.model, self.X)[at].astype(float)
         levels = {j: np.unique(read[:, j], return_inverse=True)[1] for j in many}
         columns, features = table.scaled_features(self.columns)

@@ -95,7 +95,7 @@ def diagnose(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, verbo
           member's Gram matrix and kernel, at the final weights on at most 2,000 rows of X.
         - from X and y: "skill" (against a constant prediction, and what left-out rows promise), "baselines",
           "members", "residuals" and "noise" (regression), "outliers" and "calibration". "baselines" has scores of a
-          linear model and of gradient boosting, cross-validated on at most 1,000 rows of X. It names features of five
+          linear model and of gradient boosting, cross-validated on at most 1,000 rows of X. It names features of twelve
           numbers or more that may be codes, where what the fit leaves over jumps between the numbers. It also names two
           features on which this depends together, where the levels of one have mean targets. "members" has
           those of the members alone, and the share of their loss that averaging takes away. The residuals of a
@@ -197,7 +197,8 @@ def _case(estimator: Any, X: Any, y: Any, sample_weight: Any) -> _Case:
         repetitions, weight = weight.sum(), weight * target.row_factors(target.encode(y))
         weight = weight * (repetitions / (weight.sum() or 1.0))
     if weight.min() < 0 or not weight.any():
-        raise ValueError("sample_weight must not be negative, nor zero for every sample.")
+        of_classes = " times the weights of the classes" if getattr(model, "class_weight", None) else ""
+        raise ValueError(f"sample_weight{of_classes} must not be negative, nor zero for every sample.")
     # Equal rows are repetitions of one, as in a fit: no model may learn from one what it predicts of another.
     first, place = first_of_equals(np.column_stack([table.read(model, X), target.encode(y)]))
     weight = np.bincount(place, weights=weight)
@@ -243,9 +244,10 @@ def _convergence(case: _Case) -> Finding:
     advice = None
     if not converged:
         seconds = float(model.history_["time"][-1]) / max(model.n_iter_, 1)
+        took = f" (an iteration took {seconds:.2g} s)" if model.n_iter_ else ""
         advice = {
             "max_iter": f"max_iter={max(2 * model.max_iter, 20)}, or fit again with warm_start=True",
-            "max_time": f"more max_time (an iteration took {seconds:.2g} s)",
+            "max_time": f"more max_time{took}",
             "interrupted": "fit again with warm_start=True to go on",
             "callback": "fit again with warm_start=True to go on, without the callback that stopped it",
         }.get(status, _when_stuck(model))

@@ -285,20 +285,20 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         first = not hasattr(self, "estimators_")
         table, raw = read_rows(self, X, y, sample_weight, None if first else self._table)
         target = self._next_target(raw, classes)
-        merged = raw.merge(target)
+        # Of a fit, and of streams of earlier versions, no rows are known.
+        seen = getattr(self, "_seen", None) or Seen.nothing(raw, target, whole=first)
+        merged = raw.merge(target, seen.factor)
         if first:
             warn_of_penalty(self)
             # Target codes of one block would rest on few rows.
             rows, draw = self._begin(table, target, merged, choices, target_codes=False)
-            streams, seen = [Stream(start) for start in draw.starts], Seen.nothing(merged, whole=True)
+            streams = [Stream(start) for start in draw.starts]
         else:
             streams = getattr(self, "_streams", [])
             if not streams:
                 warn_of_short_block(self.estimators_, merged.total_weight)
                 loss = fitted_likelihood(self)
                 streams = streams_of(self.estimators_, self.weights_, loss, check_random_state(self.random_state))
-            # Of a fit, and of streams of earlier versions, no rows are known.
-            seen = getattr(self, "_seen", None) or Seen.nothing(merged, whole=False)
             if not seen.whole:
                 warn_of_far_rows(table, raw.X)
             self._table, self._target, streams = follow(table, target, streams, seen, merged)

@@ -273,10 +273,10 @@ class Table:
             scalings[name] = None if old is None or new is None else _replaced_columns(old, new, changed)
         return replace(self, scalings=scalings)
 
-    def refilled(self, X: np.ndarray, columns: np.ndarray) -> Table:
+    def refilled(self, X: np.ndarray, weight: np.ndarray, columns: np.ndarray) -> Table:
         """Return the table with medians of X, as read, for missing numbers in some of the encoded ``columns`` (mask).
 
-        Columns without any number stay as they are.
+        Rows count by their weight (n,). Columns without any number stay as they are.
         """
         numeric = np.arange(X.shape[1])
         if self.encoder is not None:
@@ -285,7 +285,8 @@ class Table:
         known = ~np.isnan(X[:, numeric]).all(axis=0) & columns[: len(numeric)]
         if not known.any():
             return self
-        found = np.nanmedian(X[:, numeric[known]], axis=0)
+        cells = [(column[:, None], ~np.isnan(column)) for column in X[:, numeric[known]].T]
+        found = np.array([medians(column[there], weight[there])[0] for column, there in cells])
         table = copy.deepcopy(self)
         fill = table.medians if table.encoder is None else table.encoder.named_transformers_["numeric"].statistics_
         if fill is not None:

@@ -40,7 +40,9 @@ class Judge:
     def about_mean(self) -> np.ndarray:
         """The targets less their mean, in units of ``unit``."""
         in_units = self.y / self.unit
-        return in_units - np.average(in_units, axis=0, weights=self.weight)
+        # A mean of numbers that are alike may differ from them.
+        mean = np.average(in_units, axis=0, weights=self.weight)
+        return np.where(np.ptp(in_units, axis=0) == 0, 0.0, in_units - mean)
 
     @property
     def squares(self) -> bool:

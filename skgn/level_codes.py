@@ -105,6 +105,8 @@ class NumberCodes(LevelCodes):
 
     def _is_within(self, feature: int, column: np.ndarray) -> np.ndarray:
         numbers, _ = self.numbers(feature)
+        if not len(numbers):
+            return np.zeros(len(column), dtype=bool)
         return (column > numbers[0]) & (column < numbers[-1]) & self.follows(feature)
 
     def transform(self, X: np.ndarray) -> np.ndarray:
@@ -112,6 +114,8 @@ class NumberCodes(LevelCodes):
         of_known = np.split(super().transform(X), X.shape[1], axis=1)
         for j, (column, codes) in enumerate(zip(X.T, of_known, strict=True)):
             (numbers, of_numbers), within = self.numbers(j), self._is_within(j, column)
+            if not within.any():
+                continue
             for code, told in zip(of_numbers.T, codes.T, strict=True):
                 # Views of the columns; at a number itself a line has its code.
                 told[within] = np.interp(column[within], numbers, code)

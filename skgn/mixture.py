@@ -33,6 +33,9 @@ __all__ = [
     "weights_at_rows",
 ]
 
+#: Part of the noise of a mixture that a member has at the least, where members count by row.
+_LEAST_NOISE = 0.1
+
 _Member = TypeVar("_Member")
 
 
@@ -90,8 +93,12 @@ def weights_at_rows(weights: Any, output_variances: Sequence[Any], noise: Sequen
     Zidek, Combining probability distributions, Statistical Science 1986). A member that is less sure counts less. A row
     has the same weights for all outputs, by the mean of their variances, each relative to that of the pool. They sum to
     1.
+
+    No member is taken to have less than a tenth of the noise of the mixture. One that passes through all rows of the
+    fit has none, and is sure of these rows alone.
     """
-    variances = [v + s for v, s in zip(output_variances, noise, strict=True)]
+    least = _LEAST_NOISE * mixture_mean(noise, weights)
+    variances = [v + s.clip(min=least) for v, s in zip(output_variances, noise, strict=True)]
     pooled = mixture_mean([1 / (v + _LEAST_NUMBER) for v in variances], weights) + _LEAST_NUMBER
     with np.errstate(over="ignore"):  # An infinite one leaves no share.
         relative = [(v * pooled).sum(-1)[:, None] / pooled.shape[-1] for v in variances]

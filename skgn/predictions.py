@@ -297,9 +297,8 @@ class Predictions(MixedRegressor):
 
 
 def _fitted_quantiles(regressor: Predictions, scaled: ScaledRows, levels: np.ndarray) -> np.ndarray:
-    at = regressor._target.positions(levels)
-    predicted = mean_at(regressor, scaled)
-    return predicted[:, None] if regressor._target.levels is None else predicted[:, at]
+    at, predicted = regressor._target.positions(levels), mean_at(regressor, scaled)
+    return (predicted[:, None] if regressor._target.levels is None else predicted)[:, at]
 
 
 def _in_parts(

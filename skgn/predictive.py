@@ -97,16 +97,21 @@ class Predictive:
         members = [tuple(np.broadcast_to(each, shape).ravel() for each in member) for member in self._members()]
         weights = [np.broadcast_to(weight, shape).ravel() for weight in self.weights]
         at, unit = (np.broadcast_to(each, shape).ravel() for each in (location, width))
-        wanted = ndtri(np.broadcast_to(levels[:, None, None], shape).ravel())
+        wanted = ndtri(np.clip(np.broadcast_to(levels[:, None, None], shape).ravel(), *_PROBABLE))
+        # Beyond the floats there is nothing to seek.
+        known = np.flatnonzero(np.isfinite(at) & np.isfinite(unit))
+        found = np.where(np.isfinite(at) & (wanted != 0), np.copysign(np.inf, wanted), at)
 
         def normal_score(x: np.ndarray, element: np.ndarray) -> np.ndarray:
             """Normal scores of the probabilities: of normal distributions a straight line, which is soon inverted."""
+            element = known[element]
             z = at[element] + unit[element] * x
             each = [self.observation.cdf(z, *(values[element] for values in member)) for member in members]
             p = np.clip(mixture_mean(each, [weight[element] for weight in weights]), *_PROBABLE)
             return ndtri(p) - wanted[element]
 
-        return self.observation.off_line((at + unit * increasing_roots(normal_score, wanted)).reshape(shape))
+        found[known] = at[known] + unit[known] * increasing_roots(normal_score, wanted[known])
+        return self.observation.off_line(found.reshape(shape))
 
 
 def increasing_roots(function: Callable[[np.ndarray, np.ndarray], np.ndarray], start: np.ndarray) -> np.ndarray:
@@ -170,9 +175,13 @@ def _outside(
 
 def checked_levels(quantiles: Any) -> np.ndarray:
     """Check quantiles and return them as an array (q,); a number is a list of one."""
-    levels = np.atleast_1d(np.asarray(quantiles, dtype=np.float64))
+    refusal = f"quantiles must be numbers above 0 and below 1, got {quantiles!r}."
+    try:
+        levels = np.atleast_1d(np.asarray(quantiles, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise ValueError(refusal) from error
     if levels.ndim != 1 or not len(levels) or not ((levels > 0) & (levels < 1)).all():
-        raise ValueError(f"quantiles must be numbers above 0 and below 1, got {quantiles!r}.")
+        raise ValueError(refusal)
     return levels
 
 

@@ -86,7 +86,9 @@ class _Probabilities(Comparison):
     @cached_property
     def rate(self) -> np.ndarray:
         """Frequency (k,) with which each class or label came true."""
-        return self.mean(self._came_true)
+        # A mean of numbers that are alike may differ from them.
+        came = self._came_true
+        return np.where(np.ptp(came, axis=0) == 0, came[0], self.mean(came))
 
     @cached_property
     def _came_true(self) -> np.ndarray:
@@ -95,7 +97,7 @@ class _Probabilities(Comparison):
 
     @property
     def left(self) -> np.ndarray:
-        return self._came_true - self.proba
+        return self._came_true - self.without_class_weights
 
     @cached_property
     def confidence(self) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 from .losses import Loss
 from .unfamiliar import outside
 
-__all__ = ["exposure_of", "whole"]
+__all__ = ["are_rates", "exposure_of", "whole"]
 
 #: Rounding errors of counts, relative to them, that are divided by their exposures and multiplied again.
 _ROUNDING = 1e-9
@@ -29,7 +29,7 @@ _LEAST_DISPERSION = 0.5
 def exposure_of(loss: Loss, Y: np.ndarray, weight: np.ndarray) -> float | None:
     """Mean exposure of rates (n, k), None of other targets; a warning where these tell a fit of counts hardly anything.
 
-    Rates have fractions, and are whole numbers times their weights. Weights of all else are repetitions.
+    Weights of all else are repetitions.
 
     Parameters
     ----------
@@ -38,12 +38,16 @@ def exposure_of(loss: Loss, Y: np.ndarray, weight: np.ndarray) -> float | None:
     Y : ndarray of shape (n, k)
     weight : ndarray of shape (n,)
     """
-    if whole(Y):
-        return None
-    if whole(Y * weight[:, None]):
+    if are_rates(Y, weight):
         return float(weight.mean())
-    _warn_of_small_numbers(1 / np.max(np.asarray(loss.unit_precision(Y, weight))))
+    if not whole(Y):
+        _warn_of_small_numbers(1 / np.max(np.asarray(loss.unit_precision(Y, weight))))
     return None
+
+
+def are_rates(Y: np.ndarray, weight: np.ndarray) -> bool:
+    """Whether numbers (n, k) with fractions are whole numbers times their weights (n,)."""
+    return not whole(Y) and whole(Y * weight[:, None])
 
 
 def whole(values: np.ndarray) -> bool:

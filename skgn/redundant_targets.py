@@ -61,7 +61,9 @@ class RedundantTarget(RegressionTarget):
         """Refuse y of a later block, or of a warm start, in which other columns are redundant than before."""
         Y = super().encode(y)
         told = self.means_of_y(Y[:, self.kept])
-        apart = np.abs(Y - told) > _SAME * np.maximum(np.abs(Y), np.abs(told))
+        # Columns are the same up to a part of their standard deviations, and twice that in other rows.
+        deviation = np.abs(self.slope) * np.broadcast_to(self.scaler.scale, self.n_outputs)[list(self.source)]
+        apart = np.abs(Y - told) > 2 * _SAME * np.maximum(np.maximum(np.abs(Y), np.abs(told)), deviation)
         if apart.any():
             column = np.flatnonzero(apart.any(axis=0))[0]
             raise ValueError(

@@ -167,9 +167,14 @@ class Raw(NamedTuple):
         scalings = choices.scalings(rows.n_rows, target.training_loss())
         table.with_scalings(scalings, X, rows.weight, choices.paths).scale(X)
 
-    def merge(self, target: Target) -> Rows:
-        Y = target.encode(self.y)
-        X, Y, weight = merge_rows(self.X, Y, target.repetitions(Y, self.weight))
+    def repetition_factor(self, target: Target) -> float:
+        """Return what weights are multiplied by, before rows are merged."""
+        return target.repetition_factor(target.encode(self.y), self.weight)
+
+    def merge(self, target: Target, factor: float | None = None) -> Rows:
+        """Merge equal rows; weights are multiplied by a factor, or else by that of these rows."""
+        Y, factor = target.encode(self.y), self.repetition_factor(target) if factor is None else factor
+        X, Y, weight = merge_rows(self.X, Y, factor * self.weight, target.merges(Y, self.weight))
         return Rows(X, Y, target.weigh(Y, weight)).present()
 
     def encode(self, target: Target) -> Rows:
@@ -229,7 +234,8 @@ class Rows(TrainingRows):
         seeks, before = choices.may_hold_codes, choices.before
         table, columns = table.with_encoder(self.X, values, self.weight, seeks, fractions, before)
         # The order that these columns give by themselves, as if they had been encoded before the fit.
-        rows = self if columns is None else Rows(*merge_rows(columns, self.Y, self.weight))
+        merges = target.merges(self.Y, self.weight)
+        rows = self if columns is None else Rows(*merge_rows(columns, self.Y, self.weight, merges))
         # Scalings are fitted to the codes that later rows get. The level of most later rows has one code. In training
         # each part of the rows has another code for it, and the spread of these codes is noise.
         later = self.encoded(table) if table.is_cross_fitted else rows
@@ -242,7 +248,7 @@ class Rows(TrainingRows):
         return np.abs(self.X).max(axis=0)
 
     def near_copies(self, target: Target) -> NearCopies | None:
-        return near_copies(self.X, self.Y, self.weight, target.strata(self.Y))
+        return near_copies(self.X, self.Y, target.as_given(self.weight), target.strata(self.Y))
 
     def problem(
         self, table: Table, target: Target, starts: Sequence[Start], choices: Choices, held_out: Rows | None = None
@@ -314,7 +320,10 @@ def read_validation_rows(
     X = table.read(estimator, X)
     check_consistent_length(X, y)
     check_target(y, numeric=is_regressor(estimator))
-    return Raw(X, np.asarray(y), _checked_weight(sample_weight, X)).present().encode(target).present()
+    rows = Raw(X, np.asarray(y), _checked_weight(sample_weight, X)).present().encode(target).present()
+    if not rows.n_rows:
+        raise ValueError("No row of the validation set counts: all are of classes whose weight in class_weight is 0.")
+    return rows
 
 
 def _draw(count: int, strata: np.ndarray, random: np.random.RandomState) -> np.ndarray:
@@ -329,6 +338,11 @@ def _draw(count: int, strata: np.ndarray, random: np.random.RandomState) -> np.n
 
 
 def _checked_weight(sample_weight: Any, X: Any) -> np.ndarray:
+    if isinstance(sample_weight, (str, dict)):
+        raise ValueError(
+            f"sample_weight must have a number for each row, got {sample_weight!r}: 'balanced' and weights of labels "
+            "are for class_weight."
+        )
     if hasattr(sample_weight, "dtype"):
         check_kind("sample_weight", sample_weight)
     weight = _check_sample_weight(sample_weight, X, dtype=np.float64)

@@ -11,7 +11,7 @@ import numpy as np
 from .losses import Loss
 from .posterior import Posterior
 from .target_scalers import TargetScaling
-from .weighted_rows import repetitions
+from .weighted_rows import repetition_factor
 
 __all__ = ["Target"]
 
@@ -55,9 +55,17 @@ class Target(ABC):
         """Return the target that knows whether encoded targets (n, m) are rates, and weights (n,) their exposures."""
         return self
 
-    def repetitions(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """Return how often rows of encoded targets (n, m) and sample weights (n,) come, before they are merged."""
-        return repetitions(weight)
+    def repetition_factor(self, Y: np.ndarray, weight: np.ndarray) -> float:
+        """Return the factor that makes repetitions of sample weights (n,) of encoded targets (n, m), not yet merged."""
+        return repetition_factor(weight)
+
+    def as_given(self, weight: np.ndarray) -> np.ndarray:
+        """Return the sample weights (n,) of which :meth:`weigh` has made these."""
+        return weight
+
+    def merges(self, Y: np.ndarray, weight: np.ndarray) -> bool:
+        """Whether equal rows of encoded targets (n, m) and weights (n,) are one row of more weight."""
+        return True
 
     @abstractmethod
     def observations(self, X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:

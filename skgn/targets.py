@@ -28,7 +28,7 @@ from .mixing import variances_of_targets
 from .mixture import Mixture, epistemic_variance, mixture_log_probability, predictive_mean, predictive_variance
 from .posterior import Posterior
 from .preprocessing import TargetScaler
-from .rates import exposure_of, whole
+from .rates import are_rates, exposure_of, whole
 from .target import Target
 from .target_scalers import TargetScaling
 from .weighted_rows import as_observations, unlimited
@@ -123,6 +123,9 @@ class RegressionTarget(Target):
         """Divide the weights by the number of quantiles, so that each observation counts once in all of them."""
         return weight if self.levels is None else weight / len(self.levels)
 
+    def as_given(self, weight: np.ndarray) -> np.ndarray:
+        return weight if self.levels is None else weight * len(self.levels)
+
     def to_average(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Clip gross errors that the loss forgives: a single one would be the mean of its level.
 
@@ -164,13 +167,19 @@ class RegressionTarget(Target):
         counts = self.loss_class.target_kind == "counts"
         return replace(self, exposure=exposure_of(self.training_loss(), Y, weight)) if counts else self
 
-    def repetitions(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    def repetition_factor(self, Y: np.ndarray, weight: np.ndarray) -> float:
         # Weights of numbers with fractions may be exposures of counts.
         may_be_rates = self.loss_class.target_kind == "counts" and not whole(Y)
-        return weight if may_be_rates else super().repetitions(Y, weight)
+        return 1.0 if may_be_rates else super().repetition_factor(Y, weight)
+
+    def merges(self, Y: np.ndarray, weight: np.ndarray) -> bool:
+        # Rates of 0 would be one observation each for equal inputs, and others would not.
+        return not (self.loss_class.target_kind == "counts" and are_rates(Y, weight))
 
     def observations(self, X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        return as_observations(X, weight) if self.exposure is None else weight / self.exposure
+        if self.exposure is not None:
+            return weight / self.exposure
+        return self.weigh(Y, as_observations(X, self.as_given(weight)))
 
     def in_units_of(self, Y: np.ndarray, weight: np.ndarray) -> tuple[Target, np.ndarray, np.ndarray]:
         other = self.with_scaler(lambda loss: loss.fit_scaler(Y, weight))

@@ -27,7 +27,7 @@ from scipy.linalg import block_diag
 from .inputs import Table
 from .network import Network, layer_arrays
 from .preprocessing import UNIT_FACTOR, UNIT_SHIFT
-from .rows import Rows
+from .rows import Raw, Rows
 from .stream import Stream
 from .target import Target
 from .unfamiliar import warn_of_small_columns, warn_of_units
@@ -56,7 +56,7 @@ class Seen:
     """Distinct rows, as read, that are a random sample of those of a stream: the ones with the least hashes.
 
     ``total_weight`` is that of all rows. ``whole`` tells whether these are all since the first; of a fit there are
-    none.
+    none. Weights of all blocks are multiplied by the ``factor`` of the first.
     """
 
     X: np.ndarray
@@ -64,11 +64,13 @@ class Seen:
     weight: np.ndarray
     total_weight: float
     whole: bool
+    factor: float = 1.0
 
     @classmethod
-    def nothing(cls, block: Rows, whole: bool) -> Seen:
+    def nothing(cls, block: Raw, target: Target, whole: bool) -> Seen:
         """Make the sample before the first block."""
-        return cls(block.X[:0], block.Y[:0], block.weight[:0], 0.0, whole)
+        factor = block.repetition_factor(target)
+        return cls(block.X[:0], target.encode(block.y)[:0], block.weight[:0], 0.0, whole, factor)
 
     def beside(self, block: Rows) -> Rows:
         """Return the sample, and then one of the rows of the block, each with the weight of all that it stands for."""
@@ -84,10 +86,12 @@ class Seen:
 
     def and_then(self, block: Rows) -> Seen:
         """Return the sample after the block."""
-        both = [np.concatenate(pair) for pair in ((self.X, block.X), (self.Y, block.Y), (self.weight, block.weight))]
+        pairs = (self.X, block.X), (self.Y, block.Y), (self.weight, block.weight)
+        X, Y, weight = (np.concatenate(pair) for pair in pairs)
         # Merged rows come in the order of their hashes.
-        X, Y, weight = (values[:_KEPT] for values in merge_rows(*both))
-        return Seen(X, Y, weight, self.total_weight + block.total_weight, self.whole)
+        X, Y, weight = (values[:_KEPT] for values in merge_rows(X, Y, weight))
+        total_weight = self.total_weight + block.total_weight
+        return replace(self, X=X, Y=Y, weight=weight, total_weight=total_weight)
 
 
 #: Slopes and intercepts (p,) of lines.
@@ -111,7 +115,7 @@ def follow(
     """
     rows, n_seen = seen.beside(block), len(seen.X)
     table, flat = table.seeing(block.X), _flat(table)
-    refilled = table.refilled(rows.X, flat)
+    refilled = table.refilled(rows.X, rows.weight, flat)
     X = refilled.encode(rows.X)
     own = refilled.scaled_anew(X, rows.weight)
     changed = _changed(table, own, X, rows.weight) if seen.whole else flat & (np.ptp(X, axis=0) > 0)

@@ -28,7 +28,7 @@ __all__ = [
     "merge_rows",
     "moments",
     "repeats",
-    "repetitions",
+    "repetition_factor",
     "row_hashes",
     "standardised",
     "unlimited",
@@ -86,8 +86,10 @@ def check_total(name: str, total: float) -> None:
         )
 
 
-def merge_rows(X: np.ndarray, Y: np.ndarray, sample_weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Drop rows of weight 0, merge equal rows (adding their weights), and sort them in an order of their own.
+def merge_rows(
+    X: np.ndarray, Y: np.ndarray, sample_weight: np.ndarray, merge: bool = True
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Drop rows of weight 0, ``merge`` equal rows (adding their weights), and sort them in an order of their own.
 
     Parameters
     ----------
@@ -107,10 +109,11 @@ def merge_rows(X: np.ndarray, Y: np.ndarray, sample_weight: np.ndarray) -> tuple
     order = np.lexsort((weight, row_hashes(rows)))
     rows, weight = rows[order], weight[order]
     new = np.ones(len(rows), dtype=bool)
-    # Equal rows have equal hashes and stand together, but for collisions of different rows (odds of n^2 / 2^64).
-    # Bits, because nan is not equal to nan.
-    bits = rows.view(np.uint64)
-    new[1:] = (bits[1:] != bits[:-1]).any(axis=1)
+    if merge:
+        # Equal rows have equal hashes and stand together, but for collisions of different rows (odds of n^2 / 2^64).
+        # Bits, because nan is not equal to nan.
+        bits = rows.view(np.uint64)
+        new[1:] = (bits[1:] != bits[:-1]).any(axis=1)
     first = np.flatnonzero(new)
     weight = np.add.reduceat(weight, first) if len(first) else weight
     rows = rows[first]
@@ -122,15 +125,15 @@ def repeats(n_rows: int, total_weight: float) -> bool:
     return total_weight > n_rows * (1 + _ROUNDED)
 
 
-def repetitions(weight: np.ndarray) -> np.ndarray:
-    """Scale weights (n,) of rows as they come to Kish's effective number of rows, where they are no repetitions.
+def repetition_factor(weight: np.ndarray) -> float:
+    """Factor that makes weights (n,) of rows as they come add up to Kish's effective number, if they do not repeat.
 
     Such weights have fractions, and a mean above 1. The mean of survey weights is that of a population over its sample.
     """
     if not has_fractions(weight) or not repeats(int(np.count_nonzero(weight)), weight.sum()):
-        return weight
+        return 1.0
     # Rounded once, so that the order of the rows does not matter.
-    return weight * (math.fsum(weight.tolist()) / math.fsum(np.square(weight).tolist()))
+    return math.fsum(weight.tolist()) / math.fsum(np.square(weight).tolist())
 
 
 def has_fractions(weight: np.ndarray) -> bool:

@@ -331,6 +331,13 @@ def test_a_warm_start_goes_on_with_the_codes_of_a_fit_without_it(estimator):
     assert model.fit(X, other).preprocessor_.get_feature_names_out().tolist() == names
 
 
+def test_a_column_of_codes_without_any_number_is_refused_in_a_warm_start():
+    X, y = shops()
+    model = GNRegressor(**SMALL).fit(X, y).set_params(warm_start=True)
+    with pytest.raises(ValueError, match="warm_start=True needs"):
+        model.fit(np.c_[X[:, 0], np.full(len(X), np.nan)], y)
+
+
 def test_a_warm_start_whose_codes_are_names_now_is_refused():
     X, y = shops()
     model = GNRegressor(**SMALL).fit(pd.DataFrame(X, columns=["line", "shop"]), y).set_params(warm_start=True)

@@ -343,6 +343,41 @@ def test_an_objective_that_ends_next_to_zero_has_moved_little_of_its_start():
     assert moved == pytest.approx(abs(path[-1] - path[-2]) / path[0]) and moved < 1e-3
 
 
+@pytest.mark.parametrize("value", [0.1, 1.0])
+def test_a_constant_is_one_whatever_its_mean_is_rounded_to(value):
+    """Its R2 was -5e33, and D2 of a single class -1e15."""
+    rng = np.random.RandomState(0)
+    X = rng.standard_normal((300, 2))
+    target, weight = X[:, 0] + 0.1 * rng.standard_normal(300), rng.uniform(size=300)
+    regressor = GNRegressor((), n_estimators=1, random_state=0).fit(X, target)
+    classifier = GNClassifier((), n_estimators=1, random_state=0).fit(X, target > 0)
+    for model, y in ((regressor, np.full(300, value)), (classifier, np.full(300, True))):
+        skill = diagnose(model, X, y, sample_weight=weight, verbose=False)["skill"]
+        assert skill.verdict == "unknown" and "y is constant here" in skill.text
+
+
+def test_rows_of_hardly_any_weight_do_not_hide_a_better_model():
+    rng = np.random.RandomState(0)
+    X = rng.uniform(-2, 2, (800, 2))
+    y = np.sin(3 * X[:, 0]) + X[:, 1] + 0.1 * rng.standard_normal(800)
+    linear = GNRegressor((), n_estimators=1, random_state=0).fit(X[:400], y[:400])
+    y[400:440] += 300 * rng.choice([-1, 1], 40)
+    weight = np.where(np.arange(400) < 40, 1e-6, 1.0)
+    report = diagnose(linear, X[400:], y[400:], sample_weight=weight, verbose=False)
+    assert report["baselines"].verdict == "worse than boosting"
+
+
+def test_class_weights_make_no_codes():
+    """A column that the others tell was taken for codes where class weights had shifted all probabilities."""
+    rng = np.random.RandomState(0)
+    number = rng.randint(40, size=2000)
+    told = rng.standard_normal(40)[number] + 0.3 * rng.standard_normal(2000)
+    X, y = np.c_[told, number], rng.uniform(size=2000) < 1 / (1 + np.exp(3.5 - 1.5 * told))
+    model = GNClassifier((4,), n_estimators=1, class_weight="balanced", random_state=0).fit(X[:1000], y[:1000])
+    report = diagnose(model, X[1000:], y[1000:], verbose=False)
+    assert not any("as categories" in (finding.advice or "") for finding in report)
+
+
 def test_weights_that_sum_to_one_are_told_to_be_no_repetitions():
     X, y = regression(400)
     with pytest.warns(UserWarning, match="repetitions"):

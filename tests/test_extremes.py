@@ -131,6 +131,12 @@ def test_a_gain_ratio_of_any_size_means_a_damping(gain, damping):
     assert GainRatio().accepted(1.0, gain, at) == pytest.approx(damping)
 
 
+@pytest.mark.parametrize("weight", ["balanced", {0: 1.0, 1: 2.0}])
+def test_weights_of_classes_are_none_of_rows(weight):
+    with pytest.raises(ValueError, match=r"sample_weight must have a number for each row, got .* for class_weight"):
+        GNClassifier(**SMALL).fit(X, Y > 1, sample_weight=weight)
+
+
 @pytest.mark.parametrize("weight", [TINY, 1e-300, 1e100, HUGE])
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 def test_weights_that_add_up_to_nothing_or_more_than_any_are_refused(method, weight):
@@ -259,6 +265,18 @@ def test_predictions_beyond_the_floats_are_infinite_with_one_warning(loss, x, fi
         assert np.isposinf(values).all(), (name, values)
     for name in finite:
         assert np.isfinite(predicted[name](rows)).all(), name
+
+
+@pytest.mark.filterwarnings("ignore::skgn.unfamiliar.UnfamiliarDataWarning")
+def test_quantiles_of_other_rows_are_not_lost_by_one_beyond_the_floats():
+    X = np.linspace(-3, 3, 30)[:, None]
+    model = GNRegressor((), standardize=False, n_estimators=1, random_state=0).fit(X, X[:, 0] + np.cos(9 * X[:, 0]))
+    levels, at = [1e-310, 0.1, 0.5, 0.9], np.array([[1.0], [1e300]])
+    with pytest.warns(UserWarning, match="predicted numbers are infinite"):
+        quantiles = model.predict_quantiles(at, levels)
+    np.testing.assert_array_equal(quantiles[0], model.predict_quantiles(at[:1], levels)[0])
+    assert np.isfinite(quantiles[0]).all() and (np.diff(quantiles[0]) > 0).all()
+    assert np.isneginf(quantiles[1, 1]) and np.isposinf(quantiles[1, 3])
 
 
 def test_noise_is_constant_where_no_left_out_row_is_predicted():

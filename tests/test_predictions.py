@@ -239,7 +239,7 @@ class TestSeveralQuantiles:
 
 
 class TestErrors:
-    @pytest.mark.parametrize("quantiles", [0, 1, [0.5, 1.5], [], [[0.5]], np.nan])
+    @pytest.mark.parametrize("quantiles", [0, 1, [0.5, 1.5], [], [[0.5]], np.nan, "median", {}])
     def test_quantiles_that_are_none(self, quantiles):
         with pytest.raises(ValueError, match="quantiles must be numbers above 0 and below 1"):
             fitted("squared_error").predict_quantiles(NEW, quantiles)
@@ -257,6 +257,7 @@ class TestErrors:
     def test_of_quantiles_there_are_no_others_and_no_samples(self):
         model = GNRegressor(loss="quantile", quantile=0.9, **SMALL | {"max_iter": 1000}).fit(X, TARGETS["huber"])
         np.testing.assert_array_equal(model.predict_quantiles(NEW, 0.9)[:, 0], model.predict(NEW))
+        np.testing.assert_array_equal(model.predict_quantiles(NEW, [0.9, 0.9]).T, [model.predict(NEW)] * 2)
         with pytest.raises(ValueError, match=r"fitted with quantile=0.9, .*fit with quantile=\[0.05, 0.9, 0.95\]"):
             model.predict_interval(NEW)
         with pytest.raises(ValueError, match="sample_y has no meaning here: a quantile is no mean"):

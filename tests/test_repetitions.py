@@ -139,6 +139,9 @@ def answers(n, seed):
     return questions, chance, (rng.uniform(size=n) < chance).astype(int)
 
 
+#: The rows of two blocks.
+HALVES = np.split(np.arange(120), 2)
+
 #: Survey weights.
 WEIGHT = 30 * np.random.default_rng(2).exponential(size=400)
 
@@ -150,6 +153,33 @@ def test_weights_with_fractions_are_no_repetitions_even_of_rows_of_few_values(es
     model = estimator(n_estimators=2, random_state=0).fit(questions, label, WEIGHT)
     predicted = model.predict(new) if estimator is GNRegressor else model.predict_proba(new)[:, 1]
     assert r2_score(chance, predicted) > 0.7
+
+
+def test_blocks_of_a_stream_have_the_same_factor():
+    """Each block had one of its own: weights of 2.5 and 0.5 counted as 2 and 1."""
+    weight = np.where(np.arange(120) < 60, 2.5, 0.5)
+    model = GNRegressor((), n_estimators=1, random_state=0)
+    totals = [model.partial_fit(X[rows], Y[rows], weight[rows])._streams[0].total_weight for rows in HALVES]
+    assert totals[0] == pytest.approx(60)
+    assert totals[1] == pytest.approx(60 + 60 / 5)
+
+
+def test_medians_of_a_stream_count_weights():
+    rows = np.where(np.arange(60)[:, None] < 20, 10.0, np.linspace(0, 1, 60)[:, None]) * [[1.0, 1.0]]
+    rows[-1, 0] = np.nan
+    weight = np.where(np.arange(60) < 20, 5.0, 1.0)
+    model = GNRegressor((2,), n_estimators=1, max_iter=2, random_state=0)
+    model.partial_fit(np.zeros((5, 2)), np.arange(5.0)).partial_fit(rows, np.arange(60.0), weight)
+    filled = model._table.encode(np.array([[np.nan, 0.0]]))
+    assert filled[0, 0] == 10
+
+
+def test_several_quantiles_see_copies_as_one_does():
+    """Each row three times was 120 observations to a fit of one quantile, and 360 to a fit of three."""
+    for quantile in (0.5, (0.1, 0.5, 0.9)):
+        model = GNRegressor((), loss="quantile", quantile=quantile, n_estimators=1, random_state=0)
+        one, three = (model.fit(X.repeat(n, axis=0), Y.repeat(n)).estimators_[0] for n in (1, 3))
+        assert three.total_weight == pytest.approx(one.total_weight)
 
 
 def test_the_order_of_weights_with_fractions_does_not_matter():

@@ -69,6 +69,14 @@ def test_early_stopping_helps_a_network_that_overfits(estimator):
     assert test_loss(early, X_test, y_test) < 0.8 * test_loss(late, X_test, y_test)
 
 
+def test_a_validation_set_of_classes_without_weight_is_refused():
+    X = np.arange(60.0)[:, None]
+    labels = np.arange(60) % 3
+    model = GNClassifier((3,), n_estimators=1, early_stopping=True, class_weight={1: 0})
+    with pytest.raises(ValueError, match="No row of the validation set counts"):
+        model.fit(X, labels, X_val=X[labels == 1], y_val=labels[labels == 1])
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("tol", [1e-3, 3e-2])
 @pytest.mark.parametrize("early_stopping", [True, False])

@@ -293,7 +293,7 @@ def test_the_sample_of_a_stream_depends_on_its_rows_only():
     rows = [Rows(part, part[:, :1], np.ones(len(part))) for part in np.array_split(X, 6)]
 
     def sample(order):
-        seen = Seen.nothing(rows[0], whole=True)
+        seen = Seen(rows[0].X[:0], rows[0].Y[:0], rows[0].weight[:0], 0.0, True)
         for number in order:
             seen = seen.and_then(rows[number])
         return seen

@@ -199,8 +199,8 @@ def summarise(rows: Raw, is_classifier: bool) -> ShardSummary:
 
 
 def merge(rows: Raw, target: Target) -> Merged:
-    """Encode targets, and merge equal rows of the shard."""
-    merged = rows.merge(target)
+    """Encode targets, and merge equal rows of the shard. Weights are taken as given, for the same factor in all."""
+    merged = rows.merge(target, 1.0)
     return Merged(merged.X, merged.Y, merged.weight, row_hashes(np.column_stack([merged.X, merged.Y])))
 
 
