@@ -100,7 +100,7 @@ class ModuleNetwork(Network):
             ) from error
         if not isinstance(f, Tensor):
             raise TypeError(f"network={name} must return a tensor, got {type(f).__name__}.")
-        if f.shape != (n, self.n_outputs) and f.shape != (n,) * (self.n_outputs == 1):
+        if f.shape not in ([(n,), (n, 1)] if self.n_outputs == 1 else [(n, self.n_outputs)]):
             raise ValueError(
                 f"network={name} maps {n} rows of {counted(self.n_inputs, 'input')} to the shape {tuple(f.shape)}; "
                 f"this fit needs ({n}, {self.n_outputs})."

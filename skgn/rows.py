@@ -268,7 +268,8 @@ class Rows(TrainingRows):
 
     def validation(self, table: Table, target: Target) -> Validation:
         """Make validation data of rows with encoded X, in training units."""
-        return Validation(table.scale(self.X), np.ascontiguousarray(target.transform(self.Y)), self.weight)
+        Y = np.require(target.transform(self.Y), requirements=("C", "W"))
+        return Validation(table.scale(self.X), Y, self.weight)
 
 
 def read_rows(

@@ -443,6 +443,20 @@ def test_an_embedding_reads_indices():
     np.testing.assert_allclose(model.fit(levels[:, None], y).predict(levels[:, None]), y, atol=1e-6)
 
 
+class Total(nn.Linear):
+    """Makes one number of all rows."""
+
+    def forward(self, X):
+        return super().forward(X).sum()
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_one_number_for_all_rows_is_no_output(k):
+    X = np.linspace(-1, 1, 40).reshape(20, 2)
+    with pytest.raises(ValueError, match=rf"to the shape \(\); this fit needs \(3, {k}\)"):
+        GNRegressor(network=Total(2, k)).fit(X, X[:, :k])
+
+
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 def test_outputs_that_are_not_finite_are_refused(method):
     X = np.linspace(-1, 1, 60)[:, None]

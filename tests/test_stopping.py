@@ -69,6 +69,16 @@ def test_early_stopping_helps_a_network_that_overfits(estimator):
     assert test_loss(early, X_test, y_test) < 0.8 * test_loss(late, X_test, y_test)
 
 
+def test_counts_of_a_validation_set_on_disk_are_read_as_others():
+    """torch warned of numbers that cannot be written to."""
+    X = np.linspace(-1, 1, 60)[:, None]
+    counts = np.round(np.exp(X[:, 0]))
+    model = GNRegressor((3,), loss="poisson", n_estimators=1, early_stopping=True, max_iter=200, random_state=0)
+    expected = model.fit(X, counts, X_val=X, y_val=counts.copy()).predict(X)
+    counts.flags.writeable = False
+    np.testing.assert_array_equal(model.fit(X, counts, X_val=X, y_val=counts).predict(X), expected)
+
+
 def test_a_validation_set_of_classes_without_weight_is_refused():
     X = np.arange(60.0)[:, None]
     labels = np.arange(60) % 3
