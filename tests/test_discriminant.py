@@ -181,7 +181,7 @@ def test_rows_beyond_the_most_are_later_ones(monkeypatch):
     assert not np.allclose(found.columns[:200], found.scaler.transform(X[:200]))
 
 
-@pytest.mark.parametrize("k, d, apart", [(2, 15, 1), (3, D, 1), (20, 8, 2)])
+@pytest.mark.parametrize("k, d, apart", [(2, 15, 1), (3, D, 1), (12, 8, 2)])
 def test_normal_classes_are_told_better(k, d, apart, monkeypatch, capsys):
     (X, labels), (new, truth) = clouds(20 * k + 200, k, d, 0, apart), clouds(3000, k, d, 1, apart)
     model = GNClassifier(**FEW, verbose=1).fit(X, labels)
