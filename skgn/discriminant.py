@@ -25,16 +25,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import entr, log_softmax
 
-from .ground import N_PARTS, Ground, Told, parts_of
+from .ground import MOST_ROWS, N_PARTS, Ground, Told, parts_of
 from .scaler import Blended
 
 __all__ = ["DISCRIMINANT", "LOG_CHOICES", "Clouds", "Discriminant", "discriminant_of", "log_odds", "seconds_to_tell"]
 
 #: Name of the scaling whose columns are log odds of normal distributions.
 DISCRIMINANT = "discriminant"
-
-#: They learn from so many rows at the most: others of a fit are later ones to them.
-_MOST_ROWS = 10_000
 
 #: Parts of the covariance of all classes, and of its own diagonal, to choose from for a class.
 _SHARED = _DIAGONAL = (0.0, 0.1, 0.3, 0.6, 1.0)
@@ -145,7 +142,7 @@ class _Moments(NamedTuple):
 
 def seconds_to_tell(n_rows: int, n_columns: int, n_classes: int) -> float:
     """About how long :func:`discriminant_of` takes for so many rows, columns and classes."""
-    n, k, tried = min(n_rows, _MOST_ROWS), max(n_classes, 2), 2 * len(_SHARED) * len(_DIAGONAL)
+    n, k, tried = min(n_rows, MOST_ROWS), max(n_classes, 2), 2 * len(_SHARED) * len(_DIAGONAL)
     products = n_columns**2 * (n + N_PARTS * n_columns)
     return tried * k * (_SECONDS * products + N_PARTS * _SECONDS_A_COVARIANCE)
 
@@ -165,14 +162,14 @@ def discriminant_of(
     weight : ndarray of shape (n,)
     score : float
     """
-    labels, weight, n_read = labels[:_MOST_ROWS], weight[:_MOST_ROWS], ground.network.hidden_inputs.stop
+    labels, weight, n_read = labels[:MOST_ROWS], weight[:MOST_ROWS], ground.network.hidden_inputs.stop
     of = labels if labels.shape[1] > 1 else np.hstack([1 - labels, labels])
-    parts = parts_of(ground.columns(columns)[:_MOST_ROWS])
+    parts = parts_of(ground.columns(columns)[:MOST_ROWS])
     if parts is None:
         return None
 
     def read(first: int, end: int) -> _Best:
-        return _best(columns[:_MOST_ROWS, first:end], of, weight, parts)
+        return _best(columns[:MOST_ROWS, first:end], of, weight, parts)
 
     first, best = 0, read(0, n_read)
     if ground.base.n_straight:
@@ -184,7 +181,7 @@ def discriminant_of(
     if best.loss + LOG_CHOICES / weight.sum() >= (1 - score) * of_constant:
         return None
     found = Discriminant(ground.base, first, *best.clouds)
-    return Told(found, np.vstack([log_odds(best.told), found.embed(columns[_MOST_ROWS:])]))
+    return Told.of(found, log_odds(best.told), columns)
 
 
 class _Best(NamedTuple):
@@ -199,9 +196,8 @@ def _best(
     X: np.ndarray, labels: np.ndarray, weight: np.ndarray, parts: Sequence[tuple[np.ndarray, np.ndarray]]
 ) -> _Best:
     """Choose how much covariances are drawn together, for columns (n, d) and labels (n, k) of 0 and 1."""
-    least, told = np.inf, np.empty(labels.shape)
     others = [_Moments.of(X[rest], labels[rest], weight[rest]) for rest, _ in parts]
-    chosen = 0.0, 0.0, 1.0, told
+    least, chosen = np.inf, (0.0, 0.0, 1.0, np.zeros(labels.shape))
     for shared, diagonal in itertools.product(_SHARED, _DIAGONAL):
         told = np.empty(labels.shape)
         for (_, part), moments in zip(parts, others, strict=True):

@@ -23,20 +23,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .ground import N_PARTS, Ground, Told, parts_of
+from .ground import MOST_ROWS, N_PARTS, Ground, Told, parts_of
 from .scaler import Blended, Scaler
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["FEWEST_ROWS", "FOREST", "N_TREES", "Forest", "grow", "log_shares", "seconds_to_grow"]
+__all__ = ["FEWEST_ROWS", "FOREST", "N_TREES", "Forest", "grow", "log_shares", "seconds_of_trees", "seconds_to_grow"]
 
 #: Name of the scaling whose columns are shares of a forest.
 FOREST = "forest"
 
-#: On fewer rows a forest tells nothing that networks do not. It learns from so many rows at the most: others of a fit
-#: are later ones to it.
-FEWEST_ROWS, _MOST_ROWS = 400, 10_000
+#: On fewer rows a forest tells nothing that networks do not.
+FEWEST_ROWS = 400
 
 #: Trees of a forest.
 N_TREES = 40
@@ -126,8 +125,12 @@ class Forest(Blended):
 
 def seconds_to_grow(n_rows: int, n_columns: int) -> float:
     """About how long a forest takes to grow on so many rows, which come in parts, and columns."""
-    n, tried = min(n_rows, _MOST_ROWS), max(1.0, _TRIED * n_columns)
-    return N_TREES * (1 + N_PARTS) * (_SECONDS_A_TREE + _SECONDS_A_ROW * n * math.log2(n) * tried)
+    return seconds_of_trees(N_TREES * (1 + N_PARTS), min(n_rows, MOST_ROWS), max(1.0, _TRIED * n_columns))
+
+
+def seconds_of_trees(n_trees: int, n_rows: int, tried: float) -> float:
+    """About how long so many trees take to grow, which try a number of columns at each cut."""
+    return n_trees * (_SECONDS_A_TREE + _SECONDS_A_ROW * n_rows * math.log2(n_rows) * tried)
 
 
 def grow(ground: Ground, columns: np.ndarray, labels: np.ndarray, weight: np.ndarray, seed: int) -> Told | None:
@@ -148,8 +151,8 @@ def grow(ground: Ground, columns: np.ndarray, labels: np.ndarray, weight: np.nda
     from sklearn.ensemble import ExtraTreesRegressor
     from sklearn.model_selection import cross_val_predict
 
-    X, y = ground.columns(columns)[:_MOST_ROWS], labels[:_MOST_ROWS]
-    y, weight = y if y.shape[1] > 1 else y[:, 0], weight[:_MOST_ROWS]
+    X, y = ground.columns(columns)[:MOST_ROWS], labels[:MOST_ROWS]
+    y, weight = y if y.shape[1] > 1 else y[:, 0], weight[:MOST_ROWS]
     trees = ExtraTreesRegressor(N_TREES, max_features=_TRIED, random_state=seed)
     parts = parts_of(X)
     if parts is None:
@@ -158,7 +161,4 @@ def grow(ground: Ground, columns: np.ndarray, labels: np.ndarray, weight: np.nda
         told = cross_val_predict(trees, X, y, cv=parts, params={"sample_weight": weight})
     trees.fit(X, y, weight)
     forest = Forest.of_trees(ground.base, [tree.tree_ for tree in trees.estimators_])
-    own = log_shares(told.reshape(-1, labels.shape[1]), N_TREES)
-    if len(columns) > _MOST_ROWS:
-        own = np.vstack([own, forest.embed(columns[_MOST_ROWS:])])
-    return Told(forest, own)
+    return Told.of(forest, log_shares(told.reshape(-1, labels.shape[1]), N_TREES), columns)

@@ -9,11 +9,14 @@ import numpy as np
 from .feedforward import FeedForward
 from .scaler import Made, Scaler
 
-__all__ = ["ENOUGH", "N_PARTS", "Ground", "Told", "parts_of"]
+__all__ = ["ENOUGH", "MOST_ROWS", "N_PARTS", "Ground", "Told", "parts_of"]
 
 #: They tell nothing more where networks have such a D2 of left-out labels. What is taken off their score for what they
 #: estimate is then more than they lose, and these models have nothing to take off.
 ENOUGH = 0.98
+
+#: Models learn from so many rows at the most: others of a fit are later ones to them.
+MOST_ROWS = 10_000
 
 #: Parts in which rows of a fit are told by models of the others.
 N_PARTS = 5
@@ -43,6 +46,15 @@ class Told(NamedTuple):
 
     scaler: Made
     columns: np.ndarray
+
+    @classmethod
+    def of(cls, scaler: Made, own: np.ndarray, columns: np.ndarray) -> Told:
+        """Put columns of later rows beside those of the rows that a model has learned from, their ``own`` (m, k).
+
+        ``columns`` (n, d) are those of the scaling that the model reads, of all rows.
+        """
+        later = columns[len(own) :]
+        return cls(scaler, np.vstack([own, scaler.embed(later)]) if len(later) else own)
 
 
 def parts_of(X: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]] | None:

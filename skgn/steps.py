@@ -17,7 +17,6 @@ Econometrica 48 (1980).
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
@@ -26,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import chi2
 
+from .forest import seconds_of_trees
 from .piecewise import FinerScaler, piecewise
 from .scaler import Scaler
 from .screening import products_of_two
@@ -55,8 +55,8 @@ _LEAF, _WHOLE = 5, 1
 #: Trees of boosting, of all targets together, and the levels of each.
 _BOOSTED, _DEPTH = 100, 4
 
-#: Seconds that a tree takes, and what each row adds in each column tried, on a slow processor.
-_SECONDS_A_TREE, _SECONDS_A_ROW = 1.5e-3, 1.5e-8
+#: These trees take longer than those of a forest for labels: they tell rows that they have not drawn, too.
+_LONGER = 1.5
 
 #: Cuts are gathered in so many parts of a column, of equally many values. There are at most so many steps.
 _PARTS, _MOST_STEPS = 64, 24
@@ -124,8 +124,7 @@ def steps_of(columns: np.ndarray, Y: np.ndarray, weight: np.ndarray, mixture: np
 def seconds_to_cut(n_rows: int, n_columns: int, labels: bool) -> float:
     """About how long :func:`steps_of` takes at the most, for so many rows and columns."""
     n, tried = min(n_rows, _MOST_ROWS, _ROWS_OF_TREE), min(_TRIED, n_columns)
-    n_trees = _TREES[-1] * (1 + labels) + _BOOSTED
-    return n_trees * (_SECONDS_A_TREE + _SECONDS_A_ROW * n * math.log2(n) * tried)
+    return _LONGER * seconds_of_trees(_TREES[-1] * (1 + labels) + _BOOSTED, n, tried)
 
 
 def _grown(X: np.ndarray, Y: np.ndarray, weight: np.ndarray, mixture: np.ndarray, leaf: int) -> _Grown:

@@ -1,24 +1,24 @@
 """Normal distributions of the classes beside the networks of labels: their densities, what they tell, and where."""
 
 import copy
-import pickle
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from everywhere import assert_the_same_everywhere
+from scipy.special import softmax
 from scipy.stats import multivariate_normal
 from sklearn.metrics import log_loss
 from sklearn.naive_bayes import GaussianNB
 
 from skgn import GNClassifier, discriminant, search
 from skgn.discriminant import DISCRIMINANT, _Moments, discriminant_of, log_odds
-from skgn.export import to_onnx, to_torch
+from skgn.ensemble import member_outputs
 from skgn.feedforward import FeedForward
 from skgn.further import discriminate
 from skgn.ground import Ground
 from skgn.integrity import flaws
-from skgn.persistence import SKOPS_TRUSTED
 from skgn.preprocessing import InputScaler
 
 N, D = 300, 4
@@ -157,6 +157,16 @@ def test_small_weights_and_columns_far_from_0_are_as_good():
     np.testing.assert_allclose(far, expected, atol=1e-3)
 
 
+def test_choices_are_charged():
+    """Left-out labels have made them, and are told too well by the nats of their number."""
+    X, labels = clouds()
+    logits = told(X, labels).columns
+    constant, charge = log_loss(labels, np.tile(np.bincount(labels) / N, (N, 1))), np.log(25 * 6) / N
+    lost = (log_loss(labels, softmax(logits, axis=1)) + charge) / constant
+    assert told(X, labels, score=1 - lost - 1e-6) is not None
+    assert told(X, labels, score=1 - lost + 1e-6) is None
+
+
 def test_a_class_of_a_single_row_has_a_distribution():
     X, labels = clouds()
     found = told(np.vstack([X, X[:1] + 9]), np.append(labels, 3))
@@ -173,7 +183,7 @@ def test_constant_and_equal_columns_do_not_count():
 
 
 def test_rows_beyond_the_most_are_later_ones(monkeypatch):
-    monkeypatch.setattr(discriminant, "_MOST_ROWS", 200)
+    monkeypatch.setattr(discriminant, "MOST_ROWS", 200)
     X, labels = clouds()
     found = told(X, labels)
     assert found.columns.shape == (N, 3)
@@ -215,24 +225,9 @@ def test_there_are_none_without_the_time(monkeypatch):
 
 @pytest.mark.parametrize("k", [2, 3])
 def test_torch_onnx_and_files_have_the_same_distributions(k, tmp_path):
-    import onnxruntime
-    import skops.io
-
-    X, labels = clouds(k=k)
-    new = clouds(100, k=k, seed=1)[0]
-    model = GNClassifier(**FEW).fit(X, labels)
-    expected = model.predict_proba(new)
+    model = GNClassifier(**FEW).fit(*clouds(k=k))
     assert reading(model)[-1] and model.weights_[-1] > 0.1
-    np.testing.assert_allclose(to_torch(model)(torch.tensor(new)).detach(), expected, rtol=0, atol=1e-12)
-    to_onnx(model, tmp_path / "model.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-    np.testing.assert_allclose(session.run(None, {"X": new})[1], expected, rtol=0, atol=1e-12)
-    for loaded in (
-        pickle.loads(pickle.dumps(model)),
-        copy.deepcopy(model),
-        skops.io.loads(skops.io.dumps(model), trusted=SKOPS_TRUSTED),
-    ):
-        np.testing.assert_array_equal(loaded.predict_proba(new), expected)
+    assert_the_same_everywhere(model, clouds(100, k=k, seed=1)[0], tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize(
@@ -265,5 +260,9 @@ def test_log_odds_are_those_whatever_networks_start_with(given, model):
     new, truth = clouds(2000, seed=1)
     other = GNClassifier(**FEW, **given).fit(*clouds())
     assert reading(other)[-1] and other.weights_[-1] > 0.5
+    # Without weights of its own, a network adds nothing to the log odds.
+    member, columns = other.estimators_[-1], other._table.scalings[DISCRIMINANT].transform(new)
+    outputs = member_outputs(replace(member, weights=np.zeros_like(member.weights)), columns, torch.device("cpu"))
+    np.testing.assert_allclose(outputs, columns, atol=1e-9)
     expected = log_loss(truth, model.predict_proba(new))
     assert log_loss(truth, other.predict_proba(new)) == pytest.approx(expected, rel=0.2)

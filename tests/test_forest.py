@@ -1,24 +1,21 @@
 """A forest beside the networks of labels: its shares, which rows are told without their own labels, and where it is."""
 
 import copy
-import pickle
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
+from everywhere import assert_the_same_everywhere
 from not_left_open import NOT_LEFT_OPEN
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.metrics import log_loss
 
 from skgn import GNClassifier, GNRegressor, diagnose, forest, search
-from skgn.export import to_onnx, to_torch
 from skgn.feedforward import FeedForward
 from skgn.forest import FOREST, grow, log_shares
 from skgn.further import plant
 from skgn.ground import Ground
 from skgn.integrity import flaws
-from skgn.persistence import SKOPS_TRUSTED
 from skgn.preprocessing import InputScaler
 
 N, D = 500, 3
@@ -102,7 +99,7 @@ def test_rows_of_the_fit_are_told_without_their_own_labels():
 
 
 def test_rows_beyond_the_most_are_later_ones(monkeypatch):
-    monkeypatch.setattr(forest, "_MOST_ROWS", 300)
+    monkeypatch.setattr(forest, "MOST_ROWS", 300)
     X, labels = rules()
     found = grown(X, indicators(labels))
     assert found.columns.shape == (N, 1)
@@ -183,24 +180,9 @@ def test_there_is_none_of_few_rows_of_numbers_and_of_several_labels():
 
 @pytest.mark.parametrize("k", [2, 3])
 def test_torch_onnx_and_files_have_the_same_trees(k, tmp_path):
-    import onnxruntime
-    import skops.io
-
-    X, labels = rules(k=k)
-    new = rules(100, k=k, seed=1)[0]
-    model = GNClassifier(**FEW).fit(X, labels)
-    expected = model.predict_proba(new)
+    model = GNClassifier(**FEW).fit(*rules(k=k))
     assert reading(model)[-1] and model.weights_[-1] > 0.1
-    np.testing.assert_allclose(to_torch(model)(torch.tensor(new)).detach(), expected, rtol=0, atol=1e-12)
-    to_onnx(model, tmp_path / "model.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-    np.testing.assert_allclose(session.run(None, {"X": new})[1], expected, rtol=0, atol=1e-12)
-    for loaded in (
-        pickle.loads(pickle.dumps(model)),
-        copy.deepcopy(model),
-        skops.io.loads(skops.io.dumps(model), trusted=SKOPS_TRUSTED),
-    ):
-        np.testing.assert_array_equal(loaded.predict_proba(new), expected)
+    assert_the_same_everywhere(model, rules(100, k=k, seed=1)[0], tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Steps: more networks read where trees cut, if that tells what the networks of a fit do not."""
 
+import warnings
+
 import numpy as np
 import pytest
 from not_left_open import NOT_LEFT_OPEN
@@ -82,7 +84,7 @@ def test_a_checkerboard_of_labels_is_found(labels_of):
 )
 def test_nothing_is_drawn_where_the_networks_predict_better(function, capsys):
     GNRegressor(**FEW, verbose=1).fit(*data(function, noise=0.3))
-    assert "forest" not in capsys.readouterr().out
+    assert "trees tell more" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,17 @@ def test_nothing_is_drawn_where_the_networks_predict_better(function, capsys):
 def test_nothing_is_drawn_where_the_choice_is_not_left_to_the_fit(given, capsys):
     X, y = data()
     GNRegressor(**FEW | given, max_iter=10, verbose=1).fit(X, np.round(np.abs(y)) + 1)
-    assert "forest" not in capsys.readouterr().out
+    assert "trees tell more" not in capsys.readouterr().out
+
+
+def test_nothing_is_drawn_without_the_time(capsys):
+    """A forest on 10,000 rows took three seconds of a fit that had two."""
+    X, y = data()
+    for max_time, drawn in ((1e6, True), (1.0, False)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            GNRegressor(**FEW, max_time=max_time, verbose=1).fit(X, y)
+        assert ("trees tell more" in capsys.readouterr().out) == drawn
 
 
 def test_steps_are_where_the_target_jumps():
@@ -213,10 +225,10 @@ def test_nothing_is_drawn_where_no_sample_can_be_left_out(monkeypatch, capsys):
     monkeypatch.setattr("skgn.search.leave_one_out", lambda *at: None)
     X, y = data()
     GNRegressor(**FEW, noise="constant", verbose=1).fit(X, y)
-    assert "forest" not in capsys.readouterr().out
+    assert "trees tell more" not in capsys.readouterr().out
 
 
 def test_a_fit_cut_short_draws_nothing_more(capsys):
     with pytest.warns(ConvergenceWarning):
         GNRegressor(**FEW, verbose=1, max_time=1e-3).fit(*data())
-    assert "forest" not in capsys.readouterr().out
+    assert "trees tell more" not in capsys.readouterr().out
