@@ -836,6 +836,16 @@ except ImportError as error:
     assert "skgn[dask]" in found[1]
 
 
+def test_weights_with_fractions_have_the_same_factor_on_all_workers(client):
+    """Each part had one of its own: weights of 2.5 and 0.5 counted as 1 and 0.5, and the mean was 0.67."""
+    rng = np.random.RandomState(5)
+    X, group = rng.normal(size=(ROWS, 1)), np.arange(ROWS) >= ROWS // 2
+    y, weight = 2.0 * group + 0.1 * rng.normal(size=ROWS), np.where(group, 0.5, 2.5)
+    options = {"hidden_layer_sizes": (), "n_estimators": 1, "random_state": 0}
+    model = DaskGNRegressor(**options).fit(*spread(client, X, y, weight, chunks=ROWS // 2))
+    assert model.to_local().predict(X).mean() == pytest.approx(np.average(y, weights=weight), abs=0.05)
+
+
 @dataclass(frozen=True)
 class KillAt(GainRatio):
     """Kills a worker at an iteration, as soon as the next round is under way."""
