@@ -244,11 +244,6 @@ class Table:
         scaler, features = self.scalings.get(WAVES), self.encoded_features
         return [(int(features[j]), period) for j, period in scaler.periods] if isinstance(scaler, WaveScaler) else []
 
-    @property
-    def is_cross_fitted(self) -> bool:
-        """Whether the columns of a row in training are others than those of an equal row later."""
-        return self.encoder is not None and not self.encoder.named_transformers_.keys().isdisjoint(TARGET_CODES)
-
     def with_scalings(self, names: Sequence[str], X: np.ndarray, weight: np.ndarray, paths: str) -> Table:
         """Fit scalings by their names to encoded X and weights (n,), for the ``paths`` of the networks."""
         return replace(self, scalings=fit_scalers(names, X, weight, paths))

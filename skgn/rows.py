@@ -236,11 +236,8 @@ class Rows(TrainingRows):
         # The order that these columns give by themselves, as if they had been encoded before the fit.
         merges = target.merges(self.Y, self.weight)
         rows = self if columns is None else Rows(*merge_rows(columns, self.Y, self.weight, merges))
-        # Scalings are fitted to the codes that later rows get. The level of most later rows has one code. In training
-        # each part of the rows has another code for it, and the spread of these codes is noise.
-        later = self.encoded(table) if table.is_cross_fitted else rows
         scalings = choices.scalings(rows.n_rows, target.training_loss())
-        table = table.with_scalings(scalings, later.X, later.weight, choices.paths)
+        table = table.with_scalings(scalings, rows.X, rows.weight, choices.paths)
         target = target.with_scaler(lambda loss: loss.fit_scaler(rows.Y, rows.weight))
         return table, target.with_exposure(rows.Y, rows.weight), rows
 

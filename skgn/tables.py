@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from numbers import Complex, Integral, Real
@@ -411,8 +412,8 @@ def _level_names(levels: list[Any]) -> list[str]:
     Names get quotes if two are alike (1 and "1"), or if they are called like the columns that stand for no level.
     """
     names = [str(level) for level in levels]
-    taken = [*names, _MISSING, _OTHERS]
-    return [name if taken.count(name) == 1 else repr(level) for name, level in zip(names, levels, strict=True)]
+    taken = Counter([*names, _MISSING, _OTHERS])
+    return [name if taken[name] == 1 else repr(level) for name, level in zip(names, levels, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -380,15 +380,31 @@ def test_weights_without_end_are_few_observations():
     np.testing.assert_allclose(heavy.preprocessor_.transform(X), model.preprocessor_.transform(X), rtol=1e-3)
 
 
-def test_target_codes_are_scaled_as_those_of_later_rows():
-    # Most rows have the same level. Its codes in training differ by chance, and are no spread to scale by: in units of
-    # it all other levels would be out of range, and alike.
+def test_rare_levels_are_within_range_beside_a_frequent_one():
+    # If the codes in training of the level that most rows have differed by chance, all other levels would be out of
+    # range in units of this spread, and alike.
     rng = np.random.default_rng(0)
     level = np.where(rng.random(2000) < 0.9, 0, rng.integers(1, MOST_LEVELS + 10, 2000))
     X = pd.DataFrame({"street": [f"s{code:02d}" for code in level]})
     y = level + 0.1 * rng.normal(size=2000)
     model = GNRegressor((), n_estimators=1, random_state=0).fit(X, y)
     assert np.corrcoef(model.predict(X)[level > 0], y[level > 0])[0, 1] > 0.9
+
+
+def test_codes_that_hardly_differ_are_hardly_told_apart():
+    """Ranks of later codes told levels of one label apart, where training had no codes: 0 % sure for 100 %."""
+    rng = np.random.default_rng(0)
+    level = np.repeat(np.arange(60), rng.integers(2, 6, 60))
+    has, n = np.arange(6 * len(level)) < len(level), 6 * len(level)
+    X = pd.DataFrame({"x": rng.normal(size=n), "picture": [f"u{i}" for i in level] + [None] * (n - len(level))})
+    model = GNClassifier(standardize="periodic", max_iter=1, n_estimators=1, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X, has)
+    codes = model.preprocessor_.transform(X)
+    scores = model._table.scale(codes)["periodic"][:, 1]
+    assert np.ptp(codes[has, 1]) < 1e-3 < 1 < scores[has].min() - scores[~has].max()
+    assert np.ptp(scores[has]) < 1e-3
 
 
 def test_three_classes_have_a_target_code_each():
