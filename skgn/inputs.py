@@ -15,7 +15,6 @@ from sklearn.utils.validation import validate_data
 from .cells import check_finite, holds_objects
 from .codes import find_codes
 from .encoders import (
-    TARGET_CODES,
     Interaction,
     coded_features,
     coded_rows,

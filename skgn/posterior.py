@@ -24,6 +24,7 @@ from torch import Tensor
 from .backend import chunks
 from .dual import warn_of_rounding, woodbury_blocks
 from .jacobian import Factors, Jacobian
+from .jacobian_cost import takes_factored
 from .linear_algebra import rounding_unit
 from .losses import geometric_mean
 from .network import Network
@@ -130,9 +131,18 @@ class Posterior:
             solve = partial(torch.linalg.solve_triangular, L, upper=False)
             training, basis = self.training_factors(network, w), self.basis_on(device)
             out, n_lost = np.empty((len(X), k)), 0
+            scale, inverse = self._scale_on(device), None
+            # Without J, several outputs take one product with the inverse. Where rounding errors are all that is left
+            # of the variance of a row, the factor has its digits.
+            if k > 1 and training is None and basis is None and takes_factored(network, len(X), k):
+                inverse = torch.cholesky_inverse(L)
             for rows in chunks(len(X), 8 * 3 * k * (P if training is None else len(L)), device):
-                outputs = _factors_at(X[rows], network, w)
-                variance = output_variance(outputs, solve, self._scale_on(device), training, precision, basis)
+                jacobian = _jacobian_at(X[rows], network, w)
+                outputs = jacobian.factors()
+                if inverse is not None:
+                    variance = jacobian.diagonal_blocks(inverse).diagonal(dim1=1, dim2=2).clamp(min=0) / scale
+                if inverse is None or self._n_lost(outputs, precision, variance):
+                    variance = output_variance(outputs, solve, scale, training, precision, basis)
                 n_lost += 0 if training is None else self._n_lost(outputs, precision, variance)
                 out[rows] = variance.cpu().numpy()
         warn_of_rounding(n_lost)
@@ -144,7 +154,7 @@ class Posterior:
         with torch_threads(float(n) * k * len(self.factor) ** 2), torch.no_grad():
             w, L, precision = self._tensors(weights, device)
             solve = partial(torch.linalg.solve_triangular, L, upper=False)
-            outputs, training = _factors_at(X, network, w), self.training_factors(network, w)
+            outputs, training = _jacobian_at(X, network, w).factors(), self.training_factors(network, w)
             scales, basis, covariance = np.broadcast_to(self.scale, k), self.basis_on(device), np.empty((k, n, n))
             for j, scale in enumerate(scales):
                 of_output = Factors([d[:, j : j + 1] for d in outputs.D], outputs.U)
@@ -241,9 +251,9 @@ class Posterior:
         return Jacobian(network, w, U, lambda rows: R[rows], R.shape[2])
 
 
-def _factors_at(X: np.ndarray, network: Network, w: Tensor) -> Factors:
-    """Factors of the Jacobian of the outputs at scaled inputs (n, d)."""
-    return Jacobian.of_outputs(network, w, network.with_bias(torch.tensor(X, device=w.device))).factors()
+def _jacobian_at(X: np.ndarray, network: Network, w: Tensor) -> Jacobian:
+    """Jacobian of the outputs at scaled inputs (n, d)."""
+    return Jacobian.of_outputs(network, w, network.with_bias(torch.tensor(X, device=w.device)))
 
 
 def outputs_of_draws(network: Network, weights: np.ndarray, draws: np.ndarray, X: np.ndarray) -> np.ndarray:
@@ -254,7 +264,7 @@ def outputs_of_draws(network: Network, weights: np.ndarray, draws: np.ndarray, X
     out = np.empty((len(X), k, D.shape[1]))
     with torch_threads(float(out.size) * P), torch.no_grad():
         for rows in chunks(len(X), 8 * 3 * k * P, cpu):
-            out[rows] = (_factors_at(X[rows], network, w).dense() @ D).view(-1, k, D.shape[1]).numpy()
+            out[rows] = (_jacobian_at(X[rows], network, w).factors().dense() @ D).view(-1, k, D.shape[1]).numpy()
     return out
 
 
