@@ -1,4 +1,4 @@
-"""What a linear model of columns and of their squares predicts of rows that it was not trained on."""
+"""What a linear model of columns, and of the squares of not too many, predicts of rows that it was not trained on."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ FOLDS = KFold(5, shuffle=True, random_state=0)
 #: Penalties that the model chooses among.
 _PENALTIES = np.logspace(-3, 3, 7)
 
+#: The most columns of which squares are read, too. The time of a fit grows with the square of its columns: with 784 of
+#: them, 5,000 rows and ten classes it was 34 s, and is 6 s without squares.
+_MOST_SQUARED = 250
+
 
 def predict_left_out(columns: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Predict values (n, k), whose squares are floats, from columns (n, p) of any magnitude; rows count once."""
     Z = InputScaler.fit(columns, np.ones(len(columns))).transform(columns)
-    both = np.hstack([Z, np.square(Z)])
+    read = np.hstack([Z, np.square(Z)]) if Z.shape[1] <= _MOST_SQUARED else Z
     # Where metadata are routed, scikit-learn 1.6 takes no call without parameters.
     with config_context(enable_metadata_routing=False):
-        predicted = cross_val_predict(RidgeCV(_PENALTIES), both, values, cv=FOLDS)
+        predicted = cross_val_predict(RidgeCV(_PENALTIES), read, values, cv=FOLDS)
     return np.asarray(predicted).reshape(values.shape)

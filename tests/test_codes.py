@@ -18,6 +18,7 @@ from skgn.codes import find_codes, jump_tests
 from skgn.encoders import encode_training_rows, make_encoder
 from skgn.export import to_onnx, to_torch
 from skgn.level_codes import NumberCodes
+from skgn.quadratic import predict_left_out
 from skgn.tables import TableReader
 from skgn.unfamiliar import UnfamiliarDataWarning
 
@@ -411,3 +412,11 @@ def test_codes_are_found_where_metadata_are_routed():
     X, y = shops()
     with config_context(enable_metadata_routing=True):
         assert find_codes(X, X, y[:, None]).tolist() == [1]
+
+
+@pytest.mark.parametrize("n_columns, squares", [(250, True), (251, False)])
+def test_squares_of_many_columns_are_left_out(n_columns, squares):
+    """With 784 columns, 5,000 rows and ten classes they took 34 seconds before a fit began, for 6."""
+    X = np.random.default_rng(0).uniform(-1, 1, (1200, n_columns))
+    told = predict_left_out(X, np.square(X[:, :1]))
+    assert (np.corrcoef(told[:, 0], np.square(X[:, 0]))[0, 1] > 0.9) == squares
