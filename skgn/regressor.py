@@ -172,8 +172,8 @@ class GNRegressor(Predictions):
         Training stops after ``n_iter_no_change`` iterations without progress of more than ``tol``, relative to the
         scale of what gets better. With a float ``l2_regularization`` the objective gets better, relative to its value.
         With early stopping it is the validation loss, relative to its lowest value, or to a nat of a log density. With
-        evidence it is the log evidence, relative to a nat a sample. Without a noise level that is at most 20 sqrt(n)
-        nats for n samples. Once the noise is at most ``tol`` standard deviations of the target, no progress counts. If
+        evidence it is the log evidence, relative to a nat a sample and target. Without a noise level that is at most
+        20 sqrt(n) nats for n samples. Once the noise is at most ``tol`` standard deviations of the target, no progress counts. If
         the evidence has fallen since its peak, by more than 0.03 nats a sample, the fit keeps the weights of the peak.
     early_stopping : bool, default=False
         Stop each member when its loss on a validation set makes no more progress (see ``tol``). The member then goes

@@ -164,10 +164,12 @@ def _with_patience(state: State, better: bool, reason: Status, patience: int) ->
 
 
 def _evidence_scale(state: State) -> float:
-    """Scale of the log evidence, in nats: one for each sample.
+    """Scale of the log evidence, in nats: one for each number that is predicted, or each label.
 
     Many samples of a log loss, or counts, count less, like the standard deviation of the log likelihood. There a
     network of some hundred weights goes on learning while the mean hardly moves (docs/decisions.md).
     """
     S = state.objective.total_weight
-    return S if state.objective.data_loss.has_scale else min(S, math.sqrt(_FEW_SAMPLES * S))
+    if state.objective.data_loss.has_scale:
+        return S * state.objective.network.n_outputs
+    return min(S, math.sqrt(_FEW_SAMPLES * S))
