@@ -173,8 +173,9 @@ class GNRegressor(Predictions):
         scale of what gets better. With a float ``l2_regularization`` the objective gets better, relative to its value.
         With early stopping it is the validation loss, relative to its lowest value, or to a nat of a log density. With
         evidence it is the log evidence, relative to a nat a sample and target. Without a noise level that is at most
-        20 sqrt(n) nats for n samples. Once the noise is at most ``tol`` standard deviations of the target, no progress counts. If
-        the evidence has fallen since its peak, by more than 0.03 nats a sample, the fit keeps the weights of the peak.
+        20 sqrt(n) nats for n samples. Once the noise is at most ``tol`` standard deviations of the target, no progress
+        counts. If the evidence has fallen since its peak, by more than 0.03 nats a sample, the fit keeps the weights of
+        the peak.
     early_stopping : bool, default=False
         Stop each member when its loss on a validation set makes no more progress (see ``tol``). The member then goes
         back to the weights where that loss was lowest. This is useful with a float ``l2_regularization`` above all: the

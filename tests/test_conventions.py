@@ -234,6 +234,7 @@ DIFFERENCES = {
     # A classifier has no noise level.
     "l2_regularization": {" and the noise level": ""},
     "tol": {
+        "a nat a sample and target": "a nat a sample",
         ", or to a nat of a log density": "",
         " Once the noise is at most ``tol`` standard deviations of the target, no progress counts.": "",
     },
