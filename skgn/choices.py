@@ -66,6 +66,10 @@ _FEWEST_UNITS = 5
 #: Radial units take up to 500 numbers for each row. So a regression of more rows has none.
 _SURROUNDED_ROWS = 10_000
 
+#: The most rows in which codes are looked for, and how many for each second that a fit may take. So many take about a
+#: tenth of it.
+_ROWS_FOR_CODES, _ROWS_A_SECOND = 20_000, 600
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -99,15 +103,16 @@ class Choices:
         return parameters._cuts and self.hidden is None and parameters.network is None and parameters.batch_size is None
 
     @property
-    def may_hold_codes(self) -> bool:
-        """Whether numbers that are codes are looked for.
+    def rows_for_codes(self) -> int:
+        """Rows in which numbers that are codes, and interactions, are looked for; little time is for few.
 
-        They are not where the objective or the module is given, or inputs stay as they are. Nor are they where all
-        columns are said to be numbers, or another fit has to have the same columns.
+        There are none where the objective or the module is given, or inputs stay as they are. Nor are there any where
+        all columns are said to be numbers, or another fit has to have the same columns.
         """
         parameters = self.parameters
         as_given = self.fixed_l2 or parameters.network is not None or not parameters.standardize
-        return not (as_given or parameters.categorical_features is None or parameters.warm_start)
+        no_codes = as_given or parameters.categorical_features is None or parameters.warm_start
+        return 0 if no_codes else int(min(_ROWS_FOR_CODES, _ROWS_A_SECOND * (parameters.max_time or math.inf)))
 
     @property
     def hidden(self) -> tuple[int, ...] | None:

@@ -45,9 +45,6 @@ _SHARE, _ERRORS = 0.02, 5.0
 #: A linear model that leaves less than this part of the squares has left no jumps that matter.
 _LEAST_LEFT = 0.01
 
-#: Rows that are enough to tell.
-_MOST_ROWS = 20_000
-
 _TINY = np.finfo(float).tiny
 
 
@@ -88,8 +85,7 @@ def find_codes(
     among : sequence of int, default=None
         Features that may be codes; by default all.
     """
-    X, columns, values = (part[:_MOST_ROWS] for part in (X, columns, values))
-    counted = np.ones(len(X)) if weight is None else np.minimum(weight[:_MOST_ROWS], 1.0)
+    counted = np.ones(len(X)) if weight is None else np.minimum(weight, 1.0)
     among = range(X.shape[1]) if among is None else among
     candidates = np.array([j for j in among if _may_be_codes(X[:, j], fractions, counted)], dtype=int)
     if not len(candidates):

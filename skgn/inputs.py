@@ -156,15 +156,14 @@ class Table:
         X: np.ndarray,
         Y: np.ndarray | None,
         weight: np.ndarray,
-        may_hold_codes: bool,
+        rows_for_codes: int,
         fractions: bool = False,
         before: Table | None = None,
     ) -> tuple[Table, np.ndarray | None]:
         """Fit the encoder to merged rows X, as read, to what is averaged for target codes, and to weights (n,).
 
-        That is Y (n, k), or None without target codes. If numbers ``may_hold_codes``, features whose numbers are codes
-        are looked for, ``fractions`` among them, and interactions of categories. A warm start has those of the table
-        ``before``.
+        That is Y (n, k), or None without target codes. In so many rows features whose numbers are codes are looked for,
+        ``fractions`` among them, and interactions of categories. A warm start has those of the table ``before``.
 
         Returns the table and the columns of the rows. These are None where they are X itself: all cells are numbers,
         none is missing, and none is a code.
@@ -175,15 +174,18 @@ class Table:
             table, columns = table._with_codes([], X, Y, weight)
         numeric = [j for j in range(X.shape[1]) if j not in self.reader.levels_]
         codes = [] if before is None else [j for j in before.codes if j in numeric]
-        if may_hold_codes and Y is not None:
-            codes = find_codes(X, X if columns is None else columns, Y, fractions, weight, numeric).tolist()
+        if rows_for_codes and Y is not None:
+            few = slice(rows_for_codes)
+            known = X if columns is None else columns
+            codes = find_codes(X[few], known[few], Y[few], fractions, weight[few], numeric).tolist()
         if codes:
             table, columns = table._with_codes(codes, X, Y, weight)
         if columns is None:
             return replace(table, medians=medians(X, weight)), None
         found: Sequence[Interaction] = before.interactions if before and before._has_columns_of(table) else ()
-        if may_hold_codes and Y is not None:
-            found = find_interactions(coded_rows(table.encoder, X, columns, Y))
+        if rows_for_codes and Y is not None:
+            index = np.arange(min(len(X), rows_for_codes))
+            found = find_interactions(coded_rows(table.encoder, X, columns, Y).at(index))
         return table._with_codes(codes, X, Y, weight, found) if found else (table, columns)
 
     def _has_columns_of(self, other: Table) -> bool:

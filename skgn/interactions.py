@@ -46,8 +46,8 @@ _MOST_CATEGORIES = 20
 #: The most products of a pair, and the most pairs of levels that have any: each has a code.
 _MOST_PRODUCTS, _MOST_CELLS = 3, 100_000
 
-#: Each of so many parts of the rows is predicted from the others. So many rows are enough to tell.
-_FOLDS, _MOST_ROWS = 5, 20_000
+#: Each of so many parts of the rows is predicted from the others.
+_FOLDS = 5
 
 #: The most interactions of either kind, and the most codes of these. An interaction has one for each class.
 _MOST_INTERACTIONS, _MOST_CODES = 4, 12
@@ -64,7 +64,6 @@ def find_interactions(rows: CodedRows) -> list[Interaction]:
 
     Of either kind those that tell the most come first. Each is the best one for what those before have left.
     """
-    rows = rows.at(np.arange(min(len(rows.Y), _MOST_ROWS)))
     spread, most = rows.Y.var(axis=0), min(_MOST_INTERACTIONS, _MOST_CODES // rows.Y.shape[1])
     # Labels have no gross errors. Residuals of the more frequent one are nearly equal, and all others far from them.
     labels = bool(np.isin(rows.Y, (0, 1)).all())

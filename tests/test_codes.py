@@ -420,3 +420,16 @@ def test_squares_of_many_columns_are_left_out(n_columns, squares):
     X = np.random.default_rng(0).uniform(-1, 1, (1200, n_columns))
     told = predict_left_out(X, np.square(X[:, :1]))
     assert (np.corrcoef(told[:, 0], np.square(X[:, 0]))[0, 1] > 0.9) == squares
+
+
+@pytest.mark.parametrize("max_time, n_rows", [(None, 20_000), (2, 1200)])
+def test_little_time_is_for_codes_in_few_rows(max_time, n_rows, monkeypatch):
+    """Codes and interactions of 20,000 rows took 3.5 of the 2 seconds of a fit, whose result was a constant."""
+    asked = []
+    monkeypatch.setattr("skgn.inputs.find_codes", lambda X, *rest: asked.append(len(X)) or np.zeros(0, dtype=int))
+    monkeypatch.setattr("skgn.inputs.find_interactions", lambda rows: asked.append(len(rows.Y)) or [])
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"town": rng.integers(0, 12, 21_000).astype(str), "x": rng.normal(size=21_000)})
+    model = GNRegressor((), n_estimators=1, max_iter=1, max_time=max_time)
+    model.fit(X, rng.normal(size=21_000))
+    assert asked == [n_rows, n_rows]
