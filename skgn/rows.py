@@ -236,6 +236,7 @@ class Rows(TrainingRows):
         # The order that these columns give by themselves, as if they had been encoded before the fit.
         merges = target.merges(self.Y, self.weight)
         rows = self if columns is None else Rows(*merge_rows(columns, self.Y, self.weight, merges))
+        # Codes of later rows lie among those in training. By their own ranks they may lie where training had no rows.
         scalings = choices.scalings(rows.n_rows, target.training_loss())
         table = table.with_scalings(scalings, rows.X, rows.weight, choices.paths)
         target = target.with_scaler(lambda loss: loss.fit_scaler(rows.Y, rows.weight))
