@@ -381,8 +381,8 @@ def test_weights_without_end_are_few_observations():
 
 
 def test_rare_levels_are_within_range_beside_a_frequent_one():
-    # If the codes in training of the level that most rows have differed by chance, all other levels would be out of
-    # range in units of this spread, and alike.
+    # Codes in training of the level that most rows have must not differ by chance. In units of this spread all other
+    # levels would be out of range, and alike.
     rng = np.random.default_rng(0)
     level = np.where(rng.random(2000) < 0.9, 0, rng.integers(1, MOST_LEVELS + 10, 2000))
     X = pd.DataFrame({"street": [f"s{code:02d}" for code in level]})
