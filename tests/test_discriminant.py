@@ -53,16 +53,16 @@ def told(X, labels, weight=None, score=ALWAYS):
     return discriminant_of(on, on.base.transform(X), indicators(labels), weight, score)
 
 
-@pytest.fixture(autouse=True)
-def nothing_else_is_drawn(monkeypatch):
-    monkeypatch.setattr(search, "FURTHER", [discriminate])
+@pytest.fixture(scope="module", autouse=True)
+def nothing_else_is_drawn():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "FURTHER", [discriminate])
+        yield
 
 
 @pytest.fixture(scope="module")
-def model():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "FURTHER", [discriminate])
-        return GNClassifier(**FEW).fit(*clouds())
+def model(nothing_else_is_drawn):
+    return GNClassifier(**FEW).fit(*clouds())
 
 
 def reading(model):

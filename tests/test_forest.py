@@ -51,17 +51,17 @@ def grown(X, Y, weight=None, seed=0):
     return grow(on, on.base.transform(X), Y, np.ones(len(X)) if weight is None else weight, seed)
 
 
-@pytest.fixture(autouse=True)
-def nothing_else_is_drawn(monkeypatch):
+@pytest.fixture(scope="module", autouse=True)
+def nothing_else_is_drawn():
     """Other networks, which are drawn for what the first ones lack, would find much of it, too."""
-    monkeypatch.setattr(search, "FURTHER", [plant])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "FURTHER", [plant])
+        yield
 
 
 @pytest.fixture(scope="module")
-def model():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "FURTHER", [plant])
-        return GNClassifier(**FEW).fit(*rules())
+def model(nothing_else_is_drawn):
+    return GNClassifier(**FEW).fit(*rules())
 
 
 def reading(model):
