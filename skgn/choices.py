@@ -35,7 +35,7 @@ from .candidates import (
 )
 from .damping import as_rule
 from .directions import affordable
-from .draws import Draw, draw_starts, steepest_network
+from .draws import Draw, draw_starts, later_networks, steepest_network
 from .ensemble import Member
 from .feedforward import FeedForward
 from .finer import Refinable
@@ -216,7 +216,7 @@ class Choices:
         every = [*kinds, *(kind for beside in others if beside is not None for kind in beside.kinds)]
         scaled_networks = {kind.scaled_network for kind in every}.union(*of_rows)
         if self.hidden is None:
-            scaled_networks |= {(name, steepest_network(network, self.activation)) for name, network in scaled_networks}
+            scaled_networks |= later_networks(scaled_networks, self.activation)
         # An equal module may have other fixed parameters and buffers now.
         now = {network: network for _, network in scaled_networks}
         prior_kinds = {kind.prior_kind for kind in every}

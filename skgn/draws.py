@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from .candidates import (
     COMPARED_ROWS,
+    MANY_WEIGHTS,
     OF_PIECES,
     STEEP,
     STEEPEST,
@@ -30,14 +31,16 @@ from .ground import Ground
 from .network import Network
 from .prior_groups import PriorKind
 from .radial import RADIAL, Radial, Surroundings
-from .scaler import Made, Widened
+from .scaler import BASE, Made, Widened
 
 __all__ = [
     "Draw",
     "crossed",
+    "deeper_starts",
     "discriminant_start",
     "draw_starts",
     "forest_start",
+    "later_networks",
     "narrowed_count",
     "narrowed_starts",
     "radial_start",
@@ -67,6 +70,9 @@ _LEVELS = level_choices(has_noise=True, compared=True)
 #: that varies fast has many bends, and each bend takes a unit.
 _WIDE, _WIDE_WEIGHTS = (60,), 400
 
+#: Hidden layers of deeper networks, and how many of these may be drawn (docs/decisions.md).
+_DEEP, _N_DEEPER = (20, 20), 2
+
 
 class Numbers(NamedTuple):
     """Numbers of the first candidate of each kind that may be drawn later, and how many candidates there may be."""
@@ -77,6 +83,7 @@ class Numbers(NamedTuple):
     waves: int
     finer: int
     steps: int
+    deeper: int
     discriminant: int
     forest: int
     end: int
@@ -108,7 +115,8 @@ class Draw(NamedTuple):
         drawn = narrowed_count(self.starts, self.n_rows), redrawn_count(self.starts, self.n_members)
         read = len(_LEVELS) if self.refinable else 0
         of_labels = int(self.ground is not None)
-        made = int(self.surroundings is not None), read, read, read, of_labels, of_labels
+        deeper = _N_DEEPER if self.refinable and self.refinable.has_free_layers else 0
+        made = int(self.surroundings is not None), read, read, read, deeper, of_labels, of_labels
         return Numbers(*itertools.accumulate((*drawn, *made), initial=len(self.starts)))
 
 
@@ -198,6 +206,40 @@ def steepest_network(network: Network, activation: str) -> Network:
         return network
     wide = other.with_layers(_WIDE)
     return other if wide is None or wide.n_weights > _WIDE_WEIGHTS else wide
+
+
+def deeper_starts(starts: Sequence[Start], refinable: Refinable, like: Start) -> list[Start]:
+    """Candidates of two hidden layers: a smooth one of what is refinable, and one that is ``like`` another in the rest.
+
+    None where a network has two already, or would have many weights.
+    """
+    smooth = Kind((BASE, refinable.network), _LEVELS[0], PriorKind("feature"))
+    level = Level(like.noise_precision, like.steepness)
+    alike = Kind((like.scaling, like.network), level, like.prior_kind)
+    read: dict[Kind, np.ndarray | None] = {}
+    for kind, columns in ((smooth, None), (alike, like.columns)):
+        scaling, network = kind.scaled_network
+        deep = _deeper_network(network)
+        if deep is not None and deep.n_weights <= MANY_WEIGHTS:
+            read[kind._replace(scaled_network=(scaling, deep))] = columns
+    drawn = _draw(list(read), len(read), np.random.RandomState([start.seed for start in starts]))
+    each = zip(drawn, read.values(), strict=True)
+    return [start if columns is None else _narrowed(start, columns) for start, columns in each]
+
+
+def _deeper_network(network: Network) -> Network | None:
+    """The same network with two hidden layers in the place of one; None if it has no single one."""
+    return network.with_layers(_DEEP) if len(network.hidden_layer_sizes) == 1 else None
+
+
+def later_networks(scaled: Collection[tuple[str, Network]], activation: str) -> set[tuple[str, Network]]:
+    """Networks of candidates that may be drawn later than these, where hidden layers are left to the fit.
+
+    Each has the name of its input scaling.
+    """
+    steepest = {(name, steepest_network(network, activation)) for name, network in scaled}
+    deeper = ((name, _deeper_network(network)) for name, network in scaled)
+    return steepest | {(name, network) for name, network in deeper if network is not None}
 
 
 def narrowed_count(starts: Sequence[Start], n_rows: float) -> int:

@@ -50,6 +50,11 @@ class Refinable(NamedTuple):
         """Make it with the hidden layers ``given``; None if they are left to the fit."""
         return cls(scaler, network, _LAYERS if given is None else (given,))
 
+    @property
+    def has_free_layers(self) -> bool:
+        """Whether hidden layers are left to the fit."""
+        return self.layers == _LAYERS
+
     def refined(self, columns: np.ndarray, lacking: LeftOver) -> FinerScaler | None:
         """Cut the features that a fit lacks something of; None if there are none, or if the network would be large.
 

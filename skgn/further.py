@@ -15,6 +15,7 @@ from .discriminant import DISCRIMINANT, discriminant_of, seconds_to_tell
 from .draws import (
     Draw,
     crossed,
+    deeper_starts,
     discriminant_start,
     forest_start,
     narrowed_count,
@@ -31,9 +32,19 @@ from .mixture import mixture_mean
 from .piecewise import FINER
 from .plan import Plan
 from .problem import Problem
-from .progress import narrowed, of_discriminant, of_forest, of_radial_units, of_waves, redrawn, refined, stepped
+from .progress import (
+    deepened,
+    narrowed,
+    of_discriminant,
+    of_forest,
+    of_radial_units,
+    of_waves,
+    redrawn,
+    refined,
+    stepped,
+)
 from .radial import RADIAL, Radial, equal_metrics, paths_of, told_metrics
-from .redrawing import Like, unlike_rectified, where_failed, where_nothing_is_found
+from .redrawing import Like, unlike_rectified, where_failed, where_nothing_is_found, where_weights_are_few
 from .relevance import feature_slopes
 from .scaler import BASE
 from .screening import useful_columns
@@ -193,6 +204,22 @@ def step(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidat
     return More(starts, draw.numbers.steps, lines, problem.with_more({STEPS: scaler}))
 
 
+def deepen(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
+    """Draw networks of two hidden layers, where those of one have too few weights for what the rows tell."""
+    refinable = draw.refinable
+    if refinable is None or not (refinable.has_free_layers and problem.loss.has_scale and BASE in problem.scaled):
+        return None
+    samples, states = left_out_of(candidates), [candidate.state for candidate in candidates]
+    if is_exact(samples, problem.settings.tol):
+        return None
+    members = [candidate.start for candidate in candidates]
+    like = where_weights_are_few(members, stacking_weights(samples), states, plan.rows)
+    if like is None:
+        return None
+    starts = deeper_starts(draw.starts, refinable, like)
+    return More(starts, draw.numbers.deeper, [deepened(len(starts))], problem)
+
+
 def discriminate(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
     """Draw a network that reads log odds of normally distributed classes, where they tell left-out labels better."""
     ground = _ground_for_more(problem, draw)
@@ -241,4 +268,4 @@ def _score(candidates: Sequence[Candidate]) -> float:
 _Drawing = Callable[[Problem, Draw, Plan, Sequence[Candidate]], More | None]
 
 #: What draws more, in turn.
-FURTHER: Sequence[_Drawing] = (narrow, redraw, surround, wave, refine, step, discriminate, plant)
+FURTHER: Sequence[_Drawing] = (narrow, redraw, surround, wave, refine, step, deepen, discriminate, plant)

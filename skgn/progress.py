@@ -16,6 +16,7 @@ __all__ = [
     "candidate_line",
     "combined",
     "cut",
+    "deepened",
     "dropped",
     "end_block",
     "end_line",
@@ -106,6 +107,11 @@ def refined(n_features: int, count: int) -> str:
 def stepped(n_steps: int, count: int) -> str:
     """Return the line about so many more candidates that read steps."""
     return f"trees tell more: {counted(count, 'more candidate')} for {counted(n_steps, 'step')} of theirs"
+
+
+def deepened(count: int) -> str:
+    """Return the line about so many more candidates of two hidden layers."""
+    return f"weights are few for the rows: {counted(count, 'more candidate')} of two hidden layers"
 
 
 def of_radial_units(n_centres: int) -> str:

@@ -9,8 +9,9 @@ import numpy as np
 
 from .candidates import COMPARED_ROWS, Start
 from .stacking import FAILED
+from .state import State
 
-__all__ = ["Like", "unlike_rectified", "where_failed", "where_nothing_is_found"]
+__all__ = ["Like", "unlike_rectified", "where_failed", "where_nothing_is_found", "where_weights_are_few"]
 
 #: Parts of the loss of a constant: above the first the best member has found little, above the second one nothing.
 #: Below the third a member has not failed, however much better another one is.
@@ -21,6 +22,9 @@ _HARDLY_COUNT = 0.05
 
 #: D^2 of left-out samples below which an ensemble has found nothing, for losses without a noise level.
 _LEAST_SKILL = 0.05
+
+#: Weights are too few where samples determine this part of them, and there are so many samples for each of them.
+_DETERMINED, _SAMPLES_PER_WEIGHT = 0.6, 4.5
 
 
 class Like(NamedTuple):
@@ -84,3 +88,30 @@ def unlike_rectified(
     if n_rows > COMPARED_ROWS or weights[rectified].sum() >= _HARDLY_COUNT:
         return None
     return Like([start for start in starts if not start.prior_kind.unit], rectified)
+
+
+def where_weights_are_few(
+    members: Sequence[Start], weights: np.ndarray, states: Sequence[State], n_rows: int
+) -> Start | None:
+    """Return the start of the network that counts the most, where networks have too few weights for the samples.
+
+    Networks count by the ``weights`` (n_members,). Linear ones, and those that read what was made in the fit, do not.
+    None where weights are enough, or where there are so many rows that deeper networks have been compared.
+    """
+    own = [j for j, start in enumerate(members) if start.network.hidden_layer_sizes and start.scaler is None]
+    counted = weights[own].sum()
+    if n_rows > COMPARED_ROWS or not counted > 0:
+        return None
+    in_use = np.array([_in_use(states[j]) for j in own])
+    determined = [states[j].estimates.n_effective_parameters or 0.0 for j in own] / in_use
+    best = own[int(weights[own].argmax())]
+    samples = states[best].estimates.total_weight * members[best].network.n_outputs
+    few = weights[own] @ determined >= _DETERMINED * counted
+    return members[best] if few and samples >= _SAMPLES_PER_WEIGHT * _in_use(states[best]) else None
+
+
+def _in_use(state: State) -> int:
+    """Count the weights of a network, without those of columns that its first layer has no use for."""
+    network, columns = state.objective.network, state.prior.columns_in_use(state.estimates)
+    unused = 0 if columns is None else int((~columns).sum())
+    return network.n_weights - network.shapes[0][0] * unused

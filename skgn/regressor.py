@@ -48,7 +48,8 @@ class GNRegressor(Predictions):
         Number of units of each hidden layer; ``()`` is a linear model. "auto" chooses (20,), or (16, 16) where there
         are 8 observations for each weight of that network. On periodic inputs (see ``standardize``) it chooses (10,),
         or (12, 12) by the same rule. If (20,) has more than 1,000 weights, it chooses (10, 10). If (10, 10) has more as
-        well and three of four columns are indicators of categories, it chooses (5,).
+        well and three of four columns are indicators of categories, it chooses (5,). On up to 2,000 rows, where
+        samples determine nearly all of these weights, two more members may have (20, 20).
     activation : str, default="auto"
         "tanh", "logistic", "softplus", "silu", "gelu", "identity" or "relu". "relu" works but is outside the theory,
         which asks for smooth functions. "auto" is "tanh", but of a fit on up to 200 distinct rows one member in three

@@ -219,6 +219,11 @@ DIFFERENCES = {
         'From 400 rows on, the second of these reads "piecewise" inputs (see ``standardize``), as the one of two '
         'classes on up to 2,000 rows does. This needs ``prior_groups="auto"`` and the evidence.',
     },
+    # Labels tell less than numbers: they hardly ever determine nearly all weights.
+    "hidden_layer_sizes": {
+        " On up to 2,000 rows, where samples determine nearly all of these weights, two more members may have "
+        "(20, 20).": "",
+    },
     # Classes have no variance around their probability.
     "weights_": {
         ' With ``loss="squared_error"`` and up to 10,000 rows members count at each row by their weight over the '
