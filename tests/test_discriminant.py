@@ -224,7 +224,7 @@ def test_there_are_none_without_the_time(monkeypatch):
 
 
 @pytest.mark.parametrize("k", [2, 3])
-def test_torch_onnx_and_files_have_the_same_distributions(k, tmp_path):
+def test_torch_onnx_and_files_have_the_same_distributions(k, tmp_path, one_registry):
     model = GNClassifier(**FEW).fit(*clouds(k=k))
     assert reading(model)[-1] and model.weights_[-1] > 0.1
     assert_the_same_everywhere(model, clouds(100, k=k, seed=1)[0], tmp_path / "model.onnx")

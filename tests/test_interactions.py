@@ -186,7 +186,7 @@ def test_slopes_are_stored_and_exported(tmp_path, one_registry):
     onnxruntime = pytest.importorskip("onnxruntime")
     subject, x, _, y = subjects(n=600, count=30)
     X, y = np.column_stack([subject, x]), y + 2 * np.random.default_rng(2).normal(size=30)[subject]
-    model = GNRegressor((4,), n_estimators=1, max_iter=10, random_state=0)
+    model = GNRegressor((), n_estimators=1, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.fit(X, y)
@@ -382,7 +382,7 @@ def test_pairs_are_stored_and_exported(of_numbers, tmp_path, one_registry):
     else:
         X = shops(shop, day, x)
         X.loc[rng.random(900) < 0.1, "day"] = None
-    model = GNRegressor((4,), n_estimators=1, max_iter=10, random_state=0)
+    model = GNRegressor((), n_estimators=1, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.fit(X, y)
@@ -487,7 +487,7 @@ def test_products_are_stored_and_exported(tmp_path, one_registry):
     user, film, x, _, y = tastes(900)
     X = films(user, film, x)
     X.loc[np.random.default_rng(1).random(900) < 0.1, "film"] = None
-    model = GNRegressor((4,), n_estimators=1, max_iter=10, random_state=0)
+    model = GNRegressor((), n_estimators=1, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.fit(X[:600], y[:600])
