@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -66,27 +67,36 @@ def new_rows(model):
 
 ONE = {"hidden_layer_sizes": (10,), "n_estimators": 1, "random_state": 0, "prior_groups": "layer", "max_iter": 4}
 
+#: So many rows show a fault in the networks; two classes need all of them.
+M = 240
+
 CASES = {
-    "layer": lambda: GNRegressor(**ONE).fit(X, TARGET),
+    "layer": lambda: GNRegressor(**ONE).fit(X[:M], TARGET[:M]),
     "feature": lambda: GNRegressor(**ONE | {"prior_groups": "feature", "hidden_layer_sizes": (3,)}).fit(
-        X, with_copies(TWO, 3)
+        X[:M], with_copies(TWO[:M], 3)
     ),
-    "two layers": lambda: GNRegressor(**ONE | {"hidden_layer_sizes": (8, 4)}).fit(X, TARGET),
-    "no hidden layer": lambda: GNRegressor(**ONE | {"hidden_layer_sizes": ()}).fit(X, with_copies(TWO, 4)),
-    "no linear path": lambda: GNRegressor(**ONE, linear_path=False).fit(X, TARGET),
-    "centered": lambda: GNRegressor(**ONE, init="centered").fit(X, TARGET),
-    "ranks": lambda: GNRegressor(**ONE, standardize="rank").fit(X, TARGET),
-    "members": lambda: GNRegressor(**ONE | {"n_estimators": 4, "prior_groups": "auto"}).fit(X, TARGET),
-    "two outputs": lambda: GNRegressor(**ONE).fit(X, TWO),
-    "input noise": lambda: GNRegressor(**ONE | {"n_estimators": 2}, noise="input").fit(X, TARGET),
-    "student_t": lambda: GNRegressor(**ONE, loss="student_t").fit(X, TARGET),
-    "quantile": lambda: GNRegressor(**ONE, loss="quantile", quantile=[0.2, 0.8]).fit(X, TARGET),
-    "poisson": lambda: GNRegressor(**ONE, loss="poisson").fit(X, np.floor(np.exp(TARGET))),
+    "two layers": lambda: GNRegressor(**ONE | {"hidden_layer_sizes": (8, 4)}).fit(X[:M], TARGET[:M]),
+    "no hidden layer": lambda: GNRegressor(**ONE | {"hidden_layer_sizes": ()}).fit(X[:M], with_copies(TWO[:M], 4)),
+    "no linear path": lambda: GNRegressor(**ONE, linear_path=False).fit(X[:M], TARGET[:M]),
+    "centered": lambda: GNRegressor(**ONE, init="centered").fit(X[:M], TARGET[:M]),
+    "ranks": lambda: GNRegressor(**ONE, standardize="rank").fit(X[:M], TARGET[:M]),
+    "members": lambda: GNRegressor(**ONE | {"n_estimators": 4, "prior_groups": "auto"}).fit(X[:M], TARGET[:M]),
+    "two outputs": lambda: GNRegressor(**ONE).fit(X[:M], TWO[:M]),
+    "input noise": lambda: GNRegressor(**ONE | {"n_estimators": 2}, noise="input").fit(X[:M], TARGET[:M]),
+    "student_t": lambda: GNRegressor(**ONE, loss="student_t").fit(X[:M], TARGET[:M]),
+    "quantile": lambda: GNRegressor(**ONE, loss="quantile", quantile=[0.2, 0.8]).fit(X[:M], TARGET[:M]),
+    "poisson": lambda: GNRegressor(**ONE, loss="poisson").fit(X[:M], np.floor(np.exp(TARGET[:M]))),
     "dual": lambda: GNRegressor(**ONE | {"hidden_layer_sizes": (2,)}).fit(WIDE[:40], WIDE[:40, 0]),
-    "early stopping": lambda: GNRegressor(**ONE, early_stopping=True).fit(X, TARGET),
-    "classes": lambda: GNClassifier(**ONE | {"n_estimators": 2}).fit(X, CLASSES),
+    "early stopping": lambda: GNRegressor(**ONE, early_stopping=True).fit(X[:M], TARGET[:M]),
+    "classes": lambda: GNClassifier(**ONE | {"n_estimators": 2}).fit(X[:M], CLASSES[:M]),
     "two classes": lambda: GNClassifier(**ONE | {"n_estimators": 3, "prior_groups": "auto"}).fit(X, CLASSES > 1),
 }
+
+
+@cache
+def fitted(case):
+    """The model of a case; it is shared, and not to be changed."""
+    return CASES[case]()
 
 
 @pytest.fixture(autouse=True)
@@ -273,10 +283,10 @@ def test_outside_of_what_the_rows_span_weights_are_as_uncertain_as_before():
 
 @pytest.mark.parametrize("case", ["layer", "two outputs"])
 def test_samples_vary_as_the_deviation_says(case):
-    model = CASES[case]()
+    model = fitted(case)
     (member,), k = model.estimators_, np.ndim(model.predict(NEW[:1])) and model.n_outputs_
     scaled = model._table.scale(NEW[[0, 1, 40, 41, 60, 61]])[member.scaling]
-    draws = member.posterior.draw(member.network, member.weights, N, 10000, np.random.RandomState(0))
+    draws = member.posterior.draw(member.network, member.weights, M, 10000, np.random.RandomState(0))
     assert draws.shape == (member.network.n_weights, 10000)
     outputs = outputs_of_draws(member.network, member.weights, draws, scaled)
     variance = member.posterior.variance(member.network, member.weights, scaled, torch.device("cpu"))
@@ -286,7 +296,7 @@ def test_samples_vary_as_the_deviation_says(case):
 
 @pytest.mark.parametrize("case", ["layer", "feature", "input noise", "classes", "dual"])
 def test_exported_modules_predict_the_same(case):
-    model = CASES[case]()
+    model = fitted(case)
     rows = new_rows(model)
     scores = to_torch(model)(torch.tensor(rows))
     if isinstance(model, GNClassifier):
@@ -298,7 +308,7 @@ def test_exported_modules_predict_the_same(case):
 
 
 def test_states_are_whole_and_those_without_a_basis_are_too():
-    model, plain = CASES["layer"](), GNRegressor(**ONE).fit(X[:, -1:], TARGET)
+    model, plain = fitted("layer"), GNRegressor(**ONE).fit(X[:, -1:], TARGET)
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(again.predict(NEW, return_std=True)[1], model.predict(NEW, return_std=True)[1])
     for member in plain.estimators_:
