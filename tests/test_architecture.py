@@ -19,6 +19,9 @@ TABLE = (DOCS / "architecture.md").read_text(encoding="utf-8")
 #: Modules and subpackages of skgn, from the top of the table to its bottom, and from left to right in a line.
 ORDER = [name for line in re.findall(r"^\| (`.*?`) \|", TABLE, re.MULTILINE) for name in re.findall(r"`(\w+)`", line)]
 
+#: Several tests look at the same sources.
+parse = cache(ast.parse)
+
 #: The package itself only hands names on; `persistence` asks it for its version.
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
@@ -32,7 +35,7 @@ def module_of(name):
 def imported(path):
     """Modules and subpackages of skgn that a file imports anywhere in it, for types as well."""
     within = ["skgn", *path.relative_to(PACKAGE).parts[:-1]]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -145,7 +148,7 @@ SOLVERS = {direction.__module__.removeprefix("skgn.") for direction in DIRECTION
 
 def told_apart(path):
     """Lines of a file that name a solver outside docstrings, or ask whether something is of a direction's class."""
-    tree, names = ast.parse(path.read_text(encoding="utf-8")), "|".join(DIRECTIONS)
+    tree, names = parse(path.read_text(encoding="utf-8")), "|".join(DIRECTIONS)
     classes = {direction.__name__ for direction in DIRECTIONS.values()}
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
@@ -188,7 +191,7 @@ ESTIMATORS = ("GNRegressor", "GNClassifier")
 
 def too_long(source):
     """Names of the functions and classes of a source that have too many lines, and "the file" if that has."""
-    tree = ast.parse(source)
+    tree = parse(source)
     classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     described = [node.body[0] for node in classes if node.name in ESTIMATORS]
     for node in ast.walk(tree):

@@ -3,6 +3,7 @@ such noise nothing changes."""
 
 import pickle
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -171,12 +172,19 @@ def test_noise_that_members_were_not_trained_with_stretches_all_of_a_prediction(
         np.testing.assert_allclose(np.stack(exported), np.stack(each.predict(X, return_std=True)), rtol=1e-9)
 
 
+@cache
+def of_constant_noise(max_iter):
+    """A model that tests share, which is not to be changed."""
+    X, y, _ = loud(600, seed=0)
+    return GNRegressor(**SMALL, max_iter=max_iter, noise="constant").fit(X, y)
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("why", ["cut short", "not denser", "farther off", "unknown", "max_iter"])
 def test_members_stay_as_they_are_where_training_on_does_not_help(why, monkeypatch):
     X, y, _ = loud(600, seed=0)
     given = SMALL | {"max_iter": 5 if why == "max_iter" else 100}
-    constant = GNRegressor(**given, noise="constant").fit(X, y)
+    constant = of_constant_noise(given["max_iter"])
     if why == "cut short":
         train = skgn.noise_fit.train_members
 
@@ -453,13 +461,10 @@ def test_diagnose_does_not_see_such_noise_in_even_noise_outliers_or_a_poor_fit(s
     X, y = even(600, seed)
     outlying = y.copy()
     outlying[::40] += 8
+    network = GNRegressor(**SMALL).fit(X[:300], y[:300])
     linear = GNRegressor((), random_state=0).fit(X[:300], X[:300, 0] ** 2)
-    for model, target in [
-        (GNRegressor(**SMALL).fit(X[:300], y[:300]), y),
-        (GNRegressor(**SMALL).fit(X[:300], y[:300]), outlying),
-        (linear, X[:, 0] ** 2),
-    ]:
-        assert diagnose(model, X[300:], target[300:], verbose=False)["noise"].verdict != "depends on the input"
+    for fitted, target in [(network, y), (network, outlying), (linear, X[:, 0] ** 2)]:
+        assert diagnose(fitted, X[300:], target[300:], verbose=False)["noise"].verdict != "depends on the input"
 
 
 def test_networks_that_read_few_columns_go_on_with_the_precisions_of_the_rows(capsys):
