@@ -262,7 +262,7 @@ def test_so_are_those_of_classes(n_classes):
         p = cross_val_predict(other, X[400:], y[400:], cv=3, method="predict_proba")
         assert numbers[name] == pytest.approx(1 - log_loss(y[400:], p) / base, abs=0.1)
     assert report["baselines"].verdict == "worse than boosting" and 'hidden_layer_sizes="auto"' in report.advice
-    bent = quiet(GNClassifier(tol=1e-2, random_state=0).fit(X[:400], y[:400]), X[400:], y[400:])
+    bent = quiet(GNClassifier(**ONE).fit(X[:400], y[:400]), X[400:], y[400:])
     assert bent["baselines"].verdict == "no worse"
 
 

@@ -59,7 +59,8 @@ READING = {
 
 @parametrize_with_checks(CHECKED)
 def test_keeps_scikit_learn_conventions(estimator, check):
-    if check.func.__name__ in READING:
+    # Rows from a file are read twice: those of float32 need no estimate.
+    if check.func.__name__ in READING or ("X_dtype" in check.keywords and isinstance(estimator, GNClassifier)):
         estimator = clone(estimator).set_params(n_estimators=1, l2_regularization=1e-2)
     try:
         check(estimator)

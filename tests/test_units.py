@@ -386,8 +386,13 @@ LEAPS = [(1e200, 1e-200), (1e-200, 1e200), (1e-300, 1e299), (0.0, 1e-200), (0.0,
 
 
 @pytest.mark.filterwarnings("ignore:Rows of this block are less than a thousandth")
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("loss", ["squared_error", "huber", "student_t", "cauchy", "quantile"])
+@pytest.mark.parametrize(
+    ("loss", "dtype"),
+    [
+        *((loss, "float64") for loss in ("squared_error", "huber", "student_t", "cauchy", "quantile")),
+        *((loss, "float32") for loss in ("squared_error", "student_t")),
+    ],
+)
 @pytest.mark.parametrize("leap", LEAPS)
 def test_a_target_that_leaps_over_the_floats_is_followed(leap, loss, dtype):
     rng, model = np.random.default_rng(0), GNRegressor((), loss=loss, dtype=dtype, **ONE)
