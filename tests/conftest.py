@@ -49,6 +49,14 @@ def clock(monkeypatch):
     monkeypatch.setattr(limits, "time", SimpleNamespace(perf_counter=lambda: next(reads) / 1000))
 
 
+@pytest.fixture
+def without_boosting(monkeypatch):
+    """Reports are as of a large table, which gradient boosting is spared: it takes nine tenths of the time."""
+    from skgn import baselines
+
+    monkeypatch.setattr(baselines, "_MOST_CELLS", 0)
+
+
 @pytest.fixture(scope="session")
 def one_registry():
     """For ONNX files the operators that torch knows: it reads them from five hundred sources anew for each file."""

@@ -77,12 +77,13 @@ def test_a_sine_that_was_missed_is_there_to_be_found(options):
 def test_a_sine_that_is_found_in_part_is_seen_in_what_is_left_over(options):
     X, y = sine()
     model = GNRegressor((4,) if options else (10,), **ONE, **options).fit(X[:100], y[:100])
-    finding = quiet(model, X[100:], y[100:])["residuals"]
+    report = quiet(model, X[100:], y[100:])
+    finding = report["residuals"]
     residual = y[100:] - model.predict(X[100:])
     assert model.score(X[100:], y[100:]) < 0.9 and residual.std() > 0.2
     assert finding.verdict == "depend" and 0.1 < finding.numbers["share"] < 1 - 0.1**2 / residual.var()
     assert finding.advice.startswith('hidden_layer_sizes="auto" and n_estimators="auto"')
-    assert quiet(model, X[100:], y[100:]).advice == [finding.advice]
+    assert report.advice == [finding.advice]
 
 
 @pytest.mark.parametrize("seed", [0, 2])
@@ -316,6 +317,7 @@ def test_tables_of_any_kind_can_be_compared():
 # --- Members
 
 
+@pytest.mark.usefixtures("without_boosting")
 def test_members_are_measured_alone_and_together():
     X, y = sine()
     model = GNRegressor((8,), n_estimators=4, random_state=0, max_iter=20).fit(X[:100], y[:100])
@@ -334,6 +336,7 @@ def test_members_are_measured_alone_and_together():
     assert numbers["share"] == pytest.approx(max(0, 1 - (1 - model.score(*test)) / (1 - mean)))
 
 
+@pytest.mark.usefixtures("without_boosting")
 @pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
 def test_members_that_disagree_ask_for_more_of_them(estimator):
     """Each member has learned noise of its own."""

@@ -208,6 +208,7 @@ def test_a_damaged_forest_is_found(model, damage):
     assert any("Forest" in flaw or FOREST in flaw or "_table" in flaw for flaw in flaws(state, GNClassifier, ()))
 
 
+@pytest.mark.usefixtures("without_boosting")
 def test_a_diagnosis_knows_rows_of_the_fit(model):
     # Fresh rows that are better than too low a promise are no known ones.
     X, y = rules(2000, seed=1)

@@ -125,6 +125,7 @@ def test_nothing_is_found_in_published_tables(load):
     assert told(inputs, target, None if load is load_diabetes else target) is None
 
 
+@pytest.mark.usefixtures("without_boosting")
 @pytest.mark.parametrize(("estimator", "target"), [(GNRegressor, Y), (GNClassifier, LABELS)])
 def test_a_fit_and_a_report_say_what_rests_on_copies(estimator, target):
     """A regression promised an R2 of 1.00, and a classification a D2 of 0.9. Neither said a word."""

@@ -456,6 +456,7 @@ def test_diagnose_tells_loud_noise_from_outliers(loss):
         assert report["noise"].advice is report["outliers"].advice is report["calibration"].advice is None
 
 
+@pytest.mark.usefixtures("without_boosting")
 @pytest.mark.parametrize("seed", range(2))
 def test_diagnose_does_not_see_such_noise_in_even_noise_outliers_or_a_poor_fit(seed):
     X, y = even(600, seed)

@@ -442,6 +442,7 @@ def test_bad_targets_and_parameters_are_refused_and_an_earlier_fit_is_kept(param
             model.fit(X, y + 1, X_val=X, y_val=change(y))
 
 
+@pytest.mark.usefixtures("without_boosting")
 @pytest.mark.parametrize(
     ("loss", "message", "said"),
     [
@@ -476,6 +477,7 @@ def test_every_loss_has_names_of_its_own(question):
     assert all(names) and len(set(names)) == len(names)
 
 
+@pytest.mark.usefixtures("without_boosting")
 def test_the_report_names_the_noise():
     for loss, kind in (
         ("huber", "Huber, std"),

@@ -249,6 +249,7 @@ def test_not_known_where_no_row_is_predicted_without_itself():
         assert skill(loss, outputs, np.eye(4)[:, :k], torch.ones(4, dtype=torch.float64)) == UNKNOWN
 
 
+@pytest.mark.usefixtures("without_boosting")
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_not_known_without_evidence():
     X, y = load_diabetes(return_X_y=True)
@@ -257,6 +258,7 @@ def test_not_known_without_evidence():
     assert diagnose(model, X, y, verbose=False)["left_out"].verdict == "unknown"
 
 
+@pytest.mark.usefixtures("without_boosting")
 def test_noise_that_is_followed_is_called_a_failure():
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((200, 160)), rng.standard_normal(200)
@@ -293,6 +295,7 @@ def with_typos(count, seed=0, n=400):
     return X, y, new, expected
 
 
+@pytest.mark.usefixtures("without_boosting")
 @pytest.mark.parametrize("typos", [1, 12])
 def test_typos_that_hide_all_other_targets(typos):
     X, y, *new = with_typos(typos)
@@ -307,6 +310,7 @@ def test_typos_that_hide_all_other_targets(typos):
     assert advised.status_ == "evidence" and advised.score(*new) > 0.95
 
 
+@pytest.mark.usefixtures("without_boosting")
 def test_for_gross_errors_another_loss_is_advised_and_is_better():
     """Of them Student-t noise takes a part for its own."""
     X, y, *new = with_typos(6, n=100)

@@ -444,6 +444,7 @@ def test_a_fit_without_time_predicts_the_best_constant(target, parameters):
         np.testing.assert_allclose(model.predict(X[:3]), np.stack([y.mean(axis=0)] * 3), rtol=1e-9)
 
 
+@pytest.mark.usefixtures("without_boosting")
 def test_what_needs_training_is_refused_after_a_fit_without_time():
     X, y = load_diabetes(return_X_y=True)
     with pytest.warns(ConvergenceWarning):
@@ -497,6 +498,7 @@ class Ending(GainRatio):
         return super().initial(at)
 
 
+@pytest.mark.usefixtures("without_boosting")
 @pytest.mark.parametrize("limit", ["interrupted", "max_time"])
 def test_the_status_tells_of_a_limit_though_the_best_member_has_converged(limit, monkeypatch):
     X, y = load_diabetes(return_X_y=True)

@@ -469,6 +469,7 @@ def test_dask_estimators_have_the_weights(case):
             model.predict(rows, return_std=True)
 
 
+@pytest.mark.usefixtures("without_boosting")
 def test_diagnose_asks_for_the_posteriors_that_count():
     y = CASES["normal"][1]
     expected = diagnose(alone("normal")[0], X, y, verbose=False)["calibration"]
