@@ -139,7 +139,7 @@ def surround(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Cand
     paths = paths_of(len(of_columns), base.n_straight)
     if labels:
         paths = paths[:1]  # straight columns tell less of them (docs/decisions.md)
-    metrics = [*equal_metrics(paths), *told_metrics(of_columns, paths, base.n_straight, learned)]
+    metrics = [*equal_metrics(paths), *told_metrics(of_columns, paths, base.n_straight, learned, len(columns))]
     radial = Radial.of(base, columns, metrics, problem.Y, weight, labels)
     if radial is None:
         return None

@@ -80,7 +80,8 @@ _QUIET = 1e-4
 #: This stands for 0 under a root, which has no gradient there.
 _NOTHING = 1e-30
 
-#: A slope has been chosen if it is such a part of the largest.
+#: A slope has been chosen if it is such a part of the largest. Many smaller ones together fit any targets, where there
+#: are no more rows than columns: there they are 0.
 _LEAST_SLOPE = 0.01
 
 
@@ -211,18 +212,23 @@ def equal_metrics(paths: Sequence[np.ndarray]) -> list[Metric]:
     return [Metric(path * 1.0, np.zeros(0)) for path in paths]
 
 
-def told_metrics(slopes: np.ndarray, paths: Sequence[np.ndarray], n_straight: int, learned: float) -> list[Metric]:
+def told_metrics(
+    slopes: np.ndarray, paths: Sequence[np.ndarray], n_straight: int, learned: float, n_rows: int
+) -> list[Metric]:
     """Let columns of a path count by their slopes (d,), which the same samples have told; none where there are none.
 
-    The networks that have these slopes have ``learned`` so many nats of the samples.
+    The networks that have these slopes have ``learned`` so many nats of the ``n_rows`` samples.
     """
     largest = slopes.max(initial=0.0)
     if not (largest > 0 and math.isfinite(largest)):
         return []
     counts = slopes / largest
+    chosen = counts >= _LEAST_SLOPE
+    if n_rows <= paths[0].sum():
+        counts = counts * chosen
     beside = linear_path(counts[None], n_straight)[0]
     beside = beside / math.sqrt(len(beside))
-    return [Metric(path * counts, beside, int((path & (counts >= _LEAST_SLOPE)).sum()), learned) for path in paths]
+    return [Metric(path * counts, beside, int((path & chosen).sum()), learned) for path in paths]
 
 
 def _lack(variance: np.ndarray, directions: np.ndarray) -> float:

@@ -100,7 +100,8 @@ def test_all_centres_judge_between_numbers_and_logits():
 
 def test_the_choice_among_more_metrics_costs_more():
     X, y = data(200)
-    metrics = [*equal_metrics(paths_of(3, 0)), *told_metrics(np.array([1.0, 1.0, 0.0]), paths_of(3, 0), 0, learned=1.5)]
+    paths = paths_of(3, 0)
+    metrics = [*equal_metrics(paths), *told_metrics(np.array([1.0, 1.0, 0.0]), paths, 0, learned=1.5, n_rows=200)]
     shape = shape_of_logits(metrics, Telling(X, X, y[:, None], np.ones(200)))
     assert shape.metric.n_choices == 2
     assert shape.log_choices == pytest.approx(1.0 + 1.5 + np.log(18))
