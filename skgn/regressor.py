@@ -82,8 +82,9 @@ class GNRegressor(Predictions):
         counts over exposures, with these as ``sample_weight``, in any unit. Each is one observation.
 
         Every loss scales the target: by its mean and standard deviation, but "huber", "cauchy" and "quantile" by its
-        median and interquartile range. "gamma" divides it by its mean. Counts ("poisson") stay as they are: their mean
-        is an offset of the output.
+        median and interquartile range. "student_t" does so too, where far targets make the deviation a hundred times as
+        large as the range tells. "gamma" divides the target by its mean. Counts ("poisson") stay as they are: their
+        mean is an offset of the output.
     noise : {"auto", "constant", "input"}, default="auto"
         Whether the noise has the same standard deviation everywhere ("constant") or depends on the input ("input").
         "input" trains two more small networks on the squared residuals of training rows that are each predicted without

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from .losses import Loss, NoiseLoss, geometric_mean, relative
 from .observation import NormalObservation, Observation, StudentTObservation
-from .preprocessing import TargetScaler
-from .target_scalers import FitScaler, TargetScaling, robust_scaler
+from .target_scalers import FitScaler, TargetScaling, robust_scaler, student_scaler
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -92,7 +91,7 @@ class StudentTLoss(_Reweighted):
     """
 
     name, distribution, label = "student_t", "student_t", "Student-t"
-    fit_scaler: ClassVar[FitScaler] = staticmethod(TargetScaler.fit)
+    fit_scaler: ClassVar[FitScaler] = staticmethod(student_scaler)
     may_depend_on_input = True
     # Of 8 degrees of freedom, weights change little with the scale.
     renews_gradient = False

@@ -25,6 +25,7 @@ __all__ = [
     "count_scaler",
     "log_scaler",
     "robust_scaler",
+    "student_scaler",
 ]
 
 #: Least and largest mean of targets that are not standardised; their squares stay within the floats.
@@ -32,6 +33,9 @@ _LEAST_MEAN, _LARGEST_MEAN = 1e-100, 1e100
 
 #: Part of the standard deviation below which an interquartile range is no unit: far targets would not be floats.
 _LEAST_SPREAD = 1e-100
+
+#: Part of the standard deviation below which far targets hide the spread of all others.
+_HIDDEN_SPREAD = 0.01
 
 #: Interquartile range of the standard normal distribution.
 _NORMAL_RANGE = 1.349
@@ -128,6 +132,15 @@ def robust_scaler(Y: np.ndarray, weight: np.ndarray) -> RobustTargetScaler:
     spread = (high - low) / _NORMAL_RANGE
     wide = spread > _LEAST_SPREAD * plain.scale
     return RobustTargetScaler(np.where(wide, median, plain.mean), np.where(wide, spread, plain.scale))
+
+
+def student_scaler(Y: np.ndarray, weight: np.ndarray) -> TargetScaler:
+    """Fit to (n, k) targets by mean and standard deviation, or robustly where far targets hide the spread of others.
+
+    In units of such a deviation all other targets are one number, and the noise seems to be none.
+    """
+    plain, robust = TargetScaler.fit(Y, weight), robust_scaler(Y, weight)
+    return robust if (robust.scale < _HIDDEN_SPREAD * plain.scale).any() else plain
 
 
 def count_scaler(Y: np.ndarray, weight: np.ndarray) -> LogTargetScaler:

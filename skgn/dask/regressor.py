@@ -18,13 +18,14 @@ from ..predictive import checked_levels, interval_levels
 from ..preprocessing import TargetScaler
 from ..problem import Problem
 from ..regressor import GNRegressor
+from ..target_scalers import student_scaler
 from ..targets import LOSSES
 from .estimator import CLIENT, DaskGN, with_client
 
 __all__ = ["DaskGNRegressor"]
 
 #: Losses whose targets are transformed by statistics that are sums over the rows.
-_LOSSES = [name for name, loss in LOSSES.items() if loss.fit_scaler == TargetScaler.fit]
+_LOSSES = [name for name, loss in LOSSES.items() if loss.fit_scaler in (TargetScaler.fit, student_scaler)]
 
 
 def _squares(prediction: np.ndarray, y: Any, weight: Any = None, *, centre: np.ndarray) -> np.ndarray:
