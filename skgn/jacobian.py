@@ -122,6 +122,9 @@ class Jacobian:
         and systems are float64.
     curvature : callable, optional
         ``curvature(rows, tangent)`` gives R R' t for tangents (rows, k) of a slice of samples; from roots by default.
+    squares : callable, optional
+        ``squares(rows, tangents)`` gives t' R R' t (rows, m) for tangents (rows, k, m), or the same for all samples
+        (1, k, m), of a slice of samples; from roots by default.
 
     Attributes
     ----------
@@ -139,8 +142,9 @@ class Jacobian:
         tapes: Sequence[Tape] = (),
         system_dtype: torch.dtype | None = None,
         curvature: Callable[[slice, Tensor], Tensor] | None = None,
+        squares: Callable[[slice, Tensor], Tensor] | None = None,
     ) -> None:
-        self.system_dtype, self._curvature = system_dtype, curvature
+        self.system_dtype, self._curvature, self._squares = system_dtype, curvature, squares
         self.network, self.w, self.U, self.root, self.c = network, w, U, root, c
         self.shape = (len(U) * c, network.n_weights)
         self.factored = takes_factored(network, len(U), c)
@@ -239,10 +243,23 @@ class Jacobian:
         """Compute the diagonal of J'J, (P,): the sum over samples of D_i^2 (x) u_i^2, layer by layer."""
         out = torch.zeros_like(self.w)
         layers = self.network.split(out)
-        for _, tape, _, D in self._linearised():
-            for layer, d, u in zip(layers, D, tape.inputs, strict=True):
-                layer.addmm_(torch.linalg.vector_norm(d, dim=1).square().T, u.square())
+        for tape, squares in self._squared_rows():
+            for layer, d, u in zip(layers, squares, tape.inputs, strict=True):
+                layer.addmm_(d.T, u.square())
         return out
+
+    def _squared_rows(self) -> Iterable[tuple[Tape, list[Tensor]]]:
+        """Yield the tapes of parts of the samples, and squares (n, out) of back-propagated rows, summed over columns.
+
+        Without roots, those of the readout of many classes are not formed.
+        """
+        if self._squares is None or self.c == 1 or self.network.uses_autograd:
+            for _, tape, _, D in self._linearised():
+                yield tape, [torch.linalg.vector_norm(d, dim=1).square() for d in D]
+            return
+        columns = torch.eye(self.network.n_outputs, dtype=self.w.dtype, device=self.w.device)[None]
+        for rows, tape in self._tapes():
+            yield tape, [self._squares(rows, d) for d in self.network.backward(tape, self.w, columns)]
 
     def trace(self) -> Tensor:
         """Compute the trace of J'J: the sum over samples and layers of ||D_i||^2 ||u_i||^2."""

@@ -70,6 +70,11 @@ class SoftmaxLoss(Loss):
         p = torch.softmax(f, 1)
         return p * (tangent - (p * tangent).sum(1, keepdim=True))
 
+    def curvature_squares(self, f: Tensor, y: Tensor, tangents: Tensor) -> Tensor:
+        """The variance of a tangent under the probabilities: k products, where a root has k^2 entries."""
+        p = torch.softmax(f, 1)[:, None]
+        return (p @ tangents.square() - (p @ tangents).square())[:, 0].clamp(min=0)
+
     def inverse_link(self, f: Tensor) -> Tensor:
         return torch.softmax(f, 1)
 

@@ -151,6 +151,10 @@ class Loss(ABC):
         R = self.curvature_root(f, y)
         return (R @ (R.mT @ tangent[:, :, None]))[:, :, 0]
 
+    def curvature_squares(self, f: Tensor, y: Tensor, tangents: Tensor) -> Tensor:
+        """Compute t' R R' t for several tangents t, (n, k, m), or the same for all samples, (1, k, m): shape (n, m)."""
+        return (self.curvature_root(f, y).mT @ tangents).square().sum(1)
+
     @abstractmethod
     def inverse_link(self, f: Tensor) -> Tensor:
         """Outputs mapped to the scale of the target: means or probabilities, shape (n, k)."""

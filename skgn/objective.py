@@ -268,8 +268,14 @@ class Objective:
             curved = self.in_units_of_noise(self.data_loss.curvature_product(f, Y, tangent), rows)
             return curved * self._root_weight[rows, None].square()
 
+        def squares(rows: slice, tangents: Tensor) -> Tensor:
+            f, Y = (self.in_units_of_noise(v, rows) for v in (at.outputs[rows], self.Y[rows]))
+            if self.root_precision is not None:
+                tangents = tangents * self.root_precision[rows, :, None]
+            return self.data_loss.curvature_squares(f, Y, tangents) * self._root_weight[rows, None].square()
+
         w, c = at.w.to(self.U), self.n_columns
-        return Jacobian(self.network, w, self.U, root, c, at.tapes, system_dtype, curvature)
+        return Jacobian(self.network, w, self.U, root, c, at.tapes, system_dtype, curvature, squares)
 
     def output_jacobian(self, at: Evaluation) -> Jacobian:
         """Make the Jacobian of the outputs themselves, without roots."""

@@ -94,6 +94,9 @@ def test_gradient_and_curvature_root_match_autograd(loss, k, magnitude):
     tangent = draw(12, k, seed=5)
     curved = (hessian @ tangent[:, :, None])[:, :, 0]
     torch.testing.assert_close(loss.curvature_product(f, y, tangent), curved, rtol=1e-9, atol=1e-14)
+    tangents = torch.stack([tangent, draw(12, k, seed=6)], 2)
+    squares = torch.einsum("nkm,nkl,nlm->nm", tangents, hessian, tangents)
+    torch.testing.assert_close(loss.curvature_squares(f, y, tangents), squares, rtol=1e-9, atol=1e-12)
 
 
 #: Losses whose curvature is that of a parabola above them, without and with noise precisions of three outputs.

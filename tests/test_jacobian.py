@@ -137,7 +137,8 @@ def test_gram_of_an_objective_is_its_gauss_newton_matrix(loss, network, budget):
     w0, w = 0.5 * draw(network.n_weights, seed=1), 0.5 * draw(network.n_weights, seed=2)
     anchor = w0 if network.init == "centered" else None
     objective = Objective(network, loss, X, Y, s).for_member(anchor)
-    G = objective.jacobian(objective.evaluate(w)).gram() / objective.total_weight
+    jacobian = objective.jacobian(objective.evaluate(w))
+    G = jacobian.gram() / objective.total_weight
 
     f = dense.forward(network, w, X) - (0 if anchor is None else dense.forward(network, anchor, X))
     J = dense.jacobian(network, w, X)
@@ -147,6 +148,18 @@ def test_gram_of_an_objective_is_its_gauss_newton_matrix(loss, network, budget):
 
     expected = torch.func.jacrev(torch.func.grad(linearised))(torch.zeros_like(w))
     torch.testing.assert_close(G, expected, rtol=1e-9, atol=1e-12)
+    diagonal = jacobian.diagonal() / objective.total_weight
+    torch.testing.assert_close(diagonal, expected.diagonal(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("loss", "network"), [LOSSES[0], LOSSES[2]], ids=["numbers", "labels"])
+def test_the_diagonal_is_that_of_targets_in_units_of_their_noise(loss, network):
+    """Of many outputs no roots are formed for it; those of the gram matrix have the same units."""
+    n, k = 40, network.n_outputs
+    root = draw(n, k, seed=4).abs() + 0.1
+    objective = Objective(network, loss, draw(n, 3), draw(n, k, seed=9).abs(), draw(n, seed=8).abs() + 0.01, root)
+    jacobian = objective.jacobian(objective.evaluate(0.5 * draw(network.n_weights, seed=2)))
+    torch.testing.assert_close(jacobian.diagonal(), jacobian.gram().diagonal(), rtol=1e-10, atol=1e-14)
 
 
 def test_no_array_of_rows_by_weights_when_the_budget_is_small(monkeypatch):

@@ -451,6 +451,8 @@ def test_what_needs_training_is_refused_after_a_fit_without_time():
         model = GNRegressor(max_time=1e-9).fit(X, y)
     with pytest.raises(ValueError, match="max_time left no time"):
         model.predict(X, return_std=True)
+    with pytest.raises(ValueError, match="calibrate=True needs a trained network, for which max_time left no time"):
+        model.predict_interval(X, calibrate=True)
     assert np.isnan(model.left_out_score_)
     np.testing.assert_allclose(model.feature_relevance_.sum(), 1)
     assert "max_time" in str(diagnose(model, X, y))
