@@ -311,17 +311,15 @@ def test_typos_that_hide_all_other_targets(typos):
 
 
 @pytest.mark.usefixtures("without_boosting")
-def test_for_gross_errors_another_loss_is_advised_and_is_better():
-    """Of them Student-t noise takes a part for its own."""
+def test_for_gross_errors_other_losses_are_advised_and_are_better():
+    """Neither has units that far targets move."""
     X, y, *new = with_typos(6, n=100)
     y[:6] *= 100
     with pytest.warns(UserWarning, match="extreme targets.*loss='student_t', or 'cauchy' for gross ones"):
         model = GNRegressor(n_estimators=1, random_state=0).fit(X, y)
     assert '"cauchy" for gross errors' in diagnose(model, X, y, verbose=False)["left_out"].advice
-    student, cauchy = (
-        GNRegressor(loss=loss, n_estimators=1, random_state=0).fit(X, y).score(*new) for loss in ("student_t", "cauchy")
-    )
-    assert student < 0.8 and cauchy > 0.9
+    for loss in ("student_t", "cauchy"):
+        assert GNRegressor(loss=loss, n_estimators=1, random_state=0).fit(X, y).score(*new) > 0.9
 
 
 @pytest.mark.parametrize("kind", ["noise", "heavy tails", "few that are not 0", "constant"])
