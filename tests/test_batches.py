@@ -377,24 +377,15 @@ def blocks(X, y, n_blocks):
     return zip(np.array_split(X, n_blocks), np.array_split(y, n_blocks), strict=True)
 
 
-@pytest.mark.parametrize(
-    ("estimator", "parameters", "n"),
-    [
-        (GNRegressor, {"l2_regularization": 1e-4}, 20_000),
-        (GNRegressor, {}, 40_000),  # the weights of the first block are far off
-        (GNClassifier, {"l2_regularization": 1e-4}, 20_000),
-        (GNClassifier, {}, 20_000),
-    ],
-    ids=["fixed", "evidence", "classes, fixed", "classes, evidence"],
-)
-def test_one_pass_over_a_stream_comes_close_to_a_fit(estimator, parameters, n):
-    X, y = data(estimator, n + 2000)
-    X, X_test, y, y_test = X[:n], X[n:], y[:n], y[n:]
+@pytest.mark.parametrize("parameters", [{"l2_regularization": 1e-4}, {}], ids=["fixed", "evidence"])
+@pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
+def test_one_pass_over_a_stream_comes_close_to_a_fit(estimator, parameters):
+    X, y = data(estimator, 42000)
+    X, X_test, y, y_test = X[:40000], X[40000:], y[:40000], y[40000:]
     model = estimator(hidden_layer_sizes=(8,), n_estimators=1, random_state=0, **parameters)
     # A stream has no choice of priors; the fit is the best of several starts. For so few weights a fifth of the rows
     # tells nearly as much as all of them: errors are at most a tenth larger.
-    few = slice(n // 5)
-    fitted = clone(model).set_params(batch_size="auto", prior_groups="layer").fit(X[few], y[few])
+    fitted = clone(model).set_params(batch_size="auto", prior_groups="layer").fit(X[:8000], y[:8000])
     options = {} if estimator is GNRegressor else {"classes": np.unique(y)}
     for X_block, y_block in blocks(X, y, 10):
         model.partial_fit(X_block, y_block, **options)
