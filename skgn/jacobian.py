@@ -251,7 +251,7 @@ class Jacobian:
     def _squared_rows(self) -> Iterable[tuple[Tape, list[Tensor]]]:
         """Yield the tapes of parts of the samples, and squares (n, out) of back-propagated rows, summed over columns.
 
-        Without roots, those of the readout of many classes are not formed.
+        Several columns need no roots, which have the square of the columns in entries.
         """
         if self._squares is None or self.c == 1 or self.network.uses_autograd:
             for _, tape, _, D in self._linearised():

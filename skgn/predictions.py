@@ -210,7 +210,7 @@ class Predictions(MixedRegressor):
                 "is predicted of a left-out row. Take the intervals as fitted, or those of another loss."
             )
         if self._residuals is None:
-            posteriors(self, "calibrate=True", of_mean=False)
+            posteriors(self, "calibrate=True", of_mean=False)  # says what these lack
             raise ValueError(
                 "calibrate=True needs residuals of left-out rows, which this fit does not know: fit with "
                 "l2_regularization='evidence', hidden layers or several members, neither on dask nor by partial_fit."

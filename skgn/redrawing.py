@@ -99,15 +99,16 @@ def where_weights_are_few(
     None where weights are enough, or where there are so many rows that deeper networks have been compared.
     """
     own = [j for j, start in enumerate(members) if start.network.hidden_layer_sizes and start.scaler is None]
-    counted = weights[own].sum()
-    if n_rows > COMPARED_ROWS or not counted > 0:
+    votes = weights[own]
+    if n_rows > COMPARED_ROWS or not votes.sum() > 0:
         return None
     in_use = np.array([_in_use(states[j]) for j in own])
     determined = [states[j].estimates.n_effective_parameters or 0.0 for j in own] / in_use
-    best = own[int(weights[own].argmax())]
-    samples = states[best].estimates.total_weight * members[best].network.n_outputs
-    few = weights[own] @ determined >= _DETERMINED * counted
-    return members[best] if few and samples >= _SAMPLES_PER_WEIGHT * _in_use(states[best]) else None
+    best = int(votes.argmax())
+    start, estimates = members[own[best]], states[own[best]].estimates
+    samples = estimates.total_weight * start.network.n_outputs
+    few = votes @ determined >= _DETERMINED * votes.sum()
+    return start if few and samples >= _SAMPLES_PER_WEIGHT * in_use[best] else None
 
 
 def _in_use(state: State) -> int:
