@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
@@ -108,8 +108,8 @@ class Direction(ABC):
         """Traces of (G + diag(a))^-1 per (layer, input), and log|G + diag(a)|; nan if unknown or not definite."""
         return [torch.full_like(a, torch.nan) for a in precision], math.nan
 
-    def output_blocks(self, precision: list[Tensor]) -> Callable[[Jacobian], Tensor] | None:
-        """Function that returns the blocks J_i (G + diag(a))^-1 J_i' of a Jacobian of outputs, (n, c, c).
+    def output_blocks(self, precision: list[Tensor]) -> Callable[[Jacobian], Iterator[Tensor]] | None:
+        """Function that yields the blocks J_i (G + diag(a))^-1 J_i' of a Jacobian of outputs, (m, c, c) at a time.
 
         None if they are unknown, or the system is not definite.
         """

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -138,18 +138,16 @@ class Dual(Direction):
         log_determinant = float(self._J.network.expand(precision).log().sum()) + 2 * float(L.diagonal().log().sum())
         return traces, log_determinant - len(L) * math.log(self._S)
 
-    def output_blocks(self, precision: list[Tensor]) -> Callable[[Jacobian], Tensor] | None:
+    def output_blocks(self, precision: list[Tensor]) -> Callable[[Jacobian], Iterator[Tensor]] | None:
         L = self.posterior_factor(precision)
         if L is None:
             return None
 
         solve, training = partial(torch.linalg.solve_triangular, L, upper=False), self._J.factors()
 
-        def blocks(outputs: Jacobian) -> Tensor:
-            parts = chunks(len(outputs.U), 8 * 3 * outputs.c * len(L), outputs.U.device)
-            return torch.cat(
-                [woodbury_blocks(solve, training, outputs.at(rows).factors(), precision) for rows in parts]
-            )
+        def blocks(outputs: Jacobian) -> Iterator[Tensor]:
+            for rows in chunks(len(outputs.U), 8 * 3 * outputs.c * len(L), outputs.U.device):
+                yield woodbury_blocks(solve, training, outputs.at(rows).factors(), precision)
 
         return blocks
 

@@ -12,7 +12,7 @@ Which of them is cheaper, :mod:`skgn.jacobian_cost` tells.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -74,17 +74,15 @@ def factored_gram(network: Network, parts: Iterable[Part], like: Tensor) -> Tens
     return mirror_upper(G, start)
 
 
-def explicit_blocks(parts: Iterable[Part], B: Tensor) -> Tensor:
-    """Compute the blocks J_i B J_i' (n, c, c) of all samples, for symmetric B (P, P)."""
-    blocks = []
+def explicit_blocks(parts: Iterable[Part], B: Tensor) -> Iterator[Tensor]:
+    """Yield the blocks J_i B J_i' (m, c, c) of the samples of each part, for symmetric B (P, P)."""
     for inputs, D in parts:
         J = _transpose(inputs, D)
-        blocks.append(torch.einsum("pcn,pen->nce", J, (B @ J.flatten(1)).view_as(J)))
-    return torch.cat(blocks)
+        yield torch.einsum("pcn,pen->nce", J, (B @ J.flatten(1)).view_as(J))
 
 
-def factored_blocks(network: Network, parts: Iterable[Part], B: Tensor) -> Tensor:
-    """Compute the same without J, by the adjoint of the factored gram.
+def factored_blocks(network: Network, parts: Iterable[Part], B: Tensor) -> Iterator[Tensor]:
+    """Yield the same without J, by the adjoint of the factored gram.
 
     The pair of layers (l, m) contributes D_l T D_m' with T = sum_jk u_lj u_mk B[l . j, m . k]. T is one matrix
     product for all samples, of triangles if the layers are equal.
@@ -94,7 +92,6 @@ def factored_blocks(network: Network, parts: Iterable[Part], B: Tensor) -> Tenso
     for a, b in itertools.combinations_with_replacement(range(len(shapes)), 2):
         block = B[start[a] : start[a + 1], start[b] : start[b + 1]].view(*shapes[a], *shapes[b]).permute(1, 3, 0, 2)
         of_pairs[a, b] = (_folded(block) if a == b else block.reshape(-1, shapes[a][0] * shapes[b][0])).T
-    blocks = []
     for inputs, D in parts:
         m, c, _ = D[0].shape
         total = D[0].new_zeros(m, c, c)
@@ -106,8 +103,7 @@ def factored_blocks(network: Network, parts: Iterable[Part], B: Tensor) -> Tenso
                 T = block @ _all_products(inputs[a][:, None], inputs[b][:, None])
                 part = D[a] @ T.T.view(m, shapes[a][0], shapes[b][0]) @ D[b].mT
                 total += part + part.mT
-        blocks.append(total)
-    return torch.cat(blocks)
+        yield total
 
 
 def _folded(block: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ over the c columns. The sign o is the elementwise product. M is diagonal and dep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -22,6 +22,7 @@ from .backend import chunks
 from .gram import Part, explicit_blocks, explicit_gram, factored_blocks, factored_gram, mirror_upper
 from .jacobian_cost import (
     REUSED_BYTES,
+    block_entries,
     gram_entries,
     keeps_linearisation,
     row_chunks,
@@ -224,10 +225,13 @@ class Jacobian:
             out += self.network.vjp(tape, self.w, self._curvature(rows, self.network.jvp(tape, self.w, v)))
         return out
 
-    def _gram_parts(self, dtype: torch.dtype) -> Iterable[Part]:
-        """Yield input rows and back-propagated rows of parts of the samples; the gram of each part fits the budget."""
+    def _parts(self, dtype: torch.dtype, entries: tuple[int, int]) -> Iterable[Part]:
+        """Yield input rows and back-propagated rows of parts of the samples.
+
+        So many ``entries`` a sample, of the largest temporary and of all, fit the budget.
+        """
         size = self.w.element_size()
-        largest, values = gram_entries(self.network, self.c, self.factored)
+        largest, values = entries
         most = max(1, REUSED_BYTES // (largest * size))
         for _, tape, _, D in self._linearised():
             for part in chunks(len(D[0]), values * size, self.w.device, most):
@@ -237,7 +241,8 @@ class Jacobian:
         """Compute J'J, shape (P, P), from products in a dtype, by default in that of the data."""
         dtype = dtype or self.w.dtype
         gram = factored_gram if self.factored else explicit_gram
-        return gram(self.network, self._gram_parts(dtype), self.w.to(dtype))
+        parts = self._parts(dtype, gram_entries(self.network, self.c, self.factored))
+        return gram(self.network, parts, self.w.to(dtype))
 
     def diagonal(self) -> Tensor:
         """Compute the diagonal of J'J, (P,): the sum over samples of D_i^2 (x) u_i^2, layer by layer."""
@@ -300,9 +305,9 @@ class Jacobian:
                 block.copy_(part) if layer == 0 else block.add_(part)
         return mirror_upper(K, [rows.start * c for rows in blocks] + [n * c])
 
-    def diagonal_blocks(self, B: Tensor) -> Tensor:
-        """Compute the blocks J_i B J_i', one for each sample, for symmetric B (P, P): shape (n, c, c)."""
-        parts = self._gram_parts(self.w.dtype)
+    def diagonal_blocks(self, B: Tensor) -> Iterator[Tensor]:
+        """Yield the blocks J_i B J_i', one for each sample, for symmetric B (P, P): (m, c, c) of so many at a time."""
+        parts = self._parts(self.w.dtype, block_entries(self.network, self.c, self.factored))
         return factored_blocks(self.network, parts, B) if self.factored else explicit_blocks(parts, B)
 
     def inverse_traces(self, inverse: Tensor, inverse_scale: list[Tensor]) -> list[Tensor]:

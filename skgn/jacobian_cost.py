@@ -14,6 +14,7 @@ from .network import Network
 
 __all__ = [
     "REUSED_BYTES",
+    "block_entries",
     "gram_entries",
     "gram_flops",
     "gram_workspace",
@@ -93,6 +94,15 @@ def gram_entries(network: Network, c: int, factored: bool) -> tuple[int, int]:
     sizes = list(_pair_sizes(network))
     largest = max(max(pair) for pair in sizes)
     return largest, max(2 * (d * (1 + c * (c > 1)) + u) for d, u in sizes)
+
+
+def block_entries(network: Network, c: int, factored: bool) -> tuple[int, int]:
+    """Count the same of the blocks of all samples, whose pairs of units are not formed column by column."""
+    if not factored:
+        return gram_entries(network, c, factored)
+    sizes = list(_pair_sizes(network))
+    widest = max(out for out, _ in network.shapes)
+    return max(max(pair) for pair in sizes), max(2 * (d + u) for d, u in sizes) + 2 * c * widest + 3 * c**2
 
 
 def gram_workspace(network: Network, n: int, c: int, item: int) -> int:

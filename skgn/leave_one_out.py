@@ -20,7 +20,7 @@ cross-validation, JRSS B 82 (2020).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -55,10 +55,10 @@ _MOST_EFFECTIVE = 0.95
 
 
 class LeftOut(NamedTuple):
-    """Outputs (n, k) and their covariances (n, k, k), each predicted without its own sample."""
+    """Outputs (n, k) and their variances (n, k), each predicted without its own sample."""
 
     outputs: Tensor
-    covariance: Tensor
+    variances: Tensor
 
 
 def leave_one_out(state: State, linearisation: Linearisation) -> LeftOut | None:
@@ -117,41 +117,48 @@ def _freedom(objective: Objective, jacobian: Jacobian, precision: list[Tensor]) 
 def _leave_out(
     objective: Objective,
     at: Evaluation,
-    blocks: Callable[[Jacobian], Tensor],
+    blocks: Callable[[Jacobian], Iterator[Tensor]],
     loss: Loss,
     beta: float,
     scale: float,
     most: float,
     freedom: Tensor | None = None,
 ) -> LeftOut:
-    C = blocks(objective.output_jacobian(at)) / scale
-    sample_weight = objective.sample_weight.to(C)[:, None, None]
-    copy = beta * sample_weight.clamp(max=most)
-    gradient = objective.loss_gradient(at.outputs, loss).to(C)[..., None]
-    root = objective.loss_root(at.outputs, loss=loss).to(C)
-    half = copy * C @ root
-    if freedom is None:
-        leverage = half @ root.mT
-        eye = torch.eye(leverage.shape[1], dtype=C.dtype, device=C.device)
-        without, _ = torch.linalg.solve_ex(eye - leverage, C)
-        determined = _has_eigenvalue_of_1(root.mT @ half)
-        without = torch.where(determined[:, None, None], math.nan, without)
-    else:
-        # The same by Woodbury's identity, for H = R R' and what the samples leave free of R'CR.
-        part = copy / (beta * sample_weight)
-        eye = torch.eye(freedom.shape[1], dtype=C.dtype, device=C.device)
-        without = C + half @ torch.linalg.solve(part * freedom + (1 - part) * eye, root.mT @ C)
-    return LeftOut(at.outputs.to(C) + (without @ (copy * gradient))[..., 0], without)
+    """Leave each sample out, some at a time: the blocks of all of many classes would fill the memory."""
+    gradient, parts, end = objective.loss_gradient(at.outputs, loss), [], 0
+    for block in blocks(objective.output_jacobian(at)):
+        rows = slice(end, end := end + len(block))
+        C = block / scale
+        weight = objective.sample_weight[rows].to(C)[:, None, None]
+        copy = beta * weight.clamp(max=most)
+        root = objective.loss_root(at.outputs[rows], rows, loss).to(C)
+        half = copy * C @ root
+        eye = torch.eye(root.shape[2], dtype=C.dtype, device=C.device)
+        if freedom is None:
+            rest = eye - root.mT @ half
+            determined = _has_eigenvalue_of_0(rest)
+        else:
+            # What the samples leave free of R'CR, with digits where leverages are next to 1.
+            part = copy / (beta * weight)
+            rest = part * freedom[rows] + (1 - part) * eye
+            determined = torch.zeros_like(weight[:, 0, 0], dtype=torch.bool)
+        # (I - CH)^-1 C = C + CR (I - R'CR)^-1 R'C for H = R R', by Woodbury's identity.
+        solved, g = torch.linalg.solve_ex(rest, root.mT @ C)[0], copy * gradient[rows].to(C)[..., None]
+        moved = (C @ g + half @ (solved @ g))[..., 0]
+        variances = (C.diagonal(dim1=1, dim2=2) + (half * solved.mT).sum(2)).clamp(min=0)
+        outputs = at.outputs[rows].to(C) + moved
+        parts.append([torch.where(determined[:, None], math.nan, each) for each in (outputs, variances)])
+    return LeftOut(*map(torch.cat, zip(*parts, strict=True)))
 
 
-def _has_eigenvalue_of_1(leverage: Tensor) -> Tensor:
-    """Whether the largest eigenvalue of each symmetric leverage (n, c, c) is 1 but for the least freedom, (n,).
+def _has_eigenvalue_of_0(rest: Tensor) -> Tensor:
+    """Whether the smallest eigenvalue of what is left from each leverage to 1 (n, c, c) is no freedom, (n,).
 
-    A combination of outputs may be determined where none of them is. Below that eigenvalue the rest to it has a
-    Cholesky factor, which costs less than the eigenvalues do.
+    A combination of outputs may be determined where none of them is. Less the least freedom, all others have a Cholesky
+    factor, which costs less than the eigenvalues do.
     """
-    most = torch.eye(leverage.shape[1], dtype=leverage.dtype, device=leverage.device) * (1 - _LEAST_FREEDOM)
-    _, failed = torch.linalg.cholesky_ex(most - leverage)
+    least = torch.eye(rest.shape[1], dtype=rest.dtype, device=rest.device) * _LEAST_FREEDOM
+    _, failed = torch.linalg.cholesky_ex(rest - least)
     return failed > 0
 
 
@@ -192,14 +199,14 @@ def allowance(state: State) -> float:
 
 
 def _squared_scale(left_out: LeftOut, noise: Tensor) -> Tensor:
-    """Squared scales (n, k) of the predictions: those of the noise, widened by the variance of the outputs."""
-    return noise + left_out.covariance.diagonal(dim1=1, dim2=2).clamp(min=0)
+    """Squared scales (n, k) of the predictions: those of the noise, widened by the variances of the outputs."""
+    return noise + left_out.variances
 
 
 def _log_density(objective: Objective, left_out: LeftOut, loss: Loss, noise: Tensor | None) -> Tensor:
     # An unfitted network predicts 0, and is off by the spread of the targets, the unit of training.
-    outputs, covariance = left_out
-    left_out = LeftOut(outputs.nan_to_num(0.0, math.inf, -math.inf), covariance.nan_to_num(1.0, math.inf, -math.inf))
+    outputs, variances = left_out
+    left_out = LeftOut(outputs.nan_to_num(0.0, math.inf, -math.inf), variances.nan_to_num(1.0, math.inf, -math.inf))
     outputs = left_out.outputs
     Y, weight = objective.Y.to(outputs), objective.sample_weight.to(outputs)
     if noise is not None and loss.has_scale:

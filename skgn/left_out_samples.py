@@ -104,7 +104,7 @@ class LeftOutSamples:
     def variances(self) -> list[Tensor]:
         """Variances (n, k) of each member's outputs, of the samples that are predicted."""
         rows = self.predicted
-        return [member.covariance[rows].diagonal(dim1=1, dim2=2).clamp(min=0) for member in self._members]
+        return [member.variances[rows] for member in self._members]
 
     def weights_at_rows(self, weights: Any, noise: Sequence[np.ndarray] | None) -> Any:
         """Weights (n, 1) of members with this variance (k,) of the noise; without it the weights, alike in all rows."""

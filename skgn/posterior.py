@@ -140,7 +140,8 @@ class Posterior:
                 jacobian = _jacobian_at(X[rows], network, w)
                 outputs = jacobian.factors()
                 if inverse is not None:
-                    variance = jacobian.diagonal_blocks(inverse).diagonal(dim1=1, dim2=2).clamp(min=0) / scale
+                    blocks = jacobian.diagonal_blocks(inverse)
+                    variance = torch.cat([block.diagonal(dim1=1, dim2=2) for block in blocks]).clamp(min=0) / scale
                 if inverse is None or self._n_lost(outputs, precision, variance):
                     variance = output_variance(outputs, solve, scale, training, precision, basis)
                 n_lost += 0 if training is None else self._n_lost(outputs, precision, variance)

@@ -5,7 +5,7 @@ A system in float32 that is not definite is computed again in float64. The poste
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import ClassVar
 
@@ -104,7 +104,7 @@ class Primal(Direction):
         traces = [part.sum(0) for part in self._J.network.split(diagonal.double())]
         return traces, 2 * float(L.diagonal().log().sum())
 
-    def output_blocks(self, precision: list[Tensor]) -> Callable[[Jacobian], Tensor] | None:
+    def output_blocks(self, precision: list[Tensor]) -> Callable[[Jacobian], Iterator[Tensor]] | None:
         """The function can be sent to another process."""
         L = self.posterior_factor(precision)
         if L is None:
@@ -149,6 +149,6 @@ def _inverse_diagonal(L: Tensor) -> Tensor:
     return diagonal
 
 
-def _inverse_blocks(inverse: Tensor, outputs: Jacobian) -> Tensor:
+def _inverse_blocks(inverse: Tensor, outputs: Jacobian) -> Iterator[Tensor]:
     """Blocks J_i (G + diag(a))^-1 J_i' from the inverse itself."""
-    return to_solver(outputs.diagonal_blocks(inverse.to(outputs.w)))
+    return map(to_solver, outputs.diagonal_blocks(inverse.to(outputs.w)))

@@ -20,7 +20,7 @@ def test_what_is_left_over_is_that_of_samples_with_a_prediction():
     network = FeedForward(2, 1, (3,))
     objective = Objective(network, SquaredError(), *map(torch.from_numpy, (np.zeros((50, 2)), Y, np.ones(50))))
     known = np.where(np.arange(50)[:, None] == 7, np.nan, outputs)
-    left_out = LeftOut(torch.from_numpy(known), torch.full((50, 1, 1), 0.1))
+    left_out = LeftOut(torch.from_numpy(known), torch.full((50, 1), 0.1))
 
     def lacking_of(outputs):
         return left_over(LeftOutSamples(objective, SquaredError(), [outputs], [0.0]))
@@ -31,7 +31,7 @@ def test_what_is_left_over_is_that_of_samples_with_a_prediction():
     # In a unit in which no value exceeds 1.
     np.testing.assert_allclose(found.values * np.abs(lacking).max(), lacking)
     assert lacking_of(None) is None
-    nothing = LeftOut(torch.full((50, 1), torch.nan).double(), left_out.covariance)
+    nothing = LeftOut(torch.full((50, 1), torch.nan).double(), left_out.variances)
     assert lacking_of(nothing) is None
 
 
@@ -41,7 +41,7 @@ def test_labels_are_held_against_the_mean_probabilities():
     outputs[1, 7] = np.nan
     network, labels = FeedForward(2, 3, (3,)), torch.eye(3).double()[y]
     objective = Objective(network, SoftmaxLoss(), torch.zeros(50, 2).double(), labels, torch.ones(50).double())
-    left_out = [LeftOut(torch.from_numpy(f), torch.zeros(50, 3, 3)) for f in outputs]
+    left_out = [LeftOut(torch.from_numpy(f), torch.zeros(50, 3)) for f in outputs]
     samples = LeftOutSamples(objective, SoftmaxLoss(), left_out, [0.0, 0.0])
     votes = stacking_weights(samples)
     p = np.average(softmax(outputs, axis=2), axis=0, weights=votes)
