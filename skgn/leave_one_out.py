@@ -131,11 +131,11 @@ def _leave_out(
         C = block / scale
         weight = objective.sample_weight[rows].to(C)[:, None, None]
         copy = beta * weight.clamp(max=most)
-        root = objective.loss_root(at.outputs[rows], rows, loss).to(C)
-        half = copy * C @ root
-        eye = torch.eye(root.shape[2], dtype=C.dtype, device=C.device)
+        R = objective.loss_root(at.outputs[rows], rows, loss).to(C)
+        g, CR = copy * gradient[rows].to(C)[..., None], C @ R
+        eye = torch.eye(R.shape[2], dtype=C.dtype, device=C.device)
         if freedom is None:
-            rest = eye - root.mT @ half
+            rest = eye - copy * R.mT @ CR
             determined = _has_eigenvalue_of_0(rest)
         else:
             # What the samples leave free of R'CR, with digits where leverages are next to 1.
@@ -143,9 +143,9 @@ def _leave_out(
             rest = part * freedom[rows] + (1 - part) * eye
             determined = torch.zeros_like(weight[:, 0, 0], dtype=torch.bool)
         # (I - CH)^-1 C = C + CR (I - R'CR)^-1 R'C for H = R R', by Woodbury's identity.
-        solved, g = torch.linalg.solve_ex(rest, root.mT @ C)[0], copy * gradient[rows].to(C)[..., None]
-        moved = (C @ g + half @ (solved @ g))[..., 0]
-        variances = (C.diagonal(dim1=1, dim2=2) + (half * solved.mT).sum(2)).clamp(min=0)
+        solved = torch.linalg.solve_ex(rest, CR.mT)[0]
+        moved = (C @ g + copy * CR @ (solved @ g))[..., 0]
+        variances = (C.diagonal(dim1=1, dim2=2) + copy[..., 0] * (CR * solved.mT).sum(2)).clamp(min=0)
         outputs = at.outputs[rows].to(C) + moved
         parts.append([torch.where(determined[:, None], math.nan, each) for each in (outputs, variances)])
     return LeftOut(*map(torch.cat, zip(*parts, strict=True)))
