@@ -300,13 +300,17 @@ def member_count(
     compared: bool,
     beside: Beside | None = None,
     joined: bool = False,
+    times: float = 1.0,
 ) -> int:
     """Members of an ensemble: what "auto" stands for, or what was asked for.
 
-    The kind ``beside`` the others may be rectified. They may be ``joined`` by a network of radial units.
+    The kind ``beside`` the others may be rectified. They may be ``joined`` by a network of radial units. Networks that
+    take several ``times`` as long as a fit has time for are fewer.
     """
     if not isinstance(n_estimators, str):
         return int(n_estimators)
+    if times > 1:
+        return max(AT_A_TIME, int(_FEW_MEMBERS / times))
     small = min(network.n_weights for network in networks) <= MANY_WEIGHTS
     if beside is not None and beside.rectified:
         few_are_enough = not small if beside.every_other else joined

@@ -34,7 +34,7 @@ from .candidates import (
     prior_choices,
 )
 from .damping import as_rule
-from .directions import affordable
+from .directions import times_affordable
 from .draws import Draw, draw_starts, later_networks, steepest_network
 from .ensemble import Member
 from .feedforward import FeedForward
@@ -160,13 +160,13 @@ class Choices:
         networks = self._networks(table, k, total_weight * k)
         beside = self._beside(*networks[0], levels, n_rows, loss, table)
         half = beside is not None and beside.every_other
-        all_networks = [network for _, network in networks]
         slow = self._takes_long(networks[0][1], n_rows, loss.columns(k))
+        times = 0.0 if self.may_cut else self._times_affordable(networks[0][1], n_rows, loss.columns(k))
         priors = self._priors(slow)
         refinable = self._refinable(table, dict(networks), priors, loss) if in_memory else None
         surroundings = self._surroundings(refinable, table, n_rows, loss)
-        joined = surroundings is not None
-        n = member_count(self.parameters.n_estimators, n_rows, all_networks, self.compares, beside, joined)
+        every, joined = [network for _, network in networks], surroundings is not None
+        n = member_count(self.parameters.n_estimators, n_rows, every, self.compares, beside, joined, times)
         # A single network is compared with others of its kind, and none is drawn for what it lacks.
         several = networks if n > 1 else networks[:1]
         ground = self._ground(table, dict(networks).get(BASE), loss) if in_memory else None
@@ -186,13 +186,13 @@ class Choices:
             fresh = [replace(start, steepest=steepest_network(start.network, self.activation)) for start in fresh]
         n_first = first_count(self.parameters.n_estimators, n_rows, n, self.compares, loss)
         if not self.members:
-            return Draw(fresh, n, n_first, *made, n_rows=n_rows)
+            return Draw(fresh, n, n_first, *made, n_rows=n_rows, times=times)
         kept = self._kept(fresh[:n], kinds, levels, n_rows, table, target)
         # Kinds that there are none of come first.
         known = {start.kind for start in kept}
         fresh.sort(key=lambda start: start.kind in known)
         starts, n_first = kept + fresh[: n - len(kept)], max(len(kept), n_first)
-        return Draw(starts, n, n_first, *made, go_on=bool(kept), n_rows=n_rows)
+        return Draw(starts, n, n_first, *made, go_on=bool(kept), n_rows=n_rows, times=times)
 
     def _kept(
         self,
@@ -230,13 +230,7 @@ class Choices:
             replace(m.start(start.seed), network=now.get(m.network, m.network))
             for m, start in zip(known, fresh, strict=False)
         ]
-        lacking = [start for start in kept if (start.scaling, start.network) not in scaled_networks]
-        if lacking:
-            raise ValueError(
-                "warm_start=True needs the network of the previous fit: the same number of features, outputs and "
-                f"classes, hidden_layer_sizes, activation, linear_path, network, alpha and init. It was "
-                f"{_with_sizes(lacking[0].network)}, now it is {_with_sizes(kinds[0].scaled_network[1])}."
-            )
+        _check_known(kept, scaled_networks, kinds[0].scaled_network[1])
         return kept
 
     def _refinable(
@@ -297,10 +291,15 @@ class Choices:
             return prior_choices(self.compares, features=parameters.network is None and not slow)
         return (PriorKind(parameters.prior_groups),)
 
+    def _times_affordable(self, network: Network, n_rows: int, columns: int, traces: bool = True) -> float:
+        """How many times as long as it may an iteration takes, with so many columns of roots; 0 in batches."""
+        parameters, compares = self.parameters, self.compares and self.parameters.batch_size is None
+        extent = Extent(network, n_rows, columns, DTYPES[parameters.dtype])
+        return times_affordable(parameters.solver, extent, traces) if compares else 0.0
+
     def _takes_long(self, network: Network, n_rows: int, columns: int, traces: bool = True) -> bool:
-        """Whether there is no time for a network on so many rows, with so many columns of curvature roots."""
-        extent = Extent(network, n_rows, columns, DTYPES[self.parameters.dtype])
-        return self.compares and self.may_cut and not affordable(self.parameters.solver, extent, traces)
+        """Whether there is no time for a network that may read fewer directions of its inputs."""
+        return self.may_cut and self._times_affordable(network, n_rows, columns, traces) > 1
 
     def _networks(self, table: Table, k: int, n_observations: float) -> list[tuple[str, Network]]:
         """Networks to choose from, each with the name of its input scaling."""
@@ -396,6 +395,17 @@ def _of_fewer_units(kind: Kind, given: tuple[int, ...] | None, takes_long: Calla
             break
         network = replace(network, hidden_layer_sizes=sizes)
     return kind._replace(scaled_network=(scaling, network))
+
+
+def _check_known(kept: Sequence[Start], scaled_networks: Collection[tuple[str, Network]], now: Network) -> None:
+    """Refuse to go on with networks that no fit of these parameters has, which would have others ``now``."""
+    lacking = [start for start in kept if (start.scaling, start.network) not in scaled_networks]
+    if lacking:
+        raise ValueError(
+            "warm_start=True needs the network of the previous fit: the same number of features, outputs and "
+            f"classes, hidden_layer_sizes, activation, linear_path, network, alpha and init. It was "
+            f"{_with_sizes(lacking[0].network)}, now it is {_with_sizes(now)}."
+        )
 
 
 def _reads_others(member: Member, scaled_networks: Collection[tuple[str, Network]]) -> bool:

@@ -30,6 +30,7 @@ __all__ = [
     "lacking",
     "least_flops",
     "serves_evidence",
+    "times_affordable",
 ]
 
 #: Values of the parameter ``solver`` but for "auto". Where "auto" finds two equally good, it takes the first.
@@ -96,12 +97,14 @@ def least_flops(solver: str, extent: Extent) -> float:
 
 
 def affordable(solver: str, extent: Extent, traces: bool) -> bool:
-    """Tell whether there is time for a training, with ``traces`` in each of its iterations or once at its end.
+    """Tell whether there is time for a training, with ``traces`` in each of its iterations or once at its end."""
+    return times_affordable(solver, extent, traces) <= 1
 
-    Above so many rows the time may grow with the rows.
-    """
+
+def times_affordable(solver: str, extent: Extent, traces: bool) -> float:
+    """How many times as long as it may an iteration takes. Above so many rows the time may grow with the rows."""
     most = _MOST_FLOPS if traces else _MOST_FLOPS_ONCE
-    return least_flops(solver, extent) <= most * max(1.0, extent.n / _ROWS)
+    return least_flops(solver, extent) / (most * max(1.0, extent.n / _ROWS))
 
 
 def choose_for_batches(solver: str, extent: Extent, evidence: bool) -> type[Direction]:

@@ -96,7 +96,7 @@ class Draw(NamedTuple):
     ``refinable`` may be read in pieces by others, and radial units made of the ``surroundings``. Models of labels stand
     on the ``ground``. None is for nothing. The first ones ``go_on`` with networks of an earlier fit after a warm start.
     A draw is ``shortened`` where some were given up for want of time. The fit has ``n_rows``: inf in a second training,
-    for which no columns are chosen.
+    for which no columns are chosen. An iteration of the given networks takes so many ``times`` as long as it may.
     """
 
     starts: list[Start]
@@ -108,6 +108,7 @@ class Draw(NamedTuple):
     go_on: bool = False
     shortened: bool = False
     n_rows: float = math.inf
+    times: float = 0.0
 
     @property
     def numbers(self) -> Numbers:

@@ -17,13 +17,16 @@ from .weighted_rows import has_fractions, kish, repeats
 from .wording import counted
 
 if TYPE_CHECKING:
+    from .draws import Draw
     from .ensemble import Member
+    from .inputs import Table
     from .rows import TrainingRows
     from .target import Target
 
 __all__ = [
     "warn_of_failure",
     "warn_of_few_observations",
+    "warn_of_large_networks",
     "warn_of_near_copies",
     "warn_of_penalty",
     "warn_of_raw_inputs",
@@ -52,6 +55,9 @@ _SMALL_WEIGHT = 0.1
 #: Weights are uneven if Kish's effective number of rows is less than this part of their sum.
 _UNEVEN = 0.5
 
+#: Of networks that take so many times as long as they may, a fit says so before it begins.
+_TIMES_LARGE = 2
+
 #: Sizes between which the largest value of an unscaled column may be.
 _RAW_SIZES = 1e-2, 1e2
 
@@ -68,8 +74,23 @@ def warn_of_penalty(estimator: Any) -> None:
         )
 
 
-def warn_of_raw_inputs(largest: np.ndarray) -> None:
-    """Warn of unscaled inputs far from 1, given the ``largest`` size of a value in each column (d,)."""
+def warn_of_large_networks(estimator: Any, draw: Draw) -> None:
+    """Warn of networks whose evidence takes far longer than it may, before they are trained."""
+    if draw.times > _TIMES_LARGE and estimator.max_time is None:
+        warnings.warn(
+            f"Networks of {draw.starts[0].network.n_weights} weights take {draw.times:.0f} times as long as they may "
+            "where hidden_layer_sizes='auto' chooses them. This fit may take minutes. Take 'auto', which is seldom "
+            "worse, or fewer units. max_time ends the fit sooner.",
+            UserWarning,
+            stacklevel=outside(),
+        )
+
+
+def warn_of_raw_inputs(estimator: Any, table: Table, rows: TrainingRows) -> None:
+    """Warn of unscaled inputs far from 1, unless a module reads them."""
+    if "raw" not in table.scalings or estimator.network is not None:
+        return
+    largest = rows.largest_inputs()
     sizes = largest[largest > 0]  # columns of zeros do no harm
     if len(sizes) and (sizes.min() < _RAW_SIZES[0] or sizes.max() > _RAW_SIZES[1]):
         warnings.warn(

@@ -207,6 +207,13 @@ def test_numbers_of_networks_where_some_are_rectified(n_rows, every_other, large
     assert member_count("auto", 100, [small], True, unsaturated) == 6
 
 
+@pytest.mark.parametrize(("times", "expected"), [(1.0, 4), (1.3, 3), (1.9, 2), (2.7, 2), (40.0, 2)])
+def test_members_that_take_several_times_as_long_as_they_may_are_fewer(times, expected):
+    large = FeedForward(10, 1, (50, 50))
+    assert member_count("auto", 5000, [large], True, times=times) == expected
+    assert member_count(7, 5000, [large], True, times=times) == 7
+
+
 def test_all_are_trained_to_the_end_where_every_other_one_is_rectified():
     # But for the short starts of a single one.
     assert [candidate_count(n, 10**5, 9, True, half=True) for n in (1, 3, 4, 7)] == [3, 3, 4, 7]

@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import Options
 from torch import nn
 
-from skgn import GNClassifier, GNRegressor
+from skgn import GNClassifier, GNRegressor, directions
 from skgn.damping import GainRatio, GeometricDecay
 
 ESTIMATORS = [GNRegressor, GNClassifier]
@@ -44,6 +44,33 @@ def test_an_alpha_that_looks_like_a_penalty_is_warned_of(estimator, alpha):
     stream = clone(model)
     assert warned(lambda: stream.partial_fit(X, y, **options)) == [message]
     assert warned(lambda: stream.partial_fit(X, y)) == []  # Once a stream.
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize(
+    ("given", "warns"),
+    [
+        ({"hidden_layer_sizes": (3,)}, True),
+        ({"hidden_layer_sizes": (3,), "max_time": 60.0}, False),
+        ({"hidden_layer_sizes": (3,), "batch_size": 15}, False),
+        ({"hidden_layer_sizes": (3,), "l2_regularization": 1e-3}, False),
+        ({}, False),
+    ],
+    ids=str,
+)
+def test_a_fit_says_that_networks_of_the_user_take_long_before_it_begins(estimator, given, warns, monkeypatch):
+    """Those that are left to the fit are made smaller, and batches and a given objective take less time."""
+    monkeypatch.setattr(directions, "_MOST_FLOPS", 10.0)
+    model = estimator(max_iter=1, random_state=0).set_params(**given)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(X, target(estimator))
+    messages = [str(warning.message) for warning in caught if "take minutes" in str(warning.message)]
+    assert [re.match(r"Networks of \d+ weights take \d+ times", message) is not None for message in messages] == [
+        True
+    ] * warns
+    if warns:
+        assert sum(member.network.hidden_layer_sizes == (3,) for member in model.estimators_) <= 2
 
 
 @pytest.mark.filterwarnings("default::sklearn.exceptions.ConvergenceWarning")
