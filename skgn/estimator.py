@@ -34,10 +34,10 @@ from .objective import Objective
 from .outcome import (
     warn_of_failure,
     warn_of_few_observations,
+    warn_of_inputs,
     warn_of_large_networks,
     warn_of_near_copies,
     warn_of_penalty,
-    warn_of_raw_inputs,
     warn_of_short_block,
     warn_of_single_precision,
     warn_of_uneven_weights,
@@ -234,7 +234,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         table, target, rows = rows.fit(table, target, choices, target_codes)
         if choices.members:
             table.check_columns(self._table)
-        warn_of_raw_inputs(self, table, rows)
+        warn_of_inputs(self, table, rows)
         draw = choices.draw(table, target, rows.n_rows, rows.total_weight / (target.exposure or 1.0), rows.in_memory)
         warn_of_large_networks(self, draw)
         self._table, self._target = table.only({start.scaling for start in draw.starts}), target

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 __all__ = [
     "warn_of_failure",
     "warn_of_few_observations",
+    "warn_of_inputs",
     "warn_of_large_networks",
     "warn_of_near_copies",
     "warn_of_penalty",
-    "warn_of_raw_inputs",
     "warn_of_short_block",
     "warn_of_single_precision",
     "warn_of_uneven_weights",
@@ -86,8 +86,14 @@ def warn_of_large_networks(estimator: Any, draw: Draw) -> None:
         )
 
 
-def warn_of_raw_inputs(estimator: Any, table: Table, rows: TrainingRows) -> None:
-    """Warn of unscaled inputs far from 1, unless a module reads them."""
+def warn_of_inputs(estimator: Any, table: Table, rows: TrainingRows) -> None:
+    """Warn of inputs that tell nothing, and of unscaled ones far from 1, unless a module reads them."""
+    if rows.inputs_are_equal():
+        warnings.warn(
+            f"All {rows.n_rows} rows have the same X, or none of its values is known: predictions are constant.",
+            UserWarning,
+            stacklevel=outside(),
+        )
     if "raw" not in table.scalings or estimator.network is not None:
         return
     largest = rows.largest_inputs()

@@ -103,6 +103,10 @@ class TrainingRows(ABC):
     def largest_inputs(self) -> np.ndarray:
         """Size of the largest value in each encoded column (d,)."""
 
+    def inputs_are_equal(self) -> bool:
+        """Tell whether several rows have the same encoded X; False also where the rows cannot be compared."""
+        return False
+
     def near_copies(self, target: Target) -> NearCopies | None:
         """Tell whether most rows with encoded X are near copies; None also where the rows cannot be compared."""
         return None
@@ -244,6 +248,9 @@ class Rows(TrainingRows):
 
     def largest_inputs(self) -> np.ndarray:
         return np.abs(self.X).max(axis=0)
+
+    def inputs_are_equal(self) -> bool:
+        return len(self.X) > 1 and bool((self.X == self.X[0]).all())
 
     def near_copies(self, target: Target) -> NearCopies | None:
         return near_copies(self.X, self.Y, target.as_given(self.weight), target.strata(self.Y))

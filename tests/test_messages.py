@@ -47,6 +47,22 @@ def test_an_alpha_that_looks_like_a_penalty_is_warned_of(estimator, alpha):
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("value", [1.0, np.nan], ids=["constant", "missing"])
+def test_columns_that_tell_nothing_are_warned_of(estimator, value):
+    """One value that differs, or that alone is known, is something."""
+    model, same = estimator(**SMALL), np.full_like(X, value)
+    other = same.copy()
+    other[3, 1] = 2.0
+    with pytest.warns(UserWarning, match=r"All \d+ rows have the same X, or none of its values is known"):
+        model.fit(same, target(estimator))
+    assert np.ptp(model.predict(other) if estimator is GNRegressor else model.predict_proba(other)[:, 0]) < 1e-12
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(other, target(estimator))
+    assert not any("have the same X" in str(warning.message) for warning in caught)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize(
     ("given", "warns"),
     [
