@@ -90,7 +90,8 @@ def warn_of_inputs(estimator: Any, table: Table, rows: TrainingRows) -> None:
     """Warn of inputs that tell nothing, and of unscaled ones far from 1, unless a module reads them."""
     if rows.inputs_are_equal():
         warnings.warn(
-            f"All {rows.n_rows} rows have the same X, or none of its values is known: predictions are constant.",
+            "No column of X tells rows apart: each has one value, no known value, or levels that come once. Predictions "
+            "are constant.",
             UserWarning,
             stacklevel=outside(),
         )

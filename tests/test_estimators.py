@@ -624,6 +624,7 @@ DEGENERATE = {
     ids=["fixed l2", "default l2", "undamped"],
 )
 @unconverged
+@pytest.mark.filterwarnings("ignore:No column of X tells rows apart:UserWarning")
 def test_degenerate_data_fit_and_predict(estimator, case, solver, parameters):
     X, y = DEGENERATE[case](*data(estimator))
     width = 60 if case.startswith("many") else 4

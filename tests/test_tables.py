@@ -267,6 +267,7 @@ def test_gross_errors_that_a_loss_forgives_are_not_the_mean_of_a_level(loss):
     assert off[loss] < 0.5 < 1 < off["squared_error"]
 
 
+@pytest.mark.filterwarnings("ignore:No column of X tells rows apart:UserWarning")
 def test_target_codes_of_a_row_do_not_know_its_target():
     # Each row has a level of its own: the code of a level is then its target, unless the row is left out.
     rng = np.random.default_rng(0)
