@@ -90,8 +90,8 @@ def warn_of_inputs(estimator: Any, table: Table, rows: TrainingRows) -> None:
     """Warn of inputs that tell nothing, and of unscaled ones far from 1, unless a module reads them."""
     if rows.inputs_are_equal():
         warnings.warn(
-            "No column of X tells rows apart: each has one value, no known value, or levels that come once. Predictions "
-            "are constant.",
+            "No column of X tells rows apart: each has one value, none that is known, or levels that come once. "
+            "Predictions are constant.",
             UserWarning,
             stacklevel=outside(),
         )
