@@ -5,10 +5,10 @@ near one row, and falls with the distance from it, is local. Such units are cent
 they are, so that the network is linear in its weights, and a Gauss-Newton step solves it. With all rows as centres it
 predicts the mean of a Gaussian process; with some of them, nearly so.
 
-The variance of its outputs is smaller than that of a Gaussian process, and without noise it would be 0: so many targets
-tell all weights. So where the units lack more than the noise between rows, there is one more column, which is 0 at the
-centres. Elsewhere it has the deviation that the units lack there. The data tell nothing of its weight, which keeps the
-mean 0 and the variance of the prior.
+The variance of its outputs is smaller than that of a Gaussian process. Far from all centres the units are 0, and so
+is their variance, as if nothing were surer. So there is one more column, which is 0 at the rows of the fit. Elsewhere
+it has the deviation that the units lack there. The data tell nothing of its weight, which keeps the mean 0 and the
+variance of the prior.
 
 Distances tell most where columns count by what they do. Other members of the fit know that: their outputs have a slope
 along each column, and columns are multiplied by it. What the others have not found has no slopes. So columns may also
@@ -70,12 +70,8 @@ _LEAST_SAID = 0.1
 #: The same in parts of the largest variance, where there is no noise: rounding errors of the eigenvalues.
 _ROUNDING = 1e-12
 
-#: Variances that are so much smaller than others may be 0.
+#: A variance is told but for such a part, so that rounding leaves no lack at a row.
 _CLOSE = 1e-9
-
-#: Where the noise has at most such a part of the variance of the target, there is a column for what units do not tell;
-#: elsewhere where they lack more than the noise, at a row that is no centre.
-_QUIET = 1e-4
 
 #: This stands for 0 under a root, which has no gradient there.
 _NOTHING = 1e-30
@@ -112,10 +108,14 @@ class RadialUnits(Blended):
     def n_columns(self) -> int:
         return self.projection.shape[1] + len(self.straight) + (self.told > 0)
 
+    def of_units(self, z: np.ndarray) -> np.ndarray:
+        """Columns of the units alone."""
+        scaled = z[:, self.read] * self.scale
+        return falling(cdist(scaled, self.centres, DISTANCES[self.profile]), self.profile) @ self.projection
+
     def embed(self, z: np.ndarray) -> np.ndarray:
         """Return the columns that are made of given columns of the other scaling."""
-        scaled = z[:, self.read] * self.scale
-        columns = [falling(cdist(scaled, self.centres, DISTANCES[self.profile]), self.profile) @ self.projection]
+        columns = [self.of_units(z)]
         if len(self.straight):
             columns.append(linear_path(z, self.base.n_straight) * self.straight)
         if self.told > 0:
@@ -194,11 +194,8 @@ class Radial(NamedTuple):
         units = RadialUnits(base, read, factors[read], beside, centres, found.profile, projection)
         if labels:
             return cls(units, None, found.log_choices)
-        quiet = noise <= _QUIET * np.square(about_mean).mean()
-        if len(centres) == len(columns) and (quiet or found.signal * _lack(variance, directions) > noise):
-            told = float(np.square(K @ projection).sum(axis=1).min())
-            units = replace(units, told=told * (1 - _CLOSE))
-        return cls(units, noise, found.log_choices)
+        told = float(np.square(units.of_units(columns)).sum(axis=1).min())
+        return cls(replace(units, told=told * (1 - _CLOSE)), noise, found.log_choices)
 
 
 def paths_of(n_columns: int, n_straight: int) -> list[np.ndarray]:
@@ -229,12 +226,6 @@ def told_metrics(
     beside = linear_path(counts[None], n_straight)[0]
     beside = beside / math.sqrt(len(beside))
     return [Metric(path * counts, beside, int((path & chosen).sum()), learned) for path in paths]
-
-
-def _lack(variance: np.ndarray, directions: np.ndarray) -> float:
-    """Mean variance that units around all rows but one lack at that row, from the eigenvalues of their covariance."""
-    variance = np.maximum(variance, _CLOSE * variance[-1])
-    return float((1 / np.square(directions / np.sqrt(variance)).sum(axis=1)).mean())
 
 
 def linear_path(columns: Any, n_straight: int) -> Any:

@@ -100,7 +100,7 @@ def variances(X, y, new, noise=None):
     of_new = units.transform(new)
     precision = np.eye(columns.shape[1]) + columns.T @ columns / noise
     # The means are as without it: no target tells the last weight.
-    assert columns.shape[1] == units.n_columns and (units.told == 0 or columns[:, -1].max() < 1e-12)
+    assert columns.shape[1] == units.n_columns and units.told > 0 and columns[:, -1].max() < 1e-12
     return (of_new * np.linalg.solve(precision, of_new.T).T).sum(axis=1), expected, noise
 
 
@@ -121,6 +121,29 @@ def test_where_units_lack_more_than_the_noise_observations_have_the_variance_of_
     found, expected, estimated = variances(X[:N], y[:N], X[N:])
     assert estimated > 1e-3 * y.var()
     np.testing.assert_allclose(found + estimated, expected + estimated, rtol=0.06)
+
+
+@pytest.mark.parametrize("n", [N, 700], ids=["all rows are centres", "some are"])
+def test_far_from_all_rows_outputs_have_the_variance_of_a_gaussian_process(n):
+    """There units are 0, and with them all that targets tell, although between rows these tell nearly all."""
+    random = np.random.RandomState(0)
+    X = random.uniform(-1, 1, (n, 1))
+    y = np.sin(12 * X[:, 0]) + 0.3 * random.standard_normal(n)
+    found, expected, noise = variances(X, y, np.linspace(-4, -3, 20)[:, None])
+    assert expected.min() > 3 * noise
+    np.testing.assert_allclose(found, expected, rtol=0.1)
+
+
+def test_intervals_hold_beyond_the_last_row():
+    """A wave goes on, and nobody knows it: intervals were narrower there than at the rows of the fit."""
+    random = np.random.RandomState(0)
+    time = np.arange(450.0)
+    y = 2 * np.sin(2 * np.pi * time / 50) + 0.3 * random.standard_normal(len(time))
+    model = GNRegressor(random_state=0).fit(time[:300, None], y[:300])
+    low, high = model.predict_interval(time[:, None], 0.9).T
+    held = (low <= y) & (y <= high)
+    assert held[:300].mean() > 0.85 and held[320:].mean() > 0.85
+    assert np.median((high - low)[320:]) > 2 * np.median((high - low)[:300])
 
 
 def log_density(z, Y, weight, kernel, logs):
@@ -263,7 +286,7 @@ def test_a_unit_reaches_far_along_a_column_of_a_line():
 def test_torch_makes_the_same_columns(profile, paths, noise):
     X, y = data(noise=noise or 0.0)
     units = replace(made(X[:100], y[:100], paths=paths)[0].units, profile=profile)
-    assert units.told > 0 or noise
+    assert units.told > 0
     if noise is None:
         units = replace(units, straight=np.zeros(0), told=0.0)
     expected = units.transform(X)
