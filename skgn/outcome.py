@@ -76,7 +76,8 @@ def warn_of_penalty(estimator: Any) -> None:
 
 def warn_of_large_networks(estimator: Any, draw: Draw) -> None:
     """Warn of networks whose evidence takes far longer than it may, before they are trained."""
-    if draw.times > _TIMES_LARGE and estimator.max_time is None:
+    # Where no solver has the evidence, the plan of the fit refuses it.
+    if _TIMES_LARGE < draw.times < math.inf and estimator.max_time is None:
         warnings.warn(
             f"Networks of {draw.starts[0].network.n_weights} weights take {draw.times:.0f} times as long as they may "
             "where hidden_layer_sizes='auto' chooses them. This fit may take minutes. Take 'auto', which is seldom "

@@ -164,6 +164,7 @@ def test_blocks_of_a_stream_have_the_same_factor():
     assert totals[1] == pytest.approx(60 + 60 / 5)
 
 
+@pytest.mark.filterwarnings("ignore:No column of X tells rows apart:UserWarning")  # True of the first block.
 def test_medians_of_a_stream_count_weights():
     rows = np.where(np.arange(60)[:, None] < 20, 10.0, np.linspace(0, 1, 60)[:, None]) * [[1.0, 1.0]]
     rows[-1, 0] = np.nan

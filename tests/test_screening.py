@@ -126,6 +126,7 @@ def test_without_any_output_nothing_is_found(case):
     ids=["tiny", "large"],
 )
 @pytest.mark.filterwarnings("ignore:standardize=False takes X as it is:UserWarning")
+@pytest.mark.filterwarnings("ignore:No column of X tells rows apart:UserWarning")
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_raw_inputs_of_any_size(X, y):
     model = GNRegressor(activation="gelu", max_iter=3, random_state=0, standardize=False).fit(X, y)
