@@ -80,6 +80,9 @@ _OF_NUMBERS, _FEW_ROWS = "gelu", 200
 #: where radial units join them (docs/decisions.md).
 _MEMBERS, _FEW_MEMBERS, _FEWEST_MEMBERS = 6, 4, 3
 
+#: Members of networks that were asked for and take long: one alone has no others to be judged by.
+_LEAST_MEMBERS = 2
+
 #: So many are trained at a time where their number is left to the fit, as long as they are worth their time.
 AT_A_TIME = 2
 
@@ -310,7 +313,7 @@ def member_count(
     if not isinstance(n_estimators, str):
         return int(n_estimators)
     if times > 1:
-        return max(AT_A_TIME, int(_FEW_MEMBERS / times))
+        return max(_LEAST_MEMBERS, int(_FEW_MEMBERS / times))
     small = min(network.n_weights for network in networks) <= MANY_WEIGHTS
     if beside is not None and beside.rectified:
         few_are_enough = not small if beside.every_other else joined

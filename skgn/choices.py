@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -54,6 +54,7 @@ from .reduced import fewest_directions
 from .scaler import BASE
 from .settings import Settings
 from .target import Target
+from .warm_start import kept_starts
 
 __all__ = ["Choices"]
 
@@ -217,21 +218,10 @@ class Choices:
         scaled_networks = {kind.scaled_network for kind in every}.union(*of_rows)
         if self.hidden is None:
             scaled_networks |= later_networks(scaled_networks, self.activation)
-        # An equal module may have other fixed parameters and buffers now.
-        now = {network: network for _, network in scaled_networks}
         prior_kinds = {kind.prior_kind for kind in every}
-        known = [
-            m
-            for m in self.members
-            # Of other values there are other pieces, and of two values no waves.
-            if m.scaling in table.scalings and m.prior_kind in prior_kinds and not _reads_others(m, scaled_networks)
-        ]
-        kept = [
-            replace(m.start(start.seed), network=now.get(m.network, m.network))
-            for m, start in zip(known, fresh, strict=False)
-        ]
-        _check_known(kept, scaled_networks, kinds[0].scaled_network[1])
-        return kept
+        return kept_starts(
+            self.members, fresh, table.scalings, scaled_networks, prior_kinds, kinds[0].scaled_network[1]
+        )
 
     def _refinable(
         self, table: Table, networks: dict[str, Network], priors: Sequence[PriorKind], loss: Loss
@@ -395,31 +385,3 @@ def _of_fewer_units(kind: Kind, given: tuple[int, ...] | None, takes_long: Calla
             break
         network = replace(network, hidden_layer_sizes=sizes)
     return kind._replace(scaled_network=(scaling, network))
-
-
-def _check_known(kept: Sequence[Start], scaled_networks: Collection[tuple[str, Network]], now: Network) -> None:
-    """Refuse to go on with networks that no fit of these parameters has, which would have others ``now``."""
-    lacking = [start for start in kept if (start.scaling, start.network) not in scaled_networks]
-    if lacking:
-        raise ValueError(
-            "warm_start=True needs the network of the previous fit: the same number of features, outputs and "
-            f"classes, hidden_layer_sizes, activation, linear_path, network, alpha and init. It was "
-            f"{_with_sizes(lacking[0].network)}, now it is {_with_sizes(now)}."
-        )
-
-
-def _reads_others(member: Member, scaled_networks: Collection[tuple[str, Network]]) -> bool:
-    """Whether a member has none of these networks, as its scaling makes other columns of a feature now."""
-    if member.scaling not in (OF_PIECES, "periodic") or (member.scaling, member.network) in scaled_networks:
-        return False
-    given = [network for name, network in scaled_networks if name == member.scaling]
-    alike = any(_but_for_columns(network) == _but_for_columns(member.network) for network in given)
-    return alike or member.scaling == OF_PIECES
-
-
-def _but_for_columns(network: Network) -> Network:
-    return replace(network, n_inputs=0, n_straight=0) if isinstance(network, FeedForward) else network
-
-
-def _with_sizes(network: Network) -> str:
-    return f"{network} of {network.n_inputs} inputs and {network.n_outputs} outputs"

@@ -130,16 +130,17 @@ def _leave_out(
         rows = slice(end, end := end + len(block))
         C = block / scale
         weight = objective.sample_weight[rows].to(C)[:, None, None]
-        copy = beta * weight.clamp(max=most)
+        copies = weight.clamp(max=most)
         R = objective.loss_root(at.outputs[rows], rows, loss).to(C)
-        g, CR = copy * gradient[rows].to(C)[..., None], C @ R
+        copy, CR = beta * copies, C @ R
+        g = copy * gradient[rows].to(C)[..., None]
         eye = torch.eye(R.shape[2], dtype=C.dtype, device=C.device)
         if freedom is None:
             rest = eye - copy * R.mT @ CR
             determined = _has_eigenvalue_of_0(rest)
         else:
             # What the samples leave free of R'CR, with digits where leverages are next to 1.
-            part = copy / (beta * weight)
+            part = copies / weight
             rest = part * freedom[rows] + (1 - part) * eye
             determined = torch.zeros_like(weight[:, 0, 0], dtype=torch.bool)
         # (I - CH)^-1 C = C + CR (I - R'CR)^-1 R'C for H = R R', by Woodbury's identity.

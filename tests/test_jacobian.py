@@ -5,7 +5,7 @@ from dense import NETWORKS, draw
 
 from skgn.feedforward import FeedForward
 from skgn.jacobian import Jacobian
-from skgn.jacobian_cost import gram_flops
+from skgn.jacobian_cost import gram_entries, gram_flops
 from skgn.label_losses import LogLoss, SoftmaxLoss
 from skgn.losses import SquaredError
 from skgn.objective import Objective
@@ -237,3 +237,16 @@ def test_jacobian_of_outputs_is_that_of_the_network(network, budget):
     torch.testing.assert_close(J.factors().dense(), expected.flatten(0, 1), rtol=1e-10, atol=1e-12)
     B = symmetric(network.n_weights)
     torch.testing.assert_close(torch.cat([*J.diagonal_blocks(B)]), expected @ B @ expected.mT, rtol=1e-9, atol=1e-10)
+
+
+def test_blocks_of_many_outputs_come_in_few_parts_that_fit_the_budget(monkeypatch):
+    """The Gram matrix has temporaries for each column of a pair of units, which made the parts of blocks small, too."""
+    monkeypatch.setenv("SKGN_MEMORY_BUDGET_MB", "64")
+    network, n = FeedForward(5, 60, (10,)), 300
+    w = draw(network.n_weights)
+    J = Jacobian.of_outputs(network, w, network.with_bias(draw(n, 5)))
+    sizes = [len(block) for block in J.diagonal_blocks(torch.eye(network.n_weights).double())]
+    of_gram = list(J._parts(torch.float64, gram_entries(network, J.c, J.factored)))
+    assert J.factored and sum(sizes) == n and len(sizes) < len(of_gram) / 3
+    # Two arrays of blocks, the temporaries of a product of several, and their factors.
+    assert max(sizes) * 3 * J.c**2 * 8 < 64e6

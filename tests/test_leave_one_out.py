@@ -518,3 +518,30 @@ def test_a_sample_that_determines_a_combination_of_its_outputs_has_no_prediction
     else:
         expected = f + C @ np.linalg.inv(np.eye(2) - H @ C) @ g
         np.testing.assert_allclose(left_out.outputs[0], expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("most", [1.0, math.inf])
+@pytest.mark.parametrize("sizes", [(5,), (2, 3), (1, 1, 3)], ids=str)
+def test_each_of_several_classes_is_left_out_of_dense_blocks_some_at_a_time(sizes, most):
+    """Outputs and variances as the formula has them, for blocks and roots that differ between samples."""
+    n, k, loss, beta, scale = 5, 4, SoftmaxLoss(), 0.8, 3.0
+    f, weight = draw(n, k, seed=1), torch.tensor([1.0, 2.0, 0.5, 1.0, 3.0]).double()
+    Y, A = torch.eye(k).double()[[0, 2, 1, 3, 3]], draw(n, k, k, seed=2)
+    C = A @ A.mT + torch.eye(k)
+    objective = SimpleNamespace(
+        sample_weight=weight,
+        output_jacobian=lambda at: None,
+        loss_gradient=lambda f, loss: loss.gradient(f, Y),
+        loss_root=lambda f, rows, loss: loss.curvature_root(f, Y[rows]),
+    )
+    found = _leave_out(
+        objective, SimpleNamespace(outputs=f), lambda jacobian: iter(C.split(sizes)), loss, beta, scale, most
+    )
+    p = torch.softmax(f, 1)
+    for i in range(n):
+        copy = beta * min(float(weight[i]), most)
+        H = copy * (torch.diag(p[i]) - torch.outer(p[i], p[i])).numpy()
+        without = np.linalg.inv(np.eye(k) - C[i].numpy() / scale @ H) @ C[i].numpy() / scale
+        moved = f[i].numpy() + without @ (copy * (p[i] - Y[i]).numpy())
+        np.testing.assert_allclose(found.outputs[i], moved, rtol=1e-9)
+        np.testing.assert_allclose(found.variances[i], without.diagonal().clip(0), rtol=1e-9)
