@@ -18,7 +18,7 @@ from .directions import UNTRAINED
 from .history import as_arrays, figures
 from .left_out_samples import LeftOutSamples
 from .losses import Loss
-from .mixture import equal_weights
+from .mixture import equal_weights, mixture_mean, voters
 from .network import Network
 from .posterior import Posterior, laplace
 from .prior_groups import PriorKind
@@ -27,7 +27,7 @@ from .scaler import Made
 from .skill import UNKNOWN, Skill, best_constant
 from .state import Linearisation, State
 from .status import Status
-from .tails import NORMAL, Tails
+from .tails import NORMAL, Tails, student_variance
 from .threads import torch_threads
 
 __all__ = [
@@ -133,8 +133,13 @@ class Ensemble(NamedTuple):
         return self.members[0].solver != UNTRAINED
 
     def widened(self) -> Ensemble:
-        """Make the ensemble whose widths are at least what left-out residuals are: of weights and noise alike."""
-        excess = self.tails.mean_square
+        """Make the ensemble whose widths are at least what left-out residuals are: of weights and noise alike.
+
+        Few residuals leave the noise level uncertain, so that a new observation has a Student-t distribution.
+        """
+        if self.tails == NORMAL:
+            return self
+        excess = self.tails.mean_square * student_variance(self._degrees_of_freedom())
         if excess <= 1:
             return self
         members = [
@@ -145,6 +150,12 @@ class Ensemble(NamedTuple):
         if residuals is not None:
             residuals = replace(residuals, values=residuals.values / math.sqrt(excess))
         return self._replace(members=members, residuals=residuals, tails=self.tails._replace(mean_square=1.0))
+
+    def _degrees_of_freedom(self) -> float:
+        """How many residuals tell the noise of an output: observations, less the weights that they determine."""
+        counted, votes = voters(self.members, self.weights)
+        determined = mixture_mean([member.n_effective_parameters for member in counted], votes)
+        return counted[0].total_weight - determined / counted[0].network.n_outputs
 
 
 def make_member(

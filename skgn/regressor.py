@@ -247,7 +247,7 @@ class GNRegressor(Predictions):
         for each feature, or for each column of ``preprocessor_`` if there is one. For robust inputs
         (``estimators_[0].scaling``) these are the straight columns, and for finer ones and steps these and the pieces.
         For radial units, which have no hidden layer, they are combinations of the units, then the straight columns.
-        Where units lack more than the noise between rows, there is one more, which counts in standard deviations alone.
+        One more, for what the units lack, counts in standard deviations alone.
         For periodic inputs they are all scores, then all sines, then all cosines, and for piecewise inputs the pieces
         of each feature, in order. With ``network=`` the list has the module's parameters, in order, and there are no
         intercepts.

@@ -4,6 +4,10 @@ A residual is in predicted widths (:mod:`skgn.conformal`), so that the mean of i
 predictions are surer than they should be, and their widths grow by its root. Where it is less, they stay: rows may be
 near copies of one another. The copies of a row that is left out are still in the fit.
 
+Of n observations that determine gamma weights, m = n - gamma tell the level of the noise. Where these are few, it is
+uncertain, and a new observation has a Student-t distribution. Its variance is m / (m - 2) times the mean square. So
+widths grow by the root of this factor, too.
+
 A squared error finds the mean of the target whatever its noise, but quantiles depend on the shape of the noise. They
 take it for Student-t noise of the same variance. Its degrees of freedom nu are the mode of their posterior, under the
 prior Gamma(2, 0.1) of Juarez and Steel. That is nu = 10 without any residuals. Of normal residuals it grows with their
@@ -26,7 +30,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import gammaln, stdtrit
 
-__all__ = ["NORMAL", "Tails", "tails_of"]
+__all__ = ["NORMAL", "Tails", "student_variance", "tails_of"]
 
 #: Degrees of freedom that are compared, 2 % apart in their excess over 2: fewer have no variance, and more are as good
 #: as normal. Of a grid, sums in another order find the same.
@@ -41,6 +45,9 @@ _HALF = stdtrit(_DEGREES, (1 + _COVERAGE) / 2) * np.sqrt((_DEGREES - 2) / _DEGRE
 
 #: Where residuals are so small in predicted widths, these are the least that there are, and residuals have no shape.
 _ROUNDING = 1e-2
+
+#: Residuals that tell the noise level at the least: with two the variance of a new one is infinite.
+_FEWEST = 4.0
 
 #: Shape and rate of the prior.
 _SHAPE, _RATE = 2.0, 0.1
@@ -58,6 +65,12 @@ class Tails(NamedTuple):
 
 #: Those of normal noise, in widths that are right.
 NORMAL = Tails(1.0, math.inf)
+
+
+def student_variance(degrees_of_freedom: float) -> float:
+    """Variance of a Student-t variable. Degrees of freedom below :data:`_FEWEST` count as so many."""
+    nu = max(degrees_of_freedom, _FEWEST)
+    return nu / (nu - 2)
 
 
 def tails_of(total: Callable[[Callable[[np.ndarray, np.ndarray], np.ndarray]], np.ndarray]) -> Tails:

@@ -279,10 +279,7 @@ DIFFERENCES = {
         "last."
     },
     # Labels have none.
-    "coefs_, intercepts_": {
-        " Where units lack more than the noise between rows, there is one more, which counts in standard deviations "
-        "alone.": ""
-    },
+    "coefs_, intercepts_": {" One more, for what the units lack, counts in standard deviations alone.": ""},
     # Labels that others tell have outputs.
     "n_outputs_": {
         "Number of predicted values: columns of y, times quantiles where there are several. A network has no outputs "
