@@ -188,9 +188,10 @@ class GNClassifier(ClassifierMixin, BaseGN):
         made of such products: a fit warns where hardly any noise is left, beside which "float32" has too few digits.
         Where precisions are estimated and the noise is large, systems of 250 rows and more are float32 in any case.
     n_jobs : int, default=None
-        Number of candidates that train at once, under any backend of joblib. None is 1, or the number that a
-        ``joblib.parallel_config`` around the fit names. -1 is all cores. Each candidate trains in a thread of its own,
-        with one torch thread.
+        Number of candidates that train at once, under any backend of joblib, each in a thread of its own with one torch
+        thread. None is the number that a ``joblib.parallel_config`` around the fit names, or that of torch's threads
+        (``torch.get_num_threads()``). It is 1 for small fits, for systems beyond the memory budget, with callbacks and
+        in threads of a pool. 1 trains candidates in turn; -1 is all cores.
     random_state : int, RandomState instance or None, default=None
         Source of the initial weights; an int makes fits reproducible.
     verbose : int or bool, default=0

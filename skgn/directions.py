@@ -29,6 +29,7 @@ __all__ = [
     "choose_for_batches",
     "lacking",
     "least_flops",
+    "memory_beside",
     "serves_evidence",
     "times_affordable",
 ]
@@ -105,6 +106,13 @@ def times_affordable(solver: str, extent: Extent, traces: bool) -> float:
     """How many times as long as it may an iteration takes. Above so many rows the time may grow with the rows."""
     most = _MOST_FLOPS if traces else _MOST_FLOPS_ONCE
     return least_flops(solver, extent) / (most * max(1.0, extent.n / _ROWS))
+
+
+def memory_beside(solver: str, extent: Extent) -> float:
+    """Bytes that a second training at the same time takes, by the direction of the fewest multiply-adds."""
+    direction = min(_meant_by(solver).values(), key=lambda each: each.flops(extent))
+    alone, both = (direction.memory(replace(extent, candidates=2, workers=count)) for count in (1, 2))
+    return both - alone
 
 
 def choose_for_batches(solver: str, extent: Extent, evidence: bool) -> type[Direction]:

@@ -44,6 +44,7 @@ from .outcome import (
 )
 from .parameters import Parameters
 from .persistence import Persistent, restore, restored_on_error
+from .plan import side_by_side
 from .posterior import Posterior
 from .problem import Problem
 from .progress import end_line
@@ -247,7 +248,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
         for name in [name for name in vars(self) if name in ("_streams", "_seen") or _is_learned(name)]:
             del self.__dict__[name]
         tasks = begin_fit(self, X, y, sample_weight, self._attributes, draw.numbers.end)
-        limits = Limits(problem.max_time, members_at_once(self.n_jobs))
+        limits = Limits(problem.max_time, members_at_once(self.n_jobs, side_by_side(problem, draw.starts, tasks)))
         try:
             with limits.interruptible():
                 began = time.perf_counter()

@@ -8,18 +8,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from .backend import memory_budget
 from .batches import Batches, plan_batches
+from .callbacks import FitTasks
 from .candidates import COMPARED_ROWS, Start
 from .direction import Direction
-from .directions import choose
+from .directions import choose, memory_beside
 from .jacobian_cost import gram_flops
 from .limits import Limits
 from .memory import Extent
 from .network import Network, unrecorded
 from .problem import Problem
-from .threads import torch_threads
+from .threads import threads_here, torch_threads
 
-__all__ = ["COMPARED_AFTER", "Cost", "Plan", "shortened_for_time"]
+__all__ = ["COMPARED_AFTER", "Cost", "Plan", "shortened_for_time", "side_by_side"]
 
 #: Candidates are compared after so many iterations (docs/decisions.md).
 COMPARED_AFTER = 16
@@ -36,6 +38,10 @@ _PRODUCTS_PER_ITERATION, _PRODUCTS_PER_SOLUTION = 4, 1
 #: A fit with little time is made smaller until each member can have so many iterations, on so many rows at the least;
 #: members are given up where there are no longer so many rows.
 _FEWEST_ITERATIONS, _FEWEST_ROWS, _MANY_ROWS = 5, 20, 4 * COMPARED_ROWS
+
+
+#: Below so many multiply-adds a Gram matrix, candidates in threads would wait for the interpreter.
+_WORTH_A_THREAD = 2e7
 
 
 class Cost(NamedTuple):
@@ -197,6 +203,22 @@ class Plan:
         """Set torch up for training: threads according to the work, and no record of the operations for autograd."""
         with torch_threads(self.flops), unrecorded(network for network, _ in self.work):
             yield
+
+
+def side_by_side(problem: Problem, starts: Sequence[Start], tasks: FitTasks | None) -> int:
+    """Candidates that train at once where that is left to the fit: as many as torch has threads, with one each.
+
+    They take about as long as in turn with all threads, and fewer processor seconds. None of them waits for a thread
+    whose core is busy with other work. Where systems are so large that those of the others exceed the memory budget,
+    candidates train in turn. So they do where tasks tell callbacks, which are meant for the thread of the caller.
+    """
+    n, networks = problem.rows_in_memory(problem.n_samples), _networks(problem, starts)
+    if tasks is not None or problem.device.type != "cpu" or len(starts) == 1:
+        return 1
+    if max(gram_flops(network, n, problem.n_columns) for network in networks) < _WORTH_A_THREAD:
+        return 1
+    beside = max(memory_beside(problem.solver, problem.extent(network)) for network in networks)
+    return min(threads_here(), len(starts), 1 + int(memory_budget() / beside))
 
 
 def _sizes(n_candidates: int, n_members: int, n_rows: int) -> Iterator[tuple[int, int, int]]:

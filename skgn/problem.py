@@ -183,16 +183,17 @@ class Problem:
         kind = start.prior_kind
         return kind.estimates_precisions or (kind.has_evidence and self.loss.estimates_scale)
 
-    def _extent(self, network: Network) -> Extent:
+    def extent(self, network: Network) -> Extent:
+        """How large the training of a network is."""
         return Extent(network, self.n_samples, self.n_columns, self.dtype, self.device)
 
     def _flops(self, network: Network) -> float:
         """Cost of an iteration of a network."""
-        return least_flops(self.solver, self._extent(network))
+        return least_flops(self.solver, self.extent(network))
 
     def _affords(self, network: Network, traces: bool) -> bool:
         """Whether there is time to train a network, or it is to be trained however long it takes."""
-        return not self.cuts or affordable(self.solver, self._extent(network), traces)
+        return not self.cuts or affordable(self.solver, self.extent(network), traces)
 
     def weights_from(self, start: Start) -> torch.Tensor:
         """Make the weights (P,) that a member starts with."""

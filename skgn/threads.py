@@ -17,10 +17,11 @@ from pathlib import Path
 import torch
 from threadpoolctl import ThreadpoolController
 
-__all__ = ["one_blas_thread", "thread_pools", "torch_threads"]
+__all__ = ["one_blas_thread", "thread_pools", "threads_here", "torch_threads"]
 
-#: Below this many multiply-adds an iteration, a second thread costs as much as it saves.
-_MULTITHREADED_FLOPS = 5e7
+#: From so many multiply-adds an iteration on, torch takes all its threads. They wait for each other after each product
+#: of matrices. Where one of them has no core to itself, that is a time slice, and products have to take longer.
+_MULTITHREADED_FLOPS = 5e9
 
 #: Folders of the libraries that come with torch.
 _OF_TORCH = frozenset({"torch", "torch.libs"})
@@ -57,6 +58,11 @@ class _OneThreadEach:
 
 
 _ONE_THREAD_EACH = _OneThreadEach()
+
+
+def threads_here() -> int:
+    """Threads that a fit may take: those of torch in the main thread, or else one, as other fits probably run."""
+    return torch.get_num_threads() if threading.current_thread() is threading.main_thread() else 1
 
 
 @contextlib.contextmanager

@@ -18,13 +18,17 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-def members_at_once(n_jobs: int | None) -> int:
+def members_at_once(n_jobs: int | None, left_open: int = 1) -> int:
     """Number of members that train at once for ``n_jobs``, in threads, whatever joblib backend is around the fit.
 
-    ``joblib.effective_n_jobs`` would ask the backend; within dask it counts all cores of the cluster.
+    Where neither tells of more than one, ``n_jobs=None`` is the number ``left_open``. ``joblib.effective_n_jobs`` would
+    ask the backend; within dask it counts all cores of the cluster.
     """
     backend, default = joblib.parallel.get_active_backend(require="sharedmem")
-    return int(backend.effective_n_jobs(default if n_jobs is None else n_jobs))
+    if n_jobs is not None:
+        return int(backend.effective_n_jobs(n_jobs))
+    around = int(backend.effective_n_jobs(default))
+    return around if around > 1 else left_open
 
 
 class Workers:
@@ -56,8 +60,9 @@ class Workers:
             _join(self._pool)
 
     def map(self, function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
-        """Call the function with each item, and return the results in order."""
-        if self._pool is None:
+        """Call the function with each item, a single one in the thread of the caller; return the results in order."""
+        items = list(items)
+        if self._pool is None or len(items) == 1:
             return [function(item) for item in items]
         return list(self._pool.map(partial(self._call, function), items))
 

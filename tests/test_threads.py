@@ -7,6 +7,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from silent import Silent
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes
 from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
@@ -101,10 +102,45 @@ def large_problem():
     return model, X, X[:, 0] * X[:, 1]
 
 
-def test_a_large_fit_on_its_own_uses_the_threads_there_are():
+def test_candidates_train_side_by_side_with_a_thread_each_where_torch_has_several():
     model, X, y = large_problem()
     model.fit(X, y)
-    assert {threads for _, threads in observed} == {2}
+    assert {threads for _, threads in observed} == {1}
+    assert len({thread for thread, _ in observed}) == 2
+    observed.clear()
+    torch.set_num_threads(1)
+    model.fit(X, y)
+    torch.set_num_threads(2)
+    assert {thread for thread, _ in observed} == {threading.get_ident()}
+
+
+class Looks(Silent):
+    def on_fit_task_end(self, estimator, context, **data):
+        pass
+
+
+@pytest.mark.parametrize("reason", ["n_jobs", "memory", "callbacks"])
+def test_candidates_train_in_turn_where(reason, monkeypatch):
+    model, X, y = large_problem()
+    if reason == "n_jobs":
+        model.set_params(n_jobs=1)
+    elif reason == "memory":
+        # Systems of two candidates are more than that.
+        monkeypatch.setenv("SKGN_MEMORY_BUDGET_MB", "1")
+    elif hasattr(model, "set_callbacks"):
+        model.set_callbacks(Looks())
+    else:
+        pytest.skip("this scikit-learn has no callbacks")
+    model.fit(X, y)
+    assert {thread for thread, _ in observed} == {threading.get_ident()}
+
+
+def test_a_single_candidate_of_much_work_has_all_threads():
+    """As do candidates in turn: products take long beside the wait for the threads that make them."""
+    model, *_ = large_problem()
+    X = np.random.default_rng(1).normal(size=(2000, 150))
+    model.set_params(n_estimators=1, hidden_layer_sizes=(30,), max_iter=1).fit(X, X[:, 0])
+    assert set(observed) == {(threading.get_ident(), 2)}
 
 
 def test_a_small_fit_uses_one_thread():
