@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, make_classification, make_friedman1
+from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold, cross_validate
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
@@ -131,6 +132,16 @@ def test_the_standard_deviation_is_as_large_as_the_errors():
         estimated.append(model.noise_std_)
     assert 0.91 < np.mean(ratios) < 1.05
     np.testing.assert_allclose(np.mean(estimated), 1.0, atol=0.1)
+
+
+def test_labels_that_a_network_has_by_heart_are_no_promise():
+    """Noise in more columns than rows: a network with a feature for each row promised a D2 of 0.6, and had -0.5."""
+    for seed in range(2):
+        rng = np.random.default_rng(seed)
+        X, y = rng.normal(size=(1540, 50)), rng.integers(0, 6, 1540)
+        model = GNClassifier(random_state=0).fit(X[:40], y[:40])
+        assert model.left_out_score_ < 0.1
+        assert log_loss(y[40:], model.predict_proba(X[40:])) < 1.1 * np.log(6)
 
 
 def test_few_rows_of_many_columns_are_classified_as_well_as_by_a_support_vector_machine():
