@@ -69,18 +69,18 @@ class Table:
             X = validate_data(estimator, X, reset=False, dtype=[np.float64, np.float32], ensure_all_finite=False)
             check_finite(X, self.reader.get_feature_names_out())
         self.warn_of_far_rows(X)
-        self._warn_of_new_cells(X, getattr(estimator, "feature_relevance_", None), said)
+        self.warn_of_new_cells(estimator, X, said)
         return X
 
-    def _warn_of_new_cells(self, X: np.ndarray, relevance: np.ndarray | None, said: list[int]) -> None:
+    def warn_of_new_cells(self, estimator: BaseEstimator, X: np.ndarray, said: Sequence[int] = ()) -> None:
         """Warn of levels, codes and missing cells, in X as read, that training did not have.
 
-        Nothing is said of features that do not matter, as their ``relevance`` tells, nor of those that are ``said``.
+        Nothing is said of features that do not matter to the ``estimator``, nor of those that are ``said``.
         """
-        asked = np.ones(X.shape[1], dtype=bool)
+        asked, relevance = np.ones(X.shape[1], dtype=bool), getattr(estimator, "feature_relevance_", None)
         if relevance is not None and np.shape(relevance) == asked.shape:
             asked = np.asarray(relevance) != 0
-        asked[said] = False
+        asked[list(said)] = False
         names, category = self.reader.get_feature_names_out(), np.zeros(X.shape[1], dtype=bool)
         category[list(self.reader.categorical)] = True
         unknown = self.unknown_cells(X)

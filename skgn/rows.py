@@ -282,7 +282,8 @@ def read_rows(
 ) -> tuple[Table, Raw]:
     """Check the data and read X, with nan for missing cells and codes for levels.
 
-    X must be like ``table``; without one, a table is made that can read X, and ``estimator`` learns the features.
+    X must be like ``table``, and what is new in it is said. Without one, a table is made that can read X, and
+    ``estimator`` learns the features.
     """
     if issparse(y):
         raise TypeError("Sparse data was passed for y, but dense data is required. Use '.toarray()' to convert it.")
@@ -304,12 +305,17 @@ def read_rows(
             checked, y = validate_data(estimator, X, y, reset=reset, **options)
         table = table or Table(TableReader().fit(X))
         check_finite(checked, table.reader.get_feature_names_out())
+        if not reset:
+            table.warn_of_new_cells(estimator, checked)
         return table, Raw(checked, y, _checked_weight(sample_weight, checked)).present()
     validate_data(estimator, X, skip_check_array=True, reset=reset)
     weight = _checked_weight(sample_weight, X)
     table = table or Table(TableReader(categorical).fit(X, sample_weight=weight))
+    X, said = table.reader.read(X)
     with unlimited():
-        checked, y = check_X_y(table.reader.read(X)[0], y, estimator=estimator, **options)
+        checked, y = check_X_y(X, y, estimator=estimator, **options)
+    if not reset:
+        table.warn_of_new_cells(estimator, checked, said)
     return table, Raw(checked, y, weight).present()
 
 

@@ -23,6 +23,7 @@ from skgn.estimator import network_on
 from skgn.export import to_torch
 from skgn.status import Status
 from skgn.tables import MOST_LEVELS, TableReader
+from skgn.unfamiliar import UnfamiliarDataWarning
 from skgn.weighted_rows import merge_rows
 
 pd = pytest.importorskip("pandas")
@@ -477,7 +478,8 @@ def test_blocks_go_through_the_preprocessor_of_the_first():
     X, rent = rooms()
     model = GNRegressor(**SMALL).partial_fit(X[:80], rent[:80])
     before = model.preprocessor_.transform(X)
-    model.partial_fit(X[80:].assign(town="Dresden", size=np.nan), rent[80:])
+    with pytest.warns(UnfamiliarDataWarning):
+        model.partial_fit(X[80:].assign(town="Dresden", size=np.nan), rent[80:])
     np.testing.assert_array_equal(model.preprocessor_.transform(X), before)
     assert np.isfinite(model.predict(X)).all()
 
