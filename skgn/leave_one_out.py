@@ -36,6 +36,7 @@ from .state import Linearisation, State
 from .weighted_rows import repeats
 
 __all__ = [
+    "MOST_OF_LABELS",
     "LeftOut",
     "allowance",
     "is_predicted",
@@ -53,9 +54,9 @@ _LEAST_PREDICTED = 0.5
 #: noise. Those of a linear one are exact, but the rest from its leverages to 1 needs the digits of the dual.
 _MOST_EFFECTIVE = 0.95
 
-#: A label of several classes tells less than numbers do. A network that learns its features from the labels has found
-#: some for each row where its effective parameters are so many for each of them: of noise as well (docs/decisions.md).
-_MOST_OF_LABELS = 0.7
+#: A label of several classes tells less than numbers do. Networks learn features from labels. With so many effective
+#: parameters a row they have found some for nearly each row, of noise as well (docs/decisions.md).
+MOST_OF_LABELS = 0.7
 
 
 class LeftOut(NamedTuple):
@@ -105,7 +106,7 @@ def _interpolates(state: State) -> bool:
     if not objective.network.is_linear:
         loss = objective.data_loss
         if loss.has_temperature and not loss.independent_labels:
-            return effective > _MOST_OF_LABELS * objective.total_weight
+            return effective > MOST_OF_LABELS * objective.total_weight
         return effective > _MOST_EFFECTIVE * objective.total_weight * objective.n_columns
     rows = objective.n_samples * objective.n_columns
     return rows <= objective.network.n_weights and effective > _MOST_EFFECTIVE * rows

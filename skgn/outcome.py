@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 
+from .leave_one_out import MOST_OF_LABELS
 from .status import Status
 from .unfamiliar import outside
 from .weighted_rows import has_fractions, kish, repeats
@@ -211,5 +212,16 @@ def warn_of_failure(estimator: Any) -> None:
     elif not Status(estimator.status_).converged and estimator.status_ != Status.CALLBACK:
         limits = f"max_iter={estimator.max_iter}, max_time={estimator.max_time}, tol={estimator.tol:g}"
         warnings.warn(f"{estimator.status_message_} ({limits})", ConvergenceWarning, stacklevel=outside())
+    best = estimator.estimators_[0]
+    # With a float l2 no labels are left out.
+    by_heart = isinstance(estimator.l2_regularization, str) and math.isnan(estimator.left_out_score_)
+    if is_classifier(estimator) and by_heart and best.n_effective_parameters > MOST_OF_LABELS * best.total_weight:
+        warnings.warn(
+            f"The best network has {best.n_effective_parameters:.0f} effective parameters for {best.total_weight:g} "
+            "labels: it may know them by heart, and nothing tells what it predicts of other rows. Score it on new "
+            "rows, and compare hidden_layer_sizes=(), fewer columns, or n_estimators='auto'.",
+            UserWarning,
+            stacklevel=outside(),
+        )
     if estimator._unfulfilled:
         warnings.warn(estimator._unfulfilled, UserWarning, stacklevel=outside())

@@ -1,4 +1,4 @@
-"""Plan of a training, made before any work: rows, batches and solvers, of a fit or of a block of a stream."""
+"""Plan of a training, made before any work: rows, batches, solvers and threads, of a fit or a block of a stream."""
 
 from __future__ import annotations
 

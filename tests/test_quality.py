@@ -142,6 +142,10 @@ def test_labels_that_a_network_has_by_heart_are_no_promise():
         model = GNClassifier(random_state=0).fit(X[:40], y[:40])
         assert model.left_out_score_ < 0.1
         assert log_loss(y[40:], model.predict_proba(X[40:])) < 1.1 * np.log(6)
+    # A network without others to count in its place says it.
+    with pytest.warns(UserWarning, match="effective parameters for 40 labels: it may know them by heart"):
+        alone = GNClassifier(n_estimators=1, random_state=0).fit(X[:40], y[:40])
+    assert np.isnan(alone.left_out_score_)
 
 
 def test_few_rows_of_many_columns_are_classified_as_well_as_by_a_support_vector_machine():
