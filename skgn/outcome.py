@@ -212,10 +212,8 @@ def warn_of_failure(estimator: Any) -> None:
     elif not Status(estimator.status_).converged and estimator.status_ != Status.CALLBACK:
         limits = f"max_iter={estimator.max_iter}, max_time={estimator.max_time}, tol={estimator.tol:g}"
         warnings.warn(f"{estimator.status_message_} ({limits})", ConvergenceWarning, stacklevel=outside())
-    best = estimator.estimators_[0]
-    # With a float l2 no labels are left out.
-    by_heart = isinstance(estimator.l2_regularization, str) and math.isnan(estimator.left_out_score_)
-    if is_classifier(estimator) and by_heart and best.n_effective_parameters > MOST_OF_LABELS * best.total_weight:
+    if is_classifier(estimator) and _may_know_by_heart(estimator):
+        best = estimator.estimators_[0]
         warnings.warn(
             f"The best network has {best.n_effective_parameters:.0f} effective parameters for {best.total_weight:g} "
             "labels: it may know them by heart, and nothing tells what it predicts of other rows. Score it on new "
@@ -225,3 +223,11 @@ def warn_of_failure(estimator: Any) -> None:
         )
     if estimator._unfulfilled:
         warnings.warn(estimator._unfulfilled, UserWarning, stacklevel=outside())
+
+
+def _may_know_by_heart(estimator: Any) -> bool:
+    """Whether the evidence could not tell what is predicted of labels left out, and the best network may know all."""
+    best = estimator.estimators_[0]
+    if not isinstance(estimator.l2_regularization, str) or not math.isnan(estimator.left_out_score_):
+        return False
+    return bool(best.n_effective_parameters > MOST_OF_LABELS * best.total_weight)

@@ -213,7 +213,7 @@ def side_by_side(problem: Problem, starts: Sequence[Start], tasks: FitTasks | No
     candidates train in turn. So they do where tasks tell callbacks, which are meant for the thread of the caller.
     """
     n, networks = problem.rows_in_memory(problem.n_samples), _networks(problem, starts)
-    if tasks is not None or problem.device.type != "cpu" or len(starts) == 1:
+    if tasks is not None or problem.device.type != "cpu":
         return 1
     if max(gram_flops(network, n, problem.n_columns) for network in networks) < _WORTH_A_THREAD:
         return 1
