@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.linalg import solve_triangular
 from scipy.special import entr, log_softmax
 
 from .ground import MOST_ROWS, N_PARTS, Ground, Told, parts_of
@@ -135,7 +136,10 @@ class _Moments(NamedTuple):
         variances = np.einsum("kii->ki", covariances) + np.maximum(_ADDED * of_all.diagonal() / total, _LEAST)
         covariances *= 1 - diagonal
         np.einsum("kii->ki", covariances)[:] = variances
-        whitening = np.linalg.inv(np.linalg.cholesky(covariances)).swapaxes(1, 2)
+        factors, eye = np.linalg.cholesky(covariances), np.eye(covariances.shape[1])
+        # A factor is inverted in a third of the time that another matrix takes.
+        inverse = [solve_triangular(factor, eye, lower=True, check_finite=False) for factor in factors]
+        whitening = np.stack(inverse).swapaxes(1, 2)
         constants = np.log(np.einsum("kii->ki", whitening)).sum(axis=1) + np.log(weight / total)
         return Clouds(constants, self.means, whitening)
 

@@ -29,7 +29,17 @@ from .scaler import Blended, Scaler
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["FEWEST_ROWS", "FOREST", "N_TREES", "Forest", "grow", "log_shares", "seconds_of_trees", "seconds_to_grow"]
+__all__ = [
+    "FEWEST_ROWS",
+    "FOREST",
+    "N_TREES",
+    "Forest",
+    "grow",
+    "log_shares",
+    "seconds_of_trees",
+    "seconds_to_grow",
+    "tried",
+]
 
 #: Name of the scaling whose columns are shares of a forest.
 FOREST = "forest"
@@ -40,8 +50,9 @@ FEWEST_ROWS = 400
 #: Trees of a forest.
 N_TREES = 40
 
-#: Part of the columns that a tree tries at each cut (docs/decisions.md).
-_TRIED = 0.5
+#: Part of the columns that a tree tries at each cut. There are fewer where a forest would take so many seconds on a
+#: slow processor (docs/decisions.md).
+_TRIED, _MOST_SECONDS = 0.5, 10.0
 
 #: Seconds that a tree takes, and what each row adds in each column tried at each level, on a slow processor.
 _SECONDS_A_TREE, _SECONDS_A_ROW = 1e-3, 1e-8
@@ -125,7 +136,17 @@ class Forest(Blended):
 
 def seconds_to_grow(n_rows: int, n_columns: int) -> float:
     """About how long a forest takes to grow on so many rows, which come in parts, and columns."""
-    return seconds_of_trees(N_TREES * (1 + N_PARTS), min(n_rows, MOST_ROWS), max(1.0, _TRIED * n_columns))
+    return _seconds_with(tried(n_rows, n_columns), n_rows)
+
+
+def tried(n_rows: int, n_columns: int) -> int:
+    """Of so many columns, those that a tree tries at each cut."""
+    none, one = (_seconds_with(columns, n_rows) for columns in (0.0, 1.0))
+    return max(1, int(min(_TRIED * n_columns, (_MOST_SECONDS - none) / (one - none))))
+
+
+def _seconds_with(tried: float, n_rows: int) -> float:
+    return seconds_of_trees(N_TREES * (1 + N_PARTS), min(n_rows, MOST_ROWS), tried)
 
 
 def seconds_of_trees(n_trees: int, n_rows: int, tried: float) -> float:
@@ -153,7 +174,7 @@ def grow(ground: Ground, columns: np.ndarray, labels: np.ndarray, weight: np.nda
 
     X, y = ground.columns(columns)[:MOST_ROWS], labels[:MOST_ROWS]
     y, weight = y if y.shape[1] > 1 else y[:, 0], weight[:MOST_ROWS]
-    trees = ExtraTreesRegressor(N_TREES, max_features=_TRIED, random_state=seed)
+    trees = ExtraTreesRegressor(N_TREES, max_features=tried(*X.shape), random_state=seed)
     parts = parts_of(X)
     if parts is None:
         return None

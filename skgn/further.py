@@ -91,7 +91,8 @@ def narrow(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candid
         if best.start.scaling not in columns and best.left_out is not None:
             objective = problem.on_columns(best.start, best.state)
             columns[best.start.scaling] = useful_columns(best.state, best.left_out, objective)
-    starts = narrowed_starts(draw.starts, columns, draw.n_rows)
+    # Networks of many columns take far longer than the first ones, which read leading directions of all.
+    starts = [start for start in narrowed_starts(draw.starts, columns, draw.n_rows) if problem.affords(start)]
     names = dict.fromkeys(start.scaling for start in starts)
     lines = [narrowed(name, columns[name], sum(start.scaling == name for start in starts)) for name in names]
     return More(starts, draw.numbers.narrowed, lines, problem)

@@ -230,11 +230,10 @@ class Jacobian:
 
         So many ``entries`` a sample, of the largest temporary and of all, fit the budget.
         """
-        size = self.w.element_size()
         largest, values = entries
-        most = max(1, REUSED_BYTES // (largest * size))
+        most = max(1, REUSED_BYTES // (largest * dtype.itemsize))
         for _, tape, _, D in self._linearised():
-            for part in chunks(len(D[0]), values * size, self.w.device, most):
+            for part in chunks(len(D[0]), values * dtype.itemsize, self.w.device, most):
                 yield [u[part].to(dtype) for u in tape.inputs], [d[part].to(dtype) for d in D]
 
     def gram(self, dtype: torch.dtype | None = None) -> Tensor:
@@ -306,8 +305,11 @@ class Jacobian:
         return mirror_upper(K, [rows.start * c for rows in blocks] + [n * c])
 
     def diagonal_blocks(self, B: Tensor) -> Iterator[Tensor]:
-        """Yield the blocks J_i B J_i', one for each sample, for symmetric B (P, P): (m, c, c) of so many at a time."""
-        parts = self._parts(self.w.dtype, block_entries(self.network, self.c, self.factored))
+        """Yield the blocks J_i B J_i', one for each sample, for symmetric B (P, P): (m, c, c) of so many at a time.
+
+        Products are made in the precision of B.
+        """
+        parts = self._parts(B.dtype, block_entries(self.network, self.c, self.factored))
         return factored_blocks(self.network, parts, B) if self.factored else explicit_blocks(parts, B)
 
     def inverse_traces(self, inverse: Tensor, inverse_scale: list[Tensor]) -> list[Tensor]:

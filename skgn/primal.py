@@ -1,6 +1,7 @@
 """The direction of the weights' own system: a Cholesky factorisation of G + diag(a) + damping I, P x P.
 
-A system in float32 that is not definite is computed again in float64. The posterior is factorised in float64 always.
+A system in float32 that is not definite is computed again in float64. Left-out predictions have the precision of the
+system, and the posterior is factorised in float64 always.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ class Primal(Direction):
 
     def output_blocks(self, precision: list[Tensor]) -> Callable[[Jacobian], Iterator[Tensor]] | None:
         """The function can be sent to another process."""
-        L = self.posterior_factor(precision)
+        L = self._factor(self._J.network.expand(precision))
         if L is None:
             return None
         inverse = torch.cholesky_inverse(L)
@@ -150,5 +151,6 @@ def _inverse_diagonal(L: Tensor) -> Tensor:
 
 
 def _inverse_blocks(inverse: Tensor, outputs: Jacobian) -> Iterator[Tensor]:
-    """Blocks J_i (G + diag(a))^-1 J_i' from the inverse itself."""
-    return map(to_solver, outputs.diagonal_blocks(inverse.to(outputs.w)))
+    """Blocks J_i (G + diag(a))^-1 J_i' from the inverse itself, in the lower of the two precisions."""
+    dtype = min(inverse.dtype, outputs.w.dtype, key=lambda each: each.itemsize)
+    return map(to_solver, outputs.diagonal_blocks(inverse.to(outputs.w.device, dtype)))

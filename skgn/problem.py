@@ -164,7 +164,7 @@ class Problem:
         columns = None if start.columns is None else (start.columns.tobytes(), start.alone)
         key = network, start.scaling, groups == "layer" and not narrowed, columns, self.needs_traces(start)
         if key not in self._networks:
-            affords = partial(self._affords, traces=key[-1])
+            affords = partial(self._affords_network, traces=key[-1])
             directions = partial(self._directions, start.scaling)
             smaller = Reduced.of(network, directions, key[2], start.columns, start.alone, affords)
             pays = not affords(network) or self._flops(smaller) <= _LESS * self._flops(network)
@@ -191,7 +191,11 @@ class Problem:
         """Cost of an iteration of a network."""
         return least_flops(self.solver, self.extent(network))
 
-    def _affords(self, network: Network, traces: bool) -> bool:
+    def affords(self, start: Start) -> bool:
+        """Whether there is time to train what a start becomes, or it is to be trained however long it takes."""
+        return self._affords_network(self.network(start), self.needs_traces(start))
+
+    def _affords_network(self, network: Network, traces: bool) -> bool:
         """Whether there is time to train a network, or it is to be trained however long it takes."""
         return not self.cuts or affordable(self.solver, self.extent(network), traces)
 

@@ -13,7 +13,7 @@ from sklearn.metrics import log_loss
 
 from skgn import GNClassifier, GNRegressor, diagnose, forest, search
 from skgn.feedforward import FeedForward
-from skgn.forest import FOREST, grow, log_shares
+from skgn.forest import FOREST, grow, log_shares, seconds_to_grow, tried
 from skgn.further import plant
 from skgn.ground import Ground
 from skgn.integrity import flaws
@@ -79,6 +79,17 @@ def test_later_rows_have_the_shares_of_trees_of_scikit_learn(k):
     trees.fit(on.transform(X), Y if k > 2 else Y[:, 0], weight)
     shares = trees.predict(on.transform(new)).reshape(200, -1)
     np.testing.assert_array_equal(found.transform(new), log_shares(shares, 40))
+
+
+@pytest.mark.parametrize(("n_rows", "n_columns", "half"), [(400, 3, 1), (1000, 10, 5), (5000, 60, 30)])
+def test_trees_try_half_of_the_columns(n_rows, n_columns, half):
+    assert tried(n_rows, n_columns) == half
+
+
+@pytest.mark.parametrize(("n_rows", "n_columns"), [(2000, 2000), (10_000, 500), (10_000, 10**6)])
+def test_of_many_columns_trees_try_as_many_as_there_is_time_for(n_rows, n_columns):
+    assert 10 < tried(n_rows, n_columns) < n_columns / 2
+    assert seconds_to_grow(n_rows, n_columns) < 11
 
 
 def test_logarithms_of_shares_are_those_of_votes():

@@ -10,7 +10,7 @@ from scipy.special import expit, softmax
 from scipy.stats import chi2, f
 from sklearn.exceptions import ConvergenceWarning
 
-from skgn import GNClassifier, GNRegressor, directions, further
+from skgn import GNClassifier, GNRegressor, directions, further, problem
 from skgn.evidence import make_prior
 from skgn.feedforward import FeedForward
 from skgn.label_losses import LogLoss, SoftmaxLoss
@@ -308,6 +308,22 @@ def test_memory_that_a_fit_takes_itself_does_not_count_against_more_members(monk
     model.fit(X, X[:, 3] ** 2 - 1 + X[:, 5])
     assert directions.available_memory(None) == 0 and made
     assert model.left_out_score_ > 0.3
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("slow", [False, True])
+def test_there_are_no_more_members_where_they_would_take_too_long(slow, monkeypatch, capsys):
+    X, narrowed = np.random.default_rng(1).normal(size=(200, 12)), further.narrowed_starts
+
+    def drawn(*given):
+        # Those before were affordable.
+        monkeypatch.setattr(problem, "affordable", lambda *given: not slow)
+        return narrowed(*given)
+
+    monkeypatch.setattr(further, "narrowed_starts", drawn)
+    model = GNRegressor(standardize="robust", prior_groups="layer", random_state=0, max_iter=20, verbose=1)
+    model.fit(X, X[:, 3] ** 2 - 1 + X[:, 5])
+    assert ("2 columns of robust inputs are of use" in capsys.readouterr().out) == (not slow)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
