@@ -41,6 +41,7 @@ __all__ = [
     "draw_starts",
     "forest_start",
     "later_networks",
+    "linear_start",
     "narrowed_count",
     "narrowed_starts",
     "radial_start",
@@ -86,6 +87,7 @@ class Numbers(NamedTuple):
     deeper: int
     discriminant: int
     forest: int
+    linear: int
     end: int
 
 
@@ -117,7 +119,7 @@ class Draw(NamedTuple):
         read = len(_LEVELS) if self.refinable else 0
         of_labels = int(self.ground is not None)
         deeper = _N_DEEPER if self.refinable and self.refinable.has_free_layers else 0
-        made = int(self.surroundings is not None), read, read, read, deeper, of_labels, of_labels
+        made = int(self.surroundings is not None), read, read, read, deeper, of_labels, of_labels, 1
         return Numbers(*itertools.accumulate((*drawn, *made), initial=len(self.starts)))
 
 
@@ -310,6 +312,15 @@ def starts_reading(
     kinds = [Kind((scaling, network), level, PriorKind("feature")) for level in levels]
     drawn = _draw(kinds, len(kinds), np.random.RandomState([start.seed for start in starts]))
     return [replace(start, scaler=scaler) for start in drawn]
+
+
+def linear_start(starts: Sequence[Start], like: Start) -> Start:
+    """A candidate without hidden layers that reads the columns which another one reads directly."""
+    assert isinstance(like.network, FeedForward)
+    network = replace(like.network, hidden_layer_sizes=())
+    kind = Kind((like.scaling, network), _LEVELS[0], PriorKind("layer"))
+    (start,) = _draw([kind], 1, np.random.RandomState([start.seed for start in starts]))
+    return start
 
 
 def radial_start(starts: Sequence[Start], like: FeedForward, radial: Radial) -> Start:

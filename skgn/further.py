@@ -18,6 +18,7 @@ from .draws import (
     deeper_starts,
     discriminant_start,
     forest_start,
+    linear_start,
     narrowed_count,
     narrowed_starts,
     radial_start,
@@ -35,6 +36,7 @@ from .problem import Problem
 from .progress import (
     deepened,
     narrowed,
+    of_all_columns,
     of_discriminant,
     of_forest,
     of_radial_units,
@@ -96,6 +98,17 @@ def narrow(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candid
     names = dict.fromkeys(start.scaling for start in starts)
     lines = [narrowed(name, columns[name], sum(start.scaling == name for start in starts)) for name in names]
     return More(starts, draw.numbers.narrowed, lines, problem)
+
+
+def straighten(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
+    """Draw a linear network of all columns, where the others read the leading directions of these."""
+    like = next((start for start in draw.starts if problem.leaves_out_inputs(start)), None)
+    if like is None or draw.go_on:
+        return None
+    start = linear_start(draw.starts, like)
+    if problem.leaves_out_inputs(start):
+        return None
+    return More([start], draw.numbers.linear, [of_all_columns()], problem)
 
 
 def redraw(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
@@ -269,4 +282,4 @@ def _score(candidates: Sequence[Candidate]) -> float:
 _Drawing = Callable[[Problem, Draw, Plan, Sequence[Candidate]], More | None]
 
 #: What draws more, in turn.
-FURTHER: Sequence[_Drawing] = (narrow, redraw, surround, wave, refine, step, deepen, discriminate, plant)
+FURTHER: Sequence[_Drawing] = (narrow, redraw, surround, wave, refine, step, deepen, straighten, discriminate, plant)

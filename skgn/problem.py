@@ -195,9 +195,17 @@ class Problem:
         """Whether there is time to train what a start becomes, or it is to be trained however long it takes."""
         return self._affords_network(self.network(start), self.needs_traces(start))
 
+    def leaves_out_inputs(self, start: Start) -> bool:
+        """Whether what a start becomes reads the leading directions of its inputs, as there is no time for all."""
+        network = self.network(start)
+        return start.columns is None and isinstance(network, Reduced) and network.leaves_out
+
     def _affords_network(self, network: Network, traces: bool) -> bool:
-        """Whether there is time to train a network, or it is to be trained however long it takes."""
-        return not self.cuts or affordable(self.solver, self.extent(network), traces)
+        """Whether there is time to train a network, or it is to be trained however long it takes.
+
+        A linear one takes few iterations.
+        """
+        return not self.cuts or affordable(self.solver, self.extent(network), traces and not network.is_linear)
 
     def weights_from(self, start: Start) -> torch.Tensor:
         """Make the weights (P,) that a member starts with."""

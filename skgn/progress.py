@@ -23,6 +23,7 @@ __all__ = [
     "enough",
     "kept",
     "narrowed",
+    "of_all_columns",
     "of_discriminant",
     "of_forest",
     "of_radial_units",
@@ -117,6 +118,11 @@ def deepened(count: int) -> str:
 def of_radial_units(n_centres: int) -> str:
     """Return the line about one more candidate, of radial units around so many rows."""
     return f"1 more candidate, of radial units around {counted(n_centres, 'row')}"
+
+
+def of_all_columns() -> str:
+    """Return the line about one more candidate that is linear."""
+    return "networks read leading directions alone: 1 more candidate, linear in all inputs"
 
 
 def of_discriminant() -> str:

@@ -109,9 +109,9 @@ class Search:
         evidence regularises a log loss, left-out samples set the temperature.
         """
         self._settings.report(begin_lines(self._problem.n_samples, len(self._starts), self._n_members))
-        of_all = [start for start in self._starts if start.columns is None]
-        for network in dict.fromkeys(map(self._problem.network, of_all)):
-            if isinstance(network, Reduced) and network.leaves_out:
+        of_leading = filter(self._problem.leaves_out_inputs, self._starts)
+        for network in dict.fromkeys(map(self._problem.network, of_leading)):
+            if isinstance(network, Reduced):
                 self._settings.report(cut(str(network), network.n_weights, network.full.n_weights))
         with self._workers:
             candidates = self.choose() if self.plan.searches else self.train()

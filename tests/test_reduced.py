@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy.stats import gmean
 from silent import Silent
+from sklearn.linear_model import LogisticRegression, Ridge
 
 from skgn import GNClassifier, GNRegressor, choices, diagnose, directions, draws, full_step, further, summarize
 from skgn.export import to_torch
@@ -464,7 +465,8 @@ def test_fits_that_leave_directions_out_have_all_methods(case, monkeypatch, trai
         np.testing.assert_allclose(std, model.predict(CORRELATED[:50], return_std=True)[1], rtol=1e-7)
         assert np.isfinite(model.sample_y(CORRELATED[:5], 10, random_state=0)).all()
     assert np.isfinite(model.feature_relevance_).all()
-    assert str(summarize(model)).count("leading directions") >= len(model.estimators_) - 1
+    deep = [member for member in model.estimators_ if member.network.hidden_layer_sizes]
+    assert str(summarize(model)).count("leading directions") >= len(deep)
     assert str(diagnose(model, CORRELATED, model.predict(CORRELATED)))
 
 
@@ -473,9 +475,9 @@ def test_all_networks_are_rectified_where_smooth_ones_take_too_long_in_few_direc
     affords(monkeypatch, 1.0, 1e9)
     y = np.digitize(_FACTORS[:, 0], [-1, 1])
     model = GNClassifier(random_state=0, max_iter=5, verbose=1).fit(CORRELATED, y)
-    networks = [member for member in model.estimators_ if member.scaling != "discriminant"]
+    networks = [member for member in model.estimators_ if member.network.hidden_layer_sizes]
     assert {str(member.prior_kind) for member in networks} == {"unit"}
-    assert {member.network.activation for member in networks if member.network.hidden_layer_sizes} == {"relu"}
+    assert {member.network.activation for member in networks} == {"relu"}
     assert "of 1463 weights, in the leading directions of the inputs" in capsys.readouterr().out
 
 
@@ -531,3 +533,26 @@ def test_callbacks_see_the_network_that_reads_all_columns():
     looks = Coefficients()
     GNRegressor(**ONE).set_callbacks(looks).fit(X, TARGET)
     assert looks.seen == {((41, 10), (51, 1))}
+
+
+@pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
+def test_a_linear_network_reads_what_leading_directions_leave_out(estimator, monkeypatch, capsys):
+    """A sum of all columns, which have nothing in common, is that of a linear model."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(2500, 100))
+    y = rows @ rng.normal(size=100) + rng.normal(size=2500)
+    y = y if estimator is GNRegressor else y > 0
+    model = estimator(standardize="robust", random_state=0, n_estimators=2, verbose=1)
+    affords(monkeypatch, 3e7, 3e7)
+    model.fit(rows[:500], y[:500])
+    assert "1 more candidate, linear in all inputs" in capsys.readouterr().out
+    linear = Ridge(1.0) if estimator is GNRegressor else LogisticRegression()
+    assert model.score(rows[500:], y[500:]) > linear.fit(rows[:500], y[:500]).score(rows[500:], y[500:]) - 0.02
+
+
+def test_there_is_no_linear_network_where_it_would_take_too_long(monkeypatch, capsys):
+    affords(monkeypatch, 1e6, 1e6)
+    rows = np.random.default_rng(0).normal(size=(500, 320))
+    GNRegressor(standardize="robust", random_state=0, n_estimators=2, max_iter=5, verbose=1).fit(rows, rows.sum(1))
+    shown = capsys.readouterr().out
+    assert "in the leading directions of the inputs" in shown and "linear in all inputs" not in shown
