@@ -64,7 +64,7 @@ def near_copies(
 ) -> NearCopies | None:
     """Tell whether most rows, or most of a class, are near copies of others with the same target.
 
-    Equal inputs do not count: whether these are copies is a matter of :func:`~skgn.weighted_rows.as_observations`.
+    Equal inputs do not count: whether these are copies is a matter of :func:`~skgn.copies.as_observations`.
 
     Parameters
     ----------

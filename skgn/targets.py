@@ -21,6 +21,7 @@ from sklearn.utils.validation import column_or_1d
 from . import robust_losses
 from .cells import check_labels, checked_classes
 from .class_weights import ClassWeight, class_factors, proportions, shifted
+from .copies import as_observations
 from .count_losses import PoissonLoss
 from .label_losses import LogLoss, SoftmaxLoss
 from .losses import GammaLoss, Loss, SquaredError
@@ -31,7 +32,7 @@ from .preprocessing import TargetScaler
 from .rates import are_rates, exposure_of, whole
 from .target import Target
 from .target_scalers import TargetScaling
-from .weighted_rows import as_observations, unlimited
+from .weighted_rows import unlimited
 from .wording import abbreviated
 
 __all__ = ["LOSSES", "ClassificationTarget", "RegressionTarget", "may_combine"]
@@ -179,7 +180,7 @@ class RegressionTarget(Target):
     def observations(self, X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
         if self.exposure is not None:
             return weight / self.exposure
-        return self.weigh(Y, as_observations(X, self.as_given(weight)))
+        return self.weigh(Y, as_observations(X, Y, self.as_given(weight)))
 
     def in_units_of(self, Y: np.ndarray, weight: np.ndarray) -> tuple[Target, np.ndarray, np.ndarray]:
         other = self.with_scaler(lambda loss: loss.fit_scaler(Y, weight))
@@ -357,7 +358,7 @@ class ClassificationTarget(Target):
         return np.ones(len(Y)) if self.factors is None else self.factors[Y[:, 0].astype(int)]
 
     def observations(self, X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        return as_observations(X, weight, Y)
+        return as_observations(X, Y, weight, labels=True)
 
     def class_totals(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
         # Rounded once, so that the order of the rows does not matter.

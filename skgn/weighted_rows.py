@@ -12,10 +12,8 @@ from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
-from scipy.optimize import brentq
 
 __all__ = [
-    "as_observations",
     "check_total",
     "check_weights",
     "distinct",
@@ -45,17 +43,8 @@ _LEAST_TOTAL, _MOST_TOTAL, _NEGLIGIBLE = 1e-15, 1e15, 1e-18
 #: What rounding may add to a mean of 1 that weights are normalised to, in float32 too.
 _ROUNDED = 1e-7
 
-#: Mean weight up to which copies of labels are too few to tell anything (docs/decisions.md).
-_FEW_COPIES = 1.25
-
-#: Part of the repeated inputs that has several targets if these are observations, and not copies.
-_DIFFERING = 0.02
-
 #: Values beyond so many standard deviations, of normal ones with their median size, are taken to be so large.
 _LARGEST_VALUE, _NORMAL_MEDIAN = 3.0, 0.6745
-
-#: Copied rows, and all others, are at least this part of an observation in the mean.
-_LEAST_EFFECTIVE = 0.5
 
 
 def unlimited() -> np.errstate:
@@ -144,85 +133,6 @@ def has_fractions(weight: np.ndarray) -> bool:
 def kish(weight: np.ndarray) -> float:
     """Kish's effective number of rows: so many of equal weights have a mean of the same variance."""
     return float(weight.sum() ** 2 / (weight @ weight))
-
-
-def as_observations(X: np.ndarray, weight: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
-    """Scale the weights of merged rows down to Kish's effective number of rows, if repeated rows are copies.
-
-    Measured numbers hardly come twice. A row that comes more than once, with a number that no other row has, is a copy,
-    or has been given a weight. As observations such rows would tell that there is no noise. They then count beside the
-    others as often as they came. But all rows together are ``sum(w)^2 / sum(w^2)`` observations: as many as there are
-    rows, if all weights are equal. Where columns have few values, most repeated rows are observations.
-
-    Kish's number is that of a mean. One row of 101 copies beside 299 others would leave these a 25th of an observation
-    each. So weights are trimmed where all rows would be less than half an observation each.
-
-    Observations of one input often have the same label. If these labels are noisy, some inputs have several. A few
-    copies among labels do no harm, and stay, but not those of a class whose rows come often.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n, d)
-        Inputs of merged rows.
-    weight : ndarray of shape (n,)
-    labels : ndarray of shape (n, k), default=None
-        Targets if these are labels: one column of classes, or several of 0 and 1. Rows are then observations if the
-        mean weight in each class is at most 1.25. They are, too, if more than 2 % of the repeated inputs have several.
-
-    Returns
-    -------
-    weight : ndarray of shape (n,)
-        Unchanged where their mean is at most 1.
-
-    References
-    ----------
-    L. Kish, Survey Sampling (1965).
-    F. J. Potter, A study of procedures to identify and trim extreme sampling weights, Proceedings of the Survey
-    Research Methods Section, ASA (1990).
-    """
-    if not repeats(len(weight), weight.sum()):
-        return weight
-    if labels is not None and (_most_copies(labels, weight) <= _FEW_COPIES or _differs(X, weight)):
-        return weight
-    repeated = weight > 1
-    copied = np.zeros(len(X), dtype=bool)
-    for column in X.T:
-        _, number, count = np.unique(column, return_inverse=True, return_counts=True)
-        copied |= count[number] == 1
-    if 2 * np.count_nonzero(repeated & copied) <= np.count_nonzero(repeated):
-        return weight
-    weight = _trimmed(weight)
-    return weight * (weight.sum() / (weight @ weight))
-
-
-def _trimmed(weight: np.ndarray) -> np.ndarray:
-    """Limit the weights so that Kish's effective number of rows is at least half of their number.
-
-    Weights below 1 are no copies. They may be inverse variances, and stay in proportion.
-    """
-
-    def excess(limit: float) -> float:
-        return kish(np.minimum(weight, limit)) - _LEAST_EFFECTIVE * len(weight)
-
-    least, largest = weight.min(), weight.max()
-    if least < 1 or excess(largest) >= 0:
-        return weight
-    return np.minimum(weight, brentq(excess, least, largest))
-
-
-def _most_copies(labels: np.ndarray, weight: np.ndarray) -> float:
-    """Largest mean weight of a class, as a rare class alone may have been copied."""
-    if labels.shape[1] > 1:
-        return float(weight.mean())
-    _, place, count = np.unique(labels, return_inverse=True, return_counts=True)
-    return float((np.bincount(place.ravel(), weights=weight) / count).max())
-
-
-def _differs(X: np.ndarray, weight: np.ndarray) -> bool:
-    """Whether the inputs of merged rows that come more than once often have several targets."""
-    _, place, n_targets = np.unique(row_hashes(X + 0.0), return_inverse=True, return_counts=True)
-    several = n_targets[np.bincount(place, weights=weight) > 1] > 1
-    return bool(several.mean() > _DIFFERING)
 
 
 def first_of_equals(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
