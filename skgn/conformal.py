@@ -28,6 +28,7 @@ from .left_out_samples import LeftOutSamples
 from .mixing import targets_of_outputs
 from .mixture import UNSTRETCHED, Mixture, Stretch, voters
 from .predictive import Predictive
+from .rates import whole
 from .tails import NORMAL, Tails, tails_of
 
 __all__ = ["LeftOutResiduals", "Residuals", "left_out_residuals"]
@@ -35,10 +36,14 @@ __all__ = ["LeftOutResiduals", "Residuals", "left_out_residuals"]
 
 @dataclass(frozen=True)
 class Residuals:
-    """Residuals (n, k) of samples that were left out, in predicted widths, and the weights (n,) of the samples."""
+    """Residuals (n, k) of samples that were left out, in predicted widths, and the weights (n,) of the samples.
+
+    ``whole`` says whether all targets are whole numbers, if these are what the loss is for.
+    """
 
     values: np.ndarray
     weight: np.ndarray
+    whole: bool = True
 
     @property
     def tails(self) -> Tails:
@@ -141,4 +146,5 @@ def _residuals(
     mixture = Mixture(outputs, variances, scales, weights).voting(by_row).stretched(stretch)
     predictive = Predictive(observation, *mixture)
     location, spread2 = predictive.of_targets(loss.mixing).moments()
-    return Residuals((observation.on_line(targets_of_outputs(Y, loss.mixing)) - location) / np.sqrt(spread2), weight)
+    targets = targets_of_outputs(Y, loss.mixing)
+    return Residuals((observation.on_line(targets) - location) / np.sqrt(spread2), weight, whole(targets))

@@ -75,8 +75,11 @@ class Observation(ABC):
         """Map points of the line to the least target that is not below them."""
         return z
 
-    def within(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """Map intervals on the line to the least and the greatest target in them, (2, ...)."""
+    def within(self, low: np.ndarray, high: np.ndarray, whole: bool = True) -> np.ndarray:
+        """Map intervals on the line to the least and the greatest target in them, (2, ...).
+
+        Of ``discrete`` targets ``whole`` says whether they are whole numbers indeed.
+        """
         return np.stack([low, high])
 
     def moments(self, f: np.ndarray, v: np.ndarray, s2: np.ndarray) -> Moments:
@@ -228,8 +231,10 @@ class CountObservation(Observation):
         with np.errstate(over="ignore"):
             return np.maximum(np.ceil(np.expm1(z) * (1 - 1e-9) - 1e-9), 0.0) + 0.0
 
-    def within(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    def within(self, low: np.ndarray, high: np.ndarray, whole: bool = True) -> np.ndarray:
         with np.errstate(over="ignore"):
+            if not whole:
+                return np.maximum(np.expm1(np.stack([low, high])), 0.0)
             ends = self.off_line(low), np.floor(np.expm1(high) * (1 + 1e-9) + 1e-9)
         # Between two neighbours there is none: these are taken.
         return np.sort(np.maximum(np.stack(ends), 0.0), axis=0)

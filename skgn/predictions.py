@@ -186,7 +186,8 @@ class Predictions(MixedRegressor):
         Returns
         -------
         y_interval : ndarray of shape (n_samples, 2) or (n_samples, 2, n_outputs)
-            Lower and upper ends, in the units of y and the float type of X.
+            Lower and upper ends, in the units of y and the float type of X. With ``loss="poisson"`` they are whole
+            numbers, unless ``calibrate`` is True and y had fractions in training.
 
         Raises
         ------
@@ -215,13 +216,15 @@ class Predictions(MixedRegressor):
                 "calibrate=True needs residuals of left-out rows, which this fit does not know: fit with "
                 "l2_regularization='evidence', hidden layers or several members, neither on dask nor by partial_fit."
             )
-        low, high = (self._residuals.beyond(levels[0], upper) for upper in (False, True))
+        residuals = self._residuals
+        low, high = (residuals.beyond(levels[0], upper) for upper in (False, True))
 
         def predict(scaled: ScaledRows) -> tuple[np.ndarray]:
             predictive = predictive_at(self, scaled, "calibrate=True")
             location, spread2 = predictive.moments()
             ends = location + np.sqrt(spread2) * np.stack([low, high])[:, None]
-            return (np.sort(self._target.in_units_of_y(predictive.observation.within(*ends)), axis=1),)
+            ends = predictive.observation.within(ends[0], ends[1], residuals.whole)
+            return (np.sort(self._target.in_units_of_y(ends), axis=1),)
 
         return _in_parts(self, X, predict)[0]
 

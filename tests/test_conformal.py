@@ -121,3 +121,17 @@ def test_a_single_network_that_goes_on_knows_what_its_first_fit_knew():
         assert np.isfinite(model.noise_degrees_of_freedom_)
         low, high = model.predict_interval(X, calibrate=True).T
         assert 0.85 < np.mean((low <= y) & (y <= high)) <= 1
+
+
+@pytest.mark.parametrize("divisor", [1, 3], ids=["counts", "with fractions"])
+def test_ends_for_counts_are_whole_numbers_and_no_others(divisor):
+    """Rounded inwards, intervals of small numbers with fractions held 0.1 to 0.6 of new ones."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (1300, 2))
+    y = rng.poisson(np.exp(1 + x[:, 0])) / divisor
+    model = GNRegressor((), loss="poisson", n_estimators=2, random_state=0).fit(x[:300], y[:300])
+    ends = model.predict_interval(x[300:], 0.8, calibrate=True)
+    low, high = ends.T
+    assert 0.75 < np.mean((low <= y[300:]) & (y[300:] <= high)) < 0.93
+    assert low.min() >= 0
+    assert (ends == np.rint(ends)).all() == (divisor == 1)
