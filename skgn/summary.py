@@ -241,8 +241,8 @@ def _listed(parts: Sequence[str]) -> str:
 
 def _n_rows(total_weight: float, target: Target) -> float:
     # Of several quantiles, each is a part of a sample.
-    levels = target.levels if isinstance(target, RegressionTarget) else None
-    return float(total_weight * len(levels or (0,)))
+    given = target.as_given(np.asarray(total_weight)) if isinstance(target, RegressionTarget) else total_weight
+    return float(given)
 
 
 def _loss(model: Any, target: Target) -> str:

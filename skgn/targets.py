@@ -102,6 +102,11 @@ class RegressionTarget(Target):
         return self.n_columns * len(self.levels or (0,))
 
     @property
+    def _design_effect(self) -> float:
+        """Variance of a mean over all quantiles, over that of as many independent observations."""
+        return 1 + (len(self.levels or (0,)) - 1) / 2
+
+    @property
     def loss_class(self) -> type[Loss]:
         """Class of the loss."""
         return LOSSES[self.loss]
@@ -121,11 +126,19 @@ class RegressionTarget(Target):
         return Y if self.levels is None else np.tile(Y, (1, len(self.levels)))
 
     def weigh(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """Divide the weights by the number of quantiles, so that each observation counts once in all of them."""
-        return weight if self.levels is None else weight / len(self.levels)
+        """Divide the weights by the mean of 1 and the number of quantiles.
+
+        On which side of two quantiles an observation lies correlates by about a half. So q sides tell as much as
+        ``2 q / (q + 1)`` observations: the design effect is ``1 + (q - 1) / 2``.
+        """
+        return weight / self._design_effect
 
     def as_given(self, weight: np.ndarray) -> np.ndarray:
-        return weight if self.levels is None else weight * len(self.levels)
+        if self.levels is None:
+            return weight
+        given = weight * self._design_effect
+        # Whole weights are repetitions, and rounding must not make them others.
+        return np.where(np.abs(given - np.rint(given)) <= 1e-12 * given, np.rint(given), given)
 
     def to_average(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Clip gross errors that the loss forgives: a single one would be the mean of its level.
