@@ -27,6 +27,9 @@ __all__ = ["judged", "to_go_back_to", "validation_loss"]
 #: Nats per sample by which the evidence must fall before training goes back to its peak (docs/decisions.md).
 _FALLEN = 0.03
 
+#: A step that promised and had less than this part of the decrease that is possible along it is held back.
+_HELD_BACK = 0.1
+
 #: Number of log-loss samples up to which the tolerance on the log evidence grows in proportion.
 _FEW_SAMPLES = 400.0
 
@@ -113,7 +116,19 @@ def _judged_by_evidence(state: State, settings: Settings) -> State:
         better = _counts(moved, scale, settings)
     exact = _is_exact(state, settings)
     reason = Status.EXACT if exact else Status.EVIDENCE
-    return _with_patience(state, better and not exact, reason, settings.n_iter_no_change)
+    goes_on = better or _is_held_back(state, settings)
+    return _with_patience(state, goes_on and not exact, reason, settings.n_iter_no_change)
+
+
+def _is_held_back(state: State, settings: Settings) -> bool:
+    """Whether the damping leaves out most of what the last step could have gained, and this counts."""
+    step = state.step
+    if step is None:
+        return False
+    possible = step.possible * state.objective.total_weight
+    return max(step.predicted, step.actual) < _HELD_BACK * step.possible and _counts(
+        possible, _evidence_scale(state), settings
+    )
 
 
 def _is_exact(state: State, settings: Settings) -> bool:

@@ -189,6 +189,17 @@ def test_steps_that_a_given_damping_holds_back_have_not_converged(damping):
     assert excess > 0.5
 
 
+def test_steps_that_a_given_damping_holds_back_do_not_tell_that_the_evidence_rises_no_more():
+    """Training ended after 21 iterations, with R2 0.77 on new rows and without a warning."""
+    X, y = make_friedman1(150, n_features=5, noise=0.5, random_state=1)
+    new, truth = make_friedman1(500, n_features=5, noise=0.5, random_state=9)
+    network = GNRegressor((10,), damping=3.0, n_estimators=1, max_iter=60, random_state=0)
+    with pytest.warns(ConvergenceWarning, match="max_iter"):
+        network.fit(X, y)
+    free = GNRegressor((10,), n_estimators=1, random_state=0).fit(X, y)
+    assert network.score(new, truth) < free.score(new, truth) - 0.1
+
+
 @pytest.mark.parametrize("damping", [0.3, 1.0, Constant(0.0, step_size=0.1)], ids=str)
 def test_with_a_given_damping_convergence_is_within_the_tolerance(damping):
     model, excess = linear_fit(damping)
