@@ -22,7 +22,7 @@ from .settings import Settings
 from .state import State
 from .status import Status
 
-__all__ = ["judged", "to_go_back_to", "validation_loss"]
+__all__ = ["is_held_back", "judged", "to_go_back_to", "validation_loss"]
 
 #: Nats per sample by which the evidence must fall before training goes back to its peak (docs/decisions.md).
 _FALLEN = 0.03
@@ -116,11 +116,11 @@ def _judged_by_evidence(state: State, settings: Settings) -> State:
         better = _counts(moved, scale, settings)
     exact = _is_exact(state, settings)
     reason = Status.EXACT if exact else Status.EVIDENCE
-    goes_on = better or _is_held_back(state, settings)
+    goes_on = better or is_held_back(state, settings)
     return _with_patience(state, goes_on and not exact, reason, settings.n_iter_no_change)
 
 
-def _is_held_back(state: State, settings: Settings) -> bool:
+def is_held_back(state: State, settings: Settings) -> bool:
     """Whether the damping leaves out most of what the last step could have gained, and this counts."""
     step = state.step
     if step is None:

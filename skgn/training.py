@@ -19,7 +19,7 @@ from .objective import Objective
 from .settings import ITERATIONS, Settings
 from .state import Linearisation, State, Step
 from .status import Status
-from .stopping import judged, to_go_back_to, validation_loss
+from .stopping import is_held_back, judged, to_go_back_to, validation_loss
 
 __all__ = ["Stepper", "Training", "Watch"]
 
@@ -168,7 +168,8 @@ class Training:
     def _arrive(self, began: float) -> None:
         """Re-estimate the prior at the present weights, record, and judge whether to stop."""
         state = self.state
-        if state.n_iter > 0:
+        # Evidence is that of weights near the most likely ones, and a step that is held back does not come near them.
+        if state.n_iter > 0 and not is_held_back(state, self.settings):
             state = state.estimated(self.linearisation.direction)
             if state.objective.data_loss.renews_gradient:
                 self.linearisation = self.linearisation.renewed(state)

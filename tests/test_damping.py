@@ -200,6 +200,16 @@ def test_steps_that_a_given_damping_holds_back_do_not_tell_that_the_evidence_ris
     assert network.score(new, truth) < free.score(new, truth) - 0.1
 
 
+@pytest.mark.filterwarnings("ignore:Failed. samples left out:UserWarning")
+def test_evidence_is_not_that_of_weights_near_their_start():
+    """Precisions of such weights left no line: training ended after 9 iterations, at the mean, without a warning."""
+    X, y = load_diabetes(return_X_y=True)
+    network = GNRegressor(damping=1e4, n_estimators=2, max_iter=30, random_state=0)
+    with pytest.warns(ConvergenceWarning, match="max_iter"):
+        network.fit(X[::2], y[::2])
+    assert network.n_iter_ == 30 and np.ptp(network.predict(X)) > 1
+
+
 @pytest.mark.parametrize("damping", [0.3, 1.0, Constant(0.0, step_size=0.1)], ids=str)
 def test_with_a_given_damping_convergence_is_within_the_tolerance(damping):
     model, excess = linear_fit(damping)
