@@ -103,8 +103,11 @@ class RegressionTarget(Target):
 
     @property
     def _design_effect(self) -> float:
-        """Variance of a mean over all quantiles, over that of as many independent observations."""
-        return 1 + (len(self.levels or (0,)) - 1) / 2
+        """How many rows count for one observation in the fit of quantiles; see :meth:`weigh`."""
+        if self.levels is not None or not self.loss_class.predicts_quantiles:
+            return 1 + (len(self.levels or (0,)) - 1) / 2
+        assert isinstance(self.quantile, float)
+        return 0.5 / math.sqrt(self.quantile * (1 - self.quantile))
 
     @property
     def loss_class(self) -> type[Loss]:
@@ -126,16 +129,13 @@ class RegressionTarget(Target):
         return Y if self.levels is None else np.tile(Y, (1, len(self.levels)))
 
     def weigh(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """Divide the weights by the mean of 1 and the number of quantiles.
+        """Divide the weights by the mean of 1 and the number k of quantiles: sides of two correlate by about a half.
 
-        On which side of two quantiles an observation lies correlates by about a half. So q sides tell as much as
-        ``2 q / (q + 1)`` observations: the design effect is ``1 + (q - 1) / 2``.
+        Of a single one, q, an observation counts by the deviation of its side, ``sqrt(q (1 - q))``, over the median's.
         """
         return weight / self._design_effect
 
     def as_given(self, weight: np.ndarray) -> np.ndarray:
-        if self.levels is None:
-            return weight
         given = weight * self._design_effect
         # Whole weights are repetitions, and rounding must not make them others.
         return np.where(np.abs(given - np.rint(given)) <= 1e-12 * given, np.rint(given), given)

@@ -542,3 +542,12 @@ def test_more_quantiles_in_one_fit_do_not_make_it_underfit():
     model = GNRegressor((10,), loss="quantile", quantile=[0.05, 0.5, 0.95], n_estimators=1, random_state=0)
     predicted = model.fit(x[:200], y).predict(x[200:])[:, 1]
     assert d2_absolute_error_score(median[200:], predicted) > 0.7
+
+
+def test_an_extreme_quantile_of_noise_promises_nothing():
+    """It promised 0.3, for a D2 of -0.7 on new rows, of which 94 % lay below the quantile of 99 %."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(2300, 3)), rng.exponential(size=2300)
+    model = GNRegressor(loss="quantile", quantile=0.99, n_estimators=2, random_state=0).fit(X[:300], y[:300])
+    assert model.left_out_score_ < 0.1
+    assert np.mean(y[300:] < model.predict(X[300:])) > 0.97
