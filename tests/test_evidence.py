@@ -421,7 +421,7 @@ def test_student_t_noise_level_is_a_standard_deviation():
 
 
 def test_the_evidence_of_quantiles_is_that_of_a_density():
-    """A linear model, and the integral of the density by quadrature."""
+    """A linear model, and the integral of the density by quadrature; rows have the weight of the quantile."""
     X, y = load_diabetes(return_X_y=True)
     X, y, q, h = X[:60, :3] / X[:60, :3].std(0), y[:60], 0.3, 0.5
     linear = {"n_estimators": 1, "standardize": False, "tol": 1e-12, "max_iter": 500, "prior_groups": "shared"}
@@ -437,8 +437,9 @@ def test_the_evidence_of_quantiles_is_that_of_a_density():
     U, w = np.column_stack([X, np.ones(60)]), member.weights
     z = np.sqrt(beta) * (U @ w - (y - scaler.mean) / scaler.scale)
     alpha = model.n_effective_parameters_ / (w @ w)
-    A = beta * (U.T * (0.5 / np.maximum(np.abs(z), h))) @ U + alpha * np.eye(4)
-    expected = 30 * np.log(beta) - 60 * np.log(total) - minus_log(z).sum() - alpha / 2 * w @ w
+    weight = 2 * np.sqrt(q * (1 - q))
+    A = weight * beta * (U.T * (0.5 / np.maximum(np.abs(z), h))) @ U + alpha * np.eye(4)
+    expected = weight * (30 * np.log(beta) - 60 * np.log(total) - minus_log(z).sum()) - alpha / 2 * w @ w
     expected += 2 * np.log(alpha) - np.linalg.slogdet(A)[1] / 2
     assert model.log_evidence_ == pytest.approx(expected, abs=0.05)
 
