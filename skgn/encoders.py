@@ -30,6 +30,7 @@ __all__ = [
     "make_encoder",
     "medians",
     "number_codes",
+    "observed_rows",
     "target_codes",
 ]
 
@@ -128,7 +129,7 @@ def encode_training_rows(
 
     Target codes are in the unit of their target where its squares are floats, and else in that of the largest one.
     """
-    row = _observations(weight)
+    row = observed_rows(weight)
     # The first observations are those of the rows, in their order.
     columns = np.asarray(encoder.fit_transform(X[row]), dtype=np.float64)[: len(X)]
     blocks = [
@@ -269,14 +270,14 @@ def _with_squares(Y: np.ndarray) -> np.ndarray:
     return Y / np.where((largest == 0) | ((largest >= _LEAST_SIZE) & (largest <= _MOST_SIZE)), 1.0, largest)
 
 
-def _observations(weight: np.ndarray) -> np.ndarray:
+def observed_rows(weight: np.ndarray, most: int = _MOST_OBSERVATIONS) -> np.ndarray:
     """Row of each observation: a row of weight 3 is three of them.
 
     Every row is one at least. The second observations of all rows come after the first ones, and so on, so that those
-    of a row are in different parts. The total is limited: of larger weights the proportions count.
+    of a row are in different parts. Of more than ``most`` observations, or rows, the proportions count.
     """
-    total, most = weight.sum(), max(_MOST_OBSERVATIONS, len(weight))
-    copies = np.maximum(np.rint(weight * min(1.0, most / total)), 1).astype(int)
+    share = min(1.0, max(most, len(weight)) / weight.sum())
+    copies = np.maximum(np.rint(weight * share), 1).astype(int)
     row = np.repeat(np.arange(len(weight)), copies)
     number = np.arange(len(row)) - np.repeat(np.cumsum(copies) - copies, copies)
     return row[np.lexsort((row, number))]
@@ -310,7 +311,7 @@ def columns_of_steps(preprocessor: Pipeline) -> dict[str, list[str]]:
 
 def medians(X: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Return the median over observations of each column of complete (n, d) numbers of any magnitude."""
-    row = _observations(weight)
+    row = observed_rows(weight)
     # A large table is not copied where every row is one observation.
     X = X if len(row) == len(X) else X[row]
     low, high = (len(X) - 1) // 2, len(X) // 2

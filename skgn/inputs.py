@@ -25,6 +25,7 @@ from .encoders import (
     make_encoder,
     medians,
     number_codes,
+    observed_rows,
 )
 from .interactions import find_interactions
 from .piecewise import PiecewiseEmbedding
@@ -33,11 +34,15 @@ from .scaler import BASE, Derived, Made, Scaler
 from .tables import TablePreprocessor, TableReader, check_types, dense
 from .unfamiliar import Bounds, warn_of_codes, warn_of_new_cells
 from .waves import WAVES, WaveScaler
+from .weighted_rows import has_fractions
 
 __all__ = ["Table", "fit_scalers", "name_scalers", "transform_inputs"]
 
 #: Rows scaled at a time.
 _BLOCK = 2048
+
+#: The most observations in which interactions are looked for, if there are not more rows.
+_MOST_OBSERVATIONS = 20_000
 
 
 @dataclass(frozen=True)
@@ -156,14 +161,15 @@ class Table:
         X: np.ndarray,
         Y: np.ndarray | None,
         weight: np.ndarray,
-        rows_for_codes: int,
+        seen: np.ndarray,
         fractions: bool = False,
         before: Table | None = None,
     ) -> tuple[Table, np.ndarray | None]:
         """Fit the encoder to merged rows X, as read, to what is averaged for target codes, and to weights (n,).
 
-        That is Y (n, k), or None without target codes. In so many rows features whose numbers are codes are looked for,
-        ``fractions`` among them, and interactions of categories. A warm start has those of the table ``before``.
+        That is Y (n, k), or None without target codes. In the first rows features whose numbers are codes are looked
+        for, ``fractions`` among them, and interactions of categories. As many observations as ``seen`` (rows,) are
+        these rows. A warm start has those of the table ``before``.
 
         Returns the table and the columns of the rows. These are None where they are X itself: all cells are numbers,
         none is missing, and none is a code.
@@ -174,8 +180,8 @@ class Table:
             table, columns = table._with_codes([], X, Y, weight)
         numeric = [j for j in range(X.shape[1]) if j not in self.reader.levels_]
         codes = [] if before is None else [j for j in before.codes if j in numeric]
-        if rows_for_codes and Y is not None:
-            few = slice(rows_for_codes)
+        if len(seen) and Y is not None:
+            few = slice(len(seen))
             known = X if columns is None else columns
             codes = find_codes(X[few], known[few], Y[few], fractions, weight[few], numeric).tolist()
         if codes:
@@ -183,9 +189,10 @@ class Table:
         if columns is None:
             return replace(table, medians=medians(X, weight)), None
         found: Sequence[Interaction] = before.interactions if before and before._has_columns_of(table) else ()
-        if rows_for_codes and Y is not None:
-            index = np.arange(min(len(X), rows_for_codes))
-            found = find_interactions(coded_rows(table.encoder, X, columns, Y).at(index))
+        if len(seen) and Y is not None:
+            # Weights with fractions are no repetitions.
+            row = np.arange(len(seen)) if has_fractions(seen) else observed_rows(seen, _MOST_OBSERVATIONS)
+            found = find_interactions(coded_rows(table.encoder, X, columns, Y).at(row))
         return table._with_codes(codes, X, Y, weight, found) if found else (table, columns)
 
     def _has_columns_of(self, other: Table) -> bool:

@@ -111,7 +111,8 @@ def _pairs(rows: CodedRows) -> _Shares | None:
 
 def _share_of_effects(part: Levels, left: np.ndarray) -> float:
     """Part of what is left (n, k) that effects of levels explain beyond chance; of several targets the largest."""
-    freedom, others = len(part.size) - 1, len(left) - len(part.size)
+    occupied = np.count_nonzero(part.size)
+    freedom, others = occupied - 1, len(left) - occupied
     if others < _LEAST_FREEDOM:
         return 0.0
     share = 0.0

@@ -166,7 +166,7 @@ class Raw(NamedTuple):
         """Merge, encode and scale the rows, to see how long that takes; codes are sought in few rows of a fit."""
         rows = self.merge(target)
         values = target.to_average(rows.Y, rows.weight)
-        table, columns = table.with_encoder(rows.X, values, rows.weight, rows_for_codes=0)
+        table, columns = table.with_encoder(rows.X, values, rows.weight, seen=np.empty(0))
         X = rows.X if columns is None else columns
         scalings = choices.scalings(rows.n_rows, target.training_loss())
         table.with_scalings(scalings, X, rows.weight, choices.paths).scale(X)
@@ -235,8 +235,9 @@ class Rows(TrainingRows):
     def fit(self, table: Table, target: Target, choices: Choices, target_codes: bool) -> tuple[Table, Target, Rows]:
         values = target.to_average(self.Y, self.weight) if target_codes else None
         fractions = not target.training_loss().has_temperature
-        seeks, before = choices.rows_for_codes, choices.before
-        table, columns = table.with_encoder(self.X, values, self.weight, seeks, fractions, before)
+        # A copy in another fold would confirm whatever pair its row is of.
+        seen = target.as_given(target.observations(self.X, self.Y, self.weight))[: choices.rows_for_codes]
+        table, columns = table.with_encoder(self.X, values, self.weight, seen, fractions, choices.before)
         # The order that these columns give by themselves, as if they had been encoded before the fit.
         merges = target.merges(self.Y, self.weight)
         rows = self if columns is None else Rows(*merge_rows(columns, self.Y, self.weight, merges))

@@ -346,6 +346,28 @@ def test_classes_have_pairs():
     assert two.preprocessor_[-1].named_transformers_["pairs"][-1].codes_[0].shape == (180, 1)
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_equal_labels_of_a_pair_are_observations_of_it(seed):
+    """Merged into one row, they told no pair: 42 % of new rows were in another class."""
+    rng = np.random.default_rng(seed)
+    shop, day = rng.integers(15, size=(2, 1300))
+    kind, table = rng.integers(3, size=(15, 15))[shop, day], shops(shop, day, shop)[["shop", "day"]]
+    model = GNClassifier(n_estimators=2, random_state=0).fit(table[:300], kind[:300])
+    assert summarize(model).pairs == (("shop", "day"),)
+    frequency = pd.Series(kind[:300]).groupby([shop[:300], day[:300]]).first()
+    seen = np.array([pair in frequency.index for pair in zip(shop[300:], day[300:], strict=True)])
+    assert model.score(table[300:][seen], kind[300:][seen]) > 0.93
+
+
+def test_copies_of_rows_are_no_observations_of_a_pair():
+    shop, day, x, _, _ = crossed(300)
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=15)[shop] + rng.normal(size=12)[day] + rng.normal(size=300)
+    index = np.repeat(np.arange(300), 3)
+    table = shops(shop, day, x)[["shop", "day"]].iloc[index]
+    assert summarize(GNRegressor(n_estimators=1, random_state=0).fit(table, y[index])).pairs == ()
+
+
 def test_a_fit_has_slopes_and_pairs():
     shop, day, x, effects, y = crossed(2600)
     slopes = 2 * np.random.default_rng(1).normal(size=12)
