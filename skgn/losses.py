@@ -76,8 +76,9 @@ class Loss(ABC):
     #: Whether a new scale changes the gradient so much that the next step needs the new gradient.
     renews_gradient: ClassVar[bool] = False
 
-    #: Whether the scale is that of greatest likelihood; the evidence may fall on the way to another one.
-    most_likely_scale: ClassVar[bool] = True
+    #: Mean loss, in nats, up to which the scale is that of greatest likelihood. The evidence may fall on the way to
+    #: another scale.
+    most_likely_up_to: ClassVar[float] = math.inf
 
     #: Whether the first step may solve the readout alone.
     readout_first: ClassVar[bool] = False

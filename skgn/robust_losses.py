@@ -35,6 +35,9 @@ _HUBER_THRESHOLD = 1.345
 #: is a fifth of the standard deviation for the median, and a tenth for a quantile of 0.9.
 _SMOOTHING = 0.5
 
+#: Loss of a residual from the median, in scales, up to which it counts for the scale (docs/decisions.md).
+_FAR = 10.0
+
 
 class _Reweighted(NoiseLoss):
     """Noise whose loss has, at each residual, a parabola that touches it from above: that is the curvature.
@@ -195,7 +198,7 @@ class HuberLoss(_Scaled):
 
     name, distribution, label = "huber", "huber", "Huber"
     variance_factor = 1.0
-    most_likely_scale = False
+    most_likely_up_to = 0.0
 
     def __init__(self, beta: Tensor | None = None, threshold: float = _HUBER_THRESHOLD) -> None:
         super().__init__(beta)
@@ -225,8 +228,10 @@ class QuantileLoss(_Scaled):
 
     ``rho(z) = |z| / 2 + (1/2 - q) z``, minus the log density of an asymmetric Laplace distribution: an observation that
     far above the output costs q, one below 1 - q. The scale ``beta_k^-1/2`` of greatest likelihood is the mean of that.
-    In the kink, ``|z| <= h``, ``z^2 / (2 h) + h / 2`` stands for |z|, which averages the loss over uniform shifts of y
-    by up to h. The weights are ``u = 1 / (2 max(|z|, h))``.
+    Gross errors would drag it along, until all else is noise. So losses count up to ``10 / (4 q (1 - q))`` scales, and
+    have the mean that they have under this distribution, as in Huber's proposal 2. In the kink, ``|z| <= h``,
+    ``z^2 / (2 h) + h / 2`` stands for |z|, which averages the loss over uniform shifts of y by up to h. The weights are
+    ``u = 1 / (2 max(|z|, h))``.
 
     An asymmetric Laplace distribution is no description of noise; ``variance_factor`` is that of normal noise of the
     same Fisher information about the output, ``q (1 - q) beta_k``.
@@ -248,6 +253,8 @@ class QuantileLoss(_Scaled):
 
     name, distribution, label = "quantile", "asymmetric_laplace", "asymmetric Laplace"
     predicts_quantiles = True
+    # More of it is of gross errors, which do not count for the scale.
+    most_likely_up_to = 2.0
     without_std = (
         "a quantile is no mean that observations deviate from; fit several, such as quantile=[0.05, 0.95], for an "
         "interval"
@@ -285,9 +292,11 @@ class QuantileLoss(_Scaled):
         return beta.sqrt() / geometric_mean(beta) * self._slope(self._scaled(f, y))
 
     def weighted_squares(self, f: Tensor, y: Tensor) -> Tensor:
-        # z rho'(z) has mean 1 at the scale of greatest likelihood.
         z = self._scaled(f, y)
-        return z * self._slope(z) / self._beta(f)
+        q = torch.as_tensor(self._q).to(z)
+        far = _FAR / (4 * q * (1 - q))
+        # Losses z rho'(z) have an exponential distribution.
+        return torch.minimum(z * self._slope(z), far) / (-torch.expm1(-far) * self._beta(f))
 
 
 def _in_dtype_of(values: float | Tensor, other: Tensor) -> float | Tensor:

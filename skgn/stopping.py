@@ -17,6 +17,7 @@ import math
 from dataclasses import replace
 
 from .damping import Iterate
+from .losses import geometric_mean
 from .objective import Objective
 from .settings import Settings
 from .state import State
@@ -107,13 +108,15 @@ def _judged_by_evidence(state: State, settings: Settings) -> State:
 
     If the noise level is not the most likely one, the last weights are kept once the evidence has settled.
     """
-    scale = _evidence_scale(state)
-    if state.objective.data_loss.most_likely_scale:
+    scale, loss = _evidence_scale(state), _loss_in_nats(state)
+    if not loss > state.objective.data_loss.most_likely_up_to * scale:
         better = state.best is None or _counts(_gain(state, state.best), scale, settings)
         state = _with_best(state)
     else:
+        state = replace(state, best=None)
         moved = abs(state.history[-1]["log_evidence"] - state.history[-2]["log_evidence"])
-        better = _counts(moved, scale, settings)
+        # Far residuals are so many scales, and their loss moves with it.
+        better = _counts(moved, max(scale, loss), settings)
     exact = _is_exact(state, settings)
     reason = Status.EXACT if exact else Status.EVIDENCE
     goes_on = better or is_held_back(state, settings)
@@ -140,6 +143,12 @@ def _is_exact(state: State, settings: Settings) -> bool:
 def _counts(progress: float, scale: float, settings: Settings) -> bool:
     """Whether progress counts: more than the part ``tol`` of its scale."""
     return progress > settings.tol * scale
+
+
+def _loss_in_nats(state: State) -> float:
+    """Minus the log likelihood, less what it is of residuals of 0; 0 where no scale is known."""
+    squared_scale, loss = state.estimates.squared_scale, state.history[-1]["loss"]
+    return 0.0 if squared_scale is None else loss * state.objective.total_weight / float(geometric_mean(squared_scale))
 
 
 def _is_validated(state: State) -> bool:

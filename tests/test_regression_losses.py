@@ -15,6 +15,7 @@ from sklearn.metrics import (
     mean_gamma_deviance,
     mean_pinball_loss,
     mean_poisson_deviance,
+    r2_score,
 )
 from sklearn.model_selection import train_test_split
 
@@ -540,7 +541,7 @@ def test_more_quantiles_in_one_fit_do_not_make_it_underfit():
     median = np.sin(2 * x[:, 0]) * x[:, 1] + np.cos(2 * x[:, 2])
     y = median[:200] + 0.1 * rng.normal(size=200)
     model = GNRegressor((10,), loss="quantile", quantile=[0.05, 0.5, 0.95], n_estimators=1, random_state=0)
-    predicted = model.fit(x[:200], y).predict(x[200:])[:, 1]
+    predicted = model.set_params(max_iter=300).fit(x[:200], y).predict(x[200:])[:, 1]
     assert d2_absolute_error_score(median[200:], predicted) > 0.7
 
 
@@ -551,3 +552,30 @@ def test_an_extreme_quantile_of_noise_promises_nothing():
     model = GNRegressor(loss="quantile", quantile=0.99, n_estimators=2, random_state=0).fit(X[:300], y[:300])
     assert model.left_out_score_ < 0.1
     assert np.mean(y[300:] < model.predict(X[300:])) > 0.97
+
+
+@pytest.mark.parametrize("quantile", [0.5, 0.9, [0.1, 0.9]])
+def test_quantiles_are_those_of_the_rows_without_gross_errors(quantile):
+    """Of one of them in 300 rows the scale was that of noise: the median was constant, and 0.9 beyond all others."""
+    rng = np.random.default_rng(0)
+    X, noise = rng.normal(size=(1300, 2)), rng.normal(size=1300)
+    mean = np.sin(2 * X[:, 0]) + X[:, 1]
+    y = mean + 0.3 * noise
+    y[:3] = 1e5, 1e3, -1e4
+    model = GNRegressor(loss="quantile", quantile=quantile, n_estimators=2, random_state=0).fit(X[:300], y[:300])
+    predicted = model.predict(X[300:]).reshape(1000, -1)
+    exact = mean[300:, None] + 0.3 * norm.ppf(np.atleast_1d(quantile))
+    assert np.sqrt(np.mean((predicted - exact) ** 2)) < 0.25
+    assert model.status_ == "evidence"
+
+
+def test_huber_converges_where_gross_errors_are_most_of_its_loss():
+    """Their loss moved with the last digits of the scale, and 100 iterations were too few."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1300, 2))
+    mean = np.sin(2 * X[:, 0]) + X[:, 1]
+    y = mean + 0.3 * rng.normal(size=1300)
+    y[:15] = 1e5
+    model = GNRegressor(loss="huber", n_estimators=2, random_state=0).fit(X[:300], y[:300])
+    assert model.status_ == "evidence"
+    assert r2_score(mean[300:], model.predict(X[300:])) > 0.97
