@@ -51,8 +51,10 @@ def are_rates(Y: np.ndarray, weight: np.ndarray) -> bool:
 
 
 def whole(values: np.ndarray) -> bool:
-    """Whether all values are whole numbers, but for rounding errors."""
-    return bool((np.abs(values - np.rint(values)) <= _ROUNDING * np.maximum(values, 1)).all())
+    """Whether all values are whole numbers, but for rounding errors. Where all are small, these are not 0."""
+    nearest = np.rint(values)
+    near = np.abs(values - nearest) <= _ROUNDING * np.maximum(values, 1)
+    return bool(near.all() and (nearest.any() or not values.any()))
 
 
 def _warn_of_small_numbers(dispersion: float) -> None:

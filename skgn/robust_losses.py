@@ -21,7 +21,7 @@ from .target_scalers import FitScaler, TargetScaling, robust_scaler, student_sca
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["REGRESSION", "CauchyLoss", "HuberLoss", "QuantileLoss", "StudentTLoss"]
+__all__ = ["REGRESSION", "CauchyLoss", "HuberLoss", "QuantileLoss", "StudentTLoss", "design_effect"]
 
 #: Tails that forgive an outlier at little loss where the noise is normal.
 _DEGREES_OF_FREEDOM = 8.0
@@ -37,6 +37,9 @@ _SMOOTHING = 0.5
 
 #: Loss of a residual from the median, in scales, up to which it counts for the scale (docs/decisions.md).
 _FAR = 10.0
+
+#: Design effect of several far quantiles, in that of a single one whose side deviates as they do in the mean.
+_OF_SEVERAL = 0.65
 
 
 class _Reweighted(NoiseLoss):
@@ -297,6 +300,17 @@ class QuantileLoss(_Scaled):
         far = _FAR / (4 * q * (1 - q))
         # Losses z rho'(z) have an exponential distribution.
         return torch.minimum(z * self._slope(z), far) / (-torch.expm1(-far) * self._beta(f))
+
+
+def design_effect(quantiles: np.ndarray) -> float:
+    """How many rows count for one observation in a fit of these quantiles (k,); see docs/decisions.md.
+
+    Of a single one, q, an observation counts by the deviation of its side, ``sqrt(q (1 - q))``, over the median's.
+    Sides of two quantiles correlate by about a half: of several, the effect is the mean of 1 and k, or more if all are
+    far.
+    """
+    k, deviation = len(quantiles), 2 * np.sqrt(quantiles * (1 - quantiles)).mean()
+    return float(1 / deviation if k == 1 else max((k + 1) / 2, _OF_SEVERAL / deviation))
 
 
 def _in_dtype_of(values: float | Tensor, other: Tensor) -> float | Tensor:

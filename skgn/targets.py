@@ -103,11 +103,9 @@ class RegressionTarget(Target):
 
     @property
     def _design_effect(self) -> float:
-        """How many rows count for one observation in the fit of quantiles; see :meth:`weigh`."""
-        if self.levels is not None or not self.loss_class.predicts_quantiles:
-            return 1 + (len(self.levels or (0,)) - 1) / 2
-        assert isinstance(self.quantile, float)
-        return 0.5 / math.sqrt(self.quantile * (1 - self.quantile))
+        """How many rows count for one observation; of all losses but that of quantiles 1."""
+        quantiles = np.atleast_1d(self.levels or self.quantile)
+        return robust_losses.design_effect(quantiles) if self.loss_class.predicts_quantiles else 1.0
 
     @property
     def loss_class(self) -> type[Loss]:
@@ -129,10 +127,6 @@ class RegressionTarget(Target):
         return Y if self.levels is None else np.tile(Y, (1, len(self.levels)))
 
     def weigh(self, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """Divide the weights by the mean of 1 and the number k of quantiles: sides of two correlate by about a half.
-
-        Of a single one, q, an observation counts by the deviation of its side, ``sqrt(q (1 - q))``, over the median's.
-        """
         return weight / self._design_effect
 
     def as_given(self, weight: np.ndarray) -> np.ndarray:

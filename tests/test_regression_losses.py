@@ -545,6 +545,14 @@ def test_more_quantiles_in_one_fit_do_not_make_it_underfit():
     assert d2_absolute_error_score(median[200:], predicted) > 0.7
 
 
+def test_a_pair_of_extreme_quantiles_of_noise_promises_nothing():
+    """It promised more than 0.1."""
+    rng = np.random.default_rng(2)
+    X, y = rng.normal(size=(300, 6)), rng.normal(size=300)
+    model = GNRegressor(loss="quantile", quantile=[0.01, 0.99], n_estimators=2, random_state=0).fit(X, y)
+    assert model.left_out_score_ < 0.1
+
+
 def test_an_extreme_quantile_of_noise_promises_nothing():
     """It promised 0.3, for a D2 of -0.7 on new rows, of which 94 % lay below the quantile of 99 %."""
     rng = np.random.default_rng(0)
@@ -552,6 +560,22 @@ def test_an_extreme_quantile_of_noise_promises_nothing():
     model = GNRegressor(loss="quantile", quantile=0.99, n_estimators=2, random_state=0).fit(X[:300], y[:300])
     assert model.left_out_score_ < 0.1
     assert np.mean(y[300:] < model.predict(X[300:])) > 0.97
+
+
+def test_a_list_of_one_quantile_is_the_fit_of_that_quantile():
+    X, y, _ = data("quantile")
+    of_list, alone = (
+        GNRegressor(loss="quantile", quantile=q, n_estimators=2, random_state=0).fit(X, y) for q in ([0.95], 0.95)
+    )
+    np.testing.assert_allclose(of_list.predict(X).ravel(), alone.predict(X), rtol=1e-10)
+
+
+def test_numbers_that_are_all_next_to_0_are_no_counts():
+    """Within 1e-9 of 0 they were counts of 0."""
+    X, y, _ = data("gamma")
+    for unit in (1e-3, 1e-12):
+        with pytest.warns(UserWarning, match="takes y for counts, but y has fractions"):
+            GNRegressor(loss="poisson", n_estimators=1, max_iter=300, random_state=0).fit(X, unit * y)
 
 
 @pytest.mark.parametrize("quantile", [0.5, 0.9, [0.1, 0.9]])
