@@ -193,8 +193,8 @@ class Predictions(MixedRegressor):
         ------
         ValueError
             If ``coverage`` is no such number, and where :meth:`predict_quantiles` has no quantiles. With
-            ``calibrate=True`` also if the loss is "quantile". The same if the fit knows no residuals of left-out rows
-            (``left_out_score_`` is nan), or too few for this coverage.
+            ``calibrate=True`` also if the loss is "quantile". The same if the fit knows no residuals of left-out rows,
+            as with a float ``l2_regularization``, or too few for this coverage.
 
         References
         ----------

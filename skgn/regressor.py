@@ -303,8 +303,8 @@ class GNRegressor(Predictions):
         much for rows of new groups and of a later time (docs/guide/groups.md). The score is the part of the best
         constant's mean loss that these predictions take away (R2 under a squared error). Of several outputs it is the
         mean of their scores. It is at most 1, and below 0 where a constant predicts better. It is nan with a float
-        ``l2_regularization``, with ``solver_`` "cg", in streams, where members interpolate, and in a regression by one
-        network without hidden layers.
+        ``l2_regularization``, with ``solver_`` "cg", in streams, where members interpolate, where y does not vary, and
+        in a regression by one network without hidden layers.
     n_effective_parameters_ : float
         Number of weights of the best member that the data determine; nan with ``solver_`` "cg".
     noise_distribution_ : str
