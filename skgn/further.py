@@ -128,7 +128,7 @@ def _like(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candida
         losses, objective, loss = left_out_losses(samples), samples.objective, samples.loss
         # At the level of clean noise, outliers are most of Huber's loss, whatever is found: there the first level, at
         # which they are less of it, is that of the constant.
-        of_constant = loss_of_constant(objective, loss) if loss.most_likely_up_to else objective.loss_at_zero
+        of_constant = loss_of_constant(objective, loss) if loss.most_likely_up_to > 0 else objective.loss_at_zero
         converged = candidates[int(losses.argmin())].state.status.converged
         return where_failed(draw.starts, members, losses, of_constant, converged, plan.rows)
     weights = stacking_weights(samples)

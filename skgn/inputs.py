@@ -168,8 +168,8 @@ class Table:
         """Fit the encoder to merged rows X, as read, to what is averaged for target codes, and to weights (n,).
 
         That is Y (n, k), or None without target codes. In the first rows features whose numbers are codes are looked
-        for, ``fractions`` among them, and interactions of categories. As many observations as ``seen`` (rows,) are
-        these rows. A warm start has those of the table ``before``.
+        for, ``fractions`` among them, and interactions of categories. ``seen`` (rows,) says how many
+        observations each of these rows is. A warm start has those of the table ``before``.
 
         Returns the table and the columns of the rows. These are None where they are X itself: all cells are numbers,
         none is missing, and none is a code.

@@ -51,7 +51,7 @@ def are_rates(Y: np.ndarray, weight: np.ndarray) -> bool:
 
 
 def whole(values: np.ndarray) -> bool:
-    """Whether all values are whole numbers, but for rounding errors. Where all are small, these are not 0."""
+    """Whether all values are whole numbers, but for rounding errors. If all round to 0, all have to be 0."""
     nearest = np.rint(values)
     near = np.abs(values - nearest) <= _ROUNDING * np.maximum(values, 1)
     return bool(near.all() and (nearest.any() or not values.any()))

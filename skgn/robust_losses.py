@@ -38,7 +38,7 @@ _SMOOTHING = 0.5
 #: Loss of a residual from the median, in scales, up to which it counts for the scale (docs/decisions.md).
 _FAR = 10.0
 
-#: Design effect of several far quantiles, in that of a single one whose side deviates as they do in the mean.
+#: Several far quantiles have this part of the design effect of a single one with the mean of their deviations.
 _OF_SEVERAL = 0.65
 
 
@@ -306,8 +306,8 @@ def design_effect(quantiles: np.ndarray) -> float:
     """How many rows count for one observation in a fit of these quantiles (k,); see docs/decisions.md.
 
     Of a single one, q, an observation counts by the deviation of its side, ``sqrt(q (1 - q))``, over the median's.
-    Sides of two quantiles correlate by about a half: of several, the effect is the mean of 1 and k, or more if all are
-    far.
+    Sides of two quantiles correlate by about a half. So the effect of several is the mean of 1 and k. It is more if
+    they are far from the median.
     """
     k, deviation = len(quantiles), 2 * np.sqrt(quantiles * (1 - quantiles)).mean()
     return float(1 / deviation if k == 1 else max((k + 1) / 2, _OF_SEVERAL / deviation))

@@ -235,8 +235,9 @@ class Rows(TrainingRows):
     def fit(self, table: Table, target: Target, choices: Choices, target_codes: bool) -> tuple[Table, Target, Rows]:
         values = target.to_average(self.Y, self.weight) if target_codes else None
         fractions = not target.training_loss().has_temperature
+        few = slice(choices.rows_for_codes)
         # A copy in another fold would confirm whatever pair its row is of.
-        seen = target.as_given(target.observations(self.X, self.Y, self.weight))[: choices.rows_for_codes]
+        seen = target.as_given(target.observations(self.X[few], self.Y[few], self.weight[few]))
         table, columns = table.with_encoder(self.X, values, self.weight, seen, fractions, choices.before)
         # The order that these columns give by themselves, as if they had been encoded before the fit.
         merges = target.merges(self.Y, self.weight)

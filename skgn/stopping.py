@@ -115,7 +115,7 @@ def _judged_by_evidence(state: State, settings: Settings) -> State:
     else:
         state = replace(state, best=None)
         moved = abs(state.history[-1]["log_evidence"] - state.history[-2]["log_evidence"])
-        # Far residuals are so many scales, and their loss moves with it.
+        # Gross errors are many scales. So the evidence moves with the last digits of the scale.
         better = _counts(moved, max(scale, loss), settings)
     exact = _is_exact(state, settings)
     reason = Status.EXACT if exact else Status.EVIDENCE
@@ -146,7 +146,7 @@ def _counts(progress: float, scale: float, settings: Settings) -> bool:
 
 
 def _loss_in_nats(state: State) -> float:
-    """Minus the log likelihood, less what it is of residuals of 0; 0 where no scale is known."""
+    """Loss of all samples over the scale of the noise, in nats; 0 where the scale is not estimated."""
     squared_scale, loss = state.estimates.squared_scale, state.history[-1]["loss"]
     return 0.0 if squared_scale is None else loss * state.objective.total_weight / float(geometric_mean(squared_scale))
 

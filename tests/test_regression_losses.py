@@ -580,7 +580,7 @@ def test_numbers_that_are_all_next_to_0_are_no_counts():
 
 @pytest.mark.parametrize("quantile", [0.5, 0.9, [0.1, 0.9]])
 def test_quantiles_are_those_of_the_rows_without_gross_errors(quantile):
-    """Of one of them in 300 rows the scale was that of noise: the median was constant, and 0.9 beyond all others."""
+    """Three of 300 rows made the median a constant. The quantile of 0.9 was beyond all other targets."""
     rng = np.random.default_rng(0)
     X, noise = rng.normal(size=(1300, 2)), rng.normal(size=1300)
     mean = np.sin(2 * X[:, 0]) + X[:, 1]
