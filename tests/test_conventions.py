@@ -303,7 +303,7 @@ DIFFERENCES = {
     "left_out_score_": {
         "R2 under a squared error": "McFadden's R2",
         " Of several outputs it is the mean of their scores.": "",
-        "where members interpolate, and in a regression by one network without hidden layers.": (
+        "where members interpolate, where y does not vary, and in a regression by one network without hidden layers.": (
             "and where members interpolate."
         ),
     },
