@@ -437,6 +437,7 @@ def test_members_of_a_regressor_on_few_rows_whose_units_do_not_saturate(paramete
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore:Failed. samples left out of training are predicted worse:UserWarning")
 @pytest.mark.parametrize(("n", "d", "classes", "count"), [(2001, 2, 2, 4), (100, 2, 3, 4), (100, 40, 30, 3)])
 def test_every_other_member_of_a_classifier_is_rectified(n, d, classes, count, monkeypatch):
     # A fit so short is behind a forest.

@@ -309,7 +309,7 @@ def test_score_prefers_the_model_that_predicts_new_samples_better(loss, k):
     score = score_of(*sensible)
     assert score_of(*overfitted) < score
     # As an estimate of the loss on new samples it is within their sampling error, where the fit is a smooth one.
-    assert score == pytest.approx(-new_loss[0], abs=0.2)
+    assert score == pytest.approx(-new_loss[0], abs=0.25)
 
 
 @each_direction

@@ -146,8 +146,8 @@ def test_a_warm_start_on_other_pieces_draws_that_network_anew():
     model.fit(np.column_stack([X[:, 0], np.digitize(X[:, 1], [-1, 0, 1])]), y)
     after = {m.scaling: m.network.n_inputs for m in model.estimators_}
     assert (before["piecewise"], after["piecewise"]) == (16, 11)
-    # One is radial, and one reads a forest.
-    assert len(model.estimators_) == 6
+    # One is radial, one reads a forest, and one tells normal classes.
+    assert len(model.estimators_) == 7
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -97,6 +97,8 @@ RELATIONS = [
 ]
 
 
+# Of noise left-out samples may tell that a fit is worse than a constant, and it is, by a few per cent.
+@pytest.mark.filterwarnings("ignore:Failed. samples left out of training are predicted worse:UserWarning")
 @pytest.mark.parametrize(("name", "model", "peer"), RELATIONS)
 def test_finds_a_known_relation_as_well_as_its_best_peer(relations, name, model, peer):
     case = relations["CASES"].get(name) or relations["CASES"]["|x1| + |x2|"]._replace(n=200)  # a third of the time
@@ -142,9 +144,11 @@ def test_labels_that_a_network_has_by_heart_are_no_promise():
         model = GNClassifier(random_state=0).fit(X[:40], y[:40])
         assert model.left_out_score_ < 0.1
         assert log_loss(y[40:], model.predict_proba(X[40:])) < 1.1 * np.log(6)
-    # A network without others to count in its place says it.
+    # A network without others to count in its place says it, where no other of its starts is better.
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 50)), rng.integers(0, 6, 40)
     with pytest.warns(UserWarning, match="effective parameters for 40 labels: it may know them by heart"):
-        alone = GNClassifier(n_estimators=1, random_state=0).fit(X[:40], y[:40])
+        alone = GNClassifier(n_estimators=1, random_state=0).fit(X, y)
     assert np.isnan(alone.left_out_score_)
 
 

@@ -30,7 +30,7 @@ def test_copies_do_not_tell_that_there_is_no_noise(case):
     rows, weight = COPIED[case]
     model = GNRegressor(tol=1e-2, random_state=0).fit(X[rows], Y[rows], weight)
     assert 0.2 < model.noise_std_ < 0.4
-    assert abs(model.left_out_score_ - model.score(NEW, TRUTH)) < 0.07
+    assert abs(model.left_out_score_ - model.score(NEW, TRUTH)) < 0.08
     for calibrate in (False, True):
         low, high = model.predict_interval(NEW, 0.9, calibrate=calibrate).T
         assert 0.8 < np.mean((low < TRUTH) & (high > TRUTH)) < 0.99
