@@ -7,8 +7,8 @@ outputs of sample i to
 
 where A is the posterior's precision matrix, and g_i and H_i are the gradient and the curvature of the copy's summed
 loss. Without the copy, the covariance of the outputs is ``C_i (I - H_i C_i)^-1``. Both are exact for a linear network
-with squared error and fixed precisions. Units of a nonlinear one have learned from the sample too, which no such step
-undoes: without the sample its outputs move 1.3 times as far (docs/decisions.md).
+with squared error and fixed precisions. The units of a nonlinear network have learned from the sample too, and no such
+step undoes that. So its outputs move 1.3 times as far (docs/decisions.md).
 
 A sample of weight below 1 has no copy, and none has one where the mean weight is at most 1, but for rounding. It is
 left out as a whole, with g_i and H_i times its weight.
@@ -47,7 +47,7 @@ __all__ = [
     "predictive_score",
 ]
 
-#: Outputs of a nonlinear network move so many times as far as its linearisation says.
+#: Outputs of a nonlinear network move so many times as far as its linearisation says (docs/decisions.md).
 _FARTHER = 1.3
 
 #: A sample that determines its own output to within this part has no prediction without itself.
@@ -140,7 +140,10 @@ def _leave_out(
     farther: float = 1.0,
     freedom: Tensor | None = None,
 ) -> LeftOut:
-    """Leave each sample out, some at a time: the blocks of all of many classes would fill the memory."""
+    """Leave each sample out, some at a time: the blocks of all of many classes would fill the memory.
+
+    Outputs move so many times ``farther`` than the step says.
+    """
     gradient, parts, end = objective.loss_gradient(at.outputs, loss), [], 0
     for block in blocks(objective.output_jacobian(at)):
         rows = slice(end, end := end + len(block))

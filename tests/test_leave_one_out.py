@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from dense import draw
+from dense import draw, jacobian
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import comb, expit, log_softmax, logsumexp
 from scipy.stats import norm
@@ -280,6 +280,19 @@ def test_primal_and_dual_leave_out_the_same(loss, network, weights, budget, monk
     for a, b in zip(leave_one_out(*primal), leave_one_out(*dual), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8)
     assert score_of(*primal) == pytest.approx(score_of(*dual), rel=1e-7)
+
+
+@each_direction
+def test_outputs_of_a_nonlinear_network_move_farther_than_its_tangents_say(direction):
+    """1.3 times as far (docs/decisions.md); those of linear networks are compared with refits above."""
+    n, network, l2 = 24, FeedForward(3, 1, (5,)), 0.02
+    X, Y = draw(n, 3), draw(n, 1, seed=2)
+    state, linearisation = trained(network, SquaredError(), X, Y, torch.ones(n).double(), direction, l2, iterations=5)
+    J = jacobian(network, state.at.w, X)[:, 0]
+    leverage = (J @ torch.linalg.solve(J.T @ J + n * l2 * torch.eye(J.shape[1]), J.T)).diagonal()[:, None]
+    f = state.at.outputs
+    expected = f + 1.3 * leverage / (1 - leverage) * (f - Y)
+    torch.testing.assert_close(leave_one_out(state, linearisation).outputs, expected, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize(("loss", "k"), [(SquaredError(), 1), (LogLoss(), 1), (SoftmaxLoss(), 3)])
