@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,18 +28,15 @@ from .encoders import (
     observed_rows,
 )
 from .interactions import find_interactions
-from .piecewise import PiecewiseEmbedding
-from .preprocessing import LARGEST, ROBUST, PeriodicEmbedding, RankScaler
-from .scaler import BASE, Derived, Made, Scaler
+from .preprocessing import ROBUST
+from .scaler import BASE, Made, Scaler
+from .scalings import fit_scalers, replaced_columns, transform_inputs
 from .tables import TablePreprocessor, TableReader, check_types, dense
 from .unfamiliar import Bounds, warn_of_codes, warn_of_new_cells
 from .waves import WAVES, WaveScaler
 from .weighted_rows import has_fractions
 
-__all__ = ["Table", "fit_scalers", "name_scalers", "transform_inputs"]
-
-#: Rows scaled at a time.
-_BLOCK = 2048
+__all__ = ["Table"]
 
 #: The most observations in which interactions are looked for, if there are not more rows.
 _MOST_OBSERVATIONS = 20_000
@@ -273,7 +270,7 @@ class Table:
         scalings: dict[str, Scaler | None] = {}
         for name, old in self.scalings.items():
             new = other.scalings[name]
-            scalings[name] = None if old is None or new is None else _replaced_columns(old, new, changed)
+            scalings[name] = None if old is None or new is None else replaced_columns(old, new, changed)
         return replace(self, scalings=scalings)
 
     def refilled(self, X: np.ndarray, weight: np.ndarray, columns: np.ndarray) -> Table:
@@ -345,103 +342,3 @@ class Table:
     def _columns(self) -> dict[str, list[str]]:
         """Names of the columns of each encoder step; empty if all features are taken as they are."""
         return {} if self.preprocessor is None else columns_of_steps(self.preprocessor)
-
-
-def fit_scalers(
-    names: Sequence[str], X: np.ndarray, weight: np.ndarray, paths: str = "both"
-) -> dict[str, Scaler | None]:
-    """Fit the scalings with these names, as :func:`name_scalers`, to encoded X and weights (n,).
-
-    ``paths`` is one of :data:`~skgn.preprocessing.ROBUST`.
-    """
-    return name_scalers(
-        names,
-        largest=lambda: np.abs(X).max(),
-        robust=lambda: ROBUST[paths].fit(X, weight),
-        ranks=lambda: RankScaler.fit(X, weight),
-    )
-
-
-def name_scalers(
-    names: Sequence[str],
-    largest: Callable[[], float],
-    robust: Callable[[], Scaler],
-    ranks: Callable[[], RankScaler],
-) -> dict[str, Scaler | None]:
-    """Make some of :data:`~skgn.preprocessing.SCALINGS`, in that order, or "raw", which is None.
-
-    The functions tell the largest size of a value, and fit scalings to all rows. Scalings by ranks share these.
-    """
-    scalers: dict[str, Scaler | None] = {}
-    if "raw" in names:
-        _check_raw(largest())
-        scalers["raw"] = None
-    if "robust" in names:
-        scalers["robust"] = robust()
-    if not {"rank", "periodic", "piecewise"}.isdisjoint(names):
-        scores = ranks()
-        if "rank" in names:
-            scalers["rank"] = scores
-        if "periodic" in names:
-            scalers["periodic"] = PeriodicEmbedding.of_ranks(scores)
-        if "piecewise" in names:
-            scalers["piecewise"] = PiecewiseEmbedding.of_ranks(scores)
-    return scalers
-
-
-def _check_raw(largest: float) -> None:
-    """Refuse inputs that are not scaled and too large to compute with."""
-    if largest > LARGEST:
-        raise ValueError(
-            f"standardize=False takes X as it is, and its values must be at most {LARGEST:g} in size, got "
-            f"{largest:g}: rescale X, or use standardize=True."
-        )
-
-
-def transform_inputs(scalers: Mapping[str, Scaler | None], X: np.ndarray) -> dict[str, np.ndarray]:
-    """Transform X in each of the scalings: float64 and C-contiguous. None changes nothing.
-
-    Ranks that scalings share are computed once.
-    """
-
-    def transform(rows: np.ndarray) -> dict[str, np.ndarray]:
-        scaled: dict[str, np.ndarray] = {}
-        done: dict[int, np.ndarray] = {}
-
-        def of(scaler: Scaler) -> np.ndarray:
-            if id(scaler) not in done:
-                done[id(scaler)] = scaler.transform(rows)
-            return done[id(scaler)]
-
-        for name, scaler in scalers.items():
-            if scaler is None:
-                scaled[name] = np.array(rows, dtype=np.float64, order="C")
-            elif isinstance(scaler, Derived):
-                scaled[name] = scaler.embed(of(scaler.source))
-            else:
-                scaled[name] = of(scaler)
-        return scaled
-
-    # Work in blocks, whose many temporaries stay in cache.
-    first = transform(X[:_BLOCK])
-    joined = {name: np.empty((len(X), rows.shape[1])) for name, rows in first.items()}
-    for start in range(0, len(X), _BLOCK):
-        for name, rows in (transform(X[start : start + _BLOCK]) if start else first).items():
-            joined[name][start : start + _BLOCK] = rows
-    return joined
-
-
-def _replaced_columns(old: Scaler, new: Scaler, changed: np.ndarray) -> Scaler:
-    """Return a scaler that scales the columns that have ``changed`` (d,) as ``new`` does, and the others as ``old``."""
-    if isinstance(old, Derived) and isinstance(new, Derived):
-        return old.of(_replaced_columns(old.source, new.source, changed))
-
-    def chosen(was: Any, now: Any) -> Any:
-        if isinstance(was, np.ndarray):
-            return np.where(changed, now, was)
-        if isinstance(was, list):
-            return [b if other else a for a, b, other in zip(was, now, changed, strict=True)]
-        return _replaced_columns(was, now, changed)
-
-    parts = {part.name: chosen(getattr(old, part.name), getattr(new, part.name)) for part in fields(old)}  # type: ignore[arg-type]
-    return type(old)(**parts)

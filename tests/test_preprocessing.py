@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from scipy.stats import norm, rankdata
 
-from skgn.inputs import fit_scalers, transform_inputs
 from skgn.piecewise import PiecewiseEmbedding
 from skgn.preprocessing import (
     SCALINGS,
@@ -13,6 +12,7 @@ from skgn.preprocessing import (
     TargetScaler,
     TwoPathScaler,
 )
+from skgn.scalings import fit_scalers, transform_inputs
 from skgn.weighted_rows import distinct, merge_rows, weighted_quantile, weighted_quantiles
 
 rng = np.random.RandomState

@@ -27,9 +27,9 @@ from ..cells import (
     numbers_of,
     truth_values,
 )
-from ..inputs import transform_inputs
 from ..rows import Raw
 from ..scaler import Scaler
+from ..scalings import transform_inputs
 from ..target import Target
 from ..weighted_rows import row_hashes
 from .cluster import Cluster

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..inputs import name_scalers
 from ..preprocessing import QUARTILES, InputScaler, RankScaler, StraightScaler, TargetScaler, TwoPathScaler
 from ..scaler import Scaler
+from ..scalings import name_scalers
 from ..weighted_rows import distinct, magnitude
 from .rows import Merged
 from .shards import Shards
@@ -31,7 +31,7 @@ _DISTINCT = 5000
 
 
 def fit_scalers(shards: Shards, names: Sequence[str], paths: str) -> dict[str, Scaler | None]:
-    """Fit the scalings with these names to all rows, as :func:`skgn.inputs.fit_scalers` does."""
+    """Fit the scalings with these names to all rows, as :func:`skgn.scalings.fit_scalers` does."""
     return name_scalers(
         names,
         largest=lambda: float(largest_inputs(shards).max()),
