@@ -241,8 +241,9 @@ def later_networks(scaled: Collection[tuple[str, Network]], activation: str) -> 
     Each has the name of its input scaling.
     """
     steepest = {(name, steepest_network(network, activation)) for name, network in scaled}
-    deeper = ((name, _deeper_network(network)) for name, network in scaled)
-    return steepest | {(name, network) for name, network in deeper if network is not None}
+    deeper = {(name, _deeper_network(network)) for name, network in scaled}
+    linear = {(name, _linear_network(network)) for name, network in scaled if isinstance(network, FeedForward)}
+    return steepest | linear | {(name, network) for name, network in deeper if network is not None}
 
 
 def narrowed_count(starts: Sequence[Start], n_rows: float) -> int:
@@ -317,10 +318,14 @@ def starts_reading(
 def linear_start(starts: Sequence[Start], like: Start) -> Start:
     """A candidate without hidden layers that reads the columns which another one reads directly."""
     assert isinstance(like.network, FeedForward)
-    network = replace(like.network, hidden_layer_sizes=())
-    kind = Kind((like.scaling, network), _LEVELS[0], PriorKind("layer"))
+    kind = Kind((like.scaling, _linear_network(like.network)), _LEVELS[0], PriorKind("layer"))
     (start,) = _draw([kind], 1, np.random.RandomState([start.seed for start in starts]))
     return start
+
+
+def _linear_network(network: FeedForward) -> FeedForward:
+    """A network without hidden layers of the columns that another one reads directly."""
+    return replace(network, hidden_layer_sizes=())
 
 
 def radial_start(starts: Sequence[Start], like: FeedForward, radial: Radial) -> Start:
