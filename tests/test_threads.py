@@ -138,9 +138,8 @@ def test_candidates_train_in_turn_where(reason, monkeypatch):
 def test_a_single_candidate_of_much_work_has_all_threads(monkeypatch):
     """As do candidates in turn: products take long beside the wait for the threads that make them."""
     model, X, y = large_problem()
-    monkeypatch.setattr(
-        "skgn.threads._MULTITHREADED_FLOPS", 1e4
-    )  # so is little work: threads wait long on a busy machine
+    # Little work counts as much: on a busy machine threads wait long for one another.
+    monkeypatch.setattr("skgn.threads._MULTITHREADED_FLOPS", 1e4)
     for n_jobs in (None, 2):
         model.set_params(n_estimators=1, max_iter=1, n_jobs=n_jobs).fit(X[:100], y[:100])
     assert set(observed) == {(threading.get_ident(), 2)}
