@@ -241,7 +241,7 @@ def later_networks(scaled: Collection[tuple[str, Network]], activation: str) -> 
     Each has the name of its input scaling.
     """
     steepest = {(name, steepest_network(network, activation)) for name, network in scaled}
-    deeper = {(name, _deeper_network(network)) for name, network in scaled}
+    deeper = ((name, _deeper_network(network)) for name, network in scaled)
     linear = {(name, _linear_network(network)) for name, network in scaled if isinstance(network, FeedForward)}
     return steepest | linear | {(name, network) for name, network in deeper if network is not None}
 

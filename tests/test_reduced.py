@@ -548,7 +548,8 @@ def test_a_linear_network_reads_what_leading_directions_leave_out(estimator, mon
     assert "1 more candidate, linear in all inputs" in capsys.readouterr().out
     linear = Ridge(1.0) if estimator is GNRegressor else LogisticRegression()
     assert model.score(rows[500:], y[500:]) > linear.fit(rows[:500], y[:500]).score(rows[500:], y[500:]) - 0.02
-    # Members that go on have one among them.
+    # A warm start goes on with it, and draws no other one.
+    assert ("robust", ()) in {(member.scaling, member.network.hidden_layer_sizes) for member in model.estimators_}
     before = len(model.estimators_)
     model.set_params(warm_start=True, max_iter=5).fit(rows[:500], y[:500])
     assert "linear in all inputs" not in capsys.readouterr().out and len(model.estimators_) == before
