@@ -31,8 +31,8 @@ __all__ = ["Dual", "warn_of_rounding", "woodbury_blocks"]
 #: Factorisations and inverse take the first number per (n c)^3, kernels and traces the second per entry and feature.
 _CUBIC, _ENTRIES = 1.6, 5.0
 
-#: Relative rounding error up to which numbers have digits.
-_LEAST_DIGITS = 0.01
+#: Relative rounding error up to which numbers have digits, and up to which a step has enough of them.
+_LEAST_DIGITS, _ENOUGH_DIGITS = 0.01, 1e-9
 
 
 class Dual(Direction):
@@ -111,14 +111,19 @@ class Dual(Direction):
         if L is None:
             return torch.full_like(gradient, torch.nan)
 
-        def apply(g: Tensor) -> Tensor:
-            t = inverse * g
-            return t - inverse * self._rmatvec(cholesky_solve(L, self._matvec(t)))
+        def apply(g: Tensor) -> tuple[Tensor, Tensor]:
+            z = cholesky_solve(L, self._matvec(inverse * g))
+            return inverse * (g - self._rmatvec(z)), z
 
-        step = apply(gradient)
-        # For small damping the two terms nearly cancel; one step of iterative refinement restores the digits.
-        residual = gradient - step / inverse - self._rmatvec(self._matvec(step)) / self._S
-        return -(step + apply(residual))
+        step, z = apply(gradient)
+        outputs, size = self._matvec(step), (inverse * gradient).norm()
+        # They are S z but for rounding errors. For small damping the two terms of a step nearly cancel, and a factor in
+        # float32 has few digits. Then one step of iterative refinement restores the digits.
+        exact = (outputs - self._S * z).norm() <= _ENOUGH_DIGITS * outputs.norm()
+        if bool(exact & (self._eps * size <= _ENOUGH_DIGITS * step.norm())):
+            return -step
+        residual = gradient - step / inverse - self._rmatvec(outputs) / self._S
+        return -(step + apply(residual)[0])
 
     def trace(self) -> float:
         return float(self._J.trace()) / self._S

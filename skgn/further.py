@@ -50,10 +50,10 @@ from .redrawing import Like, unlike_rectified, where_failed, where_nothing_is_fo
 from .relevance import feature_slopes
 from .scaler import BASE
 from .screening import useful_columns
-from .skill import left_out_skill, loss_of_constant
-from .stacking import is_exact, left_out_losses, stacking_weights
+from .skill import loss_of_constant
+from .stacking import is_exact, left_out_losses
 from .steps import STEPS, seconds_to_cut, step_scaler, steps_of
-from .trials import Candidate, left_out_of, predictors
+from .trials import Trained
 from .waves import WAVES, wave_scaler
 
 __all__ = ["FURTHER", "More"]
@@ -77,7 +77,7 @@ class More(NamedTuple):
     n_more: int = 0
 
 
-def narrow(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
+def narrow(problem: Problem, draw: Draw, plan: Plan, trained: Trained) -> More | None:
     """Draw more candidates, which read the columns of use alone, where few are of use.
 
     The best candidate of each scaling tells which columns these are. The short starts of a single network have not come
@@ -89,7 +89,7 @@ def narrow(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candid
         # Networks that go on read what was of use before.
         return None
     columns: dict[str, np.ndarray] = {}
-    for best in sorted(candidates, key=lambda candidate: candidate.rank):
+    for best in sorted(trained.candidates, key=lambda candidate: candidate.rank):
         if best.start.scaling not in columns and best.left_out is not None:
             objective = problem.on_columns(best.start, best.state)
             columns[best.start.scaling] = useful_columns(best.state, best.left_out, objective)
@@ -100,7 +100,7 @@ def narrow(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candid
     return More(starts, draw.numbers.narrowed, lines, problem)
 
 
-def straighten(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
+def straighten(problem: Problem, draw: Draw, plan: Plan, trained: Trained) -> More | None:
     """Draw a linear network of all columns, where the others read the leading directions of these."""
     like = next((start for start in draw.starts if problem.leaves_out_inputs(start)), None)
     if like is None or draw.go_on:
@@ -111,43 +111,41 @@ def straighten(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Ca
     return More([start], draw.numbers.linear, [of_all_columns()], problem)
 
 
-def redraw(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
+def redraw(problem: Problem, draw: Draw, plan: Plan, trained: Trained) -> More | None:
     """Draw more candidates, from steeper units, in the place of those that have failed or do not count."""
     count = redrawn_count(draw.starts, draw.n_members)
-    like = _like(problem, draw, plan, candidates) if count else None
+    like = _like(problem, draw, plan, trained) if count else None
     if like is None:
         return None
     drawn = steepest_starts(like.starts, count, crossed(draw.starts))
     return More(drawn, draw.numbers.redrawn, [redrawn(like.failed, count)], problem)
 
 
-def _like(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> Like | None:
+def _like(problem: Problem, draw: Draw, plan: Plan, trained: Trained) -> Like | None:
     """Starts that more candidates are drawn like; None if there is no reason to draw any."""
-    samples, members = left_out_of(candidates), [candidate.start for candidate in candidates]
+    samples, members = trained.samples, trained.starts
     if problem.loss.has_scale:
         losses, objective, loss = left_out_losses(samples), samples.objective, samples.loss
         # At the level of clean noise, outliers are most of Huber's loss, whatever is found: there the first level, at
         # which they are less of it, is that of the constant.
         of_constant = loss_of_constant(objective, loss) if loss.most_likely_up_to > 0 else objective.loss_at_zero
-        converged = candidates[int(losses.argmin())].state.status.converged
+        converged = trained.states[int(losses.argmin())].status.converged
         return where_failed(draw.starts, members, losses, of_constant, converged, plan.rows)
-    weights = stacking_weights(samples)
-    like = where_nothing_is_found(draw.starts, len(members), left_out_skill(samples, weights).score)
+    like = where_nothing_is_found(draw.starts, len(members), trained.score)
     if like is None and half_rectified(draw.starts):
-        like = unlike_rectified(draw.starts, members, weights, plan.rows)
+        like = unlike_rectified(draw.starts, members, trained.weights, plan.rows)
     return like
 
 
-def surround(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
+def surround(problem: Problem, draw: Draw, plan: Plan, trained: Trained) -> More | None:
     """Draw a network of radial units. Features count alike, or by what they do in the mixture of the others."""
     # Columns are scaled for the candidates that read them: of the draw there may be none.
     if draw.surroundings is None or BASE not in problem.scaled:
         return None
     base, network, features, n_more = draw.surroundings
     columns, weight, labels = problem.scaled[BASE], problem.sample_weight, problem.loss.has_temperature
-    samples = left_out_of(candidates)
-    votes = stacking_weights(samples)
-    slopes = feature_slopes(predictors(candidates), votes, problem.scaled, features, weight, BASE, base.n_straight)
+    samples, votes = trained.samples, trained.weights
+    slopes = feature_slopes(trained.predictors, votes, problem.scaled, features, weight, BASE, base.n_straight)
     learned = float(votes @ samples.allowances) * samples.objective.total_weight
     of_columns = slopes[features[BASE]]
     paths = paths_of(len(of_columns), base.n_straight)
@@ -162,13 +160,13 @@ def surround(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Cand
     return More([start], draw.numbers.radial, lines, problem.with_more({RADIAL: radial.units}), n_more)
 
 
-def wave(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
+def wave(problem: Problem, draw: Draw, plan: Plan, trained: Trained) -> More | None:
     """Draw more candidates, which read waves along the features that left-out residuals repeat along."""
     refinable = draw.refinable
     if refinable is None or BASE not in problem.scaled:
         return None
-    samples = left_out_of(candidates)
-    lacking = None if is_exact(samples, problem.settings.tol) else left_over(samples)
+    exact = is_exact(trained.samples, problem.settings.tol)
+    lacking = None if exact else left_over(trained.samples, trained.weights)
     scaler = None if lacking is None else wave_scaler(refinable.scaler, problem.scaled[BASE], lacking)
     if scaler is None:
         return None
@@ -177,12 +175,12 @@ def wave(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidat
     return More(starts, draw.numbers.waves, lines, problem.with_more({WAVES: scaler}))
 
 
-def refine(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
+def refine(problem: Problem, draw: Draw, plan: Plan, trained: Trained) -> More | None:
     """Draw more candidates, which read pieces of the features that left-out residuals still depend on."""
     refinable = draw.refinable
     if refinable is None or BASE not in problem.scaled:
         return None
-    lacking = left_over(left_out_of(candidates))
+    lacking = left_over(trained.samples, trained.weights)
     scaler = None if lacking is None else refinable.refined(problem.scaled[BASE], lacking)
     if scaler is None:
         return None
@@ -191,7 +189,7 @@ def refine(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candid
     return More(starts, draw.numbers.finer, lines, problem.with_more({FINER: scaler}))
 
 
-def step(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
+def step(problem: Problem, draw: Draw, plan: Plan, trained: Trained) -> More | None:
     """Draw more candidates, which read the steps of a forest, where it predicts left-out rows better."""
     refinable = draw.refinable
     # Ends of trees are means, which are neither quantiles nor of logarithms.
@@ -201,12 +199,10 @@ def step(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidat
     labels, n_read = problem.loss.has_temperature, refinable.network.hidden_inputs.stop
     if seconds_to_cut(problem.n_samples, n_read, labels) > _PART_FOR_MODELS * problem.max_time:
         return None
-    samples = left_out_of(candidates)
-    counted = samples.of_voters(stacking_weights(samples))
-    if counted is None:
+    if trained.counted is None:
         return None
-    members, votes = counted
-    values = [samples.loss.inverse_link(each.outputs) for each in members.outputs if each is not None]
+    members, votes = trained.counted
+    values = [members.loss.inverse_link(each.outputs) for each in members.outputs if each is not None]
     mixture = mixture_mean(values, votes).cpu().numpy()
     columns, Y, weight = (part[: len(mixture)] for part in (problem.scaled[BASE], problem.Y, problem.sample_weight))
     steps = steps_of(columns[:, :n_read], Y, weight, mixture, labels)
@@ -218,32 +214,29 @@ def step(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidat
     return More(starts, draw.numbers.steps, lines, problem.with_more({STEPS: scaler}))
 
 
-def deepen(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
+def deepen(problem: Problem, draw: Draw, plan: Plan, trained: Trained) -> More | None:
     """Draw networks of two hidden layers, where those of one have too few weights for what the rows tell."""
     refinable = draw.refinable
     if refinable is None or not (refinable.has_free_layers and problem.loss.has_scale and BASE in problem.scaled):
         return None
-    samples, states = left_out_of(candidates), [candidate.state for candidate in candidates]
-    if is_exact(samples, problem.settings.tol):
+    if is_exact(trained.samples, problem.settings.tol):
         return None
-    members = [candidate.start for candidate in candidates]
-    like = where_weights_are_few(members, stacking_weights(samples), states, plan.rows)
+    like = where_weights_are_few(trained.starts, trained.weights, trained.states, plan.rows)
     if like is None:
         return None
     starts = deeper_starts(draw.starts, refinable, like)
     return More(starts, draw.numbers.deeper, [deepened(len(starts))], problem)
 
 
-def discriminate(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
+def discriminate(problem: Problem, draw: Draw, plan: Plan, trained: Trained) -> More | None:
     """Draw a network that reads log odds of normally distributed classes, where they tell left-out labels better."""
     ground = _ground_for_more(problem, draw)
     if ground is None:
         return None
     seconds = seconds_to_tell(problem.n_samples, ground.network.hidden_inputs.stop, ground.network.n_outputs)
-    score = _score(candidates)
-    if score > ENOUGH or seconds > min(_MOST_SECONDS, _PART_FOR_MODELS * problem.max_time):
+    if trained.score > ENOUGH or seconds > min(_MOST_SECONDS, _PART_FOR_MODELS * problem.max_time):
         return None
-    told = discriminant_of(ground, problem.scaled[BASE], problem.Y, problem.sample_weight, score)
+    told = discriminant_of(ground, problem.scaled[BASE], problem.Y, problem.sample_weight, trained.score)
     if told is None:
         return None
     start = discriminant_start(draw.starts, ground, told.scaler)
@@ -251,13 +244,13 @@ def discriminate(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[
     return More([start], draw.numbers.discriminant, [of_discriminant()], more, ground.n_more)
 
 
-def plant(problem: Problem, draw: Draw, plan: Plan, candidates: Sequence[Candidate]) -> More | None:
+def plant(problem: Problem, draw: Draw, plan: Plan, trained: Trained) -> More | None:
     """Draw a network that reads what a forest says of labels, where the others do not tell nearly all of them."""
     ground = _ground_for_more(problem, draw)
     if ground is None or problem.n_samples < FEWEST_ROWS:
         return None
     seconds = seconds_to_grow(problem.n_samples, ground.network.hidden_inputs.stop)
-    if seconds > _PART_FOR_MODELS * problem.max_time or _score(candidates) > ENOUGH:
+    if seconds > _PART_FOR_MODELS * problem.max_time or trained.score > ENOUGH:
         return None
     seed = np.random.RandomState([start.seed for start in draw.starts]).randint(np.iinfo(np.int32).max)
     told = grow(ground, problem.scaled[BASE], problem.Y, problem.sample_weight, seed)
@@ -273,13 +266,7 @@ def _ground_for_more(problem: Problem, draw: Draw) -> Ground | None:
     return draw.ground if BASE in problem.scaled else None
 
 
-def _score(candidates: Sequence[Candidate]) -> float:
-    """D2 of left-out samples of the mixture of all candidates."""
-    samples = left_out_of(candidates)
-    return left_out_skill(samples, stacking_weights(samples)).score
-
-
-_Drawing = Callable[[Problem, Draw, Plan, Sequence[Candidate]], More | None]
+_Drawing = Callable[[Problem, Draw, Plan, Trained], More | None]
 
 #: What draws more, in turn.
 FURTHER: Sequence[_Drawing] = (narrow, redraw, surround, wave, refine, step, deepen, straighten, discriminate, plant)

@@ -325,7 +325,9 @@ class Jacobian:
             first, end = rows.start, rows.stop
             block, rest = slice(first * c, end * c), slice(first * c, n * c)
             for layer, (d, u) in enumerate(zip(D, U, strict=True)):
-                B = (d[block] @ d[rest].T).mul_(inverse[block, rest]).view(-1, c, n - first, c).sum((1, 3))
+                B = (d[block] @ d[rest].T).mul_(inverse[block, rest])
+                if c > 1:
+                    B = B.view(-1, c, n - first, c).sum((1, 3))
                 B[:, end - first :] *= 2  # B is symmetric: what is right of the block stands for what is below
                 traces[layer] = traces[layer] - ((B @ u[first:]) * u[rows]).sum(0) * inverse_scale[layer].square()
         return traces

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import compress
 from typing import Any, TypeAlias
 
@@ -74,7 +74,7 @@ class LeftOutSamples:
     def _of_part(self, function: Callable[..., Any], given: dict[str, Any]) -> Callable[..., Any]:
         return partial(_of_part, function=partial(function, **given), loss=self.loss, allowances=self.allowances)
 
-    @property
+    @cached_property
     def predicted(self) -> Tensor:
         """Whether all members can predict each sample (n,) without it.
 

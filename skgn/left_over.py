@@ -13,7 +13,6 @@ from scipy.special import fdtrc
 
 from .left_out_samples import LeftOutSamples
 from .mixture import mixture_mean
-from .stacking import stacking_weights
 from .weighted_rows import without_gross_errors
 
 __all__ = ["LEAST_FREEDOM", "SIGNIFICANT", "LeftOver", "left_over"]
@@ -67,9 +66,9 @@ class LeftOver(NamedTuple):
         return fdtrc(m, freedom, explained / m / dispersion)
 
 
-def left_over(samples: LeftOutSamples) -> LeftOver | None:
+def left_over(samples: LeftOutSamples, weights: np.ndarray) -> LeftOver | None:
     """Return what the mixture of members lacks; None where one that counts predicts no left-out samples."""
-    counted = samples.of_voters(stacking_weights(samples))
+    counted = samples.of_voters(weights)
     if counted is None:
         return None
     (members, votes), objective, loss = counted, samples.objective, samples.loss

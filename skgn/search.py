@@ -28,7 +28,7 @@ from .stacking import gain_of_more, is_exact
 from .state import State
 from .status import Status
 from .training import Training, Watch
-from .trials import Candidate, ensemble_of, left_out_of, well_begun
+from .trials import Candidate, Trained, ensemble_of, left_out_of, well_begun
 from .workers import Workers
 
 __all__ = ["Search", "train_members"]
@@ -114,12 +114,12 @@ class Search:
             if isinstance(network, Reduced):
                 self._settings.report(cut(str(network), network.n_weights, network.full.n_weights))
         with self._workers:
-            candidates = self.choose() if self.plan.searches else self.train()
-            if not candidates:
+            trained = Trained(self.choose() if self.plan.searches else self.train())
+            if not trained.candidates:
                 return None
             for draw in FURTHER:
-                candidates = self.draw_more(draw, candidates)
-        return self.conclude(candidates)
+                trained = self.draw_more(draw, trained)
+        return self.conclude(trained)
 
     def choose(self) -> list[Candidate]:
         """Train all candidates for some iterations on some of the rows, and the better ones to the end."""
@@ -146,25 +146,25 @@ class Search:
             self._settings.report(enough(len(trained), len(self._starts), gain))
         return gain >= _WORTHWHILE
 
-    def draw_more(self, draw: Callable[..., More | None], candidates: list[Candidate]) -> list[Candidate]:
+    def draw_more(self, draw: Callable[..., More | None], trained: Trained) -> Trained:
         """Train the candidates that one of :data:`~skgn.further.FURTHER` draws, and return the best of all."""
         if self._limits.over:
             self._cut = True
-            return candidates
+            return trained
         with self.plan.arithmetic():
-            more = draw(self._problem, self._draw, self.plan, candidates)
-            if more is None or not more.starts or self._is_exact(candidates):
-                return candidates
+            more = draw(self._problem, self._draw, self.plan, trained)
+            if more is None or not more.starts or self._is_exact(trained):
+                return trained
         self._problem, self._n_members = more.problem, self._n_members + more.n_more
         self.plan = self.plan.also_for(self._problem, more.starts, self._n_members, self._limits.n_workers)
         for line in more.lines:
             self._settings.report(line)
         drawn = self._candidates(enumerate(more.starts, more.first))
-        return self.best_of(candidates + self.compare(drawn, self._max_iter, last=True))
+        return Trained(self.best_of([*trained.candidates, *self.compare(drawn, self._max_iter, last=True)]))
 
-    def _is_exact(self, candidates: list[Candidate]) -> bool:
+    def _is_exact(self, trained: Trained) -> bool:
         """Whether many rows show that rounding errors are all that is left: no reason to draw more."""
-        return self.plan.rows > COMPARED_ROWS and is_exact(left_out_of(candidates), self._settings.tol)
+        return self.plan.rows > COMPARED_ROWS and is_exact(trained.samples, self._settings.tol)
 
     def best_of(self, candidates: list[Candidate]) -> list[Candidate]:
         """Keep the best candidates, as many as there are to be members, and drop the others."""
@@ -174,10 +174,10 @@ class Search:
             self._drop(candidate, dropped(candidate.rank, best[-1].rank))
         return best
 
-    def conclude(self, candidates: list[Candidate]) -> Ensemble:
+    def conclude(self, trained: Trained) -> Ensemble:
         """Make the ensemble of the candidates that are left, those that count the most first."""
         with self.plan.arithmetic():
-            candidates, ensemble = ensemble_of(candidates, self._problem.loss, self._tempered)
+            candidates, ensemble = ensemble_of(trained, self._problem.loss, self._tempered)
             for candidate, weight in zip(candidates, ensemble.weights, strict=True):
                 self._tell(candidate, kept(weight, candidate.state.status))
         return ensemble._replace(cut_by=self._limits.reason if self._cut else None)

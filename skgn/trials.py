@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from .status import Status
 from .temperature import best_temperature
 from .training import Training
 
-__all__ = ["Candidate", "ensemble_of", "left_out_of", "predictors", "well_begun"]
+__all__ = ["Candidate", "Trained", "ensemble_of", "left_out_of", "well_begun"]
 
 #: Scalings that are models of labels.
 _MODELS = (DISCRIMINANT, FOREST)
@@ -97,17 +98,52 @@ def left_out_of(candidates: Sequence[Candidate]) -> LeftOutSamples:
     return LeftOutSamples(best, best.data_loss, outputs, allowances)
 
 
-def predictors(candidates: Sequence[Candidate]) -> list[Predictor]:
-    """Return what candidates predict with as they are."""
-    return [predictor(candidate.state, candidate.start) for candidate in candidates]
+@dataclass(frozen=True)
+class Trained:
+    """Candidates that are trained, and what left-out samples tell of these, which is found out when it is asked for."""
+
+    candidates: Sequence[Candidate]
+
+    @cached_property
+    def samples(self) -> LeftOutSamples:
+        """What the candidates predict of left-out samples."""
+        return left_out_of(self.candidates)
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """Weights (n_candidates,) in the mixture of all."""
+        return stacking_weights(self.samples)
+
+    @cached_property
+    def score(self) -> float:
+        """D2 of left-out samples of this mixture."""
+        return left_out_skill(self.samples, self.weights).score
+
+    @property
+    def counted(self) -> tuple[LeftOutSamples, np.ndarray] | None:
+        """What the candidates that count predict of the samples, with their weights; None if it is not known of one."""
+        return self.samples.of_voters(self.weights)
+
+    @property
+    def starts(self) -> list[Start]:
+        return [candidate.start for candidate in self.candidates]
+
+    @property
+    def states(self) -> list[State]:
+        return [candidate.state for candidate in self.candidates]
+
+    @property
+    def predictors(self) -> list[Predictor]:
+        """What the candidates predict with as they are."""
+        return [predictor(candidate.state, candidate.start) for candidate in self.candidates]
 
 
-def ensemble_of(candidates: list[Candidate], loss: Loss, tempered: bool) -> tuple[list[Candidate], Ensemble]:
+def ensemble_of(trained: Trained, loss: Loss, tempered: bool) -> tuple[list[Candidate], Ensemble]:
     """Make the ensemble; the candidates come with it, those that count the most first, and models of labels last.
 
     If ``tempered``, the outputs are divided by a temperature.
     """
-    weights = stacking_weights(left_out_of(candidates))
+    candidates, weights = trained.candidates, trained.weights
     # Of members that count alike the objective decides.
     objectives = np.array([c.state.history[-1]["objective"] for c in candidates])
     # Models of labels have no weights to look at.

@@ -23,7 +23,7 @@ def test_what_is_left_over_is_that_of_samples_with_a_prediction():
     left_out = LeftOut(torch.from_numpy(known), torch.full((50, 1), 0.1))
 
     def lacking_of(outputs):
-        return left_over(LeftOutSamples(objective, SquaredError(), [outputs], [0.0]))
+        return left_over(LeftOutSamples(objective, SquaredError(), [outputs], [0.0]), np.ones(1))
 
     found = lacking_of(left_out)
     assert 7 not in found.rows and len(found.rows) == 49
@@ -45,7 +45,7 @@ def test_labels_are_held_against_the_mean_probabilities():
     samples = LeftOutSamples(objective, SoftmaxLoss(), left_out, [0.0, 0.0])
     votes = stacking_weights(samples)
     p = np.average(softmax(outputs, axis=2), axis=0, weights=votes)
-    found = left_over(samples)
+    found = left_over(samples, votes)
     assert found.rows.tolist() == [row for row in range(50) if row != 7] and 0.1 < votes[0] < 0.9
     np.testing.assert_allclose(found.values, (labels.numpy() - p)[found.rows])
     np.testing.assert_allclose(found.information, np.maximum(p * (1 - p), 1e-3)[found.rows])
