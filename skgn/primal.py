@@ -81,9 +81,13 @@ class Primal(Direction):
         """Compute the lower Cholesky factor of G + diag(shift); None if it is not definite in float64."""
         L = shifted_cholesky(self.G, shift)
         if L is None and self.G.dtype != torch.float64:
-            self.G = self._gram(None)
+            self._take_float64()
             L = shifted_cholesky(self.G, shift)
         return L
+
+    def _take_float64(self) -> None:
+        if self.G.dtype != torch.float64:
+            self.G = self._gram(None)
 
     def _is_singular(self, L: Tensor, shift: Tensor) -> bool:
         return float(L.diagonal().square().min()) <= cutoff(self.G.diagonal() + shift, self._eps)
@@ -115,7 +119,8 @@ class Primal(Direction):
         return partial(_inverse_blocks, inverse)
 
     def posterior_factor(self, precision: list[Tensor]) -> Tensor | None:
-        return shifted_cholesky(self.G.double(), self._J.network.expand(precision))
+        self._take_float64()
+        return shifted_cholesky(self.G, self._J.network.expand(precision))
 
 
 class RememberedGram(Remembered[Primal]):
