@@ -53,6 +53,10 @@ _FARTHER = 1.3
 #: A sample that determines its own output to within this part has no prediction without itself.
 _LEAST_FREEDOM = 1e-6
 
+#: A linear network predicts such samples too, to within this part, where its Jacobian has so many entries at most. An
+#: orthogonal factor of it has these digits, in float64 alone.
+_ORTHOGONAL_FREEDOM, _MOST_ENTRIES = 1e-12, 4_000_000
+
 #: Left-out predictions are known where so large a part of the samples has one.
 _LEAST_PREDICTED = 0.5
 
@@ -74,16 +78,35 @@ class LeftOut(NamedTuple):
 
 def leave_one_out(state: State, linearisation: Linearisation) -> LeftOut | None:
     """Predict each sample without itself; None where hardly any can be, and where a nonlinear network interpolates."""
+    objective = state.objective
+    linear = objective.network.is_linear
+    if _interpolates(state):
+        left_out = _with_digits(state, linearisation) if linear else None
+    else:
+        left_out = _of_blocks(state, linearisation)
+        if left_out is not None and linear and _unknown(objective, left_out) > 0 and _affords_digits(objective):
+            left_out = _with_digits(state, linearisation) or left_out
+    # Others have no sample in common with a member that predicts hardly any.
+    known = left_out is not None and _unknown(objective, left_out) < (1 - _LEAST_PREDICTED) * objective.total_weight
+    return left_out if known else None
+
+
+def _with_digits(state: State, linearisation: Linearisation) -> LeftOut | None:
+    """Predictions of a linear network that keep their digits where leverages are next to 1; None without any."""
+    freedom = state.objective.gather(_freedom, linearisation.jacobian, state.estimates.precision)
+    if freedom is None:
+        return None
+    return _of_blocks(state, linearisation, _at_minimum(state, linearisation), freedom)
+
+
+def _of_blocks(
+    state: State, linearisation: Linearisation, at: Evaluation | None = None, freedom: Tensor | None = None
+) -> LeftOut | None:
+    """Predict each sample without itself, at given weights and leverages or those of the state; None if not known."""
     objective, estimates = state.objective, state.estimates
-    interpolates = _interpolates(state)
-    if interpolates and not objective.network.is_linear:
+    blocks = linearisation.direction.output_blocks(estimates.precision)
+    if blocks is None:
         return None
-    blocks, freedom = linearisation.direction.output_blocks(estimates.precision), None
-    if interpolates:
-        freedom = objective.gather(_freedom, linearisation.jacobian, estimates.precision)
-    if blocks is None or (interpolates and freedom is None):
-        return None
-    at = _at_minimum(state, linearisation) if interpolates else state.at
     beta = 1.0 if estimates.squared_scale is None else 1 / float(geometric_mean(estimates.squared_scale))
     repeated = repeats(objective.n_samples, objective.total_weight) and not linearisation.loss.has_rates
     leave_out = partial(
@@ -98,10 +121,8 @@ def leave_one_out(state: State, linearisation: Linearisation) -> LeftOut | None:
         farther=1.0 if objective.network.is_linear else _FARTHER,
         freedom=freedom,
     )
-    left_out: LeftOut = objective.apply(leave_out, at)
-    # Others have no sample in common with a member that predicts hardly any.
-    known = float(objective.sum(_weight_predicted, left_out))
-    return left_out if known > _LEAST_PREDICTED * objective.total_weight else None
+    left_out: LeftOut = objective.apply(leave_out, state.at if at is None else at)
+    return left_out
 
 
 def _interpolates(state: State) -> bool:
@@ -126,7 +147,17 @@ def _at_minimum(state: State, linearisation: Linearisation) -> Evaluation:
 
 
 def _freedom(objective: Objective, jacobian: Jacobian, precision: list[Tensor]) -> Tensor | None:
-    return Dual(jacobian, objective.total_weight).freedom(precision)
+    """Blocks I - J_i (S (G + diag(a)))^-1 J_i' of the samples, (n, c, c); None if rounding errors leave no digits."""
+    n, c, P = objective.n_samples, jacobian.c, jacobian.shape[1]
+    if n * c <= P:
+        return Dual(jacobian, objective.total_weight).freedom(precision)
+    # An orthogonal factor has rounding errors of its own size, 1, where those of the system grow with its condition.
+    prior = (objective.total_weight * jacobian.network.expand(precision)).sqrt()
+    rows = torch.cat([jacobian.factors().dense().to(prior), torch.diag(prior)])
+    blocks = torch.linalg.qr(rows).Q[: n * c].view(n, c, P)
+    freedom = torch.eye(c).to(prior) - blocks @ blocks.mT
+    freedom[_has_eigenvalue_of_0(freedom, _ORTHOGONAL_FREEDOM)] = math.nan
+    return freedom
 
 
 def _leave_out(
@@ -156,7 +187,7 @@ def _leave_out(
         eye = torch.eye(R.shape[2], dtype=C.dtype, device=C.device)
         if freedom is None:
             rest = eye - copy * R.mT @ CR
-            determined = _has_eigenvalue_of_0(rest)
+            determined = _has_eigenvalue_of_0(rest, _LEAST_FREEDOM)
         else:
             # What the samples leave free of R'CR, with digits where leverages are next to 1.
             part = copies / weight
@@ -171,20 +202,29 @@ def _leave_out(
     return LeftOut(*map(torch.cat, zip(*parts, strict=True)))
 
 
-def _has_eigenvalue_of_0(rest: Tensor) -> Tensor:
-    """Whether the smallest eigenvalue of what is left from each leverage to 1 (n, c, c) is no freedom, (n,).
+def _has_eigenvalue_of_0(rest: Tensor, freedom: float) -> Tensor:
+    """Whether the smallest eigenvalue of what is left from each leverage to 1 (n, c, c) is no such freedom, (n,).
 
     A combination of outputs may be determined where none of them is. Less the least freedom, all others have a Cholesky
     factor, which costs less than the eigenvalues do.
     """
-    least = torch.eye(rest.shape[1], dtype=rest.dtype, device=rest.device) * _LEAST_FREEDOM
+    least = torch.eye(rest.shape[1], dtype=rest.dtype, device=rest.device) * freedom
     _, failed = torch.linalg.cholesky_ex(rest - least)
     return failed > 0
 
 
-def _weight_predicted(objective: Objective, left_out: LeftOut) -> Tensor:
-    """Weight of the samples that are predicted without themselves."""
-    return objective.sample_weight[is_predicted(left_out)].sum()
+def _affords_digits(objective: Objective) -> bool:
+    entries = objective.n_samples * objective.n_columns * objective.network.n_weights
+    return objective.Y.dtype == torch.float64 and entries <= _MOST_ENTRIES
+
+
+def _unknown(objective: Objective, left_out: LeftOut) -> float:
+    """Weight of the samples that have no prediction without themselves."""
+    return float(objective.sum(_weight_unknown, left_out))
+
+
+def _weight_unknown(objective: Objective, left_out: LeftOut) -> Tensor:
+    return objective.sample_weight[~is_predicted(left_out)].sum()
 
 
 def is_predicted(left_out: LeftOut) -> Tensor:

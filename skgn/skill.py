@@ -2,8 +2,9 @@
 
 The score is D^2, the part of the constant's loss that the ensemble takes away: R^2 under a squared error, McFadden's
 under a log loss. Each member predicts each sample without it (:mod:`skgn.leave_one_out`). The left-out losses are
-corrected for the precisions estimated from the same samples (:mod:`skgn.left_out_samples`). Of several
-outputs of a regression it is the mean of their scores, as scikit-learn's is, however noisy each of them is.
+corrected for the precisions estimated from the same samples (:mod:`skgn.left_out_samples`). A sample that has no
+prediction without itself counts as the constant does. Of several outputs of a regression it is the mean of their
+scores, as scikit-learn's is, however noisy each of them is.
 
 References
 ----------
@@ -85,6 +86,8 @@ def left_out_skill(
     if counted is None:
         return UNKNOWN
     members, votes = counted
+    if not float(members.sum(_weight_predicted)):
+        return UNKNOWN
     objective, loss = samples.objective, samples.loss
     given = {"weights": votes, "noise": None if noise is None else voters(noise, weights)[0]}
     constant, n_scores = best_constant(objective, loss), 1 if loss.has_temperature else objective.network.n_outputs
@@ -171,16 +174,32 @@ def _moments(
     T: float,
 ) -> Tensor:
     """Sums (5,) of the losses a of the mixture and b of the constant, and of a^2, ab and b^2."""
-    loss, (f, Y, sample_weight) = samples.loss, samples.corrected_rows
-    worst = constant.to(Y).expand_as(Y)
+    loss, (f, Y, _) = samples.loss, samples.corrected_rows
+    targets = samples.objective.Y.to(f)
+    worst = constant.to(targets).expand_as(targets)
     if loss.has_scale:
-        a, b = loss.value(mixture_mean(f, samples.weights_at_rows(weights, noise)), Y), loss.value(worst, Y)
+        a, b = loss.value(mixture_mean(f, samples.weights_at_rows(weights, noise)), Y), loss.value(worst, targets)
     else:
         log_p, _ = samples.corrected_log_probabilities(T)
         # Of labels counted one by one, the sum is the sample's.
         a = -log_mixture(log_p, weights).reshape(len(Y), Y.shape[1] if loss.independent_labels else 1).sum(1)
-        b = -loss.log_likelihood(worst, Y)
-    return torch.stack([a, b, a * a, a * b, b * b]) @ sample_weight
+        b = -loss.log_likelihood(worst, targets)
+    a = _or_constant(a, b, samples)
+    return torch.stack([a, b, a * a, a * b, b * b]) @ samples.objective.sample_weight.to(a)
+
+
+def _weight_predicted(samples: LeftOutSamples) -> Tensor:
+    return sum_float64(samples.objective.sample_weight[samples.predicted])
+
+
+def _or_constant(own: Tensor, least: Tensor, samples: LeftOutSamples) -> Tensor:
+    """Losses (n,): their own of samples that are predicted, and elsewhere those of the constant.
+
+    A sample without a prediction may be what matters most. Without it the network knows nothing of it.
+    """
+    losses = least.clone()
+    losses[samples.predicted] = own
+    return losses
 
 
 def _moments_of_outputs(
@@ -195,24 +214,26 @@ def _moments_of_outputs(
         # How much each output counts among others is nothing to its own score.
         loss = loss.at_precision(torch.ones_like(constant))
     if loss.has_scale:
-        f, Y, sample_weight = samples.corrected_rows
+        f, Y, _ = samples.corrected_rows
         f = mixture_mean(f, samples.weights_at_rows(weights, noise))[None]
     else:
-        f, Y, sample_weight = samples.rows
-    f, Y, constant = (targets_of_outputs(values, loss.mixing) for values in (f, Y, constant.to(Y)))
+        f, Y, _ = samples.rows
+    values = (f, Y, samples.objective.Y.to(Y), constant.to(Y))
+    f, Y, targets, constant = (targets_of_outputs(each, loss.mixing) for each in values)
     own, least = [], []
     for j in range(k):
-        one, y = _of_output(loss, j, k), Y[:, j : j + 1]
-        worst = constant[j : j + 1].to(y).expand_as(y)
+        one, y, of_all = _of_output(loss, j, k), Y[:, j : j + 1], targets[:, j : j + 1]
+        worst = constant[j : j + 1].to(y).expand_as(of_all)
         if loss.has_scale:
             own.append(one.value(f[0, :, j : j + 1], y))
-            least.append(one.value(worst, y))
+            least.append(one.value(worst, of_all))
         else:
             log_p = torch.stack([one.log_likelihood(g[:, j : j + 1], y) for g in f])
             own.append(-log_mixture(log_p - log_p.new_tensor(samples.allowances)[:, None] / k, weights))
-            least.append(-one.log_likelihood(worst, y))
+            least.append(-one.log_likelihood(worst, of_all))
+    own = [_or_constant(a, b, samples) for a, b in zip(own, least, strict=True)]
     losses = torch.stack([*own, *least])
-    weighted = losses * sample_weight
+    weighted = losses * samples.objective.sample_weight.to(losses)
     return torch.cat([weighted.sum(1), (weighted @ losses.T).ravel()])
 
 

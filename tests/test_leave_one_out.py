@@ -15,6 +15,7 @@ from scipy.stats import norm
 from sklearn.metrics import log_loss
 
 from skgn import GNClassifier
+from skgn import leave_one_out as module
 from skgn.damping import GainRatio, as_rule
 from skgn.dual import Dual
 from skgn.evidence import EvidencePrior, FixedPrior
@@ -355,18 +356,59 @@ def test_undetermined_weights_have_no_score(direction):
 
 
 @each_direction
-def test_a_sample_without_prediction_counts_as_unfitted(direction):
-    """A column of one sample alone: without it nothing tells its weight. The others have their score as before."""
+@pytest.mark.parametrize("l2", [1e-9, 1e-14])
+def test_a_sample_that_determines_a_weight_is_predicted_by_the_other_weights(direction, l2):
+    """A column of one sample alone: without it the prior keeps its weight at 0. With hardly any prior nothing tells."""
     X, Y, s = draw(12, 2), draw(12, 1, seed=1), torch.ones(12).double()
     X[:, 1] = torch.eye(12)[3]
-    fit = trained(FeedForward(2, 1, ()), SquaredError(), X, Y, s, direction, 1e-9)
+    fit = trained(FeedForward(2, 1, ()), SquaredError(), X, Y, s, direction, l2)
     outputs, _ = leave_one_out(*fit)
-    assert torch.isnan(outputs[:, 0]).tolist() == [i == 3 for i in range(12)]
-    # Refits without each sample; an unfitted network predicts 0.
+    # Refits without each sample; lstsq has the least weights. An unfitted network predicts 0.
     U, y = np.column_stack([X, np.ones(12)]), Y[:, 0].numpy()
     expected = [np.linalg.lstsq(np.delete(U, i, 0), np.delete(y, i), rcond=None)[0] @ U[i] for i in range(12)]
-    expected[3] = 0.0
-    assert score_of(*fit) == pytest.approx(-0.5 * np.square(expected - y).mean(), rel=1e-5)
+    if l2 < 1e-12:
+        assert torch.isnan(outputs[:, 0]).tolist() == [i == 3 for i in range(12)]
+        expected[3] = 0.0
+    else:
+        np.testing.assert_allclose(outputs[:, 0], expected, rtol=1e-4)
+    # Where hardly any prior is left, the dual has no more digits.
+    assert score_of(*fit) == pytest.approx(-0.5 * np.square(expected - y).mean(), rel=1e-3)
+
+
+def far_rows(n: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of a line, two of them so far out that they determine their own outputs."""
+    X = draw(n, 3)
+    X[:, 1:] *= 1e-3
+    X[5, 1], X[9, 2] = 30.0, -100.0
+    return X, X[:, :1] + 1e-3 * X[:, 1:2] + draw(n, 1, seed=1) * 1e-4
+
+
+@each_direction
+def test_far_rows_are_predicted_by_a_linear_network_as_refits_without_them_do(direction):
+    X, Y = far_rows()
+    n, l2 = len(Y), 1e-8
+    fit = trained(FeedForward(3, 1, ()), SquaredError(), X, Y, torch.ones(n).double(), direction, l2)
+    outputs, variances = leave_one_out(*fit)
+    U, y = np.column_stack([X, np.ones(n)]), Y[:, 0].numpy()
+    for i in range(n):
+        # Rows of the prior below those of the data: least squares without the normal equations.
+        rows = np.vstack([np.delete(U, i, 0), math.sqrt(n * l2) * np.eye(4)])
+        w = np.linalg.lstsq(rows, np.append(np.delete(y, i), np.zeros(4)), rcond=None)[0]
+        half = np.linalg.lstsq(rows.T, U[i], rcond=None)[0]
+        assert float(outputs[i, 0]) == pytest.approx(w @ U[i], rel=1e-3)
+        assert float(variances[i, 0]) == pytest.approx(half @ half, rel=1e-3)
+
+
+def test_far_rows_have_no_prediction_in_float32_and_where_the_factor_would_be_large(monkeypatch):
+    X, Y = far_rows()
+    known = []
+    for dtype, most in ((torch.float64, 4e6), (torch.float64, 100), (torch.float32, 4e6)):
+        monkeypatch.setattr(module, "_MOST_ENTRIES", most)
+        s = torch.ones(len(Y)).to(dtype)
+        fit = trained(FeedForward(3, 1, ()), SquaredError(), X.to(dtype), Y.to(dtype), s, Primal, 1e-8)
+        known.append(torch.isfinite(leave_one_out(*fit).outputs[:, 0]))
+    assert known[0].all()
+    assert not known[1][[5, 9]].any() and not known[2][[5, 9]].any()
 
 
 def test_the_error_of_an_unfitted_network_is_the_spread_of_the_targets():
@@ -387,7 +429,7 @@ def test_there_is_none_where_most_samples_have_no_prediction(direction, alone):
         draw(12, 1, seed=1),
         torch.ones(12).double(),
     )
-    found = leave_one_out(*trained(FeedForward(1 + alone, 1, ()), SquaredError(), X, Y, s, direction, 1e-9))
+    found = leave_one_out(*trained(FeedForward(1 + alone, 1, ()), SquaredError(), X, Y, s, direction, 1e-14))
     assert (found is None) == (alone == 7)
 
 

@@ -66,6 +66,23 @@ def test_score_is_that_of_the_targets_that_outputs_are_combinations_of(case, los
     assert found.error == pytest.approx(by_hand.error, rel=1e-2)
 
 
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("loss", [SquaredError(), PoissonLoss(), SoftmaxLoss()])
+def test_a_sample_without_prediction_counts_as_the_constant_does(case, loss, k):
+    """Also where a single member has none: the score is that of outputs which are the constant there."""
+    z, outputs, w = case
+    Y = np.round(np.exp(z[:, :k])) if isinstance(loss, PoissonLoss) else z[:, :k]
+    if isinstance(loss, SoftmaxLoss):
+        Y, k = np.eye(3)[z.argmax(1)], 3
+    outputs, lacking = outputs[..., :k].copy(), [2, 50]
+    objective = Objective(FeedForward(1, k, ()), loss, tensor(np.zeros((N, 1))), tensor(Y), tensor(w))
+    outputs[:, lacking] = best_constant(objective, loss).numpy()
+    expected = skill(loss, outputs, Y, tensor(w))
+    outputs[1, lacking] = np.nan
+    found = skill(loss, outputs, Y, tensor(w))
+    assert found.score == pytest.approx(expected.score) and found.error == pytest.approx(expected.error)
+
+
 def test_allowance_enlarges_residuals(case):
     Y, outputs, w = case
     Y = Y[:, :1] - np.average(Y[:, 0], weights=w)
