@@ -18,7 +18,7 @@ from .codes import jump_tests
 from .directions import serves_evidence
 from .encoders import features_without_indicators
 from .ensemble import Member
-from .estimator import table_and_target
+from .estimator import fitted_likelihood, table_and_target
 from .levels import level_means, told_by_pairs, told_by_slopes
 from .mixture import equal_weights
 from .parameters import parameter_defaults
@@ -34,11 +34,11 @@ __all__ = [
     "LEARNED",
     "MATERIAL",
     "RARE",
-    "ROBUST_LOSS",
     "STANDARD_ERRORS",
     "Case",
     "Comparison",
     "Together",
+    "against_extremes",
     "freed",
     "linear_advice",
     "more_regularisation",
@@ -71,12 +71,6 @@ _LACKING_TOGETHER = 0.1
 #: Advice where the rows are unlike those of training.
 ELSEWHERE = "compare the rows of X, y with the training rows: they may have a drift, another unit, or other groups"
 
-#: Advice where targets far from all others outweigh them.
-ROBUST_LOSS = (
-    'loss="student_t", or "cauchy" for gross errors, or the logarithm of y if the extremes are no errors '
-    "(TransformedTargetRegressor)"
-)
-
 #: Parameters that leave most to the fit by default.
 _FREE = (
     "l2_regularization",
@@ -108,6 +102,12 @@ def linear_advice(model: GNRegressor | GNClassifier) -> str:
     if not isinstance(model.l2_regularization, str):
         changes += ['l2_regularization="evidence"'] + ([] if serves_evidence(model.solver) else ['solver="auto"'])
     return " and ".join(changes) + ", a linear model"
+
+
+def against_extremes(model: Any) -> str:
+    """Advise where targets far from all others outweigh them."""
+    losses = fitted_likelihood(model).robust_losses
+    return f"{losses}, or the logarithm of y if the extremes are no errors (TransformedTargetRegressor)"
 
 
 def freed(model: GNRegressor | GNClassifier) -> str:

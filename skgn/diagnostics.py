@@ -18,7 +18,7 @@ from sklearn.utils.validation import _check_sample_weight, check_consistent_leng
 
 from .backend import DTYPES, memory_budget
 from .classifier import GNClassifier
-from .comparison import ELSEWHERE, ROBUST_LOSS, Case, more_regularisation
+from .comparison import ELSEWHERE, Case, against_extremes, more_regularisation
 from .directions import lacking
 from .encoders import column_features
 from .ensemble import Member
@@ -265,7 +265,7 @@ def _left_out(case: _Case) -> Finding:
         return Finding("left_out", "rests on copies", numbers, copied, _without_copies(model))
     if model.status_ == "extremes":
         hidden = text + ": extreme targets hide what the others tell"
-        return Finding("left_out", "hidden", numbers, hidden, ROBUST_LOSS)
+        return Finding("left_out", "hidden", numbers, hidden, against_extremes(model))
     if model.status_ != "no_skill":
         return Finding("left_out", "better than a constant" if score > 0 else "like a constant", numbers, text)
     advice = more_regularisation(model)

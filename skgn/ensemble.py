@@ -106,7 +106,8 @@ class Ensemble(NamedTuple):
     left-out samples, and ``left_out`` what its members predict of them. ``residuals`` tells by how much it misses each
     of them, if that is known, and ``tails`` how far they lie. Where it ``votes_by_row``, members count at each row by
     how sure they are there. ``cut_by`` is what ended the trainings before all had ended by themselves. ``shortened``
-    says what was left out for want of time. Members had their ``starts``; none where these are not known.
+    says what was left out for want of time. Members had their ``starts``; none where these are not known. A
+    ``failure`` is why it is of no use, although it was trained as long as it might be.
     """
 
     members: list[Member]
@@ -121,6 +122,7 @@ class Ensemble(NamedTuple):
     tails: Tails = NORMAL
     starts: Sequence[Start] = ()
     votes_by_row: bool = False
+    failure: Status | None = None
 
     @property
     def scalings(self) -> dict[str, Made]:

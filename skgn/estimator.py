@@ -183,7 +183,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
                 self.status_, self.status_message_ = Status.MAX_TIME.value, Status.MAX_TIME.sentence + _KEPT
         if interrupted:
             raise KeyboardInterrupt("The fit was interrupted; the estimator has the best weights so far.")
-        warn_of_failure(self)
+        warn_of_failure(self, fitted_likelihood(self))
         warn_of_single_precision(self)
         return self
 
@@ -258,6 +258,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
                 rest = dataclasses.replace(problem, max_time=problem.max_time - (time.perf_counter() - began))
                 limits.go_on()
                 ensemble, noise = self._with_noise(rest, draw.starts, ensemble, limits)
+                ensemble = ensemble._replace(failure=failure(ensemble, problem.scaled))
                 self._store(ensemble.widened(), noise)
                 self.feature_relevance_ = self._relevance(ensemble, problem.with_more(_of_features(ensemble.scalings)))
                 problem.settings.report(end_line(self, time.perf_counter() - began))
@@ -342,7 +343,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
             status = status if status is Status.INTERRUPTED else Status.MAX_TIME
         elif status.converged or (status is Status.MAX_ITER and best.n_iter):
             # A fit that is short of the tolerance may be useless all the same.
-            status = failure(ensemble) or status
+            status = ensemble.failure or status
         self.status_, self.status_message_ = status.value, status.sentence + ensemble.shortened
         self.log_evidence_ = best.log_evidence
         self.n_effective_parameters_ = best.n_effective_parameters

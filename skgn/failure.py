@@ -2,52 +2,63 @@
 
 Under a squared error, one typo can outweigh all other rows together. The fit then follows it, or learns nothing, and
 its loss does not tell: the typo makes up nearly all of the loss of any prediction. Ranks of the targets do tell. Where
-a linear model predicts them much better than the fit does, the fit has missed what is there.
+a linear model predicts them much better than the fit does, the fit has missed what is there. So it has where the
+target of the predicted rank is much closer to that of a typical row than the fit is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
-from scipy.special import ndtri
-from scipy.stats import rankdata
+from scipy.special import ndtr, ndtri
+from scipy.stats import median_abs_deviation, rankdata
 
 from .ensemble import Ensemble
 from .mixture import mixture_mean, voters
 from .quadratic import FOLDS, predict_left_out
+from .scaler import BASE
 from .status import Status
 from .weighted_rows import in_own_units
 
 __all__ = ["failure", "hidden_by_extremes"]
 
 #: An ensemble whose left-out samples give up less than this part of a constant's loss has learned little.
-_LITTLE = 0.1
+_LITTLE = 0.2
 
 #: The linear model is much better by more than this part of the variance of the ranks.
 _MUCH = 0.1
 
+#: It is much closer where its typical residual is less than this part of the fit's.
+_CLOSER = 0.6
+
 #: Targets are extreme where this part of them, the farthest, makes more than this part of the squares about the mean.
-_FEW, _MOST_SQUARES = 0.05, 0.8
+_FEW, _MOST_SQUARES = 0.2, 0.8
 
 #: Rows that are enough to tell, and fewest that can.
 _MOST_ROWS, _FEWEST_ROWS = 2000, 6 * FOLDS.get_n_splits()
 
 
-def failure(ensemble: Ensemble) -> Status | None:
-    """Return why an ensemble that has trained as long as it might is of no use; None if it is."""
-    if ensemble.loss.robust_alternative and ensemble.skill.score < _LITTLE and ensemble.residuals is not None:
+def failure(ensemble: Ensemble, scaled: Mapping[str, np.ndarray]) -> Status | None:
+    """Return why an ensemble that has trained as long as it might is of no use; None if it is.
+
+    ``scaled`` has the columns (n, p) of the training rows in each of the scalings.
+    """
+    if ensemble.loss.robust_alternatives and ensemble.skill.score < _LITTLE and ensemble.residuals is not None:
         assert ensemble.left_out is not None
-        objective = ensemble.left_out.objective
+        # Scalings of members may have columns that extremes have ruled.
+        columns = scaled.get(BASE, next(iter(scaled.values())))[:_MOST_ROWS]
         counted, votes = voters(ensemble.left_out.outputs, ensemble.weights)
         predicted = mixture_mean(torch.stack([each.outputs for each in counted if each is not None]), votes)
-        parts = (objective.U[:, :-1], objective.Y, predicted)
-        if hidden_by_extremes(*(part[:_MOST_ROWS].double().cpu().numpy() for part in parts)):
+        parts = (part[:_MOST_ROWS].double().cpu().numpy() for part in (ensemble.left_out.objective.Y, predicted))
+        if hidden_by_extremes(columns, *parts):
             return Status.EXTREMES
     return Status.NO_SKILL if ensemble.skill.failed else None
 
 
 def hidden_by_extremes(columns: np.ndarray, targets: np.ndarray, predicted: np.ndarray) -> bool:
-    """Whether one of the targets (n, k) has extremes, and a linear model predicts its ranks much better than the fit.
+    """Whether one of the targets (n, k) has extremes, and a linear model of its ranks tells much more than the fit.
 
     Parameters
     ----------
@@ -63,11 +74,26 @@ def hidden_by_extremes(columns: np.ndarray, targets: np.ndarray, predicted: np.n
     extreme = _share_of_few(targets) > _MOST_SQUARES
     if not extreme.any():
         return False
-    scores, own = _normal_scores(targets[:, extreme]), _normal_scores(predicted[:, extreme])
-    left = scores - predict_left_out(columns, scores)
-    linear = 1 - np.square(left).sum(0) / np.maximum(np.square(scores).sum(0), 1)
-    correlation = (scores * own).mean(0)
-    return bool((linear - np.square(np.maximum(correlation, 0)) > _MUCH).any())
+    targets, predicted = targets[:, extreme], predicted[:, extreme]
+    scores = _normal_scores(targets)
+    told = predict_left_out(columns, scores)
+    linear = 1 - np.square(scores - told).sum(0) / np.maximum(np.square(scores).sum(0), 1)
+    correlation = (scores * _normal_scores(predicted)).mean(0)
+    better = linear - np.square(np.maximum(correlation, 0)) > _MUCH
+    closer = _typical(targets - _at_scores(told, targets)) < _CLOSER * _typical(targets - predicted)
+    # Where most targets are the same, residuals of most rows tell nothing.
+    return bool((better | (linear > _MUCH) & closer & (_typical(targets) > 0)).any())
+
+
+def _at_scores(scores: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Of each column of values, the quantiles that have such normal scores."""
+    parts = [np.quantile(of, ndtr(at)) for of, at in zip(values.T, scores.T, strict=True)]
+    return np.stack(parts, axis=1)
+
+
+def _typical(values: np.ndarray) -> np.ndarray:
+    """Median distance of each column from its median."""
+    return np.asarray(median_abs_deviation(values, axis=0))
 
 
 def _share_of_few(values: np.ndarray) -> np.ndarray:

@@ -93,8 +93,8 @@ class Loss(ABC):
     #: Whether each output is a quantile of its target, so that one target may have several.
     predicts_quantiles: ClassVar[bool] = False
 
-    #: The loss to try where the training data have outliers.
-    robust_alternative: ClassVar[str] = ""
+    #: The losses to try where the training data have outliers; from the second on for gross errors.
+    robust_alternatives: ClassVar[tuple[str, ...]] = ()
 
     #: Whether weights are exposures of rates, each of one observation, and no repetitions.
     has_rates: bool = False
@@ -110,6 +110,12 @@ class Loss(ABC):
 
     #: The noise precisions (k,) that :meth:`at_precision` has set; None before, or without a scale.
     precision: Tensor | None = None
+
+    @property
+    def robust_losses(self) -> str:
+        """The losses to try where the training data have outliers, as a setting."""
+        first, *others = self.robust_alternatives
+        return f'loss="{first}"' + "".join(f', or "{name}" for gross errors' for name in others)
 
     @classmethod
     def for_scaler(cls, scaler: TargetScaling, quantile: float | np.ndarray) -> Loss:
@@ -285,7 +291,7 @@ class SquaredError(_Relative):
 
     name, distribution, label = "squared_error", "normal", "normal"
     may_depend_on_input = True
-    robust_alternative = "student_t"
+    robust_alternatives = ("student_t", "cauchy")
 
     def value(self, f: Tensor, y: Tensor) -> Tensor:
         return 0.5 * self._weigh((f - y).square()).sum(1)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .draws import Draw
     from .ensemble import Member
     from .inputs import Table
+    from .losses import Loss
     from .rows import TrainingRows
     from .target import Target
 
@@ -38,9 +39,8 @@ __all__ = [
 
 #: What to do where extreme targets hide what the other rows tell.
 _WHEN_HIDDEN = (
-    "A linear model of their ranks predicts more. If such targets are errors, mend them, or set loss='student_t', or "
-    "'cauchy' for gross ones. If they are as they should be, fit the logarithm of y, or the like "
-    "(TransformedTargetRegressor)."
+    "A linear model of their ranks tells more. If such targets are errors, mend them, or set {}. If they are as "
+    "they should be, fit the logarithm of y, or the like (TransformedTargetRegressor)."
 )
 
 #: Penalties of ``MLPRegressor`` are smaller than this; few output scales are.
@@ -200,15 +200,16 @@ def warn_of_single_precision(estimator: Any) -> None:
         )
 
 
-def warn_of_failure(estimator: Any) -> None:
-    """Warn, on behalf of ``fit``, if it has not converged or has failed."""
+def warn_of_failure(estimator: Any, loss: Loss) -> None:
+    """Warn, on behalf of ``fit``, if it has not converged or has failed; ``loss`` is that of the fit."""
     if estimator.status_ == Status.NO_SKILL:
         score = f"Their D2, left_out_score_, is {estimator.left_out_score_:.2g}; see diagnose."
         if estimator.estimators_[0].status == Status.MAX_ITER:
             score += f" The limit max_iter={estimator.max_iter} was reached."
         warnings.warn(f"{estimator.status_message_} {score}", UserWarning, stacklevel=outside())
     elif estimator.status_ == Status.EXTREMES:
-        warnings.warn(f"{estimator.status_message_} {_WHEN_HIDDEN}", UserWarning, stacklevel=outside())
+        hidden = _WHEN_HIDDEN.format(loss.robust_losses.replace('"', "'"))
+        warnings.warn(f"{estimator.status_message_} {hidden}", UserWarning, stacklevel=outside())
     elif not Status(estimator.status_).converged and estimator.status_ != Status.CALLBACK:
         limits = f"max_iter={estimator.max_iter}, max_time={estimator.max_time}, tol={estimator.tol:g}"
         warnings.warn(f"{estimator.status_message_} ({limits})", ConvergenceWarning, stacklevel=outside())

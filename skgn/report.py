@@ -72,7 +72,9 @@ class Report:
     @property
     def advice(self) -> list[str]:
         """All advice, the most basic first; empty if nothing asks for a change."""
-        return list(dict.fromkeys(finding.advice for finding in self if finding.advice is not None))
+        all_of_it = dict.fromkeys(finding.advice for finding in self if finding.advice is not None)
+        # Longer advice that begins with a shorter one says both.
+        return [one for one in all_of_it if not any(other.startswith(f"{one},") for other in all_of_it)]
 
     def __repr__(self) -> str:
         asking = [finding.topic for finding in self if finding.advice is not None]

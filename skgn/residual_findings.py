@@ -147,9 +147,9 @@ def _outliers(data: RegressionComparison) -> Finding:
         text += f": the noise depends on {data.varying}"
         return Finding("outliers", "louder noise", numbers, text, data.noise_advice)
     advice = f"look at {named_rows(rows)}"
-    if data.likelihood.robust_alternative:
+    if data.likelihood.robust_alternatives:
         such = "as" if data.heavy_tailed else "if"
-        advice += f', use loss="{data.likelihood.robust_alternative}" {such} the training data have such'
+        advice += f', use loss="{data.likelihood.robust_alternatives[0]}" {such} the training data have such'
     return Finding("outliers", "many", numbers, text, advice)
 
 

@@ -309,12 +309,12 @@ class RegressionComparison(Comparison):
 
     @cached_property
     def inflated(self) -> bool:
-        """Whether outliers in training may have made the noise larger than residuals are here, and a loss ignores them.
+        """Whether outliers in training may have made normal noise larger than residuals are here.
 
         Residuals so small must not come by chance: squares of normal residuals have a chi-squared distribution.
         """
-        if not self.likelihood.robust_alternative or not Status(self.model.estimators_[0].status).converged:
-            # Before training has ended, the noise is larger than it will be.
+        if self.model.loss != "squared_error" or not Status(self.model.estimators_[0].status).converged:
+            # Other losses forgive outliers. Before training has ended, the noise is larger than it will be.
             return False
         noise = np.atleast_1d(self.model.noise_std_)
         # By their median and by their squares: residuals of a poor fit are small in the median alone.
@@ -326,7 +326,7 @@ class RegressionComparison(Comparison):
     @property
     def robust_advice(self) -> str:
         """Advice where outliers in the training data may hide what there is."""
-        loss = self.likelihood.robust_alternative
+        loss = self.likelihood.robust_alternatives[0]
         return f'loss="{loss}", as outliers in the training data may have inflated the noise'
 
     @cached_property
@@ -363,7 +363,7 @@ class RegressionComparison(Comparison):
 
     @property
     def heavy_tailed(self) -> bool:
-        return bool(self.likelihood.robust_alternative) and self.model.noise_degrees_of_freedom_ < _HEAVY_TAILS
+        return bool(self.likelihood.robust_alternatives) and self.model.noise_degrees_of_freedom_ < _HEAVY_TAILS
 
     @property
     def promise(self) -> float:

@@ -97,6 +97,7 @@ class StudentTLoss(_Reweighted):
     """
 
     name, distribution, label = "student_t", "student_t", "Student-t"
+    robust_alternatives: ClassVar[tuple[str, ...]] = ("cauchy",)
     fit_scaler: ClassVar[FitScaler] = staticmethod(student_scaler)
     may_depend_on_input = True
     # Of 8 degrees of freedom, weights change little with the scale.
@@ -143,6 +144,7 @@ class CauchyLoss(StudentTLoss):
     """
 
     name, distribution, label = "cauchy", "cauchy", "Cauchy"
+    robust_alternatives = ()
     fit_scaler: ClassVar[FitScaler] = staticmethod(robust_scaler)
     forgives = True
     renews_gradient, may_depend_on_input = True, False

@@ -15,8 +15,8 @@ from .comparison import (
     ELSEWHERE,
     FEW_ROWS,
     LEARNED,
-    ROBUST_LOSS,
     Comparison,
+    against_extremes,
     freed,
     linear_advice,
     more_regularisation,
@@ -61,7 +61,7 @@ def _when_without_skill(data: Comparison) -> str:
     if expected < LEARNED or (data.flat and data.found and not data.elsewhere):
         # The training rows taught it nothing, so that nothing is wrong with these.
         if data.heavy_tailed and not data.found and not freed(data.model):
-            return ROBUST_LOSS
+            return against_extremes(data.model)
         return data.freer + ("" if data.found else ", more rows, or other features")
     if data.found:
         return ELSEWHERE

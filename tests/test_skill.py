@@ -332,14 +332,36 @@ def test_for_gross_errors_other_losses_are_advised_and_are_better():
     """Neither has units that far targets move."""
     X, y, *new = with_typos(6, n=100)
     y[:6] *= 100
-    with pytest.warns(UserWarning, match="extreme targets.*loss='student_t', or 'cauchy' for gross ones"):
+    with pytest.warns(UserWarning, match="extreme targets.*loss='student_t', or 'cauchy' for gross errors"):
         model = GNRegressor(n_estimators=1, random_state=0).fit(X, y)
     assert '"cauchy" for gross errors' in diagnose(model, X, y, verbose=False)["left_out"].advice
     for loss in ("student_t", "cauchy"):
         assert GNRegressor(loss=loss, n_estimators=1, random_state=0).fit(X, y).score(*new) > 0.9
 
 
-@pytest.mark.parametrize("kind", ["noise", "heavy tails", "few that are not 0", "constant"])
+@pytest.mark.usefixtures("without_boosting")
+@pytest.mark.parametrize("share", [0.03, 0.13, 0.2])
+@pytest.mark.parametrize("one_sided", [True, False])
+def test_gross_errors_of_many_targets_are_noticed_and_cauchy_noise_forgives_them(share, one_sided):
+    """Some first members have columns of their own, which errors have ruled, and others follow the errors."""
+    rng = np.random.default_rng(1)
+    X, new = rng.normal(size=(2, 400, 4))
+    y, expected = (Z[:, 0] + np.sin(2 * Z[:, 1]) + 0.1 * rng.normal(size=400) for Z in (X, new))
+    bad = rng.choice(400, round(share * 400), replace=False)
+    y[bad] += 50 * (rng.uniform(0.5, 1.5, len(bad)) if one_sided else rng.normal(size=len(bad)))
+    with pytest.warns(UserWarning, match="extreme targets hide what the other rows tell"):
+        model = GNRegressor(random_state=0).fit(X, y)
+    assert model.status_ == "extremes" and model.score(new, expected) < 0.6
+    if one_sided and share == 0.2:
+        with pytest.warns(UserWarning, match="extreme targets.*mend them, or set loss='cauchy'[.] If they are as"):
+            student = GNRegressor(loss="student_t", random_state=0).fit(X, y)
+        assert student.score(new, expected) < 0.6
+        advice = diagnose(student, X, y, verbose=False)["left_out"].advice
+        assert advice.startswith('loss="cauchy", or the logarithm of y')
+    assert GNRegressor(loss="cauchy", random_state=0).fit(X, y).score(new, expected) > 0.95
+
+
+@pytest.mark.parametrize("kind", ["noise", "heavy tails", "skewed", "few that are not 0", "constant"])
 def test_nothing_is_hidden(kind):
     for seed in range(5):
         rng = np.random.default_rng(seed)
@@ -347,6 +369,7 @@ def test_nothing_is_hidden(kind):
         y = {
             "noise": rng.normal(size=300),
             "heavy tails": rng.standard_t(1, 300),
+            "skewed": rng.lognormal(0, 1.5, 300),
             "few that are not 0": np.where(X[:, 1] + 0.5 * rng.normal(size=300) < 1.2, 0, rng.gamma(3, 2, 300)),
             "constant": np.full(300, 7.0),
         }[kind]
@@ -361,6 +384,10 @@ def test_ranks_of_several_targets_tell_what_is_hidden(size):
     assert not hidden_by_extremes(X, both, both)
     assert hidden_by_extremes(X, both, both * [1, 0])
     assert hidden_by_extremes(X, both, -both)
+    # In the right order, but far too large.
+    signal = size * (X[:, [0]] + np.sin(2 * X[:, [1]]))
+    assert not hidden_by_extremes(X, both, np.hstack([both[:, :1], signal]))
+    assert hidden_by_extremes(X, both, np.hstack([both[:, :1], 5 * signal]))
     # Too few rows to tell.
     assert not hidden_by_extremes(X[:20], both[:20], 0 * both[:20])
 
