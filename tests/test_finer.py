@@ -86,6 +86,7 @@ def test_nothing_is_drawn_where_nothing_is_lacking(function, capsys):
     ids=str,
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore:Failed. extreme targets:UserWarning")
 def test_nothing_is_drawn_where_the_choice_is_not_left_to_the_fit(given, capsys):
     X, y = data()
     GNRegressor(**FEW | given, max_iter=10, verbose=1).fit(X, np.round(np.exp(y)))

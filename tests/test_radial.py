@@ -412,6 +412,7 @@ def test_what_is_local_is_found(capsys, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore:Failed. extreme targets:UserWarning")
 @pytest.mark.parametrize(
     "given",
     [
