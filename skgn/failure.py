@@ -3,7 +3,8 @@
 Under a squared error, one typo can outweigh all other rows together. The fit then follows it, or learns nothing, and
 its loss does not tell: the typo makes up nearly all of the loss of any prediction. Ranks of the targets do tell. Where
 a linear model predicts them much better than the fit does, the fit has missed what is there. So it has where the
-target of the predicted rank is much closer to that of a typical row than the fit is.
+target of the predicted rank is much closer to that of a typical row than the fit is. That the targets hide it, and not
+the network misses it, shows where the same linear model of the targets themselves misses it too.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from .mixture import mixture_mean, voters
 from .quadratic import FOLDS, predict_left_out
 from .scaler import BASE
 from .status import Status
-from .weighted_rows import in_own_units
+from .weighted_rows import in_own_units, magnitude
 
 __all__ = ["failure", "hidden_by_extremes"]
 
@@ -60,6 +61,8 @@ def failure(ensemble: Ensemble, scaled: Mapping[str, np.ndarray]) -> Status | No
 def hidden_by_extremes(columns: np.ndarray, targets: np.ndarray, predicted: np.ndarray) -> bool:
     """Whether one of the targets (n, k) has extremes, and a linear model of its ranks tells much more than the fit.
 
+    It must tell much more than the same model of the targets as well.
+
     Parameters
     ----------
     columns : ndarray of shape (n, p)
@@ -78,11 +81,18 @@ def hidden_by_extremes(columns: np.ndarray, targets: np.ndarray, predicted: np.n
     scores = _normal_scores(targets)
     told = predict_left_out(columns, scores)
     linear = 1 - np.square(scores - told).sum(0) / np.maximum(np.square(scores).sum(0), 1)
-    correlation = (scores * _normal_scores(predicted)).mean(0)
-    better = linear - np.square(np.maximum(correlation, 0)) > _MUCH
-    closer = _typical(targets - _at_scores(told, targets)) < _CLOSER * _typical(targets - predicted)
-    # Where most targets are the same, residuals of most rows tell nothing.
-    return bool((better | (linear > _MUCH) & closer & (_typical(targets) > 0)).any())
+    of_ranks = _typical(targets - _at_scores(told, targets))
+
+    def missed_by(predicted: np.ndarray) -> np.ndarray:
+        correlation = (scores * _normal_scores(predicted)).mean(0)
+        better = linear - np.square(np.maximum(correlation, 0)) > _MUCH
+        closer = of_ranks < _CLOSER * _typical(targets - predicted)
+        # Where most targets are the same, residuals of most rows tell nothing.
+        return better | (linear > _MUCH) & closer & (_typical(targets) > 0)
+
+    unit = magnitude(np.abs(targets).max(axis=0))
+    of_values = unit * predict_left_out(columns, targets / unit)
+    return bool((missed_by(predicted) & missed_by(of_values)).any())
 
 
 def _at_scores(scores: np.ndarray, values: np.ndarray) -> np.ndarray:
