@@ -258,8 +258,7 @@ class BaseGN(CallbackSupportMixin, Persistent, Parameters, metaclass=ABCMeta):
                 rest = dataclasses.replace(problem, max_time=problem.max_time - (time.perf_counter() - began))
                 limits.go_on()
                 ensemble, noise = self._with_noise(rest, draw.starts, ensemble, limits)
-                ensemble = ensemble._replace(failure=failure(ensemble, problem.scaled))
-                self._store(ensemble.widened(), noise)
+                self._store(ensemble._replace(failure=failure(ensemble, problem.scaled)).widened(), noise)
                 self.feature_relevance_ = self._relevance(ensemble, problem.with_more(_of_features(ensemble.scalings)))
                 problem.settings.report(end_line(self, time.perf_counter() - began))
                 if tasks is not None:
