@@ -90,9 +90,12 @@ def hidden_by_extremes(columns: np.ndarray, targets: np.ndarray, predicted: np.n
         # Where most targets are the same, residuals of most rows tell nothing.
         return better | (linear > _MUCH) & closer & (_typical(targets) > 0)
 
+    missed = missed_by(predicted)
+    if not missed.any():
+        return False
     unit = magnitude(np.abs(targets).max(axis=0))
     of_values = unit * predict_left_out(columns, targets / unit)
-    return bool((missed_by(predicted) & missed_by(of_values)).any())
+    return bool((missed & missed_by(of_values)).any())
 
 
 def _at_scores(scores: np.ndarray, values: np.ndarray) -> np.ndarray:
