@@ -1,4 +1,4 @@
-"""Predictions held against what came true, and the advice that follows: what regression and classification share."""
+"""Predictions held against what came true: what regression and classification share."""
 
 from __future__ import annotations
 
@@ -12,24 +12,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy.stats import norm, poisson
 
+from .advice import ELSEWHERE, more_flexible, more_regularisation
 from .baselines import BOOSTING, FEWEST_ROWS, compared_rows
-from .classifier import GNClassifier
 from .codes import jump_tests
-from .directions import serves_evidence
 from .encoders import features_without_indicators
 from .ensemble import Member
-from .estimator import fitted_likelihood, table_and_target
+from .estimator import table_and_target
 from .levels import level_means, told_by_pairs, told_by_slopes
 from .mixture import equal_weights
-from .parameters import parameter_defaults
-from .regressor import GNRegressor
 from .wording import SHOWN, first_few
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = [
-    "ELSEWHERE",
     "FEW_ROWS",
     "LEARNED",
     "MATERIAL",
@@ -38,10 +34,6 @@ __all__ = [
     "Case",
     "Comparison",
     "Together",
-    "against_extremes",
-    "freed",
-    "linear_advice",
-    "more_regularisation",
     "named_rows",
     "too_many",
     "worst_rows",
@@ -68,63 +60,8 @@ _JUMP_ERRORS = 4.0
 #: What two features tell together is lacking from this part of the squares of residuals on.
 _LACKING_TOGETHER = 0.1
 
-#: Advice where the rows are unlike those of training.
-ELSEWHERE = "compare the rows of X, y with the training rows: they may have a drift, another unit, or other groups"
-
-#: Parameters that leave most to the fit by default.
-_FREE = (
-    "l2_regularization",
-    "hidden_layer_sizes",
-    "n_estimators",
-    "activation",
-    "linear_path",
-    "prior_groups",
-    "standardize",
-)
-
 #: Fewer rows than this cannot show a skill that is there, nor make a promise.
 FEW_ROWS = 100
-
-
-def more_regularisation(model: GNRegressor | GNClassifier) -> str | None:
-    """Advise where a float l2 is too small; None where the evidence has found the precisions."""
-    l2 = model.estimators_[0].prior_kind.l2
-    if l2 is None:
-        return None
-    solver = "" if serves_evidence(model.solver) else 'solver="auto" and '
-    larger = f"a float above {l2:g}" if l2 > 0 else "a positive float"
-    return f'{solver}l2_regularization="evidence", or {larger}'
-
-
-def linear_advice(model: GNRegressor | GNClassifier) -> str:
-    """Advise a linear model, with the evidence where a given float l2 may not suit it."""
-    changes = ["hidden_layer_sizes=()"]
-    if not isinstance(model.l2_regularization, str):
-        changes += ['l2_regularization="evidence"'] + ([] if serves_evidence(model.solver) else ['solver="auto"'])
-    return " and ".join(changes) + ", a linear model"
-
-
-def against_extremes(model: Any) -> str:
-    """Advise where targets far from all others outweigh them."""
-    losses = fitted_likelihood(model).robust_losses
-    return f"{losses}, or the logarithm of y if the extremes are no errors (TransformedTargetRegressor)"
-
-
-def freed(model: GNRegressor | GNClassifier) -> str:
-    """Advise to leave open what is restricted; empty where nothing is restricted."""
-    defaults = parameter_defaults(type(model))
-    given = [name for name in _FREE if not np.array_equal(getattr(model, name), defaults[name])]
-    return " and ".join(f"{name}={defaults[name]!r}" for name in given).replace("'", '"')
-
-
-def _more_flexible(model: GNRegressor | GNClassifier) -> str:
-    """Advise where a fit does not find what there is: more freedom, and wider layers where nothing is restricted."""
-    restricted = freed(model)
-    if restricted:
-        return restricted
-    largest = max((member.network for member in model.estimators_), key=lambda network: network.n_weights)
-    sizes = largest.hidden_layer_sizes
-    return f"hidden_layer_sizes={tuple(2 * size for size in sizes)}, a wider network" if sizes else "a larger network="
 
 
 @dataclass(frozen=True)
@@ -372,7 +309,7 @@ class Comparison(Case, ABC):
             return f"{self.named_codes} as categories (categorical_features), if the numbers are codes"
         if self.together:
             return f"an indicator for each level of {self.together.many} (OneHotEncoder before the estimator)"
-        return _more_flexible(self.model)
+        return more_flexible(self.model)
 
     @property
     def narrow_advice(self) -> str:

@@ -16,9 +16,10 @@ import torch
 from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length
 
+from .advice import ELSEWHERE, against_extremes, more_regularisation
 from .backend import DTYPES, memory_budget
 from .classifier import GNClassifier
-from .comparison import ELSEWHERE, Case, against_extremes, more_regularisation
+from .comparison import Case
 from .directions import lacking
 from .encoders import column_features
 from .ensemble import Member

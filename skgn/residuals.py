@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import chi2, norm
 
+from .advice import freed
 from .baselines import BOOSTING, regressions
-from .comparison import MATERIAL, RARE, STANDARD_ERRORS, Case, Comparison, freed, too_many, worst_rows
+from .comparison import MATERIAL, RARE, STANDARD_ERRORS, Case, Comparison, too_many, worst_rows
 from .estimator import fitted_likelihood, table_and_target
 from .judging import Judge
 from .losses import Loss

@@ -10,18 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from .advice import ELSEWHERE, against_extremes, freed, linear_advice, more_regularisation
 from .baselines import BOOSTING, FEWEST_ROWS
-from .comparison import (
-    ELSEWHERE,
-    FEW_ROWS,
-    LEARNED,
-    Comparison,
-    against_extremes,
-    freed,
-    linear_advice,
-    more_regularisation,
-    named_rows,
-)
+from .comparison import FEW_ROWS, LEARNED, Comparison, named_rows
 from .mixture import voters
 from .report import Finding
 
