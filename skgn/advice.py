@@ -12,10 +12,23 @@ from .estimator import fitted_likelihood
 from .parameters import parameter_defaults
 from .regressor import GNRegressor
 
-__all__ = ["ELSEWHERE", "against_extremes", "freed", "linear_advice", "more_flexible", "more_regularisation"]
+__all__ = [
+    "ELSEWHERE",
+    "POSITIVE_LOSS",
+    "against_extremes",
+    "against_outliers",
+    "freed",
+    "linear_advice",
+    "more_flexible",
+    "more_regularisation",
+    "noise_of_inputs",
+]
 
 #: Advice where the rows are unlike those of training.
 ELSEWHERE = "compare the rows of X, y with the training rows: they may have a drift, another unit, or other groups"
+
+#: Advice where targets are positive, and predictions are not.
+POSITIVE_LOSS = 'loss="gamma", or the logarithm of y (TransformedTargetRegressor), if no y can be negative'
 
 #: Parameters that leave most to the fit by default.
 _FREE = (
@@ -51,6 +64,28 @@ def against_extremes(model: Any) -> str:
     """Advise where targets far from all others outweigh them."""
     losses = fitted_likelihood(model).robust_losses
     return f"{losses}, or the logarithm of y if the extremes are no errors (TransformedTargetRegressor)"
+
+
+def against_outliers(model: Any) -> str:
+    """Advise where outliers in the training data may hide what there is."""
+    loss = fitted_likelihood(model).robust_alternatives[0]
+    return f'loss="{loss}", as outliers in the training data may have inflated the noise'
+
+
+def noise_of_inputs(model: GNRegressor) -> str | None:
+    """Advise how to fit noise that depends on the inputs; None where the fit already does so.
+
+    Noise that grows with the mean depends on the inputs, too.
+    """
+    likelihood = fitted_likelihood(model)
+    if model.noise_ == "input" or likelihood.target_kind != "values":
+        return None
+    changes = ['noise="input"']
+    if not likelihood.may_depend_on_input:
+        changes.append('loss="student_t"')
+    if not isinstance(model.l2_regularization, str):
+        changes.append('l2_regularization="evidence"')
+    return " and ".join(changes)
 
 
 def freed(model: GNRegressor | GNClassifier) -> str:

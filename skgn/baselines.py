@@ -12,13 +12,13 @@ import numpy as np
 from sklearn import config_context
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.linear_model import LogisticRegression, QuantileRegressor, RidgeCV
 from sklearn.model_selection import KFold, cross_val_predict
 
 from .threads import one_blas_thread, thread_pools
 from .weighted_rows import first_of_equals, in_own_units, standardised
 
-__all__ = ["BOOSTING", "FEWEST_ROWS", "classifications", "compared_rows", "regressions"]
+__all__ = ["BOOSTING", "FEWEST_ROWS", "classifications", "compared_rows", "quantile_regressions", "regressions"]
 
 BOOSTING = "boosting"
 
@@ -48,6 +48,9 @@ _TREES = {
 
 _PENALTIES = np.logspace(-2, 4, 13)
 
+#: Weight of the absolute slopes of linear quantiles.
+_PENALTY_OF_QUANTILES = 0.01
+
 
 def compared_rows(n: int) -> np.ndarray:
     """Return the positions of the rows that are compared, at most 1,000 and evenly spread."""
@@ -69,6 +72,21 @@ def regressions(X: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> dict[str, n
         boosting = HistGradientBoostingRegressor(learning_rate=0.2, **_TREES)
         predicted[BOOSTING] = _predicted(boosting, _binned(X), target, weight, parts)
     return {name: values.reshape(Y.shape) for name, values in predicted.items()}
+
+
+def quantile_regressions(X: np.ndarray, Y: np.ndarray, weight: np.ndarray, levels: np.ndarray) -> dict[str, np.ndarray]:
+    """Predict quantiles (n, k) at these levels (k,) of targets (n, k), as :func:`regressions`; none of large tables."""
+    parts = _parts(X)
+    if not parts or X.size * Y.shape[1] > _MOST_CELLS:
+        return {}
+    linear, trees = standardised(in_own_units(X)), _binned(X)
+    predicted: dict[str, list[np.ndarray]] = {"linear": [], BOOSTING: []}
+    for y, q in zip(Y.T, levels.tolist(), strict=True):
+        lines = QuantileRegressor(quantile=q, alpha=_PENALTY_OF_QUANTILES)
+        predicted["linear"].append(_predicted(lines, linear, y, weight, parts))
+        boosting = HistGradientBoostingRegressor(loss="quantile", quantile=q, learning_rate=0.2, **_TREES)
+        predicted[BOOSTING].append(_predicted(boosting, trees, y, weight, parts))
+    return {name: np.column_stack(columns) for name, columns in predicted.items()}
 
 
 def classifications(X: np.ndarray, codes: np.ndarray, weight: np.ndarray, k: int) -> dict[str, np.ndarray]:

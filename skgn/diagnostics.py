@@ -1,7 +1,7 @@
 """Examination of a fitted estimator: each line answers one question, with the number that the answer follows from.
 
-This module makes the findings about the fit itself. :mod:`skgn.residual_findings` and :mod:`skgn.probabilities` make
-those about its predictions.
+This module makes the findings about the fit itself. :mod:`skgn.residual_findings`, :mod:`skgn.quantile_findings` and
+:mod:`skgn.probabilities` make those about its predictions.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from .fitted import feature_names, fitted_network, rows_of_network
 from .memory import system_memory
 from .prior_groups import PriorKind
 from .probabilities import probability_findings
+from .quantile_findings import quantile_findings
 from .regressor import GNRegressor
 from .report import Finding, Report
 from .residual_findings import residual_findings
@@ -101,7 +102,8 @@ def diagnose(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, verbo
           features on which this depends together, where the levels of one have mean targets. "members" has
           those of the members alone, and the share of their loss that averaging takes away. The residuals of a
           regression are divided by their predicted standard deviations. Counts, positive targets and observations with
-          Cauchy noise have normal scores of their predicted distributions for "outliers" and "calibration". Below 12
+          Cauchy noise have normal scores of their predicted distributions for "outliers" and "calibration". Of
+          quantiles the signs of residuals are tested, and "calibration" has the part of y below each quantile. Below 12
           rows nothing is said of what residuals depend on. The confidence of a classifier is the probability of the
           class that it predicts. Under class weights a row counts by the weight of its class, but is one observation;
           "outliers" takes rows as they are.
@@ -130,7 +132,7 @@ def diagnose(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, verbo
     # What overflows is infinite or nan, and the findings show it.
     with unwatched(), np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         case = _case(estimator, X, y, sample_weight)
-        on_data = (residual_findings if isinstance(case.model, GNRegressor) else probability_findings)(case)
+        on_data = _on_data(case)
         on_fit: tuple[Finding, ...] = _convergence(case), _left_out(case), _weights(case)
         on_fit += _effective(case, on_data), _conditioning(case)
     on_fit += (_features(case, on_fit + on_data),)
@@ -138,6 +140,13 @@ def diagnose(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None, verbo
     if verbose:
         print(report)
     return report
+
+
+def _on_data(case: Case) -> tuple[Finding, ...]:
+    """Findings about predictions, by what is predicted."""
+    if isinstance(case.model, GNClassifier):
+        return probability_findings(case)
+    return (quantile_findings if fitted_likelihood(case.model).predicts_quantiles else residual_findings)(case)
 
 
 @dataclass(frozen=True)
@@ -173,21 +182,18 @@ def _case(estimator: Any, X: Any, y: Any, sample_weight: Any) -> _Case:
     if hasattr(model, "to_local"):
         raise TypeError("diagnose takes rows in memory: pass to_local() of the dask fit, and such rows.")
     table, target = table_and_target(model)
-    if isinstance(target, RegressionTarget) and target.levels is not None:
-        raise ValueError(
-            "diagnose cannot judge quantiles that are given as a list: pass a fit of one number, such as quantile=0.5, "
-            "or of a mean."
-        )
     names = feature_names(estimator)
     X = dense(rows_of_network(estimator, X))
     check_consistent_length(X, y, sample_weight)
     expected = np.asarray(model.predict(X)).shape
+    if isinstance(target, RegressionTarget) and target.levels is not None:
+        expected = expected[:1] + expected[2:]
     regression = isinstance(model, GNRegressor)
     y = check_array(y, ensure_2d=False, allow_nd=True, dtype=np.float64 if regression else None, input_name="y")
     if y.ndim == 2 and y.shape[1] == 1 and len(expected) == 1:
         y = y[:, 0]
     if y.shape != expected:
-        raise ValueError(f"y has shape {y.shape}; predictions for X have {expected}.")
+        raise ValueError(f"y has shape {y.shape}; predictions for X are of a y of shape {expected}.")
     if not regression:
         unknown = np.setdiff1d(y, (0, 1) if y.ndim == 2 else model.classes_)
         if len(unknown):

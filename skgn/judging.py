@@ -15,7 +15,7 @@ from scipy.special import kl_div
 from .losses import Loss
 from .weighted_rows import weighted_quantile
 
-__all__ = ["Judge"]
+__all__ = ["Judge", "pinball"]
 
 #: Where a mean has to be positive, a linear model or trees predict at least this quantile of y, or part of its mean.
 _LEAST_MEAN = 0.05
@@ -25,15 +25,15 @@ _LEAST_MEAN = 0.05
 class Judge:
     """Targets y (n, k) with weights (n,), and the loss of their predictions.
 
-    The ``unit`` (k,) is a power of 2 in which no square overflows. The ``quantile`` is the one that is predicted, where
-    one is, and ``noise_std`` (k,) the scale of the noise.
+    The ``unit`` (k,) is a power of 2 in which no square overflows. The ``levels`` (k,) are the quantiles that are
+    predicted, or those of the best constant, and ``noise_std`` (k,) is the scale of the noise.
     """
 
     likelihood: Loss
     y: np.ndarray
     weight: np.ndarray
     unit: np.ndarray
-    quantile: float
+    levels: np.ndarray
     noise_std: np.ndarray
 
     @cached_property
@@ -58,7 +58,7 @@ class Judge:
     def constant(self) -> str:
         """What the best constant is."""
         if self.likelihood.predicts_quantiles:
-            return "quantile of y"
+            return "quantile of y" if len(np.unique(self.levels)) == 1 else "quantiles of y"
         return "median" if self.likelihood.without_std else "mean"
 
     def losses(self, residual: np.ndarray, rows: Any = slice(None)) -> np.ndarray:
@@ -89,7 +89,7 @@ class Judge:
         if self.squares:
             return np.square(r)
         if loss.predicts_quantiles:
-            return np.maximum(self.quantile * r, (self.quantile - 1) * r)
+            return pinball(r, self.levels)
         if loss.without_std:
             return 2 * np.log(np.hypot(1.0, residual / np.maximum(self.noise_std, np.finfo(float).tiny)))
         # Half the deviances of scikit-learn.
@@ -104,10 +104,15 @@ class Judge:
         """The targets less the best constant."""
         if self.constant == "mean":
             return self.about_mean * self.unit
-        q = self.quantile if self.likelihood.predicts_quantiles else 0.5
-        return self.y - weighted_quantile(self.y, self.weight, q)
+        columns = zip(self.y.T, self.levels.tolist(), strict=True)
+        return self.y - np.concatenate([weighted_quantile(y[:, None], self.weight, q) for y, q in columns])
 
     @cached_property
     def _of_constant(self) -> np.ndarray:
         """Mean losses (k,) of the best constant."""
         return np.asarray(np.average(self._losses(self._about_constant), axis=0, weights=self.weight))
+
+
+def pinball(residual: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Losses (n, k) of predicted quantiles, by what they leave over (n, k) and their levels (k,)."""
+    return np.maximum(levels * residual, (levels - 1) * residual)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from scipy.stats import chi2, norm
 
-from .advice import freed
+from .advice import POSITIVE_LOSS, against_outliers, freed
 from .baselines import BOOSTING, regressions
 from .comparison import MATERIAL, RARE, STANDARD_ERRORS, Case, Comparison, too_many, worst_rows
 from .estimator import fitted_likelihood, table_and_target
@@ -27,10 +27,7 @@ from .status import Status
 from .targets import RegressionTarget
 from .weighted_rows import magnitude, standardised, weighted_quantile
 
-__all__ = ["OUTLIER", "POSITIVE_LOSS", "RegressionComparison"]
-
-#: Advice where targets are positive, and predictions are not.
-POSITIVE_LOSS = 'loss="gamma", or the logarithm of y (TransformedTargetRegressor), if no y can be negative'
+__all__ = ["OUTLIER", "RegressionComparison"]
 
 #: Residuals are typically this many times the predicted standard deviations before these are called too small.
 _TOO_NARROW = 1.25
@@ -46,9 +43,6 @@ OUTLIER = 4.0
 
 #: Residuals are typically this part of the noise or less where outliers in the training data have inflated it.
 _INFLATED = 0.8
-
-#: Where a column tells more of the residuals than this part of their variance, the fit lacks something.
-_POOR_FIT = 0.1
 
 #: With tails of fewer degrees of freedom, a mean is worth less than the centre of the noise from 0.8 of the rows.
 _HEAVY_TAILS = 5.0
@@ -88,11 +82,22 @@ class _Far(NamedTuple):
 class RegressionComparison(Comparison):
     """Predictions of a regressor; arrays are (n, k)."""
 
+    #: Where a column tells more of the residuals than this part of their variance, the fit lacks something.
+    poor_fit: ClassVar[float] = 0.1
+
+    #: What of the residuals it tells, in a word.
+    told: ClassVar[str] = "mean"
+
     @property
     def _target(self) -> RegressionTarget:
         _, target = table_and_target(self.model)
         assert isinstance(target, RegressionTarget)
         return target
+
+    @property
+    def n_columns(self) -> int:
+        """Number of the columns of y in training."""
+        return self._target.n_columns
 
     @cached_property
     def _posteriors_known(self) -> bool:
@@ -112,6 +117,16 @@ class RegressionComparison(Comparison):
     @property
     def left(self) -> np.ndarray:
         return self.residual / self.unit
+
+    @property
+    def levels(self) -> np.ndarray:
+        """Quantiles (k,) of the outputs that a constant predicts best, where that is no mean."""
+        return np.full(self.y.shape[1], 0.5)
+
+    @property
+    def noise_std(self) -> np.ndarray:
+        """Standard deviations (k,) of the noise in training."""
+        return np.ravel(self.model.noise_std_)
 
     @property
     def std(self) -> np.ndarray | None:
@@ -175,8 +190,8 @@ class RegressionComparison(Comparison):
     def noisy(self) -> np.ndarray:
         """Whether each output (k,) varies, and its noise is above where estimates end, or unknown."""
         target = self._target
-        scale = target.deviations_of_y(target.scaler.rescale(np.ones((1, target.n_outputs))))[0]
-        return self.varies & ~(np.atleast_1d(self.model.noise_std_) <= _LEAST_NOISE * scale)
+        scale = np.ravel(target.deviations_of_y(target.scaler.rescale(np.ones((1, target.n_outputs)))))
+        return self.varies & ~(self.noise_std <= _LEAST_NOISE * scale)
 
     @cached_property
     def likelihood(self) -> Loss:
@@ -203,32 +218,36 @@ class RegressionComparison(Comparison):
     @cached_property
     def judge(self) -> Judge:
         """The loss by which predictions are judged."""
-        quantile = self._target.quantile
-        assert not isinstance(quantile, tuple)
-        noise = np.atleast_1d(self.model.noise_std_)
-        return Judge(self.likelihood, self.y, self.weight, self.unit, quantile, noise)
+        return Judge(self.likelihood, self.y, self.weight, self.unit, self.levels, self.noise_std)
 
     @cached_property
     def losses(self) -> tuple[np.ndarray, np.ndarray]:
         return self.judge.losses(self.residual), self.judge.losses_of_constant
 
     def simple_losses(self, columns: np.ndarray) -> dict[str, np.ndarray]:
-        if self.likelihood.predicts_quantiles:
-            return {}
         scale = np.sqrt(self.mean(np.square(self.judge.about_mean)))
         scale, rows = np.where(scale > 0, scale, 1), self.compared
         Y = (self.judge.about_mean / scale)[rows]
         losses = {}
-        for name, predicted in regressions(columns, Y, self.weight[rows]).items():
+        for name, predicted in self._simple_models(columns, Y, self.weight[rows]).items():
             residual = self.judge.at_least((Y - predicted) * scale * self.unit, rows)
             losses[name] = self.judge.losses(residual, rows)
         return losses
+
+    def _simple_models(self, columns: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> dict[str, np.ndarray]:
+        """Predictions (m, k) of simple models, by their names."""
+        return regressions(columns, Y, weight)
+
+    @property
+    def tested(self) -> np.ndarray:
+        """What of the residuals (n, k) has a mean of 0 everywhere, where the fit lacks nothing."""
+        return self.z
 
     @cached_property
     def tests(self) -> tuple[list[str], ColumnTests, ColumnTests]:
         """What residuals are tested against, by name, and the tests of the residuals and of their sizes."""
         names, columns = _tested_columns(self, self._prediction[0])
-        z = self.z[:, self.noisy]
+        z = self.tested[:, self.noisy]
         residual, size = (column_tests(columns, values, self.weight) for values in (z, np.abs(z)))
         return names, residual, size
 
@@ -258,7 +277,7 @@ class RegressionComparison(Comparison):
         if not self.testable:
             return None
         _, residual, _ = self.tests
-        found = (residual.p < RARE) & (residual.share > _POOR_FIT)
+        found = (residual.p < RARE) & (residual.share > self.poor_fit)
         return int(np.argmax(np.where(found, residual.share, 0))) if found.any() else None
 
     @property
@@ -273,7 +292,7 @@ class RegressionComparison(Comparison):
     def overshooting(self) -> bool:
         """Whether the residuals depend on the prediction as it is too far from the mean: they fall where it rises."""
         prediction = self._prediction[0] / self.unit
-        slope = self.mean((prediction - self.mean(prediction)) * self.residual / self.unit)
+        slope = self.mean((prediction - self.mean(prediction)) * self.left)
         return self.lacking == _PREDICTION and float(slope.min()) < 0
 
     @cached_property
@@ -281,13 +300,12 @@ class RegressionComparison(Comparison):
         """Part of the residuals' variance that boosting finds in rows that it has not seen; 0 if it may be chance."""
         if not self.comparable or not self.noisy.any():
             return 0.0
-        residual = (self.residual / self.unit)[self.compared]
-        Y = standardised(residual, self.weight[self.compared])
+        Y = standardised(self.left[self.compared], self.weight[self.compared])
         found = regressions(self.columns, Y, self.weight[self.compared])
         if BOOSTING not in found:
             return 0.0
         gain, error = self.gain_at(np.square(Y - found[BOOSTING])[:, 0], np.square(Y)[:, 0])
-        return gain if gain > max(STANDARD_ERRORS * error, _POOR_FIT) else 0.0
+        return gain if gain > max(STANDARD_ERRORS * error, self.poor_fit) else 0.0
 
     @property
     def unbent(self) -> bool:
@@ -317,24 +335,16 @@ class RegressionComparison(Comparison):
         if self.model.loss != "squared_error" or not Status(self.model.estimators_[0].status).converged:
             # Other losses forgive outliers. Before training has ended, the noise is larger than it will be.
             return False
-        noise = np.atleast_1d(self.model.noise_std_)
         # By their median and by their squares: residuals of a poor fit are small in the median alone.
         largest = np.maximum(self.typical, self.rms)
-        by_chance = chi2.cdf(self.total * np.square(largest / noise), self.total) * len(noise)
-        inflated = self.noisy & (self.typical > 0) & (largest < _INFLATED * noise) & (by_chance < RARE)
+        by_chance = chi2.cdf(self.total * np.square(largest / self.noise_std), self.total) * len(largest)
+        inflated = self.noisy & (self.typical > 0) & (largest < _INFLATED * self.noise_std) & (by_chance < RARE)
         return bool(inflated.any())
-
-    @property
-    def robust_advice(self) -> str:
-        """Advice where outliers in the training data may hide what there is."""
-        loss = self.likelihood.robust_alternatives[0]
-        return f'loss="{loss}", as outliers in the training data may have inflated the noise'
 
     @cached_property
     def negative(self) -> float:
         """Part of the predictions that are negative where no y is; 0 where they are few, or the fit is restricted."""
-        means = self.likelihood.target_kind == "values" and not self.likelihood.predicts_quantiles
-        if not means or not self.y.min() > 0 or self.elsewhere or freed(self.model):
+        if self.likelihood.target_kind != "values" or not self.y.min() > 0 or self.elsewhere or freed(self.model):
             return 0.0
         share = float(self.mean(self._prediction[0] < 0).max())
         return share if share > MATERIAL else 0.0
@@ -345,22 +355,7 @@ class RegressionComparison(Comparison):
             return POSITIVE_LOSS
         if self.lacking == _DIFFERENCE and not self.codes:
             return _COMPONENTS
-        return self.robust_advice if self.inflated and not self.codes else super().freer
-
-    @property
-    def noise_advice(self) -> str | None:
-        """How to fit noise that depends on the inputs; None where the fit already does so.
-
-        Noise that grows with the mean depends on the inputs, too.
-        """
-        if self.model.noise_ == "input" or self.likelihood.target_kind != "values":
-            return None
-        changes = ['noise="input"']
-        if not self.likelihood.may_depend_on_input:
-            changes.append('loss="student_t"')
-        if not isinstance(self.model.l2_regularization, str):
-            changes.append('l2_regularization="evidence"')
-        return " and ".join(changes)
+        return against_outliers(self.model) if self.inflated and not self.codes else super().freer
 
     @property
     def heavy_tailed(self) -> bool:
@@ -368,7 +363,7 @@ class RegressionComparison(Comparison):
 
     @property
     def promise(self) -> float:
-        if self.model.loss != "squared_error":
+        if not (self.model.loss == "squared_error" or self.likelihood.predicts_quantiles):
             return math.nan
         # A constant is predicted, and counts 1 among the scores of the outputs; nothing else is known of any of them.
         return 1 - (1 - super().promise) * len(self.varies) / max(self.varies.sum(), 1)

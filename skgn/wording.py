@@ -24,7 +24,7 @@ def abbreviated(cell: Any) -> str:
 
 def counted(n: float, what: str) -> str:
     """Format a number with the noun that it counts."""
-    shown = f"{n:.10g}"
+    shown = f"{round(n, 1) if n > 100 else n:.10g}"
     return f"{shown} {what}" if shown == "1" else f"{shown} {what}s"
 
 
