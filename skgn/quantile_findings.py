@@ -29,8 +29,6 @@ __all__ = ["quantile_findings"]
 class _Quantiles(RegressionComparison):
     """Predicted quantiles. Arrays are (n, k) with a column for each quantile, of each output in turn."""
 
-    # Smaller than that of residuals: signs that a column tells a tenth of are of quantiles that lose a fifth.
-    poor_fit: ClassVar[float] = 0.05
     told: ClassVar[str] = "sign"
 
     @classmethod

@@ -44,6 +44,9 @@ OUTLIER = 4.0
 #: Residuals are typically this part of the noise or less where outliers in the training data have inflated it.
 _INFLATED = 0.8
 
+#: Where a column tells more of the residuals than this part of their variance, the fit lacks something.
+_POOR_FIT = 0.1
+
 #: With tails of fewer degrees of freedom, a mean is worth less than the centre of the noise from 0.8 of the rows.
 _HEAVY_TAILS = 5.0
 
@@ -82,10 +85,7 @@ class _Far(NamedTuple):
 class RegressionComparison(Comparison):
     """Predictions of a regressor; arrays are (n, k)."""
 
-    #: Where a column tells more of the residuals than this part of their variance, the fit lacks something.
-    poor_fit: ClassVar[float] = 0.1
-
-    #: What of the residuals it tells, in a word.
+    #: What of the residuals has a mean of 0 everywhere, in a word, where the fit lacks nothing.
     told: ClassVar[str] = "mean"
 
     @property
@@ -240,7 +240,7 @@ class RegressionComparison(Comparison):
 
     @property
     def tested(self) -> np.ndarray:
-        """What of the residuals (n, k) has a mean of 0 everywhere, where the fit lacks nothing."""
+        """What of the residuals (n, k) that is, in any units."""
         return self.z
 
     @cached_property
@@ -277,7 +277,7 @@ class RegressionComparison(Comparison):
         if not self.testable:
             return None
         _, residual, _ = self.tests
-        found = (residual.p < RARE) & (residual.share > self.poor_fit)
+        found = (residual.p < RARE) & (residual.share > _POOR_FIT)
         return int(np.argmax(np.where(found, residual.share, 0))) if found.any() else None
 
     @property
@@ -305,7 +305,7 @@ class RegressionComparison(Comparison):
         if BOOSTING not in found:
             return 0.0
         gain, error = self.gain_at(np.square(Y - found[BOOSTING])[:, 0], np.square(Y)[:, 0])
-        return gain if gain > max(STANDARD_ERRORS * error, self.poor_fit) else 0.0
+        return gain if gain > max(STANDARD_ERRORS * error, _POOR_FIT) else 0.0
 
     @property
     def unbent(self) -> bool:
