@@ -22,6 +22,13 @@ ORDER = [name for line in re.findall(r"^\| (`.*?`) \|", TABLE, re.MULTILINE) for
 #: Several tests look at the same sources.
 parse = cache(ast.parse)
 
+
+@cache
+def nodes(source):
+    """All nodes of a source."""
+    return list(ast.walk(parse(source)))
+
+
 #: The package itself only hands names on; `persistence` asks it for its version.
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
@@ -35,7 +42,7 @@ def module_of(name):
 def imported(path):
     """Modules and subpackages of skgn that a file imports anywhere in it, for types as well."""
     within = ["skgn", *path.relative_to(PACKAGE).parts[:-1]]
-    for node in ast.walk(parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path.read_text(encoding="utf-8")):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -148,10 +155,10 @@ SOLVERS = {direction.__module__.removeprefix("skgn.") for direction in DIRECTION
 
 def told_apart(path):
     """Lines of a file that name a solver outside docstrings, or ask whether something is of a direction's class."""
-    tree, names = parse(path.read_text(encoding="utf-8")), "|".join(DIRECTIONS)
+    source, names = path.read_text(encoding="utf-8"), "|".join(DIRECTIONS)
     classes = {direction.__name__ for direction in DIRECTIONS.values()}
-    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    for node in ast.walk(tree):
+    docstrings = {id(node.value) for node in nodes(source) if isinstance(node, ast.Expr)}
+    for node in nodes(source):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
             if re.fullmatch(names, node.value) or re.search(rf"""["']({names})["']""", node.value):
                 yield node.lineno
@@ -191,10 +198,9 @@ ESTIMATORS = ("GNRegressor", "GNClassifier")
 
 def too_long(source):
     """Names of the functions and classes of a source that have too many lines, and "the file" if that has."""
-    tree = parse(source)
-    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    classes = [node for node in nodes(source) if isinstance(node, ast.ClassDef)]
     described = [node.body[0] for node in classes if node.name in ESTIMATORS]
-    for node in ast.walk(tree):
+    for node in nodes(source):
         if type(node) in MOST_LINES:
             first, last = (1, source.count("\n")) if isinstance(node, ast.Module) else (node.lineno, node.end_lineno)
             docstrings = sum(

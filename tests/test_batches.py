@@ -197,12 +197,12 @@ def test_a_linear_classifier_in_batches_is_logistic_regression():
     np.testing.assert_allclose(p, expected, atol=1e-3)
 
 
-@pytest.mark.parametrize(("estimator", "batch_size"), [(GNRegressor, 300), (GNClassifier, 1000)])
+@pytest.mark.parametrize(("estimator", "batch_size"), [(GNRegressor, 200), (GNClassifier, 500)])
 @unconverged
 def test_batches_reach_the_test_error_of_the_full_batch(estimator, batch_size):
-    X, y = data(estimator, 3000)
-    full, batches = (estimator(**PLAIN, batch_size=b).fit(X[:2000], y[:2000]) for b in (None, batch_size))
-    assert error(batches, X[2000:], y[2000:]) < 1.1 * error(full, X[2000:], y[2000:])
+    X, y = data(estimator, 2000)
+    full, batches = (estimator(**PLAIN, batch_size=b).fit(X[:1000], y[:1000]) for b in (None, batch_size))
+    assert error(batches, X[1000:], y[1000:]) < 1.1 * error(full, X[1000:], y[1000:])
 
 
 @pytest.mark.parametrize("solver", ["primal", "dual", "cg"])
@@ -231,7 +231,7 @@ def test_a_rule_that_was_given_is_the_one_that_is_used(method):
     settings = PLAIN | {"l2_regularization": "evidence", "n_estimators": 2, "batch_size": 100, "max_iter": 3}
 
     def weights(damping):
-        model = getattr(GNRegressor(**settings, damping=damping), method)(X, y)
+        model = getattr(GNRegressor(**settings, standardize="robust", damping=damping), method)(X, y)
         return np.concatenate([member.weights for member in model.estimators_])
 
     given, adaptive = weights(GainRatio()), weights("adaptive")
@@ -260,7 +260,7 @@ def test_weights_are_repetitions_in_batches_too():
 @pytest.mark.parametrize("estimator", [GNRegressor, GNClassifier])
 @unconverged
 def test_evidence_in_batches_is_that_of_all_rows(estimator):
-    X, y = data(estimator, 2000)
+    X, y = data(estimator, 2000 if estimator is GNRegressor else 1000)
     model = estimator(hidden_layer_sizes=(8,), n_estimators=1, tol=1e-2, random_state=0)
     full, batches = (clone(model).set_params(batch_size=b).fit(X, y) for b in (None, 200))
     assert batches.log_evidence_ == pytest.approx(full.log_evidence_, abs=0.03 * len(y))
@@ -354,9 +354,10 @@ def test_the_smaller_system_of_a_batch_is_solved():
 # --- Streams
 
 
+@unconverged
 def test_a_block_is_freed_when_it_is_done():
     X, y = regression(500)
-    model = GNRegressor(**PLAIN).partial_fit(X, y)
+    model = GNRegressor(**PLAIN, max_iter=5).partial_fit(X, y)
     gc.collect()
     gc.disable()
     try:
@@ -411,6 +412,7 @@ def test_a_stream_goes_on_from_a_pickle_bit_for_bit_and_holds_no_tensor(paramete
     assert np.diff(kept.history_["time"]).min() > 0
 
 
+@unconverged
 def test_a_memory_map_is_read_block_by_block(tmp_path):
     X, y = regression(2000)
     on_disk = np.memmap(tmp_path / "X", dtype=np.float64, mode="w+", shape=X.shape)
@@ -423,7 +425,7 @@ def test_a_memory_map_is_read_block_by_block(tmp_path):
         models[0].partial_fit(read_only[block], y[block])
         models[1].partial_fit(X[block], y[block])
     np.testing.assert_array_equal(*(model.predict(X) for model in models))
-    whole = GNRegressor(**PLAIN, batch_size=500)
+    whole = GNRegressor(**PLAIN, batch_size=500, max_iter=3)
     np.testing.assert_array_equal(whole.fit(read_only, y).predict(X), clone(whole).fit(X, y).predict(X))
 
 
@@ -444,7 +446,7 @@ def test_members_of_a_fit_count_in_its_stream_as_before():
     rng = np.random.default_rng(1)
     X = rng.uniform(-1, 1, (1500, 2))
     y = np.sin(9 * X[:, 0]) * np.cos(7 * X[:, 1])
-    model = GNRegressor(random_state=0).fit(X[:500], y[:500])
+    model = GNRegressor(n_estimators=2, random_state=0).fit(X[:500], y[:500])
     votes, before = model.weights_.copy(), model.score(X[1000:], y[1000:])
     assert votes.min() < 0.01
     for block in (slice(500, 750), slice(750, 1000)):
@@ -518,10 +520,10 @@ def test_blocks_may_be_small(n):
     assert np.isfinite(model.predict(X)).all()
 
 
-def linear(n):
+def linear(n, d=8):
     rng = np.random.RandomState(0)
-    X = rng.normal(size=(n, 8))
-    return X, X @ np.arange(8) / 2 + rng.normal(size=n)
+    X = rng.normal(size=(n, d))
+    return X, X @ np.arange(d) / 2 + rng.normal(size=n)
 
 
 def binary(n):
@@ -580,9 +582,9 @@ def test_a_block_of_little_weight_tells_little(first):
 
 
 def test_a_stream_of_single_rows_learns_a_line_and_its_noise():
-    X, y = linear(1300)
-    model = streamed(GNRegressor((), n_estimators=1, random_state=0), X, y, *[1] * 300)
-    X, y = X[300:], y[300:]
+    X, y = linear(4200, d=4)
+    model = streamed(GNRegressor((), n_estimators=1, random_state=0), X, y, *[1] * 200)
+    X, y = X[200:], y[200:]
     assert error(model, X, y) < 1.1
     low, high = model.predict_interval(X, 0.9).T
     assert 0.8 < np.mean((low <= y) & (y <= high)) < 0.95
@@ -590,6 +592,7 @@ def test_a_stream_of_single_rows_learns_a_line_and_its_noise():
 
 def test_classes_may_come_late():
     X, y = (values[::3] for values in load_digits(return_X_y=True))
+    X = X[:, X.std(axis=0) > 4.5]
     order = np.argsort(y % 3, kind="stable")
     model = GNClassifier((10,), l2_regularization=1e-3, n_estimators=1, random_state=0)
     for _ in range(2):

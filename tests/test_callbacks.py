@@ -129,7 +129,8 @@ def test_a_callback_may_differentiate_by_torch(n_jobs):
             self.slopes = (*self.slopes, *x.grad.tolist())
 
     X, y = data(GNRegressor)
-    callback, members = Differentiating(), {"n_estimators": 2, "n_jobs": n_jobs, "max_iter": 3}
+    callback = Differentiating()
+    members = {"n_estimators": 2, "n_jobs": n_jobs, "max_iter": 3, "l2_regularization": 1e-3}
     model = GNRegressor(**SMALL | members).set_callbacks(callback).fit(X, y)
     assert set(callback.slopes) == {2.0}
     shown = [shown for *_, shown, _ in callback.events if shown is not None]
@@ -171,12 +172,17 @@ def same_weights(model, other):
 # --- What hooks are told
 
 
+@cache
+def recorded_search(estimator, n_jobs):
+    """What is told of a search for the best member, and the model."""
+    recording = Recording()
+    return recording, estimator(**ONE, n_jobs=n_jobs).set_callbacks(recording).fit(*data(estimator))
+
+
 @pytest.mark.parametrize("n_jobs", [1, 2])
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_a_search_has_a_task_for_each_candidate_and_each_of_its_iterations(estimator, n_jobs):
-    X, y = data(estimator)
-    recording = Recording()
-    model = estimator(**ONE, n_jobs=n_jobs).set_callbacks(recording).fit(X, y)
+    recording, model = recorded_search(estimator, n_jobs)
     check_tree(recording)
     candidates = recording.tasks("end", "candidate")
     # Of the regression two more are drawn, as the best of three leaves half of the variance.
@@ -191,10 +197,7 @@ def test_a_search_has_a_task_for_each_candidate_and_each_of_its_iterations(estim
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_a_candidate_that_is_dropped_on_the_way_has_a_last_task_that_says_so(n_jobs):
-    X, y = load_diabetes(return_X_y=True)
-    recording = Recording()
-    GNRegressor(**ONE, n_jobs=n_jobs).set_callbacks(recording).fit(X, y)
-    check_tree(recording)
+    recording, _ = recorded_search(GNRegressor, n_jobs)
     dropped = recording.tasks("end", "dropped")
     # One of three goes on; those that are drawn later are trained to the end.
     assert len({path[:2] for path in dropped}) == len(dropped) == 2
@@ -245,7 +248,7 @@ def test_members_that_are_not_compared_are_called_so():
 def test_iterations_before_those_that_count_are_told_apart(parameters):
     X, y = long_table()
     recording = Recording()
-    options = {**SMALL, "n_estimators": 2, "l2_regularization": 1e-3, "max_iter": 10, **parameters}
+    options = {**SMALL, "n_estimators": 2, "l2_regularization": 1e-3, "max_iter": 5, **parameters}
     model = GNRegressor(**options).set_callbacks(recording).fit(X, y)
     check_tree(recording)
     assert recording.tasks("begin", "warm-up-iteration")
@@ -271,7 +274,7 @@ def test_hooks_get_the_data_as_given():
 def test_nothing_of_an_earlier_fit_is_shown():
     X, y = load_diabetes(return_X_y=True)
     recording = Recording()
-    model = GNRegressor(**ONE).fit(X, y).set_callbacks(recording).fit(X[:, :4], y)
+    model = GNRegressor(**PLAIN).fit(X, y).set_callbacks(recording).fit(X[:, :4], y)
     shown = iterations(recording, (0, 0))
     assert not any(hasattr(one, "feature_importances_") for one in shown)
     assert len(model.feature_importances_) == 4
@@ -342,7 +345,7 @@ CASES = {
 @unconverged
 def test_watching_changes_no_bit(case):
     estimator, parameters = CASES[case]
-    X, y = data(estimator)
+    X, y = (values[::2] for values in data(estimator))
     alone = estimator(**SMALL, **parameters, max_iter=5).fit(X, y)
     recording = Recording()
     watched = clone(alone).set_callbacks(recording).fit(X, y)
@@ -544,7 +547,7 @@ def test_a_progress_bar_of_a_fit(capsys, n_jobs):
 def test_progress_bars_inside_a_grid_search_and_a_pipeline(capsys):
     X, y = load_diabetes(return_X_y=True)
     grid = {"gnregressor__alpha": [0.5, 1.0]}
-    search = GridSearchCV(make_pipeline(StandardScaler(), GNRegressor(**ONE)), grid, cv=2)
+    search = GridSearchCV(make_pipeline(StandardScaler(), GNRegressor(**PLAIN)), grid, cv=2)
     search.set_callbacks(ProgressBar(max_propagation_depth=None)).fit(X, y)
     lines = capsys.readouterr().out.splitlines()
     fits = [line for line in lines if "| GNRegressor" in line]
@@ -562,5 +565,5 @@ def test_callbacks_go_with_copies_into_cross_validation():
 
 def test_a_model_with_callbacks_is_pickled():
     X, y = load_diabetes(return_X_y=True)
-    model = GNRegressor(**ONE).set_callbacks(ScoringMonitor(scoring="r2")).fit(X, y)
+    model = GNRegressor(**PLAIN).set_callbacks(ScoringMonitor(scoring="r2")).fit(X, y)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).predict(X), model.predict(X))

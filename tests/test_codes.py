@@ -141,7 +141,7 @@ def test_repeated_trials_at_settings_make_no_codes(whole):
         X, y, *_ = trials(whole, seed)
         assert find_codes(X, X, y[:, None], fractions=True).tolist() == []
     X, y, new, truth = trials(whole)
-    assert GNRegressor(random_state=0).fit(X, y).score(new, truth) > 0.7
+    assert GNRegressor(n_estimators=2, random_state=0).fit(X, y).score(new, truth) > 0.7
     linear = GNRegressor((), random_state=0).fit(X, y)
     assert "categor" not in str(diagnose(linear, X, y, verbose=False))
 
@@ -216,7 +216,7 @@ def response(n, settings, seed, width=0.08):
     return np.column_stack([dose, x]), 3 * np.exp(-((dose - 0.55) ** 2) / width) + x
 
 
-@pytest.mark.parametrize(("count", "width"), [(6, 0.08), (8, 0.08), (12, 0.01), (15, 0.01)])
+@pytest.mark.parametrize(("count", "width"), [(8, 0.08), (12, 0.01)])
 def test_what_lies_between_settings_is_told_by_their_neighbours(count, width):
     """Settings were taken for codes, with the mean between them: R2 there was 0.10 to 0.55, and the promise 0.97."""
     settings = np.linspace(0, 1, count)
@@ -397,7 +397,7 @@ def test_what_is_measured_once_for_each_shop_is_a_code_of_it():
     X, y = shops(900)
     measures = np.random.default_rng(1).normal(size=200)
     measured = np.column_stack([X[:, 0], measures[X[:, 1].astype(int)]])
-    model = GNRegressor(random_state=0).fit(measured[:600], y[:600])
+    model = GNRegressor(n_estimators=2, random_state=0).fit(measured[:600], y[:600])
     assert summarize(model).codes == ("x1",)
     # The noise leaves 0.97.
     assert model.score(measured[600:], y[600:]) > 0.94
@@ -417,7 +417,7 @@ def test_codes_are_found_where_metadata_are_routed():
 @pytest.mark.parametrize("n_columns, squares", [(250, True), (251, False)])
 def test_squares_of_many_columns_are_left_out(n_columns, squares):
     """With 784 columns, 5,000 rows and ten classes they took 34 seconds before a fit began, for 6."""
-    X = np.random.default_rng(0).uniform(-1, 1, (1200, n_columns))
+    X = np.random.default_rng(0).uniform(-1, 1, (700, n_columns))
     told = predict_left_out(X, np.square(X[:, :1]))
     assert (np.corrcoef(told[:, 0], np.square(X[:, 0]))[0, 1] > 0.9) == squares
 

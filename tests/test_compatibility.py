@@ -422,8 +422,8 @@ def with_noise(X):
 
 SELECTORS = {
     "SelectFromModel": SelectFromModel(GNRegressor((4,), n_estimators=1, random_state=0), threshold=0.1),
-    "RFE": RFE(regressor(l2_regularization="evidence", tol=1e-1), n_features_to_select=2),
-    "forwards": SequentialFeatureSelector(regressor(), n_features_to_select=2, cv=2),
+    "RFE": RFE(regressor(l2_regularization="evidence", tol=1e-1), n_features_to_select=2, step=3),
+    "forwards": SequentialFeatureSelector(regressor(hidden_layer_sizes=(2,)), n_features_to_select=2, cv=2),
 }
 
 
@@ -440,7 +440,7 @@ def test_features_are_selected(name, diabetes):
 
 def test_as_many_features_are_selected_as_predict_best(diabetes):
     X, y = diabetes
-    network = regressor(l2_regularization="evidence", tol=1e-1)
+    network = regressor(hidden_layer_sizes=(2,))
     selector = RFECV(network, step=3, cv=2).fit(with_noise(X), y)
     assert selector.get_support()[:2].all()
     best = selector.cv_results_["n_features"][np.argmax(selector.cv_results_["mean_test_score"])]

@@ -52,8 +52,8 @@ def test_new_rows_are_covered_as_promised_over_simulated_sets(noise):
         rng = np.random.default_rng(seed)
         x = rng.uniform(-2, 2, (n + 200, 2))
         y = x @ [1.0, -1.0] + NOISE[noise](rng, x)
-        model = GNRegressor((), prior_groups="shared", n_estimators=2, tol=1e-2, n_iter_no_change=2, random_state=0)
-        model.fit(x[:n], y[:n])
+        model = GNRegressor((), prior_groups="shared", noise="constant", n_estimators=2, random_state=0)
+        model.set_params(tol=1e-2, n_iter_no_change=2).fit(x[:n], y[:n])
         low, high = model.predict_interval(x[n:], 0.9, calibrate=True).T
         inside.append(np.mean((low <= y[n:]) & (y[n:] <= high)))
     # Of independent sets the mean of the coverage is known to this.

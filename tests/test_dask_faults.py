@@ -33,7 +33,8 @@ pytestmark = [
 ]
 
 SECONDS = 180
-SMALL = {"hidden_layer_sizes": (3,), "n_estimators": 1, "random_state": 0, "max_iter": 8, "standardize": "robust"}
+SMALL = {"hidden_layer_sizes": (3,), "n_estimators": 1, "random_state": 0, "max_iter": 4, "standardize": "robust"}
+SMALL |= {"l2_regularization": 1e-2}
 
 
 def work(scheduler):

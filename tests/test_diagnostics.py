@@ -93,10 +93,12 @@ def fits():
     fast = ONE | {"hidden_layer_sizes": (4,)}
     stream = GNRegressor(**fast)
     return {
-        "regression": (GNRegressor(random_state=0, tol=1e-2), X, y),
+        "regression": (GNRegressor(n_estimators=2, random_state=0, tol=1e-2), X, y),
         "outputs": (GNRegressor(**fast), *regression(outputs=3)),
         "column": (GNRegressor(**fast), X, y[:, None]),
         "student_t": (GNRegressor(**fast, loss="student_t"), X, y),
+        "quantile": (GNRegressor(**fast, loss="quantile", quantile=0.9), X, y),
+        "quantiles": (GNRegressor(**fast, loss="quantile", quantile=[0.1, 0.9]), X, y),
         "pipeline": (make_pipeline(StandardScaler(), GNRegressor(**fast)), frame, pd.Series(y)),
         "cg": (GNRegressor(**fast, solver="cg", l2_regularization=1e-3), X, y),
         "float": (GNRegressor(**fast, l2_regularization=1e-3), X, y),
@@ -135,7 +137,7 @@ def test_every_kind_of_fit_is_told_in_a_few_short_lines(name, capsys):
     assert not {"nan", "inf"} & set(str(report).replace(";", " ").split())
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_well_specified_model_raises_no_alarm(seed):
     X, y = regression(800, seed=seed)
     model = GNRegressor(**ONE).fit(X[:400], y[:400])
@@ -301,10 +303,9 @@ def test_injected_columns_of_noise_are_named():
     ("rows", "parameters"),
     [(20, {}), (40, {}), (60, {}), (40, {"stream": True}), (400, {"stream": True}), (400, {"damping": 1e4})],
 )
-@pytest.mark.parametrize("seed", range(2))
-def test_features_that_matter_are_never_to_be_dropped(rows, parameters, seed):
+def test_features_that_matter_are_never_to_be_dropped(rows, parameters):
     # All five features matter; with few rows, or hardly trained, some are switched off all the same.
-    X, y = make_friedman1(800, n_features=5, noise=1.0, random_state=seed)
+    X, y = make_friedman1(800, n_features=5, noise=1.0, random_state=0)
     parameters = parameters.copy()
     fit = "partial_fit" if parameters.pop("stream", False) else "fit"
     model = getattr(GNRegressor((10,), n_estimators=1, random_state=0, **parameters), fit)(X[:rows], y[:rows])
@@ -469,7 +470,7 @@ def test_intervals_of_one_width_where_noise_depends_on_a_feature(seed, verdict, 
     X = rng.uniform(-2, 2, (900, 2))
     y = X[:, 1] + np.exp(1.2 * X[:, 0]) * rng.normal(size=900)
     model = GNRegressor(n_estimators=1, noise="constant", random_state=0).fit(X[:400], y[:400])
-    finding = quiet(model, X[400:], y[400:])["calibration"]
+    finding = without_trees(model, X[400:], y[400:])["calibration"]
     assert finding.numbers["coverage_50"] > 0.6 and 0.8 < finding.numbers["coverage_90"] < 0.92
     assert finding.verdict == verdict and finding.text.endswith(f": too wide {where}")
     assert finding.advice == 'noise="input"'
@@ -565,8 +566,8 @@ def test_one_gross_outlier_is_found_by_its_row(regressor):
     mixed = quiet(regressor, X, np.roll(regression(200)[1], 1))
     assert mixed["skill"].advice.startswith("check that the rows of X and y belong together")
     # How often chance gives an alarm: once in a thousand sets of rows.
-    alarms = [without_trees(regressor, *drawn(regressor, 300, 1.0, seed)[:2])["outliers"].advice for seed in range(10)]
-    assert alarms == [None] * 10
+    alarms = [without_trees(regressor, *drawn(regressor, 300, 1.0, seed)[:2])["outliers"].advice for seed in range(5)]
+    assert alarms == [None] * 5
 
 
 @pytest.mark.filterwarnings("ignore::skgn.unfamiliar.UnfamiliarDataWarning")
@@ -665,7 +666,7 @@ def not_normal(loss, n, seed):
 def test_noise_that_is_not_normal_is_judged_by_its_own_distribution(loss):
     """Of its skewness and its tails no outliers are made, nor intervals of another coverage than they have."""
     model = GNRegressor(**ONE, loss=loss).fit(*not_normal(loss, 1000, 100))
-    for seed in range(3):
+    for seed in range(2):
         X, y = not_normal(loss, 500, seed)
         report = without_trees(model, X, y)
         assert report["outliers"].advice is None and report["calibration"].advice is None
@@ -742,7 +743,7 @@ def test_what_residuals_depend_on_tells_its_own_share():
     y = table["x"] + 0.3 * rng.normal(size=700)
     model = GNRegressor(**ONE).fit(table[:400], y[:400])
     table, y = table[400:], y[400:] + 2.0 * (table["kind"][400:] == "c")
-    finding = quiet(model, table, y)["residuals"]
+    finding = without_trees(model, table, y)["residuals"]
     residual = y - model.predict(table)
     within = np.mean(np.square(residual - residual.groupby(table["kind"]).transform("mean")))
     share = 1 - within / residual.var(ddof=0)
@@ -812,7 +813,7 @@ def test_of_a_search_the_best_estimator_is_examined():
     X, y = regression(100)
     search = GridSearchCV(make_pipeline(StandardScaler(), GNRegressor(**ONE)), {"gnregressor__alpha": [1.0]}, cv=2)
     search.fit(X, y)
-    assert str(quiet(search, X, y)) == str(quiet(search.best_estimator_, X, y))
+    assert str(without_trees(search, X, y)) == str(without_trees(search.best_estimator_, X, y))
 
 
 def test_data_that_do_not_fit_are_refused(regressor, classifier):
@@ -878,8 +879,9 @@ def test_negative_predictions_of_positive_targets_ask_for_a_loss_of_such():
     rng = np.random.default_rng(0)
     X = rng.uniform(-1.5, 1.5, (600, 3))
     y = np.exp(2 * X[:, 0] * X[:, 1] + np.sin(2 * X[:, 2]) + 0.3 * rng.normal(size=600))
-    options = {"tol": 1e-2, "random_state": 0}
-    model, gamma = (GNRegressor(loss=loss, **options).fit(X[:200], y[:200]) for loss in ("squared_error", "gamma"))
+    model = GNRegressor(tol=1e-2, random_state=0).fit(X[:200], y[:200])
+    two = {"n_estimators": 2, "tol": 1e-2, "random_state": 0}
+    gamma = GNRegressor(loss="gamma", **two).fit(X[:200], y[:200])
     report = diagnose(model, X[200:], y[200:], verbose=False)
     assert report["residuals"].verdict == "out of range"
     assert report["residuals"].numbers["negative"] == np.mean(model.predict(X[200:]) < 0) > 0.05
@@ -887,7 +889,7 @@ def test_negative_predictions_of_positive_targets_ask_for_a_loss_of_such():
     assert gamma.score(X[200:], y[200:]) > model.score(X[200:], y[200:]) + 0.03
     assert without_trees(gamma, X[200:], y[200:])["residuals"].verdict != "out of range"
     # What is restricted is to be left open first.
-    restricted = GNRegressor(linear_path=False, **options).fit(X[:200], y[:200])
+    restricted = GNRegressor(linear_path=False, **two).fit(X[:200], y[:200])
     assert np.mean(restricted.predict(X[200:]) < 0) > 0.05
     assert without_trees(restricted, X[200:], y[200:])["residuals"].verdict != "out of range"
     # One negative target allows for negative means.
@@ -907,7 +909,7 @@ def test_what_is_told_by_columns_that_are_nearly_one_asks_for_their_components()
     assert "PCA(whiten=True)" in finding.advice
     advised = make_pipeline(StandardScaler(), PCA(whiten=True), GNRegressor(**ONE)).fit(X[:300], y[:300])
     assert advised.score(X[300:], y[300:]) > model.score(X[300:], y[300:]) + 0.5
-    assert quiet(advised, X[300:], y[300:])["residuals"].verdict == "nothing found"
+    assert without_trees(advised, X[300:], y[300:])["residuals"].verdict == "nothing found"
     # Copies have no difference but a rounding error, and noise depends on none.
     copied = np.column_stack([X[:, 0], X[:, 0] * (1 + 1e-15 * own[:, 1])])
     for columns, target in ((copied, y), (X, own[:, 2] * rng.normal(size=600))):
@@ -968,7 +970,7 @@ def test_what_levels_of_mean_targets_lack_is_found(of_numbers):
     assert "OneHotEncoder" not in str(report)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @unconverged
 def test_levels_whose_means_are_enough_raise_no_alarm(seed):
     frame, y = shops(600, "alone", seed=seed)
@@ -1024,7 +1026,7 @@ def test_noise_that_two_features_move_together_is_named():
     model = GNRegressor(**ONE, noise="constant")
     for std, verdict in ((np.where(X[:, 1] * X[:, 2] > 0, 0.8, 0.1), "depends on the input"), (0.3, "as estimated")):
         y = np.sin(X[:, 0]) + std * draw
-        noise = quiet(model.fit(X[:800], y[:800]), X[800:], y[800:])["noise"]
+        noise = without_trees(model.fit(X[:800], y[:800]), X[800:], y[800:])["noise"]
         assert noise.verdict == verdict
         assert noise.numbers.get("varies_with", "x1 and x2 together") == "x1 and x2 together"
 
@@ -1036,10 +1038,8 @@ def test_noise_of_positive_targets_that_a_feature_moves_is_named():
     shape = np.where(X[:, 1] > 0, 20.0, 1.0)
     y = np.exp(0.5 * X[:, 0]) * rng.gamma(shape) / shape
     model = GNRegressor(**ONE, loss="gamma").fit(X[:600], y[:600])
-    noise = quiet(model, X[600:], y[600:])["noise"]
+    noise = without_trees(model, X[600:], y[600:])["noise"]
     assert noise.verdict == "depends on the input" and noise.numbers["varies_with"] == "x1"
     even = np.exp(0.5 * X[:, 0]) * rng.gamma(4.0, size=1200) / 4
-    assert (
-        quiet(GNRegressor(**ONE, loss="gamma").fit(X[:600], even[:600]), X[600:], even[600:])["noise"].verdict
-        == "as assumed"
-    )
+    model = GNRegressor(**ONE, loss="gamma").fit(X[:600], even[:600])
+    assert without_trees(model, X[600:], even[600:])["noise"].verdict == "as assumed"

@@ -191,7 +191,7 @@ def test_rows_beyond_the_most_are_later_ones(monkeypatch):
     assert not np.allclose(found.columns[:200], found.scaler.transform(X[:200]))
 
 
-@pytest.mark.parametrize("k, d, apart", [(2, 15, 1), (3, D, 1), (12, 8, 2)])
+@pytest.mark.parametrize("k, d, apart", [(2, 15, 1), (3, D, 1), (6, 8, 2)])
 def test_normal_classes_are_told_better(k, d, apart, monkeypatch, capsys):
     (X, labels), (new, truth) = clouds(20 * k + 200, k, d, 0, apart), clouds(3000, k, d, 1, apart)
     model = GNClassifier(**FEW, verbose=1).fit(X, labels)
@@ -227,6 +227,8 @@ def test_there_are_none_without_the_time(monkeypatch):
 def test_torch_onnx_and_files_have_the_same_distributions(k, tmp_path, one_registry):
     model = GNClassifier(**FEW).fit(*clouds(k=k))
     assert reading(model)[-1] and model.weights_[-1] > 0.1
+    # Networks beside it are for test_export.py.
+    model.weights_ = np.array(reading(model), dtype=float)
     assert_the_same_everywhere(model, clouds(100, k=k, seed=1)[0], tmp_path / "model.onnx")
 
 

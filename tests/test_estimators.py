@@ -265,7 +265,7 @@ def test_class_weights_multiply_the_probabilities_of_a_fit_without_them(class_we
     X, y = X[y < n_classes], np.array(["a", "b", "c"])[y[y < n_classes]]
     keep = np.r_[np.flatnonzero(y == "a")[:6], np.flatnonzero(y != "a")]
     X, y = X[keep], y[keep]
-    model = GNClassifier(max_iter=5, n_estimators=2, random_state=0)
+    model = GNClassifier((5,), max_iter=5, n_estimators=2, random_state=0)
     p = model.fit(X, y).predict_proba(X) * compute_class_weight(class_weight, classes=np.unique(y), y=y)
     p /= p.sum(axis=1, keepdims=True)
     weighted = clone(model).set_params(class_weight=class_weight).fit(X, y)
@@ -285,7 +285,7 @@ def test_a_rare_class_is_found_under_balanced_weights():
     X = rng.normal(size=(5000, 5))
     f = 1.5 * X[:, 0] + X[:, 1] * X[:, 2] - 4
     y = (rng.random(5000) < 1 / (1 + np.exp(-f))).astype(int)
-    model = GNClassifier(class_weight="balanced", random_state=0).fit(X[:1000], y[:1000])
+    model = GNClassifier(class_weight="balanced", n_estimators=2, tol=1e-2, random_state=0).fit(X[:1000], y[:1000])
     linear = LogisticRegression(class_weight="balanced").fit(X[:1000], y[:1000])
     X, y = X[1000:], y[1000:]
     weight = compute_sample_weight("balanced", y)
@@ -553,7 +553,7 @@ def test_memory_layout_does_not_matter(estimator, standardize, layout, tmp_path)
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-@pytest.mark.parametrize("value", [0.0, 1.0, -3e-300, 1e300], ids=str)
+@pytest.mark.parametrize("value", [0.0, -3e-300, 1e300], ids=str)
 @pytest.mark.parametrize("parameters", [{"l2_regularization": 1e-3}, {}], ids=["fixed l2", "default l2"])
 @unconverged
 @pytest.mark.filterwarnings("ignore::skgn.unfamiliar.UnfamiliarDataWarning")
@@ -620,7 +620,11 @@ DEGENERATE = {
 @pytest.mark.parametrize("solver", ["primal", "dual"])
 @pytest.mark.parametrize(
     "parameters",
-    [{"l2_regularization": 1e-3}, {}, {"damping": 0, "l2_regularization": 0.0}],
+    [
+        {"l2_regularization": 1e-3, "n_estimators": 1},
+        {"n_estimators": 2},
+        {"damping": 0, "l2_regularization": 0.0, "n_estimators": 1},
+    ],
     ids=["fixed l2", "default l2", "undamped"],
 )
 @unconverged
@@ -628,9 +632,7 @@ DEGENERATE = {
 def test_degenerate_data_fit_and_predict(estimator, case, solver, parameters):
     X, y = DEGENERATE[case](*data(estimator))
     width = 60 if case.startswith("many") else 4
-    model = estimator(
-        hidden_layer_sizes=(width,), n_estimators=2, solver=solver, max_iter=5, random_state=0, **parameters
-    ).fit(X, y)
+    model = estimator(hidden_layer_sizes=(width,), solver=solver, max_iter=5, random_state=0, **parameters).fit(X, y)
     values = outputs(model, X)
     assert len(values) == len(X) and np.isfinite(values).all()
     assert model.predict(X).shape == y.shape
@@ -946,16 +948,15 @@ def test_parameters_change_the_fit(estimator, change):
     assert np.abs(outputs(clone(model).set_params(**change).fit(X, y), X) - expected).max() > 1e-4
 
 
-@pytest.mark.parametrize("kind", [np.int64, np.int8])
 @pytest.mark.parametrize("n_estimators", [1, 2])
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @unconverged
-def test_numbers_of_numpy_are_those_of_python(estimator, n_estimators, kind):
+def test_numbers_of_numpy_are_those_of_python(estimator, n_estimators):
     """As distributions of a randomized search draw them, or a frame of settings holds them."""
     X, y = data(estimator)
     numbers = {"max_iter": 5, "n_estimators": n_estimators, "n_iter_no_change": 3, "hidden_layer_sizes": 4}
     model = estimator(**numbers, random_state=0)
-    of_numpy = clone(model).set_params(**{name: kind(number) for name, number in numbers.items()})
+    of_numpy = clone(model).set_params(**{name: np.int8(number) for name, number in numbers.items()})
     np.testing.assert_array_equal(outputs(of_numpy.fit(X, y), X), outputs(model.fit(X, y), X))
 
 
@@ -1309,7 +1310,7 @@ def fit_by_search(model, X, y, capsys):
 
 @unconverged
 @pytest.mark.parametrize(
-    ("n_estimators", "max_iter", "rows"), [(1, 0, 7), (1, 1, 30), (3, 5, 30), (3, 16, 7), (1, 25, 7), (3, 60, 30)]
+    ("n_estimators", "max_iter", "rows"), [(1, 0, 7), (1, 1, 30), (3, 5, 7), (1, 25, 7), (3, 60, 30)]
 )
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_a_search_on_some_rows_ends_on_all(estimator, n_estimators, max_iter, rows, monkeypatch, capsys):
@@ -1350,7 +1351,7 @@ def test_members_know_the_evidence_and_posterior_of_all_rows(solver, n, rows, mo
 
 @unconverged
 @pytest.mark.parametrize(("solver", "n", "rows"), TABLES)
-@pytest.mark.parametrize("max_iter", [1, 5, 20])
+@pytest.mark.parametrize("max_iter", [1, 20])
 def test_noise_level_is_that_of_all_rows_however_short_the_fit(max_iter, solver, n, rows, monkeypatch, capsys):
     compare_on(rows, monkeypatch)
     X, y = data(GNRegressor, n)

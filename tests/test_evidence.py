@@ -108,11 +108,10 @@ def test_pure_noise_columns_are_switched_off():
     assert (relevance[2:] == 0).all()
 
 
-@pytest.mark.parametrize(("groups", "seed"), [("auto", 0), ("feature", 1)])
-def test_noise_beside_real_features_is_switched_off(diabetes, groups, seed):
+def test_noise_beside_real_features_is_switched_off(diabetes):
     X, y = diabetes
-    noise = np.random.RandomState(seed).standard_normal((len(X), 10))
-    model = GNRegressor(prior_groups=groups, n_estimators=2, tol=1e-2, random_state=0).fit(np.hstack([X, noise]), y)
+    noise = np.random.RandomState(0).standard_normal((len(X), 10))
+    model = GNRegressor(standardize="robust", n_estimators=2, tol=1e-2, random_state=0).fit(np.hstack([X, noise]), y)
     assert (model.feature_relevance_[10:] == 0).all()
     assert (model.feature_relevance_[[2, 8]] > 0.2).all()
 
@@ -199,7 +198,7 @@ def test_each_output_has_its_own_noise_level():
     X = rng.standard_normal((500, 3))
     signal = np.column_stack([X[:, 0], X[:, 1] - X[:, 2]])
     Y = signal + rng.standard_normal((500, 2)) * [0.5, 0.05]
-    model = GNRegressor(n_estimators=2, random_state=0).fit(X, Y)
+    model = GNRegressor(n_estimators=1, random_state=0).fit(X, Y)
     np.testing.assert_allclose(model.noise_std_, [0.5, 0.05], rtol=0.15)
     _, std = model.predict(X, return_std=True)
     assert std.shape == (500, 2)
@@ -380,9 +379,9 @@ def test_linear_student_t_regression_is_that_of_greatest_likelihood(solver):
 
 def test_outliers_do_little_harm_to_student_t_noise():
     rng = np.random.RandomState(0)
-    X = rng.uniform(-2, 2, (400, 2))
+    X = rng.uniform(-2, 2, (200, 2))
     truth = np.sin(2 * X[:, 0]) + X[:, 1] ** 2
-    clean = truth + 0.1 * rng.standard_normal(400)
+    clean = truth + 0.1 * rng.standard_normal(200)
     error = {}
     for name, loss, y in [
         ("clean", "squared_error", clean),
@@ -390,7 +389,7 @@ def test_outliers_do_little_harm_to_student_t_noise():
         ("student_t", "student_t", with_outliers(clean)),
     ]:
         with pytest.warns(UserWarning, match="extreme") if name == "squared" else nullcontext():
-            model = GNRegressor(loss=loss, n_estimators=2, tol=1e-2, random_state=0).fit(X, y)
+            model = GNRegressor(loss=loss, standardize="robust", n_estimators=2, tol=1e-2, random_state=0).fit(X, y)
         assert model.noise_distribution_ == ("student_t" if name == "student_t" else "normal")
         error[name] = np.sqrt(np.mean((model.predict(X) - truth) ** 2))
     assert error["student_t"] < 0.5 * error["squared"]
@@ -402,7 +401,7 @@ def test_a_target_that_is_mostly_zero_keeps_its_mean():
     rng = np.random.RandomState(0)
     X = rng.standard_normal((400, 3))
     y = np.where(rng.rand(400) < 0.1 * np.exp(X[:, 0]), np.exp(rng.standard_normal(400)), 0.0)
-    model = GNRegressor(n_estimators=4, random_state=0).fit(X, y)
+    model = GNRegressor(standardize="robust", n_estimators=2, random_state=0).fit(X, y)
     assert model.predict(X).mean() == pytest.approx(y.mean(), rel=0.1)
 
 
@@ -410,7 +409,7 @@ def test_student_t_noise_level_is_a_standard_deviation():
     rng = np.random.RandomState(0)
     X = rng.uniform(-2, 2, (1000, 1))
     Y = np.column_stack([np.sin(2 * X[:, 0]), X[:, 0]]) + rng.standard_t(8, (1000, 2)) * [0.3, 0.03]
-    model = GNRegressor(loss="student_t", n_estimators=2, random_state=0).fit(X, Y)
+    model = GNRegressor(loss="student_t", standardize="robust", n_estimators=2, random_state=0).fit(X, Y)
     expected = np.sqrt(8 / 6) * np.array([0.3, 0.03])
     np.testing.assert_allclose(model.noise_std_, expected, rtol=0.08)
     _, std = model.predict(X, return_std=True)

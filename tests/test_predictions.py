@@ -16,7 +16,7 @@ from sklearn.metrics import d2_pinball_score, mean_pinball_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skgn import GNClassifier, GNRegressor, diagnose
+from skgn import GNClassifier, GNRegressor
 from skgn.export import to_torch
 from skgn.jacobian_cost import takes_factored
 from skgn.posterior import output_variance
@@ -257,11 +257,6 @@ class TestSeveralQuantiles:
     def test_what_is_no_set_of_quantiles_is_refused(self, quantile):
         with pytest.raises(ValueError, match="quantile"):
             GNRegressor(loss="quantile", quantile=quantile).fit(X, TARGETS["huber"])
-
-    def test_diagnose_asks_for_one_quantile(self):
-        model = GNRegressor(loss="quantile", quantile=(0.1, 0.9), **SMALL | {"max_iter": 1000}).fit(X, TARGETS["huber"])
-        with pytest.raises(ValueError, match="quantiles that are given as a list: pass a fit of one"):
-            diagnose(model, X, TARGETS["huber"], verbose=False)
 
 
 class TestErrors:

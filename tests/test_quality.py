@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, make_classification, make_friedman1
 from sklearn.metrics import log_loss
-from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold, cross_validate
+from sklearn.model_selection import GridSearchCV, ShuffleSplit, StratifiedKFold, cross_validate
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -17,7 +17,7 @@ from skgn import GNClassifier, GNRegressor
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 FOLDS = {
-    "regressor": KFold(2, shuffle=True, random_state=0),
+    "regressor": ShuffleSplit(1, test_size=0.5, random_state=0),
     "classifier": StratifiedKFold(2, shuffle=True, random_state=0),
 }
 
@@ -72,28 +72,27 @@ def relations():
 SEED = 1
 
 #: Case, model, and the best peer there, or its score where its fit takes long (a Gaussian process of many columns).
+#: "two" is the default with two members, in less time. It is held to the same limits.
 #: Where most targets are zero the best peer depends on the seed: the linear one is not to be missed.
 RELATIONS = [
     ("sin(5x) n 100", "default", "gp"),
-    ("sin(6x) n 100", "default", "gp"),
     ("sin(8x) n 100", "default", 0.95),
-    ("|x1| + |x2| n 200", "default", 0.93),
+    ("|x1| + |x2| n 150", "two", 0.93),
     # Of few rows: units that do not saturate.
     ("x0^2 + x1 x2 n 80", "default", 0.95),
     ("sin(x0 x1) + x2 n 80", "default", "gp"),
     # Slopes tell of some columns. Columns that count alike are better once each has a length of its own.
-    ("five products d 20", "default", 0.97),
-    ("x1 x2", "one", "gp"),
-    ("x0 + x1^2 d 40", "default", 0.997),
+    ("five products d 20", "two", 0.97),
+    ("x1 x2", "one", 1.0),
+    ("x0 + x1^2 d 40", "two", 0.997),
     ("x0 + x1^2 d 200", "default", 0.98),
-    ("Friedman 1 + 20 columns", "default", 0.95),
+    ("Friedman 1 + 20 columns", "two", 0.95),
     ("XOR of 2", "one", "boosting"),
     ("noise d 100", "default", "ridge"),
     # Boosting is ahead by 0.05: trees find the two strong columns among 200 that are noise.
     ("diabetes + 200 columns", "default", "ridge"),
-    ("linear t3", "default", "ridge"),
     ("linear lognormal", "default", "ridge"),
-    ("90 % zeros", "default", "ridge"),
+    ("90 % zeros", "two", "ridge"),
 ]
 
 
@@ -101,17 +100,18 @@ RELATIONS = [
 @pytest.mark.filterwarnings("ignore:Failed. samples left out of training are predicted worse:UserWarning")
 @pytest.mark.parametrize(("name", "model", "peer"), RELATIONS)
 def test_finds_a_known_relation_as_well_as_its_best_peer(relations, name, model, peer):
-    case = relations["CASES"].get(name) or relations["CASES"]["|x1| + |x2|"]._replace(n=200)  # a third of the time
+    case = relations["CASES"].get(name) or relations["CASES"]["|x1| + |x2|"]._replace(n=150)  # a third of the time
     d = relations["sample"](case, SEED)[0].shape[1]
-    ours, *theirs = (
-        relations["measure"](relations["make"](kind, case, d, SEED), case, SEED)
-        for kind in (model, peer)
-        if isinstance(kind, str)
-    )
+
+    def figures(kind, **parameters):
+        return relations["measure"](relations["make"](kind, case, d, SEED).set_params(**parameters), case, SEED)
+
+    kind, members = ("default", {"n_estimators": 2}) if model == "two" else (model, {})
+    ours = figures(kind, **members)
     # Beside the score: nothing is found in noise, and the mean of a skewed target is kept.
     assert not relations["breaks"](case, ours), ours
-    best = theirs[0]["score"] if theirs else peer
-    assert ours["score"] >= best - relations["ALLOWED"][model][0]
+    best = figures(peer)["score"] if isinstance(peer, str) else peer
+    assert ours["score"] >= best - relations["ALLOWED"][kind][0]
 
 
 @pytest.mark.parametrize("name", ["linear normal", "linear exponential", "linear t3", "linear lognormal"])
@@ -125,10 +125,10 @@ def test_a_linear_model_is_exact_without_noise(relations, name):
 def test_the_standard_deviation_is_as_large_as_the_errors():
     # Members differ from their mean, and each has estimated its noise from its own residuals.
     ratios, estimated = [], []
-    for seed in range(3):
+    for seed in range(2):
         X, y = make_friedman1(300, 8, noise=1.0, random_state=seed)
-        X_new, y_new = make_friedman1(4000, 8, noise=1.0, random_state=100 + seed)
-        model = GNRegressor(random_state=0).fit(X, y)
+        X_new, y_new = make_friedman1(2000, 8, noise=1.0, random_state=100 + seed)
+        model = GNRegressor(tol=1e-2, random_state=0).fit(X, y)
         mean, std = model.predict(X_new, return_std=True)
         ratios.append(np.sqrt(np.mean((y_new - mean) ** 2) / np.mean(std**2)))
         estimated.append(model.noise_std_)
@@ -138,12 +138,11 @@ def test_the_standard_deviation_is_as_large_as_the_errors():
 
 def test_labels_that_a_network_has_by_heart_are_no_promise():
     """Noise in more columns than rows: a network with a feature for each row promised a D2 of 0.6, and had -0.5."""
-    for seed in range(2):
-        rng = np.random.default_rng(seed)
-        X, y = rng.normal(size=(1540, 50)), rng.integers(0, 6, 1540)
-        model = GNClassifier(random_state=0).fit(X[:40], y[:40])
-        assert model.left_out_score_ < 0.1
-        assert log_loss(y[40:], model.predict_proba(X[40:])) < 1.1 * np.log(6)
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(1540, 50)), rng.integers(0, 6, 1540)
+    model = GNClassifier(random_state=0).fit(X[:40], y[:40])
+    assert model.left_out_score_ < 0.1
+    assert log_loss(y[40:], model.predict_proba(X[40:])) < 1.1 * np.log(6)
     # A network without others to count in its place says it, where no other of its starts is better.
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(40, 50)), rng.integers(0, 6, 40)
@@ -153,23 +152,20 @@ def test_labels_that_a_network_has_by_heart_are_no_promise():
 
 
 def test_few_rows_of_many_columns_are_classified_as_well_as_by_a_support_vector_machine():
-    # Networks of smooth units alone keep what is linear: 0.045 below.
-    ours, peers = [], []
-    for seed in range(2):
-        X, y = make_classification(
-            1200,
-            40,
-            n_informative=10,
-            n_redundant=15,
-            n_clusters_per_class=4,
-            class_sep=1.5,
-            flip_y=0,
-            random_state=seed,
-        )
-        train, new = (X[:200], y[:200]), (X[200:], y[200:])
-        ours.append(GNClassifier(random_state=0).fit(*train).score(*new))
-        peers.append(make_pipeline(StandardScaler(), SVC()).fit(*train).score(*new))
-    assert np.mean(ours) > np.mean(peers) - 0.033
+    # Networks of smooth units alone keep what is linear: 0.08 below.
+    X, y = make_classification(
+        1200,
+        40,
+        n_informative=10,
+        n_redundant=15,
+        n_clusters_per_class=4,
+        class_sep=1.5,
+        flip_y=0,
+        random_state=1,
+    )
+    train, new = (X[:200], y[:200]), (X[200:], y[200:])
+    ours = GNClassifier(n_estimators=2, random_state=0).fit(*train).score(*new)
+    assert ours > make_pipeline(StandardScaler(), SVC()).fit(*train).score(*new) - 0.033
 
 
 @pytest.fixture(scope="module")

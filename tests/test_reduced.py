@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy.stats import gmean
 from silent import Silent
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from skgn import GNClassifier, GNRegressor, choices, diagnose, directions, draws, full_step, further, summarize
@@ -66,7 +67,7 @@ def new_rows(model):
     return NEW if model.n_features_in_ == X.shape[1] else WIDE[30:]
 
 
-ONE = {"hidden_layer_sizes": (10,), "n_estimators": 1, "random_state": 0, "prior_groups": "layer", "max_iter": 4}
+ONE = {"hidden_layer_sizes": (10,), "n_estimators": 1, "random_state": 0, "prior_groups": "layer", "max_iter": 3}
 
 #: So many rows show a fault in the networks; two classes need all of them.
 M = 240
@@ -74,7 +75,7 @@ M = 240
 CASES = {
     "layer": lambda: GNRegressor(**ONE).fit(X[:M], TARGET[:M]),
     "feature": lambda: GNRegressor(**ONE | {"prior_groups": "feature", "hidden_layer_sizes": (3,)}).fit(
-        X[:M], with_copies(TWO[:M], 3)
+        X[:M], with_copies(TWO[:M], 2)
     ),
     "two layers": lambda: GNRegressor(**ONE | {"hidden_layer_sizes": (8, 4)}).fit(X[:M], TARGET[:M]),
     "no hidden layer": lambda: GNRegressor(**ONE | {"hidden_layer_sizes": ()}).fit(X[:M], with_copies(TWO[:M], 4)),
@@ -87,7 +88,7 @@ CASES = {
     "student_t": lambda: GNRegressor(**ONE, loss="student_t").fit(X[:M], TARGET[:M]),
     "quantile": lambda: GNRegressor(**ONE, loss="quantile", quantile=[0.2, 0.8]).fit(X[:M], TARGET[:M]),
     "poisson": lambda: GNRegressor(**ONE, loss="poisson").fit(X[:M], np.floor(np.exp(TARGET[:M]))),
-    "dual": lambda: GNRegressor(**ONE | {"hidden_layer_sizes": (2,)}).fit(WIDE[:40], WIDE[:40, 0]),
+    "dual": lambda: GNRegressor(**ONE | {"hidden_layer_sizes": (2,), "max_iter": 4}).fit(WIDE[:40], WIDE[:40, 0]),
     "early stopping": lambda: GNRegressor(**ONE, early_stopping=True).fit(X[:M], TARGET[:M]),
     "classes": lambda: GNClassifier(**ONE | {"n_estimators": 2}).fit(X[:M], CLASSES[:M]),
     "two classes": lambda: GNClassifier(**ONE | {"n_estimators": 3, "prior_groups": "auto"}).fit(X, CLASSES > 1),
@@ -340,19 +341,19 @@ def test_a_fit_goes_on_from_the_weights_of_another(init):
 
 
 def test_columns_of_use_are_columns_of_the_table(trained, monkeypatch):
-    """Of a column and forty of noise, all told twice, the former is found; networks that read it alone are drawn."""
+    """Of a column and fifteen of noise, all told twice, the former is found; networks that read it alone are drawn."""
     found = []
     narrowed = further.narrowed_starts
     monkeypatch.setattr(
         further, "narrowed_starts", lambda starts, use, n: found.append(use) or narrowed(starts, use, n)
     )
-    noise = np.random.default_rng(3).normal(size=(N, 40))
+    noise = np.random.default_rng(3).normal(size=(N, 15))
     columns = np.column_stack([noise, noise, X[:, -1], X[:, -1]])
     y = X[:, -1] ** 2 + 0.2 * _NOISE[:, 0]
     model = GNRegressor(**ONE | {"n_estimators": 3, "max_iter": 15}, standardize="robust").fit(columns, y)
     assert any(isinstance(network, Reduced) for network in trained)
     (use,) = found
-    assert len(use["robust"]) == 82 and np.flatnonzero(use["robust"]).tolist() == [80, 81]
+    assert len(use["robust"]) == 32 and np.flatnonzero(use["robust"]).tolist() == [30, 31]
     assert model.score(columns, y) > 0.9
 
 
@@ -440,9 +441,12 @@ def test_the_deviation_is_that_of_the_directions_read(monkeypatch):
     np.testing.assert_allclose(np.einsum("ij,kjl->kil", T @ T.T, draws), draws, atol=1e-9)
 
 
+#: A fit that tries no other inputs, which would take most of the time.
+ROBUST = {"standardize": "robust", "n_estimators": 2, "random_state": 0}
+
 CUT = {
-    "regression": lambda: GNRegressor(random_state=0, max_iter=8).fit(CORRELATED, np.sin(_FACTORS[:, 0])),
-    "classes": lambda: GNClassifier(random_state=0, max_iter=12).fit(CORRELATED, np.digitize(_FACTORS[:, 0], [-1, 1])),
+    "regression": (GNRegressor(**ROBUST, max_iter=6), np.sin(_FACTORS[:, 0])),
+    "classes": (GNClassifier(**ROBUST, max_iter=8), np.digitize(_FACTORS[:, 0], [-1, 1])),
 }
 
 
@@ -450,7 +454,7 @@ CUT = {
 @pytest.mark.parametrize("case", CUT)
 def test_fits_that_leave_directions_out_have_all_methods(case, monkeypatch, trained):
     affords(monkeypatch, {"regression": 1e8, "classes": 3e8}[case], 1e9)
-    model = CUT[case]()
+    model = clone(CUT[case][0]).fit(CORRELATED, CUT[case][1])
     assert {network.leaves_out for network in trained if isinstance(network, Reduced)} == {True}
     # Four factors tell nearly all.
     assert model.left_out_score_ > 0.9
@@ -474,7 +478,7 @@ def test_fits_that_leave_directions_out_have_all_methods(case, monkeypatch, trai
 def test_all_networks_are_rectified_where_smooth_ones_take_too_long_in_few_directions(monkeypatch, capsys):
     affords(monkeypatch, 1.0, 1e9)
     y = np.digitize(_FACTORS[:, 0], [-1, 1])
-    model = GNClassifier(random_state=0, max_iter=5, verbose=1).fit(CORRELATED, y)
+    model = GNClassifier(**ROBUST, max_iter=1, verbose=1).fit(CORRELATED, y)
     networks = [member for member in model.estimators_ if member.network.hidden_layer_sizes]
     assert {str(member.prior_kind) for member in networks} == {"unit"}
     assert {member.network.activation for member in networks} == {"relu"}
@@ -483,7 +487,8 @@ def test_all_networks_are_rectified_where_smooth_ones_take_too_long_in_few_direc
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_nothing_is_left_out_where_there_is_time(trained):
-    CUT["regression"]()
+    model, y = CUT["regression"]
+    clone(model).set_params(max_iter=1).fit(CORRELATED, y)
     assert not any(network.leaves_out for network in trained if isinstance(network, Reduced))
 
 
@@ -495,9 +500,7 @@ def test_nothing_is_left_out_where_there_is_time(trained):
 )
 def test_what_is_asked_for_is_not_cut(parameters, trained, monkeypatch):
     affords(monkeypatch, 1.0, 1.0)
-    GNRegressor(random_state=0, max_iter=2, n_estimators=2, noise="constant", **parameters).fit(
-        CORRELATED, _FACTORS[:, 0]
-    )
+    GNRegressor(**ROBUST, max_iter=1, noise="constant", **parameters).fit(CORRELATED, _FACTORS[:, 0])
     assert trained and not any(network.leaves_out for network in trained if isinstance(network, Reduced))
 
 

@@ -184,7 +184,7 @@ def test_student_t_learns_what_far_targets_hide():
     spoiled = y[:600] * np.where(np.arange(600) < 3, 1e6, 1)
     # In units of their standard deviation no noise was left, and R2 was 0.3.
     assert (
-        GNRegressor(loss="student_t", n_estimators=2, random_state=0).fit(X[:600], spoiled).score(X[600:], y[600:])
+        GNRegressor(loss="student_t", n_estimators=1, random_state=0).fit(X[:600], spoiled).score(X[600:], y[600:])
         > 0.9
     )
 
@@ -467,7 +467,7 @@ def test_bad_targets_and_parameters_are_refused_and_an_earlier_fit_is_kept(param
     ("loss", "message", "said"),
     [
         ("cauchy", "Cauchy noise has no variance", "90% intervals hold"),
-        ("quantile", "fit several, such as", "no std with asymmetric Laplace noise"),
+        ("quantile", "fit several, such as", "y lies below its quantile of 0.5 in"),
     ],
 )
 def test_there_is_no_standard_deviation_without_a_mean(loss, message, said):
@@ -550,7 +550,7 @@ def test_a_pair_of_extreme_quantiles_of_noise_promises_nothing():
     """It promised more than 0.1."""
     rng = np.random.default_rng(2)
     X, y = rng.normal(size=(300, 6)), rng.normal(size=300)
-    model = GNRegressor(loss="quantile", quantile=[0.01, 0.99], n_estimators=2, random_state=0).fit(X, y)
+    model = GNRegressor(loss="quantile", quantile=[0.01, 0.99], n_estimators=2, tol=1e-2, random_state=0).fit(X, y)
     assert model.left_out_score_ < 0.1
 
 
@@ -566,7 +566,7 @@ def test_an_extreme_quantile_of_noise_promises_nothing():
 def test_a_list_of_one_quantile_is_the_fit_of_that_quantile():
     X, y, _ = data("quantile")
     of_list, alone = (
-        GNRegressor(loss="quantile", quantile=q, n_estimators=2, random_state=0).fit(X, y) for q in ([0.95], 0.95)
+        GNRegressor(loss="quantile", quantile=q, n_estimators=1, random_state=0).fit(X, y) for q in ([0.95], 0.95)
     )
     np.testing.assert_allclose(of_list.predict(X).ravel(), alone.predict(X), rtol=1e-10)
 

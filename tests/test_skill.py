@@ -250,14 +250,14 @@ def test_failed_beyond_doubt(score, error, failed):
 
 def test_expects_what_cross_validation_finds():
     X, y = load_diabetes(return_X_y=True)
-    model = GNRegressor(hidden_layer_sizes=(5,), n_estimators=2, random_state=0)
-    folds = cross_val_score(model, X, y, cv=5)
+    model = GNRegressor(hidden_layer_sizes=(5,), n_estimators=2, tol=1e-2, random_state=0)
+    folds = cross_val_score(model, X, y, cv=3)
     assert model.fit(X, y).left_out_score_ == pytest.approx(folds.mean(), abs=0.06)
 
 
 def test_of_a_classifier():
     X, y = load_iris(return_X_y=True)
-    assert 0.8 < GNClassifier(random_state=0).fit(X, y).left_out_score_ < 0.97
+    assert 0.8 < GNClassifier(n_estimators=2, tol=1e-2, random_state=0).fit(X, y).left_out_score_ < 0.97
 
 
 def test_not_known_where_no_row_is_predicted_without_itself():
@@ -293,7 +293,7 @@ def test_noise_that_is_followed_is_called_a_failure():
 
 def test_a_failure_that_is_short_of_the_tolerance_is_called_one_too():
     rng = np.random.default_rng(0)
-    X, y = rng.standard_normal((200, 160)), rng.standard_normal(200)
+    X, y = rng.standard_normal((100, 80)), rng.standard_normal(100)
     with pytest.warns(UserWarning, match=r"predicted worse than by a constant.* The limit max_iter=12 was reached"):
         model = GNRegressor(prior_groups="feature", n_estimators=2, random_state=0, max_iter=12).fit(X, y)
     assert model.status_ == "no_skill" and model.estimators_[0].status == "max_iter"
@@ -317,13 +317,13 @@ def with_typos(count, seed=0, n=400):
 def test_typos_that_hide_all_other_targets(typos):
     X, y, *new = with_typos(typos)
     with pytest.warns(UserWarning, match="extreme targets hide what the other rows tell.*loss='student_t'"):
-        model = GNRegressor(tol=1e-2, random_state=0).fit(X, y)
+        model = GNRegressor(n_estimators=2, tol=1e-2, random_state=0).fit(X, y)
     assert model.status_ == "extremes" and model.score(*new) < 0
     finding = diagnose(model, X, y, verbose=False)["left_out"]
     assert finding.verdict == "hidden" and finding.advice.startswith('loss="student_t"')
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        advised = GNRegressor(loss="student_t", random_state=0).fit(X, y)
+        advised = GNRegressor(loss="student_t", n_estimators=2, random_state=0).fit(X, y)
     assert advised.status_ == "evidence" and advised.score(*new) > 0.95
 
 
@@ -340,8 +340,7 @@ def test_for_gross_errors_other_losses_are_advised_and_are_better():
 
 
 @pytest.mark.usefixtures("without_boosting")
-@pytest.mark.parametrize("share", [0.03, 0.13, 0.2])
-@pytest.mark.parametrize("one_sided", [True, False])
+@pytest.mark.parametrize(("share", "one_sided"), [(0.03, True), (0.13, False), (0.2, True)])
 def test_gross_errors_of_many_targets_are_noticed_and_cauchy_noise_forgives_them(share, one_sided):
     """Some first members have columns of their own, which errors have ruled, and others follow the errors."""
     rng = np.random.default_rng(1)
@@ -350,20 +349,20 @@ def test_gross_errors_of_many_targets_are_noticed_and_cauchy_noise_forgives_them
     bad = rng.choice(400, round(share * 400), replace=False)
     y[bad] += 50 * (rng.uniform(0.5, 1.5, len(bad)) if one_sided else rng.normal(size=len(bad)))
     with pytest.warns(UserWarning, match="extreme targets hide what the other rows tell"):
-        model = GNRegressor(random_state=0).fit(X, y)
+        model = GNRegressor(tol=1e-2, random_state=0).fit(X, y)
     assert model.status_ == "extremes" and model.score(new, expected) < 0.6
-    if one_sided and share == 0.2:
+    if share == 0.2:
         with pytest.warns(UserWarning, match="extreme targets.*mend them, or set loss='cauchy'[.] If they are as"):
-            student = GNRegressor(loss="student_t", random_state=0).fit(X, y)
+            student = GNRegressor(loss="student_t", tol=1e-2, random_state=0).fit(X, y)
         assert student.score(new, expected) < 0.6
         advice = diagnose(student, X, y, verbose=False)["left_out"].advice
         assert advice.startswith('loss="cauchy", or the logarithm of y')
-    assert GNRegressor(loss="cauchy", random_state=0).fit(X, y).score(new, expected) > 0.95
+    assert GNRegressor(loss="cauchy", tol=1e-2, random_state=0).fit(X, y).score(new, expected) > 0.95
 
 
 @pytest.mark.parametrize("kind", ["noise", "heavy tails", "skewed", "few that are not 0", "constant"])
 def test_nothing_is_hidden(kind):
-    for seed in range(5):
+    for seed in range(2):
         rng = np.random.default_rng(seed)
         X = rng.normal(size=(300, 4))
         y = {

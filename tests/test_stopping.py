@@ -22,7 +22,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skgn import GNClassifier, GNRegressor, choices, diagnose, limits, problem, rows
+from skgn import GNClassifier, GNRegressor, choices, diagnose, limits, plan, problem, rows
 from skgn.choices import Choices
 from skgn.damping import GainRatio
 from skgn.inputs import Table
@@ -162,7 +162,8 @@ def test_early_stopping_judges_by_the_present_noise_level():
 @unconverged
 def test_with_evidence_the_best_weights_come_with_their_posterior(estimator):
     X, y = data(estimator)
-    model = estimator(hidden_layer_sizes=(5,), n_estimators=2, early_stopping=True, random_state=0).fit(X, y)
+    settings = {"standardize": "robust", "n_estimators": 2, "early_stopping": True, "random_state": 0}
+    model = estimator(hidden_layer_sizes=(5,), **settings).fit(X, y)
     assert np.isfinite(test_loss(model, X, y))
     if estimator is GNRegressor:
         mean, std = model.predict(X, return_std=True)
@@ -227,7 +228,7 @@ def test_bad_validation_sets_are_refused():
 def test_a_fit_out_of_time_says_so_and_predicts(clock, parameters):
     X, y = load_diabetes(return_X_y=True)
     endless = {"max_iter": 10**6, "tol": 0, "n_iter_no_change": 10**6}
-    model = GNRegressor(hidden_layer_sizes=(30,), max_time=0.3, **endless, random_state=0, **parameters)
+    model = GNRegressor(hidden_layer_sizes=(15,), max_time=0.3, **endless, random_state=0, **parameters)
     with pytest.warns(ConvergenceWarning, match="max_time"):
         model.fit(X, y)
     assert model.status_ == "max_time"
@@ -277,14 +278,15 @@ def test_time_is_allowed_by_the_pace_of_the_last_work():
 @pytest.mark.parametrize(
     ("plans", "members", "count", "left_out"),
     [
-        (2, 4, 9000, "4 of 8 candidates"),
-        (4, 2, 4500, "2 of 4 networks, 2 of 8 candidates, 4500 of 9000 rows"),
-        (5, 1, 4500, "1 of 4 networks, 1 of 8 candidates, 4500 of 9000 rows"),
-        (6, 1, 2250, "1 of 4 networks, 1 of 8 candidates, 2250 of 9000 rows"),
+        (2, 4, 2400, "4 of 8 candidates"),
+        (4, 2, 1200, "2 of 4 networks, 2 of 8 candidates, 1200 of 2400 rows"),
+        (5, 1, 1200, "1 of 4 networks, 1 of 8 candidates, 1200 of 2400 rows"),
+        (6, 1, 600, "1 of 4 networks, 1 of 8 candidates, 600 of 2400 rows"),
     ],
 )
 def test_with_little_time_candidates_rows_and_members_get_fewer(monkeypatch, plans, members, count, left_out):
-    X, y = make_friedman1(9000, 5, random_state=0)
+    monkeypatch.setattr(plan, "_MANY_ROWS", 2000)
+    X, y = make_friedman1(2400, 5, random_state=0)
     model = GNRegressor((2,), max_time=1000.0, max_iter=2, random_state=0)
     rows = []
 

@@ -132,7 +132,7 @@ def test_the_target_may_be_constant_small_or_elsewhere_at_first(case, loss):
 @pytest.mark.parametrize("begin", ["fit", "partial_fit"])
 @pytest.mark.filterwarnings("ignore:A stream does not know which weights")
 def test_rows_far_smaller_than_those_before_are_warned_of(begin, kind):
-    model, rows = GNRegressor(**ONE | kind, max_iter=20), blocks(lambda X: X)
+    model, rows = GNRegressor(**ONE | kind, max_iter=5), blocks(lambda X: X)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         getattr(model, begin)(*next(rows))

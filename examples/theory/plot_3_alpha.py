@@ -26,7 +26,7 @@ X, y = scale(X[:, [1, 2, 3, 8]]), scale(y)
 noise = np.random.RandomState(0).normal(scale=0.1, size=len(y))
 targets = {"diabetes": y, "sin(2 x1) x2": scale(np.sin(2 * X[:, 1]) * X[:, 2] + noise)}
 train, test = np.arange(len(y)) % 2 == 0, np.arange(len(y)) % 2 == 1
-alphas = np.array([0.3, 1, 3, 10, 30, 100])
+alphas = np.array([0.3, 1, 3, 10, 100])
 t_end = 20.0
 
 
@@ -37,7 +37,7 @@ def flow_and_test_error(alpha, target, seed):
         (3,), alpha=alpha, init="centered", damping=damping, standardize=False, random_state=seed
     )  # fmt: skip
     weight = np.where(train, 1.0, 1e-12)
-    options = {"t_eval": [0.0, t_end], "best_loss": 0.0, "rtol": 1e-4}
+    options = {"t_eval": [0.0, t_end], "best_loss": 0.0, "rtol": 1e-3}
     flow = levenberg_marquardt_flow(network, X, target, t_end, sample_weight=weight, **options)
     residual = target[test] - flow.outputs[-1, test, 0]
     return flow, 1 - np.mean(residual**2) / np.var(target[test])
