@@ -92,8 +92,8 @@ plt.show()
 # The statement has a condition: that the weights stay near their start. With a smaller ``alpha`` they have to move
 # farther for the same change of outputs, the Gram matrix changes under way, and with it the directions in which the
 # network can go. The rate is then no longer 1, and where the smallest eigenvalue comes near 0 the undamped flow turns
-# too stiff to integrate. A damping of 1e-4 of the squared alpha keeps the flow tame; the price is a lower rate in the
-# directions whose eigenvalues are below it.
+# too stiff for 300 evaluations. A damping of 1e-4 of the squared alpha keeps the flow tame; the price is a lower rate
+# in the directions whose eigenvalues are below it.
 
 
 def told(flow):
@@ -115,6 +115,6 @@ for alpha in (10, 3):
 
 # %%
 # **As the paper says?** Near the start, yes, to the third digit. Farther away it promises nothing, and there the
-# undamped flow is sometimes fast, sometimes slow, and once not to be integrated at all. One damping for all directions
-# is no cure for bad conditioning: it slows down every direction whose eigenvalue is below it. What is: :ref:`a damping
-# that follows the smallest eigenvalue <sphx_glr_theory_gallery_plot_4_damping.py>`.
+# undamped flow is sometimes fast, sometimes slow, and once too stiff for the evaluations that it is given. One damping
+# for all directions is no cure for bad conditioning: it slows down every direction whose eigenvalue is below it. What
+# is: :ref:`a damping that follows the smallest eigenvalue <sphx_glr_theory_gallery_plot_4_damping.py>`.

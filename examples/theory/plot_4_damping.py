@@ -82,9 +82,9 @@ plt.show()
 # %%
 # **As the paper says?** Yes. In proportion to the smallest eigenvalue, the rate stays above a half, 1 / (1 + factor),
 # over all of its ten orders of magnitude. A constant is right for one conditioning only: too large, and the flow all
-# but stops. Without damping the rate is 1, at a price that grows with the conditioning, and in the end no step is small
-# enough to follow the flow. In proportion to the loss, damping vanishes as the targets are met, and all is well as long
-# as they can be met in time.
+# but stops. Without damping the rate is 1, at a price that grows with the conditioning: in the end the 450 evaluations
+# that are allowed here do not suffice. In proportion to the loss, damping vanishes as the targets are met, and all is
+# well as long as they can be met in time.
 #
 # What the schedule does *not* say: whether one should fit these directions at all. Their targets are mostly noise, and
 # the distance that the weights come for them is the price. Training for prediction damps or regularises them;
