@@ -14,15 +14,26 @@ import numpy as np
 from scipy.stats import norm
 
 from .baselines import quantile_regressions
-from .comparison import MATERIAL, RARE, Case
+from .comparison import MATERIAL, RARE, Case, named_rows
 from .judging import pinball
 from .report import Finding
 from .residual_findings import ABOVE_NOISE, listed, two_sided, worth_findings
 from .residuals import RegressionComparison
 from .weighted_rows import weighted_quantile
-from .wording import first_few
+from .wording import SHOWN, first_few
 
 __all__ = ["quantile_findings"]
+
+
+#: Targets are equal to others where more than this part of the rows has one. They are equal to a quantile that is so
+#: many losses of training away, the half width of the parabola of :class:`~skgn.robust_losses.QuantileLoss`.
+_TIED, _NEAR = 0.05, 0.5
+
+#: Losses count up to so many of training over 4 q (1 - q), as in training.
+_FAR = 10.0
+
+#: Rows are far out that make this part of the loss, and are at most such a part of all rows.
+_MOST, _FEW = 0.5, 0.02
 
 
 @dataclass(frozen=True)
@@ -44,8 +55,13 @@ class _Quantiles(RegressionComparison):
 
     @cached_property
     def below(self) -> np.ndarray:
-        """Whether the targets (n, k) are at most as large as the quantile."""
-        return self.residual <= 0
+        """Whether the targets (n, k) are at most as large as the quantile, 1 or 0.
+
+        Where many targets are equal, a quantile may be equal to them as well. These count as many as should.
+        """
+        shares = np.column_stack([_share_of_equals(y, self.weight) for y in self.y.T])
+        on = (shares > _TIED) & (np.abs(self.residual) < _NEAR * self.loss_in_training)
+        return np.where(on, self.levels, self.residual <= 0)
 
     @property
     def left(self) -> np.ndarray:
@@ -75,9 +91,22 @@ class _Quantiles(RegressionComparison):
         return quantile_regressions(columns, Y, weight, self.levels)
 
     @cached_property
+    def each_loss(self) -> np.ndarray:
+        """Pinball losses (n, k), in units of ``unit``."""
+        return pinball(self.residual / self.unit, self.levels)
+
+    @property
     def loss(self) -> np.ndarray:
         """Mean pinball loss (k,)."""
-        return self.unit * self.mean(pinball(self.residual / self.unit, self.levels))
+        return self.unit * self.mean(self.each_loss)
+
+    @property
+    def ratio(self) -> float:
+        """That loss in losses of training, of the quantile where it is most; gross errors count little in either."""
+        in_training = np.maximum(self.loss_in_training / self.unit, np.finfo(float).tiny)
+        most = _FAR / (4 * self.levels * (1 - self.levels))
+        ratios = self.mean(np.minimum(self.each_loss / in_training, most))
+        return float(np.max(ratios, where=self.noisy, initial=0.0))
 
     @property
     def loss_in_training(self) -> np.ndarray:
@@ -89,22 +118,38 @@ def quantile_findings(case: Case) -> tuple[Finding, ...]:
     """Skill, noise and calibration of predicted quantiles on a case."""
     data = _Quantiles.of(case)
     worth = worth_findings(data, {"pinball_loss": data.loss}, f"pinball loss {listed(data.loss)}")
-    why = "unknown: quantiles do not tell how far out other targets may be"
-    return *worth, _noise(data), Finding("outliers", "unknown", {}, why), _levels(data)
+    return *worth, _noise(data), _outliers(data), _levels(data)
 
 
 def _noise(data: _Quantiles) -> Finding:
-    ratios = data.loss / np.maximum(data.loss_in_training, np.finfo(float).tiny)
-    ratio = float(np.max(ratios, where=data.noisy, initial=0.0))
-    numbers = {"noise_std": data.noise_std, "loss_in_training": data.loss_in_training, "ratio": ratio}
+    numbers = {"noise_std": data.noise_std, "loss_in_training": data.loss_in_training, "ratio": data.ratio}
     if not data.noisy.any():
         return Finding("noise", "unknown", numbers, "unknown: there is none, or y is constant here")
-    text = f"pinball loss {ratio:.3g} times that in training"
-    if ratio <= ABOVE_NOISE:
+    if not np.isfinite(data.noise_std).all():
+        return Finding("noise", "unknown", numbers, "unknown, without a posterior")
+    text = f"pinball loss {data.ratio:.3g} times that in training"
+    if data.ratio <= ABOVE_NOISE:
         return Finding("noise", "as estimated", numbers, text)
     if data.elsewhere:
         return Finding("noise", "overfitted or shifted", numbers, text, data.narrow_advice)
     return Finding("noise", "few rows", numbers, text + ": more rows would help")
+
+
+def _outliers(data: _Quantiles) -> Finding:
+    """Find rows that make most of the loss: a quantile tells no other size of a residual."""
+    if data.constant or not data.losses[0].any():
+        return Finding("outliers", "unknown", {}, "unknown: nothing is left over to look at")
+    shares = data.weight * data.losses[0] / (data.weight @ data.losses[0])
+    order = np.argsort(-shares, kind="stable")
+    together = np.cumsum(shares[order])
+    count = int(np.argmax(together > _MOST)) + 1
+    if count > min(SHOWN, _FEW * len(shares)):
+        text = f"no few rows make most of the loss; one makes {shares.max():.0%}"
+        return Finding("outliers", "as expected", {"share": float(shares.max())}, text)
+    rows = data.rows[order[:count]].tolist()
+    text = f"{together[count - 1]:.0%} of the loss is that of {named_rows(rows)}"
+    numbers = {"share": float(together[count - 1]), "rows": rows}
+    return Finding("outliers", "far out", numbers, text, f"look at {named_rows(rows)}")
 
 
 def _levels(data: _Quantiles) -> Finding:
@@ -121,7 +166,7 @@ def _levels(data: _Quantiles) -> Finding:
     material = np.minimum(MATERIAL, np.minimum(data.levels, 1 - data.levels))
     parts = []
     for level in np.unique(data.levels):
-        worst = int(np.argmax(np.abs(off) * data.varies * (data.levels == level)))
+        worst = int(np.argmax(np.where(data.levels == level, np.abs(off) * data.varies, -1.0)))
         output = f" (output {worst % data.n_columns})" if data.n_columns > 1 else ""
         parts.append(f"of {level:g} in {below[worst]:.1%} +- {error[worst]:.1%}{output}")
     numbers = {"levels": data.levels, "below": below, "errors": error}
@@ -131,6 +176,12 @@ def _levels(data: _Quantiles) -> Finding:
     verdict = _how_off(off[found], data.levels[found])
     advice = None if verdict == "too wide" else data.narrow_advice
     return Finding("calibration", verdict, numbers, f"{text}: {verdict}", advice)
+
+
+def _share_of_equals(y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Part of the rows (n,) that have the same target."""
+    _, place = np.unique(y, return_inverse=True)
+    return np.asarray(np.bincount(place, weights=weight)[place] / weight.sum())
 
 
 def _how_off(off: np.ndarray, levels: np.ndarray) -> str:

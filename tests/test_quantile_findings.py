@@ -64,7 +64,8 @@ def test_a_good_fit_raises_no_alarm_where_the_noise_depends_on_x(three):
         found = report(model)
         assert found["residuals"].verdict == "nothing found" and found["noise"].verdict == "as estimated"
         assert found["calibration"].verdict == "good"
-        assert found["skill"].verdict.startswith("better than the quantile") and found["outliers"].verdict == "unknown"
+        assert found["skill"].verdict.startswith("better than the quantile")
+        assert found["outliers"].verdict == "as expected"
         assert found["baselines"].numbers["model"] > max(found["baselines"].numbers[m] for m in ("linear", "boosting"))
 
 
@@ -141,3 +142,24 @@ def test_a_constant_is_one(without_simple_models):
 def test_y_of_another_shape_is_refused(three):
     with pytest.raises(ValueError, match=r"y has shape \(400, 3\); predictions for X are of a y of shape \(400,\)"):
         report(three, np.tile(TARGET[:, None], 3))
+
+
+def test_a_row_that_makes_most_of_the_loss_is_named(three, without_simple_models):
+    spoilt = TARGET.copy()
+    spoilt[[7, 30]] = 1e6, -1e6
+    found = report(three, spoilt)
+    assert set(found["outliers"].numbers["rows"]) == {7, 30}
+    assert found["outliers"].advice in found.advice
+    # What else there is to say, it does not change.
+    for topic in ("residuals", "noise", "calibration"):
+        assert found[topic].verdict == report(three)[topic].verdict
+
+
+def test_quantiles_may_be_equal_to_many_targets(without_simple_models):
+    """As the quantile of 0.2 is 0 where half of the targets are, no fifth of them lies below."""
+    zeros = (X[:, 0] > 0) * (y + 4)
+    model = GNRegressor(**ONE, quantile=[0.2, 0.8]).fit(X, zeros)
+    new = (NEW[:, 0] > 0) * (TARGET + 4)
+    found = report(model, new)
+    assert abs(np.mean(new <= model.predict(NEW)[:, 0]) - 0.2) > 0.05
+    assert found["calibration"].verdict == "good"

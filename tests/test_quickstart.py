@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from joblib import parallel_config
-from sklearn.datasets import make_friedman1, make_moons
+from sklearn.datasets import load_diabetes, make_friedman1, make_moons
 
 plt = pytest.importorskip("matplotlib.pyplot")
 
@@ -47,6 +47,7 @@ def test_prints_scores_and_seconds_of_all_models_and_saves_a_picture(quickstart,
     for name in ("regressors", "classifiers"):
         there = getattr(quickstart, name)
         monkeypatch.setattr(quickstart, name, lambda n_features, there=there: without_catboost(there(n_features)))
+    monkeypatch.setattr(quickstart, "load_diabetes", lambda **options: [of[::3] for of in load_diabetes(**options)])
     picture = tmp_path / "band.png"
     with parallel_config(backend="threading"):
         quickstart.main(str(picture))
