@@ -25,8 +25,8 @@ from .wording import SHOWN, first_few
 __all__ = ["quantile_findings"]
 
 
-#: Targets are equal to others where more than this part of the rows has one. They are equal to a quantile that is so
-#: many losses of training away, the half width of the parabola of :class:`~skgn.robust_losses.QuantileLoss`.
+#: Many targets are equal where more than this part of the rows has the same. A quantile is equal to them within so many
+#: losses of training: half the width of the parabola of :class:`~skgn.robust_losses.QuantileLoss`.
 _TIED, _NEAR = 0.05, 0.5
 
 #: Losses count up to so many of training over 4 q (1 - q), as in training.
@@ -57,7 +57,8 @@ class _Quantiles(RegressionComparison):
     def below(self) -> np.ndarray:
         """Whether the targets (n, k) are at most as large as the quantile, 1 or 0.
 
-        Where many targets are equal, a quantile may be equal to them as well. These count as many as should.
+        Many targets that are equal may be equal to their quantile. Each of them counts its level: neither too many
+        nor too few lie below.
         """
         shares = np.column_stack([_share_of_equals(y, self.weight) for y in self.y.T])
         on = (shares > _TIED) & (np.abs(self.residual) < _NEAR * self.loss_in_training)
