@@ -67,7 +67,7 @@ def new_rows(model):
     return NEW if model.n_features_in_ == X.shape[1] else WIDE[30:]
 
 
-ONE = {"hidden_layer_sizes": (10,), "n_estimators": 1, "random_state": 0, "prior_groups": "layer", "max_iter": 3}
+ONE = {"hidden_layer_sizes": (10,), "n_estimators": 1, "random_state": 0, "prior_groups": "layer", "max_iter": 4}
 
 #: So many rows show a fault in the networks; two classes need all of them.
 M = 240
@@ -88,7 +88,7 @@ CASES = {
     "student_t": lambda: GNRegressor(**ONE, loss="student_t").fit(X[:M], TARGET[:M]),
     "quantile": lambda: GNRegressor(**ONE, loss="quantile", quantile=[0.2, 0.8]).fit(X[:M], TARGET[:M]),
     "poisson": lambda: GNRegressor(**ONE, loss="poisson").fit(X[:M], np.floor(np.exp(TARGET[:M]))),
-    "dual": lambda: GNRegressor(**ONE | {"hidden_layer_sizes": (2,), "max_iter": 4}).fit(WIDE[:40], WIDE[:40, 0]),
+    "dual": lambda: GNRegressor(**ONE | {"hidden_layer_sizes": (2,)}).fit(WIDE[:40], WIDE[:40, 0]),
     "early stopping": lambda: GNRegressor(**ONE, early_stopping=True).fit(X[:M], TARGET[:M]),
     "classes": lambda: GNClassifier(**ONE | {"n_estimators": 2}).fit(X[:M], CLASSES[:M]),
     "two classes": lambda: GNClassifier(**ONE | {"n_estimators": 3, "prior_groups": "auto"}).fit(X, CLASSES > 1),
