@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
-from scipy.stats import norm
 
 from .baselines import quantile_regressions
 from .comparison import MATERIAL, RARE, Case, named_rows
@@ -19,7 +18,6 @@ from .judging import pinball
 from .report import Finding
 from .residual_findings import ABOVE_NOISE, listed, two_sided, worth_findings
 from .residuals import RegressionComparison
-from .weighted_rows import weighted_quantile
 from .wording import SHOWN, first_few
 
 __all__ = ["quantile_findings"]
@@ -73,16 +71,19 @@ class _Quantiles(RegressionComparison):
         return self.left
 
     @cached_property
-    def typical(self) -> np.ndarray:
-        return weighted_quantile(np.abs(self._about_median), self.weight, 0.5) / norm.ppf(0.75)
+    def most_of_loss(self) -> tuple[list[int], float]:
+        """The fewest rows that make most of the loss, and their part of it; no rows where these are many."""
+        shares = self.weight * self.losses[0] / max(float(self.weight @ self.losses[0]), np.finfo(float).tiny)
+        order = np.argsort(-shares, kind="stable")
+        together = np.cumsum(shares[order])
+        count = int(np.searchsorted(together, _MOST, side="right")) + 1
+        if count > min(SHOWN, _FEW * len(shares)):
+            return [], float(shares.max())
+        return self.rows[order[:count]].tolist(), float(together[count - 1])
 
-    @cached_property
-    def z(self) -> np.ndarray:
-        return self._about_median / np.maximum(self.typical, np.finfo(float).tiny)
-
-    @cached_property
-    def _about_median(self) -> np.ndarray:
-        return self.residual - weighted_quantile(self.residual, self.weight, 0.5)
+    @property
+    def spoilers(self) -> list[int]:
+        return self.most_of_loss[0]
 
     @property
     def negative(self) -> float:
@@ -140,16 +141,10 @@ def _outliers(data: _Quantiles) -> Finding:
     """Find rows that make most of the loss: a quantile tells no other size of a residual."""
     if data.constant or not data.losses[0].any():
         return Finding("outliers", "unknown", {}, "unknown: nothing is left over to look at")
-    shares = data.weight * data.losses[0] / (data.weight @ data.losses[0])
-    order = np.argsort(-shares, kind="stable")
-    together = np.cumsum(shares[order])
-    count = int(np.argmax(together > _MOST)) + 1
-    if count > min(SHOWN, _FEW * len(shares)):
-        text = f"no few rows make most of the loss; one makes {shares.max():.0%}"
-        return Finding("outliers", "as expected", {"share": float(shares.max())}, text)
-    rows = data.rows[order[:count]].tolist()
-    text = f"{together[count - 1]:.0%} of the loss is that of {named_rows(rows)}"
-    numbers = {"share": float(together[count - 1]), "rows": rows}
+    rows, share = data.most_of_loss
+    if not rows:
+        return Finding("outliers", "as expected", {"share": share}, f"one row makes {share:.0%} of the loss at most")
+    numbers, text = {"share": share, "rows": rows}, f"{share:.0%} of the loss is that of {named_rows(rows)}"
     return Finding("outliers", "far out", numbers, text, f"look at {named_rows(rows)}")
 
 

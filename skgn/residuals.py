@@ -85,7 +85,7 @@ class _Far(NamedTuple):
 class RegressionComparison(Comparison):
     """Predictions of a regressor; arrays are (n, k)."""
 
-    #: What of the residuals has a mean of 0 everywhere, in a word, where the fit lacks nothing.
+    #: What :attr:`tested` has of the residuals, in a word.
     told: ClassVar[str] = "mean"
 
     @property
@@ -240,7 +240,7 @@ class RegressionComparison(Comparison):
 
     @property
     def tested(self) -> np.ndarray:
-        """What of the residuals (n, k) that is, in any units."""
+        """Values (n, k), in any units, that have a mean of 0 everywhere unless the fit lacks something."""
         return self.z
 
     @cached_property
